@@ -1,0 +1,42 @@
+"""What runs say: tables and figures over finished generations. No model is needed, and none is loaded.
+
+``load``        runs -> one typed table (``RunTable``)        ``cache``      its columnar copy beside a large run
+``scores``      CAFE counts and probes beside a run           ``traces``     the texts behind some of its rows
+``choice``      which arms and items, which metric, how       ``metrics``    what a metric divides by what
+``estimate``    intervals and paired tests by item            ``slopes``     length against outcome, difficulty held
+``decay``       metrics over reasoning length                 ``contrasts``  arms against arms, controls, seeds
+``effort``      tokens by kind of item, accuracy over tokens  ``attention``  attention to audio along the trace
+``paper``       the paper's own numbers, with their sources   ``words``      numbers as words
+``figures``     exhibits: a figure, its reading, its table    ``exhibits``   all exhibits of a table of runs
+``report``      one page that holds them all                  ``style``      colours, light and dark
+
+    table = load_runs(["runs/scenes"])
+    for exhibit in build_exhibits(table):
+        print(exhibit.title, exhibit.reading)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.choice import Choice
+    from analysis.exhibits import build_exhibits
+    from analysis.load import RunTable, load_runs
+
+__all__ = ["AnalysisError", "Choice", "RunTable", "build_exhibits", "load_runs"]
+
+
+class AnalysisError(ValueError):
+    """What was asked of the analysis cannot be done; the message says why and what to do."""
+
+
+_HOMES = {"Choice": "choice", "RunTable": "load", "build_exhibits": "exhibits", "load_runs": "load"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"analysis.{_HOMES[name]}"), name)

@@ -1,0 +1,318 @@
+"""Exhibits about arms: who is right how often, by what margin on the same items, and what the controls say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.choice import Choice
+from analysis.contrasts import arms_table, baseline_of, control_rows, controls, mode_pairs, seeds, versus
+from analysis.estimate import interval, item_codes
+from analysis.exhibit import Exhibit, label, point
+from analysis.figures import dots, forest
+from analysis.load import RunTable
+from analysis.metrics import CAFE, Metric, measured, metric_of, rate
+from analysis.words import count, difference, listed, number, p_value, plural, span, told, value
+
+__all__ = ["arms", "cafe", "control", "modes", "over_seeds", "perception"]
+
+
+def arms(table: RunTable, choice: Choice) -> Exhibit:
+    """Every arm's metric, and its paired difference from the first arm (Table 2)."""
+    metric = metric_of(choice.metric)
+    title = f"{metric.label} of the arms"
+    rows = []
+    for name in table.labels:
+        part = table.frame[table.frame["arm"] == name]
+        found = rate(part, metric)
+        if found.estimate is not None:
+            rows.append({"arm": name, "value": found.estimate, "low": found.low, "high": found.high, "items": found.n})
+    if not rows:
+        return Exhibit("arms", title, "No answer here has a value of this metric.", None, pd.DataFrame())
+    bases = {row["arm"]: baseline_of(table, row["arm"]) for row in rows}
+    compared = [versus(table, base, name, metric) for name, base in bases.items() if base != name]
+    base_rows = [{"arm": name, "minus": None, "difference": None} for name, base in bases.items() if base == name]
+    facts = arms_table(table).drop(columns=["accuracy", "low", "high", "strict", "tokens", "items"])
+    against = pd.DataFrame([*base_rows, *compared], columns=["arm", "minus", "difference", "p_bootstrap", "p_mcnemar"])
+    sheet = pd.DataFrame(rows).merge(against, on="arm", how="left").merge(facts, on="arm", how="left")
+    figure = dots(
+        [(row["arm"], [row | {"point": point(table, row["arm"])}]) for row in rows],
+        "arm",
+        "value",
+        x_title="",
+        y_title=metric.label,
+        percent=metric.percent,
+        tip=lambda row: (
+            f"{label(row['arm'])}<br>{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
+            f"<br>{plural(row['items'], 'item')}"
+        ),
+        places=[table.labels.index(row["arm"]) for row in rows],
+        spread=False,
+    )
+    by_name = {row["arm"]: row for row in compared}
+    said = [
+        _said(by_name[row["arm"]], metric)
+        if row["arm"] in by_name
+        else f"{row['arm']}: {value(metric, row['value'])}{span(metric, row['low'], row['high'])}."
+        for row in rows
+    ]
+    notes = (
+        f"{metric.label}: {metric.meaning}. Intervals: 95 % over items.",
+        "Differences are from the first arm of the same benchmark, item by item; p by paired bootstrap, and by "
+        "McNemar's exact test where each item has one answer.",
+        *(f"{run.name} ({run.benchmark}): {note}." for run in table.runs for note in run.notes),
+    )
+    return Exhibit("arms", title, told(said), figure, sheet, notes, "Table 2")
+
+
+def cafe(table: RunTable, choice: Choice) -> Exhibit:
+    """CAFE's rates of every arm (Table 1)."""
+    title = "What the traces say is audible, against the truth (CAFE)"
+    rows: list[dict[str, Any]] = []
+    for name in table.labels:
+        part = table.frame[table.frame["arm"] == name]
+        for metric in map(metric_of, CAFE):
+            above, below, known = measured(part, metric)
+            found = interval(above, below, item_codes(part["item"][known]))
+            rows.append(
+                {
+                    "arm": name,
+                    "metric": metric.label,
+                    "value": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
+                    "numerator": int(above.sum()),
+                    "denominator": int(below.sum()),
+                    "traces": int(known.sum()),
+                    "without": int((below == 0).sum()),
+                    "unscored": int((~known).sum()),
+                }
+            )
+    sheet = pd.DataFrame(rows)
+    if sheet.empty or not sheet["traces"].any():
+        return Exhibit(
+            "cafe",
+            title,
+            "The traces are not judged yet: run 'mpar2 cafe score RUN --judge reference', or another judge.",
+            None,
+            pd.DataFrame(),
+            (),
+            "Table 1",
+        )
+    shown = [row for row in rows if row["metric"] != metric_of("events").label]
+    figure = dots(
+        [(name, [row | {"point": point(table, name)} for row in shown if row["arm"] == name]) for name in table.labels],
+        "metric",
+        "value",
+        x_title="",
+        y_title="Rate, pooled over traces",
+        percent=True,
+        tip=lambda row: (
+            f"{label(row['arm'])}<br>{row['metric']} {value(metric_of('acc_per'), row['value'])}"
+            f"{span(metric_of('acc_per'), row['low'], row['high'])}<br>{count(row['numerator'])} of "
+            f"{count(row['denominator'])} events, {plural(row['traces'], 'trace')}"
+        ),
+    )
+    said = []
+    for name in table.labels:
+        own = {row["metric"]: row for row in rows if row["arm"] == name and row["value"] is not None}
+        if "Acc_per" in own and "Recall" in own:
+            kinds = ("Acc_per", "matched"), ("Err_use", "misused"), ("Err_per", "hallucinated")
+            shares = [f"{value(metric_of('acc_per'), own[rate]['value'])} {kind}" for rate, kind in kinds]
+            said.append(
+                f"{name} names {number(own['Events per trace']['value'])} events a trace ({', '.join(shares)}) and "
+                f"matches {value(metric_of('recall'), own['Recall']['value'])} of the truth."
+            )
+    notes = [
+        "Matched: rightly heard. Misused: real, but its time, order, count or use is wrong. Hallucinated: not there."
+    ]
+    notes += [metric_of(name).label + ": " + metric_of(name).meaning + "." for name in CAFE]
+    for run in table.runs:
+        if run.scores.judge:
+            about = run.scores.about
+            origins = listed([f"{key} ({n})" for key, n in (about.get("truth_origins") or {}).items()])
+            model = f", model {about['model']}" if about.get("model") else ""
+            notes.append(f"{run.name}: judged by {run.scores.judge}{model}; truth: {origins or 'unknown'}.")
+    return Exhibit("cafe", title, told(said), figure, sheet, tuple(notes), "Table 1")
+
+
+def perception(table: RunTable, choice: Choice) -> Exhibit:
+    """Direct probes of perception, beside what traces mention."""
+    title = "Asked directly, is the event heard? (probes)"
+    if table.probes.empty:
+        return Exhibit(
+            "probes",
+            title,
+            "No probes were asked: 'mpar2 cafe probe RUN --audio-root DIR' asks the run's models about each event, "
+            "and about absent ones. Not mentioning is not the same as not hearing.",
+            None,
+            pd.DataFrame(),
+        )
+    rows = []
+    for name in table.labels:
+        part = table.probes[(table.probes["arm"] == name) & table.probes["yes"].notna()]
+        for kind, chosen in (("present, heard", part[part["present"]]), ("absent, rejected", part[~part["present"]])):
+            right = (chosen["yes"].astype(bool) == chosen["present"]).to_numpy(dtype=float)
+            found = interval(right, right * 0 + 1, item_codes(chosen["item"]), share=True)
+            if found.estimate is not None:
+                bounds = {"value": found.estimate, "low": found.low, "high": found.high}
+                rows.append({"arm": name, "probe": kind, **bounds, "probes": len(chosen), "items": found.n})
+    figure = dots(
+        [(name, [row for row in rows if row["arm"] == name]) for name in table.labels],
+        "probe",
+        "value",
+        x_title="",
+        y_title="Right answers",
+        percent=True,
+        tip=lambda row: (
+            f"{label(row['arm'])}<br>{row['probe']}: {value(metric_of('accuracy'), row['value'])}"
+            f"{span(metric_of('accuracy'), row['low'], row['high'])}<br>{plural(row['probes'], 'probe')}"
+        ),
+    )
+    said = []
+    for name in table.labels:
+        own = [row for row in rows if row["arm"] == name]
+        if len(own) == 2:
+            mean = value(metric_of("accuracy"), (own[0]["value"] + own[1]["value"]) / 2)
+            said.append(f"{name}: probe accuracy {mean}, the mean of present and absent.")
+    return Exhibit("probes", title, told(said), figure, pd.DataFrame(rows), ("Always saying yes gives 50 %.",))
+
+
+def modes(table: RunTable, choice: Choice) -> Exhibit:
+    """Direct answers against reasoning of the same model (Figure 1)."""
+    metric = metric_of("accuracy")
+    title = "Does reasoning pay? Direct answers against reasoning"
+    pairs = mode_pairs(table)
+    if not pairs:
+        return Exhibit(
+            "modes",
+            title,
+            "No model here answered both directly and with reasoning: evaluate it with --mode direct as well, or name "
+            "the arm that was trained to reason like the other with a dagger (†) behind it.",
+            None,
+            pd.DataFrame(),
+            (),
+            "Figure 1",
+        )
+    rows = []
+    for direct, reasoning in pairs:
+        compared = versus(table, direct.label, reasoning.label, metric)
+        for kind, arm in (("direct answer", direct), ("reasoning", reasoning)):
+            found = rate(table.frame[table.frame["arm"] == arm.label], metric)
+            rows.append(
+                {
+                    "pair": f"{direct.label} / {reasoning.label}",
+                    "kind": kind,
+                    "arm": arm.label,
+                    "value": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
+                    **{key: compared[key] for key in ("difference", "p_bootstrap", "p_mcnemar", "items")},
+                    "point": point(table, arm.label),
+                }
+            )
+    figure = dots(
+        [(kind, [row for row in rows if row["kind"] == kind]) for kind in ("direct answer", "reasoning")],
+        "pair",
+        "value",
+        x_title="",
+        y_title=metric.label,
+        percent=True,
+        tip=lambda row: (
+            f"{label(row['arm'])} ({row['kind']})<br>{value(metric, row['value'])}"
+            f"{span(metric, row['low'], row['high'])}"
+        ),
+    )
+    said = told([_said(versus(table, a.label, b.label, metric), metric) for a, b in pairs])
+    notes = ("Pairs share a checkpoint and differ in the mode, or differ by a dagger in their names.",)
+    return Exhibit("modes", title, said, figure, pd.DataFrame(rows).drop(columns="point"), notes, "Figure 1")
+
+
+def control(table: RunTable, choice: Choice) -> Exhibit:
+    """What each control does to the metric, on the same items."""
+    metric = metric_of(choice.metric)
+    title = f"Controls: what one change does to {metric.label.lower()}"
+    rows = control_rows(table, metric)
+    if rows.empty or rows["difference"].isna().all():
+        return Exhibit(
+            "controls",
+            title,
+            "No two arms here differ in one setting only. Add arms with 'audio: silent', 'audio: shuffled', "
+            "'perception: oracle', a token limit or several samples to the file of arms, and evaluate again.",
+            None,
+            pd.DataFrame(),
+        )
+    figure = forest(
+        [row | {"point": point(table, row["arm"])} for row in rows.to_dict("records")],
+        "difference",
+        names=lambda row: f"{row['minus']}: {row['control']}",
+        x_title=f"Difference in {metric.label.lower()}, on the same items",
+        percent=metric.percent,
+        tip=lambda row: (
+            f"{label(row['arm'])} minus {label(row['minus'])}<br>"
+            f"{difference(metric, row['difference'], row['low'], row['high'])}<br>{_p(row)}; "
+            f"{plural(row['items'], 'item')}"
+        ),
+        places=lambda row: table.labels.index(row["minus"]),
+    )
+    said = [
+        f"{row['minus']} with {row['control']}: {difference(metric, row['difference'], row['low'], row['high'])}, "
+        f"{_p(row)}."
+        for row in rows.to_dict("records")
+        if row["difference"] == row["difference"]
+    ]
+    kinds = {found.what for found in controls(table)}
+    notes = [f"{metric.label}: {metric.meaning}. Differences are paired by item."]
+    if "silent audio" in kinds or "another item's audio" in kinds:
+        notes.append("Silent or foreign audio is the floor: what is right without the sound was not heard.")
+    if "told the true events" in kinds:
+        notes.append("Told the true events, nothing can be lost by hearing: what still falls is lost by reasoning.")
+    return Exhibit("controls", title, told(said), figure, rows, tuple(notes))
+
+
+def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
+    """The spread over seeds of arms that ran under several."""
+    metric = metric_of(choice.metric)
+    title = f"{metric.label} over seeds"
+    rows = seeds(table, metric)
+    if rows.empty:
+        return Exhibit(
+            "seeds",
+            title,
+            "No arm here ran under two seeds: evaluate again with another --seed into another folder, and load both.",
+            None,
+            pd.DataFrame(),
+        )
+    long = [row | {"low": row["lowest"], "high": row["highest"]} for row in rows.to_dict("records")]
+    figure = forest(
+        long,
+        "mean",
+        names=lambda row: f"{row['arm']} ({row['seeds']} seeds)",
+        x_title=f"Mean {metric.label.lower()}, from the lowest to the highest seed",
+        percent=metric.percent,
+        tip=lambda row: f"{label(row['arm'])}<br>mean {value(metric, row['mean'])}",
+        zero=None,
+    )
+    said = [
+        f"{row['arm']}: {value(metric, row['mean'])} over {row['seeds']} seeds, from {value(metric, row['lowest'])} "
+        f"to {value(metric, row['highest'])}."
+        for row in rows.to_dict("records")
+    ]
+    return Exhibit("seeds", title, told(said), figure, rows, ("Whiskers span the seeds; they are no interval.",))
+
+
+def _said(row: dict[str, Any], metric: Metric) -> str:
+    if row["difference"] is None:
+        return f"{row['arm']} and {row['minus']} share no item."
+    return (
+        f"{row['arm']} minus {row['minus']}: {difference(metric, row['difference'], row['low'], row['high'])}, "
+        f"{_p(row)}, on {plural(row['items'], 'common item')}."
+    )
+
+
+def _p(row: dict[str, Any]) -> str:
+    exact = row.get("p_mcnemar")
+    if exact is not None and exact == exact:
+        return f"McNemar {p_value(exact)}"
+    return f"paired bootstrap {p_value(row['p_bootstrap'])}"

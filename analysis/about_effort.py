@@ -1,0 +1,198 @@
+"""Exhibits about what answers cost and where the model attends while it writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis import attention as measures
+from analysis import effort
+from analysis.choice import FILTERS, Choice
+from analysis.exhibit import Exhibit, label, point
+from analysis.figures import dots, lines
+from analysis.load import RunTable
+from analysis.metrics import metric_of
+from analysis.words import number, p_value, plural, span, told, value
+from mpar2.statistics import PairedDifference
+
+__all__ = ["attention", "attention_absolute", "attention_corrected", "budget", "frontier"]
+
+_ACCURACY, _TOKENS = metric_of("accuracy"), metric_of("tokens")
+
+
+def frontier(table: RunTable, choice: Choice) -> Exhibit:
+    """Accuracy over tokens, voting included."""
+    title = "Accuracy over tokens spent"
+    rows = effort.frontier(table)
+    if rows.empty or rows["tokens"].isna().all():
+        return Exhibit("frontier", title, "The tokens or the truth of these answers are unknown.", None, rows)
+    series, places = [], []
+    for place, arm in enumerate(table.labels):
+        own = rows[(rows["arm"] == arm) & rows["tokens"].notna()].to_dict("records")
+        if own:
+            series.append((arm, [row | {"point": point(table, arm)} for row in own]))
+            places.append(place)
+    figure = dots(
+        series,
+        "tokens",
+        "accuracy",
+        x_title="Mean tokens an item (of all votes)",
+        y_title="Accuracy",
+        percent=True,
+        joined=True,
+        places=places,
+        tip=lambda row: (
+            f"{label(row['arm'])}<br>{value(_ACCURACY, row['accuracy'])}"
+            f"{span(_ACCURACY, row['low'], row['high'])}<br>{number(row['tokens'])} tokens, "
+            f"{plural(row['votes'], 'vote')}"
+        ),
+    )
+    best = _undominated(rows)
+    said = ", ".join(
+        f"{row['arm']}{'' if row['votes'] == 1 else ' with ' + plural(row['votes'], 'vote')} "
+        f"({value(_ACCURACY, row['accuracy'])} for {number(row['tokens'])} tokens)"
+        for row in best
+    )
+    notes = (
+        "Of equally frequent answers the one given first wins; only items with all samples count.",
+        "The estimates alone decide who is on the frontier; neighbours' intervals may overlap.",
+    )
+    return Exhibit(
+        "frontier", title, f"Nothing here is both cheaper and more often right than {said}.", figure, rows, notes
+    )
+
+
+def _undominated(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for row in rows.dropna(subset=["tokens", "accuracy"]).sort_values(["tokens", "accuracy"]).to_dict("records"):
+        if not found or row["accuracy"] > found[-1]["accuracy"]:
+            found.append(row)
+    return found[:6]
+
+
+def budget(table: RunTable, choice: Choice) -> Exhibit:
+    """Tokens by difficulty and category (Figure 7)."""
+    title = "Tokens by kind of question"
+    fields = [name for name in ("difficulty", "category", "domain", "sub_category") if _varies(table, name)]
+    if not fields or table.frame["tokens"].isna().all():
+        why = "the token counts are unknown" if fields else "the items have neither difficulty nor category"
+        return Exhibit("budget", title, f"Nothing to compare: {why}.", None, pd.DataFrame(), (), "Figure 7")
+    sheets = [effort.budget(table, name).assign(field=name.replace("_", "-")) for name in fields]
+    rows = pd.concat(sheets, ignore_index=True)
+    shown = rows[rows["field"].isin([name.replace("_", "-") for name in fields[:2]])]
+    series = []
+    for arm in table.labels:
+        own = shown[shown["arm"] == arm].to_dict("records")
+        points = [
+            row | {"place": f"{row['level']}", "point": point(table, arm, row["field"].replace("-", "_"), row["level"])}
+            for row in own
+        ]
+        series.append((arm, points))
+    figure = dots(
+        series,
+        "place",
+        "tokens",
+        x_title=" and ".join(name.replace("_", "-") for name in fields[:2]).capitalize(),
+        y_title="Mean generated tokens",
+        percent=False,
+        tip=lambda row: (
+            f"{label(row['arm'])}<br>{row['field']}: {label(row['level'])}<br>{number(row['tokens'])} tokens"
+            f"{span(None, row['low'], row['high'])}<br>{plural(row['items'], 'item')}; "
+            f"accuracy {value(_ACCURACY, row['accuracy'])}"
+        ),
+    )
+    said = []
+    for arm in table.labels:
+        own = [row for row in rows[rows["field"] == fields[0].replace("_", "-")].to_dict("records")]
+        own = [row for row in own if row["arm"] == arm and row["tokens"] == row["tokens"]]
+        if len(own) > 1:
+            least, most = min(own, key=lambda row: row["tokens"]), max(own, key=lambda row: row["tokens"])
+            said.append(
+                f"{arm} writes {number(least['tokens'])} tokens for {least['level']} and {number(most['tokens'])} for "
+                f"{most['level']}."
+            )
+    notes = (
+        "The paper shows MPAR²'s own lengths only; here every arm stands beside it.",
+        f"By {fields[0].replace('_', '-')} in the sentence above; the table has "
+        f"{', '.join(name.replace('_', '-') for name in fields)}.",
+    )
+    return Exhibit("budget", title, told(said), figure, rows, notes, "Figure 7")
+
+
+def _varies(table: RunTable, name: str) -> bool:
+    assert name in FILTERS
+    return table.frame[name].nunique() > 1
+
+
+def attention(table: RunTable, choice: Choice) -> Exhibit:
+    """The ratio by relative position (Figure 6)."""
+    return _attention(table, "attention", "relative", corrected=False)
+
+
+def attention_corrected(table: RunTable, choice: Choice) -> Exhibit:
+    """The length-corrected ratio by relative position."""
+    return _attention(table, "attention-corrected", "relative", corrected=True)
+
+
+def attention_absolute(table: RunTable, choice: Choice) -> Exhibit:
+    """The length-corrected ratio by tokens written so far."""
+    return _attention(table, "attention-tokens", "absolute", corrected=True)
+
+
+def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) -> Exhibit:
+    kind = "length-corrected" if corrected else "raw"
+    where = "position in the trace" if position == "relative" else "tokens written"
+    title = f"Attention to audio along the trace, {kind}, by {where}"
+    rows = measures.along(table, position, corrected)
+    if rows.empty:
+        return Exhibit(
+            name,
+            title,
+            "Attention was not recorded: evaluate with --attention-share above 0 (transformers engine).",
+            None,
+            rows,
+            (),
+            "Figure 6",
+        )
+    series = [(arm, rows[rows["arm"] == arm].to_dict("records")) for arm in table.labels]
+    metric = metric_of("corrected" if corrected else "attention")
+    figure = lines(
+        series,
+        "position",
+        "value",
+        x_title="Share of the trace" if position == "relative" else "Tokens written",
+        y_title="Length-corrected ratio" if corrected else "Share of attention on audio",
+        percent=not corrected,
+        share_x=position == "relative",
+        tip=lambda row: (
+            f"{label(row['arm'])}<br>{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
+            f"<br>{plural(row['traces'], 'trace')} of {plural(row['items'], 'item')}"
+        ),
+        reference=1.0 if corrected else None,
+    )
+    found = measures.changes(table, corrected)
+    said = [_change(arm, found[arm], corrected) for arm, own in series if own]
+    notes = (
+        "Mean over layers and heads of the attention mass on audio positions; the paper defines neither.",
+        "1 means: as much as if attention were spread evenly over all that is visible."
+        if corrected
+        else "The raw ratio falls as text grows even where nothing changes: see the corrected one.",
+    )
+    return Exhibit(name, title, told(said), figure, rows, notes, "Figure 6")
+
+
+def _change(arm: str, found: PairedDifference, corrected: bool) -> str:
+    sure = found.low is not None and not found.low <= 0 <= found.high
+    how = ("less" if found.high < 0 else "more") if sure else "about as much"
+    bounds = "" if found.low is None else f", 95 %: {_signed(found.low, corrected)} to {_signed(found.high, corrected)}"
+    return (
+        f"{arm} attends {how} to audio at the end of its traces {'than' if sure else 'as'} at the start (last quarter "
+        f"minus first: {_signed(found.estimate, corrected)}{bounds}, {p_value(found.p_value)})."
+    )
+
+
+def _signed(x: float | None, corrected: bool) -> str:
+    if x is None:
+        return "unknown"
+    return f"{x:+.2f}" if corrected else f"{100 * x:+.1f} points"

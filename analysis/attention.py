@@ -1,0 +1,70 @@
+"""Attention to audio along the trace: the paper's Figure 6, with a written definition and a length correction.
+
+The ratio of a token is the mass of its attention on audio positions, mean over layers and heads; the corrected ratio
+divides it by the audio share of what the token can see (``mpar2.attention``). The paper defines neither its layers nor
+its denominator. ``relative`` position cuts each trace into twentieths; ``absolute`` counts blocks of 16 tokens, and
+ends where fewer than one trace in twenty is still being written: later blocks would show other, longer traces.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.estimate import interval, item_codes, paired
+from analysis.load import RELATIVE_BINS, TOKEN_BLOCK, RunTable
+from mpar2.statistics import PairedDifference
+
+__all__ = ["along", "changes"]
+
+_COLUMNS = ["arm", "position", "value", "low", "high", "traces", "items"]
+_FEWEST = 0.05
+
+
+def along(table: RunTable, position: Literal["relative", "absolute"], corrected: bool) -> pd.DataFrame:
+    """The mean ratio of traces at each position, with its interval over items."""
+    rows: list[dict[str, Any]] = []
+    data = _placed(table, 0 if position == "relative" else 1)
+    column = "corrected" if corrected else "ratio"
+    scale = 1 / RELATIVE_BINS if position == "relative" else TOKEN_BLOCK
+    for label in table.labels:
+        part = data[data["arm"] == label]
+        traces = part["row"].nunique()
+        for number, inside in part.groupby("bin"):
+            if len(inside) < max(2, _FEWEST * traces):
+                continue
+            values = inside[column].to_numpy()
+            found = interval(values, np.ones(len(values)), item_codes(inside["item"]), resamples=300)
+            rows.append(
+                {
+                    "arm": label,
+                    "position": (float(number) + 0.5) * scale,
+                    "value": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
+                    "traces": len(inside),
+                    "items": found.n,
+                }
+            )
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def changes(table: RunTable, corrected: bool) -> dict[str, PairedDifference]:
+    """For each arm: the last quarter of the trace minus its first quarter, item by item."""
+    data = _placed(table, 0)
+    column, found = "corrected" if corrected else "ratio", {}
+    for label in table.labels:
+        part, ends = data[data["arm"] == label], []
+        for inside in (part["bin"] < RELATIVE_BINS // 4, part["bin"] >= RELATIVE_BINS - RELATIVE_BINS // 4):
+            mean = part[inside].groupby("row")[column].mean()
+            ends.append((mean.to_numpy(), np.ones(len(mean)), table.frame["item"].iloc[mean.index]))
+        found[label] = paired(*ends)
+    return found
+
+
+def _placed(table: RunTable, kind: int) -> pd.DataFrame:
+    data = table.attention[table.attention["kind"] == kind]
+    rows = data["row"].to_numpy()
+    return data.assign(arm=table.frame["arm"].array.take(rows), item=table.frame["item"].array.take(rows))

@@ -1,0 +1,112 @@
+"""What a reader chose to look at, and the rows that this leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import AnalysisError
+from analysis.load import RunTable
+from analysis.metrics import metric_of
+
+__all__ = [
+    "BINNINGS",
+    "FILTERS",
+    "LENGTHS",
+    "OUTCOMES",
+    "Choice",
+    "apply_choice",
+    "choice_from",
+    "command_of",
+    "levels",
+]
+
+BINNINGS = {"count": "Equal count", "width": "Equal width"}
+LENGTHS = {"tokens": "All generated tokens", "reasoning_tokens": "Tokens before the answer"}
+OUTCOMES = {"all": "All answers", "right": "Right answers", "wrong": "Wrong answers"}
+FILTERS = ("domain", "category", "sub_category", "difficulty")
+_MOST_BINS = 40
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Arms ((): all), metric, bins, and filters. The first arm is what the others are compared with."""
+
+    arms: tuple[str, ...] = ()
+    metric: str = "accuracy"
+    length: str = "tokens"
+    binning: str = "count"
+    bins: int = 8
+    outcome: str = "all"
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        metric_of(self.metric)
+        for name, value, known in (
+            ("binning", self.binning, BINNINGS),
+            ("length", self.length, LENGTHS),
+            ("outcome", self.outcome, OUTCOMES),
+        ):
+            if value not in known:
+                raise AnalysisError(f"{name} is {str(value)[:40]!r}; choose one of {', '.join(known)}")
+        if not 2 <= self.bins <= _MOST_BINS:
+            raise AnalysisError(f"{self.bins} bins; 2 to {_MOST_BINS} are possible")
+        if unknown := set(self.filters) - set(FILTERS):
+            raise AnalysisError(f"no filter {min(unknown)[:40]!r}: choose from {', '.join(FILTERS)}")
+
+
+def apply_choice(table: RunTable, choice: Choice) -> RunTable:
+    """The table with only the chosen arms (in the order chosen) and items."""
+    labels = list(choice.arms) or table.labels
+    arms = tuple(table.arm(label) for label in dict.fromkeys(labels))
+    frame = table.frame
+    kept = frame["arm"].isin([arm.label for arm in arms]).to_numpy(copy=True)
+    for name, values in choice.filters.items():
+        if values:
+            kept &= frame[name].isin(values).to_numpy()
+    if choice.outcome != "all":
+        kept &= (frame["right"] == (choice.outcome == "right")).to_numpy()
+    place = np.cumsum(kept) - 1
+    attention = table.attention[kept[table.attention["row"].to_numpy()]]
+    attention = attention.assign(row=place[attention["row"].to_numpy()])
+    chosen = frame[kept].reset_index(drop=True)
+    chosen["arm"] = chosen["arm"].cat.set_categories([arm.label for arm in arms])
+    probes = table.probes[table.probes["arm"].isin([arm.label for arm in arms])]
+    return RunTable(chosen, attention.reset_index(drop=True), probes, arms, table.runs)
+
+
+def levels(frame: pd.DataFrame, name: str) -> list[str]:
+    """Values of a filter that occur: easy before hard, the rest by name."""
+    found = [str(value) for value in frame[name].cat.remove_unused_categories().cat.categories]
+    order = {"easy": 0, "medium": 1, "hard": 2}
+    return sorted(found, key=lambda value: (order.get(value.lower(), 9), value.lower()))
+
+
+def choice_from(values: Mapping[str, Any]) -> Choice:
+    """A choice out of plain values, as a form or a file has them."""
+    known = {f.name for f in fields(Choice)}
+    given = {name: value for name, value in values.items() if name in known and value is not None}
+    if "arms" in given:
+        given["arms"] = tuple(map(str, given["arms"]))
+    if "filters" in given:
+        given["filters"] = {str(k): tuple(map(str, v)) for k, v in dict(given["filters"]).items() if v}
+    return Choice(**given)
+
+
+def command_of(choice: Choice, runs: tuple[str, ...], only: str | None = None) -> list[str]:
+    """The words of the command that draws what this choice shows."""
+    words = ["mpar2", "report", *runs]
+    default = Choice()
+    for name in ("metric", "length", "binning", "bins", "outcome"):
+        if (value := getattr(choice, name)) != getattr(default, name):
+            words += [f"--{name}", str(value)]
+    for arm in choice.arms:
+        words += ["--arm", arm]
+    for name, values in choice.filters.items():
+        for value in values:
+            words += [f"--{name.replace('_', '-')}", value]
+    return [*words, *(["--only", only] if only else []), "--out", "report.html"]

@@ -1,0 +1,266 @@
+"""Arms against arms on the same items: differences with their tests, controls, modes, forced lengths, seeds.
+
+Two arms are compared over the items that both have (same benchmark fingerprint, same id), item by item: the difference
+with a paired bootstrap interval, and McNemar's exact test where each item has one answer of 0 or 1.
+
+A **control** is an arm whose manifest entry differs from another arm's in one setting only (what it hears, what it is
+told, how long it may write, how it samples, or any setting that ``evaluate`` grows): the pair is found, not declared.
+Two arms belong together as **direct and reasoning** where one checkpoint was asked in both modes, or where their names
+differ by a final dagger, as in the paper's Figure 1 ("R1-AQA" and "R1-AQA†").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.estimate import paired, test
+from analysis.load import ArmInfo, RunTable
+from analysis.metrics import Metric, measured, metric_of, rate
+
+__all__ = [
+    "Control",
+    "arms_table",
+    "baseline_of",
+    "control_rows",
+    "controls",
+    "forced_lengths",
+    "forced_rows",
+    "mode_pairs",
+    "seeds",
+    "versus",
+]
+
+_TOLD = ("name", "items", "prompt_hash", "prompt_version", "model_hash", "adapter_hash")
+_WHO = ("model", "adapter", "mode")
+_SAMPLING = ("samples", "temperature", "top_p", "top_k", "repetition_penalty")
+_NORMAL = {"audio": "normal", "perception": "own"}
+_WORDS = {
+    ("audio", "silent"): "silent audio",
+    ("audio", "shuffled"): "another item's audio",
+    ("perception", "oracle"): "told the true events",
+}
+
+
+class Control(NamedTuple):
+    """Two arms that differ in one setting; ``what`` says in which."""
+
+    reference: ArmInfo
+    control: ArmInfo
+    setting: str
+    what: str
+
+
+def benchmark_of(table: RunTable, arm: ArmInfo) -> str:
+    """What an arm's items are of: arms of two benchmarks share no item, and are not compared."""
+    (run,) = (run for run in table.runs if run.name == arm.run)
+    return str((run.manifest.get("benchmark") or {}).get("fingerprint") or run.name)
+
+
+def baseline_of(table: RunTable, label: str) -> str:
+    """The arm that one is compared with: the first arm of its benchmark (itself, if it is that)."""
+    wanted = benchmark_of(table, table.arm(label))
+    return next(arm.label for arm in table.arms if benchmark_of(table, arm) == wanted)
+
+
+def _pairs(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
+    """Pairs of arms with known settings on one benchmark."""
+    known = [(arm, benchmark_of(table, arm)) for arm in table.arms if arm.settings]
+    return [(a, b) for (a, first), (b, second) in combinations(known, 2) if first == second]
+
+
+def arms_table(table: RunTable) -> pd.DataFrame:
+    """What each arm did: counts, accuracy by both rules, length."""
+    rows = []
+    for label in table.labels:
+        part = table.frame[table.frame["arm"] == label]
+        if part.empty:
+            continue
+        accuracy, strict, tokens = (rate(part, metric_of(name)) for name in ("accuracy", "strict", "tokens"))
+        rows.append(
+            {
+                "arm": label,
+                "items": part["item"].nunique(),
+                "answers": len(part),
+                "failed": int((part["status"] == "error").sum()),
+                "unparsable": int((part["parsed"] == 0).sum()),
+                "truncated": int(part["truncated"].sum()),
+                "accuracy": accuracy.estimate,
+                "low": accuracy.low,
+                "high": accuracy.high,
+                "strict": strict.estimate,
+                "tokens": tokens.estimate,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str, Any]:
+    """Second minus first on their common items, with the tests."""
+    sides = []
+    for label in (first, second):
+        part = table.frame[table.frame["arm"] == label]
+        above, below, known = measured(part, metric)
+        sides.append((above, below, part["item"][known]))
+    difference = paired(*sides)
+    exact = test(*sides) if metric.share else None
+    return {
+        "arm": second,
+        "minus": first,
+        "metric": metric.name,
+        "difference": difference.estimate,
+        "low": difference.low,
+        "high": difference.high,
+        "p_bootstrap": difference.p_value,
+        "p_mcnemar": exact.p_value if exact else None,
+        "only_first_right": exact.only_first if exact else None,
+        "only_second_right": exact.only_second if exact else None,
+        "items": difference.n,
+    }
+
+
+def controls(table: RunTable) -> list[Control]:
+    """Every pair of arms that differ in one setting, reference first."""
+    found = []
+    for a, b in _pairs(table):
+        differing = _differing(a, b)
+        if len(differing) != 1 or differing & set(_WHO):
+            continue
+        (setting,) = differing
+        reference, control = (b, a) if _is_reference(b, a, setting) else (a, b)
+        if setting in _NORMAL and reference.get(setting, _NORMAL[setting]) != _NORMAL[setting]:
+            continue  # silent against shuffled: two floors, and no reference
+        found.append(Control(reference, control, setting, _what(reference, control, setting)))
+    return found
+
+
+def _differing(a: ArmInfo, b: ArmInfo) -> set[str]:
+    keys = (set(a.settings) | set(b.settings)) - set(_TOLD)
+    unlike = {key for key in keys if a.get(key, _NORMAL.get(key)) != b.get(key, _NORMAL.get(key))}
+    return {"sampling" if key in _SAMPLING else key for key in unlike}
+
+
+def _is_reference(a: ArmInfo, b: ArmInfo, setting: str) -> bool:
+    """Whether a, rather than b, is the arm that nothing was done to."""
+    if setting in _NORMAL:
+        return a.get(setting, _NORMAL[setting]) == _NORMAL[setting]
+    if setting == "sampling":
+        return a.get("samples", 1) < b.get("samples", 1)
+    mine, other = a.get(setting), b.get(setting)
+    if setting == "max_new_tokens":
+        return (mine or 0) > (other or 0)
+    return mine in (None, "", 0, False, "normal", "none") and other not in (None, "", 0, False, "normal", "none")
+
+
+def _what(reference: ArmInfo, control: ArmInfo, setting: str) -> str:
+    if setting == "sampling":
+        return f"{control.get('samples', 1)} samples at temperature {control.get('temperature', 0):g}"
+    value = control.get(setting)
+    if setting == "max_new_tokens":
+        return f"at most {value} tokens"
+    return _WORDS.get((setting, str(value)), f"{setting.replace('_', ' ')} {value}")
+
+
+def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
+    """The paired difference of each control."""
+    rows = [
+        {"control": control.what, **versus(table, control.reference.label, control.control.label, metric)}
+        for control in controls(table)
+    ]
+    return pd.DataFrame(rows)
+
+
+def mode_pairs(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
+    """(direct, reasoning) pairs of one checkpoint, or of names that differ by a dagger."""
+    by_name = {(benchmark_of(table, arm), arm.name): arm for arm in table.arms}
+    daggers = [arm for arm in table.arms if arm.name.endswith("†")]
+    plain = [by_name.get((benchmark_of(table, arm), arm.name.rstrip("† "))) for arm in daggers]
+    pairs = [(first, dagger) for first, dagger in zip(plain, daggers, strict=True) if first is not None]
+    for a, b in _pairs(table):
+        if _differing(a, b) == {"mode"} and "direct" in (a.get("mode"), b.get("mode")):
+            if any(arm.get(key, normal) != normal for arm in (a, b) for key, normal in _NORMAL.items()):
+                continue
+            pairs.append((a, b) if a.get("mode") == "direct" else (b, a))
+    return pairs
+
+
+def forced_lengths(table: RunTable) -> list[tuple[str, list[ArmInfo]]]:
+    """Families of arms that differ only in how long they may or must write, at least two each."""
+    families: dict[tuple[Any, ...], list[ArmInfo]] = {}
+    for arm in table.arms:
+        if arm.settings:
+            families.setdefault((arm.run, *_without_length(arm.settings)), []).append(arm)
+    found = []
+    for family in families.values():
+        if len(family) > 1:
+            keys = sorted({key for a, b in combinations(family, 2) for key in _differing(a, b)})
+            if keys:
+                found.append((", ".join(key.replace("_", " ") for key in keys), family))
+    return found
+
+
+def _without_length(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    kept = {k: v for k, v in settings.items() if k not in _TOLD and "token" not in k and "length" not in k}
+    return tuple(sorted((key, repr(value)) for key, value in kept.items()))
+
+
+def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
+    """Each family's arms on the items that all of them have: mean length and the metric."""
+    rows = []
+    for setting, family in forced_lengths(table):
+        labels = [arm.label for arm in family]
+        part = table.frame[table.frame["arm"].isin(labels) & np.isfinite(table.frame["tokens"])]
+        by_item = part.groupby("item", observed=True)["arm"].nunique()
+        common = part[part["item"].isin(by_item.index[by_item == len(labels)])]
+        for label in labels:
+            own = common[common["arm"] == label]
+            if own.empty:
+                continue
+            found = rate(own, metric)
+            rows.append(
+                {
+                    "family": f"{labels[0]}: {setting}",
+                    "arm": label,
+                    "length": float(own["tokens"].mean()),
+                    "value": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
+                    "items": found.n,
+                }
+            )
+    return pd.DataFrame(rows).sort_values(["family", "length"]) if rows else pd.DataFrame()
+
+
+def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
+    """Arms that ran under several seeds: the metric's mean, standard deviation and range over seeds."""
+    by_run = {run.name: run for run in table.runs}
+    families: dict[tuple[Any, ...], list[tuple[Any, ArmInfo]]] = {}
+    for arm in table.arms:
+        manifest = by_run[arm.run].manifest
+        if arm.settings and "seed" in manifest:
+            kept = {k: v for k, v in arm.settings.items() if k not in ("name", "items")}
+            family = (arm.name, repr(manifest.get("benchmark", {}).get("fingerprint")), repr(sorted(kept.items())))
+            families.setdefault(family, []).append((manifest["seed"], arm))
+    rows = []
+    for (name, *_), members in families.items():
+        if len({seed for seed, _ in members}) < 2:
+            continue
+        values = [(seed, rate(table.frame[table.frame["arm"] == arm.label], metric).estimate) for seed, arm in members]
+        known = [value for _, value in values if value is not None]
+        if known:
+            rows.append(
+                {
+                    "arm": name,
+                    "seeds": len(known),
+                    "mean": float(np.mean(known)),
+                    "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+                    "lowest": min(known),
+                    "highest": max(known),
+                    "values": "; ".join(f"seed {seed}: {value:.4f}" for seed, value in values if value is not None),
+                }
+            )
+    return pd.DataFrame(rows)

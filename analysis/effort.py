@@ -1,0 +1,88 @@
+"""What answers cost: tokens by kind of item, and accuracy over tokens.
+
+``budget``    mean generated tokens by domain, category and difficulty: the paper's Figure 7, with every arm beside
+``frontier``  accuracy over mean tokens an item. An arm that samples gives a point for each number of votes: of equally
+              frequent answers the one given first wins, over items that have all samples
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.choice import FILTERS, levels
+from analysis.estimate import interval, item_codes
+from analysis.load import RunTable
+from analysis.metrics import metric_of, rate
+
+__all__ = ["budget", "frontier", "votes"]
+
+
+def budget(table: RunTable, field: str) -> pd.DataFrame:
+    """Mean tokens and accuracy by the levels of ``field``, for each arm."""
+    assert field in FILTERS
+    rows = []
+    for label in table.labels:
+        part = table.frame[table.frame["arm"] == label]
+        for level in levels(table.frame, field):
+            own = part[(part[field] == level).to_numpy()]
+            if own.empty:
+                continue
+            tokens, accuracy = rate(own, metric_of("tokens")), rate(own, metric_of("accuracy"))
+            rows.append(
+                {
+                    "arm": label,
+                    "level": level,
+                    "tokens": tokens.estimate,
+                    "low": tokens.low,
+                    "high": tokens.high,
+                    "items": own["item"].nunique(),
+                    "accuracy": accuracy.estimate,
+                }
+            )
+    return pd.DataFrame(rows, columns=["arm", "level", "tokens", "low", "high", "items", "accuracy"])
+
+
+def frontier(table: RunTable) -> pd.DataFrame:
+    """One row for each arm, and for each number of votes of an arm that samples."""
+    rows: list[dict[str, Any]] = []
+    for label in table.labels:
+        part = table.frame[table.frame["arm"] == label]
+        part = part[np.isfinite(part["right"])]
+        if part.empty:
+            continue
+        samples = int(part["sample"].max()) + 1
+        if samples > 1:
+            rows += [{"arm": label, **row} for row in votes(part, samples)]
+            continue
+        accuracy, tokens = rate(part, metric_of("accuracy")), rate(part, metric_of("tokens"))
+        rows.append({"arm": label, "votes": 1, "tokens": tokens.estimate, **_accuracy(accuracy)})
+    return pd.DataFrame(rows, columns=["arm", "votes", "tokens", "accuracy", "low", "high", "items"])
+
+
+def votes(part: pd.DataFrame, samples: int) -> list[dict[str, Any]]:
+    """Accuracy of the majority of the first k answers, for k = 1, 2, 4, .. and all."""
+    answered = part[part["status"] == "ok"]
+    whole = answered.groupby("item")["sample"].transform("size") == samples
+    answered = answered[whole].sort_values(["item", "sample"])
+    rows = []
+    for size in sorted({2**n for n in range(samples.bit_length()) if 2**n <= samples} | {samples}):
+        ballots = answered[answered["sample"] < size]
+        if ballots.empty:
+            continue
+        count = ballots.groupby(["item", "prediction"], sort=False).agg(
+            ballots=("sample", "size"), first=("sample", "min"), right=("right", "first")
+        )
+        count = count.reset_index().sort_values(["item", "ballots", "first"], ascending=[True, False, True])
+        winners = count.drop_duplicates("item")
+        right = winners["right"].to_numpy()
+        found = interval(right, np.ones(len(right)), item_codes(winners["item"]), share=True)
+        cost = ballots.groupby("item")["tokens"].sum(min_count=size)
+        rows.append({"votes": size, "tokens": float(cost.mean()), **_accuracy(found)})
+    return rows
+
+
+def _accuracy(found: Any) -> dict[str, Any]:
+    return {"accuracy": found.estimate, "low": found.low, "high": found.high, "items": found.n}

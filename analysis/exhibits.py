@@ -1,0 +1,91 @@
+"""All exhibits of a table of runs, in the order of a report, and the traces behind a point of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from analysis import AnalysisError, about_arms, about_effort, about_length
+from analysis.choice import Choice, apply_choice, command_of
+from analysis.exhibit import Exhibit
+from analysis.load import RunTable
+
+__all__ = ["EXHIBITS", "build_exhibits", "rows_of"]
+
+EXHIBITS: dict[str, Callable[[RunTable, Choice], Exhibit]] = {
+    "decay": about_length.decay,
+    "curves": about_length.curves,
+    "arms": about_arms.arms,
+    "controls": about_arms.control,
+    "modes": about_arms.modes,
+    "slopes": about_length.slopes,
+    "correlations": about_length.correlations,
+    "forced": about_length.forced,
+    "cafe": about_arms.cafe,
+    "probes": about_arms.perception,
+    "attention": about_effort.attention,
+    "attention-corrected": about_effort.attention_corrected,
+    "attention-tokens": about_effort.attention_absolute,
+    "frontier": about_effort.frontier,
+    "budget": about_effort.budget,
+    "seeds": about_arms.over_seeds,
+}
+
+
+def build_exhibits(
+    table: RunTable, choice: Choice | None = None, only: Iterable[str] | None = None, runs: Iterable[str] = ()
+) -> list[Exhibit]:
+    """The named exhibits (all by default). ``runs`` are the words that stand for the runs in the commands."""
+    choice = choice or Choice()
+    names = list(EXHIBITS) if only is None else list(only)
+    if unknown := [name for name in names if name not in EXHIBITS]:
+        raise AnalysisError(f"no exhibit {unknown[0][:40]!r}: choose from {', '.join(EXHIBITS)}")
+    chosen = apply_choice(table, choice)
+    if chosen.frame.empty:
+        raise AnalysisError("no answer is left by these arms and filters: take one away")
+    words = tuple(runs) or tuple(run.name for run in table.runs)
+    return [replace(EXHIBITS[name](chosen, choice), command=tuple(command_of(choice, words, name))) for name in names]
+
+
+def rows_of(table: RunTable, choice: Choice, point: str | Mapping[str, Any]) -> list[int]:
+    """The rows (positions in ``table.frame``) that a point of an exhibit stands for.
+
+    ``point`` comes back from a browser, so every part of it is checked.
+    """
+    try:
+        given = json.loads(point) if isinstance(point, str) else dict(point)
+        label = apply_labels(table, choice)[_index(given["arm"])]
+        column, low, high = given.get("column"), given.get("low"), given.get("high")
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise AnalysisError("this point is of another selection: choose it again") from None
+    keep = (table.frame["arm"] == label).to_numpy(copy=True)
+    for name, values in choice.filters.items():
+        if values:
+            keep &= table.frame[name].isin(values).to_numpy()
+    if choice.outcome != "all":
+        keep &= (table.frame["right"] == (choice.outcome == "right")).to_numpy()
+    if column in ("tokens", "reasoning_tokens"):
+        if not all(isinstance(bound, (int, float)) for bound in (low, high)):
+            raise AnalysisError("this point has no bounds: choose it again")
+        lengths = table.frame[column].to_numpy()
+        keep &= (lengths >= low) & ((lengths < high) | (lengths == low))
+    elif column in ("domain", "category", "sub_category", "difficulty"):
+        keep &= (table.frame[column] == str(low)).to_numpy()
+    elif column is not None:
+        raise AnalysisError("this point is of another selection: choose it again")
+    return np.flatnonzero(keep).tolist()
+
+
+def apply_labels(table: RunTable, choice: Choice) -> list[str]:
+    """Labels of the arms in the order in which figures have them."""
+    return list(dict.fromkeys(choice.arms)) or table.labels
+
+
+def _index(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(value)
+    return value

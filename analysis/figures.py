@@ -1,0 +1,274 @@
+"""The few kinds of figure that all exhibits are made of: lines with bands, panels of them, dots, forests.
+
+A figure is Plotly's JSON as plain data, ``{"data": [..], "layout": {..}}``: that is what pages draw, and building it so
+costs a hundredth of what Plotly's checked objects do (``Exhibit.figure`` gives one of those). Every series is drawn by
+hue, symbol and dash together. Points carry what they stand for (``exhibit.point``), so that a click can ask for the
+traces behind them. Rows are plain dicts; a value or bound may be None or NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+
+from analysis.exhibit import label
+from analysis.style import DASHES, INK, SOFT, SYMBOLS, axis, colour_of, layout, with_alpha
+
+__all__ = ["dots", "forest", "lines", "panels"]
+
+Row = Mapping[str, Any]
+Tip = Callable[[Row], str]
+Series = Sequence[tuple[str, Sequence[Row]]]
+Drawing = dict[str, Any]
+
+
+def lines(
+    series: Series,
+    x: str,
+    y: str,
+    *,
+    x_title: str,
+    y_title: str,
+    percent: bool,
+    tip: Tip,
+    share_x: bool = False,
+    reference: float | None = None,
+) -> Drawing:
+    """Lines with 95 % bands; a series is its name and rows with ``low``, ``high`` and ``point``."""
+    data = [
+        trace for place, (name, rows) in enumerate(series) for trace in _line(name, rows, x, y, place, tip, legend=True)
+    ]
+    drawn = layout(xaxis=axis(x_title, percent=share_x), yaxis=axis(y_title, percent=percent))
+    if reference is not None:
+        drawn["shapes"] = [_rule("y", reference)]
+    return {"data": data, "layout": drawn}
+
+
+def panels(
+    groups: Sequence[tuple[str, Series]],
+    x: str,
+    y: str,
+    *,
+    x_title: str,
+    y_title: str,
+    percent: bool,
+    tip: Tip,
+) -> Drawing:
+    """One panel for each group, the same series in each."""
+    columns = min(2, len(groups))
+    rows_of_panels = -(-len(groups) // columns)
+    height = 90 + 280 * rows_of_panels
+    gap_x, gap_y = 0.09, 76 / height
+    wide, high = (1 - gap_x * (columns - 1)) / columns, (1 - gap_y * (rows_of_panels - 1)) / rows_of_panels
+    data: list[Any] = []
+    drawn = layout(height=height, margin={"l": 12, "r": 16, "t": 52, "b": 12})
+    drawn["legend"] |= {"y": 1 + 26 / height}
+    drawn["annotations"] = []
+    for number, (title, series) in enumerate(groups):
+        column, row = number % columns, number // columns
+        left, top = column * (wide + gap_x), 1 - row * (high + gap_y)
+        suffix = "" if number == 0 else str(number + 1)
+        last_row = number + columns >= len(groups)
+        drawn[f"xaxis{suffix}"] = axis(x_title if last_row else "", domain=[left, left + wide], anchor=f"y{suffix}")
+        drawn[f"yaxis{suffix}"] = axis(
+            y_title if column == 0 else "", percent=percent, domain=[top - high, top], anchor=f"x{suffix}"
+        )
+        if number:
+            drawn[f"yaxis{suffix}"]["matches"] = "y"
+        drawn["annotations"].append(
+            {
+                "text": label(title),
+                "x": left,
+                "y": top,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 13, "color": INK},
+            }
+        )
+        for place, (name, rows) in enumerate(series):
+            for trace in _line(name, rows, x, y, place, tip, legend=number == 0):
+                data.append(trace | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
+    return {"data": data, "layout": drawn}
+
+
+def dots(
+    series: Series,
+    x: str,
+    y: str,
+    *,
+    x_title: str,
+    y_title: str,
+    percent: bool,
+    tip: Tip,
+    joined: bool = False,
+    places: Sequence[int] | None = None,
+    spread: bool = True,
+) -> Drawing:
+    """Points with 95 % intervals; series stand side by side over categories (``spread``), and may join over numbers."""
+    numeric = all(isinstance(row[x], (int, float)) for _, rows in series for row in rows)
+    positions: dict[Any, int] = {}
+    for _, rows in series:
+        for row in rows:
+            positions.setdefault(row[x], len(positions))
+    many, data = max(1, len(series)), []
+    for number, (name, rows) in enumerate(series):
+        place = places[number] if places else number
+        rows = [row for row in rows if _known(row[y])]
+        shift = (number - (many - 1) / 2) * min(0.16, 0.7 / many) if spread and not numeric else 0.0
+        data.append(
+            {
+                "type": "scatter",
+                "x": [row[x] if numeric else positions[row[x]] + shift for row in rows],
+                "y": [row[y] for row in rows],
+                "name": label(name),
+                "mode": "lines+markers" if joined else "markers",
+                "hovertext": [tip(row) for row in rows],
+                "hovertemplate": "%{hovertext}<extra></extra>",
+                "line": {"color": colour_of(place), "width": 2, "dash": DASHES[place % len(DASHES)]},
+                "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 10, "color": colour_of(place)},
+                "error_y": _errors(rows, y, colour_of(place)),
+                "customdata": [row.get("point") for row in rows],
+            }
+        )
+    drawn = layout(xaxis=axis(x_title), yaxis=axis(y_title, percent=percent), showlegend=spread and many > 1)
+    if not numeric:
+        drawn["xaxis"] |= {
+            "tickmode": "array",
+            "tickvals": list(positions.values()),
+            "ticktext": [_wrapped(name) for name in positions],
+            "range": [-0.6, len(positions) - 0.4],
+            "showgrid": False,
+            "zeroline": False,
+        }
+    return {"data": data, "layout": drawn}
+
+
+def forest(
+    rows: Sequence[Row],
+    value: str,
+    *,
+    names: Callable[[Row], str],
+    x_title: str,
+    percent: bool,
+    tip: Tip,
+    zero: float | None = 0.0,
+    places: Callable[[Row], int] = lambda row: 0,
+    logarithmic: bool = False,
+) -> Drawing:
+    """Estimates below each other with their intervals, and a line where there is no difference."""
+    shown = [row for row in rows if _known(row[value])]
+    height, data = len(shown), []
+    for number, row in enumerate(shown):
+        place = places(row)
+        data.append(
+            {
+                "type": "scatter",
+                "x": [row[value]],
+                "y": [height - 1 - number],
+                "mode": "markers",
+                "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 11, "color": colour_of(place)},
+                "error_x": _errors([row], value, colour_of(place)),
+                "hovertext": [tip(row)],
+                "hovertemplate": "%{hovertext}<extra></extra>",
+                "customdata": [row.get("point")],
+                "showlegend": False,
+            }
+        )
+    drawn = layout(height=110 + 34 * max(2, height), xaxis=axis(x_title, percent=percent), yaxis=axis(""))
+    drawn["xaxis"] |= {"zeroline": False} | ({"type": "log"} if logarithmic else {})
+    drawn["yaxis"] |= {
+        "tickmode": "array",
+        "tickvals": list(range(height)),
+        "ticktext": [label(names(row)) for row in reversed(shown)],
+        "range": [-0.6, height - 0.4],
+        "showgrid": False,
+        "zeroline": False,
+    }
+    if zero is not None:
+        drawn["shapes"] = [_rule("x", zero)]
+    return {"data": data, "layout": drawn}
+
+
+def _line(
+    name: str, rows: Sequence[Row], x: str, y: str, place: int, tip: Tip, *, legend: bool
+) -> list[dict[str, Any]]:
+    rows = [row for row in rows if _known(row[y])]
+    colour, group = colour_of(place), f"series {place}"
+    banded = [row for row in rows if _known(row["low"]) and row.get("band", True)]
+    traces: list[dict[str, Any]] = []
+    if len(banded) > 1:
+        there = [row[x] for row in banded]
+        traces.append(
+            {
+                "type": "scatter",
+                "x": there + there[::-1],
+                "y": [row["high"] for row in banded] + [row["low"] for row in reversed(banded)],
+                "fill": "toself",
+                "fillcolor": with_alpha(colour, 0.16),
+                "line": {"width": 0, "color": colour},
+                "mode": "lines",
+                "hoverinfo": "skip",
+                "showlegend": False,
+                "legendgroup": group,
+            }
+        )
+    traces.append(
+        {
+            "type": "scatter",
+            "x": [row[x] for row in rows],
+            "y": [row[y] for row in rows],
+            "name": label(name),
+            "legendgroup": group,
+            "showlegend": legend,
+            "mode": "lines+markers" if len(rows) <= 40 else "lines",
+            "line": {"color": colour, "width": 2, "dash": DASHES[place % len(DASHES)]},
+            "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9, "color": colour},
+            "hovertext": [tip(row) for row in rows],
+            "hovertemplate": "%{hovertext}<extra></extra>",
+            "customdata": [row.get("point") for row in rows],
+        }
+    )
+    return traces
+
+
+def _wrapped(text: Any) -> str:
+    """A label in lines of a few words."""
+    return "<br>".join(label(line) for line in wrap(" ".join(str(text).split())[:80], 18)[:3])
+
+
+def _known(value: Any) -> bool:
+    return value is not None and value == value
+
+
+def _errors(rows: Sequence[Row], y: str, colour: str) -> dict[str, Any]:
+    def reach(row: Row, name: str) -> float:
+        return abs(row[name] - row[y]) if _known(row.get(name)) else 0.0
+
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [reach(row, "high") for row in rows],
+        "arrayminus": [reach(row, "low") for row in rows],
+        "color": colour,
+        "thickness": 1.5,
+        "width": 4,
+    }
+
+
+def _rule(along: str, value: float) -> dict[str, Any]:
+    """A dotted line over the whole figure at one value of an axis."""
+    other = "x" if along == "y" else "y"
+    return {
+        "type": "line",
+        f"{along}ref": along,
+        f"{along}0": value,
+        f"{along}1": value,
+        f"{other}ref": "paper",
+        f"{other}0": 0,
+        f"{other}1": 1,
+        "line": {"color": SOFT, "width": 1, "dash": "dot"},
+    }

@@ -1,0 +1,328 @@
+"""Runs as one typed table: a row for each generation, everything about it that a figure can use.
+
+Columns of ``RunTable.frame``:
+
+    key, id, sample
+    item                       category: the benchmark's fingerprint and the id, equal where arms can be compared
+    run, arm                   categories; an arm's label is its name, with the run's name where two runs share it
+    domain, category, sub_category, difficulty    categories, missing where unknown
+    status, error, finish      categories; ``truncated`` where the token limit ended the trace
+    right, strict, parsed      1 or 0; a failed answer is wrong; NaN where the item's answer is withheld
+    prediction                 what the answer was taken for (votes of self-consistency)
+    tokens                     all generated tokens; NaN where a server did not say
+    reasoning_tokens           of them those before the answer part; NaN where token borders are unknown
+    prompt_tokens, seconds, audio_seconds, steps, wellformed
+    matched, hallucinated, misused, missed, neutral_mentions, n_pred, n_tgt    CAFE's counts, NaN where unscored
+    unscored                   why there are none
+    attention, corrected       mean attention ratio of the trace, raw and corrected for length
+
+``RunTable.attention`` has the ratios along the trace in long form (see ``analysis.attention``). Texts are not held:
+``analysis.traces`` reads those that somebody asks for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import AnalysisError
+from analysis.scores import COUNTS, Scores, find_scores, probe_rows, read_scores
+from mpar2.accuracy import score
+from mpar2.runs import Limits, Run, read_run
+from mpar2.trace import is_wellformed, parse_trace
+
+__all__ = ["RELATIVE_BINS", "TOKEN_BLOCK", "ArmInfo", "RunInfo", "RunTable", "join_tables", "load_runs"]
+
+RELATIVE_BINS = 20
+TOKEN_BLOCK = 16  # tokens of a block of absolute position
+_CATEGORIES = ("run", "arm", "item", "domain", "category", "sub_category", "difficulty", "status", "finish")
+_TEXTS = ("key", "id", "prediction", "error", "unscored")
+_PREDICTION_CHARS = 200
+
+
+@dataclass(frozen=True)
+class ArmInfo:
+    """An arm of a run: its label in figures, and its settings as the manifest has them ({} where there is none)."""
+
+    label: str
+    run: str
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A setting of the arm."""
+        return self.settings.get(key, default)
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Where rows come from: the run's name, its place, its manifest, the judge, and what is wrong with it."""
+
+    name: str
+    source: Path
+    manifest: Mapping[str, Any]
+    scores: Scores
+    notes: tuple[str, ...] = ()
+    limits: Limits | None = None
+
+    @property
+    def benchmark(self) -> str:
+        """Name and version of the benchmark."""
+        known = self.manifest.get("benchmark") or {}
+        return " ".join(str(known[key]) for key in ("name", "version") if known.get(key)) or "unknown benchmark"
+
+
+@dataclass(frozen=True, eq=False)
+class RunTable:
+    """The rows of one or more runs, and what they are of."""
+
+    frame: pd.DataFrame
+    attention: pd.DataFrame
+    probes: pd.DataFrame
+    arms: tuple[ArmInfo, ...]
+    runs: tuple[RunInfo, ...]
+
+    def arm(self, label: str) -> ArmInfo:
+        """The arm of that label."""
+        for arm in self.arms:
+            if arm.label == label:
+                return arm
+        raise AnalysisError(f"no arm {label[:80]!r} here: choose from {', '.join(arm.label for arm in self.arms)}")
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of all arms in order."""
+        return [arm.label for arm in self.arms]
+
+
+def load_runs(
+    sources: Iterable[str | Path],
+    *,
+    judge: str | None = None,
+    limits: Limits | None = None,
+    cached: bool = True,
+    name: str | None = None,
+) -> RunTable:
+    """The table of run folders, zips of them, or lone ``items.jsonl`` files.
+
+    ``judge`` names the scores to take where a run has several; ``limits`` for what strangers upload (whose cache is
+    neither read nor written); ``name`` stands for that of a single source.
+    """
+    paths = [Path(source) for source in sources]
+    if not paths:
+        raise AnalysisError("no run was given: name at least one run folder")
+    names = _distinct([name or _name_of(path) for path in paths])
+    loaded = [
+        _load_one(path, name, judge, limits, cached and limits is None) for path, name in zip(paths, names, strict=True)
+    ]
+    return join_tables(loaded)
+
+
+def join_tables(tables: Sequence[RunTable]) -> RunTable:
+    """One table of several; arms whose names two runs share get the run's name behind theirs."""
+    arms = [arm for table in tables for arm in table.arms]
+    names = [arm.name for arm in arms]
+    labels = {(arm.run, arm.name): f"{arm.name} ({arm.run})" if names.count(arm.name) > 1 else arm.name for arm in arms}
+    frames, attention, probes = [], [], []
+    for table in tables:
+        new = {arm.label: labels[arm.run, arm.name] for arm in table.arms}
+        frame = table.frame.copy(deep=False)
+        frame["arm"] = frame["arm"].cat.rename_categories(new)
+        frames.append(frame)
+        offset = sum(map(len, frames[:-1]))
+        attention.append(table.attention.assign(row=table.attention["row"] + offset))
+        probes.append(table.probes.assign(arm=table.probes["arm"].map(new)))
+    relabelled = tuple(ArmInfo(labels[arm.run, arm.name], arm.run, arm.name, arm.settings) for arm in arms)
+    frame = frames[0] if len(frames) == 1 else _concatenated(frames)
+    frame["arm"] = frame["arm"].cat.set_categories([arm.label for arm in relabelled])
+    return RunTable(
+        frame,
+        pd.concat(attention, ignore_index=True),
+        pd.concat(probes, ignore_index=True),
+        relabelled,
+        tuple(run for table in tables for run in table.runs),
+    )
+
+
+def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The frames one below the other; categories are united, not turned into text."""
+    from pandas.api.types import union_categoricals
+
+    united = {
+        name: union_categoricals([frame[name].astype("category") for frame in frames], ignore_order=True)
+        for name in _CATEGORIES
+    }
+    rest = pd.concat([frame.drop(columns=list(_CATEGORIES)) for frame in frames], ignore_index=True)
+    return pd.DataFrame({name: united.get(name, rest.get(name)) for name in frames[0].columns})
+
+
+def _load_one(path: Path, name: str, judge: str | None, limits: Limits | None, cached: bool) -> RunTable:
+    from analysis import cache
+
+    run = read_run(path, limits)
+    scores = find_scores(path, judge, limits)
+    stored = cache.read(path, scores) if cached else None
+    if stored is None:
+        scores = read_scores(path, scores, limits)
+        stored = _read(run, scores)
+        if cached:
+            cache.write(path, scores, *stored)
+    frame, attention = (part.copy(deep=False) for part in stored)
+    for column in _CATEGORIES[1:]:  # a column without any text comes back from the copy as one of numbers
+        if not isinstance(frame[column].dtype, pd.CategoricalDtype):
+            frame[column] = pd.Categorical(frame[column], categories=_levels(frame[column]))
+    frame["run"] = pd.Categorical.from_codes(np.zeros(len(frame), dtype=np.int8), [name])
+    found = list(frame["arm"].cat.categories)
+    settings = {arm["name"]: arm for arm in run.manifest.get("arms", [])}
+    order = [arm for arm in settings if arm in found] + [arm for arm in found if arm not in settings]
+    frame["arm"] = frame["arm"].cat.set_categories(order)
+    arms = tuple(ArmInfo(arm, name, arm, settings.get(arm, {})) for arm in order)
+    probes = pd.DataFrame(probe_rows(path, limits), columns=["arm", "item", "label", "present", "yes"])
+    probes["present"] = probes["present"].astype(bool)  # also where there are none
+    probes = probes[probes["arm"].isin(order)].assign(run=name)
+    info = RunInfo(name, path, run.manifest, scores, tuple(_notes(run, frame, scores)), limits)
+    return RunTable(frame, attention, probes, arms, (info,))
+
+
+def _read(run: Run, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The frame (without run) and the attention of one run, line by line."""
+    fingerprint = str((run.manifest.get("benchmark") or {}).get("fingerprint", ""))[:12]
+    columns: dict[str, list[Any]] = {}
+    attention: list[tuple[np.ndarray, ...]] = []
+    for row, record in enumerate(run.records()):
+        for name, value in _row(record, fingerprint, scores).items():
+            columns.setdefault(name, []).append(value)
+        profile = _profile(record["attention"], row)
+        columns.setdefault("attention", []).append(profile[0])
+        columns.setdefault("corrected", []).append(profile[1])
+        attention += profile[2]
+    if not columns:
+        raise AnalysisError(f"{run.name} has no finished generation yet: let the evaluation write some")
+    return _typed(columns), _attention_frame(attention)
+
+
+def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores) -> dict[str, Any]:
+    item, ok = record["item"], record["status"] == "ok"
+    scored = score(record) if ok else None
+    withheld = item["answer"] is None
+    trace = parse_trace(record["text"] or "") if ok else None
+    counts = scores.counts.get(record["key"])
+    return {
+        "key": record["key"],
+        "item": f"{fingerprint}:{record['id']}",
+        "id": record["id"],
+        "sample": record["sample"],
+        "arm": record["arm"],
+        **{name: item[name] for name in ("domain", "category", "sub_category", "difficulty")},
+        "status": record["status"],
+        "error": (record["error"] or "")[:300],
+        "finish": record["finish"],
+        "truncated": record["finish"] == "length",
+        "right": np.nan if withheld else float(bool(scored and scored.official)),
+        "strict": np.nan if withheld else float(bool(scored and scored.strict)),
+        "parsed": np.nan if withheld else float(bool(scored and scored.parsed)),
+        "prediction": (record["choice"] or record["prediction"] or "")[:_PREDICTION_CHARS],
+        "tokens": record["tokens"],
+        "reasoning_tokens": None if trace is None else _reasoning_tokens(trace, record),
+        "prompt_tokens": record["prompt_tokens"],
+        "seconds": record["seconds"],
+        "audio_seconds": record["audio_seconds"],
+        "steps": None if trace is None else len(trace.of_kind("step")),
+        "wellformed": None if trace is None else float(is_wellformed(trace)),
+        **dict(zip(COUNTS, counts or (None,) * len(COUNTS), strict=True)),
+        "unscored": "" if counts else scores.unscored.get(record["key"], "not judged"),
+    }
+
+
+def _reasoning_tokens(trace: Any, record: Mapping[str, Any]) -> int | None:
+    ends = record["token_ends"]
+    if ends is None:
+        return None
+    answers = [part for part in trace.of_kind("answer") if part.parent is None]
+    return bisect_right(ends, answers[-1].outer.start) if answers else len(ends)
+
+
+def _typed(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
+    typed: dict[str, Any] = {}
+    for name, values in columns.items():
+        if name in _CATEGORIES:
+            typed[name] = pd.Categorical(values, categories=_levels(values))
+        elif name in _TEXTS:
+            typed[name] = pd.array(values, dtype="str")
+        elif name == "truncated":
+            typed[name] = np.asarray(values, dtype=bool)
+        elif name == "sample":
+            typed[name] = np.asarray(values, dtype=np.int32)
+        else:
+            typed[name] = np.asarray([np.nan if value is None else value for value in values], dtype=np.float64)
+    frame = pd.DataFrame(typed)
+    frame["n_pred"] = frame["matched"] + frame["hallucinated"] + frame["misused"]
+    frame["n_tgt"] = frame["matched"] + frame["misused"] + frame["missed"]
+    return frame
+
+
+def _levels(values: Iterable[Any]) -> pd.Index:
+    """The texts that occur, as the levels of a category: texts also where there are none."""
+    return pd.Index(sorted({value for value in values if isinstance(value, str)}), dtype="str")
+
+
+def _profile(raw: Mapping[str, Any] | None, row: int) -> tuple[float, float, list[tuple[np.ndarray, ...]]]:
+    """Means, and the ratios in bins of relative and of absolute position."""
+    empty = (np.nan, np.nan, [])
+    if not raw or not isinstance(raw.get("ratio"), list) or not isinstance(raw.get("corrected"), list):
+        return empty
+    try:
+        values = np.asarray([raw["ratio"], raw["corrected"]], dtype=np.float64)
+    except (TypeError, ValueError):
+        return empty
+    tokens = values.shape[-1]
+    if values.ndim != 2 or tokens == 0 or not np.isfinite(values).all():
+        return empty
+    parts = []
+    place = np.arange(tokens)
+    for kind, bins in enumerate(((place * RELATIVE_BINS) // tokens, place // TOKEN_BLOCK)):
+        number = np.bincount(bins)
+        used = np.flatnonzero(number)
+        sums = [np.bincount(bins, column)[used] / number[used] for column in values]
+        parts.append((np.full(len(used), row), np.full(len(used), kind), used, *sums, number[used]))
+    return float(values[0].mean()), float(values[1].mean()), parts
+
+
+def _attention_frame(parts: list[tuple[np.ndarray, ...]]) -> pd.DataFrame:
+    names = ("row", "kind", "bin", "ratio", "corrected", "tokens")
+    types = (np.int64, np.int8, np.int32, np.float64, np.float64, np.int32)
+    joined = [np.concatenate([part[i] for part in parts]) if parts else np.empty(0) for i in range(len(names))]
+    return pd.DataFrame({name: column.astype(kind) for name, column, kind in zip(names, joined, types, strict=True)})
+
+
+def _notes(run: Run, frame: pd.DataFrame, scores: Scores) -> Iterable[str]:
+    failed = int((frame["status"] == "error").sum())
+    if failed:
+        yield f"{failed} answers failed; they count as wrong and have no length"
+    expected = sum(int(arm.get("items") or 0) * int(arm.get("samples") or 1) for arm in run.manifest.get("arms", []))
+    if expected > len(frame):
+        yield f"{expected - len(frame)} of {expected} answers are not there yet: the run is not finished"
+    if not run.manifest:
+        yield "there is no manifest: models, prompts and benchmark are unknown"
+    if scores.others:
+        yield f"judged by {scores.judge}; the scores of {', '.join(scores.others)} are not shown"
+
+
+def _name_of(path: Path) -> str:
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        new, number = name[:80] or "run", 2
+        while new in found:
+            new, number = f"{name[:80]} {number}", number + 1
+        found.append(new)
+    return found

@@ -1,0 +1,91 @@
+"""The metrics that figures can show: what each divides by what, over rows of ``RunTable.frame``.
+
+A metric of some rows is ``sum(above) / sum(below)``: accuracy divides right answers by scored ones, CAFE's rates are
+pooled (micro) and divide events by events. A row without a value (unscored, unknown) is left out and counted.
+Definitions of CAFE's rates: ``mpar2.cafe.metrics``; of the attention ratios: ``mpar2.attention``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis import AnalysisError
+from analysis.estimate import interval, item_codes
+from mpar2.statistics import Interval
+
+__all__ = ["CAFE", "METRICS", "Metric", "measured", "metric_of", "rate"]
+
+_Column = Callable[[pd.DataFrame], "pd.Series | float"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its name, how it is called, what it divides, and how its numbers read."""
+
+    name: str
+    label: str
+    meaning: str
+    above: _Column
+    below: _Column = lambda frame: 1.0
+    share: bool = False  # every value is 0 or 1
+    percent: bool = True
+    better: int = 1  # 1: more is better, -1: less is better, 0: neither
+
+
+_CAFE = (
+    Metric("acc_per", "Acc_per", "matched events / events that the trace asserts [paper]",
+           lambda f: f["matched"], lambda f: f["n_pred"]),
+    Metric("recall", "Recall", "matched events / events of the truth (ours)",
+           lambda f: f["matched"], lambda f: f["n_tgt"]),
+    Metric("f1", "F1", "2 matched / (asserted + true events) (ours)",
+           lambda f: 2 * f["matched"], lambda f: f["n_pred"] + f["n_tgt"]),
+    Metric("err_per", "Err_per", "hallucinated / asserted events (denominator ours)",
+           lambda f: f["hallucinated"], lambda f: f["n_pred"], better=-1),
+    Metric("err_use", "Err_use", "misused / asserted events (denominator ours)",
+           lambda f: f["misused"], lambda f: f["n_pred"], better=-1),
+    Metric("err_omit", "Err_omit", "missed events / events of the truth [paper]",
+           lambda f: f["missed"], lambda f: f["n_tgt"], better=-1),
+    Metric("events", "Events per trace", "asserted events / traces (ours)",
+           lambda f: f["n_pred"], percent=False, better=0),
+)  # fmt: skip
+_OTHERS = (
+    Metric("accuracy", "Accuracy", "right answers by the official rule / scored answers; a failed one is wrong",
+           lambda f: f["right"], share=True),
+    Metric("strict", "Accuracy, strict", "answers that name the right choice without doubt / scored answers",
+           lambda f: f["strict"], share=True),
+    Metric("parsed", "Parsed answers", "answers that name one choice / scored answers",
+           lambda f: f["parsed"], share=True),
+    Metric("tokens", "Tokens", "generated tokens / answers", lambda f: f["tokens"], percent=False, better=0),
+    Metric("attention", "Attention to audio", "share of attention on audio, mean of the trace",
+           lambda f: f["attention"], better=0),
+    Metric("corrected", "Attention, length-corrected", "1 = attends to audio as if blind to kind",
+           lambda f: f["corrected"], percent=False, better=0),
+)  # fmt: skip
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_OTHERS[:2], *_CAFE, *_OTHERS[2:])}
+CAFE = tuple(metric.name for metric in _CAFE)
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of that name."""
+    if name not in METRICS:
+        raise AnalysisError(f"no metric {name[:40]!r}: choose from {', '.join(METRICS)}")
+    return METRICS[name]
+
+
+def measured(frame: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Numerator and denominator of the rows that have them, and which rows these are."""
+    above = np.broadcast_to(np.asarray(metric.above(frame), dtype=np.float64), len(frame))
+    below = np.broadcast_to(np.asarray(metric.below(frame), dtype=np.float64), len(frame))
+    known = np.isfinite(above) & np.isfinite(below)
+    return above[known], below[known], known
+
+
+def rate(frame: pd.DataFrame, metric: Metric) -> Interval:
+    """The metric of the rows, pooled, with its interval over items."""
+    above, below, known = measured(frame, metric)
+    return interval(above, below, item_codes(frame["item"][known]), share=metric.share)

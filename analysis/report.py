@@ -1,0 +1,201 @@
+"""One page that holds everything: figures, readings, tables, manifests, and the command that makes each again.
+
+The page is self-contained (Plotly's script is in it, once) and talks to nobody: its content security policy allows its
+own three scripts by hash, its styles, and pictures that it makes itself. What comes from runs travels as JSON inside
+a script element of a type that no browser runs, with ``<``, ``>`` and ``&`` escaped, and as escaped text.
+
+``data_folder`` takes every table as CSV, and as Parquet where pyarrow is there.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from analysis import AnalysisError
+from analysis.choice import Choice, apply_choice
+from analysis.exhibit import Exhibit, to_csv
+from analysis.exhibits import build_exhibits
+from analysis.load import RunInfo, RunTable, load_runs
+from analysis.paper import beside_ours, paper_exhibits, source
+from analysis.style import DARK
+from mpar2 import __version__
+from mpar2.runs.lines import write_bytes
+
+__all__ = ["plotly_js", "report_html", "shown_manifest", "view_css", "view_js", "write_data", "write_report"]
+
+_VIEW = Path(__file__).resolve().parent / "view"
+
+
+def write_report(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    choice: Choice | None = None,
+    *,
+    only: Iterable[str] | None = None,
+    judge: str | None = None,
+    data_folder: str | Path | None = None,
+) -> list[Exhibit]:
+    """Load the runs, write the page (complete or not at all) and the data; returns what it shows."""
+    out = Path(out)
+    if out.is_dir():
+        raise AnalysisError(f"{out} is a folder: name a file to write, such as report.html")
+    choice, table = choice or Choice(), load_runs(sources, judge=judge)
+    exhibits = build_exhibits(table, choice, only, _words(sources))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, report_html(table, choice, exhibits).encode("utf-8", "replace"))
+    if data_folder is not None:
+        write_data(exhibits, Path(data_folder))
+    return exhibits
+
+
+def write_data(exhibits: Iterable[Exhibit], folder: Path) -> None:
+    """Each exhibit's table as ``NAME.csv`` and ``NAME.parquet``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for exhibit in exhibits:
+        if exhibit.table.empty:
+            continue
+        write_bytes(folder / f"{exhibit.name}.csv", to_csv(exhibit.table).encode("utf-8", "replace"))
+        if find_spec("pyarrow") is not None:
+            buffer = io.BytesIO()
+            exhibit.table.to_parquet(buffer, index=False)
+            write_bytes(folder / f"{exhibit.name}.parquet", buffer.getvalue())
+
+
+def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit]) -> str:
+    """The page."""
+    ours = beside_ours(apply_choice(table, choice), Choice(metric="accuracy"))
+    paper = [
+        *paper_exhibits(),
+        Exhibit(
+            "paper-beside-ours",
+            "The paper's claims beside these runs",
+            "Other models, other audio, another judge: the two columns answer the same question, not the same test.",
+            None,
+            ours,
+        ),
+    ]
+    document = {
+        "dark": DARK,
+        "groups": {"figures": [e.to_json() for e in exhibits], "paper": [e.to_json() for e in paper]},
+    }
+    names = ", ".join(dict.fromkeys(run.name for run in table.runs))
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    links = "".join(f'<li><a href="#exhibit-{e.name}">{html.escape(e.title)}</a></li>' for e in exhibits)
+    page_script = f"{view_js()}\n{(_VIEW / 'report.js').read_text(encoding='utf-8')}"
+    scripts = (plotly_js(), f"(() => {{\n{page_script}\n}})();")
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+    answers = f"{len(table.frame):,} answers of {len(table.arms)} arms"
+    return "\n".join(
+        (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>MPAR² report: {html.escape(names[:200])}</title>",
+            f"<style>{view_css()}{(_VIEW / 'report.css').read_text(encoding='utf-8')}</style></head><body>",
+            '<main class="an-view an-auto"><h1>MPAR² report</h1>',
+            f"<p>{answers}, from {html.escape(names)}. Made by mpar2 {html.escape(__version__)}, {made}.</p>",
+            "<noscript><p>The figures and tables of this page are drawn by its own scripts: allow them.</p></noscript>",
+            f'<nav aria-label="Figures"><ul>{links}<li><a href="#paper-title">What the paper reports</a></li>'
+            '<li><a href="#runs-title">Runs and manifests</a></li></ul></nav>',
+            '<h2>What was measured</h2><div class="an-view an-auto" id="figures"></div>',
+            f'<h2 id="paper-title">What the paper reports</h2><p class="an-note">{html.escape(source())}. '
+            "These numbers are not measurements of this project, and enter none of its figures.</p>",
+            '<div class="an-view an-auto" id="paper"></div>',
+            '<h2 id="runs-title">Runs and manifests</h2>',
+            *(_run_block(run) for run in table.runs),
+            "</main>",
+            f'<script type="application/json" id="document">{_embedded(document)}</script>',
+            *(f"<script>{script}</script>" for script in scripts),
+            "</body></html>",
+        )
+    )
+
+
+def _run_block(run: RunInfo) -> str:
+    manifest = shown_manifest(run.manifest)
+    command = (manifest.get("environment") or {}).get("command") or []
+    again = (
+        f"<p>Again, from the shell: <code>{html.escape(shlex.join(map(str, command)))}</code></p>" if command else ""
+    )
+    judged = dict(run.scores.about) if run.scores.judge else None
+    judge = (
+        f"<p>Judged by {html.escape(str(run.scores.judge))}</p>"
+        f"<details><summary>About the judge</summary><pre>{_pretty(judged)}</pre></details>"
+        if judged is not None
+        else "<p>Not judged.</p>"
+    )
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in run.notes)
+    return (
+        f'<section class="an-card"><h3>{html.escape(run.name)}: {html.escape(run.benchmark)}</h3>'
+        f"{f'<ul>{notes}</ul>' if notes else ''}{again}{judge}"
+        f"<details><summary>Manifest</summary><pre>{_pretty(manifest)}</pre></details></section>"
+    )
+
+
+def shown_manifest(manifest: Any) -> dict[str, Any]:
+    """The manifest with the folders of the machine that ran taken out of its command."""
+    shown = json.loads(json.dumps(manifest))
+    environment = shown.get("environment")
+    if isinstance(environment, dict) and isinstance(environment.get("command"), list):
+        environment["command"] = [_without_folder(str(word)) for word in environment["command"]]
+    return shown
+
+
+def _without_folder(word: str) -> str:
+    flag, equals, value = word.partition("=")
+    if equals and flag.startswith("--"):
+        return f"{flag}={_without_folder(value)}"
+    absolute = word.startswith(("/", "~")) or re.match(r"[A-Za-z]:[\\/]", word)
+    return re.split(r"[\\/]", word.rstrip("\\/"))[-1] if absolute else word
+
+
+def _words(sources: Sequence[str | Path]) -> list[str]:
+    return [_without_folder(str(path)) for path in sources]
+
+
+@cache
+def plotly_js() -> str:
+    """Plotly's script, as its Python package ships it."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+@cache
+def view_js() -> str:
+    """The script that shows exhibits; it defines ``mountExhibits``."""
+    return (_VIEW / "exhibits.js").read_text(encoding="utf-8")
+
+
+@cache
+def view_css() -> str:
+    """Its styles."""
+    return (_VIEW / "exhibits.css").read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _embedded(document: Any) -> str:
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _pretty(value: Any) -> str:
+    return html.escape(json.dumps(value, indent=2, ensure_ascii=False))

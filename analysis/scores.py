@@ -1,0 +1,181 @@
+"""What a judge and the probes left beside a run, read without the judge: counts of events by trace, answers by arm.
+
+A folder has them under ``cafe/``; a zip of the folder too, and is read in place: no name inside it becomes a path, and
+the bytes are counted as they are unpacked, whatever the directory of the zip says. A lone JSONL file has none.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mpar2.runs import Limits, RunError
+from mpar2.runs.lines import load_json, read_lines
+
+__all__ = ["COUNTS", "Scores", "find_scores", "probe_rows", "read_scores"]
+
+COUNTS = ("matched", "hallucinated", "misused", "missed", "neutral_mentions")
+_SCORES = re.compile(r"(?:[^/]+/)?cafe/([^/]{1,120})/scores\.jsonl")
+_PROBES = re.compile(r"(?:[^/]+/)?cafe/probes\.jsonl")
+_MOST = 100_000  # events of a trace: above it, a count is damage
+_MANY = Limits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, max_manifest_bytes=64_000_000)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The counts of each key (in the order of :data:`COUNTS`), reasons of unscored ones, and who judged."""
+
+    judge: str | None = None
+    others: tuple[str, ...] = ()  # judges whose scores were not taken
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unscored: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)  # the judge's model, prompt hash, origins of truth
+
+
+def find_scores(source: Path, judge: str | None = None, limits: Limits | None = None) -> Scores:
+    """Whose scores there are, without them: of the named judge, else ``reference``, else the first by name."""
+    limits = limits or _MANY
+    with _opened(source, limits) as files:
+        found = _judges(files)
+        if judge is not None and judge not in found:
+            known = f"it has {', '.join(sorted(found))}" if found else "it has none"
+            raise RunError(f"{source.name} has no scores named {judge[:80]!r}; {known}")
+        if not found:
+            return Scores()
+        chosen = judge or ("reference" if "reference" in found else min(found))
+        about: dict[str, Any] = {}
+        beside = found[chosen].removesuffix("scores.jsonl") + "metrics.json"
+        if beside in files.names():
+            with files.open(beside) as file:
+                about = load_json(file.read(limits.max_manifest_bytes), f"{source.name}/cafe/{chosen}/metrics.json")
+    kept = ("judge", "model", "model_version", "prompt_hash", "package_version", "truth_origins", "canaries", "limit")
+    return Scores(chosen, tuple(sorted(set(found) - {chosen})), about={k: about[k] for k in kept if k in about})
+
+
+def read_scores(source: Path, found: Scores, limits: Limits | None = None) -> Scores:
+    """What :func:`find_scores` found, with the counts of every line."""
+    if found.judge is None:
+        return found
+    limits = limits or _MANY
+    counts: dict[str, tuple[int, ...]] = {}
+    unscored: dict[str, str] = {}
+    where = f"{source.name}/cafe/{found.judge}/scores.jsonl"
+    with _opened(source, limits) as files, files.open(_judges(files)[found.judge]) as file:
+        lines = read_lines(file, where, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes)
+        for number, raw in lines:
+            key = raw.get("key")
+            if not isinstance(key, str):
+                raise RunError(f"{where}, line {number}: a score without a key")
+            if isinstance(raw.get("counts"), dict):
+                counts[key] = _counts(raw["counts"], f"{where}, line {number}")
+            else:
+                reason = raw.get("unscored")
+                unscored[key] = str(reason.get("reason", ""))[:200] if isinstance(reason, dict) else "unscored"
+    return replace(found, counts=counts, unscored=unscored)
+
+
+def _judges(files: _Folder | _Zip | _Nothing) -> dict[str, str]:
+    return {match[1]: name for name in files.names() if (match := _SCORES.fullmatch(name))}
+
+
+def probe_rows(source: Path, limits: Limits | None = None) -> list[dict[str, Any]]:
+    """One row for each probe: arm, item, label, present, yes (None where the answer is neither yes nor no)."""
+    limits = limits or _MANY
+    rows: list[dict[str, Any]] = []
+    with _opened(source, limits) as files:
+        names = [name for name in files.names() if _PROBES.fullmatch(name)]
+        if not names:
+            return rows
+        with files.open(names[0]) as file:
+            where = f"{source.name}/cafe/probes.jsonl"
+            for number, raw in read_lines(
+                file, where, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes
+            ):
+                answers = raw.get("answers")
+                if not isinstance(answers, list) or not isinstance(raw.get("arm"), str):
+                    raise RunError(f"{where}, line {number}: no answers of an arm")
+                for answer in answers:
+                    if not isinstance(answer, dict):
+                        raise RunError(f"{where}, line {number}: an answer that is no object")
+                    rows.append(
+                        {
+                            "arm": raw["arm"],
+                            "item": str(raw.get("item")),
+                            "label": str(answer.get("label"))[:200],
+                            "present": bool(answer.get("present")),
+                            "yes": answer.get("yes") if isinstance(answer.get("yes"), bool) else None,
+                        }
+                    )
+    return rows
+
+
+def _counts(raw: Mapping[str, Any], where: str) -> tuple[int, ...]:
+    values = tuple(raw.get(name) for name in COUNTS)
+    if not all(type(value) is int and 0 <= value <= _MOST for value in values):
+        raise RunError(f"{where}: counts are {str(values)[:100]}; whole numbers from 0 are needed")
+    return values  # type: ignore[return-value]
+
+
+class _Folder:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def names(self) -> list[str]:
+        found = [*self._root.glob("cafe/*/scores.jsonl"), *self._root.glob("cafe/*/metrics.json")]
+        found += self._root.glob("cafe/probes.jsonl")
+        return sorted(path.relative_to(self._root).as_posix() for path in found)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        with (self._root / name).open("rb") as file:
+            yield file
+
+
+class _Zip:
+    def __init__(self, archive: zipfile.ZipFile, limits: Limits, where: str) -> None:
+        self._archive, self._limits, self._where = archive, limits, where
+
+    def names(self) -> list[str]:
+        return sorted({info.filename for info in self._archive.infolist() if not info.is_dir()})
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """The file's bytes. They are read whole, to the limit: scores are far smaller than what they are of."""
+        info = self._archive.getinfo(name)
+        if info.flag_bits & 1:
+            raise RunError(f"{self._where} is encrypted: zip the run without a password")
+        try:
+            with self._archive.open(info) as file:
+                data = file.read(self._limits.max_bytes + 1)
+        except RunError:
+            raise
+        except Exception as error:  # zlib, lzma and zipfile raise many kinds
+            raise RunError(f"{self._where}: a damaged file of scores ({str(error)[:100]})") from None
+        if len(data) > self._limits.max_bytes:
+            raise RunError(f"{self._where}: its scores unpack to more than {self._limits.max_bytes:,} bytes")
+        yield io.BytesIO(data)
+
+
+class _Nothing:
+    def names(self) -> list[str]:
+        return []
+
+    def open(self, name: str) -> Any:
+        raise RunError(f"there is no {name}")
+
+
+@contextmanager
+def _opened(source: Path, limits: Limits) -> Iterator[_Folder | _Zip | _Nothing]:
+    if source.is_dir():
+        yield _Folder(source)
+    elif source.is_file() and zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            yield _Zip(archive, limits, source.name)
+    else:
+        yield _Nothing()

@@ -1,0 +1,87 @@
+"""Numbers as words: the sentences under figures are made from the same numbers that the figures draw."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+from analysis.metrics import Metric
+
+__all__ = ["count", "difference", "listed", "number", "p_value", "plural", "span", "told", "value"]
+
+
+def _known(x: Any) -> bool:
+    return x is not None and isinstance(x, (int, float)) and isfinite(x)
+
+
+def value(metric: Metric, x: Any) -> str:
+    """A value of a metric: "63.4 %" or "128.0"."""
+    if not _known(x):
+        return "unknown"
+    return f"{100 * x:.1f} %" if metric.percent else number(x)
+
+
+def number(x: Any) -> str:
+    """A plain number, with the two or three digits that count.
+
+    >>> number(1234.5), number(12.345), number(0.0123), number(None)
+    ('1,234', '12.3', '0.012', 'unknown')
+    """
+    if not _known(x):
+        return "unknown"
+    size = abs(x)
+    if size >= 100 or x == int(x):
+        return f"{x:,.0f}"
+    return f"{x:.1f}" if size >= 10 else f"{x:.2f}" if size >= 0.095 else f"{x:.2g}"
+
+
+def span(metric: Metric | None, low: Any, high: Any) -> str:
+    """An interval in brackets, or nothing where there is none."""
+    if not _known(low) or not _known(high):
+        return ""
+    if metric is not None and metric.percent:
+        return f" (95 %: {100 * low:.1f} to {100 * high:.1f} %)"
+    return f" (95 %: {number(low)} to {number(high)})"
+
+
+def difference(metric: Metric, x: Any, low: Any = None, high: Any = None) -> str:
+    """A difference with its sign: "+3.2 points (95 %: -0.4 to +6.8)"."""
+    if not _known(x):
+        return "unknown"
+    scale, unit = (100, " points") if metric.percent else (1, "")
+    text = f"{scale * x:+.{1 if metric.percent else 2}f}{unit}"
+    if _known(low) and _known(high):
+        text += f" (95 %: {scale * low:+.1f} to {scale * high:+.1f})"
+    return text
+
+
+def p_value(p: Any) -> str:
+    """A p value, never as zero."""
+    if not _known(p):
+        return "no test"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def count(x: Any) -> str:
+    """A whole number with its thousands apart."""
+    return f"{int(x):,}" if _known(x) else "0"
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> plural(1, "item"), plural(2, "item")
+    ('1 item', '2 items')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def told(sentences: list[str], most: int = 4) -> str:
+    """The sentences of the first few arms; the table has the rest."""
+    left = len(sentences) - most
+    return " ".join(sentences[:most]) + (f" The table has {left} more." if left > 0 else "")
+
+
+def listed(parts: list[str]) -> str:
+    """a, b and c."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""

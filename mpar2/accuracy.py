@@ -1,0 +1,222 @@
+"""What a run scored: right answers by the official and by the strict rule, with intervals, by kind of item.
+
+Conventions. An answer is right, wrong, or not scored: an item whose answer is withheld is counted and not scored. A
+missing answer (a failed item) counts as wrong in ``official`` and ``strict``; ``official_denominator`` leaves it out,
+as the official MMAU and MMAR scripts do. An answer that names no choice without doubt is *unparsable*: it is counted,
+it is wrong by the strict rule, and the official rule judges its words. No random choice stands in for it.
+With several samples of an item, a rate is the mean over samples, and intervals resample items.
+
+``score``      one record -> right by which rule
+``summarise``  all records -> the content of ``metrics.json``
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from mpar2 import statistics
+from mpar2.question import Item, strict_match, string_match
+from mpar2.runs.record import record_key
+
+__all__ = ["GROUPS", "Score", "score", "summarise"]
+
+GROUPS = ("domain", "category", "sub_category", "difficulty")
+_ALL_PAIRS = 8  # with more arms than that, each is compared with the first one only
+
+
+class Score(NamedTuple):
+    """One answer by both rules; ``parsed`` if it names one choice."""
+
+    official: bool
+    strict: bool
+    parsed: bool
+
+
+def score(record: Mapping[str, Any]) -> Score | None:
+    """The score of an ok record; None if its item has no answer to compare with.
+
+    >>> item = {"choices": ["Man", "Woman"], "answer": "Man"}
+    >>> score({"item": item, "choice": "Man", "prediction": "Man"})
+    Score(official=True, strict=True, parsed=True)
+    """
+    item = record["item"]
+    answer, choices = item["answer"], item["choices"] or ()
+    if answer is None:
+        return None
+    prediction = record["prediction"] or ""
+    return Score(
+        official=string_match(answer, prediction, choices),
+        strict=strict_match(answer, prediction, choices),
+        parsed=record["choice"] is not None if choices else bool(prediction),
+    )
+
+
+@dataclass
+class _Tally:
+    """What is gathered of one arm: for each answer its item, scores, and tokens."""
+
+    ids: list[str] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    answered: int = 0
+    withheld: int = 0
+    truncated: int = 0
+    tokens: list[int] = field(default_factory=list)
+    votes: dict[str, dict[int, tuple[str, bool, int | None]]] = field(default_factory=dict)
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+def summarise(
+    records: Iterable[Mapping[str, Any]],
+    items: Sequence[Item],
+    samples: Mapping[str, int],
+    asked: Mapping[str, Sequence[Item]] | None = None,
+) -> dict[str, Any]:
+    """The metrics of a run of ``items``.
+
+    ``samples`` gives each arm's answers per item, ``asked`` the items of an arm that could not ask all of them.
+    """
+    truth = {item.id: item for item in items}
+    asked = {name: [item.id for item in (asked or {}).get(name, items)] for name in samples}
+    tallies = {name: _Tally() for name in samples}
+    seen: set[str] = set()
+    for record in records:
+        name = record["arm"]
+        if name not in tallies or record["id"] not in truth:
+            continue
+        if record["status"] == "ok":
+            seen.add(record["key"])
+            _count(tallies[name], record, samples[name])
+        else:
+            tallies[name].errors[record["error"]] += 1
+    for name, tally in tallies.items():
+        for id in asked[name]:
+            if truth[id].question.answer is not None:
+                keys = (record_key(id, name, sample) for sample in range(samples[name]))
+                tally.missing += [id for key in keys if key not in seen]
+    return {
+        "items": len(items),
+        "arms": {name: _arm_metrics(tally, truth, asked[name], samples[name]) for name, tally in tallies.items()},
+        "pairs": _pairs(tallies),
+        "rules": {
+            "official": "set of words, as the MMAU and MMAR scripts; a missing answer is wrong",
+            "official_denominator": "the same rule over answered items only, as the scripts count",
+            "strict": "the one choice that the answer names; a missing or unparsable answer is wrong",
+            "interval": "95 %; Wilson for one answer an item, bootstrap over items for several",
+        },
+    }
+
+
+def _count(tally: _Tally, record: Mapping[str, Any], samples: int) -> None:
+    tally.answered += 1
+    tally.truncated += record["finish"] == "length"
+    if record["tokens"] is not None:
+        tally.tokens.append(record["tokens"])
+    scored = score(record)
+    if scored is None:
+        tally.withheld += 1
+        return
+    tally.ids.append(record["id"])
+    tally.scores.append(scored)
+    if samples > 1:
+        vote = (record["choice"] or record["prediction"] or "", scored.official, record["tokens"])
+        tally.votes.setdefault(record["id"], {})[record["sample"]] = vote
+
+
+def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str], samples: int) -> dict[str, Any]:
+    groups: dict[str, dict[str, Any]] = {}
+    for group in GROUPS:
+        values = dict.fromkeys(getattr(truth[id].question, group) for id in asked)
+        if values.keys() - {None}:
+            groups[group] = {
+                value or "(none)": _rates(tally, {i for i in asked if getattr(truth[i].question, group) == value})
+                for value in sorted(values, key=str)
+            }
+    return {
+        "asked": len(asked) * samples,
+        "answered": tally.answered,
+        "failed": sum(tally.errors.values()),
+        "reasons": dict(tally.errors.most_common(10)),
+        "answer_withheld": tally.withheld,
+        "truncated": tally.truncated,
+        "tokens": {
+            "total": sum(tally.tokens) if tally.tokens else None,
+            "mean": sum(tally.tokens) / len(tally.tokens) if tally.tokens else None,
+        },
+        **_rates(tally, set(asked)),
+        "by": groups,
+        "self_consistency": _self_consistency(tally, samples),
+    }
+
+
+def _rates(tally: _Tally, ids: set[str]) -> dict[str, Any]:
+    """The rates over some of the items."""
+    rows = [(id, found) for id, found in zip(tally.ids, tally.scores, strict=True) if id in ids]
+    missing = [id for id in tally.missing if id in ids]
+    answered = [id for id, _ in rows]
+    every = answered + missing
+
+    def rate(values: list[bool], groups: list[str]) -> dict[str, Any]:
+        return statistics.accuracy_interval(values, groups)._asdict()
+
+    official = [found.official for _, found in rows]
+    return {
+        "scored": len(every),
+        "missing": len(missing),
+        "unparsable": sum(not found.parsed for _, found in rows),
+        "official": rate(official + [False] * len(missing), every),
+        "official_denominator": rate(official, answered),
+        "strict": rate([found.strict for _, found in rows] + [False] * len(missing), every),
+    }
+
+
+def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
+    """Accuracy of the majority of the first k answers for k = 1, 2, 4, .. K, over items that have all K.
+
+    Of equally frequent answers the one given first wins. ``tokens`` is the mean cost of the k answers.
+    """
+    if samples == 1:
+        return []
+    whole = [votes for votes in tally.votes.values() if len(votes) == samples]
+    sizes = sorted({2**n for n in range(samples.bit_length()) if 2**n <= samples} | {samples})
+    rows: list[dict[str, Any]] = []
+    for size in sizes:
+        right: list[bool] = []
+        costs: list[int] = []
+        for votes in whole:
+            ballots = [votes[sample] for sample in range(size)]
+            count = Counter(choice for choice, _, _ in ballots)
+            winner = max(count, key=lambda choice: count[choice])  # Counter keeps the order of first appearance
+            right.append(next(official for choice, official, _ in ballots if choice == winner))
+            if all(tokens is not None for _, _, tokens in ballots):
+                costs.append(sum(tokens or 0 for _, _, tokens in ballots))
+        rows.append(
+            {
+                "samples": size,
+                "official": statistics.accuracy_interval(right)._asdict(),
+                "tokens": sum(costs) / len(costs) if costs else None,
+            }
+        )
+    return rows
+
+
+def _pairs(tallies: Mapping[str, _Tally]) -> list[dict[str, Any]]:
+    """Each pair of arms over the items that both answered: paired differences by the official rule."""
+    means: dict[str, dict[str, float]] = {}
+    for name, tally in tallies.items():
+        sums: dict[str, list[bool]] = {}
+        for id, found in zip(tally.ids, tally.scores, strict=True):
+            sums.setdefault(id, []).append(found.official)
+        means[name] = {id: sum(values) / len(values) for id, values in sums.items()}
+    names = list(means)
+    pairs = combinations(names, 2) if len(names) <= _ALL_PAIRS else ((names[0], other) for other in names[1:])
+    rows: list[dict[str, Any]] = []
+    for first, second in pairs:
+        ids = [id for id in means[first] if id in means[second]]
+        compared = statistics.evaluate([means[first][id] for id in ids], [means[second][id] for id in ids])
+        rows.append({"arms": [first, second], "items": len(ids), **compared})
+    return rows

@@ -1,0 +1,232 @@
+"""Where a model attends while it reasons: the record of one generation, and what is read off it. NumPy only.
+
+Conventions. For generated token t, layer l, head h, ``a[t, l, h, j]`` is the softmax weight on position j. **Row t is
+the query that produced token t**: the last position of the prompt for t = 0, and token t - 1 after that. Positions
+are all that the query sees (prompt, audio, earlier tokens). Audio positions are numbered from 0 in the order of time;
+each stands for ``frame_s`` = 40 ms of sound, the rate of Qwen2.5-Omni's and Qwen2-Audio's encoders.
+
+========================  =====================================================================================
+attention ratio           mass on audio, ``sum_{j in audio} a``, mean over layers and heads
+corrected ratio           the ratio over the audio share of the visible positions; 1 = attends to audio as if
+                          blind to kind. The raw ratio falls as text grows even where nothing changes
+heatmap                   ``a`` over audio frames, for each token or the mean over each group of tokens
+sink                      a frame that draws weight at every token; it carries no event, and can be subtracted
+========================  =====================================================================================
+
+Definitions are the design's (section 5); the correction and the rule for sinks are ours, not the paper's.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mpar2.trace import Span
+
+__all__ = [
+    "AttentionRecord",
+    "Heatmap",
+    "attention_ratio",
+    "corrected_ratio",
+    "downsample",
+    "heatmap",
+    "load_record",
+    "save_record",
+    "sink_frames",
+]
+
+FRAME_S = 0.04
+_FORMAT = 1
+_SINK_TIMES_UNIFORM = 5.0
+_SINK_TOKENS = 0.9
+_SINK_MIN_TOKENS = 8
+
+Correction = Literal["none", "length"]
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionRecord:
+    """Attention of one generation (T tokens, L layers, H heads, C columns of audio).
+
+    ``rows`` is bounded in memory: ``heads`` says whether it holds every head (``all``), their mean (``mean``) or
+    nothing (``none``: C = 0), and ``frame_s`` grows where neighbouring frames had to be summed into one column.
+    """
+
+    rows: np.ndarray  # float16 (T, L, H or 1, C): weight on each column of audio
+    mass: np.ndarray  # float32 (T, L, H): weight on all audio positions
+    visible: np.ndarray  # int32 (T,): positions that the query sees
+    audio_positions: int
+    frame_s: float = FRAME_S
+    heads: Literal["all", "mean", "none"] = "all"
+
+    @property
+    def frames_per_column(self) -> int:
+        return round(self.frame_s / FRAME_S)
+
+    def __post_init__(self) -> None:
+        tokens, layers, _ = self.mass.shape
+        if self.rows.ndim != 4 or self.rows.shape[:2] != (tokens, layers) or self.visible.shape != (tokens,):
+            raise ValueError(
+                f"rows {self.rows.shape}, mass {self.mass.shape}, visible {self.visible.shape} do not belong together"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap:
+    """A picture over tokens and time. ``values[r, c]`` is the mean weight of one 40 ms frame in column c.
+
+    ``rows[r]`` are the tokens of row r. With ``correction == "length"`` values are multiples of uniform attention over
+    all visible positions. ``subtracted`` are the columns from which a sink was taken away.
+    """
+
+    values: np.ndarray  # float32 (R, C)
+    rows: tuple[Span, ...]
+    frame_s: float  # seconds of a column
+    correction: Correction = "none"
+    subtracted: tuple[int, ...] = ()
+
+
+def attention_ratio(
+    record: AttentionRecord, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
+) -> np.ndarray:
+    """(T,) share of attention on audio, mean over the chosen layers and heads (all by default)."""
+    return _pick(record.mass, layers, heads).mean(axis=(1, 2))
+
+
+def corrected_ratio(
+    record: AttentionRecord, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
+) -> np.ndarray:
+    """(T,) attention ratio over the audio share of the visible positions."""
+    return attention_ratio(record, layers, heads) * record.visible / max(record.audio_positions, 1)
+
+
+def heatmap(
+    record: AttentionRecord,
+    token_groups: Sequence[Span] | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    correction: Correction = "none",
+    remove_sink: bool = False,
+) -> Heatmap:
+    """The picture of the chosen layers and heads; one row for each group of tokens (for each token by default).
+
+    A group without tokens gives a row of NaN: nothing was measured there, which is not the same as no attention.
+    """
+    picture = _columns(record, layers, heads) / record.frames_per_column
+    if correction == "length":
+        picture = picture * record.visible[:, None]
+    elif correction != "none":
+        raise ValueError(f"unknown correction {correction!r}: choose 'none' or 'length'")
+    subtracted: tuple[int, ...] = ()
+    if remove_sink and (sinks := sink_frames(record, layers, heads)):
+        standing = np.quantile(picture[:, list(sinks)], 1 - _SINK_TOKENS, axis=0)
+        picture[:, list(sinks)] = np.maximum(picture[:, list(sinks)] - standing, 0.0)
+        subtracted = sinks
+    if token_groups is None:
+        token_groups = [Span(t, t + 1) for t in range(len(picture))]
+    values = np.full((len(token_groups), picture.shape[1]), np.nan, dtype=np.float32)
+    for row, group in enumerate(token_groups):
+        if len(tokens := picture[max(group.start, 0) : group.stop]):
+            values[row] = tokens.mean(axis=0)
+    return Heatmap(values, tuple(token_groups), record.frame_s, correction, subtracted)
+
+
+def sink_frames(
+    record: AttentionRecord, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """Columns that hold at least five times their even share of the attention to audio at nine tokens of ten.
+
+    Fewer than eight tokens are too few to tell, and give none.
+    """
+    picture = _columns(record, layers, heads)
+    if len(picture) < _SINK_MIN_TOKENS or picture.shape[1] < 2 * _SINK_TIMES_UNIFORM:
+        return ()
+    share = picture / np.maximum(picture.sum(axis=1, keepdims=True), 1e-12)
+    steady = np.quantile(share, 1 - _SINK_TOKENS, axis=0) * picture.shape[1]
+    return tuple(int(column) for column in np.flatnonzero(steady >= _SINK_TIMES_UNIFORM))
+
+
+def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
+    """The picture with at most ``columns`` columns, each the mean of as many neighbours; for browsers."""
+    if columns < 1:
+        raise ValueError(f"{columns} columns cannot show anything: ask for at least 1")
+    have = picture.values.shape[1]
+    step = -(-have // columns)
+    if step <= 1:
+        return picture
+    starts = np.arange(0, have, step)
+    sizes = np.diff(np.append(starts, have))
+    values = (np.add.reduceat(picture.values, starts, axis=1) / sizes).astype(np.float32)
+    subtracted = tuple(sorted({column // step for column in picture.subtracted}))
+    return Heatmap(values, picture.rows, picture.frame_s * step, picture.correction, subtracted)
+
+
+def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
+    """Write the record as .npz, complete or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        format=_FORMAT,
+        rows=record.rows,
+        mass=record.mass,
+        visible=record.visible,
+        audio_positions=record.audio_positions,
+        frame_s=record.frame_s,
+        heads=record.heads,
+    )
+    path = Path(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with scratch.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def load_record(path: str | os.PathLike[str]) -> AttentionRecord:
+    """Read what :func:`save_record` wrote. Nothing in the file is executed."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if (written := int(data["format"])) != _FORMAT:
+                raise ValueError(f"it has format {written}; this version reads {_FORMAT}")
+            return AttentionRecord(
+                rows=data["rows"],
+                mass=data["mass"],
+                visible=data["visible"],
+                audio_positions=int(data["audio_positions"]),
+                frame_s=float(data["frame_s"]),
+                heads=str(data["heads"]),  # type: ignore[arg-type]
+            )
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged zip raises many kinds
+        raise ValueError(f"'{path}' is not an attention record: {error}") from error
+
+
+def _columns(record: AttentionRecord, layers: Sequence[int] | None, heads: Sequence[int] | None) -> np.ndarray:
+    """(T, C) weight on each column, mean over layers and heads."""
+    if record.heads == "none":
+        raise ValueError("this record holds the attention ratio only: record with attention='full' for a heatmap")
+    if record.heads == "mean" and heads is not None:
+        raise ValueError("this record holds the mean over heads only (memory budget): single heads cannot be chosen")
+    return _pick(record.rows, layers, heads).astype(np.float32).mean(axis=(1, 2))
+
+
+def _pick(values: np.ndarray, layers: Sequence[int] | None, heads: Sequence[int] | None) -> np.ndarray:
+    for name, chosen, axis in (("layer", layers, 1), ("head", heads, 2)):
+        if chosen is None:
+            continue
+        if not len(chosen) or min(chosen) < 0 or max(chosen) >= values.shape[axis]:
+            raise ValueError(f"{name}s {list(chosen)} do not exist: choose from 0 to {values.shape[axis] - 1}")
+        values = np.take(values, list(chosen), axis=axis)
+    return values

@@ -1,0 +1,225 @@
+"""How far two judges, or a judge and a person, agree on the same traces.
+
+Conventions
+-----------
+* Both sides must have judged the same lines of a run (same keys). A line that either left unscored is counted and left
+  out.
+* Mentions are paired by their characters: the pair that shares most goes first, each mention is in one pair at most.
+  A mention that only one side lists is *unlisted* on the other.
+* ``first`` is the side that is measured against: precision and recall of a kind are those of ``second``.
+
+Metrics
+-------
+``precision``, ``recall``   of each kind: mentions that both call so, over those that second (first) calls so; a mention
+                            that the other side does not list counts against it
+``kappa``                   Cohen's, of the kinds of paired mentions (chance: the product of the margins)
+``kappa_missed``            Cohen's, of "missed or not" over truth events, where both have the same events
+``listed``                  share of first's mentions that second lists, and the reverse
+
+Intervals are bootstrap intervals over items, whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpar2.cafe.schema import Mention, MentionKind, Verdict
+from mpar2.cafe.score import Score, ScoreError
+from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
+
+__all__ = ["Agreement", "Disagreement", "agreement", "compare", "pair_mentions"]
+
+KINDS = tuple(MentionKind)
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A mention that the two sides see differently; ``unlisted`` where one does not list it."""
+
+    key: str
+    quote: str
+    first: str
+    second: str
+    first_reason: str
+    second_reason: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What two sides agree on. ``confusion[i, j]``: paired mentions of kind i by first and j by second."""
+
+    traces: int
+    left_out: int  # lines that one side lacks or left unscored
+    confusion: NDArray[np.int64]
+    precision: dict[str, Interval]
+    recall: dict[str, Interval]
+    kappa: Interval
+    kappa_missed: Interval
+    listed_by_second: Interval
+    listed_by_first: Interval
+    disagreements: tuple[Disagreement, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.traces} traces, {self.left_out} left out; {int(self.confusion.sum())} paired mentions"]
+        lines.append(f"{'':14}{'precision':>28}{'recall':>28}")
+        for kind in KINDS:
+            lines.append(f"{kind:14}{_show(self.precision[kind]):>28}{_show(self.recall[kind]):>28}")
+        lines.append(f"kappa of kinds           {_show(self.kappa)}")
+        lines.append(f"kappa of missed          {_show(self.kappa_missed)}")
+        lines.append(f"first's listed by second {_show(self.listed_by_second)}")
+        lines.append(f"second's listed by first {_show(self.listed_by_first)}")
+        width = max(map(len, KINDS))
+        lines.append("first \\ second" + "".join(f"{kind:>{width + 2}}" for kind in KINDS))
+        for kind, row in zip(KINDS, self.confusion, strict=True):
+            lines.append(f"{kind:14}" + "".join(f"{int(n):>{width + 2}}" for n in row))
+        return "\n".join(lines)
+
+
+def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[tuple[int, int]]:
+    """Pairs of indices of mentions that share characters, largest share (intersection over union) first."""
+    shares = []
+    for i, a in enumerate(first):
+        for j, b in enumerate(second):
+            shared = min(a.chars.stop, b.chars.stop) - max(a.chars.start, b.chars.start)
+            if shared > 0:
+                union = max(a.chars.stop, b.chars.stop) - min(a.chars.start, b.chars.start)
+                shares.append((-shared / union, i, j))
+    pairs: list[tuple[int, int]] = []
+    used_first: set[int] = set()
+    used_second: set[int] = set()
+    for _, i, j in sorted(shares):
+        if i not in used_first and j not in used_second:
+            pairs.append((i, j))
+            used_first.add(i)
+            used_second.add(j)
+    return sorted(pairs)
+
+
+def compare(first: Sequence[Score], second: Sequence[Score], **options: Any) -> Agreement:
+    """Agreement of two score sets of one run; ``options`` are those of the bootstrap."""
+    others = {score.key: score for score in second}
+    pairs, left_out = [], len({s.key for s in second} - {s.key for s in first})
+    for score in first:
+        other = others.get(score.key)
+        if other is None or not isinstance(score.outcome, Verdict) or not isinstance(other.outcome, Verdict):
+            left_out += 1
+        else:
+            pairs.append((score.key, score.id, score.outcome, other.outcome))
+    if not pairs:
+        raise ScoreError("the two have no scored trace in common: are they scores of the same run?")
+    return agreement(
+        [(a, b) for _, _, a, b in pairs],
+        keys=[key for key, *_ in pairs],
+        groups=[id for _, id, *_ in pairs],
+        left_out=left_out,
+        **options,
+    )
+
+
+def agreement(
+    pairs: Sequence[tuple[Verdict, Verdict]],
+    *,
+    keys: Sequence[str],
+    groups: Sequence[Hashable],
+    left_out: int = 0,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Agreement:
+    """Agreement over pairs of verdicts on the same traces; ``groups`` names the item of each."""
+    options: dict[str, Any] = {"groups": groups, "level": level, "resamples": resamples, "seed": seed}
+    n = len(KINDS)
+    confusion = np.zeros((len(pairs), n, n), dtype=np.int64)
+    by_first = np.zeros((len(pairs), n), dtype=np.int64)
+    by_second = np.zeros((len(pairs), n), dtype=np.int64)
+    missed = np.zeros((len(pairs), 2, 2), dtype=np.int64)
+    found: list[Disagreement] = []
+    for row, (a, b) in enumerate(pairs):
+        paired = pair_mentions(a.mentions, b.mentions)
+        for i, j in paired:
+            confusion[row, _place(a.mentions[i]), _place(b.mentions[j])] += 1
+        for mention in a.mentions:
+            by_first[row, _place(mention)] += 1
+        for mention in b.mentions:
+            by_second[row, _place(mention)] += 1
+        if a.targets == b.targets:
+            for event in range(len(a.targets)):
+                missed[row, int(event in a.missed), int(event in b.missed)] += 1
+        found += _disagreements(keys[row], a, b, paired)
+    diagonal = confusion[:, range(n), range(n)]
+    return Agreement(
+        traces=len(pairs),
+        left_out=left_out,
+        confusion=confusion.sum(axis=0),
+        precision={
+            kind: bootstrap_interval(diagonal[:, k], by_second[:, k], **options) for k, kind in enumerate(KINDS)
+        },
+        recall={kind: bootstrap_interval(diagonal[:, k], by_first[:, k], **options) for k, kind in enumerate(KINDS)},
+        kappa=_kappa_interval(confusion, options),
+        kappa_missed=_kappa_interval(missed, options),
+        listed_by_second=bootstrap_interval(confusion.sum(axis=(1, 2)), by_first.sum(axis=1), **options),
+        listed_by_first=bootstrap_interval(confusion.sum(axis=(1, 2)), by_second.sum(axis=1), **options),
+        disagreements=tuple(found),
+    )
+
+
+def kappa(confusion: NDArray[Any]) -> NDArray[np.float64]:
+    """Cohen's kappa of confusion matrices (..., n, n); NaN where chance agreement is certain or nothing was paired.
+
+    >>> round(float(kappa(np.array([[20, 5], [10, 15]]))), 3)
+    0.4
+    """
+    total = confusion.sum(axis=(-2, -1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        observed = np.trace(confusion, axis1=-2, axis2=-1) / total
+        chance = (confusion.sum(axis=-1) * confusion.sum(axis=-2)).sum(axis=-1) / total.astype(float) ** 2
+        value = (observed - chance) / (1 - chance)
+    return np.where(np.isclose(chance, 1.0), np.nan, value)
+
+
+def _kappa_interval(confusion: NDArray[np.int64], options: dict[str, Any]) -> Interval:
+    size = confusion.shape[-1]
+    # Items, not traces, are drawn, so the traces of one item are added up first.
+    names = {group: place for place, group in enumerate(dict.fromkeys(options["groups"]))}
+    sums = np.zeros((len(names), size * size))
+    np.add.at(sums, [names[group] for group in options["groups"]], confusion.reshape(len(confusion), -1))
+
+    def statistic(*columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        totals = np.stack([column.sum(axis=1) for column in columns], axis=-1)
+        return kappa(totals.reshape(-1, size, size))
+
+    rest = {name: options[name] for name in ("level", "resamples", "seed")}
+    return bootstrap_statistic(statistic, *sums.T, **rest)
+
+
+def _disagreements(key: str, a: Verdict, b: Verdict, paired: Sequence[tuple[int, int]]) -> list[Disagreement]:
+    found = []
+    for i, j in paired:
+        x, y = a.mentions[i], b.mentions[j]
+        if x.kind is not y.kind:
+            found.append(Disagreement(key, x.quote, str(x.kind), str(y.kind), x.reason, y.reason))
+    mine, theirs = {i for i, _ in paired}, {j for _, j in paired}
+    for i, mention in enumerate(a.mentions):
+        if i not in mine:
+            found.append(Disagreement(key, mention.quote, str(mention.kind), "unlisted", mention.reason, ""))
+    for j, mention in enumerate(b.mentions):
+        if j not in theirs:
+            found.append(Disagreement(key, mention.quote, "unlisted", str(mention.kind), "", mention.reason))
+    return found
+
+
+def _place(mention: Mention) -> int:
+    return KINDS.index(mention.kind)
+
+
+def _show(interval: Interval) -> str:
+    if interval.estimate is None:
+        return "-"
+    if interval.low is None:
+        return f"{interval.estimate:.3f} (n={interval.n})"
+    return f"{interval.estimate:.3f} ({interval.low:.3f}-{interval.high:.3f})"

@@ -1,0 +1,196 @@
+"""Captions of clips by a model that hears them, each clip captioned once.
+
+The caption is kept on disk under the hash of the clip's samples, the model and the prompt, so the same sound under
+another name or in another run is not captioned again; a caption is complete on disk or absent. Callers that ask for the
+same clip at once, in this process or another on the same machine, wait for one request. What fails is not kept: the
+next call asks again.
+
+A model's caption is not the truth. Its origin, ``caption:<served model>``, goes with every score that rests on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpar2.cafe.prompts import load_prompt
+from mpar2.cafe.schema import Truth
+from mpar2.llm.base import ChatClient, Reply
+from mpar2.llm.cost import Estimate, Prices, estimate_tokens
+from mpar2.llm.errors import ReplyRejected
+from mpar2.llm.hearing import require_hearing
+from mpar2.llm.journal import content_key
+from mpar2.llm.once import KeyedLocks, finish_in_thread
+
+if TYPE_CHECKING:
+    from mpar2.audio import Clip
+
+__all__ = ["Caption", "Captioner"]
+
+PROMPT_VERSION = 1
+_REQUEST = "Describe this clip."
+_EXPECTED_REPLY_TOKENS = 400
+_LOCK_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a model says is audible in a clip. ``cached``: it was on disk, and nothing was paid for this call."""
+
+    text: str
+    audio: str  # sha256 of the clip's samples
+    model: str
+    model_version: str
+    prompt_hash: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached: bool = False
+
+    @property
+    def origin(self) -> str:
+        return f"caption:{self.model_version or self.model}"
+
+    def truth(self) -> Truth:
+        """The caption as the truth of its clip, with its origin."""
+        return Truth(events=None, caption=self.text, origin=self.origin)
+
+
+class Captioner:
+    """Captions clips through ``client``, used inside ``async with client``, and keeps the captions in ``folder``.
+
+    Before it pays for its first caption it asks, once, whether audio arrives at the model (``check_hearing``): some
+    servers drop it, and the model then invents a clip.
+    """
+
+    def __init__(self, client: ChatClient, folder: str | Path, *, check_hearing: bool = True) -> None:
+        self.model = client.model
+        self._client = client
+        self._folder = Path(folder)
+        self._system = load_prompt("caption", PROMPT_VERSION)
+        self._locks = KeyedLocks()
+        self._hears = not check_hearing
+        self.prompt_hash = content_key(self._system, _REQUEST)
+
+    def key(self, clip: Clip) -> str:
+        """What a caption depends on."""
+        return content_key(clip.digest, self.model, self.prompt_hash)
+
+    def cached(self, clip: Clip) -> Caption | None:
+        """The caption on disk, or None."""
+        return self._read(self._path(self.key(clip)))
+
+    async def caption(self, clip: Clip) -> Caption:
+        """The caption of ``clip``; raises an :class:`~mpar2.llm.errors.LLMError` where there is none to be had."""
+        from mpar2.audio import wav_bytes
+
+        key = self.key(clip)
+        path = self._path(key)
+        if (known := self._read(path)) is not None:
+            return known
+        async with self._locks.hold(key), _file_lock(path.with_suffix(".lock")):
+            if (known := self._read(path)) is not None:
+                return known
+            await self._check_hearing()
+            reply = await self._client.complete(self._system, [wav_bytes(clip), _REQUEST])
+            caption = self._accept(reply, clip)
+            await finish_in_thread(_write, path, caption)
+            return caption
+
+    def estimate(self, clips: list[Clip], prices: Prices | None = None) -> Estimate:
+        """What captioning ``clips`` is expected to take; clips on disk are free, a clip given twice counts once."""
+        new = {self.key(clip): clip for clip in clips if self.cached(clip) is None}
+        prompt = estimate_tokens(self._system, _REQUEST)
+        # Gemini's 32 tokens per second, as in estimate_tokens
+        heard = [prompt + round(32 * clip.seconds) for clip in new.values()]
+        return Estimate(len(new), sum(heard), len(new) * _EXPECTED_REPLY_TOKENS, prices)
+
+    async def _check_hearing(self) -> None:
+        async with self._locks.hold("hearing"):
+            if not self._hears:
+                await require_hearing(self._client)
+                self._hears = True
+
+    def _accept(self, reply: Reply, clip: Clip) -> Caption:
+        if reply.finish == "blocked":
+            raise ReplyRejected("blocked", f"no caption: {reply.detail}", usage=reply.usage)
+        if reply.finish == "length":
+            raise ReplyRejected("truncated", "the caption ends in the middle; raise max_tokens", usage=reply.usage)
+        text = reply.text.strip()
+        if not text:
+            raise ReplyRejected("empty", f"the caption is empty (finish: {reply.detail})", usage=reply.usage)
+        return Caption(
+            text=text,
+            audio=clip.digest,
+            model=self.model,
+            model_version=reply.model_version,
+            prompt_hash=self.prompt_hash,
+            prompt_tokens=reply.usage.prompt,
+            completion_tokens=reply.usage.completion,
+        )
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.json"
+
+    def _read(self, path: Path) -> Caption | None:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise ValueError(f"{path} is no caption ({error}); remove it, and the clip is captioned anew") from None
+        return replace(Caption(**data), cached=True)
+
+
+def _write(path: Path, caption: Caption) -> None:
+    """Complete or absent: a temporary file in the same folder, fsync, replace, fsync of the folder."""
+    data = {name: value for name, value in asdict(caption).items() if name != "cached"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".caption-")
+    try:
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            json.dump(data, file, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    with contextlib.suppress(OSError):  # a folder cannot be opened on Windows
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextlib.asynccontextmanager
+async def _file_lock(path: Path) -> AsyncIterator[None]:
+    """Keep other processes out for the length of the block; the kernel lets go when the process dies.
+
+    The lock file stays: removing it would let a second process lock a new file while the first holds the old one.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: callers in one process are kept apart all the same
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_LOCK_POLL_S)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,479 @@
+"""What a sentence claims about a sound beside its being there: time, length, count, place in the order, loudness.
+
+A claim is data; ``holds`` checks one against one truth event. Tolerances are ours, since the paper states none: onsets
+within 0.5 s, offsets within the larger of 0.5 s and 20 % of the event's length (the collar rule of sound event
+detection, wider), whole seconds, clock times and "about" within 1 s, order and overlap within 0.3 s, lengths within
+the larger of 0.5 s and 25 %, levels within 1 dB. What the truth does not carry cannot be claimed wrongly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mpar2.cafe.schema import Truth
+from mpar2.cafe.stance import BLANK, REACH
+from mpar2.question import Event
+
+__all__ = [
+    "Claim",
+    "CountClaim",
+    "PairClaim",
+    "TimeExpression",
+    "count_claim",
+    "holds",
+    "nearest",
+    "ordinal_of",
+    "pair_claim",
+    "pair_holds",
+    "place_claims",
+    "time_expressions",
+]
+
+ONSET_TOLERANCE_S = 0.5
+COARSE_TOLERANCE_S = 1.0
+OFFSET_SHARE = 0.2
+LENGTH_SHARE = 0.25
+ORDER_TOLERANCE_S = 0.3
+LEVEL_TOLERANCE_DB = 1.0
+
+Relation = Literal[
+    "at", "start", "end", "interval", "length", "from_on", "up_to",  # times: a, b
+    "first", "last", "nth",  # place among all events: a
+    "longest", "shortest", "loudest", "quietest",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim about one event; ``a`` and ``b`` are seconds, or a place counted from 1."""
+
+    relation: Relation
+    a: float = 0.0
+    b: float = 0.0
+    tolerance_s: float = ONSET_TOLERANCE_S
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class PairClaim:
+    """A claim that relates the left of two names in a sentence to the right one."""
+
+    relation: Literal["before", "after", "overlap", "longer", "shorter", "louder", "quieter", "as_long", "as_loud"]
+    words: str
+
+
+@dataclass(frozen=True)
+class CountClaim:
+    """``n`` events, or ``n`` and more."""
+
+    n: int
+    at_least: bool
+    words: str
+
+    def allows(self, count: int) -> bool:
+        """Whether a truth with ``count`` such events bears the claim out."""
+        return count >= self.n if self.at_least else count == self.n
+
+
+# Times ----------------------------------------------------------------------------------------------------------------
+
+_N = r"\d{1,4}(?:\.\d{1,3})?"
+_UNIT = r"(?:\s*-?\s*(?:s|secs?|seconds?)\b)"
+_CLOCK = r"\d{1,2}:\d{2}(?:\.\d{1,3})?"
+_TIME = re.compile(
+    rf"(?P<clock_a>{_CLOCK})\s*(?:-|–|—|to|until)\s*(?P<clock_b>{_CLOCK})"  # noqa: RUF001
+    rf"|(?<![\d.:])(?P<a>{_N}){_UNIT}?\s*(?:-|–|—|\bto\b|\buntil\b|\btill\b|\bthrough\b"
+    rf"|(?P<and>\band\b))\s*(?P<b>{_N}){_UNIT}"  # noqa: RUF001
+    rf"|(?<![\d.:])(?P<ba>\d{{1,4}}\.\d{{1,3}})\s*(?:-|–|—|\|)\s*(?P<bb>\d{{1,4}}\.\d{{1,3}})(?![\d.])"  # noqa: RUF001
+    rf"|(?<![\d.:])(?P<clock>{_CLOCK})(?![\d:])"
+    rf"|(?<![\d.:])(?P<point>{_N}){_UNIT}"
+)
+_NOT_A_TIME = re.compile(
+    r"^\s*(?:after(?! (?:the )?(?:start|beginning))|before|later|earlier|apart|clip|audio|recording|file|sample"
+    r"|segment|excerpt|sound clip|track)\b"
+)
+_CLIP_LENGTH = re.compile(
+    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"
+)
+_ABOUT = re.compile(r"(?:\b(?:around|about|approximately|roughly|near(?:ly)?|circa|almost)|~)\s*(?:the\s+)?$")
+_END = re.compile(
+    r"\b(?:until|till|up to|through|(?:ends?|ending|ended|stops?|stopping|fades?(?: out)?)(?: at| by| around"
+    r"| about)*)\s*$"
+)
+_START = re.compile(
+    r"\b(?:(?:starts?|starting|begins?|beginning|began|started|commences?|sets in|onset|enters)(?: at| around| about"
+    r"| from)*)\s*$"
+)
+_LENGTH = re.compile(
+    r"\b(?:lasts?|lasted|lasting|for|of|with|duration|length|long)(?: for| of| is| about| around)*\s*$"
+)
+_WITHIN = re.compile(r"\b(?:within|in|during)\s+(?:the\s+)?first\s*$")
+_FROM_ON = re.compile(r"\b(?:after|since|from)\s*$")
+_UP_TO = re.compile(r"\bbefore\s*$")
+
+
+@dataclass(frozen=True)
+class TimeExpression:
+    """A time in a sentence, ``[start, stop)``, and the claim that it makes about whatever it belongs to."""
+
+    start: int
+    stop: int
+    claim: Claim
+    bare: bool  # no word says what the time means
+
+
+def _seconds(text: str) -> float:
+    if ":" in text:
+        minutes, seconds = text.split(":")
+        return 60 * float(minutes) + float(seconds)
+    return float(text)
+
+
+def time_expressions(skeleton: str) -> list[TimeExpression]:
+    """All times of a sentence, in order. Times that measure the clip or a distance between events are left out."""
+    found = []
+    for match in _TIME.finditer(skeleton):
+        before, after = skeleton[max(0, match.start() - 40) : match.start()], skeleton[match.end() : match.end() + 30]
+        if _NOT_A_TIME.search(after) or _CLIP_LENGTH.search(before):
+            continue
+        groups = match.groupdict()
+        if groups["and"] and not re.search(r"\bbetween\s*$", before):
+            continue
+        words = match.group().strip()
+        first = next((groups[k] for k in ("clock_a", "a", "ba") if groups[k]), None)
+        if first is not None:
+            second = next(groups[k] for k in ("clock_b", "b", "bb") if groups[k])
+            coarse = ":" in first or ("." not in first and "." not in second) or bool(_ABOUT.search(before))
+            tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
+            claim = Claim("interval", _seconds(first), _seconds(second), tolerance, words)
+            found.append(TimeExpression(match.start(), match.end(), claim, False))
+            continue
+        value = groups["clock"] or groups["point"]
+        about = _ABOUT.search(before)
+        coarse = "." not in value or about is not None
+        lead = before[: about.start()] if about else before
+        relation, bare = _relation(lead, after)
+        tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
+        claim = Claim(relation, _seconds(value), 0.0, tolerance, words)
+        found.append(TimeExpression(match.start(), match.end(), claim, bare))
+    return found
+
+
+def _relation(before: str, after: str) -> tuple[Relation, bool]:
+    if _WITHIN.search(before) or _UP_TO.search(before):
+        return "up_to", False
+    if re.match(r"\s*-?\s*long\b", after) or _LENGTH.search(before):
+        return "length", False
+    if _END.search(before):
+        return "end", False
+    if _START.search(before):
+        return "start", False
+    if _FROM_ON.search(before):
+        return "from_on", False
+    return "at", not re.search(r"\b(?:at|@|by|in|from)\s*(?:the\s*)?$", before)
+
+
+# Places and superlatives ----------------------------------------------------------------------------------------------
+
+_DET = r"(?:(?:an?|the|another|some|that|this|clearly|of|sound|sounds)\s+|by\s+|far\s+)*"
+_LIGHT = (
+    r"(?:\s*,?\s*\b(?:there|is|are|was|comes?|i|we|hear|heard|can|an?|the|at|some|sounds?|of|short|loud|brief|single|another)\b"
+    r"|\s*\d[\d.]*\s*s?\b)*\s*,?\s*"
+)
+_ORDINALS = {
+    "first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4, "fifth": 5, "5th": 5,
+}  # fmt: skip
+_THING = r"(?:sounds?|events?|thing|noise)"
+_CLIP = r"(?:clip|audio|recording|scene|track|sound clip|file)"
+_FIRST_BEFORE = re.compile(
+    rf"(?:^|[,:]\s*|\b(?:and|so)\s+)first(?:ly)?\b(?!\s*,?\s*(?:i|we) (?!hear)){_LIGHT}$"
+    rf"|\bfirst {_THING}(?:\s+\w+){{0,5}}?\s+(?:is|are|was|were)\s+{_DET}$"
+    rf"|\b(?:{_CLIP}|it|everything) (?:starts|begins|opens) with\s+{_DET}$"
+    rf"|\b(?:nothing|no (?:other )?{_THING}) (?:starts?|comes?|begins?|is heard|sounds) before\s+{_DET}(?:first\s+)?$"
+)
+_FIRST_AFTER = re.compile(
+    rf"^(?P<lead>[^,;|{BLANK}]{{0,30}}?)\b(?:(?:comes?|is|are|starts?|begins?|sounds?|plays?|heard|occurs?"
+    rf"|appears?) first\b(?!\s+(?:heard|half|part|at|time))"
+    rf"|(?:is|are|was) the (?:very )?first (?:{_THING}|to)\b|(?:opens?|starts?|begins?) the {_CLIP}|before (?:all"
+    rf"|everything|any)\b"
+    rf"|at (?:the )?(?:very )?(?:start|beginning)\b(?! of the (?!{_CLIP})))"
+)
+_LAST_BEFORE = re.compile(
+    rf"(?:^|[,:]\s*|\band\s+)(?:finally|lastly)\b{_LIGHT}$"
+    rf"|\blast {_THING}(?:\s+\w+){{0,5}}?\s+(?:is|are|was|were)\s+{_DET}$"
+    rf"|\b(?:{_CLIP}|it|everything) (?:ends|closes|finishes|concludes) with\s+{_DET}$"
+    rf"|\b(?:nothing|no (?:other )?{_THING}) (?:starts?|comes?|begins?|is heard|follows) after\s+{_DET}(?:last\s+)?$"
+)
+_LAST_AFTER = re.compile(
+    rf"^(?P<lead>[^,;|{BLANK}]{{0,30}}?)\b(?:(?:comes?|is|are|starts?|begins?|sounds?|plays?|heard|occurs?"
+    rf"|appears?) last\b(?!\s+(?:half|part))"
+    rf"|(?:is|are|was) the (?:very )?last (?:{_THING}|to)\b|(?:ends?|closes?) the {_CLIP}|after (?:all|everything)\b"
+    rf"|at the (?:very )?end\b(?! of the (?!{_CLIP})))"
+)
+_NTH_BEFORE = re.compile(
+    rf"\b(?P<word>{'|'.join(_ORDINALS)}) {_THING}(?:\s+\w+){{0,4}}?\s+(?:is|are|was|were)\s+{_DET}$"
+    rf"|\bnumber (?P<digit>\d) (?:is|are)\s+{_DET}$"
+)
+_NTH_AFTER = re.compile(rf"^\s+(?:is|are|was|comes as) the (?P<word>{'|'.join(_ORDINALS)}) {_THING}\b")
+_SUPERLATIVES = {
+    "longest": "longest", "shortest": "shortest", "briefest": "shortest", "loudest": "loudest",
+    "quietest": "quietest", "softest": "quietest", "faintest": "quietest",
+}  # fmt: skip
+_TOP = "|".join(_SUPERLATIVES)
+_TOP_BEFORE = re.compile(
+    rf"(?<!next )(?<!second )\b(?P<word>{_TOP})(?:\s+{_THING})?(?:,[^,{BLANK}]{{0,25}},)?\s+(?:is|are|was"
+    rf"|were)\s+{_DET}$"
+)
+_TOP_AFTER = re.compile(
+    rf"^(?P<lead>[^,;|{BLANK}]{{0,30}}?)\b(?:is|are|was|lasts?|sounds?)\s+(?:clearly "
+    rf"|by far )?(?:the )?(?P<word>{_TOP})\b(?!\s+(?!{_THING}|of\b|in\b|one\b|and\b)\w)"
+    rf"|^[^;{BLANK}]{{0,12}}?,\s*(?:is |are )?the (?P<word2>{_TOP})\b"
+)
+_NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
+
+
+def place_claims(skeleton: str, start: int, stop: int) -> list[Claim]:
+    """First, last, nth, longest, shortest, loudest, quietest: what is claimed of the name at ``[start, stop)``."""
+    before, after = skeleton[max(0, start - REACH) : start], skeleton[stop : stop + REACH]
+    before = before[before.rfind(BLANK) + 1 :]
+    claims: list[Claim] = []
+    for relation, left, right in (("first", _FIRST_BEFORE, _FIRST_AFTER), ("last", _LAST_BEFORE, _LAST_AFTER)):
+        match = left.search(before) or right.search(after)
+        if match and not _NEGATED.search(match.groupdict().get("lead") or ""):
+            claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
+    if match := _NTH_BEFORE.search(before) or _NTH_AFTER.search(after):
+        groups = match.groupdict()
+        place = _ORDINALS[groups["word"]] if groups.get("word") else int(groups["digit"])
+        claims.append(Claim("nth", place, words=match.group().strip()))
+    if match := _TOP_BEFORE.search(before) or _TOP_AFTER.search(after):
+        groups = match.groupdict()
+        word = groups.get("word") or groups.get("word2")
+        if word and not _NEGATED.search(groups.get("lead") or ""):
+            claims.append(Claim(_SUPERLATIVES[word], words=word))  # type: ignore[arg-type]
+    return claims
+
+
+# Counts ---------------------------------------------------------------------------------------------------------------
+
+_NUMBERS = {
+    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "once": 1, "twice": 2, "thrice": 3,
+}  # fmt: skip
+_NUMBER = r"two|three|four|five|six|seven|eight|nine|ten"
+_ADJECTIVES = (
+    r"(?:(?:loud|soft|short|long|quick|distant|distinct|separate|different|brief|faint|sharp|clear|single"
+    r"|consecutive|low|high|deep|quiet|more|big"
+    r"|small|successive|individual|repeated|isolated)\s+){0,2}"
+)
+_COUNT_BEFORE = re.compile(
+    rf"(?:\b(?P<word>{_NUMBER})|(?<![\d.:\-])(?P<digit>\d{{1,2}})|\b(?P<one>(?:only|just|exactly)\s+one|a single"
+    rf"|one single|the only)"
+    rf"|\b(?P<two>both|a pair of|a couple of)|\b(?P<many>several|multiple|many|numerous|repeated|a few|various"
+    rf"|a series of))\s+{_ADJECTIVES}$"
+)
+_COUNT_AFTER = re.compile(
+    rf"^(?P<lead>[^,;.{BLANK}]{{0,30}}?)\b(?:(?P<more>more than once|several times|multiple times|many times"
+    rf"|repeatedly)|(?<!at )(?P<once>once|twice|thrice)\b(?!\s+(?:more|again))"
+    rf"|(?P<word>one|{_NUMBER}|\d{{1,2}}) times?\b)"
+)
+_OTHER_CLAUSE = re.compile(r"\b(?:not|never|and|then|but)\b|n['’]t\b")  # noqa: RUF001
+_ORDINAL = re.compile(rf"\b(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$")
+
+
+def count_claim(skeleton: str, start: int, stop: int) -> CountClaim | None:
+    """How many of the named events are claimed. A bare plural claims no number; neither does "a" or "one"."""
+    before, after = skeleton[max(0, start - 60) : start], skeleton[stop : stop + 60]
+    if match := _COUNT_BEFORE.search(before):
+        groups, words = match.groupdict(), match.group().strip()
+        if groups["many"]:
+            return CountClaim(2, True, words)
+        if groups["word"] or groups["digit"]:
+            return CountClaim(int(groups["digit"]) if groups["digit"] else _NUMBERS[groups["word"]], False, words)
+        return CountClaim(1 if groups["one"] else 2, False, words)
+    if (match := _COUNT_AFTER.search(after)) and not _OTHER_CLAUSE.search(match["lead"]):
+        groups, words = match.groupdict(), match.group().strip()
+        if groups["more"]:
+            return CountClaim(2, True, words)
+        value = groups["once"] or groups["word"]
+        return CountClaim(int(value) if value.isdigit() else _NUMBERS[value], False, words)
+    return None
+
+
+def ordinal_of(skeleton: str, start: int) -> int | None:
+    """``the second bark`` -> 2, ``the last bark`` -> -1: which event of the name's own kind is meant."""
+    match = _ORDINAL.search(skeleton[max(0, start - 40) : start])
+    return None if match is None else _ORDINALS.get(match["word"], -1)
+
+
+# Pairs ----------------------------------------------------------------------------------------------------------------
+
+_PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (relation, re.compile(pattern))
+    for relation, pattern in (
+        ("longer", r"\blonger(?:\s+\w+)?\s+than\b"),
+        ("shorter", r"\b(?:shorter|briefer)(?:\s+\w+)?\s+than\b"),
+        ("louder", r"\blouder(?:\s+\w+)?\s+than\b"),
+        ("quieter", r"\b(?:quieter|softer|fainter)(?:\s+\w+)?\s+than\b"),
+        ("as_long", r"\bas long as\b"),
+        ("as_loud", r"\bas loud as\b"),
+        (
+            "overlap",
+            r"\b(?:while|during|at the same time as|simultaneous(?:ly)? with|overlap(?:s|ped|ping)?(?: with)?"
+            r"|in parallel with)\b",
+        ),
+        (
+            "before",
+            r"\b(?:after (?:which|that)|afterwards?|followed(?: \w+)? by|before|precedes?|preceded(?! by)|preceding"
+            r"|prior to|earlier than|until|gives way to|leads? to)\b",
+        ),
+        ("after", r"\b(?:after|follows?|following|later than|preceded by|subsequent to)\b"),
+        ("before", r"(?<!so )(?<!thus )\b(?:then|next)\b(?! to)"),
+    )
+)  # fmt: skip
+_FRONTED = re.compile(
+    rf"(?:^|[,;:]\s*|\b(?:so|and|but|then)\s+)(?:right |just |immediately |shortly )?(?P<word>after|following|before"
+    rf"|prior to|while|during)\s+{_DET}(?:\w+\s+)?$"
+)
+_TOGETHER = re.compile(rf"^[^,;{BLANK}]{{0,30}}\b(?:at the same time|simultaneously|overlap(?:s|ping)?)\b(?! as)")
+_SENTENCE_THEN = re.compile(
+    rf"^\s*(?:and\s+)?(?:then|next|after that|afterwards?|later|subsequently|after this|finally)\b{_LIGHT}$"
+)
+_FRONT = {
+    "after": "before", "following": "before", "before": "after", "prior to": "after",
+    "while": "overlap", "during": "overlap",
+}  # fmt: skip
+_MAX_GAP = 80
+
+
+def pair_claim(skeleton: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
+    """What a sentence claims of two neighbouring names, told of the left one."""
+    gap = skeleton[left[1] : right[0]]
+    if len(gap) > _MAX_GAP or BLANK in gap or _NEGATED.search(gap) or re.search(r"\bor\b|;", gap):
+        return None
+    front = skeleton[max(0, left[0] - 60) : left[0]]
+    if match := _FRONTED.search(front):
+        return PairClaim(_FRONT[match["word"]], match["word"])  # type: ignore[arg-type]
+    if re.search(r"\bbefore and after\b", gap):
+        return None
+    for relation, pattern in _PAIRS:
+        if match := pattern.search(gap):
+            return PairClaim(relation, match.group())  # type: ignore[arg-type]
+    joined = re.fullmatch(r"\s+and\s+(?:an?\s+|the\s+)?", gap)
+    if joined and (match := _TOGETHER.search(skeleton[right[1] : right[1] + 60])):
+        return PairClaim("overlap", match.group().strip())
+    return None
+
+
+def continues(skeleton: str, start: int) -> bool:
+    """Whether the sentence begins with "then" (or the like) and comes to the name at ``start`` at once."""
+    return start <= _MAX_GAP and _SENTENCE_THEN.match(skeleton[:start]) is not None
+
+
+# Checks ---------------------------------------------------------------------------------------------------------------
+
+
+def _length(event: Event) -> float | None:
+    return None if event.onset_s is None or event.offset_s is None else event.offset_s - event.onset_s
+
+
+def holds(claim: Claim, index: int, truth: Truth) -> bool:
+    """Whether the claim is true of event ``index``, or cannot be told from this truth."""
+    events = truth.events or ()
+    event = events[index]
+    onset, offset = event.onset_s, event.offset_s
+    if claim.relation in ("longest", "shortest"):
+        lengths = [_length(e) for e in events]
+        if None in lengths:
+            return True
+        sign = 1 if claim.relation == "longest" else -1
+        return sign * lengths[index] >= max(sign * length for length in lengths) - ORDER_TOLERANCE_S  # type: ignore[operator]
+    if claim.relation in ("loudest", "quietest"):
+        if truth.levels_db is None or None in truth.levels_db:
+            return True
+        sign = 1 if claim.relation == "loudest" else -1
+        levels = [sign * level for level in truth.levels_db]  # type: ignore[operator]
+        return levels[index] >= max(levels) - LEVEL_TOLERANCE_DB
+    if onset is None:
+        return True
+    if claim.relation in ("first", "last", "nth"):
+        onsets = [e.onset_s for e in events]
+        if None in onsets:
+            return True
+        if claim.relation == "first":
+            return onset <= min(onsets) + ORDER_TOLERANCE_S  # type: ignore[type-var,operator]
+        if claim.relation == "last":
+            ends = [e.offset_s for e in events]
+            ends_last = None not in ends and offset >= max(ends) - ORDER_TOLERANCE_S  # type: ignore[type-var,operator]
+            return ends_last or onset >= max(onsets) - ORDER_TOLERANCE_S  # type: ignore[type-var,operator]
+        surely_before = sum(o < onset - ORDER_TOLERANCE_S for o in onsets)  # type: ignore[operator]
+        maybe_before = sum(o <= onset + ORDER_TOLERANCE_S for o in onsets)  # type: ignore[operator]
+        return surely_before < claim.a <= maybe_before
+    end = onset if offset is None else offset
+    collar = max(claim.tolerance_s, OFFSET_SHARE * (end - onset))
+    match claim.relation:
+        case "at":
+            return onset - claim.tolerance_s <= claim.a <= end + claim.tolerance_s
+        case "start":
+            return abs(claim.a - onset) <= claim.tolerance_s
+        case "end":
+            return offset is None or abs(claim.a - offset) <= collar
+        case "interval":
+            return abs(claim.a - onset) <= claim.tolerance_s and (offset is None or abs(claim.b - offset) <= collar)
+        case "from_on":
+            return end >= claim.a - claim.tolerance_s
+        case "up_to":
+            return onset <= claim.a + claim.tolerance_s
+        case "length":
+            length = end - onset
+            return offset is None or abs(claim.a - length) <= max(claim.tolerance_s, LENGTH_SHARE * length)
+    raise ValueError(f"unknown relation {claim.relation!r}")
+
+
+def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
+    """Whether the claim is true of the events ``left`` and ``right``, or cannot be told from this truth."""
+    events = truth.events or ()
+    a, b = events[left], events[right]
+    if claim.relation in ("louder", "quieter", "as_loud"):
+        levels = truth.levels_db
+        if levels is None or levels[left] is None or levels[right] is None:
+            return True
+        more = levels[left] - levels[right]  # type: ignore[operator]
+        return _compares(claim.relation.removeprefix("as_"), more, LEVEL_TOLERANCE_DB, ("louder", "quieter"))
+    if claim.relation in ("longer", "shorter", "as_long"):
+        la, lb = _length(a), _length(b)
+        if la is None or lb is None:
+            return True
+        return _compares(claim.relation.removeprefix("as_"), la - lb, ORDER_TOLERANCE_S, ("longer", "shorter"))
+    if a.onset_s is None or b.onset_s is None:
+        return True
+    if claim.relation == "before":
+        return a.onset_s <= b.onset_s + ORDER_TOLERANCE_S
+    if claim.relation == "after":
+        return a.onset_s >= b.onset_s - ORDER_TOLERANCE_S
+    if a.offset_s is None or b.offset_s is None:
+        return True
+    return min(a.offset_s, b.offset_s) >= max(a.onset_s, b.onset_s) - ORDER_TOLERANCE_S
+
+
+def _compares(relation: str, difference: float, tolerance: float, words: tuple[str, str]) -> bool:
+    if relation == words[0]:
+        return difference >= -tolerance
+    return difference <= tolerance if relation == words[1] else abs(difference) <= tolerance
+
+
+def nearest(claims: Sequence[Claim], candidates: Sequence[int], truth: Truth) -> int:
+    """The candidate that the claimed times lie closest to; the first one where there is no time to go by."""
+    times = [c.a for c in claims if c.relation in ("at", "start", "end", "interval", "from_on", "up_to")]
+    events = truth.events or ()
+
+    def distance(index: int) -> float:
+        event = events[index]
+        if not times or event.onset_s is None:
+            return 0.0
+        end = event.onset_s if event.offset_s is None else event.offset_s
+        return max(event.onset_s - times[0], times[0] - end, 0.0)
+
+    return min(candidates, key=distance)

@@ -1,0 +1,115 @@
+"""What a bad truth does to a score: events of the truth are dropped, swapped or added, and everything is scored again.
+
+A caption by a model leaves events out, names others wrongly and invents some. Here a truth that is known is damaged on
+purpose, at a known rate, so that a reader sees which way, and how far, each metric moves.
+
+``drop``  each event is left out with the rate's probability
+``swap``  each event keeps its time and gets the label of a sound that the clip lacks
+``add``   for each event, with the rate's probability, one that the clip lacks is added at a random time
+
+Draws follow from (seed, key of the trace, event), and an event that is damaged at one rate is damaged at every higher
+one, so that curves over rates are not jittered by luck. The judge is the reference: it costs nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
+
+from mpar2.cafe.metrics import Rate, count_events, evaluate
+from mpar2.cafe.reference import annotate
+from mpar2.cafe.schema import JudgeRequest, Truth
+from mpar2.cafe.vocabulary import Vocabulary
+from mpar2.question import Event
+from mpar2.scenes.classes import CLASSES
+
+__all__ = ["DAMAGES", "RATES", "Damage", "DamageRow", "damage_report", "damage_table", "damage_truth"]
+
+Damage = Literal["drop", "swap", "add"]
+DAMAGES: tuple[Damage, ...] = get_args(Damage)
+RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+
+
+class DamageRow(NamedTuple):
+    """The metrics under one damage at one rate."""
+
+    damage: Damage
+    rate: float
+    rates: dict[str, Rate]
+
+
+def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int = 0) -> Truth:
+    """The truth with events damaged at ``rate``; the same arguments give the same damage."""
+    if truth.events is None:
+        raise ValueError("only a list of events can be damaged; this truth is a caption")
+    if damage not in DAMAGES or not 0 <= rate <= 1:
+        raise ValueError(f"damage {damage!r} at {rate}: choose one of {', '.join(DAMAGES)} and a rate from 0 to 1")
+    absent = _absent(tuple(event.label for event in truth.events))
+    levels = truth.levels_db or (None,) * len(truth.events)
+    end = max((e.offset_s or e.onset_s or 0.0 for e in truth.events), default=0.0)
+    kept: list[tuple[Event, float | None]] = []
+    for number, (event, level) in enumerate(zip(truth.events, levels, strict=True)):
+        rng = random.Random(f"{seed}|{key}|{damage}|{number}")
+        hit = rng.random() < rate
+        label = rng.choice(absent) if absent else event.label
+        if damage == "swap" and hit:
+            event = Event(label, event.onset_s, event.offset_s)
+        if damage != "drop" or not hit:
+            kept.append((event, level))
+        if damage == "add" and hit:
+            onset = rng.uniform(0.0, end)
+            timed = event.onset_s is not None
+            length = (event.offset_s or 0.0) - (event.onset_s or 0.0)
+            extra = Event(label, round(onset, 2), round(onset + length, 2)) if timed else Event(label)
+            kept.append((extra, level))
+    if truth.events and truth.events[0].onset_s is not None:
+        kept.sort(key=lambda pair: pair[0].onset_s or 0.0)
+    return Truth(
+        events=tuple(event for event, _ in kept),
+        caption=truth.caption,
+        origin=f"{truth.origin}, {damage} {rate:g}" if rate else truth.origin,
+        levels_db=tuple(level for _, level in kept) if truth.levels_db else None,
+    )
+
+
+def damage_report(
+    requests: Mapping[str, JudgeRequest],
+    groups: Sequence[str],
+    *,
+    rates: Sequence[float] = RATES,
+    damages: Sequence[Damage] = DAMAGES,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> list[DamageRow]:
+    """Score every trace against every damaged truth; ``groups`` names the item of each request, in order."""
+    rows = []
+    for damage in damages:
+        for rate in rates:
+            counts = []
+            for request, group in zip(requests.values(), groups, strict=True):
+                # Damaged by item: all arms and samples of a clip meet the same wrong truth.
+                truth = damage_truth(request.truth, damage, rate, group, seed)
+                counts.append(count_events(annotate(request.trace, truth, choices=request.choices)))
+            rows.append(DamageRow(damage, rate, evaluate(counts, groups, resamples=resamples, seed=seed)))
+    return rows
+
+
+def damage_table(rows: Sequence[DamageRow]) -> str:
+    """The pooled rates as text, one line for each damage and rate."""
+    names = ("acc_per", "err_per", "err_use", "err_omit", "recall", "f1")
+    lines = [f"{'damage':8}{'rate':>6}" + "".join(f"{name:>24}" for name in names)]
+    for damage, rate, rates in rows:
+        cells = []
+        for name in names:
+            micro = rates[name].micro
+            said = "-" if micro.estimate is None else f"{micro.estimate:.3f}"
+            cells.append(said + ("" if micro.low is None else f" ({micro.low:.3f}-{micro.high:.3f})"))
+        lines.append(f"{damage:8}{rate:>6.0%}" + "".join(f"{cell:>24}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _absent(labels: tuple[str, ...]) -> list[str]:
+    """Classes that none of the labels names."""
+    named = {name for names in Vocabulary(labels).truth for name in names}
+    return [name for name in CLASSES if name not in named]

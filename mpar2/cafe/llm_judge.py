@@ -1,0 +1,434 @@
+"""Judges that are language models: Gemini, or any model behind an OpenAI-compatible server.
+
+A trace is judged in up to three requests, each of which sees no more than it needs:
+
+1. *targets* (only where the truth is a caption): the caption -> its events. The request does not hold the trace, so two
+   traces of one clip are measured against the same events, and with a journal the request is sent once per caption.
+2. *extract*: question, choices, trace -> every mention, as an exact quote with a label. The request does not hold the
+   truth, so how many events a trace is said to name (N_pred) does not depend on what is true, nor on the judge's mercy.
+3. *sort*: truth events with ids, trace, mentions with ids -> for each id one kind of the closed list and the events.
+
+Departure from the paper, whose extractor does all of this in one request whose prompt is not public.
+
+What a model says is checked, never trusted: quotes that do not stand in the text are rejected, character spans are
+computed here, each id must occur exactly once, and what is missed follows from the verdicts by rule. A reply that fails
+is asked for again with the reason, at most twice; then the trace is *unscored*, with the reason.
+
+Question, choices, caption and trace are untrusted. They travel as one JSON object between delimiters that carry a hash
+of the object, so that no text inside can close them; instructions travel apart, as the system instruction.
+
+The decision table in the prompt is :data:`mpar2.cafe.schema.DECISION_TABLE`, the same that the reference judge follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mpar2.cafe.prompts import load_prompt
+from mpar2.cafe.schema import (
+    JudgeRequest,
+    Mention,
+    MentionKind,
+    Truth,
+    Unscored,
+    Usage,
+    Verdict,
+    decision_text,
+    missed_events,
+    validate_verdict,
+)
+from mpar2.llm.base import ChatClient, Sampling
+from mpar2.llm.base import Usage as Tokens
+from mpar2.llm.connect import Service, connect, judge_model
+from mpar2.llm.cost import Estimate, Prices, estimate_tokens
+from mpar2.llm.errors import CallFailed, ReplyRejected, clip_text
+from mpar2.llm.journal import Journal, RecordedClient, content_key
+from mpar2.llm.limits import Limiter
+from mpar2.llm.retry import RetryPolicy
+from mpar2.llm.structured import Asked, ask
+from mpar2.question import Event
+from mpar2.trace import Span
+
+__all__ = ["LLMJudge", "data_block", "llm_judge", "locate_quotes"]
+
+PROMPT_VERSION = 1
+_REASON_CHARS = 300
+_CONTEXT_CHARS = 60
+_EXPECTED_REPLY_TOKENS = 900  # of one request, for the estimate before a run; thoughts of thinking models come on top
+
+# A server's greedy decoding is repeatable; Gemini 3 is meant to run at its own default and ignores or regrets others.
+_SAMPLING: dict[str, Sampling] = {
+    "gemini": Sampling(),
+    "server": Sampling(max_tokens=8192, temperature=0.0, top_p=1.0, seed=0),
+}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Target(_Strict):
+    quote: str
+    label: str
+    onset_s: float | None
+    offset_s: float | None
+
+
+class Targets(_Strict):
+    """Reply to *targets*."""
+
+    events: list[_Target]
+
+
+class _Found(_Strict):
+    quote: str
+    label: str
+
+
+class Extracted(_Strict):
+    """Reply to *extract*."""
+
+    mentions: list[_Found]
+
+
+class _Sorted(_Strict):  # evidence before verdict: the order of the fields is the order in which they are written
+    id: str
+    reason: str
+    events: list[str]
+    kind: Literal["matched", "hallucinated", "misused", "neutral"]
+
+
+class Sorted(_Strict):
+    """Reply to *sort*."""
+
+    verdicts: list[_Sorted]
+
+
+class LLMJudge:
+    """A judge over a chat client. ``id`` is ``gemini`` or ``server``.
+
+    Inside ``async with`` one connection pool serves all traces; outside, each call opens and closes its own. ``judge``
+    returns a verdict or the reason why there is none; it raises :class:`~mpar2.llm.errors.StopRun` where no further
+    trace can be judged either (key, model, quota, budget).
+    """
+
+    def __init__(self, client: ChatClient, judge_id: Service, *, sampling: Sampling | None = None) -> None:
+        self.id = judge_id
+        self.model = client.model
+        self._client = client
+        self._sampling = sampling or _SAMPLING[judge_id]
+        self._users = 0
+        self._targets_text = load_prompt("targets", PROMPT_VERSION)
+        self._extract_text = load_prompt("extract", PROMPT_VERSION)
+        self._sort_text = load_prompt("sort", PROMPT_VERSION).replace("{decision_table}", decision_text())
+        schemas = [schema.model_json_schema() for schema in (Targets, Extracted, Sorted)]
+        self.prompt_hash = content_key(self._targets_text, self._extract_text, self._sort_text, schemas)
+
+    async def __aenter__(self) -> LLMJudge:
+        self._users += 1
+        if self._users == 1:
+            await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            await self._client.__aexit__(*exc)
+
+    async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
+        spent = _Spent()
+        try:
+            async with self:
+                return await self._judge(request, spent)
+        except ReplyRejected as error:
+            spent.replies += error.replies
+            detail = f"{error.detail} (replies: {error.replies}; {error.usage.total} tokens)"
+            return Unscored(_REASONS.get(error.reason, error.reason), clip_text(detail), spent.replies)
+        except CallFailed as error:
+            return Unscored(
+                _REASONS.get(error.reason, error.reason), clip_text(error.detail), spent.replies + error.tries
+            )
+
+    def estimate(self, requests: Iterable[JudgeRequest], prices: Prices | None = None) -> Estimate:
+        """What judging ``requests`` is expected to take, before anything is sent. Retries and thoughts not included."""
+        total = Estimate(0, 0, 0, prices)
+        captions: set[str] = set()
+        table = estimate_tokens(self._sort_text) + estimate_tokens(self._extract_text)
+        for request in requests:
+            trace = estimate_tokens(request.trace, request.question, *request.choices)
+            truth = estimate_tokens(request.truth.caption or "")
+            truth = max(truth, 20 * len(request.truth.events or ()))
+            # trace twice whole, and about once more as mentions with their surroundings
+            total += Estimate(2, table + 3 * trace + truth, 2 * _EXPECTED_REPLY_TOKENS)
+            caption = request.truth.caption
+            if request.truth.events is None and caption is not None and caption not in captions:
+                captions.add(caption)
+                total += Estimate(1, estimate_tokens(self._targets_text) + truth, _EXPECTED_REPLY_TOKENS // 2)
+        return total
+
+    async def _judge(self, request: JudgeRequest, spent: _Spent) -> Verdict:
+        events = await self._events(request.truth, spent)
+        places = await self._extract(request, spent)
+        mentions = await self._sort(request, events, places, spent) if places else ()
+        verdict = Verdict(
+            mentions=mentions,
+            missed=missed_events(mentions, len(events)),
+            targets=tuple(event.label for event in events),
+            judge=self.id,
+            truth_origin=request.truth.origin,
+            model=self.model,
+            # two versions within one trace stay visible: such a verdict cannot be merged with either
+            model_version="+".join(sorted(spent.versions)) or None,
+            prompt_hash=self.prompt_hash,
+            attempts=spent.replies,
+            usage=Usage(spent.usage.prompt or 0, (spent.usage.completion or 0) + (spent.usage.thoughts or 0)),
+        )
+        validate_verdict(verdict, request.trace)
+        return verdict
+
+    async def _events(self, truth: Truth, spent: _Spent) -> tuple[Event, ...]:
+        if truth.events is not None:
+            return truth.events
+        caption = truth.caption or ""
+
+        def check(value: Targets) -> tuple[str, str] | None:
+            _, problem = locate_quotes(caption, [event.quote for event in value.events], overlap=True)
+            if problem:
+                return "bad_quote", problem
+            for event in value.events:
+                times = [time for time in (event.onset_s, event.offset_s) if time is not None]
+                if not event.label.strip() or times != sorted(times) or any(time < 0 for time in times):
+                    return "schema", f"event {event.quote[:60]!r}: needs a label, and times with 0 <= onset <= offset"
+            return None
+
+        asked = await ask(
+            self._client,
+            self._targets_text,
+            [data_block({"caption": caption})],
+            Targets,
+            sampling=self._sampling,
+            check=check,
+        )
+        spent.add(asked)
+        return tuple(Event(event.label.strip(), event.onset_s, event.offset_s) for event in asked.value.events)
+
+    async def _extract(self, request: JudgeRequest, spent: _Spent) -> list[tuple[Span, str]]:
+        if not request.trace.strip():
+            return []
+        data = {"question": request.question, "choices": list(request.choices), "trace": request.trace}
+
+        def check(value: Extracted) -> tuple[str, str] | None:
+            for mention in value.mentions:
+                if not mention.label.strip():
+                    return "schema", f"mention {mention.quote[:60]!r} has no label"
+            _, problem = locate_quotes(request.trace, [mention.quote for mention in value.mentions])
+            return ("bad_quote", problem) if problem else None
+
+        asked = await ask(
+            self._client, self._extract_text, [data_block(data)], Extracted, sampling=self._sampling, check=check
+        )
+        spent.add(asked)
+        found = asked.value.mentions
+        spans, _ = locate_quotes(request.trace, [mention.quote for mention in found])
+        places = [(span, clip_text(mention.label.lower(), 80)) for span, mention in zip(spans, found, strict=True)]
+        return sorted(places, key=lambda place: place[0].start)
+
+    async def _sort(
+        self, request: JudgeRequest, events: Sequence[Event], places: Sequence[tuple[Span, str]], spent: _Spent
+    ) -> tuple[Mention, ...]:
+        trace = request.trace
+        ids = [f"m{number}" for number in range(len(places))]
+        event_ids = {f"e{number}": number for number in range(len(events))}
+        levels = request.truth.levels_db or (None,) * len(events)
+        data = {
+            "question": request.question,
+            "choices": list(request.choices),
+            "answer": request.answer,
+            "events": [
+                {
+                    "id": id_,
+                    "label": event.label,
+                    "onset_s": event.onset_s,
+                    "offset_s": event.offset_s,
+                    "level_db": level,
+                }
+                for id_, event, level in zip(event_ids, events, levels, strict=True)
+            ],
+            "trace": trace,
+            "mentions": [
+                {
+                    "id": id_,
+                    "before": trace[max(0, span.start - _CONTEXT_CHARS) : span.start],
+                    "quote": trace[span.start : span.stop],
+                    "after": trace[span.stop : span.stop + _CONTEXT_CHARS],
+                }
+                for id_, (span, _) in zip(ids, places, strict=True)
+            ],
+        }
+
+        def check(value: Sorted) -> tuple[str, str] | None:
+            return _check_sorted(value, ids, event_ids)
+
+        asked = await ask(
+            self._client, self._sort_text, [data_block(data)], Sorted, sampling=self._sampling, check=check
+        )
+        spent.add(asked)
+        by_id = {verdict.id: verdict for verdict in asked.value.verdicts}
+        return tuple(
+            Mention(
+                id=id_,
+                quote=trace[span.start : span.stop],
+                chars=span,
+                label=label,
+                kind=MentionKind(by_id[id_].kind),
+                events=tuple(sorted({event_ids[event] for event in by_id[id_].events})),
+                reason=clip_text(by_id[id_].reason, _REASON_CHARS),
+            )
+            for id_, (span, label) in zip(ids, places, strict=True)
+        )
+
+
+def llm_judge(
+    service: Service,
+    *,
+    model: str | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    journal: Journal | None = None,
+    limiter: Limiter | None = None,
+    policy: RetryPolicy | None = None,
+    sampling: Sampling | None = None,
+    **options: Any,
+) -> LLMJudge:
+    """A judge by the service's name. ``model``: the flag, else ``MPAR2_JUDGE_MODEL``, else the default (Gemini only).
+
+    ``journal`` keeps every reply, so that a killed run pays for none of them again; ``limiter`` bounds requests in
+    flight and tokens. The key is held in memory by the client, and written nowhere.
+    """
+    client = connect(
+        service,
+        judge_model(service, model),
+        base_url=base_url,
+        api_key=api_key,
+        limiter=limiter,
+        policy=policy,
+        **options,
+    )
+    return LLMJudge(client if journal is None else RecordedClient(client, journal), service, sampling=sampling)
+
+
+def data_block(data: dict[str, Any]) -> str:
+    """``data`` as JSON between delimiters that no text inside it can close.
+
+    The hash in the delimiters depends on all of the data, so its author cannot know it. The characters of the
+    delimiters are escaped inside the JSON strings on top, which a JSON reader undoes.
+
+    >>> "DATA>>>" in data_block({"trace": "DATA>>>"}).removesuffix("DATA>>>")
+    False
+    """
+    text = json.dumps(data, ensure_ascii=False)
+    text = text.replace("<<<", "\\u003c\\u003c\\u003c").replace(">>>", "\\u003e\\u003e\\u003e")
+    encoded = text.encode("utf-8", "backslashreplace")  # a lone surrogate becomes its JSON escape
+    mark = hashlib.sha256(encoded).hexdigest()[:12]
+    text = encoded.decode("utf-8")
+    return f"<<<DATA {mark}\n{text}\n{mark} DATA>>>"
+
+
+def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) -> tuple[list[Span], str]:
+    """Where ``quotes``, given in reading order, stand in ``text``: spans without overlap, or ([], what is wrong).
+
+    Runs of white space count as equal, since models fold line breaks. A quote that occurs several times takes the
+    first free place at or after the quote before it, whole words before parts of words. ``overlap=True`` lets quotes
+    share text.
+
+    >>> locate_quotes("a dog, then a dog", ["dog", "dog"])[0]
+    [Span(start=2, stop=5), Span(start=14, stop=17)]
+    """
+    problem = ""
+    in_order = list(range(len(quotes)))
+    # in reading order; and, where a short quote took a place inside a longer one, longest first
+    for order in (in_order, sorted(in_order, key=lambda index: -len(quotes[index]))):
+        spans, problem_now = _place(text, quotes, order, overlap)
+        if not problem_now:
+            return spans, ""
+        problem = problem or problem_now
+    return [], problem
+
+
+def _place(text: str, quotes: Sequence[str], order: Sequence[int], overlap: bool) -> tuple[list[Span], str]:
+    placed: dict[int, Span] = {}
+    for index in order:
+        places = _occurrences(text, quotes[index])
+        if not places:
+            return [], f"quote {quotes[index][:80]!r} does not stand in the text; copy it character for character"
+        free = [p for p in places if overlap or not any(p.start < q.stop and q.start < p.stop for q in placed.values())]
+        if not free:
+            times = f"{len(places)} time{'s' if len(places) > 1 else ''}"
+            return [], f"quote {quotes[index][:80]!r} stands {times} in the text, all taken by other mentions"
+        cursor = max((span.start for other, span in placed.items() if other < index), default=0)
+        placed[index] = next((place for place in free if place.start >= cursor), free[0])
+    return [placed[index] for index in range(len(quotes))], ""
+
+
+def _occurrences(text: str, quote: str) -> list[Span]:
+    words = quote.split()
+    if not words:
+        return []
+    pattern = r"\s+".join(re.escape(word) for word in words)
+    for form in (rf"(?<!\w){pattern}(?!\w)", pattern):
+        spans = [Span(*match.span()) for match in re.finditer(form, text)]
+        if spans:
+            return spans
+    return []
+
+
+def _check_sorted(value: Sorted, ids: Sequence[str], event_ids: dict[str, int]) -> tuple[str, str] | None:
+    given = [verdict.id for verdict in value.verdicts]
+    missing = [id_ for id_ in ids if id_ not in given]
+    unknown = [id_ for id_ in given if id_ not in ids]
+    twice = sorted({id_ for id_ in given if given.count(id_) > 1})
+    if missing or unknown or twice:
+        said = f"missing: {missing[:10]}, unknown: {unknown[:10]}, more than once: {twice[:10]}"
+        return "id_mismatch", f"each mention id exactly once; {said}"
+    for verdict in value.verdicts:
+        strange = [event for event in verdict.events if event not in event_ids]
+        if strange:
+            return (
+                "id_mismatch",
+                f"{verdict.id}: no event has id {strange[:5]}; there are {list(event_ids)[:50]}",
+            )
+        if verdict.kind in ("matched", "misused") and not verdict.events:
+            return "id_mismatch", f"{verdict.id} is {verdict.kind}, so it needs the ids of the events that it refers to"
+        if verdict.kind == "hallucinated" and verdict.events:
+            return "id_mismatch", f"{verdict.id} is hallucinated, so it refers to no event"
+    return None
+
+
+class _Spent:
+    """Replies, tokens and served versions of one trace so far."""
+
+    def __init__(self) -> None:
+        self.replies = 0
+        self.usage = Tokens()
+        self.versions: set[str] = set()
+
+    def add(self, asked: Asked[Any]) -> None:
+        self.replies += asked.replies
+        self.usage = self.usage + asked.usage
+        self.versions.add(asked.reply.model_version)
+
+
+# Reasons of the clients that have no name of their own among those of a verdict.
+_REASONS = {
+    "empty": "invalid_json",
+    "timeout": "unavailable",
+    "bad_body": "unavailable",
+    "too_long": "truncated",
+    "bad_audio": "unavailable",
+}

@@ -1,0 +1,173 @@
+"""Probes: ask the model directly about each event of the truth, and about as many that are absent.
+
+Not mentioning is not the same as not perceiving: an event that a trace leaves out may have been heard. So the model is
+asked, on the same clip, "Do you hear a dog bark?" for every label of the truth and for as many labels that the clip
+lacks, and the share of right answers stands beside Err_omit. It also scores models that answer without reasoning.
+
+Conventions: a probe is about a label, not about a single event (two barks are one probe). Absent labels are drawn from
+the project's classes, none of which a label of the truth names or is a kind of; where fewer are left than needed, fewer
+are asked. An answer that is neither yes nor no is *unanswered*: counted, and wrong in no rate. Accuracy is the mean of
+the hit rate (present, yes) and of the correct rejection rate (absent, no), so that always saying yes gives 0.5.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpar2.cafe.schema import Truth
+from mpar2.cafe.sounds import PARENTS
+from mpar2.cafe.vocabulary import Vocabulary
+from mpar2.question import Question
+from mpar2.scenes.classes import CLASSES
+from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
+
+if TYPE_CHECKING:
+    from mpar2.audio import Clip
+    from mpar2.engines.base import Arm, Decoding
+    from mpar2.engines.transformers import TransformersEngine
+
+__all__ = [
+    "Probe",
+    "ProbeAnswer",
+    "ProbeReport",
+    "ask_probes",
+    "make_probes",
+    "probe_record",
+    "probe_report",
+    "read_answers",
+]
+
+YES, NO = "Yes", "No"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question about one label; ``present`` is the truth."""
+
+    item: str
+    label: str
+    present: bool
+    question: Question
+
+
+@dataclass(frozen=True)
+class ProbeAnswer:
+    """What a model answered: True for yes, False for no, None for neither."""
+
+    probe: Probe
+    yes: bool | None
+    text: str = ""
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the answer is right; None where there is none."""
+        return None if self.yes is None else self.yes == self.probe.present
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """Probe accuracy with its parts; counts stand beside every rate."""
+
+    items: int
+    probes: int
+    unanswered: int
+    accuracy: Interval  # mean of hits and correct rejections
+    hits: Interval
+    correct_rejections: Interval
+
+    def __str__(self) -> str:
+        def show(interval: Interval) -> str:
+            if interval.estimate is None:
+                return "-"
+            width = "" if interval.low is None else f" ({interval.low:.3f}-{interval.high:.3f})"
+            return f"{interval.estimate:.3f}{width}"
+
+        return (
+            f"probe accuracy {show(self.accuracy)}; present heard {show(self.hits)}, absent rejected "
+            f"{show(self.correct_rejections)}; {self.probes} probes on {self.items} items, {self.unanswered} unanswered"
+        )
+
+
+def make_probes(item: str, truth: Truth, *, seed: int = 0) -> list[Probe]:
+    """The probes of one clip, present and absent ones, in random order."""
+    if truth.events is None:
+        raise ValueError(f"item {item}: probes need the events of the truth, and there is only a caption")
+    labels = list(dict.fromkeys(event.label for event in truth.events))
+    named = {name for names in Vocabulary(labels).truth for name in names}
+    named |= {PARENTS[name] for name in named if name in PARENTS}
+    named |= {kind for kind, parent in PARENTS.items() if parent in named}
+    rng = random.Random(f"probes {seed}|{item}")
+    free = [name for name in CLASSES if name not in named]
+    absent = rng.sample(free, min(len(labels), len(free)))
+    probes = [Probe(item, label, True, _question(label, True)) for label in labels]
+    probes += [Probe(item, label, False, _question(label, False)) for label in absent]
+    rng.shuffle(probes)
+    return probes
+
+
+def ask_probes(
+    engine: TransformersEngine,
+    arm: Arm,
+    clips: Mapping[str, Clip],
+    probes: Sequence[Probe],
+    decoding: Decoding | None = None,
+    *,
+    batch_size: int = 8,
+) -> list[ProbeAnswer]:
+    """Ask the arm every probe about its item's clip."""
+    from mpar2.engines.transformers import Request
+
+    requests = [Request(clips[probe.item], probe.question, arm) for probe in probes]
+    generations = engine.generate_batch(requests, decoding, batch_size=batch_size)
+    return [
+        ProbeAnswer(probe, None if generation.choice is None else generation.choice == YES, generation.text)
+        for probe, generation in zip(probes, generations, strict=True)
+    ]
+
+
+def probe_report(answers: Sequence[ProbeAnswer], **options: Any) -> ProbeReport:
+    """Accuracy over answers; intervals draw items whole."""
+    answered = [answer for answer in answers if answer.right is not None]
+    groups = [answer.probe.item for answer in answered]
+    right = np.array([bool(answer.right) for answer in answered], dtype=float)
+    present = np.array([answer.probe.present for answer in answered], dtype=float)
+
+    def balanced(right: np.ndarray, present: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            hits = (right * present).sum(axis=1) / present.sum(axis=1)
+            rejections = (right * (1 - present)).sum(axis=1) / (1 - present).sum(axis=1)
+        return (hits + rejections) / 2
+
+    return ProbeReport(
+        items=len({answer.probe.item for answer in answers}),
+        probes=len(answers),
+        unanswered=len(answers) - len(answered),
+        accuracy=bootstrap_statistic(balanced, right, present, groups=groups, **options),
+        hits=bootstrap_interval(right * present, present, groups=groups, **options),
+        correct_rejections=bootstrap_interval(right * (1 - present), 1 - present, groups=groups, **options),
+    )
+
+
+def _question(label: str, present: bool) -> Question:
+    sound = CLASSES[label].singular if label in CLASSES else f"this sound: {label}"
+    return Question(f"Do you hear {sound}?", (YES, NO), YES if present else NO)
+
+
+def probe_record(answers: Sequence[ProbeAnswer]) -> list[dict[str, Any]]:
+    """Answers as plain JSON values."""
+    return [{"label": a.probe.label, "present": a.probe.present, "yes": a.yes, "text": a.text} for a in answers]
+
+
+def read_answers(record: Mapping[str, Any] | None, probes: Sequence[Probe]) -> list[ProbeAnswer]:
+    """The inverse of :func:`probe_record`, for the probes it was made from."""
+    by_label = {entry["label"]: entry for entry in (record or {}).get("answers", [])}
+    return [
+        ProbeAnswer(probe, by_label[probe.label]["yes"], by_label[probe.label]["text"])
+        for probe in probes
+        if probe.label in by_label
+    ]

@@ -1,0 +1,23 @@
+"""Prompts of the model judges and the captioner, as files with a version, and the canaries.
+
+A file never changes once its version was used in a published run: a new wording is a new file, so that a stored prompt
+hash always leads back to the words.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["load_json", "load_prompt"]
+
+
+def load_prompt(name: str, version: int = 1) -> str:
+    """The text of prompt ``name``."""
+    return files(__name__).joinpath(f"{name}.v{version}.txt").read_text(encoding="utf-8").strip()
+
+
+def load_json(name: str, version: int = 1) -> Any:
+    """The data of ``name``."""
+    return json.loads(files(__name__).joinpath(f"{name}.v{version}.json").read_text(encoding="utf-8"))

@@ -1,0 +1,441 @@
+"""The reference judge: rules over exact truth, no model.
+
+It finds every name of a sound (``mentions``), asks whether the sentence claims it (``stance``), looks for it in the
+truth, and checks what the sentence says of its time, order, count, length, loudness, maker and kind (``claims``). The
+rules are those of :data:`mpar2.cafe.schema.DECISION_TABLE`, in its order, except one: whether a conclusion follows
+from an event takes understanding, and is left to the model judges.
+
+How a mention picks its truth events when several have its name: claims pick those that they are true of; "a", "an",
+"another" pick one, the first that its part of the trace has not yet named; anything else ("the barking", "dogs")
+speaks of all of them. A wrong claim about several events is charged to all of them, a wrong time to the nearest.
+
+Known limits: one sentence at a time (a pronoun's claim is not checked), English only, and no more words than
+``sounds`` and the truth have: a hallucinated sound with a name outside of both is not seen.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from mpar2.cafe import claims as said
+from mpar2.cafe.mentions import Draft, Reading, read
+from mpar2.cafe.schema import (
+    JudgeRequest,
+    Mention,
+    MentionKind,
+    Truth,
+    Unscored,
+    Verdict,
+    missed_events,
+)
+from mpar2.cafe.sounds import PARENTS, SOUNDS
+from mpar2.cafe.stance import REACH, stance_of
+from mpar2.cafe.vocabulary import Vocabulary
+from mpar2.scenes.classes import CLASSES
+from mpar2.trace import Span, parse_trace
+
+__all__ = ["ReferenceJudge", "annotate"]
+
+# Names that support a general word beyond their own family.
+_ALSO = {
+    "music": ("singing", "humming", "rap", "beatboxing", "throat singing", "whistling"),
+    "vehicle": ("siren", "car horn", "tire squeal"),
+}
+_ONE = re.compile(r"\b(?:an?|another|one)\s+(?!few\b|couple\b|pair\b|lot\b|series\b)(?:[^\W\d]+\s+)?$")
+_SENTENCE_LIMIT = 20_000  # characters; more than a sentence ever has, so that a hostile one is cut
+
+
+class ReferenceJudge:
+    """The judge behind the interface of the others; needs a truth with events."""
+
+    id = "reference"
+    model: str | None = None
+    prompt_hash: str | None = None
+
+    async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
+        """A verdict at once, or ``no_truth`` where only a caption is known."""
+        if request.truth.events is None:
+            return Unscored("no_truth", "the reference judge needs a list of events; this item has only a caption")
+        return annotate(request.trace, request.truth, choices=request.choices)
+
+
+def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict:
+    """Sort the event mentions of a trace against the truth's events.
+
+    >>> from mpar2.question import Event
+    >>> verdict = annotate("A cat, then a dog barks.", Truth((Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0))))
+    >>> [(mention.quote, str(mention.kind)) for mention in verdict.mentions], verdict.missed
+    ([('cat', 'hallucinated'), ('dog barks', 'matched')], (1,))
+    """
+    if truth.events is None:
+        raise ValueError("the reference judge needs truth events; this truth has only a caption (use a model judge)")
+    labels = tuple(event.label for event in truth.events)
+    vocabulary = _vocabulary(labels)
+    in_truth = frozenset(name for names in vocabulary.truth for name in names)
+    reading = read(parse_trace(text), vocabulary, in_truth | _relatives(in_truth))
+    judged = _Judgement(reading, truth, vocabulary, frozenset(choice.strip(" .").lower() for choice in choices)).run()
+    mentions = tuple(
+        Mention(f"m{number}", text[d.start : d.stop], Span(d.start, d.stop), j.label, j.kind, j.events, j.reason)
+        for number, (d, j) in enumerate(zip(reading.drafts, judged, strict=True), 1)
+    )
+    return Verdict(
+        mentions=mentions,
+        missed=missed_events(mentions, len(labels)),
+        targets=labels,
+        judge="reference",
+        truth_origin=truth.origin,
+    )
+
+
+@lru_cache(maxsize=256)
+def _vocabulary(labels: tuple[str, ...]) -> Vocabulary:
+    return Vocabulary(labels)
+
+
+def _relatives(names: frozenset[str]) -> frozenset[str]:
+    """Parents and kinds of the names."""
+    return frozenset(PARENTS[n] for n in names if n in PARENTS) | frozenset(k for k, p in PARENTS.items() if p in names)
+
+
+@dataclass
+class _Judged:
+    """What is known of one draft so far; ``kind`` is None while it is claimed, real, and not yet contradicted."""
+
+    label: str
+    kind: MentionKind | None = None
+    reason: str = ""
+    events: tuple[int, ...] = ()
+    candidates: tuple[int, ...] = ()  # events of this name that no claim has ruled out
+    all: tuple[int, ...] = ()  # events of this name
+    narrowed: bool = False
+    claims: list[said.Claim] = field(default_factory=list)
+
+    def settle(self, kind: MentionKind, reason: str, events: Sequence[int] = ()) -> None:
+        self.kind, self.reason, self.events = kind, reason, tuple(events)
+
+
+class _Judgement:
+    """One pass over a reading: stance and lookup, then each sentence's claims, then the choice of events."""
+
+    def __init__(self, reading: Reading, truth: Truth, vocabulary: Vocabulary, choices: frozenset[str]) -> None:
+        self.reading, self.truth, self.vocabulary, self.choices = reading, truth, vocabulary, choices
+        self.groups = reading.by_sentence()
+        self.named: dict[int, set[int]] = {}  # part -> events already named in it
+
+    def run(self) -> list[_Judged]:
+        self.judged = [_Judged(self._label(draft)) for draft in self.reading.drafts]
+        for number, group in enumerate(self.groups):
+            for index in group:
+                self._look_up(index, number)
+            self._check_claims(number, group)
+            self._check_pairs(number, group)
+            for index in group:
+                self._choose(index, number)
+        return self.judged
+
+    # lookup
+
+    def _label(self, draft: Draft) -> str:
+        """The truth's own label where the draft names one, else the concept's name, else the general word."""
+        for name in draft.concepts:
+            for index in self._events_named(name):
+                return self.truth.events[index].label  # type: ignore[index]
+        words = self.reading.text[draft.start : draft.stop].lower()
+        return draft.concepts[0] if draft.concepts else " ".join(words.split())
+
+    def _events_named(self, name: str) -> list[int]:
+        """Truth events that the name fits: the same, a more precise or a less precise one."""
+        parent = PARENTS.get(name)
+        return [
+            index
+            for index, names in enumerate(self.vocabulary.truth)
+            if name in names or parent in names or any(PARENTS.get(other) == name for other in names)
+        ]
+
+    def _families(self, index: int) -> set[str | None]:
+        names = self.vocabulary.truth[index]
+        families = {self.vocabulary.concept(name).family for name in names}
+        return families | {family for family, also in _ALSO.items() if any(name in also for name in names)}
+
+    def _look_up(self, index: int, number: int) -> None:
+        draft, judged = self.reading.drafts[index], self.judged[index]
+        sentence = self.reading.sentences[number]
+        begin = max(sentence.start, draft.start - 2 * REACH)
+        end = min(sentence.stop, draft.stop + 2 * REACH)
+        stance = stance_of(
+            self.reading.skeleton[begin:end],
+            self.reading.text[begin:end],
+            draft.start - begin,
+            draft.stop - begin,
+            sentence,
+            self.choices,
+        )
+        if stance.stance != "claimed":
+            judged.settle(MentionKind.NEUTRAL, f"{stance.stance}: {stance.why}")
+            return
+        found = sorted({event for name in draft.concepts for event in self._events_named(name)})
+        if draft.source:
+            self._wrong_source(judged, draft, found)
+            return
+        if found:
+            judged.all = judged.candidates = tuple(found)
+            return
+        siblings = self._siblings(draft.concepts)
+        if siblings:
+            label = self.truth.events[siblings[0]].label  # type: ignore[index]
+            judged.settle(MentionKind.MISUSED, f"wrong attribute: the truth has {label!r}", siblings)
+            return
+        if draft.family is not None:
+            if any(draft.family in self._families(event) for event in range(len(self.vocabulary.truth))):
+                judged.settle(MentionKind.NEUTRAL, f"general: the truth has {draft.family} sounds, none is named")
+                return
+            judged.settle(MentionKind.HALLUCINATED, f"the truth has no {draft.family} sound")
+            return
+        if self._only_general(draft.concepts):
+            judged.settle(MentionKind.NEUTRAL, "general: the truth is less precise than this name and may include it")
+            return
+        judged.settle(MentionKind.HALLUCINATED, f"the truth has no {judged.label!r}")
+
+    def _wrong_source(self, judged: _Judged, draft: Draft, found: Sequence[int]) -> None:
+        sources = sorted({event for name in draft.source for event in self._events_named(name)})
+        why = f"wrong source: {draft.source[0]!r} and {draft.concepts[0]!r} are given to one maker"
+        if found or sources:
+            judged.settle(MentionKind.MISUSED, why, found or sources)
+        else:
+            judged.settle(MentionKind.HALLUCINATED, "the truth has neither the maker nor the sound")
+
+    def _siblings(self, names: Sequence[str]) -> list[int]:
+        parents = {PARENTS[name] for name in names if name in PARENTS}
+        return [i for i, its in enumerate(self.vocabulary.truth) if any(PARENTS.get(n) in parents for n in its)]
+
+    def _only_general(self, names: Sequence[str]) -> bool:
+        """Whether the truth has an event called by a mere family word ("music") that the name may be a case of."""
+        families = {self.vocabulary.concept(name).family for name in names}
+        return any(
+            self.vocabulary.concept(name).family in families and name not in _known_names()
+            for names_of_event in self.vocabulary.truth
+            for name in names_of_event
+        )
+
+    # claims
+
+    def _check_claims(self, number: int, group: Sequence[int]) -> None:
+        sentence = self.reading.sentences[number]
+        real = [index for index in group if self.judged[index].kind is None]
+        if not real:
+            return
+        stop = min(sentence.stop, sentence.start + _SENTENCE_LIMIT)
+        skeleton = self.reading.skeleton[sentence.start : stop]
+        drafts, base = self.reading.drafts, sentence.start
+        spans = {i: (drafts[i].start - base, drafts[i].stop - base) for i in group}
+        for index, claim in _attach_times(skeleton, spans):
+            self.judged[index].claims.append(claim)
+        for index in real:
+            judged = self.judged[index]
+            judged.claims += said.place_claims(skeleton, *spans[index])
+            place = said.ordinal_of(skeleton, spans[index][0])
+            if place is not None and not self._pick(judged, place):
+                continue
+            self._narrow(judged)
+            if judged.kind is None and (count := said.count_claim(skeleton, *spans[index])):
+                self._count(judged, count)
+
+    def _pick(self, judged: _Judged, place: int) -> bool:
+        """Narrow to the event that an ordinal picks; False where there is none."""
+        if place > len(judged.all):
+            judged.settle(MentionKind.MISUSED, f"wrong count: number {place} of {len(judged.all)}", judged.all)
+            return False
+        judged.candidates = (judged.all[place - 1 if place > 0 else -1],)
+        judged.narrowed = True
+        return True
+
+    def _narrow(self, judged: _Judged) -> None:
+        """Keep the candidates that all claims are true of."""
+        if not judged.claims:
+            return
+        if self._several_times(judged):
+            return
+        kept = tuple(i for i in judged.candidates if all(said.holds(claim, i, self.truth) for claim in judged.claims))
+        if kept:
+            judged.candidates, judged.narrowed = kept, True
+            return
+        false = [c for c in judged.claims if not any(said.holds(c, i, self.truth) for i in judged.candidates)]
+        wrong = (false or judged.claims)[0]
+        event = said.nearest(judged.claims, judged.candidates, self.truth)
+        what = {"first": "order", "last": "order", "nth": "order"}.get(wrong.relation, "time")
+        if wrong.relation in ("longest", "shortest", "loudest", "quietest", "length"):
+            what = "attribute"
+        judged.settle(MentionKind.MISUSED, f"wrong {what}: {wrong.words!r} ({self._describe(event)})", (event,))
+
+    def _several_times(self, judged: _Judged) -> bool:
+        """ "a bark at 0.5 s and again at 6.0 s": each time is of an event of its own; True if all of them are right."""
+        times = [claim for claim in judged.claims if claim.relation in ("at", "start", "interval")]
+        if len(times) < 2 or len(judged.all) < len(times):
+            return False
+        rest = [claim for claim in judged.claims if claim not in times]
+        fits = [{i for i in judged.candidates if said.holds(time, i, self.truth)} for time in times]
+        kept = tuple(i for i in judged.candidates if any(i in fit for fit in fits))
+        if not all(fits) or len(kept) < len(times) or not all(said.holds(c, i, self.truth) for c in rest for i in kept):
+            return False
+        judged.candidates = kept
+        return True
+
+    def _count(self, judged: _Judged, count: said.CountClaim) -> None:
+        total = len(judged.all)
+        if count.allows(total) or (judged.narrowed and count.n <= total):
+            if count.allows(total):
+                judged.candidates, judged.narrowed = judged.all, False
+            return
+        judged.settle(MentionKind.MISUSED, f"wrong count: {count.words!r}, the truth has {total}", judged.all)
+
+    def _check_pairs(self, number: int, group: Sequence[int]) -> None:
+        sentence = self.reading.sentences[number]
+        stop = min(sentence.stop, sentence.start + _SENTENCE_LIMIT)
+        skeleton = self.reading.skeleton[sentence.start : stop]
+        pairs: list[tuple[int, int, said.PairClaim]] = []
+        if group:
+            previous = self._last_before(number)
+            start = self.reading.drafts[group[0]].start - sentence.start
+            if previous is not None and said.continues(skeleton, start):
+                pairs.append((previous, group[0], said.PairClaim("before", "then")))
+        for left, right in zip(group, group[1:], strict=False):
+            if self._open(left) and self._open(right):
+                a, b = self.reading.drafts[left], self.reading.drafts[right]
+                base = sentence.start
+                claim = said.pair_claim(skeleton, (a.start - base, a.stop - base), (b.start - base, b.stop - base))
+                if claim is not None:
+                    pairs.append((left, right, claim))
+        for left, right, claim in pairs:
+            self._relate(self.judged[left], self.judged[right], claim)
+
+    def _open(self, index: int) -> bool:
+        return bool(self.judged[index].candidates)
+
+    def _last_before(self, number: int) -> int | None:
+        """The last real event named in the sentence before this one, in the same part."""
+        if number == 0 or self.reading.sentences[number - 1].part != self.reading.sentences[number].part:
+            return None
+        group = self.groups[number - 1]
+        return group[-1] if group and self._open(group[-1]) else None
+
+    def _relate(self, left: _Judged, right: _Judged, claim: said.PairClaim) -> None:
+        if not left.candidates or not right.candidates:
+            return
+        good = [
+            (a, b)
+            for a in left.candidates
+            for b in right.candidates
+            if (a != b or len(left.all) == 1) and said.pair_holds(claim, a, b, self.truth)
+        ]
+        if good and left.all == right.all and len(left.all) == 1:
+            return  # "the dog barks, then the dog stops": one event related to itself claims nothing
+        if good:
+            for judged, kept in ((left, {a for a, _ in good}), (right, {b for _, b in good})):
+                if judged.kind is None and len(kept) < len(judged.candidates):
+                    judged.candidates = tuple(i for i in judged.candidates if i in kept)
+                    judged.narrowed = True
+            return
+        for judged, other in ((left, right), (right, left)):
+            if judged.kind in (None, MentionKind.MATCHED) and (judged.kind is None or judged is left):
+                order = claim.relation in ("before", "after", "overlap")
+                why = f"wrong {'order' if order else 'attribute'}: {claim.words!r} with {other.label!r}"
+                judged.settle(MentionKind.MISUSED, why, judged.candidates)
+
+    # choice of events
+
+    def _choose(self, index: int, number: int) -> None:
+        """Match what no claim has contradicted, and choose the events that it speaks of."""
+        judged = self.judged[index]
+        part = self.reading.sentences[number].part
+        named = self.named.setdefault(part, set())
+        if judged.kind is None:
+            draft = self.reading.drafts[index]
+            before = self.reading.skeleton[max(0, draft.start - 40) : draft.start]
+            one = judged.narrowed or _ONE.search(before) is not None
+            events = judged.candidates
+            if one:
+                fresh = [event for event in events if event not in named]
+                events = (fresh or list(events))[:1]  # type: ignore[assignment]
+            judged.settle(MentionKind.MATCHED, f"in the truth: {self._describe(events[0])}", events)
+        named.update(judged.events)
+
+    def _describe(self, index: int) -> str:
+        event = self.truth.events[index]  # type: ignore[index]
+        if event.onset_s is None:
+            return event.label
+        end = "" if event.offset_s is None else f"-{event.offset_s:g}"
+        return f"{event.label} {event.onset_s:g}{end} s"
+
+
+@lru_cache(maxsize=1)
+def _known_names() -> frozenset[str]:
+    return frozenset(CLASSES) | frozenset(row[0] for row in SOUNDS)
+
+
+# Which name a time belongs to -----------------------------------------------------------------------------------------
+
+_SEPARATOR = re.compile(r"[,;|]|\b(?:and|then|so|but)\b")
+_CONTINUES = re.compile(
+    r"^\s*(?:\([^)]*)?,?\s*(?:and\s+)?(?:(?:which|that|it|ending|ends|until|lasting|lasts|starting|from|to|up)\b|$)"
+)
+_FOREIGN = re.compile(r"\b(?:so|because|therefore|before|after|than|clip|audio|recording|not)\b")
+
+
+def _attach_times(skeleton: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, said.Claim]]:
+    """Each time goes to the name before or after it, whichever is not cut off by a comma or an "and".
+
+    Where nothing decides, a sentence whose first time stands before its first name is read as "time name, time name".
+    """
+    times = said.time_expressions(skeleton)
+    order = sorted(spans, key=lambda index: spans[index][0])
+    if not times or not order:
+        return []
+    leading = times[0].start < spans[order[0]][0]
+    starts = [spans[index][0] for index in order]
+    with_interval: set[int] = set()
+    attached = []
+    for time in times:
+        place = bisect_left(starts, time.start)
+        left = order[place - 1] if place else None
+        right = order[place] if place < len(order) else None
+        gap_left = skeleton[spans[left][1] : time.start] if left is not None else ""
+        gap_right = skeleton[time.stop : spans[right][0]] if right is not None else ""
+        chosen = _side(left, right, gap_left, gap_right, leading)
+        if chosen is None:
+            continue
+        claim = time.claim
+        if time.bare and chosen == left and left in with_interval:
+            claim = replace(claim, relation="length")  # "0.4-1.6 s a dog bark, 1.2 s"
+        if claim.relation == "interval":
+            with_interval.add(chosen)
+        attached.append((chosen, claim))
+    return attached
+
+
+def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, leading: bool) -> int | None:
+    left_ok = left is not None and len(gap_left) <= 80 and not _FOREIGN.search(_own_words(gap_left))
+    right_ok = right is not None and len(gap_right) <= 60 and not _FOREIGN.search(gap_right)
+    if not left_ok or not right_ok:
+        if left_ok and right is not None and _cut(gap_left) and not _cut(gap_right):
+            return None  # it belongs to the right name, which a foreign word keeps apart
+        if right_ok and left is not None and _cut(gap_right) and not _cut(gap_left):
+            return None
+        return left if left_ok else right if right_ok else None
+    cut_left, cut_right = _cut(gap_left), _cut(gap_right)
+    if cut_left != cut_right:
+        return right if cut_left else left
+    return right if leading and not cut_left else left
+
+
+def _cut(gap: str) -> bool:
+    """Whether a separator parts the time from the name; "which ends at" and an open bracket do not."""
+    return _SEPARATOR.search(gap) is not None and not _CONTINUES.match(gap)
+
+
+def _own_words(gap: str) -> str:
+    """The gap without earlier times in it."""
+    return re.sub(r"\d[\d.:]*", " ", gap)

@@ -1,0 +1,361 @@
+"""What CAFE says and is asked: truth, mentions, verdicts, and the decision table that all judges follow.
+
+Conventions
+-----------
+* Character spans are half-open and count characters of the raw trace text, tags included, so that
+  ``trace[mention.chars.start:mention.chars.stop] == mention.quote``.
+* Truth events are numbered from 0 in the order of ``Truth.events``. For a truth that is only a caption, the judge
+  reads the events out of the caption and lists them in ``Verdict.targets``; the numbers count that list.
+* A mention is one place in the trace that names something audible. Every mention has exactly one kind.
+* ``missed`` is not a kind of mention: it is what no matched or misused mention refers to (:func:`missed_events`).
+
+Source: arXiv 2603.02266 names five kinds (matched, hallucinated, misused, missed, neutral) and gives the extractor the
+question, the answer, the caption and the reasoning. Which phrase gets which kind is not known from it: the rules of
+:data:`DECISION_TABLE` are this project's own, and the reference judge, the prompts of the model judges and the rating
+sheet all show that one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from mpar2 import __version__
+from mpar2.question import Event
+from mpar2.trace import Span
+
+__all__ = [
+    "DECISION_TABLE",
+    "UNSCORED_REASONS",
+    "Decision",
+    "Judge",
+    "JudgeRequest",
+    "Mention",
+    "MentionKind",
+    "Truth",
+    "Unscored",
+    "Usage",
+    "Verdict",
+    "decision_text",
+    "missed_events",
+    "validate_verdict",
+]
+
+
+class MentionKind(StrEnum):
+    """What a mention of an event is worth against the truth."""
+
+    MATCHED = "matched"
+    HALLUCINATED = "hallucinated"
+    MISUSED = "misused"
+    NEUTRAL = "neutral"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is audible in a clip, and who says so.
+
+    ``origin``: ``scene`` (exact annotation), ``human``, ``cue``, or ``caption:<model>``. ``events`` is None where only
+    a caption is known; an empty tuple means that nothing is audible. ``levels_db`` (one per event) makes "loudest"
+    decidable, and is None where levels are unknown.
+    """
+
+    events: tuple[Event, ...] | None
+    caption: str | None = None
+    origin: str = "human"
+    levels_db: tuple[float | None, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.events is None and not (self.caption or "").strip():
+            raise ValueError("a truth needs events or a caption; got neither (is the item unannotated?)")
+        if self.levels_db is not None and len(self.levels_db) != len(self.events or ()):
+            raise ValueError(f"{len(self.levels_db)} levels for {len(self.events or ())} events: give one per event")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One place of a trace that names an event.
+
+    ``label`` is what it names, in few words, the same words for the same event ("dog bark"); hallucinated mentions
+    with the same label are one hallucinated event. ``events``: the truth events that it refers to: at least one when
+    matched or misused, several for "two barks" or "the barks", none when hallucinated.
+    """
+
+    id: str
+    quote: str
+    chars: Span
+    label: str
+    kind: MentionKind
+    events: tuple[int, ...] = ()
+    reason: str = ""
+
+    @property
+    def event(self) -> int | None:
+        """The first truth event that the mention refers to, or None."""
+        return self.events[0] if self.events else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data; :meth:`from_dict` reads it back."""
+        return {
+            "id": self.id,
+            "quote": self.quote,
+            "start": self.chars.start,
+            "stop": self.chars.stop,
+            "label": self.label,
+            "kind": str(self.kind),
+            "events": list(self.events),
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Mention:
+        """The mention that :meth:`as_dict` wrote."""
+        return cls(
+            id=str(data["id"]),
+            quote=str(data["quote"]),
+            chars=Span(int(data["start"]), int(data["stop"])),
+            label=str(data["label"]),
+            kind=MentionKind(data["kind"]),
+            events=tuple(int(index) for index in data["events"]),
+            reason=str(data.get("reason", "")),
+        )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens that a verdict cost, summed over all attempts; zero for judges that use no model."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's answer for one trace, with everything needed to know where it came from."""
+
+    mentions: tuple[Mention, ...]
+    missed: tuple[int, ...]
+    targets: tuple[str, ...]  # labels of the truth events, or of the events read out of the caption
+    judge: str  # reference, gemini, server
+    truth_origin: str
+    model: str | None = None  # the id that was asked for
+    model_version: str | None = None  # the version that the service says it served
+    prompt_hash: str | None = None
+    package_version: str = __version__
+    attempts: int = 1
+    usage: Usage = field(default_factory=Usage)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data; :meth:`from_dict` reads it back."""
+        return {
+            "mentions": [mention.as_dict() for mention in self.mentions],
+            "missed": list(self.missed),
+            "targets": list(self.targets),
+            "judge": self.judge,
+            "truth_origin": self.truth_origin,
+            "model": self.model,
+            "model_version": self.model_version,
+            "prompt_hash": self.prompt_hash,
+            "package_version": self.package_version,
+            "attempts": self.attempts,
+            "input_tokens": self.usage.input_tokens,
+            "output_tokens": self.usage.output_tokens,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Verdict:
+        """The verdict that :meth:`as_dict` wrote."""
+        return cls(
+            mentions=tuple(Mention.from_dict(mention) for mention in data["mentions"]),
+            missed=tuple(int(index) for index in data["missed"]),
+            targets=tuple(str(label) for label in data["targets"]),
+            judge=str(data["judge"]),
+            truth_origin=str(data["truth_origin"]),
+            model=data.get("model"),
+            model_version=data.get("model_version"),
+            prompt_hash=data.get("prompt_hash"),
+            package_version=str(data["package_version"]),
+            attempts=int(data.get("attempts", 1)),
+            usage=Usage(int(data.get("input_tokens", 0)), int(data.get("output_tokens", 0))),
+        )
+
+
+UNSCORED_REASONS = (
+    "no_truth",  # neither events nor a caption, or a judge that needs events was given only a caption
+    "blocked",  # the service refused
+    "truncated",  # the reply ended before its end
+    "invalid_json",
+    "schema",  # JSON, but not of the asked form
+    "id_mismatch",  # mention ids or event numbers missing, repeated or unknown
+    "bad_quote",  # a quote that is not in the trace
+    "rate_limited",
+    "unavailable",
+    "auth",
+    "error",  # the run's own line is an error: there is no trace to score
+)
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """No verdict, and why. Never counted as a zero."""
+
+    reason: str
+    detail: str = ""
+    attempts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.reason not in UNSCORED_REASONS:
+            raise ValueError(f"unknown reason {self.reason!r}; use one of {', '.join(UNSCORED_REASONS)}")
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """What a judge is given. ``trace`` is the raw text; ``answer`` the true choice, None where unknown."""
+
+    question: str
+    choices: tuple[str, ...]
+    answer: str | None
+    truth: Truth
+    trace: str
+
+
+class Judge(Protocol):
+    """Sorts the event mentions of one trace. ``id`` is ``reference``, ``gemini`` or ``server``."""
+
+    id: str
+    model: str | None
+    prompt_hash: str | None
+
+    async def judge(self, request: JudgeRequest) -> Verdict | Unscored: ...
+
+
+def missed_events(mentions: Iterable[Mention], n_targets: int) -> tuple[int, ...]:
+    """Truth events that no matched or misused mention refers to.
+
+    >>> missed_events([], 2)
+    (0, 1)
+    """
+    found = {
+        index
+        for mention in mentions
+        if mention.kind in (MentionKind.MATCHED, MentionKind.MISUSED)
+        for index in mention.events
+    }
+    return tuple(index for index in range(n_targets) if index not in found)
+
+
+def validate_verdict(verdict: Verdict, trace: str) -> None:
+    """Raise ``ValueError`` where a verdict contradicts itself or its trace; the message names the mention."""
+    seen: set[str] = set()
+    for mention in verdict.mentions:
+        where = f"mention {mention.id!r} ({mention.quote[:40]!r})"
+        if mention.id in seen:
+            raise ValueError(f"{where}: its id occurs twice; each mention needs one verdict")
+        seen.add(mention.id)
+        if not mention.quote.strip() or trace[mention.chars.start : mention.chars.stop] != mention.quote:
+            raise ValueError(f"{where}: the trace does not read so at {mention.chars.start}:{mention.chars.stop}")
+        bad = [index for index in mention.events if not 0 <= index < len(verdict.targets)]
+        if bad:
+            raise ValueError(f"{where}: event {bad[0]} of {len(verdict.targets)}; events count from 0")
+        if mention.kind in (MentionKind.MATCHED, MentionKind.MISUSED) and not mention.events:
+            raise ValueError(f"{where}: {mention.kind} without the truth event that it refers to")
+        if mention.kind is MentionKind.HALLUCINATED and mention.events:
+            raise ValueError(f"{where}: hallucinated, yet refers to truth event {mention.events[0]}")
+    expected = missed_events(verdict.mentions, len(verdict.targets))
+    if tuple(sorted(verdict.missed)) != expected:
+        raise ValueError(f"missed is {list(verdict.missed)}, but the mentions leave {list(expected)}")
+
+
+Outcome = Literal["matched", "hallucinated", "misused", "neutral"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One row of the decision table: under ``condition`` the mention ``quote`` in ``text`` is ``kind``."""
+
+    condition: str
+    kind: MentionKind
+    truth: str
+    text: str
+    quote: str
+    why: str
+
+
+def _rows(*rows: tuple[str, Outcome, str, str, str, str]) -> tuple[Decision, ...]:
+    return tuple(Decision(row[0], MentionKind(row[1]), *row[2:]) for row in rows)
+
+
+#: The first row that applies decides. Truths are written as "label onset-offset" in seconds.
+DECISION_TABLE: tuple[Decision, ...] = _rows(
+    (
+        "asked, not claimed: in a question, in <ask>, or as an option, quoted or listed from the question",
+        "neutral", "dog bark 0-2", "<ask>Is there a siren?</ask>", "siren",
+        "asking about an event does not say that it is heard",
+    ),
+    (
+        "in <answer>, or named as the answer ('the answer is ...')",
+        "neutral", "dog bark 0-2", "<answer>siren</answer>", "siren",
+        "the answer is scored by accuracy; its words are those of a choice",
+    ),
+    (
+        "denied: the trace says that the event is not there, true or not",
+        "neutral", "dog bark 0-2", "No dog is heard.", "dog",
+        "nothing is asserted; a real event that is only denied stays missed",
+    ),
+    (
+        "left open: maybe, perhaps, possibly, might, could, not sure, either ... or, if",
+        "neutral", "dog bark 0-2", "It may be a wolf.", "wolf",
+        "the trace does not commit itself; probably, likely and sounds like do commit",
+    ),
+    (
+        "general: names a family of sounds of which the truth has a member",
+        "neutral", "dog bark 0-2", "An animal is heard.", "animal",
+        "supported, but names no event",
+    ),
+    (
+        "nothing like it in the truth, nor a member of the family that it names",
+        "hallucinated", "dog bark 0-2", "A siren wails.", "siren",
+        "the clip does not hold it",
+    ),
+    (
+        "wrong time: the claimed time lies off the event, beyond the tolerance",
+        "misused", "dog bark 0-2", "A dog barks at 7 s.", "dog barks",
+        "real event, wrong time",
+    ),
+    (
+        "wrong order: before, after, first, last, then, followed by, at the same time",
+        "misused", "dog bark 0-2, siren 4-6", "The siren sounds before the dog barks.", "siren",
+        "both are real, their order is claimed wrongly; each side of the claim is misused",
+    ),
+    (
+        "wrong count: a number (or once, twice, 'the only') that is not the truth's",
+        "misused", "dog bark 0-2", "Three dog barks are heard.", "Three dog barks",
+        "real event, wrong count; a bare 'a dog barks' claims no number",
+    ),
+    (
+        "wrong source or attribute: another maker of the sound, or longest, shortest, loudest, quietest when it is not",
+        "misused", "male speech 0-2", "A woman is speaking.", "woman is speaking",
+        "somebody speaks, but not a woman",
+    ),
+    (
+        "wrong use: the event is real, but a conclusion is drawn that it does not bear",
+        "misused", "dog bark 0-2", "The dog barks, so this is underwater.", "dog barks",
+        "the event is there and does not say so; only judges with language understanding decide this row",
+    ),
+    (
+        "otherwise: the truth has the event, by its label, a synonym or a more or less precise name",
+        "matched", "dog bark 0-2", "Barking is heard at the start.", "Barking",
+        "real event and nothing claimed wrongly",
+    ),
+)  # fmt: skip
+
+
+def decision_text(table: Sequence[Decision] = DECISION_TABLE) -> str:
+    """The table as numbered plain text, for prompts, docstrings and the rating sheet."""
+    return "\n".join(
+        f"{number}. {row.kind.value.upper()} if {row.condition}.\n"
+        f"   Truth: {row.truth}. Trace: {row.text} Mention: {row.quote!r}. Why: {row.why}."
+        for number, row in enumerate(table, start=1)
+    )

@@ -1,0 +1,242 @@
+"""Scores of a run: one verdict for each trace, beside the run, resumable.
+
+    RUN/cafe/NAME/verdicts.jsonl   the journal: what is judged, one fsynced line each (``judging``)
+    RUN/cafe/NAME/replies.jsonl    what a model judge answered, so that no reply is paid twice
+    RUN/cafe/NAME/scores.jsonl     one line for each line of the run, written when all is judged, or not at all
+    RUN/cafe/NAME/metrics.json     rates for each arm, and everything that the scores depend on
+
+A line of scores: ``key, id, arm, sample``, and either ``verdict`` and ``counts``, or ``unscored`` with the reason.
+A trace without a verdict enters no rate. Verdicts of two served model versions never share a table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mpar2 import __version__
+from mpar2.cafe.judging import judge_all
+from mpar2.cafe.metrics import EventCounts, Rate, count_events, evaluate, table
+from mpar2.cafe.schema import Judge, JudgeRequest, Unscored, Verdict
+from mpar2.cafe.truth import truth_of
+from mpar2.llm.journal import Journal
+from mpar2.runs import item_of, read_run
+from mpar2.runs.lines import dump_json, load_json, read_lines, write_bytes, write_json
+
+__all__ = ["Score", "ScoreError", "ScoreSet", "find_scores", "rates_as_json", "read_scores", "requests_of", "score_run"]
+
+SCORES, METRICS = "scores.jsonl", "metrics.json"
+
+
+class ScoreError(ValueError):
+    """Scores cannot be made, read or put into one table; the message says why."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a judge says of one line of a run."""
+
+    key: str
+    id: str
+    arm: str
+    sample: int
+    outcome: Verdict | Unscored
+
+    @property
+    def counts(self) -> EventCounts | None:
+        """The events by fate, None for an unscored trace."""
+        return count_events(self.outcome) if isinstance(self.outcome, Verdict) else None
+
+
+@dataclass(frozen=True)
+class ScoreSet:
+    """The scores of a run by one judge."""
+
+    scores: tuple[Score, ...]
+    failed: Mapping[str, str]  # lines that got no answer; the next start tries them again
+    canaries: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_version(score.outcome for score in self.scores)
+
+    @property
+    def unscored(self) -> Counter[str]:
+        """Reasons of traces without a verdict."""
+        return Counter(score.outcome.reason for score in self.scores if isinstance(score.outcome, Unscored))
+
+    @property
+    def origins(self) -> Counter[str]:
+        """Where the truths come from."""
+        return Counter(score.outcome.truth_origin for score in self.scores if isinstance(score.outcome, Verdict))
+
+    def arms(self) -> list[str]:
+        """The arms in order of appearance."""
+        return list(dict.fromkeys(score.arm for score in self.scores))
+
+    def of_arm(self, arm: str) -> tuple[list[EventCounts], list[str]]:
+        """The counts and the item ids of an arm's scored traces."""
+        pairs = [(score.counts, score.id) for score in self.scores if score.arm == arm]
+        return [c for c, _ in pairs if c is not None], [i for c, i in pairs if c is not None]
+
+    def rates(self, **options: Any) -> dict[str, dict[str, Rate]]:
+        """The metrics of each arm; see :func:`mpar2.cafe.metrics.evaluate`."""
+        return {arm: evaluate(*self.of_arm(arm), **options) for arm in self.arms()}
+
+    def report(self, rates: Mapping[str, Mapping[str, Rate]] | None = None) -> str:
+        """All of it as text, arm by arm."""
+        rates = self.rates() if rates is None else rates
+        parts = []
+        for arm in self.arms():
+            of_arm = [score for score in self.scores if score.arm == arm]
+            reasons = Counter(s.outcome.reason for s in of_arm if isinstance(s.outcome, Unscored))
+            said = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+            head = f"{arm}: {len(of_arm) - sum(reasons.values())} of {len(of_arm)} traces scored"
+            parts.append(head + (f" ({said})" if said else "") + "\n" + table(dict(rates[arm]), self.of_arm(arm)[0]))
+        parts.append("truth: " + (", ".join(f"{origin} ({n})" for origin, n in self.origins.items()) or "none"))
+        if self.failed:
+            parts.append(f"{len(self.failed)} traces got no answer and are tried again at the next start")
+        if self.canaries:
+            parts.append(self.canaries)
+        return "\n\n".join(parts)
+
+
+def requests_of(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, JudgeRequest], dict[str, Unscored]]:
+    """What to ask a judge about the lines of a run, by key, and the lines that cannot be judged."""
+    requests: dict[str, JudgeRequest] = {}
+    unscored: dict[str, Unscored] = {}
+    for record in records:
+        item = item_of(record)
+        truth = truth_of(item)
+        if record["status"] != "ok":
+            unscored[record["key"]] = Unscored("error", record["error"] or "")
+        elif truth is None:
+            unscored[record["key"]] = Unscored("no_truth", "the item has neither events nor a caption")
+        else:
+            question = item.question
+            requests[record["key"]] = JudgeRequest(
+                question.text, question.choices, question.answer, truth, record["text"]
+            )
+    return requests, unscored
+
+
+async def score_run(
+    run: str | Path,
+    judge: Judge,
+    folder: str | Path,
+    *,
+    limit: int | None = None,
+    in_flight: int = 4,
+    label: str | None = None,
+    canaries: str | None = None,
+) -> ScoreSet:
+    """Judge every line of ``run`` (``limit``: the first lines only) and write the scores into ``folder``.
+
+    A start after a kill judges what is missing. The caller enters a model judge (``async with``).
+    """
+    folder = Path(folder)
+    records = []
+    for record in read_run(run).records():
+        if limit is not None and len(records) >= limit:
+            break
+        records.append(record)
+    requests, unscored = requests_of(records)
+    with Journal(folder / "verdicts.jsonl") as journal:
+        judged = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
+    outcomes = {**judged.outcomes, **unscored}
+    scores = tuple(
+        Score(record["key"], record["id"], record["arm"], record["sample"], outcomes[record["key"]])
+        for record in records
+        if record["key"] in outcomes
+    )
+    found = ScoreSet(scores, judged.failed, canaries)
+    write_bytes(folder / SCORES, b"".join(dump_json(_line(score)) + b"\n" for score in found.scores))
+    write_json(folder / METRICS, _summary(found, judge, limit))
+    return found
+
+
+def read_scores(source: str | Path) -> ScoreSet:
+    """The scores in a folder of scores, in a run that has one such folder, or in a file."""
+    path = find_scores(source)
+    scores = []
+    with path.open("rb") as file:
+        for number, raw in read_lines(file, str(path.name)):
+            try:
+                outcome = Verdict.from_dict(raw["verdict"]) if "verdict" in raw else Unscored(**raw["unscored"])
+                scores.append(Score(raw["key"], raw["id"], raw["arm"], raw["sample"], outcome))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ScoreError(f"{path}, line {number}: no score ({error!r})") from None
+    canaries = None
+    if (path.parent / METRICS).is_file():
+        canaries = load_json((path.parent / METRICS).read_bytes(), METRICS).get("canaries")
+    return ScoreSet(tuple(scores), {}, canaries)
+
+
+def find_scores(source: str | Path) -> Path:
+    """The file of scores that ``source`` names."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    if (path / SCORES).is_file():
+        return path / SCORES
+    found = sorted(path.glob(f"cafe/*/{SCORES}"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(str(file.parent.relative_to(path)) for file in found)
+        raise ScoreError(f"{path} has the scores of several judges ({names}): name one of these folders")
+    raise ScoreError(f"{path} has no finished scores: run 'mpar2 cafe score {path} --judge reference' first")
+
+
+def _one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
+    versions = Counter(o.model_version for o in outcomes if isinstance(o, Verdict) and o.model_version)
+    if len(versions) > 1:
+        said = ", ".join(f"{version} ({n})" for version, n in versions.most_common())
+        raise ScoreError(
+            f"the service served {len(versions)} versions of the model: {said}. One table cannot hold both: score into "
+            "a new folder with --name, or pin the model's version with --model"
+        )
+
+
+def _line(score: Score) -> dict[str, Any]:
+    line: dict[str, Any] = {"key": score.key, "id": score.id, "arm": score.arm, "sample": score.sample}
+    if isinstance(score.outcome, Verdict):
+        return line | {"verdict": score.outcome.as_dict(), "counts": count_events(score.outcome).as_dict()}
+    return line | {"unscored": asdict(score.outcome)}
+
+
+def _summary(found: ScoreSet, judge: Judge, limit: int | None) -> dict[str, Any]:
+    verdicts = [score.outcome for score in found.scores if isinstance(score.outcome, Verdict)]
+    versions = {verdict.model_version for verdict in verdicts if verdict.model_version}
+    return {
+        "judge": judge.id,
+        "model": judge.model,
+        "model_version": next(iter(versions), None),
+        "prompt_hash": judge.prompt_hash,
+        "package_version": __version__,
+        "truth_origins": dict(found.origins),
+        "limit": limit,
+        "scored": len(verdicts),
+        "unscored": dict(found.unscored),
+        "failed": len(found.failed),
+        "input_tokens": sum(verdict.usage.input_tokens for verdict in verdicts),
+        "output_tokens": sum(verdict.usage.output_tokens for verdict in verdicts),
+        "canaries": found.canaries,
+        "arms": {arm: rates_as_json(rates) for arm, rates in found.rates().items()},
+    }
+
+
+def rates_as_json(rates: Mapping[str, Rate]) -> dict[str, Any]:
+    """Rates as plain JSON values."""
+    return {
+        name: {
+            "micro": rate.micro._asdict(),
+            "macro": rate.macro._asdict(),
+            "numerator": rate.numerator,
+            "denominator": rate.denominator,
+            "undefined": rate.undefined,
+        }
+        for name, rate in rates.items()
+    }

@@ -1,0 +1,248 @@
+"""A rating sheet: one HTML page on which a person judges mentions, blind to every judge.
+
+The page is self-contained (audio included), makes no request, and saves a JSON file. It shows the clip, the question
+with its choices, the trace with one mention marked, and the kinds with the decision table; neither the truth nor any
+verdict is in it. Everything that a model or a stranger wrote reaches the page as JSON in which "<" cannot occur, and is
+put in place as text, never as markup; a content security policy allows the page's own script and nothing else.
+
+``read_ratings`` and ``rate_judge`` measure a judge against the people; two people are measured against each other by
+the same functions.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpar2.cafe.agree import KINDS, kappa
+from mpar2.cafe.schema import MentionKind, Verdict, decision_text
+from mpar2.cafe.score import Score, ScoreError
+from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
+
+__all__ = ["Ratings", "RatingsReport", "Unit", "choose_units", "rate_judge", "read_ratings", "sheet_html"]
+
+FORMAT = "mpar2-cafe-ratings"
+CANNOT_TELL = "cannot tell"
+_EXPLAINED = {
+    MentionKind.MATCHED: "claimed, and in the clip",
+    MentionKind.HALLUCINATED: "claimed, and not in the clip",
+    MentionKind.MISUSED: "in the clip, but its time, order, count, source or attribute is claimed wrongly, "
+    "or it is used for what it does not show",
+    MentionKind.NEUTRAL: "not claimed: asked, denied, left open, or a general word that names no event",
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One mention to rate. ``id`` names it without telling what any judge thinks of it."""
+
+    id: str
+    key: str
+    item: str
+    audio: str
+    question: str
+    choices: tuple[str, ...]
+    trace: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """What one person ticked: kind by unit id; units that cannot be told are left out of agreement."""
+
+    rater: str
+    sheet: str
+    kinds: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RatingsReport:
+    """A judge against a person, over the units that both judged."""
+
+    rater: str
+    units: int
+    cannot_tell: int
+    unrated: int
+    agreement: Interval
+    kappa: Interval
+    precision: dict[str, Interval]
+    recall: dict[str, Interval]
+    confusion: np.ndarray  # (kinds, kinds): person, judge
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.rater}: {self.units} mentions rated, {self.cannot_tell} cannot tell, {self.unrated} not rated",
+            f"agreement {_show(self.agreement)}, kappa {_show(self.kappa)}",
+        ]
+        lines += [f"{k:14}precision {_show(self.precision[k])}  recall {_show(self.recall[k])}" for k in KINDS]
+        return "\n".join(lines)
+
+
+def choose_units(
+    scores: Sequence[Score], records: Mapping[str, Mapping[str, Any]], n: int, *, seed: int = 0
+) -> list[Unit]:
+    """``n`` mentions of scored traces at random, each kind of the judge equally often as far as it goes.
+
+    The kinds are balanced because misused and hallucinated mentions may be rare, and then shuffled, so that the order
+    tells nothing. ``records`` are the lines of the run by key.
+    """
+    if n < 1:
+        raise ValueError(f"{n} mentions cannot be rated; ask for at least 1")
+    rng = random.Random(f"rating sheet {seed}")
+    pools: dict[MentionKind, list[Unit]] = {kind: [] for kind in MentionKind}
+    for score in scores:
+        if not isinstance(score.outcome, Verdict):
+            continue
+        record = records[score.key]
+        item = record["item"]
+        for mention in score.outcome.mentions:
+            span = mention.chars
+            name = hashlib.sha256(f"{score.key}|{span.start}|{span.stop}".encode()).hexdigest()[:16]
+            choices = tuple(item.get("choices") or ())
+            pools[mention.kind].append(
+                Unit(
+                    name,
+                    score.key,
+                    score.id,
+                    item["audio"],
+                    item["question"],
+                    choices,
+                    record["text"],
+                    span.start,
+                    span.stop,
+                )
+            )
+    for pool in pools.values():
+        rng.shuffle(pool)
+    chosen: list[Unit] = []
+    while len(chosen) < n and any(pools.values()):
+        for pool in pools.values():
+            if pool and len(chosen) < n:
+                chosen.append(pool.pop())
+    rng.shuffle(chosen)
+    return chosen
+
+
+def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes], *, title: str = "") -> str:
+    """The page. ``audio_of`` turns the audio's name into WAV bytes; each clip is embedded once."""
+    if not units:
+        raise ScoreError("there is no mention to rate: the scored traces name no event")
+    sounds = {unit.audio: base64.b64encode(audio_of(unit.audio)).decode() for unit in units}
+    places = {audio: number for number, audio in enumerate(sounds)}
+    data = {
+        "format": FORMAT,
+        "sheet": hashlib.sha256("|".join(unit.id for unit in units).encode()).hexdigest()[:16],
+        "title": title,
+        "kinds": [[str(kind), _EXPLAINED[kind]] for kind in MentionKind]
+        + [[CANNOT_TELL, "the clip does not settle it"]],
+        "rules": decision_text(),
+        "audio": list(sounds.values()),
+        "units": [
+            {
+                "id": unit.id,
+                "audio": places[unit.audio],
+                "question": unit.question,
+                "choices": list(unit.choices),
+                # cut here: JavaScript counts UTF-16 units, the spans count characters
+                "before": unit.trace[: unit.start],
+                "quote": unit.trace[unit.start : unit.stop],
+                "after": unit.trace[unit.stop :],
+            }
+            for unit in units
+        ],
+    }
+    page = (resources.files(__package__) / "sheet.html").read_text(encoding="utf-8")
+    style = page.split("<style>", 1)[1].split("</style>", 1)[0]
+    script = page.rsplit("<script>", 1)[1].split("</script>", 1)[0]
+    page = page.replace("{style_hash}", _sha256(style)).replace("{script_hash}", _sha256(script))
+    return page.replace("{data}", _inert(json.dumps(data, ensure_ascii=True)))  # last: nothing in it is a slot
+
+
+def read_ratings(path: str | Path) -> Ratings:
+    """The file that the page saved."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        allowed = {*map(str, MentionKind), CANNOT_TELL}
+        kinds = {str(unit): str(kind) for unit, kind in data["ratings"].items()}
+        bad = sorted(set(kinds.values()) - allowed)
+        if data["format"] != FORMAT or bad:
+            raise ValueError(f"kind {bad[0]!r}" if bad else f"format {data['format']!r}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ScoreError(f"{path} is no file of ratings that a rating sheet saved ({error})") from None
+    return Ratings(str(data.get("rater") or Path(path).stem)[:60], str(data.get("sheet", "")), kinds)
+
+
+def rate_judge(ratings: Ratings, scores: Sequence[Score], **options: Any) -> RatingsReport:
+    """The judge behind ``scores`` against the person; items are drawn whole for the intervals."""
+    by_unit: dict[str, tuple[str, str]] = {}
+    for score in scores:
+        if isinstance(score.outcome, Verdict):
+            for mention in score.outcome.mentions:
+                span = mention.chars
+                name = hashlib.sha256(f"{score.key}|{span.start}|{span.stop}".encode()).hexdigest()[:16]
+                by_unit[name] = (score.id, str(mention.kind))
+    return _report(ratings, by_unit, options)
+
+
+def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: dict[str, Any]) -> RatingsReport:
+    told = {unit: kind for unit, kind in ratings.kinds.items() if kind != CANNOT_TELL}
+    both = [unit for unit in told if unit in by_unit]
+    if not both:
+        raise ScoreError(
+            f"none of the {len(told)} ratings of {ratings.rater!r} is of a mention in these scores: give the scores "
+            "that the sheet was made from"
+        )
+    names = [str(kind) for kind in KINDS]
+    person = np.array([names.index(told[unit]) for unit in both])
+    judge = np.array([names.index(by_unit[unit][1]) for unit in both])
+    options = {"groups": [by_unit[unit][0] for unit in both], **options}
+    confusion = np.zeros((len(KINDS), len(KINDS)), dtype=np.int64)
+    np.add.at(confusion, (person, judge), 1)
+
+    def statistic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        pairs = np.stack([(a == i) & (b == j) for i in range(len(KINDS)) for j in range(len(KINDS))], axis=-1)
+        return kappa(pairs.sum(axis=1).reshape(-1, len(KINDS), len(KINDS)))
+
+    right = (person == judge).astype(float)
+    rates = {}
+    for side, marks in (("precision", judge), ("recall", person)):
+        rates[side] = {
+            kind: bootstrap_interval(right * (marks == k), (marks == k).astype(float), **options)
+            for k, kind in enumerate(KINDS)
+        }
+    return RatingsReport(
+        rater=ratings.rater,
+        units=len(both),
+        cannot_tell=len(ratings.kinds) - len(told),
+        unrated=len(by_unit) - len(ratings.kinds.keys() & by_unit.keys()),
+        agreement=bootstrap_interval(right, **options),
+        kappa=bootstrap_statistic(statistic, person, judge, **options),
+        precision=rates["precision"],
+        recall=rates["recall"],
+        confusion=confusion,
+    )
+
+
+def _inert(text: str) -> str:
+    """JSON that cannot end the script element it stands in, nor open a comment in it."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _show(interval: Interval) -> str:
+    if interval.estimate is None:
+        return "-"
+    return f"{interval.estimate:.3f}" + ("" if interval.low is None else f" ({interval.low:.3f}-{interval.high:.3f})")

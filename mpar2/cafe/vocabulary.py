@@ -1,0 +1,308 @@
+"""Finds the names of sounds in a text, without a model.
+
+A vocabulary knows *concepts* (one kind of sound each) and their *forms* (phrases that name it): the project's classes
+with their synonyms, the further names of ``sounds``, and the labels of the truth at hand, whatever they are. A form may
+belong to several concepts ("chirping": birds, crickets); the reader of a hit decides by the truth.
+
+Conventions: matching ignores case, possessive 's and hyphens, takes the longest phrase at each place, and never counts
+a character twice. Hits carry half-open character spans. Time is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from mpar2.cafe.sounds import GENERAL, MAKERS, PARENTS, SOUNDS, WEAK
+from mpar2.scenes.classes import CLASSES
+
+__all__ = ["Concept", "Hit", "Vocabulary", "Word", "words_of"]
+
+Role = Literal["noun", "action", "general"]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One kind of sound. ``parent`` is the name of what it is a more precise kind of."""
+
+    name: str
+    family: str | None
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text, normalised, and where it stands."""
+
+    text: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A phrase that may name a sound. ``concepts`` holds at least one name; empty for general words (``family``)."""
+
+    start: int
+    stop: int
+    first: int  # index of its first and last word in the text's words
+    last: int
+    concepts: tuple[str, ...]
+    role: Role
+    plural: bool
+    weak: bool
+    family: str | None = None
+
+
+@dataclass(frozen=True)
+class _Form:
+    concepts: tuple[str, ...]
+    role: Role
+    plural: bool
+    weak: bool
+    family: str | None = None
+
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")  # noqa: RUF001 (typographic apostrophe)
+
+
+def words_of(text: str) -> list[Word]:
+    """The words of ``text`` in lower case, possessive endings removed; hyphens separate words.
+
+    >>> [word.text for word in words_of("A dog's bark, hi-hat")]
+    ['a', 'dog', 'bark', 'hi', 'hat']
+    """
+    words = []
+    for match in _WORD.finditer(text):
+        word = match.group().lower().replace("’", "'")  # noqa: RUF001
+        words.append(Word(word.removesuffix("'s"), match.start(), match.end()))
+    return words
+
+
+_IRREGULAR_PLURALS = {
+    "man": "men", "woman": "women", "child": "children", "wolf": "wolves", "leaf": "leaves", "goose": "geese",
+    "calf": "calves", "sheep": "sheep", "speech": "speeches", "hiss": "hisses", "glass": "glasses",
+}  # fmt: skip
+_MASS_WORDS = (
+    "speech|applause|thunder|water|static|rain|music|brass|percussion|laughter|crying|singing|typing|sawing|drilling"
+    "|traffic|footsteps|drums|crickets|birdsong|gunfire|breathing|chewing|frying"
+)
+_MASS = frozenset(_MASS_WORDS.split("|"))
+_IRREGULAR_VERBS = {
+    "speak": ("spoke", "spoken"),
+    "ring": ("rang", "rung"),
+    "sing": ("sang", "sung"),
+    "weep": ("wept",),
+}
+_DOUBLED = frozenset({"hum", "clap", "sob", "drum", "yap", "slam", "rev"})
+
+
+def _plural(word: str) -> str:
+    if word in _IRREGULAR_PLURALS:
+        return _IRREGULAR_PLURALS[word]
+    if re.search(r"(s|x|z|ch|sh)$", word):
+        return word + "es"
+    return word[:-1] + "ies" if re.search(r"[^aeiou]y$", word) else word + "s"
+
+
+def _verb_forms(verb: str) -> tuple[str, ...]:
+    """``bark`` -> bark, barks, barking, barked."""
+    stem = verb + verb[-1] if verb in _DOUBLED else verb
+    third = _plural(verb)
+    if verb.endswith("e"):
+        rest: tuple[str, ...] = (verb[:-1] + "ing", verb + "d")
+    elif re.search(r"[^aeiou]y$", verb):
+        rest = (verb + "ing", verb[:-1] + "ied")
+    else:
+        rest = (stem + "ing", stem + "ed")
+    return (verb, third, *rest, *_IRREGULAR_VERBS.get(verb, ()))
+
+
+def _key(phrase: str) -> tuple[str, ...]:
+    return tuple(word.text for word in words_of(phrase))
+
+
+def _plural_key(key: tuple[str, ...]) -> tuple[str, ...]:
+    """The last word in the plural, or the one before "of"."""
+    head = key.index("of") - 1 if "of" in key[1:] else len(key) - 1
+    return (*key[:head], _plural(key[head]), *key[head + 1 :])
+
+
+_WEAK_KEYS = frozenset(_key(word) for word in WEAK) | frozenset((_plural(word),) for word in WEAK if " " not in word)
+
+
+class _Table:
+    """Forms by their words; a phrase that several concepts claim keeps them all, in order of arrival."""
+
+    def __init__(self) -> None:
+        self.forms: dict[tuple[str, ...], _Form] = {}
+        self.concepts: dict[str, Concept] = {}
+        self.longest: dict[str, int] = {}  # first word -> words of the longest phrase that it begins
+
+    def copy(self) -> _Table:
+        table = _Table()
+        table.forms, table.concepts, table.longest = dict(self.forms), dict(self.concepts), dict(self.longest)
+        return table
+
+    def put(self, key: tuple[str, ...], form: _Form) -> None:
+        self.forms[key] = form
+        self.longest[key[0]] = max(self.longest.get(key[0], 0), len(key))
+
+    def add(self, concept: str, key: tuple[str, ...], role: Role, *, plural: bool, weak: bool | None = None) -> None:
+        if not key:
+            return
+        old = self.forms.get(key)
+        weak = key in _WEAK_KEYS if weak is None else weak
+        if old is None or not old.concepts:
+            family = old.family if old else None
+            self.put(key, _Form((concept,), role, plural, weak, family))
+        elif concept not in old.concepts:
+            self.put(key, _Form((*old.concepts, concept), old.role, old.plural, old.weak and weak, old.family))
+
+    def add_phrase(self, concept: str, phrase: str, *, weak: bool | None = None) -> None:
+        """A noun phrase in singular and plural (of its last word, or of its first in "gust of wind")."""
+        key = _key(phrase)
+        if not key:
+            return
+        gerund = len(key) == 1 and key[0].endswith("ing") and len(key[0]) > 5
+        self.add(concept, key, "action" if gerund else "noun", plural=False, weak=weak)
+        if gerund or key[-1] in _MASS:
+            return
+        self.add(concept, _plural_key(key), "noun", plural=True, weak=weak)
+
+    def add_verb(self, concept: str, verb: str) -> None:
+        for form in _verb_forms(verb):
+            key = _key(form)
+            known = self.forms.get(key)
+            if known is None or concept not in known.concepts:
+                self.add(concept, key, "action", plural=False)
+            elif known.role == "noun":  # "barks", noun or verb: the verb claims no number
+                self.put(key, _Form(known.concepts, "action", known.plural, known.weak, known.family))
+
+
+@lru_cache(maxsize=1)
+def _base() -> _Table:
+    table = _Table()
+    for name, sound in CLASSES.items():
+        table.concepts[name] = Concept(name, sound.family, PARENTS.get(name))
+        phrases = (sound.name, re.sub(r"^an? ", "", sound.singular), *sound.synonyms)
+        for phrase in phrases:
+            table.add_phrase(name, phrase)
+        table.add(name, _key(sound.plural), "noun", plural=True)
+    for name, family, phrases, verbs in SOUNDS:
+        table.concepts.setdefault(name, Concept(name, family, PARENTS.get(name)))
+        for phrase in (name, *phrases.split("|")):
+            table.add_phrase(name, phrase)
+        for verb in filter(None, verbs.split("|")):
+            table.add_verb(name, verb)
+    for phrase, family in GENERAL.items():
+        for key in {_key(phrase), _plural_key(_key(phrase))}:
+            old = table.forms.get(key)
+            concepts, role = (old.concepts, old.role) if old else ((), "general")
+            table.put(key, _Form(concepts, role, bool(old and old.plural), bool(old and old.weak), family))
+    return table
+
+
+_MAKER_WORDS = {
+    word: name for name, words in MAKERS.items() for base in words.split("|") for word in (base, _plural(base))
+}
+
+
+class Vocabulary:
+    """The forms for one truth: all known sounds, and its labels.
+
+    ``truth[i]`` are the concepts of label i: one, or several where the label names several ("Bark, howl").
+
+    >>> [hit.concepts for hit in Vocabulary(["Dog"]).find("a dog, barking")]
+    [('dog bark',), ('dog bark',)]
+    """
+
+    def __init__(self, labels: Sequence[str] = ()) -> None:
+        base = _base()
+        self._table = base.copy() if labels else base
+        self.truth: tuple[tuple[str, ...], ...] = tuple(self._resolve(label) for label in labels)
+
+    def concept(self, name: str) -> Concept:
+        """The concept of that name."""
+        return self._table.concepts[name]
+
+    def maker(self, hit: Hit, words: Sequence[Word]) -> str | None:
+        """The concept whose maker (an animal) the hit names by a single word, else None."""
+        return _MAKER_WORDS.get(words[hit.first].text) if hit.first == hit.last else None
+
+    def lookup(self, label: str) -> tuple[str, ...]:
+        """Concepts that a label or choice names, empty if none is known."""
+        return self._known(label)
+
+    def find(self, text: str, words: Sequence[Word] | None = None) -> list[Hit]:
+        """All hits in order of position, not overlapping, the longest phrase first."""
+        words = words_of(text) if words is None else words
+        hits = []
+        position = 0
+        while position < len(words):
+            longest = self._table.longest.get(words[position].text, 0)
+            for length in range(min(longest, len(words) - position), 0, -1):
+                key = tuple(word.text for word in words[position : position + length])
+                form = self._table.forms.get(key)
+                if form is not None and self._unbroken(text, words[position : position + length]):
+                    first, last = position, position + length - 1
+                    hits.append(Hit(words[first].start, words[last].stop, first, last, *_fields(form)))
+                    position += length
+                    break
+            else:
+                position += 1
+        return hits
+
+    @staticmethod
+    def _unbroken(text: str, words: Sequence[Word]) -> bool:
+        """Whether nothing but blanks and hyphens stands between the words of a phrase."""
+        gaps = (text[a.stop : b.start] for a, b in zip(words, words[1:], strict=False))
+        return all(len(gap) <= 3 and not gap.strip(" -\t\n\u00a0") for gap in gaps)
+
+    def _resolve(self, label: str) -> tuple[str, ...]:
+        """The concepts of a truth label; unknown labels become concepts, and every label becomes a form of its own."""
+        found = self._known(label)
+        if not found:
+            name = " ".join(_key(label)) or label.strip().lower() or "unnamed"
+            family = next((GENERAL[phrase] for phrase in _general_in(label)), None)
+            self._table.concepts.setdefault(name, Concept(name, family))
+            found = (name,)
+            if family is not None:
+                for phrase, its in GENERAL.items():
+                    if its == family and phrase in _general_in(label):
+                        self._table.add_phrase(name, phrase, weak=False)
+        for concept in found:
+            self._table.add_phrase(concept, re.sub(r"[(),/;].*$", "", label), weak=False)
+        return found
+
+    def _known(self, label: str) -> tuple[str, ...]:
+        """By the whole label; else by its parts at commas and brackets; else by the longest known phrase in it."""
+        pieces = [label, *re.split(r"[(),/;]|\band\b", label)]
+        names: list[str] = []
+        for piece in pieces:
+            form = self._table.forms.get(_key(piece))
+            if form is not None and form.concepts:
+                names.append(form.concepts[0])
+                if piece is label:
+                    return (names[0],)
+        if names:
+            # "Male speech, man speaking": of a parent and its kind, the kind is meant.
+            parents = {PARENTS.get(name) for name in names}
+            return tuple(dict.fromkeys(name for name in names if name not in parents))
+        hits = [hit for hit in self.find(label) if hit.concepts]
+        if not hits:
+            return ()
+        best = max(hits, key=lambda hit: (hit.last - hit.first, not hit.weak, hit.role == "noun", hit.start))
+        return (best.concepts[0],)
+
+
+def _general_in(label: str) -> list[str]:
+    words = " ".join(_key(label))
+    return sorted((p for p in GENERAL if re.search(rf"\b{re.escape(p)}s?\b", words)), key=len, reverse=True)
+
+
+def _fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | None]:
+    return form.concepts, form.role, form.plural, form.weak, form.family

@@ -1,0 +1,73 @@
+"""The ``mpar2`` command. It only dispatches: each command is a module of :mod:`mpar2.commands`.
+
+Exit status: 0 done, 1 the command found what it reports as a failure, 2 bad input (a message on stderr says what and
+what to do), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpar2 import __version__, commands
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    known = _commands()
+    parser = argparse.ArgumentParser(prog="mpar2", description="See, measure and train away audio perception decay.")
+    parser.add_argument("--version", action="version", version=f"mpar2 {__version__}")
+    choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    module = None
+    for name, help_line in known.items():
+        chosen = choices.add_parser(name, help=help_line, description=help_line)
+        if arguments[:1] == [name]:  # the others are not even imported
+            module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")
+            module.configure(chosen)
+    options = parser.parse_args(arguments)
+    assert module is not None  # argparse has left otherwise
+    try:
+        return module.run(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if not _is_bad_input(error):
+            raise
+        print(f"mpar2 {options.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _commands() -> dict[str, str]:
+    """Each command's name and the first line of its module's docstring, read without importing it."""
+    found = {}
+    for info in pkgutil.iter_modules(commands.__path__):
+        if info.name.startswith("_"):
+            continue
+        source = Path(info.module_finder.path, f"{info.name}.py")  # type: ignore[union-attr]
+        text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) if source.exists() else None
+        found[info.name.replace("_", "-")] = (text or "").split("\n", 1)[0]
+    return found
+
+
+def _is_bad_input(error: Exception) -> bool:
+    """Errors that this package raises for the user to read, and files that are not there."""
+    return type(error).__module__.split(".")[0] == "mpar2" or isinstance(error, FileNotFoundError | PermissionError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""What ``reason`` and ``compare`` share: options, and a generation as text."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpar2.engines.as_json import mean_attention_ratio
+
+if TYPE_CHECKING:
+    from mpar2.audio import Clip
+    from mpar2.engines.base import Arm, Decoding, Generation
+    from mpar2.question import Question
+
+MODES = ("direct", "cot", "mpar2")
+
+
+def add_question_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("audio", metavar="AUDIO", help="a recording: wav, flac, mp3, ogg, opus, m4a, aac or webm")
+    parser.add_argument("--question", required=True, help="what to ask about it")
+    parser.add_argument(
+        "--choice", action="append", default=[], metavar="TEXT", help="a possible answer; give the option once for each"
+    )
+
+
+def add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("decoding")
+    group.add_argument("--max-new-tokens", type=int, default=512, metavar="N")
+    group.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
+    group.add_argument("--top-p", type=float, default=1.0)
+    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+    output = parser.add_argument_group("output")
+    output.add_argument("--attention", type=Path, metavar="FILE.npz", help="write where the model attended")
+    output.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def read_question(options: argparse.Namespace) -> tuple[Clip, Question, Decoding]:
+    """The clip, the question and the decoding that the options name. Errors are for the user to read."""
+    from mpar2.audio import load_clip
+    from mpar2.engines.base import Decoding, EngineError
+    from mpar2.question import make_question
+
+    if options.attention is not None:
+        if options.attention.suffix != ".npz":
+            raise EngineError(f"--attention {options.attention}: the name must end in .npz")
+        if not options.attention.parent.is_dir():
+            raise EngineError(f"--attention {options.attention}: there is no folder {options.attention.parent}")
+    decoding = Decoding(
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+    )
+    question = make_question(options.question, options.choice)
+    return load_clip(options.audio), question, decoding
+
+
+def run_arms(
+    clip: Clip,
+    question: Question,
+    arms: Sequence[Arm],
+    decoding: Decoding,
+    *,
+    device: str | None,
+    attention: Path | None,
+    live: bool,
+) -> list[Generation]:
+    """Generate every arm, writing the text of a single one as it grows, and the attention to files."""
+    from mpar2.attention import save_record
+    from mpar2.engines.transformers import TransformersEngine
+
+    _quiet()
+    shown = 0
+    done: dict[int, Generation] = {}
+    engine = TransformersEngine(device=device)
+    for update in engine.stream(clip, question, arms, decoding, attention=True):
+        if live and len(arms) == 1:
+            print(printable(update.text[shown:]), end="", flush=True)
+            shown = max(shown, len(update.text))
+        if update.generation is not None:
+            done[update.index] = update.generation
+    generations = [done[index] for index in range(len(arms))]
+    for path, generation in zip(attention_files(attention, len(arms)), generations, strict=False):
+        if generation.attention is not None:
+            save_record(generation.attention, path)
+    return generations
+
+
+def printable(text: str) -> str:
+    """Model output for a terminal: control characters, which could move the cursor or worse, become marks."""
+    return "".join(ch if ch.isprintable() or ch in "\n\t" else "\ufffd" for ch in text)
+
+
+def attention_files(path: Path | None, arms: int) -> list[Path]:
+    """FILE.npz for one arm; FILE-1.npz and FILE-2.npz for two."""
+    if path is None or arms == 1:
+        return [] if path is None else [path]
+    return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, arms + 1)]
+
+
+def print_summary(generation: Generation, question: Question) -> None:
+    """What a person wants to know after the text."""
+    answer = generation.trace.answer
+    print(f"answer:     {printable(answer) if answer is not None else '(none given)'}")
+    if question.choices:
+        print(f"choice:     {generation.choice if generation.choice is not None else '(none of the choices)'}")
+    ended = {"length": " (cut at the limit of tokens)", "cancelled": " (stopped)"}.get(generation.finish, "")
+    print(f"tokens:     {len(generation.tokens)}{ended}")
+    print(f"time:       {generation.seconds:.2f} s for {generation.audio_seconds:.2f} s of audio")
+    ratio = mean_attention_ratio(generation)
+    print(f"attention:  {'not recorded' if ratio is None else f'{ratio:.1%} on audio, mean over tokens'}")
+
+
+def print_warnings(clip: Clip, generations: Sequence[Generation]) -> None:
+    """Each warning once, on stderr."""
+    for warning in dict.fromkeys([*clip.warnings, *(w for g in generations for w in g.warnings)]):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _quiet() -> None:
+    """Progress bars and advice of the libraries do not belong into a command's output."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.captureWarnings(True)

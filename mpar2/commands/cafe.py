@@ -1,0 +1,368 @@
+"""Tell which audio events a reasoning trace really heard, and how far the judge can be trusted."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpar2.commands._arms import printable
+
+if TYPE_CHECKING:
+    from mpar2.audio import Clip
+    from mpar2.cafe.schema import Judge, JudgeRequest
+    from mpar2.cafe.score import ScoreSet
+    from mpar2.llm.journal import Journal
+
+__all__ = ["configure", "run"]
+
+JUDGES = ("reference", "gemini", "server")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+
+    score = tasks.add_parser("score", help="judge every trace of a run, and print the metrics with intervals")
+    score.add_argument("run", metavar="RUN", help="a run folder; the scores go into RUN/cafe/NAME")
+    _judge_options(score)
+    score.add_argument("--name", help="of the scores (default: the judge and its model)")
+    score.add_argument("--limit", type=int, metavar="N", help="the first N traces only")
+    score.add_argument("--in-flight", type=int, default=4, metavar="N", help="requests at once (default: %(default)s)")
+    score.add_argument("--max-tokens", type=int, metavar="N", help="stop before this many tokens are spent")
+    score.add_argument("--prices", metavar="FILE.json", help="prices by model, for an estimate of the cost")
+    score.add_argument("--yes", action="store_true", help="do not ask before a model judge is paid")
+    score.set_defaults(work=_score)
+
+    trace = tasks.add_parser("trace", help="judge one trace")
+    trace.add_argument("--trace", required=True, metavar="FILE", help="the text; - reads the standard input")
+    trace.add_argument("--truth", required=True, metavar="FILE.json", help='["dog bark", {"label": .., "onset_s": ..}]')
+    trace.add_argument("--question", default="", help="what the model was asked")
+    trace.add_argument("--choice", action="append", default=[], metavar="TEXT")
+    trace.add_argument("--answer", help="the true choice")
+    _judge_options(trace)
+    trace.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    trace.set_defaults(work=_trace)
+
+    agree = tasks.add_parser("agree", help="how far two judges agree on the same traces")
+    agree.add_argument("first", metavar="RUN_A", help="a run with scores, or a folder of scores: measured against")
+    agree.add_argument("second", metavar="RUN_B", help="the other judge's")
+    agree.add_argument(
+        "--show", type=int, default=20, metavar="N", help="disagreements to print (default: %(default)s)"
+    )
+    agree.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write all disagreements")
+    agree.set_defaults(work=_agree)
+
+    damage = tasks.add_parser("damage", help="what dropped, swapped and added truth events do to the metrics")
+    damage.add_argument("run", metavar="RUN")
+    damage.add_argument("--arm", help="of this arm only")
+    damage.add_argument("--limit", type=int, metavar="N", help="the first N traces only")
+    damage.add_argument("--seed", type=int, default=0)
+    damage.add_argument("--out", type=Path, metavar="FILE.json", help="write the rates with counts and intervals")
+    damage.set_defaults(work=_damage)
+
+    sheet = tasks.add_parser("sheet", help="make a page on which a person rates mentions, blind")
+    sheet.add_argument("run", metavar="RUN", help="a run with scores")
+    sheet.add_argument("--scores", help="the folder of scores to draw mentions from (default: the run's only one)")
+    sheet.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
+    sheet.add_argument("--mentions", type=int, default=60, metavar="N", help="default: %(default)s")
+    sheet.add_argument("--seed", type=int, default=0)
+    sheet.add_argument("--out", type=Path, default=Path("rating-sheet.html"), metavar="FILE.html")
+    sheet.set_defaults(work=_sheet)
+
+    rate = tasks.add_parser("rate", help="measure a judge against the ratings that people saved")
+    rate.add_argument("scores", metavar="SCORES", help="a run with scores, or a folder of scores")
+    rate.add_argument("ratings", nargs="+", metavar="RATINGS.json", help="what the rating sheet saved, one a person")
+    rate.set_defaults(work=_rate)
+
+    probe = tasks.add_parser("probe", help="ask the models of a run directly about each event, and about absent ones")
+    probe.add_argument("run", metavar="RUN")
+    probe.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
+    probe.add_argument("--arm", action="append", default=[], help="of these arms only; give the option once for each")
+    probe.add_argument("--limit", type=int, metavar="N", help="the first N items only")
+    probe.add_argument("--batch-size", type=int, default=8, metavar="N")
+    probe.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+    probe.add_argument("--seed", type=int, default=0)
+    probe.set_defaults(work=_probe)
+
+
+def run(options: argparse.Namespace) -> int:
+    return options.work(options)
+
+
+def _judge_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--judge", choices=JUDGES, default="reference", help="default: %(default)s, which costs nothing"
+    )
+    parser.add_argument("--model", help="of a model judge (default: MPAR2_JUDGE_MODEL, else Gemini's default)")
+    parser.add_argument("--base-url", metavar="URL", help="of a server, for example http://localhost:8000/v1")
+
+
+def _judge(options: argparse.Namespace, replies: Journal | None = None) -> Judge:
+    """The judge that the options name; a model judge keeps its replies in the journal."""
+    if options.judge == "reference":
+        from mpar2.cafe.reference import ReferenceJudge
+
+        return ReferenceJudge()
+    from mpar2.cafe.llm_judge import llm_judge
+    from mpar2.llm.limits import Limiter
+
+    limiter = Limiter(getattr(options, "in_flight", 4), getattr(options, "max_tokens", None))
+    return llm_judge(options.judge, model=options.model, base_url=options.base_url, journal=replies, limiter=limiter)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from mpar2.cafe.score import ScoreError
+    from mpar2.llm.journal import Journal
+
+    if not Path(options.run).is_dir():
+        raise ScoreError(f"{options.run} is no folder: scores are written beside the run, so unpack it first")
+    judge_name = options.judge
+    if options.judge != "reference":
+        from mpar2.llm.connect import judge_model
+
+        judge_name += "-" + re.sub(r"[^\w.-]+", "_", judge_model(options.judge, options.model))
+    name = options.name or judge_name
+    if not re.fullmatch(r"[\w.-]{1,120}", name) or name.startswith("."):
+        raise ScoreError(f"--name {name!r}: letters, digits, '.', '_' and '-' make a name")
+    folder = Path(options.run) / "cafe" / name
+    if options.judge == "reference":
+        found = asyncio.run(_judge_run(options, _judge(options), folder))
+    else:
+        with Journal(folder / "replies.jsonl") as replies:
+            judge = _judge(options, replies)
+            if not _agreed(judge, _to_pay(options, judge, folder), options):
+                return 1
+            found = asyncio.run(_judge_run(options, judge, folder))
+    print(found.report())
+    print(f"\n{folder / 'metrics.json'}")
+    return 1 if found.failed else 0
+
+
+async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path) -> ScoreSet:
+    """The run judged, after the canaries that say how easily this judge is talked into a verdict."""
+    from contextlib import AsyncExitStack
+
+    from mpar2.cafe.canary import flip_rate
+    from mpar2.cafe.score import score_run
+
+    async with AsyncExitStack() as stack:
+        if options.judge != "reference":
+            await stack.enter_async_context(judge)  # type: ignore[arg-type]
+        return await score_run(
+            options.run,
+            judge,
+            folder,
+            limit=options.limit,
+            in_flight=options.in_flight,
+            label=f"judged by {folder.name}",
+            canaries=str(await flip_rate(judge)),
+        )
+
+
+def _to_pay(options: argparse.Namespace, judge: Judge, folder: Path) -> list[JudgeRequest]:
+    """What is not judged yet, and the canaries."""
+    from mpar2.cafe.canary import load_canaries
+    from mpar2.cafe.judging import request_key
+    from mpar2.cafe.score import requests_of
+    from mpar2.llm.journal import Journal
+    from mpar2.runs import read_run
+
+    requests, _ = requests_of(_first(read_run(options.run).records(), options.limit))
+    with Journal(folder / "verdicts.jsonl") as journal:
+        new = [request for request in requests.values() if request_key(judge, request) not in journal]
+    return [*new, *{request for canary in load_canaries() for request in (canary.clean, canary.attacked)}]
+
+
+def _agreed(judge: Judge, requests: list[JudgeRequest], options: argparse.Namespace) -> bool:
+    """Show what is about to be spent, and ask."""
+    from mpar2.llm.cost import Prices
+
+    prices = None if options.prices is None else Prices.load(options.prices, judge.model or "")
+    print(f"{len(requests)} traces to judge: {judge.estimate(requests, prices)}", file=sys.stderr)  # type: ignore[attr-defined]
+    if options.yes:
+        return True
+    if not sys.stdin.isatty():
+        print("nobody is there to agree to this: give --yes", file=sys.stderr)
+        return False
+    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from mpar2.cafe.metrics import count_events, rates_of_trace
+    from mpar2.cafe.schema import JudgeRequest, Unscored
+    from mpar2.cafe.truth import truth_from_json
+
+    text = sys.stdin.read() if options.trace == "-" else Path(options.trace).read_text(encoding="utf-8")
+    truth = truth_from_json(_json(options.truth))
+    request = JudgeRequest(options.question, tuple(options.choice), options.answer, truth, text)
+    outcome = asyncio.run(_judge(options).judge(request))
+    if isinstance(outcome, Unscored):
+        print(f"unscored: {outcome.reason} ({outcome.detail})", file=sys.stderr)
+        return 1
+    counts = count_events(outcome)
+    rates = rates_of_trace(counts)
+    if options.json:
+        said = {"verdict": outcome.as_dict(), "counts": counts.as_dict(), "rates": rates}
+        print(json.dumps(said, ensure_ascii=False))
+        return 0
+    for mention in outcome.mentions:
+        span = f"{mention.chars.start}-{mention.chars.stop}"
+        quote = printable(" ".join(mention.quote.split()))
+        print(f"{mention.kind:12} {span:>11}  {quote}  ({printable(mention.reason)})")
+    for index in outcome.missed:
+        print(f"{'missed':12} {'':>11}  {printable(outcome.targets[index])}")
+    said = ", ".join(f"{name} {'-' if rate is None else f'{rate:.3f}'}" for name, rate in rates.items())
+    print(f"\n{said}\nN_pred {counts.n_pred}, N_tgt {counts.n_tgt}; truth: {outcome.truth_origin}")
+    return 0
+
+
+def _agree(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from mpar2.cafe.agree import compare
+    from mpar2.cafe.score import read_scores
+    from mpar2.runs.lines import dump_json, write_bytes
+
+    found = compare(read_scores(options.first).scores, read_scores(options.second).scores)
+    print(found)
+    for difference in found.disagreements[: max(0, options.show)]:
+        quote = printable(" ".join(difference.quote.split()))
+        print(f"\n{difference.key}: {quote!r}\n  {difference.first}: {printable(difference.first_reason)}")
+        print(f"  {difference.second}: {printable(difference.second_reason)}")
+    left = len(found.disagreements) - max(0, options.show)
+    if left > 0:
+        print(f"\n{left} more disagreements; --out FILE.jsonl has them all")
+    if options.out is not None:
+        write_bytes(options.out, b"".join(dump_json(asdict(d)) + b"\n" for d in found.disagreements))
+    return 0
+
+
+def _damage(options: argparse.Namespace) -> int:
+    from mpar2.cafe.damage import damage_report, damage_table
+    from mpar2.cafe.score import ScoreError, rates_as_json, requests_of
+    from mpar2.runs import read_run
+    from mpar2.runs.lines import write_json
+
+    records = _first((r for r in read_run(options.run).records() if options.arm in (None, r["arm"])), options.limit)
+    requests, _ = requests_of(records)
+    requests = {key: request for key, request in requests.items() if request.truth.events is not None}
+    if not requests:
+        raise ScoreError(f"{options.run} has no trace whose truth is a list of events: there is nothing to damage")
+    items = {record["key"]: record["id"] for record in records}
+    rows = damage_report(requests, [items[key] for key in requests], seed=options.seed)
+    print(f"{len(requests)} traces, judged by rules against damaged truths\n{damage_table(rows)}")
+    if options.out is not None:
+        report = [{"damage": row.damage, "rate": row.rate, "metrics": rates_as_json(row.rates)} for row in rows]
+        write_json(options.out, {"seed": options.seed, "traces": len(requests), "rows": report})
+    return 0
+
+
+def _sheet(options: argparse.Namespace) -> int:
+    from mpar2.audio import wav_bytes
+    from mpar2.cafe.score import read_scores
+    from mpar2.cafe.sheet import choose_units, sheet_html
+    from mpar2.runs import read_run
+    from mpar2.runs.lines import write_bytes
+
+    scores = read_scores(options.scores or options.run).scores
+    records = {record["key"]: record for record in read_run(options.run).records()}
+    units = choose_units(scores, records, options.mentions, seed=options.seed)
+    page = sheet_html(units, lambda name: wav_bytes(_clip(options.audio_root, name)))
+    write_bytes(options.out, page.encode())
+    print(f"{len(units)} mentions of {len({unit.audio for unit in units})} clips: {options.out}")
+    return 0
+
+
+def _rate(options: argparse.Namespace) -> int:
+    from mpar2.cafe.score import read_scores
+    from mpar2.cafe.sheet import rate_judge, read_ratings
+
+    scores = read_scores(options.scores).scores
+    for path in options.ratings:
+        print(rate_judge(read_ratings(path), scores), end="\n\n")
+    return 0
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from mpar2.arms import arm_from_json
+    from mpar2.cafe.probes import ask_probes, make_probes, probe_record, probe_report, read_answers
+    from mpar2.cafe.score import ScoreError
+    from mpar2.cafe.truth import truth_of
+    from mpar2.engines.base import Arm, Decoding
+    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.llm.journal import Journal, content_key
+    from mpar2.runs import item_of, read_run
+
+    run = read_run(options.run)
+    items = {record["id"]: item_of(record) for record in run.records()}
+    items = {name: item for name, item in items.items() if item.events is not None}
+    names = list(items)[: options.limit]
+    arms = [_arm_of(entry, arm_from_json) for entry in run.manifest.get("arms", [])]
+    arms = [arm for arm in arms if not options.arm or arm.name in options.arm]
+    if not names or not arms:
+        raise ScoreError(f"{options.run} has {len(names)} items with events and {len(arms)} such arms: nothing to ask")
+    engine, decoding = TransformersEngine(device=options.device), Decoding(max_new_tokens=32)
+    probes = {name: make_probes(name, truth_of(items[name]), seed=options.seed) for name in names}
+    with Journal(Path(options.run) / "cafe" / "probes.jsonl") as journal:
+        for given in arms:
+            arm = Arm(given.name, given.model, given.adapter, "direct")
+            keys = {
+                name: content_key(arm.model, arm.adapter, name, [(p.label, p.question.text) for p in probes[name]])
+                for name in names
+            }
+            todo = [name for name in names if keys[name] not in journal]
+            step = max(1, options.batch_size // 2)
+            for start in range(0, len(todo), step):
+                chosen = todo[start : start + step]
+                clips: Mapping[str, Clip] = {n: _clip(options.audio_root, items[n].audio) for n in chosen}
+                asked = [probe for name in chosen for probe in probes[name]]
+                answers = ask_probes(engine, arm, clips, asked, decoding, batch_size=options.batch_size)
+                for name in chosen:
+                    mine = [answer for answer in answers if answer.probe.item == name]
+                    journal.append({"key": keys[name], "arm": arm.name, "item": name, "answers": probe_record(mine)})
+                print(f"\r{arm.name}: {min(start + step, len(todo))} of {len(todo)} items", end="", file=sys.stderr)
+            if todo:
+                print(file=sys.stderr)
+            answers = [a for name in names for a in read_answers(journal.get(keys[name]), probes[name])]
+            print(f"{arm.name}: {probe_report(answers)}")
+    return 0
+
+
+def _arm_of(entry: Mapping[str, Any], arm_from_json: Any) -> Any:
+    """The arm of a manifest, without the hashes that stand beside its settings."""
+    known = ("name", "model", "adapter", "mode")
+    return arm_from_json({key: entry[key] for key in known if entry.get(key) is not None}).arm
+
+
+def _first(records: Any, limit: int | None) -> list[Any]:
+    found = []
+    for record in records:
+        if limit is not None and len(found) >= limit:
+            break
+        found.append(record)
+    return found
+
+
+def _clip(root: str, name: str) -> Clip:
+    """The clip under ``root``; a run may come from a stranger, so a name that leads out of it is refused."""
+    from mpar2.audio import AudioError, load_clip
+
+    folder = Path(root).resolve()
+    for path in (folder / name, folder / Path(name).name):
+        if path.resolve().is_relative_to(folder) and path.is_file():
+            return load_clip(path)
+    raise AudioError(f"{name} is not under {root}: give the folder of the run's audio with --audio-root")
+
+
+def _json(path: str) -> Any:
+    from mpar2.cafe.truth import TruthError
+
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TruthError(f"{path} is not JSON: {error}") from None

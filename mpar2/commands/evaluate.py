@@ -1,0 +1,234 @@
+"""Ask models the questions of a benchmark, and score them; the same command again goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpar2.commands._arms import MODES
+from mpar2.items import BENCHMARKS
+
+if TYPE_CHECKING:
+    from mpar2.arms import EvaluationArm
+    from mpar2.engines.server import RemoteEngine
+    from mpar2.evaluate import BatchEngine
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what is asked")
+    what.add_argument("--benchmark", required=True, choices=BENCHMARKS)
+    what.add_argument("--data", required=True, metavar="PATH", help="its question file, or a folder with items.jsonl")
+    what.add_argument("--audio-root", metavar="DIR", help="where its audio is (default: beside the question file)")
+    what.add_argument("--limit", type=int, metavar="N", help="the first N items only")
+    arm = parser.add_argument_group("who is asked")
+    arm.add_argument("--arms", metavar="FILE.yaml", help="several arms over the same items (mpar2.arms has the form)")
+    arm.add_argument("--model", help="short name, folder, hub id, or the name under which a server has it")
+    arm.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
+    arm.add_argument("--mode", choices=MODES, help="how it is asked (default: mpar2)")
+    arm.add_argument("--name", help="the arm's name in tables (default: model and mode)")
+    arm.add_argument("--samples", type=int, metavar="K", help="answers of each item (default: 1)")
+    arm.add_argument("--audio", choices=("normal", "silent", "shuffled"), help="what the model hears (a control)")
+    arm.add_argument("--perception", choices=("own", "oracle"), help="oracle: it is told the true events (a control)")
+    decoding = parser.add_argument_group("decoding; values in the file of arms go first")
+    decoding.add_argument("--max-new-tokens", type=int, metavar="N", help="default: 512")
+    decoding.add_argument("--temperature", type=float, help="0, the default, is greedy")
+    decoding.add_argument("--top-p", type=float)
+    decoding.add_argument("--top-k", type=int)
+    decoding.add_argument("--repetition-penalty", type=float)
+    decoding.add_argument("--seed", type=int, default=0, help="what all randomness starts from (default: 0)")
+    engine = parser.add_argument_group("what runs the model")
+    engine.add_argument("--engine", choices=("transformers", "server", "gemini"), default="transformers")
+    engine.add_argument("--device", help="transformers: cpu, cuda or mps; by default the best there is")
+    engine.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="transformers: of the weights")
+    engine.add_argument("--batch-size", type=int, default=8, metavar="N", help="transformers: answers at a time")
+    engine.add_argument(
+        "--attention-share",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="transformers: the share of items whose attention to audio is recorded, from 0 to 1",
+    )
+    engine.add_argument(
+        "--base-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="server: an address that ends in /v1; give the option once for each of several",
+    )
+    engine.add_argument("--in-flight", type=int, metavar="N", help="requests at once, at each address")
+    engine.add_argument(
+        "--audio-as",
+        choices=("audio_url", "input_audio"),
+        default="audio_url",
+        help="server: how audio is sent; OpenAI itself takes input_audio",
+    )
+    engine.add_argument(
+        "--fields",
+        choices=("all", "openai"),
+        default="all",
+        help="server: openai leaves out top_k and repetition_penalty, which OpenAI and transformers serve refuse",
+    )
+    engine.add_argument(
+        "--trust-hearing", action="store_true", help="server: do not check that its prompts grow with the audio"
+    )
+    parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder; made if it is not there")
+
+
+def run(options: argparse.Namespace) -> int:
+    from mpar2.evaluate import Settings, evaluate
+    from mpar2.items import read_items
+
+    items = read_items(options.benchmark, options.data, options.audio_root).first(options.limit)
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    _say(f"{items.benchmark} ({items.version}): {len(items.items)} items")
+    for problem in items.problems:
+        _say(f"note: {problem}")
+    served = options.engine == "server"
+    settings = Settings(
+        seed=options.seed,
+        engine={"audio_as": options.audio_as, "fields": options.fields} if served else {"dtype": options.dtype},
+        attention_share=options.attention_share,
+        batch_size=options.batch_size,
+        rank=rank,
+        world=world,
+        command=("mpar2", *sys.argv[1:]),
+    )
+    try:
+        with _terminable(), _progress(hidden=rank > 0) as report:
+            metrics = evaluate(items, _arms(options), _engine(options, world), options.out, settings, report)
+    except KeyboardInterrupt:
+        _say(f"stopped; what is done is in {options.out}, and the same command goes on from there")
+        return 130
+    if metrics is None:
+        _say("this process is done; the last one writes the metrics")
+        return 0
+    _print_table(metrics)
+    print(f"\n{Path(options.out) / 'metrics.json'}")
+    failed = sum(arm["failed"] for arm in metrics["arms"].values())
+    if failed:
+        _say(f"{failed} answers failed, and count as wrong; the same command tries them again. Reasons:")
+        for name, arm in metrics["arms"].items():
+            for reason, count in arm["reasons"].items():
+                _say(f"  {name}: {count} x {reason}")
+    return 1 if failed else 0
+
+
+def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
+    from mpar2.arms import ArmError, arm_from_json, load_arms
+
+    names = ("model", "adapter", "mode", "samples", "audio", "perception")
+    names += ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.arms is not None:
+        if options.name is not None:
+            raise ArmError("--name belongs to a single arm; the arms of a file have theirs in the file")
+        return load_arms(options.arms, **given)
+    if options.model is None:
+        raise ArmError("nobody is asked: give --model, or --arms with a file")
+    stem = Path(options.model).name
+    name = options.name or " ".join(
+        [stem, *([Path(options.adapter).name] if options.adapter else []), options.mode or "mpar2"]
+    )
+    return [arm_from_json({"name": name} | given)]
+
+
+def _engine(options: argparse.Namespace, world: int) -> BatchEngine | RemoteEngine:
+    if options.engine == "server":
+        from mpar2.engines.server import ServerEngine
+
+        return ServerEngine(
+            options.base_url,
+            in_flight=options.in_flight or 8,
+            audio_as=options.audio_as,
+            fields=options.fields,
+            check_hearing=not options.trust_hearing,
+        )
+    if options.engine == "gemini":
+        from mpar2.engines.gemini import GeminiEngine
+
+        return GeminiEngine(in_flight=options.in_flight or 4, base_url=(options.base_url or [None])[0])
+    from mpar2.commands._arms import _quiet
+    from mpar2.engines.transformers import TransformersEngine
+
+    _quiet()
+    device = options.device
+    if device is None and world > 1:
+        import torch
+
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
+    return TransformersEngine(device=device, dtype=options.dtype)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM (a cluster's time limit) ends a run as cleanly as Ctrl-C."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[int, int, int], None]]:
+    """Answers done, their rate and the time left, on stderr: one line that moves, or a line now and then in a log."""
+    from tqdm import tqdm
+
+    with tqdm(
+        unit="answer", disable=hidden, mininterval=0.5 if sys.stderr.isatty() else 30.0, dynamic_ncols=True
+    ) as bar:
+
+        def report(done: int, total: int, failed: int) -> None:
+            if bar.total is None:
+                bar.total, bar.initial, bar.n = total, done, done  # the rate is of this start
+                bar.refresh()
+            if failed:
+                bar.set_postfix(failed=failed, refresh=False)
+            bar.update(done - bar.n)
+
+        yield report
+
+
+def _print_table(metrics: dict[str, Any]) -> None:
+    width = max(len(name) for name in metrics["arms"])
+    print(f"{'arm':<{width}}  official [95 %]       answered only  strict   unparsable  missing  tokens")
+    for name, arm in metrics["arms"].items():
+        official = arm["official"]
+        print(
+            f"{name:<{width}}  {_percent(official['estimate']):>7} "
+            f"{'[' + _percent(official['low']) + ', ' + _percent(official['high']) + ']':<16}"
+            f"{_percent(arm['official_denominator']['estimate']):>11}  {_percent(arm['strict']['estimate']):>10}  "
+            f"{arm['unparsable']:>10}  {arm['missing']:>7}  "
+            f"{'-' if arm['tokens']['mean'] is None else format(arm['tokens']['mean'], '.0f'):>6}"
+        )
+    baseline = next(iter(metrics["arms"]))
+    for pair in metrics["pairs"]:  # metrics.json has the others too
+        difference = pair["difference"]
+        first, second = pair["arms"]
+        if first != baseline or difference["low"] is None:
+            continue
+        print(
+            f"{second} - {first}: {difference['estimate'] * 100:+.1f} points "
+            f"[{difference['low'] * 100:+.1f}, {difference['high'] * 100:+.1f}], p = {difference['p_value']:.3g}, "
+            f"on {pair['items']} items"
+        )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value * 100:.1f} %"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,44 @@
+"""Ask one model about a recording, and print its reasoning."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from mpar2.commands._arms import (
+    MODES,
+    add_decoding_options,
+    add_question_options,
+    print_summary,
+    print_warnings,
+    read_question,
+    run_arms,
+)
+from mpar2.engines.as_json import generation_to_json
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_question_options(parser)
+    parser.add_argument("--model", default="tiny-mpar2", help="short name, folder or hub id (default: %(default)s)")
+    parser.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
+    parser.add_argument("--mode", choices=MODES, default="mpar2", help="how it is asked (default: %(default)s)")
+    add_decoding_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from mpar2.engines.base import Arm
+
+    clip, question, decoding = read_question(options)
+    arm = Arm(options.model, options.model, options.adapter, options.mode)
+    (generation,) = run_arms(
+        clip, question, [arm], decoding, device=options.device, attention=options.attention, live=not options.json
+    )
+    print_warnings(clip, [generation])
+    if options.json:
+        print(json.dumps(generation_to_json(generation), ensure_ascii=False))
+        return 0
+    print("\n")
+    print_summary(generation, question)
+    return 0

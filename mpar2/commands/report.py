@@ -1,0 +1,64 @@
+"""Draw what runs measured: one self-contained page with every figure, table and manifest."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ReportError", "configure", "run"]
+
+_NAMED = ("domain", "category", "sub-category", "difficulty")
+
+
+class ReportError(ValueError):
+    """The report cannot be made as asked."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, zips of them, or items.jsonl files")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="default: report.html"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="write every table there too, as CSV and Parquet")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this figure only; give it once for each")
+    parser.add_argument("--judge", metavar="NAME", help="whose scores to take where a run has several")
+    what = parser.add_argument_group("what is drawn")
+    what.add_argument(
+        "--arm", action="append", dest="arms", metavar="NAME", help="these arms only; the first is the base"
+    )
+    what.add_argument(
+        "--metric", help="accuracy (default), strict, acc_per, recall, f1, err_per, err_use, err_omit, .."
+    )
+    what.add_argument(
+        "--length", choices=("tokens", "reasoning_tokens"), help="what counts as length (default: tokens)"
+    )
+    what.add_argument("--binning", choices=("count", "width"), help="bins of equal count (default) or equal width")
+    what.add_argument("--bins", type=int, metavar="N", help="default: 8")
+    what.add_argument("--outcome", choices=("all", "right", "wrong"), help="of the answers (default: all)")
+    for name in _NAMED:
+        what.add_argument(f"--{name}", action="append", metavar="VALUE", help=f"items of this {name} only")
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        from analysis import AnalysisError
+        from analysis.choice import choice_from
+        from analysis.report import write_report
+    except ModuleNotFoundError as error:
+        raise ReportError(
+            f"the report needs {error.name}, which is not installed: install the project with its requirements.txt"
+        ) from None
+    given: dict[str, Any] = {name: getattr(options, name) for name in ("arms", "metric", "length", "binning", "bins")}
+    filters = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) or () for name in _NAMED}
+    try:
+        choice = choice_from(given | {"outcome": options.outcome, "filters": filters})
+        exhibits = write_report(
+            options.runs, options.out, choice, only=options.only, judge=options.judge, data_folder=options.data
+        )
+    except AnalysisError as error:
+        raise ReportError(str(error)) from None
+    for exhibit in exhibits:
+        print(f"{exhibit.title}\n  {exhibit.reading}\n")
+    print(options.out)
+    return 0

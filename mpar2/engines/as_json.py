@@ -1,0 +1,40 @@
+"""A generation as plain JSON values: what ``mpar2 reason --json`` prints and the app's API answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mpar2.trace import trace_to_json
+
+if TYPE_CHECKING:
+    from mpar2.engines.base import Generation
+
+__all__ = ["generation_to_json", "mean_attention_ratio"]
+
+
+def generation_to_json(generation: Generation) -> dict[str, Any]:
+    """The JSON object of one generation; ``attention_ratio`` is its mean share on audio."""
+    return {
+        "answer": generation.trace.answer,
+        "choice": generation.choice,
+        "mode": generation.arm.mode,
+        "model": generation.arm.model,
+        "adapter": generation.arm.adapter,
+        "text": generation.text,
+        "trace": trace_to_json(generation.trace),
+        "tokens": len(generation.tokens),
+        "seconds": round(generation.seconds, 3),
+        "audio_seconds": round(generation.audio_seconds, 3),
+        "attention_ratio": mean_attention_ratio(generation),
+        "finish": generation.finish,
+        "warnings": list(generation.warnings),
+    }
+
+
+def mean_attention_ratio(generation: Generation) -> float | None:
+    """Mean audio mass over tokens, layers and heads, in [0, 1]; None where attention was not recorded."""
+    from mpar2.attention import attention_ratio
+
+    if generation.attention is None or not generation.tokens:
+        return None
+    return round(float(attention_ratio(generation.attention).mean()), 6)

@@ -1,0 +1,270 @@
+"""One batch of prompts through a model: prefill, one token at a time, text out of tokens.
+
+Why a loop of our own and not ``generate``: it streams each row, stops at once, lets rows of one batch run with
+different adapters, draws every row from its own random numbers, and shares what the audio encoder heard. Greedy
+output equals ``generate`` (tested). Rows that are done leave the batch.
+
+Sampling is repeatable: a row's draws depend on its seed and its own logits alone, never on who else is in the batch
+(up to the last digits of floating point, which a batch may change).
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.generation.logits_process import (
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from mpar2.engines.adapter import Adapter
+from mpar2.engines.base import Decoding
+from mpar2.engines.checkpoint import Checkpoint
+from mpar2.engines.probe import Probe
+from mpar2.trace import Span
+
+__all__ = ["Prompt", "Sampler", "Session", "TextStream", "end_tokens"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Token ids with the audio placeholders expanded, what the encoder heard for them, and the adapter to run with."""
+
+    ids: tuple[int, ...]
+    audio: torch.Tensor  # (F, hidden)
+    audio_start: int
+    adapter: Adapter | None = None
+
+
+class Session:
+    """A batch of prompts and its cache. The caller holds the checkpoint's lock, and closes the session."""
+
+    def __init__(self, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> None:
+        self._checkpoint = checkpoint
+        self._network = checkpoint.model
+        self._prompts = list(prompts)
+        self._width = max(len(prompt.ids) for prompt in prompts)
+        self.rows = list(range(len(prompts)))  # the prompts that are still in the batch
+        self.probe: Probe | None = None
+        self._cache = DynamicCache(config=self._network.config.get_text_config())
+        self._mask = torch.zeros(0)
+        self._deltas = torch.zeros(0)
+        self._adapters = ExitStack()
+        self._adapters.enter_context(_adapted(checkpoint, [prompt.adapter for prompt in prompts]))
+
+    def audio_positions(self) -> list[range]:
+        """Where each prompt's audio stands in the padded batch: what a probe wants to know."""
+        shifts = [self._width - len(prompt.ids) + prompt.audio_start for prompt in self._prompts]
+        return [range(start, start + len(p.audio)) for start, p in zip(shifts, self._prompts, strict=True)]
+
+    @torch.inference_mode()
+    def prefill(self) -> torch.Tensor:
+        """(B, V) logits of the first new token. Prompts are padded on the left."""
+        device = self._checkpoint.device
+        pad = self._network.generation_config.pad_token_id or 0
+        padded = [[pad] * (self._width - len(p.ids)) + list(p.ids) for p in self._prompts]
+        ids = torch.tensor(padded, device=device)
+        lengths = torch.tensor([len(p.ids) for p in self._prompts], device=device)
+        self._mask = (torch.arange(self._width, device=device)[None] >= self._width - lengths[:, None]).long()
+        embeds = self._network.get_input_embeddings()(ids).clone()
+        for row, (span, prompt) in enumerate(zip(self.audio_positions(), self._prompts, strict=True)):
+            embeds[row, span.start : span.stop] = prompt.audio.to(device, embeds.dtype)
+        positions, self._deltas = self._first_positions(ids)
+        return self._forward(embeds, positions, 1)
+
+    @torch.inference_mode()
+    def feed(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+        """(B, V) logits after each row took its next ``tokens`` (as many in each row)."""
+        ids = torch.tensor(tokens, device=self._checkpoint.device)
+        self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
+        positions = self._mask.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
+        return self._forward(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
+
+    @torch.inference_mode()
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with the rows at ``places`` of the batch."""
+        index = torch.tensor(places, device=self._checkpoint.device)
+        self.rows = [self.rows[place] for place in places]
+        self._cache.batch_select_indices(index)
+        self._mask, self._deltas = self._mask[index], self._deltas[index]
+        self._adapters.close()
+        self._adapters.enter_context(_adapted(self._checkpoint, [self._prompts[row].adapter for row in self.rows]))
+
+    def close(self) -> None:
+        self._adapters.close()
+
+    def _forward(self, embeds: torch.Tensor, positions: torch.Tensor, queries: int) -> torch.Tensor:
+        with ExitStack() as stack:
+            if self.probe is not None:
+                stack.enter_context(self.probe.listen(self.rows, queries))
+            hidden = self._network.model(
+                inputs_embeds=embeds,
+                attention_mask=self._mask,
+                position_ids=positions,
+                past_key_values=self._cache,
+                use_cache=True,
+            ).last_hidden_state
+        return self._network.lm_head(hidden[:, -1]).float()  # of the last position only: the vocabulary is large
+
+    def _first_positions(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions as the stock model makes them, and what it adds to the count of tokens afterwards."""
+        if self._checkpoint.family == "qwen2_5_omni":
+            return self._network.get_rope_index(ids, attention_mask=self._mask)
+        positions = (self._mask.cumsum(-1) - 1).masked_fill(self._mask == 0, 1)
+        return positions, torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device)
+
+
+@contextmanager
+def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iterator[None]:
+    """Run the rows of a batch with their own adapters; ``None`` is the bare base.
+
+    PEFT mixes adapters in a batch too, and costs as much as a second pass on small models: it looks rows up by lists of
+    indices in every layer. Here the layers run bare, and a hook adds each adapter's part to its rows.
+    """
+    if not all(adapter is None or adapter.mixes for adapter in adapters):
+        checkpoint.use(adapters[0])  # batches of such adapters hold one adapter only
+        yield
+        return
+    checkpoint.use(None)
+    rows = {adapter.key: [] for adapter in adapters if adapter is not None}
+    for row, adapter in enumerate(adapters):
+        if adapter is not None:
+            rows[adapter.key].append(row)
+    groups = {key: _index(places, len(adapters), checkpoint.device) for key, places in rows.items()}
+    with ExitStack() as hooks:
+        for module in checkpoint.model.modules() if groups else ():
+            if any(key in getattr(module, "lora_A", ()) for key in groups):
+                handle = module.register_forward_hook(partial(_add_lora, groups=groups))
+                hooks.callback(handle.remove)
+        yield
+
+
+def _index(places: list[int], batch: int, device: torch.device) -> slice | torch.Tensor:
+    """Neighbouring rows as a slice, which costs no copy."""
+    if places == list(range(places[0], places[-1] + 1)):
+        return slice(None) if len(places) == batch else slice(places[0], places[-1] + 1)
+    return torch.tensor(places, device=device)
+
+
+def _add_lora(
+    layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, groups: dict[str, slice | torch.Tensor]
+) -> torch.Tensor:
+    for key, rows in groups.items():
+        if key not in layer.lora_A:
+            continue
+        down, up = layer.lora_A[key], layer.lora_B[key]
+        added = up(down(inputs[0][rows].to(down.weight.dtype))) * layer.scaling[key]
+        if isinstance(rows, slice):
+            output[rows].add_(added)
+        else:
+            output.index_add_(0, rows, added.to(output.dtype))
+    return output
+
+
+class Sampler:
+    """Chooses one row's next token."""
+
+    def __init__(self, decoding: Decoding, prompt_ids: Sequence[int], seed: int | None = None) -> None:
+        self._past = list(prompt_ids)
+        self._greedy = decoding.temperature == 0
+        self._steps: list[Any] = []
+        if decoding.repetition_penalty != 1.0:
+            self._steps.append(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
+        if not self._greedy:
+            self._steps.append(TemperatureLogitsWarper(decoding.temperature))
+            if decoding.top_k:
+                self._steps.append(TopKLogitsWarper(decoding.top_k))
+            if decoding.top_p < 1.0:
+                self._steps.append(TopPLogitsWarper(decoding.top_p))
+        self._generator = torch.Generator().manual_seed(decoding.seed if seed is None else seed)
+
+    @torch.inference_mode()
+    def choose(self, logits: torch.Tensor) -> int:
+        scores = logits[None]
+        if self._steps:
+            past = torch.tensor([self._past], device=logits.device)
+            for step in self._steps:
+                scores = step(past, scores)
+        if self._greedy:
+            token = int(scores.argmax())
+        else:  # drawn on the CPU, so that every device draws the same
+            chances = torch.softmax(scores[0].float(), dim=-1).cpu()
+            token = int(torch.multinomial(chances, 1, generator=self._generator))
+        self._past.append(token)
+        return token
+
+
+class TextStream:
+    """Tokens of a byte-level BPE to text, exactly as the tokenizer decodes them all at once, with a span for each.
+
+    Special tokens give no text; bytes of an unfinished character wait for the rest.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._silent = set(tokenizer.all_special_ids)
+        self._silent |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._pieces: list[str] = []
+        self._length = 0
+        self.ids: list[int] = []
+        self.spans: list[Span] = []
+
+    @property
+    def text(self) -> str:
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+    def push(self, token: int) -> None:
+        piece = None if token in self._silent else self._tokenizer.convert_ids_to_tokens(token)
+        self.ids.append(token)
+        self._add(self._decoder.decode(_bytes_of(piece)) if piece else "")
+
+    def finish(self) -> None:
+        """No more tokens: an unfinished character at the end becomes a replacement mark of the last token."""
+        rest = self._decoder.decode(b"", final=True)
+        if rest:
+            last = self.spans.pop()
+            self._add(rest)
+            self.spans[-1] = Span(last.start, self.spans[-1].stop)
+
+    def _add(self, text: str) -> None:
+        self.spans.append(Span(self._length, self._length + len(text)))
+        self._length += len(text)
+        self._pieces.append(text)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The letters by which a byte-level BPE writes bytes (GPT-2's table): printable ones stand for themselves."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+_BYTES = _byte_alphabet()
+
+
+def _bytes_of(piece: str) -> bytes:
+    if all(letter in _BYTES for letter in piece):
+        return bytes(_BYTES[letter] for letter in piece)
+    return piece.encode()  # an added token, written as it is
+
+
+def end_tokens(checkpoint: Checkpoint) -> frozenset[int]:
+    """The tokens that end a turn: what the checkpoint says, and Qwen's own two."""
+    named = checkpoint.model.generation_config.eos_token_id
+    ends = {named} if isinstance(named, int) else set(named or ())
+    tokenizer = checkpoint.processor.tokenizer
+    known = tokenizer.get_vocab()
+    ends |= {known[token] for token in ("<|im_end|>", "<|endoftext|>") if token in known}
+    return frozenset(ends | ({tokenizer.eos_token_id} - {None}))

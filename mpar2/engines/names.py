@@ -1,0 +1,67 @@
+"""Where checkpoints are found: short names of the shipped pair, folders, hub ids; and which of them are adapters."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mpar2.engines.base import EngineError
+
+__all__ = ["CHECKPOINTS", "adapter_config", "first_line", "resolve", "split_adapter"]
+
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"  # the shipped pair, as package data
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
+
+
+def resolve(name: str | os.PathLike[str]) -> Path | str:
+    """The folder of a short name or a path; a hub id as it is. Raises :class:`EngineError` if it is none of them."""
+    text = str(name)
+    if re.fullmatch(r"[\w.-]+", text) and (CHECKPOINTS / text).is_dir() and text not in (".", ".."):
+        return CHECKPOINTS / text
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise EngineError(f"checkpoint '{text}' is a file: give the folder that holds config.json")
+    if _HUB_ID.fullmatch(text) and not text.startswith(("./", "../", "~")):
+        return text
+    shipped = sorted(p.name for p in CHECKPOINTS.iterdir()) if CHECKPOINTS.is_dir() else []
+    known = f"; shipped with this package: {', '.join(shipped)}" if shipped else ""
+    raise EngineError(f"no checkpoint '{text}': there is no such folder, and it is not a hub id like owner/name{known}")
+
+
+def split_adapter(model: str, adapter: str | None = None) -> tuple[str, str | None]:
+    """``(base, adapter)`` of an arm: a model that is only an adapter names its own base."""
+    where = resolve(model)
+    if not isinstance(where, Path) or (where / "config.json").exists() or not (where / "adapter_config.json").exists():
+        return model, adapter
+    if adapter is not None:
+        raise EngineError(f"'{model}' is an adapter itself, so it cannot carry the adapter '{adapter}': give its base")
+    base = adapter_config(where).get("base_model_name_or_path")
+    if not base:
+        raise EngineError(
+            f"the adapter '{model}' does not say which model it belongs to: give the model and the adapter"
+        )
+    sibling = where.parent / Path(base).name
+    if (sibling / "config.json").exists():
+        return (sibling.name if sibling.parent == CHECKPOINTS else str(sibling)), model
+    return base, model
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """adapter_config.json of a folder."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"adapter_config.json in '{folder}' is not readable: {first_line(error)}") from error
+    if not isinstance(config, dict):
+        raise EngineError(f"adapter_config.json in '{folder}' is not an object")
+    return config
+
+
+def first_line(error: BaseException) -> str:
+    """What a library said, short enough for a message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,42 @@
+"""The processor of Qwen2.5-Omni for audio and text alone.
+
+The stock ``Qwen2_5OmniProcessor`` demands an image and a video processor and hence torchvision, which an audio
+product has no use for. :class:`AudioProcessor` is that class without them: same text, same features, same files; it
+reads the folder of an official checkpoint as well as those that it writes itself.
+
+Padding: the stock class pads every clip to the longest that the checkpoint hears (``chunk_length`` of the feature
+extractor, 300 s for Qwen2.5-Omni). The encoder looks at valid frames only, so we pad to the longest clip of the batch
+and one analysis window, which leaves every valid frame as it was: a frame at the end sees the same zeros behind it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import ProcessorMixin, Qwen2_5OmniProcessor
+
+__all__ = ["AudioProcessor"]
+
+
+class AudioProcessor(Qwen2_5OmniProcessor):
+    """``Qwen2_5OmniProcessor`` of a feature extractor and a tokenizer."""
+
+    def __init__(self, feature_extractor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
+        ProcessorMixin.__init__(self, feature_extractor, tokenizer, chat_template=chat_template)
+        for name in ("image", "audio", "video"):
+            setattr(self, f"{name}_token", getattr(tokenizer, f"{name}_token"))
+            setattr(self, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+        for name in ("vision_bos", "vision_eos", "audio_bos", "audio_eos"):
+            setattr(self, f"{name}_token", getattr(tokenizer, f"{name}_token"))
+
+    def _process_audio(self, audio: Any, **kwargs: Any) -> Any:
+        extractor = self.feature_extractor
+        longest = max(len(samples) for samples in audio) + extractor.n_fft
+        whole_frames = -(-longest // extractor.hop_length) * extractor.hop_length
+        kwargs["max_length"] = min(extractor.n_samples, whole_frames)
+        return super()._process_audio(audio, **kwargs)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        names = self.tokenizer.model_input_names + self.feature_extractor.model_input_names
+        return list(dict.fromkeys([*names, "feature_attention_mask"]))

@@ -1,0 +1,233 @@
+"""The engine that asks servers: any OpenAI-compatible endpoint (vLLM, SGLang, ``transformers serve``), one or many.
+
+* The audio goes first, as a WAV data URI, then the words of :func:`mpar2.prompts.prompt_text`.
+* Every sampling parameter is sent, also the neutral ones: servers otherwise apply the checkpoint's own
+  generation_config (vLLM on Qwen2-Audio: temperature 0.7, top_p 0.5, top_k 20, repetition_penalty 1.1). OpenAI and
+  ``transformers serve`` refuse top_k and repetition_penalty: ``fields="openai"`` leaves them out, and the latter then
+  takes those two from the checkpoint.
+* Several endpoints share the work: each has ``in_flight`` places, and the next request takes the first free one, so a
+  faster endpoint answers more. One that does not answer after all retries hands its request to the next.
+* Thoughts that a server returns apart from the text are put back before it, as ``<think>..</think>``.
+* A server says nothing about its tokens' places and nothing about attention: ``tokens`` of a generation are empty,
+  and their number is in ``Answer.tokens``.
+
+Two things that servers do without a word. A LoRA whose names do not match is served as its bare base: merge adapters
+before serving. And a server that takes a checkpoint for a language model drops the audio and answers all the same
+(``transformers serve`` 5.23 does so with a Qwen2.5-Omni Thinker): so each endpoint is asked twice at the start, with
+one and with three seconds of sound, and must count more tokens for the longer one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes
+from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress
+from mpar2.llm import CallFailed, ChatClient, Limiter, OpenAIClient, Reply, ReplyRejected, RetryPolicy, Sampling
+from mpar2.prompts import prompt_text
+from mpar2.question import Question, match_choice
+from mpar2.trace import parse_trace
+
+__all__ = ["Answer", "RemoteEngine", "ServerEngine"]
+
+_ELSEWHERE = ("unavailable", "timeout", "bad_body")  # failures that another endpoint may not have
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A generation from a service, with what only the service knows."""
+
+    generation: Generation
+    tokens: int | None  # those of the text, as the service counted them
+    served_model: str  # "" where the service does not say
+
+
+class RemoteEngine:
+    """Runs arms on services. ``connect(place, model)`` makes the client of endpoint ``place`` for one model.
+
+    Use it inside ``async with`` for :meth:`answer`; :meth:`stream` stands alone.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[int, str], ChatClient],
+        places: Sequence[int],
+        in_flight: int,
+        *,
+        check_hearing: bool = False,
+    ) -> None:
+        if in_flight < 1:
+            raise EngineError(f"in_flight is {in_flight}: at least one request must be allowed")
+        self._connect = connect
+        self._places = tuple(places)
+        self._in_flight = in_flight
+        self._check_hearing = check_hearing
+        self._clients: dict[tuple[int, str], ChatClient] = {}
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests can be out at once."""
+        return len(self._places) * self._in_flight
+
+    async def __aenter__(self) -> RemoteEngine:
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._free: asyncio.Queue[int] = asyncio.Queue()
+        for _ in range(self._in_flight):  # round robin at the start
+            for place in self._places:
+                self._free.put_nowait(place)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clients.clear()
+        await self._stack.aclose()
+
+    async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Answer:
+        """One generation. Raises :class:`mpar2.llm.LLMError` with its reason if the service gave none."""
+        if arm.adapter is not None:
+            raise EngineError(
+                f"arm {arm.name!r} has the adapter {arm.adapter!r}; a server applies none: merge it into the model, or "
+                "serve it under a name of its own and give that as the model"
+            )
+        sampling = self.sampling(decoding)
+        parts = [wav_bytes(clip), prompt_text(question, arm.mode)]
+        tried: set[int] = set()
+        while True:
+            place = await self._free.get()
+            try:
+                client = await self._client(place, arm.model)
+                reply = await client.complete("", parts, sampling=sampling)
+                break
+            except CallFailed as failure:
+                tried.add(place)
+                if failure.reason not in _ELSEWHERE or len(tried) == len(self._places):
+                    raise
+            finally:
+                self._free.put_nowait(place)
+        if reply.finish not in ("stop", "length"):
+            raise ReplyRejected("blocked", f"the service ended the answer: {reply.detail or reply.finish}")
+        return Answer(_generation(reply, clip, question, arm), _tokens(reply), reply.model_version)
+
+    def sampling(self, decoding: Decoding) -> Sampling:
+        """The parameters to send."""
+        return Sampling(
+            max_tokens=decoding.max_new_tokens,
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            top_k=decoding.top_k or -1,  # -1 is "off" to vLLM and to SGLang; 0 is not to SGLang
+            repetition_penalty=decoding.repetition_penalty,
+            seed=decoding.seed,
+        )
+
+    def stream(
+        self,
+        clip: Clip,
+        question: Question,
+        arms: Sequence[Arm],
+        decoding: Decoding | None = None,
+        *,
+        attention: bool = False,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Progress]:
+        """Each arm after the other, its text in one piece. ``attention`` is not to be had from a service."""
+        for index, arm in enumerate(arms):
+            if stop is not None and stop.is_set():
+                return
+            yield Progress(index, "reasoning")
+            generation = asyncio.run(self._alone(clip, question, arm, decoding or Decoding()))
+            yield Progress(index, "done", generation.text, len(generation.tokens), generation)
+
+    async def _alone(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
+        async with self:
+            return (await self.answer(clip, question, arm, decoding)).generation
+
+    async def _client(self, place: int, model: str) -> ChatClient:
+        async with self._opening:
+            if (place, model) not in self._clients:
+                client = await self._stack.enter_async_context(self._connect(place, model))
+                if self._check_hearing:
+                    await _check_that_it_hears(client)
+                self._clients[place, model] = client
+        return self._clients[place, model]
+
+
+class ServerEngine(RemoteEngine):
+    """OpenAI-compatible endpoints at ``base_urls`` (the addresses that end in ``/v1``), all serving the same models."""
+
+    def __init__(
+        self,
+        base_urls: Sequence[str],
+        *,
+        in_flight: int = 8,
+        api_key: str | None = None,
+        audio_as: Literal["audio_url", "input_audio"] = "audio_url",
+        fields: Literal["all", "openai"] = "all",
+        policy: RetryPolicy | None = None,
+        check_hearing: bool = True,
+    ) -> None:
+        if not base_urls:
+            raise EngineError("no address for the server: give --base-url, for example http://localhost:8000/v1")
+        self._fields = fields
+
+        def connect(place: int, model: str) -> ChatClient:
+            options: dict[str, Any] = {"api_key": api_key, "audio_as": audio_as, "policy": policy}
+            return OpenAIClient(model, base_urls[place], limiter=Limiter(in_flight), **options)
+
+        super().__init__(connect, range(len(base_urls)), in_flight, check_hearing=check_hearing)
+
+    def sampling(self, decoding: Decoding) -> Sampling:
+        sampling = super().sampling(decoding)
+        if self._fields == "all":
+            return sampling
+        if decoding.top_k or decoding.repetition_penalty != 1.0:
+            raise EngineError("top_k and repetition_penalty are not among OpenAI's fields: leave them at 0 and 1")
+        return Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed=sampling.seed)
+
+
+async def _check_that_it_hears(client: ChatClient) -> None:
+    """Two short requests; a server that does not count its tokens is believed."""
+    noise = np.random.default_rng(0).normal(scale=0.05, size=3 * SAMPLE_RATE)
+    counts: list[int | None] = []
+    for seconds in (1, 3):
+        sound = wav_bytes(Clip(noise[: seconds * SAMPLE_RATE]))
+        reply = await client.complete("", [sound, "What is heard?"], sampling=Sampling(max_tokens=1, temperature=0.0))
+        counts.append(reply.usage.prompt)
+    if None not in counts and counts[0] == counts[1]:
+        raise EngineError(
+            f"this server does not hear: a prompt for '{client.model}' has {counts[0]} tokens with one second of audio "
+            "and with three. It may serve the model for text only, or not know audio_url (try --audio-as input_audio); "
+            "if it counts no audio tokens and hears all the same, give --trust-hearing"
+        )
+
+
+def _tokens(reply: Reply) -> int | None:
+    thoughts = reply.usage.thoughts if reply.reasoning.strip() else None  # hidden thoughts are not in the text
+    return None if reply.usage.completion is None else reply.usage.completion + (thoughts or 0)
+
+
+def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm) -> Generation:
+    text = f"<think>{reply.reasoning}</think>{reply.text}" if reply.reasoning.strip() else reply.text
+    trace = parse_trace(text)
+    choices = question.choices
+    return Generation(
+        arm=arm,
+        text=text,
+        trace=trace,
+        tokens=(),
+        prompt_tokens=reply.usage.prompt or 0,
+        seconds=reply.seconds,
+        first_token_s=reply.seconds,
+        audio_seconds=clip.seconds,
+        finish="length" if reply.finish == "length" else "stop",
+        choice=match_choice(trace.answer, choices) if trace.answer and choices else None,
+    )

@@ -1,0 +1,349 @@
+"""The engine that runs checkpoints in this process, on transformers and PEFT.
+
+* Models are loaded on first use and kept, the least recently used leaving when there are more than ``max_models``.
+  Arms that share a base share its weights: adapters are attached beside each other.
+* Arms of one base run in one batch where their adapters can be mixed (plain LoRA on linear layers), each row with its
+  own adapter or none; otherwise one after the other. The audio encoder runs once for a clip, unless an adapter changes
+  the encoder.
+* One lock for each model: a batch at a time. Who waits is told so.
+* Nothing is touched before the first request, and results hold NumPy arrays and plain values only, so ``stream`` can
+  run inside a function that a hosting service moves to another process with a GPU.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from mpar2.audio import Clip
+from mpar2.engines.adapter import Adapter
+from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress, Token
+from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
+from mpar2.engines.names import resolve, split_adapter
+from mpar2.question import Question, match_choice
+from mpar2.trace import parse_trace
+
+if TYPE_CHECKING:
+    import torch
+
+    from mpar2.attention import AttentionRecord
+    from mpar2.engines.decode import Prompt, Session, TextStream
+    from mpar2.engines.inputs import Hearing
+
+__all__ = ["Request", "TransformersEngine"]
+
+Attention = Literal["none", "ratio", "full"]
+_BLOCK = 32  # tokens at a time when a finished text is read again
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One generation of an evaluation. ``seed`` overrides the decoding's, for several samples of one question."""
+
+    clip: Clip
+    question: Question
+    arm: Arm
+    seed: int | None = None
+
+
+@dataclass(eq=False)
+class _Loaded:
+    """A checkpoint in memory, what it heard last, and the right to use it."""
+
+    checkpoint: Checkpoint
+    hearing: Hearing
+    can_probe: bool
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(eq=False)
+class _Job:
+    """One row to generate. ``index`` is the caller's."""
+
+    index: int
+    request: Request
+    adapter: str | None
+    attached: Adapter | None = None
+
+
+class TransformersEngine:
+    """Runs arms on clips. See :class:`mpar2.engines.base.Engine`."""
+
+    def __init__(
+        self,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        max_models: int = 2,
+    ) -> None:
+        self._device, self._dtype, self._max_models = device, dtype, max_models
+        self._models: OrderedDict[str, _Loaded] = OrderedDict()
+        self._loading = threading.Lock()
+
+    def preload(self, arms: Sequence[Arm]) -> None:
+        """Load what the arms need, so that the first visitor does not wait."""
+        for arm in arms:
+            base, adapter = split_adapter(arm.model, arm.adapter)
+            loaded = self._load(base)
+            with loaded.lock:
+                if adapter is not None:
+                    loaded.checkpoint.attach(adapter)
+
+    def stream(
+        self,
+        clip: Clip,
+        question: Question,
+        arms: Sequence[Arm],
+        decoding: Decoding | None = None,
+        *,
+        attention: bool = False,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Progress]:
+        """Generate every arm, yielding each arm's text as it grows; its last update carries the generation."""
+        decoding = decoding or Decoding()
+        jobs = [Request(clip, question, arm) for arm in arms]
+        for base, group in self._by_base(jobs).items():
+            if str(resolve(base)) not in self._models:
+                yield from (Progress(job.index, "loading") for job in group)
+            loaded = self._load(base)
+            while not loaded.lock.acquire(timeout=0.5):
+                yield from (Progress(job.index, "waiting") for job in group)
+            try:
+                for batch in _mixable(loaded.checkpoint, group):
+                    yield from self._generate(loaded, batch, decoding, "full" if attention else "none", stop)
+            finally:
+                loaded.lock.release()
+
+    def generate_batch(
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding | None = None,
+        *,
+        batch_size: int = 8,
+        attention: Attention = "none",
+    ) -> list[Generation]:
+        """Generate for many items, in order of the requests.
+
+        Requests of one base run together in batches of ``batch_size`` of about equal length. ``seconds`` of a
+        generation count from the start of its batch.
+        """
+        if batch_size < 1:
+            raise EngineError(f"batch_size is {batch_size}: it must be at least 1")
+        decoding = decoding or Decoding()
+        results: dict[int, Generation] = {}
+        for base, group in self._by_base(requests).items():
+            loaded = self._load(base)
+            with loaded.lock:
+                group = sorted(group, key=lambda job: (job.request.arm.mode, job.request.clip.seconds, job.index))
+                for alike in _mixable(loaded.checkpoint, group):
+                    for first in range(0, len(alike), batch_size):
+                        batch = alike[first : first + batch_size]
+                        for update in self._generate(loaded, batch, decoding, attention, None):
+                            if update.generation is not None:
+                                results[update.index] = update.generation
+        return [results[index] for index in range(len(requests))]
+
+    def attend(self, clip: Clip, question: Question, arm: Arm, text: str) -> Generation:
+        """Read a finished text again (teacher forcing), to see where the model attends while writing it.
+
+        Costs one pass over the text instead of one for each token. The tokens are those that the tokenizer makes of
+        the text; a generation may have cut the same text otherwise.
+        """
+        job = next(iter(self._by_base([Request(clip, question, arm)]).items()))
+        loaded = self._load(job[0])
+        with loaded.lock:
+            return self._reread(loaded, _mixable(loaded.checkpoint, job[1])[0][0], text)
+
+    def _load(self, base: str) -> _Loaded:
+        key = str(resolve(base))
+        with self._loading:
+            if key in self._models and self._models[key].checkpoint.damaged:
+                del self._models[key]
+            if key not in self._models:
+                while len(self._models) >= self._max_models:
+                    self._models.popitem(last=False)
+                from mpar2.engines.inputs import Hearing
+                from mpar2.engines.probe import install
+
+                checkpoint = load_checkpoint(base, device=self._device, dtype=self._dtype)
+                self._models[key] = _Loaded(checkpoint, Hearing(checkpoint), install(checkpoint.model))
+            self._models.move_to_end(key)
+            return self._models[key]
+
+    @staticmethod
+    def _by_base(requests: Sequence[Request]) -> dict[str, list[_Job]]:
+        groups: dict[str, list[_Job]] = {}
+        for index, request in enumerate(requests):
+            base, adapter = split_adapter(request.arm.model, request.arm.adapter)
+            groups.setdefault(base, []).append(_Job(index, request, adapter))
+        return groups
+
+    def _generate(
+        self,
+        loaded: _Loaded,
+        jobs: Sequence[_Job],
+        decoding: Decoding,
+        attention: Attention,
+        stop: threading.Event | None,
+    ) -> Iterator[Progress]:
+        """One batch from beginning to end. The caller holds the lock; whatever happens, the session is closed."""
+        import torch
+
+        from mpar2.engines.decode import Sampler, TextStream, end_tokens
+        from mpar2.engines.probe import Probe
+
+        start = time.perf_counter()
+        yield from (Progress(job.index, "listening") for job in jobs)
+        checkpoint = loaded.checkpoint
+        prompts = self._prompts(loaded, jobs)
+        budgets = [_room(checkpoint, prompt, decoding) for prompt in prompts]
+        samplers = [Sampler(decoding, p.ids, job.request.seed) for p, job in zip(prompts, jobs, strict=True)]
+        texts = [TextStream(checkpoint.processor.tokenizer) for _ in jobs]
+        ends = end_tokens(checkpoint)
+        session = self._session(checkpoint, prompts)
+        if attention != "none" and loaded.can_probe:
+            session.probe = Probe(session.audio_positions(), keep=attention)
+        first_token_s = 0.0
+
+        def finished(row: int, why: Literal["stop", "length", "cancelled"]) -> Progress:
+            texts[row].finish()
+            record = session.probe.record(row, len(texts[row].ids)) if session.probe else None
+            clock = (time.perf_counter() - start, first_token_s)
+            generation = _generation(checkpoint, jobs[row], prompts[row], texts[row], clock, why, record)
+            if attention != "none" and not loaded.can_probe:
+                generation = replace(generation, warnings=(*generation.warnings, _NO_PROBE))
+            return Progress(jobs[row].index, "done", generation.text, len(generation.tokens), generation)
+
+        try:
+            logits = session.prefill()
+            first_token_s = time.perf_counter() - start
+            while session.rows:
+                if stop is not None and stop.is_set():
+                    yield from [finished(row, "cancelled") for row in session.rows]
+                    return
+                going: list[int] = []
+                chosen: list[list[int]] = []
+                for place, row in enumerate(session.rows):
+                    token = samplers[row].choose(logits[place])
+                    if token in ends:
+                        yield finished(row, "stop")
+                        continue
+                    texts[row].push(token)
+                    if len(texts[row].ids) >= budgets[row]:
+                        yield finished(row, "length")
+                        continue
+                    going.append(place)
+                    chosen.append([token])
+                    yield Progress(jobs[row].index, "reasoning", texts[row].text, len(texts[row].ids))
+                if not going:
+                    return
+                if len(going) < len(session.rows):
+                    session.keep(going)
+                logits = session.feed(chosen)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                f"'{checkpoint.name}' does not fit into the memory of {checkpoint.device} with {len(jobs)} rows at "
+                "once: use a shorter clip, fewer new tokens, a smaller batch or a smaller model"
+            ) from error
+        finally:
+            session.close()
+
+    def _reread(self, loaded: _Loaded, job: _Job, text: str) -> Generation:
+        from mpar2.engines.decode import TextStream
+        from mpar2.engines.probe import Probe
+
+        if not loaded.can_probe:
+            raise EngineError(_NO_PROBE)
+        checkpoint = loaded.checkpoint
+        start = time.perf_counter()
+        (prompt,) = self._prompts(loaded, [job])
+        stream = TextStream(checkpoint.processor.tokenizer)
+        for token in checkpoint.processor.tokenizer(text, add_special_tokens=False)["input_ids"]:
+            stream.push(token)
+        stream.finish()
+        session = self._session(checkpoint, [prompt])
+        session.probe = probe = Probe(session.audio_positions())
+        try:
+            session.prefill()
+            first_token_s = time.perf_counter() - start
+            for first in range(0, len(stream.ids) - 1, _BLOCK):
+                session.feed([stream.ids[first : min(first + _BLOCK, len(stream.ids) - 1)]])
+        finally:
+            session.close()
+        record = probe.record(0, len(stream.ids))
+        clock = (time.perf_counter() - start, first_token_s)
+        return _generation(checkpoint, job, prompt, stream, clock, "stop", record)
+
+    @staticmethod
+    def _prompts(loaded: _Loaded, jobs: Sequence[_Job]) -> list[Prompt]:
+        from mpar2.engines.inputs import build_prompt
+
+        heard = loaded.hearing.of([job.request.clip for job in jobs], [job.attached for job in jobs])
+        return [
+            build_prompt(loaded.checkpoint, job.request.question, job.request.arm, audio, job.attached)
+            for job, audio in zip(jobs, heard, strict=True)
+        ]
+
+    @staticmethod
+    def _session(checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> Session:
+        from mpar2.engines.decode import Session
+
+        return Session(checkpoint, prompts)
+
+
+_NO_PROBE = "this model attends through sliding windows, in which positions move: attention to audio is not recorded"
+
+
+def _mixable(checkpoint: Checkpoint, jobs: Sequence[_Job]) -> list[list[_Job]]:
+    """Groups that can run in one batch: all jobs whose adapters mix, and the jobs of each adapter that does not."""
+    groups: dict[str, list[_Job]] = {}
+    for job in jobs:
+        job.attached = checkpoint.attach(job.adapter) if job.adapter is not None else None
+        alone = job.attached is not None and not job.attached.mixes
+        groups.setdefault(job.attached.key if alone and job.attached else "", []).append(job)
+    return list(groups.values())
+
+
+def _room(checkpoint: Checkpoint, prompt: Prompt, decoding: Decoding) -> int:
+    """How many tokens may follow the prompt."""
+    positions = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
+    room = positions - len(prompt.ids) if positions else decoding.max_new_tokens
+    if room < 1:
+        raise EngineError(
+            f"the prompt has {len(prompt.ids)} tokens; '{checkpoint.name}' reads {positions}: use a shorter clip"
+        )
+    return min(room, decoding.max_new_tokens)
+
+
+def _generation(
+    checkpoint: Checkpoint,
+    job: _Job,
+    prompt: Prompt,
+    stream: TextStream,
+    clock: tuple[float, float],
+    finish: Literal["stop", "length", "cancelled"],
+    attention: AttentionRecord | None,
+) -> Generation:
+    from mpar2.engines.inputs import audio_warnings, heard_seconds
+
+    request = job.request
+    trace = parse_trace(stream.text, stream.spans)
+    choices = request.question.choices
+    return Generation(
+        arm=request.arm,
+        text=stream.text,
+        trace=trace,
+        tokens=tuple(Token(id, chars) for id, chars in zip(stream.ids, stream.spans, strict=True)),
+        prompt_tokens=len(prompt.ids),
+        seconds=clock[0],
+        first_token_s=clock[1],
+        audio_seconds=heard_seconds(checkpoint, request.clip),
+        finish=finish,
+        choice=match_choice(trace.answer, choices) if trace.answer and choices else None,
+        attention=attention,
+        warnings=audio_warnings(checkpoint, request.clip) + (job.attached.warnings if job.attached else ()),
+    )

@@ -1,0 +1,348 @@
+"""Ask arms the items of a benchmark, and keep every answer: resumable, at any scale.
+
+The work is planned before it starts (``tasks``): items of like length share a batch, all arms and samples of one item
+stand beside each other (so the audio encoder hears a clip once), long clips go first (what does not fit into memory
+shows at once). A batch of which anything is missing is computed whole, so a run that was killed ends with the same
+answers as one that was not.
+
+Several processes (``accelerate launch``, or any launcher that sets RANK and WORLD_SIZE) share the batches; each
+writes its own file of lines, and the last one to finish writes the metrics.
+
+What fails is recorded with its reason and tried again at the next start. When an engine fails ``GIVE_UP_AFTER`` times
+in a row, the run stops: then the cause is not in the items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from mpar2.accuracy import summarise
+from mpar2.arms import EvaluationArm, arm_to_json, heard, partners, told
+from mpar2.audio import AudioError, Clip, Limits, load_clip
+from mpar2.engines.base import Arm, Decoding, Generation
+from mpar2.engines.server import RemoteEngine
+from mpar2.items import ItemSet
+from mpar2.llm.errors import CallFailed, ReplyRejected
+from mpar2.predictions import write_predictions
+from mpar2.prompts import PROMPT_HASHES, PROMPT_VERSIONS
+from mpar2.question import Item, Question
+from mpar2.runs import RunWriter, build_manifest, read_run, weights_hash
+from mpar2.tasks import Batch, Task, audio_seconds, plan, record_of_answer, record_of_failure, seed_of
+
+if TYPE_CHECKING:
+    from mpar2.engines.transformers import Request
+
+__all__ = ["BatchEngine", "EvaluationError", "Settings", "evaluate"]
+
+GIVE_UP_AFTER = 20
+_LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_samples=2_000_000_000)
+
+
+class EvaluationError(ValueError):
+    """The evaluation cannot start, or cannot go on."""
+
+
+class BatchEngine(Protocol):
+    """What runs in this process: :class:`mpar2.engines.transformers.TransformersEngine`."""
+
+    def preload(self, arms: Sequence[Arm]) -> None: ...
+
+    def generate_batch(
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding | None = None,
+        *,
+        batch_size: int = 8,
+        attention: Literal["none", "ratio", "full"] = "none",
+    ) -> list[Generation]: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the work is done. ``seed``, ``attention_share`` and ``engine`` belong to what the run is, the rest not."""
+
+    seed: int = 0
+    attention_share: float = 0.0  # of the items, for which attention is recorded; in [0, 1]
+    engine: Mapping[str, Any] = field(default_factory=dict)  # what else changes answers: dtype, fields sent
+    batch_size: int = 8
+    rank: int = 0
+    world: int = 1
+    command: tuple[str, ...] = ()
+
+
+Report = Callable[[int, int, int], None]  # done, of, failed
+
+
+@dataclass
+class _Work:
+    """The run under way: where answers go, and how it stands."""
+
+    run: RunWriter
+    items: ItemSet
+    settings: Settings
+    partners: Mapping[str, Item]  # whose recording an item hears when audio is shuffled
+    total: int
+    report: Report
+    in_a_row: int = 0
+
+    def inputs(self, batch: Batch) -> list[tuple[Clip, Question] | Exception]:
+        """What each task hears and is asked, or why it cannot be. A recording is decoded once for all of them."""
+        clips: dict[str, Clip | Exception] = {}
+        found: list[tuple[Clip, Question] | Exception] = []
+        for task in batch.tasks:
+            item = self.partners[task.item.id] if task.arm.audio == "shuffled" else task.item
+            if item.audio not in clips:
+                clips[item.audio] = self._clip(item)
+            clip = clips[item.audio]
+            found.append(clip if isinstance(clip, Exception) else (heard(task.arm, clip), told(task.arm, task.item)))
+        return found
+
+    def _clip(self, item: Item) -> Clip | Exception:
+        path = self.items.audio_path(item)
+        if not path.is_file():
+            return AudioError(f"the audio file {item.audio} is not there")
+        try:
+            return load_clip(path, limits=_LIMITS)
+        except (AudioError, OSError) as error:
+            return error
+
+    def answered(self, task: Task, record: dict[str, Any]) -> None:
+        if task.key not in self.run.done:  # a batch is computed whole, also where some of it is there already
+            self.run.append(record)
+        self.in_a_row = 0
+        self._tell()
+
+    def failed(self, task: Task, reason: str, *, engine: bool) -> None:
+        if task.key in self.run.done:
+            return
+        self.run.append(record_of_failure(task, reason))
+        self.in_a_row += engine
+        self._tell()
+        if self.in_a_row >= GIVE_UP_AFTER:
+            raise EvaluationError(
+                f"{self.in_a_row} answers in a row failed, the last one with: {reason[:500]}. "
+                "What is done is kept; start again when the cause is gone"
+            )
+
+    def _tell(self) -> None:
+        self.report(len(self.run.done), self.total, len(self.run.failed))
+
+
+def evaluate(
+    items: ItemSet,
+    arms: Sequence[EvaluationArm],
+    engine: BatchEngine | RemoteEngine,
+    folder: str | Path,
+    settings: Settings | None = None,
+    report: Report = lambda done, total, failed: None,
+) -> dict[str, Any] | None:
+    """Get the answers that ``folder`` lacks, then its metrics; None while other processes are still at work."""
+    settings = settings or Settings()
+    _check(items, arms, engine, settings)
+    asked = {arm.name: [item for item in items.items if arm.can_ask(item)] for arm in arms}
+    shuffled = any(arm.audio == "shuffled" for arm in arms)
+    manifest = build_manifest(
+        benchmark={
+            "name": items.benchmark,
+            "version": items.version,
+            "fingerprint": items.fingerprint,
+            "items": len(items.items),
+            "file": items.source.name,
+        },
+        arms=[_arm_manifest(arm, engine, len(asked[arm.name])) for arm in arms],
+        seed=settings.seed,
+        engine={"name": type(engine).__name__, "attention_share": settings.attention_share, **settings.engine},
+        command=settings.command,
+    )
+    tasks = [Task(item, arm, n) for arm in arms for item in asked[arm.name] for n in range(arm.samples)]
+    with RunWriter(Path(folder), manifest, settings.rank) as run:
+        others = partners(items.items, settings.seed) if shuffled else {}
+        work = _Work(run, items, settings, others, len(tasks), report)
+        report(len(run.done), len(tasks), len(run.failed))
+        if any(task.key not in run.done for task in tasks):
+            if isinstance(engine, RemoteEngine):
+                asyncio.run(_ask_services(engine, [task for task in tasks if task.key not in run.done], work))
+            else:
+                _run_batches(engine, tasks, work)
+        if settings.world > 1:
+            run.refresh()
+            if any(task.key not in run.done and task.key not in run.failed for task in tasks):
+                return None
+        done = read_run(run.folder)
+        samples = {arm.name: arm.samples for arm in arms}
+        metrics = summarise(done.records(), items.items, samples, asked)
+        metrics["problems"] = list(items.problems)
+        write_predictions(done, items, list(samples), run.folder / "predictions")
+        run.finish(metrics)
+        return metrics
+
+
+def _check(
+    items: ItemSet, arms: Sequence[EvaluationArm], engine: BatchEngine | RemoteEngine, settings: Settings
+) -> None:
+    if not arms:
+        raise EvaluationError("there is no arm to evaluate")
+    if not any(items.audio_path(item).is_file() for item in items.items):
+        example = items.audio_path(items.items[0])
+        raise EvaluationError(
+            f"none of the {len(items.items)} audio files is there, not even {example}: name their folder (--audio-root)"
+        )
+    if not 0 <= settings.attention_share <= 1:
+        raise EvaluationError(f"attention_share is {settings.attention_share}: a share from 0 to 1 is needed")
+    if settings.attention_share and isinstance(engine, RemoteEngine):
+        raise EvaluationError("services do not tell where a model attends: attention needs --engine transformers")
+    if settings.world > 1 and isinstance(engine, RemoteEngine):
+        raise EvaluationError("one process is enough to ask services: raise --in-flight, or give more addresses")
+    if settings.batch_size < 1:
+        raise EvaluationError(f"batch_size is {settings.batch_size}: at least 1 is needed")
+    for arm in arms:
+        if not any(arm.can_ask(item) for item in items.items):
+            raise EvaluationError(f"arm {arm.name!r} has an oracle's perception, and no item has its true events")
+
+
+def _arm_manifest(arm: EvaluationArm, engine: BatchEngine | RemoteEngine, asked: int) -> dict[str, Any]:
+    mode = arm.arm.mode
+    entry = arm_to_json(arm) | {"prompt_version": PROMPT_VERSIONS[mode], "prompt_hash": PROMPT_HASHES[mode]}
+    entry["items"] = asked
+    if not isinstance(engine, RemoteEngine):
+        from mpar2.engines.names import split_adapter
+
+        base, adapter = split_adapter(arm.arm.model, arm.arm.adapter)
+        entry["model_hash"] = _checkpoint_hash(base, arm.arm, engine)
+        entry["adapter_hash"] = None if adapter is None else _checkpoint_hash(adapter, arm.arm, engine)
+    return entry
+
+
+def _checkpoint_hash(name: str, arm: Arm, engine: BatchEngine) -> str:
+    """Of a folder the hash of its files; of a model of the hub its commit."""
+    from mpar2.engines.names import resolve
+
+    where = resolve(name)
+    if isinstance(where, Path):
+        return weights_hash(where)
+    commit = _cached_commit(where)
+    if commit is None:
+        engine.preload([arm])  # fetches it
+        commit = _cached_commit(where)
+    return commit or "unknown"
+
+
+def _cached_commit(repository: str) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("config.json", "adapter_config.json"):
+        if isinstance(path := try_to_load_from_cache(repository, file), str):
+            return Path(path).parent.name
+    return None
+
+
+def _run_batches(engine: BatchEngine, tasks: Sequence[Task], work: _Work) -> None:
+    settings = work.settings
+    seconds = {item.id: audio_seconds(work.items.audio_path(item)) for item in work.items.items}
+    batches = plan(
+        tasks,
+        seconds,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        attention_share=settings.attention_share,
+    )
+    mine = batches[settings.rank :: settings.world]
+    todo = [batch for batch in mine if any(task.key not in work.run.done for task in batch.tasks)]
+    for batch, inputs in _ahead(todo, work.inputs):
+        ready: list[tuple[Task, Clip, Question]] = []
+        for task, found in zip(batch.tasks, inputs, strict=True):
+            if isinstance(found, Exception):
+                work.failed(task, str(found), engine=False)
+            else:
+                ready.append((task, *found))
+        for task, outcome in _generate(engine, ready, batch, settings.seed):
+            if isinstance(outcome, Exception):
+                work.failed(task, f"{type(outcome).__name__}: {outcome}", engine=True)
+            else:
+                work.answered(task, record_of_answer(task, outcome, tokens=len(outcome.tokens)))
+
+
+def _generate(
+    engine: BatchEngine, ready: Sequence[tuple[Task, Clip, Question]], batch: Batch, seed: int
+) -> Iterator[tuple[Task, Generation | Exception]]:
+    """What the engine makes of each task. If a batch fails its tasks run alone, so that only what is at fault fails."""
+    from mpar2.engines.transformers import Request
+
+    if not ready:
+        return
+    try:
+        generations = engine.generate_batch(
+            [Request(clip, question, task.arm.arm, seed_of(task, seed)) for task, clip, question in ready],
+            ready[0][0].arm.decoding,
+            batch_size=len(ready),
+            attention="ratio" if batch.attention else "none",
+        )
+    except Exception as error:
+        _free_memory()
+        if len(ready) == 1:
+            yield ready[0][0], error
+            return
+        for alone in ready:
+            yield from _generate(engine, [alone], batch, seed)
+        return
+    yield from zip((task for task, _, _ in ready), generations, strict=True)
+
+
+def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
+    """Each batch with what ``load`` makes of it, the next one being loaded meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="audio") as pool:
+        coming = pool.submit(load, batches[0]) if batches else None
+        for index, batch in enumerate(batches):
+            assert coming is not None
+            loaded = coming.result()
+            coming = pool.submit(load, batches[index + 1]) if index + 1 < len(batches) else None
+            yield batch, loaded
+
+
+async def _ask_services(engine: RemoteEngine, tasks: Iterable[Task], work: _Work) -> None:
+    """As many requests at once as the engine allows; an answer is kept as soon as it is there."""
+    queue = iter(tasks)
+
+    async def worker() -> None:
+        for task in queue:
+            (found,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
+            if isinstance(found, Exception):
+                work.failed(task, str(found), engine=False)
+                continue
+            decoding = replace(task.arm.decoding, seed=seed_of(task, work.settings.seed))
+            try:
+                answer = await engine.answer(*found, task.arm.arm, decoding)
+            except (CallFailed, ReplyRejected) as error:
+                work.failed(task, str(error), engine=isinstance(error, CallFailed))
+            else:
+                record = record_of_answer(
+                    task, answer.generation, tokens=answer.tokens, served_model=answer.served_model or None
+                )
+                work.answered(task, record)
+
+    try:
+        async with engine, asyncio.TaskGroup() as group:
+            for _ in range(engine.concurrency):
+                group.create_task(worker())
+    except ExceptionGroup as errors:
+        raise _first(errors) from None
+
+
+def _first(errors: ExceptionGroup[Exception]) -> Exception:
+    inner = errors.exceptions[0]
+    return _first(inner) if isinstance(inner, ExceptionGroup) else inner
+
+
+def _free_memory() -> None:
+    """After a batch that may have been too large: give its memory back before trying smaller ones."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

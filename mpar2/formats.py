@@ -1,0 +1,396 @@
+"""Audio files of strangers -> bounded blocks of samples. (Public entrance: :mod:`mpar2.audio`.)
+
+The kind of a file is read off its first bytes, never off its name, and only these kinds are opened:
+
+=====================================  ==========================================================
+wav, flac, mp3, ogg (Vorbis, Opus)     libsndfile
+mp4/m4a, aac (ADTS), webm/Matroska     FFmpeg through PyAV >= 17.1, told which demuxer to use, with a closed list of
+                                       codecs and no protocol: FFmpeg never probes, opens or fetches anything else
+=====================================  ==========================================================
+
+Headers are hints that lie: 110 kB of FLAC unpack into 230 MB, a FLAC that declares 1000 samples may hold a minute, a
+1 kB mp4 may declare 178 million packets. So declared sizes only ever cause an early refusal or a warning; what counts
+is measured while decoding, in blocks of ``BLOCK_FRAMES``.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+__all__ = ["BLOCK_FRAMES", "AudioError", "Block", "Limits", "check_stream", "decode", "sniff"]
+
+BLOCK_FRAMES = 8192
+
+
+class AudioError(ValueError):
+    """The audio cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a recording may be. The defaults suit a public app; all are enforced while decoding."""
+
+    min_seconds: float = 0.1
+    max_seconds: float = 300.0
+    max_bytes: int = 100_000_000
+    min_rate: int = 4_000  # Hz
+    max_rate: int = 192_000  # Hz
+    max_channels: int = 8
+    max_decoded_samples: int = 120_000_000  # frames times channels: bounds the work, not only the memory
+
+
+class Block(NamedTuple):
+    """Some consecutive samples at their original rate."""
+
+    rate: int  # Hz
+    samples: np.ndarray  # (frames, channels) float32
+
+
+def check_stream(rate: float, channels: int, limits: Limits) -> None:
+    """Refuse impossible rates and numbers of channels before anything is allocated for them."""
+    if rate <= 0:
+        raise AudioError(f"the sampling rate is {rate:g} Hz: the header is damaged; export the recording again")
+    if not limits.min_rate <= rate <= limits.max_rate:
+        raise AudioError(
+            f"the sampling rate is {rate:g} Hz; accepted are {limits.min_rate} to {limits.max_rate} Hz: "
+            "the header may be damaged; export the recording at 16000 or 48000 Hz"
+        )
+    if channels < 1:
+        raise AudioError("the file declares no channel: the header is damaged; export the recording again")
+    if channels > limits.max_channels:
+        raise AudioError(
+            f"there are {channels} channels; the limit is {limits.max_channels}: "
+            "the header may be damaged, or the array is (channels, samples) and must be (samples, channels)"
+        )
+
+
+def sniff(head: bytes) -> str:
+    """The kind of a file by its first bytes: wav, flac, ogg, mp3, mp4, aac or matroska; AudioError for others."""
+    if head[:3] == b"ID3" and len(head) >= 10:
+        # A tag of 7-bit size precedes mp3 (usual), ADTS or flac. If it is longer than what we were given: mp3.
+        size = 10 + sum((byte & 0x7F) << (21 - 7 * i) for i, byte in enumerate(head[6:10]))
+        head = head[size:] if size + 4 <= len(head) else b"\xff\xfb"
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        return "wav"
+    if head[4:8] == b"ftyp":
+        return "mp4"
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    if len(head) >= 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        layer = head[1] >> 1 & 3
+        if layer == 0 and head[1] & 0xF0 == 0xF0:
+            return "aac"
+        if layer == 1:
+            return "mp3"
+    raise AudioError(f"{_describe(head)}; accepted are wav, flac, mp3, ogg, opus, m4a, aac and webm")
+
+
+_MAGIC = ((b"fLaC", "flac"), (b"OggS", "ogg"), (b"\x1aE\xdf\xa3", "matroska"))
+_FOREIGN = (
+    (b"FORM", "an AIFF file"),
+    (b"#!AMR", "an AMR file"),
+    (b"caff", "a CAF file"),
+    (b"MThd", "a MIDI file (notes, not sound)"),
+    (b"0&\xb2u", "a WMA or ASF file"),
+    (b"RIFF", "a RIFF file but not a wav (AVI perhaps)"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"%PDF", "a PDF"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+    (b"GIF8", "a picture"),
+)
+
+
+def _describe(head: bytes) -> str:
+    for magic, name in _FOREIGN:
+        if head.startswith(magic):
+            return f"this is {name}"
+    if not head.strip(b"\0"):
+        return "the file holds only zero bytes: the copy may have failed"
+    try:
+        # The cut may fall inside a character; three bytes are the most that it can leave over.
+        text = head[:512].decode("utf-8", errors="strict" if len(head) <= 512 else "ignore")
+    except UnicodeDecodeError:
+        return "this is not an audio file that we know"
+    if text and sum(ch.isprintable() or ch in "\r\n\t" for ch in text) > 0.95 * len(text):
+        return "this is text, not audio (a web page or an error message saved under an audio name?)"
+    return "this is not an audio file that we know"
+
+
+def decode(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
+    """Yield the blocks of a file that :func:`sniff` called ``kind``. ``warn`` takes what is wrong but bearable.
+
+    A file that breaks off in the middle yields what it has and warns; one that yields nothing raises.
+    """
+    if kind in ("wav", "flac", "mp3", "ogg"):
+        return _with_libsndfile(file, kind, limits, warn)
+    return _with_ffmpeg(file, kind, limits, warn)
+
+
+def _cut_off(held_s: float, declared_s: float | None = None) -> str:
+    promise = f"; its header promises {declared_s:.1f} s" if declared_s is not None else ""
+    return f"the file is damaged or cut off: {held_s:.1f} s could be decoded{promise}"
+
+
+# --- libsndfile -------------------------------------------------------------------------------------------------
+
+
+def _with_libsndfile(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
+    import soundfile
+
+    class ForwardOnly(soundfile.SoundFile):
+        """Without seeking, ``read`` neither trusts the declared length nor seeks after each block."""
+
+        def seekable(self) -> bool:
+            return False
+
+    header = _read_header(file, kind, limits)
+    file.seek(0)
+    source = file if header.patch is None else _Overlay(file, *header.patch)
+    try:
+        sound = ForwardOnly(source)
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
+        raise AudioError(
+            f"the file begins like {kind} but cannot be decoded: it is damaged or cut off; export it again"
+        ) from error
+    with sound:
+        if sound.format not in ("WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG"):
+            raise AudioError(f"the file is of kind {sound.format}; accepted are wav, flac, mp3, ogg")
+        rate, channels = sound.samplerate, sound.channels
+        check_stream(rate, channels, limits)
+        declared = header.frames
+        if declared is None and 0 < sound.frames < 1 << 48:
+            declared = sound.frames
+        frames, broken = 0, False
+        while not broken:
+            try:
+                samples = sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError:
+                broken = True
+                break
+            if not len(samples):
+                break
+            frames += len(samples)
+            yield Block(rate, samples)
+    if frames == 0 and (broken or header.frames or header.holds_more):
+        raise AudioError("the file is damaged or cut off: nothing could be decoded; record or export it again")
+    slack = 2304 if kind == "mp3" else 0  # encoder delay and padding, which not every encoder declares
+    if broken or (declared is not None and frames + slack < declared):
+        warn(_cut_off(frames / rate, declared / rate if declared else None))
+    elif declared is not None and header.frames is not None and frames > declared:
+        held = f"the file holds {frames / rate:.1f} s"
+        warn(f"the header is wrong: it promises {declared / rate:.1f} s, {held}; all is used")
+    elif kind == "ogg" and frames and not _ogg_is_complete(file):
+        warn(_cut_off(frames / rate))
+
+
+class _Header(NamedTuple):
+    """What a header declares, and how to cover it up where libsndfile would believe it."""
+
+    frames: int | None = None
+    patch: tuple[int, bytes] | None = None
+    holds_more: bool = False  # bytes follow although the header says none do
+
+
+def _read_header(file: BinaryIO, kind: str, limits: Limits) -> _Header:
+    if kind == "wav":
+        return _read_wav_header(file, limits)
+    if kind == "flac":
+        return _read_flac_header(file, limits)
+    return _Header()
+
+
+def _read_flac_header(file: BinaryIO, limits: Limits) -> _Header:
+    """STREAMINFO, by RFC 9639 8.2: 20 bits of rate, 3 of channels, 5 of width, 36 of total samples, at byte 18."""
+    file.seek(0)
+    head = file.read(26)
+    if head[:4] != b"fLaC" or len(head) < 26 or head[4] & 0x7F != 0:
+        return _Header()
+    word = int.from_bytes(head[18:26], "big")
+    check_stream(word >> 44, (word >> 41 & 7) + 1, limits)
+    # "Total samples: unknown" lets libsndfile read what is there instead of what is declared.
+    unknown = (word >> 36 << 36).to_bytes(8, "big")
+    return _Header(frames=word & (1 << 36) - 1 or None, patch=(18, unknown))
+
+
+def _read_wav_header(file: BinaryIO, limits: Limits) -> _Header:
+    size = file.seek(0, io.SEEK_END)
+    position, align = 12, 0
+    for _ in range(64):  # chunks
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8:
+            break
+        name, length = head[:4], struct.unpack("<I", head[4:])[0]
+        if name == b"fmt " and length >= 14:
+            _, channels, rate, _, align = struct.unpack("<HHIIH", file.read(14).ljust(14, b"\0"))
+            check_stream(rate, channels, limits)
+        elif name == b"data":
+            present = size - position - 8
+            if length == 0 and present > 0:
+                return _Header(patch=(position + 4, b"\xff\xff\xff\xff"), holds_more=True)
+            # Recorders that stream leave the largest value; that is no promise.
+            if length < 0x7FFF0000 and length > present and align:
+                return _Header(frames=length // align)
+            return _Header()
+        position += 8 + length + length % 2
+    return _Header()
+
+
+class _Overlay(io.RawIOBase):
+    """A read-only view of a file in which some bytes are replaced."""
+
+    def __init__(self, file: BinaryIO, offset: int, replacement: bytes) -> None:
+        self._file, self._offset, self._new = file, offset, replacement
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._file.tell()
+        data = bytearray(self._file.read(len(buffer)))
+        first, last = max(start, self._offset), min(start + len(data), self._offset + len(self._new))
+        if first < last:
+            data[first - start : last - start] = self._new[first - self._offset : last - self._offset]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _ogg_is_complete(file: BinaryIO) -> bool:
+    """True if the last page of the file is whole and marked as the end of its stream (RFC 3533, section 6)."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - 65536 - 512))
+    tail = file.read()
+    start = tail.rfind(b"OggS")
+    if start < 0 or start + 27 > len(tail):
+        return False
+    segments = tail[start + 27 : start + 27 + tail[start + 26]]
+    whole = start + 27 + tail[start + 26] + sum(segments) <= len(tail)
+    return bool(tail[start + 5] & 4) and whole
+
+
+# --- FFmpeg -----------------------------------------------------------------------------------------------------
+
+_DEMUXERS = {"mp4": "mp4", "aac": "aac", "matroska": "matroska"}
+_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac")  # no ALAC: a frame may declare 512 MB
+_MAX_MP4_PACKETS = 2_000_000  # FFmpeg allocates an index entry for each before it reads any
+_MAX_BAD_PACKETS = 100
+
+
+def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
+    av = _import_av()
+    if kind == "mp4":
+        _check_mp4_tables(file)
+    file.seek(0)
+    broken = (
+        f"the file begins like {'m4a or mp4' if kind == 'mp4' else kind} but cannot be decoded: it is damaged or cut "
+        "off (an unfinished recording?); record or export it again, as wav if you can"
+    )
+    options = {"codec_whitelist": ",".join(_CODECS), "protocol_whitelist": "none", "enable_drefs": "0"}
+    try:
+        container = av.open(file, mode="r", format=_DEMUXERS[kind], options=options)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise AudioError(broken) from error
+    with container:
+        if not container.streams.audio:
+            raise AudioError("the file holds no audio track: choose a recording with sound")
+        stream = container.streams.audio[0]
+        codec = stream.codec_context
+        if codec is None or codec.name not in _CODECS:
+            name = "an unknown codec" if codec is None else repr(codec.name)
+            raise AudioError(f"the audio is encoded as {name}, which is not accepted: export it as wav, flac or aac")
+        if codec.channels:
+            check_stream(codec.sample_rate, codec.channels, limits)
+        declared_s = container.duration / av.time_base if container.duration and kind != "aac" else None
+        frames = bad = rate = 0
+        seconds = 0.0
+        packets = container.demux(stream)
+        while bad < _MAX_BAD_PACKETS:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError, ValueError):
+                bad += 1
+                break
+            if packet is None:
+                break
+            try:
+                decoded = packet.decode()
+            except (av.FFmpegError, ValueError):
+                bad += 1
+                continue
+            for frame in decoded:
+                rate = frame.sample_rate
+                check_stream(rate, len(frame.layout.channels), limits)
+                samples = _frame_samples(frame)
+                frames += len(samples)
+                seconds += len(samples) / rate
+                yield Block(rate, samples)
+    if frames == 0:
+        raise AudioError(broken)
+    if bad or (declared_s is not None and seconds < 0.95 * declared_s - 0.2):
+        warn(_cut_off(seconds, declared_s if declared_s and declared_s > seconds + 0.05 else None))
+
+
+def _import_av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise AudioError("m4a, aac and webm need PyAV: pip install 'av>=17.1', or use wav, flac, mp3, ogg") from error
+    if tuple(int(part) for part in re.findall(r"\d+", av.__version__)[:2]) < (17, 1):
+        # Before 17.1 the bundled FFmpeg corrupts memory on crafted files.
+        raise AudioError(f"PyAV {av.__version__} is not safe for uploads: pip install 'av>=17.1'")
+    av.logging.set_level(None)
+    return av
+
+
+def _frame_samples(frame: Any) -> np.ndarray:
+    """A decoded frame as (frames, channels) float32."""
+    raw, channels = frame.to_ndarray(), len(frame.layout.channels)
+    samples = raw.T if frame.format.is_planar else raw.reshape(-1, channels)
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    return (samples / float(1 << 8 * samples.dtype.itemsize - 1)).astype(np.float32)
+
+
+def _check_mp4_tables(file: BinaryIO) -> None:
+    """Refuse tables that declare more packets than a recording has.
+
+    FFmpeg expands ``stsz`` (constant size, count) and ``trun`` (count) into an index entry for each packet while it
+    opens the file: measured, 33 kB ask for 2 GB. They are found by name anywhere in the file, with the zero bytes of
+    their version and flags, which compressed audio does not imitate by chance. A compressed header (``cmov``, last
+    seen in old QuickTime) would hide them, so it is refused.
+    """
+    file.seek(0)
+    carry, total = b"", 0
+    while chunk := file.read(1 << 20):
+        window = carry + chunk
+        if re.search(rb"cmov.{4}dcom", window, re.DOTALL):
+            raise AudioError("the mp4 has a compressed header, which is not accepted: export it as m4a or wav")
+        for match in _MP4_TABLE.finditer(window):
+            total += int.from_bytes(match[1] or match[2], "big")
+        carry = window[-15:]  # one byte less than the longest match, so that nothing is counted twice
+    if total > _MAX_MP4_PACKETS:
+        raise AudioError(f"the mp4 declares {total} packets, more than any recording has: it is damaged or forged")
+
+
+_MP4_TABLE = re.compile(rb"stsz\0{4}.{4}(.{4})|trun[\0\1]\0..(.{4})", re.DOTALL)

@@ -1,0 +1,20 @@
+"""Benchmarks as items: the official files, read unchanged.
+
+``mmau``   MMAU's JSON array; the version is recognised by content
+``mmar``   MMAR's JSONL (or the JSON it was before 2026-02); its cues become events of origin ``cue``
+``avqa``   AVQA lines as R1-AQA and its followers write them
+``plain``  ``jsonl``: one item a line, as :func:`mpar2.question.item_to_json` writes it; ``scenes``: a folder with
+           ``items.jsonl`` beside its audio, every item with its exact events
+
+A file that is not what it is said to be is an error with the number of the entry. What can be lived with (choices
+given twice, an answer withheld, audio not there) is a line in ``ItemSet.problems``. Items keep the audio's path as the
+file has it, relative to ``audio_root``; so a run can be moved and shared.
+"""
+
+from __future__ import annotations
+
+from mpar2.items.base import ItemsError, ItemSet, read_items
+
+__all__ = ["BENCHMARKS", "ItemSet", "ItemsError", "read_items"]
+
+BENCHMARKS = ("mmau", "mmar", "avqa", "scenes", "jsonl")

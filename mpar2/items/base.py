@@ -1,0 +1,170 @@
+"""What all readers share: the set of items, its fingerprint, and the checks of one entry."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mpar2.question import Item, item_to_json
+
+__all__ = ["Entries", "ItemSet", "ItemsError", "choice_texts", "read_items", "read_json_lines", "text_of"]
+
+_READERS = {
+    "mmau": ("mpar2.items.mmau", "read_mmau"),
+    "mmar": ("mpar2.items.mmar", "read_mmar"),
+    "avqa": ("mpar2.items.avqa", "read_avqa"),
+    "scenes": ("mpar2.items.plain", "read_scenes"),
+    "jsonl": ("mpar2.items.plain", "read_jsonl"),
+}
+
+
+class ItemsError(ValueError):
+    """The file is not a benchmark of this kind, or an entry of it cannot be asked."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What one reader makes of one file: items, and beside each the entry of the file, unchanged."""
+
+    items: tuple[Item, ...]
+    official: tuple[dict[str, Any], ...]
+    form: Literal["json", "jsonl"]
+    version: str
+    audio_folder: Path  # where relative audio paths start, unless told otherwise
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ItemSet:
+    """The items of a benchmark, where their audio is, and what identifies them.
+
+    ``fingerprint`` is a sha256 over the content of all items (not over the bytes of the file: indentation and the
+    order of keys do not matter, the order of the items does).
+    """
+
+    benchmark: str
+    items: tuple[Item, ...]
+    fingerprint: str
+    version: str
+    problems: tuple[str, ...]
+    audio_root: Path
+    source: Path
+    official: tuple[dict[str, Any], ...]
+    form: Literal["json", "jsonl"]
+
+    def audio_path(self, item: Item) -> Path:
+        """The item's file: its path under ``audio_root``, or the bare file name there (flat downloads)."""
+        path = self.audio_root / item.audio
+        flat = self.audio_root / Path(item.audio).name
+        return flat if not path.is_file() and flat.is_file() else path
+
+    def first(self, count: int | None) -> ItemSet:
+        """The first ``count`` items (all of them for None), with the fingerprint of those."""
+        if count is None or count >= len(self.items):
+            return self
+        if count < 1:
+            raise ItemsError(f"limit is {count}: at least one item is needed")
+        kept = self.items[:count]
+        return replace(self, items=kept, official=self.official[:count], fingerprint=_fingerprint(kept))
+
+
+def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None = None) -> ItemSet:
+    """Read the question file (or folder) ``data`` of ``benchmark``; audio is looked for under ``audio_root``."""
+    if benchmark not in _READERS:
+        raise ItemsError(f"unknown benchmark {benchmark!r}: choose one of {', '.join(_READERS)}")
+    source = Path(data)
+    if not source.exists():
+        raise ItemsError(f"{source} does not exist: give the question file of {benchmark} with --data")
+    module, function = _READERS[benchmark]
+    reader: Callable[[Path], Entries] = getattr(importlib.import_module(module), function)
+    entries = reader(source)
+    if not entries.items:
+        raise ItemsError(f"{source} holds no item")
+    twice = [id for id, count in Counter(item.id for item in entries.items).items() if count > 1]
+    if twice:
+        raise ItemsError(f"{source}: {len(twice)} ids occur more than once, the first is {twice[0]!r}: ids must differ")
+    found = ItemSet(
+        benchmark=benchmark,
+        items=entries.items,
+        fingerprint=_fingerprint(entries.items),
+        version=entries.version,
+        problems=(),
+        audio_root=Path(audio_root) if audio_root is not None else entries.audio_folder,
+        source=source,
+        official=entries.official,
+        form=entries.form,
+    )
+    return replace(found, problems=(*entries.problems, *_content_problems(entries.items), *_audio_problems(found)))
+
+
+def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a JSONL file with their line numbers; blank lines are passed over."""
+    entries: list[tuple[int, dict[str, Any]]] = []
+    with source.open(encoding="utf-8-sig") as file:
+        try:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    entry = json.loads(line)
+                    if not isinstance(entry, dict):
+                        raise ItemsError(f"{source}, line {number}: {type(entry).__name__} where an object is needed")
+                    entries.append((number, entry))
+        except UnicodeDecodeError as error:
+            raise ItemsError(f"{source} is not UTF-8 text: {error}") from None
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ItemsError(f"{source}, line {number}: not JSON ({error})") from None
+    return entries
+
+
+def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str | None:
+    """The text under ``key``; a blank one counts as missing."""
+    value = entry.get(key)
+    if isinstance(value, str) and value.strip():
+        return value
+    if value is None or isinstance(value, str):
+        if needed:
+            raise ItemsError(f"{where}: '{key}' is missing or empty; the entry has {', '.join(map(str, entry))}")
+        return None
+    raise ItemsError(f"{where}: '{key}' is {value!r}; a text is needed")
+
+
+def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """The list of choices under ``key``: texts, at least two."""
+    value = entry.get(key)
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
+        raise ItemsError(f"{where}: '{key}' is {value!r}; a list of at least two texts is needed")
+    return tuple(value)
+
+
+def _fingerprint(items: Iterable[Item]) -> str:
+    digest = hashlib.sha256()
+    for item in items:
+        line = json.dumps(item_to_json(item), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        digest.update(line.encode("ascii") + b"\n")
+    return digest.hexdigest()
+
+
+def _content_problems(items: tuple[Item, ...]) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for item in items:
+        question = item.question
+        if question.answer is None:
+            groups.setdefault("have no answer: they are asked, and not scored", []).append(item.id)
+        elif question.choices and question.answer not in question.choices:
+            groups.setdefault("have an answer that is none of their choices", []).append(item.id)
+        if len(set(question.choices)) < len(question.choices):
+            groups.setdefault("give the same choice twice", []).append(item.id)
+    return [f"{len(ids)} items {what} (first: {ids[0]})" for what, ids in groups.items()]
+
+
+def _audio_problems(found: ItemSet) -> list[str]:
+    missing = [item for item in found.items if not found.audio_path(item).is_file()]
+    if not missing:
+        return []
+    first = found.audio_path(missing[0])
+    return [f"{len(missing)} of {len(found.items)} audio files are not there (first: {first}); see --audio-root"]

@@ -1,0 +1,53 @@
+"""Items of our own form: one JSON object a line (:func:`mpar2.question.item_to_json`), audio paths beside the file.
+
+A line needs ``audio`` and ``question``; ``id`` is the line's number where it is missing. A folder stands for the
+``items.jsonl`` in it. ``scenes`` are such items with exact events, which every one must have.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mpar2.items.base import Entries, ItemsError, read_json_lines
+from mpar2.question import Item, QuestionError, item_from_json
+
+__all__ = ["read_jsonl", "read_scenes"]
+
+
+def read_jsonl(source: Path) -> Entries:
+    """Read a JSONL file of items, or the ``items.jsonl`` of a folder."""
+    file = source / "items.jsonl" if source.is_dir() else source
+    if not file.is_file():
+        raise ItemsError(f"{file} is not there: a folder of items has its questions in items.jsonl")
+    numbered = read_json_lines(file)
+    items = tuple(_item(entry, f"{file}, line {number}", str(number)) for number, entry in numbered)
+    return Entries(items, tuple(entry for _, entry in numbered), "jsonl", "items.jsonl", file.parent)
+
+
+def read_scenes(source: Path) -> Entries:
+    """Read a folder of scenes; every item must have its events."""
+    entries = read_jsonl(source)
+    without = [item.id for item in entries.items if item.events is None]
+    if without:
+        raise ItemsError(
+            f"{source}: {len(without)} items have no events (first: {without[0]}); a scene has its exact truth; "
+            "for items without it choose --benchmark jsonl"
+        )
+    return entries
+
+
+def _item(entry: dict[str, Any], where: str, id: str) -> Item:
+    try:
+        item = item_from_json(entry, id=id)
+    except QuestionError as error:
+        raise ItemsError(f"{where}: {error}") from None
+    if not item.audio.strip() or not item.question.text.strip():
+        raise ItemsError(f"{where}: 'audio' and 'question' must not be empty")
+    if not all(isinstance(choice, str) for choice in item.question.choices):
+        raise ItemsError(f"{where}: 'choices' must be texts")
+    for event in item.events or ():
+        times = (event.onset_s, event.offset_s)
+        if not isinstance(event.label, str) or not all(t is None or isinstance(t, int | float) for t in times):
+            raise ItemsError(f"{where}: an event needs a text as label, and times in seconds or null")
+    return item

@@ -1,0 +1,130 @@
+"""What every chat client shares: parts of a message, how to sample, the reply, the protocol.
+
+Conventions: a part is text (``str``) or one whole audio file (``bytes``: WAV, FLAC, Ogg or MP3, told apart by its
+first bytes). Token counts are the server's; ``None`` where it gave none, never a guess. ``Usage.completion`` counts
+the visible reply without the thoughts, on every service, so that ``total`` is their sum.
+"""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["ChatClient", "Finish", "Part", "Reply", "Sampling", "Structured", "Usage", "audio_mime", "audio_seconds"]
+
+Part = str | bytes
+Finish = Literal["stop", "length", "blocked", "other"]
+Structured = Literal["none", "json_schema", "prompt"]
+
+_MAGIC = ((b"RIFF", "audio/wav"), (b"fLaC", "audio/flac"), (b"OggS", "audio/ogg"), (b"ID3", "audio/mp3"))
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one or more replies, as the server counted them."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    thoughts: int | None = None
+
+    @property
+    def total(self) -> int:
+        return (self.prompt or 0) + (self.completion or 0) + (self.thoughts or 0)
+
+    @property
+    def known(self) -> bool:
+        return self.prompt is not None or self.completion is not None
+
+    def __add__(self, other: Usage) -> Usage:
+        def add(a: int | None, b: int | None) -> int | None:
+            return None if a is None and b is None else (a or 0) + (b or 0)
+
+        return Usage(
+            add(self.prompt, other.prompt), add(self.completion, other.completion), add(self.thoughts, other.thoughts)
+        )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the server chooses tokens. ``None`` is not sent, so the server's own default holds.
+
+    ``max_tokens`` includes the thoughts of a thinking model: too low and it ends, billed, before its first word.
+    """
+
+    max_tokens: int = 16384
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply. ``text`` is what was said, also when cut short or blocked: ``finish`` says which, ``detail`` why."""
+
+    text: str
+    model: str  # the model asked for
+    model_version: str  # the model that the server says it ran; "" when it does not say
+    usage: Usage
+    finish: Finish
+    detail: str = ""  # the service's own word: MAX_TOKENS, SAFETY, a refusal
+    reasoning: str = ""  # thoughts, where the server hands them out apart from the text
+    structured: Structured = "none"  # how the schema was sent (some servers ignore one); "prompt" after a refusal
+    tries: int = 1
+    seconds: float = 0.0
+
+
+class ChatClient(Protocol):
+    """Answers one request. Used inside ``async with``; belongs to the event loop that entered it."""
+
+    model: str
+
+    @property
+    def identity(self) -> str:
+        """Service, model and sampling in one line without secrets: what a cached reply depends on."""
+        ...
+
+    async def complete(
+        self,
+        system: str,
+        parts: Sequence[Part],
+        schema: type[BaseModel] | None = None,
+        sampling: Sampling | None = None,
+    ) -> Reply: ...
+
+    async def __aenter__(self) -> ChatClient: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+def audio_mime(data: bytes) -> str:
+    """The type of an audio file by its first bytes.
+
+    >>> audio_mime(b"RIFF....WAVE")
+    'audio/wav'
+    """
+    for magic, mime in _MAGIC:
+        if data.startswith(magic):
+            return mime
+    if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
+        return "audio/mp3"
+    raise ValueError(
+        f"audio part of {len(data)} bytes starts with {data[:4]!r}, which is no WAV, FLAC, Ogg or MP3 file; "
+        "send a whole file, for example mpar2.audio.wav_bytes(clip)"
+    )
+
+
+def audio_seconds(data: bytes) -> float | None:
+    """Length of a PCM WAV file; ``None`` for other formats, whose length is not in the header."""
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            return file.getnframes() / file.getframerate()
+    except (wave.Error, EOFError, ZeroDivisionError):
+        return None

@@ -1,0 +1,66 @@
+"""Why a request failed: three classes with three consequences.
+
+``StopRun``        nothing that follows can succeed (key, model, request shape, quota, budget): the run stops at once
+``CallFailed``     this request got no usable answer from the service: the item may be asked again on the next start
+``ReplyRejected``  the service answered, the answer is no use: the item is *unscored*, with the reason, never zero
+
+Texts of services may echo what was sent to them, so every text passes ``redact`` before it enters an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mpar2.llm.base import Usage
+
+__all__ = ["CallFailed", "LLMError", "ReplyRejected", "StopRun", "clip_text", "redact"]
+
+
+class LLMError(RuntimeError):
+    """Base: ``reason`` is a word from a closed list, ``detail`` a sentence."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class StopRun(LLMError):
+    """Reasons: no_key, auth, not_found, bad_request, quota, budget, unavailable."""
+
+
+class CallFailed(LLMError):
+    """Reasons: rate_limited, unavailable, timeout, bad_body, too_long, bad_audio."""
+
+    def __init__(self, reason: str, detail: str, tries: int) -> None:
+        super().__init__(reason, f"{detail} (tries: {tries})")
+        self.tries = tries
+
+
+class ReplyRejected(LLMError):
+    """Reasons: blocked, truncated, empty, invalid_json, schema, and those that a caller's own check gives."""
+
+    def __init__(self, reason: str, detail: str, replies: int = 1, usage: Usage | None = None, **context: Any) -> None:
+        super().__init__(reason, detail)
+        self.replies = replies
+        self.usage = usage or Usage()
+        self.context = context
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """``text`` without any of ``secrets``.
+
+    >>> redact("Incorrect API key: sk-123", ["sk-123"])
+    'Incorrect API key: [key]'
+    """
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[key]")
+    return text
+
+
+def clip_text(text: str, limit: int = 400) -> str:
+    """One line of at most ``limit`` characters, for messages."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

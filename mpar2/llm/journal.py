@@ -1,0 +1,203 @@
+"""What a long run has already paid for, kept so that a killed run goes on where it was.
+
+``Journal`` is a file of JSON lines that only grows: each ``append`` writes one whole line and fsyncs it before it
+returns. A line without its newline is what a kill left in the middle of a write; it is dropped on opening. Any other
+line that does not parse is damage, and an error with its number. Each record has a ``key``, which occurs once. A
+lock, held by the kernel for the life of the process, keeps a second writer out and needs no cleaning up after ``kill
+-9``.
+
+``RecordedClient`` is a chat client that appends every reply to a journal before it hands it on, under the hash of all
+that the reply depends on. Asked the same again it answers from the journal. So a judge of several requests per item
+loses no reply that had arrived, and only requests in flight at the moment of the kill may be asked, and paid, again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpar2.llm.base import ChatClient, Part, Reply, Sampling, Usage
+from mpar2.llm.once import KeyedLocks, finish_in_thread
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["Journal", "JournalError", "RecordedClient", "content_key"]
+
+
+class JournalError(ValueError):
+    """The file is damaged, or another process writes it."""
+
+
+def content_key(*parts: Any) -> str:
+    """sha256 over parts (JSON values or bytes), in canonical form.
+
+    >>> content_key("a", {"x": 1, "y": 2}) == content_key("a", {"y": 2, "x": 1})
+    True
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, bytes):
+            data = b"b" + hashlib.sha256(part).digest()
+        else:
+            text = json.dumps(part, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+            data = b"j" + hashlib.sha256(text.encode("ascii")).digest()
+        digest.update(data)
+    return digest.hexdigest()
+
+
+class Journal:
+    """Records by key, in a file at ``path`` that only grows. Use it in ``with``, or ``close`` it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._write_lock = threading.Lock()
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._take_lock()
+            self._records = self._load()
+        except BaseException:
+            os.close(self._file)
+            raise
+        _fsync_folder(self.path.parent)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(list(self._records.values()))
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        return self._records.get(key)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write ``record``; when this returns it is on the disk. A key that is there already is an error."""
+        key = record["key"]
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+        with self._write_lock:
+            if self._file < 0:
+                raise JournalError(f"{self.path} is closed")
+            if key in self._records:
+                raise JournalError(f"{self.path}: key {key} is recorded already; a second record would count it twice")
+            _write_all(self._file, line)
+            os.fsync(self._file)
+            self._records[key] = record
+
+    def close(self) -> None:
+        with self._write_lock:  # not under the hands of a thread that writes
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def _take_lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows: no advisory locks; the caller keeps to one writer
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise JournalError(f"{self.path} is being written by another process; wait for it or stop it") from None
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.ftruncate(self._file, whole)
+            os.fsync(self._file)
+        records: dict[str, dict[str, Any]] = {}
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+            try:
+                record = json.loads(line)
+                key = record["key"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise JournalError(f"{self.path}, line {number}: {error!r}; repair or remove that line") from None
+            if key in records:
+                raise JournalError(f"{self.path}, line {number}: key {key} for the second time; remove one of the two")
+            records[key] = record
+        return records
+
+
+class RecordedClient:
+    """``client``, answering from ``journal`` what it has answered before (see the module).
+
+    The same request, asked twice at once, is sent once. Repeats for a sampled opinion need different parts.
+    """
+
+    def __init__(self, client: ChatClient, journal: Journal) -> None:
+        self.model = client.model
+        self.reused = 0
+        self._client = client
+        self._journal = journal
+        self._locks = KeyedLocks()
+
+    @property
+    def identity(self) -> str:
+        return self._client.identity
+
+    async def __aenter__(self) -> RecordedClient:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._client.__aexit__(*exc)
+
+    async def complete(
+        self,
+        system: str,
+        parts: Sequence[Part],
+        schema: type[BaseModel] | None = None,
+        sampling: Sampling | None = None,
+    ) -> Reply:
+        shape = None if schema is None else schema.model_json_schema()
+        key = content_key(self.identity, system, len(parts), *parts, shape, repr(sampling))
+        async with self._locks.hold(key):
+            record = self._journal.get(key)
+            if record is not None:
+                self.reused += 1
+                return _reply(record)
+            reply = await self._client.complete(system, parts, schema, sampling)
+            await finish_in_thread(self._journal.append, {"key": key, **_record(reply)})
+            return reply
+
+
+def _record(reply: Reply) -> dict[str, Any]:
+    usage = {"prompt": reply.usage.prompt, "completion": reply.usage.completion, "thoughts": reply.usage.thoughts}
+    return {**reply.__dict__, "usage": usage}
+
+
+def _reply(record: dict[str, Any]) -> Reply:
+    fields = {name: value for name, value in record.items() if name not in ("key", "usage")}
+    return Reply(**fields, usage=Usage(**record["usage"]))
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _fsync_folder(folder: Path) -> None:
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows cannot open a folder
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

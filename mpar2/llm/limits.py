@@ -1,0 +1,138 @@
+"""The bound that all requests of a run share: in flight, tokens spent, a pause that the server asked for, a stop.
+
+One ``Limiter`` may serve several clients (captioner and judge). The token budget is checked before each request
+against what was spent plus what is expected of the requests in flight, so a run oversteps it by the error of the
+estimate at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TypeVar
+
+from mpar2.llm.base import Usage
+from mpar2.llm.errors import CallFailed, LLMError, StopRun
+from mpar2.llm.retry import Failure, RetryPolicy
+
+__all__ = ["Limiter", "Totals", "call_with_retries"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a run used so far: requests sent, replies got, tokens counted by the servers."""
+
+    requests: int = 0
+    replies: int = 0
+    uncounted: int = 0  # replies whose tokens the server did not say
+    usage: Usage = Usage()
+
+
+class Limiter:
+    """``in_flight`` requests at once; at most ``max_tokens`` in the whole run (``None``: no bound)."""
+
+    def __init__(self, in_flight: int = 4, max_tokens: int | None = None) -> None:
+        if in_flight < 1:
+            raise ValueError(f"in_flight is {in_flight}, must be at least 1")
+        self.in_flight = in_flight
+        self.max_tokens = max_tokens
+        self.totals = Totals()
+        self._slots = asyncio.Semaphore(in_flight)
+        self._reserved = 0
+        self._not_before = 0.0
+        self._stopped: LLMError | None = None
+        self._stop = asyncio.Event()
+
+    @asynccontextmanager
+    async def slot(self, estimate: int) -> AsyncIterator[None]:
+        """Hold one of the slots during one request that is expected to take ``estimate`` tokens."""
+        async with self._slots:
+            while (wait := self._not_before - time.monotonic()) > 0:
+                await self.sleep(wait)
+            self.raise_if_stopped()
+            spent = self.totals.usage.total
+            estimate = max(estimate, spent // max(1, self.totals.replies))  # the replies' length shows with time
+            if self.max_tokens is not None and spent + self._reserved + estimate > self.max_tokens:
+                detail = (
+                    f"{spent} tokens spent and {self._reserved + estimate} expected by open requests pass the budget "
+                    f"of {self.max_tokens}; raise the budget and start again, finished items are kept"
+                )
+                self.stop(StopRun("budget", detail))
+                self.raise_if_stopped()
+            self._reserved += estimate
+            self.totals = replace(self.totals, requests=self.totals.requests + 1)
+            try:
+                yield
+            finally:
+                self._reserved -= estimate
+
+    def spend(self, usage: Usage) -> None:
+        """Count one reply."""
+        old = self.totals
+        self.totals = replace(
+            old, replies=old.replies + 1, uncounted=old.uncounted + (not usage.known), usage=old.usage + usage
+        )
+
+    def hold(self, seconds: float) -> None:
+        """Start no request for ``seconds``: the server limits all of them, not the one that it told."""
+        self._not_before = max(self._not_before, time.monotonic() + seconds)
+
+    def stop(self, error: LLMError) -> None:
+        """Start no request ever again and wake those who wait; requests already sent are paid, so they finish."""
+        if self._stopped is None:
+            self._stopped = error
+            self._stop.set()
+
+    def raise_if_stopped(self) -> None:
+        if self._stopped is not None:
+            raise StopRun(self._stopped.reason, self._stopped.detail)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, unless the run is stopped meanwhile, which raises."""
+        self.raise_if_stopped()
+        if seconds > 0:
+            try:
+                await asyncio.wait_for(self._stop.wait(), seconds)
+            except TimeoutError:
+                return
+            self.raise_if_stopped()
+
+
+async def call_with_retries(
+    send: Callable[[], Awaitable[T]],
+    *,
+    classify: Callable[[Exception], Failure],
+    policy: RetryPolicy,
+    limiter: Limiter,
+    estimate: int,
+    rng: Random,
+) -> tuple[T, int]:
+    """The result of ``send`` and how many tries it took.
+
+    Errors are raised outside the ``except`` block on purpose: an SDK's exception holds the request with its key, and
+    must not hang on ours as ``__context__``.
+    """
+    for attempt in range(1, policy.max_tries + 1):
+        async with limiter.slot(estimate):
+            try:
+                async with asyncio.timeout(policy.timeout_s):
+                    return await send(), attempt
+            except Exception as error:
+                failure = classify(error)
+        if failure.action == "stop":
+            stop = StopRun(failure.reason, failure.detail)
+            limiter.stop(stop)
+            raise stop
+        if failure.action == "item" or attempt == policy.max_tries:
+            break
+        delay = policy.delay_s(attempt, failure.retry_after_s, rng)
+        if failure.reason == "rate_limited" and failure.retry_after_s is not None:
+            limiter.hold(failure.retry_after_s)
+        await limiter.sleep(delay)
+    raise CallFailed(failure.reason, failure.detail, attempt)

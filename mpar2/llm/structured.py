@@ -1,0 +1,106 @@
+"""From a reply to a value of a schema, or to a reason why not.
+
+``parse`` looks at one reply; ``ask`` asks again with the reason, at most ``repairs`` times, when the reply was cut
+short, empty, no JSON, of the wrong shape, or fails the caller's ``check``. A blocked reply is not asked again: the
+same words would be blocked again, and be billed again. Every reply counts towards the usage, the rejected ones too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mpar2.llm.base import ChatClient, Part, Reply, Sampling, Usage
+from mpar2.llm.errors import ReplyRejected, clip_text
+
+__all__ = ["Asked", "ask", "parse"]
+
+M = TypeVar("M", bound=BaseModel)
+Check = Callable[[M], "tuple[str, str] | None"]
+
+_MAX_TOKENS_CAP = 65536
+
+
+@dataclass(frozen=True)
+class Asked(Generic[M]):
+    """A valid value, the reply that carried it, and what it took to get it."""
+
+    value: M
+    reply: Reply
+    replies: int
+    usage: Usage
+    rejected: tuple[str, ...] = ()  # reasons of the replies before it
+
+
+def parse(reply: Reply, schema: type[M]) -> M:
+    """The value in ``reply``; :class:`ReplyRejected` with blocked, truncated, empty, invalid_json or schema."""
+    if reply.finish == "blocked":
+        raise ReplyRejected("blocked", f"the service refused: {reply.detail or 'no reason given'}", usage=reply.usage)
+    if reply.finish == "length":
+        raise ReplyRejected("truncated", f"reply ends in the middle ({reply.detail})", usage=reply.usage)
+    text = _json_text(reply.text)
+    if not text:
+        raise ReplyRejected("empty", f"reply is empty (finish: {reply.detail or reply.finish})", usage=reply.usage)
+    try:
+        data = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ReplyRejected("invalid_json", f"reply is no JSON: {clip_text(str(error))}", usage=reply.usage) from None
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[:3]
+        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'reply'}: {e['msg']}" for e in first)
+        raise ReplyRejected("schema", clip_text(said), usage=reply.usage) from None
+
+
+async def ask(
+    client: ChatClient,
+    system: str,
+    parts: Sequence[Part],
+    schema: type[M],
+    *,
+    sampling: Sampling | None = None,
+    check: Check[M] | None = None,
+    repairs: int = 2,
+) -> Asked[M]:
+    """Ask until a reply is valid. ``check`` returns ``None``, or (reason, what is wrong) for the next request."""
+    usage = Usage()
+    rejected: list[str] = []
+    request = list(parts)
+    while True:
+        reply = await client.complete(system, request, schema, sampling)
+        usage = usage + reply.usage
+        try:
+            value = parse(reply, schema)
+            problem = check(value) if check is not None else None
+            if problem is None:
+                return Asked(value, reply, len(rejected) + 1, usage, tuple(rejected))
+            raise ReplyRejected(*problem)
+        except ReplyRejected as error:
+            rejected.append(error.reason)
+            if error.reason == "blocked" or len(rejected) > repairs:
+                raise ReplyRejected(
+                    error.reason, error.detail, len(rejected), usage, reply=reply, rejected=tuple(rejected)
+                ) from None
+            reason, detail = error.reason, error.detail
+        if reason == "truncated" and sampling is not None:
+            sampling = replace(sampling, max_tokens=min(2 * sampling.max_tokens, _MAX_TOKENS_CAP))
+        # as JSON: the detail may quote the model's words, which may quote the trace's
+        note = {"rejected_reply": len(rejected), "reason": reason, "detail": detail}
+        request = [*parts, f"Your last reply was not accepted. Reply again, whole and valid.\n{json.dumps(note)}"]
+
+
+def _json_text(text: str) -> str:
+    """The JSON in a reply of a model that thinks aloud or wraps it in a fence; structured output has neither."""
+    text = re.sub(r"\A\s*<think>.*?</think>", "", text, flags=re.S).strip()
+    fenced = re.fullmatch(r"```(?:json)?\s*\n(.*?)\n?```", text, flags=re.S)
+    return fenced.group(1).strip() if fenced else text
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

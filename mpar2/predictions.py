@@ -1,0 +1,70 @@
+"""The answers of a run in the shape of the official file, so that the official scripts score them unchanged.
+
+Every entry of the question file comes back as it was, with the keys that scripts read:
+
+    model_output, model_prediction   MMAU (its script, its README)
+    answer_prediction                MMAR
+    thinking_prediction              MMAR-Rubrics: all that was written before the answer
+
+An item that has no answer has none of the keys: the scripts leave it out of their denominator. Of several samples the
+first is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpar2.items import ItemSet
+from mpar2.runs import Run
+from mpar2.runs.lines import dump_json, write_bytes, write_json
+from mpar2.trace import parse_trace
+
+__all__ = ["prediction_keys", "write_predictions"]
+
+
+def prediction_keys(prediction: str, text: str) -> dict[str, str]:
+    """What the official scripts read of one answer.
+
+    >>> prediction_keys("dog", "<think>It barks.</think><answer>(A)</answer>")["thinking_prediction"]
+    '<think>It barks.</think>'
+    """
+    answers = parse_trace(text).of_kind("answer")
+    thinking = text[: answers[-1].outer.start] if answers else text
+    return {
+        "model_output": prediction,
+        "model_prediction": prediction,
+        "answer_prediction": prediction,
+        "thinking_prediction": thinking.strip(),
+    }
+
+
+def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Write one file for each arm into ``folder``; returns them by the arms' names."""
+    found: dict[str, dict[str, dict[str, str]]] = {name: {} for name in arms}
+    for record in run.records():
+        if record["status"] == "ok" and record["sample"] == 0 and record["arm"] in found:
+            found[record["arm"]][record["id"]] = prediction_keys(record["prediction"] or "", record["text"])
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Path] = {}
+    for name, predictions in found.items():
+        entries: list[dict[str, Any]] = [
+            entry | predictions.get(item.id, {}) for item, entry in zip(items.items, items.official, strict=True)
+        ]
+        path = folder / f"{_file_name(name, [p.stem for p in files.values()])}.{items.form}"
+        if items.form == "json":
+            write_json(path, entries)
+        else:
+            write_bytes(path, b"".join(dump_json(entry) + b"\n" for entry in entries))
+        files[name] = path
+    return files
+
+
+def _file_name(arm: str, taken: Sequence[str]) -> str:
+    plain = re.sub(r"[^\w.+-]+", "-", arm).strip("-.") or "arm"
+    name, number = plain, 2
+    while name in taken:
+        name, number = f"{plain}-{number}", number + 1
+    return name

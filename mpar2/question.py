@@ -1,0 +1,271 @@
+"""Questions, items and events, and when an answer counts as right: plain data that every other module shares.
+
+Conventions: times are seconds from the start of the clip, intervals are half-open ``[onset_s, offset_s)``;
+an unknown value is ``None``, never a made-up one.
+
+Two rules decide whether a prediction is right:
+
+``string_match``  the rule of the official MMAU and MMAR scripts (sets of words). It is what published numbers use. It
+                  rejects right answers in wrapper sentences ("(A) Man" where another choice is "A child"), so map the
+                  prediction with ``match_choice`` first; and it accepts the words of the answer in another order.
+``strict_match``  normalised equality with the choice that the prediction names. Order counts, so it is what a training
+                  reward uses.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "MAX_CHOICES",
+    "MAX_CHOICE_CHARS",
+    "MAX_QUESTION_CHARS",
+    "Event",
+    "Item",
+    "Question",
+    "QuestionError",
+    "choice_letter",
+    "item_from_json",
+    "item_to_json",
+    "make_question",
+    "match_choice",
+    "strict_match",
+    "string_match",
+]
+
+MAX_QUESTION_CHARS = 1000
+MAX_CHOICE_CHARS = 300
+MAX_CHOICES = 26  # letters
+
+
+class QuestionError(ValueError):
+    """A question cannot be asked as it stands; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something audible: a label and, where known, when it sounds (seconds)."""
+
+    label: str
+    onset_s: float | None = None
+    offset_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a clip. ``choices`` is empty for an open question; ``answer`` is the text of the true choice."""
+
+    text: str
+    choices: tuple[str, ...] = ()
+    answer: str | None = None
+    domain: str | None = None  # sound, music, speech, mix
+    category: str | None = None
+    sub_category: str | None = None
+    difficulty: str | None = None  # easy, medium, hard
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip (by path) and one question of a benchmark, with its truth where it has one.
+
+    ``truth_origin`` says where ``events`` come from: ``scene`` (exact annotation), ``human``, ``cue``, or
+    ``caption:<model>``; ``None`` when there is no truth.
+    """
+
+    id: str
+    audio: str
+    question: Question
+    events: tuple[Event, ...] | None = None
+    caption: str | None = None
+    truth_origin: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def choice_letter(index: int) -> str:
+    """The letter of choice ``index`` (from 0)."""
+    if not 0 <= index < MAX_CHOICES:
+        raise QuestionError(f"choice {index + 1} has no letter: at most {MAX_CHOICES} choices can be shown")
+    return chr(ord("A") + index)
+
+
+def make_question(text: str, choices: Iterable[str] = (), **known: Any) -> Question:
+    """A visitor's question, checked: not empty, not too long, no choices or 2 to 26 different ones.
+
+    Blank choices (empty lines of a text box) are dropped, blanks at the ends removed. ``known`` are further fields of
+    :class:`Question`. An ``answer`` must name one of the choices; it is stored in that choice's words. Benchmark items
+    are not held to this (MMAU repeats choices): build :class:`Question` directly.
+    """
+    if isinstance(choices, str):
+        raise QuestionError("the choices came as one text; give a list, one entry for each choice")
+    text = text.strip()
+    kept = tuple(stripped for choice in choices if (stripped := choice.strip()))
+    if not text:
+        raise QuestionError("the question is empty: write what you want to know about the audio")
+    if len(text) > MAX_QUESTION_CHARS:
+        raise QuestionError(f"the question has {len(text)} characters; the limit is {MAX_QUESTION_CHARS}: shorten it")
+    if len(kept) == 1:
+        raise QuestionError("there is only one choice: give at least two, or none for an open question")
+    if len(kept) > MAX_CHOICES:
+        raise QuestionError(f"there are {len(kept)} choices; the limit is {MAX_CHOICES}: remove some")
+    seen: dict[str, str] = {}
+    for choice in kept:
+        if len(choice) > MAX_CHOICE_CHARS:
+            raise QuestionError(
+                f"the choice '{choice[:40]}…' has {len(choice)} characters; the limit is {MAX_CHOICE_CHARS}: "
+                "shorten it, and write one choice on each line"
+            )
+        key = _normal(choice)
+        if key in seen:
+            raise QuestionError(f"the choices '{seen[key]}' and '{choice}' are the same: change or remove one")
+        seen[key] = choice
+    answer = known.pop("answer", None)
+    if answer is not None and kept:
+        named = match_choice(answer, kept)
+        if named is None:
+            raise QuestionError(f"the right answer '{answer[:80]}' is not one of the choices: copy one of them")
+        answer = named
+    return Question(text=text, choices=kept, answer=answer, **known)
+
+
+_LETTER = re.compile(r"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(([a-z])\)|\[([a-z])\]|([a-z]))[.:)]?", re.IGNORECASE)
+_LETTER_AND_TEXT = re.compile(
+    r"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(([a-z])\)[.:]?|\[([a-z])\][.:]?|([a-z])[.:)])\s*(\S.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def match_choice(text: str | None, choices: Sequence[str]) -> str | None:
+    """The choice that ``text`` names by its letter, by "(A) its text", or by its text; None if none or ambiguous.
+
+    Texts are compared without case, surrounding quotes and final punctuation. The text goes before the letter: with
+    choices ("B", "A"), "A" is the second, "(A)" the first. A letter beside another choice's text is ambiguous.
+
+    >>> match_choice("(b) a woman.", ["Man", "A woman"]), match_choice("B", ["Man", "A woman"])
+    ('A woman', 'A woman')
+    >>> match_choice("(A) a woman", ["Man", "A woman"]) is None
+    True
+    """
+    if not text or not text.strip():
+        return None
+    found = _by_text(text, choices)
+    if found or len(choices) > MAX_CHOICES:
+        return _the_one(found)
+    said = text.strip().strip(_QUOTES).strip()
+    if match := _LETTER.fullmatch(said):
+        return _by_letter(match, choices)
+    if match := _LETTER_AND_TEXT.fullmatch(said):
+        lettered = _by_letter(match, choices)
+        return lettered if lettered is not None and lettered in _by_text(match[4], choices) else None
+    return None
+
+
+def _by_letter(match: re.Match[str], choices: Sequence[str]) -> str | None:
+    index = ord((match[1] or match[2] or match[3]).upper()) - ord("A")
+    return choices[index] if index < len(choices) else None
+
+
+def _by_text(text: str, choices: Sequence[str]) -> list[str]:
+    """The different choices whose text this is; more than one only if they differ in case or punctuation alone."""
+    exact = [choice for choice in choices if choice.strip() == text.strip()]
+    if exact:
+        return exact[:1]
+    wanted = _normal(text)
+    found = [choice for i, choice in enumerate(choices) if wanted in (_normal(choice), _without_own_letter(i, choice))]
+    return list(dict.fromkeys(found))
+
+
+def _without_own_letter(index: int, choice: str) -> str:
+    """Some MMAU choices carry their own "A." prefix; a model may leave it out."""
+    match = _LETTER_AND_TEXT.fullmatch(choice.strip())
+    own = match and ord((match[1] or match[2] or match[3]).upper()) - ord("A") == index
+    return _normal(match[4]) if match and own else _normal(choice)
+
+
+def _the_one(found: Sequence[str]) -> str | None:
+    return found[0] if len(found) == 1 else None
+
+
+_QUOTES = "\"'`*“”‘’«»"
+
+
+def _normal(text: str) -> str:
+    """Case, compatibility forms, blanks, surrounding quotes and final punctuation do not tell choices apart."""
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    bare = folded.strip(_QUOTES).rstrip(".!?,;:").strip(_QUOTES).strip()
+    return bare or folded  # "?" as a choice stays "?"
+
+
+def strict_match(answer: str, prediction: str | None, choices: Sequence[str] = ()) -> bool:
+    """True if the prediction names the choice that is the answer; without choices, if it equals the answer."""
+    if not prediction:
+        return False
+    named = match_choice(prediction, choices) if choices else prediction
+    return named is not None and _normal(named) == _normal(answer)
+
+
+def string_match(answer: str, prediction: str | None, choices: Sequence[str]) -> bool:
+    """The official MMAU and MMAR rule, word for word.
+
+    With the sets of lower-case words A of the answer, P of the prediction, and B of all words that other choices have
+    and the answer has not: right iff P is not empty, A is a subset of P, and P and B are disjoint.
+    """
+    said, wanted = _words(prediction or ""), _words(answer)
+    if not said:
+        return False
+    wrong = set().union(*(_words(choice) - wanted for choice in choices))
+    return wanted <= said and said.isdisjoint(wrong)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\b\w+\b", text.lower()))
+
+
+_QUESTION_KEYS = ("answer", "domain", "category", "sub_category", "difficulty")
+
+
+def item_to_json(item: Item) -> dict[str, Any]:
+    """The item as plain JSON values, flat: the ``item`` of a run's lines. An empty ``extra`` is left out."""
+    question = item.question
+    data: dict[str, Any] = {"id": item.id, "audio": item.audio}
+    data |= {"question": question.text, "choices": list(question.choices)}
+    data |= {key: getattr(question, key) for key in _QUESTION_KEYS}
+    data["events"] = (
+        None
+        if item.events is None
+        else [{"label": e.label, "onset_s": e.onset_s, "offset_s": e.offset_s} for e in item.events]
+    )
+    data |= {"caption": item.caption, "truth_origin": item.truth_origin}
+    return data | ({"extra": item.extra} if item.extra else {})
+
+
+def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
+    """The inverse of :func:`item_to_json`; ``id`` serves where the line keeps it outside of the item."""
+    if (id := data.get("id", id)) is None:
+        raise QuestionError("an item has no id: give one as 'id'")
+    for key in ("audio", "question"):
+        if not isinstance(data.get(key), str):
+            raise QuestionError(f"item {id}: '{key}' must be a text, not {data.get(key)!r}")
+    events = data.get("events")
+    if events is not None:
+        try:
+            events = tuple(Event(e["label"], e.get("onset_s"), e.get("offset_s")) for e in events)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise QuestionError(f"item {id}: 'events' must be a list of objects with a 'label'") from error
+    question = Question(
+        text=data["question"],
+        choices=tuple(data.get("choices") or ()),
+        **{key: data.get(key) for key in _QUESTION_KEYS},
+    )
+    return Item(
+        id=str(id),
+        audio=data["audio"],
+        question=question,
+        events=events,
+        caption=data.get("caption"),
+        truth_origin=data.get("truth_origin"),
+        extra=dict(data.get("extra") or {}),
+    )

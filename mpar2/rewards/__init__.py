@@ -1,0 +1,32 @@
+"""Rewards for GRPO, as functions that TRL calls: format, accuracy, perception, steps, review, length.
+
+``functions``  the rewards                  ``aggregate``  from step scores to one
+``sample``     a completion and its truth   ``scores``     what a scorer says
+``reference``  the scorer by rules          ``words``      its own words for sounds
+``judge``      the scorer by an LLM
+
+The scorers here train; ``mpar2.cafe`` evaluates. The two differ by design (``words`` says how), so that a model that
+learns to please the one has learnt nothing about the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpar2.rewards.functions import REWARDS, make_rewards
+from mpar2.rewards.reference import ReferenceScorer
+from mpar2.rewards.sample import Sample
+from mpar2.rewards.scores import Scorer, Scores
+
+__all__ = ["REWARDS", "ReferenceScorer", "Sample", "Scorer", "Scores", "make_rewards", "make_scorer"]
+
+
+def make_scorer(name: str = "reference", **options: Any) -> Scorer:
+    """A scorer by name: ``reference`` (rules), ``server`` (``model``, ``base_url``) or ``gemini`` (``model``)."""
+    if name == "reference":
+        if options:
+            raise ValueError(f"the reference scorer takes no options, got {', '.join(options)}")
+        return ReferenceScorer()
+    from mpar2.rewards.judge import judge_scorer
+
+    return judge_scorer(name, **options)

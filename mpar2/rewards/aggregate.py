@@ -1,0 +1,58 @@
+"""From the scores of the steps to one score (R_spr), each in [0, 1].
+
+``geometric``   the paper's mean, with a floor under every step: without one a single bad step makes the whole zero, and
+                a group of zeros teaches nothing [floor ours]
+``arithmetic``  the plain mean: a bad step can be bought back by good ones
+``soft_min``    ``-t log mean exp(-s/t)``: between the mean (t large) and the worst step (t small)
+
+A trace without steps scores 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+__all__ = ["AGGREGATORS", "arithmetic", "geometric", "soft_min"]
+
+
+def geometric(scores: Sequence[float], floor: float = 0.05) -> float:
+    """The geometric mean of the scores, none counted as less than ``floor``.
+
+    >>> round(geometric([1.0, 0.25]), 3), round(geometric([1.0, 0.0]), 3), geometric([])
+    (0.5, 0.224, 0.0)
+    """
+    if not 0 <= floor < 1:
+        raise ValueError(f"floor is {floor}: it must be at least 0 and below 1")
+    if not scores:
+        return 0.0
+    if floor == 0 and min(scores) <= 0:
+        return 0.0
+    return math.exp(sum(math.log(max(score, floor)) for score in scores) / len(scores))
+
+
+def arithmetic(scores: Sequence[float]) -> float:
+    """The mean of the scores."""
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+def soft_min(scores: Sequence[float], temperature: float = 0.1) -> float:
+    """A smooth minimum of the scores.
+
+    >>> round(soft_min([1.0, 0.0], temperature=0.01), 2), soft_min([0.5, 0.5])
+    (0.01, 0.5)
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}: it must be above 0")
+    if not scores:
+        return 0.0
+    low = min(scores)  # the largest exponent is 0, so nothing overflows
+    total = sum(math.exp((low - score) / temperature) for score in scores)
+    return low - temperature * math.log(total / len(scores))
+
+
+AGGREGATORS: dict[str, Callable[..., float]] = {
+    "geometric": geometric,
+    "arithmetic": arithmetic,
+    "soft_min": soft_min,
+}

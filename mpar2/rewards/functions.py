@@ -1,0 +1,195 @@
+"""Rewards as TRL takes them: ``f(completions, **columns) -> list[float | None]``, one value for each completion.
+
+``None`` is "not scored" (no truth, no answer, no judge); TRL leaves it out of the group's mean. A trace that *can* be
+scored and lacks what is scored gets 0.
+
+=============  ========================================================================================  ==========
+name           value                                                                                     source
+=============  ========================================================================================  ==========
+format         1 if the trace has the form of its mode, else 0                                           form ours
+accuracy       1 if the answer names the right choice (``strict_match``: order of words counts), else 0  the paper's
+perception     a scorer's score of the perception part, in [0, 1]                                        the paper's
+step           R_spr: the step scores, aggregated                                                        the paper's
+review         R_rea: accuracy times ``gate + (1 - gate) * review score``                                gating the
+                                                                                                         paper's, form
+                                                                                                         ours
+length         0 up to ``soft`` tokens, falling to -1 at ``hard``                                        ours
+audio_thinker  Audio-Thinker's whole reward, see :func:`audio_thinker_reward`                            that paper's
+=============  ========================================================================================  ==========
+
+Functions that need a scorer are synchronous with the reference scorer and asynchronous with one that asks a service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mpar2.rewards.aggregate import AGGREGATORS
+from mpar2.rewards.sample import Sample, read_samples
+from mpar2.rewards.scores import Scorer, Scores
+from mpar2.trace import Trace, is_wellformed
+
+__all__ = [
+    "REWARDS",
+    "Reward",
+    "accuracy_reward",
+    "audio_thinker_reward",
+    "format_reward",
+    "has_form",
+    "length_reward",
+    "make_rewards",
+    "perception_reward",
+    "review_reward",
+    "step_reward",
+]
+
+Reward = Callable[..., Any]  # list[float | None], or a coroutine of one
+Value = float | None
+
+
+def has_form(trace: Trace, mode: str) -> bool:
+    """Whether a trace is what its mode asks for, and nothing beside it."""
+    if mode == "mpar2":
+        return is_wellformed(trace)
+    if mode not in ("direct", "cot"):
+        raise ValueError(f"mode is {mode!r}: use direct, cot or mpar2")
+    kinds = [part.kind for part in trace.top() if not (part.kind == "text" and not part.text.strip())]
+    return not trace.problems and kinds == (["answer"] if mode == "direct" else ["think", "answer"])
+
+
+def format_reward(mode: str = "mpar2") -> Reward:
+    """R_format: 1 for the exact form of the mode, else 0."""
+    has_form(Sample("").trace, mode)  # an unknown mode is an error now, not after the first generation
+
+    def score(sample: Sample) -> Value:
+        return float(has_form(sample.trace, mode))
+
+    return _plain("format", score)
+
+
+def accuracy_reward() -> Reward:
+    """R_acc: 1 for the right choice, else 0; None without an answer to compare with."""
+    return _plain("accuracy", _accuracy)
+
+
+def perception_reward(scorer: Scorer) -> Reward:
+    """R_perception."""
+    return _scored("perception", scorer, lambda sample, scores: scores.perception)
+
+
+def step_reward(scorer: Scorer, aggregate: str = "geometric", **options: float) -> Reward:
+    """R_spr; ``options`` are those of the aggregator (``floor``, ``temperature``)."""
+    if aggregate not in AGGREGATORS:
+        raise ValueError(f"aggregate is {aggregate!r}: use one of {', '.join(AGGREGATORS)}")
+    function = AGGREGATORS[aggregate]
+    function([0.5], **options)  # a wrong option is an error now
+    return _scored("step", scorer, lambda sample, scores: function(scores.steps, **options))
+
+
+def review_reward(scorer: Scorer, gate: float = 0.2) -> Reward:
+    """R_rea: accuracy that the review gates. ``gate`` is what a right answer keeps without any review."""
+    if not 0 <= gate <= 1:
+        raise ValueError(f"gate is {gate}: it must lie between 0 and 1")
+
+    def score(sample: Sample, scores: Scores) -> Value:
+        right = _accuracy(sample)
+        return None if right is None else right * (gate + (1 - gate) * scores.review)
+
+    return _scored("review", scorer, score)
+
+
+def length_reward(soft: int, hard: int) -> Reward:
+    """A soft limit on length in tokens. None where the number of tokens is unknown."""
+    if not 0 < soft < hard:
+        raise ValueError(f"soft is {soft} and hard {hard} tokens: 0 < soft < hard is needed")
+
+    def score(sample: Sample) -> Value:
+        return None if sample.tokens is None else -min(1.0, max(0.0, (sample.tokens - soft) / (hard - soft)))
+
+    return _plain("length", score)
+
+
+def audio_thinker_reward(scorer: Scorer) -> Reward:
+    """Audio-Thinker's ``R_a (1 + 0.5 R_c) + 0.5 R_f + R_t``.
+
+    R_a: right with thinking 1, wrong with thinking 0, right without 2, wrong without -1. R_c: the answer is what the
+    thinking arrives at. R_t: quality of the thinking, 0 without. Departures: no factors that balance the two ways
+    over a batch; R_t is the scorer's mark against the truth, where theirs is an LLM's without truth.
+    """
+
+    def score(sample: Sample, scores: Scores) -> Value:
+        right = _accuracy(sample)
+        if right is None:
+            return None
+        thinks = any(part.text.strip() for part in sample.trace.of_kind("think"))
+        value = right if thinks else (2.0 if right else -1.0)
+        form = float(has_form(sample.trace, "cot" if thinks else "direct"))
+        consistent, quality = (scores.consistent, scores.thinking) if thinks else (0.0, 0.0)
+        return value * (1 + 0.5 * consistent) + 0.5 * form + quality
+
+    return _scored("audio_thinker", scorer, score)
+
+
+REWARDS: dict[str, tuple[Callable[..., Reward], bool]] = {  # name -> (maker, whether it takes the scorer)
+    "format": (format_reward, False),
+    "accuracy": (accuracy_reward, False),
+    "perception": (perception_reward, True),
+    "step": (step_reward, True),
+    "review": (review_reward, True),
+    "length": (length_reward, False),
+    "audio_thinker": (audio_thinker_reward, True),
+}
+
+
+def make_rewards(specs: Mapping[str, Mapping[str, Any]], scorer: Scorer) -> tuple[list[Reward], list[float]]:
+    """Reward functions and their weights out of a recipe: ``{name: {"weight": w, **options}}``."""
+    if not specs:
+        raise ValueError(f"the recipe names no reward: give at least one of {', '.join(REWARDS)}")
+    functions, weights = [], []
+    for name, spec in specs.items():
+        if name not in REWARDS:
+            raise ValueError(f"unknown reward {name!r}: use one of {', '.join(REWARDS)}")
+        options = dict(spec)
+        weight = float(options.pop("weight", 1.0))
+        maker, scored = REWARDS[name]
+        try:
+            functions.append(maker(scorer, **options) if scored else maker(**options))
+        except TypeError as error:
+            raise ValueError(f"reward '{name}': {error}") from None
+        weights.append(weight)
+    return functions, weights
+
+
+def _accuracy(sample: Sample) -> Value:
+    return None if sample.right is None else float(sample.right)
+
+
+def _plain(name: str, score: Callable[[Sample], Value]) -> Reward:
+    def reward(completions: Sequence[Any], **columns: Any) -> list[Value]:
+        return [score(sample) for sample in read_samples(completions, columns)]
+
+    reward.__name__ = name
+    return reward
+
+
+def _scored(name: str, scorer: Scorer, value: Callable[[Sample, Scores], Value]) -> Reward:
+    def one(sample: Sample, scores: Scores | None) -> Value:
+        return None if scores is None else value(sample, scores)
+
+    if not scorer.waits:
+
+        def reward(completions: Sequence[Any], **columns: Any) -> list[Value]:
+            return [one(sample, scorer.score(sample)) for sample in read_samples(completions, columns)]
+
+        reward.__name__ = name
+        return reward
+
+    async def waiting(completions: Sequence[Any], **columns: Any) -> list[Value]:
+        samples = read_samples(completions, columns)
+        found = await asyncio.gather(*(scorer.score(sample) for sample in samples))  # type: ignore[arg-type]
+        return [one(sample, scores) for sample, scores in zip(samples, found, strict=True)]
+
+    waiting.__name__ = name
+    return waiting

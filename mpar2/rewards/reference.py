@@ -1,0 +1,185 @@
+"""The training scorer by rules: a trace against the events of its clip, or against the sounds of its caption.
+
+See ``words`` for how it differs, by design, from the judge that evaluates. Definitions (ours; the paper asks an LLM):
+
+``perception``  F1 of the claims of ``<perception>`` with the events, one to one. A claim earns 1 at the right time,
+                0.75 without a time, 0.5 at a wrong time, so that neither naming fewer sounds nor naming each twice
+                pays, and times pay
+``step``        the mean over what ``<hear>`` claims: each sound as above, 0 if the clip has none of it, a denial 1 if
+                it is right; half for a wrong number. 0 for a step with a part missing or said before, 0.5 for one
+                whose ``<hear>`` claims nothing that can be checked
+``review``      the mean over checked clauses: right to support what is there, right to correct what is not; times how
+                much of what the steps heard it takes up again
+``thinking``    ``perception`` of the whole ``<think>``
+``consistent``  1 if the choice named last in ``<think>`` is the answer
+
+A truth that is only a caption is the sounds that the caption names, without times; where it names none that we know,
+the trace is not scored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mpar2.question import Event, match_choice
+from mpar2.rewards.sample import Sample
+from mpar2.rewards.scores import Scores
+from mpar2.rewards.words import Claim, Lexicon, read_claims
+from mpar2.trace import Part, Trace
+
+__all__ = ["ReferenceScorer"]
+
+_UNCHECKED = 0.5
+_UNTIMED = 0.75
+_WRONG_TIME = 0.5
+_NEAR_S = 1.0  # a moment this far from the onset earns nothing for its time
+_SUPPORTS = re.compile(r"\b(?:supported|heard|confirmed|holds|correct|present|yes)\b")
+_CORRECTS = re.compile(r"\b(?:corrected|unsupported|wrong|absent|false|not (?:heard|supported|present|there))\b")
+
+
+@dataclass(frozen=True)
+class ReferenceScorer:
+    """Rules over the truth; no model, no service, the same score every time."""
+
+    id: str = "reference-stems-1"
+    waits: bool = False
+
+    def score(self, sample: Sample) -> Scores | None:
+        """Scores of a sample; None where nothing is known of its clip."""
+        truth, lexicon = _truth(sample)
+        if truth is None:
+            return None
+        trace = sample.trace
+        heard = [claim for part in trace.of_kind("perception") for claim in read_claims(part.text, lexicon)]
+        thought = " ".join(part.text for part in trace.of_kind("think"))
+        return Scores(
+            perception=_f1(heard, truth, lexicon) if trace.of_kind("perception") else 0.0,
+            steps=tuple(_step_scores(trace, truth, lexicon)),
+            review=_review(trace, truth, lexicon),
+            thinking=_f1(read_claims(thought, lexicon), truth, lexicon) if thought.strip() else 0.0,
+            consistent=_consistent(thought, sample),
+        )
+
+
+def _truth(sample: Sample) -> tuple[tuple[Event, ...] | None, Lexicon]:
+    if sample.events is not None:
+        return sample.events, Lexicon(event.label for event in sample.events)
+    if sample.caption:
+        lexicon = Lexicon()
+        claims = [claim for claim in read_claims(sample.caption, lexicon) if not claim.denied]
+        if claims:
+            return tuple(Event(claim.sound) for claim in claims for _ in range(claim.count)), lexicon
+    return None, Lexicon()
+
+
+def _credit(claim: Claim, event: Event) -> float:
+    """What a claim earns for naming this event, whose sound it has."""
+    if event.onset_s is None or event.offset_s is None:
+        return 1.0
+    if claim.onset_s is None:
+        return _UNTIMED
+    if claim.offset_s is None:
+        return _WRONG_TIME + (1 - _WRONG_TIME) * max(0.0, 1 - abs(claim.onset_s - event.onset_s) / _NEAR_S)
+    shared = min(claim.offset_s, event.offset_s) - max(claim.onset_s, event.onset_s)
+    whole = max(claim.offset_s, event.offset_s) - min(claim.onset_s, event.onset_s)
+    return _WRONG_TIME + (1 - _WRONG_TIME) * (max(0.0, shared) / whole if whole > 0 else 1.0)
+
+
+def _f1(claims: Sequence[Claim], truth: Sequence[Event], lexicon: Lexicon) -> float:
+    """Claims and events paired one to one, the best pairs first."""
+    said = [claim for claim in claims if not claim.denied for _ in range(claim.count)]
+    if not said or not truth:
+        return 1.0 if not said and not truth else 0.0
+    pairs = sorted(
+        (
+            (_credit(claim, event), -i, -j)
+            for i, claim in enumerate(said)
+            for j, event in enumerate(truth)
+            if claim.sound == lexicon.sound(event.label)
+        ),
+        reverse=True,
+    )
+    used_claims: set[int] = set()
+    used_events: set[int] = set()
+    earned = 0.0
+    for credit, i, j in pairs:
+        if i not in used_claims and j not in used_events:
+            used_claims.add(i)
+            used_events.add(j)
+            earned += credit
+    return 2 * earned / (len(said) + len(truth))
+
+
+def _supported(claim: Claim, truth: Sequence[Event], lexicon: Lexicon) -> float:
+    same = [event for event in truth if lexicon.sound(event.label) == claim.sound]
+    if claim.denied:
+        return 0.0 if same else 1.0
+    if not same:
+        return 0.0
+    best = max(_credit(claim, event) for event in same)
+    return best / 2 if claim.count > 1 and claim.count != len(same) else best
+
+
+def _step_scores(trace: Trace, truth: Sequence[Event], lexicon: Lexicon) -> list[float]:
+    said: set[str] = set()
+    scores = []
+    for step in trace.of_kind("step"):
+        words = " ".join(step.text.lower().split())
+        parts = {part.kind: part for part in trace.children(step)}
+        whole = all(kind in parts and parts[kind].text.strip() for kind in ("ask", "hear", "infer"))
+        if not whole or words in said:
+            scores.append(0.0)
+            continue
+        said.add(words)
+        scores.append(_mean_support(parts["hear"], truth, lexicon))
+    return scores
+
+
+def _mean_support(part: Part, truth: Sequence[Event], lexicon: Lexicon) -> float:
+    claims = read_claims(part.text, lexicon)
+    if not claims:
+        return _UNCHECKED
+    return sum(_supported(claim, truth, lexicon) for claim in claims) / len(claims)
+
+
+def _review(trace: Trace, truth: Sequence[Event], lexicon: Lexicon) -> float:
+    text = " ".join(part.text for part in trace.of_kind("review")).lower()
+    if not text.strip():
+        return 0.0
+    scores: list[float] = []
+    checked: set[str] = set()
+    # A claim and its verdict may stand on two sides of a comma: cut after verdicts as well as at sentence ends.
+    for clause in re.split(r"[;\n]|\.(?!\d)|(?<=supported),|(?<=heard),|(?<=corrected),|(?<=confirmed),", text):
+        supports, corrects = _SUPPORTS.search(clause), _CORRECTS.search(clause)
+        if not supports and not corrects:
+            continue
+        for claim in read_claims(_CORRECTS.sub(" ", clause), lexicon):
+            there = _supported(claim, truth, lexicon)
+            scores.append(1 - there if corrects else there)
+            checked.add(claim.sound)
+    if not scores:
+        return _UNCHECKED
+    heard = {
+        claim.sound
+        for step in trace.of_kind("step")
+        for part in trace.children(step)
+        if part.kind == "hear"
+        for claim in read_claims(part.text, lexicon)
+    }
+    taken_up = len(heard & checked) / len(heard) if heard else 1.0
+    return sum(scores) / len(scores) * (0.5 + 0.5 * taken_up)
+
+
+def _consistent(thought: str, sample: Sample) -> float:
+    answer = sample.trace.answer
+    if not thought.strip() or not answer:
+        return 0.0
+    if not sample.choices:
+        return float(" ".join(answer.lower().split()) in " ".join(thought.lower().split()))
+    chosen = match_choice(answer, sample.choices)
+    low = thought.lower()
+    last = {choice: low.rfind(choice.lower()) for choice in sample.choices}
+    latest = max(last, key=lambda choice: (last[choice], len(choice)))
+    return float(chosen is not None and last[latest] >= 0 and latest == chosen)

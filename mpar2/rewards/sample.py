@@ -1,0 +1,99 @@
+"""One completion and what it is scored against, out of what TRL hands to a reward function.
+
+TRL calls ``f(prompts=, completions=, completion_ids=, **columns)``: a completion is a text or a list of chat messages,
+every column of the dataset arrives as a list of the same length. The columns that rewards read are those of
+``training.data``: ``question``, ``choices``, ``answer``, ``caption``, ``events`` (objects with ``label``, ``onset_s``,
+``offset_s``). A column that is missing counts as unknown for every completion, never as empty truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mpar2.question import Event, strict_match
+from mpar2.trace import Trace, parse_trace
+
+__all__ = ["Sample", "completion_text", "read_samples"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generated text beside its question and truth. ``events`` and ``caption`` are None where unknown."""
+
+    text: str
+    question: str = ""
+    choices: tuple[str, ...] = ()
+    answer: str | None = None
+    events: tuple[Event, ...] | None = None
+    caption: str | None = None
+    tokens: int | None = None
+
+    @cached_property
+    def trace(self) -> Trace:
+        return parse_trace(self.text)
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the answer names the right choice; None where there is no answer to compare with."""
+        if self.answer is None:
+            return None
+        return strict_match(self.answer, self.trace.answer, self.choices)
+
+
+def completion_text(completion: Any) -> str:
+    """The text of a completion, chat or plain.
+
+    >>> completion_text([{"role": "assistant", "content": "a dog"}]), completion_text("a dog")
+    ('a dog', 'a dog')
+    """
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content)
+
+
+def read_samples(completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Sample]:
+    """The samples of one call."""
+    count = len(completions)
+
+    def column(name: str) -> Sequence[Any]:
+        values = columns.get(name)
+        if values is None:
+            return [None] * count
+        if len(values) != count:
+            raise ValueError(f"column '{name}' has {len(values)} values for {count} completions")
+        return values
+
+    rows = zip(
+        completions,
+        column("question"),
+        column("choices"),
+        column("answer"),
+        column("events"),
+        column("caption"),
+        column("completion_ids"),
+        strict=True,
+    )
+    return [
+        Sample(
+            text=completion_text(completion),
+            question=question or "",
+            choices=tuple(choices or ()),
+            answer=answer,
+            events=None if events is None else tuple(_event(event) for event in events),
+            caption=caption or None,
+            tokens=None if ids is None else len(ids),
+        )
+        for completion, question, choices, answer, events, caption, ids in rows
+    ]
+
+
+def _event(event: Any) -> Event:
+    if isinstance(event, Event):
+        return event
+    return Event(event["label"], event.get("onset_s"), event.get("offset_s"))

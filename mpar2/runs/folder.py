@@ -1,0 +1,268 @@
+"""A run folder, written and read.
+
+    manifest.json       first; what the run is made of (``manifest``)
+    items.jsonl         one fsynced line for each item, arm and sample (``record``, ``lines``)
+    items.1.jsonl, ..   the same, of further processes: each file has one writer
+    metrics.json        last, when all is done
+    predictions/        the official file of each arm, for the official scripts
+
+The writer goes on where a killed one stopped: what is there with status ok is done; what failed is tried again, and
+its new line follows the old one. A reader gets one record for each key: the ok one if there is one, else the last
+failure. Two ok lines of one key are damage.
+
+A reader takes a folder, a zip of one, or a lone ``items.jsonl``; and, for what strangers upload, ``Limits``. A zip is
+read in place: nothing is unpacked, and no name inside it becomes a path.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from mpar2.runs.lines import LineWriter, RunError, load_json, read_lines, write_json
+from mpar2.runs.manifest import FORMAT, VERSION, differences
+from mpar2.runs.record import check_record
+
+__all__ = ["Limits", "Run", "RunWriter", "read_run"]
+
+_MANIFEST, _METRICS = "manifest.json", "metrics.json"
+_ITEMS = re.compile(r"items(?:\.(\d{1,4}))?\.jsonl")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a reader accepts. The defaults suit a visitor's upload; a user's own run needs none."""
+
+    max_bytes: int = 300_000_000  # of all files together, unpacked
+    max_lines: int = 200_000
+    max_line_bytes: int = 4_000_000
+    max_manifest_bytes: int = 4_000_000
+
+
+_OWN = Limits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, max_manifest_bytes=64_000_000)
+
+
+@dataclass
+class RunWriter:
+    """The writer of one process; use it in ``with``. ``rank`` tells the processes of one run apart.
+
+    ``done`` has the keys that need no further work, ``failed`` the reasons of those to be tried again.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    rank: int = 0
+    done: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> RunWriter:
+        self.folder = Path(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / _MANIFEST
+        if not path.exists() and any(_ITEMS.fullmatch(inner.name) for inner in self.folder.iterdir()):
+            raise RunError(
+                f"{self.folder} has items and no {_MANIFEST}: what they are of is unknown; choose a new folder"
+            )
+        if not write_json(path, self.manifest, replace=False):
+            changed = differences(read_run(self.folder).manifest, self.manifest)
+            if changed:
+                raise RunError(
+                    f"{self.folder} holds another run; it differs in\n  "
+                    + "\n  ".join(changed)
+                    + "\nGive the old settings to go on with it, or a new folder for these."
+                )
+        name = "items.jsonl" if self.rank == 0 else f"items.{self.rank}.jsonl"
+        self._lines = LineWriter(self.folder / name)
+        try:
+            self.refresh()
+        except BaseException:
+            self._lines.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lines.close()
+
+    def refresh(self) -> None:
+        """Read again what is done, by this process and by the others."""
+        self.done, self.failed = set(), {}
+        for record in read_run(self.folder).records():
+            if record["status"] == "ok":
+                self.done.add(record["key"])
+            else:
+                self.failed[record["key"]] = record["error"]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Check and write one record; when this returns it is on the disk."""
+        line = check_record(record, f"a record of {self.folder}")
+        if line["key"] in self.done:
+            raise RunError(f"{self.folder}: {line['key']} is done already; a second line would count it twice")
+        self._lines.append(line)
+        if line["status"] == "ok":
+            self.done.add(line["key"])
+            self.failed.pop(line["key"], None)
+        else:
+            self.failed[line["key"]] = line["error"]
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``, complete or not at all."""
+        write_json(self.folder / _METRICS, metrics)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read: ``manifest`` ({} for a lone JSONL file), ``metrics`` (None before the end), and its records."""
+
+    name: str
+    manifest: Mapping[str, Any]
+    metrics: Mapping[str, Any] | None
+    _files: Mapping[str, Callable[[], AbstractContextManager[BinaryIO]]]
+    _limits: Limits
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One checked record for each key: the ok ones in the order of the files, then what failed to the end."""
+        done: set[str] = set()
+        failed: dict[str, dict[str, Any]] = {}
+        lines = 0
+        for name, opened in self._files.items():
+            where = f"{self.name}/{name}"
+            left = self._limits.max_lines - lines
+            with opened() as file:
+                for number, raw in read_lines(file, where, max_lines=left, max_line_bytes=self._limits.max_line_bytes):
+                    lines += 1
+                    record = check_record(raw, f"{where}, line {number}")
+                    key = record["key"]
+                    if record["status"] == "error":
+                        failed[key] = record
+                    elif key in done:
+                        raise RunError(f"{where}, line {number}: {key} for the second time; remove one of the two")
+                    else:
+                        done.add(key)
+                        yield record
+        yield from (record for key, record in failed.items() if key not in done)
+
+
+def read_run(source: str | Path, limits: Limits | None = None) -> Run:
+    """Open a run folder, a zip of one, or a lone JSONL file of its lines; ``limits`` for what strangers upload."""
+    path, limits = Path(source), limits or _OWN
+    if path.is_dir():
+        return _from_folder(path, limits)
+    if not path.is_file():
+        raise RunError(f"{path} is not there: give a run folder, a zip of one, or its items.jsonl")
+    if zipfile.is_zipfile(path):
+        return _from_zip(path, limits)
+    _check_size(path.stat().st_size, path.name, limits)
+    return Run(path.stem, {}, None, {path.name: lambda: path.open("rb")}, limits)
+
+
+def _from_folder(folder: Path, limits: Limits) -> Run:
+    if not (folder / _MANIFEST).is_file():
+        raise RunError(f"{folder} is no run: it has no {_MANIFEST}")
+    names = sorted((name for name in (p.name for p in folder.iterdir()) if _ITEMS.fullmatch(name)), key=_rank)
+    _check_size(sum((folder / name).stat().st_size for name in names), folder.name, limits)
+
+    def small(name: str) -> dict[str, Any]:
+        with (folder / name).open("rb") as file:
+            return _read_small(file, f"{folder.name}/{name}", limits)
+
+    metrics = small(_METRICS) if (folder / _METRICS).is_file() else None
+    files = {name: lambda name=name: (folder / name).open("rb") for name in names}
+    return Run(folder.resolve().name, _checked(small(_MANIFEST), folder.name), metrics, files, limits)
+
+
+def _from_zip(path: Path, limits: Limits) -> Run:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries: dict[str, zipfile.ZipInfo] = {}
+            for info in archive.infolist():
+                inner = PurePosixPath(info.filename)
+                wanted = inner.name in (_MANIFEST, _METRICS) or _ITEMS.fullmatch(inner.name)
+                if wanted and len(inner.parts) <= 2 and not info.is_dir():  # in the root or in one folder
+                    if inner.name in entries:
+                        raise RunError(f"{path.name} holds {inner.name} twice: zip one run at a time")
+                    if info.flag_bits & 1:
+                        raise RunError(f"{path.name} is encrypted: zip the run without a password")
+                    entries[inner.name] = info
+            items = sorted((name for name in entries if _ITEMS.fullmatch(name)), key=_rank)
+            if not items:
+                raise RunError(f"{path.name} holds no items.jsonl in its root or in one folder: zip a run folder")
+            _check_size(sum(entries[name].file_size for name in items), path.name, limits)
+
+            def small(name: str) -> dict[str, Any]:
+                with archive.open(entries[name]) as file:
+                    return _read_small(file, f"{path.name}/{name}", limits)
+
+            manifest = _checked(small(_MANIFEST), path.name) if _MANIFEST in entries else {}
+            metrics = small(_METRICS) if _METRICS in entries else None
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+        raise RunError(f"{path.name} cannot be read as a zip: {error}") from None
+
+    # The sizes that the directory of the zip states are the sender's words: the stream is counted as it is read.
+    files = {name: lambda info=entries[name]: _ZipMember(path, info, limits.max_bytes) for name in items}
+    return Run(path.stem, manifest, metrics, files, limits)
+
+
+class _ZipMember(io.RawIOBase):
+    """One file of a zip as a stream that stops at a limit, and that turns every fault of the zip into a RunError."""
+
+    def __init__(self, path: Path, info: zipfile.ZipInfo, limit: int) -> None:
+        super().__init__()
+        self._where = f"{path.name}/{info.filename}"
+        self._left = limit
+        self._archive = zipfile.ZipFile(path)
+        self._file = self._archive.open(info)
+
+    def readline(self, size: int | None = -1) -> bytes:  # what read_lines calls
+        try:
+            line = self._file.readline(-1 if size is None else size)
+        except Exception as error:  # zlib, lzma and zipfile raise many kinds
+            raise RunError(f"{self._where}: damaged ({error})") from None
+        self._left -= len(line)
+        if self._left < 0:
+            raise RunError(f"{self._where} unpacks to more than the limit")
+        return line
+
+    def close(self) -> None:
+        self._archive.close()
+        super().close()
+
+
+def _read_small(file: Any, where: str, limits: Limits) -> dict[str, Any]:
+    try:
+        data = file.read(limits.max_manifest_bytes + 1)
+    except Exception as error:
+        raise RunError(f"{where}: damaged ({error})") from None
+    if len(data) > limits.max_manifest_bytes:
+        raise RunError(f"{where} is larger than {limits.max_manifest_bytes:,} bytes, which is the limit here")
+    return load_json(data, where)
+
+
+def _checked(manifest: dict[str, Any], where: str) -> dict[str, Any]:
+    if manifest.get("format") != FORMAT:
+        raise RunError(f"{where}/{_MANIFEST} is of another program: its format is {str(manifest.get('format'))[:60]!r}")
+    if manifest.get("version") != VERSION:
+        raise RunError(f"{where} is a run of version {str(manifest.get('version'))[:20]}; this program reads {VERSION}")
+    arms, benchmark = manifest.get("arms"), manifest.get("benchmark")
+    named = isinstance(arms, list) and all(isinstance(a, dict) and isinstance(a.get("name"), str) for a in arms)
+    if not named or not isinstance(benchmark, dict):
+        raise RunError(f"{where}/{_MANIFEST} lacks its arms or its benchmark")
+    return manifest
+
+
+def _check_size(size: int, where: str, limits: Limits) -> None:
+    if size > limits.max_bytes:
+        raise RunError(f"{where} has {size:,} bytes; the limit here is {limits.max_bytes:,}: upload a part of the run")
+
+
+def _rank(name: str) -> int:
+    match = _ITEMS.fullmatch(name)
+    return int(match[1] or 0) if match else 0

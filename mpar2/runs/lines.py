@@ -1,0 +1,167 @@
+"""JSON lines that survive ``kill -9``: appended and fsynced one by one; a torn last line is dropped.
+
+A line counts when its newline is on the disk. What stands after the last newline is what a kill left in the middle of
+a write: the writer cuts it off, the reader passes over it (the writer may be at work). Any other line that is not a
+JSON object is damage, and an error with its number. The writer holds a lock of the kernel on the file as long as it
+lives, so a dead writer leaves no lock behind.
+
+Lines may come from strangers: their length and number are bounded, and numbers that are not JSON (NaN) are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NoReturn
+
+__all__ = ["LineWriter", "RunError", "dump_json", "load_json", "read_lines", "sync_folder", "write_bytes", "write_json"]
+
+MAX_LINE_BYTES = 16_000_000
+
+
+class RunError(ValueError):
+    """A run folder cannot be written or read; the message says where and why."""
+
+
+def dump_json(value: Any, *, indent: int | None = None) -> bytes:
+    """JSON as UTF-8. A lone surrogate, which UTF-8 cannot hold, stays the escape that JSON has for it."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def load_json(data: bytes, where: str) -> dict[str, Any]:
+    """The object that ``data`` is, in Unicode that can be written; :class:`RunError` if it is anything else."""
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{where}: not JSON ({str(error)[:200]})") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{where}: {type(value).__name__} where an object is needed")
+    if b"\\ud" in data.lower():  # maybe half of a surrogate pair, which no one can print or save: becomes "?"
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
+
+
+def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
+    """Write ``value`` as JSON; see :func:`write_bytes`."""
+    return write_bytes(path, dump_json(value, indent=2) + b"\n", replace=replace)
+
+
+def write_bytes(path: Path, data: bytes, *, replace: bool = True) -> bool:
+    """Write ``path`` completely or not at all. Without ``replace`` an existing file stays, and False is returned."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(temporary, path)
+        else:
+            try:
+                os.link(temporary, path)  # unlike rename, fails if another process was first
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without links
+                if path.exists():
+                    return False
+                os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows cannot open a folder
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class LineWriter:
+    """The one writer of a file of JSON lines; use it in ``with``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._lock()
+            self._cut_torn_line()
+        except BaseException:
+            os.close(self._file)
+            raise
+        sync_folder(path.parent)
+
+    def __enter__(self) -> LineWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def append(self, record: dict[str, Any]) -> None:
+        """When this returns the line is on the disk."""
+        view = memoryview(dump_json(record) + b"\n")
+        while view:
+            view = view[os.write(self._file, view) :]
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows has no such lock; there the user keeps to one writer
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{self.path} is being written by another process: wait for it, or stop it") from None
+
+    def _cut_torn_line(self) -> None:
+        size = os.fstat(self._file).st_size
+        keep, step = size, 65536
+        while keep > 0:  # look for the last newline from the end
+            start = max(0, keep - step)
+            found = os.pread(self._file, keep - start, start).rfind(b"\n")
+            if found >= 0:
+                keep = start + found + 1
+                break
+            keep = start
+        if keep < size:
+            os.ftruncate(self._file, keep)
+            os.fsync(self._file)
+
+
+def read_lines(
+    file: BinaryIO, where: str, *, max_lines: int | None = None, max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of ``file`` with their line numbers (from 1); what follows the last newline is left out."""
+    number = 0
+    while line := file.readline(max_line_bytes + 1):
+        if not line.endswith(b"\n"):
+            if len(line) > max_line_bytes:
+                raise RunError(f"{where}, line {number + 1}: longer than {max_line_bytes:,} bytes, no run writes that")
+            return
+        number += 1
+        if max_lines is not None and number > max_lines:
+            raise RunError(f"{where} has more than {max_lines:,} lines, which is the limit here")
+        yield number, load_json(line, f"{where}, line {number}")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")

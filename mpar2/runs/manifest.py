@@ -1,0 +1,150 @@
+"""The manifest: what a run is made of, written before its first line.
+
+    format, version   "mpar2-run", 1
+    created           UTC
+    benchmark         name, version, fingerprint, items, file name
+    arms              each with model, adapter, their hashes, mode, prompt hash, decoding, samples, controls
+    seed              what all randomness starts from
+    engine            name, and what else changes its answers
+    environment       versions, git state, hardware, command: told, not compared
+
+Two manifests belong to one run if they agree in all but ``created`` and ``environment``. Keys are never part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mpar2 import __version__
+
+__all__ = ["FORMAT", "VERSION", "build_manifest", "differences", "environment", "weights_hash"]
+
+FORMAT = "mpar2-run"
+VERSION = 1
+_TOLD = ("created", "environment")
+_PACKAGES = ("torch", "transformers", "peft", "numpy", "openai", "google-genai")
+_WHOLE_FILE_BYTES = 64_000_000
+
+
+def build_manifest(
+    *,
+    benchmark: Mapping[str, Any],
+    arms: Sequence[Mapping[str, Any]],
+    seed: int,
+    engine: Mapping[str, Any],
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The manifest of a run that starts now, on this machine."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "benchmark": dict(benchmark),
+        "arms": [dict(arm) for arm in arms],
+        "seed": seed,
+        "engine": dict(engine),
+        "environment": environment() | {"command": list(command)},
+    }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In what two manifests describe different runs, one line for each value; empty if they are one run.
+
+    >>> differences({"seed": 1, "created": "a"}, {"seed": 2, "created": "b"})
+    ['seed: 1, now 2']
+    """
+    before = dict(_leaves({name: value for name, value in old.items() if name not in _TOLD}))
+    after = dict(_leaves({name: value for name, value in new.items() if name not in _TOLD}))
+    missing = "nothing"
+    return [
+        f"{name}: {before.get(name, missing)!s}, now {after.get(name, missing)!s}"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name, missing) != after.get(name, missing)
+    ]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, state of the source, and hardware; no path and no name of the machine."""
+    return {
+        "versions": {"mpar2": __version__, "python": platform.python_version()} | _versions(),
+        "git": _git(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "gpus": _gpus(),
+    }
+
+
+def weights_hash(folder: str | Path) -> str:
+    """sha256 over a checkpoint's files: names, sizes and content; of files above 64 MB the first and last megabyte.
+
+    So 15 GB of weights take no minute. Two trainings differ in every megabyte; a forger is not what this is against.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).iterdir()):
+        if not path.is_file() or path.name.startswith(".") or path.suffix == ".md":
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if size <= _WHOLE_FILE_BYTES:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+            else:
+                digest.update(file.read(1_000_000))
+                file.seek(-1_000_000, os.SEEK_END)
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and value:
+        for index, inner in enumerate(value):
+            # arms are known by their names: a difference says which one
+            label = inner.get("name", index) if isinstance(inner, Mapping) else index
+            yield from _leaves(inner, f"{name}[{label}]")
+    else:
+        yield name, value
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git() -> str | None:
+    """Commit of the source that runs, with "+changes" where files differ from it; None outside of its repository."""
+    here = Path(__file__).resolve().parent
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        if not ask("ls-files", Path(__file__).name):
+            return None  # installed inside someone else's repository
+        return ask("rev-parse", "HEAD") + ("+changes" if ask("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _gpus() -> list[str]:
+    torch = sys.modules.get("torch")  # only asked where an engine has loaded it
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

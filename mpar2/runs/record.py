@@ -1,0 +1,210 @@
+"""One line of ``items.jsonl``: what one arm said to one item in one sample, or why it said nothing.
+
+    key            "<id>|<arm>|<sample>"; once with status ok, any number of times before that with status error
+    id, arm        of the item and of the arm; sample counts from 0
+    status, error  "ok", or "error" with the reason
+    item           the item as :func:`mpar2.question.item_to_json` has it: question, choices, answer, truth
+    text           all that was generated; answer: what its answer part says; choice: the choice that this names
+    prediction     what the official rule gets: the choice, else the answer, else ""
+    tokens         generated tokens; token_ends: where each one ends in text (characters), None from servers
+    seconds        wall time of this answer, from the start of its batch
+    audio_seconds  audio that the model received; finish: "stop" or "length"
+    attention      {"ratio": per token, "corrected": per token, "audio_positions": n} (``mpar2.attention``), or None
+    served_model   the model that a server said it ran
+
+A line may come from a stranger, so ``check_record`` looks at every field before anyone uses it: types, lengths,
+finite numbers. Fields that are not in this list are dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mpar2.question import Item, QuestionError, item_from_json, item_to_json
+from mpar2.runs.lines import RunError
+
+__all__ = ["MAX_TEXT_CHARS", "check_record", "item_of", "record_key"]
+
+MAX_TEXT_CHARS = 400_000
+_MAX_LABEL_CHARS = 4000
+_MAX_CHOICES = 100
+_MAX_EVENTS = 10_000
+_MAX_NUMBERS = 2_000_000  # of one attention record
+
+
+def record_key(id: str, arm: str, sample: int) -> str:
+    """The key of a line. Arm names have no "|", so it can be read back from its end.
+
+    >>> record_key("a|b", "base", 0)
+    'a|b|base|0'
+    """
+    return f"{id}|{arm}|{sample}"
+
+
+def item_of(record: Mapping[str, Any]) -> Item:
+    """The item that a line is about."""
+    return item_from_json(record["item"], id=record["id"])
+
+
+def check_record(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The known fields of ``raw``, each of the right type and within its bounds."""
+    record: dict[str, Any] = {}
+    for name, check in _FIELDS.items():
+        try:
+            record[name] = check(raw.get(name))
+        except ValueError as error:
+            raise RunError(f"{where}: '{name}' {error}") from None
+    if record["key"] != record_key(record["id"], record["arm"], record["sample"]):
+        raise RunError(f"{where}: key {record['key']!r} does not belong to this id, arm and sample")
+    if record["status"] == "error" and not record["error"]:
+        raise RunError(f"{where}: status is error and no reason is given")
+    if record["status"] == "ok" and record["text"] is None:
+        raise RunError(f"{where}: status is ok and there is no text")
+    return record
+
+
+def _text(limit: int, *, needed: bool = False) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if value is None and not needed:
+            return None
+        if not isinstance(value, str):
+            raise ValueError(f"is {_show(value)}; a text is needed")
+        if len(value) > limit:
+            raise ValueError(f"has {len(value):,} characters; the limit is {limit:,}")
+        if needed and not value:
+            raise ValueError("is empty")
+        return value
+
+    return check
+
+
+def _one_of(*words: str, needed: bool = False) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if value is None and not needed:
+            return None
+        if value not in words:
+            raise ValueError(f"is {_show(value)}; it must be one of {', '.join(words)}")
+        return value
+
+    return check
+
+
+def _count(limit: int, *, needed: bool = False) -> Callable[[Any], int | None]:
+    def check(value: Any) -> int | None:
+        if value is None and not needed:
+            return None
+        if type(value) is not int or not 0 <= value <= limit:
+            raise ValueError(f"is {_show(value)}; a whole number from 0 to {limit:,} is needed")
+        return value
+
+    return check
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not _is_number(value) or not 0 <= value <= 1e9:
+        raise ValueError(f"is {_show(value)}; a number of seconds is needed")
+    return float(value)
+
+
+def _item(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"is {_show(value)}; an object is needed")
+    choices, events = value.get("choices"), value.get("events")
+    if choices is not None and not (isinstance(choices, list) and len(choices) <= _MAX_CHOICES):
+        raise ValueError(f"has {_show(choices)} as choices; a list of at most {_MAX_CHOICES} texts is needed")
+    if events is not None and not (isinstance(events, list) and len(events) <= _MAX_EVENTS):
+        raise ValueError(f"has {_show(events)} as events; a list of at most {_MAX_EVENTS:,} is needed")
+    label = _text(_MAX_LABEL_CHARS)
+    for name in ("domain", "category", "sub_category", "difficulty", "truth_origin", "answer", "audio"):
+        label(value.get(name))
+    _text(MAX_TEXT_CHARS)(value.get("question"))
+    _text(MAX_TEXT_CHARS)(value.get("caption"))
+    for choice in choices or ():
+        _text(_MAX_LABEL_CHARS, needed=choice != "")(choice)  # a text, be it empty
+    extra = value.get("extra")
+    if extra is not None and not (isinstance(extra, dict) and len(str(extra)) <= MAX_TEXT_CHARS):
+        raise ValueError("has an extra that is no object, or too large a one")
+    try:
+        item = item_from_json(value, id="")
+    except QuestionError as error:
+        raise ValueError(str(error)) from None
+    for event in item.events or ():
+        _text(_MAX_LABEL_CHARS, needed=True)(event.label)
+        if not all(time is None or _is_number(time) for time in (event.onset_s, event.offset_s)):
+            raise ValueError("has an event whose times are no numbers of seconds")
+    data = item_to_json(item)
+    del data["id"]  # the line has it
+    return data
+
+
+def _ends(value: Any) -> list[int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) > MAX_TEXT_CHARS or not all(type(end) is int for end in value):
+        raise ValueError("must be a list of whole numbers")
+    if (
+        value
+        and not (value[0] >= 0 and value[-1] <= MAX_TEXT_CHARS)
+        or any(a > b for a, b in zip(value, value[1:], strict=False))
+    ):
+        raise ValueError("must not fall, and must lie within the text")
+    return value
+
+
+def _numbers(value: Any) -> dict[str, Any] | None:
+    """Attention: names over numbers, texts, and lists of numbers (of lists of numbers)."""
+    if value is None:
+        return None
+    if not isinstance(value, dict) or len(value) > 64:
+        raise ValueError(f"is {_show(value)}; an object of a few lists is needed")
+    budget = _MAX_NUMBERS
+    stack: list[tuple[Any, int]] = [(inner, 0) for inner in value.values()]
+    while stack:
+        inner, depth = stack.pop()
+        if isinstance(inner, list) and depth < 4:
+            budget -= len(inner)
+            if budget < 0:
+                raise ValueError(f"has more than {_MAX_NUMBERS:,} numbers")
+            stack.extend((element, depth + 1) for element in inner)
+        elif isinstance(inner, str):
+            _text(_MAX_LABEL_CHARS)(inner)
+        elif not (inner is None or isinstance(inner, bool) or _is_number(inner)):
+            raise ValueError(f"holds {_show(inner)}; numbers, short texts and lists of numbers are allowed")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+_LABEL, _TEXT = _text(_MAX_LABEL_CHARS), _text(MAX_TEXT_CHARS)
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    "key": _text(_MAX_LABEL_CHARS, needed=True),
+    "id": _text(_MAX_LABEL_CHARS, needed=True),
+    "arm": _text(200, needed=True),
+    "sample": _count(1_000_000, needed=True),
+    "status": _one_of("ok", "error", needed=True),
+    "error": _LABEL,
+    "item": _item,
+    "text": _TEXT,
+    "answer": _TEXT,
+    "choice": _LABEL,
+    "prediction": _TEXT,
+    "tokens": _count(10_000_000),
+    "prompt_tokens": _count(10_000_000),
+    "token_ends": _ends,
+    "seconds": _seconds,
+    "audio_seconds": _seconds,
+    "finish": _one_of("stop", "length"),
+    "attention": _numbers,
+    "served_model": _LABEL,
+}

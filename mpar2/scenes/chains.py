@@ -1,0 +1,228 @@
+"""Reasoning about a scene, put together from its exact truth: free reasoning, MPAR² traces, bare answers.
+
+Every statement follows from the events: nothing here plants an error. One plan of reasoning (``steps.make_plan``)
+serves both forms. ``free_reasoning`` is for text only, over written scenes; ``mpar2_chain`` is the cold start in the
+format of the design (perception, steps of ask/hear/infer, review, answer). A trace names a sound that the scene lacks
+only where the question or a choice named it: in ``ask``, and as the answer. Placed sounds are spelt by
+``written.timed`` everywhere.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mpar2.scenes.classes import CLASSES
+from mpar2.scenes.kinds import LOUDNESS_KINDS
+from mpar2.scenes.questions import ScenedQuestion, make_questions
+from mpar2.scenes.scene import Scene
+from mpar2.scenes.steps import Plan, make_plan
+from mpar2.scenes.written import (
+    are,
+    caption,
+    event_list,
+    listing,
+    random_scene,
+    sentence,
+    singular,
+    written_scene,
+)
+
+__all__ = ["TextExample", "corpus", "direct_answer", "free_reasoning", "mpar2_chain", "text_examples"]
+
+
+def _answer(sq: ScenedQuestion) -> str:
+    answer = sq.question.answer
+    if answer is None:
+        raise ValueError(
+            f"the {sq.kind} question {sq.question.text!r} has no answer, so no reasoning can end in it; "
+            "pass a question from make_questions"
+        )
+    return answer
+
+
+# The three forms ------------------------------------------------------------------------------------------------------
+
+
+def direct_answer(sq: ScenedQuestion) -> str:
+    """``<answer>…</answer>``."""
+    return f"<answer>{_answer(sq)}</answer>"
+
+
+def mpar2_chain(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
+    """The trace in the design's format. One step for easy kinds of question, two or three for others."""
+    plan = make_plan(scene, sq, rng)
+    steps = "".join(f"<step><ask>{s.ask}</ask><hear>{s.hear}</hear><infer>{s.infer}</infer></step>\n" for s in plan)
+    return (
+        f"<perception>{_perception(scene, rng)}</perception>\n{steps}"
+        f"<review>{_review(scene, sq, plan, rng)}</review>\n{direct_answer(sq)}"
+    )
+
+
+def _perception(scene: Scene, rng: random.Random) -> str:
+    opening = rng.choices(("", "I hear ", "Heard: "), (2, 1, 1))[0]
+    return f"{opening}{event_list(scene)}." if scene.events else f"{opening}no sound."
+
+
+def _review(scene: Scene, sq: ScenedQuestion, plan: Plan, rng: random.Random) -> str:
+    """Each claim that the steps rest on, held against the audio again; all of them, as they come from the truth."""
+    used = sorted({i for step in plan for i in step.events})
+    claims = list(dict.fromkeys(f"{singular(scene.events[i].label)} at {scene.events[i].onset_s:.1f} s" for i in used))
+    verdict = rng.choice(("heard", "supported"))
+    if not claims:
+        return f"The audio has no sound: {verdict}. The answer stands."
+    checked = ", ".join(f"{claim}: {verdict}" for claim in claims)
+    return sentence(f"{checked}. {rng.choice(('The answer stands.', 'Nothing to correct.'))}")
+
+
+_OPENINGS = (
+    "Let me look at the sounds.",
+    "Okay, let me think about what is heard.",
+    "I need to go through the sounds.",
+    "Let me work it out.",
+    "First, what is there?",
+    "",
+)
+_LEADS = ("", "", "Next question: ", "Now, ", "I ask myself: ")
+_FINDINGS = ("I find {}.", "There I have {}.", "The relevant part is {}.", "That is {}.", "Here: {}.")
+_CHECKS = (
+    "Let me check that again.",
+    "Wait, let me go over it once more.",
+    "Let me make sure.",
+    "Let me double-check.",
+    "Hmm, let me verify that against the scene.",
+)
+_CONFIRMS = ("That agrees.", "Yes, that fits.", "So it holds.", "It comes out the same.", "Good, the same result.")
+_CONCLUSIONS = (
+    "So the answer is {}.",
+    "Therefore the answer is {}.",
+    "That gives {}.",
+    "My answer is {}.",
+    "So I choose {}.",
+)
+LONG_WORDS = 180
+
+
+def _recount(scene: Scene, rng: random.Random) -> str:
+    """The events once more, in one of several wordings, with or without times."""
+    if not scene.events:
+        return "Nothing is heard."
+    form = rng.randrange(5)
+    names = [singular(e.label) for e in scene.events]
+    if form == 0:
+        return f"The sounds are {listing(names)}."
+    if form == 1:
+        return sentence(
+            "; ".join(
+                f"{n} from {e.onset_s:.1f} to {e.offset_s:.1f} s" for n, e in zip(names, scene.events, strict=True)
+            )
+        )
+    if form == 2:
+        return sentence(", then ".join(f"{n} at {e.onset_s:.1f} s" for n, e in zip(names, scene.events, strict=True)))
+    if form == 3:
+        return f"In order I have {event_list(scene)}."
+    return sentence(f"there {'are' if are(scene.events[0].label) else 'is'} {', then '.join(names)}")
+
+
+def _argue(plan: Plan, rng: random.Random) -> list[str]:
+    """The steps of the plan as prose."""
+    said = []
+    for step in plan:
+        parts = []
+        if rng.random() < 0.5:
+            lead = rng.choice(_LEADS)
+            parts.append(lead + (step.ask[0].lower() + step.ask[1:] if lead else step.ask))
+        if rng.random() < 0.6 or not parts:
+            parts.append(rng.choice(_FINDINGS).format(step.hear))
+        parts.append(rng.choice(("", "", "So ", "This means: ")) + step.infer)
+        if parts[-1].startswith("So "):
+            parts[-1] = "So " + step.infer[0].lower() + step.infer[1:]
+        said.append(" ".join(parts))
+    return said
+
+
+def free_reasoning(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
+    """``<think>…</think><answer>…</answer>``: prose about a written scene, of varied length, always right.
+
+    Harder questions are checked again more often, and about one chain in six goes over the scene several times.
+    """
+    hardness = {"easy": 0, "medium": 1, "hard": 2}.get(sq.question.difficulty or "easy", 0)
+    goal = rng.randint(100, LONG_WORDS) if rng.random() < 0.1 + 0.05 * hardness else rng.randint(20, 50 + 20 * hardness)
+    said = [rng.choice(_OPENINGS)]
+    if rng.random() < 0.4 + 0.15 * hardness:
+        said.append(_recount(scene, rng))
+    said += _argue(make_plan(scene, sq, rng), rng)
+    conclusion = rng.choice(_CONCLUSIONS).format(_answer(sq))
+    room = goal - len(conclusion.split())
+    while _words(said) < room:
+        extra = [rng.choice(_CHECKS)]
+        extra += [_recount(scene, rng)] if rng.random() < 0.6 else []
+        extra += _argue(make_plan(scene, sq, rng), rng) if rng.random() < 0.6 or len(extra) == 1 else []
+        extra.append(rng.choice(_CONFIRMS))
+        if _words(said) + _words(extra) > max(room, 90):
+            break
+        said += extra
+    said.append(conclusion)
+    return f"<think>{' '.join(part for part in said if part)}</think>{direct_answer(sq)}"
+
+
+def _words(parts: Sequence[str]) -> int:
+    return sum(len(part.split()) for part in parts)
+
+
+# Texts for the tokenizer and the text model ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TextExample:
+    """A written scene, a question about it, and a reply in the form that ``mode`` asks for."""
+
+    scene: Scene
+    written: str
+    asked: ScenedQuestion
+    mode: str  # direct, cot, mpar2
+    reply: str
+
+
+def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")) -> Iterator[TextExample]:
+    """``n`` examples over random scenes, one question each; kinds of question are equally frequent where possible."""
+    rng = random.Random(f"text examples {seed}")
+    seen: dict[str, int] = {}
+    for _ in range(n):
+        scene = random_scene(rng)
+        # The kind asked least so far: rare kinds (loudest, repeats) would otherwise be drowned by common ones.
+        asked = min(make_questions(scene, rng), key=lambda q: seen.get(q.kind, 0))
+        seen[asked.kind] = seen.get(asked.kind, 0) + 1
+        mode = rng.choice(list(modes))
+        if mode == "direct":
+            reply = direct_answer(asked)
+        elif mode == "cot":
+            reply = free_reasoning(scene, asked, rng)
+        elif mode == "mpar2":
+            reply = mpar2_chain(scene, asked, rng)
+        else:
+            raise ValueError(f"unknown mode {mode!r}; the modes are direct, cot and mpar2")
+        # Two sounds can differ by 6 dB and still share a word, so a comparison of two needs the numbers.
+        levels = "decibels" if asked.kind == "louder" else "any" if asked.kind in LOUDNESS_KINDS else None
+        written = written_scene(scene, rng, levels=levels)
+        yield TextExample(scene, written, asked, mode, reply)
+
+
+def corpus(n: int, seed: int) -> Iterator[str]:
+    """``n`` texts of every kind the models read or write, from random scenes without audio."""
+    rng = random.Random(f"corpus {seed}")
+    for index, example in enumerate(text_examples(n, seed, modes=("direct", "cot", "mpar2"))):
+        form = index % 8
+        if form == 0:
+            yield caption(example.scene, rng)
+        elif form == 1:
+            yield event_list(example.scene, rng)
+        elif form == 2:
+            words = CLASSES[rng.choice(tuple(CLASSES))]
+            yield ", ".join((words.name, words.singular, words.plural, *words.synonyms))
+        else:
+            choices = "\n".join(f"({chr(65 + i)}) {choice}" for i, choice in enumerate(example.asked.question.choices))
+            yield "\n".join(
+                part for part in (example.written, example.asked.question.text, choices, example.reply) if part
+            )

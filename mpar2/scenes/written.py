@@ -1,0 +1,226 @@
+"""Scenes in words: captions, event lists and written scenes, and random scenes that have no audio.
+
+Conventions: times are seconds with one decimal, intervals are written ``0.4-1.6 s``; events are told in order of onset.
+``timed`` is the one spelling of a placed sound (``0.4-1.6 s a dog bark``): event lists, written scenes and the
+perception part of a trace share it, so that a small model has to learn it only once. Every function is pure: the
+same scene and the same state of the generator give the same text.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+from mpar2.scenes.classes import CLASSES
+from mpar2.scenes.scene import Scene, SceneEvent
+
+__all__ = [
+    "are",
+    "bare",
+    "caption",
+    "event_list",
+    "interval",
+    "length_s",
+    "listing",
+    "loudness_words",
+    "random_scene",
+    "sentence",
+    "singular",
+    "the",
+    "timed",
+    "written_scene",
+]
+
+_LOUD_WITHIN_DB = 6.0
+_SOFT_FROM_DB = 14.0
+
+
+def singular(label: str) -> str:
+    """``dog bark`` -> ``a dog bark``."""
+    return CLASSES[label].singular
+
+
+def bare(label: str) -> str:
+    """The singular without its article: ``a crackling fire`` -> ``crackling fire``."""
+    words = singular(label).split(" ", 1)
+    return words[1] if words[0] in ("a", "an") else " ".join(words)
+
+
+def the(label: str) -> str:
+    """``dog bark`` -> ``the dog bark``."""
+    return "the " + bare(label)
+
+
+def are(label: str) -> bool:
+    """Whether the singular takes a plural verb (``footsteps``, ``drums``)."""
+    text = singular(label)
+    return text == bare(label) and text.endswith("s")
+
+
+def sentence(text: str) -> str:
+    """Capital letter at the start, full stop at the end."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+def interval(event: SceneEvent) -> str:
+    """``0.4-1.6 s``."""
+    return f"{event.onset_s:.1f}-{event.offset_s:.1f} s"
+
+
+def timed(event: SceneEvent) -> str:
+    """``0.4-1.6 s a dog bark``."""
+    return f"{interval(event)} {singular(event.label)}"
+
+
+def length_s(event: SceneEvent) -> float:
+    """Length as a reader of the printed times would work it out: the difference of the rounded times."""
+    return round(float(f"{event.offset_s:.1f}") - float(f"{event.onset_s:.1f}"), 1)
+
+
+def listing(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    if len(words) < 2:
+        return "".join(words)
+    return ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def loudness_words(scene: Scene) -> tuple[str, ...]:
+    """``loud``, ``medium`` or ``soft`` for each event, relative to the loudest one.
+
+    Where the loudest event leads by 6 dB, it alone is ``loud``.
+    """
+    top = max((event.level_db for event in scene.events), default=0.0)
+    below = [round(top - event.level_db, 6) for event in scene.events]  # 6.0 dB is 6.0 dB, whatever the floats say
+    return tuple("loud" if d < _LOUD_WITHIN_DB else "medium" if d < _SOFT_FROM_DB else "soft" for d in below)
+
+
+def event_list(scene: Scene, rng: random.Random | None = None) -> str:
+    """All events with their times. Without ``rng`` the canonical form: ``0.4-1.6 s a dog bark; 2.0-3.1 s a piano``."""
+    form = 0 if rng is None else rng.randrange(4)
+    if form == 1:
+        return "; ".join(f"{interval(e)}: {singular(e.label)}" for e in scene.events)
+    if form == 2:
+        return "\n".join(f"{timed(e)}" for e in scene.events)
+    if form == 3:
+        return "; ".join(f"{singular(e.label)} ({interval(e)})" for e in scene.events)
+    return "; ".join(timed(e) for e in scene.events)
+
+
+def caption(scene: Scene, rng: random.Random) -> str:
+    """One or two sentences that name the events in order of onset, sometimes with times."""
+    events = scene.events
+    if not events:
+        return rng.choice(("Nothing is heard.", "There is no sound event."))
+    times = rng.random() < 0.4
+    if times:
+        names = [f"{singular(e.label)} at {e.onset_s:.1f} s" for e in events]
+    else:
+        names = [singular(e.label) for e in events]
+    if len(names) == 1:
+        return rng.choice((f"There {'are' if are(events[0].label) else 'is'} {names[0]}.", f"The clip has {names[0]}."))
+    form = rng.randrange(5)
+    if form == 0:
+        return sentence(f"{names[0]}, then {_then(names[1:])}")
+    if form == 1:
+        return f"The clip has {listing(names)}, in this order."
+    if form == 2:
+        return (
+            f"First there {'are' if are(events[0].label) else 'is'} {names[0]}. After that come {listing(names[1:])}."
+        )
+    if form == 3:
+        return sentence(f"{names[0]} followed by {_then(names[1:])}")
+    return f"We hear {', then '.join(names)}."
+
+
+def _then(words: Sequence[str]) -> str:
+    """``a, then b, then c``."""
+    return ", then ".join(words)
+
+
+def written_scene(
+    scene: Scene, rng: random.Random, *, levels: Literal["any", "words", "decibels", "none"] | None = None
+) -> str:
+    """The scene as a text to reason over, in one of several formats, always with times and the clip's length.
+
+    ``levels`` says how loudness is told (questions about loudness need it): in words, in decibels, in either; None
+    leaves even whether it is told to chance.
+    """
+    if levels is None:
+        levels = "any" if rng.random() < 0.3 else "none"
+    if levels == "any":
+        levels = "words" if rng.random() < 0.75 else "decibels"
+    notes = [""] * len(scene.events)
+    if levels == "words":
+        notes = list(loudness_words(scene))
+    elif levels == "decibels":
+        notes = [f"{event.level_db:.0f} dB" for event in scene.events]
+    lasts = f"{scene.seconds:.1f} s"
+    form = rng.randrange(6)
+    if not scene.events:
+        return f"A clip of {lasts} in which nothing is heard."
+    pairs = list(zip(scene.events, notes, strict=True))
+    if form == 0:
+        return f"Clip of {lasts}: " + "; ".join(timed(e) + (f" ({n})" if n else "") for e, n in pairs) + "."
+    if form == 1:
+        return f"Length: {lasts}\n" + "\n".join(f"- {timed(e)}" + (f", {n}" if n else "") for e, n in pairs)
+    if form == 2:
+        parts = [
+            f"{singular(e.label)} from {e.onset_s:.1f} to {e.offset_s:.1f} s" + (f", {n}" if n else "")
+            for e, n in pairs
+        ]
+        return sentence(f"the clip lasts {lasts}. It has {'; '.join(parts)}")
+    if form == 3:
+        rows = [
+            f"{e.onset_s:.1f} | {e.offset_s:.1f} | {singular(e.label)}" + (f" | {n}" if n else "") for e, n in pairs
+        ]
+        return f"start | end | sound ({lasts} in all)\n" + "\n".join(rows)
+    if form == 4:
+        openers = ("At", "Then at", "Next, at")
+        parts = [
+            f"{rng.choice(openers)} {e.onset_s:.1f} s {'come' if are(e.label) else 'comes'} "
+            f"{singular(e.label)}{f' ({n})' if n else ''}, "
+            f"which {'end' if are(e.label) else 'ends'} at {e.offset_s:.1f} s."
+            if i
+            else f"At {e.onset_s:.1f} s {'there are' if are(e.label) else 'there is'} {singular(e.label)}"
+            f"{f' ({n})' if n else ''}, until {e.offset_s:.1f} s."
+            for i, (e, n) in enumerate(pairs)
+        ]
+        return f"A clip of {lasts}. " + " ".join(parts)
+    return (
+        f"Audio, {lasts}. Heard: "
+        + ", ".join(f"{singular(e.label)} ({interval(e)}{'; ' + n if n else ''})" for e, n in pairs)
+        + "."
+    )
+
+
+def random_scene(rng: random.Random) -> Scene:
+    """A scene that nobody has rendered: 2-5 events of any classes in 6-10 s, some repeated, some overlapping."""
+    seed = rng.randrange(2**31)
+    seconds = round(rng.uniform(6.0, 10.0), 1)
+    count = rng.choices((2, 3, 4, 5), (2, 4, 4, 3))[0]
+    labels: list[str] = []
+    for _ in range(count):
+        labels.append(rng.choice(labels) if labels and rng.random() < 0.22 else rng.choice(tuple(CLASSES)))
+    rng.shuffle(labels)
+    # Slots of unequal width keep most onsets apart; an event may run on into the next slot.
+    widths = [rng.uniform(0.6, 1.6) for _ in labels]
+    scale = (seconds - 0.6) / sum(widths)
+    events = []
+    start = 0.0
+    for label, width in zip(labels, widths, strict=True):
+        onset = start + rng.uniform(0.0, 0.45) * width * scale
+        longest = min(seconds - onset, rng.choice((0.8, 0.9, 1.6)) * (start + width * scale - onset))
+        length = max(0.25, rng.uniform(0.25, 1.0) * longest)
+        start += width * scale
+        events.append(
+            SceneEvent(
+                label,
+                round(onset, 2),
+                round(min(onset + length, seconds), 2),
+                round(rng.choice((rng.uniform(-34.0, -12.0), rng.uniform(-26.0, -20.0))), 1),
+                "text",
+            )
+        )
+    events.sort(key=lambda event: (event.onset_s, event.label))
+    return Scene(seed, "train", seconds, tuple(events), "none")

@@ -1,0 +1,148 @@
+"""The work of an evaluation: one task for each answer to get, tasks in batches, and an answer as a line of the run.
+
+All of it depends on the items, the arms and the seed alone, so a run that was stopped finds the same plan again. The
+seed of an answer is drawn from the run's seed, the item, the arm and the sample: neither the batch nor the order of
+work changes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpar2.arms import EvaluationArm
+from mpar2.engines.base import Decoding, Generation
+from mpar2.question import Item, item_to_json
+from mpar2.runs import record_key
+
+__all__ = ["Batch", "Task", "audio_seconds", "plan", "record_of_answer", "record_of_failure", "seed_of"]
+
+_MAX_REASON_CHARS = 2000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One answer to get."""
+
+    item: Item
+    arm: EvaluationArm
+    sample: int
+
+    @property
+    def key(self) -> str:
+        return record_key(self.item.id, self.arm.name, self.sample)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tasks that run together: one base model, one way of decoding, attention recorded or not."""
+
+    tasks: tuple[Task, ...]
+    attention: bool
+
+
+def plan(
+    tasks: Sequence[Task], seconds: Mapping[str, float], *, seed: int, batch_size: int, attention_share: float
+) -> list[Batch]:
+    """All batches in the order of work; ``seconds`` are the lengths of the clips, by the items' ids.
+
+    One base model after the other; within it long clips first; all arms and samples of an item side by side.
+    """
+    from mpar2.engines.names import split_adapter
+
+    groups: dict[tuple[str, Decoding, bool], list[Task]] = {}
+    for task in tasks:
+        base, _ = split_adapter(task.arm.arm.model, task.arm.arm.adapter)
+        attention = _share(seed, task.item.id) < attention_share
+        groups.setdefault((base, task.arm.decoding, attention), []).append(task)
+    bases = list(dict.fromkeys(base for base, _, _ in groups))
+    batches: list[Batch] = []
+    for key in sorted(groups, key=lambda key: bases.index(key[0])):
+        group = sorted(groups[key], key=lambda task: (-seconds[task.item.id], task.item.id))  # stable
+        slices = (group[first : first + batch_size] for first in range(0, len(group), batch_size))
+        batches += [Batch(tuple(slice_), attention=key[2]) for slice_ in slices]
+    return batches
+
+
+def audio_seconds(path: Path) -> float:
+    """Length by the header; 0 where it tells nothing (such files are few, and cost a fuller batch at most)."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(path).duration)
+    except (RuntimeError, OSError, TypeError):
+        return 0.0
+
+
+def seed_of(task: Task, seed: int) -> int:
+    """The seed of one answer, below 2**31 (servers take no more)."""
+    digest = hashlib.sha256(f"{seed}|{task.key}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def record_of_failure(task: Task, reason: str) -> dict[str, Any]:
+    """The line of a task that got no answer."""
+    return _blank(task) | {
+        "status": "error",
+        "error": " ".join(reason.split())[:_MAX_REASON_CHARS] or "no reason given",
+    }
+
+
+def record_of_answer(
+    task: Task, generation: Generation, *, tokens: int | None, served_model: str | None = None
+) -> dict[str, Any]:
+    """The line of an answer."""
+    answer = generation.trace.answer
+    # an open question has no choices: there the answer's own words count
+    prediction = generation.choice if generation.choice is not None else answer
+    return _blank(task) | {
+        "status": "ok",
+        "text": generation.text,
+        "answer": answer,
+        "choice": generation.choice,
+        "prediction": prediction or "",
+        "tokens": tokens,
+        "prompt_tokens": generation.prompt_tokens,
+        "token_ends": _token_ends(generation),
+        "seconds": round(generation.seconds, 4),
+        "audio_seconds": round(generation.audio_seconds, 4),
+        "finish": "length" if generation.finish == "length" else "stop",
+        "attention": _attention(generation),
+        "served_model": served_model,
+    }
+
+
+def _blank(task: Task) -> dict[str, Any]:
+    item = item_to_json(task.item)
+    return {"key": task.key, "id": item.pop("id"), "arm": task.arm.name, "sample": task.sample, "item": item}
+
+
+def _token_ends(generation: Generation) -> list[int] | None:
+    if not generation.tokens:
+        return None
+    ends = [0]
+    for token in generation.tokens:
+        ends.append(max(ends[-1], token.chars.stop))  # a token inside of a character has an empty span
+    return ends[1:]
+
+
+def _attention(generation: Generation) -> dict[str, Any] | None:
+    record = generation.attention
+    if record is None:
+        return None
+    from mpar2.attention import attention_ratio, corrected_ratio
+
+    return {
+        "ratio": [float(f"{value:.5g}") for value in attention_ratio(record)],
+        "corrected": [float(f"{value:.5g}") for value in corrected_ratio(record)],
+        "audio_positions": record.audio_positions,
+    }
+
+
+def _share(seed: int, id: str) -> float:
+    """A number in [0, 1) for an item, the same in every run of this seed."""
+    digest = hashlib.sha256(f"attention|{seed}|{id}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48

@@ -1,0 +1,411 @@
+"""The reasoning trace: generated text and its parts, and the parser that finds them.
+
+The form (phases from arXiv 2603.02266, tags ours)::
+
+    <perception>..</perception>
+    <step><ask>..</ask><hear>..</hear><infer>..</infer></step>    one or more
+    <review>..</review>
+    <answer>..</answer>
+
+``<think>..</think><answer>..</answer>`` (R1 style) and ``<answer>..</answer>`` alone are read as well.
+
+Conventions: spans are half-open and count characters of ``Trace.text`` or generated tokens. Every part's
+``text`` is exactly ``Trace.text[chars.start:chars.stop]``, never stripped. A part's children lie inside its
+``chars`` and follow it in ``Trace.parts``. The top-level parts, in order, tile the text by their ``outer`` spans;
+what stands between tagged parts (blank or not) is of kind ``text``.
+
+The parser is total: it takes any string, never raises, keeps every character, works in linear time, and says in
+``problems`` what was malformed. How it repairs:
+
+* an opening tag that may not stand where it stands closes what is open (``<answer>`` inside ``<step>`` ends the step);
+* inside ``<think>`` any part may stand as long as a ``</think>`` follows;
+* a closing tag that closes nothing stays where it is, as text; a ``</think>`` before any other part makes a think
+  part of all that precedes it (chat templates may put the opening tag into the prompt);
+* a text that ends inside a tag keeps the fragment outside of the part's content;
+* the answer is the last non-empty top-level ``<answer>``, otherwise the last nested one, otherwise what the last line
+  says without doubt ("The answer is X."), otherwise None.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, Literal
+
+__all__ = ["Part", "PartKind", "Span", "Trace", "is_wellformed", "parse_trace", "trace_to_json"]
+
+PartKind = Literal["perception", "step", "ask", "hear", "infer", "review", "answer", "think", "text"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Half-open interval ``[start, stop)`` of characters or of generated tokens."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a trace. ``chars`` covers the content without its tags; ``outer`` with them.
+
+    ``tokens`` are the generated tokens that share at least one character with ``chars`` (a token over the border of
+    two parts counts for both); None where token spans were not given.
+    ``parent`` is the index of the enclosing part in ``Trace.parts`` (``ask`` in ``step``), or None.
+    """
+
+    kind: PartKind
+    text: str
+    chars: Span
+    outer: Span
+    tokens: Span | None = None
+    parent: int | None = None
+    number: int | None = None  # 1-based, for steps
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A parsed trace. Top-level parts in order cover ``text`` without gap; ``problems`` says what was malformed."""
+
+    text: str
+    parts: tuple[Part, ...]
+    problems: tuple[str, ...] = ()
+    answer: str | None = None
+
+    def top(self) -> tuple[Part, ...]:
+        """The top-level parts; their ``outer`` spans tile the text."""
+        return tuple(part for part in self.parts if part.parent is None)
+
+    def of_kind(self, kind: PartKind) -> tuple[Part, ...]:
+        """All parts of one kind, nested or not, in order."""
+        return tuple(part for part in self.parts if part.kind == kind)
+
+    def children(self, part: Part) -> tuple[Part, ...]:
+        """The parts directly inside ``part`` (by position: equal parts are told apart by their spans)."""
+        return tuple(p for p in self.parts if p.parent is not None and self.parts[p.parent] == part)
+
+
+_STEP_PARTS = ("ask", "hear", "infer")
+_PHASES = ("perception", "step", "review", "answer")
+_TAGS = ("perception", "step", "ask", "hear", "infer", "review", "answer", "think")
+# ASCII: otherwise IGNORECASE lets U+017F (long s) and U+212A (Kelvin sign) into tag names. The bounded blanks keep
+# the search linear on "<" followed by a megabyte of spaces.
+_TAG = re.compile(rf"<\s{{0,4}}(/?)\s{{0,4}}({'|'.join(_TAGS)})\s{{0,4}}>", re.IGNORECASE | re.ASCII)
+_LONGEST_TAG = 32  # characters; nothing longer can be the beginning of a tag
+_MAX_PROBLEMS = 40  # distinct messages; a hostile text could produce one for every step
+
+
+def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
+    """Parse generated ``text``; ``token_spans[i]`` are the characters of generated token i (non-decreasing).
+
+    >>> trace = parse_trace("<perception>a dog barks</perception><answer>dog</answer>")
+    >>> [part.kind for part in trace.parts], trace.answer
+    (['perception', 'answer'], 'dog')
+    >>> trace.problems
+    ('no <step> part', 'no <review> part')
+    """
+    builder = _Builder(text)
+    builder.scan()
+    tokens = _TokenIndex(token_spans) if token_spans is not None else None
+    parts = tuple(
+        Part(
+            kind=node.kind,
+            text=text[node.start : node.stop],
+            chars=Span(node.start, node.stop),
+            outer=Span(node.outer_start, node.outer_stop),
+            tokens=tokens.covering(node.start, node.stop) if tokens else None,
+            parent=node.parent,
+            number=node.number,
+        )
+        for node in builder.nodes
+    )
+    answer = _tagged_answer(parts)
+    problems = builder.problems
+    _check_grammar(parts, problems)
+    if answer is None and not any(part.kind == "answer" for part in parts):
+        answer = _prose_answer(parts)
+        origin = "" if answer is None else "; the answer was read from the last line"
+        problems.add(f"no <answer> part{origin}")
+    return Trace(text=text, parts=parts, problems=problems.messages(), answer=answer)
+
+
+def is_wellformed(trace: Trace) -> bool:
+    """True if the trace is exactly the MPAR² form: perception, steps, review, answer, in order and without problems."""
+    letters = "".join(p.kind[0] for p in trace.top() if not (p.kind == "text" and not p.text.strip()))
+    return not trace.problems and re.fullmatch("ps+ra", letters) is not None
+
+
+def trace_to_json(trace: Trace) -> dict[str, Any]:
+    """The trace as plain JSON values: parts with kind, text, and character and token spans as ``[start, stop]``."""
+
+    def pair(span: Span | None) -> list[int] | None:
+        return None if span is None else [span.start, span.stop]
+
+    parts: list[dict[str, Any]] = [
+        {
+            "kind": p.kind,
+            "number": p.number,
+            "parent": p.parent,
+            "text": p.text,
+            "chars": pair(p.chars),
+            "outer": pair(p.outer),
+            "tokens": pair(p.tokens),
+        }
+        for p in trace.parts
+    ]
+    return {
+        "parts": parts,
+        "problems": list(trace.problems),
+        "answer": trace.answer,
+        "wellformed": is_wellformed(trace),
+    }
+
+
+@dataclass
+class _Problems:
+    """Distinct messages in order of first appearance, each with its count."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    dropped: int = 0
+
+    def add(self, message: str) -> None:
+        if message in self.counts or len(self.counts) < _MAX_PROBLEMS:
+            self.counts[message] = self.counts.get(message, 0) + 1
+        else:
+            self.dropped += 1
+
+    def messages(self) -> tuple[str, ...]:
+        lines = [m if n == 1 else f"{m} ({n} times)" for m, n in self.counts.items()]
+        return (*lines, f"and {self.dropped} further problems") if self.dropped else tuple(lines)
+
+
+@dataclass
+class _Node:
+    """A part under construction; spans are set when it is closed."""
+
+    kind: Any
+    outer_start: int
+    start: int
+    stop: int = -1
+    outer_stop: int = -1
+    parent: int | None = None
+    number: int | None = None
+
+
+class _Builder:
+    """One left-to-right pass over the tags with a stack of open parts (depth at most three: think, step, ask)."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.nodes: list[_Node] = []
+        self.stack: list[int] = []
+        self.problems = _Problems()
+        self.cursor = 0  # end of what the top-level parts cover so far
+        self.steps = 0
+        self.last_think_close = -1
+
+    def scan(self) -> None:
+        tags = list(_TAG.finditer(self.text))
+        self.last_think_close = max((m.start() for m in tags if m[1] and m[2].lower() == "think"), default=-1)
+        for match in tags:
+            slash, kind = match[1], match[2].lower()
+            canonical = f"<{slash}{kind}>"
+            if match[0] != canonical:
+                self.problems.add(f"tag {match[0]!r} is not written as {canonical}")
+            if slash:
+                self._close_tag(kind, match.start(), match.end())
+            else:
+                self._open_tag(kind, match.start(), match.end())
+        self._finish()
+
+    def _open_tag(self, kind: str, start: int, end: int) -> None:
+        while self.stack and not self._may_hold(self.nodes[self.stack[-1]].kind, kind, start):
+            self.problems.add(f"<{self.nodes[self.stack[-1]].kind}> is not closed before <{kind}>")
+            self._close(start, start)
+        parent = self.stack[-1] if self.stack else None
+        if parent is None:
+            self._loose(start)
+        if kind in _STEP_PARTS and (parent is None or self.nodes[parent].kind != "step"):
+            self.problems.add(f"<{kind}> stands outside a <step>")
+        number = None
+        if kind == "step":
+            self.steps += 1
+            number = self.steps
+        self.nodes.append(_Node(kind, start, end, parent=parent, number=number))
+        self.stack.append(len(self.nodes) - 1)
+
+    def _may_hold(self, outer: str, inner: str, position: int) -> bool:
+        if outer == "step":
+            return inner in _STEP_PARTS
+        # A think part that will be closed may quote our tags; one that will not ends where the next part begins.
+        return outer == "think" and inner != "think" and position < self.last_think_close
+
+    def _close_tag(self, kind: str, start: int, end: int) -> None:
+        if not any(self.nodes[index].kind == kind for index in self.stack):
+            self.problems.add(f"</{kind}> closes nothing")
+            if kind == "think" and not self.nodes:
+                self.nodes.append(_Node("think", 0, 0, start, end))
+                self.cursor = end
+            return
+        while self.nodes[self.stack[-1]].kind != kind:
+            self.problems.add(f"<{self.nodes[self.stack[-1]].kind}> is not closed before </{kind}>")
+            self._close(start, start)
+        self._close(start, end)
+
+    def _close(self, stop: int, outer_stop: int) -> None:
+        node = self.nodes[self.stack.pop()]
+        node.stop, node.outer_stop = stop, outer_stop
+        if not self.stack:
+            self.cursor = outer_stop
+
+    def _loose(self, stop: int) -> None:
+        if stop > self.cursor:
+            self.nodes.append(_Node("text", self.cursor, self.cursor, stop, stop))
+            self.cursor = stop
+
+    def _finish(self) -> None:
+        end = len(self.text)
+        fragment = _tag_fragment(self.text)
+        if fragment < end:
+            self.problems.add(f"the text ends inside a tag ({self.text[fragment:]!r})")
+        stop = fragment
+        while self.stack:
+            self.problems.add(f"<{self.nodes[self.stack[-1]].kind}> is not closed: the text ends inside it")
+            self._close(stop, end)
+            stop = end  # the parents hold the child whole, fragment included
+        self._loose(end)
+
+
+def _tag_fragment(text: str) -> int:
+    """Where an unfinished tag at the very end begins; ``len(text)`` if the text does not end inside one."""
+    start = text.rfind("<", max(0, len(text) - _LONGEST_TAG))
+    if start < 0:
+        return len(text)
+    name = re.sub(r"\s+", "", text[start + 1 :], flags=re.ASCII).removeprefix("/").lower()
+    return start if any(tag.startswith(name) for tag in _TAGS) else len(text)
+
+
+class _TokenIndex:
+    """Finds the tokens under a range of characters by bisection."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        # Running maxima: bisection needs non-decreasing ends, and a parser that never raises must not rely on them.
+        self.starts = list(accumulate((span.start for span in spans), max))
+        self.stops = list(accumulate((span.stop for span in spans), max))
+
+    def covering(self, start: int, stop: int) -> Span:
+        first = bisect_right(self.stops, start)
+        if start >= stop:
+            return Span(first, first)
+        return Span(first, max(first, bisect_left(self.starts, stop)))
+
+
+def _tagged_answer(parts: Sequence[Part]) -> str | None:
+    answers = [part for part in parts if part.kind == "answer" and part.text.strip()]
+    top = [part for part in answers if part.parent is None]
+    chosen = top or answers
+    return chosen[-1].text.strip() if chosen else None
+
+
+def _check_grammar(parts: Sequence[Part], problems: _Problems) -> None:
+    """Report what keeps the parts from the MPAR² form (if they try to have it) or from the R1 form."""
+    kinds = [part.kind for part in parts if part.parent is None and part.kind != "text"]
+    for part in parts:
+        if part.kind == "text":
+            bare = _TAG.sub("", part.text)
+            bare = bare[: _tag_fragment(bare)]
+            if kinds and bare.strip():
+                problems.add("text outside the parts")
+        elif not part.text.strip():
+            problems.add(f"<{part.kind}> is empty")
+    for kind in ("perception", "review", "answer", "think"):
+        if kinds.count(kind) > 1:
+            problems.add(f"more than one <{kind}>")
+    nested = {part.kind for part in parts if part.parent is not None and parts[part.parent].kind == "think"}
+    if nested:
+        problems.add(f"inside <think>: {', '.join(f'<{kind}>' for kind in sorted(nested))}")
+    if "think" in kinds and "answer" in kinds and kinds.index("answer") < kinds.index("think"):
+        problems.add("<answer> comes before <think>")
+    _check_steps(parts, problems)
+    if not {part.kind for part in parts} & {"perception", "step", "ask", "hear", "infer", "review"}:
+        return
+    if "think" in kinds:
+        problems.add("<think> beside the parts of MPAR²")
+    if not nested:
+        for kind in ("perception", "step", "review"):
+            if kind not in kinds:
+                problems.add(f"no <{kind}> part")
+    ranks = [(_PHASES.index(kind), kind) for kind in kinds if kind in _PHASES]
+    for (rank, kind), (next_rank, next_kind) in zip(ranks, ranks[1:], strict=False):
+        if next_rank < rank:
+            problems.add(f"<{next_kind}> comes after <{kind}>")
+
+
+def _check_steps(parts: Sequence[Part], problems: _Problems) -> None:
+    inside: dict[int, list[Part]] = {index: [] for index, part in enumerate(parts) if part.kind == "step"}
+    for part in parts:
+        if part.parent in inside:
+            inside[part.parent].append(part)
+    for index, children in inside.items():
+        step = parts[index]
+        kinds = [child.kind for child in children]
+        missing = [f"<{kind}>" for kind in _STEP_PARTS if kind not in kinds]
+        if missing:
+            problems.add(f"step {step.number} has no {', '.join(missing)}")
+        if len(set(kinds)) < len(kinds):
+            problems.add(f"step {step.number} repeats a part")
+        elif kinds != sorted(kinds, key=_STEP_PARTS.index):
+            problems.add(f"step {step.number} has its parts out of order")
+        # Everything in the step that no child covers must be blank.
+        position, loose = step.chars.start, False
+        for child in children:
+            loose = loose or bool(step.text[position - step.chars.start : child.outer.start - step.chars.start].strip())
+            position = child.outer.stop
+        if children and (loose or step.text[position - step.chars.start :].strip()):
+            problems.add(f"step {step.number} has text outside its parts")
+
+
+_TAIL = 600  # characters of the last part in which a prose answer is sought
+_ANSWER_IS = re.compile(
+    r"\banswer(?: is|\s{0,4}:)\s{0,4}:?\s{0,4}(.{1,200})$",
+    re.IGNORECASE,
+)
+_BOXED = re.compile(r"\\boxed\{([^{}]{1,200})\}")
+_LETTERED = re.compile(r"(?:[(\[][A-Z][)\]]|[A-Z][.):])\s{1,4}\S.{0,200}|[(\[][A-Z][)\]][.:]?")
+_NOT_AN_ANSWER = re.compile(
+    r"(?:not|unclear|unknown|uncertain|ambiguous|in the|to be|that|whether|either|one of)\b|cannot|can't|n't",
+    re.IGNORECASE,
+)
+
+
+def _prose_answer(parts: Sequence[Part]) -> str | None:
+    """The answer that untagged text states beyond doubt in its last line; None otherwise."""
+    if not parts or parts[-1].kind != "text":
+        return None
+    tail = parts[-1].text[-_TAIL:]
+    lines = [stripped for line in tail.splitlines() if (stripped := line.replace("*", "").strip())]
+    if not lines:
+        return None
+    last = lines[-1]
+    if len(lines) > 1 and re.fullmatch(r"(?:the )?(?:final )?answer(?: is)?\s{0,4}:", lines[-2], re.IGNORECASE):
+        last = f"Answer: {last}"  # "Answer:" alone on its line, the answer under it
+    boxed = _BOXED.findall(last)
+    if boxed:
+        return _clean(boxed[-1])
+    if _LETTERED.fullmatch(last) or (len(lines) == 1 and len(parts) == 1 and re.fullmatch(r"[A-Z]\.?", last)):
+        return _clean(last)
+    # The last statement of the line counts: "the answer is not A; the answer is B."
+    spot = max((m.start() for m in re.finditer(r"\banswer(?: is|\s{0,4}:)", last, re.IGNORECASE)), default=None)
+    match = _ANSWER_IS.search(last, spot) if spot is not None else None
+    if match is None:
+        return None
+    said = re.split(r"(?<=[^\s.]{3})[.!?](?=\s|$)|,? (?:because|since|as)\b", match[1], maxsplit=1)[0]
+    return None if _NOT_AN_ANSWER.match(said.strip()) else _clean(said)
+
+
+def _clean(said: str) -> str | None:
+    """The stated answer without the quotes and the full stop around it; None if nothing is left."""
+    return said.strip().strip("\"'`“”‘’").rstrip(".!;,").strip("\"'`“”‘’").strip() or None

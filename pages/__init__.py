@@ -1,0 +1,121 @@
+"""The pages of the app: ``build_app(services)`` composes the tabs, ``launch_settings()`` says how they are served.
+
+``services``     what the pages need from outside        ``compare``   the Compare tab
+``running``      one comparison as a stream              ``api``       endpoints for programs
+``document``     the comparison as JSON data             ``export``    the comparison as a page of its own
+``safe_html``    components drawn without HTML           ``view/``     their scripts and styles
+``examples``     clips, questions, stored comparisons    ``errors``    what visitors are told
+``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from pages.services import Services
+
+__all__ = ["build_app", "launch_settings", "theme"]
+
+_FOLDER = Path(__file__).resolve().parent
+_HEAD = """
+<header class="mp-brand"><h1>MPAR²</h1><p>Two audio models, one question. See what each says it hears, where it
+listened, and whether it stops listening as it reasons.</p>
+<a class="mp-jump" href="#comparison">Go to the comparison</a></header>
+"""
+
+
+def build_app(services: Services) -> gr.Blocks:
+    """The whole app. Nothing is loaded before the first request."""
+    import gradio as gr
+
+    from pages.analysis import build_analysis
+    from pages.api import build_api
+    from pages.compare import build_compare
+
+    with gr.Blocks(
+        title="MPAR²: audio reasoning, side by side",
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(3600, 3600),  # uploads and results live for at most an hour
+    ) as demo:
+        gr.HTML(_HEAD, padding=False)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Compare", id="compare"):
+                build_compare(services, demo)
+            with gr.Tab("Analysis", id="analysis") as analysis:
+                build_analysis(analysis)
+        build_api(services)
+    demo.queue(max_size=32, default_concurrency_limit=4)
+    return demo
+
+
+def theme() -> gr.themes.Base:
+    """Quiet surfaces and the system's own fonts: nothing is fetched from elsewhere."""
+    import gradio as gr
+
+    blue = gr.themes.Color(
+        c50="#eef6fb", c100="#d9eaf5", c200="#b3d5ea", c300="#8cc4e8", c400="#4f9ccb", c500="#2377ab",
+        c600="#14527d", c700="#0f4468", c800="#0d3856", c900="#0b2c45", c950="#081f31",
+    )  # fmt: skip
+    return gr.themes.Base(
+        primary_hue=blue,
+        secondary_hue=blue,
+        neutral_hue="slate",
+        radius_size="md",
+        text_size="md",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"],
+    ).set(
+        body_background_fill="#f5f7f9",
+        body_background_fill_dark="#10141b",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#171b23",
+        block_border_color="#dde1e8",
+        block_border_color_dark="#2e3542",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_label_text_color="#576071",
+        block_label_text_color_dark="#a3acbb",
+        block_info_text_color="#576071",
+        block_info_text_color_dark="#a3acbb",
+        block_title_text_color="#1b2130",
+        block_title_text_color_dark="#e8ebf1",
+        block_title_text_weight="600",
+        body_text_color="#1b2130",
+        body_text_color_dark="#e8ebf1",
+        body_text_color_subdued="#576071",
+        body_text_color_subdued_dark="#a3acbb",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#10141b",
+        input_border_width="1px",
+        input_border_color="#c8ced8",
+        input_border_color_dark="#3a4352",
+        button_primary_background_fill="#14527d",
+        button_primary_background_fill_hover="#0f4468",
+        button_primary_background_fill_dark="#8cc4e8",
+        button_primary_background_fill_hover_dark="#b3d5ea",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#0d1420",
+    )
+
+
+def launch_settings() -> dict[str, Any]:
+    """Arguments of ``launch`` for an app that strangers use: no path is served, uploads are small and short-lived."""
+    return {
+        "theme": theme(),
+        "css_paths": [_FOLDER / "view" / "view.css", _FOLDER / "style.css"],
+        "allowed_paths": [],
+        "max_file_size": "20mb",
+        "show_error": False,
+        "run_history": False,
+        "footer_links": ["api"],
+        "state_session_capacity": 200,
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "ssr_mode": False,
+        "pwa": False,
+    }

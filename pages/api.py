@@ -1,0 +1,144 @@
+"""Named endpoints for programs: ``/compare`` and ``/reason``, usable with gradio_client.
+
+    from gradio_client import Client, handle_file
+    client = Client("http://127.0.0.1:7860")
+    result = client.predict(handle_file("clip.wav"), "Which sound comes first?", "dog bark\\nsiren", api_name="/reason")
+
+The audio goes through a real ``gr.Audio`` input, so only files that were uploaded are opened.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import gradio as gr
+
+from mpar2.engines.as_json import generation_to_json
+from pages.errors import guarded
+from pages.running import Asked, Comparer
+from pages.services import MODES, Services
+
+__all__ = ["build_api"]
+
+
+def build_api(services: Services) -> None:
+    """Add the endpoints to the open ``gr.Blocks``. Their components are never shown."""
+    comparer = Comparer(services)
+    left, right = services.offers[0], services.offers[min(1, len(services.offers) - 1)]
+    names = [offer.name for offer in services.offers]
+
+    def session_of() -> str:
+        return f"api {secrets.token_hex(8)}"  # calls of one client may run beside each other
+
+    def compare(
+        audio: str,
+        question: str,
+        choices: str,
+        left_model: str,
+        left_mode: str,
+        right_model: str,
+        right_mode: str,
+        max_new_tokens: float,
+        temperature: float,
+        seed: float,
+    ) -> dict[str, Any]:
+        """Ask two audio models the same question about a recording and return both reasoning traces side by side.
+
+        Args:
+            audio: The recording (wav, flac, mp3, ogg, opus, m4a, aac or webm).
+            question: What to ask about it.
+            choices: Possible answers, one a line; empty for an open question.
+            left_model: Name of the first model.
+            left_mode: How it is asked: direct (answer only), cot (reason freely) or mpar2 (perceive, reason, review).
+            right_model: Name of the second model.
+            right_mode: How it is asked.
+            max_new_tokens: Longest trace.
+            temperature: 0 is greedy.
+            seed: Makes sampling repeatable.
+
+        Returns:
+            The comparison document, the same as the page's JSON download: for each arm the text, its parts, answer,
+            correctness where known, tokens, seconds, and attention to the audio.
+        """
+        asked = Asked(
+            audio,
+            question,
+            choices or "",
+            ((left_model, left_mode), (right_model, right_mode)),
+            max_new_tokens=int(max_new_tokens),
+            temperature=temperature,
+            seed=int(seed),
+        )
+        document: dict[str, Any] = {}
+        for document in comparer.run(asked, session_of()):  # noqa: B007 - the last one is the result
+            pass
+        return document
+
+    def reason(
+        audio: str,
+        question: str,
+        choices: str,
+        model: str,
+        mode: str,
+        max_new_tokens: float,
+        temperature: float,
+        seed: float,
+    ) -> dict[str, Any]:
+        """Ask one audio model a question about a recording and return its reasoning trace and answer.
+
+        Args:
+            audio: The recording (wav, flac, mp3, ogg, opus, m4a, aac or webm).
+            question: What to ask about it.
+            choices: Possible answers, one a line; empty for an open question.
+            model: Name of the model.
+            mode: How it is asked: direct (answer only), cot (reason freely) or mpar2 (perceive, reason, review).
+            max_new_tokens: Longest trace.
+            temperature: 0 is greedy.
+            seed: Makes sampling repeatable.
+
+        Returns:
+            answer, choice, mode, model, text, trace (parts with kind, text, character and token spans), tokens,
+            seconds, audio_seconds, attention_ratio: the same object as ``mpar2 reason --json`` prints.
+        """
+        asked = Asked(
+            audio,
+            question,
+            choices or "",
+            ((model, mode),),
+            max_new_tokens=int(max_new_tokens),
+            temperature=temperature,
+            seed=int(seed),
+        )
+        generation = comparer.reason(asked, session_of())
+        return generation_to_json(generation) | {"model": generation.arm.name}  # never the path of a folder
+
+    with gr.Column(visible=False):
+        audio = gr.Audio(type="filepath", label="audio")
+        question = gr.Textbox(label="question")
+        choices = gr.Textbox(label="choices", value="")
+        left_model = gr.Dropdown(names, value=left.name, label="left_model")
+        left_mode = gr.Dropdown(list(MODES), value="cot", label="left_mode")
+        right_model = gr.Dropdown(names, value=right.name, label="right_model")
+        right_mode = gr.Dropdown(list(MODES), value="mpar2", label="right_mode")
+        tokens = gr.Number(value=services.max_new_tokens, label="max_new_tokens")
+        temperature = gr.Number(value=0, label="temperature")
+        seed = gr.Number(value=0, label="seed", precision=0)
+        result = gr.JSON(label="result")
+        start = gr.Button("start")
+    decoding = [tokens, temperature, seed]
+    shared = {"concurrency_id": "engine", "concurrency_limit": 1}
+    start.click(
+        guarded(compare),
+        [audio, question, choices, left_model, left_mode, right_model, right_mode, *decoding],
+        result,
+        api_name="compare",
+        **shared,
+    )
+    start.click(
+        guarded(reason),
+        [audio, question, choices, right_model, right_mode, *decoding],
+        result,
+        api_name="reason",
+        **shared,
+    )

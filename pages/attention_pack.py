@@ -1,0 +1,88 @@
+"""An attention record as part of the comparison document: everything that the page reduces by itself, within a budget.
+
+    layers, heads      of the model
+    audio_positions    encoder positions that the audio takes; visible [token]: positions that each token sees
+    columns, column_s  columns of the heatmap and their length in seconds
+    tokens             packed [layers, heads or 1, token, column]: mean weight of one 40 ms frame of the column
+    parts, parts_of    packed [layers, heads, part, column] and the indices of those parts; null where ``tokens``
+                       keeps every head
+    mass               packed [layers, heads, token]: weight on all audio positions
+    ratio, corrected   the arm's mean attention ratio and length-corrected ratio (mpar2.attention)
+
+``tokens`` is null where the engine recorded the ratio alone. To stay within the budget the page first gives up single
+heads for single tokens (parts keep them), then joins neighbouring columns, then averages the heads of parts, then the
+layers. The page says what is averaged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mpar2.attention import AttentionRecord, attention_ratio, corrected_ratio
+from mpar2.trace import Trace
+from pages.arrays import pack
+
+__all__ = ["attention_document"]
+
+_MOST_COLUMNS = 400
+
+
+def attention_document(record: AttentionRecord | None, trace: Trace, budget: int) -> dict[str, Any] | None:
+    """``record`` in at most about ``budget`` bytes of weights; None where nothing was recorded."""
+    if record is None or not len(record.visible):
+        return None
+    tokens, layers, heads = record.mass.shape
+    document: dict[str, Any] = {
+        "layers": layers,
+        "heads": heads,
+        "audio_positions": record.audio_positions,
+        "visible": [int(n) for n in record.visible],
+        "mass": pack(record.mass.transpose(1, 2, 0)),
+        "ratio": float(attention_ratio(record).mean()),
+        "corrected": float(corrected_ratio(record).mean()),
+        "columns": 0,
+        "column_s": record.frame_s,
+        "tokens": None,
+        "parts": None,
+        "parts_of": None,
+    }
+    if record.heads == "none" or not record.rows.size:
+        return document
+    weights = record.rows.astype(np.float32).transpose(1, 2, 0, 3) / record.frames_per_column  # (L, H, T, C)
+    spans = [(i, p.tokens.start, min(p.tokens.stop, tokens)) for i, p in enumerate(trace.parts) if p.tokens]
+    spans = [(i, start, stop) for i, start, stop in spans if stop > start]
+    parts = _part_means(weights, [(start, stop) for _, start, stop in spans])
+    weights, step = _join_columns(weights, _MOST_COLUMNS)
+    parts, _ = _join_columns(parts, _MOST_COLUMNS)
+    if weights.size > budget:
+        weights = weights.mean(axis=1, keepdims=True)
+        while weights.size + parts.size > budget and weights.shape[-1] > 100:
+            wanted = max(100, weights.shape[-1] // 2)
+            weights, more = _join_columns(weights, wanted)
+            parts, _ = _join_columns(parts, wanted)
+            step *= more
+        if weights.size + parts.size > budget:
+            parts = parts.mean(axis=1, keepdims=True)
+        if weights.size + parts.size > budget:
+            weights, parts = weights.mean(axis=0, keepdims=True), parts.mean(axis=0, keepdims=True)
+        document |= {"parts": pack(parts), "parts_of": [index for index, _, _ in spans]}
+    column_s = record.frame_s * step
+    return document | {"columns": weights.shape[-1], "column_s": round(column_s, 6), "tokens": pack(weights)}
+
+
+def _part_means(weights: np.ndarray, spans: list[tuple[int, int]]) -> np.ndarray:
+    means = [weights[:, :, start:stop].mean(axis=2) for start, stop in spans]
+    empty = np.zeros((*weights.shape[:2], 0, weights.shape[3]), dtype=np.float32)
+    return np.stack(means, axis=2) if means else empty
+
+
+def _join_columns(weights: np.ndarray, most: int) -> tuple[np.ndarray, int]:
+    """Mean over as many neighbouring columns as it takes to have at most ``most``."""
+    step = -(-weights.shape[-1] // most)
+    if step <= 1:
+        return weights, 1
+    starts = np.arange(0, weights.shape[-1], step)
+    sizes = np.diff(np.append(starts, weights.shape[-1]))
+    return np.add.reduceat(weights, starts, axis=-1) / sizes, step

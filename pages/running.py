@@ -1,0 +1,185 @@
+"""Runs a comparison and tells how it goes: a stream of comparison documents. No Gradio here.
+
+The clip is loaded through the one loader with the app's limits, the question checked, the truth looked up where the
+clip is an example's, and the engine's updates are thinned to a rate that a browser can follow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from mpar2.audio import AudioError, load_clip
+from mpar2.engines.base import Decoding, EngineError, Generation
+from mpar2.question import Event, Question, QuestionError, make_question
+from pages.document import Run
+from pages.errors import message_of
+from pages.gpu import lends_gpus, on_gpu
+from pages.scoring import Judging, score_traces
+from pages.services import Services
+
+__all__ = ["Asked", "Comparer", "parse_events", "split_choices"]
+
+_EVERY_S = 0.12  # between two updates of the page
+_MOST_EVENTS = 40
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a visitor asked for, as it came from the page or the API."""
+
+    audio: str | None
+    question: str
+    choices: str = ""
+    arms: tuple[tuple[str, str], ...] = ()
+    answer: str = ""
+    events: str = ""
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    seed: int = 0
+    judging: Judging = Judging()
+
+
+class Comparer:
+    """Runs what is asked on the services' engine."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._generate = on_gpu(self._stream) if lends_gpus() else None
+
+    def run(
+        self,
+        asked: Asked,
+        session: str,
+        *,
+        attention_bytes: int = 3_000_000,
+    ) -> Iterator[dict[str, Any]]:
+        """Documents as the comparison grows; the last one is finished, with the mentions sorted where they can be."""
+        asked.judging.check(local=self.services.local)
+        run, clip, question, arms, decoding = self._prepare(asked, attention_bytes)
+        stop = self.services.stops.begin(session)
+        yield run.snapshot()
+        error: str | None = None
+        shown = time.monotonic()
+        try:
+            if self._generate is not None:
+                updates = self._generate(clip, question, arms, decoding)
+            else:
+                updates = self.services.engine.stream(clip, question, arms, decoding, attention=True, stop=stop)
+            with closing(updates):
+                for update in updates:
+                    changed = run.progress(update)
+                    if changed or time.monotonic() - shown >= _EVERY_S:
+                        yield run.snapshot()
+                        shown = time.monotonic()
+                    if stop.is_set() and self._generate is not None:
+                        break  # the lent process cannot see our event; closing ends it
+            if not stop.is_set():
+                if asked.judging.judge != "rules":
+                    run.stage("scoring")
+                    yield run.snapshot()
+                for index, cafe in score_traces(
+                    asked.judging, clip, question, run.truth, run.truth_origin, run.texts()
+                ):
+                    run.score(index, cafe)
+        except EngineError as problem:
+            error = message_of(problem)
+        finally:
+            self.services.stops.end(session, stop)
+        run.finish("error" if error else "stopped" if stop.is_set() else "done", error)
+        yield run.snapshot()
+
+    def reason(self, asked: Asked, session: str) -> Generation:
+        """The generation of a single arm."""
+        _, clip, question, arms, decoding = self._prepare(asked, 0)
+        stop = self.services.stops.begin(session)
+        try:
+            stream = self._generate or self._stream
+            for update in stream(clip, question, arms[:1], decoding):
+                if update.generation is not None:
+                    return update.generation
+        finally:
+            self.services.stops.end(session, stop)
+        raise EngineError("the model ended without a result: try again")
+
+    def _prepare(self, asked: Asked, attention_bytes: int) -> tuple[Run, Any, Question, list[Any], Decoding]:
+        if not asked.audio:
+            raise AudioError("There is no audio yet: upload or record a clip, or choose an example.")
+        arms = [self.services.arm(name, mode) for name, mode in asked.arms]
+        if not 1 <= len(arms) <= 2:
+            raise EngineError(f"{len(arms)} arms cannot be compared: choose one or two")
+        clip = load_clip(asked.audio, limits=self.services.limits)
+        question = make_question(asked.question, split_choices(asked.choices), answer=asked.answer.strip() or None)
+        example = self.services.example_of(clip)
+        events: Sequence[Event] | None = parse_events(asked.events, clip.seconds)
+        origin = "visitor" if events is not None else None
+        if example is not None:
+            clip = example.clip
+            if events is None and example.events is not None:
+                events, origin = example.events, example.truth_origin
+            known = example.question
+            if question.answer is None and (question.text, question.choices) == (known.text, known.choices):
+                question = known
+        decoding = _decoding(asked, self.services.max_new_tokens)
+        run = Run(
+            clip,
+            question,
+            arms,
+            decoding,
+            truth=events,
+            truth_origin=origin,
+            example=example.name if example else None,
+            credits=example.credits if example else None,
+            attention_bytes=attention_bytes,
+        )
+        return run, clip, question, arms, decoding
+
+    def _stream(self, clip: Any, question: Question, arms: Sequence[Any], decoding: Decoding) -> Iterator[Any]:
+        yield from self.services.engine.stream(clip, question, arms, decoding, attention=True, stop=None)
+
+
+def split_choices(text: str) -> list[str]:
+    """Choices written one a line."""
+    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+
+
+def parse_events(text: str, clip_seconds: float) -> tuple[Event, ...] | None:
+    """Events written one a line, ``label`` or ``label 1.2-3.4``, in seconds; None where nothing is written.
+
+    >>> parse_events("dog bark 0.5-1.5\\nsiren", 8.0)
+    (Event(label='dog bark', onset_s=0.5, offset_s=1.5), Event(label='siren', onset_s=None, offset_s=None))
+    """
+    lines = split_choices(text)
+    if not lines:
+        return None
+    if len(lines) > _MOST_EVENTS:
+        raise QuestionError(f"{len(lines)} events are listed; the limit is {_MOST_EVENTS}: list the main ones")
+    return tuple(_event(line, clip_seconds) for line in lines)
+
+
+def _event(line: str, clip_seconds: float) -> Event:
+    label, _, last = line.rpartition(" ")
+    times = last.lower().removesuffix("s").replace("–", "-").split("-")
+    try:
+        onset, offset = (float(value.removesuffix("s")) for value in times)
+    except ValueError:
+        return Event(line[:120])
+    if not label.strip():
+        raise QuestionError(f"the event '{line[:40]}' has times but no name: write, for example, 'dog bark 0.5-1.5'")
+    if not 0 <= onset < offset <= clip_seconds + 0.5:
+        raise QuestionError(
+            f"the event '{line[:60]}' is not within the clip ({clip_seconds:.1f} s): write onset-offset, in seconds"
+        )
+    return Event(label.strip()[:120], onset, min(offset, clip_seconds))
+
+
+def _decoding(asked: Asked, most: int) -> Decoding:
+    tokens, temperature = int(asked.max_new_tokens), float(asked.temperature)
+    if not 1 <= tokens <= most:
+        raise EngineError(f"{tokens} new tokens: choose 1 to {most}")
+    if not 0 <= temperature <= 2:
+        raise EngineError(f"temperature {temperature:g}: choose 0 (greedy) to 2")
+    return Decoding(max_new_tokens=tokens, temperature=temperature, seed=int(asked.seed) % 2**31)

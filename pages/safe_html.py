@@ -1,0 +1,73 @@
+"""Gradio components whose content is drawn by our own scripts, from data, into text nodes.
+
+Why not ``gr.HTML`` with templates: Gradio runs the rendered template through a JavaScript template literal, so text
+that holds ``${...}`` is executed even where Handlebars ``{{ }}`` escaped its markup. Here the template is a constant
+and never sees data; the script reads ``props.value`` and builds elements (``view/dom.js``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pages.export import page_shell, script, view_js
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+__all__ = ["comparison_view", "gallery", "note", "suggestions"]
+
+_TEMPLATE = '<div class="mp-view"></div>'
+
+
+def _component(js: str, elem_id: str, server_functions: list[Callable[..., Any]] | None = None) -> gr.HTML:
+    import gradio as gr
+
+    return gr.HTML(
+        value=None,
+        html_template=_TEMPLATE,
+        js_on_load=js,
+        apply_default_css=False,
+        server_functions=server_functions,
+        elem_id=elem_id,
+        padding=False,
+    )
+
+
+@cache
+def _small_js(call: str) -> str:
+    return (
+        f"{script('dom.js')}\n{script('app.js')}\nconst root = element.querySelector('.mp-view');\n"
+        f"const draw = () => {call};\nwatch('value', draw);\ndraw();"
+    )
+
+
+def exported_page(_arguments: Any = None) -> str:
+    """The page that carries a comparison away; the script asks for it when a visitor downloads it."""
+    return page_shell()
+
+
+def comparison_view() -> gr.HTML:
+    """Shows a comparison document."""
+    js = (
+        f"{view_js()}\nconst mounted_view = mountComparison(element.querySelector('.mp-view'), "
+        f"{{ shell: () => server.{exported_page.__name__}() }});\n"
+        "const draw = () => mounted_view.show(props.value);\nwatch('value', draw);\ndraw();"
+    )
+    return _component(js, "comparison", [exported_page])
+
+
+def note(elem_id: str) -> gr.HTML:
+    """A message: ``{"level": "ok" | "warning" | "error", "lines": [text]}`` or None."""
+    return _component(_small_js("showNote(root, props.value)"), elem_id)
+
+
+def gallery(elem_id: str) -> gr.HTML:
+    """Cards of examples; event ``select`` carries ``name``."""
+    return _component(_small_js("showGallery(root, props.value, (name) => trigger('select', { name }))"), elem_id)
+
+
+def suggestions(elem_id: str) -> gr.HTML:
+    """Questions to try; event ``select`` carries ``index``."""
+    return _component(_small_js("showSuggestions(root, props.value, (index) => trigger('select', { index }))"), elem_id)

@@ -1,0 +1,160 @@
+"""CAFE in the app: which events a trace mentions, and whether the clip holds them.
+
+Three ways, and the page says which it was: rules against known events (an example's, or those that the visitor lists);
+Gemini or an OpenAI-compatible server, with a key or an address that the visitor brings for this one run; or none.
+Where no events are known, a model judge captions the clip first and sorts against its caption.
+
+A visitor's key lives in the memory of the run that it was given for. It is in no log, state, link, file or document,
+and the server's own keys are never used for a visitor: a key is always passed explicitly, even an empty one, because
+clients fall back to the environment where none is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from mpar2.audio import Clip
+from mpar2.cafe.metrics import count_events, rates_of_trace
+from mpar2.cafe.schema import JudgeRequest, Truth, Unscored, Verdict
+from mpar2.llm.errors import LLMError
+from mpar2.question import Event, Question
+
+__all__ = ["JUDGES", "Judging", "JudgingError", "check_address", "score_traces"]
+
+JUDGES = ("rules", "gemini", "server")
+_METRICS = ("acc_per", "err_per", "err_use", "err_omit")
+_NO_KEY = "EMPTY"  # what servers without keys expect; never empty, so that no client looks into the environment
+_TIMEOUT_S = 240.0
+_ORIGINS = {
+    "scene": "the exact annotation of the scene",
+    "human": "a listener's annotation",
+    "cue": "the cue of the benchmark",
+    "visitor": "the events that you listed",
+}
+
+
+class JudgingError(ValueError):
+    """The judge cannot be asked as wished; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How mentions are to be checked. ``secret`` never appears in a representation."""
+
+    judge: Literal["rules", "gemini", "server"] = "rules"
+    secret: str = field(default="", repr=False)
+    address: str = ""
+    model: str = ""
+
+    def check(self, *, local: bool) -> None:
+        """Raise :class:`JudgingError` where something is missing or an address must not be called."""
+        if self.judge not in JUDGES:
+            raise JudgingError(f"unknown judge '{self.judge[:40]}': choose one of {', '.join(JUDGES)}")
+        if self.judge == "gemini" and not self.secret.strip():
+            raise JudgingError("Gemini needs a key: paste yours, or check mentions by rules")
+        if self.judge == "server":
+            check_address(self.address, local=local)
+            if not self.model.strip():
+                raise JudgingError("a server needs the name of a model; it lists its models at /v1/models")
+
+
+def check_address(address: str, *, local: bool) -> None:
+    """Refuse what a stranger must not make this machine call: on a public app, anything but https to public hosts."""
+    parts = urlsplit(address.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise JudgingError("the server's address must look like https://host/v1, without a user name in it")
+    if local:
+        return
+    if parts.scheme != "https":
+        raise JudgingError("this app is public, so the server's address must begin with https://")
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(parts.hostname, parts.port or 443)}
+    except OSError:
+        raise JudgingError(f"the host '{parts.hostname[:80]}' cannot be found: check the address") from None
+    if not all(ipaddress.ip_address(host.split("%")[0]).is_global for host in found):
+        raise JudgingError("this app is public and does not call private addresses: use a server with a public one")
+
+
+def score_traces(
+    judging: Judging,
+    clip: Clip,
+    question: Question,
+    events: tuple[Event, ...] | None,
+    origin: str | None,
+    texts: list[str],
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """``(arm, cafe)`` for each trace with text. Yields nothing where nothing is known and no model is to be asked."""
+    if judging.judge == "rules":
+        if events is None:
+            return
+        from mpar2.cafe.reference import annotate
+
+        truth = Truth(events, None, origin or "human")
+        for index, text in enumerate(texts):
+            if text.strip():
+                yield index, _cafe(annotate(text, truth, choices=question.choices), judging)
+        return
+    truth = None if events is None else Truth(events, None, origin or "human")
+    requests = [(index, text) for index, text in enumerate(texts) if text.strip()]
+    try:
+        outcomes = asyncio.run(asyncio.wait_for(_ask(judging, clip, question, truth, requests), _TIMEOUT_S))
+    except LLMError as error:
+        outcomes = {index: Unscored("unavailable", error.detail) for index, _ in requests}
+    except TimeoutError:
+        outcomes = {index: Unscored("unavailable", f"no answer within {_TIMEOUT_S:.0f} s") for index, _ in requests}
+    for index, outcome in outcomes.items():
+        yield index, _cafe(outcome, judging)
+
+
+async def _ask(
+    judging: Judging, clip: Clip, question: Question, truth: Truth | None, requests: list[tuple[int, str]]
+) -> dict[int, Verdict | Unscored]:
+    from mpar2.cafe.caption import Captioner
+    from mpar2.cafe.llm_judge import LLMJudge
+    from mpar2.llm.connect import DEFAULT_GEMINI_MODEL, connect
+
+    service: Literal["gemini", "server"] = "gemini" if judging.judge == "gemini" else "server"
+    model = judging.model.strip() or DEFAULT_GEMINI_MODEL
+    address = judging.address.strip() if service == "server" else None
+    key = judging.secret.strip() or _NO_KEY
+    if truth is None:
+        with tempfile.TemporaryDirectory(prefix="mpar2-caption-") as folder:  # a visitor's caption is not kept
+            async with connect(service, model, base_url=address, api_key=key) as client:
+                truth = (await Captioner(client, folder).caption(clip)).truth()
+    known = (question.text, question.choices, question.answer, truth)
+    async with LLMJudge(connect(service, model, base_url=address, api_key=key), service) as judge:
+        verdicts = await asyncio.gather(*(judge.judge(JudgeRequest(*known, text)) for _, text in requests))
+    return {index: verdict for (index, _), verdict in zip(requests, verdicts, strict=True)}
+
+
+def _cafe(outcome: Verdict | Unscored, judging: Judging) -> dict[str, Any]:
+    """The ``cafe`` of an arm in the comparison document."""
+    if isinstance(outcome, Unscored):
+        return {"unscored": f"{outcome.reason.replace('_', ' ')}. {outcome.detail}".strip()}
+    counts = count_events(outcome)
+    rates = rates_of_trace(counts)
+    verdict = outcome.as_dict()
+    against = _ORIGINS.get(outcome.truth_origin) or f"a caption by {outcome.truth_origin.removeprefix('caption:')}"
+    who = "rules, without a model" if outcome.judge == "reference" else f"{outcome.model_version or outcome.model}"
+    return {
+        **{key: verdict[key] for key in ("mentions", "missed", "targets", "judge", "model", "model_version")},
+        **{key: verdict[key] for key in ("prompt_hash", "truth_origin", "package_version")},
+        "counts": {
+            "matched": counts.matched,
+            "hallucinated": counts.hallucinated,
+            "misused": counts.misused,
+            "missed": counts.missed,
+            "neutral": counts.neutral_mentions,
+            "predicted": counts.n_pred,
+            "targets": counts.n_tgt,
+        },
+        "metrics": {name: rates[name] for name in _METRICS},
+        "source": f"Judged by {who}, against {against}.",
+    }

@@ -1,0 +1,107 @@
+"""What the pages need from outside: an engine, the checkpoints on offer, limits, examples.
+
+A visitor chooses among the offered checkpoints by name. Names that are not offered are refused, so no visitor can make
+the server open a folder or fetch a repository.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, get_args
+
+from mpar2.audio import Clip
+from mpar2.engines.base import Arm, Decoding, EngineError, Mode, Progress
+from mpar2.formats import Limits
+from mpar2.question import Question
+from pages.examples import Example
+
+__all__ = ["MODES", "Offer", "Services", "StopBoard"]
+
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+class Generates(Protocol):
+    """The part of an engine that the pages use."""
+
+    def stream(
+        self,
+        clip: Clip,
+        question: Question,
+        arms: Sequence[Arm],
+        decoding: Decoding,
+        *,
+        attention: bool,
+        stop: threading.Event | None,
+    ) -> Iterator[Progress]: ...
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A checkpoint that visitors may choose: a name to show, and where it is."""
+
+    name: str
+    model: str
+    adapter: str | None
+
+
+class StopBoard:
+    """Who asked to stop. One event for each running session, and none for the others."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, session: str) -> threading.Event:
+        """The event of a new run; an older run of the same session is stopped."""
+        with self._lock:
+            if (old := self._events.get(session)) is not None:
+                old.set()
+            self._events[session] = event = threading.Event()
+            return event
+
+    def stop(self, session: str) -> None:
+        """Ask the session's run to stop. Harmless if there is none."""
+        with self._lock:
+            if (event := self._events.get(session)) is not None:
+                event.set()
+
+    def end(self, session: str, event: threading.Event) -> None:
+        """Forget a run that has ended."""
+        with self._lock:
+            if self._events.get(session) is event:
+                del self._events[session]
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that the pages are built from. ``offers`` is not empty; its first two are the arms."""
+
+    engine: Generates
+    offers: tuple[Offer, ...]
+    examples: tuple[Example, ...] = ()
+    first_example: str | None = None
+    limits: Limits = field(default_factory=lambda: Limits(max_seconds=60.0, max_bytes=20_000_000))
+    max_new_tokens: int = 512
+    local: bool = True  # only this machine can reach the app, so its visitor may name any server
+    stops: StopBoard = field(default_factory=StopBoard)
+
+    def arm(self, name: str, mode: str) -> Arm:
+        """The arm of an offered checkpoint."""
+        for offer in self.offers:
+            if offer.name == name:
+                if mode not in MODES:
+                    raise EngineError(f"unknown mode '{mode[:40]}': choose one of {', '.join(MODES)}")
+                return Arm(offer.name, offer.model, offer.adapter, mode)  # type: ignore[arg-type]
+        raise EngineError(
+            f"no checkpoint '{str(name)[:80]}' here: choose one of {', '.join(o.name for o in self.offers)}"
+        )
+
+    def example(self, name: str | None) -> Example | None:
+        """The example of that name, or None."""
+        return next((example for example in self.examples if example.name == name), None)
+
+    def example_of(self, clip: Clip) -> Example | None:
+        """The example whose recording this is, whatever the file is called."""
+        return next((example for example in self.examples if example.digest == clip.digest), None)

@@ -1,0 +1,81 @@
+"""Makes the stored comparisons of the examples: ``python -m pages.store [NAME ...]``.
+
+Each is what the Compare tab would show for the example, with the app's own arms, in
+``examples/<name>/comparison.json``. The audio is left out (the clip lies beside it) and attention is kept
+within a smaller budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pages.examples import EXAMPLES, Example
+from pages.running import Asked, Comparer
+from pages.services import Services
+
+__all__ = ["main", "make_comparison", "write_comparison"]
+
+ATTENTION_BYTES = 300_000  # of one arm: the heads of each part and the layers of each token of a short trace
+
+
+def make_comparison(services: Services, example: Example) -> dict[str, Any]:
+    """The finished comparison document of an example, without its audio."""
+    left, right = services.offers[0], services.offers[min(1, len(services.offers) - 1)]
+    asked = Asked(
+        audio=str(example.clip_path),
+        question=example.question.text,
+        choices="\n".join(example.question.choices),
+        arms=((left.name, "cot"), (right.name, "mpar2")),
+        max_new_tokens=services.max_new_tokens,
+    )
+    *_, document = Comparer(services).run(asked, f"store {example.name}", attention_bytes=ATTENTION_BYTES)
+    if document["status"] != "done":
+        raise RuntimeError(f"example '{example.name}' did not finish: {[arm['error'] for arm in document['arms']]}")
+    return document | {"clip": document["clip"] | {"audio": None}}
+
+
+def write_comparison(example: Example, document: dict[str, Any]) -> Path:
+    """Write it, complete or not at all."""
+    path = example.comparison_path
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            json.dump(document, file, ensure_ascii=False, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the named examples, or all."""
+    from app import build_services, parse_options
+
+    parser = argparse.ArgumentParser(prog="python -m pages.store", description="Store the comparisons of the examples.")
+    parser.add_argument("names", nargs="*", help="examples (default: all)")
+    parser.add_argument("--examples", type=Path, default=EXAMPLES, help="folder of examples (default: examples/)")
+    options, rest = parser.parse_known_args(arguments)
+    services = build_services(parse_options([*rest, "--examples", str(options.examples)]))
+    unknown = set(options.names) - {example.name for example in services.examples}
+    if unknown:
+        print(f"no example {', '.join(sorted(unknown))} in {options.examples}", file=sys.stderr)
+        return 2
+    for example in services.examples:
+        if options.names and example.name not in options.names:
+            continue
+        document = make_comparison(services, example)
+        path = write_comparison(example, document)
+        outcome = ", ".join(f"{arm['name']}: {arm['answer']} ({arm['correct']})" for arm in document["arms"])
+        print(f"{example.name}: {outcome}; {path.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

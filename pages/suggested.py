@@ -1,0 +1,34 @@
+"""Questions of the kinds that the shipped pair was trained on (``mpar2.scenes.kinds``), to start from.
+
+Choices stand only where they do not depend on the clip.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["QUESTIONS", "suggestion_value"]
+
+QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("What can be heard in the audio?", ()),
+    ("Which sound comes first?", ()),
+    ("Which sound comes last?", ()),
+    ("Is there a dog bark in the clip?", ("Yes", "No")),
+    ("How many separate times do you hear a bell?", ("1", "2", "3", "4")),
+    ("Which sound comes right after the siren?", ()),
+    ("Which sound is the longest?", ()),
+    ("Which sound is the loudest?", ()),
+    ("Which sound is heard more than once?", ()),
+    ("Which sound starts right after the longest sound?", ()),
+)
+
+_NOTE = (
+    "The shipped tiny pair knows two dozen everyday sounds (animals, voices, signals, instruments) in clips of up "
+    "to about ten seconds, and questions of these kinds. It understands no speech, names no song or person, and cannot "
+    "chat: ask it anything else and it will guess. Give it choices where you can."
+)
+
+
+def suggestion_value() -> dict[str, Any]:
+    """What the page shows."""
+    return {"questions": [{"text": text, "choices": list(choices)} for text, choices in QUESTIONS], "note": _NOTE}

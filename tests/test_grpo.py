@@ -1,0 +1,381 @@
+"""GRPO with audio: every pass hears, the tower runs once, and a resumed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from trl import GRPOTrainer
+
+from mpar2.audio import SAMPLE_RATE
+from mpar2.engines.checkpoint import load_checkpoint, load_processor
+from mpar2.question import Event, Item, Question
+from tests.conftest import make_clip
+from training.audio_grpo import AudioGRPOTrainer, PerceptionTerm, grpo_config
+from training.clips import Clips, DeafError, Ears, encode
+from training.data import to_dataset
+
+SIGNATURES = {  # of TRL 1.16, as overridden; when one changes, read what TRL does now before changing it here
+    "_tokenize_prompts": ["self", "prompts"],
+    "_generate_single_turn": [
+        "self",
+        "prompt_ids",
+        "images",
+        "multimodal_fields",
+        "num_generations",
+        "has_tool_images",
+    ],
+    "_generate_and_score_completions": ["self", "inputs"],
+    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+    "_compute_loss": ["self", "model", "inputs"],
+}
+
+
+def write_items(folder: Path, count: int = 6) -> list[Item]:
+    made = []
+    for i in range(count):
+        path = folder / f"{i}.wav"
+        soundfile.write(path, make_clip(0.8 + 0.2 * (i % 3), seed=i).samples, SAMPLE_RATE)
+        question = Question(f"What comes first in number {i}?", ("dog bark", "bell"), "dog bark")
+        made.append(Item(str(i), str(path), question, (Event("dog bark", 0.2, 1.0),), truth_origin="scene"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory) -> list[Item]:
+    return write_items(tmp_path_factory.mktemp("clips"))
+
+
+@dataclass
+class Spy:
+    """A reward that varies with the completion, and remembers what it was shown."""
+
+    ids: list[list[str]] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)  # steps done when asked
+    __name__: str = "spy"
+
+    def __call__(self, completions, completion_ids, id, trainer_state, **columns):
+        self.ids.append(list(id))
+        self.at.append(trainer_state.global_step)
+        return [float(sum(ids) % 7) for ids in completion_ids]
+
+
+def trainer(checkpoint: Path, items, folder: Path, reward=None, *, lora=True, tower=False, options=None, **more):
+    loaded = load_checkpoint(str(checkpoint), device="cpu", dtype="float32")
+    for name, weight in loaded.model.named_parameters():
+        if not tower and ("audio_tower" in name or "multi_modal_projector" in name):
+            weight.requires_grad_(False)
+    peft = None
+    if lora:
+        from peft import LoraConfig
+
+        parts = "(language_model|audio_tower)" if tower else "language_model"
+        peft = LoraConfig(r=4, target_modules=rf".*{parts}.*(q|v)_proj", init_lora_weights=False)
+    config = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": 6,
+        "max_steps": 1,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "learning_rate": 1e-3,
+        "beta": 0.0,
+        "temperature": 1.0,
+        "report_to": [],
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+    } | (options or {})
+    return AudioGRPOTrainer(
+        loaded.model,
+        processor=loaded.processor,
+        reward_funcs=[reward or Spy()],
+        args=grpo_config(**config),
+        train_dataset=to_dataset(items, "mpar2"),
+        peft_config=peft,
+        **more,
+    )
+
+
+def prepared(made: AudioGRPOTrainer) -> dict:
+    """One generation batch, as a step of training makes it."""
+    made.model.train()
+    made.current_gradient_accumulation_steps = 1  # which the training loop sets
+    batch = next(iter(made.get_train_dataloader()))
+    return made._generate_and_score_completions(batch)
+
+
+def passed(made, model, output, frames=None):
+    """Log-probabilities of the completions as the trainer computes them, or with other frames."""
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+    seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+    keep = output["completion_ids"].size(1)
+    made._clip_numbers = output["clips"].tolist()
+    with torch.no_grad():
+        if frames is None:
+            return made._get_per_token_logps_and_entropies(model, ids, seen, keep)[0]
+        with made.ears.listen(model, made._clip_numbers, frames):
+            return GRPOTrainer._get_per_token_logps_and_entropies(made, model, ids, seen, keep)[0]
+
+
+def direct(made, output) -> torch.Tensor:
+    """The slow obvious version: each row alone, with mel features, through the stock forward."""
+    model, rows = made.model, []
+    for i, number in enumerate(output["clips"].tolist()):
+        mask = output["prompt_mask"][i].bool()
+        ids = torch.cat([output["prompt_ids"][i][mask], output["completion_ids"][i]])[None]
+        mel = made.clips.mel(number)
+        with torch.no_grad():
+            logits = model(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                input_features=mel.features[None],
+                feature_attention_mask=mel.mask[None],
+            ).logits[0]
+        size = output["completion_ids"].size(1)
+        logps = torch.log_softmax(logits[-size - 1 : -1] / made.temperature, dim=-1)
+        rows.append(logps.gather(-1, ids[0, -size:, None])[:, 0])
+    return torch.stack(rows)
+
+
+@pytest.fixture(scope="module", params=["tiny_checkpoint", "qwen2_audio_checkpoint"])
+def checkpoint(request) -> Path:
+    return request.getfixturevalue(request.param)
+
+
+# the contract with TRL -------------------------------------------------------------------------------------------
+
+
+def test_what_is_overridden_has_the_signature_that_it_was_written_for():
+    for name, expected in SIGNATURES.items():
+        assert list(inspect.signature(getattr(GRPOTrainer, name)).parameters) == expected, name
+        assert list(inspect.signature(getattr(AudioGRPOTrainer, name)).parameters) == expected, name
+    passes = list(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
+    assert passes[:7] == [
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+        "compute_entropy",
+    ]
+    source = inspect.getsource(GRPOTrainer._get_per_token_logps_and_entropies)
+    assert "model(**model_inputs" in source  # it only calls the model: the hook sees every pass
+    assert "self._step % generate_every" in inspect.getsource(GRPOTrainer._prepare_inputs)
+
+
+# hearing ---------------------------------------------------------------------------------------------------------
+
+
+def test_passes_equal_a_direct_forward_and_differ_from_silence(checkpoint, items, tmp_path):
+    made = trainer(checkpoint, items, tmp_path)
+    output = prepared(made)
+    mask = output["completion_mask"].bool()
+    heard = passed(made, made.model, output)
+    assert torch.allclose(heard[mask], direct(made, output)[mask], atol=1e-5)
+    silence = made.ears.silent_frames(made.model, made._clip_numbers)
+    silent = passed(made, made.model, output, silence)
+    assert float((heard - silent)[mask].abs().max()) > 1e-3
+
+
+def test_chunks_give_what_the_whole_gives(tiny_checkpoint, items, tmp_path):
+    made = trainer(tiny_checkpoint, items, tmp_path)
+    output = prepared(made)
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+    seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+    made._clip_numbers = output["clips"].tolist()
+    with torch.no_grad():
+        size = output["completion_ids"].size(1)
+        whole = made._get_per_token_logps_and_entropies(made.model, ids, seen, size)[0]
+        parts = made._get_per_token_logps_and_entropies(made.model, ids, seen, size, batch_size=3)[0]
+    mask = output["completion_mask"].bool()
+    assert torch.allclose(whole[mask], parts[mask], atol=1e-5)
+
+
+def test_generation_hears_its_clip(tiny_checkpoint, items, tmp_path):
+    """Greedy rollouts equal those of the stock model with mel features."""
+    made = trainer(tiny_checkpoint, items, tmp_path)
+    made.generation_config.do_sample = False
+    made.generation_config.suppress_tokens = None
+    prompts = [row["prompt"] for row in made.train_dataset.select(range(3))]
+    ids, _, fields = made._tokenize_prompts(prompts)
+    said, _ = made._generate_single_turn(ids, None, fields, 1)
+    for i, number in enumerate(made._clip_numbers):
+        mel = made.clips.mel(number)
+        stock = made.model.generate(
+            input_ids=torch.tensor([ids[i]]),
+            attention_mask=torch.ones(1, len(ids[i]), dtype=torch.long),
+            input_features=mel.features[None],
+            feature_attention_mask=mel.mask[None],
+            max_new_tokens=6,
+            do_sample=False,
+        )
+        assert said[i] == stock[0, len(ids[i]) :].tolist()[: len(said[i])]
+
+
+# encode once -----------------------------------------------------------------------------------------------------
+
+
+def test_a_frozen_tower_encodes_each_clip_once_in_a_run(tiny_checkpoint, items, tmp_path):
+    options = {"max_steps": 6, "num_iterations": 2, "beta": 0.1, "gradient_accumulation_steps": 1}
+    made = trainer(tiny_checkpoint, items[:2], tmp_path, options=options)
+    calls = []
+    tower = made.model.get_base_model().model.audio_tower
+    tower.register_forward_hook(lambda *_: calls.append(1))
+    made.train()
+    assert made.ears.frozen and made.ears.encoded == 2
+    assert len(calls) == 3  # two clips, and silence once for the check of hearing
+
+
+def test_a_trained_tower_gets_gradients_and_still_encodes_each_clip_once_in_a_pass(tiny_checkpoint, items, tmp_path):
+    made = trainer(tiny_checkpoint, items, tmp_path, tower=True)
+    assert not made.ears.frozen
+    output = prepared(made)
+    before = made.ears.encoded
+    made._compute_loss(made.model, output).backward()
+    assert made.ears.encoded - before == len(set(output["clips"].tolist())) == 1
+    touched = [n for n, p in made.model.named_parameters() if "audio_tower" in n and p.grad is not None]
+    assert any(made.model.get_parameter(name).grad.abs().sum() > 0 for name in touched)
+
+
+def test_kept_frames_give_the_same_as_new_ones(checkpoint, items):
+    loaded = load_checkpoint(str(checkpoint), device="cpu", dtype="float32")
+    clips = Clips(loaded.processor)
+    numbers = [clips.number(item.audio) for item in items]
+    ears = Ears(clips, loaded.model.config.audio_token_id, frozen=True, keep_bytes=30_000)
+    with torch.no_grad():
+        first = ears.frames(loaded.model, numbers)
+        again = ears.frames(loaded.model, [*numbers[::-1], numbers[0]])
+        alone = encode(loaded.model, [clips.mel(numbers[2])])[0]
+    assert torch.allclose(first[2], alone, atol=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(first, again[-2::-1], strict=True))
+    assert ears._bytes <= 30_000 or len(ears._kept) == 1
+
+
+# guards ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_pass_without_placeholders_or_with_others_frames_is_an_error(tiny_checkpoint, items):
+    loaded = load_checkpoint(str(tiny_checkpoint), device="cpu", dtype="float32")
+    clips = Clips(loaded.processor)
+    number = clips.number(items[0].audio)
+    ears = Ears(clips, loaded.model.config.audio_token_id, frozen=True)
+    text = torch.tensor([[5, 6, 7, 8]])
+    with pytest.raises(DeafError, match="no audio placeholder"), ears.listen(loaded.model, [number]):
+        loaded.model(input_ids=text)
+    holes = torch.full((1, 7), loaded.model.config.audio_token_id)
+    with pytest.raises(DeafError, match="do not match"), ears.listen(loaded.model, [number]):
+        loaded.model(input_ids=holes)
+    with pytest.raises(DeafError, match="without embedding"), ears.listen(loaded.model, [number]):
+        pass
+
+
+def test_a_policy_that_does_not_hear_is_not_trained(tiny_checkpoint, items, tmp_path):
+    made = trainer(tiny_checkpoint, items, tmp_path)
+    with torch.no_grad():
+        for weight in made.model.get_base_model().model.audio_tower.proj.parameters():
+            weight.zero_()
+    with pytest.raises(DeafError, match="the same of .* and of silence"):
+        made.train()
+
+
+def test_a_silent_clip_is_told_apart_from_a_broken_tower(tiny_checkpoint, tmp_path):
+    path = tmp_path / "silence.wav"
+    soundfile.write(path, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
+    item = Item("s", str(path), Question("What?", ("dog bark", "bell"), "bell"))
+    with pytest.raises(DeafError, match="is the clip itself silent"):
+        trainer(tiny_checkpoint, [item], tmp_path).train()
+
+
+def test_rollouts_that_trl_cannot_make_hear_are_refused(tiny_checkpoint, items, tmp_path):
+    with pytest.raises(ValueError, match="transformers' generate"):
+        trainer(tiny_checkpoint, items, tmp_path, options={"use_transformers_continuous_batching": True})
+
+
+def test_placeholders_are_never_sampled(checkpoint, items, tmp_path):
+    made = trainer(checkpoint, items, tmp_path)
+    assert made.model.config.audio_token_id in made.generation_config.suppress_tokens
+
+
+# logs, PAPO, resume ----------------------------------------------------------------------------------------------
+
+
+def test_every_step_logs_rewards_groups_and_attention(tiny_checkpoint, items, tmp_path):
+    def flat(completions, **columns):
+        return [0.0] * len(completions)
+
+    def half(completions, **columns):
+        return [None if i % 2 else 1.0 for i in range(len(completions))]
+
+    loaded = trainer(tiny_checkpoint, items, tmp_path, flat, watch_attention_every=1, options={"max_steps": 2})
+    loaded.train()
+    for line in [line for line in loaded.state.log_history if "reward" in line]:
+        assert line["rewards/flat/zero_variance_groups"] == line["rewards/flat/zero_groups"] == 1.0
+        assert line["frac_reward_zero_std"] == 1.0
+        assert 0 < line["audio_attention/ratio"] < 1 and line["audio_attention/corrected"] > 0
+        assert {"entropy", "completions/mean_length", "rewards/flat/mean", "rewards/flat/std"} <= set(line)
+    missing = trainer(tiny_checkpoint, items, tmp_path, half)
+    missing.train()
+    assert missing.state.log_history[0]["rewards/half/unscored"] == 0.5
+    assert missing.state.log_history[0]["rewards/half/mean"] == 1.0
+
+
+def test_papo_raises_the_divergence_from_masked_audio(tiny_checkpoint, items, tmp_path):
+    """The term alone, on one batch: steps along its gradient widen the gap between clip and masked clip."""
+    made = trainer(tiny_checkpoint, items, tmp_path, perception_term=PerceptionTerm(weight=1.0))
+    output = prepared(made) | {"advantages": torch.zeros(4)}
+    optimizer = torch.optim.SGD([p for p in made.model.parameters() if p.requires_grad], lr=0.05)
+    values = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        made._compute_loss(made.model, output).backward()
+        optimizer.step()
+        values.append(made._metrics["train"]["perception_divergence"][-1])
+    assert values[-1] > values[0] > 0
+
+
+def test_a_resumed_run_sees_what_the_whole_run_saw(tiny_checkpoint, items, tmp_path):
+    """Stopped between two generations (each serves two steps), which TRL alone would get wrong."""
+    options = {
+        "max_steps": 6,
+        "steps_per_generation": 2,
+        "per_device_train_batch_size": 2,
+        "num_generations": 2,
+        "save_strategy": "steps",
+        "save_steps": 3,
+    }
+    whole = Spy()
+    trainer(tiny_checkpoint, items, tmp_path / "whole", whole, options=options).train()
+    resumed = Spy()
+    again = trainer(tiny_checkpoint, items, tmp_path / "whole", resumed, options=options)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    assert whole.at == [0, 2, 4]
+    # Step 3 uses the second slice of the second generation, which is made again after the resume; then all is as before.
+    assert resumed.at == [3, 4] and resumed.ids == whole.ids[1:]
+
+
+def test_the_reference_of_an_adapter_that_goes_on_hears_too(tiny_checkpoint, items, tmp_path):
+    made = trainer(tiny_checkpoint, items, tmp_path, options={"beta": 0.1, "max_steps": 1})
+    output = prepared(made)
+    assert torch.isfinite(output["ref_per_token_logps"]).all()
+    with made.model.disable_adapter():
+        base = passed(made, made.model, output)
+    mask = output["completion_mask"].bool()
+    assert torch.allclose(output["ref_per_token_logps"][mask], base[mask], atol=1e-5)
+
+
+def test_clips_are_numbered_once(tiny_checkpoint, items):
+    clips = Clips(load_processor(str(tiny_checkpoint)), keep=1)
+    first = clips.number(items[0].audio)
+    assert clips.number(items[0].audio) == first and clips.path(first) == items[0].audio
+    one, two = clips.mel(first), clips.mel(clips.number(items[1].audio))
+    assert one.positions == 20 and two.positions == 25
+    assert torch.equal(clips.mel(first).features, one.features)

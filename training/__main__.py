@@ -1,0 +1,119 @@
+"""``python -m training sft|grpo --recipe NAME [--resume] [out=FOLDER] [key=value …]`` and what belongs to it.
+
+sft, grpo   train by a recipe         recipes   list them         show     what a recipe resolves to
+data        filter sources into a file with a card                memory   what it needs, from shapes
+scenes      write training scenes with chains from their exact truth
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from training.recipe import RecipeError, load_recipe, recipe_names
+from training.sources import KINDS, read_source
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for method in ("sft", "grpo"):
+        command = commands.add_parser(method, help=f"{method.upper()} by a recipe")
+        command.add_argument("--recipe", required=True, help=f"one of {', '.join(recipe_names())}, or a YAML file")
+        command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in out")
+        command.add_argument("overrides", nargs="*", metavar="key=value")
+    commands.add_parser("recipes", help="list the recipes")
+    show = commands.add_parser("show", help="what a recipe resolves to")
+    show.add_argument("--recipe", required=True)
+    show.add_argument("overrides", nargs="*", metavar="key=value")
+    data = commands.add_parser("data", help="filter the sources of a recipe into one file with a card")
+    data.add_argument("--recipe", required=True)
+    data.add_argument("--split", default="train")
+    data.add_argument("overrides", nargs="*", metavar="key=value")
+    scenes = commands.add_parser("scenes", help="training scenes with chains")
+    scenes.add_argument("bank", type=Path)
+    scenes.add_argument("out", type=Path)
+    scenes.add_argument("--split", choices=("train", "validation"), default="train")
+    scenes.add_argument("--count", type=int, default=2000)
+    scenes.add_argument("--questions", type=int, default=2, help="questions a scene")
+    scenes.add_argument("--seed", type=int, default=0)
+    for name, text in (("captions", "caption clips by a model that hears"), ("chains", "chains from captions")):
+        command = commands.add_parser(name, help=f"{text}; shows what it takes, and goes on with --yes")
+        command.add_argument("kind", choices=KINDS)
+        command.add_argument("data")
+        command.add_argument("out", type=Path)
+        command.add_argument("--audio-root")
+        command.add_argument("--limit", type=int)
+        command.add_argument("--service", choices=("server", "gemini"), default="server")
+        command.add_argument("--model", required=True)
+        command.add_argument("--base-url", help="of an OpenAI-compatible server")
+        command.add_argument("--prices", help="a JSON file of prices, to see the cost")
+        command.add_argument("--yes", action="store_true")
+    commands.add_parser("memory", help="memory by model, method and number of GPUs, computed from shapes")
+    args = parser.parse_args(argv)
+    try:
+        return _run(args, argv)
+    except (RecipeError, ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace, argv: list[str]) -> int:
+    if args.command == "recipes":
+        for name in recipe_names():
+            print(f"{name:28} {load_recipe(name).about.strip().splitlines()[0]}")
+        return 0
+    if args.command == "memory":
+        from training.memory import table
+
+        print(table())
+        return 0
+    if args.command == "scenes":
+        from training.scene_items import write_scenes
+
+        count = write_scenes(args.bank, args.out, args.split, args.count, questions=args.questions, seed=args.seed)
+        print(f"{count} items in {args.out}")
+        return 0
+    if args.command in ("captions", "chains"):
+        return _cold_start(args)
+    overrides = list(args.overrides)
+    out = next((o.partition("=")[2] for o in overrides if o.startswith("out=")), None)
+    recipe = load_recipe(args.recipe, [o for o in overrides if not o.startswith("out=")])
+    if args.command == "show":
+        print(json.dumps(recipe.as_dict(), indent=2))
+        return 0
+    folder = Path(out or f"runs/{recipe.name}-{args.command}")
+    if args.command == "data":
+        from training.data import save_corpus
+        from training.run import _corpus
+
+        corpus = _corpus(recipe)
+        print(corpus.report())
+        print(save_corpus(corpus, folder, split=args.split, prompts=(recipe.mode,)))
+        return 0
+    from training.run import train
+
+    print(train(args.command, recipe, folder, resume=args.resume, command=["python", "-m", "training", *argv]))
+    return 0
+
+
+def _cold_start(args: argparse.Namespace) -> int:
+    from mpar2.llm.connect import connect
+    from mpar2.llm.cost import Prices
+    from training.cold_start import run_captions, run_chains
+
+    spec = {"kind": args.kind, "data": args.data, "audio_root": args.audio_root, "limit": args.limit}
+    source = read_source({key: value for key, value in spec.items() if value is not None})
+    prices = Prices.load(args.prices, args.model) if args.prices else None
+    client = connect(args.service, args.model, base_url=args.base_url)
+    run = run_captions if args.command == "captions" else run_chains
+    return run(source, client, args.out, prices=prices, yes=args.yes)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,285 @@
+"""GRPO with audio: TRL's GRPOTrainer and the few overrides that it needs to hear.
+
+TRL 1.16 threads images through its passes and knows no audio: generation would hear the clip, while the reference and
+policy log-probabilities would be computed without it, and nothing would say so. Overridden here, no fork:
+
+``_tokenize_prompts``                    prompts with one placeholder for each audio position; clips decoded once
+``_generate_single_turn``                generation hears the clips
+``_get_per_token_logps_and_entropies``   so do reference, old and policy passes
+``_generate_and_score_completions``      each completion remembers its clip through TRL's shuffling and splitting
+``_compute_loss``                        the clips of the slice that is trained on; PAPO's term if asked for
+
+All passes hear by :class:`training.clips.Ears`: the G completions of a prompt share one encoding, and a pass without
+audio is an error. ``tests/test_grpo.py`` holds the signatures of what is overridden against the installed TRL.
+
+PAPO's term (arXiv 2507.06448) needs no judge: it raises the divergence between the policy that hears the clip and the
+policy that hears it masked, so that what is said must come from the audio. With ``r = pi(o|clip) / pi(o|masked)`` for
+each token, ``loss -= weight * mean(r - log r - 1)``, and ``entropy_weight`` times the policy's mean surprise is added,
+which keeps the term from being won by noise. Masked is: a share of the frames, in spans of 0.4 s, replaced by what the
+tower makes of silence. Departures: masked frames, where PAPO masks patches of pixels; the term is bounded per token.
+
+Limits: one clip in each prompt; rollouts by transformers' ``generate`` (TRL hands no audio to vLLM).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from training.audio_sft import audio_path, prompt_ids
+from training.clips import Clips, DeafError, Ears, tower_is_trained
+
+__all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
+
+_SPAN = 10  # frames of 40 ms
+_MOST = 5.0  # nats a token can earn in PAPO's term
+
+
+@dataclass(frozen=True)
+class PerceptionTerm:
+    """PAPO's term: its weight, the share of the clip that is masked, and the weight against noise."""
+
+    weight: float = 0.01
+    masked_share: float = 0.6
+    entropy_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.weight < 0 or self.entropy_weight < 0 or not 0 < self.masked_share <= 1:
+            raise ValueError(f"{self}: weights must not be negative, masked_share above 0 and at most 1")
+
+
+class AudioGRPOTrainer(GRPOTrainer):
+    """GRPO on prompts with a clip. ``processor`` is the checkpoint's (``mpar2.engines.checkpoint.load_processor``)."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        processor: Any,
+        clips: Clips | None = None,
+        perception_term: PerceptionTerm | None = None,
+        watch_attention_every: int = 0,
+        **rest: Any,
+    ) -> None:
+        args = rest["args"]
+        if args.use_vllm or args.use_transformers_continuous_batching:
+            raise ValueError(
+                "rollouts must be made by transformers' generate: TRL hands no audio to vLLM nor to continuous "
+                "batching, so the policy would be trained on what it said without listening"
+            )
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        if not hasattr(inner.config, "image_token_id"):  # TRL reads it of every processor's model
+            inner.config.image_token_id = inner.config.audio_token_id
+        args.generation_kwargs = {"suppress_tokens": _placeholders(inner.config)} | (args.generation_kwargs or {})
+        self._clip_numbers: list[int] = []
+        self._last: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self._hearing_checked = False
+        self._perception_term = perception_term
+        self._watch_every = watch_attention_every
+        super().__init__(model, processing_class=processor, **rest)
+        self.clips = clips or Clips(processor)
+        # The trainer has set by now what is trained: LoRA of the text stack, of all, or everything.
+        self.ears = Ears(self.clips, inner.config.audio_token_id, frozen=not tower_is_trained(self.model))
+        self.add_callback(_GoOn(self))
+
+    # prompts and rollouts
+
+    def _tokenize_prompts(self, prompts: list):
+        numbers = [self.clips.number(audio_path(prompt)) for prompt in prompts]
+        ids: dict[tuple[int, str], list[int]] = {}
+        rows = []
+        for number, prompt in zip(numbers, prompts, strict=True):
+            key = (number, repr(prompt))
+            if key not in ids:  # the G copies of a prompt are one
+                ids[key] = prompt_ids(self.processing_class, prompt, self.clips.mel(number).positions)
+            rows.append(ids[key])
+        self._clip_numbers = numbers
+        return rows, None, {}
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        with self.ears.listen(self.accelerator.unwrap_model(self.model), self._clip_numbers):
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, has_tool_images
+            )
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        # A tensor with a row for each sample: TRL shuffles and splits it with the others.
+        output["clips"] = torch.tensor(self._clip_numbers, device=output["completion_ids"].device)
+        if not self._hearing_checked:
+            self._check_hearing(output)
+            self._hearing_checked = True
+        if self._watch_every and self.state.global_step % self._watch_every == 0:
+            self._watch_attention(output)
+        return output
+
+    # passes
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **rest
+    ):
+        numbers = self._clip_numbers
+        if len(numbers) != len(input_ids):
+            raise DeafError(f"a pass has {len(input_ids)} rows and {len(numbers)} clips: whose audio are they?")
+        network = self.accelerator.unwrap_model(model)
+        # Without gradients the clips are encoded once for all chunks; with them TRL passes everything at once.
+        frames = None if torch.is_grad_enabled() else self.ears.frames(network, numbers)
+        size = batch_size or len(input_ids)
+        found = []
+        for first in range(0, len(input_ids), size):
+            rows = slice(first, first + size)
+            with self.ears.listen(network, numbers[rows], None if frames is None else frames[rows]):
+                found.append(
+                    super()._get_per_token_logps_and_entropies(
+                        model, input_ids[rows], attention_mask[rows], logits_to_keep, **rest
+                    )
+                )
+        logps, entropies, aux = zip(*found, strict=True)
+        self._last = torch.cat(logps), torch.cat(entropies) if entropies[0] is not None else None
+        return *self._last, torch.stack(aux).mean() if aux[0] is not None else None
+
+    def _compute_loss(self, model, inputs):
+        self._clip_numbers = inputs["clips"].tolist()
+        loss = super()._compute_loss(model, inputs)
+        term = self._perception_term
+        if term is None or not (term.weight or term.entropy_weight):
+            return loss
+        assert self._last is not None
+        return loss + self._perception_loss(model, inputs, self._last[0], term)
+
+    def _perception_loss(self, model, inputs, logps: torch.Tensor, term: PerceptionTerm) -> torch.Tensor:
+        network = self.accelerator.unwrap_model(model)
+        frames = _masked(
+            [row.detach() for row in self.ears.frames(network, self._clip_numbers)],
+            self.ears.silent_frames(network, self._clip_numbers),
+            term.masked_share,
+            seed=self.state.global_step,
+        )
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        seen = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        with self.ears.listen(network, self._clip_numbers, frames):
+            masked, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+                self, model, ids, seen, inputs["completion_ids"].size(1)
+            )
+        mask = inputs["completion_mask"]
+        divergence = _mean(_k3((logps - masked).clamp(-_MOST, _MOST)), mask)
+        surprise = -_mean(logps, mask)
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["perception_divergence"].append(self.accelerator.gather(divergence.detach()).mean().item())
+        steps = self.current_gradient_accumulation_steps if mode == "train" else 1
+        return (term.entropy_weight * surprise - term.weight * divergence) / steps
+
+    # guards and logs
+
+    @torch.no_grad()
+    def _check_hearing(self, output: dict[str, Any]) -> None:
+        """One completion, heard with its clip and with silence: a policy that gives both the same is deaf."""
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[:1]
+        seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[:1]
+        keep = output["completion_ids"].size(1)
+        numbers, self._clip_numbers = self._clip_numbers, self._clip_numbers[:1]
+        network = self.accelerator.unwrap_model(self.model)
+        try:
+            heard = self._get_per_token_logps_and_entropies(self.model, ids, seen, keep)[0]
+            silence = self.ears.silent_frames(network, self._clip_numbers)
+            with self.ears.listen(network, self._clip_numbers, silence):
+                silent = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, seen, keep)[0]
+        finally:
+            self._clip_numbers = numbers
+        difference = float(((heard - silent) * output["completion_mask"][:1]).abs().max())
+        if difference == 0.0:
+            raise DeafError(
+                f"the policy says the same of '{self.clips.path(numbers[0])}' and of silence: its audio does not "
+                "reach it (is the clip itself silent?)"
+            )
+        self._metrics["train" if self.model.training else "eval"]["clip_vs_silence"].append(difference)
+
+    @torch.no_grad()
+    def _watch_attention(self, output: dict[str, Any]) -> None:
+        """The audio-attention ratio over the first completion: log only. Not under sharding, where no one row runs."""
+        from training.watch import attention_to_audio
+
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return
+        length = int(output["completion_mask"][0].sum())
+        found = attention_to_audio(
+            self.accelerator.unwrap_model(self.model),
+            self.ears,
+            self._clip_numbers[0],
+            output["prompt_ids"][0][output["prompt_mask"][0].bool()],
+            output["completion_ids"][0][:length],
+        )
+        if found is not None:
+            mode = "train" if self.model.training else "eval"
+            self._metrics[mode]["audio_attention/ratio"].append(found.ratio)
+            self._metrics[mode]["audio_attention/corrected"].append(found.corrected)
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        mode = "train" if self.model.training else "eval"
+        size = self.num_generations if mode == "train" else self.num_generations_eval
+        groups = rewards.view(-1, size, rewards.shape[1])
+        unscored = torch.isnan(groups)
+        values = torch.nan_to_num(groups)
+        for i, name in enumerate(self.reward_func_names):
+            spread = values[..., i].amax(1) - values[..., i].amin(1)
+            self._metrics[mode][f"rewards/{name}/zero_variance_groups"].append((spread == 0).float().mean().item())
+            self._metrics[mode][f"rewards/{name}/zero_groups"].append(
+                (values[..., i] == 0).all(1).float().mean().item()
+            )
+            self._metrics[mode][f"rewards/{name}/unscored"].append(unscored[..., i].float().mean().item())
+        return rewards
+
+
+class _GoOn(TrainerCallback):
+    """After a resume, count passes from where the run stopped: TRL starts at 0, and would reuse completions of one
+    prompt for the next when the run was stopped between two generations."""
+
+    def __init__(self, trainer: AudioGRPOTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args, state, control, **rest) -> None:
+        self._trainer._step = state.global_step * args.gradient_accumulation_steps
+        self._trainer._buffered_inputs = None
+
+
+def grpo_config(**options: Any) -> GRPOConfig:
+    """TRL's configuration with what audio needs."""
+    if options.get("remove_unused_columns", False):
+        raise ValueError("remove_unused_columns must be False: rewards read the dataset's columns")
+    return GRPOConfig(**(options | {"remove_unused_columns": False}))
+
+
+def _placeholders(config: Any) -> list[int]:
+    """Tokens that stand for media: a sampled one would ask for frames that do not exist."""
+    names = ("audio_token_id", "image_token_id", "video_token_id")
+    return sorted({getattr(config, name) for name in names if getattr(config, name, None) is not None})
+
+
+def _k3(log_ratio: torch.Tensor) -> torch.Tensor:
+    return log_ratio.exp() - log_ratio - 1
+
+
+def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _masked(
+    heard: Sequence[torch.Tensor], silent: Sequence[torch.Tensor], share: float, seed: int
+) -> list[torch.Tensor]:
+    """Each clip with a share of its spans of 0.4 s silenced; equal seeds mask equally."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for real, quiet in zip(heard, silent, strict=True):
+        spans = -(-len(real) // _SPAN)
+        gone = torch.randperm(spans, generator=generator)[: max(1, round(share * spans))]
+        out = torch.zeros(spans, dtype=torch.bool)
+        out[gone] = True
+        mask = out.repeat_interleave(_SPAN)[: len(real)].to(real.device)
+        rows.append(torch.where(mask[:, None], quiet.to(real.dtype), real))
+    return rows

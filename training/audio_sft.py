@@ -1,0 +1,176 @@
+"""SFT with audio, on TRL's SFTTrainer: a collator that refuses deaf batches, and loss on the completion alone.
+
+TRL 1.16 knows no audio. Left to itself its SFTTrainer drops the features, trains on the text, and the loss looks
+healthy. So this project collates by itself, and every batch is checked before it is trained on:
+
+* each prompt holds exactly as many audio placeholders as its clip has positions, each completion none;
+* features are there, finite, and not the same for all clips of a batch whose clips differ;
+* labels stand on the completion and its end-of-turn token, and nowhere else.
+
+An example is a row of ``training.data``: ``prompt`` (chat messages, with the path of the clip in the audio part) and
+``completion`` (the assistant's text). Prompt and completion are tokenised apart, as generation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from trl import SFTConfig, SFTTrainer
+
+from mpar2.rewards.sample import completion_text
+from training.clips import Clips, DeafError, stack_mels
+
+__all__ = ["AudioCollator", "AudioSFTTrainer", "Ids", "audio_path", "prompt_ids", "sft_config"]
+
+_IGNORED = -100
+
+
+def audio_path(prompt: Sequence[Mapping[str, Any]]) -> str:
+    """The path of the one clip of a prompt."""
+    paths = [
+        part.get("path") or part.get("audio") or part.get("audio_url")
+        for message in prompt
+        if not isinstance(message["content"], str)
+        for part in message["content"]
+        if part.get("type") == "audio"
+    ]
+    if len(paths) != 1 or not isinstance(paths[0], str):
+        raise DeafError(
+            f'a prompt holds {len(paths)} clips ({paths[:3]}): each must hold one, as {{"type": "audio", "path": "…"}}'
+        )
+    return paths[0]
+
+
+def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: int) -> list[int]:
+    """Token ids of a prompt, with the audio placeholder as often as the clip has positions."""
+    clean = [_without_paths(message) for message in prompt]
+    text = processor.apply_chat_template(clean, tokenize=False, add_generation_prompt=True)
+    ids = processor.tokenizer(text.replace(processor.audio_token, processor.audio_token * positions))["input_ids"]
+    if ids.count(processor.audio_token_id) != positions:
+        raise DeafError(
+            f"the prompt holds {ids.count(processor.audio_token_id)} audio placeholders and its clip {positions} "
+            "positions: the chat template writes no audio, or the question contains the placeholder"
+        )
+    return ids
+
+
+def _without_paths(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what the template reads: tables give every part the keys of all parts, and templates look at keys."""
+    content = message["content"]
+    if not isinstance(content, str):
+        content = [
+            {"type": "audio", "audio": "clip"} if part["type"] == "audio" else {"type": "text", "text": part["text"]}
+            for part in content
+        ]
+    return {"role": message["role"], "content": content}
+
+
+@dataclass(frozen=True)
+class Ids:
+    """One tokenised example; ``learn`` is where the completion begins."""
+
+    ids: list[int]
+    learn: int
+
+
+class AudioCollator:
+    """Rows of a dataset to a batch that a model can hear, or :class:`DeafError`."""
+
+    def __init__(self, processor: Any, clips: Clips, *, max_tokens: int | None = None) -> None:
+        self._processor = processor
+        self._clips = clips
+        self._max_tokens = max_tokens
+        self._pad = processor.tokenizer.pad_token_id
+        self._end = processor.tokenizer.eos_token_id
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        numbers = [self._clips.number(audio_path(example["prompt"])) for example in examples]
+        mels = [self._clips.mel(number) for number in numbers]
+        rows = [self.tokenize(example, mel.positions) for example, mel in zip(examples, mels, strict=True)]
+        width = max(len(row.ids) for row in rows)
+        ids = torch.full((len(rows), width), self._pad)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        labels = torch.full((len(rows), width), _IGNORED)
+        for i, row in enumerate(rows):
+            size = len(row.ids)
+            ids[i, :size] = torch.tensor(row.ids)
+            mask[i, :size] = 1
+            labels[i, row.learn : size] = ids[i, row.learn : size]
+        features, feature_mask = stack_mels(mels)
+        batch = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "labels": labels,
+            "input_features": features,
+            "feature_attention_mask": feature_mask,
+        }
+        self.check(batch, numbers, [mel.positions for mel in mels])
+        return batch
+
+    def tokenize(self, example: Mapping[str, Any], positions: int) -> Ids:
+        """The ids of one example."""
+        prompt = prompt_ids(self._processor, example["prompt"], positions)
+        text = completion_text(example["completion"])
+        completion = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not completion:
+            raise ValueError(f"the completion for '{audio_path(example['prompt'])}' is empty: nothing can be learnt")
+        ids = [*prompt, *completion, self._end]
+        if self._max_tokens is not None and len(ids) > self._max_tokens:
+            raise ValueError(
+                f"an example has {len(ids)} tokens ({len(prompt)} of the prompt), the limit is {self._max_tokens}: "
+                "raise max_tokens, or filter long examples out; cutting would cut the answer off"
+            )
+        return Ids(ids, len(prompt))
+
+    def check(self, batch: Mapping[str, torch.Tensor], numbers: Sequence[int], positions: Sequence[int]) -> None:
+        """Every batch passes here before it is trained on."""
+        features = batch.get("input_features")
+        if features is None or batch.get("feature_attention_mask") is None:
+            raise DeafError("the batch has no audio features")
+        audio = batch["input_ids"] == self._processor.audio_token_id
+        if audio.sum(-1).tolist() != list(positions):
+            raise DeafError(
+                f"placeholders {audio.sum(-1).tolist()} do not match the clips' positions {list(positions)}"
+            )
+        if bool((audio & (batch["labels"] != _IGNORED)).any()):
+            raise DeafError("a completion contains the audio placeholder: it would be learnt as text")
+        if not bool(torch.isfinite(features).all()):
+            raise DeafError("the audio features hold NaN or infinity: a clip is damaged")
+        if len(set(numbers)) > 1 and bool((features == features[:1]).all()):
+            paths = [self._clips.path(number) for number in dict.fromkeys(numbers)][:3]
+            raise DeafError(f"different clips have the same features ({', '.join(paths)}): are they all silent?")
+
+
+class AudioSFTTrainer(SFTTrainer):
+    """SFTTrainer whose every forward pass must carry features."""
+
+    def __init__(
+        self, model: Any, *, processor: Any, clips: Clips | None = None, max_tokens: int | None = None, **rest
+    ):
+        collator = AudioCollator(processor, clips or Clips(processor), max_tokens=max_tokens)
+        super().__init__(model, data_collator=collator, processing_class=processor, **rest)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if inputs.get("input_features") is None:
+            raise DeafError("a batch without audio features reached the trainer: it would train deaf")
+        # mel features arrive as float32; the tower may run in another precision without autocast
+        tower = self.accelerator.unwrap_model(model).get_input_embeddings().weight.dtype
+        inputs["input_features"] = inputs["input_features"].to(tower)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+
+def sft_config(**options: Any) -> SFTConfig:
+    """TRL's configuration with what audio needs: rows go to our collator as they are, and nothing is cut."""
+    needed = {
+        "remove_unused_columns": False,
+        "max_length": None,
+        "packing": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+    }
+    for name, value in needed.items():
+        if options.get(name, value) != value:
+            raise ValueError(f"{name} must be {value!r} for training with audio, not {options[name]!r}")
+    return SFTConfig(**(options | needed))

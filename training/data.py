@@ -1,0 +1,273 @@
+"""From sources to a dataset for training: one schema, filters as counted steps, and a card that says what was done.
+
+One row of the dataset:
+
+    prompt       chat messages of one mode; the audio part holds the clip's absolute path
+    completion   what SFT learns to write; None where only GRPO uses the row
+    id, source, audio, question, choices, answer, events, caption, truth_origin, category, difficulty
+
+Filters run in a fixed order, and each says how many rows it took and the first of them:
+
+``audio``        the file is there               ``decodes``   it can be decoded and is not silent (optional: slow)
+``answer``       there is an answer              ``choices``   and it is one of the choices
+``duplicate``    same audio, question, choices   ``held_out``  no recording of an evaluation is trained on
+``guessable``    the base answers it with the audio silenced, so it needs no ears (optional)
+
+Every written file has a card beside it: sources with fingerprints, steps with counts, seed, prompt hash, split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mpar2.audio import AudioError, load_clip
+from mpar2.prompts import PROMPT_HASHES, build_messages
+from mpar2.question import Item, item_to_json, match_choice
+from mpar2.runs.lines import dump_json, write_bytes, write_json
+from training.sources import Source, read_source
+
+__all__ = [
+    "Corpus",
+    "Step",
+    "build_corpus",
+    "completion_of",
+    "drop_guessable",
+    "recordings_of",
+    "save_corpus",
+    "to_dataset",
+]
+
+SILENT = 1e-4  # a clip whose loudest sample is below this holds nothing
+
+
+@dataclass(frozen=True)
+class Step:
+    """One filter: how many rows it was given and kept, and the first that it took."""
+
+    name: str
+    before: int
+    after: int
+    first: str | None = None
+
+    def __str__(self) -> str:
+        taken = self.before - self.after
+        return f"{self.name}: {self.before} -> {self.after}" + (
+            f" ({taken} taken, first: {self.first})" if taken else ""
+        )
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Items to train on, and how they came about."""
+
+    items: tuple[Item, ...]
+    sources: tuple[Source, ...]
+    steps: tuple[Step, ...]
+    seed: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def report(self) -> str:
+        """The steps as lines."""
+        read = [f"{source.name}: {len(source.items)} read" for source in self.sources]
+        return "\n".join([*read, *map(str, self.steps)])
+
+
+def build_corpus(
+    specs: Sequence[Mapping[str, Any]],
+    *,
+    decode: bool = False,
+    held_out: Iterable[str] = (),
+    shuffle_seed: int | None = None,
+    limit: int | None = None,
+    more: Sequence[tuple[str, Callable[[Sequence[Item]], Sequence[Item]]]] = (),
+) -> Corpus:
+    """Read all sources and filter them.
+
+    ``held_out`` are recordings (:func:`recordings_of`) that must not be trained on; ``more`` are further filters with
+    their names, from items to the items that stay.
+    """
+    sources = tuple(read_source(spec) for spec in specs)
+    items: list[Item] = [item for source in sources for item in source.items]
+    forbidden = frozenset(held_out)
+    filters: list[tuple[str, Callable[[Sequence[Item]], Sequence[Item]]]] = [
+        ("audio", lambda rows: [item for item in rows if Path(item.audio).is_file()])
+    ]
+    if decode:
+        filters.append(("decodes", _decodable))
+    filters += [
+        ("answer", lambda rows: [item for item in rows if item.question.answer]),
+        ("choices", lambda rows: [item for item in rows if _answer_is_a_choice(item)]),
+        ("duplicate", _distinct),
+        ("held_out", lambda rows: [item for item in rows if not forbidden & set(_recordings(item))]),
+        *more,
+    ]
+    steps = []
+    for name, keep in filters:
+        kept = list(keep(items))
+        ids = {id(item) for item in kept}
+        first = next((item.id for item in items if id(item) not in ids), None)
+        steps.append(Step(name, len(items), len(kept), first))
+        items = kept
+    if shuffle_seed is not None:
+        random.Random(shuffle_seed).shuffle(items)
+    if limit is not None and limit < len(items):
+        steps.append(Step("limit", len(items), limit))
+        items = items[:limit]
+    if not items:
+        raise ValueError(f"no item is left to train on:\n{Corpus((), sources, tuple(steps)).report()}")
+    return Corpus(tuple(items), sources, tuple(steps), shuffle_seed or 0)
+
+
+def _decodable(items: Sequence[Item]) -> list[Item]:
+    def works(path: str) -> bool:
+        try:
+            return float(abs(load_clip(path).samples).max()) > SILENT
+        except AudioError:
+            return False
+
+    paths = list(dict.fromkeys(item.audio for item in items))
+    with ThreadPoolExecutor() as pool:
+        good = dict(zip(paths, pool.map(works, paths), strict=True))
+    return [item for item in items if good[item.audio]]
+
+
+def _answer_is_a_choice(item: Item) -> bool:
+    choices = item.question.choices
+    return not choices or (
+        len(set(choices)) == len(choices) and match_choice(item.question.answer, choices) is not None
+    )
+
+
+def _distinct(items: Sequence[Item]) -> list[Item]:
+    seen: set[tuple[str, str, tuple[str, ...]]] = set()
+    kept = []
+    for item in items:
+        key = (
+            _file_digest(item.audio),
+            " ".join(item.question.text.lower().split()),
+            tuple(sorted(item.question.choices)),
+        )
+        if key not in seen:
+            seen.add(key)
+            kept.append(item)
+    return kept
+
+
+@lru_cache(maxsize=100_000)
+def _file_digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _recordings(item: Item) -> list[str]:
+    """What a clip is made of: the recordings of a scene, else the file itself, by content."""
+    return [f"recording:{name}" for name in item.extra.get("sources", ())] + [f"file:{_file_digest(item.audio)}"]
+
+
+def recordings_of(specs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """All recordings of evaluation sets, to be kept out of training. Synthetic sounds do not count as recordings."""
+    found = (name for spec in specs for item in read_source(spec).items for name in _recordings(item))
+    return frozenset(name for name in found if not name.startswith("recording:synth:"))
+
+
+def drop_guessable(items: Sequence[Item], model: str, *, mode: str = "direct", batch_size: int = 8) -> list[Item]:
+    """The items that ``model`` does not answer rightly with the audio silenced: the rest needs no ears."""
+    import numpy as np
+
+    from mpar2.audio import SAMPLE_RATE, Clip
+    from mpar2.engines.base import Arm, Decoding
+    from mpar2.engines.transformers import Request, TransformersEngine
+    from mpar2.question import strict_match
+
+    silence = Clip(np.zeros(4 * SAMPLE_RATE, np.float32), "silence")
+    arm = Arm("silenced", model, mode=mode)  # type: ignore[arg-type]
+    requests = [Request(silence, item.question, arm) for item in items]
+    budget = Decoding(max_new_tokens=32 if mode == "direct" else 256)
+    answers = TransformersEngine().generate_batch(requests, budget, batch_size=batch_size)
+    return [
+        item
+        for item, said in zip(items, answers, strict=True)
+        if not strict_match(item.question.answer or "", said.trace.answer, item.question.choices)
+    ]
+
+
+def completion_of(item: Item, mode: str) -> str | None:
+    """What the item's author wrote for this mode; a bare answer is known wherever the answer is."""
+    written = (item.extra.get("completions") or {}).get(mode)
+    if written is None and mode == "direct" and item.question.answer is not None:
+        return f"<answer>{item.question.answer}</answer>"
+    return written
+
+
+def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False) -> Any:
+    """A ``datasets.Dataset`` of rows as above; with ``completions`` only items that have one for this mode."""
+    import datasets
+
+    rows = []
+    for item in items:
+        text = completion_of(item, mode)
+        if completions and text is None:
+            continue
+        rows.append(_row(item, mode, text))
+    if not rows:
+        raise ValueError(
+            f"none of {len(items)} items has a completion for mode '{mode}' (extra.completions.{mode}): build the cold "
+            "start first, see training/README.md"
+        )
+    return datasets.Dataset.from_list(rows)
+
+
+def _row(item: Item, mode: str, completion: str | None) -> dict[str, Any]:
+    messages = build_messages(item.question, mode)  # type: ignore[arg-type]
+    for part in messages[0]["content"]:
+        if part["type"] == "audio":
+            part["path"] = item.audio
+    data = item_to_json(item)
+    keys = (
+        "id",
+        "audio",
+        "question",
+        "choices",
+        "answer",
+        "events",
+        "caption",
+        "truth_origin",
+        "category",
+        "difficulty",
+    )
+    return {"prompt": messages, "completion": completion} | {key: data[key] for key in keys}
+
+
+def save_corpus(
+    corpus: Corpus, folder: Path, *, split: str, prompts: Iterable[str] = ("direct", "cot", "mpar2")
+) -> Path:
+    """Write ``items.jsonl`` and its card, ``card.json``; audio stays where it is, by absolute path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = b"".join(dump_json(item_to_json(item)) + b"\n" for item in corpus.items)
+    write_bytes(folder / "items.jsonl", data)
+    card = {
+        "format": "mpar2-data-card",
+        "version": 1,
+        "split": split,
+        "items": len(corpus.items),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "seed": corpus.seed,
+        "sources": [
+            {"name": s.name, "version": s.version, "fingerprint": s.fingerprint, "items": len(s.items)}
+            | {"problems": list(s.problems)}
+            for s in corpus.sources
+        ],
+        "steps": [asdict(step) for step in corpus.steps],
+        "prompt_hashes": {mode: PROMPT_HASHES[mode] for mode in prompts},
+        "recordings": sorted({name for item in corpus.items for name in item.extra.get("sources", ())}),
+        "notes": corpus.notes,
+    }
+    write_json(folder / "card.json", card)
+    return folder / "items.jsonl"

@@ -1,0 +1,163 @@
+"""Recipes: one file each, what it resolves to, and what a trainer may change from the command line.
+
+A recipe is ``training/recipes/NAME.yaml``. ``extends: OTHER`` starts from another recipe; mappings are merged, anything
+else is replaced, and the value ``~`` (null) removes the key. ``key=value`` arguments come last, with
+dots for depth and YAML for values: ``grpo.learning_rate=1e-6 data.sources.0.data=items.jsonl``.
+
+What a recipe resolves to is written beside the result, so that a training can be told from its folder.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["Recipe", "RecipeError", "load_recipe", "recipe_names"]
+
+_FAMILIES = ("qwen2_5_omni", "qwen2_audio")
+_MODES = ("direct", "cot", "mpar2")
+_ORDERS = ("shuffled", "easy_first")
+_DATA_KEYS = {"sources", "validation", "held_out", "decode", "limit", "drop_guessable"}
+
+
+class RecipeError(ValueError):
+    """A recipe or an override that cannot be trained; the message names the key."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A resolved recipe. ``sft`` and ``grpo`` are options of TRL's configurations, passed on as they are."""
+
+    name: str
+    about: str
+    family: str
+    model: str
+    mode: str = "mpar2"
+    adapter: str | None = None  # where GRPO starts: the adapter that SFT made; None: the bare model
+    dtype: str = "bfloat16"
+    seed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    order: str = "shuffled"
+    lora: dict[str, Any] | None = None  # None: all weights
+    train_tower: bool = False
+    max_tokens: int | None = None  # of an SFT example
+    sft: dict[str, Any] = field(default_factory=dict)
+    grpo: dict[str, Any] = field(default_factory=dict)
+    rewards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scorer: dict[str, Any] = field(default_factory=lambda: {"name": "reference"})
+    perception_term: dict[str, Any] | None = None
+    watch_attention_every: int = 0
+    smoke: bool = False  # two steps of a small random model on noise: does the recipe run at all?
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the manifest."""
+        return {f.name: copy.deepcopy(getattr(self, f.name)) for f in fields(self)}
+
+
+def recipe_names() -> list[str]:
+    """The recipes that this package has."""
+    folder = resources.files(__package__).joinpath("recipes")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name (or the YAML file at that path), with overrides ``key=value``."""
+    tree = _read(name)
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign or not key:
+            raise RecipeError(f"'{override}' is no override: write key=value, for example seed=1")
+        _put(tree, key.split("."), _number(yaml.safe_load(value)), key)
+    tree.pop("extends", None)
+    known = {f.name for f in fields(Recipe)}
+    if unknown := sorted(set(tree) - known):
+        raise RecipeError(f"unknown keys {', '.join(unknown)}: a recipe has {', '.join(sorted(known))}")
+    try:
+        recipe = Recipe(**{"name": Path(name).stem} | tree)
+    except TypeError as error:
+        raise RecipeError(f"recipe '{name}': {error}") from None
+    _check(recipe)
+    return recipe
+
+
+def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    if name in seen:
+        raise RecipeError(f"recipe '{name}' extends itself: {' -> '.join((*seen, name))}")
+    path = Path(name)
+    if path.suffix == ".yaml" and path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif name in recipe_names():
+        text = resources.files(__package__).joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        raise RecipeError(f"no recipe '{name}': there is no such file, and the package has {', '.join(recipe_names())}")
+    tree = _number(yaml.safe_load(text))
+    if not isinstance(tree, dict):
+        raise RecipeError(f"recipe '{name}' is not a mapping")
+    parent = tree.pop("extends", None)
+    return tree if parent is None else _merge(_read(parent, (*seen, name)), tree)
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(dict(merged[key]), value)
+        elif value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _put(tree: Any, path: Sequence[str], value: Any, whole: str) -> None:
+    *way, last = path
+    for step in way:
+        if isinstance(tree, list):
+            tree = tree[_index(tree, step, whole)]
+            continue
+        if tree.get(step) is None:
+            tree[step] = {}
+        tree = tree[step]
+        if not isinstance(tree, dict | list):
+            raise RecipeError(f"'{whole}': '{step}' is a value, it has no keys below it")
+    if isinstance(tree, list):
+        tree[_index(tree, last, whole)] = value
+    else:
+        tree[last] = value
+
+
+def _index(values: list[Any], step: str, whole: str) -> int:
+    if not step.isdigit() or int(step) >= len(values):
+        raise RecipeError(f"'{whole}': '{step}' is no place in a list of {len(values)}")
+    return int(step)
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-6 as a text; nobody means one."""
+    if isinstance(value, dict):
+        return {key: _number(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_number(inner) for inner in value]
+    if isinstance(value, str):
+        head, sign, tail = value.partition("e")
+        if sign and tail.lstrip("+-").isdigit() and head.replace(".", "", 1).lstrip("+-").isdigit():
+            return float(value)
+    return value
+
+
+def _check(recipe: Recipe) -> None:
+    for key, allowed in (("family", _FAMILIES), ("mode", _MODES), ("order", _ORDERS)):
+        if getattr(recipe, key) not in allowed:
+            raise RecipeError(f"{key} is {getattr(recipe, key)!r}: use one of {', '.join(allowed)}")
+    if unknown := sorted(set(recipe.data) - _DATA_KEYS):
+        raise RecipeError(f"data has unknown keys {', '.join(unknown)}: it takes {', '.join(sorted(_DATA_KEYS))}")
+    for key in ("sft", "grpo"):
+        owned = {"output_dir", "seed", "data_seed", "remove_unused_columns"} & set(getattr(recipe, key))
+        if owned:
+            raise RecipeError(f"{key}.{owned.pop()} is set by the command: give out=FOLDER or seed=N")

@@ -1,0 +1,274 @@
+"""One training from a recipe: data, model, trainer, and a folder that tells what was done.
+
+    OUT/training.json    written first: the resolved recipe, scorers, data with its filter steps, environment
+    OUT/log.jsonl        a line for each logged step, fsynced; after a resume a step may occur twice, the later counts
+    OUT/checkpoint-N/    TRL's checkpoints, with optimizer, scheduler and random states: what ``resume`` starts from
+    OUT/adapter/         the result (LoRA), or OUT/model/ (all weights); written whole or not at all
+
+A resumed run sees the batches that the stopped one would have seen. Under ``accelerate launch`` every process runs
+this, and the main process writes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from mpar2.engines.checkpoint import load_checkpoint
+from mpar2.engines.names import resolve, split_adapter
+from mpar2.prompts import PROMPT_HASHES
+from mpar2.question import Item
+from mpar2.rewards import make_rewards, make_scorer
+from mpar2.runs.lines import LineWriter, load_json, write_json
+from mpar2.runs.manifest import differences, environment
+from training.clips import Clips
+from training.data import Corpus, build_corpus, drop_guessable, recordings_of, to_dataset
+from training.recipe import Recipe, RecipeError
+from training.smoke import small_world
+
+__all__ = ["train"]
+
+Method = Literal["sft", "grpo"]
+
+# Independence: the scorer that trains and the judges that evaluate are told apart in every manifest.
+_EVALUATION = "mpar2.cafe: reference judge (phrases, stance, claims) or a model judge with its own prompts"
+_HARDNESS = {"easy": 0, "medium": 1, "hard": 2}
+
+
+def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, command: Sequence[str] = ()) -> Path:
+    """Train, and return the folder of the result."""
+    out.mkdir(parents=True, exist_ok=True)
+    rank = int(os.environ.get("RANK", "0"))
+    main = rank == 0
+    if recipe.smoke:  # each process its own small world: they are equal, and nobody waits for a file
+        recipe = small_world(recipe, out / ("smoke" if main else f"smoke-{rank}"))
+    corpus = _corpus(recipe)
+    scorer = make_scorer(**recipe.scorer) if method == "grpo" else None
+    manifest = {
+        "format": "mpar2-training",
+        "version": 1,
+        "method": method,
+        "recipe": recipe.as_dict(),
+        "training_scorer": scorer.id if scorer else None,
+        "evaluation_scorer": _EVALUATION,
+        "data": {
+            "items": len(corpus.items),
+            "sources": [{"name": s.name, "fingerprint": s.fingerprint, "items": len(s.items)} for s in corpus.sources],
+            "steps": [asdict(step) for step in corpus.steps],
+        },
+        "prompt_hash": PROMPT_HASHES[recipe.mode],
+        "environment": environment() | {"command": list(command)},
+    }
+    checkpoint = _begin(out, manifest, resume, main)
+    if main:
+        print(corpus.report())
+    trainer = _sft(recipe, corpus, out) if method == "sft" else _grpo(recipe, corpus, out, scorer)
+    with LineWriter(out / "log.jsonl") if main else _Nothing() as log:
+        trainer.add_callback(_Log(log))
+        trainer.train(resume_from_checkpoint=checkpoint)
+    return _save(trainer, recipe, out)
+
+
+def _begin(out: Path, manifest: Mapping[str, Any], resume: bool, main: bool) -> str | None:
+    """Write the manifest of a new run, or find the checkpoint of one that goes on."""
+    path = out / "training.json"
+    if not main:  # the main process refuses for all; its manifest may or may not be written by now
+        return get_last_checkpoint(str(out)) if resume else None
+    if not path.exists():
+        write_json(path, dict(manifest))
+        return None
+    old = load_json(path.read_bytes(), str(path))
+    changed = differences(_comparable(old), _comparable(manifest))
+    if changed:
+        raise RecipeError(f"{out} holds another training ({'; '.join(changed[:5])}): choose another out=FOLDER")
+    if not resume:
+        raise RecipeError(f"{out} holds this training already: add --resume to go on with it, or choose another folder")
+    return get_last_checkpoint(str(out))  # None before the first save: begins anew
+
+
+def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in manifest.items() if key != "environment"}
+    recipe = dict(kept.get("recipe") or {})
+    for section in ("sft", "grpo"):  # a run may be made longer, or log and save at other times
+        recipe[section] = {
+            key: value
+            for key, value in (recipe.get(section) or {}).items()
+            if key not in ("max_steps", "num_train_epochs", "logging_steps", "save_steps", "report_to")
+        }
+    return kept | {"recipe": recipe}
+
+
+def _corpus(recipe: Recipe) -> Corpus:
+    data = recipe.data
+    more = []
+    if model := data.get("drop_guessable"):
+        more.append(("guessable", lambda items: drop_guessable(items, str(model))))
+    corpus = build_corpus(
+        data.get("sources") or [],
+        decode=bool(data.get("decode")),
+        held_out=recordings_of(data.get("held_out") or []),
+        shuffle_seed=recipe.seed,
+        limit=data.get("limit"),
+        more=more,
+    )
+    if recipe.order == "easy_first":
+        items = sorted(corpus.items, key=lambda item: _HARDNESS.get(item.question.difficulty or "", 1))
+        corpus = Corpus(tuple(items), corpus.sources, corpus.steps, corpus.seed, corpus.notes)
+    return corpus
+
+
+def _validation(recipe: Recipe) -> tuple[Item, ...]:
+    specs = recipe.data.get("validation") or []
+    return build_corpus(specs).items if specs else ()
+
+
+def _model(recipe: Recipe) -> tuple[Any, Any]:
+    """The model ready to train, with the adapter to go on with if there is one, and its processor."""
+    base, adapter = split_adapter(recipe.model, recipe.adapter)
+    loaded = load_checkpoint(base, device=_place(recipe), dtype=recipe.dtype)
+    model = loaded.model
+    model.config.use_cache = False  # trainers warn else; generation turns it on for itself
+    if adapter is not None:
+        if recipe.lora is None:
+            raise RecipeError("a recipe that trains all weights cannot start from an adapter: merge it first")
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(resolve(adapter)), is_trainable=True)
+        return model, loaded.processor
+    if not recipe.train_tower:
+        for name, weight in model.named_parameters():
+            if "audio_tower" in name or "multi_modal_projector" in name or ".visual." in name:
+                weight.requires_grad_(False)
+    return model, loaded.processor
+
+
+def _place(recipe: Recipe) -> str | None:
+    """Where a process loads the model: its own GPU, or the CPU where the weights are to be sharded."""
+    import torch
+
+    sharded = any(os.environ.get(f"ACCELERATE_USE_{how}", "").lower() == "true" for how in ("FSDP", "DEEPSPEED"))
+    if sharded or recipe.sft.get("use_cpu") or recipe.grpo.get("use_cpu"):
+        return "cpu"
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
+
+
+def _lora(recipe: Recipe, model: Any) -> Any:
+    """PEFT's configuration, or None where all weights are trained or an adapter is there already."""
+    if recipe.lora is None or hasattr(model, "peft_config"):
+        return None
+    from peft import LoraConfig
+
+    options = dict(recipe.lora)
+    layers = options.pop("layers", "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj")
+    parts = "language_model"
+    if recipe.train_tower:
+        parts += "|audio_tower"
+        layers += "|out_proj|fc1|fc2"
+    return LoraConfig(target_modules=rf".*({parts}).*\.({layers})", **options)
+
+
+def _common(recipe: Recipe, out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"output_dir": str(out), "seed": recipe.seed, "data_seed": recipe.seed, **options}
+
+
+def _sft(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
+    from training.audio_sft import AudioSFTTrainer, sft_config
+
+    model, processor = _model(recipe)
+    held = _validation(recipe)
+    return AudioSFTTrainer(
+        model,
+        processor=processor,
+        clips=Clips(processor),
+        max_tokens=recipe.max_tokens,
+        args=sft_config(**_common(recipe, out, recipe.sft)),
+        train_dataset=to_dataset(corpus.items, recipe.mode, completions=True),
+        eval_dataset=to_dataset(held, recipe.mode, completions=True) if held else None,
+        peft_config=_lora(recipe, model),
+    )
+
+
+def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
+    from training.audio_grpo import AudioGRPOTrainer, PerceptionTerm, grpo_config
+
+    model, processor = _model(recipe)
+    if recipe.lora is None and recipe.grpo.get("beta", 0.0) and recipe.family == "qwen2_5_omni":
+        _need_a_thinker(model)
+    functions, weights = make_rewards(recipe.rewards, scorer)
+    options = _common(recipe, out, recipe.grpo) | {"reward_weights": weights}
+    if recipe.order == "easy_first":
+        options["shuffle_dataset"] = False
+    held = _validation(recipe)
+    return AudioGRPOTrainer(
+        model,
+        processor=processor,
+        perception_term=PerceptionTerm(**recipe.perception_term) if recipe.perception_term else None,
+        watch_attention_every=recipe.watch_attention_every,
+        reward_funcs=functions,
+        args=grpo_config(**options),
+        train_dataset=to_dataset(corpus.items, recipe.mode),
+        eval_dataset=to_dataset(held, recipe.mode) if held else None,
+        peft_config=_lora(recipe, model),
+    )
+
+
+def _need_a_thinker(model: Any) -> None:
+    """TRL loads the reference anew from where the model came from, by the class that its configuration names."""
+    from transformers import AutoConfig
+
+    source = model.config._name_or_path
+    if AutoConfig.from_pretrained(source).model_type != "qwen2_5_omni_thinker":
+        raise RecipeError(
+            f"all weights with beta > 0 need a reference model, which cannot be loaded from '{source}', the whole of "
+            "Qwen2.5-Omni: save its Thinker alone first (README, full training), set grpo.beta=0, or train LoRA"
+        )
+
+
+def _save(trainer: Any, recipe: Recipe, out: Path) -> Path:
+    """The result, in a temporary folder that is renamed when it is whole."""
+    final = out / ("adapter" if recipe.lora is not None else "model")
+    part = out / f".{final.name}.part"
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(part, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers sharded weights: on every process
+    if trainer.accelerator.is_main_process:
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        if recipe.lora is not None:
+            model.peft_config["default"].base_model_name_or_path = split_adapter(recipe.model, recipe.adapter)[0]
+            model.save_pretrained(part, state_dict=state, selected_adapters=["default"])
+        else:
+            model.save_pretrained(part, state_dict=state)
+            trainer.processing_class.save_pretrained(part)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(part, final)
+    trainer.accelerator.wait_for_everyone()
+    return final
+
+
+class _Nothing:
+    """Stands in for the log on processes that do not write."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+class _Log(TrainerCallback):
+    def __init__(self, lines: LineWriter | None) -> None:
+        self._lines = lines
+
+    def on_log(self, args, state, control, logs=None, **rest) -> None:
+        if self._lines is not None and logs:
+            plain = {key: value for key, value in logs.items() if isinstance(value, int | float | str | None)}
+            finite = {key: value for key, value in plain.items() if not isinstance(value, float) or value == value}
+            self._lines.append({"step": state.global_step, **finite})

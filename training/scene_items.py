@@ -1,0 +1,79 @@
+"""Training scenes: audio, questions, exact events, and for each mode what a good answer looks like.
+
+No language model is needed: ``mpar2.scenes.chains`` writes the chains from the truth, with varied wording and as many
+steps as the question needs. Scenes of a split are made of recordings of that split only (the bank keeps them apart),
+and the card names every recording, so that an evaluation can be checked against it.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import soundfile
+
+from mpar2.audio import SAMPLE_RATE
+from mpar2.prompts import PROMPT_HASHES
+from mpar2.question import Item, item_to_json
+from mpar2.runs.lines import dump_json, write_bytes, write_json
+from mpar2.scenes.chains import direct_answer, free_reasoning, mpar2_chain
+from mpar2.scenes.questions import make_questions
+from mpar2.scenes.render import Bank, compose
+
+__all__ = ["write_scenes"]
+
+_APART = {"train": 1_000_000, "validation": 2_000_000}  # seeds of other data of this package stay below
+
+
+def write_scenes(bank: Path, out: Path, split: str, count: int, *, questions: int = 2, seed: int = 0) -> int:
+    """Write ``count`` scenes with ``questions`` items each to ``out``; kinds of question are balanced."""
+    if split not in _APART:
+        raise ValueError(f"split is '{split}': training writes {' and '.join(_APART)}, never test")
+    sounds = Bank(bank)
+    (out / "audio").mkdir(parents=True, exist_ok=True)
+    rng = random.Random(f"training scenes {split} {seed}")
+    seen: dict[str, int] = {}
+    lines: list[bytes] = []
+    recordings: set[str] = set()
+    first = _APART[split] + seed * 100_000
+    for number in range(first, first + count):
+        scene, samples = compose(sounds, split, number)
+        audio = f"audio/{split}-{number}.flac"
+        if not (out / audio).exists():
+            part = out / f"audio/.{split}-{number}.part"
+            soundfile.write(part, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+            part.replace(out / audio)
+        sources = sorted({event.source for event in scene.events})
+        recordings |= set(sources)
+        asked = sorted(make_questions(scene, rng), key=lambda q: seen.get(q.kind, 0))[:questions]
+        for i, q in enumerate(asked):
+            seen[q.kind] = seen.get(q.kind, 0) + 1
+            completions = {
+                "mpar2": mpar2_chain(scene, q, rng),
+                "cot": free_reasoning(scene, q, rng),
+                "direct": direct_answer(q),
+            }
+            item = Item(
+                id=f"{split}-{number}-{i}",
+                audio=audio,
+                question=q.question,
+                events=tuple(event.as_event() for event in scene.events),
+                truth_origin="scene",
+                extra={"seed": number, "sources": sources, "completions": completions},
+            )
+            lines.append(dump_json(item_to_json(item)) + b"\n")
+    write_bytes(out / "items.jsonl", b"".join(lines))
+    card = {
+        "format": "mpar2-data-card",
+        "version": 1,
+        "split": split,
+        "items": len(lines),
+        "scenes": count,
+        "seeds": [first, first + count - 1],
+        "questions": {kind: seen[kind] for kind in sorted(seen)},
+        "recordings": sorted(recordings),
+        "chains": "written by rule from the exact truth of each scene (mpar2.scenes.chains)",
+        "prompt_hashes": dict(PROMPT_HASHES),
+    }
+    write_json(out / "card.json", card)
+    return len(lines)

@@ -1,0 +1,123 @@
+"""A small world for the smoke override: the recipe's model family at a tenth of a megabyte, and clips of noise.
+
+``smoke=true`` runs two steps of any recipe with it on a CPU in seconds: same code, same options but for sizes, random
+weights of the real classes. It shows that a recipe runs, and nothing about what it trains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from mpar2.audio import SAMPLE_RATE
+from mpar2.question import Event, Item, Question, item_to_json
+from mpar2.runs.lines import dump_json, write_bytes
+from training.recipe import Recipe
+
+__all__ = ["build_small_model", "small_world"]
+
+_REPLIES = {
+    "mpar2": "<perception>0.2-1.0 s a dog bark.</perception>\n<step><ask>What comes first?</ask><hear>a dog bark</hear>"
+    "<infer>it is first</infer></step>\n<review>A dog bark: heard.</review>\n<answer>dog bark</answer>",
+    "cot": "<think>A dog barks first.</think><answer>dog bark</answer>",
+    "direct": "<answer>dog bark</answer>",
+}
+
+
+def small_world(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe, with its sizes cut to two steps and its model and data replaced by small ones in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / "model"
+    if not (model / "config.json").exists():
+        build_small_model(recipe.family, model)
+    data = {"sources": [{"kind": "scenes", "data": str(_clips(folder / "data"))}]}
+    lora = recipe.lora
+    if lora is not None:
+        lora = dict(lora) | {"r": min(int(lora.get("r", 8)), 4)}
+    return replace(
+        recipe,
+        model=str(model),
+        adapter=None,
+        dtype="float32",
+        data=data,
+        lora=lora,
+        scorer={"name": "reference"},
+        max_tokens=None,
+        sft=_cut(recipe.sft) | {"per_device_train_batch_size": 2},
+        grpo=_cut(recipe.grpo)
+        | {"per_device_train_batch_size": 2, "num_generations": 2, "max_completion_length": 12}
+        | {"steps_per_generation": None, "generation_batch_size": None},
+        watch_attention_every=min(recipe.watch_attention_every, 1),
+    )
+
+
+def _cut(options: dict[str, Any]) -> dict[str, Any]:
+    return options | {
+        "max_steps": 2,
+        "gradient_accumulation_steps": 1,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "eval_strategy": "no",
+        "bf16": False,
+        "tf32": None,
+        "use_cpu": True,
+        "report_to": [],
+        "dataloader_num_workers": 0,
+    }
+
+
+def _clips(folder: Path) -> Path:
+    (folder / "audio").mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i in range(4):
+        times = np.arange(int(SAMPLE_RATE * (1.0 + 0.3 * i))) / SAMPLE_RATE
+        noise = np.random.default_rng(i).normal(scale=0.05, size=times.size)
+        name = f"audio/{i}.wav"
+        soundfile.write(folder / name, noise + 0.3 * np.sin(2 * np.pi * (200 + 150 * i) * times), SAMPLE_RATE)
+        question = Question(f"What comes first in clip {i}?", ("dog bark", "bell"), "dog bark", difficulty="easy")
+        events = (Event("dog bark", 0.2, 1.0),)
+        extra = {"completions": _REPLIES}
+        item = Item(str(i), name, question, events, "A dog barks.", "scene", extra)
+        lines.append(dump_json(item_to_json(item)) + b"\n")
+    write_bytes(folder / "items.jsonl", b"".join(lines))
+    return folder
+
+
+def build_small_model(family: str, folder: Path) -> Path:
+    """Random weights of the family's real classes, with a tokenizer of some hundred pieces."""
+    from training.tiny.build import build_checkpoint
+
+    corpus = [*_REPLIES.values(), "Listen to the audio and answer the question. What comes first? bell dog bark"] * 5
+    if family == "qwen2_5_omni":
+        return build_checkpoint(folder, corpus, small=True)
+    import torch
+    from transformers import (
+        AutoTokenizer,
+        Qwen2AudioConfig,
+        Qwen2AudioForConditionalGeneration,
+        Qwen2AudioProcessor,
+        WhisperFeatureExtractor,
+    )
+
+    base = build_checkpoint(folder.with_name(folder.name + "-tokenizer"), corpus, small=True)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    audio = {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
+    text = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = Qwen2AudioConfig(
+        audio_config=audio | {"model_type": "qwen2_audio_encoder", "num_mel_bins": 80, "max_source_positions": 200},
+        text_config=text | {"model_type": "qwen2", "intermediate_size": 96, "vocab_size": len(tokenizer)},
+        audio_token_index=tokenizer.convert_tokens_to_ids("<|AUDIO|>"),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Qwen2AudioForConditionalGeneration(config)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=4, return_attention_mask=True)
+    Qwen2AudioProcessor(extractor, tokenizer).save_pretrained(folder)
+    return folder

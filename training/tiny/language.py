@@ -1,0 +1,252 @@
+"""Train the language model of the tiny pair, stage by stage, over a frozen audio tower whose outputs are kept on disk.
+
+``python -m training.tiny.language text|align|sft …``: the order is ``text`` (reason over written scenes), ``align``
+(captions and short answers over audio), then ``sft`` (MPAR² chains over audio, as a LoRA adapter). ``text`` starts
+from random weights and a tokenizer trained on the corpus; ``align`` puts the trained tower in.
+
+Every stage runs for a budget of minutes with a cosine schedule, so that "one command" also fits a slow machine; the
+number of sequences seen is in its ``log.jsonl``. Weights are kept in bfloat16: what was rounded is what is trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from mpar2.engines.processor import AudioProcessor
+from mpar2.scenes.chains import corpus
+from mpar2.scenes.classes import CLASSES
+from training.tiny.build import build_checkpoint
+from training.tiny.features import load_scenes
+from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, written
+from training.tiny.tower import make_tower, tower_forward
+
+__all__ = ["encode_features", "load_tower", "train_stage"]
+
+LORA = {"r": 32, "lora_alpha": 64, "lora_dropout": 0.0}
+LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
+
+
+def load_tower(path: Path):
+    """The trained tower, rounded to bfloat16 and held in float32, in evaluation mode."""
+    tower = make_tower()
+    state = {
+        k.removeprefix("tower."): v.to(torch.bfloat16).float()
+        for k, v in load_file(path).items()
+        if k.startswith("tower.")
+    }
+    tower.load_state_dict(state)
+    return tower.eval()
+
+
+@torch.no_grad()
+def encode_features(tower, features: Path, batch: int = 16) -> np.ndarray:
+    """The frozen tower's outputs for rendered scenes, kept beside them: (N, 250, D) float16."""
+    digest = hashlib.sha256(b"".join(p.numpy().tobytes() for p in tower.state_dict().values())).hexdigest()[:12]
+    path = features / f"encoded-{digest}.npy"
+    if path.exists():
+        return np.load(path, mmap_mode="r")
+    mel, frames = np.load(features / "mel.npy", mmap_mode="r"), np.load(features / "frames.npy") // 4 * 4
+    part = path.with_suffix(".part")
+    out = np.lib.format.open_memmap(part, "w+", np.float16, (len(frames), 250, tower.config.output_dim))
+    for start in range(0, len(frames), batch):
+        rows = slice(start, start + batch)
+        clips = torch.from_numpy(mel[rows].astype(np.float32)), torch.from_numpy(frames[rows].astype(np.int64))
+        with torch.autocast("cpu", torch.bfloat16):
+            encoded = tower_forward(tower, *clips)
+        for i, clip in enumerate(encoded):
+            out[start + i, : len(clip)] = clip.float().numpy()
+    out.flush()
+    part.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+@torch.no_grad()
+def point_at_words(model, processor, path: Path, features: Path, *, blend: float = 0.3) -> None:
+    """Start the tower's projection near the words: a frame's output leans to the embeddings of what sounds in it.
+
+    With the frame classifier ``H`` that the tower was trained with and the mean embedding ``e_c`` of each class's name,
+    ``x' = sum_c (H x + b - mean)_c e_c / 8 + blend * x`` (x scaled to the embeddings' norm). It is linear, so it goes
+    into the projection's own weights; alignment goes on from there.
+    """
+    tower = model.model.audio_tower
+    head = {k: v.float() for k, v in load_file(path).items() if k.startswith("head.")}
+    embeddings = model.get_input_embeddings().weight
+    words = [processor.tokenizer(name).input_ids for name in CLASSES]
+    names = torch.stack([embeddings[ids].mean(0) for ids in words])  # (classes, D)
+    mel, frames = np.load(features / "mel.npy", mmap_mode="r")[:64], np.load(features / "frames.npy")[:64] // 4 * 4
+    sample = tower_forward(tower, torch.from_numpy(mel.astype(np.float32)), torch.from_numpy(frames.astype(np.int64)))
+    x = torch.cat(sample)  # (frames, D)
+    logits = x @ head["head.weight"].T + head["head.bias"]
+    scale = blend * names.norm(dim=1).mean() / x.norm(dim=1).mean()
+    matrix = names.T @ head["head.weight"] / 8 + scale * torch.eye(x.shape[1])
+    offset = names.T @ (head["head.bias"] - logits.mean(0)) / 8
+    tower.proj.bias.copy_(matrix @ tower.proj.bias + offset)
+    tower.proj.weight.copy_(matrix @ tower.proj.weight)
+    for parameter in tower.proj.parameters():
+        parameter.copy_(parameter.to(torch.bfloat16).float())
+
+
+def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequence]]:
+    """Batches of about ``tokens`` tokens, padding included, of sequences of similar length."""
+    while pool := sorted(itertools.islice(sequences, 192), key=lambda s: len(s.ids)):
+        groups: list[list[Sequence]] = [[]]
+        for sequence in pool:
+            if groups[-1] and (len(groups[-1]) + 1) * len(sequence.ids) > tokens:
+                groups.append([])
+            groups[-1].append(sequence)
+        order = np.random.default_rng(len(pool[0].ids) * 7919 + len(pool[-1].ids)).permutation(len(groups))
+        yield from (groups[i] for i in order)
+
+
+def _forward(
+    model, batch: list[Sequence], encoded: np.ndarray | None, noise: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (N, V) before learnt tokens, and those tokens (N,). Right-padded and causal: no mask needed."""
+    longest = max(len(s.ids) for s in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    learn = torch.zeros(len(batch), longest, dtype=torch.bool)
+    for i, sequence in enumerate(batch):
+        ids[i, : len(sequence.ids)] = torch.from_numpy(sequence.ids)
+        learn[i, : len(sequence.ids)] = torch.from_numpy(sequence.learn)
+    embeds = model.get_input_embeddings()(ids)
+    clips = [s for s in batch if s.row is not None]
+    if clips:
+        places = ids == model.config.audio_token_id
+        counts = places.sum(1).tolist()
+        rows = [encoded[s.row, :n] for s, n in zip(batch, counts, strict=True) if n]
+        audio = torch.from_numpy(np.concatenate(rows).astype(np.float32))
+        if noise:
+            audio = audio + noise * audio.std() * torch.randn_like(audio)
+        embeds = embeds.masked_scatter(places[..., None], audio.to(embeds.dtype))
+    hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    return model.lm_head(hidden[:, :-1][learn[:, 1:]]), ids[:, 1:][learn[:, 1:]]
+
+
+def train_stage(
+    model,
+    sequences: Iterator[Sequence],
+    encoded: np.ndarray | None,
+    log: Path,
+    *,
+    minutes: float,
+    lr: float,
+    tokens: int = 2560,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> dict:
+    """Minimise cross-entropy on the learnt tokens for ``minutes``; returns and logs the last row of the log."""
+    torch.manual_seed(seed)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    begin, row, losses, right = time.time(), {}, [], []
+    seen = step = 0
+    with open(log, "a") as file:
+        for batch in _batches(sequences, tokens):
+            share = (time.time() - begin) / (60 * minutes)
+            optimizer.param_groups[0]["lr"] = (
+                lr * min(1, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
+            )
+            with torch.autocast("cpu", torch.bfloat16):
+                logits, targets = _forward(model, batch, encoded, noise)
+            loss = functional.cross_entropy(logits.float(), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            step, seen = step + 1, seen + len(batch)
+            losses.append(loss.item())
+            right.append((logits.argmax(-1) == targets).float().mean().item())
+            if step % 50 == 0 or share >= 1:
+                row = {"step": step, "sequences": seen, "seconds": round(time.time() - begin)}
+                row |= {"loss": round(float(np.mean(losses[-50:])), 4)}
+                row |= {"token_accuracy": round(float(np.mean(right[-50:])), 4)}
+                print(row, flush=True)
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+            if share >= 1:
+                return row
+    return row
+
+
+def _load(folder: Path):
+    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("language_model" in name or "lm_head" in name)
+    return model, AudioProcessor.from_pretrained(folder)
+
+
+def _save(model, processor, out: Path) -> None:
+    model.to(torch.bfloat16).save_pretrained(out)
+    processor.save_pretrained(out)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    stages = parser.add_subparsers(dest="stage", required=True)
+    for name in ("text", "align", "sft"):
+        stage = stages.add_parser(name)
+        stage.add_argument("out", type=Path, help="checkpoint (sft: adapter) to write")
+        stage.add_argument("--minutes", type=float, default=15)
+        stage.add_argument("--lr", type=float, default=1.5e-3)
+        stage.add_argument("--seed", type=int, default=0)
+        if name != "text":
+            stage.add_argument("--start", type=Path, required=True, help="checkpoint of the stage before")
+            stage.add_argument("--features", type=Path, required=True, help="rendered training scenes")
+            stage.add_argument(
+                "--noise", type=float, default=0.1, help="noise on the tower's output, in its own spread"
+            )
+        if name == "align":
+            stage.add_argument("--tower", type=Path, required=True, help="tower.safetensors")
+            stage.add_argument("--replay", type=float, default=0.25, help="share of text-only chats mixed in")
+    args = parser.parse_args(argv)
+    log = args.out.parent / f"{args.stage}.log.jsonl"
+    if args.stage == "text":
+        build_checkpoint(args.out, corpus(20_000, args.seed), seed=args.seed)
+        model, processor = _load(args.out)
+        encode = Encoder(processor, lambda row: 0)
+        train_stage(model, map(encode, written(args.seed)), None, log, minutes=args.minutes, lr=args.lr, seed=args.seed)
+        _save(model, processor, args.out)
+        return
+    model, processor = _load(args.start)
+    scenes = load_scenes(args.features)
+    frames = np.load(args.features / "frames.npy")
+    encode = Encoder(processor, lambda row: int(frames[row]) // 4)
+    if args.stage == "align":
+        model.model.audio_tower.load_state_dict(load_tower(args.tower).state_dict())
+        point_at_words(model, processor, args.tower, args.features)
+        rng = np.random.default_rng(args.seed)
+        audio, text = aligned(scenes, args.seed), written(args.seed + 1)
+        chats = (next(text) if rng.random() < args.replay else next(audio) for _ in itertools.count())
+    else:
+        from peft import LoraConfig, get_peft_model
+
+        adapted = get_peft_model(model, LoraConfig(**LORA, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"))
+        chats = cold_start(scenes, args.seed)
+    encoded = encode_features(model.model.audio_tower, args.features)
+    train_stage(
+        model, map(encode, chats), encoded, log, minutes=args.minutes, lr=args.lr, noise=args.noise, seed=args.seed
+    )
+    if args.stage == "align":
+        _save(model, processor, args.out)
+    else:
+        adapted.peft_config["default"].base_model_name_or_path = args.start.name  # found beside it, wherever that is
+        adapted.to(torch.bfloat16).save_pretrained(args.out)
+
+
+if __name__ == "__main__":
+    main()

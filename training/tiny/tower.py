@@ -1,0 +1,286 @@
+"""Train the audio tower on frame-level events: ``python -m training.tiny.tower FEATURES OUT [--whisper MODEL_BIN]``.
+
+The tower is Qwen2.5-Omni's audio encoder (25 output frames a second); a linear head on its output says which classes
+sound in each frame (binary cross-entropy). The head is thrown away afterwards: what stays is a tower whose output
+carries events. With ``--whisper`` it starts from Whisper tiny.en's encoder, else from random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from mpar2.scenes.classes import CLASSES
+from mpar2.scenes.scene import Scene
+from training.tiny.features import load_scenes
+from training.tiny.whisper import whisper_encoder_state
+
+__all__ = ["FRAME_S", "frame_labels", "make_tower", "tower_forward"]
+
+FRAME_S = 0.04
+LABELS = list(CLASSES)
+OUTPUT_DIM = 320
+
+
+def make_tower(output_dim: int = OUTPUT_DIM):
+    """An audio tower with Whisper tiny's sizes, randomly initialised."""
+    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
+    from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder
+
+    return Qwen2_5OmniAudioEncoder(
+        Qwen2_5OmniAudioEncoderConfig(
+            num_mel_bins=80, d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536,
+            n_window=100, max_source_positions=1500, output_dim=output_dim,
+        )
+    )  # fmt: skip
+
+
+def tower_forward(tower, mel: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
+    """Tower outputs: ``mel`` (B, 80, T), ``frames`` (B,) valid mel frames, in fours -> B tensors (frames // 4, D).
+
+    The numbers are those of ``tower.forward``; but all windows go through each layer as one batch, where the stock
+    code calls attention once a window (three times slower to train on a CPU).
+    """
+    hidden, valid = _lower(tower, mel, frames, len(tower.layers))
+    return list(_upper(tower, hidden, valid, len(tower.layers)).split((frames // 4).tolist()))
+
+
+def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Convolutions and ``layers`` layers: hidden states (windows, window / 2, d), valid mel frames (windows,)."""
+    window = 2 * tower.n_window
+    counts = [math.ceil(n / window) for n in frames.tolist()]
+    chunks = mel.new_zeros(sum(counts), mel.shape[1], window)
+    valid = torch.zeros(sum(counts), dtype=torch.long)
+    row = 0
+    for features, n in zip(mel, frames.tolist(), strict=True):
+        for start in range(0, n, window):
+            size = min(window, n - start)
+            chunks[row, :, :size] = features[:, start : start + size]
+            valid[row] = size
+            row += 1
+    mask = (torch.arange(window) < valid[:, None])[:, None]  # (windows, 1, frames)
+    hidden = functional.gelu(tower.conv1(chunks)) * mask
+    hidden = functional.gelu(tower.conv2(hidden)).transpose(1, 2)
+    hidden = hidden + tower.positional_embedding.positional_embedding[: hidden.shape[1]]
+    bias = _bias(valid, hidden.shape[1])
+    for layer in tower.layers[:layers]:
+        hidden = _layer(layer, hidden, bias)
+    return hidden, valid
+
+
+def _upper(tower, hidden: torch.Tensor, valid: torch.Tensor, layers: int) -> torch.Tensor:
+    """The layers from ``layers`` on, pooling and projection: (valid output frames of all windows, D)."""
+    bias = _bias(valid, hidden.shape[1])
+    for layer in tower.layers[layers:]:
+        hidden = _layer(layer, hidden, bias)
+    hidden = tower.proj(tower.ln_post(hidden.unflatten(1, (-1, 2)).mean(2)))
+    return hidden[torch.arange(hidden.shape[1]) < (valid[:, None] // 4)]
+
+
+def _bias(valid: torch.Tensor, length: int) -> torch.Tensor:
+    keys = (torch.arange(length) < (valid[:, None] + 1) // 2)[:, None, None]  # (windows, 1, 1, keys)
+    return torch.zeros(keys.shape).masked_fill(~keys, float("-inf"))
+
+
+def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    attention = layer.self_attn
+    normed = layer.self_attn_layer_norm(hidden)
+    q, k, v = (
+        project(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    weights = ((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5 + bias.to(q.dtype)).softmax(-1)
+    hidden = hidden + attention.out_proj((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
+    normed = layer.final_layer_norm(hidden)
+    return hidden + layer.fc2(functional.gelu(layer.fc1(normed)))
+
+
+def frame_labels(scene: Scene, n: int) -> np.ndarray:
+    """Which class sounds in which 40 ms frame: float32 (n, classes) of 0 and 1."""
+    labels = np.zeros((n, len(LABELS)), np.float32)
+    for event in scene.events:
+        start, stop = (
+            round(event.onset_s / FRAME_S),
+            max(round(event.offset_s / FRAME_S), round(event.onset_s / FRAME_S) + 1),
+        )
+        labels[start:stop, LABELS.index(event.label)] = 1
+    return labels
+
+
+class _Data:
+    """Rendered scenes and, once kept, the outputs of the tower's frozen lower part, window by window."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.mel = np.load(folder / "mel.npy", mmap_mode="r")
+        self.frames = np.load(folder / "frames.npy").astype(np.int64) // 4 * 4
+        self.labels = [frame_labels(scene, n // 4) for scene, n in zip(load_scenes(folder), self.frames, strict=True)]
+
+    @torch.no_grad()
+    def keep_lower(self, tower, layers: int, batch: int = 16) -> None:
+        """Run the frozen part once over all scenes; float16, about 0.3 MB a scene."""
+        windows = -(-self.frames // (2 * tower.n_window))
+        self.starts = np.concatenate([[0], np.cumsum(windows)])
+        shape = (int(self.starts[-1]), tower.n_window, tower.config.d_model)
+        self.lower = np.lib.format.open_memmap(self.folder / "lower.npy", "w+", np.float16, shape)
+        self.valid = np.zeros(shape[0], np.int64)
+        for start in range(0, len(self.frames), batch):
+            rows = np.arange(start, min(start + batch, len(self.frames)))
+            with torch.autocast("cpu", torch.bfloat16):
+                hidden, valid = _lower(tower, *self._mel(rows), layers)
+            at = slice(self.starts[rows[0]], self.starts[rows[-1] + 1])
+            self.lower[at], self.valid[at] = hidden.float().numpy(), valid.numpy()
+
+    def _mel(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
+
+    def logits(self, tower, head, rows: np.ndarray, layers: int, *, augment: bool = False) -> torch.Tensor:
+        """Class logits of every frame of the scenes ``rows``, one after another: (frames, classes)."""
+        if not layers:
+            mel, frames = self._mel(rows)
+            hidden, valid = _lower(tower, _mask(mel) if augment else mel, frames, 0)
+        else:
+            at = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
+            hidden, valid = torch.from_numpy(self.lower[at].astype(np.float32)), torch.from_numpy(self.valid[at])
+            if augment:
+                hidden = hidden + 0.1 * hidden.std() * torch.randn_like(hidden)
+        with torch.autocast("cpu", torch.bfloat16):
+            return head(_upper(tower, hidden, valid, layers)).float()
+
+    def truth(self, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([self.labels[row] for row in rows]))
+
+
+def _mask(mel: torch.Tensor) -> torch.Tensor:
+    """SpecAugment: two bands of mel bins and two stretches of time a clip are set to the clip's mean; gain shifts."""
+    for clip in mel:
+        clip += 0.25 * float(torch.randn(()))
+        mean = clip.mean()
+        for _ in range(2):
+            width, start = int(torch.randint(0, 14, ())), int(torch.randint(0, 66, ()))
+            clip[start : start + width] = mean
+            width, start = int(torch.randint(0, 30, ())), int(torch.randint(0, 900, ()))
+            clip[:, start : start + width] = mean
+    return mel
+
+
+@torch.no_grad()
+def evaluate(tower, head, data: _Data, layers: int) -> dict:
+    """Frame F1 and clip F1 (is the class in the clip at all: 4 frames), micro, threshold 0.5; clip F1 by class."""
+    hits, clip = np.zeros(3), np.zeros((len(LABELS), 3))
+    for rows in np.array_split(np.arange(len(data.frames)), math.ceil(len(data.frames) / 16)):
+        guess, truth = (data.logits(tower, head, rows, layers) > 0).numpy(), data.truth(rows).numpy() > 0
+        hits += (guess & truth).sum(), (guess & ~truth).sum(), (~guess & truth).sum()
+        ends = np.cumsum(data.frames[rows] // 4)[:-1]
+        for g, t in zip(np.split(guess, ends), np.split(truth, ends), strict=True):
+            g, t = g.sum(0) >= 4, t.any(0)
+            clip += np.stack([g & t, g & ~t, ~g & t], 1)
+    return {
+        "frame_f1": _f1(hits),
+        "clip_f1": _f1(clip.sum(0)),
+        "by_class": dict(zip(LABELS, map(_f1, clip), strict=True)),
+    }
+
+
+def _f1(counts: np.ndarray) -> float:
+    hit, false, missed = counts
+    return round(float(2 * hit / max(2 * hit + false + missed, 1)), 4)
+
+
+def train(
+    features: Path,
+    out: Path,
+    *,
+    whisper: Path | None,
+    frozen: int,
+    minutes: float,
+    lr: float,
+    batch: int = 32,
+    seed: int = 0,
+) -> dict:
+    """Train for a budget of minutes; write ``tower.safetensors``, ``log.jsonl``, ``scores.json``; return the scores."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    data, held = _Data(features / "train"), _Data(features / "validation")
+    tower, head = make_tower(), nn.Linear(OUTPUT_DIM, len(LABELS))
+    if whisper:
+        tower.load_state_dict(whisper_encoder_state(whisper), strict=False)
+    nn.init.constant_(head.bias, -3.0)
+    if frozen:
+        for part in (data, held):
+            part.keep_lower(tower, frozen)
+    body = [*tower.layers[frozen:].parameters(), *tower.ln_post.parameters()]
+    body += [] if frozen else [*tower.conv1.parameters(), *tower.conv2.parameters()]
+    ends = [*tower.proj.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(
+        [{"params": body, "lr": lr}, {"params": ends, "lr": 3 * lr}], weight_decay=0.05, betas=(0.9, 0.98)
+    )
+    loss_of = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.0))
+    begin, step, next_report = time.time(), 0, 0.1
+    order: list[int] = []
+    with open(out / "log.jsonl", "a") as log:
+        while (share := (time.time() - begin) / (60 * minutes)) < 1:
+            if len(order) < batch:
+                order = rng.permutation(len(data.frames)).tolist()
+            rows = np.array([order.pop() for _ in range(batch)])
+            rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+            for group, scale in zip(optimizer.param_groups, (1, 3), strict=True):
+                group["lr"] = lr * scale * rate
+            loss = loss_of(data.logits(tower, head, rows, frozen, augment=True), data.truth(rows))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_([*body, *ends], 1.0)
+            optimizer.step()
+            step += 1
+            if share >= next_report:
+                next_report += 0.1
+                score = evaluate(tower, head, held, frozen)
+                row = {
+                    "step": step,
+                    "scenes": step * batch,
+                    "seconds": round(time.time() - begin),
+                    "loss": round(loss.item(), 4),
+                }
+                row |= {"frame_f1": score["frame_f1"], "clip_f1": score["clip_f1"]}
+                print(row, flush=True)
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+    state = {f"tower.{k}": v for k, v in tower.state_dict().items()} | {
+        "head.weight": head.weight,
+        "head.bias": head.bias,
+    }
+    save_file(state, out / "tower.safetensors")
+    start = f"Whisper tiny.en, {frozen} layers frozen" if whisper else "random weights"
+    scores = {"validation": evaluate(tower, head, held, frozen), "steps": step, "scenes": step * batch, "start": start}
+    (out / "scores.json").write_text(json.dumps(scores, indent=1))
+    return scores
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("features", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--whisper", type=Path, help="CTranslate2 model.bin of Whisper tiny.en; without it: from scratch"
+    )
+    parser.add_argument("--frozen", type=int, default=3, help="lower layers kept as they are (0 with --whisper absent)")
+    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--lr", type=float, default=3e-4)
+    args = parser.parse_args(argv)
+    frozen = args.frozen if args.whisper else 0
+    scores = train(args.features, args.out, whisper=args.whisper, frozen=frozen, minutes=args.minutes, lr=args.lr)
+    print(json.dumps(scores, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""How much a policy attends to its audio while it says what it said: a number for the log of a training.
+
+The definitions are those of ``mpar2.attention`` (row t is the query that produced token t; mean over layers and heads):
+``ratio`` is the mass on audio positions, ``corrected`` that mass over the audio share of what is visible. The pass is
+teacher-forced with the engine's probe, on one completion, and changes nothing: the attention implementation is put
+back as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.clips import Ears, inner_model
+
+__all__ = ["AudioAttention", "attention_to_audio"]
+
+
+@dataclass(frozen=True)
+class AudioAttention:
+    """Means over the tokens of a completion."""
+
+    ratio: float
+    corrected: float
+
+
+@torch.no_grad()
+def attention_to_audio(
+    model: Any, ears: Ears, number: int, prompt: torch.Tensor, completion: torch.Tensor
+) -> AudioAttention | None:
+    """The attention of ``completion``'s tokens to clip ``number``; None for models whose columns move."""
+    from mpar2.engines.probe import Probe, install
+
+    network = inner_model(model)
+    text = network.config.get_text_config()
+    before = text._attn_implementation
+    if not install(network):
+        return None
+    training = network.training
+    network.eval()
+    try:
+        ids = torch.cat([prompt, completion])[None, :-1]  # the last token is produced, not read
+        where = torch.nonzero(prompt == ears.audio_token_id).flatten()
+        span = range(int(where[0]), int(where[-1]) + 1)
+        probe = Probe([span], keep="ratio")
+        with ears.listen(network, [number]), probe.listen([0], len(completion)):
+            network.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        record = probe.record(0, len(completion))
+    finally:
+        network.set_attn_implementation({"text_config": before})
+        network.train(training)
+    mass = record.mass.mean(axis=(1, 2))
+    share = len(span) / record.visible
+    return AudioAttention(float(np.mean(mass)), float(np.mean(mass / share)))
