@@ -6,6 +6,7 @@
 ``estimate``    intervals and paired tests by item            ``slopes``     length against outcome, difficulty held
 ``decay``       metrics over reasoning length                 ``contrasts``  arms against arms, controls, seeds
 ``effort``      tokens by kind of item, accuracy over tokens  ``attention``  attention to audio along the trace
+``training_log``  logs of trainings, by recipe     ``about_training``  their figures
 ``paper``       the paper's own numbers, with their sources   ``words``      numbers as words
 ``figures``     exhibits: a figure, its reading, its table    ``exhibits``   all exhibits of a table of runs
 ``report``      one page that holds them all                  ``style``      colours, light and dark

@@ -34,10 +34,13 @@ def lines(
     tip: Tip,
     share_x: bool = False,
     reference: float | None = None,
+    places: Sequence[int] | None = None,
 ) -> Drawing:
-    """Lines with 95 % bands; a series is its name and rows with ``low``, ``high`` and ``point``."""
+    """Lines with bands; a series is its name and rows with ``low``, ``high`` and, where it can be chosen, ``point``."""
     data = [
-        trace for place, (name, rows) in enumerate(series) for trace in _line(name, rows, x, y, place, tip, legend=True)
+        trace
+        for number, (name, rows) in enumerate(series)
+        for trace in _line(name, rows, x, y, places[number] if places else number, tip, legend=True)
     ]
     drawn = layout(xaxis=axis(x_title, percent=share_x), yaxis=axis(y_title, percent=percent))
     if reference is not None:
@@ -54,14 +57,17 @@ def panels(
     y_title: str,
     percent: bool,
     tip: Tip,
+    shared: bool = True,
+    places: Sequence[int] | None = None,
 ) -> Drawing:
-    """One panel for each group, the same series in each."""
+    """One panel for each group, the same series in each, on one scale (``shared``) or each on its own."""
     columns = min(2, len(groups))
     rows_of_panels = -(-len(groups) // columns)
     height = 90 + 280 * rows_of_panels
     gap_x, gap_y = 0.09, 76 / height
     wide, high = (1 - gap_x * (columns - 1)) / columns, (1 - gap_y * (rows_of_panels - 1)) / rows_of_panels
     data: list[Any] = []
+    in_legend: set[str] = set()
     drawn = layout(height=height, margin={"l": 12, "r": 16, "t": 52, "b": 12})
     drawn["legend"] |= {"y": 1 + 26 / height}
     drawn["annotations"] = []
@@ -74,7 +80,7 @@ def panels(
         drawn[f"yaxis{suffix}"] = axis(
             y_title if column == 0 else "", percent=percent, domain=[top - high, top], anchor=f"x{suffix}"
         )
-        if number:
+        if number and shared:
             drawn[f"yaxis{suffix}"]["matches"] = "y"
         drawn["annotations"].append(
             {
@@ -89,8 +95,10 @@ def panels(
                 "font": {"size": 13, "color": INK},
             }
         )
-        for place, (name, rows) in enumerate(series):
-            for trace in _line(name, rows, x, y, place, tip, legend=number == 0):
+        for order, (name, rows) in enumerate(series):
+            first = bool(rows) and name not in in_legend  # Plotly leaves empty series out of its legend
+            in_legend |= {name} if rows else set()
+            for trace in _line(name, rows, x, y, places[order] if places else order, tip, legend=first):
                 data.append(trace | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
     return {"data": data, "layout": drawn}
 

@@ -6,6 +6,7 @@
 ``safe_html``    components drawn without HTML           ``view/``     their scripts and styles
 ``examples``     clips, questions, stored comparisons    ``errors``    what visitors are told
 ``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
+``analysis_training``   its Training view
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from analysis.report import plotly_js, view_css, view_js
 from analysis.style import DARK
 from mpar2.runs import RunError
 from pages.analysis_runs import Shelf, joined, load_upload, traces_document
+from pages.analysis_training import TrainingLogs, build_training
 from pages.errors import guarded
 from pages.export import script
 from pages.safe_html import note
@@ -43,7 +44,12 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
     """Put the tab's content into the open ``gr.Tab``."""
     shelf = shelf or Shelf()
     names = shelf.names()
-    first = names[:1]  # one at first: two benchmarks in one figure are for those who ask for them
+    first = (
+        [shelf.first] if shelf.first else []
+    )  # one at first: two benchmarks in one figure are for those who ask for them
+    # always_last: a choice made while figures are drawn is drawn next, not dropped
+    settings = {"api_visibility": "private", "concurrency_id": "analysis", "concurrency_limit": 2}
+    settings |= {"trigger_mode": "always_last"}
     opened, upload = gr.State(False), gr.State(None, time_to_live=3600)
     with gr.Row(elem_classes="mp-layout", equal_height=False):
         with gr.Column(elem_classes="mp-form", min_width=300):
@@ -89,6 +95,14 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
             with gr.Tabs(elem_id="analysis-tabs"):
                 with gr.Tab("Measured", id="measured"):
                     figures = _exhibits_view("figures", clicks=True)
+                with gr.Tab("Training", id="training") as training_tab:
+                    build_training(
+                        training_tab,
+                        TrainingLogs(shelf.root / "training"),
+                        lambda: _exhibits_view("training", clicks=False),
+                        _value,
+                        settings,
+                    )
                 with gr.Tab("What the paper reports", id="paper") as paper_tab:
                     paper = _exhibits_view("paper", clicks=False)
 
@@ -158,9 +172,6 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
         )
         return _value([*paper_exhibits(), beside])
 
-    # always_last: a choice made while figures are drawn is drawn next, not dropped
-    settings = {"api_visibility": "private", "concurrency_id": "analysis", "concurrency_limit": 2}
-    settings |= {"trigger_mode": "always_last"}
     quiet = settings | {"show_progress": "hidden"}
     drawn = [figures, traces]
     renewed = [*drawn, arms, *filters, opened]

@@ -23,6 +23,7 @@ from pages.examples import EXAMPLES
 __all__ = ["RUNS", "UPLOAD", "Shelf", "load_upload", "traces_document"]
 
 RUNS = EXAMPLES / "runs"
+FIRST_RUN = "held-out-scenes"
 UPLOAD = Limits(max_bytes=60_000_000, max_lines=20_000, max_line_bytes=1_000_000, max_manifest_bytes=1_000_000)
 _SHOWN = 12
 _ARMS_BESIDE = 4
@@ -44,6 +45,12 @@ class Shelf:
         if not self.root.is_dir():
             return []
         return sorted(path.parent.name for path in self.root.glob("*/manifest.json"))
+
+    @property
+    def first(self) -> str | None:
+        """The run that the tab opens on: the held-out scenes, whose truth is exact, else the first by name."""
+        names = self.names()
+        return FIRST_RUN if FIRST_RUN in names else next(iter(names), None)
 
     def table(self, name: str) -> RunTable:
         """The table of a shipped run; any other name is refused."""
