@@ -48,9 +48,13 @@ def test_the_batched_tower_equals_the_stock_one():
 
 def test_frame_labels_mark_the_frames_of_an_event():
     labels = frame_labels(SCENE, 150)
-    assert labels.shape == (150, len(LABELS))
-    assert labels[:, LABELS.index("dog bark")].nonzero()[0].tolist() == list(range(25, 50))
-    assert labels.sum() == 25 + len(range(75, 112))
+    assert labels.shape == (150, 3 * len(LABELS) + 2)
+    dog = LABELS.index("dog bark")
+    assert labels[:, dog].nonzero()[0].tolist() == list(range(25, 50))
+    assert labels[:, len(LABELS) + dog].nonzero()[0].tolist() == [24, 25, 26]
+    assert labels[:, 2 * len(LABELS) + dog].nonzero()[0].tolist() == [48, 49, 50]
+    assert labels[30, -2:].tolist() == [1, 2]  # 30.5 frames of 40 ms are 1.22 s
+    assert labels[:, : len(LABELS)].sum() == 25 + len(range(75, 112))
 
 
 def test_language_training_sees_what_the_whole_model_sees(model, tiny_checkpoint):

@@ -26,6 +26,7 @@ __all__ = ["Bank", "Rendered", "compose"]
 
 MIN_GAP_S = 0.5  # between two events of one class, so that they can be counted
 _ONE_SHOT_S = 0.7  # shorter sounds are repeated: one bark is rarely alone
+_SPEED, _TRAIN_SPEED = 1.25, 1.5  # wider in training: few recordings have to stand for a class
 _REPEATED = {"dog bark", "cat meow", "footsteps", "hammering", "drums", "beep"}
 
 
@@ -96,11 +97,11 @@ def compose(
     for label in chosen:
         label = str(label)
         source, dry = bank.draw(split, label, rng)
-        dry = _vary(dry, label, rng)
+        dry = _vary(dry, label, rng, _TRAIN_SPEED if split == "train" else _SPEED)
         onset_s = _place(label, len(dry) / SAMPLE_RATE, length_s, placed, rng)
         if onset_s is None:
             continue
-        level_db = float(rng.uniform(-32, -14))
+        level_db = float(rng.uniform(-28, -14))
         wet = _colour(dry, rng)
         wet *= 10 ** (level_db / 20) / max(float(np.sqrt(np.mean(dry**2))), 1e-6) * _norm(dry, wet)
         start = int(onset_s * SAMPLE_RATE)
@@ -133,8 +134,11 @@ def _place(
     return None
 
 
-def _vary(dry: np.ndarray, label: str, rng: np.random.Generator) -> np.ndarray:
-    """A crop of at most 3.2 s at another speed and pitch; short sounds of some classes are repeated."""
+def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, most: float) -> np.ndarray:
+    """A crop of at most 3.2 s, faster or slower and so higher or lower by up to the factor ``most``.
+
+    Short sounds of some classes are repeated.
+    """
     if len(dry) > 1.2 * SAMPLE_RATE:
         n = int(rng.uniform(1.0, 3.2) * SAMPLE_RATE)
         if len(dry) > n:
@@ -144,7 +148,7 @@ def _vary(dry: np.ndarray, label: str, rng: np.random.Generator) -> np.ndarray:
             dry = dry[start : start + n]
             loud = np.flatnonzero(np.abs(dry) > 0.02 * np.abs(dry).max())
             dry = dry[loud[0] : loud[-1] + 1]
-    speed = float(np.exp(rng.uniform(np.log(0.75), np.log(1.33))))
+    speed = float(np.exp(rng.uniform(-np.log(most), np.log(most))))
     dry = soxr.resample(dry, SAMPLE_RATE, SAMPLE_RATE / speed, quality="LQ")
     if len(dry) < _ONE_SHOT_S * SAMPLE_RATE and label in _REPEATED:
         gap = np.zeros(int(rng.uniform(0.08, 0.3) * SAMPLE_RATE), np.float32)

@@ -113,7 +113,7 @@ _AUDIO = {  # Whisper tiny's layout, so that its encoder weights fit
     "encoder_attention_heads": 6,
     "encoder_ffn_dim": 1536,
     "max_source_positions": 1500,
-    "n_window": 100,
+    "n_window": 500,
 }
 _VISION = {
     "depth": 1,

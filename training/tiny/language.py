@@ -30,7 +30,7 @@ from mpar2.scenes.classes import CLASSES
 from training.tiny.build import build_checkpoint
 from training.tiny.features import load_scenes
 from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, written
-from training.tiny.tower import make_tower, tower_forward
+from training.tiny.tower import HEAD, make_tower, tower_forward
 
 __all__ = ["encode_features", "load_tower", "train_stage"]
 
@@ -73,25 +73,35 @@ def encode_features(tower, features: Path, batch: int = 16) -> np.ndarray:
 
 
 @torch.no_grad()
-def point_at_words(model, processor, path: Path, features: Path, *, blend: float = 0.3) -> None:
-    """Start the tower's projection near the words: a frame's output leans to the embeddings of what sounds in it.
+def point_at_words(model, processor, path: Path, features: Path, *, blend: float = 0.3, seed: int = 0) -> None:
+    """Start the tower's projection near the words: a frame's output leans to the embeddings of what the head says.
 
-    With the frame classifier ``H`` that the tower was trained with and the mean embedding ``e_c`` of each class's name,
-    ``x' = sum_c (H x + b - mean)_c e_c / 8 + blend * x`` (x scaled to the embeddings' norm). It is linear, so it goes
-    into the projection's own weights; alignment goes on from there.
+    With head ``H`` that the tower was trained with, ``z`` its logits of a frame, each centred and scaled to unit spread
+    within its kind, and ``e`` the mean embedding of a class's name or of a digit: ``x' = sum_k z_k R e_k / 3 + blend *
+    x`` (x scaled to the embeddings' norm). ``R`` is the identity for "sounds" and another random rotation for each of
+    "starts", "ends", "second" and "tenth", which keeps them apart. All of it is linear, so it goes into the
+    projection's own weights; alignment goes on from there.
     """
     tower = model.model.audio_tower
     head = {k: v.float() for k, v in load_file(path).items() if k.startswith("head.")}
     embeddings = model.get_input_embeddings().weight
-    words = [processor.tokenizer(name).input_ids for name in CLASSES]
-    names = torch.stack([embeddings[ids].mean(0) for ids in words])  # (classes, D)
-    mel, frames = np.load(features / "mel.npy", mmap_mode="r")[:64], np.load(features / "frames.npy")[:64] // 4 * 4
+    mel, frames = np.load(features / "mel.npy", mmap_mode="r")[:128], np.load(features / "frames.npy")[:128] // 4 * 4
     sample = tower_forward(tower, torch.from_numpy(mel.astype(np.float32)), torch.from_numpy(frames.astype(np.int64)))
     x = torch.cat(sample)  # (frames, D)
-    logits = x @ head["head.weight"].T + head["head.bias"]
-    scale = blend * names.norm(dim=1).mean() / x.norm(dim=1).mean()
-    matrix = names.T @ head["head.weight"] / 8 + scale * torch.eye(x.shape[1])
-    offset = names.T @ (head["head.bias"] - logits.mean(0)) / 8
+    generator = torch.Generator().manual_seed(seed)
+    matrix, offset = torch.zeros(x.shape[1], x.shape[1]), torch.zeros(x.shape[1])
+    at = 0
+    for kind, count in HEAD.items():
+        weight, at = head["head.weight"][at : at + count], at + count  # the bias drops out by centring
+        words = CLASSES if count == len(CLASSES) else map(str, range(count))
+        names = torch.stack([embeddings[processor.tokenizer(word).input_ids].mean(0) for word in words])  # (count, D)
+        if kind != "sounds":
+            names = names @ torch.linalg.qr(torch.randn(*matrix.shape, generator=generator))[0]
+        logits = x @ weight.T
+        part = (names / (3 * logits.std())).T @ weight
+        matrix, offset = matrix + part, offset - part @ x.mean(0)
+    scale = blend * embeddings.norm(dim=1).mean() / x.norm(dim=1).mean()
+    matrix = matrix + scale * torch.eye(x.shape[1])
     tower.proj.bias.copy_(matrix @ tower.proj.bias + offset)
     tower.proj.weight.copy_(matrix @ tower.proj.weight)
     for parameter in tower.proj.parameters():

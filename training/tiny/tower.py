@@ -1,8 +1,12 @@
 """Train the audio tower on frame-level events: ``python -m training.tiny.tower FEATURES OUT [--whisper MODEL_BIN]``.
 
-The tower is Qwen2.5-Omni's audio encoder (25 output frames a second); a linear head on its output says which classes
-sound in each frame (binary cross-entropy). The head is thrown away afterwards: what stays is a tower whose output
-carries events. With ``--whisper`` it starts from Whisper tiny.en's encoder, else from random weights.
+The tower is Qwen2.5-Omni's audio encoder (25 output frames a second). A linear head on its output says of each frame
+which classes sound, start and end in it (binary cross-entropy), and at which second and tenth of a second it lies
+(cross-entropy): a language model of this size can then read times off instead of counting frames. The head is not part
+of the checkpoint. With ``--whisper`` the tower starts from Whisper tiny.en's encoder, else from random weights.
+
+The attention window is 10 s (``n_window`` 500; Qwen2.5-Omni's is 2 s), so that Whisper's own position table tells the
+time within a clip of that length.
 """
 
 from __future__ import annotations
@@ -24,11 +28,12 @@ from mpar2.scenes.scene import Scene
 from training.tiny.features import load_scenes
 from training.tiny.whisper import whisper_encoder_state
 
-__all__ = ["FRAME_S", "frame_labels", "make_tower", "tower_forward"]
+__all__ = ["FRAME_S", "HEAD", "frame_labels", "make_tower", "tower_forward"]
 
 FRAME_S = 0.04
 LABELS = list(CLASSES)
 OUTPUT_DIM = 320
+HEAD = {"sounds": len(LABELS), "starts": len(LABELS), "ends": len(LABELS), "second": 10, "tenth": 10}  # logits a frame
 
 
 def make_tower(output_dim: int = OUTPUT_DIM):
@@ -39,7 +44,7 @@ def make_tower(output_dim: int = OUTPUT_DIM):
     return Qwen2_5OmniAudioEncoder(
         Qwen2_5OmniAudioEncoderConfig(
             num_mel_bins=80, d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536,
-            n_window=100, max_source_positions=1500, output_dim=output_dim,
+            n_window=500, max_source_positions=1500, output_dim=output_dim,
         )
     )  # fmt: skip
 
@@ -105,15 +110,35 @@ def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 
 def frame_labels(scene: Scene, n: int) -> np.ndarray:
-    """Which class sounds in which 40 ms frame: float32 (n, classes) of 0 and 1."""
-    labels = np.zeros((n, len(LABELS)), np.float32)
+    """Targets of ``n`` frames of 40 ms: float32 (n, 3 * classes + 2).
+
+    First three blocks of 0 and 1: the class sounds, starts, ends in the frame (the last two within one frame); then the
+    second and the tenth of a second at the frame's middle, as numbers.
+    """
+    labels = np.zeros((n, 3, len(LABELS)), np.float32)
     for event in scene.events:
-        start, stop = (
-            round(event.onset_s / FRAME_S),
-            max(round(event.offset_s / FRAME_S), round(event.onset_s / FRAME_S) + 1),
-        )
-        labels[start:stop, LABELS.index(event.label)] = 1
-    return labels
+        column = LABELS.index(event.label)
+        start = min(round(event.onset_s / FRAME_S), n - 1)
+        stop = min(max(round(event.offset_s / FRAME_S), start + 1), n)
+        labels[start:stop, 0, column] = 1
+        labels[max(start - 1, 0) : start + 2, 1, column] = 1
+        labels[max(stop - 2, 0) : stop + 1, 2, column] = 1
+    tenths = ((np.arange(n) + 0.5) * FRAME_S * 10).astype(int)
+    time = np.stack([tenths // 10, tenths % 10], 1).astype(np.float32)
+    return np.concatenate([labels.reshape(n, -1), time], 1)
+
+
+def head_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Loss of head logits (frames, sum of ``HEAD``) against :func:`frame_labels` (frames, 3 * classes + 2)."""
+    sounds, starts, ends, second, tenth = logits.split(list(HEAD.values()), 1)
+    on, starting, ending, time = truth.split([len(LABELS)] * 3 + [2], 1)
+
+    def binary(guess: torch.Tensor, target: torch.Tensor, weight: float) -> torch.Tensor:
+        return functional.binary_cross_entropy_with_logits(guess, target, pos_weight=torch.tensor(weight))
+
+    edges = binary(starts, starting, 5.0) + binary(ends, ending, 5.0)
+    places = functional.cross_entropy(second, time[:, 0].long()) + functional.cross_entropy(tenth, time[:, 1].long())
+    return binary(sounds, on, 2.0) + 0.5 * edges + 0.03 * places
 
 
 class _Data:
@@ -144,7 +169,7 @@ class _Data:
         return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
 
     def logits(self, tower, head, rows: np.ndarray, layers: int, *, augment: bool = False) -> torch.Tensor:
-        """Class logits of every frame of the scenes ``rows``, one after another: (frames, classes)."""
+        """Head logits of every frame of the scenes ``rows``, one after another: (frames, sum of ``HEAD``)."""
         if not layers:
             mel, frames = self._mel(rows)
             hidden, valid = _lower(tower, _mask(mel) if augment else mel, frames, 0)
@@ -175,17 +200,29 @@ def _mask(mel: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def evaluate(tower, head, data: _Data, layers: int) -> dict:
-    """Frame F1 and clip F1 (is the class in the clip at all: 4 frames), micro, threshold 0.5; clip F1 by class."""
-    hits, clip = np.zeros(3), np.zeros((len(LABELS), 3))
+    """Micro F1 at threshold 0.5 of frames, of clips (is the class in the clip at all: 4 frames), by class; time.
+
+    ``start_f1`` and ``end_f1`` are those of frames within one of a boundary, ``time`` the share of frames whose second
+    and tenth are both right.
+    """
+    width, hits, clip, timed = len(LABELS), np.zeros((3, 3)), np.zeros((len(LABELS), 3)), []
     for rows in np.array_split(np.arange(len(data.frames)), math.ceil(len(data.frames) / 16)):
-        guess, truth = (data.logits(tower, head, rows, layers) > 0).numpy(), data.truth(rows).numpy() > 0
-        hits += (guess & truth).sum(), (guess & ~truth).sum(), (~guess & truth).sum()
+        logits, truth = data.logits(tower, head, rows, layers), data.truth(rows).numpy()
+        guess, labels = (logits[:, : 3 * width] > 0).numpy(), truth[:, : 3 * width] > 0
+        for kind in range(3):
+            g, t = (part[:, kind * width : (kind + 1) * width] for part in (guess, labels))
+            hits[kind] += (g & t).sum(), (g & ~t).sum(), (~g & t).sum()
+        second, tenth = (part.argmax(1).numpy() for part in logits[:, 3 * width :].split(10, 1))
+        timed.append((second == truth[:, -2]) & (tenth == truth[:, -1]))
         ends = np.cumsum(data.frames[rows] // 4)[:-1]
-        for g, t in zip(np.split(guess, ends), np.split(truth, ends), strict=True):
+        for g, t in zip(np.split(guess[:, :width], ends), np.split(labels[:, :width], ends), strict=True):
             g, t = g.sum(0) >= 4, t.any(0)
             clip += np.stack([g & t, g & ~t, ~g & t], 1)
     return {
-        "frame_f1": _f1(hits),
+        "frame_f1": _f1(hits[0]),
+        "start_f1": _f1(hits[1]),
+        "end_f1": _f1(hits[2]),
+        "time": round(float(np.concatenate(timed).mean()), 4),
         "clip_f1": _f1(clip.sum(0)),
         "by_class": dict(zip(LABELS, map(_f1, clip), strict=True)),
     }
@@ -212,10 +249,11 @@ def train(
     rng = np.random.default_rng(seed)
     out.mkdir(parents=True, exist_ok=True)
     data, held = _Data(features / "train"), _Data(features / "validation")
-    tower, head = make_tower(), nn.Linear(OUTPUT_DIM, len(LABELS))
+    tower, head = make_tower(), nn.Linear(OUTPUT_DIM, sum(HEAD.values()))
     if whisper:
         tower.load_state_dict(whisper_encoder_state(whisper), strict=False)
-    nn.init.constant_(head.bias, -3.0)
+    with torch.no_grad():
+        head.bias[: 3 * len(LABELS)] = -3.0  # most classes are silent in most frames
     if frozen:
         for part in (data, held):
             part.keep_lower(tower, frozen)
@@ -225,7 +263,6 @@ def train(
     optimizer = torch.optim.AdamW(
         [{"params": body, "lr": lr}, {"params": ends, "lr": 3 * lr}], weight_decay=0.05, betas=(0.9, 0.98)
     )
-    loss_of = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.0))
     begin, step, next_report = time.time(), 0, 0.1
     order: list[int] = []
     with open(out / "log.jsonl", "a") as log:
@@ -236,7 +273,7 @@ def train(
             rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
             for group, scale in zip(optimizer.param_groups, (1, 3), strict=True):
                 group["lr"] = lr * scale * rate
-            loss = loss_of(data.logits(tower, head, rows, frozen, augment=True), data.truth(rows))
+            loss = head_loss(data.logits(tower, head, rows, frozen, augment=True), data.truth(rows))
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_([*body, *ends], 1.0)
@@ -251,7 +288,7 @@ def train(
                     "seconds": round(time.time() - begin),
                     "loss": round(loss.item(), 4),
                 }
-                row |= {"frame_f1": score["frame_f1"], "clip_f1": score["clip_f1"]}
+                row |= {name: value for name, value in score.items() if name != "by_class"}
                 print(row, flush=True)
                 log.write(json.dumps(row) + "\n")
                 log.flush()
