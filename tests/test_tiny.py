@@ -19,7 +19,7 @@ from training.tiny import language
 from training.tiny.features import mel_features
 from training.tiny.packages import find
 from training.tiny.sequences import Chat, Encoder, aligned, cold_start, written
-from training.tiny.tower import LABELS, frame_labels, make_tower, tower_forward
+from training.tiny.tower import LABELS, _lower, _upper, frame_labels, make_tower, tower_forward
 from training.tiny.whisper import read_ctranslate2
 
 SCENE = Scene(
@@ -71,8 +71,10 @@ def test_language_training_sees_what_the_whole_model_sees(model, tiny_checkpoint
     frames = torch.tensor([4 * n for n in counts])
     mel = torch.from_numpy(np.stack(rows))
     with torch.no_grad():
-        kept = np.zeros((2, 250, model.config.text_config.hidden_size), np.float32)
-        for row, clip in enumerate(tower_forward(model.model.audio_tower, mel, frames)):
+        tower = model.model.audio_tower
+        kept = np.zeros((2, 250, tower.config.d_model), np.float32)
+        pooled = _upper(tower, *_lower(tower, mel, frames, 0), 0).split(counts)
+        for row, clip in enumerate(pooled):
             kept[row, : len(clip)] = clip.numpy()
         ours, targets = language._forward(model, sequences, kept, 0.0)
         stock = []

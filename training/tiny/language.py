@@ -11,7 +11,6 @@ number of sequences seen is in its ``log.jsonl``. Weights are kept in bfloat16: 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import math
@@ -30,46 +29,19 @@ from mpar2.scenes.classes import CLASSES
 from training.tiny.build import build_checkpoint
 from training.tiny.features import load_scenes
 from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, written
-from training.tiny.tower import HEAD, make_tower, tower_forward
+from training.tiny.tower import HEAD, make_tower
 
-__all__ = ["encode_features", "load_tower", "train_stage"]
+__all__ = ["load_tower", "train_stage"]
 
 LORA = {"r": 32, "lora_alpha": 64, "lora_dropout": 0.0}
 LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
 
 def load_tower(path: Path):
-    """The trained tower, rounded to bfloat16 and held in float32, in evaluation mode."""
+    """The trained tower, in float32 and evaluation mode."""
     tower = make_tower()
-    state = {
-        k.removeprefix("tower."): v.to(torch.bfloat16).float()
-        for k, v in load_file(path).items()
-        if k.startswith("tower.")
-    }
-    tower.load_state_dict(state)
+    tower.load_state_dict({k.removeprefix("tower."): v for k, v in load_file(path).items() if k.startswith("tower.")})
     return tower.eval()
-
-
-@torch.no_grad()
-def encode_features(tower, features: Path, batch: int = 16) -> np.ndarray:
-    """The frozen tower's outputs for rendered scenes, kept beside them: (N, 250, D) float16."""
-    digest = hashlib.sha256(b"".join(p.numpy().tobytes() for p in tower.state_dict().values())).hexdigest()[:12]
-    path = features / f"encoded-{digest}.npy"
-    if path.exists():
-        return np.load(path, mmap_mode="r")
-    mel, frames = np.load(features / "mel.npy", mmap_mode="r"), np.load(features / "frames.npy") // 4 * 4
-    part = path.with_suffix(".part")
-    out = np.lib.format.open_memmap(part, "w+", np.float16, (len(frames), 250, tower.config.output_dim))
-    for start in range(0, len(frames), batch):
-        rows = slice(start, start + batch)
-        clips = torch.from_numpy(mel[rows].astype(np.float32)), torch.from_numpy(frames[rows].astype(np.int64))
-        with torch.autocast("cpu", torch.bfloat16):
-            encoded = tower_forward(tower, *clips)
-        for i, clip in enumerate(encoded):
-            out[start + i, : len(clip)] = clip.float().numpy()
-    out.flush()
-    part.rename(path)
-    return np.load(path, mmap_mode="r")
 
 
 @torch.no_grad()
@@ -85,9 +57,9 @@ def point_at_words(model, processor, path: Path, features: Path, *, blend: float
     tower = model.model.audio_tower
     head = {k: v.float() for k, v in load_file(path).items() if k.startswith("head.")}
     embeddings = model.get_input_embeddings().weight
-    mel, frames = np.load(features / "mel.npy", mmap_mode="r")[:128], np.load(features / "frames.npy")[:128] // 4 * 4
-    sample = tower_forward(tower, torch.from_numpy(mel.astype(np.float32)), torch.from_numpy(frames.astype(np.int64)))
-    x = torch.cat(sample)  # (frames, D)
+    pooled, frames = np.load(features / "pooled.npy", mmap_mode="r")[:256], np.load(features / "frames.npy")[:256] // 4
+    sample = np.concatenate([clip[:n] for clip, n in zip(pooled, frames, strict=True)]).astype(np.float32)
+    x = tower.proj(torch.from_numpy(sample))  # (frames, D)
     generator = torch.Generator().manual_seed(seed)
     matrix, offset = torch.zeros(x.shape[1], x.shape[1]), torch.zeros(x.shape[1])
     at = 0
@@ -104,8 +76,6 @@ def point_at_words(model, processor, path: Path, features: Path, *, blend: float
     matrix = matrix + scale * torch.eye(x.shape[1])
     tower.proj.bias.copy_(matrix @ tower.proj.bias + offset)
     tower.proj.weight.copy_(matrix @ tower.proj.weight)
-    for parameter in tower.proj.parameters():
-        parameter.copy_(parameter.to(torch.bfloat16).float())
 
 
 def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequence]]:
@@ -121,9 +91,12 @@ def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequen
 
 
 def _forward(
-    model, batch: list[Sequence], encoded: np.ndarray | None, noise: float
+    model, batch: list[Sequence], pooled: np.ndarray | None, noise: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, V) before learnt tokens, and those tokens (N,). Right-padded and causal: no mask needed."""
+    """Logits (N, V) before learnt tokens, and those tokens (N,). Right-padded and causal: no mask needed.
+
+    ``pooled`` (scenes, 250, d) is what the tower's projection sees; ``noise`` is added to it, in its own spread.
+    """
     longest = max(len(s.ids) for s in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
     learn = torch.zeros(len(batch), longest, dtype=torch.bool)
@@ -135,10 +108,11 @@ def _forward(
     if clips:
         places = ids == model.config.audio_token_id
         counts = places.sum(1).tolist()
-        rows = [encoded[s.row, :n] for s, n in zip(batch, counts, strict=True) if n]
+        rows = [pooled[s.row, :n] for s, n in zip(batch, counts, strict=True) if n]
         audio = torch.from_numpy(np.concatenate(rows).astype(np.float32))
         if noise:
             audio = audio + noise * audio.std() * torch.randn_like(audio)
+        audio = model.model.audio_tower.proj(audio)
         embeds = embeds.masked_scatter(places[..., None], audio.to(embeds.dtype))
     hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
     return model.lm_head(hidden[:, :-1][learn[:, 1:]]), ids[:, 1:][learn[:, 1:]]
@@ -147,7 +121,7 @@ def _forward(
 def train_stage(
     model,
     sequences: Iterator[Sequence],
-    encoded: np.ndarray | None,
+    pooled: np.ndarray | None,
     log: Path,
     *,
     minutes: float,
@@ -170,7 +144,7 @@ def train_stage(
                 lr * min(1, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
             )
             with torch.autocast("cpu", torch.bfloat16):
-                logits, targets = _forward(model, batch, encoded, noise)
+                logits, targets = _forward(model, batch, pooled, noise)
             loss = functional.cross_entropy(logits.float(), targets)
             optimizer.zero_grad()
             loss.backward()
@@ -196,7 +170,7 @@ def _load(folder: Path):
 
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("language_model" in name or "lm_head" in name)
+        parameter.requires_grad_("language_model" in name or "lm_head" in name or "audio_tower.proj" in name)
     return model, AudioProcessor.from_pretrained(folder)
 
 
@@ -247,9 +221,9 @@ def main(argv: list[str] | None = None) -> None:
 
         adapted = get_peft_model(model, LoraConfig(**LORA, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"))
         chats = cold_start(scenes, args.seed)
-    encoded = encode_features(model.model.audio_tower, args.features)
+    pooled = np.load(args.features / "pooled.npy", mmap_mode="r")
     train_stage(
-        model, map(encode, chats), encoded, log, minutes=args.minutes, lr=args.lr, noise=args.noise, seed=args.seed
+        model, map(encode, chats), pooled, log, minutes=args.minutes, lr=args.lr, noise=args.noise, seed=args.seed
     )
     if args.stage == "align":
         _save(model, processor, args.out)

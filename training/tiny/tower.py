@@ -56,7 +56,7 @@ def tower_forward(tower, mel: torch.Tensor, frames: torch.Tensor) -> list[torch.
     code calls attention once a window (three times slower to train on a CPU).
     """
     hidden, valid = _lower(tower, mel, frames, len(tower.layers))
-    return list(_upper(tower, hidden, valid, len(tower.layers)).split((frames // 4).tolist()))
+    return list(tower.proj(_upper(tower, hidden, valid, len(tower.layers))).split((frames // 4).tolist()))
 
 
 def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,11 +83,11 @@ def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple
 
 
 def _upper(tower, hidden: torch.Tensor, valid: torch.Tensor, layers: int) -> torch.Tensor:
-    """The layers from ``layers`` on, pooling and projection: (valid output frames of all windows, D)."""
+    """The layers from ``layers`` on and pooling, short of the projection: (valid output frames of all windows, d)."""
     bias = _bias(valid, hidden.shape[1])
     for layer in tower.layers[layers:]:
         hidden = _layer(layer, hidden, bias)
-    hidden = tower.proj(tower.ln_post(hidden.unflatten(1, (-1, 2)).mean(2)))
+    hidden = tower.ln_post(hidden.unflatten(1, (-1, 2)).mean(2))
     return hidden[torch.arange(hidden.shape[1]) < (valid[:, None] // 4)]
 
 
@@ -165,21 +165,40 @@ class _Data:
             at = slice(self.starts[rows[0]], self.starts[rows[-1] + 1])
             self.lower[at], self.valid[at] = hidden.float().numpy(), valid.numpy()
 
+    @torch.no_grad()
+    def keep_pooled(self, tower, layers: int, batch: int = 32) -> None:
+        """Write what the projection sees to ``pooled.npy``, (N, 250, d) float16: the language model trains on it."""
+        shape = (len(self.frames), self.mel.shape[2] // 4, tower.config.d_model)
+        out = np.lib.format.open_memmap(self.folder / "pooled.npy", "w+", np.float16, shape)
+        for start in range(0, len(self.frames), batch):
+            rows = np.arange(start, min(start + batch, len(self.frames)))
+            with torch.autocast("cpu", torch.bfloat16):
+                pooled = _upper(tower, *self._hidden(rows, layers, tower), layers).float()
+            for row, clip in zip(rows, pooled.split((self.frames[rows] // 4).tolist()), strict=True):
+                out[row, : len(clip)] = clip.numpy()
+        out.flush()
+
+    def _hidden(self, rows: np.ndarray, layers: int, tower) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states after ``layers`` layers, kept or computed, and valid mel frames, by window."""
+        if not layers:
+            return _lower(tower, *self._mel(rows), 0)
+        at = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
+        return torch.from_numpy(self.lower[at].astype(np.float32)), torch.from_numpy(self.valid[at])
+
     def _mel(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
 
     def logits(self, tower, head, rows: np.ndarray, layers: int, *, augment: bool = False) -> torch.Tensor:
         """Head logits of every frame of the scenes ``rows``, one after another: (frames, sum of ``HEAD``)."""
-        if not layers:
+        if augment and not layers:
             mel, frames = self._mel(rows)
-            hidden, valid = _lower(tower, _mask(mel) if augment else mel, frames, 0)
+            hidden, valid = _lower(tower, _mask(mel), frames, 0)
         else:
-            at = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
-            hidden, valid = torch.from_numpy(self.lower[at].astype(np.float32)), torch.from_numpy(self.valid[at])
-            if augment:
-                hidden = hidden + 0.1 * hidden.std() * torch.randn_like(hidden)
+            hidden, valid = self._hidden(rows, layers, tower)
+        if augment and layers:
+            hidden = hidden + 0.1 * hidden.std() * torch.randn_like(hidden)
         with torch.autocast("cpu", torch.bfloat16):
-            return head(_upper(tower, hidden, valid, layers)).float()
+            return head(tower.proj(_upper(tower, hidden, valid, layers))).float()
 
     def truth(self, rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([self.labels[row] for row in rows]))
@@ -244,7 +263,10 @@ def train(
     batch: int = 32,
     seed: int = 0,
 ) -> dict:
-    """Train for a budget of minutes; write ``tower.safetensors``, ``log.jsonl``, ``scores.json``; return the scores."""
+    """Train for a budget of minutes; write ``tower.safetensors``, ``log.jsonl``, ``scores.json``; return the scores.
+
+    The weights are rounded to bfloat16. ``pooled.npy`` is written beside the training scenes.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -292,6 +314,10 @@ def train(
                 print(row, flush=True)
                 log.write(json.dumps(row) + "\n")
                 log.flush()
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16).float())  # as it will be kept
+    data.keep_pooled(tower, frozen)
     state = {f"tower.{k}": v for k, v in tower.state_dict().items()} | {
         "head.weight": head.weight,
         "head.bias": head.bias,
