@@ -7,15 +7,24 @@ from typing import Any
 import pandas as pd
 
 from analysis.choice import Choice
-from analysis.contrasts import arms_table, baseline_of, control_rows, controls, mode_pairs, seeds, versus
+from analysis.contrasts import (
+    arms_table,
+    baseline_of,
+    control_levels,
+    control_rows,
+    controls,
+    mode_pairs,
+    seeds,
+    versus,
+)
 from analysis.estimate import interval, item_codes
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest
 from analysis.load import RunTable
-from analysis.metrics import CAFE, Metric, measured, metric_of, rate
+from analysis.metrics import CAFE, Metric, measured, metric_of, rate, with_f1
 from analysis.words import count, difference, listed, number, p_value, plural, span, told, value
 
-__all__ = ["arms", "cafe", "control", "modes", "over_seeds", "perception"]
+__all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception"]
 
 
 def arms(table: RunTable, choice: Choice) -> Exhibit:
@@ -239,7 +248,8 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
             "controls",
             title,
             "No two arms here differ in one setting only. Add arms with 'audio: silent', 'audio: shuffled', "
-            "'perception: oracle', a token limit or several samples to the file of arms, and evaluate again.",
+            "'perception: oracle', 'hide_audio_after: 50%', 'max_reasoning_tokens: 32' or several samples to the file "
+            "of arms, and evaluate again.",
             None,
             pd.DataFrame(),
         )
@@ -268,7 +278,44 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         notes.append("Silent or foreign audio is the floor: what is right without the sound was not heard.")
     if "told the true events" in kinds:
         notes.append("Told the true events, nothing can be lost by hearing: what still falls is lost by reasoning.")
+    if any(found.setting == "hide_audio_after" for found in controls(table)):
+        notes.append("With the audio hidden, what falls is what the later trace still took from the sound.")
     return Exhibit("controls", title, told(said), figure, rows, tuple(notes))
+
+
+def levels(table: RunTable, choice: Choice) -> Exhibit:
+    """Where each control ends up: the metric and F1, with their intervals."""
+    metric = metric_of(choice.metric)
+    title = f"{metric.label} under each control"
+    rows = control_levels(table, with_f1(table.frame, metric))
+    if rows.empty:
+        return Exhibit("levels", title, "No two arms here differ in one setting only.", None, rows)
+    several = rows["metric"].nunique() > 1
+    series = []
+    for (reference, name), part in rows.groupby(["reference", "metric"], sort=False):
+        found = [row | {"point": point(table, row["arm"])} for row in part.to_dict("records")]
+        series.append((f"{reference}: {name}" if several else str(reference), found))
+    figure = dots(
+        series,
+        "control",
+        "value",
+        x_title="",
+        y_title="Rate" if several else metric.label,
+        percent=metric.percent,
+        tip=lambda row: (
+            f"{label(row['arm'])}<br>{label(row['metric'])} {value(metric, row['value'])}"
+            f"{span(metric, row['low'], row['high'])}<br>{plural(row['items'], 'item')}"
+        ),
+    )
+    said = []
+    for legend, found in series:
+        own, *others = found
+        if own["control"] != "as it is":
+            continue
+        ends = [f"{value(metric, row['value'])} with {row['control']}" for row in others]
+        said.append(f"{legend}: {value(metric, own['value'])} as it is, {listed(ends)}.")
+    notes = ("Intervals: 95 % over items. Whether two of these differ is for the paired differences to say, below.",)
+    return Exhibit("levels", title, told(said), figure, rows, notes)
 
 
 def over_seeds(table: RunTable, choice: Choice) -> Exhibit:

@@ -13,7 +13,7 @@ from analysis.contrasts import forced_rows
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest, lines, panels
 from analysis.load import RunTable
-from analysis.metrics import Metric, metric_of
+from analysis.metrics import Metric, metric_of, with_f1
 from analysis.words import count, difference, listed, number, p_value, plural, span, told, value
 
 __all__ = ["correlations", "curves", "decay", "forced", "slopes"]
@@ -168,38 +168,40 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
 def forced(table: RunTable, choice: Choice) -> Exhibit:
     """The same items at several forced lengths: difficulty cannot pose as length."""
     metric = metric_of(choice.metric)
-    title = f"{metric.label} of the same items at several lengths"
-    rows = forced_rows(table, metric)
+    title = f"{metric.label} of the same items at several forced lengths"
+    parts = [forced_rows(table, shown).assign(metric=shown.label) for shown in with_f1(table.frame, metric)]
+    rows = pd.concat(parts, ignore_index=True)
     if rows.empty:
         return _without(
             "forced",
             title,
-            "No arms here differ only in how long they may write: evaluate one model with several token limits "
-            "(arms that differ in max_new_tokens, or in a forced length) and load that run.",
+            "No arms here differ only in how long they may or must reason. Add arms with max_reasoning_tokens or "
+            "min_reasoning_tokens to the file of arms, evaluate again and load that run.",
             None,
         )
+    several = rows["metric"].nunique() > 1
     series = []
-    for family, part in rows.groupby("family", sort=False):
+    for (family, name), part in rows.groupby(["family", "metric"], sort=False):
         found = part.to_dict("records")
-        series.append((str(family), [row | {"point": point(table, row["arm"])} for row in found]))
+        legend = f"{family}: {name}" if several else str(family)
+        series.append((legend, [row | {"point": point(table, row["arm"])} for row in found]))
     figure = dots(
         series,
         "length",
         "value",
         x_title="Mean generated tokens",
-        y_title=metric.label,
+        y_title="Rate" if several else metric.label,
         percent=metric.percent,
         joined=True,
         tip=lambda row: (
-            f"{label(row['arm'])}<br>{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
-            f"<br>{number(row['length'])} tokens; {plural(row['items'], 'item')}"
+            f"{label(row['arm'])}<br>{label(row['metric'])} {value(metric, row['value'])}"
+            f"{span(metric, row['low'], row['high'])}<br>{number(row['length'])} tokens; {plural(row['items'], 'item')}"
         ),
     )
     said = [
-        f"On the same {plural(found[0]['items'], 'item')}, {metric.label.lower()} goes from "
-        f"{value(metric, found[0]['value'])} at {number(found[0]['length'])} tokens to "
-        f"{value(metric, found[-1]['value'])} at {number(found[-1]['length'])}."
-        for _, found in series
+        f"{legend}, on the same {plural(found[0]['items'], 'item')}: {value(metric, found[0]['value'])} at "
+        f"{number(found[0]['length'])} tokens, {value(metric, found[-1]['value'])} at {number(found[-1]['length'])}."
+        for legend, found in series
     ]
     notes = (
         "All points of a line are of the same items, so a difference between them is not one of difficulty.",

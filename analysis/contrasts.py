@@ -11,7 +11,7 @@ differ by a final dagger, as in the paper's Figure 1 ("R1-AQA" and "R1-AQA†").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ __all__ = [
     "Control",
     "arms_table",
     "baseline_of",
+    "control_levels",
     "control_rows",
     "controls",
     "forced_lengths",
@@ -38,11 +39,23 @@ __all__ = [
 _TOLD = ("name", "items", "prompt_hash", "prompt_version", "model_hash", "adapter_hash")
 _WHO = ("model", "adapter", "mode")
 _SAMPLING = ("samples", "temperature", "top_p", "top_k", "repetition_penalty")
-_NORMAL = {"audio": "normal", "perception": "own"}
+_NORMAL = {
+    "audio": "normal",
+    "perception": "own",
+    "min_reasoning_tokens": 0,
+    "max_reasoning_tokens": None,
+    "hide_audio_after": None,
+}
 _WORDS = {
     ("audio", "silent"): "silent audio",
     ("audio", "shuffled"): "another item's audio",
     ("perception", "oracle"): "told the true events",
+}
+_AMOUNTS = {
+    "max_new_tokens": "at most {}",
+    "max_reasoning_tokens": "cut short after {}",
+    "min_reasoning_tokens": "made to reason for {}",
+    "hide_audio_after": "audio hidden after {}",
 }
 
 
@@ -160,8 +173,8 @@ def _what(reference: ArmInfo, control: ArmInfo, setting: str) -> str:
     if setting == "sampling":
         return f"{control.get('samples', 1)} samples at temperature {control.get('temperature', 0):g}"
     value = control.get(setting)
-    if setting == "max_new_tokens":
-        return f"at most {value} tokens"
+    if setting in _AMOUNTS:
+        return _AMOUNTS[setting].format(f"{value} tokens" if type(value) is int else value)
     return _WORDS.get((setting, str(value)), f"{setting.replace('_', ' ')} {value}")
 
 
@@ -172,6 +185,21 @@ def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
         for control in controls(table)
     ]
     return pd.DataFrame(rows)
+
+
+def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
+    """Each metric of each reference and of its controls, with intervals over the items of the arm."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for pair in controls(table):
+        for arm, what in ((pair.reference, "as it is"), (pair.control, pair.what)):
+            for metric in metrics:
+                key = (pair.reference.label, arm.label, metric.label)
+                found = rate(table.frame[table.frame["arm"] == arm.label], metric)
+                if key not in rows and found.estimate is not None:
+                    names = {"reference": key[0], "arm": key[1], "control": what, "metric": key[2]}
+                    bounds = {"value": found.estimate, "low": found.low, "high": found.high, "items": found.n}
+                    rows[key] = names | bounds
+    return pd.DataFrame(list(rows.values()))
 
 
 def mode_pairs(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
@@ -213,6 +241,7 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
     rows = []
     for setting, family in forced_lengths(table):
         labels = [arm.label for arm in family]
+        family_name = next((arm.label for arm in family if _is_free(arm)), labels[0])
         part = table.frame[table.frame["arm"].isin(labels) & np.isfinite(table.frame["tokens"])]
         by_item = part.groupby("item", observed=True)["arm"].nunique()
         common = part[part["item"].isin(by_item.index[by_item == len(labels)])]
@@ -223,7 +252,8 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
             found = rate(own, metric)
             rows.append(
                 {
-                    "family": f"{labels[0]}: {setting}",
+                    "family": family_name,
+                    "setting": setting,
                     "arm": label,
                     "length": float(own["tokens"].mean()),
                     "value": found.estimate,
@@ -233,6 +263,11 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows).sort_values(["family", "length"]) if rows else pd.DataFrame()
+
+
+def _is_free(arm: ArmInfo) -> bool:
+    """Whether the arm may reason as long or as short as it likes."""
+    return all(arm.get(key, _NORMAL[key]) == _NORMAL[key] for key in ("max_reasoning_tokens", "min_reasoning_tokens"))
 
 
 def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:

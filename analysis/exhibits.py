@@ -20,6 +20,7 @@ EXHIBITS: dict[str, Callable[[RunTable, Choice], Exhibit]] = {
     "decay": about_length.decay,
     "curves": about_length.curves,
     "arms": about_arms.arms,
+    "levels": about_arms.levels,
     "controls": about_arms.control,
     "modes": about_arms.modes,
     "slopes": about_length.slopes,

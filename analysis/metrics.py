@@ -18,7 +18,7 @@ from analysis import AnalysisError
 from analysis.estimate import interval, item_codes
 from mpar2.statistics import Interval
 
-__all__ = ["CAFE", "METRICS", "Metric", "measured", "metric_of", "rate"]
+__all__ = ["CAFE", "METRICS", "Metric", "measured", "metric_of", "rate", "with_f1"]
 
 _Column = Callable[[pd.DataFrame], "pd.Series | float"]
 
@@ -89,3 +89,9 @@ def rate(frame: pd.DataFrame, metric: Metric) -> Interval:
     """The metric of the rows, pooled, with its interval over items."""
     above, below, known = measured(frame, metric)
     return interval(above, below, item_codes(frame["item"][known]), share=metric.share)
+
+
+def with_f1(frame: pd.DataFrame, metric: Metric) -> list[Metric]:
+    """The metric, and F1 beside it where both are shares and traces are judged: answers and hearing together."""
+    f1 = METRICS["f1"]
+    return [metric, f1] if metric.percent and metric != f1 and frame["matched"].notna().any() else [metric]

@@ -7,9 +7,10 @@ the bytes are counted as they are unpacked, whatever the directory of the zip sa
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 from mpar2.runs import Limits, RunError
 from mpar2.runs.lines import load_json, read_lines
 
-__all__ = ["COUNTS", "Scores", "find_scores", "probe_rows", "read_scores"]
+__all__ = ["COUNTS", "Scores", "find_scores", "key_needles", "probe_rows", "read_scores", "score_lines"]
 
 COUNTS = ("matched", "hallucinated", "misused", "missed", "neutral_mentions")
 _SCORES = re.compile(r"(?:[^/]+/)?cafe/([^/]{1,120})/scores\.jsonl")
@@ -53,7 +54,10 @@ def find_scores(source: Path, judge: str | None = None, limits: Limits | None = 
         beside = found[chosen].removesuffix("scores.jsonl") + "metrics.json"
         if beside in files.names():
             with files.open(beside) as file:
-                about = load_json(file.read(limits.max_manifest_bytes), f"{source.name}/cafe/{chosen}/metrics.json")
+                where = f"{source.name}/cafe/{chosen}/metrics.json"
+                about = load_json(file.read(limits.max_manifest_bytes), where)
+            if not isinstance(about.get("truth_origins"), dict | None):
+                raise RunError(f"{where}: 'truth_origins' must be an object of counts")
     kept = ("judge", "model", "model_version", "prompt_hash", "package_version", "truth_origins", "canaries", "limit")
     return Scores(chosen, tuple(sorted(set(found) - {chosen})), about={k: about[k] for k in kept if k in about})
 
@@ -78,6 +82,32 @@ def read_scores(source: Path, found: Scores, limits: Limits | None = None) -> Sc
                 reason = raw.get("unscored")
                 unscored[key] = str(reason.get("reason", ""))[:200] if isinstance(reason, dict) else "unscored"
     return replace(found, counts=counts, unscored=unscored)
+
+
+def score_lines(
+    source: Path, scores: Scores, keys: set[str], limits: Limits | None = None
+) -> dict[str, dict[str, Any]]:
+    """The judge's lines of some keys; only those that look like one of them are parsed."""
+    if scores.judge is None:
+        return {}
+    limits, needles = limits or _MANY, key_needles(keys)
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        with _opened(source, limits) as files, files.open(_judges(files)[scores.judge]) as file:
+            while len(found) < len(keys) and (line := file.readline(limits.max_line_bytes + 1)):
+                head = line[:12_000]  # the key stands first in what this project writes
+                if any(needle in head for needle in needles):
+                    raw = load_json(line, f"{source.name}/cafe/{scores.judge}/scores.jsonl")
+                    if raw.get("key") in keys:
+                        found[raw["key"]] = raw
+    except (OSError, KeyError, RunError):
+        return found  # moved, deleted or cut since it was loaded
+    return found
+
+
+def key_needles(keys: Iterable[str]) -> list[bytes]:
+    """How keys stand in a line of JSON."""
+    return [json.dumps(key, ensure_ascii=False).encode("utf-8", "backslashreplace") for key in keys]
 
 
 def _judges(files: _Folder | _Zip | _Nothing) -> dict[str, str]:

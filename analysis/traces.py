@@ -1,4 +1,4 @@
-"""The records behind some rows: read again from the run when somebody asks for them.
+"""The records and verdicts behind some rows: read again from the run when somebody asks for them.
 
 Lines of a folder are found by their key in the raw bytes, and only those found are parsed and checked: a run of 100,000
 lines gives up twenty of them in a fraction of a second. Files that write JSON in another way are read whole.
@@ -6,16 +6,16 @@ lines gives up twenty of them in a fraction of a second. Files that write JSON i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.load import RunInfo, RunTable
+from analysis.scores import key_needles, score_lines
 from mpar2.runs import RunError, check_record, read_run
 from mpar2.runs.lines import load_json
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "fetch_verdicts"]
 
 
 def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -28,6 +28,20 @@ def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
             found |= {(run.name, key): record for key, record in _records(run, keys).items()}
     pairs = zip(wanted["run"].astype(str), wanted["key"], strict=True)
     return [found[pair] for pair in pairs if pair in found]
+
+
+def fetch_verdicts(table: RunTable, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The line of the judge for each row that has one, as it stands: ``verdict`` or ``unscored``, unchecked."""
+    wanted = table.frame.iloc[list(rows)]
+    found: dict[int, dict[str, Any]] = {}
+    for run in table.runs:
+        keys = {
+            key: row for key, row in zip(wanted["key"], rows, strict=True) if table.frame["run"].iat[row] == run.name
+        }
+        if keys:
+            lines = score_lines(run.source, run.scores, set(keys), run.limits)
+            found |= {keys[key]: line for key, line in lines.items()}
+    return found
 
 
 def _records(run: RunInfo, keys: set[str]) -> dict[str, dict[str, Any]]:
@@ -45,7 +59,7 @@ def _records(run: RunInfo, keys: set[str]) -> dict[str, dict[str, Any]]:
 
 
 def _scan(folder: Path, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-    needles = [json.dumps(key, ensure_ascii=False).encode("utf-8", "backslashreplace") for key in keys]
+    needles = key_needles(keys)
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("items*.jsonl")):
         with path.open("rb") as file:

@@ -315,6 +315,34 @@ def test_a_setting_that_nobody_foresaw_is_a_control_too(tmp_path: Path) -> None:
     assert (pair.reference.label, pair.what) == ("base cot", "mask audio after 0.5")
 
 
+def test_levels_show_every_control_beside_its_reference(table: RunTable) -> None:
+    (levels,) = build_exhibits(table, only=["levels"])
+    names = [trace["name"] for trace in levels.drawing["data"]]
+    assert names == ["mpar2: Accuracy", "mpar2: F1"]
+    first = levels.drawing["layout"]["xaxis"]["ticktext"]
+    assert first == ["as it is", "silent audio", "told the true<br>events"]
+    assert levels.table["low"].le(levels.table["value"]).all() and levels.table["high"].ge(levels.table["value"]).all()
+    assert "as it is" in levels.reading and "silent audio" in levels.reading
+
+
+def test_forced_reasoning_is_a_family_and_hidden_audio_a_control(tmp_path: Path) -> None:
+    arms = (FakeArm("free", tokens=90), FakeArm("cut", tokens=30), FakeArm("made", tokens=200), FakeArm("masked"))
+    folder = write_run(tmp_path / "run", 30, arms)
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    settings = ({}, {"max_reasoning_tokens": 40}, {"min_reasoning_tokens": 150}, {"hide_audio_after": "50%"})
+    for arm, more in zip(manifest["arms"], settings, strict=True):
+        arm.update(min_reasoning_tokens=0, max_reasoning_tokens=None, hide_audio_after=None)
+        arm.update(more)
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    table = load_runs([folder])
+    assert {pair.control.label for pair in controls(table)} == {"cut", "made", "masked"}
+    assert {pair.reference.label for pair in controls(table)} == {"free"}
+    forced, levels = build_exhibits(table, only=["forced", "levels"])
+    assert [trace["name"] for trace in forced.drawing["data"]] == ["free: Accuracy", "free: F1"]
+    assert list(forced.table["arm"])[:3] == ["cut", "free", "made"]
+    assert len(levels.table) == 8
+
+
 def test_daggers_pair_recipes(tmp_path: Path) -> None:
     arms = (FakeArm("R1", model="a"), FakeArm("R1†", model="b"))
     table = load_runs([write_run(tmp_path / "run", 5, arms)])
