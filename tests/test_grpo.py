@@ -19,6 +19,7 @@ from tests.conftest import make_clip
 from training.audio_grpo import AudioGRPOTrainer, PerceptionTerm, grpo_config
 from training.clips import Clips, DeafError, Ears, encode
 from training.data import to_dataset
+from training.prompt_once import can_share
 
 SIGNATURES = {  # of TRL 1.16, as overridden; when one changes, read what TRL does now before changing it here
     "_tokenize_prompts": ["self", "prompts"],
@@ -175,9 +176,14 @@ def test_what_is_overridden_has_the_signature_that_it_was_written_for():
 # hearing ---------------------------------------------------------------------------------------------------------
 
 
-def test_passes_equal_a_direct_forward_and_differ_from_silence(checkpoint, items, tmp_path):
-    made = trainer(checkpoint, items, tmp_path)
+@pytest.mark.parametrize("whole", [False, True], ids=["prompts once", "whole rows"])
+def test_passes_equal_a_direct_forward_and_differ_from_silence(checkpoint, items, tmp_path, whole):
+    made = trainer(checkpoint, items, tmp_path, options={"per_device_train_batch_size": 8})
+    if whole:
+        made.model.gradient_checkpointing_enable()
+    assert can_share(made.accelerator, made.model) is not whole
     output = prepared(made)
+    assert len(set(output["clips"].tolist())) == 2  # two prompts of different lengths, four rows each
     mask = output["completion_mask"].bool()
     heard = passed(made, made.model, output)
     assert torch.allclose(heard[mask], direct(made, output)[mask], atol=1e-5)
@@ -200,12 +206,34 @@ def test_chunks_give_what_the_whole_gives(tiny_checkpoint, items, tmp_path):
     assert torch.allclose(whole[mask], parts[mask], atol=1e-5)
 
 
-def test_generation_hears_its_clip(tiny_checkpoint, items, tmp_path):
+def test_a_prompt_read_once_gives_the_gradients_of_whole_rows(checkpoint, items, tmp_path):
+    made = trainer(checkpoint, items, tmp_path, options={"per_device_train_batch_size": 8})
+    output = prepared(made)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        made.model.zero_grad()
+        made._compute_loss(made.model, output).backward()
+        return {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}
+
+    once = gradients()
+    made.model.gradient_checkpointing_enable()
+    made.model.enable_input_require_grads()
+    whole = gradients()
+    assert once.keys() == whole.keys() and sum(float(g.abs().sum()) for g in whole.values()) > 0
+    for name, gradient in whole.items():
+        assert torch.allclose(once[name], gradient, atol=1e-5 + 1e-3 * float(gradient.abs().max())), name
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["prompts once", "whole rows"])
+def test_generation_hears_its_clip(checkpoint, items, tmp_path, whole):
     """Greedy rollouts equal those of the stock model with mel features."""
-    made = trainer(tiny_checkpoint, items, tmp_path)
-    made.generation_config.do_sample = False
-    made.generation_config.suppress_tokens = None
-    prompts = [row["prompt"] for row in made.train_dataset.select(range(3))]
+    made = trainer(checkpoint, items, tmp_path)
+    if whole:
+        made.model.gradient_checkpointing_enable()
+    for options in (made.generation_config, made.generation_kwargs):
+        given = {"do_sample": False, "suppress_tokens": None}
+        options.update(**given)
+    prompts = [made.train_dataset[i]["prompt"] for i in (0, 0, 1, 2)]
     ids, _, fields = made._tokenize_prompts(prompts)
     said, _ = made._generate_single_turn(ids, None, fields, 1)
     for i, number in enumerate(made._clip_numbers):
@@ -217,6 +245,7 @@ def test_generation_hears_its_clip(tiny_checkpoint, items, tmp_path):
             feature_attention_mask=mel.mask[None],
             max_new_tokens=6,
             do_sample=False,
+            repetition_penalty=1.0,
         )
         assert said[i] == stock[0, len(ids[i]) :].tolist()[: len(said[i])]
 
@@ -358,7 +387,7 @@ def test_a_resumed_run_sees_what_the_whole_run_saw(tiny_checkpoint, items, tmp_p
     again = trainer(tiny_checkpoint, items, tmp_path / "whole", resumed, options=options)
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     assert whole.at == [0, 2, 4]
-    # Step 3 uses the second slice of the second generation, which is made again after the resume; then all is as before.
+    # Step 3 uses the second slice of the second generation, which is made again after the resume.
     assert resumed.at == [3, 4] and resumed.ids == whole.ids[1:]
 
 

@@ -10,7 +10,8 @@ policy log-probabilities would be computed without it, and nothing would say so.
 ``_compute_loss``                        the clips of the slice that is trained on; PAPO's term if asked for
 
 All passes hear by :class:`training.clips.Ears`: the G completions of a prompt share one encoding, and a pass without
-audio is an error. ``tests/test_grpo.py`` holds the signatures of what is overridden against the installed TRL.
+audio is an error. In one process they share the reading of the prompt as well (``training.prompt_once``).
+``tests/test_grpo.py`` holds the signatures of what is overridden against the installed TRL.
 
 PAPO's term (arXiv 2507.06448) needs no judge: it raises the divergence between the policy that hears the clip and the
 policy that hears it masked, so that what is said must come from the audio. With ``r = pi(o|clip) / pi(o|masked)`` for
@@ -30,9 +31,12 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import pad
 
 from training.audio_sft import audio_path, prompt_ids
-from training.clips import Clips, DeafError, Ears, tower_is_trained
+from training.clips import Clips, DeafError, Ears, inner_model, tower_is_trained
+from training.prompt_once import can_share, read_prompts, score_completions
 
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
 
@@ -102,10 +106,38 @@ class AudioGRPOTrainer(GRPOTrainer):
         return rows, None, {}
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
-        with self.ears.listen(self.accelerator.unwrap_model(self.model), self._clip_numbers):
+        network = self.accelerator.unwrap_model(self.model)
+        if can_share(self.accelerator, network):
+            return self._continue_prompts(network, prompt_ids), None
+        with self.ears.listen(network, self._clip_numbers):
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, has_tool_images
             )
+
+    @torch.no_grad()
+    def _continue_prompts(self, network: Any, prompts: list[list[int]]) -> list[list[int]]:
+        """Completions up to their end of turn, each prompt read once."""
+        ends = torch.tensor(self.eos_token_ids)
+        rows = [torch.tensor(prompt, device=self.accelerator.device) for prompt in prompts]
+        ids = pad(rows, padding_value=self._tokenizer.pad_token_id, padding_side="left")
+        seen = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="left")
+        ready = unwrap_model_for_generation(
+            self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs
+        )
+        with ready as model, self.accelerator.autocast():
+            cache, _ = read_prompts(network, self.ears, ids, seen, self._clip_numbers)
+            inner_model(network).model.rope_deltas = None  # of another pass: Qwen2.5-Omni would add them to positions
+            found = model.generate(
+                input_ids=ids,
+                attention_mask=seen,
+                past_key_values=cache,
+                generation_config=self.generation_config,
+            )
+        said = []
+        for row in found[:, ids.shape[1] :].cpu():
+            stops = torch.isin(row, ends).nonzero()
+            said.append(row[: int(stops[0]) + 1].tolist() if len(stops) else row.tolist())
+        return said
 
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)
@@ -127,12 +159,20 @@ class AudioGRPOTrainer(GRPOTrainer):
         if len(numbers) != len(input_ids):
             raise DeafError(f"a pass has {len(input_ids)} rows and {len(numbers)} clips: whose audio are they?")
         network = self.accelerator.unwrap_model(model)
+        share = can_share(self.accelerator, network) and not rest.get("compute_aux_loss")
         # Without gradients the clips are encoded once for all chunks; with them TRL passes everything at once.
         frames = None if torch.is_grad_enabled() else self.ears.frames(network, numbers)
         size = batch_size or len(input_ids)
         found = []
         for first in range(0, len(input_ids), size):
             rows = slice(first, first + size)
+            if share:
+                with self.accelerator.autocast():
+                    scored = score_completions(
+                        network, self.ears, input_ids[rows], attention_mask[rows], logits_to_keep, numbers[rows]
+                    )
+                found.append((*scored, None))
+                continue
             with self.ears.listen(network, numbers[rows], None if frames is None else frames[rows]):
                 found.append(
                     super()._get_per_token_logps_and_entropies(
@@ -185,10 +225,13 @@ class AudioGRPOTrainer(GRPOTrainer):
         numbers, self._clip_numbers = self._clip_numbers, self._clip_numbers[:1]
         network = self.accelerator.unwrap_model(self.model)
         try:
-            heard = self._get_per_token_logps_and_entropies(self.model, ids, seen, keep)[0]
-            silence = self.ears.silent_frames(network, self._clip_numbers)
-            with self.ears.listen(network, self._clip_numbers, silence):
-                silent = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, seen, keep)[0]
+            frames = self.ears.frames(network, self._clip_numbers), self.ears.silent_frames(network, self._clip_numbers)
+            passes = []  # one way for both: what differs must come from what is heard
+            for given in frames:
+                with self.ears.listen(network, self._clip_numbers, given):
+                    found = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, seen, keep)
+                passes.append(found[0])
+            heard, silent = passes
         finally:
             self._clip_numbers = numbers
         difference = float(((heard - silent) * output["completion_mask"][:1]).abs().max())
