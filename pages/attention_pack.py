@@ -3,15 +3,16 @@
     layers, heads      of the model
     audio_positions    encoder positions that the audio takes; visible [token]: positions that each token sees
     columns, column_s  columns of the heatmap and their length in seconds
-    tokens             packed [layers, heads or 1, token, column]: mean weight of one 40 ms frame of the column
+    tokens             packed [layers or 1, heads or 1, token, column]: mean weight of one 40 ms frame of the column
     parts, parts_of    packed [layers, heads, part, column] and the indices of those parts; null where ``tokens``
                        keeps every head
-    mass               packed [layers, heads, token]: weight on all audio positions
+    mass               packed [layers, heads or 1, token]: weight on all audio positions
     ratio, corrected   the arm's mean attention ratio and length-corrected ratio (mpar2.attention)
 
 ``tokens`` is null where the engine recorded the ratio alone. To stay within the budget the page first gives up single
-heads for single tokens (parts keep them), then joins neighbouring columns, then averages the heads of parts, then the
-layers. The page says what is averaged.
+heads for single tokens, then single layers (parts keep both), then the heads of parts, then joins neighbouring columns,
+then averages the layers of parts: when it was heard matters most. A ``mass`` of more than half the budget (many layers
+and heads) keeps the mean over heads. The page says what is averaged.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ from mpar2.attention import AttentionRecord, attention_ratio, corrected_ratio
 from mpar2.trace import Trace
 from pages.arrays import pack
 
-__all__ = ["attention_document"]
+__all__ = ["ATTENTION_BYTES", "attention_document"]
 
-_MOST_COLUMNS = 400
+# Of one arm: keeps the page of a comparison (30 s, 512 tokens, two arms, the sound) under 1.5 MB.
+ATTENTION_BYTES = 300_000
+
+_MOST_COLUMNS, _FEWEST_COLUMNS = 400, 100
 
 
 def attention_document(record: AttentionRecord | None, trace: Trace, budget: int) -> dict[str, Any] | None:
@@ -34,12 +38,15 @@ def attention_document(record: AttentionRecord | None, trace: Trace, budget: int
     if record is None or not len(record.visible):
         return None
     tokens, layers, heads = record.mass.shape
+    mass = record.mass.transpose(1, 2, 0)
+    if mass.size > budget // 2:
+        mass = mass.mean(axis=1, keepdims=True)
     document: dict[str, Any] = {
         "layers": layers,
         "heads": heads,
         "audio_positions": record.audio_positions,
         "visible": [int(n) for n in record.visible],
-        "mass": pack(record.mass.transpose(1, 2, 0)),
+        "mass": pack(mass),
         "ratio": float(attention_ratio(record).mean()),
         "corrected": float(corrected_ratio(record).mean()),
         "columns": 0,
@@ -58,15 +65,17 @@ def attention_document(record: AttentionRecord | None, trace: Trace, budget: int
     parts, _ = _join_columns(parts, _MOST_COLUMNS)
     if weights.size > budget:
         weights = weights.mean(axis=1, keepdims=True)
-        while weights.size + parts.size > budget and weights.shape[-1] > 100:
-            wanted = max(100, weights.shape[-1] // 2)
+        if weights.size > budget:
+            weights = weights.mean(axis=0, keepdims=True)
+        if weights.size + parts.size > budget:
+            parts = parts.mean(axis=1, keepdims=True)
+        while weights.size + parts.size > budget and weights.shape[-1] > _FEWEST_COLUMNS:
+            wanted = max(_FEWEST_COLUMNS, weights.shape[-1] // 2)
             weights, more = _join_columns(weights, wanted)
             parts, _ = _join_columns(parts, wanted)
             step *= more
         if weights.size + parts.size > budget:
-            parts = parts.mean(axis=1, keepdims=True)
-        if weights.size + parts.size > budget:
-            weights, parts = weights.mean(axis=0, keepdims=True), parts.mean(axis=0, keepdims=True)
+            parts = parts.mean(axis=0, keepdims=True)
         document |= {"parts": pack(parts), "parts_of": [index for index, _, _ in spans]}
     column_s = record.frame_s * step
     return document | {"columns": weights.shape[-1], "column_s": round(column_s, 6), "tokens": pack(weights)}

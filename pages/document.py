@@ -5,7 +5,7 @@ and the API, so what a visitor sees is what a visitor can keep.
 
     format, version      "mpar2.comparison", 1
     id, created, package, status   status: running, done, stopped, error
-    clip       name, seconds, digest, warnings, mel {shape [bands, columns], data}, audio (a data URI, FLAC), shareable
+    clip       name, seconds, digest, warnings, mel {shape [bands, columns], data}, audio (data URI), shareable
     question   text, choices, answer, domain, difficulty (null where unknown)
     truth      {origin, events: [{label, onset_s, offset_s}]} or null
     decoding, prompts (hash of each prompt in use), credits, example, link (query string that reopens it)
@@ -37,12 +37,13 @@ from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Event, Question, strict_match
 from mpar2.trace import parse_trace, trace_to_json
 from pages.arrays import unpack
-from pages.attention_pack import attention_document
+from pages.attention_pack import ATTENTION_BYTES, attention_document
 from pages.spectrogram import mel_picture
 
-__all__ = ["FORMAT", "VERSION", "DocumentError", "Run", "check_document", "flac_uri"]
+__all__ = ["FORMAT", "VERSION", "DocumentError", "Run", "audio_uri", "check_document"]
 
 FORMAT, VERSION = "mpar2.comparison", 1
+_FLAC_LIMIT = 400_000  # bytes; more would make the page of a half-minute clip heavy
 _AUDIO_LIMIT_S = 120.0  # longer clips are not carried inside the document; the page then has no player of its own
 
 
@@ -64,7 +65,7 @@ class Run:
         truth_origin: str | None = None,
         example: str | None = None,
         credits: str | None = None,
-        attention_bytes: int = 3_000_000,
+        attention_bytes: int = ATTENTION_BYTES,
     ) -> None:
         self.question, self.attention_bytes = question, attention_bytes
         self.truth = None if truth is None else tuple(truth)
@@ -140,7 +141,9 @@ class Run:
 
 def _shown(model: str | None) -> str | None:
     """A hub id or a short name as it is; of a folder, its name: paths of this machine are nobody's business."""
-    return None if model is None else Path(model).name if Path(model).exists() else model
+    if model is None:
+        return None
+    return Path(model).name if Path(model).is_absolute() or Path(model).exists() else model
 
 
 def share_query(question: Question, arms: Sequence[Arm], example: str | None) -> str:
@@ -179,15 +182,24 @@ def generation_document(generation: Generation, question: Question, attention_by
     }
 
 
-def flac_uri(clip: Clip) -> str | None:
-    """What the model heard, as a data URI that every browser plays; None for clips too long to carry along."""
+def audio_uri(clip: Clip) -> str | None:
+    """What the model heard, as a data URI that every browser plays; None for clips too long to carry along.
+
+    FLAC, so sample for sample, where that is small; else MP3 without added delay, so that times stay true.
+    """
     if clip.seconds > _AUDIO_LIMIT_S:
         return None
     import soundfile
 
-    buffer = io.BytesIO()
-    soundfile.write(buffer, clip.samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    def encoded(**how: Any) -> bytes:
+        buffer = io.BytesIO()
+        soundfile.write(buffer, clip.samples, SAMPLE_RATE, **how)
+        return buffer.getvalue()
+
+    kind, data = "flac", encoded(format="FLAC", subtype="PCM_16")
+    if len(data) > _FLAC_LIMIT:
+        kind, data = "mpeg", encoded(format="MP3", subtype="MPEG_LAYER_III", compression_level=0.0)
+    return f"data:audio/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _clip_document(clip: Clip, *, shareable: bool) -> dict[str, Any]:
@@ -197,7 +209,7 @@ def _clip_document(clip: Clip, *, shareable: bool) -> dict[str, Any]:
         "digest": clip.digest,
         "warnings": list(clip.warnings),
         "mel": mel_picture(clip),
-        "audio": flac_uri(clip),
+        "audio": audio_uri(clip),
         "shareable": shareable,
     }
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from mpar2.audio import AudioError, Clip, load_clip
 from mpar2.question import Event, Question, QuestionError, item_from_json
-from pages.document import DocumentError, check_document, flac_uri
+from pages.document import DocumentError, audio_uri, check_document
 
 __all__ = ["EXAMPLES", "Example", "first_example", "load_examples", "read_example", "stored_comparison"]
 
@@ -133,7 +133,7 @@ def stored_comparison(example: Example) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         _log.warning("the stored comparison of '%s' is left out: %s", example.name, error)
         return None
-    clip = document["clip"] | {"audio": flac_uri(example.clip)}
+    clip = document["clip"] | {"audio": audio_uri(example.clip)}
     return document | {"clip": clip, "stored": True}
 
 

@@ -19,7 +19,10 @@ __all__ = ["SLOT", "page_shell", "script", "to_html", "view_css", "view_js"]
 
 SLOT = "@@MPAR2_DOCUMENT@@"  # the same as in view.js
 _FOLDER = Path(__file__).resolve().parent / "view"
-_SCRIPTS = ("dom.js", "data.js", "trace.js", "cafe.js", "decay.js", "picture.js", "view.js")
+_SCRIPTS = (
+    *("dom.js", "data.js", "trace.js", "cafe.js", "decay.js", "picture.js"),
+    *("player.js", "controls.js", "arm.js", "guide.js", "view.js"),
+)
 
 _PAGE_STYLE = """
 body { margin: 0; background: #f5f7f9; color-scheme: light dark; }

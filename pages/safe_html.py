@@ -16,7 +16,7 @@ from pages.export import page_shell, script, view_js
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["comparison_view", "gallery", "note", "suggestions"]
+__all__ = ["comparison_view", "gallery", "note", "stored_view", "suggestions"]
 
 _TEMPLATE = '<div class="mp-view"></div>'
 
@@ -52,10 +52,21 @@ def comparison_view() -> gr.HTML:
     """Shows a comparison document."""
     js = (
         f"{view_js()}\nconst mounted_view = mountComparison(element.querySelector('.mp-view'), "
-        f"{{ shell: () => server.{exported_page.__name__}() }});\n"
+        f"{{ guide: true, shell: () => server.{exported_page.__name__}() }});\n"
         "const draw = () => mounted_view.show(props.value);\nwatch('value', draw);\ndraw();"
     )
     return _component(js, "comparison", [exported_page])
+
+
+def stored_view(elem_id: str) -> gr.HTML:
+    """Shows a comparison document of a stored item, and nothing while there is none."""
+    js = (
+        f"{view_js()}\nconst root = element.querySelector('.mp-view');\n"
+        f"const mounted_view = mountComparison(root, {{ shell: () => server.{exported_page.__name__}() }});\n"
+        "const draw = () => { mounted_view.show(props.value); if (!props.value) root.replaceChildren(); };\n"
+        "watch('value', draw);\ndraw();"
+    )
+    return _component(js, elem_id, [exported_page])
 
 
 def note(elem_id: str) -> gr.HTML:

@@ -1,8 +1,7 @@
 """Makes the stored comparisons of the examples: ``python -m pages.store [NAME ...]``.
 
 Each is what the Compare tab would show for the example, with the app's own arms, in
-``examples/<name>/comparison.json``. The audio is left out (the clip lies beside it) and attention is kept
-within a smaller budget.
+``examples/<name>/comparison.json``. The audio is left out: the clip lies beside it.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from pages.services import Services
 
 __all__ = ["main", "make_comparison", "write_comparison"]
 
-ATTENTION_BYTES = 300_000  # of one arm: the heads of each part and the layers of each token of a short trace
-
 
 def make_comparison(services: Services, example: Example) -> dict[str, Any]:
     """The finished comparison document of an example, without its audio."""
@@ -33,7 +30,7 @@ def make_comparison(services: Services, example: Example) -> dict[str, Any]:
         arms=((left.name, "cot"), (right.name, "mpar2")),
         max_new_tokens=services.max_new_tokens,
     )
-    *_, document = Comparer(services).run(asked, f"store {example.name}", attention_bytes=ATTENTION_BYTES)
+    *_, document = Comparer(services).run(asked, f"store {example.name}")
     if document["status"] != "done":
         raise RuntimeError(f"example '{example.name}' did not finish: {[arm['error'] for arm in document['arms']]}")
     return document | {"clip": document["clip"] | {"audio": None}}

@@ -125,7 +125,7 @@ function mountExhibits(root, options) {
   }
 
   function block(exhibit) {
-    const node = exhibit.figure ? el("div", { class: "an-figure", role: "img", "aria-label": `${exhibit.title}. ${exhibit.reading}` }) : null;
+    const node = exhibit.figure ? el("div", { class: "an-figure", role: "figure", "aria-label": `${exhibit.title}. ${exhibit.reading}` }) : null;
     const entry = { exhibit, node, done: false };
     if (node) { node.style.minHeight = `${exhibit.figure.layout.height || 380}px`; drawn.push(entry); watcher.observe(node); }
     const filled = exhibit.table.rows.length > 0;

@@ -136,10 +136,16 @@ function sinkColumns(matrix) {
 // `settings` is described in view.js; rows are parts or tokens.
 function reduceAttention(arm, settings) {
   const record = arm.attention;
-  if (!record || !record.tokens) return null;
+  if (!record) return null;
+  const mass = unpack(record.mass);
+  if (!record.tokens) { // the share on audio alone was kept: a line, and no heatmap
+    const [layers, heads, length] = mass.shape;
+    const tokenMass = new Float32Array(length);
+    mass.values.forEach((value, i) => { tokenMass[i % length] += value / (layers * heads); });
+    return { rows: [], sinks: [], columns: 0, column_s: record.column_s, tokens: length, tokenMass, perToken: [] };
+  }
   const tokens = unpack(record.tokens);
   const byPart = unpack(record.parts);
-  const mass = unpack(record.mass);
   const [L, H, T, J] = tokens.shape;
   if (!T || !J) return null;
   const layers = chosen(settings.layers, record.layers, L);
@@ -185,9 +191,9 @@ function reduceAttention(arm, settings) {
       if (stop <= start) continue;
       let values;
       const slot = byPart && unit.index !== null ? record.parts_of.indexOf(unit.index) : -1;
-      if (slot >= 0 && H === 1) { // single heads are kept for parts only, to keep the document small
+      if (slot >= 0 && H === 1) { // single heads and layers are kept for parts only, to keep the document small
         values = new Float32Array(J);
-        meanOver(byPart, layers, chosen(settings.heads, record.heads, byPart.shape[1]), slot, J, values);
+        meanOver(byPart, chosen(settings.layers, record.layers, byPart.shape[0]), chosen(settings.heads, record.heads, byPart.shape[1]), slot, J, values);
         if (settings.corrected) {
           let visible = 0;
           for (let t = start; t < stop; t += 1) visible += record.visible[t] / (stop - start);

@@ -23,6 +23,13 @@ function courseOf(arm, picture, settings) {
   return Array.from(picture.tokenMass, (mass, t) => (settings.corrected ? (mass * record.visible[t]) / record.audio_positions : mass));
 }
 
+// Mean over the first and over the last third of a trace.
+function thirds(course) {
+  const third = Math.max(1, Math.floor(course.length / 3));
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  return { first: mean(course.slice(0, third)), last: mean(course.slice(-third)) };
+}
+
 function decayBlock(arm, picture, settings, longest, top) {
   if (!picture || picture.tokens < 2) return null;
   const course = courseOf(arm, picture, settings);
@@ -33,10 +40,7 @@ function decayBlock(arm, picture, settings, longest, top) {
   const bands = rowParts(arm).map(({ part }) => svg("rect", { class: `mp-kind-${part.kind}`, x: (100 * part.tokens[0]) / longest, y: 38, height: 2,
     width: (100 * Math.max(0, Math.min(part.tokens[1], picture.tokens) - part.tokens[0])) / longest }));
   const show = settings.corrected ? times : percent;
-  const third = Math.max(1, Math.floor(course.length / 3));
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const first = mean(course.slice(0, third));
-  const last = mean(course.slice(-third));
+  const { first, last } = thirds(course);
   const words = `${show(first)} in the first third of the trace, ${show(last)} in the last`;
   const plot = svg("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": `Attention on audio along the trace of ${arm.name}: ${words}` },
     ...bands,

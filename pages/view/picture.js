@@ -142,7 +142,7 @@ function pictureBlock(arm, armIndex, picture, maximum, view) {
   const strip = h("div", { class: "mp-row mp-row-strip" }, h("div", { class: "mp-gutter" }, h("small", {}, "play")),
     h("div", { class: "mp-plot mp-strip", role: "toolbar", "aria-label": `Play the clip from a time. ${arm.name}` }, buttons), h("div", { class: "mp-side" }));
 
-  const rows = [melRow, strip];
+  const rows = doc.clip.mel ? [melRow, strip] : []; // of a stored item the sound may not be kept
   let heatPlot = null;
   if (picture && picture.rows.length) {
     const heat = h("canvas", { class: "mp-heat", role: "img", "aria-label": inWords(arm, picture, settings, clipSeconds) });
@@ -161,7 +161,7 @@ function pictureBlock(arm, armIndex, picture, maximum, view) {
       h("div", { class: "mp-side mp-bars", "aria-hidden": "true" }, bars)));
   } else {
     rows.push(h("div", { class: "mp-row mp-row-heat" }, h("div", { class: "mp-gutter" }),
-      h("div", { class: "mp-plot mp-empty" }, view.running ? "The heatmap comes when the trace is finished." : picture ? "The trace holds no words to show by parts." : "No attention was recorded for this arm."), h("div", { class: "mp-side" })));
+      h("div", { class: "mp-plot mp-empty" }, view.running ? "The heatmap comes when the trace is finished." : picture ? (picture.columns ? "The trace holds no words to show by parts." : "No heatmap was kept, only each token's share on audio.") : "No attention was recorded for this arm."), h("div", { class: "mp-side" })));
   }
 
   const ticks = timeTicks(clipSeconds);
@@ -179,7 +179,7 @@ function pictureBlock(arm, armIndex, picture, maximum, view) {
     }
   }
   const figure = h("div", { class: "mp-picture", "data-arm": armIndex }, rows, h("div", { class: "mp-band", "aria-hidden": "true" }), h("div", { class: "mp-playhead", "aria-hidden": "true" }));
-  const sentence = picture ? h("p", { class: "mp-words" }, inWords(arm, picture, settings, clipSeconds)) : null;
+  const sentence = picture && picture.columns ? h("p", { class: "mp-words" }, inWords(arm, picture, settings, clipSeconds)) : null;
   const table = picture && picture.rows.length ? tableTwin(arm, picture, settings, clipSeconds) : null;
   return { figure, heatPlot, below: [sentence, table] };
 }

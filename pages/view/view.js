@@ -1,149 +1,25 @@
 // The comparison view: one document in, the whole result out. Runs inside the app and inside the exported page.
 //
 // mountComparison(root, options) -> { show(doc) }. `doc` is the comparison document (pages/document.py says what it holds).
-// options.shell: async function that returns the exported page with a slot for the document; absent in the export itself.
+// options.guide: whether a first visit is guided. options.shell: async function that returns the exported page with a slot for the document; absent in the export itself.
 
 const SLOT = "@@MPAR2_DOCUMENT@@";
-let mounted = 0;
 
 function mountComparison(root, options) {
-  const id = `mp${(mounted += 1)}`;
   const view = {
+    id: `mp${(window.mpMounted = (window.mpMounted || 0) + 1)}`, // several views share a page, each with its own names
     doc: null, running: false, dark: false, plotWidth: 420, topShare: 1,
     settings: { rows: "parts", corrected: false, removeSinks: false, layers: [], heads: [] },
   };
   let preview = null; // stands in for the selection while a mention is pointed at
   let selection = null; // { arm, start, stop, name }: tokens [start, stop) of an arm
   let pictures = [];
-  let until = null;
-  let queue = [];
-  const audio = new Audio();
-  audio.preload = "auto";
   const slots = {};
-
-  // ---- hearing ------------------------------------------------------------------------------------------------------
-  function clipSeconds() { return view.doc.clip.seconds; }
-  function setPlayhead() {
-    const place = view.doc ? clamp(audio.currentTime / clipSeconds(), 0, 1) : 0;
-    root.style.setProperty("--mp-play", String(place));
-    if (slots.clock) slots.clock.textContent = `${audio.currentTime.toFixed(1)} / ${seconds(clipSeconds())}`;
-    if (slots.scrub && document.activeElement !== slots.scrub) slots.scrub.value = String(audio.currentTime);
-  }
-  function frame() {
-    setPlayhead();
-    if (until !== null && audio.currentTime >= until) {
-      const next = queue.shift();
-      if (next) { play(next.start, next.stop, true); return; }
-      until = null;
-      audio.pause();
-    }
-    if (!audio.paused) requestAnimationFrame(frame);
-  }
-  function play(start, stop, keepQueue) {
-    if (!audio.src) return;
-    if (!keepQueue) queue = [];
-    until = stop === undefined ? null : Math.max(stop, start + 0.3);
-    if (start !== undefined) audio.currentTime = clamp(start, 0, Math.max(0, clipSeconds() - 0.05));
-    audio.play().catch(() => {});
-  }
-  function seek(time) { queue = []; until = null; audio.currentTime = clamp(time, 0, clipSeconds()); setPlayhead(); }
-  audio.addEventListener("play", () => { slots.play.textContent = "❚❚ Pause"; requestAnimationFrame(frame); });
-  audio.addEventListener("pause", () => { slots.play.textContent = "▶ Play"; setPlayhead(); });
-  audio.addEventListener("seeked", setPlayhead);
-
-  // ---- head, controls -----------------------------------------------------------------------------------------------
-  function headBlock() {
-    const { doc } = view;
-    const truth = doc.question.answer;
-    const eyebrow = { running: "Running", stopped: "Stopped before the end", error: "Failed", done: doc.stored ? "Stored comparison" : "Finished comparison" }[doc.status] || "";
-    const choices = doc.question.choices.length
-      ? h("ol", { class: "mp-choices" }, doc.question.choices.map((choice, i) => {
-        const right = truth !== null && choice === truth;
-        return h("li", { class: right ? "mp-right" : "" }, h("b", {}, String.fromCharCode(65 + i)), h("span", { dir: "auto" }, choice), right ? h("em", {}, "✓ true answer") : null);
-      }))
-      : truth ? h("p", { class: "mp-note" }, "True answer: ", h("span", { dir: "auto" }, truth)) : null;
-    const facts = [doc.clip.name, seconds(doc.clip.seconds), doc.question.domain, doc.question.difficulty].filter(Boolean);
-    const actions = view.running ? null : h("div", { class: "mp-actions" },
-      doc.link && options.shell ? h("button", { type: "button", "data-do": "link", title: doc.clip.shareable ? "A link that opens this clip and question" : "A link that opens this question; your clip is not part of it" }, "Copy link") : null,
-      h("button", { type: "button", "data-do": "json" }, "Download JSON"),
-      options.shell ? h("button", { type: "button", "data-do": "html" }, "Download page") : null);
-    return [
-      h("div", { class: "mp-headline" },
-        h("div", {}, h("p", { class: `mp-eyebrow mp-status-${doc.status}` }, eyebrow), h("h2", { dir: "auto" }, doc.question.text || "No question")), actions),
-      choices,
-      h("p", { class: "mp-facts" }, facts.map((fact, i) => [i ? " · " : "", h("span", { dir: "auto" }, fact)]), doc.credits ? h("span", { class: "mp-credits", dir: "auto" }, ` · ${doc.credits}`) : null),
-      doc.clip.warnings.map((warning) => h("p", { class: "mp-warning" }, warning)),
-    ];
-  }
-
-  function segmented(legend, name, entries, current) {
-    return h("fieldset", { class: "mp-segmented" }, h("legend", {}, legend), entries.map(([value, label, title]) => h("label", { title },
-      h("input", { type: "radio", name: `${id}-${name}`, value, checked: value === current, "data-set": name }), h("span", {}, label))));
-  }
-
-  function picker(name, label, count, reason) {
-    if (reason) return h("span", { class: "mp-note" }, reason);
-    const picked = view.settings[name].filter((index) => index < count);
-    const summary = !picked.length || picked.length === count ? `all ${count}` : picked.length === 1 ? `${picked[0] + 1}` : `${picked.length} of ${count}`;
-    const third = Math.ceil(count / 3);
-    const preset = (text, from, to) => h("button", { type: "button", "data-preset": name, "data-from": from, "data-to": to }, text);
-    return h("details", { class: "mp-picker", "data-picker": name }, h("summary", {}, `${label}: ${summary}`),
-      h("div", { class: "mp-picker-box" },
-        h("div", { class: "mp-presets" }, preset("All", 0, count), count > 2 && name === "layers" ? [preset("Early", 0, third), preset("Middle", third, count - third), preset("Late", count - third, count)] : null),
-        h("div", { class: "mp-checks" }, Array.from({ length: count }, (_, i) => h("label", {},
-          h("input", { type: "checkbox", "data-pick": name, value: i, checked: !picked.length || picked.includes(i) }), h("span", {}, i + 1))))));
-  }
-
-  function controlsBlock() {
-    const records = view.doc.arms.map((arm) => arm.attention).filter(Boolean);
-    if (!records.length) return null;
-    const layers = Math.max(...records.map((record) => record.layers));
-    const heads = Math.max(...records.map((record) => record.heads));
-    const layered = records.every((record) => record.layers === 1 || record.tokens.shape[0] > 1);
-    const headed = records.every((record) => record.heads === 1 || record.tokens.shape[1] > 1 || (record.parts && view.settings.rows === "parts"));
-    return h("div", { class: "mp-controls", role: "group", "aria-label": "What the heatmaps show, for both arms" },
-      segmented("Rows", "rows", [["parts", "Parts", "One row for each part of the trace"], ["tokens", "Tokens", "One row for each generated token"]], view.settings.rows),
-      segmented("Attention", "corrected", [["raw", "Raw", "Share of a token's attention that falls on the audio"],
-        ["corrected", "Length-corrected", "Relative to attention spread evenly over everything that the token can see"]], view.settings.corrected ? "corrected" : "raw"),
-      h("label", { class: "mp-check", title: "Subtract frames that draw attention whatever is being written" },
-        h("input", { type: "checkbox", "data-set": "removeSinks", checked: view.settings.removeSinks }), h("span", {}, "Remove sinks")),
-      layers > 1 || heads > 1 ? [picker("layers", "Layers", layers, layered ? null : "Layers are averaged here"), picker("heads", "Heads", heads, headed ? null : "Heads are averaged here")] : null,
-      h("div", { class: "mp-scale" }, h("span", {}, "0"), h("i", { style: { background: rampCss(RAMPS[view.dark ? "dark" : "light"].heat) } }),
-        slots.scaleTop = h("span", {}, ""), h("small", {}, "shared by both arms")));
-  }
-
-  // ---- arms ---------------------------------------------------------------------------------------------------------
-  function resultBlock(arm) {
-    const verdict = arm.correct === true ? h("span", { class: "mp-chip mp-good" }, "✓ correct")
-      : arm.correct === false ? h("span", { class: "mp-chip mp-bad" }, "✗ wrong")
-        : h("span", { class: "mp-chip", title: arm.unscored || "" }, arm.unscored ? "not scored" : "…");
-    const answer = arm.answer ? h("strong", { dir: "auto" }, shorten(arm.answer, 300)) : h("strong", { class: "mp-none" }, view.running ? "…" : "no answer");
-    const ended = arm.finish === "length" ? "cut at the limit" : arm.finish === "cancelled" ? "stopped" : null;
-    const numbers = [
-      ["Tokens", arm.token_count ? String(arm.token_count) : "–", ended],
-      ["Seconds", Number.isFinite(arm.seconds) ? arm.seconds.toFixed(1) : "–", null],
-      ["On audio", percent(arm.attention_ratio), Number.isFinite(arm.attention_corrected) ? `${times(arm.attention_corrected)} even` : null],
-    ];
-    return h("div", { class: "mp-result" },
-      h("p", { class: "mp-answer" }, h("span", {}, "Answer"), answer, !view.running || arm.stage === "done" ? verdict : null),
-      !view.running && arm.correct === null && arm.unscored ? h("p", { class: "mp-note" }, arm.unscored) : null,
-      h("dl", {}, numbers.map(([term, value, extra]) => h("div", {}, h("dt", {}, term), h("dd", {}, value, extra ? h("small", {}, ` ${extra}`) : null)))),
-      arm.error ? h("p", { class: "mp-warning" }, arm.error) : null,
-      (arm.warnings || []).map((warning) => h("p", { class: "mp-warning" }, warning)));
-  }
-
-  function armBlock(arm, index) {
-    const letter = "AB"[index] || String(index + 1);
-    const slot = { trace: h("div", { class: "mp-trace-slot" }, traceBlock(arm, view)), result: h("div", {}, resultBlock(arm)),
-      picture: h("div", { class: "mp-picture-slot" }), selection: h("div", { class: "mp-selection", "aria-live": "polite" }) };
-    slots.arms[index] = slot;
-    return h("section", { class: "mp-arm", "data-arm": index, "aria-label": `Arm ${letter}: ${arm.name}` },
-      h("header", {}, h("span", { class: "mp-letter", "aria-hidden": "true" }, letter), h("div", {}, h("h3", { dir: "auto" }, arm.name),
-        h("p", { class: "mp-note" }, `${arm.model}${arm.adapter ? ` + ${arm.adapter}` : ""} · asked ${({ direct: "for the answer only", cot: "to reason freely", mpar2: "to perceive, reason, review" })[arm.mode] || arm.mode}`))),
-      slot.result, slot.trace,
-      h("div", { class: "mp-look" }, h("h4", {}, "Where it listened"), slot.selection, slot.picture),
-      h("div", {}, cafeBlock(arm, view.doc)));
-  }
+  const guide = options.guide ? makeGuide(root) : null;
+  const announcer = h("p", { class: "mp-hidden", role: "status" }); // says to screen readers what the eye sees
+  const player = makePlayer(root, view, slots);
+  const { play, seek } = player;
+  const clipSeconds = () => view.doc.clip.seconds;
 
   function drawPictures() {
     const { doc, settings } = view;
@@ -163,7 +39,7 @@ function mountComparison(root, options) {
     });
     if (slots.scaleTop) slots.scaleTop.textContent = settings.corrected ? times(maximum) : percent(maximum, 2);
     markSelection();
-    setPlayhead();
+    player.setPlayhead();
   }
 
   function watchHeat(plot, arm, index) {
@@ -196,7 +72,7 @@ function mountComparison(root, options) {
     const picture = pictures[shown.arm];
     const { start, name } = shown;
     const stop = Math.min(shown.stop, picture.tokens);
-    if (stop <= start) return null;
+    if (stop <= start || !picture.columns) return null;
     const known = picture.rows.find((row) => row.start === start && row.stop === stop);
     const values = known ? known.values : new Float32Array(picture.columns);
     if (!known) for (let t = start; t < stop; t += 1) for (let j = 0; j < picture.columns; j += 1) values[j] += picture.perToken[t][j] / (stop - start);
@@ -283,6 +159,7 @@ function mountComparison(root, options) {
   const fileName = (ending) => `mpar2-comparison-${String(view.doc.id).replace(/[^a-z0-9-]/gi, "")}.${ending}`;
   async function act(name, button) {
     if (name === "clear") select(null, false);
+    if (name === "guide") guide.open();
     if (name === "json") save(fileName("json"), "application/json", JSON.stringify(view.doc, null, 1));
     if (name === "html") {
       const shell = await options.shell();
@@ -307,7 +184,7 @@ function mountComparison(root, options) {
     else if (target.dataset.hear) { const [start, stop] = target.dataset.hear.split(",").map(Number); play(start, stop); }
     else if (target.dataset.seek !== undefined) play(Number(target.dataset.seek), target.dataset.stop ? Number(target.dataset.stop) : stopOfEvent(target));
     else if (target.dataset.preset) setPreset(target.dataset.preset, Number(target.dataset.from), Number(target.dataset.to));
-    else if (target.dataset.play !== undefined) { if (audio.paused) play(audio.ended ? 0 : undefined); else { queue = []; audio.pause(); } }
+    else if (target.dataset.play !== undefined) player.toggle();
     else if (view.running || !pictures[arm]) return;
     else if (target.dataset.from !== undefined) select({ arm, start: Number(target.dataset.from), stop: Number(target.dataset.to), name: target.dataset.name });
     else if (target.dataset.token !== undefined && Number(target.dataset.token) < pictures[arm].tokens) select(tokenChoice(arm, Number(target.dataset.token)));
@@ -342,7 +219,7 @@ function mountComparison(root, options) {
   }
   function redrawControls() {
     const focused = document.activeElement && root.contains(document.activeElement) ? document.activeElement.dataset : {};
-    slots.controls.replaceChildren(...[controlsBlock()].filter(Boolean));
+    slots.controls.replaceChildren(...[controlsBlock(view, slots)].filter(Boolean));
     if (focused.set) { const again = slots.controls.querySelector(`[data-set="${focused.set}"]:checked`); if (again) again.focus(); }
   }
   root.addEventListener("keydown", (event) => {
@@ -395,18 +272,18 @@ function mountComparison(root, options) {
     selection = preview = null;
     slots.arms = [];
     const source = typeof doc.clip.audio === "string" && doc.clip.audio.startsWith("data:audio/") ? doc.clip.audio : "";
-    if (audio.src !== source) { audio.pause(); if (source) audio.src = source; else audio.removeAttribute("src"); }
+    player.load(source);
     slots.play = h("button", { type: "button", class: "mp-play", "data-play": "" }, "▶ Play");
     slots.clock = h("span", { class: "mp-clock" }, "");
     slots.scrub = h("input", { type: "range", min: 0, max: doc.clip.seconds, step: 0.01, value: 0, "aria-label": "Position in the clip" });
     slots.scrub.addEventListener("input", () => seek(Number(slots.scrub.value)));
     slots.controls = h("div", { class: "mp-controls-slot" });
-    slots.head = h("div", { class: "mp-head" }, headBlock());
-    const arms = h("div", { class: "mp-arms" }, doc.arms.map(armBlock));
+    slots.head = h("div", { class: "mp-head" }, headBlock(view, options));
+    const arms = h("div", { class: "mp-arms" }, doc.arms.map((arm, index) => armBlock(arm, index, view, slots)));
     const transport = h("div", { class: "mp-bar-top" }, source ? h("div", { class: "mp-transport" }, slots.play, slots.scrub, slots.clock) : null, slots.controls);
-    root.replaceChildren(...[slots.head, transport, legend(doc), arms,
+    root.replaceChildren(...[announcer, guide && guide.node, slots.head, transport, legend(doc), arms,
       h("p", { class: "mp-origin" }, originText(doc))].filter(Boolean));
-    if (!view.running) slots.controls.replaceChildren(...[controlsBlock()].filter(Boolean));
+    if (!view.running) slots.controls.replaceChildren(...[controlsBlock(view, slots)].filter(Boolean));
     drawPictures();
   }
   function originText(doc) {
@@ -416,21 +293,21 @@ function mountComparison(root, options) {
     return `Decoding ${how}, at most ${d.max_new_tokens} tokens. Prompts: ${prompts}. mpar2 ${doc.package}, ${doc.created}. Clip ${String(doc.clip.digest).slice(0, 12)}.`;
   }
   function stream() {
-    slots.head.replaceChildren(...headBlock().flat(3).filter(Boolean));
+    slots.head.replaceChildren(...headBlock(view, options).flat(3).filter(Boolean));
     view.doc.arms.forEach((arm, index) => {
       const slot = slots.arms[index];
       const old = slot.trace.querySelector(".mp-trace");
       const follow = old ? old.scrollHeight - old.scrollTop - old.clientHeight < 40 : true;
       const top = old ? old.scrollTop : 0;
       slot.trace.replaceChildren(...traceBlock(arm, view).flat(3).filter(Boolean));
-      slot.result.replaceChildren(resultBlock(arm));
+      slot.result.replaceChildren(resultBlock(arm, view));
       const box = slot.trace.querySelector(".mp-trace");
       box.scrollTop = follow ? box.scrollHeight : top;
     });
   }
   function show(doc) {
     if (!doc || !Array.isArray(doc.arms)) {
-      audio.pause();
+      player.pause();
       root.replaceChildren(h("p", { class: "mp-start" }, "Choose an example, or bring a sound and a question. Both models will reason here, side by side, with a picture of where each one listened."));
       view.doc = null;
       return;
@@ -442,7 +319,15 @@ function mountComparison(root, options) {
     view.dark = isDark(root);
     root.setAttribute("aria-busy", String(view.running));
     if (same) stream(); else full();
+    if (guide) guide.show(doc, pictures, view.running);
+    announce(doc);
     if (another && root.getBoundingClientRect().top > 0.8 * window.innerHeight) root.scrollIntoView({ block: "start" }); // stacked layouts
+  }
+
+  function announce(doc) {
+    const answers = doc.arms.map((arm) => `${arm.name} answers ${arm.answer ? shorten(arm.answer, 80) : "nothing"}`);
+    const text = view.running ? "The models are at work." : doc.stored ? "" : `The comparison has ended. ${answers.join("; ")}.`;
+    if (announcer.textContent !== text) announcer.textContent = text;
   }
 
   let width = 0;

@@ -1,0 +1,151 @@
+"""Accessibility: axe-core in a real browser, colours under common colour-vision deficiencies, a guide by keyboard.
+
+axe-core (MPL-2.0) comes with the package axe-playwright-python of the test extra; it is no part of this project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpar2.engines.transformers import TransformersEngine
+from mpar2.formats import Limits
+from pages.export import script, to_html
+from pages.services import Offer, Services
+from tests.browser import browser_page, chromium, document, write_example
+
+pytest.importorskip("gradio")
+pytest.importorskip("playwright")
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium found: the journeys need a browser")
+
+# Rules that find faults in Gradio's own markup, which this project cannot change. Each is switched off for the named
+# elements only; our own elements are held to every rule.
+GRADIO = {"nested-interactive": ".toast-header"}  # a toast is a button that holds its close button
+
+
+@pytest.fixture(scope="module")
+def app(tiny_checkpoint: Path, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from pages import build_app, launch_settings
+    from pages.examples import load_examples
+
+    root = tmp_path_factory.mktemp("examples")
+    stored = document(example="first")
+    write_example(root, "first", stored=stored | {"clip": stored["clip"] | {"audio": None}})
+    services = Services(
+        engine=TransformersEngine(),
+        offers=(
+            Offer("small-base", str(tiny_checkpoint), None),
+            Offer("small-mpar2", str(tiny_checkpoint), str(tiny_adapter)),
+        ),
+        examples=load_examples(root),
+        first_example="first",
+        limits=Limits(max_seconds=8.0),
+        max_new_tokens=32,
+    )
+    demo = build_app(services)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_settings())
+    yield url
+    demo.close()
+
+
+def findings(page: Any) -> list[str]:
+    """Serious and critical findings of axe, one line an element."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.wait_for_timeout(400)  # transitions of colour must have ended, or axe measures their middle
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']} ({rule['impact']}): {node['target']} {node['html'][:160]} {node.get('failureSummary', '')[:300]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+        if not (rule["id"] in GRADIO and page.locator(GRADIO[rule["id"]]).and_(page.locator(node["target"][0])).count())
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_axe_finds_nothing_serious_in_any_tab(app: str, width: int, scheme: str) -> None:
+    with browser_page(viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
+        page.goto(app)
+        page.wait_for_selector(".mp-arm", timeout=30_000)
+        assert findings(page) == []
+        for title in ("Truth and judge", "Decoding"):
+            page.locator("button", has_text=title).first.click()
+        for fold in page.locator("#comparison details:not([open]) > summary").all():
+            fold.click()
+        page.get_by_role("radio", name="Tokens", exact=True).check(force=True)
+        assert findings(page) == []
+        page.get_by_role("tab", name="Analysis").click()
+        page.wait_for_selector("#figures .an-view > *", timeout=60_000)
+        page.wait_for_timeout(1500)
+        assert findings(page) == []
+        page.get_by_role("tab", name="What the paper reports").click()
+        page.wait_for_selector("#paper .an-view > *", timeout=60_000)
+        assert findings(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_page_that_is_carried_away(tmp_path: Path, scheme: str) -> None:
+    carried = tmp_path / "carried.html"
+    carried.write_text(to_html(document()), encoding="utf-8")
+    with browser_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme, bypass_csp=True) as page:
+        page.goto(carried.as_uri())
+        page.wait_for_selector(".mp-arm")
+        assert findings(page) == []
+
+
+EVERYBODY = np.eye(3)
+# Linear RGB as people with each deficiency see it at full severity (Machado, Oliveira and Fernandes 2009).
+DEFICIENCIES = {
+    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+
+
+def lightness(colours: np.ndarray, matrix: Any = EVERYBODY) -> np.ndarray:
+    """CIE L* of sRGB ``colours`` [n, 3] in 0-255, as seen through ``matrix``."""
+    c = np.asarray(colours, dtype=float) / 255
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ np.asarray(matrix).T
+    y = linear.clip(0, 1) @ (0.2126, 0.7152, 0.0722)
+    return np.where(y > 0.008856, 116 * np.cbrt(y) - 16, 903.3 * y)
+
+
+def test_the_heatmap_gets_steadily_darker_or_lighter_for_every_eye() -> None:
+    code = f"() => {{ {script('dom.js')}; return [RAMPS.light.heat, RAMPS.dark.heat].map((ramp) => [...ramp]); }}"
+    with browser_page() as page:
+        ramps = page.evaluate(code)
+    for ramp, direction in zip(ramps, (-1, 1), strict=True):
+        colours = np.reshape(ramp, (256, 3))
+        for matrix in (EVERYBODY, *DEFICIENCIES.values()):
+            course = direction * lightness(colours, matrix)[::8]
+            assert (np.diff(course) > 0).all() and course[-1] - course[0] > 60
+
+
+def test_a_first_visit_is_guided_once_and_by_keyboard(app: str) -> None:
+    with browser_page(viewport={"width": 1200, "height": 900}) as page:
+        page.goto(app)
+        guide = page.locator("#comparison .mp-guide")
+        guide.get_by_text("1 of 3").wait_for(timeout=60_000)
+        assert page.evaluate("document.activeElement === document.body")  # it takes no focus by itself
+        guide.get_by_role("button", name="Next").focus()
+        page.keyboard.press("Enter")
+        assert "2 of 3" in guide.inner_text() and "in the first third" in guide.inner_text()
+        assert page.evaluate("document.activeElement.tagName") == "H2"  # the new step is read out
+        guide.get_by_role("button", name="Next").press("Enter")
+        assert "3 of 3" in guide.inner_text()
+        page.keyboard.press("Escape")
+        assert guide.inner_text() == ""
+        assert page.evaluate("document.activeElement.dataset.do") == "guide"
+        page.reload()
+        page.wait_for_selector(".mp-arm", timeout=60_000)
+        page.wait_for_timeout(500)
+        assert guide.inner_text() == ""
+        page.locator('[data-do="guide"]').press("Enter")
+        assert "1 of 3" in guide.inner_text()
+        assert page.problems == []
