@@ -62,6 +62,14 @@ class Interval(NamedTuple):
     high: float | None
     n: int
 
+    def __str__(self) -> str:
+        """``0.412 (0.371-0.455)``, ``-`` where there is no estimate."""
+        if self.estimate is None:
+            return "-"
+        if self.low is None:
+            return f"{self.estimate:.3f} (n={self.n})"
+        return f"{self.estimate:.3f} ({self.low:.3f}-{self.high:.3f})"
+
 
 class PairedDifference(NamedTuple):
     """``estimate`` = second minus first; ``p_value`` two-sided, of no difference."""

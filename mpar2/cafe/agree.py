@@ -68,11 +68,11 @@ class Agreement:
         lines = [f"{self.traces} traces, {self.left_out} left out; {int(self.confusion.sum())} paired mentions"]
         lines.append(f"{'':14}{'precision':>28}{'recall':>28}")
         for kind in KINDS:
-            lines.append(f"{kind:14}{_show(self.precision[kind]):>28}{_show(self.recall[kind]):>28}")
-        lines.append(f"kappa of kinds           {_show(self.kappa)}")
-        lines.append(f"kappa of missed          {_show(self.kappa_missed)}")
-        lines.append(f"first's listed by second {_show(self.listed_by_second)}")
-        lines.append(f"second's listed by first {_show(self.listed_by_first)}")
+            lines.append(f"{kind:14}{str(self.precision[kind]):>28}{str(self.recall[kind]):>28}")
+        lines.append(f"kappa of kinds           {self.kappa}")
+        lines.append(f"kappa of missed          {self.kappa_missed}")
+        lines.append(f"first's listed by second {self.listed_by_second}")
+        lines.append(f"second's listed by first {self.listed_by_first}")
         width = max(map(len, KINDS))
         lines.append("first \\ second" + "".join(f"{kind:>{width + 2}}" for kind in KINDS))
         for kind, row in zip(KINDS, self.confusion, strict=True):
@@ -215,11 +215,3 @@ def _disagreements(key: str, a: Verdict, b: Verdict, paired: Sequence[tuple[int,
 
 def _place(mention: Mention) -> int:
     return KINDS.index(mention.kind)
-
-
-def _show(interval: Interval) -> str:
-    if interval.estimate is None:
-        return "-"
-    if interval.low is None:
-        return f"{interval.estimate:.3f} (n={interval.n})"
-    return f"{interval.estimate:.3f} ({interval.low:.3f}-{interval.high:.3f})"

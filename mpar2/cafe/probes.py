@@ -81,15 +81,9 @@ class ProbeReport:
     correct_rejections: Interval
 
     def __str__(self) -> str:
-        def show(interval: Interval) -> str:
-            if interval.estimate is None:
-                return "-"
-            width = "" if interval.low is None else f" ({interval.low:.3f}-{interval.high:.3f})"
-            return f"{interval.estimate:.3f}{width}"
-
         return (
-            f"probe accuracy {show(self.accuracy)}; present heard {show(self.hits)}, absent rejected "
-            f"{show(self.correct_rejections)}; {self.probes} probes on {self.items} items, {self.unanswered} unanswered"
+            f"probe accuracy {self.accuracy}; present heard {self.hits}, absent rejected "
+            f"{self.correct_rejections}; {self.probes} probes on {self.items} items, {self.unanswered} unanswered"
         )
 
 

@@ -82,9 +82,9 @@ class RatingsReport:
     def __str__(self) -> str:
         lines = [
             f"{self.rater}: {self.units} mentions rated, {self.cannot_tell} cannot tell, {self.unrated} not rated",
-            f"agreement {_show(self.agreement)}, kappa {_show(self.kappa)}",
+            f"agreement {self.agreement}, kappa {self.kappa}",
         ]
-        lines += [f"{k:14}precision {_show(self.precision[k])}  recall {_show(self.recall[k])}" for k in KINDS]
+        lines += [f"{k:14}precision {self.precision[k]}  recall {self.recall[k]}" for k in KINDS]
         return "\n".join(lines)
 
 
@@ -240,9 +240,3 @@ def _inert(text: str) -> str:
 
 def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _show(interval: Interval) -> str:
-    if interval.estimate is None:
-        return "-"
-    return f"{interval.estimate:.3f}" + ("" if interval.low is None else f" ({interval.low:.3f}-{interval.high:.3f})")

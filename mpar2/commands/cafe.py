@@ -7,14 +7,13 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpar2.commands import _hearing as hearing
 from mpar2.commands._arms import printable
 
 if TYPE_CHECKING:
-    from mpar2.audio import Clip
     from mpar2.cafe.schema import Judge, JudgeRequest
     from mpar2.cafe.score import ScoreSet
     from mpar2.llm.journal import Journal
@@ -79,15 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rate.add_argument("ratings", nargs="+", metavar="RATINGS.json", help="what the rating sheet saved, one a person")
     rate.set_defaults(work=_rate)
 
-    probe = tasks.add_parser("probe", help="ask the models of a run directly about each event, and about absent ones")
-    probe.add_argument("run", metavar="RUN")
-    probe.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
-    probe.add_argument("--arm", action="append", default=[], help="of these arms only; give the option once for each")
-    probe.add_argument("--limit", type=int, metavar="N", help="the first N items only")
-    probe.add_argument("--batch-size", type=int, default=8, metavar="N")
-    probe.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
-    probe.add_argument("--seed", type=int, default=0)
-    probe.set_defaults(work=_probe)
+    hearing.configure(tasks)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -272,7 +263,7 @@ def _sheet(options: argparse.Namespace) -> int:
     scores = read_scores(options.scores or options.run).scores
     records = {record["key"]: record for record in read_run(options.run).records()}
     units = choose_units(scores, records, options.mentions, seed=options.seed)
-    page = sheet_html(units, lambda name: wav_bytes(_clip(options.audio_root, name)))
+    page = sheet_html(units, lambda name: wav_bytes(hearing.run_clip(options.audio_root, name)))
     write_bytes(options.out, page.encode())
     print(f"{len(units)} mentions of {len({unit.audio for unit in units})} clips: {options.out}")
     return 0
@@ -288,57 +279,6 @@ def _rate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _probe(options: argparse.Namespace) -> int:
-    from mpar2.arms import arm_from_json
-    from mpar2.cafe.probes import ask_probes, make_probes, probe_record, probe_report, read_answers
-    from mpar2.cafe.score import ScoreError
-    from mpar2.cafe.truth import truth_of
-    from mpar2.engines.base import Arm, Decoding
-    from mpar2.engines.transformers import TransformersEngine
-    from mpar2.llm.journal import Journal, content_key
-    from mpar2.runs import item_of, read_run
-
-    run = read_run(options.run)
-    items = {record["id"]: item_of(record) for record in run.records()}
-    items = {name: item for name, item in items.items() if item.events is not None}
-    names = list(items)[: options.limit]
-    arms = [_arm_of(entry, arm_from_json) for entry in run.manifest.get("arms", [])]
-    arms = [arm for arm in arms if not options.arm or arm.name in options.arm]
-    if not names or not arms:
-        raise ScoreError(f"{options.run} has {len(names)} items with events and {len(arms)} such arms: nothing to ask")
-    engine, decoding = TransformersEngine(device=options.device), Decoding(max_new_tokens=32)
-    probes = {name: make_probes(name, truth_of(items[name]), seed=options.seed) for name in names}
-    with Journal(Path(options.run) / "cafe" / "probes.jsonl") as journal:
-        for given in arms:
-            arm = Arm(given.name, given.model, given.adapter, "direct")
-            keys = {
-                name: content_key(arm.model, arm.adapter, name, [(p.label, p.question.text) for p in probes[name]])
-                for name in names
-            }
-            todo = [name for name in names if keys[name] not in journal]
-            step = max(1, options.batch_size // 2)
-            for start in range(0, len(todo), step):
-                chosen = todo[start : start + step]
-                clips: Mapping[str, Clip] = {n: _clip(options.audio_root, items[n].audio) for n in chosen}
-                asked = [probe for name in chosen for probe in probes[name]]
-                answers = ask_probes(engine, arm, clips, asked, decoding, batch_size=options.batch_size)
-                for name in chosen:
-                    mine = [answer for answer in answers if answer.probe.item == name]
-                    journal.append({"key": keys[name], "arm": arm.name, "item": name, "answers": probe_record(mine)})
-                print(f"\r{arm.name}: {min(start + step, len(todo))} of {len(todo)} items", end="", file=sys.stderr)
-            if todo:
-                print(file=sys.stderr)
-            answers = [a for name in names for a in read_answers(journal.get(keys[name]), probes[name])]
-            print(f"{arm.name}: {probe_report(answers)}")
-    return 0
-
-
-def _arm_of(entry: Mapping[str, Any], arm_from_json: Any) -> Any:
-    """The arm of a manifest, without the hashes that stand beside its settings."""
-    known = ("name", "model", "adapter", "mode")
-    return arm_from_json({key: entry[key] for key in known if entry.get(key) is not None}).arm
-
-
 def _first(records: Any, limit: int | None) -> list[Any]:
     found = []
     for record in records:
@@ -346,17 +286,6 @@ def _first(records: Any, limit: int | None) -> list[Any]:
             break
         found.append(record)
     return found
-
-
-def _clip(root: str, name: str) -> Clip:
-    """The clip under ``root``; a run may come from a stranger, so a name that leads out of it is refused."""
-    from mpar2.audio import AudioError, load_clip
-
-    folder = Path(root).resolve()
-    for path in (folder / name, folder / Path(name).name):
-        if path.resolve().is_relative_to(folder) and path.is_file():
-            return load_clip(path)
-    raise AudioError(f"{name} is not under {root}: give the folder of the run's audio with --audio-root")
 
 
 def _json(path: str) -> Any:
