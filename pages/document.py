@@ -40,7 +40,7 @@ from pages.arrays import unpack
 from pages.attention_pack import ATTENTION_BYTES, attention_document
 from pages.spectrogram import mel_picture
 
-__all__ = ["FORMAT", "VERSION", "DocumentError", "Run", "audio_uri", "check_document"]
+__all__ = ["FORMAT", "VERSION", "DocumentError", "Run", "audio_uri", "check_document", "without_arrays"]
 
 FORMAT, VERSION = "mpar2.comparison", 1
 _FLAC_LIMIT = 400_000  # bytes; more would make the page of a half-minute clip heavy
@@ -137,6 +137,14 @@ class Run:
             if arm["stage"] != "done" and arm["text"]:
                 arm["parts"] = trace_to_json(parse_trace(arm["text"]))["parts"]
         return self._document | {"arms": [dict(arm) for arm in self._arms]}
+
+
+def without_arrays(document: dict[str, Any]) -> dict[str, Any]:
+    """The document for those who read and do not draw: no sound, no spectrogram, no attention of single tokens."""
+    clip = {key: value for key, value in document["clip"].items() if key not in ("mel", "audio")}
+    left_out = ("tokens", "attention")
+    arms = [{key: value for key, value in arm.items() if key not in left_out} for arm in document["arms"]]
+    return document | {"clip": clip, "arms": arms}
 
 
 def _shown(model: str | None) -> str | None:

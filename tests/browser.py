@@ -106,7 +106,7 @@ def document(
     clip = clip or make_clip()
     run = Run(clip, question, ARMS, Decoding(), truth=EVENTS, truth_origin="scene", **options)
     for index, (arm, text) in enumerate(zip(ARMS, traces, strict=True)):
-        made = generation(arm, text, question, sink=index == 0)
+        made = generation(arm, text, question, columns=round(25 * clip.seconds), sink=index == 0)
         run.progress(Progress(index, "done", text, len(made.tokens), made))
     for index, cafe in score_traces(Judging(), clip, question, EVENTS, "scene", list(traces)):
         run.score(index, cafe)
@@ -155,8 +155,8 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def browser_page(**options: Any) -> Iterator[Any]:
-    """A page of a fresh browser that remembers its errors in ``page.problems``."""
+def browser_page(*, first_visit: bool = False, **options: Any) -> Iterator[Any]:
+    """A page of a fresh browser that keeps its errors in ``page.problems``; a ``first_visit`` is met by the guide."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -165,6 +165,8 @@ def browser_page(**options: Any) -> Iterator[Any]:
             page = browser.new_page(**options)
             page.problems = []
             page.on("pageerror", lambda error: page.problems.append(str(error)))
+            if not first_visit:
+                page.add_init_script("try { localStorage.setItem('mpar2-guide-seen', 'yes') } catch {}")
             yield page
         finally:
             browser.close()

@@ -70,10 +70,11 @@ def findings(page: Any) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_axe_finds_nothing_serious_in_any_tab(app: str, width: int, scheme: str) -> None:
-    with browser_page(viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
+    with browser_page(first_visit=True, viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         page.goto(app)
-        page.wait_for_selector(".mp-arm", timeout=30_000)
+        page.wait_for_selector(".mp-arm", timeout=60_000)
         assert findings(page) == []
+        page.get_by_role("button", name="Close the guide").click()
         for title in ("Truth and judge", "Decoding"):
             page.locator("button", has_text=title).first.click()
         for fold in page.locator("#comparison details:not([open]) > summary").all():
@@ -128,7 +129,7 @@ def test_the_heatmap_gets_steadily_darker_or_lighter_for_every_eye() -> None:
 
 
 def test_a_first_visit_is_guided_once_and_by_keyboard(app: str) -> None:
-    with browser_page(viewport={"width": 1200, "height": 900}) as page:
+    with browser_page(first_visit=True, viewport={"width": 1200, "height": 900}) as page:
         page.goto(app)
         guide = page.locator("#comparison .mp-guide")
         guide.get_by_text("1 of 3").wait_for(timeout=60_000)

@@ -1,7 +1,7 @@
 // A first visit: what audio perception decay is, in three steps on the comparison that is on the screen.
 //
 // It opens by itself once, on a stored comparison, takes no focus, and is remembered as seen in this browser; a button
-// beside the downloads opens it again. makeGuide(root) -> { node, show(doc, pictures, running), open(), isOpen() }.
+// beside the downloads opens it again. makeGuide(root) -> { node, show(doc, pictures, running), open() }.
 
 const GUIDE_KEY = "mpar2-guide-seen";
 
@@ -38,7 +38,7 @@ function makeGuide(root) {
     root.dataset.guide = of;
     const heading = h("h2", { tabindex: -1 }, title);
     node.replaceChildren(
-      h("div", { class: "mp-guide-head" }, h("p", { class: "mp-eyebrow" }, `What is audio perception decay? ${step + 1} of ${steps.length}`),
+      h("div", { class: "mp-guide-head" }, h("p", { class: "mp-guide-step" }, `What is audio perception decay? ${step + 1} of ${steps.length}`),
         h("button", { type: "button", class: "mp-clear", "data-guide-do": "close", "aria-label": "Close the guide" }, "×")),
       heading, h("p", { dir: "auto" }, text),
       h("div", { class: "mp-actions" },
@@ -50,10 +50,13 @@ function makeGuide(root) {
     if (target) target.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
     heading.focus({ preventScroll: true });
   }
-  function close() {
+  function remember() {
     step = null;
     seen = true;
     try { localStorage.setItem(GUIDE_KEY, "yes"); } catch { /* as above */ }
+  }
+  function close() {
+    remember();
     draw(false);
     const again = root.querySelector('[data-do="guide"]');
     if (again) again.focus();
@@ -69,6 +72,7 @@ function makeGuide(root) {
   return {
     node,
     show(doc, pictures, running) {
+      if (running && step !== null) remember(); // who asks a question of their own is past the first visit
       steps = running ? [] : guideSteps(doc, pictures);
       if (step === null && !seen && doc.stored) step = 0;
       draw(false);
