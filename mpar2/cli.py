@@ -65,8 +65,8 @@ def _commands() -> dict[str, str]:
 
 
 def _is_bad_input(error: Exception) -> bool:
-    """Errors that this package raises for the user to read, and files that are not there."""
-    return type(error).__module__.split(".")[0] == "mpar2" or isinstance(error, FileNotFoundError | PermissionError)
+    """Errors that this package raises for the user to read, and files that cannot be read or written."""
+    return type(error).__module__.split(".")[0] == "mpar2" or isinstance(error, OSError)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
+import re
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -16,26 +18,34 @@ from typing import Any
 from mpar2.audio import AudioError
 from mpar2.engines.base import EngineError
 from mpar2.question import QuestionError
+from pages.limits import LimitError
 from pages.scoring import JudgingError
 
 __all__ = ["guarded", "message_of"]
 
 _log = logging.getLogger(__name__)
-_KNOWN = (AudioError, QuestionError, EngineError, JudgingError)
+_KNOWN = (AudioError, QuestionError, EngineError, JudgingError, LimitError)
 _LONGEST = 600
 # Gradio's toasts render markup (without scripts, but with images). Entities would look odd to API clients, so the two
 # characters that open and close a tag are replaced by their typographic likes.
 _NO_MARKUP = str.maketrans("<>", "‹›")
+_PATH = re.compile(r"(?<![\w.:/])/[\w.+-]+(?:/[\w.+-]+)+")
 
 
 def message_of(error: Exception) -> str:
     """What to tell the visitor. An unknown error is logged under a short number, and only the number is told."""
     if isinstance(error, _KNOWN):
-        text = str(error).translate(_NO_MARKUP)
+        text = _PATH.sub(_last_name, str(error)).translate(_NO_MARKUP)
         return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     number = secrets.token_hex(3)
     _log.error("unexpected error %s", number, exc_info=error)
     return f"Something went wrong on our side (error {number}). Try again, or with another clip."
+
+
+def _last_name(path: re.Match[str]) -> str:
+    """The name at the end of a path of this machine, which is nobody's business; anything else as it stands."""
+    first = "/" + path[0].split("/")[1]
+    return path[0].rsplit("/", 1)[1] if os.path.isdir(first) else path[0]
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,9 +6,13 @@ the server open a folder or fetch a repository.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, get_args
 
 from mpar2.audio import Clip
@@ -16,8 +20,9 @@ from mpar2.engines.base import Arm, Decoding, EngineError, Mode, Progress
 from mpar2.formats import Limits
 from mpar2.question import Question
 from pages.examples import Example
+from pages.limits import RunCounter, VisitorLimits
 
-__all__ = ["MODES", "Offer", "Services", "StopBoard"]
+__all__ = ["MODES", "Offer", "Services", "StopBoard", "Uploads"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -74,6 +79,34 @@ class StopBoard:
                 del self._events[session]
 
 
+class Uploads:
+    """Which sessions hold which uploaded files, so that a file goes when the last of them has gone.
+
+    Equal files of two visitors are one file on the disk. One that was written a moment ago is left to the hourly sweep:
+    somebody may have just sent it and not been counted yet.
+    """
+
+    _JUST_S = 60.0
+
+    def __init__(self) -> None:
+        self._held: dict[str, set[str]] = {}  # session -> paths
+        self._lock = threading.Lock()
+
+    def hold(self, session: str, path: str) -> None:
+        """Remember that the session has that file."""
+        with self._lock:
+            self._held.setdefault(session, set()).add(path)
+
+    def release(self, session: str) -> None:
+        """The session has ended: delete what nobody else holds."""
+        with self._lock:
+            gone = self._held.pop(session, set())
+            for path in gone.difference(*self._held.values()):
+                with contextlib.suppress(OSError):
+                    if time.time() - os.stat(path).st_mtime > self._JUST_S:
+                        os.unlink(path)
+
+
 @dataclass(frozen=True)
 class Services:
     """Everything that the pages are built from. ``offers`` is not empty; its first two are the arms."""
@@ -85,7 +118,14 @@ class Services:
     limits: Limits = field(default_factory=lambda: Limits(max_seconds=60.0, max_bytes=20_000_000))
     max_new_tokens: int = 512
     local: bool = True  # only this machine can reach the app, so its visitor may name any server
+    visitors: VisitorLimits = field(default_factory=VisitorLimits)
     stops: StopBoard = field(default_factory=StopBoard)
+    uploads: Uploads = field(default_factory=Uploads)
+
+    @cached_property
+    def runs(self) -> RunCounter:
+        """Counts the runs of each visitor."""
+        return RunCounter(self.visitors.runs_per_hour)
 
     def arm(self, name: str, mode: str) -> Arm:
         """The arm of an offered checkpoint."""

@@ -94,8 +94,15 @@ class Journal:
                 raise JournalError(f"{self.path} is closed")
             if key in self._records:
                 raise JournalError(f"{self.path}: key {key} is recorded already; a second record would count it twice")
-            _write_all(self._file, line)
-            os.fsync(self._file)
+            before = os.fstat(self._file).st_size
+            try:
+                _write_all(self._file, line)
+                os.fsync(self._file)
+            except OSError as error:
+                os.ftruncate(self._file, before)  # or the next line would be glued to the half of this one
+                raise JournalError(
+                    f"{self.path} cannot be written ({error.strerror}): free some space and start again"
+                ) from error
             self._records[key] = record
 
     def close(self) -> None:

@@ -55,10 +55,15 @@ def write_bytes(path: Path, data: bytes, *, replace: bool = True) -> bool:
     """Write ``path`` completely or not at all. Without ``replace`` an existing file stays, and False is returned."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be written ({error.strerror}): free some space, or choose another"
+            ) from error
         if replace:
             os.replace(temporary, path)
         else:
@@ -111,11 +116,20 @@ class LineWriter:
         self.close()
 
     def append(self, record: dict[str, Any]) -> None:
-        """When this returns the line is on the disk."""
-        view = memoryview(dump_json(record) + b"\n")
-        while view:
-            view = view[os.write(self._file, view) :]
-        os.fsync(self._file)
+        """When this returns the line is on the disk; if it raises, nothing of the line is."""
+        data = dump_json(record) + b"\n"
+        before = os.fstat(self._file).st_size
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._file, view) :]
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, before)  # or the next line would be glued to the half of this one
+            raise RunError(
+                f"{self.path} cannot be written ({error.strerror}): free some space and start again; "
+                "what was written before is kept, and the run goes on from there"
+            ) from error
 
     def close(self) -> None:
         if self._file >= 0:

@@ -25,14 +25,18 @@ from pathlib import Path
 from typing import Any
 
 from mpar2 import __version__
+from mpar2.runs.lines import RunError
 
-__all__ = ["FORMAT", "VERSION", "build_manifest", "differences", "environment", "weights_hash"]
+__all__ = ["FORMAT", "VERSION", "build_manifest", "check_manifest", "differences", "environment", "weights_hash"]
 
 FORMAT = "mpar2-run"
 VERSION = 1
 _TOLD = ("created", "environment")
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "openai", "google-genai")
 _WHOLE_FILE_BYTES = 64_000_000
+_MOST_ARMS, _LONGEST_NAME = 1000, 200  # of an arm's name: as in a line of the run
+_ARM_NUMBERS = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "samples", "items")
+_ARM_TEXTS = ("model", "adapter", "mode", "audio", "perception", "prompt_hash", "model_hash", "adapter_hash")
 
 
 def build_manifest(
@@ -54,6 +58,44 @@ def build_manifest(
         "engine": dict(engine),
         "environment": environment() | {"command": list(command)},
     }
+
+
+def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """``raw``, if it is a manifest of this version and what is computed with is of the right type; else RunError."""
+
+    def need(right: bool, name: str, value: Any, kind: str) -> None:
+        if not right:
+            shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
+            raise RunError(f"{where}/manifest.json: '{name}' is {shown}; {kind} is needed")
+
+    if raw.get("format") != FORMAT:
+        raise RunError(f"{where}/manifest.json is of another program: its format is {str(raw.get('format'))[:60]!r}")
+    if raw.get("version") != VERSION:
+        raise RunError(f"{where} is a run of version {str(raw.get('version'))[:20]}; this program reads {VERSION}")
+    arms, benchmark = raw.get("arms"), raw.get("benchmark")
+    named = isinstance(arms, list) and all(isinstance(a, dict) and isinstance(a.get("name"), str) for a in arms)
+    if not named or not isinstance(benchmark, dict):
+        raise RunError(f"{where}/manifest.json lacks its arms or its benchmark")
+    need(len(arms) <= _MOST_ARMS, "arms", len(arms), f"a list of at most {_MOST_ARMS}")
+    names = [arm["name"] for arm in arms]
+    need(len(set(names)) == len(names), "arms", names, "a name of its own for each")
+    for arm in arms:
+        need(
+            0 < len(arm["name"]) <= _LONGEST_NAME, "name", arm["name"], f"a text of at most {_LONGEST_NAME} characters"
+        )
+        for name in _ARM_NUMBERS:
+            need(arm.get(name) is None or _is_number(arm[name]), name, arm.get(name), "a number")
+        for name in _ARM_TEXTS:
+            need(isinstance(arm.get(name), str | None), name, arm.get(name), "a text")
+    for name in ("name", "version", "fingerprint", "file"):
+        need(isinstance(benchmark.get(name), str | int | None), name, benchmark.get(name), "a text")
+    need(raw.get("seed") is None or _is_number(raw["seed"]), "seed", raw.get("seed"), "a number")
+    need(isinstance(raw.get("environment"), dict | None), "environment", raw.get("environment"), "an object")
+    return dict(raw)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e15  # nothing counted or set here is larger; false for NaN
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
