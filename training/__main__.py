@@ -1,8 +1,10 @@
 """``python -m training sft|grpo --recipe NAME [--resume] [out=FOLDER] [key=value …]`` and what belongs to it.
 
 sft, grpo   train by a recipe         recipes   list them         show     what a recipe resolves to
+study       several trainings of one file, with their logs and an arm for each
 data        filter sources into a file with a card                memory   what it needs, from shapes
 scenes      write training scenes with chains from their exact truth
+export      the small log of a training, to keep with the code
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import sys
 from pathlib import Path
 
+from mpar2.scenes.kinds import KINDS as QUESTIONS
 from training.recipe import RecipeError, load_recipe, recipe_names
 from training.sources import KINDS, read_source
 
@@ -31,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     show = commands.add_parser("show", help="what a recipe resolves to")
     show.add_argument("--recipe", required=True)
     show.add_argument("overrides", nargs="*", metavar="key=value")
+    study = commands.add_parser("study", help="several trainings of one file; the same command goes on")
+    study.add_argument("file", type=Path, help="its form: training.study")
+    study.add_argument("overrides", nargs="*", metavar="key=value", help="for all runs; out=FOLDER")
     data = commands.add_parser("data", help="filter the sources of a recipe into one file with a card")
     data.add_argument("--recipe", required=True)
     data.add_argument("--split", default="train")
@@ -41,7 +47,18 @@ def main(argv: list[str] | None = None) -> int:
     scenes.add_argument("--split", choices=("train", "validation"), default="train")
     scenes.add_argument("--count", type=int, default=2000)
     scenes.add_argument("--questions", type=int, default=2, help="questions a scene")
+    scenes.add_argument("--kinds", nargs="+", choices=sorted(QUESTIONS), default=sorted(QUESTIONS), help="of question")
     scenes.add_argument("--seed", type=int, default=0)
+    export = commands.add_parser("export", help="the small log of a training, to keep with the code")
+    export.add_argument("run", type=Path, help="the folder of a training, or a file of JSON lines with steps")
+    export.add_argument("out", type=Path)
+    file = export.add_argument_group("for a file, which does not say them itself")
+    file.add_argument("--recipe")
+    file.add_argument("--kind", choices=("sft", "grpo"))
+    file.add_argument("--seed", type=int, default=0)
+    file.add_argument("--base", default="")
+    file.add_argument("--started", default="", help="UTC, as 2026-01-31T12:00:00+00:00")
+    file.add_argument("--note", default="")
     for name, text in (("captions", "caption clips by a model that hears"), ("chains", "chains from captions")):
         command = commands.add_parser(name, help=f"{text}; shows what it takes, and goes on with --yes")
         command.add_argument("kind", choices=KINDS)
@@ -76,11 +93,17 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
     if args.command == "scenes":
         from training.scene_items import write_scenes
 
-        count = write_scenes(args.bank, args.out, args.split, args.count, questions=args.questions, seed=args.seed)
+        count = write_scenes(
+            args.bank, args.out, args.split, args.count, questions=args.questions, kinds=args.kinds, seed=args.seed
+        )
         print(f"{count} items in {args.out}")
         return 0
     if args.command in ("captions", "chains"):
         return _cold_start(args)
+    if args.command == "export":
+        return _export(args)
+    if args.command == "study":
+        return _study(args, argv)
     overrides = list(args.overrides)
     out = next((o.partition("=")[2] for o in overrides if o.startswith("out=")), None)
     recipe = load_recipe(args.recipe, [o for o in overrides if not o.startswith("out=")])
@@ -99,6 +122,31 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
     from training.run import train
 
     print(train(args.command, recipe, folder, resume=args.resume, command=["python", "-m", "training", *argv]))
+    return 0
+
+
+def _study(args: argparse.Namespace, argv: list[str]) -> int:
+    from training.study import load_study, run_study
+
+    study = load_study(args.file, [o for o in args.overrides if not o.startswith("out=")])
+    out = next((o.partition("=")[2] for o in args.overrides if o.startswith("out=")), f"runs/{args.file.stem}")
+    failed = run_study(study, Path(out), command=["python", "-m", "training", *argv])
+    print(f"{Path(out) / 'arms.yaml'}")
+    for line in failed:
+        print(f"failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from training.export import export_run, log_rows, write_log
+
+    if args.run.is_dir():
+        print(export_run(args.run, args.out))
+        return 0
+    if not args.recipe or not args.kind:
+        raise ValueError(f"{args.run} is a file, which does not say what was trained: give --recipe and --kind")
+    told = {key: getattr(args, key) for key in ("recipe", "kind", "seed", "started", "base", "note")}
+    print(write_log(args.out, told, log_rows(args.run)))
     return 0
 
 

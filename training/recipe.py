@@ -42,6 +42,7 @@ class Recipe:
     adapter: str | None = None  # where GRPO starts: the adapter that SFT made; None: the bare model
     dtype: str = "bfloat16"
     seed: int = 0
+    minutes: float | None = None  # of training, after which it stops and saves; None: all its steps
     data: dict[str, Any] = field(default_factory=dict)
     order: str = "shuffled"
     lora: dict[str, Any] | None = None  # None: all weights
@@ -157,6 +158,8 @@ def _check(recipe: Recipe) -> None:
             raise RecipeError(f"{key} is {getattr(recipe, key)!r}: use one of {', '.join(allowed)}")
     if unknown := sorted(set(recipe.data) - _DATA_KEYS):
         raise RecipeError(f"data has unknown keys {', '.join(unknown)}: it takes {', '.join(sorted(_DATA_KEYS))}")
+    if recipe.minutes is not None and (not isinstance(recipe.minutes, int | float) or not recipe.minutes > 0):
+        raise RecipeError(f"minutes is {recipe.minutes!r}: a number above 0 is needed, or nothing")
     for key in ("sft", "grpo"):
         owned = {"output_dir", "seed", "data_seed", "remove_unused_columns"} & set(getattr(recipe, key))
         if owned:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,14 +28,14 @@ from mpar2.engines.names import resolve, split_adapter
 from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Item
 from mpar2.rewards import make_rewards, make_scorer
-from mpar2.runs.lines import LineWriter, load_json, write_json
+from mpar2.runs.lines import LineWriter, load_json, read_lines, write_json
 from mpar2.runs.manifest import differences, environment
 from training.clips import Clips
 from training.data import Corpus, build_corpus, drop_guessable, recordings_of, to_dataset
 from training.recipe import Recipe, RecipeError
 from training.smoke import small_world
 
-__all__ = ["train"]
+__all__ = ["finished", "train"]
 
 Method = Literal["sft", "grpo"]
 
@@ -54,6 +56,7 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     manifest = {
         "format": "mpar2-training",
         "version": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "method": method,
         "recipe": recipe.as_dict(),
         "training_scorer": scorer.id if scorer else None,
@@ -70,10 +73,18 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     if main:
         print(corpus.report())
     trainer = _sft(recipe, corpus, out) if method == "sft" else _grpo(recipe, corpus, out, scorer)
+    clock = _Clock(recipe.minutes, _minutes_so_far(out))
+    trainer.add_callback(clock)
     with LineWriter(out / "log.jsonl") if main else _Nothing() as log:
-        trainer.add_callback(_Log(log))
+        trainer.add_callback(_Log(log, clock))
         trainer.train(resume_from_checkpoint=checkpoint)
     return _save(trainer, recipe, out)
+
+
+def finished(recipe: Recipe, out: Path) -> Path | None:
+    """The result of a training that is done, or None."""
+    final = out / ("adapter" if recipe.lora is not None else "model")
+    return final if final.is_dir() else None
 
 
 def _begin(out: Path, manifest: Mapping[str, Any], resume: bool, main: bool) -> str | None:
@@ -94,8 +105,8 @@ def _begin(out: Path, manifest: Mapping[str, Any], resume: bool, main: bool) -> 
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in manifest.items() if key != "environment"}
-    recipe = dict(kept.get("recipe") or {})
+    kept = {key: value for key, value in manifest.items() if key not in ("environment", "created")}
+    recipe = {key: value for key, value in (kept.get("recipe") or {}).items() if key != "minutes"}
     for section in ("sft", "grpo"):  # a run may be made longer, or log and save at other times
         recipe[section] = {
             key: value
@@ -263,12 +274,54 @@ class _Nothing:
         return None
 
 
+def _minutes_so_far(out: Path) -> float:
+    """What a stopped training has taken by its last checkpoint, as near as its log says."""
+    path = out / "log.jsonl"
+    checkpoint = get_last_checkpoint(str(out))
+    if not path.exists() or checkpoint is None:
+        return 0.0
+    last = int(checkpoint.rpartition("-")[2])
+    with path.open("rb") as file:
+        taken = [row["minutes"] for _, row in read_lines(file, str(path)) if row["step"] <= last and "minutes" in row]
+    return max(taken, default=0.0)
+
+
+class _Clock(TrainerCallback):
+    """Stops a training when its minutes are over. The clock starts with the first step: loading is not counted."""
+
+    def __init__(self, minutes: float | None, before: float) -> None:
+        self._limit = minutes
+        self._before = before
+        self._start = time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        return self._before + (time.monotonic() - self._start) / 60
+
+    def on_train_begin(self, args, state, control, **rest) -> None:
+        self._start = time.monotonic()
+
+    def on_step_end(self, args, state, control, **rest) -> None:
+        over = self._limit is not None and self.minutes >= self._limit
+        if args.world_size > 1:  # clocks differ a little, and all processes must stop at one step
+            over = _any_process(over)
+        if over:
+            control.should_training_stop = True
+
+
+def _any_process(value: bool) -> bool:
+    from accelerate.utils import gather_object
+
+    return any(gather_object([value]))
+
+
 class _Log(TrainerCallback):
-    def __init__(self, lines: LineWriter | None) -> None:
+    def __init__(self, lines: LineWriter | None, clock: _Clock) -> None:
         self._lines = lines
+        self._clock = clock
 
     def on_log(self, args, state, control, logs=None, **rest) -> None:
         if self._lines is not None and logs:
             plain = {key: value for key, value in logs.items() if isinstance(value, int | float | str | None)}
             finite = {key: value for key, value in plain.items() if not isinstance(value, float) or value == value}
-            self._lines.append({"step": state.global_step, **finite})
+            self._lines.append({"step": state.global_step, "minutes": round(self._clock.minutes, 3), **finite})

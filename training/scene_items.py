@@ -8,6 +8,7 @@ and the card names every recording, so that an evaluation can be checked against
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from pathlib import Path
 
 import soundfile
@@ -17,6 +18,7 @@ from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Item, item_to_json
 from mpar2.runs.lines import dump_json, write_bytes, write_json
 from mpar2.scenes.chains import direct_answer, free_reasoning, mpar2_chain
+from mpar2.scenes.kinds import KINDS
 from mpar2.scenes.questions import make_questions
 from mpar2.scenes.render import Bank, compose
 
@@ -25,8 +27,17 @@ __all__ = ["write_scenes"]
 _APART = {"train": 1_000_000, "validation": 2_000_000}  # seeds of other data of this package stay below
 
 
-def write_scenes(bank: Path, out: Path, split: str, count: int, *, questions: int = 2, seed: int = 0) -> int:
-    """Write ``count`` scenes with ``questions`` items each to ``out``; kinds of question are balanced."""
+def write_scenes(
+    bank: Path,
+    out: Path,
+    split: str,
+    count: int,
+    *,
+    questions: int = 2,
+    kinds: Collection[str] = KINDS,
+    seed: int = 0,
+) -> int:
+    """Write ``count`` scenes with ``questions`` items each to ``out``; ``kinds`` of question are balanced."""
     if split not in _APART:
         raise ValueError(f"split is '{split}': training writes {' and '.join(_APART)}, never test")
     sounds = Bank(bank)
@@ -45,7 +56,8 @@ def write_scenes(bank: Path, out: Path, split: str, count: int, *, questions: in
             part.replace(out / audio)
         sources = sorted({event.source for event in scene.events})
         recordings |= set(sources)
-        asked = sorted(make_questions(scene, rng), key=lambda q: seen.get(q.kind, 0))[:questions]
+        asked = [q for q in make_questions(scene, rng) if q.kind in kinds]
+        asked = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:questions]
         for i, q in enumerate(asked):
             seen[q.kind] = seen.get(q.kind, 0) + 1
             completions = {

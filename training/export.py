@@ -1,0 +1,70 @@
+"""The small log of a training, fit to be kept with the code: what happened at each step, and nothing of the machine.
+
+    OUT/manifest.json   recipe, kind (sft or grpo), seed, started (UTC), steps, package, base, note
+    OUT/log.jsonl       a line for each logged step: "step", and TRL's metrics by their own names, finite numbers
+
+Paths, hosts and commands stay behind; a base or an adapter is called by the name of its folder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpar2 import __version__
+from mpar2.runs.lines import dump_json, load_json, read_lines, write_bytes, write_json
+
+__all__ = ["export_run", "log_rows", "write_log"]
+
+_SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss")
+_DIGITS = 6
+
+
+def export_run(run: Path, out: Path) -> Path:
+    """The log of a folder that ``training.run`` wrote."""
+    manifest = load_json((run / "training.json").read_bytes(), str(run / "training.json"))
+    recipe = manifest["recipe"]
+    start = "its bare weights" if recipe["adapter"] is None else f"the adapter {Path(recipe['adapter']).name}"
+    note = f"{recipe['about']}. From {start}; {manifest['data']['items']} items"
+    if manifest["training_scorer"]:
+        note += f"; scored by {manifest['training_scorer']}"
+    told = {
+        "recipe": recipe["name"],
+        "kind": manifest["method"],
+        "seed": recipe["seed"],
+        "started": manifest["created"],
+        "base": Path(recipe["model"]).name,
+        "note": note,
+    }
+    return write_log(out, told, log_rows(run / "log.jsonl"))
+
+
+def log_rows(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log, of a training that may still be at work."""
+    with path.open("rb") as file:
+        return [row for _, row in read_lines(file, str(path))]
+
+
+def write_log(out: Path, told: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write ``rows`` (each with "step") under a manifest of ``told``; steps that stand twice are one, the later counts.
+
+    Raises ``ValueError`` where no row has a step.
+    """
+    steps: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        values = {
+            key: round(float(value), _DIGITS)
+            for key, value in row.items()
+            if key not in ("step", *_SUMMARY) and isinstance(value, int | float) and math.isfinite(value)
+        }
+        if values:
+            steps.setdefault(int(row["step"]), {}).update(values)
+    if not steps:
+        raise ValueError(f"the log for {out.name} has no step yet")
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [dump_json({"step": step} | steps[step]) + b"\n" for step in sorted(steps)]
+    write_bytes(out / "log.jsonl", b"".join(lines))
+    write_json(out / "manifest.json", dict(told) | {"steps": max(steps), "package": __version__})
+    return out

@@ -1,0 +1,171 @@
+"""A study: several trainings of one file, one after the other, each in its folder; then their logs and their arms.
+
+    about: what the study compares
+    overrides: [data.sources.0.data=scenes/train]     # for all runs
+    runs:
+      - {name: mpar2 seed 0, recipe: tiny, seed: 0, minutes: 7}
+      - {name: sari cold start, recipe: tiny-sari, method: sft, overrides: [sft.max_steps=60]}
+      - {name: sari, recipe: tiny-sari, after: sari cold start, minutes: 3}
+      - {name: prompt only, recipe: tiny, method: none, overrides: [adapter=~]}
+
+``method`` is ``grpo`` (when not given), ``sft``, or ``none``: nothing is trained, the arm is only evaluated. ``after``
+starts a run from the adapter of one before it. Runs are made in the order of the file, the most important first: a
+study that is stopped has those. The same command goes on: what is finished is passed over, what was stopped goes on
+from its checkpoint. A run that fails does not stop the others; it is told at the end.
+
+    OUT/NAME/        each run, as ``training.run`` writes it
+    OUT/logs/NAME/   its log, small, to keep (``training.export``)
+    OUT/arms.yaml    for ``mpar2 evaluate --arms``: an arm for each run that has a result
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mpar2.runs.lines import write_bytes
+from training.export import export_run
+from training.recipe import Recipe, RecipeError, load_recipe
+
+__all__ = ["Run", "Study", "load_study", "run_study"]
+
+_METHODS = ("grpo", "sft", "none")
+_KEYS = {"name", "recipe", "method", "seed", "minutes", "after", "overrides", "evaluate"}
+_NAME = re.compile(r"[A-Za-z0-9][\w .+-]{0,59}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, or an arm without one. ``minutes`` stops it early; ``evaluate`` puts it among the arms."""
+
+    name: str
+    recipe: Recipe
+    method: str = "grpo"
+    after: str | None = None
+    evaluate: bool = True
+
+    @property
+    def folder(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Study:
+    about: str
+    runs: tuple[Run, ...]
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study; all recipes are resolved, so that a mistake in the last run is told before the first is trained.
+
+    ``overrides`` (of the command line) hold for all runs; what a run says of itself counts more.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"study {path} cannot be read: {error}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("runs"), list) or not data["runs"]:
+        raise RecipeError(f"study {path}: a list of runs under the key 'runs' is needed")
+    if extra := sorted(set(map(str, data)) - {"about", "overrides", "runs"}):
+        raise RecipeError(f"study {path}: unknown key '{extra[0]}'; a study has about, overrides and runs")
+    common = [*(data.get("overrides") or []), *overrides]
+    runs: list[Run] = []
+    for entry in data["runs"]:
+        runs.append(_run(path, entry, common, [run.name for run in runs if run.method != "none"]))
+    folders = [run.folder for run in runs]
+    if twice := sorted({name for name in folders if folders.count(name) > 1}):
+        raise RecipeError(f"study {path}: two runs would be kept in the folder '{twice[0]}': name them apart")
+    return Study(str(data.get("about") or ""), tuple(runs))
+
+
+def _run(path: Path, entry: Any, common: Sequence[str], before: Sequence[str]) -> Run:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or "recipe" not in entry:
+        raise RecipeError(f"study {path}: each run needs a name and a recipe, not {entry!r}")
+    name = entry["name"]
+    where = f"study {path}, run '{name}'"
+    if extra := sorted(set(map(str, entry)) - _KEYS):
+        raise RecipeError(f"{where}: unknown key '{extra[0]}'; a run has {', '.join(sorted(_KEYS))}")
+    if not _NAME.fullmatch(name) or name == "logs":
+        raise RecipeError(f"{where}: a name is a folder's: letters, digits, spaces, '.', '+', '-'; and not 'logs'")
+    method, after = entry.get("method", "grpo"), entry.get("after")
+    if method not in _METHODS:
+        raise RecipeError(f"{where}: method is {method!r}; use one of {', '.join(_METHODS)}")
+    if after is not None and after not in before:
+        raise RecipeError(f"{where}: 'after' names '{after}', which is no training before it in the file")
+    own = [f"{key}={entry[key]}" for key in ("seed", "minutes") if key in entry]
+    try:
+        recipe = load_recipe(str(entry["recipe"]), [*common, *own, *(entry.get("overrides") or [])])
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
+    return Run(name, recipe, method, after, bool(entry.get("evaluate", True)))
+
+
+def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[str]:
+    """Train what is not trained yet; returns what went wrong, a line for each run. Logs and arms follow each run."""
+    main = os.environ.get("RANK", "0") == "0"
+    out.mkdir(parents=True, exist_ok=True)
+    failed: dict[str, str] = {}
+    results: dict[str, str | None] = {}  # of each run that has one: where its adapter or model is
+    for number, run in enumerate(study.runs, 1):
+        if main:
+            print(f"[{number}/{len(study.runs)}] {run.name}: {run.recipe.about}", flush=True)
+        if run.after in failed:
+            failed[run.name] = f"'{run.after}', which it starts from, has no result"
+            continue
+        try:
+            results[run.name] = _result(run, results, out, command)
+        except Exception as error:  # whatever it is: the other runs do not depend on it
+            traceback.print_exc()
+            failed[run.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if main:
+            if run.method != "none" and (out / run.folder / "log.jsonl").exists():
+                export_run(out / run.folder, out / "logs" / run.folder)
+            _write_arms(study, results, out)
+    return [f"{name}: {why}" for name, why in failed.items()]
+
+
+def _result(run: Run, results: Mapping[str, str | None], out: Path, command: Sequence[str]) -> str | None:
+    from training.run import finished, train
+
+    if run.method == "none":
+        return run.recipe.adapter
+    recipe = run.recipe if run.after is None else replace(run.recipe, adapter=results[run.after])
+    folder = out / run.folder
+    if (done := finished(recipe, folder)) is None:
+        try:
+            done = train(run.method, recipe, folder, resume=True, command=command)
+        finally:
+            _forget()
+    return str(done.resolve())
+
+
+def _forget() -> None:
+    """Give the memory of a training back before the next one."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _write_arms(study: Study, results: Mapping[str, str | None], out: Path) -> None:
+    arms = []
+    for run in study.runs:
+        if run.name not in results or not run.evaluate:
+            continue
+        arm: dict[str, Any] = {"name": run.name, "model": run.recipe.model, "mode": run.recipe.mode}
+        if run.recipe.lora is None and run.method != "none":
+            arm["model"] = results[run.name]
+        elif results[run.name] is not None:
+            arm["adapter"] = results[run.name]
+        arms.append(arm)
+    text = yaml.safe_dump({"arms": arms}, sort_keys=False, allow_unicode=True)
+    write_bytes(out / "arms.yaml", text.encode())
