@@ -185,7 +185,9 @@ def _collect(blocks: Iterable[Block], limits: Limits, warnings: list[str]) -> np
         if not np.isfinite(block_peak):
             raise AudioError("some samples are not numbers (NaN or infinite): the file is damaged; export it again")
         if block_peak > _ABSURD:
-            raise AudioError(f"samples reach {block_peak:.3g}; full scale is 1: the file is damaged or no audio; export it again")
+            raise AudioError(
+                f"samples reach {block_peak:.3g}; full scale is 1: the file is damaged or no audio; export it again"
+            )
         peak = max(peak, block_peak)
         if resampler is None or resampler.rate != rate:  # some codecs change their rate in the stream
             if resampler is not None:
