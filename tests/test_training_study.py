@@ -41,6 +41,7 @@ def test_a_study_trains_in_order_and_leaves_logs_and_arms(tmp_path, capsys):
         assert (manifest["kind"], manifest["seed"], manifest["steps"]) == (kind, seed, 2)
         assert [row["step"] for row in rows] == [1, 2] and all("loss" in row for row in rows)
         assert str(tmp_path) not in json.dumps(manifest)
+        assert manifest["base"] == "smoke" and "SARI at tiny scale" in manifest["note"]
     # The same command finds everything done, and trains nothing again.
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/adapter/adapter_model.safetensors")}
     assert len(before) == 2

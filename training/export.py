@@ -26,7 +26,7 @@ def export_run(run: Path, out: Path) -> Path:
     """The log of a folder that ``training.run`` wrote."""
     manifest = load_json((run / "training.json").read_bytes(), str(run / "training.json"))
     recipe = manifest["recipe"]
-    start = "its bare weights" if recipe["adapter"] is None else f"the adapter {Path(recipe['adapter']).name}"
+    start = "its bare weights" if recipe["adapter"] is None else f"the adapter {_called(recipe['adapter'])}"
     note = f"{recipe['about']}. From {start}; {manifest['data']['items']} items"
     if manifest["training_scorer"]:
         note += f"; scored by {manifest['training_scorer']}"
@@ -35,10 +35,16 @@ def export_run(run: Path, out: Path) -> Path:
         "kind": manifest["method"],
         "seed": recipe["seed"],
         "started": manifest["created"],
-        "base": Path(recipe["model"]).name,
+        "base": _called(recipe["model"]),
         "note": note,
     }
     return write_log(out, told, log_rows(run / "log.jsonl"))
+
+
+def _called(path: str) -> str:
+    """What a model or an adapter is called: its folder, or for the result of a training that training's folder."""
+    folder = Path(path)
+    return folder.parent.name if folder.name in ("adapter", "model") else folder.name
 
 
 def log_rows(path: Path) -> list[dict[str, Any]]:
