@@ -65,7 +65,7 @@ def attention_document(record: AttentionRecord | None, trace: Trace, budget: int
     parts, _ = _join_columns(parts, _MOST_COLUMNS)
     if weights.size > budget:
         weights = weights.mean(axis=1, keepdims=True)
-        if weights.size > budget:
+        if weights.size + parts.size > budget:
             weights = weights.mean(axis=0, keepdims=True)
         if weights.size + parts.size > budget:
             parts = parts.mean(axis=1, keepdims=True)
