@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from mpar2.question import Question
 from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.kinds import FAMILY_WORDS, KINDS, LOUDNESS_KINDS, Draft
+from mpar2.scenes.drafts import FAMILY_WORDS, Draft
+from mpar2.scenes.kinds import KINDS, LOUDNESS_KINDS
 from mpar2.scenes.scene import Scene
 from mpar2.scenes.written import singular
 

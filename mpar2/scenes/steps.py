@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mpar2.scenes.kinds import FAMILY_WORDS
+from mpar2.scenes.drafts import FAMILY_WORDS
 from mpar2.scenes.questions import ScenedQuestion
 from mpar2.scenes.scene import Scene
 from mpar2.scenes.written import are, bare, length_s, sentence, singular, the, timed

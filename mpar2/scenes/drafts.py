@@ -1,0 +1,122 @@
+"""What a question about a scene is drafted from, and when it may be asked at all.
+
+Conventions: a question is asked only where it has one answer that a careful listener could not dispute. Sounds are in
+order when their onsets lie at least 0.3 s apart; two sounds of one class are two when 0.3 s of silence lies between
+them; a sound is longest with a lead of 0.5 s, loudest with a lead of 6 dB. Order is order of onset, and the wording
+("starts", "begins") says so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mpar2.scenes.classes import CLASSES
+from mpar2.scenes.scene import Scene, SceneEvent
+
+ORDER_GAP_S = 0.3
+LENGTH_LEAD_S = 0.5
+LEVEL_LEAD_DB = 6.0
+TOLERANCE = 1e-6
+
+# Families that a question may name, and the classes that make a family's border disputable in a scene.
+FAMILY_WORDS = {"music": "musical instrument", "animal": "animal"}
+DISPUTED = {"music": {"bell"}, "animal": set()}
+
+FIRST_HALF, SECOND_HALF = "in the first half", "in the second half"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A question before its wording and choices are picked; ``value`` is the answer as a label, number or word."""
+
+    texts: Sequence[str]
+    value: str
+    evidence: Sequence[int]
+    subjects: tuple[str, ...] = ()
+    target: int | None = None
+    options: Sequence[str] | None = None  # fixed choices (all of them are offered)
+    distractors: Sequence[str] = ()  # labels or numbers to draw from, best first
+    closed: bool = False  # makes no sense without choices
+
+
+def onset_gap(a: SceneEvent, b: SceneEvent) -> bool:
+    return b.onset_s - a.onset_s >= ORDER_GAP_S - TOLERANCE
+
+
+def in_order(events: Sequence[SceneEvent], index: int) -> bool:
+    """Whether the place of this event in the order of onsets is beyond dispute."""
+    before = index == 0 or onset_gap(events[index - 1], events[index])
+    after = index == len(events) - 1 or onset_gap(events[index], events[index + 1])
+    return before and after
+
+
+def countable(events: Sequence[SceneEvent], labels: set[str]) -> bool:
+    """Whether the events of each of these labels are separated well enough to be counted."""
+    for label in labels:
+        mine = [e for e in events if e.label == label]
+        if any(b.onset_s - a.offset_s < ORDER_GAP_S - TOLERANCE for a, b in zip(mine, mine[1:], strict=False)):
+            return False
+    return True
+
+
+def labels_of(scene: Scene) -> list[str]:
+    return list(dict.fromkeys(e.label for e in scene.events))
+
+
+def absent_labels(scene: Scene, rng: random.Random) -> list[str]:
+    """Classes that the scene does not contain, shuffled; what the background is made of does not count as absent."""
+    present = set(labels_of(scene))
+    names = [n for n in CLASSES if n not in present and n not in scene.background]
+    rng.shuffle(names)
+    return names
+
+
+def other_labels(scene: Scene, label: str, rng: random.Random) -> list[str]:
+    """Distractors for a question about sounds that are there: the present ones first, then absent ones."""
+    present = [n for n in labels_of(scene) if n != label]
+    rng.shuffle(present)
+    return present + absent_labels(scene, rng)
+
+
+def numbers_near(value: int) -> list[str]:
+    near = sorted((n for n in range(0, 8) if n != value), key=lambda n: (abs(n - value), n))
+    return [str(n) for n in near]
+
+
+def single_places(scene: Scene) -> list[int]:
+    """Indices of events whose class occurs once."""
+    counts = Counter(e.label for e in scene.events)
+    return [i for i, e in enumerate(scene.events) if counts[e.label] == 1]
+
+
+def leader(values: Sequence[float], lead: float) -> int | None:
+    """Index of the greatest value if it leads all others by ``lead``, else None."""
+    if len(values) < 2:
+        return None
+    order = sorted(range(len(values)), key=lambda i: -values[i])
+    return order[0] if values[order[0]] - values[order[1]] >= lead - TOLERANCE else None
+
+
+def longest_place(scene: Scene) -> int | None:
+    return leader([e.duration_s for e in scene.events], LENGTH_LEAD_S)
+
+
+def loudest_place(scene: Scene) -> int | None:
+    return leader([e.level_db for e in scene.events], LEVEL_LEAD_DB)
+
+
+def label_draft(
+    scene: Scene, rng: random.Random, target: int, evidence: Sequence[int], texts: Sequence[str], *subjects: str
+) -> Draft | None:
+    if len(labels_of(scene)) < 2:
+        return None  # every sound is the same: the answer would give nothing away
+    label = scene.events[target].label
+    # A sound that the question itself names is no plausible answer to it.
+    distractors = [n for n in other_labels(scene, label, rng) if n not in subjects]
+    return Draft(texts, label, evidence, subjects, target, distractors=distractors)
+
+
+# One step -------------------------------------------------------------------------------------------------------------
