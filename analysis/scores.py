@@ -186,9 +186,9 @@ class _Zip:
         except RunError:
             raise
         except Exception as error:  # zlib, lzma and zipfile raise many kinds
-            raise RunError(f"{self._where}: a damaged file of scores ({str(error)[:100]})") from None
+            raise RunError(f"{self._where}: a damaged file of scores ({str(error)[:100]}); zip the run again") from None
         if len(data) > self._limits.max_bytes:
-            raise RunError(f"{self._where}: its scores unpack to more than {self._limits.max_bytes:,} bytes")
+            raise RunError(f"{self._where}: its scores unpack to more than {self._limits.max_bytes:,} bytes, the limit")
         yield io.BytesIO(data)
 
 

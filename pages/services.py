@@ -22,7 +22,7 @@ from mpar2.question import Question
 from pages.examples import Example
 from pages.limits import RunCounter, VisitorLimits
 
-__all__ = ["MODES", "Offer", "Services", "StopBoard", "Uploads"]
+__all__ = ["MODES", "Line", "Offer", "Services", "StopBoard", "Uploads"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -79,6 +79,25 @@ class StopBoard:
                 del self._events[session]
 
 
+class Line:
+    """The sessions whose comparison runs or waits, in the order in which they asked."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, None] = {}
+        self._lock = threading.Lock()
+
+    def join(self, session: str) -> int:
+        """Stand in the line (once); how many are before the session."""
+        with self._lock:
+            self._sessions.setdefault(session)
+            return list(self._sessions).index(session)
+
+    def leave(self, session: str) -> None:
+        """The comparison has ended, or its visitor has left."""
+        with self._lock:
+            self._sessions.pop(session, None)
+
+
 class Uploads:
     """Which sessions hold which uploaded files, so that a file goes when the last of them has gone.
 
@@ -121,6 +140,7 @@ class Services:
     visitors: VisitorLimits = field(default_factory=VisitorLimits)
     stops: StopBoard = field(default_factory=StopBoard)
     uploads: Uploads = field(default_factory=Uploads)
+    line: Line = field(default_factory=Line)
 
     @cached_property
     def runs(self) -> RunCounter:

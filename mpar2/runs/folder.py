@@ -213,7 +213,7 @@ def _from_zip(path: Path, limits: Limits) -> Run:
             manifest = check_manifest(small(_MANIFEST), path.name) if _MANIFEST in entries else {}
             metrics = small(_METRICS) if _METRICS in entries else None
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
-        raise RunError(f"{path.name} cannot be read as a zip: {error}") from None
+        raise RunError(f"{path.name} cannot be read as a zip ({error}): zip the run again") from None
 
     # The sizes that the directory of the zip states are the sender's words: the stream is counted as it is read.
     files = {name: lambda info=entries[name]: _ZipMember(path, info, limits.max_bytes) for name in items}
@@ -234,10 +234,10 @@ class _ZipMember(io.RawIOBase):
         try:
             line = self._file.readline(-1 if size is None else size)
         except Exception as error:  # zlib, lzma and zipfile raise many kinds
-            raise RunError(f"{self._where}: damaged ({error})") from None
+            raise RunError(f"{self._where}: damaged ({error}); zip the run again") from None
         self._left -= len(line)
         if self._left < 0:
-            raise RunError(f"{self._where} unpacks to more than the limit")
+            raise RunError(f"{self._where} unpacks to more than the limit: upload a part of the run")
         return line
 
     def close(self) -> None:
@@ -249,7 +249,7 @@ def _read_small(file: Any, where: str, limits: Limits) -> dict[str, Any]:
     try:
         data = file.read(limits.max_manifest_bytes + 1)
     except Exception as error:
-        raise RunError(f"{where}: damaged ({error})") from None
+        raise RunError(f"{where}: damaged ({error}); zip the run again") from None
     if len(data) > limits.max_manifest_bytes:
         raise RunError(f"{where} is larger than {limits.max_manifest_bytes:,} bytes, which is the limit here")
     return load_json(data, where)
