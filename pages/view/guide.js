@@ -8,7 +8,7 @@ const GUIDE_KEY = "mpar2-guide-seen";
 function guideSteps(doc, pictures) {
   const raw = { corrected: false };
   const names = doc.arms.map((arm, i) => `${"AB"[i]} (${shorten(arm.name, 40)})`);
-  const courses = doc.arms.map((arm, i) => (pictures[i] && pictures[i].tokens > 2 ? thirds(courseOf(arm, pictures[i], raw)) : null));
+  const courses = doc.arms.map((arm, i) => (pictures[i] && pictures[i].tokens >= 12 ? thirds(courseOf(arm, pictures[i], raw)) : null));
   const listened = courses.map((course, i) => (course ? `${names[i]} goes from ${percent(course.first)} in the first third to ${percent(course.last)} in the last. ` : ""));
   const heard = doc.arms.map((arm, i) => (arm.cafe && arm.cafe.counts && arm.cafe.counts.predicted
     ? `Of the claims of ${names[i]}, ${arm.cafe.counts.matched} of ${arm.cafe.counts.predicted} match. ` : ""));
