@@ -1,0 +1,204 @@
+"""Many visitors at once: does everyone get the answer to their own clip, and does the app stay the size it was?
+
+    python -m benchmarks.load [--seconds 300] [--visitors 50] [--tokens 16]
+
+The app is started as a process of its own, with the shipped pair, on a free port. Each visitor sends a clip of a length
+of their own and a question with a number of their own to ``/compare``, and checks that both come back; then asks again,
+until the time is over. Meanwhile some visitors leave in the middle of the line, and it is looked whether their places
+are free again. Exit status 1 if an answer was somebody else's, an error was none of "busy", or memory grew by more than
+``LIMIT_MB`` between the first fifth of the time and the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import wave
+from collections import Counter
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+LIMIT_MB = 150
+_ROOT = Path(__file__).resolve().parents[1]
+_START_S = 600
+
+
+@dataclass
+class Tally:
+    """What happened to all visitors."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    waits: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    positions: int = 0  # how often somebody was told their place in the line
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def clip_of(number: int) -> bytes:
+    """A tone; its length, 1 s and 20 ms more for each number, says whose it is."""
+    times = np.arange(16_000 + 320 * number) / 16_000
+    samples = (8000 * np.sin(2 * np.pi * (200 + 10 * number) * times)).astype("<i2")
+    buffer = BytesIO()
+    with wave.open(buffer, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes(samples.tobytes())
+    return buffer.getvalue()
+
+
+def ask(client: httpx.Client, number: int, tokens: int, tally: Tally, *, leave_after_s: float | None = None) -> None:
+    """One request of one visitor, from upload to answer, in the words of Gradio's queue."""
+    start = time.monotonic()
+    session = os.urandom(8).hex()
+    sent = client.post("/gradio_api/upload", files={"files": (f"clip {number}.wav", clip_of(number))})
+    sent.raise_for_status()
+    question = f"Is this visitor number {number}?"
+    audio = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+    data = [audio, question, "", client.names[0], "cot", client.names[1], "mpar2", tokens, 0, 0, False]
+    body = {"data": data, "fn_index": client.compare, "session_hash": session}
+    joined = client.post("/gradio_api/queue/join", json=body)
+    if joined.status_code == 503:
+        with tally.lock:
+            tally.outcomes["told that the line is full"] += 1
+        time.sleep(1.0)
+        return
+    joined.raise_for_status()
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
+        for line in events.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if message.get("msg") == "estimation" and message.get("rank") is not None:
+                with tally.lock:
+                    tally.positions += 1
+            if message.get("msg") == "process_completed":
+                _check(message, number, question, tally)
+                with tally.lock:
+                    tally.waits.append(time.monotonic() - start)
+                return
+            if leave_after_s is not None and time.monotonic() - start > leave_after_s:
+                with tally.lock:
+                    tally.outcomes["left the line"] += 1
+                return
+    with tally.lock:
+        tally.outcomes["stream ended early"] += 1
+
+
+def _check(message: dict[str, Any], number: int, question: str, tally: Tally) -> None:
+    output = message.get("output") or {}
+    document = (output.get("data") or [None])[0]
+    with tally.lock:
+        if not message.get("success") or not isinstance(document, dict):
+            tally.outcomes[f"error: {str(output.get('error'))[:80]}"] += 1
+            return
+        seconds = 1 + 0.02 * number
+        if document["question"]["text"] != question or abs(document["clip"]["seconds"] - seconds) > 0.001:
+            tally.wrong.append(f"visitor {number} got {document['question']['text']}, {document['clip']['seconds']} s")
+        tally.outcomes["own answer" if document["status"] == "done" else f"status {document['status']}"] += 1
+
+
+def visit(url: str, meta: tuple[int, list[str]], number: int, tokens: int, end: float, tally: Tally) -> None:
+    """One visitor until the end. Every fifth leaves each second line after three seconds."""
+    turn = 0
+    with httpx.Client(base_url=url, timeout=_START_S) as client:
+        client.compare, client.names = meta
+        while time.monotonic() < end:
+            turn += 1
+            try:
+                ask(client, number, tokens, tally, leave_after_s=3.0 if number % 5 == 0 and turn % 2 else None)
+            except httpx.HTTPError as error:
+                with tally.lock:
+                    tally.outcomes[f"connection: {type(error).__name__}"] += 1
+
+
+def _start_app(port: int, tokens: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "app.py", "--port", str(port), "--max-new-tokens", str(tokens), "--runs-per-hour", "0"]
+    return subprocess.Popen(command, cwd=_ROOT, env=os.environ | {"OMP_NUM_THREADS": "2"})
+
+
+def _wait_for(url: str, app: subprocess.Popen[bytes]) -> dict[str, Any]:
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end and app.poll() is None:
+        try:
+            return httpx.get(f"{url}/config", timeout=30).json()
+        except httpx.HTTPError:
+            time.sleep(1)
+    raise SystemExit("the app did not start")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the visitors and print what became of them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--visitors", type=int, default=50)
+    parser.add_argument("--tokens", type=int, default=16, help="longest trace (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, tally, memory = f"http://127.0.0.1:{port}", Tally(), []
+    app = _start_app(port, options.tokens)
+    try:
+        config = _wait_for(url, app)
+        compare = next(d["id"] for d in config["dependencies"] if d["api_name"] == "compare")
+        boxes = {c["props"].get("label"): c["props"] for c in config["components"]}
+        names = [boxes[f"{side}_model"]["value"] for side in ("left", "right")]
+        with httpx.Client(base_url=url, timeout=_START_S) as client:  # the models are in memory before anyone counts
+            client.compare, client.names = compare, names
+            ask(client, options.visitors, options.tokens, Tally())
+        process, begun = psutil.Process(app.pid), time.monotonic()
+        end = begun + options.seconds
+        visitors = [
+            threading.Thread(target=visit, args=(url, (compare, names), number, options.tokens, end, tally))
+            for number in range(options.visitors)
+        ]
+        for visitor in visitors:
+            visitor.start()
+        while any(visitor.is_alive() for visitor in visitors):
+            memory.append((time.monotonic() - begun, process.memory_info().rss / 1e6))
+            time.sleep(0.5)
+        status = app.poll()
+        with httpx.Client(base_url=url, timeout=_START_S) as client:  # nobody is left: the next is served at once
+            client.compare, client.names = compare, names
+            last = Tally()
+            ask(client, options.visitors, options.tokens, last)
+    finally:
+        app.terminate()
+        app.wait(30)
+    fifth = options.seconds / 5
+    early = median(mb for at, mb in memory if at <= fifth)
+    late = median(mb for at, mb in memory if at >= memory[-1][0] - fifth)
+    served = sorted(tally.waits)
+    print(
+        f"{options.visitors} visitors for {memory[-1][0]:.0f} s, {os.cpu_count()} cores, {options.tokens} tokens an arm"
+    )
+    for outcome, number in tally.outcomes.most_common():
+        print(f"  {outcome:40}{number:6}")
+    if served:
+        print(f"  wait for an answer: median {median(served):.1f} s, longest {served[-1]:.1f} s")
+    print(f"  told their place in the line: {tally.positions} times; afterwards served: {last.outcomes['own answer']}")
+    print(
+        f"  memory of the app: {early:.0f} MB early, {late:.0f} MB late, at most {max(mb for _, mb in memory):.0f} MB"
+    )
+    for line in tally.wrong:
+        print(f"  CROSSED: {line}")
+    allowed = ("own answer", "told that the line is full", "left the line")
+    errors = sum(number for outcome, number in tally.outcomes.items() if outcome not in allowed)
+    failed = tally.wrong or errors or status is not None or late - early > LIMIT_MB or not last.outcomes["own answer"]
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

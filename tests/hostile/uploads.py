@@ -1,0 +1,238 @@
+"""Hostile runs, made from a seed: zips that lie or explode, and lines and manifests in which anything may stand."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.synthetic import ARMS, write_run
+
+__all__ = ["Upload", "good_upload", "hostile_uploads", "write_uploads"]
+
+Files = dict[str, bytes]
+_ODD = (None, True, -1, 10**400, 1e308, 0.5, "", "x" * 5000, "\ud800", [], [[]], [1, "a"], {}, {"a": {"b": 1}})
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file to be: its name in reports, with its ending, and its bytes."""
+
+    name: str
+    make: Callable[[], bytes]
+
+
+def hostile_uploads(seed: int = 0, odd_values: int = 60) -> list[Upload]:
+    """Archives and lines made by hand, then ``odd_values`` drawn places of a run with something odd in them."""
+    return [*_archives(), *_lines(), *_odd_values(seed, odd_values)]
+
+
+def write_uploads(uploads: list[Upload], folder: Path) -> list[Path]:
+    """One file each, numbered, in ``folder``."""
+    paths = []
+    for number, upload in enumerate(uploads):
+        path = folder / f"{number:03}-{upload.name.replace('/', '-').replace(' ', '-')}"
+        path.write_bytes(upload.make())
+        paths.append(path)
+    return paths
+
+
+def good_upload(folder: Path) -> Path:
+    """A zip of a run that nothing is wrong with."""
+    path = folder / "good.zip"
+    path.write_bytes(_with({}))
+    return path
+
+
+@cache
+def _run() -> Files:
+    """The files of a small finished run with scores and probes."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = write_run(Path(folder) / "run", 6, ARMS[:2])
+        return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def _zip(files: Files, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def _with(changes: Files, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    return _zip(_run() | changes, method)
+
+
+# ---- archives ----------------------------------------------------------------------------------------------------
+
+
+def _archives() -> Iterator[Upload]:
+    zeros = bytes(120_000_000)
+    yield Upload("120 MB of zeros in one line.zip", lambda: _with({"items.jsonl": zeros}))
+    yield Upload("120 MB of empty lines.zip", lambda: _with({"items.jsonl": b"{}\n" * 100_000_000}))
+    yield Upload("120 MB of zeros in the manifest.zip", lambda: _with({"manifest.json": zeros}))
+    yield Upload("120 MB of zeros in the scores.zip", lambda: _with({"cafe/reference/scores.jsonl": zeros}))
+    yield Upload("120 MB of zeros beside.zip", lambda: _with({"notes.txt": zeros}))
+    yield Upload("sizes that lie.zip", lambda: _lying(_with({"items.jsonl": zeros}), len(zeros)))
+    yield Upload("zips in zips.zip", lambda: _with({"items.jsonl": _with({"items.jsonl": zeros})}))
+    yield Upload("dictionary of 4 GB.zip", _lzma_bomb)
+    yield Upload("bzip2.zip", lambda: _with({}, zipfile.ZIP_BZIP2))
+    yield Upload("100,000 names.zip", lambda: _with({f"n/{number}": b"" for number in range(100_000)}))
+    yield Upload("directory that lies.zip", lambda: _with({})[:-12] + struct.pack("<IIHxx", 0xFFFFFFF0, 0xFFFFFFF0, 0))
+    yield Upload("entries that overlap.zip", _overlapping)
+    yield Upload("encrypted.zip", lambda: _flagged(_with({})))
+    yield Upload("cut off.zip", lambda: _with({})[:2000])
+    yield Upload("damaged.zip", lambda: _damaged(_with({}, zipfile.ZIP_STORED)))
+    yield Upload("damaged deflate.zip", lambda: _damaged(_with({})))
+    yield Upload("no zip.zip", lambda: b"PK\x03\x04" + bytes(1000))
+    yield Upload("text.zip", lambda: b"this is no zip at all\n" * 50)
+    yield Upload("two runs.zip", lambda: _zip({f"{run}/{n}": d for run in "ab" for n, d in _run().items()}))
+    yield Upload("members twice.zip", lambda: _twice())
+    yield Upload("links.zip", _links)
+    for prefix in ("/etc/", "../", "../../../../tmp/", "C:\\", "\\\\host\\share\\", "a/../", "./", "\u202e/", "<b>/"):
+        name = prefix.replace("/", "!").replace("\\", "!")
+        yield Upload(f"names in {name}.zip", partial(_prefixed, prefix))
+
+
+def _prefixed(prefix: str) -> bytes:
+    return _zip({prefix + name: data for name, data in _run().items()})
+
+
+def _lying(data: bytes, true: int) -> bytes:
+    return data.replace(struct.pack("<I", true), struct.pack("<I", 900))
+
+
+def _lzma_bomb() -> bytes:
+    """LZMA members say how large a dictionary they need; here it is all that 32 bits can say."""
+    data = bytearray(_with({}, zipfile.ZIP_LZMA))
+    place = 0
+    while (place := data.find(b"\x5d\0\0", place)) >= 0:
+        data[place + 1 : place + 5] = b"\xff\xff\xff\xff"
+        place += 5
+    return bytes(data)
+
+
+def _overlapping() -> bytes:
+    """Many names for the same bytes, none of them large by itself."""
+    data = _with({"items.1.jsonl": _run()["items.jsonl"]})
+    start = data.index(b"PK\x01\x02")
+    end = data.index(b"PK\x05\x06")
+    entry = data[data.rindex(b"PK\x01\x02") : end]
+    directory = data[start:end] + entry * 500
+    return data[:start] + directory + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 505, 505, len(directory), start, 0)
+
+
+def _flagged(data: bytes) -> bytes:
+    changed = bytearray(data)
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = -1
+        while (place := changed.find(magic, place + 1)) >= 0:
+            changed[place + offset] |= 1
+    return bytes(changed)
+
+
+def _damaged(data: bytes) -> bytes:
+    changed = bytearray(data)
+    changed[200:1400] = np.random.default_rng(3).bytes(1200)
+    return bytes(changed)
+
+
+def _twice() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in [*_run().items(), *_run().items()]:
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def _links() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in _run():
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 3, 0o120777 << 16
+            archive.writestr(info, "/etc/passwd")
+    return buffer.getvalue()
+
+
+# ---- lines -------------------------------------------------------------------------------------------------------
+
+
+def _lines() -> Iterator[Upload]:
+    lines = {
+        "empty": b"",
+        "a line of 2 MB": b'{"key":"' + b"x" * 2_000_000 + b'"}\n',
+        "a line of 50 MB": b'{"key":"' + b"x" * 50_000_000 + b'"}\n',
+        "no newline": b'{"key":"a"}',
+        "deep lists": b"[" * 900_000 + b"\n",
+        "deep objects": b'{"a":' * 150_000 + b"\n",
+        "300,000 lists": b'{"attention":[' + b"[]," * 300_000 + b"[]]}\n",
+        "30,000 lines": b"{}\n" * 30_000,
+        "a number of 5,000 digits": b'{"tokens":' + b"9" * 5000 + b"}\n",
+        "not a number": b'{"seconds":NaN}\n',
+        "no utf-8": b'{"key":"\xff\xfe"}\n',
+        "utf-16": '{"key":"a"}\n'.encode("utf-16"),
+        "byte order mark": b"\xef\xbb\xbf" + b'{"key":"a"}\n',
+        "zero bytes": bytes(100_000) + b"\n",
+        "a page": b"<!doctype html><script>alert(1)</script>\n",
+        "a pickle": b"\x80\x04cos\nsystem\n(S'id'\ntR.\n",
+    }
+    for name, data in lines.items():
+        yield Upload(f"{name}.jsonl", partial(bytes, data))
+        yield Upload(f"{name}.zip", partial(_with, {"items.jsonl": data}))
+    long = b"".join(_attentive(number) for number in range(45))
+    yield Upload("45 traces of 100,000 numbers.jsonl", partial(bytes, long))
+
+
+def _attentive(number: int) -> bytes:
+    record = json.loads(_run()["items.jsonl"].splitlines()[0])
+    record["id"] = f"item {number}"
+    record["key"] = f"item {number}|{record['arm']}|0"
+    record["attention"] = {"ratio": [0.1] * 100_000, "corrected": [0.3] * 100_000}
+    return json.dumps(record).encode() + b"\n"
+
+
+# ---- values ------------------------------------------------------------------------------------------------------
+
+
+def _odd_values(seed: int, number: int) -> Iterator[Upload]:
+    files = ("manifest.json", "items.jsonl", "cafe/reference/scores.jsonl", "cafe/reference/metrics.json")
+    files += ("cafe/probes.jsonl", "manifest.json")
+    rng = np.random.default_rng(seed)
+    for index in range(number):
+        name = files[index % len(files)]
+        yield Upload(f"odd {index} in {name}.zip", partial(_odd_value, name, int(rng.integers(1 << 31))))
+
+
+def _odd_value(name: str, seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    lines = _run()[name].splitlines() if name.endswith(".jsonl") else [_run()[name]]
+    chosen = int(rng.integers(len(lines)))
+    value = json.loads(lines[chosen])
+    places = list(_places(value))
+    path = places[int(rng.integers(len(places)))]
+    inner = value
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = copy.deepcopy(_ODD[int(rng.integers(len(_ODD)))])
+    lines[chosen] = json.dumps(value).encode()
+    return _with({name: b"\n".join(lines) + b"\n"})
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value[:2]):
+        if path + (key,) not in (("format",), ("version",)):
+            yield (*path, key)
+        if isinstance(inner, dict | list):
+            yield from _places(inner, (*path, key))

@@ -1,0 +1,145 @@
+"""Feeds files to a loader in a process of its own, and measures what each costs.
+
+    for report in examine("sounds", paths): ...
+
+A file that kills the process, or takes more than ``GUARD_S`` of processor time (a busy machine is not the file's fault)
+or ``_WAIT_S`` of any, ends that process alone; the next goes on behind it.
+Peak memory is that of the one file: the kernel's mark is reset before each (Linux).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["GUARD_S", "Report", "examine"]
+
+GUARD_S = 20
+_WAIT_S = 300
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one file. ``outcome``: used, refused (in known words), failed (in others), killed.
+
+    ``seconds`` is processor time, ``extra_mb`` what memory rose by at its highest.
+    """
+
+    name: str
+    outcome: str
+    message: str
+    seconds: float
+    extra_mb: float
+
+
+def examine(kind: str, paths: Sequence[Path]) -> Iterator[Report]:
+    """One report for each path, in order; ``kind`` is sounds, uploads (loaded), or figures (loaded and drawn)."""
+    left = [str(path) for path in paths]
+    while left:
+        with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+") as errors:
+            json.dump(left, asked)
+            asked.seek(0)
+            command = [sys.executable, "-m", "tests.hostile.worker", kind]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            with subprocess.Popen(
+                command, stdin=asked, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=_ROOT, env=environment
+            ) as process:
+                for line in process.stdout:
+                    yield Report(**json.loads(line))
+                    del left[0]
+            if left:
+                errors.seek(0)
+                hung = process.returncode in (-signal.SIGPROF, -signal.SIGALRM)
+                why = "longer than the guard" if hung else f"exit status {process.returncode}"
+                yield Report(Path(left.pop(0)).name, "killed", f"{why}: {errors.read()[-300:]}", GUARD_S, 0.0)
+
+
+def _main(kind: str) -> None:
+    load, known = _sounds() if kind == "sounds" else _uploads(draw=kind == "figures")
+    for path in json.load(sys.stdin):
+        signal.alarm(_WAIT_S)
+        signal.setitimer(signal.ITIMER_PROF, GUARD_S)
+        _reset_peak()
+        before, start = _memory("VmRSS"), time.process_time()
+        try:
+            outcome, message = "used", load(path)
+        except known as error:
+            outcome, message = "refused", str(error)
+        except Exception as error:
+            outcome, message = "failed", f"{type(error).__name__}: {error}"
+        seconds = time.process_time() - start
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        extra = max(0.0, _memory("VmHWM") - before)
+        print(json.dumps(asdict(Report(Path(path).name, outcome, message, seconds, extra))), flush=True)
+
+
+def _sounds():
+    import av  # noqa: F401 - these are loaded before anything is measured
+    import soundfile  # noqa: F401
+    import soxr  # noqa: F401
+
+    from mpar2.audio import AudioError, load_clip
+    from pages.services import Services
+
+    limits = Services.__dataclass_fields__["limits"].default_factory()
+
+    def load(path: str) -> str:
+        clip = load_clip(path, limits=limits)
+        return f"{clip.seconds:.1f} s; {'; '.join(clip.warnings)}"
+
+    return load, AudioError
+
+
+def _uploads(*, draw: bool):
+    from analysis import AnalysisError
+    from analysis.choice import Choice
+    from analysis.exhibits import build_exhibits, rows_of
+    from mpar2.runs import RunError
+    from pages.analysis_runs import load_upload, traces_document
+
+    def load(path: str) -> str:
+        """All that the Analysis tab does with an upload: its figures, and the traces behind a point."""
+        table = load_upload(path)
+        said = f"{len(table.frame)} answers; {'; '.join(table.runs[0].notes)}"
+        if not draw:
+            return said
+        exhibits = build_exhibits(table, Choice())
+        shown = json.dumps([exhibit.to_json() for exhibit in exhibits], allow_nan=False)
+        rows = rows_of(table, Choice(), json.dumps({"arm": 0}))
+        traces = json.dumps(traces_document(table, rows, table.labels, "all"), allow_nan=False)
+        (shown + traces).encode()
+        return said
+
+    load(_sound_run())  # pandas and the figures are loaded before anything is measured
+    return load, (AnalysisError, RunError)
+
+
+def _sound_run() -> str:
+    from tests.hostile.uploads import good_upload
+
+    return str(good_upload(Path(tempfile.mkdtemp())))
+
+
+def _reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+
+
+def _memory(field: str) -> float:
+    """Megabytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])
