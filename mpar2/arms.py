@@ -9,15 +9,24 @@ A file of arms (YAML) has one entry for each; ``defaults`` hold for all that do 
       - {name: mpar2, model: tiny-mpar2, mode: mpar2}
       - {name: mpar2 deaf, model: tiny-mpar2, mode: mpar2, audio: silent}
       - {name: mpar2 oracle, model: tiny-mpar2, mode: mpar2, perception: oracle}
+      - {name: mpar2 cut at 32, model: tiny-mpar2, mode: mpar2, max_reasoning_tokens: 32}
       - {name: cot of 8, mode: cot, samples: 8, temperature: 0.7}
 
-Controls (ours; the paper has none of them):
+Controls (ours; the paper has none of them). Each is one option of an arm:
 
-``audio: silent``        as much silence as there was sound: what the question alone gives away
-``audio: shuffled``      the recording of another item: what any audio gives away
-``perception: oracle``   the true events stand before the question: what remains to be lost by reasoning
-``samples: K``           K answers an item, each of its own seed; the majority of the first k is reported for each k
-``max_new_tokens: N``    a token budget: an answer that does not come within it is missing
+``audio: silent``             as much silence as there was sound: what the question alone gives away
+``audio: shuffled``           the recording of another item: what any audio gives away
+``perception: oracle``        the true events (else the item's caption) stand before the question: what remains to be
+                              lost by reasoning
+``max_reasoning_tokens: N``   forced length: a trace that still reasons after N tokens is closed and made to answer
+``min_reasoning_tokens: N``   forced length: a trace that would answer sooner is made to reason on
+``hide_audio_after: 50%``     the audio is masked from the middle of the trace on (or after a number of tokens)
+``samples: K``                K answers an item, each of its own seed; the majority of the first k is reported for each
+                              k with its tokens, so that votes and longer traces compare at equal cost
+``max_new_tokens: N``         a token budget: an answer that does not come within it is missing
+
+Forced lengths and hidden audio need the model in this process (``engines.writer``); services are refused. The seed is
+the run's: several seeds are several runs, which the analysis puts beside each other.
 """
 
 from __future__ import annotations
@@ -37,6 +46,7 @@ __all__ = ["ArmError", "EvaluationArm", "arm_from_json", "arm_to_json", "heard",
 
 _NAME = re.compile(r"[^|/\\\x00-\x1f]{1,80}")
 _ARM_KEYS = ("name", "model", "adapter", "mode")
+_OPTIONAL = ("max_reasoning_tokens", "hide_audio_after")  # of decoding: None where they are not asked for
 _MAX_SAMPLES = 1000
 
 Audio = Literal["normal", "silent", "shuffled"]
@@ -63,7 +73,7 @@ class EvaluationArm:
 
     def can_ask(self, item: Item) -> bool:
         """Whether the item has what the arm needs: a true perception needs the truth."""
-        return self.perception == "own" or bool(item.events)
+        return self.perception == "own" or bool(item.events or item.caption)
 
 
 def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
@@ -90,8 +100,8 @@ def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
 
 def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     """An arm from flat values: those of :class:`Arm`, :class:`Decoding`, and the controls."""
-    decoding_types = {f.name: type(f.default) for f in fields(Decoding) if f.name != "seed"}
-    known = (*_ARM_KEYS, *decoding_types, "samples", "audio", "perception")
+    decoding_types = {f.name: type(f.default) for f in fields(Decoding) if f.name not in ("seed", *_OPTIONAL)}
+    known = (*_ARM_KEYS, *decoding_types, *_OPTIONAL, "samples", "audio", "perception")
     if extra := [key for key in data if key not in known]:
         raise ArmError(f"unknown key {extra[0]!r} in an arm; known are {', '.join(known)}")
     name, model, mode = data.get("name"), data.get("model"), data.get("mode", "mpar2")
@@ -117,10 +127,20 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
             if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
                 raise ArmError(f"{where}: {key} is {value!r}; a number is needed")
             values[key] = kind(value)
+    for key, kinds, wanted in (
+        ("max_reasoning_tokens", (int,), "a whole number"),
+        ("hide_audio_after", (int, str), "a number of tokens, or a share of the trace such as 50%,"),
+    ):
+        if (value := data.get(key)) is not None:
+            if type(value) not in kinds:
+                raise ArmError(f"{where}: {key} is {value!r}; {wanted} is needed")
+            values[key] = value
     try:
         decoding = Decoding(**values)
     except EngineError as error:
         raise ArmError(f"{where}: {error}") from None
+    if mode == "direct" and (decoding.min_reasoning_tokens or decoding.max_reasoning_tokens is not None):
+        raise ArmError(f"{where}: mode direct does not reason, so its reasoning has no length: choose cot or mpar2")
     samples = data.get("samples", 1)
     if type(samples) is not int or not 1 <= samples <= _MAX_SAMPLES:
         raise ArmError(f"{where}: samples is {samples!r}; a whole number from 1 to {_MAX_SAMPLES} is needed")
@@ -158,11 +178,13 @@ def heard(arm: EvaluationArm, clip: Clip) -> Clip:
 
 
 def told(arm: EvaluationArm, item: Item) -> Question:
-    """What the arm is asked: the question, after the true events for an oracle."""
+    """What the arm is asked: the question, for an oracle after the true events, or the caption."""
     if arm.perception == "own":
         return item.question
     if not item.events:
-        raise ArmError(f"item {item.id} has no events: oracle perception needs the truth")
+        if not item.caption:
+            raise ArmError(f"item {item.id} has no events and no caption: oracle perception needs the truth")
+        return replace(item.question, text=f"About the audio: {item.caption.strip()} {item.question.text}")
     order = sorted(item.events, key=lambda event: (event.onset_s is None, event.onset_s or 0.0))
     events = "; ".join(_event_words(event) for event in order)
     return replace(item.question, text=f"The audio contains: {events}. {item.question.text}")

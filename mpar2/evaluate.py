@@ -8,8 +8,10 @@ answers as one that was not.
 Several processes (``accelerate launch``, or any launcher that sets RANK and WORLD_SIZE) share the batches; each
 writes its own file of lines, and the last one to finish writes the metrics.
 
-What fails is recorded with its reason and tried again at the next start. When an engine fails ``GIVE_UP_AFTER`` times
-in a row, the run stops: then the cause is not in the items.
+What fails is recorded with its reason and tried again at the next start. A batch that fails runs again one by one, so
+that only what is at fault fails; of a service's refusals, one of a single request (400) is the item's, one of the key
+or the model (401, 403, 404) stops the run. When an engine fails ``GIVE_UP_AFTER`` times in a row for reasons that are
+not the item's own, the run stops: then the cause is elsewhere.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from mpar2.accuracy import summarise
 from mpar2.arms import EvaluationArm, arm_to_json, heard, partners, told
 from mpar2.audio import AudioError, Clip, Limits, load_clip
-from mpar2.engines.base import Arm, Decoding, Generation
+from mpar2.engines.base import Arm, Decoding, Generation, ItemError
 from mpar2.engines.server import RemoteEngine
 from mpar2.items import ItemSet
-from mpar2.llm.errors import CallFailed, ReplyRejected
+from mpar2.llm.errors import CallFailed, ReplyRejected, StopRun
 from mpar2.predictions import write_predictions
 from mpar2.prompts import PROMPT_HASHES, PROMPT_VERSIONS
 from mpar2.question import Item, Question
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchEngine", "EvaluationError", "Settings", "evaluate"]
 
 GIVE_UP_AFTER = 20
+_ITEMS_OWN = ("too_long", "bad_audio")  # what a service cannot take of one item
 _LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_samples=2_000_000_000)
 
 
@@ -204,7 +207,14 @@ def _check(
         raise EvaluationError(f"batch_size is {settings.batch_size}: at least 1 is needed")
     for arm in arms:
         if not any(arm.can_ask(item) for item in items.items):
-            raise EvaluationError(f"arm {arm.name!r} has an oracle's perception, and no item has its true events")
+            raise EvaluationError(
+                f"arm {arm.name!r} has an oracle's perception, and no item has its true events or a caption"
+            )
+        if arm.decoding.intervenes and isinstance(engine, RemoteEngine):
+            raise EvaluationError(
+                f"arm {arm.name!r} forces its length or hides the audio: a service writes its traces whole. Such arms "
+                "need --engine transformers"
+            )
 
 
 def _arm_manifest(arm: EvaluationArm, engine: BatchEngine | RemoteEngine, asked: int) -> dict[str, Any]:
@@ -264,7 +274,8 @@ def _run_batches(engine: BatchEngine, tasks: Sequence[Task], work: _Work) -> Non
                 ready.append((task, *found))
         for task, outcome in _generate(engine, ready, batch, settings.seed):
             if isinstance(outcome, Exception):
-                work.failed(task, f"{type(outcome).__name__}: {outcome}", engine=True)
+                name = "" if isinstance(outcome, ItemError) else f"{type(outcome).__name__}: "
+                work.failed(task, f"{name}{outcome}", engine=not isinstance(outcome, ItemError))
             else:
                 work.answered(task, record_of_answer(task, outcome, tokens=len(outcome.tokens)))
 
@@ -320,7 +331,11 @@ async def _ask_services(engine: RemoteEngine, tasks: Iterable[Task], work: _Work
             try:
                 answer = await engine.answer(*found, task.arm.arm, decoding)
             except (CallFailed, ReplyRejected) as error:
-                work.failed(task, str(error), engine=isinstance(error, CallFailed))
+                work.failed(task, str(error), engine=isinstance(error, CallFailed) and error.reason not in _ITEMS_OWN)
+            except StopRun as error:
+                if error.reason != "bad_request":
+                    raise
+                work.failed(task, str(error), engine=True)  # this one may be at fault, or all will be refused
             else:
                 record = record_of_answer(
                     task, answer.generation, tokens=answer.tokens, served_model=answer.served_model or None

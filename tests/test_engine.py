@@ -199,24 +199,54 @@ def test_stop_ends_with_what_there_is(engine, tiny_checkpoint: Path, clip: Clip,
     stop = threading.Event()
     done = []
     arm = Arm("b", str(tiny_checkpoint), mode="cot")
-    for update in engine.stream(clip, question, [arm], Decoding(max_new_tokens=500), attention=True, stop=stop):
-        if update.tokens == 3:
+    for update in engine.stream(clip, question, [arm], Decoding(max_new_tokens=5000), attention=True, stop=stop):
+        if update.tokens >= 3:
             stop.set()
         if update.generation:
             done.append(update.generation)
-    assert done[0].finish == "cancelled" and 3 <= len(done[0].tokens) < 10
+    assert done[0].finish == "cancelled" and 3 <= len(done[0].tokens) < 5000
     assert len(done[0].attention.visible) == len(done[0].tokens)
 
 
 def test_who_waits_is_told(engine, tiny_checkpoint: Path, clip: Clip, question: Question) -> None:
     arm = Arm("b", str(tiny_checkpoint), mode="cot")
-    first = engine.stream(clip, question, [arm], Decoding(max_new_tokens=500))
+    first = engine.stream(clip, question, [arm], Decoding(max_new_tokens=5000))
     while next(first).stage != "reasoning":
         pass
     second = engine.stream(clip, question, [arm], Decoding(max_new_tokens=2))
     assert next(second).stage == "waiting"
     first.close()
     assert final(list(second))[0].finish in ("length", "stop")
+
+
+def test_who_does_not_read_on_does_not_hold_the_model(
+    engine, tiny_checkpoint: Path, clip: Clip, question: Question
+) -> None:
+    arm = Arm("b", str(tiny_checkpoint), mode="cot")
+    asleep = engine.stream(clip, question, [arm], Decoding(max_new_tokens=40))
+    assert next(asleep).stage == "listening"
+    assert final(list(engine.stream(clip, question, [arm], Decoding(max_new_tokens=2))))  # waits for the 40, no more
+    (late,) = final(list(asleep))
+    assert len(late.tokens) == 40, "who wakes up gets the whole"
+
+
+def test_stop_frees_the_model_while_nobody_reads(engine, tiny_checkpoint: Path, clip: Clip, question: Question) -> None:
+    arm, stop = Arm("b", str(tiny_checkpoint), mode="cot"), threading.Event()
+    asleep = engine.stream(clip, question, [arm], Decoding(max_new_tokens=5000), stop=stop)
+    assert next(asleep).stage == "listening"
+    waits = engine.stream(clip, question, [arm], Decoding(max_new_tokens=5000), stop=stop)
+    assert next(waits).stage == "waiting"
+    stop.set()
+    assert final(list(engine.stream(clip, question, [arm], Decoding(max_new_tokens=2))))
+    assert final(list(asleep))[0].finish == "cancelled"
+    assert not any(generation.tokens for generation in final(list(waits))), "who was still waiting wrote nothing"
+
+
+def test_an_error_reaches_who_reads(engine, tiny_checkpoint: Path, question: Question) -> None:
+    arm = Arm("b", str(tiny_checkpoint), mode="cot")
+    with pytest.raises(EngineError, match="the prompt has"):
+        list(engine.stream(make_clip(), Question("x " * 9000), [arm], Decoding(max_new_tokens=2)))
+    assert final(list(engine.stream(make_clip(), question, [arm], Decoding(max_new_tokens=2))))
 
 
 def test_two_threads_get_what_one_gets(engine, tiny_checkpoint: Path, tiny_adapter: Path, question: Question) -> None:

@@ -34,9 +34,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     arm.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
     arm.add_argument("--mode", choices=MODES, help="how it is asked (default: mpar2)")
     arm.add_argument("--name", help="the arm's name in tables (default: model and mode)")
-    arm.add_argument("--samples", type=int, metavar="K", help="answers of each item (default: 1)")
-    arm.add_argument("--audio", choices=("normal", "silent", "shuffled"), help="what the model hears (a control)")
-    arm.add_argument("--perception", choices=("own", "oracle"), help="oracle: it is told the true events (a control)")
+    arm.add_argument(
+        "--samples", type=int, metavar="K", help="answers of each item (default: 1); majorities are scored"
+    )
+    control = parser.add_argument_group("controls: what is done to an arm; each can stand in a file of arms too")
+    control.add_argument(
+        "--audio", choices=("normal", "silent", "shuffled"), help="what it hears; shuffled: another item's recording"
+    )
+    control.add_argument(
+        "--perception", choices=("own", "oracle"), help="oracle: it is told the true events or caption"
+    )
+    control.add_argument(
+        "--max-reasoning-tokens",
+        type=int,
+        metavar="N",
+        help="forced length: who still reasons after N tokens is cut short and made to answer (transformers)",
+    )
+    control.add_argument(
+        "--min-reasoning-tokens",
+        type=int,
+        metavar="N",
+        help="forced length: who would answer before N tokens is made to reason on (transformers)",
+    )
+    control.add_argument(
+        "--hide-audio-after",
+        type=_tokens_or_share,
+        metavar="N|P%",
+        help="mask the audio after N generated tokens, or after a share of the trace such as 50%% (transformers)",
+    )
     decoding = parser.add_argument_group("decoding; values in the file of arms go first")
     decoding.add_argument("--max-new-tokens", type=int, metavar="N", help="default: 512")
     decoding.add_argument("--temperature", type=float, help="0, the default, is greedy")
@@ -82,12 +107,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder; made if it is not there")
 
 
+def _tokens_or_share(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
 def run(options: argparse.Namespace) -> int:
     from mpar2.evaluate import Settings, evaluate
     from mpar2.items import read_items
 
     items = read_items(options.benchmark, options.data, options.audio_root).first(options.limit)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"):
+        _say(
+            "note: one process works: accelerate starts several on GPUs only; on CPUs run "
+            "torchrun --nproc-per-node 2 -m mpar2.cli evaluate ..."
+        )
     _say(f"{items.benchmark} ({items.version}): {len(items.items)} items")
     for problem in items.problems:
         _say(f"note: {problem}")
@@ -126,6 +160,7 @@ def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
 
     names = ("model", "adapter", "mode", "samples", "audio", "perception")
     names += ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty")
+    names += ("max_reasoning_tokens", "min_reasoning_tokens", "hide_audio_after")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.arms is not None:
         if options.name is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
     from mpar2.question import Question
     from mpar2.trace import Span, Trace
 
-__all__ = ["Arm", "Decoding", "Engine", "EngineError", "Generation", "Mode", "Progress", "Token"]
+__all__ = ["Arm", "Decoding", "Engine", "EngineError", "Generation", "ItemError", "Mode", "Progress", "Token"]
 
 Mode = Literal["direct", "cot", "mpar2"]
 
 
 class EngineError(RuntimeError):
     """The engine cannot do what was asked; the message says why and what to do."""
+
+
+class ItemError(EngineError):
+    """This clip with this question cannot be asked; others can."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen. ``temperature == 0`` is greedy; ``seed`` makes sampling repeatable."""
+    """How tokens are chosen. ``temperature == 0`` is greedy; ``seed`` makes sampling repeatable.
+
+    The last three are interventions, which engines of this process can make and services cannot (``engines.writer``
+    has the rules). Tokens count from the start of the trace; the reasoning is all that precedes the answer part.
+    """
 
     max_new_tokens: int = 512
     temperature: float = 0.0
@@ -44,6 +53,20 @@ class Decoding:
     top_k: int = 0
     repetition_penalty: float = 1.0
     seed: int = 0
+    min_reasoning_tokens: int = 0  # who would answer earlier is made to reason on
+    max_reasoning_tokens: int | None = None  # who still reasons then is cut short and made to answer
+    hide_audio_after: int | str | None = None  # generated tokens, or "50%" of the trace: then the audio is masked
+
+    @property
+    def intervenes(self) -> bool:
+        """Whether anything but the model's own choice goes into the trace, or is kept from it."""
+        return bool(self.min_reasoning_tokens) or self.max_reasoning_tokens is not None or bool(self.hide_audio_after)
+
+    @property
+    def hidden_share(self) -> float | None:
+        """The share of the trace after which the audio is hidden; None where that is not given as a share."""
+        text = self.hide_audio_after
+        return float(text[:-1]) / 100 if isinstance(text, str) else None
 
     def __post_init__(self) -> None:
         for name, good, want in (
@@ -56,6 +79,26 @@ class Decoding:
         ):
             if not good:
                 raise EngineError(f"{name} is {getattr(self, name)}: it must be {want}")
+        self._check_interventions()
+
+    def _check_interventions(self) -> None:
+        least, most, hide = self.min_reasoning_tokens, self.max_reasoning_tokens, self.hide_audio_after
+        for name, tokens in (("min_reasoning_tokens", least), ("max_reasoning_tokens", most or 0)):
+            if not 0 <= tokens < self.max_new_tokens:
+                raise EngineError(
+                    f"{name} is {tokens}: it must be 0 or more, and below max_new_tokens ({self.max_new_tokens}), "
+                    "which counts the answer too"
+                )
+        if most is not None and least > most:
+            raise EngineError(f"min_reasoning_tokens is {least} and max_reasoning_tokens {most}: no length is both")
+        share = isinstance(hide, str) and re.fullmatch(r"\d{1,2}(\.\d{1,3})?%", hide) and float(hide[:-1]) > 0
+        if hide is not None and not (share or (type(hide) is int and hide >= 1)):
+            raise EngineError(
+                f"hide_audio_after is {hide!r}: it must be a number of generated tokens from 1, or a share of the "
+                "trace such as 50%"
+            )
+        if share and (least or most is not None):
+            raise EngineError("hide_audio_after is a share, and the length is forced: give a number of tokens")
 
 
 @dataclass(frozen=True)

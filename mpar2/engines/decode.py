@@ -56,7 +56,8 @@ class Session:
         self.rows = list(range(len(prompts)))  # the prompts that are still in the batch
         self.probe: Probe | None = None
         self._cache = DynamicCache(config=self._network.config.get_text_config())
-        self._mask = torch.zeros(0)
+        self._mask = torch.zeros(0)  # (B, columns of the cache): what attention sees
+        self._counts = torch.zeros(0)  # the same, but hidden audio keeps its place: what positions are counted from
         self._deltas = torch.zeros(0)
         self._adapters = ExitStack()
         self._adapters.enter_context(_adapted(checkpoint, [prompt.adapter for prompt in prompts]))
@@ -75,6 +76,7 @@ class Session:
         ids = torch.tensor(padded, device=device)
         lengths = torch.tensor([len(p.ids) for p in self._prompts], device=device)
         self._mask = (torch.arange(self._width, device=device)[None] >= self._width - lengths[:, None]).long()
+        self._counts = self._mask
         embeds = self._network.get_input_embeddings()(ids).clone()
         for row, (span, prompt) in enumerate(zip(self.audio_positions(), self._prompts, strict=True)):
             embeds[row, span.start : span.stop] = prompt.audio.to(device, embeds.dtype)
@@ -86,7 +88,8 @@ class Session:
         """(B, V) logits after each row took its next ``tokens`` (as many in each row)."""
         ids = torch.tensor(tokens, device=self._checkpoint.device)
         self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
-        positions = self._mask.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
+        self._counts = torch.cat([self._counts, torch.ones_like(ids)], dim=1)
+        positions = self._counts.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
         return self._forward(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
 
     @torch.inference_mode()
@@ -95,9 +98,23 @@ class Session:
         index = torch.tensor(places, device=self._checkpoint.device)
         self.rows = [self.rows[place] for place in places]
         self._cache.batch_select_indices(index)
-        self._mask, self._deltas = self._mask[index], self._deltas[index]
+        self._mask, self._counts, self._deltas = self._mask[index], self._counts[index], self._deltas[index]
         self._adapters.close()
         self._adapters.enter_context(_adapted(self._checkpoint, [self._prompts[row].adapter for row in self.rows]))
+
+    def hide_audio(self, row: int) -> None:
+        """From the next token on, the row's queries do not see its audio. Positions stay as they are."""
+        span = self.audio_positions()[row]
+        self._mask = self._mask.clone()  # may be the tensor that positions are counted from
+        self._mask[self.rows.index(row), span.start : span.stop] = 0
+
+    def take_back(self, row: int, tokens: int) -> None:
+        """Forget the row's last ``tokens`` tokens: nothing sees them, and what follows takes their positions."""
+        place = self.rows.index(row)
+        self._mask, self._counts = self._mask.clone(), self._counts.clone()
+        columns = self._counts[place].nonzero()[:, 0]
+        columns = columns[len(columns) - tokens :]
+        self._mask[place, columns] = self._counts[place, columns] = 0
 
     def close(self) -> None:
         self._adapters.close()
@@ -174,7 +191,7 @@ class Sampler:
     """Chooses one row's next token."""
 
     def __init__(self, decoding: Decoding, prompt_ids: Sequence[int], seed: int | None = None) -> None:
-        self._past = list(prompt_ids)
+        self._prompt = list(prompt_ids)
         self._greedy = decoding.temperature == 0
         self._steps: list[Any] = []
         if decoding.repetition_penalty != 1.0:
@@ -188,19 +205,17 @@ class Sampler:
         self._generator = torch.Generator().manual_seed(decoding.seed if seed is None else seed)
 
     @torch.inference_mode()
-    def choose(self, logits: torch.Tensor) -> int:
+    def choose(self, logits: torch.Tensor, written: Sequence[int]) -> int:
+        """The token that follows the prompt and the ``written`` tokens."""
         scores = logits[None]
         if self._steps:
-            past = torch.tensor([self._past], device=logits.device)
+            past = torch.tensor([[*self._prompt, *written]], device=logits.device)
             for step in self._steps:
                 scores = step(past, scores)
         if self._greedy:
-            token = int(scores.argmax())
-        else:  # drawn on the CPU, so that every device draws the same
-            chances = torch.softmax(scores[0].float(), dim=-1).cpu()
-            token = int(torch.multinomial(chances, 1, generator=self._generator))
-        self._past.append(token)
-        return token
+            return int(scores.argmax())
+        chances = torch.softmax(scores[0].float(), dim=-1).cpu()  # drawn on the CPU: every device draws the same
+        return int(torch.multinomial(chances, 1, generator=self._generator))
 
 
 class TextStream:
@@ -225,10 +240,23 @@ class TextStream:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0] if self._pieces else ""
 
+    @property
+    def whole(self) -> bool:
+        """Whether no character is unfinished."""
+        return not self._decoder.getstate()[0]
+
     def push(self, token: int) -> None:
         piece = None if token in self._silent else self._tokenizer.convert_ids_to_tokens(token)
         self.ids.append(token)
         self._add(self._decoder.decode(_bytes_of(piece)) if piece else "")
+
+    def take_back(self, tokens: int) -> None:
+        """Forget the last ``tokens`` tokens."""
+        if tokens:
+            self._length = self.spans[-tokens].start
+            self._pieces = [self.text[: self._length]]
+            del self.ids[-tokens:], self.spans[-tokens:]
+            self._decoder.reset()
 
     def finish(self) -> None:
         """No more tokens: an unfinished character at the end becomes a replacement mark of the last token."""

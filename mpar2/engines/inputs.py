@@ -12,7 +12,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from mpar2.audio import SAMPLE_RATE, Clip
 from mpar2.engines.adapter import Adapter
-from mpar2.engines.base import Arm, EngineError
+from mpar2.engines.base import Arm, EngineError, ItemError
 from mpar2.engines.checkpoint import Checkpoint
 from mpar2.engines.decode import Prompt
 from mpar2.prompts import build_messages
@@ -61,7 +61,7 @@ def _encode(checkpoint: Checkpoint, clips: Sequence[Clip]) -> list[torch.Tensor]
     sizes = [int(size) for size in features["num_audio_tokens"]]
     for clip, size in zip(clips, sizes, strict=True):
         if size < 1:
-            raise EngineError(f"the clip lasts {clip.seconds:.3f} s: the model needs at least 0.04 s")
+            raise ItemError(f"the clip lasts {clip.seconds:.3f} s: the model needs at least 0.04 s")
     mel = features["input_features"].to(checkpoint.device, checkpoint.dtype)
     mask = torch.as_tensor(features["feature_attention_mask"], device=checkpoint.device)
     if checkpoint.family == "qwen2_5_omni":

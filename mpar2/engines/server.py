@@ -99,6 +99,8 @@ class RemoteEngine:
                 f"arm {arm.name!r} has the adapter {arm.adapter!r}; a server applies none: merge it into the model, or "
                 "serve it under a name of its own and give that as the model"
             )
+        if decoding.intervenes:
+            raise EngineError(f"arm {arm.name!r} forces its length or hides the audio: no service does that")
         sampling = self.sampling(decoding)
         parts = [wav_bytes(clip), prompt_text(question, arm.mode)]
         tried: set[int] = set()

@@ -5,7 +5,8 @@
 * Arms of one base run in one batch where their adapters can be mixed (plain LoRA on linear layers), each row with its
   own adapter or none; otherwise one after the other. The audio encoder runs once for a clip, unless an adapter changes
   the encoder.
-* One lock for each model: a batch at a time. Who waits is told so.
+* One lock for each model: a batch at a time. Who waits is told so. A stream generates in a thread of its own, so the
+  lock is held for as long as the model works, however slowly its updates are read.
 * Nothing is touched before the first request, and results hold NumPy arrays and plain values only, so ``stream`` can
   run inside a function that a hosting service moves to another process with a GPU.
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mpar2.audio import Clip
 from mpar2.engines.adapter import Adapter
+from mpar2.engines.background import in_background
 from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress, Token
 from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
 from mpar2.engines.names import resolve, split_adapter
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from mpar2.attention import AttentionRecord
     from mpar2.engines.decode import Prompt, Session, TextStream
     from mpar2.engines.inputs import Hearing
+    from mpar2.engines.probe import Probe
 
 __all__ = ["Request", "TransformersEngine"]
 
@@ -68,6 +71,8 @@ class _Job:
     request: Request
     adapter: str | None
     attached: Adapter | None = None
+    written: tuple[int, ...] = ()  # tokens that the trace begins with
+    hide_after: int | None = None  # tokens after which the audio is masked
 
 
 class TransformersEngine:
@@ -105,16 +110,33 @@ class TransformersEngine:
     ) -> Iterator[Progress]:
         """Generate every arm, yielding each arm's text as it grows; its last update carries the generation."""
         decoding = decoding or Decoding()
+        return in_background(
+            lambda ended: self._stream(clip, question, arms, decoding, attention, (ended, stop))  # type: ignore[arg-type]
+        )
+
+    def _stream(
+        self,
+        clip: Clip,
+        question: Question,
+        arms: Sequence[Arm],
+        decoding: Decoding,
+        attention: bool,
+        stops: _Stops,
+    ) -> Iterator[Progress]:
         jobs = [Request(clip, question, arm) for arm in arms]
         for base, group in self._by_base(jobs).items():
             if str(resolve(base)) not in self._models:
                 yield from (Progress(job.index, "loading") for job in group)
             loaded = self._load(base)
-            while not loaded.lock.acquire(timeout=0.5):
+            while not loaded.lock.acquire(blocking=False):
                 yield from (Progress(job.index, "waiting") for job in group)
+                if _stopped(stops):
+                    return
+                if loaded.lock.acquire(timeout=0.5):
+                    break
             try:
                 for batch in _mixable(loaded.checkpoint, group):
-                    yield from self._generate(loaded, batch, decoding, "full" if attention else "none", stop)
+                    yield from self._generate(loaded, batch, decoding, "full" if attention else "none", stops)
             finally:
                 loaded.lock.release()
 
@@ -142,7 +164,7 @@ class TransformersEngine:
                 for alike in _mixable(loaded.checkpoint, group):
                     for first in range(0, len(alike), batch_size):
                         batch = alike[first : first + batch_size]
-                        for update in self._generate(loaded, batch, decoding, attention, None):
+                        for update in self._generate(loaded, batch, decoding, attention, ()):
                             if update.generation is not None:
                                 results[update.index] = update.generation
         return [results[index] for index in range(len(requests))]
@@ -188,32 +210,44 @@ class TransformersEngine:
         jobs: Sequence[_Job],
         decoding: Decoding,
         attention: Attention,
-        stop: threading.Event | None,
+        stops: _Stops,
     ) -> Iterator[Progress]:
         """One batch from beginning to end. The caller holds the lock; whatever happens, the session is closed."""
         import torch
 
-        from mpar2.engines.decode import Sampler, TextStream, end_tokens
         from mpar2.engines.probe import Probe
+        from mpar2.engines.writer import Writer
 
+        if decoding.hidden_share is not None:
+            yield from self._hide_after_a_share(loaded, jobs, decoding, attention, stops)
+            return
         start = time.perf_counter()
         yield from (Progress(job.index, "listening") for job in jobs)
         checkpoint = loaded.checkpoint
         prompts = self._prompts(loaded, jobs)
-        budgets = [_room(checkpoint, prompt, decoding) for prompt in prompts]
-        samplers = [Sampler(decoding, p.ids, job.request.seed) for p, job in zip(prompts, jobs, strict=True)]
-        texts = [TextStream(checkpoint.processor.tokenizer) for _ in jobs]
-        ends = end_tokens(checkpoint)
+        writers = [
+            Writer(
+                checkpoint,
+                prompt,
+                decoding,
+                job.request.arm.mode,
+                seed=job.request.seed,
+                written=job.written,
+                hide_after=job.hide_after,
+            )
+            for prompt, job in zip(prompts, jobs, strict=True)
+        ]
         session = self._session(checkpoint, prompts)
         if attention != "none" and loaded.can_probe:
             session.probe = Probe(session.audio_positions(), keep=attention)
         first_token_s = 0.0
 
         def finished(row: int, why: Literal["stop", "length", "cancelled"]) -> Progress:
-            texts[row].finish()
-            record = session.probe.record(row, len(texts[row].ids)) if session.probe else None
+            text, passes = writers[row].text, writers[row].passes
+            text.finish()
+            record = _record(session.probe, row, passes) if session.probe else None
             clock = (time.perf_counter() - start, first_token_s)
-            generation = _generation(checkpoint, jobs[row], prompts[row], texts[row], clock, why, record)
+            generation = _generation(checkpoint, jobs[row], prompts[row], text, clock, why, record)
             if attention != "none" and not loaded.can_probe:
                 generation = replace(generation, warnings=(*generation.warnings, _NO_PROBE))
             return Progress(jobs[row].index, "done", generation.text, len(generation.tokens), generation)
@@ -222,23 +256,24 @@ class TransformersEngine:
             logits = session.prefill()
             first_token_s = time.perf_counter() - start
             while session.rows:
-                if stop is not None and stop.is_set():
+                if _stopped(stops):
                     yield from [finished(row, "cancelled") for row in session.rows]
                     return
                 going: list[int] = []
                 chosen: list[list[int]] = []
                 for place, row in enumerate(session.rows):
-                    token = samplers[row].choose(logits[place])
-                    if token in ends:
-                        yield finished(row, "stop")
+                    step = writers[row].step(logits[place])
+                    if step.finish is not None:
+                        yield finished(row, step.finish)
                         continue
-                    texts[row].push(token)
-                    if len(texts[row].ids) >= budgets[row]:
-                        yield finished(row, "length")
-                        continue
+                    if step.back:
+                        session.take_back(row, step.back)
+                    if writers[row].hides_audio():
+                        session.hide_audio(row)
                     going.append(place)
-                    chosen.append([token])
-                    yield Progress(jobs[row].index, "reasoning", texts[row].text, len(texts[row].ids))
+                    chosen.append([step.token])
+                    text = writers[row].text
+                    yield Progress(jobs[row].index, "reasoning", text.text, len(text.ids))
                 if not going:
                     return
                 if len(going) < len(session.rows):
@@ -251,6 +286,23 @@ class TransformersEngine:
             ) from error
         finally:
             session.close()
+
+    def _hide_after_a_share(
+        self, loaded: _Loaded, jobs: Sequence[_Job], decoding: Decoding, attention: Attention, stops: _Stops
+    ) -> Iterator[Progress]:
+        """The traces once with the audio, to know their lengths; then again from where it is hidden."""
+        share = decoding.hidden_share or 0.0
+        decoding = replace(decoding, hide_audio_after=None)
+        whole = {
+            update.index: update.generation
+            for update in self._generate(loaded, jobs, decoding, "none", stops)
+            if update.generation is not None
+        }
+        for job in jobs:
+            ids = [token.id for token in whole[job.index].tokens]
+            job.hide_after = max(1, round(share * len(ids)))
+            job.written = tuple(ids[: job.hide_after])
+        yield from self._generate(loaded, jobs, decoding, attention, stops)
 
     def _reread(self, loaded: _Loaded, job: _Job, text: str) -> Generation:
         from mpar2.engines.decode import TextStream
@@ -295,6 +347,13 @@ class TransformersEngine:
         return Session(checkpoint, prompts)
 
 
+_Stops = Sequence[threading.Event | None]
+
+
+def _stopped(stops: _Stops) -> bool:
+    return any(stop is not None and stop.is_set() for stop in stops)
+
+
 _NO_PROBE = "this model attends through sliding windows, in which positions move: attention to audio is not recorded"
 
 
@@ -308,15 +367,13 @@ def _mixable(checkpoint: Checkpoint, jobs: Sequence[_Job]) -> list[list[_Job]]:
     return list(groups.values())
 
 
-def _room(checkpoint: Checkpoint, prompt: Prompt, decoding: Decoding) -> int:
-    """How many tokens may follow the prompt."""
-    positions = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
-    room = positions - len(prompt.ids) if positions else decoding.max_new_tokens
-    if room < 1:
-        raise EngineError(
-            f"the prompt has {len(prompt.ids)} tokens; '{checkpoint.name}' reads {positions}: use a shorter clip"
-        )
-    return min(room, decoding.max_new_tokens)
+def _record(probe: Probe, row: int, passes: Sequence[int]) -> AttentionRecord:
+    """The row's record, without the passes whose tokens were taken back."""
+    record = probe.record(row, max(passes, default=-1) + 1)
+    if len(passes) == len(record.visible):
+        return record
+    kept = list(passes)
+    return replace(record, rows=record.rows[kept], mass=record.mass[kept], visible=record.visible[kept])
 
 
 def _generation(

@@ -1,0 +1,168 @@
+"""One row of a batch as it is written: what the model chooses, and what an experiment puts in its way.
+
+The interventions of :class:`mpar2.engines.base.Decoding` (ours; after budget forcing, arXiv 2501.19393):
+
+``max_reasoning_tokens: N``
+    A trace that still reasons after N tokens is cut short: what is open is closed, ``<answer>`` is written for the
+    model, and the model goes on from there. A cut inside of a tag or of a character waits for its end, at most
+    ``_LATE`` tokens.
+``min_reasoning_tokens: N``
+    A trace that would end sooner, or begin its answer (``cot``: or close its thoughts; ``mpar2``: or begin its
+    review), has that taken back, and reasons on: ``cot`` after "Wait,", ``mpar2`` in another step.
+``hide_audio_after: N``
+    After N tokens the audio is masked: no later query sees it. What earlier tokens took from it stays, as it is in
+    the cache.
+
+With greedy decoding the traces of one item under several N are one trace, cut or stretched. What is written for the
+model counts as generated tokens; what is taken back does not count, and the model does not see it any more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+
+from mpar2.engines.base import Decoding, EngineError, ItemError, Mode
+from mpar2.engines.checkpoint import Checkpoint
+from mpar2.engines.decode import Prompt, Sampler, TextStream, end_tokens
+from mpar2.trace import parse_trace
+
+__all__ = ["Step", "Writer"]
+
+_LATE = 8  # tokens by which a cut may come late
+_CLOSES_REASONING = {
+    "cot": re.compile(r"<\s*/\s*think\s*>|<\s*answer\s*>", re.IGNORECASE),
+    "mpar2": re.compile(r"<\s*(?:review|answer)\s*>", re.IGNORECASE),
+}
+_GOES_ON = {"cot": "Wait,", "mpar2": "<step><ask>"}
+_IN_A_TAG = re.compile(r"<[^<>]{0,12}$")
+
+
+class Step(NamedTuple):
+    """What one pass came to: the token to feed next, how many fed tokens to take back first, and whether it ended."""
+
+    token: int
+    back: int = 0
+    finish: Literal["stop", "length"] | None = None
+
+
+class Writer:
+    """Chooses a row's tokens and keeps their text. ``written`` are tokens that the trace begins with."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        prompt: Prompt,
+        decoding: Decoding,
+        mode: Mode,
+        *,
+        seed: int | None = None,
+        written: Sequence[int] = (),
+        hide_after: int | None = None,
+    ) -> None:
+        self._tokenizer = checkpoint.processor.tokenizer
+        self._sampler = Sampler(decoding, prompt.ids, seed)
+        self._room, self._ends = _room(checkpoint, prompt, decoding), end_tokens(checkpoint)
+        self.text = TextStream(self._tokenizer)
+        self.passes: list[int] = []  # for each token, the forward pass whose query it comes from
+        self._least, self._most = decoding.min_reasoning_tokens, decoding.max_reasoning_tokens
+        if (self._least or self._most is not None) and mode not in _GOES_ON:
+            raise EngineError(f"mode {mode} does not reason: its reasoning has no length to force")
+        self._mode = mode
+        self._given = deque(written)
+        fixed = decoding.hide_audio_after
+        self._hide_after = fixed if isinstance(fixed, int) else hide_after
+        self._answers = False  # made to, or by itself
+        self._pass = 0
+
+    def step(self, logits: torch.Tensor) -> Step:
+        """The next token, by the logits of the latest pass."""
+        here, self._pass = self._pass, self._pass + 1
+        if not self._given and self._is_due():
+            closing = self._closing()
+            self._give(closing + self._line(closing) + "<answer>")
+        chooses = not self._given
+        token = self._sampler.choose(logits, self.text.ids) if chooses else self._given.popleft()
+        if chooses and token in self._ends:
+            if len(self.text.ids) >= self._least:
+                return Step(token, finish="stop")
+            self._give(self._onwards())
+            token, chooses = self._given.popleft(), False
+        self._push(token, here)
+        back = self._reconsider() if chooses else 0
+        return Step(self.text.ids[-1], back, "length" if len(self.text.ids) >= self._room else None)
+
+    def hides_audio(self) -> bool:
+        """Whether the audio is to be hidden now; true once."""
+        if self._hide_after is None or len(self.text.ids) < self._hide_after:
+            return False
+        self._hide_after = None
+        return True
+
+    def _push(self, token: int, from_pass: int) -> None:
+        self.text.push(token)
+        self.passes.append(from_pass)
+
+    def _give(self, text: str) -> None:
+        self._given.extend(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _is_due(self) -> bool:
+        """Whether the trace is to be cut here."""
+        tokens = len(self.text.ids)
+        if self._most is None or self._answers or tokens < self._most:
+            return False
+        if (_IN_A_TAG.search(self.text.text) or not self.text.whole) and tokens < self._most + _LATE:
+            return False
+        self._answers = True
+        return not any(part.kind == "answer" for part in parse_trace(self.text.text).parts)
+
+    def _reconsider(self) -> int:
+        """Take back a tag that ends the reasoning too soon; how many of its tokens the model has seen."""
+        last = self.text.spans[-1]
+        if not self._least or ">" not in self.text.text[last.start : last.stop]:
+            return 0
+        found = _CLOSES_REASONING[self._mode].search(self.text.text)
+        if found is None:
+            return 0
+        first = next(n for n, span in enumerate(self.text.spans) if span.stop > found.start())
+        if first >= self._least:
+            return 0
+        seen, lead = len(self.text.ids) - first - 1, self.text.text[self.text.spans[first].start : found.start()]
+        from_pass = self.passes[first]
+        del self.passes[first:]
+        self.text.take_back(seen + 1)
+        self._give(lead + self._onwards(lead))
+        self._push(self._given.popleft(), from_pass)
+        return seen
+
+    def _onwards(self, lead: str = "") -> str:
+        """What makes the model reason on; ``lead`` is text that will stand before it."""
+        closing = self._closing(lead) if self._mode == "mpar2" else ""
+        return closing + self._line(lead + closing) + _GOES_ON[self._mode]
+
+    def _closing(self, lead: str = "") -> str:
+        """The closing tags of what is open."""
+        text = self.text.text + lead + "."  # the parts that would hold one more letter are open
+        open_parts = [p.kind for p in parse_trace(text).parts if p.kind != "text" and p.chars.stop == len(text)]
+        return "".join(f"</{kind}>" for kind in reversed(open_parts))
+
+    def _line(self, lead: str) -> str:
+        """A new line, unless one has just begun."""
+        text = lead or self.text.text
+        return "" if not text or text.endswith("\n") else "\n"
+
+
+def _room(checkpoint: Checkpoint, prompt: Prompt, decoding: Decoding) -> int:
+    """How many tokens may follow the prompt."""
+    positions = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
+    room = positions - len(prompt.ids) if positions else decoding.max_new_tokens
+    if room < 1:
+        raise ItemError(
+            f"the prompt has {len(prompt.ids)} tokens; '{checkpoint.name}' reads {positions}: use a shorter "
+            "clip or question"
+        )
+    return min(room, decoding.max_new_tokens)
