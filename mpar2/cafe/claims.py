@@ -1,6 +1,6 @@
 """What a sentence claims about a sound beside its being there: time, length, count, place in the order, loudness.
 
-A claim is data; ``holds`` checks one against one truth event. Tolerances are ours, since the paper states none: onsets
+A claim is data; ``mpar2.cafe.checks`` holds it against the truth. Tolerances are ours (the paper states none): onsets
 within 0.5 s, offsets within the larger of 0.5 s and 20 % of the event's length (the collar rule of sound event
 detection, wider), whole seconds, clock times and "about" within 1 s, order and overlap within 0.3 s, lengths within
 the larger of 0.5 s and 25 %, levels within 1 dB. What the truth does not carry cannot be claimed wrongly.
@@ -9,13 +9,10 @@ the larger of 0.5 s and 25 %, levels within 1 dB. What the truth does not carry 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mpar2.cafe.schema import Truth
 from mpar2.cafe.stance import BLANK, REACH
-from mpar2.question import Event
 
 __all__ = [
     "Claim",
@@ -23,11 +20,8 @@ __all__ = [
     "PairClaim",
     "TimeExpression",
     "count_claim",
-    "holds",
-    "nearest",
     "ordinal_of",
     "pair_claim",
-    "pair_holds",
     "place_claims",
     "time_expressions",
 ]
@@ -370,110 +364,3 @@ def pair_claim(skeleton: str, left: tuple[int, int], right: tuple[int, int]) -> 
 def continues(skeleton: str, start: int) -> bool:
     """Whether the sentence begins with "then" (or the like) and comes to the name at ``start`` at once."""
     return start <= _MAX_GAP and _SENTENCE_THEN.match(skeleton[:start]) is not None
-
-
-# Checks ---------------------------------------------------------------------------------------------------------------
-
-
-def _length(event: Event) -> float | None:
-    return None if event.onset_s is None or event.offset_s is None else event.offset_s - event.onset_s
-
-
-def holds(claim: Claim, index: int, truth: Truth) -> bool:
-    """Whether the claim is true of event ``index``, or cannot be told from this truth."""
-    events = truth.events or ()
-    event = events[index]
-    onset, offset = event.onset_s, event.offset_s
-    if claim.relation in ("longest", "shortest"):
-        lengths = [_length(e) for e in events]
-        if None in lengths:
-            return True
-        sign = 1 if claim.relation == "longest" else -1
-        return sign * lengths[index] >= max(sign * length for length in lengths) - ORDER_TOLERANCE_S  # type: ignore[operator]
-    if claim.relation in ("loudest", "quietest"):
-        if truth.levels_db is None or None in truth.levels_db:
-            return True
-        sign = 1 if claim.relation == "loudest" else -1
-        levels = [sign * level for level in truth.levels_db]  # type: ignore[operator]
-        return levels[index] >= max(levels) - LEVEL_TOLERANCE_DB
-    if onset is None:
-        return True
-    if claim.relation in ("first", "last", "nth"):
-        onsets = [e.onset_s for e in events]
-        if None in onsets:
-            return True
-        if claim.relation == "first":
-            return onset <= min(onsets) + ORDER_TOLERANCE_S  # type: ignore[type-var,operator]
-        if claim.relation == "last":
-            ends = [e.offset_s for e in events]
-            ends_last = None not in ends and offset >= max(ends) - ORDER_TOLERANCE_S  # type: ignore[type-var,operator]
-            return ends_last or onset >= max(onsets) - ORDER_TOLERANCE_S  # type: ignore[type-var,operator]
-        surely_before = sum(o < onset - ORDER_TOLERANCE_S for o in onsets)  # type: ignore[operator]
-        maybe_before = sum(o <= onset + ORDER_TOLERANCE_S for o in onsets)  # type: ignore[operator]
-        return surely_before < claim.a <= maybe_before
-    end = onset if offset is None else offset
-    collar = max(claim.tolerance_s, OFFSET_SHARE * (end - onset))
-    match claim.relation:
-        case "at":
-            return onset - claim.tolerance_s <= claim.a <= end + claim.tolerance_s
-        case "start":
-            return abs(claim.a - onset) <= claim.tolerance_s
-        case "end":
-            return offset is None or abs(claim.a - offset) <= collar
-        case "interval":
-            return abs(claim.a - onset) <= claim.tolerance_s and (offset is None or abs(claim.b - offset) <= collar)
-        case "from_on":
-            return end >= claim.a - claim.tolerance_s
-        case "up_to":
-            return onset <= claim.a + claim.tolerance_s
-        case "length":
-            length = end - onset
-            return offset is None or abs(claim.a - length) <= max(claim.tolerance_s, LENGTH_SHARE * length)
-    raise ValueError(f"unknown relation {claim.relation!r}")
-
-
-def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
-    """Whether the claim is true of the events ``left`` and ``right``, or cannot be told from this truth."""
-    events = truth.events or ()
-    a, b = events[left], events[right]
-    if claim.relation in ("louder", "quieter", "as_loud"):
-        levels = truth.levels_db
-        if levels is None or levels[left] is None or levels[right] is None:
-            return True
-        more = levels[left] - levels[right]  # type: ignore[operator]
-        return _compares(claim.relation.removeprefix("as_"), more, LEVEL_TOLERANCE_DB, ("louder", "quieter"))
-    if claim.relation in ("longer", "shorter", "as_long"):
-        la, lb = _length(a), _length(b)
-        if la is None or lb is None:
-            return True
-        return _compares(claim.relation.removeprefix("as_"), la - lb, ORDER_TOLERANCE_S, ("longer", "shorter"))
-    if a.onset_s is None or b.onset_s is None:
-        return True
-    if claim.relation == "before":
-        return a.onset_s <= b.onset_s + ORDER_TOLERANCE_S
-    if claim.relation == "after":
-        return a.onset_s >= b.onset_s - ORDER_TOLERANCE_S
-    if a.offset_s is None or b.offset_s is None:
-        return True
-    return min(a.offset_s, b.offset_s) >= max(a.onset_s, b.onset_s) - ORDER_TOLERANCE_S
-
-
-def _compares(relation: str, difference: float, tolerance: float, words: tuple[str, str]) -> bool:
-    if relation == words[0]:
-        return difference >= -tolerance
-    return difference <= tolerance if relation == words[1] else abs(difference) <= tolerance
-
-
-def nearest(claims: Sequence[Claim], candidates: Sequence[int], truth: Truth) -> int:
-    """The candidate that the claimed times lie closest to; the first one where there is no time to go by."""
-    times = [c.a for c in claims if c.relation in ("at", "start", "end", "interval", "from_on", "up_to")]
-    events = truth.events or ()
-
-    def distance(index: int) -> float:
-        event = events[index]
-        if not times or event.onset_s is None:
-            return 0.0
-        end = event.onset_s if event.offset_s is None else event.offset_s
-        return max(event.onset_s - times[0], times[0] - end, 0.0)
-
-    return min(candidates, key=distance)

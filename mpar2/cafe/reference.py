@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from mpar2.cafe import claims as said
+from mpar2.cafe.checks import holds, nearest, pair_holds
 from mpar2.cafe.mentions import Draft, Reading, read
 from mpar2.cafe.schema import (
     JudgeRequest,
@@ -259,13 +260,13 @@ class _Judgement:
             return
         if self._several_times(judged):
             return
-        kept = tuple(i for i in judged.candidates if all(said.holds(claim, i, self.truth) for claim in judged.claims))
+        kept = tuple(i for i in judged.candidates if all(holds(claim, i, self.truth) for claim in judged.claims))
         if kept:
             judged.candidates, judged.narrowed = kept, True
             return
-        false = [c for c in judged.claims if not any(said.holds(c, i, self.truth) for i in judged.candidates)]
+        false = [c for c in judged.claims if not any(holds(c, i, self.truth) for i in judged.candidates)]
         wrong = (false or judged.claims)[0]
-        event = said.nearest(judged.claims, judged.candidates, self.truth)
+        event = nearest(judged.claims, judged.candidates, self.truth)
         what = {"first": "order", "last": "order", "nth": "order"}.get(wrong.relation, "time")
         if wrong.relation in ("longest", "shortest", "loudest", "quietest", "length"):
             what = "attribute"
@@ -277,9 +278,9 @@ class _Judgement:
         if len(times) < 2 or len(judged.all) < len(times):
             return False
         rest = [claim for claim in judged.claims if claim not in times]
-        fits = [{i for i in judged.candidates if said.holds(time, i, self.truth)} for time in times]
+        fits = [{i for i in judged.candidates if holds(time, i, self.truth)} for time in times]
         kept = tuple(i for i in judged.candidates if any(i in fit for fit in fits))
-        if not all(fits) or len(kept) < len(times) or not all(said.holds(c, i, self.truth) for c in rest for i in kept):
+        if not all(fits) or len(kept) < len(times) or not all(holds(c, i, self.truth) for c in rest for i in kept):
             return False
         judged.candidates = kept
         return True
@@ -329,7 +330,7 @@ class _Judgement:
             (a, b)
             for a in left.candidates
             for b in right.candidates
-            if (a != b or len(left.all) == 1) and said.pair_holds(claim, a, b, self.truth)
+            if (a != b or len(left.all) == 1) and pair_holds(claim, a, b, self.truth)
         ]
         if good and left.all == right.all and len(left.all) == 1:
             return  # "the dog barks, then the dog stops": one event related to itself claims nothing
