@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import logging
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,12 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=port, help="default: %(default)s")
     parser.add_argument("--max-seconds", type=float, default=60.0, help="longest clip (default: %(default)g)")
     parser.add_argument("--max-new-tokens", type=int, default=512, help="longest trace (default: %(default)s)")
+    parser.add_argument("--mcp", action="store_true", help="serve the endpoints as tools for language models too (MCP)")
     parser.add_argument("--examples", type=Path, help="folder of examples (default: examples/)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.mcp and find_spec("mcp") is None:
+        parser.error("--mcp needs the package mcp: pip install 'gradio[mcp]'")
+    return options
 
 
 def build_services(options: argparse.Namespace) -> Any:
@@ -82,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         _preload(services)  # models must be on the device before the first GPU is lent
     else:
         threading.Thread(target=_preload, args=(services,), daemon=True).start()
-    demo.launch(server_name=options.host, server_port=options.port, **launch_settings())
+    demo.launch(server_name=options.host, server_port=options.port, **launch_settings(mcp=options.mcp))
 
 
 def _preload(services: Any) -> None:

@@ -104,7 +104,7 @@ def theme() -> gr.themes.Base:
     )
 
 
-def launch_settings() -> dict[str, Any]:
+def launch_settings(*, mcp: bool = False) -> dict[str, Any]:
     """Arguments of ``launch`` for an app that strangers use: no path is served, uploads are small and short-lived."""
     return {
         "theme": theme(),
@@ -116,7 +116,7 @@ def launch_settings() -> dict[str, Any]:
         "footer_links": ["api"],
         "state_session_capacity": 200,
         "enable_monitoring": False,
-        "mcp_server": False,
+        "mcp_server": mcp,
         "ssr_mode": False,
         "pwa": False,
     }

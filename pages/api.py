@@ -4,6 +4,8 @@
     client = Client("http://127.0.0.1:7860")
     result = client.predict(handle_file("clip.wav"), "Which sound comes first?", "dog bark\\nsiren", api_name="/reason")
 
+With ``python app.py --mcp`` both are tools of an MCP server at ``/gradio_api/mcp/``, described by their docstrings.
+
 The audio goes through a real ``gr.Audio`` input, so only files that were uploaded are opened.
 """
 
@@ -15,6 +17,7 @@ from typing import Any
 import gradio as gr
 
 from mpar2.engines.as_json import generation_to_json
+from pages.document import without_arrays
 from pages.errors import guarded
 from pages.running import Asked, Comparer
 from pages.services import MODES, Services
@@ -42,6 +45,7 @@ def build_api(services: Services) -> None:
         max_new_tokens: float,
         temperature: float,
         seed: float,
+        full: bool,
     ) -> dict[str, Any]:
         """Ask two audio models the same question about a recording and return both reasoning traces side by side.
 
@@ -56,10 +60,13 @@ def build_api(services: Services) -> None:
             max_new_tokens: Longest trace.
             temperature: 0 is greedy.
             seed: Makes sampling repeatable.
+            full: Add the attention of every token, the sound and its spectrogram: about a megabyte, for programs that
+                draw. Without it the result is a few kilobytes of text and numbers.
 
         Returns:
-            The comparison document, the same as the page's JSON download: for each arm the text, its parts, answer,
-            correctness where known, tokens, seconds, and attention to the audio.
+            For each arm the text, its parts, answer, correctness where known, tokens, seconds, share of attention on
+            the audio, and the sounds it mentions sorted where the truth is known. With ``full``, the same document as
+            the page's JSON download.
         """
         asked = Asked(
             audio,
@@ -73,7 +80,7 @@ def build_api(services: Services) -> None:
         document: dict[str, Any] = {}
         for document in comparer.run(asked, session_of()):  # noqa: B007 - the last one is the result
             pass
-        return document
+        return document if full else without_arrays(document)
 
     def reason(
         audio: str,
@@ -124,13 +131,14 @@ def build_api(services: Services) -> None:
         tokens = gr.Number(value=services.max_new_tokens, label="max_new_tokens")
         temperature = gr.Number(value=0, label="temperature")
         seed = gr.Number(value=0, label="seed", precision=0)
+        full = gr.Checkbox(value=False, label="full")
         result = gr.JSON(label="result")
         start = gr.Button("start")
     decoding = [tokens, temperature, seed]
     shared = {"concurrency_id": "engine", "concurrency_limit": 1}
     start.click(
         guarded(compare),
-        [audio, question, choices, left_model, left_mode, right_model, right_mode, *decoding],
+        [audio, question, choices, left_model, left_mode, right_model, right_mode, *decoding, full],
         result,
         api_name="compare",
         **shared,

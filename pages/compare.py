@@ -19,6 +19,10 @@ from pages.suggested import QUESTIONS, suggestion_value
 __all__ = ["build_compare"]
 
 _MODE_NAMES = {"direct": "Direct answer", "cot": "Free reasoning", "mpar2": "MPAR²"}
+_MODE_HELP = (
+    "<p class=mp-privacy>Mode is how a model is asked: <b>direct answer</b>, no reasoning; <b>free reasoning</b>, "
+    "think aloud, then answer; <b>MPAR²</b>, say what is heard, reason in steps, check each claim, then answer.</p>"
+)
 _LONGEST_QUERY = 2000  # characters of a link's question or choice
 
 
@@ -59,8 +63,14 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
             with gr.Row(elem_classes="mp-arm-form"):
                 right_name = gr.Dropdown(names, value=right.name, label="Model B", elem_id="right-model")
                 right_mode = gr.Dropdown(modes, value="mpar2", label="Mode", elem_id="right-mode")
+            gr.HTML(_MODE_HELP, padding=False, apply_default_css=False)
             with gr.Accordion("Truth and judge", open=False):
-                answer = gr.Textbox(label="True answer, if you know it", max_length=300, elem_id="answer")
+                answer = gr.Textbox(
+                    label="True answer, if you know it",
+                    info="One of the choices, word for word, where there are choices.",
+                    max_length=300,
+                    elem_id="answer",
+                )
                 events = gr.Textbox(
                     label="What is audible, one event a line",
                     info="For example: dog bark 0.5-1.5. Mentions in the traces are checked against this list.",
@@ -89,10 +99,19 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
                 judge_model = gr.Textbox(label="Judge model", visible=False, max_length=200)
             with gr.Accordion("Decoding", open=False):
                 tokens = gr.Slider(
-                    16, services.max_new_tokens, value=services.max_new_tokens, step=16, label="Longest trace, tokens"
+                    16,
+                    services.max_new_tokens,
+                    value=services.max_new_tokens,
+                    step=16,
+                    label="Longest trace, tokens",
+                    info="A token is about a short word. A trace that needs more is cut and says so.",
                 )
-                temperature = gr.Slider(0, 1.5, value=0, step=0.1, label="Temperature (0 is greedy)")
-                seed = gr.Number(value=0, precision=0, label="Seed, for temperatures above 0")
+                temperature = gr.Slider(
+                    0, 1.5, value=0, step=0.1, label="Temperature", info="0 always takes the likeliest word (greedy)."
+                )
+                seed = gr.Number(
+                    value=0, precision=0, label="Seed", info="Above temperature 0, the same seed gives the same trace."
+                )
             with gr.Row(elem_classes="mp-run"):
                 run = gr.Button("Compare", variant="primary", elem_id="run")
                 stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)

@@ -15,6 +15,7 @@ from typing import Any
 from mpar2.audio import AudioError, load_clip
 from mpar2.engines.base import Decoding, EngineError, Generation
 from mpar2.question import Event, Question, QuestionError, make_question
+from pages.attention_pack import ATTENTION_BYTES
 from pages.document import Run
 from pages.errors import message_of
 from pages.gpu import lends_gpus, on_gpu
@@ -55,7 +56,7 @@ class Comparer:
         asked: Asked,
         session: str,
         *,
-        attention_bytes: int = 3_000_000,
+        attention_bytes: int = ATTENTION_BYTES,
     ) -> Iterator[dict[str, Any]]:
         """Documents as the comparison grows; the last one is finished, with the mentions sorted where they can be."""
         asked.judging.check(local=self.services.local)

@@ -24,7 +24,7 @@ from pages.arrays import pack, unpack
 from pages.attention_pack import attention_document
 from pages.document import DocumentError, check_document
 from pages.errors import message_of
-from pages.examples import first_example, load_examples, stored_comparison
+from pages.examples import EXAMPLES, first_example, load_examples, stored_comparison
 from pages.export import SLOT, page_shell, to_html, view_js
 from pages.running import Asked, Comparer, parse_events
 from pages.scoring import Judging, JudgingError, check_address, score_traces
@@ -74,6 +74,15 @@ def test_unpack_refuses_sizes_that_contradict_each_other() -> None:
         unpack(packed | {"shape": [2, 5]})
 
 
+def test_the_page_of_a_long_comparison_stays_light() -> None:
+    """30 s of noise, the hardest sound to pack, and 512 tokens: at most 1.5 MB with scripts, sound and pictures."""
+    text = f"<perception>{' a dog bark at 2 s' * 80}</perception>{'<review>a dog bark at 2 s</review>' * 20}"
+    assert len(generation(ARMS[1], text).tokens) >= 512
+    clip = Clip(np.random.default_rng(0).normal(scale=0.1, size=30 * 16_000), "noise.wav")
+    page = to_html(document((text, text), clip=clip))
+    assert len(page.encode()) <= 1_500_000
+
+
 def test_the_spectrogram_shows_a_tone_in_its_band_and_silence_as_nothing() -> None:
     times = np.arange(16_000) / 16_000
     picture = mel_picture(Clip(np.sin(2 * np.pi * 1000 * times)))
@@ -85,7 +94,7 @@ def test_the_spectrogram_shows_a_tone_in_its_band_and_silence_as_nothing() -> No
     assert set(base64.b64decode(silent["data"])) == {0}
 
 
-@pytest.mark.parametrize("budget", [10**7, 30_000, 6_000, 500])
+@pytest.mark.parametrize("budget", [10**7, 40_000, 30_000, 6_000, 500])
 def test_attention_fits_its_budget_and_keeps_the_whole_trace(budget: int) -> None:
     made = generation(ARMS[1], TRACES[1])
     packed = attention_document(made.attention, made.trace, budget)
@@ -98,9 +107,10 @@ def test_attention_fits_its_budget_and_keeps_the_whole_trace(budget: int) -> Non
         assert packed["parts"] is None and tokens.shape[:2] == (3, 2)
         mean = tokens.mean(axis=(0, 1))
         assert np.allclose(mean, heatmap(made.attention).values, atol=mean.max() / 200)
-    if budget == 30_000:
+    if budget in (40_000, 30_000):  # parts keep layers and heads, and the columns their width, after single tokens do
         parts = unpack(packed["parts"])
-        assert parts.shape[:2] == (3, 2) and parts.shape[2] == len(packed["parts_of"])
+        assert parts.shape[:2] == (3, 2) and parts.shape[2] == len(packed["parts_of"]) and packed["columns"] == 150
+        assert tokens.shape[:2] == ((3, 1) if budget == 40_000 else (1, 1))
 
 
 # ---- the document ------------------------------------------------------------------------------------------------
@@ -278,6 +288,14 @@ def test_examples_come_in_order_and_damaged_ones_are_left_out(tmp_path: Path) ->
     assert stored_comparison(examples[0]) is None
 
 
+def test_every_clip_is_credited_in_the_readme_of_the_examples() -> None:
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for file in EXAMPLES.glob("*/example.json"):
+        data = json.loads(file.read_text(encoding="utf-8"))
+        row = next((line for line in readme.splitlines() if f"`{file.parent.name}`" in line), "")
+        assert data["credits"] in row and data["licence"] in row, "run: python examples/credits.py"
+
+
 def test_an_example_is_known_by_its_sound_and_brings_its_truth(services: Services, tmp_path: Path) -> None:
     from dataclasses import replace
 
@@ -410,7 +428,9 @@ def test_programs_can_call_both_endpoints(services: Services, recording: str) ->
         assert {"answer", "choice", "mode", "model", "text", "trace", "tokens", "seconds"} <= set(one)
         assert one["model"] == "small-mpar2" and one["tokens"] <= 4 and 0 < one["attention_ratio"] < 1
         both = client.predict(handle_file(recording), "First?", "a\nb", max_new_tokens=4, api_name="/compare")
-        assert both["status"] == "done" and len(both["arms"]) == 2 and check_document(both)
+        assert both["status"] == "done" and len(both["arms"]) == 2 and "attention" not in both["arms"][0]
+        options = {"max_new_tokens": 4, "full": True, "api_name": "/compare"}
+        assert check_document(client.predict(handle_file(recording), "First?", "a\nb", **options))["clip"]["audio"]
         with pytest.raises(AppError, match="question is empty"):
             client.predict(handle_file(recording), " ", "", max_new_tokens=4, api_name="/reason")
     finally:
