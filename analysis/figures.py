@@ -71,6 +71,7 @@ def panels(
     drawn = layout(height=height, margin={"l": 12, "r": 16, "t": 52, "b": 12})
     drawn["legend"] |= {"y": 1 + 26 / height}
     drawn["annotations"] = []
+    drawn["meta"] = {"panels": len(groups)}  # narrow pages put them below each other
     for number, (title, series) in enumerate(groups):
         column, row = number % columns, number // columns
         left, top = column * (wide + gap_x), 1 - row * (high + gap_y)

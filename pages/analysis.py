@@ -23,11 +23,11 @@ from analysis.paper import beside_ours, paper_exhibits
 from analysis.report import plotly_js, view_css, view_js
 from analysis.style import DARK
 from mpar2.runs import RunError
-from pages.analysis_runs import Shelf, joined, load_upload, traces_document
+from pages.analysis_runs import Shelf, compared, joined, load_upload, traces_document
 from pages.analysis_training import TrainingLogs, build_training
 from pages.errors import guarded
 from pages.export import script
-from pages.safe_html import note
+from pages.safe_html import note, stored_view
 
 __all__ = ["build_analysis"]
 
@@ -92,6 +92,7 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
             )
         with gr.Column(elem_classes="mp-result-column", min_width=320):
             traces = _traces_view()
+            stored = stored_view("stored")
             with gr.Tabs(elem_id="analysis-tabs"):
                 with gr.Tab("Measured", id="measured"):
                     figures = _exhibits_view("figures", clicks=True)
@@ -125,15 +126,15 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
         table = table_of(chosen, brought)
         shown, *rest = controls(table)
         fresh = [table.labels[:_FIRST_ARMS] if table else [], *values[1:6], *([] for _ in _FILTERS)]
-        return _drawn(table, fresh), None, shown, *rest, True
+        return _drawn(table, fresh), None, None, shown, *rest, True
 
     def on_open(done: bool, chosen: Any, brought: Any, *values: Any) -> tuple[Any, ...]:
         if done:
-            return (gr.skip(),) * (4 + len(_FILTERS))
+            return (gr.skip(),) * (5 + len(_FILTERS))
         return on_runs(chosen, brought, *values)
 
     def on_change(chosen: Any, brought: Any, *values: Any) -> tuple[Any, ...]:
-        return _drawn(table_of(chosen, brought), values), None
+        return _drawn(table_of(chosen, brought), values), None, None
 
     def on_file(path: str | None) -> tuple[Any, ...]:
         if not path:
@@ -145,19 +146,29 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
         notes = [f"{len(table.frame):,} answers of {len(table.arms)} arms", *table.runs[0].notes]
         return table, {"level": "ok", "lines": notes}, [], path  # theirs alone, until they add others
 
-    def on_point(event: gr.EventData, chosen: Any, brought: Any, *values: Any) -> Any:
+    def on_point(event: gr.EventData, chosen: Any, brought: Any, *values: Any) -> tuple[Any, Any]:
         data = getattr(event, "_data", None)
         name, place = (data.get("name"), data.get("point")) if isinstance(data, dict) else (None, None)
         table = table_of(chosen, brought)
         if table is None or not isinstance(place, str) or name not in EXHIBITS:
-            return None
+            return None, None
         try:
             choice = _choice(values)
             rows = rows_of(table, choice, place)
             labels = apply_choice(table, choice).labels
         except (AnalysisError, RunError):
+            return None, None
+        shown = traces_document(table, rows, labels, _point_title(labels, place))
+        first = shown["items"][0] if shown["items"] else None
+        beside = first["beside"][0]["row"] if first and first["beside"] else None
+        return shown, compared(table, first["row"], beside) if first else None
+
+    def on_trace(event: gr.EventData, chosen: Any, brought: Any) -> Any:
+        data = getattr(event, "_data", None)
+        table = table_of(chosen, brought)
+        if table is None or not isinstance(data, dict):
             return None
-        return traces_document(table, rows, labels, _point_title(labels, place))
+        return compared(table, data.get("row"), data.get("beside"))
 
     def on_paper(chosen: Any, brought: Any) -> dict[str, Any]:
         table = table_of(chosen, brought)
@@ -173,7 +184,7 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
         return _value([*paper_exhibits(), beside])
 
     quiet = settings | {"show_progress": "hidden"}
-    drawn = [figures, traces]
+    drawn = [figures, traces, stored]
     renewed = [*drawn, arms, *filters, opened]
     tab.select(guarded(on_open), [opened, *source, *form], renewed, **settings)
     runs.input(guarded(on_runs), [*source, *form], renewed, **settings)
@@ -183,7 +194,9 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
     for component in (arms, metric, binning, length, outcome, *filters):
         component.input(guarded(on_change), [*source, *form], drawn, **quiet)
     bins.release(guarded(on_change), [*source, *form], drawn, **quiet)
-    figures.select(guarded(on_point), [*source, *form], traces, **quiet)
+    figures.select(guarded(on_point), [*source, *form], [traces, stored], **quiet)
+    traces.select(guarded(on_trace), source, stored, **quiet)
+    traces.clear(lambda: (None, None), None, [traces, stored], queue=False, api_visibility="private")
     paper_tab.select(guarded(on_paper), source, paper, **settings)
 
 
@@ -254,8 +267,13 @@ def _exhibits_view(elem_id: str, *, clicks: bool) -> gr.HTML:
 
 
 def _traces_view() -> gr.HTML:
-    js = f"{_prelude()}{script('analysis.js')}\nconst draw = () => showTraces(root, props.value);\n"
-    return _html("traces", js + "watch('value', draw);\ndraw();", None)
+    js = (
+        f"{_prelude()}{script('analysis.js')}\n"
+        "const choose = (row, beside) => trigger('select', { row, beside });\n"
+        "const draw = () => showTraces(root, props.value, choose, () => trigger('clear'));\n"
+        "watch('value', draw);\ndraw();"
+    )
+    return _html("traces", js, None)
 
 
 def _html(elem_id: str, js: str, functions: list[Any] | None) -> gr.HTML:

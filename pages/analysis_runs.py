@@ -17,18 +17,16 @@ from analysis import AnalysisError
 from analysis.load import RunTable, join_tables, load_runs
 from analysis.traces import fetch
 from mpar2.runs import Limits, RunError
-from mpar2.trace import parse_trace
 from pages.examples import EXAMPLES
+from pages.stored_item import audio_of, stored_document, stored_keys
 
-__all__ = ["RUNS", "UPLOAD", "Shelf", "load_upload", "traces_document"]
+__all__ = ["RUNS", "UPLOAD", "Shelf", "compared", "load_upload", "traces_document"]
 
 RUNS = EXAMPLES / "runs"
 FIRST_RUN = "held-out-scenes"
 UPLOAD = Limits(max_bytes=60_000_000, max_lines=20_000, max_line_bytes=1_000_000, max_manifest_bytes=1_000_000)
 _SHOWN = 12
-_ARMS_BESIDE = 4
-_LONGEST_TRACE = 12_000  # characters
-_NAMES = {"ask": "Ask", "hear": "Hear", "infer": "Infer", "text": "Text", "think": "Thinking"}
+_ARMS_BESIDE = 12
 _log = logging.getLogger(__name__)
 
 
@@ -88,81 +86,55 @@ def joined(tables: Sequence[RunTable]) -> RunTable | None:
 
 
 def traces_document(table: RunTable, rows: Sequence[int], arms: Sequence[str], title: str) -> dict[str, Any]:
-    """What the page shows of the traces in ``rows``: some of them, right and wrong ones in turn, other arms beside."""
+    """The list of the traces in ``rows``: some of them, right and wrong ones in turn, and which arms may stand beside.
+
+    Items whose sound and heatmap are kept come first among the right ones, and among the wrong ones.
+    """
     frame = table.frame
-    wrong_first = sorted(rows, key=lambda row: (frame["right"].iat[row] != 0, row))
-    split = next((i for i, row in enumerate(wrong_first) if frame["right"].iat[row] != 0), len(wrong_first))
-    wrong, rest = wrong_first[:split], wrong_first[split:]
+    kept = {(run.name, key) for run in table.runs for key in stored_keys(run)}
+    is_kept = [(str(frame["run"].iat[row]), frame["key"].iat[row]) in kept for row in rows]
+    order = [row for _, row in sorted(zip(is_kept, rows, strict=True), key=lambda pair: (not pair[0], pair[1]))]
+    wrong = [row for row in order if frame["right"].iat[row] == 0]
+    rest = [row for row in order if frame["right"].iat[row] != 0]
     turns = [row for pair in zip(wrong, rest, strict=False) for row in pair]
     chosen = (turns + wrong[len(rest) :] + rest[len(wrong) :])[:_SHOWN]
-    beside = [_beside(table, row, arms) for row in chosen]
-    wanted = sorted({row for row, others in zip(chosen, beside, strict=True) for row in (row, *others)})
-    records = {
-        (record["arm"], record["key"]): record for record in fetch(table, wanted)
-    }  # an arm's own name and key: labels of figures may differ
-    names = {(arm.run, arm.label): arm.name for arm in table.arms}
-
-    def record_of(row: int) -> dict[str, Any] | None:
-        name = names[str(frame["run"].iat[row]), str(frame["arm"].iat[row])]
-        return records.get((name, frame["key"].iat[row]))
-
+    records = {(record["arm"], record["key"]): record for record in fetch(table, chosen)}
+    names = {(arm.run, arm.label): arm.name for arm in table.arms}  # an arm's own name: labels of figures may differ
+    runs = {run.name: run for run in table.runs}
     items = []
-    for row, others in zip(chosen, beside, strict=True):
-        first = record_of(row)
-        if first is None:
+    for row in chosen:
+        run, arm = str(frame["run"].iat[row]), str(frame["arm"].iat[row])
+        record = records.get((names[run, arm], frame["key"].iat[row]))
+        if record is None:
             continue
-        item = first["item"]
-        sides = [_side(frame, other, record) for other in (row, *others) if (record := record_of(other)) is not None]
+        right, tokens = frame["right"].iat[row], frame["tokens"].iat[row]
         items.append(
             {
-                "id": first["id"],
-                "question": item["question"] or "",
-                "choices": list(item["choices"] or ()),
-                "answer": item["answer"],
-                "truth": [_event(event) for event in item["events"] or ()][:40],
-                "sides": sides,
+                "row": int(row),
+                "id": record["id"],
+                "question": record["item"]["question"] or "",
+                "right": None if right != right else bool(right),
+                "tokens": None if tokens != tokens else int(tokens),
+                "kept": audio_of(runs[run], record["item"]) is not None,
+                "beside": [{"row": other, "arm": str(frame["arm"].iat[other])} for other in _beside(table, row, arms)],
             }
         )
     return {"title": title, "total": len(rows), "items": items}
 
 
+def compared(table: RunTable, row: Any, beside: Any) -> dict[str, Any] | None:
+    """The comparison document of a row and of one beside it, as a browser asked for them."""
+    rows = [place for place in (row, beside) if type(place) is int and 0 <= place < len(table.frame)]
+    if not rows or rows[0] is not row:
+        return None
+    if len(rows) == 2 and table.frame["item"].iat[rows[0]] != table.frame["item"].iat[rows[1]]:
+        return None
+    return stored_document(table, rows)
+
+
 def _beside(table: RunTable, row: int, arms: Sequence[str]) -> list[int]:
-    """First samples of other arms on the same item."""
+    """First samples of other arms on the same item, in the order of the arms."""
     frame = table.frame
     same = (frame["item"] == frame["item"].iat[row]) & (frame["sample"] == 0) & (frame["arm"] != frame["arm"].iat[row])
-    found = [int(other) for other in same.to_numpy().nonzero()[0] if str(frame["arm"].iat[other]) in arms]
-    return found[: _ARMS_BESIDE - 1]
-
-
-def _side(frame: Any, row: int, record: dict[str, Any]) -> dict[str, Any]:
-    text = record["text"] or record["error"] or ""
-    right, tokens, matched = frame["right"].iat[row], frame["tokens"].iat[row], frame["matched"].iat[row]
-    names = ("matched", "hallucinated", "misused", "missed")
-    return {
-        "arm": str(frame["arm"].iat[row]),
-        "right": None if right != right else bool(right),
-        "prediction": frame["prediction"].iat[row],
-        "tokens": None if tokens != tokens else int(tokens),
-        "counts": None if matched != matched else {name: int(frame[name].iat[row]) for name in names},
-        "parts": _parts(text[:_LONGEST_TRACE]),
-        "cut": len(text) > _LONGEST_TRACE,
-    }
-
-
-def _parts(text: str) -> list[dict[str, str]]:
-    trace = parse_trace(text)
-    found = []
-    for part in trace.parts:
-        holds = any(inner.parent is not None and trace.parts[inner.parent] is part for inner in trace.parts)
-        if holds or not part.text.strip():
-            continue
-        owner = trace.parts[part.parent] if part.parent is not None else None
-        step = f"Step {owner.number}: " if owner is not None and owner.kind == "step" else ""
-        name = f"Step {part.number}" if part.kind == "step" else _NAMES.get(part.kind, part.kind.capitalize())
-        found.append({"kind": part.kind, "name": step + name, "text": part.text.strip()})
-    return found[:200]
-
-
-def _event(event: dict[str, Any]) -> str:
-    onset, offset = event["onset_s"], event["offset_s"]
-    return event["label"] if onset is None or offset is None else f"{event['label']} {onset:.1f}–{offset:.1f} s"
+    found = {str(frame["arm"].iat[other]): int(other) for other in same.to_numpy().nonzero()[0]}
+    return [found[arm] for arm in arms if arm in found][:_ARMS_BESIDE]

@@ -23,8 +23,8 @@ __all__ = ["TrainingLogs", "build_training"]
 _FIRST = 4  # recipes shown at first; more is a thicket
 _WINDOWS = (1, 25)
 _NO_LOG = (
-    "No training log is here. Train a recipe ('python -m training grpo --recipe tiny out=FOLDER'), then keep its log: "
-    "a folder under examples/runs/training with a manifest.json and a log.jsonl (training/README.md says how)."
+    "No training log is here. Train a recipe ('python -m training grpo --recipe tiny out=FOLDER'), then keep its small "
+    "log: 'python -m training export FOLDER examples/runs/training/NAME'."
 )
 _NO_RECIPE = "No recipe is chosen: choose one above."
 

@@ -26,7 +26,7 @@ from mpar2.cafe.schema import JudgeRequest, Truth, Unscored, Verdict
 from mpar2.llm.errors import LLMError
 from mpar2.question import Event, Question
 
-__all__ = ["JUDGES", "Judging", "JudgingError", "check_address", "score_traces"]
+__all__ = ["JUDGES", "Judging", "JudgingError", "cafe_document", "check_address", "score_traces"]
 
 JUDGES = ("rules", "gemini", "server")
 _METRICS = ("acc_per", "err_per", "err_use", "err_omit")
@@ -99,7 +99,7 @@ def score_traces(
         truth = Truth(events, None, origin or "human")
         for index, text in enumerate(texts):
             if text.strip():
-                yield index, _cafe(annotate(text, truth, choices=question.choices), judging)
+                yield index, cafe_document(annotate(text, truth, choices=question.choices))
         return
     truth = None if events is None else Truth(events, None, origin or "human")
     requests = [(index, text) for index, text in enumerate(texts) if text.strip()]
@@ -110,7 +110,7 @@ def score_traces(
     except TimeoutError:
         outcomes = {index: Unscored("unavailable", f"no answer within {_TIMEOUT_S:.0f} s") for index, _ in requests}
     for index, outcome in outcomes.items():
-        yield index, _cafe(outcome, judging)
+        yield index, cafe_document(outcome)
 
 
 async def _ask(
@@ -134,7 +134,7 @@ async def _ask(
     return {index: verdict for (index, _), verdict in zip(requests, verdicts, strict=True)}
 
 
-def _cafe(outcome: Verdict | Unscored, judging: Judging) -> dict[str, Any]:
+def cafe_document(outcome: Verdict | Unscored) -> dict[str, Any]:
     """The ``cafe`` of an arm in the comparison document."""
     if isinstance(outcome, Unscored):
         return {"unscored": f"{outcome.reason.replace('_', ' ')}. {outcome.detail}".strip()}

@@ -18,6 +18,8 @@ from mpar2.runs.lines import dump_json, write_bytes, write_json
 __all__ = ["ARMS", "FakeArm", "write_run"]
 
 _CHOICES = ["dog bark", "siren", "bell", "rain"]
+_VERDICT = {"mentions": [], "missed": [0], "targets": ["dog bark"], "judge": "reference", "truth_origin": "scene"}
+_VERDICT |= {"package_version": "0.1.0"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def write_run(
                 record, counts = _answer(rng, arm, number, sample, int(difficulty[number]), attention, padding, hostile)
                 lines.append(dump_json(record))
                 key = {name: record[name] for name in ("key", "id", "arm", "sample")}
-                scores.append(dump_json(key | {"counts": counts}))
+                scores.append(dump_json(key | {"verdict": _VERDICT, "counts": counts}))
     write_bytes(folder / "items.jsonl", b"\n".join(lines) + b"\n")
     if judged:
         (folder / "cafe" / "reference").mkdir(parents=True)

@@ -61,8 +61,10 @@ function tableOf(table, caption) {
     left > 0 ? el("p", { class: "an-note" }, `${left} more rows are in the CSV.`) : null);
 }
 
-// Small letters, and labels that leave room for the figure.
-function makeNarrow(layout) {
+// Small letters, labels that leave room for the figure, and panels below each other.
+function makeNarrow(data, layout) {
+  for (const trace of data) if (trace.name) trace.name = shortLabel(trace.name, 36);
+  if (layout.meta && layout.meta.panels > 1) stackPanels(layout, layout.meta.panels);
   layout.font = { ...(layout.font || {}), size: 10 };
   layout.legend = { ...(layout.legend || {}), font: { ...((layout.legend || {}).font || {}), size: 11 } };
   for (const [name, axis] of Object.entries(layout)) {
@@ -70,6 +72,25 @@ function makeNarrow(layout) {
     if (axis.title) axis.title = { ...axis.title, font: { ...(axis.title.font || {}), size: 11 } };
     if (name.startsWith("y") && axis.ticktext) axis.ticktext = axis.ticktext.map((text) => shortLabel(text, 22));
   }
+}
+
+function stackPanels(layout, count) {
+  const height = 90 + 190 * count;
+  const gap = 60 / height;
+  const high = (1 - gap * (count - 1)) / count;
+  const titles = { x: "", y: "" };
+  for (const [name, axis] of Object.entries(layout)) if (/^[xy]axis/.test(name) && axis.title && axis.title.text) titles[name[0]] = axis.title.text;
+  for (let i = 0; i < count; i += 1) {
+    const top = 1 - i * (high + gap);
+    const [x, y] = ["x", "y"].map((letter) => layout[`${letter}axis${i ? i + 1 : ""}`]);
+    x.domain = [0, 1];
+    y.domain = [Math.max(0, top - high), top];
+    x.title = { ...x.title, text: i === count - 1 ? titles.x : "" };
+    y.title = { ...y.title, text: i === 0 ? titles.y : "" };
+    Object.assign(layout.annotations[i], { x: 0, y: top });
+  }
+  layout.height = height;
+  layout.legend = { ...layout.legend, y: 1 + 26 / height };
 }
 
 // Labels hold entities (&lt;): one is never cut in two.
@@ -97,7 +118,7 @@ function mountExhibits(root, options) {
     const Plotly = await options.plotly();
     const { data, layout } = themed(entry.exhibit.figure);
     const narrow = entry.node.clientWidth > 0 && entry.node.clientWidth < 520;
-    if (narrow) makeNarrow(layout);
+    if (narrow) makeNarrow(data, layout);
     // Plotly's own bar would also offer to send the data to a service: only these buttons are ours to give.
     await Plotly.newPlot(entry.node, data, layout, { displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: "",
       displayModeBar: narrow ? false : "hover", modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],

@@ -1,54 +1,37 @@
-// The traces behind a point of a figure: a list of items, and what each arm said to the one that is chosen.
-// Needs el() of analysis/view/exhibits.js. All of it is untrusted text and enters the page as text nodes.
+// The traces behind a point of a figure: a list of items, and a choice of the arm to stand beside. The item that is
+// chosen is shown below by the Compare view. Needs el() of analysis/view/exhibits.js. All of it is untrusted text and
+// enters the page as text nodes.
 //
-// `value`: { title, total, items: [{ id, question, choices, answer, truth, sides: [{ arm, right, prediction, tokens,
-//            counts, parts: [{ kind, name, text }], cut }] }] } or null.
+// `value`: { title, total, items: [{ row, id, question, right, tokens, kept, beside: [{ row, arm }] }] } or null.
+// `choose(row, beside)`: asks for the comparison of two rows (beside may be null); `close()`: puts all away.
 
-function showTraces(root, value) {
+function showTraces(root, value, choose, close) {
   root.replaceChildren();
   if (!value) return;
-  const detail = el("div", { "aria-live": "polite" });
-  const buttons = value.items.map((item, index) => el("button", { type: "button", "aria-pressed": "false", onclick: () => choose(index) },
-    el("span", { dir: "auto" }, item.question || item.id), el("small", { dir: "auto" }, `${verdict(item.sides[0])} · ${item.id}`)));
-  function choose(index) {
+  let shown = 0;
+  let wanted = null; // the arm that was chosen to stand beside: kept when another item is chosen
+  const others = el("div", { class: "an-actions", role: "group", "aria-label": "Beside it" });
+  const buttons = value.items.map((item, index) => el("button", { type: "button", "aria-pressed": "false", onclick: () => show(index, true) },
+    el("span", { dir: "auto" }, item.question || item.id), el("small", { dir: "auto" }, [verdict(item), item.kept ? "with its sound" : null, item.id].filter(Boolean).join(" · "))));
+  function show(index, ask) {
+    shown = index;
+    const item = value.items[index];
+    const beside = item.beside.find(({ arm }) => arm === wanted) || item.beside[0] || null;
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === index)));
-    detail.replaceChildren(itemBlock(value.items[index]));
+    others.replaceChildren(...(item.beside.length > 1 ? [el("span", { class: "an-note" }, "Beside it: "), ...item.beside.map((other) =>
+      el("button", { type: "button", dir: "auto", "aria-pressed": String(other === beside), onclick: () => { wanted = other.arm; show(shown, true); } }, other.arm))] : []));
+    if (ask) choose(item.row, beside ? beside.row : null);
   }
-  const close = el("button", { type: "button", onclick: () => root.replaceChildren() }, "Close");
   root.append(el("section", { class: "an-card", "aria-label": "Traces behind the point", tabindex: "-1" },
-    el("h3", { dir: "auto" }, value.title),
+    el("header", { class: "an-traces-head" }, el("h3", { dir: "auto" }, value.title), el("button", { type: "button", onclick: close }, "Close")),
     el("p", { class: "an-note" }, value.total > value.items.length ? `${value.items.length} of ${value.total} traces, right and wrong ones in turn.` : `${value.total} ${value.total === 1 ? "trace" : "traces"}.`),
-    el("div", { class: "an-actions" }, close),
-    value.items.length ? el("div", { class: "an-traces" }, el("div", { class: "an-list", role: "group", "aria-label": "Items" }, buttons), detail) : null));
-  if (value.items.length) choose(0);
+    value.items.length ? [el("div", { class: "an-list", role: "group", "aria-label": "Items" }, buttons), others] : null));
+  if (value.items.length) show(0, false); // the first one comes with the list
   root.firstElementChild.scrollIntoView({ block: "start" });
   root.firstElementChild.focus({ preventScroll: true });
 }
 
-function verdict(side) {
-  if (!side) return "";
-  const said = side.right === null ? "not scored" : side.right ? "✓ right" : "✗ wrong";
-  return [said, side.tokens === null ? null : `${side.tokens} tokens`].filter(Boolean).join(" · ");
-}
-
-function itemBlock(item) {
-  const truth = item.truth.length ? el("p", { class: "an-note", dir: "auto" }, "Audible: ", item.truth.join("; ")) : null;
-  return el("div", {},
-    el("h3", { dir: "auto" }, item.question || item.id),
-    item.choices.length ? el("p", { class: "an-note", dir: "auto" }, "Choices: ", item.choices.join(" · ")) : null,
-    item.answer ? el("p", { class: "an-note", dir: "auto" }, "True answer: ", item.answer) : null,
-    truth, el("p", { class: "an-note", dir: "auto" }, "Item ", item.id),
-    el("div", { class: "an-sides" }, item.sides.map(sideBlock)));
-}
-
-function sideBlock(side) {
-  const events = side.counts
-    ? `${side.counts.matched} matched, ${side.counts.hallucinated} hallucinated, ${side.counts.misused} misused, ${side.counts.missed} missed`
-    : "events not judged";
-  return el("article", { class: "an-trace", "data-arm": side.arm },
-    el("h4", { dir: "auto" }, side.arm),
-    el("p", {}, el("span", { dir: "auto" }, side.prediction || "no answer"), " ", el("small", {}, verdict(side))),
-    el("small", {}, events),
-    side.parts.map((part) => el("div", { class: "an-part", "data-kind": part.kind, dir: "auto" }, el("b", {}, part.name), part.text)),
-    side.cut ? el("p", { class: "an-note" }, "The rest of this trace is too long to show here.") : null);
+function verdict(item) {
+  const said = item.right === null ? "not scored" : item.right ? "✓ right" : "✗ wrong";
+  return [said, item.tokens === null ? null : `${item.tokens} tokens`].filter(Boolean).join(" · ");
 }

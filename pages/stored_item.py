@@ -1,0 +1,303 @@
+"""Two answers of a finished run as a comparison document: what the Compare view shows behind a point of a figure.
+
+All of it may come from a visitor's file, so records and verdicts are checked before they are used, and long traces are
+cut. Two things a run's folder may hold beside its lines, and only a folder of this machine is asked for them:
+
+    audio/...          the recordings, under the paths that its items have
+    attention.jsonl    {"key", "attention"} of some answers (``pages.attention_pack``), written by ``pages.store_run``
+
+Without them there is nothing to play, and of the attention only each token's share on audio, which runs record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.load import ArmInfo, RunInfo, RunTable
+from analysis.scores import key_needles
+from analysis.traces import fetch, fetch_verdicts
+from mpar2.audio import AudioError, load_clip
+from mpar2.cafe.schema import UNSCORED_REASONS, Unscored, Verdict, validate_verdict
+from mpar2.engines.base import Decoding
+from mpar2.formats import Limits
+from mpar2.runs import RunError
+from mpar2.runs.lines import load_json
+from mpar2.trace import Span, parse_trace, trace_to_json
+from pages.arrays import pack, unpack
+from pages.document import FORMAT, VERSION, audio_uri
+from pages.scoring import cafe_document
+from pages.spectrogram import mel_picture
+
+__all__ = ["HEATMAPS", "audio_of", "stored_document", "stored_keys"]
+
+HEATMAPS = "attention.jsonl"
+_LONGEST_TRACE = 12_000  # characters
+_MOST_EVENTS = 200
+_MOST_BYTES = 64_000_000
+_CLIP = Limits(max_seconds=300.0, max_bytes=40_000_000)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One row of the table, with what was read again for it."""
+
+    frame_row: Any
+    arm: ArmInfo
+    run: RunInfo
+    record: dict[str, Any]
+    verdict: dict[str, Any] | None
+
+
+def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | None:
+    """The comparison document of one or two rows of one item; None where the run is not there any more."""
+    answers = _answers(table, rows)
+    if not answers:
+        return None
+    first = answers[0]
+    item, run = first.record["item"], first.run
+    seconds = _seconds(first.record)
+    text = "\n".join(answer.record["key"] for answer in answers)
+    versions = _object(_object(run.manifest.get("environment")).get("versions"))
+    events = [dict(event) for event in (item["events"] or ())][:_MOST_EVENTS]
+    sources = _object(item.get("extra")).get("sources")
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "id": hashlib.sha256(f"{run.name}\n{text}".encode("utf-8", "replace")).hexdigest()[:12],
+        "created": str(run.manifest.get("created") or "at an unknown time")[:40],
+        "package": str(versions.get("mpar2") or "of an unknown version")[:40],
+        "status": "done",
+        "stored": True,
+        "clip": _clip(run, item, seconds),
+        "question": {
+            "text": item["question"] or first.record["id"],
+            "choices": list(item["choices"] or ()),
+            "answer": item["answer"],
+            "domain": item["domain"],
+            "difficulty": item["difficulty"],
+        },
+        "truth": {"origin": item["truth_origin"], "events": events} if item["events"] is not None else None,
+        "decoding": _decoding(first.arm, run),
+        "prompts": {
+            str(answer.arm.get("mode")): str(answer.arm.get("prompt_hash"))
+            for answer in answers
+            if answer.arm.get("prompt_hash")
+        },
+        "credits": "Sounds: " + ", ".join(map(str, sources))[:400] if isinstance(sources, list) and sources else None,
+        "example": None,
+        "link": None,
+        "arms": [_arm(answer) for answer in answers],
+    }
+
+
+def stored_keys(run: RunInfo) -> set[str]:
+    """Keys of the answers whose heatmap the run's folder holds."""
+    return {line["key"] for line in _heatmap_lines(run)}
+
+
+def audio_of(run: RunInfo, item: Mapping[str, Any]) -> Path | None:
+    """The item's recording, if the run is a folder of this machine and the recording lies inside of it."""
+    audio = item["audio"]
+    if run.limits is not None or not run.source.is_dir() or not isinstance(audio, str) or not audio:
+        return None
+    root = run.source.resolve()
+    try:
+        path = (root / audio).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+
+
+def _answers(table: RunTable, rows: Sequence[int]) -> list[_Answer]:
+    frame = table.frame.iloc[list(rows)]
+    by_key = {record["key"]: record for record in fetch(table, rows)}
+    verdicts = fetch_verdicts(table, rows)
+    runs = {run.name: run for run in table.runs}
+    found = []
+    for place, row in enumerate(rows):
+        line = frame.iloc[place]
+        if line["key"] in by_key:
+            answer = (line, table.arm(str(line["arm"])), runs[str(line["run"])], by_key[line["key"]])
+            found.append(_Answer(*answer, verdicts.get(row)))
+    return found
+
+
+def _seconds(record: Mapping[str, Any]) -> float:
+    """How long the clip lasts: as heard, else to the end of its last event."""
+    if record["audio_seconds"]:
+        return float(record["audio_seconds"])
+    ends = [event["offset_s"] for event in record["item"]["events"] or () if event["offset_s"]]
+    return max([1.0, *ends])
+
+
+def _clip(run: RunInfo, item: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    name = str(item["audio"] or "unknown recording").replace("\\", "/").rsplit("/", 1)[-1][:120]
+    without = {"name": name, "seconds": seconds, "digest": "unknown", "mel": None, "audio": None, "shareable": False}
+    path = audio_of(run, item)
+    if path is None:
+        return without | {"warnings": ["The recording of this item is not kept with the run: nothing can be played."]}
+    try:
+        clip = load_clip(path, limits=_CLIP)
+    except AudioError as error:
+        return without | {"warnings": [f"The recording of this item cannot be read: {error}"[:300]]}
+    return without | {
+        "seconds": round(clip.seconds, 3),
+        "digest": clip.digest,
+        "warnings": list(clip.warnings),
+        "mel": mel_picture(clip),
+        "audio": audio_uri(clip),
+    }
+
+
+def _decoding(arm: ArmInfo, run: RunInfo) -> dict[str, Any]:
+    known = Decoding()
+    return {
+        "max_new_tokens": arm.get("max_new_tokens", "an unknown number of"),
+        "temperature": arm.get("temperature", known.temperature),
+        "top_p": arm.get("top_p", known.top_p),
+        "seed": run.manifest.get("seed"),
+    }
+
+
+def _arm(answer: _Answer) -> dict[str, Any]:
+    record, row = answer.record, answer.frame_row
+    text = record["text"] or ""
+    cut = len(text) > _LONGEST_TRACE
+    text = text[:_LONGEST_TRACE]
+    tokens = _tokens(record["token_ends"], len(text))
+    trace = trace_to_json(parse_trace(text, [Span(*span) for span in tokens]))
+    attention = _heatmap(answer, len(tokens)) or _shares(record, len(tokens))
+    warnings = ["The rest of this trace is too long to show here."] if cut else []
+    right = row["right"]
+    return {
+        "name": str(row["arm"]),
+        "model": _shown(answer.arm.get("model")) or "an unknown model",
+        "adapter": _shown(answer.arm.get("adapter")),
+        "mode": str(answer.arm.get("mode") or "in an unknown way"),
+        "stage": "done",
+        "text": text,
+        "parts": trace["parts"],
+        "problems": trace["problems"],
+        "tokens": [list(span) for span in tokens],
+        "token_count": record["tokens"] or 0,
+        "answer": record["choice"] or record["answer"],
+        "choice": record["choice"],
+        "correct": None if right != right else bool(right),
+        "unscored": "The true answer is withheld." if right != right else None,
+        "finish": record["finish"],
+        "seconds": record["seconds"],
+        "first_token_s": None,
+        "prompt_tokens": record["prompt_tokens"],
+        "audio_seconds": record["audio_seconds"],
+        "attention_ratio": _known(row["attention"]),
+        "attention_corrected": _known(row["corrected"]),
+        "warnings": warnings,
+        "error": record["error"],
+        "attention": attention,
+        "cafe": _cafe(answer, text, cut),
+    }
+
+
+def _tokens(ends: Sequence[int] | None, length: int) -> list[tuple[int, int]]:
+    """Character spans of the tokens that end within ``length`` characters."""
+    inside = [end for end in ends or () if end <= length]
+    return list(zip([0, *inside], inside, strict=False))
+
+
+def _shares(record: Mapping[str, Any], tokens: int) -> dict[str, Any] | None:
+    """The record's share on audio for each token, as attention without a heatmap."""
+    raw = record["attention"] or {}
+    ratio, corrected, positions = raw.get("ratio"), raw.get("corrected"), raw.get("audio_positions")
+    lists = isinstance(ratio, list) and isinstance(corrected, list)
+    if not lists or not tokens or type(positions) is not int or positions < 1:
+        return None
+    numbers = [value for value in (*ratio, *corrected) if type(value) in (int, float)]
+    if len(ratio) != len(corrected) or len(numbers) != 2 * len(ratio) or len(ratio) < tokens:
+        return None
+    shares, multiples = (np.asarray(values[:tokens], dtype=np.float64) for values in (ratio, corrected))
+    visible = np.where(shares > 0, multiples / np.where(shares > 0, shares, 1.0), 1.0) * positions
+    return {
+        "layers": 1,
+        "heads": 1,
+        "audio_positions": positions,
+        "visible": [round(float(n), 2) for n in visible],  # as the two ratios have it
+        "mass": pack(shares[None, None]),
+        "ratio": float(np.mean(ratio)),
+        "corrected": float(np.mean(corrected)),
+        "columns": 0,
+        "column_s": 0.04,
+        "tokens": None,
+        "parts": None,
+        "parts_of": None,
+    }
+
+
+def _heatmap(answer: _Answer, tokens: int) -> dict[str, Any] | None:
+    """The stored attention of an answer, if it is of this trace."""
+    for line in _heatmap_lines(answer.run, {answer.record["key"]}):
+        attention = line.get("attention")
+        if line["key"] == answer.record["key"] and isinstance(attention, dict):
+            try:
+                mass, cells = unpack(attention["mass"]), unpack(attention["tokens"])
+                fits = mass.shape[-1] == cells.shape[2] == len(attention["visible"]) == tokens
+            except (KeyError, TypeError, ValueError, IndexError):
+                return None
+            return attention if fits else None
+    return None
+
+
+def _heatmap_lines(run: RunInfo, keys: set[str] | None = None) -> list[dict[str, Any]]:
+    path = run.source / HEATMAPS
+    if run.limits is not None or not run.source.is_dir() or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        return []
+    needles = None if keys is None else key_needles(keys)
+    found = []
+    for line in path.read_bytes().splitlines():
+        if needles is None or any(needle in line[:12_000] for needle in needles):
+            try:
+                raw = load_json(line, HEATMAPS)
+            except RunError:
+                continue
+            if isinstance(raw.get("key"), str):
+                found.append(raw)
+    return found
+
+
+def _cafe(answer: _Answer, text: str, cut: bool) -> dict[str, Any] | None:
+    line = answer.verdict
+    if line is None:
+        return None
+    if not isinstance(line.get("verdict"), dict):
+        reason = _object(line.get("unscored"))
+        known = reason.get("reason") in UNSCORED_REASONS
+        return cafe_document(Unscored(reason["reason"] if known else "error", str(reason.get("detail", ""))[:300]))
+    try:
+        verdict = Verdict.from_dict(line["verdict"])
+        validate_verdict(verdict, answer.record["text"] or "")
+        document = cafe_document(verdict)
+    except (KeyError, TypeError, ValueError):
+        return {"unscored": "The judge's line does not belong to this trace."}
+    if cut:
+        document["mentions"] = [mention for mention in document["mentions"] if mention["stop"] <= len(text)]
+    return document
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """``value`` if it is an object, else an empty one: manifests and judges' lines are a stranger's."""
+    return value if isinstance(value, dict) else {}
+
+
+def _shown(model: Any) -> str | None:
+    """A checkpoint's name; of a path, its last part."""
+    return None if model is None else str(model).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1][:120]
+
+
+def _known(value: Any) -> float | None:
+    return float(value) if isinstance(value, float) and math.isfinite(value) else None
