@@ -1,0 +1,117 @@
+"""Keeps the sound and the heatmaps of some items beside a run: ``python -m pages.store_run RUN --audio-root DIR``.
+
+The Analysis tab then shows those items as the Compare tab shows an example: with a player and with the picture of where
+each arm listened. The recordings are copied under the paths that the items have; heatmaps are made by reading each
+trace again (teacher forcing) with the arm's model, and go to ``RUN/attention.jsonl``. Arms that did not hear the item's
+own sound (silent, shuffled, hidden) have no heatmap of it, nor has a trace that the tokenizer cuts otherwise now.
+Keep only recordings that may be passed on: their credits belong beside the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpar2.arms import EvaluationArm, arm_from_json, told
+from mpar2.audio import AudioError, load_clip
+from mpar2.engines.base import EngineError
+from mpar2.runs import Run, RunError, item_of, read_run
+from mpar2.runs.lines import dump_json, write_bytes
+from pages.attention_pack import attention_document
+from pages.stored_item import HEATMAPS
+
+__all__ = ["choose_items", "main", "store_run"]
+
+ATTENTION_BYTES = 60_000  # of one trace: every token, with heads and layers averaged where it is long
+_EXTRA = ("prompt_version", "prompt_hash", "items", "model_hash", "adapter_hash")
+
+
+def choose_items(run: Run, number: int) -> list[str]:
+    """Ids of items that every arm answered: easy, medium and hard in turn, otherwise as if drawn."""
+    arms = {arm["name"] for arm in run.manifest["arms"]}
+    answered: dict[str, set[str]] = {}
+    difficulty: dict[str, str] = {}
+    for record in run.records():
+        if record["status"] == "ok" and record["sample"] == 0:
+            answered.setdefault(record["id"], set()).add(record["arm"])
+            difficulty[record["id"]] = record["item"]["difficulty"] or ""
+    whole = [id for id, names in answered.items() if names == arms]
+    drawn = sorted(whole, key=lambda id: hashlib.sha256(id.encode("utf-8", "replace")).digest())
+    turn: dict[str, int] = {}
+    order = []
+    for id in drawn:
+        turn[difficulty[id]] = turn.get(difficulty[id], 0) + 1
+        order.append((turn[difficulty[id]], difficulty[id], id))
+    return [id for *_, id in sorted(order)[:number]]
+
+
+def store_run(engine: Any, folder: Path, audio_root: Path, ids: Sequence[str]) -> Iterator[str]:
+    """Copy the recordings of ``ids`` and write their heatmaps; says what it did with each answer."""
+    run = read_run(folder)
+    arms = {arm["name"]: _arm(arm) for arm in run.manifest["arms"]}
+    lines = []
+    for record in run.records():
+        arm = arms.get(record["arm"])
+        if record["id"] not in ids or record["status"] != "ok" or record["sample"] or arm is None:
+            continue
+        item = item_of(record)
+        clip = load_clip(_kept(folder, audio_root, item.audio))
+        if arm.audio != "normal" or arm.decoding.hide_audio_after:
+            continue
+        generation = engine.attend(clip, told(arm, item), arm.arm, record["text"])
+        if len(generation.tokens) != record["tokens"]:
+            yield f"{record['key']}: cut into {len(generation.tokens)} tokens now, {record['tokens']} then; left out"
+            continue
+        attention = attention_document(generation.attention, generation.trace, ATTENTION_BYTES)
+        lines.append(dump_json({"key": record["key"], "attention": attention}))
+        yield f"{record['key']}: {len(lines[-1]) / 1000:.0f} kB"
+    write_bytes(folder / HEATMAPS, b"".join(line + b"\n" for line in lines))
+
+
+def _arm(data: Mapping[str, Any]) -> EvaluationArm:
+    return arm_from_json({key: value for key, value in data.items() if key not in _EXTRA})
+
+
+def _kept(folder: Path, audio_root: Path, audio: str) -> Path:
+    """The recording beside the run, copied there from ``audio_root`` if it is not there yet."""
+    target = (folder / audio).resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise RunError(f"the recording {audio!r} would lie outside of the run: its path must be relative")
+    if not target.is_file():
+        source = audio_root / audio
+        if not source.is_file():
+            raise RunError(
+                f"{source} is not there: --audio-root must be the folder that the run's audio paths start at"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    return target
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Keep some items of a run."""
+    parser = argparse.ArgumentParser(prog="python -m pages.store_run", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--audio-root", type=Path, required=True, help="folder that the run's audio paths start at")
+    parser.add_argument("--items", type=int, default=8, help="how many items (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+    options = parser.parse_args(arguments)
+    from mpar2.engines.transformers import TransformersEngine
+
+    try:
+        ids = choose_items(read_run(options.run), options.items)
+        for line in store_run(TransformersEngine(device=options.device), options.run, options.audio_root, ids):
+            print(line, flush=True)
+    except (RunError, AudioError, EngineError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
