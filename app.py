@@ -1,7 +1,7 @@
 """Starts the app: ``python app.py``. Runs without any network; everything it shows comes from this folder.
 
 Environment, for hosts that start ``app.py`` themselves: ``MPAR2_BASE``, ``MPAR2_MODEL``, ``MPAR2_ADAPTER``,
-``GRADIO_SERVER_NAME``, ``GRADIO_SERVER_PORT``.
+``GRADIO_SERVER_NAME``, ``GRADIO_SERVER_PORT``, and ``MPAR2_`` with the name of a limit (``MPAR2_MAX_SECONDS``).
 """
 
 from __future__ import annotations
@@ -37,14 +37,50 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
     parser.add_argument("--host", default=host, help="default: %(default)s")
     parser.add_argument("--port", type=int, default=port, help="default: %(default)s")
-    parser.add_argument("--max-seconds", type=float, default=60.0, help="longest clip (default: %(default)g)")
-    parser.add_argument("--max-new-tokens", type=int, default=512, help="longest trace (default: %(default)s)")
     parser.add_argument("--mcp", action="store_true", help="serve the endpoints as tools for language models too (MCP)")
     parser.add_argument("--examples", type=Path, help="folder of examples (default: examples/)")
+    limits = parser.add_argument_group("limits", "Each can be set in the environment too: MPAR2_MAX_SECONDS and so on.")
+    for name, most, default, meaning in _LIMITS:
+        known = environment("MPAR2_" + name.replace("-", "_").upper(), default)
+        kind = _whole_number(name, 0 if name == "runs-per-hour" else 1, most)
+        limits.add_argument(f"--{name}", type=kind, default=known, metavar="N", help=meaning)
     options = parser.parse_args(arguments)
     if options.mcp and find_spec("mcp") is None:
         parser.error("--mcp needs the package mcp: pip install 'gradio[mcp]'")
+    if options.runs_per_hour is None:
+        options.runs_per_hour = 0 if is_local(options.host) else PUBLIC_RUNS_PER_HOUR
     return options
+
+
+PUBLIC_RUNS_PER_HOUR = 60
+_LIMITS = (  # name, the most that it can be set to, default, meaning
+    ("max-upload-mb", 1000, "20", "largest upload, in MB (default: %(default)s)"),
+    ("max-seconds", 1800, "60", "longest clip, in seconds (default: %(default)s)"),
+    ("max-question", 1000, "1000", "longest question, in characters (default: %(default)s)"),
+    ("max-choices", 26, "26", "most choices (default: %(default)s)"),
+    ("max-choice", 300, "300", "longest choice, in characters (default: %(default)s)"),
+    ("max-new-tokens", 16_384, "512", "longest trace, in tokens (default: %(default)s)"),
+    ("queue", 10_000, "32", "how many requests may wait (default: %(default)s)"),
+    ("runs-per-hour", 1_000_000, None, f"runs of one visitor (default: {PUBLIC_RUNS_PER_HOUR} in public; 0: no limit)"),
+)
+
+
+def _whole_number(name: str, least: int, most: int) -> Any:
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = -1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{name} is {text!r}: give a whole number from {least} to {most:,}")
+        return number
+
+    return read
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach an app that listens on ``host``."""
+    return host in ("127.0.0.1", "localhost", "::1") and not os.environ.get("SPACE_ID")
 
 
 def build_services(options: argparse.Namespace) -> Any:
@@ -52,6 +88,7 @@ def build_services(options: argparse.Namespace) -> Any:
     from mpar2.engines.transformers import TransformersEngine
     from mpar2.formats import Limits
     from pages.examples import EXAMPLES, first_example, load_examples
+    from pages.limits import VisitorLimits
     from pages.services import Offer, Services
 
     root = options.examples or EXAMPLES
@@ -67,9 +104,16 @@ def build_services(options: argparse.Namespace) -> Any:
         offers=tuple(offers),
         examples=examples,
         first_example=first_example(examples, root),
-        limits=Limits(max_seconds=options.max_seconds, max_bytes=20_000_000),
+        limits=Limits(max_seconds=options.max_seconds, max_bytes=options.max_upload_mb * 1_000_000),
         max_new_tokens=options.max_new_tokens,
-        local=options.host in ("127.0.0.1", "localhost", "::1") and not os.environ.get("SPACE_ID"),
+        local=is_local(options.host),
+        visitors=VisitorLimits(
+            question_chars=options.max_question,
+            choices=options.max_choices,
+            choice_chars=options.max_choice,
+            queue=options.queue,
+            runs_per_hour=options.runs_per_hour,
+        ),
     )
 
 
@@ -87,7 +131,9 @@ def main(arguments: list[str] | None = None) -> None:
         _preload(services)  # models must be on the device before the first GPU is lent
     else:
         threading.Thread(target=_preload, args=(services,), daemon=True).start()
-    demo.launch(server_name=options.host, server_port=options.port, **launch_settings(mcp=options.mcp))
+    demo.launch(
+        server_name=options.host, server_port=options.port, **launch_settings(options.max_upload_mb, mcp=options.mcp)
+    )
 
 
 def _preload(services: Any) -> None:

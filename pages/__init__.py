@@ -41,7 +41,7 @@ def build_app(services: Services) -> gr.Blocks:
         title="MPAR²: audio reasoning, side by side",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(3600, 3600),  # uploads and results live for at most an hour
+        delete_cache=(900, 2700),  # every 15 min what is older than 45: nothing lives for more than an hour
     ) as demo:
         gr.HTML(_HEAD, padding=False)
         with gr.Tabs(elem_id="tabs"):
@@ -50,7 +50,7 @@ def build_app(services: Services) -> gr.Blocks:
             with gr.Tab("Analysis", id="analysis") as analysis:
                 build_analysis(analysis)
         build_api(services)
-    demo.queue(max_size=32, default_concurrency_limit=4)
+    demo.queue(max_size=services.visitors.queue, default_concurrency_limit=4)
     return demo
 
 
@@ -104,13 +104,13 @@ def theme() -> gr.themes.Base:
     )
 
 
-def launch_settings(*, mcp: bool = False) -> dict[str, Any]:
+def launch_settings(upload_mb: int = 20, *, mcp: bool = False) -> dict[str, Any]:
     """Arguments of ``launch`` for an app that strangers use: no path is served, uploads are small and short-lived."""
     return {
         "theme": theme(),
         "css_paths": [_FOLDER / "view" / "view.css", _FOLDER / "style.css"],
         "allowed_paths": [],
-        "max_file_size": "20mb",
+        "max_file_size": f"{upload_mb}mb",
         "show_error": False,
         "run_history": False,
         "footer_links": ["api"],

@@ -4,6 +4,9 @@
     client = Client("http://127.0.0.1:7860")
     result = client.predict(handle_file("clip.wav"), "Which sound comes first?", "dog bark\\nsiren", api_name="/reason")
 
+The endpoints are generators that have nothing to say (null) until they end: so a caller who leaves is noticed, and the
+model stops. ``predict`` returns the last value, which is the result.
+
 With ``python app.py --mcp`` both are tools of an MCP server at ``/gradio_api/mcp/``, described by their docstrings.
 
 The audio goes through a real ``gr.Audio`` input, so only files that were uploaded are opened.
@@ -12,6 +15,8 @@ The audio goes through a real ``gr.Audio`` input, so only files that were upload
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
@@ -19,6 +24,7 @@ import gradio as gr
 from mpar2.engines.as_json import generation_to_json
 from pages.document import without_arrays
 from pages.errors import guarded
+from pages.limits import visitor_of
 from pages.running import Asked, Comparer
 from pages.services import MODES, Services
 
@@ -46,7 +52,8 @@ def build_api(services: Services) -> None:
         temperature: float,
         seed: float,
         full: bool,
-    ) -> dict[str, Any]:
+        request: gr.Request,
+    ) -> Iterator[dict[str, Any] | None]:
         """Ask two audio models the same question about a recording and return both reasoning traces side by side.
 
         Args:
@@ -73,14 +80,15 @@ def build_api(services: Services) -> None:
             question,
             choices or "",
             ((left_model, left_mode), (right_model, right_mode)),
-            max_new_tokens=int(max_new_tokens),
+            max_new_tokens=max_new_tokens,
             temperature=temperature,
-            seed=int(seed),
+            seed=seed,
         )
-        document: dict[str, Any] = {}
-        for document in comparer.run(asked, session_of()):  # noqa: B007 - the last one is the result
-            pass
-        return document if full else without_arrays(document)
+        with closing(comparer.run(asked, session_of(), visitor=visitor_of(request))) as documents:
+            document: dict[str, Any] | None = None
+            for document in documents:  # noqa: B007 - the last one is the result
+                yield None
+        yield document if full or document is None else without_arrays(document)
 
     def reason(
         audio: str,
@@ -91,7 +99,8 @@ def build_api(services: Services) -> None:
         max_new_tokens: float,
         temperature: float,
         seed: float,
-    ) -> dict[str, Any]:
+        request: gr.Request,
+    ) -> Iterator[dict[str, Any] | None]:
         """Ask one audio model a question about a recording and return its reasoning trace and answer.
 
         Args:
@@ -113,12 +122,16 @@ def build_api(services: Services) -> None:
             question,
             choices or "",
             ((model, mode),),
-            max_new_tokens=int(max_new_tokens),
+            max_new_tokens=max_new_tokens,
             temperature=temperature,
-            seed=int(seed),
+            seed=seed,
         )
-        generation = comparer.reason(asked, session_of())
-        return generation_to_json(generation) | {"model": generation.arm.name}  # never the path of a folder
+        with closing(comparer.reason(asked, session_of(), visitor=visitor_of(request))) as found:
+            for generation in found:
+                if generation is None:
+                    yield None
+                else:
+                    yield generation_to_json(generation) | {"model": generation.arm.name}  # never a folder's path
 
     with gr.Column(visible=False):
         audio = gr.Audio(type="filepath", label="audio")

@@ -10,6 +10,7 @@ import gradio as gr
 from mpar2.audio import AudioError, load_clip
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
+from pages.limits import visitor_of
 from pages.running import Asked, Comparer, split_choices
 from pages.safe_html import comparison_view, gallery, note, suggestions
 from pages.scoring import Judging
@@ -48,7 +49,13 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
                 elem_id="audio",
             )
             clip_note = note("clip-note")
-            question = gr.Textbox(label="Question", lines=2, max_lines=4, max_length=1000, elem_id="question")
+            question = gr.Textbox(
+                label="Question",
+                lines=2,
+                max_lines=4,
+                max_length=services.visitors.question_chars,
+                elem_id="question",
+            )
             choices = gr.Textbox(
                 label="Choices, one a line (or none)",
                 lines=4,
@@ -99,10 +106,10 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
                 judge_model = gr.Textbox(label="Judge model", visible=False, max_length=200)
             with gr.Accordion("Decoding", open=False):
                 tokens = gr.Slider(
-                    16,
-                    services.max_new_tokens,
+                    1,
+                    max(2, services.max_new_tokens),
                     value=services.max_new_tokens,
-                    step=16,
+                    step=1,
                     label="Longest trace, tokens",
                     info="A token is about a short word. A trace that needs more is cut and says so.",
                 )
@@ -116,7 +123,8 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
                 run = gr.Button("Compare", variant="primary", elem_id="run")
                 stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
             gr.HTML(
-                "<p class=mp-privacy>Uploads stay on this server for at most an hour and are never part of a link.</p>",
+                "<p class=mp-privacy>Uploads are deleted when you leave, after an hour at the latest, and are never "
+                "part of a link.</p>",
                 padding=False,
                 apply_default_css=False,
             )
@@ -129,12 +137,22 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     def session_of(request: gr.Request | None) -> str:
         return str(getattr(request, "session_hash", None) or "")
 
-    def at_rest() -> tuple[Any, ...]:
+    def at_rest(request: gr.Request) -> tuple[Any, ...]:
+        services.line.leave(session_of(request))
         return gr.Button(interactive=True), gr.Button(interactive=False)
 
     def on_run(request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
-        for document in comparer.run(_asked(values, services.max_new_tokens), session_of(request)):
-            yield document, gr.Button(interactive=False), gr.Button(interactive=True)
+        session, asked = session_of(request), _asked(values, services.max_new_tokens)
+        services.line.join(session)
+        try:
+            for document in comparer.run(asked, session, visitor=visitor_of(request)):
+                yield document, gr.Button(interactive=False), gr.Button(interactive=True)
+        finally:
+            services.line.leave(session)
+
+    def on_ask(request: gr.Request) -> None:
+        if ahead := services.line.join(session_of(request)):
+            gr.Info(f"The app is busy: you are number {ahead + 1} in the line. Your comparison starts by itself.")
 
     def on_judge(kind: str) -> tuple[Any, ...]:
         brought, server = kind != "rules", kind == "server"
@@ -143,9 +161,15 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     def on_stop(request: gr.Request) -> None:
         services.stops.stop(session_of(request))
 
-    def on_clip(path: str | None) -> dict[str, Any] | None:
+    def on_leave(request: gr.Request) -> None:
+        on_stop(request)
+        services.line.leave(session_of(request))
+        services.uploads.release(session_of(request))
+
+    def on_clip(path: str | None, request: gr.Request) -> dict[str, Any] | None:
         if not path:
             return None
+        services.uploads.hold(session_of(request), path)
         try:
             clip = load_clip(path, limits=services.limits)
         except AudioError as error:
@@ -207,8 +231,9 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     ):
         for ending in (runs.success, runs.failure):
             ending(at_rest, None, [run, stop], queue=False, **private)
+    run.click(on_ask, None, None, concurrency_limit=None, **private)
     stop.click(on_stop, None, None, queue=False, **private)
-    demo.unload(on_stop)
+    demo.unload(on_leave)
     judge.change(on_judge, judge, [secret, address, judge_model], queue=False, **private)
     audio.change(guarded(on_clip), audio, clip_note, **private)
     suggested.select(guarded(on_suggestion), None, [question, choices], **private)
@@ -229,9 +254,9 @@ def _asked(values: Sequence[Any], most_tokens: int) -> Asked:
         arms=((left, left_mode), (right, right_mode)),
         answer=answer or "",
         events=events or "",
-        max_new_tokens=int(tokens or most_tokens),
-        temperature=float(temperature or 0),
-        seed=int(seed or 0),
+        max_new_tokens=most_tokens if tokens is None else tokens,
+        temperature=0.0 if temperature is None else temperature,
+        seed=0 if seed is None else seed,
         judging=Judging(judge, secret or "", address or "", judge_model or ""),
     )
 

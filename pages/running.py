@@ -6,6 +6,9 @@ clip is an example's, and the engine's updates are thinned to a rate that a brow
 
 from __future__ import annotations
 
+import math
+import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -38,9 +41,9 @@ class Asked:
     arms: tuple[tuple[str, str], ...] = ()
     answer: str = ""
     events: str = ""
-    max_new_tokens: int = 512
+    max_new_tokens: float = 512
     temperature: float = 0.0
-    seed: int = 0
+    seed: float = 0
     judging: Judging = Judging()
 
 
@@ -56,21 +59,19 @@ class Comparer:
         asked: Asked,
         session: str,
         *,
+        visitor: str = "",
         attention_bytes: int = ATTENTION_BYTES,
     ) -> Iterator[dict[str, Any]]:
         """Documents as the comparison grows; the last one is finished, with the mentions sorted where they can be."""
         asked.judging.check(local=self.services.local)
         run, clip, question, arms, decoding = self._prepare(asked, attention_bytes)
+        self.services.runs.begin(visitor)
         stop = self.services.stops.begin(session)
         yield run.snapshot()
         error: str | None = None
         shown = time.monotonic()
         try:
-            if self._generate is not None:
-                updates = self._generate(clip, question, arms, decoding)
-            else:
-                updates = self.services.engine.stream(clip, question, arms, decoding, attention=True, stop=stop)
-            with closing(updates):
+            with closing(self._updates(clip, question, arms, decoding, stop)) as updates:
                 for update in updates:
                     changed = run.progress(update)
                     if changed or time.monotonic() - shown >= _EVERY_S:
@@ -93,25 +94,43 @@ class Comparer:
         run.finish("error" if error else "stopped" if stop.is_set() else "done", error)
         yield run.snapshot()
 
-    def reason(self, asked: Asked, session: str) -> Generation:
-        """The generation of a single arm."""
+    def reason(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[Generation | None]:
+        """The generation of a single arm; before it None, now and then: where a caller who left can be let go."""
         _, clip, question, arms, decoding = self._prepare(asked, 0)
+        self.services.runs.begin(visitor)
         stop = self.services.stops.begin(session)
+        shown = time.monotonic()
         try:
-            stream = self._generate or self._stream
-            for update in stream(clip, question, arms[:1], decoding):
-                if update.generation is not None:
-                    return update.generation
+            with closing(self._updates(clip, question, arms[:1], decoding, stop)) as updates:
+                for update in updates:
+                    if update.generation is not None:
+                        yield update.generation
+                        return
+                    if time.monotonic() - shown >= _EVERY_S:
+                        yield None
+                        shown = time.monotonic()
         finally:
             self.services.stops.end(session, stop)
         raise EngineError("the model ended without a result: try again")
 
+    def _updates(
+        self, clip: Any, question: Question, arms: Sequence[Any], decoding: Decoding, stop: threading.Event
+    ) -> Iterator[Any]:
+        if self._generate is not None:
+            return self._generate(clip, question, arms, decoding)
+        return self.services.engine.stream(clip, question, arms, decoding, attention=True, stop=stop)
+
     def _prepare(self, asked: Asked, attention_bytes: int) -> tuple[Run, Any, Question, list[Any], Decoding]:
         if not asked.audio:
             raise AudioError("There is no audio yet: upload or record a clip, or choose an example.")
+        if not os.path.isfile(asked.audio):
+            raise AudioError(
+                "The recording is not here any more: uploads are kept for an hour at most; choose it again."
+            )
         arms = [self.services.arm(name, mode) for name, mode in asked.arms]
         if not 1 <= len(arms) <= 2:
             raise EngineError(f"{len(arms)} arms cannot be compared: choose one or two")
+        self.services.visitors.check(asked.question, split_choices(asked.choices))
         clip = load_clip(asked.audio, limits=self.services.limits)
         question = make_question(asked.question, split_choices(asked.choices), answer=asked.answer.strip() or None)
         example = self.services.example_of(clip)
@@ -178,9 +197,20 @@ def _event(line: str, clip_seconds: float) -> Event:
 
 
 def _decoding(asked: Asked, most: int) -> Decoding:
-    tokens, temperature = int(asked.max_new_tokens), float(asked.temperature)
+    tokens, temperature, seed = (_number(value) for value in (asked.max_new_tokens, asked.temperature, asked.seed))
     if not 1 <= tokens <= most:
-        raise EngineError(f"{tokens} new tokens: choose 1 to {most}")
+        raise EngineError(f"{tokens:g} new tokens: choose 1 to {most}")
     if not 0 <= temperature <= 2:
         raise EngineError(f"temperature {temperature:g}: choose 0 (greedy) to 2")
-    return Decoding(max_new_tokens=tokens, temperature=temperature, seed=int(asked.seed) % 2**31)
+    return Decoding(max_new_tokens=int(tokens), temperature=temperature, seed=int(seed) % 2**31)
+
+
+def _number(value: float | None) -> float:
+    """A number as programs send it, which may be none at all."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise EngineError(f"'{str(value)[:40]}' is no number: give tokens, temperature and seed as finite numbers")
+    return number

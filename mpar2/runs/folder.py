@@ -227,8 +227,11 @@ class _ZipMember(io.RawIOBase):
         super().__init__()
         self._where = f"{path.name}/{info.filename}"
         self._left = limit
-        self._archive = zipfile.ZipFile(path)
-        self._file = self._archive.open(info)
+        try:
+            self._archive = zipfile.ZipFile(path)
+            self._file = self._archive.open(info)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+            raise RunError(f"{self._where}: damaged ({error}); zip the run again") from None
 
     def readline(self, size: int | None = -1) -> bytes:  # what read_lines calls
         try:
