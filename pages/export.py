@@ -28,7 +28,8 @@ _PAGE_STYLE = """
 body { margin: 0; background: #f5f7f9; color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { body { background: #10141b; } }
 main { max-width: 1280px; margin: 0 auto; padding: 24px 20px 48px; }
-.brand { font: 600 13px/1.4 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #68717f; }
+.brand { font: 600 13px/1.4 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #5a6370; }
+@media (prefers-color-scheme: dark) { .brand { color: #a3adba; } }
 """
 
 _START = """

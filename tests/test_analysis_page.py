@@ -163,8 +163,11 @@ def opened(page: Any, url: str) -> None:
 
 
 def drawn(page: Any, name: str = "decay") -> Any:
+    figure = page.locator(f"#figures #exhibit-{name}")
+    figure.wait_for(state="attached", timeout=90_000)
+    figure.scroll_into_view_if_needed()  # a figure is drawn when it comes near
     page.wait_for_selector(f"#figures #exhibit-{name} .main-svg", timeout=90_000)
-    return page.locator(f"#figures #exhibit-{name}")
+    return figure
 
 
 @in_browser

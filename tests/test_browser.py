@@ -139,7 +139,8 @@ def test_a_recording_is_uploaded_asked_about_and_carried_away(app: str, tmp_path
         finished(page)
         assert "my kitchen.wav" in page.locator(".mp-facts").inner_text()
         assert page.locator(".mp-heat").count() >= 1
-        assert page.locator("#run").is_enabled() and not page.locator("#stop").is_enabled()
+        page.wait_for_selector("#run:enabled", timeout=20_000)
+        page.wait_for_selector("#stop:disabled", timeout=20_000)
 
         with page.expect_download() as saved:
             page.get_by_role("button", name="Download JSON", exact=True).click()

@@ -108,11 +108,11 @@ def test_finds_errors_that_are_planted_into_true_chains() -> None:
         target = rng.choice(events)
         first = CLASSES[target.label].singular
         absent = rng.choice([name for name in CLASSES if name not in labels])
-        named = f"{target.onset_s:.1f}-{target.offset_s:.1f} s {first}"
+        named = f"{first} {target.onset_s:.1f}-{target.offset_s:.1f} s"
         if named not in example.reply:
             continue
         swapped = example.reply.replace(named, named.replace(first, CLASSES[absent].singular), 1)
-        shifted = example.reply.replace(named, f"{target.onset_s + 60:.1f}-{target.offset_s + 60:.1f} s {first}", 1)
+        shifted = example.reply.replace(named, f"{first} {target.onset_s + 60:.1f}-{target.offset_s + 60:.1f} s", 1)
         for damage, text, kind in (
             ("swap", swapped, MentionKind.HALLUCINATED),
             ("shift", shifted, MentionKind.MISUSED),

@@ -81,9 +81,7 @@ def _oracle(scene: Scene, text: str, choices: tuple[str, ...]) -> set[str]:
 
     longest, loudest = top(lambda e: e.offset_s - e.onset_s, 0.5), top(lambda e: e.level_db, 6.0)
     of = {label: [e for e in events if e.label == label] for label in CLASSES}
-    family = next(
-        (f for f, w in (("music", "instrument"), ("animal", "animal")) if w in words), None
-    )
+    family = next((f for f, w in (("music", "instrument"), ("animal", "animal")) if w in words), None)
     if (
         "of these" in words
         or text in ("What can be heard in the audio?", "Which sound is present?", "What do you hear?")
@@ -367,7 +365,7 @@ def test_written_scenes_tell_every_event_with_its_times() -> None:
         assert _named(caption(scene, rng).lower()) == [e.label for e in scene.events]
         assert _named(event_list(scene, rng)) == [e.label for e in scene.events]
     assert event_list(_scene(("dog bark", 0.42, 1.58, -20.0), ("piano", 2.0, 3.1, -20.0))) == (
-        "0.4-1.6 s a dog bark; 2.0-3.1 s a piano"
+        "a dog bark 0.4-1.6 s; a piano 2.0-3.1 s"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import struct
@@ -19,7 +20,7 @@ from training.tiny import language
 from training.tiny.features import mel_features
 from training.tiny.packages import find
 from training.tiny.sequences import Chat, Encoder, aligned, cold_start, written
-from training.tiny.tower import LABELS, _lower, _upper, frame_labels, make_tower, tower_forward
+from training.tiny.tower import HEAD, LABELS, _lower, _upper, decode, frame_labels, make_tower, tower_forward
 from training.tiny.whisper import read_ctranslate2
 
 SCENE = Scene(
@@ -46,15 +47,29 @@ def test_the_batched_tower_equals_the_stock_one():
     torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
 
 
-def test_frame_labels_mark_the_frames_of_an_event():
-    labels = frame_labels(SCENE, 150)
-    assert labels.shape == (150, 3 * len(LABELS) + 2)
-    dog = LABELS.index("dog bark")
+def test_frame_labels_name_the_event_in_front():
+    over = SceneEvent("siren", 1.4, 5.0, -18.0, "z")
+    labels = frame_labels(dataclasses.replace(SCENE, events=(SCENE.events[0], over, SCENE.events[1])), 150)
+    dog, siren, bell = (LABELS.index(name) for name in ("dog bark", "siren", "bell"))
+    n = len(LABELS)
+    assert labels.shape == (150, n + 6)
     assert labels[:, dog].nonzero()[0].tolist() == list(range(25, 50))
-    assert labels[:, len(LABELS) + dog].nonzero()[0].tolist() == [24, 25, 26]
-    assert labels[:, 2 * len(LABELS) + dog].nonzero()[0].tolist() == [48, 49, 50]
-    assert labels[30, -2:].tolist() == [1, 2]  # 30.5 frames of 40 ms are 1.22 s
-    assert labels[:, : len(LABELS)].sum() == 25 + len(range(75, 112))
+    assert labels[30, n:].tolist() == [dog, 0, 1, 0, 2, 0]
+    assert labels[40, n:].tolist() == [siren, 1, 1, 4, 5, 0], "the later event is in front"
+    assert labels[80, n:].tolist() == [bell, 2, 3, 0, 4, 5]
+    assert labels[120, n] == siren and labels[120, dog] == 0, "the longer one comes back"
+    assert labels[0, n:].tolist() == [n] + [-100] * 5
+
+
+def test_what_the_labels_say_is_decoded_to_the_events():
+    labels = frame_labels(SCENE, 150)
+    logits = np.zeros((150, sum(HEAD.values())))
+    at = len(LABELS)
+    for i, width in enumerate(list(HEAD.values())[1:]):
+        rows = np.flatnonzero(labels[:, len(LABELS) + i] >= 0)
+        logits[rows, at + labels[rows, len(LABELS) + i]] = 5.0
+        at += width
+    assert decode(logits) == [("dog bark", 1.0, 2.0), ("bell", 3.0, 4.5)]
 
 
 def test_language_training_sees_what_the_whole_model_sees(model, tiny_checkpoint):
@@ -106,10 +121,12 @@ def test_only_replies_are_learnt_and_cold_start_chains_are_whole(tiny_checkpoint
         reply = processor.tokenizer.decode(sequence.ids[sequence.learn])
         assert reply == chat.turns[0][1] + "<|im_end|>" and is_wellformed(parse_trace(chat.turns[0][1]))
         assert (sequence.ids == processor.audio_token_id).sum() == 7
-    for chat in itertools.islice(aligned([SCENE], 0), 12):
+    about_text = {chat.turns[0][0] for chat in itertools.islice(written(2), 40)}
+    for chat in itertools.islice(aligned([SCENE], 0), 40):
         assert chat.row == 0 and len(chat.turns) >= 2
-        for _, reply in chat.turns:
-            assert "<think>" not in reply and "<step>" not in reply, "alignment holds no reasoning over audio"
+        for asked, reply in chat.turns:
+            reasons = "<think>" in reply or "<step>" in reply
+            assert not reasons or asked in about_text, "reasoning over a written scene only"
     assert all(chat.row is None for chat in itertools.islice(written(0), 12))
 
 

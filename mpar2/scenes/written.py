@@ -1,7 +1,7 @@
 """Scenes in words: captions, event lists and written scenes, and random scenes that have no audio.
 
 Conventions: times are seconds with one decimal, intervals are written ``0.4-1.6 s``; events are told in order of onset.
-``timed`` is the one spelling of a placed sound (``0.4-1.6 s a dog bark``): event lists, written scenes and the
+``timed`` is the one spelling of a placed sound (``a dog bark 0.4-1.6 s``): event lists, written scenes and the
 perception part of a trace share it, so that a small model has to learn it only once. Every function is pure: the
 same scene and the same state of the generator give the same text.
 """
@@ -69,8 +69,8 @@ def interval(event: SceneEvent) -> str:
 
 
 def timed(event: SceneEvent) -> str:
-    """``0.4-1.6 s a dog bark``."""
-    return f"{interval(event)} {singular(event.label)}"
+    """``a dog bark 0.4-1.6 s``: the sound first, so that its times can be looked up by it."""
+    return f"{singular(event.label)} {interval(event)}"
 
 
 def length_s(event: SceneEvent) -> float:

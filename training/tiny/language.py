@@ -50,9 +50,9 @@ def point_at_words(model, processor, path: Path, features: Path, *, blend: float
 
     With head ``H`` that the tower was trained with, ``z`` its logits of a frame, each centred and scaled to unit spread
     within its kind, and ``e`` the mean embedding of a class's name or of a digit: ``x' = sum_k z_k R e_k / 3 + blend *
-    x`` (x scaled to the embeddings' norm). ``R`` is the identity for "sounds" and another random rotation for each of
-    "starts", "ends", "second" and "tenth", which keeps them apart. All of it is linear, so it goes into the
-    projection's own weights; alignment goes on from there.
+    x`` (x scaled to the embeddings' norm). ``R`` is the identity for "sounds" and another random rotation for each
+    other kind, which keeps them apart. All of it is linear, so it goes into the projection's own weights; alignment
+    goes on from there.
     """
     tower = model.model.audio_tower
     head = {k: v.float() for k, v in load_file(path).items() if k.startswith("head.")}
@@ -65,7 +65,7 @@ def point_at_words(model, processor, path: Path, features: Path, *, blend: float
     at = 0
     for kind, count in HEAD.items():
         weight, at = head["head.weight"][at : at + count], at + count  # the bias drops out by centring
-        words = CLASSES if count == len(CLASSES) else map(str, range(count))
+        words = map(str, range(count)) if kind not in ("sounds", "event") else [*CLASSES, "none"][:count]
         names = torch.stack([embeddings[processor.tokenizer(word).input_ids].mean(0) for word in words])  # (count, D)
         if kind != "sounds":
             names = names @ torch.linalg.qr(torch.randn(*matrix.shape, generator=generator))[0]

@@ -88,8 +88,13 @@ def _taught(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
 
 
 def aligned(scenes: list[Scene], seed: int) -> Iterator[Chat]:
-    """Captions, event lists and short answers over audio: several turns share one clip. No reasoning over audio."""
+    """Captions, event lists and short answers over audio: several turns share one clip. No reasoning over audio.
+
+    Half of the chats have a turn about another, written scene as well: so reasoning stays known where a clip stands in
+    the context, though no trace is about it.
+    """
     rng = random.Random(f"aligned {seed}")
+    texts = written(seed + 2)
     while True:
         for row in rng.sample(range(len(scenes)), len(scenes)):
             scene = scenes[row]
@@ -103,6 +108,8 @@ def aligned(scenes: list[Scene], seed: int) -> Iterator[Chat]:
             asked = _taught(scene, rng)[: rng.randint(1, 3)]
             turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in asked]
             rng.shuffle(turns)
+            if rng.random() < 0.5:
+                turns.insert(rng.randint(1, len(turns)), next(texts).turns[0])
             yield Chat(tuple(turns), row)
 
 
