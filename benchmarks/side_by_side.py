@@ -1,0 +1,61 @@
+"""What a comparison of two arms costs against the two one after the other.
+
+    python -m benchmarks.side_by_side [--shape tiny] [--seconds 10] [--tokens 256] [--repeat 5]
+
+Arms are a base and a LoRA adapter of it, streamed as the app streams them, with attention recorded. ``together`` is one
+call (one batch, each row with its own adapter or none, the clip heard once), ``apart`` two calls. Random weights, so
+that both arms write all tokens. The clips differ from round to round, so that no encoding is kept from the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.setting import QUESTION, SHAPES, checkpoint, lora, machine, noise
+from mpar2.engines.base import Arm, Decoding
+from mpar2.engines.transformers import TransformersEngine
+
+LIMIT = 0.65
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="tiny")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--repeat", type=int, default=5)
+    args = parser.parse_args()
+    taken: dict[str, list[float]] = {"together": [], "apart": []}
+    tokens: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        base = checkpoint(Path(folder), args.shape)
+        arms = [Arm("base", base, mode="cot"), Arm("adapted", base, lora(base, Path(folder) / "adapter"), "mpar2")]
+        engine, decoding = TransformersEngine(), Decoding(max_new_tokens=args.tokens)
+        engine.preload(arms)
+
+        def stream(seed: int, *chosen: Arm) -> int:
+            updates = engine.stream(noise(args.seconds, seed), QUESTION, chosen, decoding, attention=True)
+            return sum(len(update.generation.tokens) for update in updates if update.generation)
+
+        stream(0, *arms)  # warms up
+        for n in range(1, args.repeat + 1):
+            start = time.perf_counter()
+            tokens["together"] = stream(2 * n, *arms)
+            taken["together"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            tokens["apart"] = stream(2 * n + 1, arms[0]) + stream(2 * n + 1000, arms[1])
+            taken["apart"].append(time.perf_counter() - start)
+    print(machine())
+    print(f"{args.shape}, clip of {args.seconds:g} s\n\n| way | tokens | s |\n| --- | --- | --- |")
+    middle = {way: statistics.median(times) for way, times in taken.items()}
+    for way, seconds in middle.items():
+        print(f"| {way} | {tokens[way]} | {seconds:.2f} |")
+    print(f"\nratio {middle['together'] / middle['apart']:.2f}, limit {LIMIT}")
+
+
+if __name__ == "__main__":
+    main()
