@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import random
 import struct
 
@@ -181,3 +182,23 @@ def test_batches_keep_every_sequence():
     made = (Sequence(np.full(n, i), np.zeros(n, bool), None) for i, n in enumerate(lengths))
     seen = [int(s.ids[0]) for batch in language._batches(made, 128) for s in batch]
     assert sorted(seen) == list(range(500))
+
+
+def test_the_projection_starts_at_the_words(tiny_checkpoint, tmp_path):
+    """A frame in which the tower tells two sounds apart comes out nearer to the name of the one that it holds."""
+    loaded, processor = language._load(tiny_checkpoint)
+    tower = loaded.model.audio_tower
+    pooled = np.random.default_rng(0).normal(scale=0.05, size=(2, 150, tower.config.d_model)).astype(np.float32)
+    pooled[:, 25:50, 3] += 1  # what the tower makes of a dog bark
+    pooled[:, 75:112, 7] += 1  # and of a bell
+    np.save(tmp_path / "pooled.npy", pooled)
+    np.save(tmp_path / "frames.npy", np.array([600, 600]))
+    lines = [json.dumps(dataclasses.asdict(SCENE)) + "\n"] * 2
+    (tmp_path / "scenes.jsonl").write_text("".join(lines), encoding="utf-8")
+    language.point_at_words(loaded, processor, tmp_path)
+    embeddings = loaded.get_input_embeddings().weight.detach()
+    dog, bell = (embeddings[processor.tokenizer(name).input_ids].mean(0) for name in ("dog bark", "bell"))
+    with torch.no_grad():
+        out = tower.proj(torch.from_numpy(pooled[0]))
+    apart = out @ (dog - bell)
+    assert apart[25:50].min() > apart[75:112].max()

@@ -29,7 +29,7 @@ from mpar2.scenes.classes import CLASSES
 from training.tiny.build import build_checkpoint
 from training.tiny.features import load_scenes
 from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, written
-from training.tiny.tower import HEAD, make_tower
+from training.tiny.tower import frame_labels, make_tower
 
 __all__ = ["load_tower", "train_stage"]
 
@@ -45,37 +45,36 @@ def load_tower(path: Path):
 
 
 @torch.no_grad()
-def point_at_words(model, processor, path: Path, features: Path, *, blend: float = 0.3, seed: int = 0) -> None:
-    """Start the tower's projection near the words: a frame's output leans to the embeddings of what the head says.
+def point_at_words(model, processor, features: Path, *, scenes: int = 1500, ridge: float = 1e-3, seed: int = 0) -> None:
+    """Start the tower's projection at the words: a frame's output is what its event in front is called, in embeddings.
 
-    With head ``H`` that the tower was trained with, ``z`` its logits of a frame, each centred and scaled to unit spread
-    within its kind, and ``e`` the mean embedding of a class's name or of a digit: ``x' = sum_k z_k R e_k / 3 + blend *
-    x`` (x scaled to the embeddings' norm). ``R`` is the identity for "sounds" and another random rotation for each
-    other kind, which keeps them apart. All of it is linear, so it goes into the projection's own weights; alignment
-    goes on from there.
+    The wanted output of a frame is ``sum R e`` over what :func:`frame_labels` says of it: ``e`` is the mean embedding
+    of the class's name or of a digit, ``R`` the identity for the class and another random rotation for each other kind
+    (ordinal, seconds and tenths of onset and offset), which keeps them apart. The projection is the ridge regression of
+    that on the tower's pooled outputs; alignment goes on from there.
     """
-    tower = model.model.audio_tower
-    head = {k: v.float() for k, v in load_file(path).items() if k.startswith("head.")}
     embeddings = model.get_input_embeddings().weight
-    pooled, frames = np.load(features / "pooled.npy", mmap_mode="r")[:256], np.load(features / "frames.npy")[:256] // 4
-    sample = np.concatenate([clip[:n] for clip, n in zip(pooled, frames, strict=True)]).astype(np.float32)
-    x = tower.proj(torch.from_numpy(sample))  # (frames, D)
     generator = torch.Generator().manual_seed(seed)
-    matrix, offset = torch.zeros(x.shape[1], x.shape[1]), torch.zeros(x.shape[1])
-    at = 0
-    for kind, count in HEAD.items():
-        weight, at = head["head.weight"][at : at + count], at + count  # the bias drops out by centring
-        words = map(str, range(count)) if kind not in ("sounds", "event") else [*CLASSES, "none"][:count]
-        names = torch.stack([embeddings[processor.tokenizer(word).input_ids].mean(0) for word in words])  # (count, D)
-        if kind != "sounds":
-            names = names @ torch.linalg.qr(torch.randn(*matrix.shape, generator=generator))[0]
-        logits = x @ weight.T
-        part = (names / (3 * logits.std())).T @ weight
-        matrix, offset = matrix + part, offset - part @ x.mean(0)
-    scale = blend * embeddings.norm(dim=1).mean() / x.norm(dim=1).mean()
-    matrix = matrix + scale * torch.eye(x.shape[1])
-    tower.proj.bias.copy_(matrix @ tower.proj.bias + offset)
-    tower.proj.weight.copy_(matrix @ tower.proj.weight)
+    tables = []
+    for words in ([*CLASSES, "none"], *([str(digit) for digit in range(10)],) * 5):
+        table = torch.stack([embeddings[processor.tokenizer(word).input_ids].mean(0) for word in words])
+        if tables:
+            table = table @ torch.linalg.qr(torch.randn(table.shape[1], table.shape[1], generator=generator))[0]
+        tables.append(table)
+    pooled, frames = np.load(features / "pooled.npy", mmap_mode="r"), np.load(features / "frames.npy") // 4
+    gram, cross = 0.0, 0.0
+    for row, scene in enumerate(load_scenes(features)[:scenes]):
+        n = int(frames[row])
+        x = torch.cat([torch.from_numpy(pooled[row, :n].astype(np.float64)), torch.ones(n, 1, dtype=torch.float64)], 1)
+        said = torch.from_numpy(frame_labels(scene, n)[:, len(CLASSES) :].astype(np.int64))
+        wanted = sum(table[said[:, i].clamp(min=0)] * (said[:, i : i + 1] >= 0) for i, table in enumerate(tables))
+        gram, cross = gram + x.T @ x, cross + x.T @ wanted.double()
+    size = len(gram) - 1
+    damping = ridge * gram.diagonal()[:size].mean() * torch.eye(size + 1, dtype=torch.float64)
+    damping[size, size] = 0.0
+    solved = torch.linalg.solve(gram + damping, cross).float()  # (d + 1, D)
+    model.model.audio_tower.proj.weight.copy_(solved[:size].T)
+    model.model.audio_tower.proj.bias.copy_(solved[size])
 
 
 def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequence]]:
@@ -212,7 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     encode = Encoder(processor, lambda row: int(frames[row]) // 4)
     if args.stage == "align":
         model.model.audio_tower.load_state_dict(load_tower(args.tower).state_dict())
-        point_at_words(model, processor, args.tower, args.features)
+        point_at_words(model, processor, args.features)
         rng = np.random.default_rng(args.seed)
         audio, text = aligned(scenes, args.seed), written(args.seed + 1)
         chats = (next(text) if rng.random() < args.replay else next(audio) for _ in itertools.count())
