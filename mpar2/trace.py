@@ -35,6 +35,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
 
+from mpar2.prose_answer import prose_answer
+
 __all__ = ["Part", "PartKind", "Span", "Trace", "is_wellformed", "parse_trace", "trace_to_json"]
 
 PartKind = Literal["perception", "step", "ask", "hear", "infer", "review", "answer", "think", "text"]
@@ -126,7 +128,8 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
     problems = builder.problems
     _check_grammar(parts, problems)
     if answer is None and not any(part.kind == "answer" for part in parts):
-        answer = _prose_answer(parts)
+        last = parts[-1] if parts else None
+        answer = prose_answer(last.text, alone=len(parts) == 1) if last is not None and last.kind == "text" else None
         origin = "" if answer is None else "; the answer was read from the last line"
         problems.add(f"no <answer> part{origin}")
     return Trace(text=text, parts=parts, problems=problems.messages(), answer=answer)
@@ -366,46 +369,3 @@ def _check_steps(parts: Sequence[Part], problems: _Problems) -> None:
             position = child.outer.stop
         if children and (loose or step.text[position - step.chars.start :].strip()):
             problems.add(f"step {step.number} has text outside its parts")
-
-
-_TAIL = 600  # characters of the last part in which a prose answer is sought
-_ANSWER_IS = re.compile(
-    r"\banswer(?: is|\s{0,4}:)\s{0,4}:?\s{0,4}(.{1,200})$",
-    re.IGNORECASE,
-)
-_BOXED = re.compile(r"\\boxed\{([^{}]{1,200})\}")
-_LETTERED = re.compile(r"(?:[(\[][A-Z][)\]]|[A-Z][.):])\s{1,4}\S.{0,200}|[(\[][A-Z][)\]][.:]?")
-_NOT_AN_ANSWER = re.compile(
-    r"(?:not|unclear|unknown|uncertain|ambiguous|in the|to be|that|whether|either|one of)\b|cannot|can't|n't",
-    re.IGNORECASE,
-)
-
-
-def _prose_answer(parts: Sequence[Part]) -> str | None:
-    """The answer that untagged text states beyond doubt in its last line; None otherwise."""
-    if not parts or parts[-1].kind != "text":
-        return None
-    tail = parts[-1].text[-_TAIL:]
-    lines = [stripped for line in tail.splitlines() if (stripped := line.replace("*", "").strip())]
-    if not lines:
-        return None
-    last = lines[-1]
-    if len(lines) > 1 and re.fullmatch(r"(?:the )?(?:final )?answer(?: is)?\s{0,4}:", lines[-2], re.IGNORECASE):
-        last = f"Answer: {last}"  # "Answer:" alone on its line, the answer under it
-    boxed = _BOXED.findall(last)
-    if boxed:
-        return _clean(boxed[-1])
-    if _LETTERED.fullmatch(last) or (len(lines) == 1 and len(parts) == 1 and re.fullmatch(r"[A-Z]\.?", last)):
-        return _clean(last)
-    # The last statement of the line counts: "the answer is not A; the answer is B."
-    spot = max((m.start() for m in re.finditer(r"\banswer(?: is|\s{0,4}:)", last, re.IGNORECASE)), default=None)
-    match = _ANSWER_IS.search(last, spot) if spot is not None else None
-    if match is None:
-        return None
-    said = re.split(r"(?<=[^\s.]{3})[.!?](?=\s|$)|,? (?:because|since|as)\b", match[1], maxsplit=1)[0]
-    return None if _NOT_AN_ANSWER.match(said.strip()) else _clean(said)
-
-
-def _clean(said: str) -> str | None:
-    """The stated answer without the quotes and the full stop around it; None if nothing is left."""
-    return said.strip().strip("\"'`“”‘’").rstrip(".!;,").strip("\"'`“”‘’").strip() or None

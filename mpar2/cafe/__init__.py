@@ -5,8 +5,9 @@
 
 ``reference``   a judge by rules over exact truth, no model; its parts are
 ``mentions``      places that name a sound        ``vocabulary``, ``sounds``  the words for sounds
-``stance``        claimed, asked, denied, open    ``claims``                  time, order, count, loudness
-``llm_judge``   judges that are language models   ``caption``   captions of clips by a model that hears them
+``stance``        claimed, asked, denied, open    ``times``, ``claims``       time; order, count, loudness
+``llm_judge``   judges that are language models   ``quotes``    where a model's quotes stand in a text
+``caption``     captions by a model that hears
 ``judging``     many traces, resumable            ``canary``    how easily a judge is talked into a verdict
 
 ``metrics``     from verdicts to rates with intervals

@@ -1,4 +1,4 @@
-"""What a sentence claims about a sound beside its being there: time, length, count, place in the order, loudness.
+"""What a sentence claims about a sound beside its being there: count, place in the order, loudness (``times``: when).
 
 A claim is data; ``mpar2.cafe.checks`` holds it against the truth. Tolerances are ours (the paper states none): onsets
 within 0.5 s, offsets within the larger of 0.5 s and 20 % of the event's length (the collar rule of sound event
@@ -18,12 +18,10 @@ __all__ = [
     "Claim",
     "CountClaim",
     "PairClaim",
-    "TimeExpression",
     "count_claim",
     "ordinal_of",
     "pair_claim",
     "place_claims",
-    "time_expressions",
 ]
 
 ONSET_TOLERANCE_S = 0.5
@@ -70,104 +68,6 @@ class CountClaim:
     def allows(self, count: int) -> bool:
         """Whether a truth with ``count`` such events bears the claim out."""
         return count >= self.n if self.at_least else count == self.n
-
-
-# Times ----------------------------------------------------------------------------------------------------------------
-
-_N = r"\d{1,4}(?:\.\d{1,3})?"
-_UNIT = r"(?:\s*-?\s*(?:s|secs?|seconds?)\b)"
-_CLOCK = r"\d{1,2}:\d{2}(?:\.\d{1,3})?"
-_TIME = re.compile(
-    rf"(?P<clock_a>{_CLOCK})\s*(?:-|–|—|to|until)\s*(?P<clock_b>{_CLOCK})"  # noqa: RUF001
-    rf"|(?<![\d.:])(?P<a>{_N}){_UNIT}?\s*(?:-|–|—|\bto\b|\buntil\b|\btill\b|\bthrough\b"
-    rf"|(?P<and>\band\b))\s*(?P<b>{_N}){_UNIT}"  # noqa: RUF001
-    rf"|(?<![\d.:])(?P<ba>\d{{1,4}}\.\d{{1,3}})\s*(?:-|–|—|\|)\s*(?P<bb>\d{{1,4}}\.\d{{1,3}})(?![\d.])"  # noqa: RUF001
-    rf"|(?<![\d.:])(?P<clock>{_CLOCK})(?![\d:])"
-    rf"|(?<![\d.:])(?P<point>{_N}){_UNIT}"
-)
-_NOT_A_TIME = re.compile(
-    r"^\s*(?:after(?! (?:the )?(?:start|beginning))|before|later|earlier|apart|clip|audio|recording|file|sample"
-    r"|segment|excerpt|sound clip|track)\b"
-)
-_CLIP_LENGTH = re.compile(
-    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"
-)
-_ABOUT = re.compile(r"(?:\b(?:around|about|approximately|roughly|near(?:ly)?|circa|almost)|~)\s*(?:the\s+)?$")
-_END = re.compile(
-    r"\b(?:until|till|up to|through|(?:ends?|ending|ended|stops?|stopping|fades?(?: out)?)(?: at| by| around"
-    r"| about)*)\s*$"
-)
-_START = re.compile(
-    r"\b(?:(?:starts?|starting|begins?|beginning|began|started|commences?|sets in|onset|enters)(?: at| around| about"
-    r"| from)*)\s*$"
-)
-_LENGTH = re.compile(
-    r"\b(?:lasts?|lasted|lasting|for|of|with|duration|length|long)(?: for| of| is| about| around)*\s*$"
-)
-_WITHIN = re.compile(r"\b(?:within|in|during)\s+(?:the\s+)?first\s*$")
-_FROM_ON = re.compile(r"\b(?:after|since|from)\s*$")
-_UP_TO = re.compile(r"\bbefore\s*$")
-
-
-@dataclass(frozen=True)
-class TimeExpression:
-    """A time in a sentence, ``[start, stop)``, and the claim that it makes about whatever it belongs to."""
-
-    start: int
-    stop: int
-    claim: Claim
-    bare: bool  # no word says what the time means
-
-
-def _seconds(text: str) -> float:
-    if ":" in text:
-        minutes, seconds = text.split(":")
-        return 60 * float(minutes) + float(seconds)
-    return float(text)
-
-
-def time_expressions(skeleton: str) -> list[TimeExpression]:
-    """All times of a sentence, in order. Times that measure the clip or a distance between events are left out."""
-    found = []
-    for match in _TIME.finditer(skeleton):
-        before, after = skeleton[max(0, match.start() - 40) : match.start()], skeleton[match.end() : match.end() + 30]
-        if _NOT_A_TIME.search(after) or _CLIP_LENGTH.search(before):
-            continue
-        groups = match.groupdict()
-        if groups["and"] and not re.search(r"\bbetween\s*$", before):
-            continue
-        words = match.group().strip()
-        first = next((groups[k] for k in ("clock_a", "a", "ba") if groups[k]), None)
-        if first is not None:
-            second = next(groups[k] for k in ("clock_b", "b", "bb") if groups[k])
-            coarse = ":" in first or ("." not in first and "." not in second) or bool(_ABOUT.search(before))
-            tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
-            claim = Claim("interval", _seconds(first), _seconds(second), tolerance, words)
-            found.append(TimeExpression(match.start(), match.end(), claim, False))
-            continue
-        value = groups["clock"] or groups["point"]
-        about = _ABOUT.search(before)
-        coarse = "." not in value or about is not None
-        lead = before[: about.start()] if about else before
-        relation, bare = _relation(lead, after)
-        tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
-        claim = Claim(relation, _seconds(value), 0.0, tolerance, words)
-        found.append(TimeExpression(match.start(), match.end(), claim, bare))
-    return found
-
-
-def _relation(before: str, after: str) -> tuple[Relation, bool]:
-    if _WITHIN.search(before) or _UP_TO.search(before):
-        return "up_to", False
-    if re.match(r"\s*-?\s*long\b", after) or _LENGTH.search(before):
-        return "length", False
-    if _END.search(before):
-        return "end", False
-    if _START.search(before):
-        return "start", False
-    if _FROM_ON.search(before):
-        return "from_on", False
-    return "at", not re.search(r"\b(?:at|@|by|in|from)\s*(?:the\s*)?$", before)
 
 
 # Places and superlatives ----------------------------------------------------------------------------------------------

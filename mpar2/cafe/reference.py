@@ -1,9 +1,9 @@
 """The reference judge: rules over exact truth, no model.
 
 It finds every name of a sound (``mentions``), asks whether the sentence claims it (``stance``), looks for it in the
-truth, and checks what the sentence says of its time, order, count, length, loudness, maker and kind (``claims``). The
-rules are those of :data:`mpar2.cafe.schema.DECISION_TABLE`, in its order, except one: whether a conclusion follows
-from an event takes understanding, and is left to the model judges.
+truth, and checks what the sentence says of its time (``times``), order, count, length, loudness, maker and kind
+(``claims``). The rules are those of :data:`mpar2.cafe.schema.DECISION_TABLE`, in its order, except one: whether a
+conclusion follows from an event takes understanding, and is left to the model judges.
 
 How a mention picks its truth events when several have its name: claims pick those that they are true of; "a", "an",
 "another" pick one, the first that its part of the trace has not yet named; anything else ("the barking", "dogs")
@@ -16,9 +16,8 @@ Known limits: one sentence at a time (a pronoun's claim is not checked), English
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from mpar2.cafe import claims as said
@@ -35,6 +34,7 @@ from mpar2.cafe.schema import (
 )
 from mpar2.cafe.sounds import PARENTS, SOUNDS
 from mpar2.cafe.stance import REACH, stance_of
+from mpar2.cafe.times import attach_times
 from mpar2.cafe.vocabulary import Vocabulary
 from mpar2.scenes.classes import CLASSES
 from mpar2.trace import Span, parse_trace
@@ -233,7 +233,7 @@ class _Judgement:
         skeleton = self.reading.skeleton[sentence.start : stop]
         drafts, base = self.reading.drafts, sentence.start
         spans = {i: (drafts[i].start - base, drafts[i].stop - base) for i in group}
-        for index, claim in _attach_times(skeleton, spans):
+        for index, claim in attach_times(skeleton, spans):
             self.judged[index].claims.append(claim)
         for index in real:
             judged = self.judged[index]
@@ -375,68 +375,3 @@ class _Judgement:
 @lru_cache(maxsize=1)
 def _known_names() -> frozenset[str]:
     return frozenset(CLASSES) | frozenset(row[0] for row in SOUNDS)
-
-
-# Which name a time belongs to -----------------------------------------------------------------------------------------
-
-_SEPARATOR = re.compile(r"[,;|]|\b(?:and|then|so|but)\b")
-_CONTINUES = re.compile(
-    r"^\s*(?:\([^)]*)?,?\s*(?:and\s+)?(?:(?:which|that|it|ending|ends|until|lasting|lasts|starting|from|to|up)\b|$)"
-)
-_FOREIGN = re.compile(r"\b(?:so|because|therefore|before|after|than|clip|audio|recording|not)\b")
-
-
-def _attach_times(skeleton: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, said.Claim]]:
-    """Each time goes to the name before or after it, whichever is not cut off by a comma or an "and".
-
-    Where nothing decides, a sentence whose first time stands before its first name is read as "time name, time name".
-    """
-    times = said.time_expressions(skeleton)
-    order = sorted(spans, key=lambda index: spans[index][0])
-    if not times or not order:
-        return []
-    leading = times[0].start < spans[order[0]][0]
-    starts = [spans[index][0] for index in order]
-    with_interval: set[int] = set()
-    attached = []
-    for time in times:
-        place = bisect_left(starts, time.start)
-        left = order[place - 1] if place else None
-        right = order[place] if place < len(order) else None
-        gap_left = skeleton[spans[left][1] : time.start] if left is not None else ""
-        gap_right = skeleton[time.stop : spans[right][0]] if right is not None else ""
-        chosen = _side(left, right, gap_left, gap_right, leading)
-        if chosen is None:
-            continue
-        claim = time.claim
-        if time.bare and chosen == left and left in with_interval:
-            claim = replace(claim, relation="length")  # "0.4-1.6 s a dog bark, 1.2 s"
-        if claim.relation == "interval":
-            with_interval.add(chosen)
-        attached.append((chosen, claim))
-    return attached
-
-
-def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, leading: bool) -> int | None:
-    left_ok = left is not None and len(gap_left) <= 80 and not _FOREIGN.search(_own_words(gap_left))
-    right_ok = right is not None and len(gap_right) <= 60 and not _FOREIGN.search(gap_right)
-    if not left_ok or not right_ok:
-        if left_ok and right is not None and _cut(gap_left) and not _cut(gap_right):
-            return None  # it belongs to the right name, which a foreign word keeps apart
-        if right_ok and left is not None and _cut(gap_right) and not _cut(gap_left):
-            return None
-        return left if left_ok else right if right_ok else None
-    cut_left, cut_right = _cut(gap_left), _cut(gap_right)
-    if cut_left != cut_right:
-        return right if cut_left else left
-    return right if leading and not cut_left else left
-
-
-def _cut(gap: str) -> bool:
-    """Whether a separator parts the time from the name; "which ends at" and an open bracket do not."""
-    return _SEPARATOR.search(gap) is not None and not _CONTINUES.match(gap)
-
-
-def _own_words(gap: str) -> str:
-    """The gap without earlier times in it."""
-    return re.sub(r"\d[\d.:]*", " ", gap)

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from mpar2.audio import Clip
-from mpar2.engines.adapter import Adapter
 from mpar2.engines.background import in_background
 from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress, Token
 from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
+from mpar2.engines.jobs import Job, Request, by_base, mixable
 from mpar2.engines.names import resolve, split_adapter
 from mpar2.question import Question, match_choice
 from mpar2.trace import parse_trace
@@ -43,16 +43,6 @@ Attention = Literal["none", "ratio", "full"]
 _BLOCK = 32  # tokens at a time when a finished text is read again
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """One generation of an evaluation. ``seed`` overrides the decoding's, for several samples of one question."""
-
-    clip: Clip
-    question: Question
-    arm: Arm
-    seed: int | None = None
-
-
 @dataclass(eq=False)
 class _Loaded:
     """A checkpoint in memory, what it heard last, and the right to use it."""
@@ -61,18 +51,6 @@ class _Loaded:
     hearing: Hearing
     can_probe: bool
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-@dataclass(eq=False)
-class _Job:
-    """One row to generate. ``index`` is the caller's."""
-
-    index: int
-    request: Request
-    adapter: str | None
-    attached: Adapter | None = None
-    written: tuple[int, ...] = ()  # tokens that the trace begins with
-    hide_after: int | None = None  # tokens after which the audio is masked
 
 
 class TransformersEngine:
@@ -124,7 +102,7 @@ class TransformersEngine:
         stops: _Stops,
     ) -> Iterator[Progress]:
         jobs = [Request(clip, question, arm) for arm in arms]
-        for base, group in self._by_base(jobs).items():
+        for base, group in by_base(jobs).items():
             if str(resolve(base)) not in self._models:
                 yield from (Progress(job.index, "loading") for job in group)
             loaded = self._load(base)
@@ -135,7 +113,7 @@ class TransformersEngine:
                 if loaded.lock.acquire(timeout=0.5):
                     break
             try:
-                for batch in _mixable(loaded.checkpoint, group):
+                for batch in mixable(loaded.checkpoint, group):
                     yield from self._generate(loaded, batch, decoding, "full" if attention else "none", stops)
             finally:
                 loaded.lock.release()
@@ -157,11 +135,11 @@ class TransformersEngine:
             raise EngineError(f"batch_size is {batch_size}: it must be at least 1")
         decoding = decoding or Decoding()
         results: dict[int, Generation] = {}
-        for base, group in self._by_base(requests).items():
+        for base, group in by_base(requests).items():
             loaded = self._load(base)
             with loaded.lock:
                 group = sorted(group, key=lambda job: (job.request.arm.mode, job.request.clip.seconds, job.index))
-                for alike in _mixable(loaded.checkpoint, group):
+                for alike in mixable(loaded.checkpoint, group):
                     for first in range(0, len(alike), batch_size):
                         batch = alike[first : first + batch_size]
                         for update in self._generate(loaded, batch, decoding, attention, ()):
@@ -175,10 +153,10 @@ class TransformersEngine:
         Costs one pass over the text instead of one for each token. The tokens are those that the tokenizer makes of
         the text; a generation may have cut the same text otherwise.
         """
-        job = next(iter(self._by_base([Request(clip, question, arm)]).items()))
+        job = next(iter(by_base([Request(clip, question, arm)]).items()))
         loaded = self._load(job[0])
         with loaded.lock:
-            return self._reread(loaded, _mixable(loaded.checkpoint, job[1])[0][0], text)
+            return self._reread(loaded, mixable(loaded.checkpoint, job[1])[0][0], text)
 
     def _load(self, base: str) -> _Loaded:
         key = str(resolve(base))
@@ -196,18 +174,10 @@ class TransformersEngine:
             self._models.move_to_end(key)
             return self._models[key]
 
-    @staticmethod
-    def _by_base(requests: Sequence[Request]) -> dict[str, list[_Job]]:
-        groups: dict[str, list[_Job]] = {}
-        for index, request in enumerate(requests):
-            base, adapter = split_adapter(request.arm.model, request.arm.adapter)
-            groups.setdefault(base, []).append(_Job(index, request, adapter))
-        return groups
-
     def _generate(
         self,
         loaded: _Loaded,
-        jobs: Sequence[_Job],
+        jobs: Sequence[Job],
         decoding: Decoding,
         attention: Attention,
         stops: _Stops,
@@ -288,7 +258,7 @@ class TransformersEngine:
             session.close()
 
     def _hide_after_a_share(
-        self, loaded: _Loaded, jobs: Sequence[_Job], decoding: Decoding, attention: Attention, stops: _Stops
+        self, loaded: _Loaded, jobs: Sequence[Job], decoding: Decoding, attention: Attention, stops: _Stops
     ) -> Iterator[Progress]:
         """The traces once with the audio, to know their lengths; then again from where it is hidden."""
         share = decoding.hidden_share or 0.0
@@ -304,7 +274,7 @@ class TransformersEngine:
             job.written = tuple(ids[: job.hide_after])
         yield from self._generate(loaded, jobs, decoding, attention, stops)
 
-    def _reread(self, loaded: _Loaded, job: _Job, text: str) -> Generation:
+    def _reread(self, loaded: _Loaded, job: Job, text: str) -> Generation:
         from mpar2.engines.decode import TextStream
         from mpar2.engines.probe import Probe
 
@@ -331,7 +301,7 @@ class TransformersEngine:
         return _generation(checkpoint, job, prompt, stream, clock, "stop", record)
 
     @staticmethod
-    def _prompts(loaded: _Loaded, jobs: Sequence[_Job]) -> list[Prompt]:
+    def _prompts(loaded: _Loaded, jobs: Sequence[Job]) -> list[Prompt]:
         from mpar2.engines.inputs import build_prompt
 
         heard = loaded.hearing.of([job.request.clip for job in jobs], [job.attached for job in jobs])
@@ -357,16 +327,6 @@ def _stopped(stops: _Stops) -> bool:
 _NO_PROBE = "this model attends through sliding windows, in which positions move: attention to audio is not recorded"
 
 
-def _mixable(checkpoint: Checkpoint, jobs: Sequence[_Job]) -> list[list[_Job]]:
-    """Groups that can run in one batch: all jobs whose adapters mix, and the jobs of each adapter that does not."""
-    groups: dict[str, list[_Job]] = {}
-    for job in jobs:
-        job.attached = checkpoint.attach(job.adapter) if job.adapter is not None else None
-        alone = job.attached is not None and not job.attached.mixes
-        groups.setdefault(job.attached.key if alone and job.attached else "", []).append(job)
-    return list(groups.values())
-
-
 def _record(probe: Probe, row: int, passes: Sequence[int]) -> AttentionRecord:
     """The row's record, without the passes whose tokens were taken back."""
     record = probe.record(row, max(passes, default=-1) + 1)
@@ -378,7 +338,7 @@ def _record(probe: Probe, row: int, passes: Sequence[int]) -> AttentionRecord:
 
 def _generation(
     checkpoint: Checkpoint,
-    job: _Job,
+    job: Job,
     prompt: Prompt,
     stream: TextStream,
     clock: tuple[float, float],

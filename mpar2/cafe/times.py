@@ -1,0 +1,176 @@
+"""When, and for how long, a sentence says that something sounds: its times, and which name each belongs to.
+
+A time becomes a :class:`~mpar2.cafe.claims.Claim`; the tolerances stand there. Spans are characters of the sentence's
+skeleton (``mentions``), half-open.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+
+from mpar2.cafe.claims import COARSE_TOLERANCE_S, ONSET_TOLERANCE_S, Claim, Relation
+from mpar2.cafe.stance import BLANK
+
+__all__ = ["TimeExpression", "attach_times", "time_expressions"]
+
+_N = r"\d{1,4}(?:\.\d{1,3})?"
+_UNIT = r"(?:\s*-?\s*(?:s|secs?|seconds?)\b)"
+_CLOCK = r"\d{1,2}:\d{2}(?:\.\d{1,3})?"
+_TIME = re.compile(
+    rf"(?P<clock_a>{_CLOCK})\s*(?:-|–|—|to|until)\s*(?P<clock_b>{_CLOCK})"  # noqa: RUF001
+    rf"|(?<![\d.:])(?P<a>{_N}){_UNIT}?\s*(?:-|–|—|\bto\b|\buntil\b|\btill\b|\bthrough\b"
+    rf"|(?P<and>\band\b))\s*(?P<b>{_N}){_UNIT}"  # noqa: RUF001
+    rf"|(?<![\d.:])(?P<ba>\d{{1,4}}\.\d{{1,3}})\s*(?:-|–|—|\|)\s*(?P<bb>\d{{1,4}}\.\d{{1,3}})(?![\d.])"  # noqa: RUF001
+    rf"|(?<![\d.:])(?P<clock>{_CLOCK})(?![\d:])"
+    rf"|(?<![\d.:])(?P<point>{_N}){_UNIT}"
+)
+_NOT_A_TIME = re.compile(
+    r"^\s*(?:after(?! (?:the )?(?:start|beginning))|before|later|earlier|apart|clip|audio|recording|file|sample"
+    r"|segment|excerpt|sound clip|track)\b"
+)
+_CLIP_LENGTH = re.compile(
+    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"
+)
+_ABOUT = re.compile(r"(?:\b(?:around|about|approximately|roughly|near(?:ly)?|circa|almost)|~)\s*(?:the\s+)?$")
+_END = re.compile(
+    r"\b(?:until|till|up to|through|(?:ends?|ending|ended|stops?|stopping|fades?(?: out)?)(?: at| by| around"
+    r"| about)*)\s*$"
+)
+_START = re.compile(
+    r"\b(?:(?:starts?|starting|begins?|beginning|began|started|commences?|sets in|onset|enters)(?: at| around| about"
+    r"| from)*)\s*$"
+)
+_LENGTH = re.compile(
+    r"\b(?:lasts?|lasted|lasting|for|of|with|duration|length|long)(?: for| of| is| about| around)*\s*$"
+)
+_WITHIN = re.compile(r"\b(?:within|in|during)\s+(?:the\s+)?first\s*$")
+_FROM_ON = re.compile(r"\b(?:after|since|from)\s*$")
+_UP_TO = re.compile(r"\bbefore\s*$")
+
+
+@dataclass(frozen=True)
+class TimeExpression:
+    """A time in a sentence, ``[start, stop)``, and the claim that it makes about whatever it belongs to."""
+
+    start: int
+    stop: int
+    claim: Claim
+    bare: bool  # no word says what the time means
+
+
+def _seconds(text: str) -> float:
+    if ":" in text:
+        minutes, seconds = text.split(":")
+        return 60 * float(minutes) + float(seconds)
+    return float(text)
+
+
+def time_expressions(skeleton: str) -> list[TimeExpression]:
+    """All times of a sentence, in order. Times that measure the clip or a distance between events are left out."""
+    found = []
+    for match in _TIME.finditer(skeleton):
+        before, after = skeleton[max(0, match.start() - 40) : match.start()], skeleton[match.end() : match.end() + 30]
+        if _NOT_A_TIME.search(after) or _CLIP_LENGTH.search(before):
+            continue
+        groups = match.groupdict()
+        if groups["and"] and not re.search(r"\bbetween\s*$", before):
+            continue
+        words = match.group().strip()
+        first = next((groups[k] for k in ("clock_a", "a", "ba") if groups[k]), None)
+        if first is not None:
+            second = next(groups[k] for k in ("clock_b", "b", "bb") if groups[k])
+            coarse = ":" in first or ("." not in first and "." not in second) or bool(_ABOUT.search(before))
+            tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
+            claim = Claim("interval", _seconds(first), _seconds(second), tolerance, words)
+            found.append(TimeExpression(match.start(), match.end(), claim, False))
+            continue
+        value = groups["clock"] or groups["point"]
+        about = _ABOUT.search(before)
+        coarse = "." not in value or about is not None
+        lead = before[: about.start()] if about else before
+        relation, bare = _relation(lead, after)
+        tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
+        claim = Claim(relation, _seconds(value), 0.0, tolerance, words)
+        found.append(TimeExpression(match.start(), match.end(), claim, bare))
+    return found
+
+
+def _relation(before: str, after: str) -> tuple[Relation, bool]:
+    if _WITHIN.search(before) or _UP_TO.search(before):
+        return "up_to", False
+    if re.match(r"\s*-?\s*long\b", after) or _LENGTH.search(before):
+        return "length", False
+    if _END.search(before):
+        return "end", False
+    if _START.search(before):
+        return "start", False
+    if _FROM_ON.search(before):
+        return "from_on", False
+    return "at", not re.search(r"\b(?:at|@|by|in|from)\s*(?:the\s*)?$", before)
+
+
+# Which name a time belongs to ---------------------------------------------------------------------------------------
+
+_SEPARATOR = re.compile(r"[,;|]|\b(?:and|then|so|but)\b")
+_CONTINUES = re.compile(
+    r"^\s*(?:\([^)]*)?,?\s*(?:and\s+)?(?:(?:which|that|it|ending|ends|until|lasting|lasts|starting|from|to|up)\b|$)"
+)
+_FOREIGN = re.compile(r"\b(?:so|because|therefore|before|after|than|clip|audio|recording|not)\b")
+
+
+def attach_times(skeleton: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Claim]]:
+    """Each time goes to the name before or after it, whichever is not cut off by a comma or an "and".
+
+    Where nothing decides, a sentence whose first time stands before its first name is read as "time name, time name".
+    """
+    times = time_expressions(skeleton)
+    order = sorted(spans, key=lambda index: spans[index][0])
+    if not times or not order:
+        return []
+    leading = times[0].start < spans[order[0]][0]
+    starts = [spans[index][0] for index in order]
+    with_interval: set[int] = set()
+    attached = []
+    for time in times:
+        place = bisect_left(starts, time.start)
+        left = order[place - 1] if place else None
+        right = order[place] if place < len(order) else None
+        gap_left = skeleton[spans[left][1] : time.start] if left is not None else ""
+        gap_right = skeleton[time.stop : spans[right][0]] if right is not None else ""
+        chosen = _side(left, right, gap_left, gap_right, leading)
+        if chosen is None:
+            continue
+        claim = time.claim
+        if time.bare and chosen == left and left in with_interval:
+            claim = replace(claim, relation="length")  # "0.4-1.6 s a dog bark, 1.2 s"
+        if claim.relation == "interval":
+            with_interval.add(chosen)
+        attached.append((chosen, claim))
+    return attached
+
+
+def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, leading: bool) -> int | None:
+    left_ok = left is not None and len(gap_left) <= 80 and not _FOREIGN.search(_own_words(gap_left))
+    right_ok = right is not None and len(gap_right) <= 60 and not _FOREIGN.search(gap_right)
+    if not left_ok or not right_ok:
+        if left_ok and right is not None and _cut(gap_left) and not _cut(gap_right):
+            return None  # it belongs to the right name, which a foreign word keeps apart
+        if right_ok and left is not None and _cut(gap_right) and not _cut(gap_left):
+            return None
+        return left if left_ok else right if right_ok else None
+    cut_left, cut_right = _cut(gap_left), _cut(gap_right)
+    if cut_left != cut_right:
+        return right if cut_left else left
+    return right if leading and not cut_left else left
+
+
+def _cut(gap: str) -> bool:
+    """Whether a separator parts the time from the name; "which ends at" and an open bracket do not."""
+    return _SEPARATOR.search(gap) is not None and not _CONTINUES.match(gap)
+
+
+def _own_words(gap: str) -> str:
+    """The gap without earlier times in it."""
+    return re.sub(r"\d[\d.:]*", " ", gap)

@@ -1,0 +1,59 @@
+"""What an engine is asked for, as rows to generate, and which rows may run in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mpar2.audio import Clip
+from mpar2.engines.adapter import Adapter
+from mpar2.engines.base import Arm
+from mpar2.engines.names import split_adapter
+from mpar2.question import Question
+
+if TYPE_CHECKING:
+    from mpar2.engines.checkpoint import Checkpoint
+
+__all__ = ["Job", "Request", "by_base", "mixable"]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One generation of an evaluation. ``seed`` overrides the decoding's, for several samples of one question."""
+
+    clip: Clip
+    question: Question
+    arm: Arm
+    seed: int | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """One row to generate. ``index`` is the caller's."""
+
+    index: int
+    request: Request
+    adapter: str | None
+    attached: Adapter | None = None
+    written: tuple[int, ...] = ()  # tokens that the trace begins with
+    hide_after: int | None = None  # tokens after which the audio is masked
+
+
+def by_base(requests: Sequence[Request]) -> dict[str, list[Job]]:
+    """The rows of each base checkpoint, in the order of the requests."""
+    groups: dict[str, list[Job]] = {}
+    for index, request in enumerate(requests):
+        base, adapter = split_adapter(request.arm.model, request.arm.adapter)
+        groups.setdefault(base, []).append(Job(index, request, adapter))
+    return groups
+
+
+def mixable(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[list[Job]]:
+    """Groups that can run in one batch: all jobs whose adapters mix, and the jobs of each adapter that does not."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        job.attached = checkpoint.attach(job.adapter) if job.adapter is not None else None
+        alone = job.attached is not None and not job.attached.mixes
+        groups.setdefault(job.attached.key if alone and job.attached else "", []).append(job)
+    return list(groups.values())
