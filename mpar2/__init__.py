@@ -2,15 +2,22 @@
 
 Contents, in the order in which data flows:
 
-``audio``      any recording -> :class:`~mpar2.audio.Clip`
+``audio``      any recording -> :class:`~mpar2.audio.Clip`; ``formats`` reads the files of strangers
 ``question``   questions, choices, items, answer matching
-``trace``      generated text -> :class:`~mpar2.trace.Trace` (perception, steps, review, answer)
+``trace``      generated text -> :class:`~mpar2.trace.Trace` (perception, steps, review, answer); ``prose_answer``, the
+               answer of a text without tags
 ``prompts``    how a model is asked: ``direct``, ``cot``, ``mpar2``
 ``engines``    what runs a model
 ``attention``  where a model attends while it reasons
 ``scenes``     audio scenes with exact truth
 ``cafe``       which audio events a trace really heard
-``runs``       folders of finished generations
+``rewards``    what a trace earns in training
+``llm``        clients of judges, captioners and served models
+``items``      benchmarks, read unchanged
+``arms``       models, modes and controls to compare; ``tasks``, their work; ``evaluate``, which does it
+``runs``       folders of finished generations; ``predictions``, the same for the official scripts
+``accuracy``   what a run scored; ``statistics``, how sure its numbers are
+``cli``        the command line; ``commands``, one module for each
 
 Importing this package is fast and needs neither torch nor a key.
 """

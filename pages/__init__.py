@@ -6,7 +6,11 @@
 ``safe_html``    components drawn without HTML           ``view/``     their scripts and styles
 ``examples``     clips, questions, stored comparisons    ``errors``    what visitors are told
 ``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
-``analysis_training``   its Training view
+``analysis_training``   its Training view                ``scoring``     CAFE of a comparison
+``limits``       what one visitor may ask for            ``suggested``   questions to start from
+``spectrogram``  the picture of a clip                   ``attention_pack``, ``arrays``   attention as JSON
+``stored_item``  answers of a run as a comparison        ``store``, ``store_run``   commands that store them
+``gpu``          GPUs that a Space lends by the minute
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@
 ``reference``   a judge by rules over exact truth, no model; its parts are
 ``mentions``      places that name a sound        ``vocabulary``, ``sounds``  the words for sounds
 ``stance``        claimed, asked, denied, open    ``times``, ``claims``       time; order, count, loudness
+``checks``        whether a claim is true
 ``llm_judge``   judges that are language models   ``quotes``    where a model's quotes stand in a text
-``caption``     captions by a model that hears
+``caption``     captions by a model that hears    ``prompts`` their words, in versions; the canaries
 ``judging``     many traces, resumable            ``canary``    how easily a judge is talked into a verdict
 
 ``metrics``     from verdicts to rates with intervals

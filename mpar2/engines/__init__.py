@@ -8,7 +8,12 @@
 ``inputs``        clips and questions to prompts; what the audio encoder heard
 ``probe``         records attention while a model generates
 ``decode``        one batch of prompts through a model
-``transformers``  the engine that runs checkpoints in this process
+``writer``        one row of a batch as it is written, forced lengths and hidden audio with it
+``jobs``          what is asked for, as rows, and which rows may share a batch
+``transformers``  the engine that runs checkpoints in this process; ``background``, its thread
+``server``        the engine that asks OpenAI-compatible servers
+``gemini``        the engine that asks Gemini
+``as_json``       a generation as plain JSON values
 
-Modules other than ``base`` import torch and transformers: import them only where a model is really run.
+Most modules other than ``base`` import torch and transformers: import them only where a model is really run.
 """

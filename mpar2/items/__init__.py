@@ -1,5 +1,6 @@
 """Benchmarks as items: the official files, read unchanged.
 
+``base``   the set of items, its fingerprint, what all readers share
 ``mmau``   MMAU's JSON array; the version is recognised by content
 ``mmar``   MMAR's JSONL (or the JSON it was before 2026-02); its cues become events of origin ``cue``
 ``avqa``   AVQA lines as R1-AQA and its followers write them
