@@ -12,17 +12,15 @@ clients fall back to the environment where none is given.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from mpar2.audio import Clip
 from mpar2.cafe.metrics import count_events, rates_of_trace
 from mpar2.cafe.schema import JudgeRequest, Truth, Unscored, Verdict
+from mpar2.llm.address import check_base_url
 from mpar2.llm.errors import LLMError
 from mpar2.question import Event, Question
 
@@ -67,19 +65,12 @@ class Judging:
 
 def check_address(address: str, *, local: bool) -> None:
     """Refuse what a stranger must not make this machine call: on a public app, anything but https to public hosts."""
-    parts = urlsplit(address.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-        raise JudgingError("the server's address must look like https://host/v1, without a user name in it")
-    if local:
-        return
-    if parts.scheme != "https":
+    if not local and not address.strip().lower().startswith("https:"):
         raise JudgingError("this app is public, so the server's address must begin with https://")
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(parts.hostname, parts.port or 443)}
-    except OSError:
-        raise JudgingError(f"the host '{parts.hostname[:80]}' cannot be found: check the address") from None
-    if not all(ipaddress.ip_address(host.split("%")[0]).is_global for host in found):
-        raise JudgingError("this app is public and does not call private addresses: use a server with a public one")
+        check_base_url(address, public_only=not local)
+    except ValueError as error:
+        raise JudgingError(f"{error}. Write it like https://host/v1") from None
 
 
 def score_traces(
@@ -118,10 +109,10 @@ async def _ask(
 ) -> dict[int, Verdict | Unscored]:
     from mpar2.cafe.caption import Captioner
     from mpar2.cafe.llm_judge import LLMJudge
-    from mpar2.llm.connect import DEFAULT_GEMINI_MODEL, connect
+    from mpar2.llm.connect import connect, judge_model
 
     service: Literal["gemini", "server"] = "gemini" if judging.judge == "gemini" else "server"
-    model = judging.model.strip() or DEFAULT_GEMINI_MODEL
+    model = judge_model(service, judging.model.strip() or None)
     address = judging.address.strip() if service == "server" else None
     key = judging.secret.strip() or _NO_KEY
     if truth is None:

@@ -19,6 +19,7 @@ from mpar2.audio import AudioError, Clip, load_clip, wav_bytes
 from mpar2.engines.base import EngineError
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
+from mpar2.llm.errors import StopRun
 from mpar2.question import QuestionError
 from pages.arrays import pack, unpack
 from pages.attention_pack import attention_document
@@ -345,6 +346,7 @@ def test_rules_need_known_events_and_say_what_they_judged_against() -> None:
         "https://10.0.0.1/v1",
         "https://[::1]/v1",
         "https://user:pw@example.com/v1",
+        "https://[::ffff:10.0.0.1]/v1",
         "file:///etc/passwd",
         "gopher://x",
         "",
@@ -357,8 +359,9 @@ def test_a_public_app_calls_no_private_address(address: str) -> None:
 
 def test_a_local_app_may_call_its_own_machine() -> None:
     check_address("http://localhost:8000/v1", local=True)
-    with pytest.raises(JudgingError):
-        check_address("file:///etc/passwd", local=True)
+    for address in ("file:///etc/passwd", "http://localhost:8000/v1?key=k", "http://localhost:none/v1"):
+        with pytest.raises(JudgingError, match="https://host/v1"):
+            check_address(address, local=True)  # before the models run: the client would refuse it after them
 
 
 def test_a_visitors_server_gets_the_visitors_key_and_never_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,6 +392,20 @@ def test_a_visitors_server_gets_the_visitors_key_and_never_ours(monkeypatch: pyt
         assert scored[0]["unscored"] and "visitor-secret" not in json.dumps(scored)
     server.shutdown()
     assert headers and "visitor-secret" in headers[0] and "owner-secret" not in "".join(headers)
+
+
+def test_a_gemini_judge_is_the_environments_model_unless_the_visitor_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def connect(service: str, model: str, **_: Any) -> Any:
+        asked.append(model)
+        raise StopRun("no_key", "nobody is asked here")
+
+    monkeypatch.setattr("mpar2.llm.connect.connect", connect)
+    monkeypatch.setenv("MPAR2_JUDGE_MODEL", "gemini-of-the-house")
+    for named in ("", "gemini-of-the-visitor"):
+        list(score_traces(Judging("gemini", "k", "", named), make_clip(), QUESTION, EVENTS, "human", [TRACES[0]]))
+    assert asked == ["gemini-of-the-house", "gemini-of-the-visitor"]
 
 
 # ---- errors, settings --------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_a_judge_that_is_not_there_leaves_the_comparison(services: Services, tmp
     asked = Asked(str(clip), "What?", arms=(("good", "cot"),), events="dog bark", max_new_tokens=4, judging=judging)
     *_, last = Comparer(services).run(asked, "me")
     assert last["status"] == "done" and last["arms"][0]["text"]
-    assert last["arms"][0]["cafe"] is None or last["arms"][0]["cafe"]["unscored"]
+    assert "no connection to http://127.0.0.1:9/v1" in last["arms"][0]["cafe"]["unscored"]
     assert "a-marked-secret" not in json.dumps(last)
 
 
