@@ -16,6 +16,7 @@ import pytest
 from mpar2.audio import Clip
 from mpar2.cafe.caption import Caption, Captioner
 from mpar2.llm import CallFailed, GeminiClient, OpenAIClient, ReplyRejected, RetryPolicy, StopRun
+from mpar2.llm.errors import SettingError
 from tests.wire import Answer, Call, Server, error, gemini_reply, openai_reply, serve
 
 FAST = RetryPolicy(max_tries=2, base_s=0.001, timeout_s=5.0)
@@ -109,9 +110,10 @@ def test_a_damaged_cache_file_is_named(tmp_path: Path) -> None:
         caption(server, tmp_path, clip())
         (path,) = tmp_path.rglob("*.json")
         assert json.loads(path.read_text())["model_version"] == "served-1"
-        path.write_text("{")
-        with pytest.raises(ValueError, match=path.name):
-            caption(server, tmp_path, clip())
+        for damaged in ("{", "[]", '{"text": "rain"}'):
+            path.write_text(damaged)
+            with pytest.raises(SettingError, match=f"{path.name} is no caption.*remove it"):
+                caption(server, tmp_path, clip())
 
 
 def test_the_estimate_leaves_out_what_is_on_disk(tmp_path: Path) -> None:

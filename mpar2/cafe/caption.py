@@ -14,8 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
-import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,17 +23,19 @@ from mpar2.cafe.prompts import load_prompt
 from mpar2.cafe.schema import Truth
 from mpar2.llm.base import ChatClient, Reply
 from mpar2.llm.cost import Estimate, Prices, estimate_tokens
-from mpar2.llm.errors import ReplyRejected
+from mpar2.llm.errors import ReplyRejected, SettingError
 from mpar2.llm.hearing import require_hearing
 from mpar2.llm.journal import content_key
 from mpar2.llm.once import KeyedLocks, finish_in_thread
+from mpar2.runs.lines import dump_json, read_lines, write_bytes
 
 if TYPE_CHECKING:
     from mpar2.audio import Clip
 
-__all__ = ["Caption", "Captioner"]
+__all__ = ["Caption", "Captioner", "read_captions", "write_captions"]
 
 PROMPT_VERSION = 1
+CAPTIONS = "captions.jsonl"
 _REQUEST = "Describe this clip."
 _EXPECTED_REPLY_TOKENS = 400
 _LOCK_POLL_S = 0.1
@@ -103,12 +104,12 @@ class Captioner:
             await finish_in_thread(_write, path, caption)
             return caption
 
-    def estimate(self, clips: list[Clip], prices: Prices | None = None) -> Estimate:
-        """What captioning ``clips`` is expected to take; clips on disk are free, a clip given twice counts once."""
-        new = {self.key(clip): clip for clip in clips if self.cached(clip) is None}
+    def estimate(self, clips: Iterable[Clip], prices: Prices | None = None) -> Estimate:
+        """What captioning ``clips`` is expected to take; captions on disk are free, a clip given twice counts once."""
+        new = {self.key(clip): clip.seconds for clip in clips if self.cached(clip) is None}
         prompt = estimate_tokens(self._system, _REQUEST)
         # Gemini's 32 tokens per second, as in estimate_tokens
-        heard = [prompt + round(32 * clip.seconds) for clip in new.values()]
+        heard = [prompt + round(32 * seconds) for seconds in new.values()]
         return Estimate(len(new), sum(heard), len(new) * _EXPECTED_REPLY_TOKENS, prices)
 
     async def _check_hearing(self) -> None:
@@ -140,35 +141,39 @@ class Captioner:
 
     def _read(self, path: Path) -> Caption | None:
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            return replace(Caption(**json.loads(path.read_text(encoding="utf-8"))), cached=True)
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise ValueError(f"{path} is no caption ({error}); remove it, and the clip is captioned anew") from None
-        return replace(Caption(**data), cached=True)
+        except (ValueError, TypeError) as error:
+            raise SettingError(f"{path} is no caption ({error}); remove it, and the clip is captioned anew") from None
+
+
+def write_captions(run: str | Path, captions: Mapping[str, tuple[str, str]]) -> Path:
+    """Put captions beside a run, ``(text, origin)`` by item; those of other items that are there already stay."""
+    known = {id: (truth.caption, truth.origin) for id, truth in read_captions(run).items()} | dict(captions)
+    path = Path(run) / "cafe" / CAPTIONS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ({"id": id, "caption": text, "truth_origin": origin} for id, (text, origin) in known.items())
+    write_bytes(path, b"".join(dump_json(line) + b"\n" for line in lines))
+    return path
+
+
+def read_captions(run: str | Path) -> dict[str, Truth]:
+    """The captions beside a run, as truths by item; none where none were made."""
+    path = Path(run) / "cafe" / CAPTIONS
+    if not path.is_file():
+        return {}
+    try:
+        with path.open("rb") as file:
+            lines = [raw for _, raw in read_lines(file, CAPTIONS)]
+        return {raw["id"]: Truth(None, raw["caption"], raw["truth_origin"]) for raw in lines}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SettingError(f"{path} is damaged ({error}); remove it and run 'mpar2 cafe caption' again") from None
 
 
 def _write(path: Path, caption: Caption) -> None:
-    """Complete or absent: a temporary file in the same folder, fsync, replace, fsync of the folder."""
-    data = {name: value for name, value in asdict(caption).items() if name != "cached"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".caption-")
-    try:
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(data, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    with contextlib.suppress(OSError):  # a folder cannot be opened on Windows
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    write_bytes(path, dump_json({name: value for name, value in asdict(caption).items() if name != "cached"}))
 
 
 @contextlib.asynccontextmanager

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from mpar2 import __version__
+from mpar2.cafe.caption import read_captions
 from mpar2.cafe.judging import judge_all
 from mpar2.cafe.metrics import EventCounts, Rate, count_events, evaluate, table
-from mpar2.cafe.schema import Judge, JudgeRequest, Unscored, Verdict
+from mpar2.cafe.schema import Judge, JudgeRequest, Truth, Unscored, Verdict
 from mpar2.cafe.truth import truth_of
 from mpar2.llm.journal import Journal
 from mpar2.runs import item_of, read_run
@@ -103,17 +104,24 @@ class ScoreSet:
         return "\n\n".join(parts)
 
 
-def requests_of(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, JudgeRequest], dict[str, Unscored]]:
-    """What to ask a judge about the lines of a run, by key, and the lines that cannot be judged."""
+def requests_of(
+    records: Iterable[Mapping[str, Any]], captions: Mapping[str, Truth] | None = None
+) -> tuple[dict[str, JudgeRequest], dict[str, Unscored]]:
+    """What to ask a judge about the lines of a run, by key, and the lines that cannot be judged.
+
+    ``captions`` (by item) stand in where an item has no truth of its own.
+    """
     requests: dict[str, JudgeRequest] = {}
     unscored: dict[str, Unscored] = {}
     for record in records:
         item = item_of(record)
-        truth = truth_of(item)
+        truth = truth_of(item) or (captions or {}).get(record["id"])
         if record["status"] != "ok":
             unscored[record["key"]] = Unscored("error", record["error"] or "")
         elif truth is None:
-            unscored[record["key"]] = Unscored("no_truth", "the item has neither events nor a caption")
+            unscored[record["key"]] = Unscored(
+                "no_truth", "the item has neither events nor a caption; 'mpar2 cafe caption' makes captions"
+            )
         else:
             question = item.question
             requests[record["key"]] = JudgeRequest(
@@ -142,7 +150,7 @@ async def score_run(
         if limit is not None and len(records) >= limit:
             break
         records.append(record)
-    requests, unscored = requests_of(records)
+    requests, unscored = requests_of(records, read_captions(run))
     with Journal(folder / "verdicts.jsonl") as journal:
         judged = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
     outcomes = {**judged.outcomes, **unscored}

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpar2.commands import _captions as captions
 from mpar2.commands import _hearing as hearing
+from mpar2.commands import _paid as paid
 from mpar2.commands._arms import printable
 
 if TYPE_CHECKING:
@@ -30,11 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     score.add_argument("run", metavar="RUN", help="a run folder; the scores go into RUN/cafe/NAME")
     _judge_options(score)
     score.add_argument("--name", help="of the scores (default: the judge and its model)")
-    score.add_argument("--limit", type=int, metavar="N", help="the first N traces only")
-    score.add_argument("--in-flight", type=int, default=4, metavar="N", help="requests at once (default: %(default)s)")
-    score.add_argument("--max-tokens", type=int, metavar="N", help="stop before this many tokens are spent")
-    score.add_argument("--prices", metavar="FILE.json", help="prices by model, for an estimate of the cost")
-    score.add_argument("--yes", action="store_true", help="do not ask before a model judge is paid")
+    score.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N traces only")
+    paid.add_limits(score)
     score.set_defaults(work=_score)
 
     trace = tasks.add_parser("trace", help="judge one trace")
@@ -59,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     damage = tasks.add_parser("damage", help="what dropped, swapped and added truth events do to the metrics")
     damage.add_argument("run", metavar="RUN")
     damage.add_argument("--arm", help="of this arm only")
-    damage.add_argument("--limit", type=int, metavar="N", help="the first N traces only")
+    damage.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N traces only")
     damage.add_argument("--seed", type=int, default=0)
     damage.add_argument("--out", type=Path, metavar="FILE.json", help="write the rates with counts and intervals")
     damage.set_defaults(work=_damage)
@@ -78,6 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rate.add_argument("ratings", nargs="+", metavar="RATINGS.json", help="what the rating sheet saved, one a person")
     rate.set_defaults(work=_rate)
 
+    captions.configure(tasks)
     hearing.configure(tasks)
 
 
@@ -89,8 +89,7 @@ def _judge_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judge", choices=JUDGES, default="reference", help="default: %(default)s, which costs nothing"
     )
-    parser.add_argument("--model", help="of a model judge (default: MPAR2_JUDGE_MODEL, else Gemini's default)")
-    parser.add_argument("--base-url", metavar="URL", help="of a server, for example http://localhost:8000/v1")
+    paid.add_service(parser)
 
 
 def _judge(options: argparse.Namespace, replies: Journal | None = None) -> Judge:
@@ -100,10 +99,9 @@ def _judge(options: argparse.Namespace, replies: Journal | None = None) -> Judge
 
         return ReferenceJudge()
     from mpar2.cafe.llm_judge import llm_judge
-    from mpar2.llm.limits import Limiter
 
-    limiter = Limiter(getattr(options, "in_flight", 4), getattr(options, "max_tokens", None))
-    return llm_judge(options.judge, model=options.model, base_url=options.base_url, journal=replies, limiter=limiter)
+    where = {"model": options.model, "base_url": options.base_url}
+    return llm_judge(options.judge, **where, journal=replies, limiter=paid.limiter(options))
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -123,13 +121,16 @@ def _score(options: argparse.Namespace) -> int:
     folder = Path(options.run) / "cafe" / name
     if options.judge == "reference":
         found = asyncio.run(_judge_run(options, _judge(options), folder))
+        print(found.report())
     else:
         with Journal(folder / "replies.jsonl") as replies:
-            judge = _judge(options, replies)
-            if not _agreed(judge, _to_pay(options, judge, folder), options):
+            judge: Any = _judge(options, replies)
+            requests, prices = _to_pay(options, judge, folder), paid.prices(options, judge.model)
+            what = f"{len(requests)} traces to judge, canaries among them"
+            if not paid.agreed(what, judge.estimate(requests, prices), options):
                 return 1
             found = asyncio.run(_judge_run(options, judge, folder))
-    print(found.report())
+            print(f"{found.report()}\n\n{paid.spent(replies, prices)}")
     print(f"\n{folder / 'metrics.json'}")
     return 1 if found.failed else 0
 
@@ -158,29 +159,16 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path) ->
 def _to_pay(options: argparse.Namespace, judge: Judge, folder: Path) -> list[JudgeRequest]:
     """What is not judged yet, and the canaries."""
     from mpar2.cafe.canary import load_canaries
+    from mpar2.cafe.caption import read_captions
     from mpar2.cafe.judging import request_key
     from mpar2.cafe.score import requests_of
     from mpar2.llm.journal import Journal
     from mpar2.runs import read_run
 
-    requests, _ = requests_of(_first(read_run(options.run).records(), options.limit))
+    requests, _ = requests_of(_first(read_run(options.run).records(), options.limit), read_captions(options.run))
     with Journal(folder / "verdicts.jsonl") as journal:
         new = [request for request in requests.values() if request_key(judge, request) not in journal]
     return [*new, *{request for canary in load_canaries() for request in (canary.clean, canary.attacked)}]
-
-
-def _agreed(judge: Judge, requests: list[JudgeRequest], options: argparse.Namespace) -> bool:
-    """Show what is about to be spent, and ask."""
-    from mpar2.llm.cost import Prices
-
-    prices = None if options.prices is None else Prices.load(options.prices, judge.model or "")
-    print(f"{len(requests)} traces to judge: {judge.estimate(requests, prices)}", file=sys.stderr)  # type: ignore[attr-defined]
-    if options.yes:
-        return True
-    if not sys.stdin.isatty():
-        print("nobody is there to agree to this: give --yes", file=sys.stderr)
-        return False
-    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _trace(options: argparse.Namespace) -> int:
@@ -188,7 +176,7 @@ def _trace(options: argparse.Namespace) -> int:
     from mpar2.cafe.schema import JudgeRequest, Unscored
     from mpar2.cafe.truth import truth_from_json
 
-    text = sys.stdin.read() if options.trace == "-" else Path(options.trace).read_text(encoding="utf-8")
+    text = sys.stdin.read() if options.trace == "-" else Path(options.trace).read_bytes().decode("utf-8", "replace")
     truth = truth_from_json(_json(options.truth))
     request = JudgeRequest(options.question, tuple(options.choice), options.answer, truth, text)
     outcome = asyncio.run(_judge(options).judge(request))

@@ -12,13 +12,13 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
-from mpar2.llm.errors import clip_text
+from mpar2.llm.errors import SettingError, clip_text
 
 __all__ = ["check_base_url"]
 
 
 def check_base_url(base_url: str, *, public_only: bool = False) -> str:
-    """``base_url`` without a closing slash; ``ValueError`` for what is no plain http(s) address.
+    """``base_url`` without a closing slash; ``SettingError`` for what is no plain http(s) address.
 
     >>> check_base_url("http://localhost:8000/v1/")
     'http://localhost:8000/v1'
@@ -27,11 +27,11 @@ def check_base_url(base_url: str, *, public_only: bool = False) -> str:
         url = urlsplit(base_url.strip())
         port = url.port
     except ValueError as error:
-        raise ValueError(f"server address {clip_text(base_url, 80)!r} cannot be read: {error}") from None
+        raise SettingError(f"server address {clip_text(base_url, 80)!r} cannot be read: {error}") from None
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise ValueError(f"server address {clip_text(base_url, 80)!r} is no http(s) address like http://host:8000/v1")
+        raise SettingError(f"server address {clip_text(base_url, 80)!r} is no http(s) address like http://host:8000/v1")
     if url.username or url.password or url.query or url.fragment:
-        raise ValueError("server address carries a user, password, query or fragment; give the key apart from it")
+        raise SettingError("server address carries a user, password, query or fragment; give the key apart from it")
     if public_only:
         _refuse_private(url.hostname, port or (443 if url.scheme == "https" else 80))
     return base_url.strip().rstrip("/")
@@ -41,11 +41,11 @@ def _refuse_private(host: str, port: int) -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ValueError(f"server address: no machine named {clip_text(host, 80)!r} is found ({error})") from None
+        raise SettingError(f"server address: no machine named {clip_text(host, 80)!r} is found ({error})") from None
     for *_, address in found:
         ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
         mapped = getattr(ip, "ipv4_mapped", None)
         if not (mapped or ip).is_global or ip.is_multicast:
-            raise ValueError(
+            raise SettingError(
                 f"server address {clip_text(host, 80)!r} is not on the public internet; it is refused here"
             )

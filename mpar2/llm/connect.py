@@ -6,6 +6,7 @@ import os
 from typing import Any, Literal
 
 from mpar2.llm.base import ChatClient, Sampling
+from mpar2.llm.errors import SettingError
 from mpar2.llm.gemini import GeminiClient
 from mpar2.llm.limits import Limiter
 from mpar2.llm.openai_server import OpenAIClient
@@ -23,7 +24,7 @@ def judge_model(service: Service, given: str | None = None) -> str:
     """The judge's model: ``given`` (a flag), else ``MPAR2_JUDGE_MODEL``, else the default, which only Gemini has."""
     name = given or os.environ.get("MPAR2_JUDGE_MODEL", "").strip()
     if not name and service == "server":
-        raise ValueError(
+        raise SettingError(
             "no model for the server: give --model or set MPAR2_JUDGE_MODEL (the server lists its models at /v1/models)"
         )
     return name or DEFAULT_GEMINI_MODEL
@@ -46,6 +47,6 @@ def connect(
         return GeminiClient(model, base_url=base_url, **common)
     if service == "server":
         if not base_url:
-            raise ValueError("no address for the server: give --base-url, for example http://localhost:8000/v1")
+            raise SettingError("no address for the server: give --base-url, for example http://localhost:8000/v1")
         return OpenAIClient(model, base_url, **common)
-    raise ValueError(f"service {service!r} is neither 'gemini' nor 'server'")
+    raise SettingError(f"service {service!r} is neither 'gemini' nor 'server'")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpar2.llm.base import Part, Usage, audio_seconds
+from mpar2.llm.errors import SettingError
 
 __all__ = ["Estimate", "Prices", "estimate_tokens"]
 
@@ -44,9 +45,9 @@ class Prices:
             prices = Prices(float(row["prompt"]), float(row["completion"]), str(row.get("currency", "USD")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             shape = '{"<model>": {"prompt": 2.0, "completion": 12.0}}, per million tokens'
-            raise ValueError(f"price table is not {shape}: {error!r}") from error
+            raise SettingError(f"price table is not {shape}: {error!r}") from error
         if not all(math.isfinite(price) and price >= 0 for price in (prices.prompt, prices.completion)):
-            raise ValueError(f"prices of {model!r} must be finite and not negative: {row}")
+            raise SettingError(f"prices of {model!r} must be finite and not negative: {row}")
         return prices
 
     def cost(self, usage: Usage) -> float:

@@ -1,4 +1,4 @@
-"""Why a request failed: three classes with three consequences.
+"""Why a request failed: three classes with three consequences; and one for what was set wrongly before any request.
 
 ``StopRun``        nothing that follows can succeed (key, model, request shape, quota, budget): the run stops at once
 ``CallFailed``     this request got no usable answer from the service: the item may be asked again on the next start
@@ -14,7 +14,11 @@ from typing import Any
 
 from mpar2.llm.base import Usage
 
-__all__ = ["CallFailed", "LLMError", "ReplyRejected", "StopRun", "clip_text", "redact"]
+__all__ = ["CallFailed", "LLMError", "ReplyRejected", "SettingError", "StopRun", "clip_text", "redact"]
+
+
+class SettingError(ValueError):
+    """An address, a model, a price list or a file of captions that cannot be used; the message says what to do."""
 
 
 class LLMError(RuntimeError):

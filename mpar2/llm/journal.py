@@ -27,7 +27,7 @@ from mpar2.llm.once import KeyedLocks, finish_in_thread
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["Journal", "JournalError", "RecordedClient", "content_key"]
+__all__ = ["Journal", "JournalError", "RecordedClient", "content_key", "usage_of"]
 
 
 class JournalError(ValueError):
@@ -181,6 +181,11 @@ class RecordedClient:
             reply = await self._client.complete(system, parts, schema, sampling)
             await finish_in_thread(self._journal.append, {"key": key, **_record(reply)})
             return reply
+
+
+def usage_of(replies: Journal) -> Usage:
+    """The tokens of all replies that a :class:`RecordedClient` wrote, over all starts."""
+    return sum((Usage(**record["usage"]) for record in replies), Usage())
 
 
 def _record(reply: Reply) -> dict[str, Any]:

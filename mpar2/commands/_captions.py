@@ -1,0 +1,94 @@
+"""The task of ``mpar2 cafe`` that captions the clips of a run, so that items without events can be judged at all."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpar2.commands import _paid as paid
+from mpar2.commands._hearing import run_clip
+
+if TYPE_CHECKING:
+    from mpar2.audio import Clip
+    from mpar2.cafe.caption import Captioner
+    from mpar2.llm.base import ChatClient
+    from mpar2.llm.batch import BatchResult
+
+__all__ = ["configure"]
+
+
+def configure(tasks: Any) -> None:
+    """Add the task to the parser's tasks."""
+    caption = tasks.add_parser("caption", help="caption the clips whose events nobody has listed, for the model judges")
+    caption.add_argument("run", metavar="RUN", help="a run folder; the captions go into RUN/cafe/captions.jsonl")
+    caption.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
+    caption.add_argument("--by", choices=("gemini", "server"), default="gemini", help="default: %(default)s")
+    paid.add_service(caption)
+    caption.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N such clips only")
+    caption.add_argument(
+        "--cache", type=Path, metavar="DIR", help="of captions, for all runs (default: ~/.cache/mpar2)"
+    )
+    paid.add_limits(caption)
+    caption.set_defaults(work=_caption)
+
+
+def _caption(options: argparse.Namespace) -> int:
+    from mpar2.cafe.caption import Captioner, write_captions
+    from mpar2.cafe.score import ScoreError
+    from mpar2.cafe.truth import truth_of
+    from mpar2.llm.connect import connect, judge_model
+    from mpar2.runs import item_of, read_run
+
+    if not Path(options.run).is_dir():
+        raise ScoreError(f"{options.run} is no folder: captions are written beside the run, so unpack it first")
+    items = {record["id"]: item_of(record) for record in read_run(options.run).records()}
+    bare = {id: item.audio for id, item in items.items() if truth_of(item) is None}
+    names = list(dict.fromkeys(bare.values()))[: options.limit]
+    if not names:
+        print(f"all {len(items)} items have events or a caption already: nothing to do")
+        return 0
+    model = judge_model(options.by, options.model)
+    client = connect(options.by, model, base_url=options.base_url, limiter=paid.limiter(options))
+    captioner = Captioner(client, options.cache or _cache())
+    estimate = captioner.estimate(_clips(options.audio_root, names), paid.prices(options, model))
+    if not paid.agreed(f"{len(names)} clips to caption", estimate, options):
+        return 1
+    done = asyncio.run(_ask(client, captioner, options, names))
+    made = {name: record for name, record in done.records.items() if "caption" in record}
+    found = {id: (made[audio]["caption"], made[audio]["origin"]) for id, audio in bare.items() if audio in made}
+    path = write_captions(options.run, found)
+    print(f"{len(made)} of {len(names)} clips captioned, for {len(found)} of {len(bare)} items without truth: {path}")
+    refused = {name: record["refused"] for name, record in done.records.items() if "refused" in record}
+    failed = refused | {name: str(error) for name, error in done.failed.items()}
+    for name, why in list(failed.items())[:5]:
+        print(f"no caption of {name}: {why}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+async def _ask(client: ChatClient, captioner: Captioner, options: argparse.Namespace, names: list[str]) -> BatchResult:
+    from mpar2.llm.batch import run_batch
+    from mpar2.llm.errors import ReplyRejected
+
+    async def work(name: str) -> dict[str, Any]:
+        clip = await asyncio.to_thread(run_clip, options.audio_root, name)
+        try:
+            caption = await captioner.caption(clip)
+        except ReplyRejected as error:
+            return {"refused": str(error)}
+        return {"caption": caption.text, "origin": caption.origin}
+
+    async with client:
+        return await run_batch(names, work, key=str, in_flight=options.in_flight, label="captioned")
+
+
+def _clips(root: str, names: Iterable[str]) -> Iterator[Clip]:
+    return (run_clip(root, name) for name in names)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpar2" / "captions"

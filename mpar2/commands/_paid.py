@@ -1,0 +1,73 @@
+"""What the tasks that pay a service share: its options, what it will cost, whether that is agreed to, what it cost."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mpar2.llm.cost import Estimate, Prices
+    from mpar2.llm.journal import Journal
+    from mpar2.llm.limits import Limiter
+
+__all__ = ["add_limits", "add_service", "agreed", "at_least_one", "limiter", "prices", "spent"]
+
+
+def add_service(parser: argparse.ArgumentParser) -> None:
+    """Which model of the service, and where it is."""
+    parser.add_argument("--model", help="of the service (default: MPAR2_JUDGE_MODEL, else Gemini's default)")
+    parser.add_argument("--base-url", metavar="URL", help="of a server, for example http://localhost:8000/v1")
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """How much at once, and how much in all."""
+    parser.add_argument(
+        "--in-flight", type=at_least_one, default=4, metavar="N", help="requests at once (default: %(default)s)"
+    )
+    parser.add_argument("--max-tokens", type=at_least_one, metavar="N", help="stop before this many tokens are spent")
+    parser.add_argument("--prices", metavar="FILE.json", help="prices by model, for an estimate of the cost")
+    parser.add_argument("--yes", action="store_true", help="do not ask before a service is paid")
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    number = int(text) if text.strip().isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 on")
+    return number
+
+
+def limiter(options: argparse.Namespace) -> Limiter:
+    """The bound that all requests of the task share."""
+    from mpar2.llm.limits import Limiter
+
+    return Limiter(getattr(options, "in_flight", 4), getattr(options, "max_tokens", None))
+
+
+def prices(options: argparse.Namespace, model: str | None) -> Prices | None:
+    """What the table of prices says of the model."""
+    from mpar2.llm.cost import Prices
+
+    return None if options.prices is None else Prices.load(options.prices, model or "")
+
+
+def agreed(what: str, estimate: Estimate, options: argparse.Namespace) -> bool:
+    """Show what is about to be spent, and ask."""
+    print(f"{what}: {estimate}", file=sys.stderr)
+    if options.yes or not estimate.requests:
+        return True
+    if not sys.stdin.isatty():
+        print("nobody is there to agree to this: give --yes", file=sys.stderr)
+        return False
+    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def spent(replies: Journal, table: Prices | None) -> str:
+    """What all replies that are kept cost, those of earlier starts and those that were rejected among them."""
+    from mpar2.llm.journal import usage_of
+
+    usage = usage_of(replies)
+    out = (usage.completion or 0) + (usage.thoughts or 0)
+    cost = "" if table is None else f", {table.cost(usage):.2f} {table.currency} at the prices given"
+    return f"{len(replies)} replies in all: {usage.total} tokens ({usage.prompt or 0} in, {out} out){cost}"
