@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpar2.cafe import schema
 from mpar2.cafe.reference import ReferenceJudge, annotate
 from mpar2.cafe.schema import (
     DECISION_TABLE,
@@ -81,7 +82,7 @@ def test_follows_the_decision_table_it_shares_with_the_model_judges(row: Any) ->
     place = row.text.index(row.quote)
     mention = next(m for m in verdict.mentions if m.chars.start < place + len(row.quote) and m.chars.stop > place)
     assert mention.kind is row.kind
-    assert row.quote in decision_text()
+    assert row.quote in decision_text() and decision_text() in (schema.__doc__ or "")
 
 
 def test_true_chains_hold_no_error_and_full_traces_miss_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,8 @@ def test_two_served_versions_never_share_a_table(tmp_path: Path) -> None:
     with pytest.raises(ScoreError, match=r"2 versions of the model: v1 \(2\), v2 \(2\)"):
         scored(run, Opinion(["v1", "v2"]), "mixed")
     assert not (run / "cafe/mixed/scores.jsonl").exists()
+    with pytest.raises(ScoreError, match="2 versions of the model"):  # a service that changed within every trace
+        scored(run, Opinion(["v1 + v2"]), "within")
 
 
 def test_scores_of_one_judge_are_found_and_of_several_must_be_named(tmp_path: Path) -> None:
@@ -229,6 +232,11 @@ def test_scores_of_different_runs_are_refused(tmp_path: Path) -> None:
     found = scored(write_run(tmp_path / "run", 2)).scores
     with pytest.raises(ScoreError, match="no scored trace in common"):
         compare(found, [replace(score, key="other") for score in found])
+    mention = found[0].outcome.mentions[0]
+    said = replace(mention, quote="x" * len(mention.quote))
+    other = replace(found[0], outcome=replace(found[0].outcome, mentions=(said, *found[0].outcome.mentions[1:])))
+    with pytest.raises(ScoreError, match="scores of different runs"):
+        compare(found, [other, *found[1:]])
 
 
 # Damage
@@ -255,6 +263,15 @@ def test_damage_does_what_its_name_says_and_only_grows() -> None:
         few, many = (set(damage_truth(CLIP, "drop", rate, key).events) for rate in (0.2, 0.6))
         assert many <= few
         assert damage_truth(CLIP, "add", 0.4, key) == damage_truth(CLIP, "add", 0.4, key)
+
+
+def test_damage_invents_no_other_name_of_a_true_sound_and_keeps_open_what_is_open() -> None:
+    voice = Truth((Event("male speech", 1.0), Event("dog bark")))
+    for key in map(str, range(200)):
+        swapped, added = (damage_truth(voice, damage, 1.0, key) for damage in ("swap", "add"))
+        labels = {event.label for event in (*swapped.events, *added.events)} - {"male speech", "dog bark"}
+        assert not labels & {"speech", "female speech", "child speech"}
+        assert all(event.offset_s is None for event in added.events), "no length is known, so none is made up"
 
 
 def test_damage_moves_the_metrics_it_must(tmp_path: Path) -> None:
@@ -297,6 +314,15 @@ def test_the_commands_work_on_a_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     arguments = ["--scores", folders[0], "--audio-root", str(tmp_path), "--mentions", "6", "--out", str(page)]
     assert main(["cafe", "sheet", str(run), *arguments]) == 0
     assert "6 mentions of" in capsys.readouterr().out and page.stat().st_size > 16_000
+    units = json.loads(re.search(r"application/json[^>]*>(.*?)</script>", page.read_text(), re.DOTALL)[1])["units"]
+    saved = [tmp_path / f"{name}.json" for name in ("ann", "bob")]
+    for path, kinds in zip(saved, (("matched", "neutral"), ("matched", "misused")), strict=True):
+        told = {unit["id"]: kinds[number % 2] for number, unit in enumerate(units)}
+        path.write_text(json.dumps({"format": "mpar2-cafe-ratings", "ratings": told}))
+    assert main(["cafe", "rate", folders[0], *map(str, saved)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("6 mentions rated") == 3 and "bob against ann: 6 mentions rated" in out
+    assert "agreement 0.500" in out.split("bob against ann")[1]
 
 
 def test_one_trace_from_the_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from mpar2.cafe.probes import Probe, ProbeAnswer, ask_probes, make_probes, probe
 from mpar2.cafe.reference import annotate
 from mpar2.cafe.schema import MentionKind, Truth
 from mpar2.cafe.score import Score, ScoreError
-from mpar2.cafe.sheet import Ratings, choose_units, rate_judge, read_ratings, sheet_html
+from mpar2.cafe.sheet import Ratings, choose_units, rate_judge, rate_person, read_ratings, sheet_html
 from mpar2.question import Event, Question
 from mpar2.trace import Span
 from tests.conftest import make_clip
@@ -113,8 +113,16 @@ def test_people_are_measured_against_the_judge() -> None:
     assert report.precision[MentionKind.MISUSED].estimate == 0.0
     assert report.recall[MentionKind.MATCHED].estimate == 0.5
     assert report.agreement.estimate == 0.75 and "kappa" in str(report)
-    with pytest.raises(ScoreError, match="none of the 1 ratings"):
-        rate_judge(Ratings("x", "s", {"unknown": "matched"}), scores)
+    both = rate_person(Ratings("p", "s", told), Ratings("l", "s", lenient))
+    assert both.agreement.estimate == 0.75 and both.units == 24 and both.rater == "p"
+    assert both.precision[MentionKind.MATCHED].estimate == 0.5 and both.recall[MentionKind.MISUSED].estimate == 0.0
+    unsure = Ratings("u", "s", dict.fromkeys(told, "cannot tell"))
+    for nobody in (
+        lambda: rate_judge(Ratings("x", "s", {"unknown": "matched"}), scores),
+        lambda: rate_person(Ratings("p", "s", told), unsure),
+    ):
+        with pytest.raises(ScoreError, match="none of the (1|24) ratings.*same sheet"):
+            nobody()
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"format": "mpar2-cafe-ratings", "ratings": {"a": "great"}}', "[]"])

@@ -204,7 +204,7 @@ def test_two_served_versions_within_one_trace_stay_visible() -> None:
 
     with serve(plan) as server:
         (verdict,) = judge("server", server, request())
-    assert isinstance(verdict, Verdict) and verdict.model_version == "v0+v1"
+    assert isinstance(verdict, Verdict) and verdict.model_version == "v0 + v1"
 
 
 def test_the_prompt_hash_is_the_same_for_all_services_and_the_estimate_counts_requests() -> None:

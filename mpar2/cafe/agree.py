@@ -108,6 +108,11 @@ def compare(first: Sequence[Score], second: Sequence[Score], **options: Any) -> 
         other = others.get(score.key)
         if other is None or not isinstance(score.outcome, Verdict) or not isinstance(other.outcome, Verdict):
             left_out += 1
+        elif not _same_words(score.outcome, other.outcome):
+            raise ScoreError(
+                f"{score.key} has one text in the first and another in the second: the two are scores of different "
+                "runs; give two judges' scores of one run"
+            )
         else:
             pairs.append((score.key, score.id, score.outcome, other.outcome))
     if not pairs:
@@ -211,6 +216,19 @@ def _disagreements(key: str, a: Verdict, b: Verdict, paired: Sequence[tuple[int,
         if j not in theirs:
             found.append(Disagreement(key, mention.quote, "unlisted", str(mention.kind), "", mention.reason))
     return found
+
+
+def _same_words(a: Verdict, b: Verdict) -> bool:
+    """Whether mentions of the same characters quote the same words; scores do not hold the trace itself."""
+    for i, j in pair_mentions(a.mentions, b.mentions):
+        x, y = a.mentions[i], b.mentions[j]
+        start, stop = max(x.chars.start, y.chars.start), min(x.chars.stop, y.chars.stop)
+        if (
+            x.quote[start - x.chars.start : stop - x.chars.start]
+            != y.quote[start - y.chars.start : stop - y.chars.start]
+        ):
+            return False
+    return True
 
 
 def _place(mention: Mention) -> int:

@@ -20,9 +20,8 @@ from typing import Literal, NamedTuple, get_args
 from mpar2.cafe.metrics import Rate, count_events, evaluate
 from mpar2.cafe.reference import annotate
 from mpar2.cafe.schema import JudgeRequest, Truth
-from mpar2.cafe.vocabulary import Vocabulary
+from mpar2.cafe.vocabulary import absent_classes
 from mpar2.question import Event
-from mpar2.scenes.classes import CLASSES
 
 __all__ = ["DAMAGES", "RATES", "Damage", "DamageRow", "damage_report", "damage_table", "damage_truth"]
 
@@ -45,7 +44,7 @@ def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int 
         raise ValueError("only a list of events can be damaged; this truth is a caption")
     if damage not in DAMAGES or not 0 <= rate <= 1:
         raise ValueError(f"damage {damage!r} at {rate}: choose one of {', '.join(DAMAGES)} and a rate from 0 to 1")
-    absent = _absent(tuple(event.label for event in truth.events))
+    absent = absent_classes([event.label for event in truth.events])
     levels = truth.levels_db or (None,) * len(truth.events)
     end = max((e.offset_s or e.onset_s or 0.0 for e in truth.events), default=0.0)
     kept: list[tuple[Event, float | None]] = []
@@ -58,11 +57,7 @@ def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int 
         if damage != "drop" or not hit:
             kept.append((event, level))
         if damage == "add" and hit:
-            onset = rng.uniform(0.0, end)
-            timed = event.onset_s is not None
-            length = (event.offset_s or 0.0) - (event.onset_s or 0.0)
-            extra = Event(label, round(onset, 2), round(onset + length, 2)) if timed else Event(label)
-            kept.append((extra, level))
+            kept.append((_elsewhere(event, label, rng.uniform(0.0, end)), level))
     if truth.events and truth.events[0].onset_s is not None:
         kept.sort(key=lambda pair: pair[0].onset_s or 0.0)
     return Truth(
@@ -109,7 +104,9 @@ def damage_table(rows: Sequence[DamageRow]) -> str:
     return "\n".join(lines)
 
 
-def _absent(labels: tuple[str, ...]) -> list[str]:
-    """Classes that none of the labels names."""
-    named = {name for names in Vocabulary(labels).truth for name in names}
-    return [name for name in CLASSES if name not in named]
+def _elsewhere(event: Event, label: str, onset_s: float) -> Event:
+    """An event of that label, as long as ``event``, from ``onset_s`` on; what ``event`` leaves open stays open."""
+    if event.onset_s is None:
+        return Event(label)
+    end = None if event.offset_s is None else round(onset_s + event.offset_s - event.onset_s, 2)
+    return Event(label, round(onset_s, 2), end)

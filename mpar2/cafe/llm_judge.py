@@ -184,7 +184,7 @@ class LLMJudge:
             truth_origin=request.truth.origin,
             model=self.model,
             # two versions within one trace stay visible: such a verdict cannot be merged with either
-            model_version="+".join(sorted(spent.versions)) or None,
+            model_version=" + ".join(sorted(spent.versions)) or None,
             prompt_hash=self.prompt_hash,
             attempts=spent.replies,
             usage=Usage(spent.usage.prompt or 0, (spent.usage.completion or 0) + (spent.usage.thoughts or 0)),
@@ -373,7 +373,7 @@ class _Spent:
     def add(self, asked: Asked[Any]) -> None:
         self.replies += asked.replies
         self.usage = self.usage + asked.usage
-        self.versions.add(asked.reply.model_version)
+        self.versions |= {asked.reply.model_version} - {""}
 
 
 # Reasons of the clients that have no name of their own among those of a verdict.

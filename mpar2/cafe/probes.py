@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpar2.cafe.schema import Truth
-from mpar2.cafe.sounds import PARENTS
-from mpar2.cafe.vocabulary import Vocabulary
+from mpar2.cafe.vocabulary import absent_classes
 from mpar2.question import Question
 from mpar2.scenes.classes import CLASSES
 from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
@@ -92,11 +91,8 @@ def make_probes(item: str, truth: Truth, *, seed: int = 0) -> list[Probe]:
     if truth.events is None:
         raise ValueError(f"item {item}: probes need the events of the truth, and there is only a caption")
     labels = list(dict.fromkeys(event.label for event in truth.events))
-    named = {name for names in Vocabulary(labels).truth for name in names}
-    named |= {PARENTS[name] for name in named if name in PARENTS}
-    named |= {kind for kind, parent in PARENTS.items() if parent in named}
     rng = random.Random(f"probes {seed}|{item}")
-    free = [name for name in CLASSES if name not in named]
+    free = absent_classes(labels)
     absent = rng.sample(free, min(len(labels), len(free)))
     probes = [Probe(item, label, True, _question(label, True)) for label in labels]
     probes += [Probe(item, label, False, _question(label, False)) for label in absent]

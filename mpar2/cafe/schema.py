@@ -11,8 +11,8 @@ Conventions
 
 Source: arXiv 2603.02266 names five kinds (matched, hallucinated, misused, missed, neutral) and gives the extractor the
 question, the answer, the caption and the reasoning. Which phrase gets which kind is not known from it: the rules of
-:data:`DECISION_TABLE` are this project's own, and the reference judge, the prompts of the model judges and the rating
-sheet all show that one table.
+:data:`DECISION_TABLE` are this project's own, and the reference judge, the prompts of the model judges, the rating
+sheet and the end of this text (``help(mpar2.cafe.schema)``) all show that one table.
 """
 
 from __future__ import annotations
@@ -359,3 +359,6 @@ def decision_text(table: Sequence[Decision] = DECISION_TABLE) -> str:
         f"   Truth: {row.truth}. Trace: {row.text} Mention: {row.quote!r}. Why: {row.why}."
         for number, row in enumerate(table, start=1)
     )
+
+
+__doc__ = f"{__doc__}\nDecision table\n--------------\nThe first row that applies decides.\n\n{decision_text()}\n"

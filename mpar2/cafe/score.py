@@ -199,7 +199,8 @@ def find_scores(source: str | Path) -> Path:
 
 
 def _one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
-    versions = Counter(o.model_version for o in outcomes if isinstance(o, Verdict) and o.model_version)
+    given = (o.model_version for o in outcomes if isinstance(o, Verdict) and o.model_version)
+    versions = Counter(version for joined in given for version in joined.split(" + "))
     if len(versions) > 1:
         said = ", ".join(f"{version} ({n})" for version, n in versions.most_common())
         raise ScoreError(

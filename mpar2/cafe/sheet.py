@@ -5,8 +5,7 @@ with its choices, the trace with one mention marked, and the kinds with the deci
 verdict is in it. Everything that a model or a stranger wrote reaches the page as JSON in which "<" cannot occur, and is
 put in place as text, never as markup; a content security policy allows the page's own script and nothing else.
 
-``read_ratings`` and ``rate_judge`` measure a judge against the people; two people are measured against each other by
-the same functions.
+``read_ratings`` and ``rate_judge`` measure a judge against the people, ``rate_person`` two people against each other.
 """
 
 from __future__ import annotations
@@ -28,7 +27,16 @@ from mpar2.cafe.schema import MentionKind, Verdict, decision_text
 from mpar2.cafe.score import Score, ScoreError
 from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
 
-__all__ = ["Ratings", "RatingsReport", "Unit", "choose_units", "rate_judge", "read_ratings", "sheet_html"]
+__all__ = [
+    "Ratings",
+    "RatingsReport",
+    "Unit",
+    "choose_units",
+    "rate_judge",
+    "rate_person",
+    "read_ratings",
+    "sheet_html",
+]
 
 FORMAT = "mpar2-cafe-ratings"
 CANNOT_TELL = "cannot tell"
@@ -194,13 +202,22 @@ def rate_judge(ratings: Ratings, scores: Sequence[Score], **options: Any) -> Rat
     return _report(ratings, by_unit, options)
 
 
+def rate_person(ratings: Ratings, other: Ratings, **options: Any) -> RatingsReport:
+    """``other`` in the judge's place against the first person, over the mentions that both could tell.
+
+    Ratings do not hold their items, so mentions are drawn one by one: intervals are narrower than those of a judge.
+    """
+    by_unit = {unit: (unit, kind) for unit, kind in other.kinds.items() if kind != CANNOT_TELL}
+    return _report(ratings, by_unit, options)
+
+
 def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: dict[str, Any]) -> RatingsReport:
     told = {unit: kind for unit, kind in ratings.kinds.items() if kind != CANNOT_TELL}
     both = [unit for unit in told if unit in by_unit]
     if not both:
         raise ScoreError(
-            f"none of the {len(told)} ratings of {ratings.rater!r} is of a mention in these scores: give the scores "
-            "that the sheet was made from"
+            f"none of the {len(told)} ratings of {ratings.rater!r} is of a mention in these scores (or ratings): give "
+            "those of the same sheet"
         )
     names = [str(kind) for kind in KINDS]
     person = np.array([names.index(told[unit]) for unit in both])

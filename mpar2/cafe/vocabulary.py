@@ -19,7 +19,7 @@ from typing import Literal
 from mpar2.cafe.sounds import GENERAL, MAKERS, PARENTS, SOUNDS, WEAK
 from mpar2.scenes.classes import CLASSES
 
-__all__ = ["Concept", "Hit", "Vocabulary", "Word", "words_of"]
+__all__ = ["Concept", "Hit", "Vocabulary", "Word", "absent_classes", "words_of"]
 
 Role = Literal["noun", "action", "general"]
 
@@ -306,3 +306,15 @@ def _general_in(label: str) -> list[str]:
 
 def _fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | None]:
     return form.concepts, form.role, form.plural, form.weak, form.family
+
+
+def absent_classes(labels: Sequence[str]) -> list[str]:
+    """The project's classes that none of ``labels`` names, nor is a kind of, nor has among its kinds.
+
+    >>> {"speech", "female speech"} & set(absent_classes(["male speech"]))
+    set()
+    """
+    named = {name for names in Vocabulary(labels).truth for name in names}
+    named |= {PARENTS[name] for name in named if name in PARENTS}
+    named |= {kind for kind, parent in PARENTS.items() if parent in named}
+    return [name for name in CLASSES if name not in named]

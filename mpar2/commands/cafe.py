@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     sheet.add_argument("--out", type=Path, default=Path("rating-sheet.html"), metavar="FILE.html")
     sheet.set_defaults(work=_sheet)
 
-    rate = tasks.add_parser("rate", help="measure a judge against the ratings that people saved")
+    rate = tasks.add_parser("rate", help="measure a judge against the ratings that people saved, and them by pairs")
     rate.add_argument("scores", metavar="SCORES", help="a run with scores, or a folder of scores")
     rate.add_argument("ratings", nargs="+", metavar="RATINGS.json", help="what the rating sheet saved, one a person")
     rate.set_defaults(work=_rate)
@@ -259,11 +260,14 @@ def _sheet(options: argparse.Namespace) -> int:
 
 def _rate(options: argparse.Namespace) -> int:
     from mpar2.cafe.score import read_scores
-    from mpar2.cafe.sheet import rate_judge, read_ratings
+    from mpar2.cafe.sheet import rate_judge, rate_person, read_ratings
 
     scores = read_scores(options.scores).scores
-    for path in options.ratings:
-        print(rate_judge(read_ratings(path), scores), end="\n\n")
+    people = [read_ratings(path) for path in options.ratings]
+    for person in people:
+        print(rate_judge(person, scores), end="\n\n")
+    for person, other in combinations(people, 2):
+        print(f"{other.rater} against {rate_person(person, other)}", end="\n\n")
     return 0
 
 
