@@ -397,37 +397,3 @@ def test_a_served_judge_scores_a_run_from_the_shell_and_is_paid_once(
     summary = json.loads((run / "cafe/server-qwen/metrics.json").read_text())
     assert (summary["model"], summary["model_version"], summary["scored"]) == ("qwen", "served-3", 6)
     assert summary["input_tokens"] > 0 and summary["prompt_hash"]
-
-
-def listened(tmp_path: Path, tiny_checkpoint: Path, event: Event) -> list[str]:
-    """A run of one item and one trace, and the arguments that name it."""
-    arms = [{"name": "small", "model": str(tiny_checkpoint), "adapter": None, "mode": "mpar2", "model_hash": "0"}]
-    manifest = build_manifest(benchmark={"name": "scenes"}, arms=arms, seed=0, engine={"name": "none"})
-    item = Item("i", "i.wav", Question("What?"), (event,), None, "scene")
-    with RunWriter(tmp_path / "run", manifest) as run:
-        run.append(record(item, "small", "A dog barks."))
-    (tmp_path / "i.wav").write_bytes(wav_bytes(make_clip(2.0)))
-    return [str(tmp_path / "run"), "--audio-root", str(tmp_path), "--device", "cpu"]
-
-
-def test_the_attention_of_a_run_is_grounded(
-    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Untrained attention is spread evenly: the event's half of the clip draws about half of it."""
-    arguments = ["cafe", "ground", *listened(tmp_path, tiny_checkpoint, Event("dog bark", 0.0, 1.0)), "--keep-sinks"]
-    assert main(arguments) == 0
-    out = capsys.readouterr().out
-    assert "small: 1 matched mentions in 1 traces" in out and "by chance 0.500" in out
-    assert 0.7 < float(out.split("ratio ")[1].split()[0]) < 1.3
-
-
-def test_the_models_of_a_run_are_probed_once(
-    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["cafe", "probe", *listened(tmp_path, tiny_checkpoint, Event("dog bark", 0.0, 1.0))]
-    assert main(arguments) == 0
-    first = capsys.readouterr().out
-    assert "small: probe accuracy" in first and "2 probes on 1 items" in first
-    (tmp_path / "i.wav").unlink()  # nothing is asked a second time
-    assert main(arguments) == 0
-    assert capsys.readouterr().out == first

@@ -1,4 +1,11 @@
-"""The tasks of ``mpar2 cafe`` that run the models of a run once more: direct probes, and attention grounding."""
+"""The tasks of ``mpar2 cafe`` that run the models of a run once more: direct probes, and attention grounding.
+
+Both give the model the recording itself. Arms that heard something else, were told the truth, or had the audio hidden
+on the way are left out, and named: what such an arm would have answered is not what is measured here.
+
+    RUN/cafe/probe-answers.jsonl   the journal: what was asked of which weights, so that nothing is asked twice
+    RUN/cafe/probes.jsonl          one line for each arm and item, of the last time that the arm was probed
+"""
 
 from __future__ import annotations
 
@@ -8,10 +15,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpar2.commands._paid import at_least_one
+
 if TYPE_CHECKING:
     from mpar2.audio import Clip
+    from mpar2.cafe.probes import Probe
     from mpar2.engines.base import Arm
+    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.llm.journal import Journal
     from mpar2.question import Item
+    from mpar2.statistics import Interval
 
 __all__ = ["configure", "run_clip"]
 
@@ -20,7 +33,7 @@ def configure(tasks: Any) -> None:
     """Add the tasks to the parser's tasks."""
     probe = tasks.add_parser("probe", help="ask the models of a run directly about each event, and about absent ones")
     _common(probe)
-    probe.add_argument("--batch-size", type=int, default=8, metavar="N")
+    probe.add_argument("--batch-size", type=at_least_one, default=8, metavar="N")
     probe.add_argument("--seed", type=int, default=0)
     probe.set_defaults(work=_probe)
 
@@ -36,13 +49,12 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
     parser.add_argument("--arm", action="append", default=[], help="of these arms only; give the option once for each")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N items only")
+    parser.add_argument("--limit", type=at_least_one, metavar="N", help="the first N items only")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
 
 
 def _subjects(options: argparse.Namespace) -> tuple[dict[str, Item], list[Arm], Any]:
     """Items with events (at most ``--limit``), the chosen arms and the run. Raises ``ScoreError`` if there are none."""
-    from mpar2.arms import arm_from_json
     from mpar2.cafe.score import ScoreError
     from mpar2.runs import item_of, read_run
 
@@ -50,47 +62,124 @@ def _subjects(options: argparse.Namespace) -> tuple[dict[str, Item], list[Arm], 
     items = {record["id"]: item_of(record) for record in run.records()}
     items = {name: item for name, item in items.items() if item.events is not None}
     items = dict(list(items.items())[: options.limit])
-    arms = [_arm_of(entry, arm_from_json) for entry in run.manifest.get("arms", [])]
-    arms = [arm for arm in arms if not options.arm or arm.name in options.arm]
+    entries = [entry for entry in run.manifest.get("arms", []) if not options.arm or entry["name"] in options.arm]
+    if controlled := [entry["name"] for entry in entries if _is_controlled(entry)]:
+        print(f"left out, as they do not hear the recording alone: {', '.join(controlled)}", file=sys.stderr)
+    entries = [entry for entry in entries if not _is_controlled(entry)]
+    arms = [_arm_of(entry) for entry in entries]
+    if changed := [arm.name for arm, entry in zip(arms, entries, strict=True) if _has_changed(arm, entry)]:
+        print(
+            f"the weights have changed since the run, and are asked as they are now: {', '.join(changed)}",
+            file=sys.stderr,
+        )
     if not items or not arms:
         raise ScoreError(f"{options.run} has {len(items)} items with events and {len(arms)} such arms: nothing to ask")
     return items, arms, run
 
 
-def _probe(options: argparse.Namespace) -> int:
-    from mpar2.cafe.probes import ask_probes, make_probes, probe_record, probe_report, read_answers
-    from mpar2.cafe.truth import truth_of
-    from mpar2.engines.base import Arm, Decoding
-    from mpar2.engines.transformers import TransformersEngine
-    from mpar2.llm.journal import Journal, content_key
+def _is_controlled(entry: Mapping[str, Any]) -> bool:
+    """Whether the arm of a manifest heard or was told something other than the recording and the question."""
+    heard, told = entry.get("audio") or "normal", entry.get("perception") or "own"
+    return heard != "normal" or told != "own" or entry.get("hide_audio_after") is not None
 
-    items, arms, _ = _subjects(options)
-    names = list(items)
-    engine, decoding = TransformersEngine(device=options.device), Decoding(max_new_tokens=32)
-    probes = {name: make_probes(name, truth_of(items[name]), seed=options.seed) for name in names}
-    with Journal(Path(options.run) / "cafe" / "probes.jsonl") as journal:
-        for given in arms:
-            arm = Arm(given.name, given.model, given.adapter, "direct")
-            keys = {
-                name: content_key(arm.model, arm.adapter, name, [(p.label, p.question.text) for p in probes[name]])
-                for name in names
-            }
-            todo = [name for name in names if keys[name] not in journal]
-            step = max(1, options.batch_size // 2)
-            for start in range(0, len(todo), step):
-                chosen = todo[start : start + step]
-                clips: Mapping[str, Clip] = {n: run_clip(options.audio_root, items[n].audio) for n in chosen}
-                asked = [probe for name in chosen for probe in probes[name]]
-                answers = ask_probes(engine, arm, clips, asked, decoding, batch_size=options.batch_size)
-                for name in chosen:
-                    mine = [answer for answer in answers if answer.probe.item == name]
-                    journal.append({"key": keys[name], "arm": arm.name, "item": name, "answers": probe_record(mine)})
-                print(f"\r{arm.name}: {min(start + step, len(todo))} of {len(todo)} items", end="", file=sys.stderr)
-            if todo:
-                print(file=sys.stderr)
-            answers = [a for name in names for a in read_answers(journal.get(keys[name]), probes[name])]
-            print(f"{arm.name}: {probe_report(answers)}")
+
+def _has_changed(arm: Arm, entry: Mapping[str, Any]) -> bool:
+    """Whether a folder of weights is not the one whose hash the manifest holds."""
+    from mpar2.engines.names import split_adapter
+
+    known = (entry.get("model_hash"), entry.get("adapter_hash"))
+    names = split_adapter(arm.model, arm.adapter)
+    return any(hash and _weights(name) not in (name, hash) for name, hash in zip(names, known, strict=True))
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from mpar2.cafe.probes import make_probes, probe_record, probe_report, read_answers
+    from mpar2.cafe.truth import truth_of
+    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.llm.journal import Journal
+
+    items, arms, run = _subjects(options)
+    engine = TransformersEngine(device=options.device)
+    probes = {name: make_probes(name, truth_of(item), seed=options.seed) for name, item in items.items()}
+    folder, lines = Path(options.run) / "cafe", []
+    with Journal(folder / "probe-answers.jsonl") as journal:
+        for arm in arms:
+            keys = _ask_missing(engine, arm, items, probes, journal, options)
+            answers = {name: read_answers(journal.get(keys[name]), probes[name]) for name in items}
+            lines += [{"arm": arm.name, "item": name, "answers": probe_record(mine)} for name, mine in answers.items()]
+            report = probe_report([answer for mine in answers.values() for answer in mine])
+            print(f"{arm.name}: {report}; Err_omit of its traces by rules {_err_omit(run, arm.name, items)}")
+    _write_probes(folder / "probes.jsonl", lines)
     return 0
+
+
+def _ask_missing(
+    engine: TransformersEngine,
+    arm: Arm,
+    items: Mapping[str, Item],
+    probes: Mapping[str, list[Probe]],
+    journal: Journal,
+    options: argparse.Namespace,
+) -> dict[str, str]:
+    """Ask what the journal does not hold of these weights; the journal's keys by item."""
+    from dataclasses import replace
+
+    from mpar2.cafe.probes import ask_probes, probe_record
+    from mpar2.engines.base import Decoding
+    from mpar2.engines.names import split_adapter
+    from mpar2.llm.journal import content_key
+
+    weights = [_weights(name) for name in split_adapter(arm.model, arm.adapter)]
+    keys = {name: content_key(weights, name, [(p.label, p.question.text) for p in probes[name]]) for name in items}
+    todo = [name for name in items if keys[name] not in journal]
+    step = max(1, options.batch_size // 2)
+    for start in range(0, len(todo), step):
+        chosen = todo[start : start + step]
+        clips = {name: run_clip(options.audio_root, items[name].audio) for name in chosen}
+        asked = [probe for name in chosen for probe in probes[name]]
+        direct, decoding = replace(arm, mode="direct"), Decoding(max_new_tokens=32)
+        answers = ask_probes(engine, direct, clips, asked, decoding, batch_size=options.batch_size)
+        for name in chosen:
+            mine = [answer for answer in answers if answer.probe.item == name]
+            journal.append({"key": keys[name], "arm": arm.name, "item": name, "answers": probe_record(mine)})
+        print(f"\r{arm.name}: {min(start + step, len(todo))} of {len(todo)} items", end="", file=sys.stderr)
+    if todo:
+        print(file=sys.stderr)
+    return keys
+
+
+def _weights(name: str | None) -> str | None:
+    """What tells two trainings under one name apart: the hash of a folder's files; of a model of the hub its name."""
+    from mpar2.engines.names import resolve
+    from mpar2.runs import weights_hash
+
+    where = None if name is None else resolve(name)
+    return weights_hash(where) if isinstance(where, Path) else name
+
+
+def _err_omit(run: Any, arm: str, items: Mapping[str, Item]) -> Interval:
+    """Share of the events that the arm's traces do not assert, pooled: what probe accuracy is to be read beside."""
+    from mpar2.cafe.metrics import count_events
+    from mpar2.cafe.reference import annotate
+    from mpar2.cafe.truth import truth_of
+    from mpar2.statistics import bootstrap_interval
+
+    names, counts = [], []
+    for name, text in _texts(run, arm, items):
+        names.append(name)
+        counts.append(count_events(annotate(text, truth_of(items[name]), choices=items[name].question.choices)))
+    return bootstrap_interval([c.missed for c in counts], [c.n_tgt for c in counts], groups=names)
+
+
+def _write_probes(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Replace the arms that were probed now; lines of other arms stay."""
+    from mpar2.runs.lines import dump_json, read_lines, write_bytes
+
+    now, old = {line["arm"] for line in lines}, []
+    if path.is_file():
+        with path.open("rb") as file:
+            old = [line for _, line in read_lines(file, path.name) if line.get("arm") not in now]
+    write_bytes(path, b"".join(dump_json(line) + b"\n" for line in (*old, *lines)))
 
 
 def _ground(options: argparse.Namespace) -> int:
@@ -131,8 +220,10 @@ def _texts(run: Any, arm: str, items: Mapping[str, Item]) -> Iterator[tuple[str,
             yield record["id"], record["text"]
 
 
-def _arm_of(entry: Mapping[str, Any], arm_from_json: Any) -> Arm:
+def _arm_of(entry: Mapping[str, Any]) -> Arm:
     """The arm of a manifest, without the hashes that stand beside its settings."""
+    from mpar2.arms import arm_from_json
+
     known = ("name", "model", "adapter", "mode")
     return arm_from_json({key: entry[key] for key in known if entry.get(key) is not None}).arm
 
