@@ -28,6 +28,7 @@ from pages.services import Services
 __all__ = ["Asked", "Comparer", "parse_events", "split_choices"]
 
 _EVERY_S = 0.12  # between two updates of the page
+_WAITING_S = 1.0  # the same while a judge is waited for: where a caller who left is noticed
 _MOST_EVENTS = 40
 
 
@@ -83,10 +84,16 @@ class Comparer:
                 if asked.judging.judge != "rules":
                     run.stage("scoring")
                     yield run.snapshot()
-                for index, cafe in score_traces(
-                    asked.judging, clip, question, run.truth, run.truth_origin, run.texts()
-                ):
-                    run.score(index, cafe)
+                known = (run.truth, run.truth_origin, run.texts())
+                with closing(score_traces(asked.judging, clip, question, *known, local=self.services.local)) as scores:
+                    for scored in scores:
+                        if stop.is_set():
+                            break
+                        if scored is not None:
+                            run.score(*scored)
+                        elif time.monotonic() - shown >= _WAITING_S:
+                            yield run.snapshot()
+                            shown = time.monotonic()
         except EngineError as problem:
             error = message_of(problem)
         finally:

@@ -29,7 +29,8 @@ __all__ = ["JUDGES", "Judging", "JudgingError", "cafe_document", "check_address"
 JUDGES = ("rules", "gemini", "server")
 _METRICS = ("acc_per", "err_per", "err_use", "err_omit")
 _NO_KEY = "EMPTY"  # what servers without keys expect; never empty, so that no client looks into the environment
-_TIMEOUT_S = 240.0
+_TIMEOUT_S, _PUBLIC_TIMEOUT_S = 240.0, 90.0  # on a public app others wait meanwhile
+_BEAT_S = 0.2
 _ORIGINS = {
     "scene": "the exact annotation of the scene",
     "human": "a listener's annotation",
@@ -80,8 +81,13 @@ def score_traces(
     events: tuple[Event, ...] | None,
     origin: str | None,
     texts: list[str],
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """``(arm, cafe)`` for each trace with text. Yields nothing where nothing is known and no model is to be asked."""
+    *,
+    local: bool = True,
+) -> Iterator[tuple[int, dict[str, Any]] | None]:
+    """``(arm, cafe)`` for each trace with text. Yields nothing where nothing is known and no model is to be asked.
+
+    While a judge is asked it yields None several times a second; who closes it then cancels what is asked.
+    """
     if judging.judge == "rules":
         if events is None:
             return
@@ -94,12 +100,19 @@ def score_traces(
         return
     truth = None if events is None else Truth(events, None, origin or "human")
     requests = [(index, text) for index, text in enumerate(texts) if text.strip()]
+    most_s = _TIMEOUT_S if local else _PUBLIC_TIMEOUT_S
+    asking = asyncio.wait_for(_ask(judging, clip, question, truth, requests), most_s)
     try:
-        outcomes = asyncio.run(asyncio.wait_for(_ask(judging, clip, question, truth, requests), _TIMEOUT_S))
+        with asyncio.Runner() as runner:  # its end cancels what is still asked
+            task = runner.get_loop().create_task(asking)
+            while not task.done():
+                runner.run(asyncio.wait([task], timeout=_BEAT_S))
+                yield None
+            outcomes = task.result()
     except LLMError as error:
         outcomes = {index: Unscored("unavailable", error.detail) for index, _ in requests}
     except TimeoutError:
-        outcomes = {index: Unscored("unavailable", f"no answer within {_TIMEOUT_S:.0f} s") for index, _ in requests}
+        outcomes = {index: Unscored("unavailable", f"no answer within {most_s:.0f} s") for index, _ in requests}
     for index, outcome in outcomes.items():
         yield index, cafe_document(outcome)
 

@@ -108,7 +108,7 @@ def document(
     for index, (arm, text) in enumerate(zip(ARMS, traces, strict=True)):
         made = generation(arm, text, question, columns=round(25 * clip.seconds), sink=index == 0)
         run.progress(Progress(index, "done", text, len(made.tokens), made))
-    for index, cafe in score_traces(Judging(), clip, question, EVENTS, "scene", list(traces)):
+    for index, cafe in filter(None, score_traces(Judging(), clip, question, EVENTS, "scene", list(traces))):
         run.score(index, cafe)
     run.finish("done")
     return run.snapshot()

@@ -389,7 +389,7 @@ def test_a_visitors_server_gets_the_visitors_key_and_never_ours(monkeypatch: pyt
     for secret in ("visitor-secret", ""):
         judging = Judging("server", secret, address, "judge")
         assert "visitor-secret" not in repr(judging)
-        scored = dict(score_traces(judging, clip, QUESTION, EVENTS, "human", [TRACES[0]]))
+        scored = dict(filter(None, score_traces(judging, clip, QUESTION, EVENTS, "human", [TRACES[0]])))
         assert scored[0]["unscored"] and "visitor-secret" not in json.dumps(scored)
     server.shutdown()
     assert headers and "visitor-secret" in headers[0] and "owner-secret" not in "".join(headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
 from pages.running import Asked, Comparer
 from pages.services import Offer, Services
+from tests.wire import openai_reply, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,6 +70,29 @@ def test_a_judge_that_is_not_there_leaves_the_comparison(services: Services, tmp
     assert last["status"] == "done" and last["arms"][0]["text"]
     assert "no connection to http://127.0.0.1:9/v1" in last["arms"][0]["cafe"]["unscored"]
     assert "a-marked-secret" not in json.dumps(last)
+
+
+def test_a_judge_that_never_answers_holds_nobody(services: Services, tmp_path: Path) -> None:
+    """Whoever stops, or leaves, while a judge is waited for lets the next visitor in; the traces stay."""
+    from pages.scoring import Judging
+
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(wav_bytes(make_clip()))
+    with serve(lambda _: openai_reply("{}", delay_s=600)) as server:
+        judging = Judging("server", "k", f"{server.url}/v1", "judge")
+        asked = Asked(str(clip), "What?", arms=(("good", "cot"),), events="dog bark", max_new_tokens=4, judging=judging)
+        for leave in (False, True):
+            documents = Comparer(services).run(asked, "me")
+            while next(documents)["arms"][0]["stage"] != "scoring":
+                pass
+            start = time.monotonic()
+            if leave:
+                documents.close()
+            else:
+                services.stops.stop("me")
+                *_, last = documents
+                assert last["status"] == "stopped" and last["arms"][0]["text"] and last["arms"][0]["cafe"] is None
+            assert time.monotonic() - start < 10 and server.calls
 
 
 def test_a_recording_that_was_deleted_meanwhile_is_said(services: Services, tmp_path: Path) -> None:

@@ -150,6 +150,12 @@ def test_exported_comparisons_run_and_fetch_nothing(plain: dict[str, Any], tmp_p
         untouched(page)
 
 
+def test_there_are_a_hundred_payloads_of_every_sort() -> None:
+    assert len(set(TEXTS)) >= 100
+    for sort in ("<script", r"\bon\w+=", "javascript:", "expression|url\\(", "<svg", "=cmd"):
+        assert any(re.search(sort, text, re.IGNORECASE) for text in TEXTS), sort
+
+
 def test_no_payload_can_end_the_data_of_an_exported_page(plain: dict[str, Any]) -> None:
     for text in TEXTS:
         page = to_html(with_payload(plain, text))

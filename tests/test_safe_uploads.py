@@ -16,7 +16,7 @@ from tests.hostile.worker import Report, examine
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory in the units of Linux")
 
-EXTRA_MB = 300
+EXTRA_MB, MOST_S = 300, 10
 ADVICE = re.compile(  # what to do; or, in the lines of a run, what is wrong and where
     r"again|cut it|choose|accepted are|export|upload|zip|limit|needed|must|remove|give|let|line \d+|allowed|lacks"
 )
@@ -28,7 +28,7 @@ def held(reports: list[Report], *, refused: int) -> None:
     assert not bad, "\n".join(f"{report.name}: {report.outcome}, {report.message}" for report in bad[:10])
     assert Counter(report.outcome for report in reports)["refused"] >= refused
     for report in reports:
-        assert report.extra_mb <= EXTRA_MB, report
+        assert report.extra_mb <= EXTRA_MB and report.seconds <= MOST_S, report
         if report.outcome == "refused":
             said = report.message.replace(report.name, "").replace(Path(report.name).stem, "")
             assert ADVICE.search(said) and "Traceback" not in said, report
