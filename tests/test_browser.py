@@ -17,7 +17,7 @@ from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
 from mpar2.question import Question
 from mpar2.trace import Span
-from pages.export import script, to_html
+from pages.export import script, to_html, view_js
 from pages.services import Offer, Services
 from tests.browser import ARMS, TRACES, browser_page, chromium, document, generation, write_example
 
@@ -216,6 +216,34 @@ def test_nothing_scrolls_sideways_and_both_themes_draw(app: str, width: int, sch
         )
         assert _contrast(ink, paper) > 7
         assert page.problems == []
+
+
+def test_a_mention_that_is_pointed_at_shows_its_event_and_where_it_listened() -> None:
+    made = document()
+    arm, number, mention = next(
+        (index, number, mention)
+        for index, arm in enumerate(made["arms"])
+        for number, mention in enumerate(arm["cafe"]["mentions"])
+        if mention["kind"] == "matched"
+    )
+    lit = "#view .mp-event.mp-lit"
+    with browser_page() as page:
+        page.set_content("<div id=view class=mp-view></div>")
+        page.add_script_tag(content=f"{view_js()}\nwindow.mount = mountComparison;")
+        page.evaluate("(made) => mount(document.getElementById('view'), {}).show(made)", made)
+        side = page.locator(f'.mp-arm[data-arm="{arm}"]')
+        side.locator(f'mark[data-mention="{number}"]').first.dispatch_event("mouseover")
+        events = page.locator(lit).evaluate_all("(nodes) => nodes.map((node) => Number(node.dataset.event))")
+        assert sorted(set(events)) == mention["events"] and side.locator(".mp-within, .mp-picked").count()
+        assert mention["quote"] in side.locator(".mp-selection").inner_text()
+        page.locator("#view h2").first.dispatch_event("mouseover")
+        assert page.locator(lit).count() == 0 and side.locator(".mp-within, .mp-picked").count() == 0
+        side.locator(".mp-trace").focus()
+        for _ in made["arms"][arm]["tokens"]:  # the same by keyboard
+            page.keyboard.press("ArrowRight")
+            if side.locator(f'mark[data-mention="{number}"] .mp-picked').count():
+                break
+        assert page.locator(lit).count() and page.problems == []
 
 
 def test_the_browser_computes_what_the_library_computes() -> None:

@@ -69,17 +69,9 @@ class Reading:
     drafts: tuple[Draft, ...]
     sentences: tuple[Sentence, ...]
 
-    def sentence_of(self, draft: Draft) -> int:
-        """Index of the sentence that the draft ends in."""
-        return bisect_right(self._starts, draft.stop - 1) - 1
-
-    @property
-    def _starts(self) -> list[int]:
-        return [sentence.start for sentence in self.sentences]
-
     def by_sentence(self) -> list[list[int]]:
         """The indices of the drafts of each sentence, in order."""
-        starts = self._starts
+        starts = [sentence.start for sentence in self.sentences]
         groups: list[list[int]] = [[] for _ in self.sentences]
         for index, draft in enumerate(self.drafts):
             groups[bisect_right(starts, draft.stop - 1) - 1].append(index)
@@ -91,7 +83,7 @@ def read(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str]) -> Read
     text = trace.text
     masked, owner = _mask(trace)
     words = words_of(masked)
-    hits = [hit for hit in vocabulary.find(masked, words) if _is_sound(hit, masked, in_truth)]
+    hits = [hit for hit in vocabulary.find(masked, words) if _is_sound(hit, masked)]
     zones = [_zone(trace, part) for part in range(-1, len(trace.parts))]
     drafts: list[Draft] = []
     maker: str | None = None
@@ -132,7 +124,7 @@ def _zone(trace: Trace, part: int) -> str:
     return {"ask": "asked", "answer": "answer"}.get(trace.parts[part].kind, "claimed")
 
 
-def _is_sound(hit: Hit, masked: str, in_truth: frozenset[str]) -> bool:
+def _is_sound(hit: Hit, masked: str) -> bool:
     """Whether a weak word may stand for a sound here; other words always do."""
     if not hit.weak:
         return True

@@ -28,7 +28,9 @@ class Sentence(NamedTuple):
     part: int  # number of the innermost part, so that lists of different parts are not one list
 
 
-class Verdict(NamedTuple):
+class Judged(NamedTuple):
+    """The stance of a sentence towards a name in it, and what shows it."""
+
     stance: Stance
     why: str
 
@@ -95,32 +97,32 @@ _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
 
 def stance_of(
     skeleton: str, raw: str, start: int, stop: int, sentence: Sentence, choices: frozenset[str] = frozenset()
-) -> Verdict:
+) -> Judged:
     """The stance of the phrase ``[start, stop)`` of a sentence, and why.
 
     ``skeleton`` and ``raw`` are the sentence (offsets count from its start); ``choices`` are in lower case.
     """
     if sentence.zone == "asked":
-        return Verdict("asked", "it stands in <ask>")
+        return Judged("asked", "it stands in <ask>")
     if sentence.zone == "answer":
-        return Verdict("answer", "it stands in <answer>")
+        return Judged("answer", "it stands in <answer>")
     if sentence.question:
-        return Verdict("asked", "the sentence is a question")
+        return Judged("asked", "the sentence is a question")
     before = skeleton[max(0, start - REACH) : start]
     after = skeleton[stop : stop + REACH]
     if restarts := list(_RESTART.finditer(before)):
         before = before[restarts[-1].end() :]
     if _quoted_choice(raw, start, stop, choices):
-        return Verdict("asked", "it quotes a choice")
+        return Judged("asked", "it quotes a choice")
     if _ASK.search(before) or _LETTERED.search(raw[max(0, start - 12) : start]):
-        return Verdict("asked", "it is asked about or listed as an option")
+        return Judged("asked", "it is asked about or listed as an option")
     if _ANSWER.search(before):
-        return Verdict("answer", "it is named as the answer")
+        return Judged("answer", "it is named as the answer")
     if cue := _denial(before, after):
-        return Verdict("denied", f"denied by {cue!r}")
+        return Judged("denied", f"denied by {cue!r}")
     if cue := _hedge(before, after):
-        return Verdict("open", f"left open by {cue!r}")
-    return Verdict("claimed", "")
+        return Judged("open", f"left open by {cue!r}")
+    return Judged("claimed", "")
 
 
 def _denial(before: str, after: str) -> str | None:

@@ -238,10 +238,13 @@ function mountComparison(root, options) {
       const here = selection && selection.arm === arm ? shown.indexOf(step > 0 ? selection.stop - 1 : selection.start) : step > 0 ? -1 : shown.length;
       const token = shown[clamp(here + step, 0, shown.length - 1)];
       if (token < pictures[arm].tokens) select(tokenChoice(arm, token));
-      const node = event.target.querySelector(".mp-picked");
+      const nodes = Array.from(event.target.querySelectorAll(".mp-picked"));
+      const node = nodes[0];
+      const mark = nodes.map((picked) => picked.closest("[data-mention]")).find(Boolean);
+      highlightEvents(mark ? view.doc.arms[arm].cafe.mentions[Number(mark.dataset.mention)].events : []);
       if (node) node.scrollIntoView({ block: "nearest" });
       event.preventDefault();
-    } else if (event.key === "Escape" && selection) select(null, false);
+    } else if (event.key === "Escape" && selection) { select(null, false); highlightEvents([]); }
   });
   for (const kind of ["mouseover", "focusin"]) {
     root.addEventListener(kind, (event) => {
