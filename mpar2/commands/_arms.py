@@ -20,6 +20,7 @@ MODES = ("direct", "cot", "mpar2")
 
 
 def add_question_options(parser: argparse.ArgumentParser) -> None:
+    """The recording and what is asked about it."""
     parser.add_argument("audio", metavar="AUDIO", help="a recording: wav, flac, mp3, ogg, opus, m4a, aac or webm")
     parser.add_argument("--question", required=True, help="what to ask about it")
     parser.add_argument(
@@ -28,6 +29,7 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    """How the answer is generated, and what is kept of it."""
     group = parser.add_argument_group("decoding")
     group.add_argument("--max-new-tokens", type=int, default=512, metavar="N")
     group.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")

@@ -96,6 +96,7 @@ def build_prompt(
 
 
 def heard_seconds(checkpoint: Checkpoint, clip: Clip) -> float:
+    """How much of the clip the model hears, in seconds."""
     return min(clip.seconds, checkpoint.hears_s)
 
 
