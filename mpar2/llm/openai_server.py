@@ -188,6 +188,10 @@ class OpenAIClient:
             if error.status_code in (400, 422) and (refused := _refused(message)):
                 return Failure(refused, redact(clip_text(message), self._secrets), "item")
             wait = self._policy.max_wait_s
+            if error.status_code in (400, 422) and re.search("top_k|repetition_penalty", message):
+                message += (
+                    ". This server takes OpenAI's own fields only: leave these two out (evaluate --fields openai)"
+                )
             message = redact(message, self._secrets)
             return failure_of_status(error.status_code, message, error.response.headers, error.body, max_wait_s=wait)
         if isinstance(error, (openai.APITimeoutError, TimeoutError)):
@@ -240,8 +244,13 @@ def _usage(usage: Any) -> Usage:
 
 
 def _message(body: Any) -> str:
+    """What a refusal says, in OpenAI's form (``error.message``) or in FastAPI's (``detail``).
+
+    >>> _message({"detail": "Unexpected fields"})
+    'Unexpected fields'
+    """
     if isinstance(body, dict):
-        inner = body.get("error", body)
+        inner = body.get("error", body.get("detail", body))
         inner = inner.get("message", "") if isinstance(inner, dict) else inner
         return str(inner or "")
     return body if isinstance(body, str) else ""
