@@ -10,9 +10,11 @@ from analysis.choice import Choice
 from analysis.contrasts import (
     arms_table,
     baseline_of,
+    benchmark_of,
     control_levels,
     control_rows,
     controls,
+    difference_columns,
     mode_pairs,
     seeds,
     versus,
@@ -22,9 +24,16 @@ from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest
 from analysis.load import RunTable
 from analysis.metrics import CAFE, Metric, measured, metric_of, rate, with_f1
-from analysis.words import count, difference, listed, number, p_value, plural, span, told, value
+from analysis.words import count, difference, listed, number, paired_p, plural, span, told, value
 
 __all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception"]
+
+
+_NO_CONTROL = (
+    "No two arms here differ in one setting only: choose more arms. If the run has none, add arms with "
+    "'audio: silent', 'audio: shuffled', 'perception: oracle', 'hide_audio_after: 50%', 'max_reasoning_tokens: 32' or "
+    "several samples to the file of arms, and evaluate again."
+)
 
 
 def arms(table: RunTable, choice: Choice) -> Exhibit:
@@ -79,9 +88,15 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
     """CAFE's rates of every arm (Table 1)."""
     title = "What the traces say is audible, against the truth (CAFE)"
     rows: list[dict[str, Any]] = []
+    bases: dict[str, str] = {}  # by benchmark: the first arm that names events
     for name in table.labels:
         part = table.frame[table.frame["arm"] == name]
+        benchmark = benchmark_of(table, table.arm(name))
+        if rate(part, metric_of("acc_per")).estimate is not None:
+            bases.setdefault(benchmark, name)
         for metric in map(metric_of, CAFE):
+            base = bases.get(benchmark, name)
+            compared = versus(table, base, name, metric) if base != name else {}
             above, below, known = measured(part, metric)
             found = interval(above, below, item_codes(part["item"][known]))
             rows.append(
@@ -96,6 +111,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
                     "traces": int(known.sum()),
                     "without": int((below == 0).sum()),
                     "unscored": int((~known).sum()),
+                    **difference_columns(compared),
                 }
             )
     sheet = pd.DataFrame(rows)
@@ -131,11 +147,13 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             shares = [f"{value(metric_of('acc_per'), own[rate]['value'])} {kind}" for rate, kind in kinds]
             said.append(
                 f"{name} names {number(own['Events per trace']['value'])} events a trace ({', '.join(shares)}) and "
-                f"matches {value(metric_of('recall'), own['Recall']['value'])} of the truth."
+                f"matches {value(metric_of('recall'), own['Recall']['value'])} of the truth"
+                f"{_beyond(metric_of('acc_per'), own['Acc_per'])}."
             )
     notes = [
         "Matched: rightly heard. Misused: real, but its time, order, count or use is wrong. Hallucinated: not there."
     ]
+    notes += ["Differences are from the first arm that names events, item by item, by paired bootstrap: see the table."]
     notes += [metric_of(name).label + ": " + metric_of(name).meaning + "." for name in CAFE]
     for run in table.runs:
         if run.scores.judge:
@@ -247,9 +265,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         return Exhibit(
             "controls",
             title,
-            "No two arms here differ in one setting only. Add arms with 'audio: silent', 'audio: shuffled', "
-            "'perception: oracle', 'hide_audio_after: 50%', 'max_reasoning_tokens: 32' or several samples to the file "
-            "of arms, and evaluate again.",
+            _NO_CONTROL,
             None,
             pd.DataFrame(),
         )
@@ -261,14 +277,14 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         percent=metric.percent,
         tip=lambda row: (
             f"{label(row['arm'])} minus {label(row['minus'])}<br>"
-            f"{difference(metric, row['difference'], row['low'], row['high'])}<br>{_p(row)}; "
+            f"{difference(metric, row['difference'], row['low'], row['high'])}<br>{paired_p(row)}; "
             f"{plural(row['items'], 'item')}"
         ),
         places=lambda row: table.labels.index(row["minus"]),
     )
     said = [
         f"{row['minus']} with {row['control']}: {difference(metric, row['difference'], row['low'], row['high'])}, "
-        f"{_p(row)}."
+        f"{paired_p(row)}."
         for row in rows.to_dict("records")
         if row["difference"] == row["difference"]
     ]
@@ -289,7 +305,7 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
     title = f"{metric.label} under each control"
     rows = control_levels(table, with_f1(table.frame, metric))
     if rows.empty:
-        return Exhibit("levels", title, "No two arms here differ in one setting only.", None, rows)
+        return Exhibit("levels", title, _NO_CONTROL, None, rows)
     several = rows["metric"].nunique() > 1
     series = []
     for (reference, name), part in rows.groupby(["reference", "metric"], sort=False):
@@ -346,7 +362,17 @@ def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
         f"to {value(metric, row['highest'])}."
         for row in rows.to_dict("records")
     ]
-    return Exhibit("seeds", title, told(said), figure, rows, ("Whiskers span the seeds; they are no interval.",))
+    notes = ["Whiskers span the seeds; they are no interval."]
+    if any(not table.arm(name).get("temperature", 0) for name in table.labels):
+        notes.append("At temperature 0 an arm answers alike under every seed, unless its audio is shuffled.")
+    return Exhibit("seeds", title, told(said), figure, rows, tuple(notes))
+
+
+def _beyond(metric: Metric, row: dict[str, Any]) -> str:
+    if row["difference"] is None:
+        return ""
+    away = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
+    return f" ({metric.label} minus that of {row['minus']}: {away}, {paired_p(row)})"
 
 
 def _said(row: dict[str, Any], metric: Metric) -> str:
@@ -354,12 +380,5 @@ def _said(row: dict[str, Any], metric: Metric) -> str:
         return f"{row['arm']} and {row['minus']} share no item."
     return (
         f"{row['arm']} minus {row['minus']}: {difference(metric, row['difference'], row['low'], row['high'])}, "
-        f"{_p(row)}, on {plural(row['items'], 'common item')}."
+        f"{paired_p(row)}, on {plural(row['items'], 'common item')}."
     )
-
-
-def _p(row: dict[str, Any]) -> str:
-    exact = row.get("p_mcnemar")
-    if exact is not None and exact == exact:
-        return f"McNemar {p_value(exact)}"
-    return f"paired bootstrap {p_value(row['p_bootstrap'])}"

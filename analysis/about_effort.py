@@ -13,7 +13,7 @@ from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, lines
 from analysis.load import RunTable
 from analysis.metrics import metric_of
-from analysis.words import number, p_value, plural, span, told, value
+from analysis.words import difference, number, p_value, paired_p, plural, span, told, value
 from mpar2.statistics import PairedDifference
 
 __all__ = ["attention", "attention_absolute", "attention_corrected", "budget", "frontier"]
@@ -45,22 +45,30 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
         tip=lambda row: (
             f"{label(row['arm'])}<br>{value(_ACCURACY, row['accuracy'])}"
             f"{span(_ACCURACY, row['low'], row['high'])}<br>{number(row['tokens'])} tokens, "
-            f"{plural(row['votes'], 'vote')}"
+            f"{plural(row['votes'], 'vote')}{label(_beside(row))}"
         ),
     )
     best = _undominated(rows)
-    said = ", ".join(
+    said = "; ".join(
         f"{row['arm']}{'' if row['votes'] == 1 else ' with ' + plural(row['votes'], 'vote')} "
-        f"({value(_ACCURACY, row['accuracy'])} for {number(row['tokens'])} tokens)"
+        f"({value(_ACCURACY, row['accuracy'])} for {number(row['tokens'])} tokens{_beside(row)})"
         for row in best
     )
     notes = (
+        "Differences are from the first arm of the same benchmark, item by item; the table has that of every point.",
         "Of equally frequent answers the one given first wins; only items with all samples count.",
         "The estimates alone decide who is on the frontier; neighbours' intervals may overlap.",
     )
     return Exhibit(
         "frontier", title, f"Nothing here is both cheaper and more often right than {said}.", figure, rows, notes
     )
+
+
+def _beside(row: dict[str, Any]) -> str:
+    if row["difference"] is None or row["difference"] != row["difference"]:
+        return ""
+    away = difference(_ACCURACY, row["difference"], row["difference_low"], row["difference_high"])
+    return f", {away} against {row['minus']}, {paired_p(row)}"
 
 
 def _undominated(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest, lines, panels
 from analysis.load import RunTable
 from analysis.metrics import Metric, metric_of, with_f1
-from analysis.words import count, difference, listed, number, p_value, plural, span, told, value
+from analysis.words import count, difference, listed, number, p_value, paired_p, plural, span, told, value
 
 __all__ = ["correlations", "curves", "decay", "forced", "slopes"]
 
@@ -196,18 +197,29 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
         tip=lambda row: (
             f"{label(row['arm'])}<br>{label(row['metric'])} {value(metric, row['value'])}"
             f"{span(metric, row['low'], row['high'])}<br>{number(row['length'])} tokens; {plural(row['items'], 'item')}"
+            f"{_from_free(row, metric, '<br>', label)}"
         ),
     )
     said = [
         f"{legend}, on the same {plural(found[0]['items'], 'item')}: {value(metric, found[0]['value'])} at "
-        f"{number(found[0]['length'])} tokens, {value(metric, found[-1]['value'])} at {number(found[-1]['length'])}."
+        f"{number(found[0]['length'])} tokens{_from_free(found[0], metric)}, {value(metric, found[-1]['value'])} at "
+        f"{number(found[-1]['length'])}{_from_free(found[-1], metric)}."
         for legend, found in series
     ]
     notes = (
         "All points of a line are of the same items, so a difference between them is not one of difficulty.",
+        "Differences are from the arm of free length, paired by item: every one of them is in the table.",
         "Where the length is a mere limit, an answer that does not come within it counts as wrong.",
     )
     return Exhibit("forced", title, told(said), figure, rows, notes)
+
+
+def _from_free(row: Mapping[str, Any], metric: Metric, before: str = ", ", shown: Callable[[str], str] = str) -> str:
+    """The paired difference from the arm that may write as it likes; nothing where the row is that arm's."""
+    if row["difference"] is None or row["difference"] != row["difference"]:
+        return ""
+    away = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
+    return f"{before}{away} against {shown(row['minus'])}, {paired_p(row)}"
 
 
 _UNJUDGED = (

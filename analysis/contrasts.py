@@ -5,6 +5,7 @@ with a paired bootstrap interval, and McNemar's exact test where each item has o
 
 A **control** is an arm whose manifest entry differs from another arm's in one setting only (what it hears, what it is
 told, how long it may write, how it samples, or any setting that ``evaluate`` grows): the pair is found, not declared.
+An arm that is made to reason on may also be given the room for it (a larger ``max_new_tokens``): that is one setting.
 Two arms belong together as **direct and reasoning** where one checkpoint was asked in both modes, or where their names
 differ by a final dagger, as in the paper's Figure 1 ("R1-AQA" and "R1-AQA†").
 """
@@ -29,6 +30,7 @@ __all__ = [
     "control_levels",
     "control_rows",
     "controls",
+    "difference_columns",
     "forced_lengths",
     "forced_rows",
     "mode_pairs",
@@ -136,6 +138,13 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
     }
 
 
+def difference_columns(compared: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`versus` found, as columns beside an arm's own value and interval; None for the arm of reference."""
+    names = {"low": "difference_low", "high": "difference_high"}
+    keys = ("minus", "difference", "low", "high", "p_bootstrap", "p_mcnemar")
+    return {names.get(key, key): compared.get(key) for key in keys}
+
+
 def controls(table: RunTable) -> list[Control]:
     """Every pair of arms that differ in one setting, reference first."""
     found = []
@@ -154,6 +163,10 @@ def controls(table: RunTable) -> list[Control]:
 def _differing(a: ArmInfo, b: ArmInfo) -> set[str]:
     keys = (set(a.settings) | set(b.settings)) - set(_TOLD)
     unlike = {key for key in keys if a.get(key, _NORMAL.get(key)) != b.get(key, _NORMAL.get(key))}
+    if "min_reasoning_tokens" in unlike:
+        short, long = sorted((a, b), key=lambda arm: arm.get("min_reasoning_tokens") or 0)
+        if (long.get("max_new_tokens") or 0) > (short.get("max_new_tokens") or 0):
+            unlike.discard("max_new_tokens")
     return {"sampling" if key in _SAMPLING else key for key in unlike}
 
 
@@ -237,11 +250,13 @@ def _without_length(settings: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
-    """Each family's arms on the items that all of them have: mean length and the metric."""
+    """Each family's arms on the items that all of them have: mean length, the metric, and its difference from the free
+    arm, paired by item."""
     rows = []
     for setting, family in forced_lengths(table):
         labels = [arm.label for arm in family]
-        family_name = next((arm.label for arm in family if _is_free(arm)), labels[0])
+        free = [arm for arm in family if _is_free(arm)] or family
+        family_name = max(free, key=lambda arm: arm.get("max_new_tokens") or 0).label
         part = table.frame[table.frame["arm"].isin(labels) & np.isfinite(table.frame["tokens"])]
         by_item = part.groupby("item", observed=True)["arm"].nunique()
         common = part[part["item"].isin(by_item.index[by_item == len(labels)])]
@@ -250,6 +265,7 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
             if own.empty:
                 continue
             found = rate(own, metric)
+            compared = versus(table, family_name, label, metric) if label != family_name else {}
             rows.append(
                 {
                     "family": family_name,
@@ -260,6 +276,7 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
                     "low": found.low,
                     "high": found.high,
                     "items": found.n,
+                    **difference_columns(compared),
                 }
             )
     return pd.DataFrame(rows).sort_values(["family", "length"]) if rows else pd.DataFrame()

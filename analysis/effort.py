@@ -2,7 +2,8 @@
 
 ``budget``    mean generated tokens by domain, category and difficulty: the paper's Figure 7, with every arm beside
 ``frontier``  accuracy over mean tokens an item. An arm that samples gives a point for each number of votes: of equally
-              frequent answers the one given first wins, over items that have all samples
+              frequent answers the one given first wins, over items that have all samples. Each point is
+              compared, item by item, with the first arm of its benchmark (with one vote)
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import FILTERS, levels
-from analysis.estimate import interval, item_codes
+from analysis.contrasts import benchmark_of, difference_columns
+from analysis.estimate import interval, item_codes, paired, test
 from analysis.load import RunTable
 from analysis.metrics import metric_of, rate
 
@@ -48,6 +50,7 @@ def budget(table: RunTable, field: str) -> pd.DataFrame:
 def frontier(table: RunTable) -> pd.DataFrame:
     """One row for each arm, and for each number of votes of an arm that samples."""
     rows: list[dict[str, Any]] = []
+    bases: dict[str, tuple[str, pd.DataFrame]] = {}
     for label in table.labels:
         part = table.frame[table.frame["arm"] == label]
         part = part[np.isfinite(part["right"])]
@@ -55,15 +58,30 @@ def frontier(table: RunTable) -> pd.DataFrame:
             continue
         samples = int(part["sample"].max()) + 1
         if samples > 1:
-            rows += [{"arm": label, **row} for row in votes(part, samples)]
-            continue
-        accuracy, tokens = rate(part, metric_of("accuracy")), rate(part, metric_of("tokens"))
-        rows.append({"arm": label, "votes": 1, "tokens": tokens.estimate, **_accuracy(accuracy)})
-    return pd.DataFrame(rows, columns=["arm", "votes", "tokens", "accuracy", "low", "high", "items"])
+            found = votes(part, samples)
+        else:
+            accuracy, tokens = rate(part, metric_of("accuracy")), rate(part, metric_of("tokens"))
+            found = [({"votes": 1, "tokens": tokens.estimate, **_accuracy(accuracy)}, part[["item", "right"]])]
+        for row, right in found:
+            base = bases.setdefault(benchmark_of(table, table.arm(label)), (label, right))
+            rows.append({"arm": label, **row, **difference_columns(_against(base, right))})
+    names = ["arm", "votes", "tokens", "accuracy", "low", "high", "items", *difference_columns({})]
+    return pd.DataFrame(rows, columns=names)
 
 
-def votes(part: pd.DataFrame, samples: int) -> list[dict[str, Any]]:
-    """Accuracy of the majority of the first k answers, for k = 1, 2, 4, .. and all."""
+def _against(base: tuple[str, pd.DataFrame], right: pd.DataFrame) -> dict[str, Any]:
+    """The paired difference of right answers from the base's; nothing for the base itself."""
+    name, of_base = base
+    if of_base is right:
+        return {}
+    sides = [(side["right"].to_numpy(float), np.ones(len(side)), side["item"]) for side in (of_base, right)]
+    away, exact = paired(*sides), test(*sides)
+    bounds = {"difference": away.estimate, "low": away.low, "high": away.high}
+    return {"minus": name, **bounds, "p_bootstrap": away.p_value, "p_mcnemar": exact.p_value if exact else None}
+
+
+def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Accuracy of the majority of the first k answers, for k = 1, 2, 4, .. and all; with each, where it is right."""
     answered = part[part["status"] == "ok"]
     whole = answered.groupby("item")["sample"].transform("size") == samples
     answered = answered[whole].sort_values(["item", "sample"])
@@ -80,7 +98,8 @@ def votes(part: pd.DataFrame, samples: int) -> list[dict[str, Any]]:
         right = winners["right"].to_numpy()
         found = interval(right, np.ones(len(right)), item_codes(winners["item"]), share=True)
         cost = ballots.groupby("item")["tokens"].sum(min_count=size)
-        rows.append({"votes": size, "tokens": float(cost.mean()), **_accuracy(found)})
+        row = {"votes": size, "tokens": float(cost.mean()), **_accuracy(found)}
+        rows.append((row, winners[["item", "right"]]))
     return rows
 
 

@@ -17,6 +17,8 @@ from analysis.style import DASHES, INK, SOFT, SYMBOLS, axis, colour_of, layout, 
 
 __all__ = ["dots", "forest", "lines", "panels"]
 
+_ROUND = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 2, 5)]
+_DECADES = {"type": "log", "tickvals": _ROUND, "ticktext": [f"{value:g}" for value in _ROUND]}
 Row = Mapping[str, Any]
 Tip = Callable[[Row], str]
 Series = Sequence[tuple[str, Sequence[Row]]]
@@ -188,7 +190,7 @@ def forest(
             }
         )
     drawn = layout(height=110 + 34 * max(2, height), xaxis=axis(x_title, percent=percent), yaxis=axis(""))
-    drawn["xaxis"] |= {"zeroline": False} | ({"type": "log"} if logarithmic else {})
+    drawn["xaxis"] |= {"zeroline": False} | (_DECADES if logarithmic else {})
     drawn["yaxis"] |= {
         "tickmode": "array",
         "tickvals": list(range(height)),

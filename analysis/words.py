@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
 from analysis.metrics import Metric
 
-__all__ = ["count", "difference", "listed", "number", "p_value", "plural", "span", "told", "value"]
+__all__ = ["count", "difference", "listed", "number", "p_value", "plural", "span", "paired_p", "told", "value"]
 
 
 def _known(x: Any) -> bool:
@@ -49,9 +50,10 @@ def difference(metric: Metric, x: Any, low: Any = None, high: Any = None) -> str
     if not _known(x):
         return "unknown"
     scale, unit = (100, " points") if metric.percent else (1, "")
-    text = f"{scale * x:+.{1 if metric.percent else 2}f}{unit}"
+    digits = 1 if metric.percent else 2
+    text = f"{scale * x:+.{digits}f}{unit}"
     if _known(low) and _known(high):
-        text += f" (95 %: {scale * low:+.1f} to {scale * high:+.1f})"
+        text += f" (95 %: {scale * low:+.{digits}f} to {scale * high:+.{digits}f})"
     return text
 
 
@@ -60,6 +62,17 @@ def p_value(p: Any) -> str:
     if not _known(p):
         return "no test"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def paired_p(row: Mapping[str, Any]) -> str:
+    """The paired test of a difference: McNemar's where each item has one answer, else the bootstrap's.
+
+    >>> paired_p({"p_mcnemar": 0.02, "p_bootstrap": 0.03}), paired_p({"p_mcnemar": None, "p_bootstrap": 0.03})
+    ('McNemar p = 0.020', 'paired bootstrap p = 0.030')
+    """
+    if _known(exact := row.get("p_mcnemar")):
+        return f"McNemar {p_value(exact)}"
+    return f"paired bootstrap {p_value(row['p_bootstrap'])}"
 
 
 def count(x: Any) -> str:

@@ -359,7 +359,7 @@ def test_forced_lengths_and_votes(tmp_path: Path) -> None:
     rows = forced_rows(table, metric_of("accuracy"))
     assert list(rows["arm"]) == ["short", "long"] and rows["items"].eq(40).all()
     part = table.frame[table.frame["arm"] == "voting"]
-    found = votes(part, 5)
+    found = [row for row, _ in votes(part, 5)]
     assert [row["votes"] for row in found] == [1, 2, 4, 5] and found[0]["items"] == 40
     from collections import Counter
 

@@ -69,8 +69,9 @@ function makeNarrow(data, layout) {
   layout.legend = { ...(layout.legend || {}), font: { ...((layout.legend || {}).font || {}), size: 11 } };
   for (const [name, axis] of Object.entries(layout)) {
     if (!/^[xy]axis/.test(name)) continue;
-    if (axis.title) axis.title = { ...axis.title, font: { ...(axis.title.font || {}), size: 11 } };
-    if (name.startsWith("y") && axis.ticktext) axis.ticktext = axis.ticktext.map((text) => shortLabel(text, 22));
+    const title = axis.title && axis.title.text;
+    if (title) axis.title = { ...axis.title, text: name.startsWith("x") ? inLines(title, 30, 3) : title, font: { ...(axis.title.font || {}), size: 11 } };
+    if (name.startsWith("y") && axis.ticktext) axis.ticktext = axis.ticktext.map((text) => inLines(text, 26, 2));
   }
 }
 
@@ -91,6 +92,17 @@ function stackPanels(layout, count) {
   }
   layout.height = height;
   layout.legend = { ...layout.legend, y: 1 + 26 / height };
+}
+
+// The words of a label in a few lines; what is left over is cut.
+function inLines(text, limit, most) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (longer.length <= limit || lines.length === most || !lines.at(-1)) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines.map((line) => shortLabel(line, limit + 3)).join("<br>");
 }
 
 // Labels hold entities (&lt;): one is never cut in two.
