@@ -138,7 +138,8 @@ def test_every_control_in_one_run(items, engine, tiny_checkpoint, tmp_path):
     assert settings["cut"]["max_reasoning_tokens"] == 5 and settings["hidden"]["hide_audio_after"] == "50%"
     records = {record["key"]: record for record in run.records()}
     for item in items.items:
-        plain, cut, hidden = (records[f"{item.id}|{name}|0"] for name in ("plain", "cut", "hidden"))
+        plain, cut, hidden, longer = (records[f"{item.id}|{name}|0"] for name in ("plain", "cut", "hidden", "longer"))
+        assert "<answer>" not in longer["text"][: longer["token_ends"][11]], "it reasons for twelve tokens at least"
         assert "<answer>" in cut["text"] and plain["text"].startswith(cut["text"][: cut["token_ends"][4]])
         half = round(plain["tokens"] / 2)
         ratio = hidden["attention"]["ratio"]
@@ -154,6 +155,15 @@ def test_controls_from_the_command_line(items, tiny_checkpoint, tmp_path, capsys
     assert main(["evaluate", *options, "--max-reasoning-tokens", "3", "--hide-audio-after", "2"]) == 0
     (entry,) = read_run(tmp_path / "run").manifest["arms"]
     assert (entry["max_reasoning_tokens"], entry["hide_audio_after"]) == (3, 2)
+    more = ["--audio", "shuffled", "--perception", "oracle", "--min-reasoning-tokens", "4", "--samples", "2"]
+    options[options.index("--limit") + 1] = "2"
+    options[options.index("--out") + 1] = str(tmp_path / "other")
+    assert main(["evaluate", *options, *more, "--temperature", "0.7", "--seed", "3"]) == 0
+    other = read_run(tmp_path / "other").manifest
+    (entry,) = other["arms"]
+    assert (entry["audio"], entry["perception"], entry["min_reasoning_tokens"]) == ("shuffled", "oracle", 4)
+    assert (entry["samples"], entry["temperature"], other["seed"]) == (2, 0.7, 3)
+    capsys.readouterr()
     assert main(["evaluate", *options, "--hide-audio-after", "half"]) == 2
     assert "a share of the trace such as 50%" in capsys.readouterr().err
 

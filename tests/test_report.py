@@ -58,10 +58,24 @@ def test_tables_go_out_as_data(page: Path) -> None:
     data = page.parent.parent / "data"
     assert (data / "decay.csv").read_text("utf-8").startswith("arm,metric,bin,from,to,length,value")
     assert "'=evil <b>" in (data / "decay.csv").read_text("utf-8")
-    if (data / "decay.parquet").exists():
-        import pandas as pd
+    names = {path.stem for path in data.glob("*.csv")}
+    assert {"decay", "arms", "controls", "cafe", "frontier"} <= names <= set(EXHIBITS)
+    pytest.importorskip("pyarrow")
+    import pandas as pd
 
-        assert "=evil <b>" in set(pd.read_parquet(data / "decay.parquet")["arm"])
+    assert {path.stem for path in data.glob("*.parquet")} == names
+    assert "=evil <b>" in set(pd.read_parquet(data / "decay.parquet")["arm"])
+
+
+def test_parquet_that_cannot_be_written_is_said(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("analysis.report", "mpar2.commands.report"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
+    out = ["--out", str(tmp_path / "x.html"), "--data", str(tmp_path / "data"), "--only", "arms"]
+    assert main(["report", str(page.parent.parent / "run"), *out]) == 0
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["arms.csv"]
+    assert "pip install pyarrow" in capsys.readouterr().err
 
 
 def test_paths_of_the_machine_are_left_out() -> None:

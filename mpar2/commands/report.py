@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,4 +63,6 @@ def run(options: argparse.Namespace) -> int:
     for exhibit in exhibits:
         print(f"{exhibit.title}\n  {exhibit.reading}\n")
     print(options.out)
+    if options.data is not None and find_spec("pyarrow") is None:
+        print("note: the tables are there as CSV only; Parquet needs 'pip install pyarrow'", file=sys.stderr)
     return 0
