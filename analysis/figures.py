@@ -19,6 +19,7 @@ __all__ = ["dots", "forest", "lines", "panels"]
 
 _ROUND = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 2, 5)]
 _DECADES = {"type": "log", "tickvals": _ROUND, "ticktext": [f"{value:g}" for value in _ROUND]}
+_WRAPPED = 8  # labels in lines below an axis; more of them stand at an angle, in one line each
 Row = Mapping[str, Any]
 Tip = Callable[[Row], str]
 Series = Sequence[tuple[str, Sequence[Row]]]
@@ -155,6 +156,9 @@ def dots(
             "showgrid": False,
             "zeroline": False,
         }
+        if len(positions) > _WRAPPED:
+            drawn["xaxis"] |= {"ticktext": [_short(name, 26) for name in positions], "tickangle": -60}
+            drawn["height"] += 70
     return {"data": data, "layout": drawn}
 
 
@@ -249,6 +253,11 @@ def _line(
 def _wrapped(text: Any) -> str:
     """A label in lines of a few words."""
     return "<br>".join(label(line) for line in wrap(" ".join(str(text).split())[:80], 18)[:3])
+
+
+def _short(text: Any, limit: int) -> str:
+    words = " ".join(str(text).split())
+    return label(words if len(words) <= limit else words[: limit - 1] + "…")
 
 
 def _known(value: Any) -> bool:

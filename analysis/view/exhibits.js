@@ -70,9 +70,24 @@ function makeNarrow(data, layout) {
   for (const [name, axis] of Object.entries(layout)) {
     if (!/^[xy]axis/.test(name)) continue;
     const title = axis.title && axis.title.text;
-    if (title) axis.title = { ...axis.title, text: name.startsWith("x") ? inLines(title, 30, 3) : title, font: { ...(axis.title.font || {}), size: 11 } };
-    if (name.startsWith("y") && axis.ticktext) axis.ticktext = axis.ticktext.map((text) => inLines(text, 26, 2));
+    if (title) axis.title = { ...axis.title, text: name.startsWith("x") ? inLines(title, 24, 4) : title, font: { ...(axis.title.font || {}), size: 11 } };
+    if (name.startsWith("y") && axis.ticktext) {
+      axis.ticktext = axis.ticktext.map((text) => inLines(text, 26, 3));
+      if (axis.ticktext.some((text) => text.split("<br>").length > 2)) layout.height += 8 * axis.ticktext.length;
+    }
+    if (name.startsWith("x") && axis.ticktext && axis.ticktext.length > 5) { // upright: one line each
+      axis.ticktext = axis.ticktext.map((text) => shortLabel(text.replaceAll("<br>", " "), 22));
+      axis.tickangle = 90;
+    }
   }
+}
+
+// A long legend and upright labels grow the figure: they do not eat its plot.
+function makeRoom(data, layout, columns) {
+  if (layout.meta && layout.meta.panels) return;
+  const entries = layout.showlegend === false ? 0 : data.filter((trace) => trace.name && trace.showlegend !== false).length;
+  const upright = layout.xaxis && layout.xaxis.tickangle === 90 ? 60 : 0;
+  layout.height = (layout.height || 380) + 18 * Math.max(0, Math.ceil(entries / columns) - 2) + upright;
 }
 
 function stackPanels(layout, count) {
@@ -131,6 +146,7 @@ function mountExhibits(root, options) {
     const { data, layout } = themed(entry.exhibit.figure);
     const narrow = entry.node.clientWidth > 0 && entry.node.clientWidth < 520;
     if (narrow) makeNarrow(data, layout);
+    makeRoom(data, layout, narrow ? 1 : 3);
     // Plotly's own bar would also offer to send the data to a service: only these buttons are ours to give.
     await Plotly.newPlot(entry.node, data, layout, { displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: "",
       displayModeBar: narrow ? false : "hover", modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],

@@ -1,0 +1,57 @@
+"""Every label of a figure is there, whole enough to be told from the others, and inside its figure: wide and narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from pages.analysis_runs import Shelf
+from tests.browser import browser_page, chromium
+from tests.synthetic import FakeArm, write_run
+from tests.test_analysis_page import drawn, opened, serve
+
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium found: figures are drawn in a browser")
+
+_INSIDE = """node => { const box = node.querySelector('.main-svg').getBoundingClientRect();
+  return [...node.querySelectorAll('.xtick text, .ytick text, .g-xtitle text, .legend')].filter((text) => {
+    const own = text.getBoundingClientRect();
+    return own.left < box.left - 1 || own.right > box.right + 1 || own.bottom > box.bottom + 1;
+  }).map((text) => text.textContent); }"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("many")
+    arms = [FakeArm(f"mpar2 with control {n} of twelve", "mpar2", 2.0 - 0.2 * n, 0.0, 20 + 12 * n) for n in range(12)]
+    write_run(root / "scenes", 40, arms)
+    patch = pytest.MonkeyPatch()
+    patch.setattr("pages.analysis._FIRST_ARMS", len(arms))
+    demo, url = serve(Shelf(root))
+    yield url
+    demo.close()
+    patch.undo()
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_labels_are_all_there_and_told_apart(app: str, width: int) -> None:
+    pytest.importorskip("playwright")
+
+    def texts(name: str, axis: str) -> list[str]:
+        return page.locator(f"#exhibit-{name} .{axis}tick text").evaluate_all(
+            "nodes => nodes.map((node) => node.textContent)"
+        )
+
+    with browser_page(viewport={"width": width, "height": 1000}) as page:
+        opened(page, app)
+        for name in ("arms", "slopes", "correlations", "frontier", "cafe"):
+            figure: Any = drawn(page, name)
+            assert figure.evaluate(_INSIDE) == [], f"{name}: labels leave the figure"
+            assert figure.locator(".nsewdrag").first.bounding_box()["height"] > 120, f"{name}: no room for the plot"
+        for name, axis, count in (("arms", "x", 12), ("slopes", "y", 12), ("correlations", "y", 72)):
+            found = texts(name, axis)
+            assert len(set(found)) == len(found) == count, f"{name}: {found}"
+        assert page.problems == []
