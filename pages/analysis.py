@@ -184,13 +184,14 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
         return _value([*paper_exhibits(), beside])
 
     quiet = settings | {"show_progress": "hidden"}
+    renewing = settings | {"show_progress_on": figures}  # on empty views it would lie over the tabs
     drawn = [figures, traces, stored]
     renewed = [*drawn, arms, *filters, opened]
-    tab.select(guarded(on_open), [opened, *source, *form], renewed, **settings)
-    runs.input(guarded(on_runs), [*source, *form], renewed, **settings)
+    tab.select(guarded(on_open), [opened, *source, *form], renewed, **renewing)
+    runs.input(guarded(on_runs), [*source, *form], renewed, **renewing)
     for brings in (file.upload, file.clear):
         loaded = brings(guarded(on_file), file, [upload, message, runs, file], **settings)
-        loaded.success(guarded(on_runs), [*source, *form], renewed, **settings)
+        loaded.success(guarded(on_runs), [*source, *form], renewed, **renewing)
     for component in (arms, metric, binning, length, outcome, *filters):
         component.input(guarded(on_change), [*source, *form], drawn, **quiet)
     bins.release(guarded(on_change), [*source, *form], drawn, **quiet)

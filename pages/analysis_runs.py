@@ -25,6 +25,7 @@ __all__ = ["RUNS", "UPLOAD", "Shelf", "compared", "load_upload", "traces_documen
 RUNS = EXAMPLES / "runs"
 FIRST_RUN = "held-out-scenes"
 UPLOAD = Limits(max_bytes=60_000_000, max_lines=20_000, max_line_bytes=1_000_000, max_manifest_bytes=1_000_000)
+_BRING = "Bring what 'mpar2 evaluate … --out RUN' wrote: RUN/items.jsonl as it is, or a zip of RUN without its audio"
 _SHOWN = 12
 _ARMS_BESIDE = 12
 _log = logging.getLogger(__name__)
@@ -77,7 +78,10 @@ def load_upload(path: str | Path) -> RunTable:
         raise AnalysisError("the upload is not there any more: choose the file again")
     if path.suffix.lower() == ".zip" and not zipfile.is_zipfile(path):
         raise AnalysisError(f"{path.name} is no zip: zip the run's folder again, or bring its items.jsonl")
-    return load_runs([path], limits=UPLOAD, name=f"yours: {path.stem[:40]}")
+    try:
+        return load_runs([path], limits=UPLOAD, name=f"yours: {path.stem[:40]}")
+    except RunError as error:
+        raise AnalysisError(f"{error}. {_BRING}") from None
 
 
 def joined(tables: Sequence[RunTable]) -> RunTable | None:

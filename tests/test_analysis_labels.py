@@ -55,3 +55,20 @@ def test_labels_are_all_there_and_told_apart(app: str, width: int) -> None:
             found = texts(name, axis)
             assert len(set(found)) == len(found) == count, f"{name}: {found}"
         assert page.problems == []
+
+
+def test_lists_and_tables_are_readable_on_a_phone(app: str) -> None:
+    pytest.importorskip("playwright")
+    with browser_page(viewport={"width": 390, "height": 800}) as page:
+        opened(page, app)
+        spot = drawn(page, "arms").locator(".scatterlayer .trace .points path").first.bounding_box()
+        page.mouse.click(spot["x"] + spot["width"] / 2, spot["y"] + spot["height"] / 2)
+        page.wait_for_selector("#traces .an-list button", timeout=60_000)
+        cut = "nodes => nodes.filter((node) => node.scrollHeight > node.clientHeight + 1).length"
+        assert page.locator("#traces .an-list button").evaluate_all(cut) == 0
+        page.locator("#analysis-tabs .overflow-menu button").first.click()
+        page.get_by_text("What the paper reports").last.click()
+        page.wait_for_selector("#paper #exhibit-paper-claims td", timeout=90_000)
+        says = page.locator("#paper #exhibit-paper-claims td:nth-child(2)").first
+        assert says.bounding_box()["width"] > 150
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390 and page.problems == []

@@ -129,6 +129,9 @@ def test_the_tab_opens_on_the_held_out_scenes(tmp_path: Path) -> None:
 def test_an_upload_is_named_as_the_visitors_own(root: Path, tmp_path: Path) -> None:
     table = load_upload(zipped(root / "scenes", tmp_path / "my run.zip"))
     assert table.runs[0].name == "yours: my run" and len(table.frame) == 150
+    with pytest.raises(AnalysisError, match="line 1: 'key' is None.*RUN/items.jsonl as it is, or a zip of RUN"):
+        (tmp_path / "wrong.jsonl").write_text('{"a": 1}\n', "utf-8")
+        load_upload(tmp_path / "wrong.jsonl")
     assert traces_document(table, [0], [], "t")["items"] and compared(table, 0, None)["arms"][0]["cafe"]["counts"]
 
 

@@ -54,7 +54,7 @@ const SHOWN_ROWS = 400;
 function tableOf(table, caption) {
   const head = table.columns.map((name) => el("th", { scope: "col" }, name.replaceAll("_", " ")));
   const rows = table.rows.slice(0, SHOWN_ROWS).map((row) => el("tr", {}, row.map((value, i) =>
-    el("td", { class: typeof value === "number" ? "an-number" : "", dir: "auto" }, cellText(value, table.columns[i])))));
+    el("td", { class: typeof value === "number" ? "an-number" : String(value ?? "").length > 40 ? "an-words" : "", dir: "auto" }, cellText(value, table.columns[i])))));
   const left = table.rows.length - rows.length;
   return el("div", { class: "an-scroll", tabindex: "0", role: "region", "aria-label": caption },
     el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)),
