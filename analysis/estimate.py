@@ -14,6 +14,7 @@ tends to (for correlations, the sums are drawn from that normal distribution).
 
 from __future__ import annotations
 
+from math import erfc, sqrt
 from typing import Any
 
 import numpy as np
@@ -66,9 +67,11 @@ def paired(
     first: tuple[_Floats, _Floats, pd.Series], second: tuple[_Floats, _Floats, pd.Series], resamples: int = _RESAMPLES
 ) -> PairedDifference:
     """Second minus first over the items that both have; each is (values, denominators, items)."""
-    columns, _, _ = _common(first, second)
+    columns = _common(first, second)
     if columns is None:
         return PairedDifference(None, None, None, None, 0)
+    if len(columns[0]) > _NORMAL_ABOVE:
+        return _linearised_difference(*columns)
     return statistics.paired_bootstrap(
         columns[0], columns[2], denominators=(columns[1], columns[3]), resamples=resamples
     )
@@ -78,7 +81,7 @@ def test(
     first: tuple[_Floats, _Floats, pd.Series], second: tuple[_Floats, _Floats, pd.Series]
 ) -> statistics.McNemar | None:
     """McNemar's test over common items; None where an item has several answers, or values other than 0 and 1."""
-    columns, _, _ = _common(first, second)
+    columns = _common(first, second)
     if columns is None or not all((column == 1).all() for column in columns[1::2]):
         return None
     if not all(np.isin(column, (0.0, 1.0)).all() for column in columns[::2]):
@@ -86,18 +89,18 @@ def test(
     return statistics.mcnemar(columns[0], columns[2])
 
 
-def _common(first: Any, second: Any) -> tuple[list[_Floats] | None, int, int]:
-    frames = [
-        pd.DataFrame({"item": _keys(items), "above": above, "below": below})
-        .groupby("item", sort=False)[["above", "below"]]
-        .sum()
-        for above, below, items in (first, second)
-    ]
-    joined = frames[0].join(frames[1], how="inner", lsuffix="_1", rsuffix="_2")
-    if joined.empty:
-        return None, len(frames[0]), len(frames[1])
-    names = ("above_1", "below_1", "above_2", "below_2")
-    return [joined[name].to_numpy(dtype=np.float64) for name in names], len(frames[0]), len(frames[1])
+def _common(first: Any, second: Any) -> list[_Floats] | None:
+    """(values, denominators) of the first and of the second, summed by item, over the items that both have."""
+    codes = item_codes(pd.concat([first[2], second[2]], ignore_index=True))
+    parts = codes[: len(first[2])], codes[len(first[2]) :]
+    if not all(map(len, parts)):
+        return None
+    most = codes.max() + 1
+    both = np.logical_and(*(np.bincount(part, minlength=most) > 0 for part in parts))
+    if not both.any():
+        return None
+    sides = zip(parts, (first, second), strict=True)
+    return [np.bincount(part, column, most)[both] for part, (*columns, _) in sides for column in columns]
 
 
 def ranks(values: _Floats) -> _Floats:
@@ -152,6 +155,18 @@ def _linearised(sums: _Floats, counts: _Floats) -> Interval:
     estimate = float(sums.sum() / total)
     half = 1.959964 * float(np.sqrt(((sums - estimate * counts) ** 2).sum())) / total
     return Interval(estimate, estimate - half, estimate + half, n)
+
+
+def _linearised_difference(above: _Floats, below: _Floats, above_2: _Floats, below_2: _Floats) -> PairedDifference:
+    """Second ratio of sums minus the first, from the spread of what each item adds to it."""
+    n, total, total_2 = len(above), below.sum(), below_2.sum()
+    if total == 0 or total_2 == 0:
+        return PairedDifference(None, None, None, None, n)
+    first, second = above.sum() / total, above_2.sum() / total_2
+    added = (above_2 - second * below_2) / total_2 - (above - first * below) / total
+    away, spread = float(second - first), float(np.sqrt((added**2).sum()))
+    p = erfc(abs(away) / spread / sqrt(2)) if spread else float(away == 0)
+    return PairedDifference(away, away - 1.959964 * spread, away + 1.959964 * spread, p, n)
 
 
 def _by_item(codes: NDArray[np.intp], values: _Floats) -> _Floats:
