@@ -1,7 +1,8 @@
 """The server engine against ``transformers serve`` itself, in a process of its own.
 
 It takes audio, as ``audio_url`` and as ``input_audio``, of a checkpoint whose processor ``AutoProcessor`` can load. It
-refuses top_k and repetition_penalty, so it is asked with ``fields="openai"``. A folder with the processor of the tiny
+refuses top_k and repetition_penalty, so it is asked with ``fields="openai"``; whatever the temperature, it samples only
+where the checkpoint's generation_config says do_sample. A folder with the processor of the tiny
 pair (``mpar2.engines.processor``: Qwen2.5-Omni's without image and video) is no such checkpoint: transformers does not
 know that class, takes the folder for a language model (5.23) and drops the audio without a word. The stock processor
 needs torchvision, which an audio product does not install. So hearing is tried on a small Qwen2-Audio, and on the small
