@@ -15,6 +15,10 @@ import pytest  # noqa: E402
 from mpar2.audio import Clip  # noqa: E402
 from mpar2.question import Question  # noqa: E402
 
+BENCHMARK_FILES = Path(
+    os.environ.get("MPAR2_BENCHMARK_FILES") or Path(__file__).resolve().parents[2] / "shared" / "benchmarks"
+)  # official question files, which are no part of the project
+
 CORPUS = [
     "<perception>a dog bark from 0.5 to 1.2 s, then a bell from 2 to 3 s</perception>",
     "<step><ask>what comes first?</ask><hear>the dog bark</hear><infer>the dog is first</infer></step>",

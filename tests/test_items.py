@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+from conftest import BENCHMARK_FILES
 
 from mpar2.items import ItemsError, read_items
 from mpar2.question import Event, Item, Question, item_to_json, match_choice, string_match
@@ -15,11 +15,10 @@ DATA = Path(__file__).parent / "data" / "items"
 
 
 def official(name: str) -> Path:
-    """An official question file; where they are is in MPAR2_BENCHMARK_FILES (they are not part of the project)."""
-    folder = os.environ.get("MPAR2_BENCHMARK_FILES")
-    if not folder or not (Path(folder) / name).is_file():
+    """An official question file: from MPAR2_BENCHMARK_FILES, or ``shared/benchmarks`` beside this checkout."""
+    if not (BENCHMARK_FILES / name).is_file():
         pytest.skip(f"{name} is not here: put the official files into a folder and name it in MPAR2_BENCHMARK_FILES")
-    return Path(folder) / name
+    return BENCHMARK_FILES / name
 
 
 def test_mmau_fields():

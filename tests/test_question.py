@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import pytest
+from conftest import BENCHMARK_FILES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -146,18 +145,14 @@ def test_strict_match_of_an_open_question():
     assert strict_match("Two dogs", "two dogs.") and not strict_match("Two dogs", "dogs two")
 
 
-_FILES = os.environ.get("MPAR2_BENCHMARK_FILES")
-
-
 @pytest.mark.parametrize(
     ("name", "gold", "lettered", "sentence", "letter", "swapped"),
     [("mmau-test-mini.json", 1000, 967, 907, 2, 9), ("MMAR-meta.jsonl", 1000, 985, 910, 0, 20)],
 )
-@pytest.mark.skipif(not _FILES, reason="set MPAR2_BENCHMARK_FILES to a folder with the MMAU and MMAR files")
 def test_counts_on_the_real_benchmarks(name, gold, lettered, sentence, letter, swapped):
-    path = Path(_FILES or "") / name
+    path = BENCHMARK_FILES / name
     if not path.exists():
-        pytest.skip(f"{name} is not in MPAR2_BENCHMARK_FILES")
+        pytest.skip(f"{name} is not here: put the official files into a folder and name it in MPAR2_BENCHMARK_FILES")
     text = path.read_text(encoding="utf-8")
     items = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
     items = [(item["answer"], item["choices"]) for item in items]
