@@ -16,6 +16,7 @@ from analysis.contrasts import (
     controls,
     difference_columns,
     mode_pairs,
+    probe_rows,
     seeds,
     versus,
 )
@@ -29,6 +30,7 @@ from analysis.words import count, difference, listed, number, paired_p, plural, 
 __all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception"]
 
 
+_ACCURACY = metric_of("accuracy")
 _NO_CONTROL = (
     "No two arms here differ in one setting only: choose more arms. If the run has none, add arms with "
     "'audio: silent', 'audio: shuffled', 'perception: oracle', 'hide_audio_after: 50%', 'max_reasoning_tokens: 32' or "
@@ -176,15 +178,8 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
             None,
             pd.DataFrame(),
         )
-    rows = []
-    for name in table.labels:
-        part = table.probes[(table.probes["arm"] == name) & table.probes["yes"].notna()]
-        for kind, chosen in (("present, heard", part[part["present"]]), ("absent, rejected", part[~part["present"]])):
-            right = (chosen["yes"].astype(bool) == chosen["present"]).to_numpy(dtype=float)
-            found = interval(right, right * 0 + 1, item_codes(chosen["item"]), share=True)
-            if found.estimate is not None:
-                bounds = {"value": found.estimate, "low": found.low, "high": found.high}
-                rows.append({"arm": name, "probe": kind, **bounds, "probes": len(chosen), "items": found.n})
+    sheet = probe_rows(table)
+    rows = sheet.to_dict("records")
     figure = dots(
         [(name, [row for row in rows if row["arm"] == name]) for name in table.labels],
         "probe",
@@ -201,9 +196,13 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
     for name in table.labels:
         own = [row for row in rows if row["arm"] == name]
         if len(own) == 2:
-            mean = value(metric_of("accuracy"), (own[0]["value"] + own[1]["value"]) / 2)
-            said.append(f"{name}: probe accuracy {mean}, the mean of present and absent.")
-    return Exhibit("probes", title, told(said), figure, pd.DataFrame(rows), ("Always saying yes gives 50 %.",))
+            mean = value(_ACCURACY, (own[0]["value"] + own[1]["value"]) / 2)
+            parts = [
+                f"{row['probe']}{_beyond(_ACCURACY, row)}" for row in own if row["difference"] == row["difference"]
+            ]
+            more = f"; {listed(parts)}" if parts else ""
+            said.append(f"{name}: probe accuracy {mean}, the mean of present and absent{more}.")
+    return Exhibit("probes", title, told(said), figure, sheet, ("Always saying yes gives 50 %.",))
 
 
 def modes(table: RunTable, choice: Choice) -> Exhibit:
@@ -369,7 +368,7 @@ def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def _beyond(metric: Metric, row: dict[str, Any]) -> str:
-    if row["difference"] is None:
+    if row["difference"] is None or row["difference"] != row["difference"]:
         return ""
     away = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
     return f" ({metric.label} minus that of {row['minus']}: {away}, {paired_p(row)})"

@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from analysis.estimate import paired, test
+from analysis.estimate import interval, item_codes, paired, test
 from analysis.load import ArmInfo, RunTable
 from analysis.metrics import Metric, measured, metric_of, rate
 
 __all__ = [
     "Control",
+    "against",
     "arms_table",
     "baseline_of",
     "control_levels",
@@ -34,10 +36,12 @@ __all__ = [
     "forced_lengths",
     "forced_rows",
     "mode_pairs",
+    "probe_rows",
     "seeds",
     "versus",
 ]
 
+Side = tuple[NDArray[np.float64], NDArray[np.float64], pd.Series]
 _TOLD = ("name", "items", "prompt_hash", "prompt_version", "model_hash", "adapter_hash")
 _WHO = ("model", "adapter", "mode")
 _SAMPLING = ("samples", "temperature", "top_p", "top_k", "repetition_penalty")
@@ -136,6 +140,32 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
         "only_second_right": exact.only_second if exact else None,
         "items": difference.n,
     }
+
+
+def against(name: str, first: Side, second: Side) -> dict[str, Any]:
+    """The difference columns of two sides, the first being ``name``'s; sides are (values, denominators, items)."""
+    away, exact = paired(first, second), test(first, second)
+    found = {"minus": name, "difference": away.estimate, "low": away.low, "high": away.high}
+    return difference_columns(found | {"p_bootstrap": away.p_value, "p_mcnemar": exact.p_value if exact else None})
+
+
+def probe_rows(table: RunTable) -> pd.DataFrame:
+    """Right answers of each arm to probes of present and of absent events, against the first arm of its benchmark."""
+    rows: list[dict[str, Any]] = []
+    bases: dict[tuple[str, str], tuple[str, Side]] = {}
+    for name in table.labels:
+        part = table.probes[(table.probes["arm"] == name) & table.probes["yes"].notna()]
+        for kind, chosen in (("present, heard", part[part["present"]]), ("absent, rejected", part[~part["present"]])):
+            right = (chosen["yes"].astype(bool) == chosen["present"]).to_numpy(dtype=float)
+            found = interval(right, right * 0 + 1, item_codes(chosen["item"]), share=True)
+            if found.estimate is None:
+                continue
+            own = (right, right * 0 + 1, chosen["item"])
+            minus, base = bases.setdefault((benchmark_of(table, table.arm(name)), kind), (name, own))
+            bounds = {"value": found.estimate, "low": found.low, "high": found.high}
+            compared = against(minus, base, own) if minus != name else difference_columns({})
+            rows.append({"arm": name, "probe": kind, **bounds, "probes": len(chosen), "items": found.n, **compared})
+    return pd.DataFrame(rows)
 
 
 def difference_columns(compared: Mapping[str, Any]) -> dict[str, Any]:

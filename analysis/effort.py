@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.choice import FILTERS, levels
-from analysis.contrasts import benchmark_of, difference_columns
-from analysis.estimate import interval, item_codes, paired, test
+from analysis.contrasts import Side, against, benchmark_of, difference_columns
+from analysis.estimate import interval, item_codes
 from analysis.load import RunTable
 from analysis.metrics import metric_of, rate
 
@@ -50,7 +50,7 @@ def budget(table: RunTable, field: str) -> pd.DataFrame:
 def frontier(table: RunTable) -> pd.DataFrame:
     """One row for each arm, and for each number of votes of an arm that samples."""
     rows: list[dict[str, Any]] = []
-    bases: dict[str, tuple[str, pd.DataFrame]] = {}
+    bases: dict[str, tuple[str, Side]] = {}
     for label in table.labels:
         part = table.frame[table.frame["arm"] == label]
         part = part[np.isfinite(part["right"])]
@@ -63,21 +63,11 @@ def frontier(table: RunTable) -> pd.DataFrame:
             accuracy, tokens = rate(part, metric_of("accuracy")), rate(part, metric_of("tokens"))
             found = [({"votes": 1, "tokens": tokens.estimate, **_accuracy(accuracy)}, part[["item", "right"]])]
         for row, right in found:
-            base = bases.setdefault(benchmark_of(table, table.arm(label)), (label, right))
-            rows.append({"arm": label, **row, **difference_columns(_against(base, right))})
+            own = (right["right"].to_numpy(float), np.ones(len(right)), right["item"])
+            minus, base = bases.setdefault(benchmark_of(table, table.arm(label)), (label, own))
+            rows.append({"arm": label, **row, **(difference_columns({}) if base is own else against(minus, base, own))})
     names = ["arm", "votes", "tokens", "accuracy", "low", "high", "items", *difference_columns({})]
     return pd.DataFrame(rows, columns=names)
-
-
-def _against(base: tuple[str, pd.DataFrame], right: pd.DataFrame) -> dict[str, Any]:
-    """The paired difference of right answers from the base's; nothing for the base itself."""
-    name, of_base = base
-    if of_base is right:
-        return {}
-    sides = [(side["right"].to_numpy(float), np.ones(len(side)), side["item"]) for side in (of_base, right)]
-    away, exact = paired(*sides), test(*sides)
-    bounds = {"difference": away.estimate, "low": away.low, "high": away.high}
-    return {"minus": name, **bounds, "p_bootstrap": away.p_value, "p_mcnemar": exact.p_value if exact else None}
 
 
 def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.DataFrame]]:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.contrasts import controls, versus
+from analysis.contrasts import controls, probe_rows, versus
 from analysis.effort import frontier, votes
 from analysis.estimate import paired
 from analysis.exhibits import build_exhibits
@@ -87,6 +87,20 @@ def test_cafe_rates_are_compared_with_the_first_arm_that_names_events(table: Run
         assert rows.loc[name, "difference"] == versus(table, first, name, metric_of("acc_per"))["difference"]
         assert rows.loc[name, "difference_low"] <= rows.loc[name, "difference"] <= rows.loc[name, "difference_high"]
     assert f"Acc_per minus that of {first}" in cafe.reading
+
+
+def test_probes_are_compared_item_by_item(tmp_path: Path) -> None:
+    table = load_runs([write_run(tmp_path / "run", 40, ARMS[:3])])
+    rows = probe_rows(table)
+    first, *others = table.probes["arm"].unique()
+    assert set(rows["minus"].dropna()) == {first} and rows[rows["arm"] == first]["difference"].isna().all()
+    for name in others:
+        for kind, present in (("present, heard", True), ("absent, rejected", False)):
+            part = table.probes[table.probes["present"] == present]
+            right = (part["yes"] == present).groupby([part["arm"], part["item"]], observed=True).mean()
+            away = (right[name] - right[first]).mean()  # the synthetic items have one probe of each kind
+            (row,) = rows[(rows["arm"] == name) & (rows["probe"] == kind)].to_dict("records")
+            assert row["difference"] == pytest.approx(away) and 0 < row["p_bootstrap"] <= 1
 
 
 def test_votes_are_compared_item_by_item(tmp_path: Path) -> None:
