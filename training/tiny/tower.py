@@ -1,11 +1,10 @@
 """Train the audio tower on frame-level events: ``python -m training.tiny.tower FEATURES OUT [--whisper MODEL_BIN]``.
 
-The tower is Qwen2.5-Omni's audio encoder (25 output frames a second). A linear head on its output says of each frame
-which classes sound in it (binary cross-entropy) and, of the event in front (of those that sound, the one that began
-last), its class, the how manyth event of the clip it is, and the digits of its onset and offset (cross-entropy): a
-language model of this size can then look an event up instead of counting frames. The head is not part of the
-checkpoint. With ``--whisper`` the lower four layers start from Whisper tiny.en's encoder and the two above as the
-identity, else all from random weights.
+The tower is Qwen2.5-Omni's audio encoder (25 output frames a second). It learns to say of each frame what
+``training.tiny.codes`` holds: its output is drawn towards the frame's code in the text model's width (squared error),
+and a linear head beside the projection says which classes sound, which event is in front and the how manyth of the clip
+it is (cross-entropy). The head is not part of the checkpoint. With ``--whisper`` the lower four layers start from
+Whisper tiny.en's encoder and the one above as the identity, else all from random weights.
 
 The attention window is 10 s (``n_window`` 500; Qwen2.5-Omni's is 2 s), so that Whisper's own position table tells the
 time within a clip of that length.
@@ -22,36 +21,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from mpar2.scenes.classes import CLASSES
 from mpar2.scenes.scene import Scene, SceneEvent
+from training.tiny.codes import BASIS, FRAME_S, LABELS, MOST_EVENTS, PARTS, WIDTH, frame_codes, read_codes
 from training.tiny.features import load_scenes
 from training.tiny.whisper import whisper_encoder_state
 
-__all__ = ["FRAME_S", "HEAD", "frame_labels", "make_tower", "tower_forward"]
+__all__ = ["HEAD", "frame_labels", "make_tower", "tower_forward"]
 
-FRAME_S = 0.04
-LABELS = list(CLASSES)
-OUTPUT_DIM = 320
-WHISPER_LAYERS, LAYERS = 4, 6
-MOST_EVENTS = 5
-HEAD = {  # logits a frame; all but the first are of the event in front
-    "sounds": len(LABELS),
-    "event": len(LABELS) + 1,  # the last is "none"
-    "ordinal": MOST_EVENTS,
-    "onset second": 10,
-    "onset tenth": 10,
-    "offset second": 10,
-    "offset tenth": 10,
-}
+WHISPER_LAYERS, LAYERS = 4, 5
+HEAD = {"sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS}  # logits a frame; the last event: none
 _NONE = -100  # no target: no event sounds here
+_BASIS = torch.from_numpy(BASIS)
+_READ = (_BASIS / (_BASIS**2).sum(1, keepdim=True)).T  # (WIDTH, columns): codes @ _BASIS @ _READ = codes
+_COLUMN_WEIGHTS = torch.cat(
+    [torch.full((n,), {"event": 3.0, "ordinal": 2.0}.get(part, 1.0)) for part, n in PARTS.items()]
+)
 
 
-def make_tower(output_dim: int = OUTPUT_DIM):
-    """An audio tower with Whisper tiny's sizes and two layers more, randomly initialised."""
+def make_tower(output_dim: int = WIDTH):
+    """An audio tower with Whisper tiny's sizes and a layer more, randomly initialised."""
     from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
     from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder
 
@@ -117,59 +109,40 @@ def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         project(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    weights = ((q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5 + bias.to(q.dtype)).softmax(-1)
-    hidden = hidden + attention.out_proj((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
+    seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    hidden = hidden + attention.out_proj(seen.transpose(1, 2).flatten(2))
     normed = layer.final_layer_norm(hidden)
     return hidden + layer.fc2(functional.gelu(layer.fc1(normed)))
 
 
 def frame_labels(scene: Scene, n: int) -> np.ndarray:
-    """Targets of ``n`` frames of 40 ms: int16 (n, classes + 6).
+    """What the head is taught of ``n`` frames of 40 ms: int16 (n, classes + 2).
 
-    0 or 1 for each class, whether it sounds; then of the event in front its class, its place in order of onset from 0,
-    and the digits of seconds and tenths of its onset and offset. ``-100`` where no event sounds (the class is "none").
+    0 or 1 for each class, whether it sounds; the class of the event in front (or "none") and its place in order of
+    onset from 0 (``-100`` where no event sounds).
     """
-    labels = np.zeros((n, len(LABELS) + 6), np.int16)
-    labels[:, len(LABELS)], labels[:, len(LABELS) + 1 :] = len(LABELS), _NONE
+    labels = np.zeros((n, len(LABELS) + 2), np.int16)
+    labels[:, -2:] = len(LABELS), _NONE
     for place, event in enumerate(scene.events):  # in order of onset: a later event comes in front
         column = LABELS.index(event.label)
         start = min(round(event.onset_s / FRAME_S), n - 1)
         stop = min(max(round(event.offset_s / FRAME_S), start + 1), n)
         labels[start:stop, column] = 1
-        tenths = [min(round(10 * second), 99) for second in (event.onset_s, event.offset_s)]
-        digits = [digit for tenth in tenths for digit in divmod(tenth, 10)]
-        labels[start:stop, len(LABELS) :] = column, min(place, MOST_EVENTS - 1), *digits
+        labels[start:stop, -2:] = column, min(place, MOST_EVENTS - 1)
     return labels
 
 
-def head_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Loss of head logits (frames, sum of ``HEAD``) against :func:`frame_labels` (frames, classes + 6)."""
-    sounds, event, *places = logits.split(list(HEAD.values()), 1)
-    on, named, wanted = truth[:, : len(LABELS)].float(), truth[:, len(LABELS)], truth[:, len(LABELS) + 1 :]
+def loss_of(outputs: torch.Tensor, logits: torch.Tensor, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Loss of frames: tower outputs (F, D) against ``codes`` (F, columns), head logits against :func:`frame_labels`."""
+    sounds, event, ordinal = logits.split(list(HEAD.values()), 1)
+    on, named, place = labels[:, : len(LABELS)].float(), labels[:, -2], labels[:, -1]
     binary = functional.binary_cross_entropy_with_logits(sounds, on, pos_weight=torch.tensor(2.0))
-    weights = (1.0, 0.5, 0.5, 0.5, 0.5)
-    placed = [
-        weight * functional.cross_entropy(part, wanted[:, i], ignore_index=_NONE)
-        for i, (part, weight) in enumerate(zip(places, weights, strict=True))
-    ]
-    return 4 * binary + functional.cross_entropy(event, named) + sum(placed)
-
-
-def decode(logits: np.ndarray) -> list[tuple[str, float, float]]:
-    """The events that head logits (frames, sum of ``HEAD``) of one clip say: label, onset and offset in seconds.
-
-    Frames with an event in front are gathered by its ordinal; the sum of their logits names class and digits.
-    """
-    _, event, ordinal, *digits = np.split(logits, np.cumsum(list(HEAD.values()))[:-1], 1)
-    heard, place = event.argmax(1) < len(LABELS), ordinal.argmax(1)
-    events = []
-    for k in range(MOST_EVENTS):
-        rows = heard & (place == k)
-        if rows.sum() >= 3:
-            label = LABELS[int(event[rows, :-1].sum(0).argmax())]
-            on_s, on_t, off_s, off_t = (int(part[rows].sum(0).argmax()) for part in digits)
-            events.append((label, on_s + on_t / 10, off_s + off_t / 10))
-    return events
+    read = outputs @ _READ
+    wrong = read - codes
+    stray = ((outputs - read @ _BASIS) ** 2).sum(1).mean()  # what no column explains should vanish
+    squared = (_COLUMN_WEIGHTS * wrong**2).sum(1).mean() + 2 * stray
+    crossed = functional.cross_entropy(event, named) + functional.cross_entropy(ordinal, place, ignore_index=_NONE)
+    return 4 * binary + crossed + squared
 
 
 class _Data:
@@ -181,6 +154,7 @@ class _Data:
         self.frames = np.load(folder / "frames.npy").astype(np.int64) // 4 * 4
         self.scenes = load_scenes(folder)
         self.labels = [frame_labels(scene, n // 4) for scene, n in zip(self.scenes, self.frames, strict=True)]
+        self.codes = [frame_codes(scene, n // 4) for scene, n in zip(self.scenes, self.frames, strict=True)]
 
     @torch.no_grad()
     def keep_lower(self, tower, layers: int, batch: int = 16) -> None:
@@ -192,8 +166,7 @@ class _Data:
         self.valid = np.zeros(shape[0], np.int64)
         for start in range(0, len(self.frames), batch):
             rows = np.arange(start, min(start + batch, len(self.frames)))
-            with torch.autocast("cpu", torch.bfloat16):
-                hidden, valid = _lower(tower, *self._mel(rows), layers)
+            hidden, valid = _lower(tower, *self._mel(rows), layers)
             at = slice(self.starts[rows[0]], self.starts[rows[-1] + 1])
             self.lower[at], self.valid[at] = hidden.float().numpy(), valid.numpy()
 
@@ -204,8 +177,7 @@ class _Data:
         out = np.lib.format.open_memmap(self.folder / "pooled.npy", "w+", np.float16, shape)
         for start in range(0, len(self.frames), batch):
             rows = np.arange(start, min(start + batch, len(self.frames)))
-            with torch.autocast("cpu", torch.bfloat16):
-                pooled = _upper(tower, *self._hidden(rows, layers, tower), layers).float()
+            pooled = _upper(tower, *self._hidden(rows, layers, tower), layers).float()
             for row, clip in zip(rows, pooled.split((self.frames[rows] // 4).tolist()), strict=True):
                 out[row, : len(clip)] = clip.numpy()
         out.flush()
@@ -215,13 +187,16 @@ class _Data:
         if not layers:
             return _lower(tower, *self._mel(rows), 0)
         at = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
-        return torch.from_numpy(self.lower[at].astype(np.float32)), torch.from_numpy(self.valid[at])
+        longest = (int(self.valid[at].max()) + 3) // 4 * 2  # positions of 20 ms; the rest is padding
+        return torch.from_numpy(self.lower[at, :longest].astype(np.float32)), torch.from_numpy(self.valid[at])
 
     def _mel(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
 
-    def logits(self, tower, head, rows: np.ndarray, layers: int, *, augment: bool = False) -> torch.Tensor:
-        """Head logits of every frame of the scenes ``rows``, one after another: (frames, sum of ``HEAD``)."""
+    def heard(
+        self, tower, head, rows: np.ndarray, layers: int, *, augment: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, one after another."""
         if augment and not layers:
             mel, frames = self._mel(rows)
             hidden, valid = _lower(tower, _mask(mel), frames, 0)
@@ -229,11 +204,13 @@ class _Data:
             hidden, valid = self._hidden(rows, layers, tower)
         if augment and layers:
             hidden = hidden + 0.1 * hidden.std() * torch.randn_like(hidden)
-        with torch.autocast("cpu", torch.bfloat16):
-            return head(tower.proj(_upper(tower, hidden, valid, layers))).float()
+        pooled = _upper(tower, hidden, valid, layers)
+        return tower.proj(pooled).float(), head(pooled).float()
 
-    def truth(self, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate([self.labels[row] for row in rows])).long()
+    def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes and labels of the same frames."""
+        codes, labels = (np.concatenate([kept[row] for row in rows]) for kept in (self.codes, self.labels))
+        return torch.from_numpy(codes), torch.from_numpy(labels).long()
 
 
 def _mask(mel: torch.Tensor) -> torch.Tensor:
@@ -253,19 +230,21 @@ def _mask(mel: torch.Tensor) -> torch.Tensor:
 def evaluate(tower, head, data: _Data, layers: int) -> dict:
     """Micro F1 of frames and of clips (is the class in the clip at all: 4 frames over 0.5), by class; of events.
 
-    An event of :func:`decode` is right as for CAFE's reference judge: its class, its onset within 0.5 s and its offset
-    within the larger of 0.5 s and 20 % of its length. ``named_f1`` asks for the class alone.
+    An event of ``codes.read_codes`` is right as for CAFE's reference judge: its class, its onset within 0.5 s and its
+    offset within the larger of 0.5 s and 20 % of its length. ``named_f1`` asks for the class alone.
     """
     width, frame, clip, named, placed = len(LABELS), np.zeros(3), np.zeros((len(LABELS), 3)), np.zeros(3), np.zeros(3)
     for rows in np.array_split(np.arange(len(data.frames)), math.ceil(len(data.frames) / 16)):
-        logits, truth = data.logits(tower, head, rows, layers).numpy(), data.truth(rows).numpy()
+        outputs, logits = data.heard(tower, head, rows, layers)
+        codes, truth = (outputs @ _READ).numpy(), data.truth(rows)[1].numpy()
         ends = np.cumsum(data.frames[rows] // 4)[:-1]
-        for row, said, target in zip(rows, np.split(logits, ends), np.split(truth, ends), strict=True):
+        parts = (np.split(part, ends) for part in (logits.numpy(), codes, truth))
+        for row, said, code, target in zip(rows, *parts, strict=True):
             g, t = said[:, :width] > 0, target[:, :width] > 0
             frame += (g & t).sum(), (g & ~t).sum(), (~g & t).sum()
             g, t = g.sum(0) >= 4, t.any(0)
             clip += np.stack([g & t, g & ~t, ~g & t], 1)
-            events, guesses = data.scenes[row].events, decode(said)
+            events, guesses = data.scenes[row].events, read_codes(code)
             for counts, timed in ((named, False), (placed, True)):
                 hits = _hits(events, guesses, timed)
                 counts += hits, len(guesses) - hits, len(events) - hits
@@ -301,10 +280,11 @@ def train(
     out: Path,
     *,
     whisper: Path | None,
+    start: Path | None = None,
     frozen: int,
     minutes: float,
     lr: float,
-    batch: int = 16,
+    batch: int = 8,
     seed: int = 0,
 ) -> dict:
     """Train for a budget of minutes; write ``tower.safetensors``, ``log.jsonl``, ``scores.json``; return the scores.
@@ -315,23 +295,36 @@ def train(
     rng = np.random.default_rng(seed)
     out.mkdir(parents=True, exist_ok=True)
     data, held = _Data(features / "train"), _Data(features / "validation")
-    tower, head = make_tower(), nn.Linear(OUTPUT_DIM, sum(HEAD.values()))
+    tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
     if whisper:
         tower.load_state_dict(whisper_encoder_state(whisper), strict=False)
         for layer in tower.layers[WHISPER_LAYERS:]:
             nn.init.zeros_(layer.self_attn.out_proj.weight)
             nn.init.zeros_(layer.fc2.weight)
-    with torch.no_grad():
-        head.bias[: len(LABELS)] = -3.0  # most classes are silent in most frames
+    if start:  # go on from another training
+        for name, module in (("tower.", tower), ("head.", head)):
+            kept = {k.removeprefix(name): v for k, v in load_file(start).items() if k.startswith(name)}
+            module.load_state_dict(kept)
+    else:
+        head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
     if frozen:
         for part in (data, held):
             part.keep_lower(tower, frozen)
     body = [*tower.layers[frozen:WHISPER_LAYERS].parameters(), *tower.ln_post.parameters()]
     body += [] if frozen else [*tower.conv1.parameters(), *tower.conv2.parameters()]
     ends = [*tower.layers[WHISPER_LAYERS:].parameters(), *tower.proj.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(
-        [{"params": body, "lr": lr}, {"params": ends, "lr": 3 * lr}], weight_decay=0.05, betas=(0.9, 0.98)
-    )
+    matrices = [p for layer in tower.layers[frozen:] for p in layer.parameters() if p.ndim == 2]
+    vectors = [p for layer in tower.layers[frozen:] for p in layer.parameters() if p.ndim == 1]
+    vectors += tower.ln_post.parameters()
+    vectors += [] if frozen else [*tower.conv1.parameters(), *tower.conv2.parameters()]
+    ends = [*tower.proj.parameters(), *head.parameters()]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=3 * lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(
+            [{"params": vectors, "lr": lr}, {"params": ends, "lr": 3 * lr}], weight_decay=0.05, betas=(0.9, 0.98)
+        ),
+    ]
+    groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
     begin, step, next_report = time.time(), 0, 0.2
     order: list[int] = []
     with open(out / "log.jsonl", "a") as log:
@@ -340,13 +333,15 @@ def train(
                 order = rng.permutation(len(data.frames)).tolist()
             rows = np.array([order.pop() for _ in range(batch)])
             rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-            for group, scale in zip(optimizer.param_groups, (1, 3), strict=True):
-                group["lr"] = lr * scale * rate
-            loss = head_loss(data.logits(tower, head, rows, frozen, augment=True), data.truth(rows))
-            optimizer.zero_grad()
+            for group, full in groups:
+                group["lr"] = full * rate
+            loss = loss_of(*data.heard(tower, head, rows, frozen, augment=True), *data.truth(rows))
+            for optimizer in optimizers:
+                optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_([*body, *ends], 1.0)
-            optimizer.step()
+            nn.utils.clip_grad_norm_([*matrices, *vectors, *ends], 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
             step += 1
             if share >= next_report:
                 next_report += 0.2
@@ -383,12 +378,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--whisper", type=Path, help="CTranslate2 model.bin of Whisper tiny.en; without it: from scratch"
     )
-    parser.add_argument("--frozen", type=int, default=3, help="lower layers kept as they are (0 with --whisper absent)")
+    parser.add_argument("--start", type=Path, help="a tower.safetensors to go on from")
+    parser.add_argument("--frozen", type=int, default=2, help="lower layers kept as they are (0 with --whisper absent)")
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--lr", type=float, default=3e-4)
     args = parser.parse_args(argv)
     frozen = args.frozen if args.whisper else 0
-    scores = train(args.features, args.out, whisper=args.whisper, frozen=frozen, minutes=args.minutes, lr=args.lr)
+    options = {"whisper": args.whisper, "start": args.start, "minutes": args.minutes, "lr": args.lr}
+    scores = train(args.features, args.out, frozen=frozen, **options)
     print(json.dumps(scores, indent=1))
 
 

@@ -1,0 +1,149 @@
+"""What a frame of the tiny pair's audio says, as a vector: the language that tower and text model agree on beforehand.
+
+A code of a 40 ms frame is about the event in front (of those that sound, the one that began last):
+
+| columns | meaning |
+| --- | --- |
+| classes | 1 at its class |
+| classes | 1 at every other class that sounds in the frame |
+| 5 | 1 at its place in the order of onsets |
+| 10, 10 | its onset and its offset: sine and cosine of the time at periods of 20 to 1.25 s |
+| 2 | 1 where it is the loudest, the longest event of the clip |
+
+``BASIS`` turns a code into a vector of the text model's width by fixed orthonormal rows, so that the tower can be
+trained towards codes while the text model is trained on codes made from truth: two processes, side by side.
+:func:`simulated` makes a tower's output for a scene that nobody has rendered, with the mistakes a tower makes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from mpar2.scenes.classes import CLASSES
+from mpar2.scenes.scene import Scene
+
+__all__ = [
+    "BASIS",
+    "FRAME_S",
+    "LABELS",
+    "MOST_EVENTS",
+    "PARTS",
+    "WIDTH",
+    "event_codes",
+    "frame_codes",
+    "read_codes",
+    "simulated",
+]
+
+FRAME_S = 0.04
+WIDTH = 256
+MOST_EVENTS = 5
+LABELS = list(CLASSES)
+_PERIODS_S = np.array([20.0, 10.0, 5.0, 2.5, 1.25])
+PARTS = {  # name -> columns
+    "event": len(LABELS),
+    "others": len(LABELS),
+    "ordinal": MOST_EVENTS,
+    "onset": 2 * len(_PERIODS_S),
+    "offset": 2 * len(_PERIODS_S),
+    "most": 2,
+}
+_AMPLITUDES = {"event": 0.9, "others": 0.45, "ordinal": 0.45, "onset": 0.3, "offset": 0.3, "most": 0.45}
+# A class is one column and a time ten: at equal amplitudes the text model learnt times long before names.
+
+
+def _basis() -> np.ndarray:
+    square = np.random.default_rng(0).standard_normal((WIDTH, sum(PARTS.values())))
+    amplitudes = np.repeat([_AMPLITUDES[part] for part in PARTS], list(PARTS.values()))
+    return (amplitudes[:, None] * np.linalg.qr(square)[0].T).astype(np.float32)
+
+
+BASIS = _basis()  # (columns, WIDTH)
+
+
+def _waves(seconds: float) -> np.ndarray:
+    angle = 2 * np.pi * seconds / _PERIODS_S
+    return np.concatenate([np.sin(angle), np.cos(angle)])
+
+
+def event_codes(scene: Scene, shift_s: np.ndarray | None = None) -> np.ndarray:
+    """The code of each event in front, without others: (events, columns). ``shift_s`` (events, 2) moves the times."""
+    codes = np.zeros((len(scene.events), sum(PARTS.values())), np.float32)
+    if not scene.events:
+        return codes
+    loudest = max(event.level_db for event in scene.events)
+    longest = max(event.duration_s for event in scene.events)
+    shift = np.zeros((len(scene.events), 2)) if shift_s is None else shift_s
+    for place, event in enumerate(scene.events):
+        row = _split(codes[place])
+        row["event"][LABELS.index(event.label)] = 1
+        row["ordinal"][min(place, MOST_EVENTS - 1)] = 1
+        row["onset"][:] = _waves(event.onset_s + shift[place, 0])
+        row["offset"][:] = _waves(event.offset_s + shift[place, 1])
+        row["most"][:] = event.level_db == loudest, event.duration_s == longest
+    return codes
+
+
+def _split(code: np.ndarray) -> dict[str, np.ndarray]:
+    """Views of the parts of codes (…, columns)."""
+    parts = np.split(code, np.cumsum(list(PARTS.values()))[:-1], axis=-1)
+    return dict(zip(PARTS, parts, strict=True))
+
+
+def _spans(scene: Scene, n: int) -> list[tuple[int, int]]:
+    spans = []
+    for event in scene.events:
+        start = min(round(event.onset_s / FRAME_S), n - 1)
+        spans.append((start, min(max(round(event.offset_s / FRAME_S), start + 1), n)))
+    return spans
+
+
+def frame_codes(scene: Scene, n: int, codes: np.ndarray | None = None) -> np.ndarray:
+    """Codes of ``n`` frames: float32 (n, columns); zeros where nothing sounds. ``codes``: :func:`event_codes`."""
+    codes = event_codes(scene) if codes is None else codes
+    frames = np.zeros((n, codes.shape[1]), np.float32)
+    sounding = np.zeros((n, len(LABELS)), np.float32)
+    for code, (start, stop) in zip(codes, _spans(scene, n), strict=True):  # in order: a later event comes in front
+        frames[start:stop] = code
+        named = _split(code)["event"]
+        sounding[start:stop] = np.maximum(sounding[start:stop], named)
+    row = _split(frames)
+    row["others"][:] = np.clip(sounding - row["event"], 0, 1)
+    return frames
+
+
+def read_codes(codes: np.ndarray) -> list[tuple[str, float, float]]:
+    """The events that codes (frames, columns) of one clip say: label, onset and offset in seconds.
+
+    Frames with an event in front are gathered by its ordinal; their sum names class and times.
+    """
+    row = _split(codes)
+    place = row["ordinal"].argmax(1)
+    heard = row["event"].max(1) > 0.4
+    grid = np.arange(0, 10.01, 0.05)
+    waves = np.stack([_waves(t) for t in grid], 1)  # (columns, times)
+    events = []
+    for k in range(MOST_EVENTS):
+        rows = heard & (place == k)
+        if rows.sum() >= 3:
+            times = (float(grid[(row[part][rows].sum(0) @ waves).argmax()]) for part in ("onset", "offset"))
+            events.append((LABELS[int(row["event"][rows].sum(0).argmax())], *times))
+    return events
+
+
+def simulated(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Codes as a tower might say them, (n, columns): times off by tenths of a second, doubtful classes, noise."""
+    events = len(scene.events)
+    codes = event_codes(scene, rng.normal(0, 0.08, (events, 2)))
+    named = _split(codes)["event"]
+    for row in named:  # a view: some of the belief goes to another class, never most of it
+        doubt = rng.uniform(0, 0.45) if rng.random() < 0.35 else rng.uniform(0, 0.1)
+        row *= 1 - doubt
+        row[rng.integers(len(LABELS))] += doubt * rng.uniform(0.3, 1)
+    frames = frame_codes(scene, n, codes)
+    row = _split(frames)
+    row["others"] *= rng.uniform(0.2, 1)
+    row["most"] *= rng.uniform(0.5, 1)
+    frames = rng.uniform(0.8, 1.1) * uniform_filter1d(frames, 3, axis=0)
+    return frames + rng.uniform(0.03, 0.15) * rng.standard_normal(frames.shape, np.float32)
