@@ -144,7 +144,7 @@ def _result(run: Run, results: Mapping[str, str | None], out: Path, command: Seq
             done = train(run.method, recipe, folder, resume=True, command=command)
         finally:
             _forget()
-    return str(done.resolve())
+    return str(done)
 
 
 def _forget() -> None:

@@ -13,8 +13,9 @@
 
 Two things that servers do without a word. A LoRA whose names do not match is served as its bare base: merge adapters
 before serving. And a server that takes a checkpoint for a language model drops the audio and answers all the same
-(``transformers serve`` 5.23 does so with a Qwen2.5-Omni Thinker): so each endpoint is asked twice at the start, with
-one and with three seconds of sound, and must count more tokens for the longer one.
+(``transformers serve`` 5.23 does so where it does not know the processor class, as with the tiny pair): so each
+endpoint is asked twice at the start, with one and with three seconds of sound, and must count more tokens for the
+longer one.
 """
 
 from __future__ import annotations

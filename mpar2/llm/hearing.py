@@ -1,7 +1,7 @@
 """Does a served model receive the audio at all?
 
-Some servers take an audio part and drop it without a word: ``transformers serve`` 5.23 does for checkpoints that it
-does not count as multimodal, Qwen2.5-Omni's thinker among them. The model then describes a clip that it never had. What
+Some servers take an audio part and drop it without a word: ``transformers serve`` 5.23 does for checkpoints whose
+processor class it does not know, the tiny pair among them. The model then describes a clip that it never had. What
 shows it is the count of prompt tokens: eight seconds of audio take more than one second does, or no audio arrived.
 """
 
