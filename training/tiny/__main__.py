@@ -78,7 +78,7 @@ def base(work: Path) -> Path:
         _finish(text)
     if not out.exists():
         options = ("--tower", work / "tower" / "tower.safetensors", "--minutes", MINUTES["align"])
-        options += ("--start", work / "text", "--features", scenes / "train")
+        options += ("--from", work / "text", "--features", scenes / "train")
         _finish(_stage("language", "align", out, *options, threads=os.cpu_count() or 1))
     return out
 
@@ -86,7 +86,7 @@ def base(work: Path) -> Path:
 def mpar2(work: Path) -> Path:
     """The cold start: ``WORK/tiny-mpar2``."""
     out = work / "tiny-mpar2"
-    options = ("--start", base(work), "--features", work / "features" / "train", "--minutes", MINUTES["sft"])
+    options = ("--from", base(work), "--features", work / "features" / "train", "--minutes", MINUTES["sft"])
     _finish(_stage("language", "sft", out, *options, threads=os.cpu_count() or 1))
     return out
 

@@ -125,9 +125,9 @@ def train_stage(
     log.parent.mkdir(parents=True, exist_ok=True)
     begin, row, losses, right = time.time(), {}, [], []
     seen = step = 0
+    share = 0.0
     with open(log, "a") as file:
         for batch in _batches(sequences, tokens):
-            share = (time.time() - begin) / (60 * minutes)
             scale = min(1, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
@@ -136,6 +136,7 @@ def train_stage(
             loss = functional.cross_entropy(logits.float(), targets)
             model.zero_grad()
             loss.backward()
+            share = (time.time() - begin) / (60 * minutes)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             for optimizer in optimizers:
                 optimizer.step()
@@ -158,9 +159,14 @@ def _load(folder: Path):
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    _freeze(model)
+    return model, AudioProcessor.from_pretrained(folder)
+
+
+def _freeze(model) -> None:
+    """All but the text model and the projection."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("language_model" in name or "lm_head" in name or "audio_tower.proj" in name)
-    return model, AudioProcessor.from_pretrained(folder)
 
 
 def _save(model, processor, out: Path) -> None:
@@ -184,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
         stage.add_argument("--minutes", type=float, default=15)
         stage.add_argument("--lr", type=float, default=1.5e-3)
         stage.add_argument("--seed", type=int, default=0)
-        stage.add_argument("--start", type=Path, required=name != "text", help="checkpoint to go on from")
+        stage.add_argument("--from", dest="start", type=Path, required=name != "text", help="checkpoint to go on from")
         if name != "text":
             stage.add_argument("--features", type=Path, required=True, help="rendered training scenes")
             stage.add_argument("--imagined", type=float, default=0.2, help="share of scenes heard as codes only")
@@ -192,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
                 "--noise", type=float, default=0.1, help="noise on the tower's output, in its own spread"
             )
         if name == "align":
-            stage.add_argument("--tower", type=Path, required=True, help="tower.safetensors")
+            stage.add_argument("--tower", type=Path, help="tower.safetensors to put in (to go on with alignment: none)")
             stage.add_argument("--replay", type=float, default=0.25, help="share of text-only chats mixed in")
     args = parser.parse_args(argv)
     log = args.out.parent / f"{args.stage}.log.jsonl"
@@ -211,11 +217,15 @@ def main(argv: list[str] | None = None) -> None:
     encode = Encoder(processor, lambda row: int(frames[row]) // 4, args.seed)
     heard = _mixed(rendered(scenes, args.seed), imagined(args.seed + 1), args.imagined, args.seed)
     if args.stage == "align":
-        model.model.audio_tower.load_state_dict(load_tower(args.tower).state_dict())
+        if args.tower:
+            model.model.audio_tower = load_tower(args.tower)
+            model.config.audio_config = model.model.audio_tower.config
+            _freeze(model)
         chats = _mixed(aligned(heard, args.seed), written(args.seed + 1), args.replay, args.seed)
     else:
         from peft import LoraConfig, get_peft_model
 
+        torch.manual_seed(0)
         adapted = get_peft_model(model, LoraConfig(**LORA, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"))
         chats = cold_start(heard, args.seed)
     pooled = np.load(args.features / "pooled.npy", mmap_mode="r")

@@ -120,8 +120,8 @@ def imagined(seed: int) -> Iterator[Heard]:
 def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
     """Captions, event lists and short answers over audio: several turns share one clip. No reasoning over audio.
 
-    Half of the chats have a turn about another, written scene as well: so reasoning stays known where a clip stands in
-    the context, though no trace is about it.
+    A quarter of the chats have a turn about another, written scene as well: so reasoning stays known where a clip
+    stands in the context, though no trace is about it.
     """
     rng = random.Random(f"aligned {seed}")
     texts = written(seed + 2)
@@ -131,10 +131,10 @@ def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
             if rng.random() < 0.85
             else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
         ]
-        asked = _taught(scene, rng)[: rng.randint(1, 3)]
+        asked = _taught(scene, rng)[: rng.randint(2, 5)]
         turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in asked]
         rng.shuffle(turns)
-        if rng.random() < 0.5:
+        if rng.random() < 0.25:
             turns.insert(rng.randint(1, len(turns)), next(texts).turns[0])
         yield Chat(tuple(turns), (scene, row))
 
