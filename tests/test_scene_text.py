@@ -365,7 +365,7 @@ def test_written_scenes_tell_every_event_with_its_times() -> None:
         assert _named(caption(scene, rng).lower()) == [e.label for e in scene.events]
         assert _named(event_list(scene, rng)) == [e.label for e in scene.events]
     assert event_list(_scene(("dog bark", 0.42, 1.58, -20.0), ("piano", 2.0, 3.1, -20.0))) == (
-        "a dog bark 0.4-1.6 s; a piano 2.0-3.1 s"
+        "1: a dog bark 0.4-1.6 s; 2: a piano 2.0-3.1 s"
     )
 
 

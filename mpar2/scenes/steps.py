@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mpar2.scenes.drafts import FAMILY_WORDS
 from mpar2.scenes.questions import ScenedQuestion
 from mpar2.scenes.scene import Scene
-from mpar2.scenes.written import are, bare, length_s, sentence, singular, the, timed
+from mpar2.scenes.written import are, bare, length_s, numbered, sentence, singular, the
 
 __all__ = ["Plan", "Step", "make_plan"]
 
@@ -29,11 +29,11 @@ class Step:
 
 
 def _heard(scene: Scene, indices: Sequence[int]) -> str:
-    return "; ".join(timed(scene.events[i]) for i in indices)
+    return "; ".join(numbered(scene, i) for i in indices)
 
 
 def _lengths(scene: Scene, indices: Sequence[int]) -> str:
-    return "; ".join(f"{timed(scene.events[i])}, {length_s(scene.events[i]):.1f} s" for i in indices)
+    return "; ".join(f"{numbered(scene, i)}, {length_s(scene.events[i]):.1f} s" for i in indices)
 
 
 def _all(scene: Scene) -> tuple[int, ...]:
@@ -132,13 +132,8 @@ def _count(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
 
 def _total(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
     events = _all(scene)
-    numbered = "; ".join(f"{i + 1}: {timed(scene.events[i])}" for i in events)
     ask = rng.choice(("Which sounds are heard, one by one?", "How many sounds are there, counted one by one?"))
-    plan = [
-        _step(
-            ask, scene, events, rng.choice((f"that makes {len(events)}", f"there are {_sounds(len(events))}")), numbered
-        )
-    ]
+    plan = [_step(ask, scene, events, rng.choice((f"that makes {len(events)}", f"there are {_sounds(len(events))}")))]
     if len(events) > 2:
         ask = rng.choice(("What is the last one?", "Does anything follow the last one?"))
         plan.append(_step(ask, scene, events[-1:], f"it is number {len(events)} and nothing follows"))
@@ -245,7 +240,7 @@ def _loudest_step(scene: Scene, rng: random.Random) -> tuple[int, Step]:
             f"the loudest {_verb(label, 'is', 'are')} {the(label)}",
         )
     )
-    return index, _step(ask, scene, (index,), infer, f"{timed(scene.events[index])}, the loudest")
+    return index, _step(ask, scene, (index,), infer, f"{numbered(scene, index)}, the loudest")
 
 
 def _loudness(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
@@ -254,8 +249,8 @@ def _loudness(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
         (other,) = (i for i in sq.evidence if i != sq.target)
         winner, loser = scene.events[sq.target].label, scene.events[other].label
         infer = f"{the(winner)} {_verb(winner, 'is', 'are')} louder than {the(loser)}"
-        loud = f"{timed(scene.events[sq.target])}, the louder one"
-        soft = f"{timed(scene.events[other])}, softer"
+        loud = f"{numbered(scene, sq.target)}, the louder one"
+        soft = f"{numbered(scene, other)}, softer"
         order = sorted((sq.target, other))
         said = [loud if i == sq.target else soft for i in order]
         return [
@@ -335,9 +330,8 @@ def _count_beside(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
         f"{x} {_verb(label, 'starts', 'start')} at {onset:.1f} s",
     )
     ask = rng.choice((f"Which sounds start {side} {onset:.1f} s?", f"What starts {side} it?"))
-    numbered = "; ".join(f"{n}: {timed(scene.events[i])}" for n, i in enumerate(counted, 1))
     infer = f"that makes {_sounds(len(counted))}" if counted else f"no sound starts {side} it, so 0"
-    return [find, _step(ask, scene, counted, infer, numbered or f"nothing {side} it")]
+    return [find, _step(ask, scene, counted, infer, None if counted else f"nothing {side} it")]
 
 
 def _family(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:

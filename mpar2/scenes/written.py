@@ -24,6 +24,7 @@ __all__ = [
     "length_s",
     "listing",
     "loudness_words",
+    "numbered",
     "random_scene",
     "sentence",
     "singular",
@@ -73,6 +74,11 @@ def timed(event: SceneEvent) -> str:
     return f"{singular(event.label)} {interval(event)}"
 
 
+def numbered(scene: Scene, index: int) -> str:
+    """``2: a dog bark 0.4-1.6 s``: a placed sound with its place in the order of onsets, by which it is known."""
+    return f"{index + 1}: {timed(scene.events[index])}"
+
+
 def length_s(event: SceneEvent) -> float:
     """Length as a reader of the printed times would work it out: the difference of the rounded times."""
     return round(float(f"{event.offset_s:.1f}") - float(f"{event.onset_s:.1f}"), 1)
@@ -96,7 +102,10 @@ def loudness_words(scene: Scene) -> tuple[str, ...]:
 
 
 def event_list(scene: Scene, rng: random.Random | None = None) -> str:
-    """All events with their times. Without ``rng`` the canonical form: ``0.4-1.6 s a dog bark; 2.0-3.1 s a piano``."""
+    """All events with their times. Without ``rng`` the canonical form, which is numbered:
+
+    ``1: a dog bark 0.4-1.6 s; 2: a piano 2.0-3.1 s``. The number tells a small model which sound comes next.
+    """
     form = 0 if rng is None else rng.randrange(4)
     if form == 1:
         return "; ".join(f"{interval(e)}: {singular(e.label)}" for e in scene.events)
@@ -104,7 +113,7 @@ def event_list(scene: Scene, rng: random.Random | None = None) -> str:
         return "\n".join(f"{timed(e)}" for e in scene.events)
     if form == 3:
         return "; ".join(f"{singular(e.label)} ({interval(e)})" for e in scene.events)
-    return "; ".join(timed(e) for e in scene.events)
+    return "; ".join(numbered(scene, i) for i in range(len(scene.events)))
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
