@@ -78,6 +78,25 @@ def test_codes_are_read_back_as_events_clean_or_as_a_tower_would_say_them():
         assert np.allclose([times for _, *times in found], [[1.0, 2.0], [3.0, 4.5]], atol=0.4)
 
 
+def test_codes_in_a_models_words_say_the_same_and_lie_along_them(tmp_path):
+    """The words' rows are the words' directions; a tower put in says in the new rows what it said in the old ones."""
+    from safetensors.torch import save_file
+
+    classes, digits = (np.random.default_rng(0).standard_normal((n, codes.WIDTH)) for n in (24, codes.MOST_EVENTS))
+    basis = codes.basis_in_words(classes, digits)
+    own = classes - classes.mean(0)
+    cosines = (basis[:24] * own).sum(1) / np.linalg.norm(basis[:24], axis=1) / np.linalg.norm(own, axis=1)
+    assert np.allclose(cosines, 1, atol=1e-5)
+    assert np.allclose(np.linalg.norm(basis, axis=1), np.linalg.norm(codes.BASIS, axis=1), atol=1e-5)
+    tower = make_tower()
+    save_file({f"tower.{name}": value for name, value in tower.state_dict().items()}, tmp_path / "tower.safetensors")
+    turned = language.load_tower(tmp_path / "tower.safetensors", basis)
+    hidden = torch.randn(7, tower.config.d_model)
+    with torch.no_grad():
+        said = tower.proj(hidden).numpy() @ np.linalg.pinv(codes.BASIS)
+        assert np.allclose(turned.proj(hidden).numpy(), said @ basis, atol=1e-4)
+
+
 def test_the_best_tower_has_the_least_loss():
     """Outputs that are the codes cost less than any shift of them."""
     said = torch.from_numpy(frame_codes(SCENE, 150))
@@ -95,7 +114,7 @@ def test_language_training_sees_what_the_whole_model_sees(model, tiny_checkpoint
     samples = [rng.normal(scale=0.1, size=n).astype(np.float32) for n in (32000, 48000)]
     rows, sequences = [], []
     counts = [len(s) // 160 // 4 for s in samples]
-    encode = Encoder(processor, lambda row: counts[row])
+    encode = Encoder(processor, codes.BASIS, lambda row: counts[row])
     for row in range(2):
         sequences.append(encode(Chat((("What is heard?", "<answer>a bell</answer>"),), (SCENE, row))))
         rows.append(mel_features(samples[row]))
@@ -124,14 +143,16 @@ def test_training_prompts_are_the_prompts_of_inference(tiny_checkpoint):
 
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
     question = Question("Which sound comes first?", ("a bell", "a dog bark"))
-    sequence = Encoder(processor, lambda row: 1)(Chat(((prompt_text(question, "mpar2"), "x"),), (SCENE, 0)))
+    sequence = Encoder(processor, codes.BASIS, lambda row: 1)(
+        Chat(((prompt_text(question, "mpar2"), "x"),), (SCENE, 0))
+    )
     asked = processor.apply_chat_template(build_messages(question, "mpar2"), add_generation_prompt=True, tokenize=False)
     assert processor.tokenizer(asked).input_ids == sequence.ids[~sequence.learn].tolist()
 
 
 def test_only_replies_are_learnt_and_cold_start_chains_are_whole(tiny_checkpoint):
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
-    encode = Encoder(processor, lambda row: 7)
+    encode = Encoder(processor, codes.BASIS, lambda row: 7)
     for chat in itertools.islice(cold_start(rendered([SCENE], 0), 0), 12):
         sequence = encode(chat)
         reply = processor.tokenizer.decode(sequence.ids[sequence.learn])
@@ -148,21 +169,21 @@ def test_only_replies_are_learnt_and_cold_start_chains_are_whole(tiny_checkpoint
 
 def test_imagined_scenes_are_heard_as_codes(tiny_checkpoint):
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
-    encode = Encoder(processor)
+    encode = Encoder(processor, codes.BASIS)
     for chat in itertools.islice(aligned(imagined(0), 0), 4):
         sequence = encode(chat)
         scene, row = chat.heard
         assert row is None and sequence.row is None
-        assert sequence.codes.shape == (int(scene.seconds * 25 + 1e-6), sum(codes.PARTS.values()))
+        assert sequence.codes.shape == (int(scene.seconds * 25 + 1e-6), codes.WIDTH)
         assert (sequence.ids == processor.audio_token_id).sum() == len(sequence.codes)
 
 
-def test_a_batch_may_mix_what_is_rendered_imagined_and_written(model, tiny_checkpoint, monkeypatch):
+def test_a_batch_may_mix_what_is_rendered_imagined_and_written(model, tiny_checkpoint):
     """Each row gets its own audio: a row's logits do not depend on what stands beside it."""
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
     width = model.get_input_embeddings().weight.shape[1]
-    monkeypatch.setattr(language, "BASIS", torch.randn(sum(codes.PARTS.values()), width))
-    encode = Encoder(processor, lambda row: 30)
+    basis = np.random.default_rng(0).standard_normal((sum(codes.PARTS.values()), width)).astype(np.float32)
+    encode = Encoder(processor, basis, lambda row: 30)
     turns = (("What is heard?", "<answer>a bell</answer>"),)
     batch = [encode(Chat(turns, heard)) for heard in ((SCENE, 0), None, (SCENE, None))]
     kept = np.random.default_rng(0).standard_normal((1, 250, model.model.audio_tower.config.d_model)).astype(np.float32)
@@ -176,7 +197,7 @@ def test_a_stage_learns(tiny_checkpoint, tmp_path):
     """A minute's worth of a stage on one chat drives its loss down, and logs it."""
     loaded, processor = language._load(tiny_checkpoint)
     chats = itertools.cycle([Chat((("Say it.", "<answer>a bell rings twice</answer>"),))])
-    encode = Encoder(processor, lambda row: 0)
+    encode = Encoder(processor, codes.BASIS, lambda row: 0)
     row = language.train_stage(
         loaded, map(encode, chats), None, tmp_path / "log.jsonl", minutes=0.15, lr=3e-3, tokens=256
     )

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpar2.llm.base import ChatClient, Part, Reply, Sampling, Usage
 from mpar2.llm.once import KeyedLocks, finish_in_thread
+from mpar2.runs.lines import sync_folder
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -65,7 +66,7 @@ class Journal:
         except BaseException:
             os.close(self._file)
             raise
-        _fsync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def __enter__(self) -> Journal:
         return self
@@ -202,14 +203,3 @@ def _write_all(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
-
-
-def _fsync_folder(folder: Path) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows cannot open a folder
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -60,12 +60,17 @@ def _finish(stage: subprocess.Popen) -> None:
         raise SystemExit(f"`{' '.join(map(str, stage.args))}` failed with status {stage.returncode}: see above")
 
 
+def _words(work: Path) -> tuple[str, Path]:
+    """The option that names the rows in which this text model hears codes."""
+    return "--codes", work / "codes.npy"
+
+
 def base(work: Path) -> Path:
     """All stages up to ``WORK/tiny-base``."""
     sounds, scenes, out = work / "bank", work / "features", work / "tiny-base"
     text = None
     if not (work / "text" / "model.safetensors").exists():
-        text = _stage("language", "text", work / "text", "--minutes", MINUTES["text"], threads=1)
+        text = _stage("language", "text", work / "text", *_words(work), "--minutes", MINUTES["text"], threads=1)
     if not (sounds / "bank.json").exists():
         bank.build(sounds, work / "packages")
     for split, count in SCENES.items():
@@ -78,7 +83,7 @@ def base(work: Path) -> Path:
         _finish(text)
     if not out.exists():
         options = ("--tower", work / "tower" / "tower.safetensors", "--minutes", MINUTES["align"])
-        options += ("--from", work / "text", "--features", scenes / "train")
+        options += ("--from", work / "text", "--features", scenes / "train", *_words(work))
         _finish(_stage("language", "align", out, *options, threads=os.cpu_count() or 1))
     return out
 
@@ -87,6 +92,7 @@ def mpar2(work: Path) -> Path:
     """The cold start: ``WORK/tiny-mpar2``."""
     out = work / "tiny-mpar2"
     options = ("--from", base(work), "--features", work / "features" / "train", "--minutes", MINUTES["sft"])
+    options += _words(work)
     _finish(_stage("language", "sft", out, *options, threads=os.cpu_count() or 1))
     return out
 

@@ -12,6 +12,8 @@ A code of a 40 ms frame is about the event in front (of those that sound, the on
 
 ``BASIS`` turns a code into a vector of the text model's width by fixed orthonormal rows, so that the tower can be
 trained towards codes while the text model is trained on codes made from truth: two processes, side by side.
+:func:`basis_in_words` gives the rows that a text model hears: a class lies in the direction of the model's own word for
+it and a place in the direction of its digit, so that what it knows of words holds for sounds.
 :func:`simulated` makes a tower's output for a scene that nobody has rendered, with the mistakes a tower makes.
 """
 
@@ -30,6 +32,7 @@ __all__ = [
     "MOST_EVENTS",
     "PARTS",
     "WIDTH",
+    "basis_in_words",
     "event_codes",
     "frame_codes",
     "read_codes",
@@ -53,13 +56,29 @@ _AMPLITUDES = {"event": 0.9, "others": 0.45, "ordinal": 0.45, "onset": 0.3, "off
 # A class is one column and a time ten: at equal amplitudes the text model learnt times long before names.
 
 
+_COLUMN_AMPLITUDES = np.repeat([_AMPLITUDES[part] for part in PARTS], list(PARTS.values()))[:, None]
+
+
 def _basis() -> np.ndarray:
     square = np.random.default_rng(0).standard_normal((WIDTH, sum(PARTS.values())))
-    amplitudes = np.repeat([_AMPLITUDES[part] for part in PARTS], list(PARTS.values()))
-    return (amplitudes[:, None] * np.linalg.qr(square)[0].T).astype(np.float32)
+    return (_COLUMN_AMPLITUDES * np.linalg.qr(square)[0].T).astype(np.float32)
 
 
 BASIS = _basis()  # (columns, WIDTH)
+
+
+def basis_in_words(classes: np.ndarray, digits: np.ndarray) -> np.ndarray:
+    """``BASIS`` with other rows for classes and places: float32 (columns, WIDTH).
+
+    ``classes`` (classes, WIDTH) and ``digits`` (places, WIDTH) are a text model's embeddings of the words for
+    ``LABELS`` and of 1, 2, …; of each its own part is taken, without the mean of its kind.
+    """
+    basis = BASIS / _COLUMN_AMPLITUDES
+    spoken = _split(np.arange(len(basis)))
+    words = np.concatenate([classes - classes.mean(0), digits - digits.mean(0)])
+    basis -= basis @ np.linalg.pinv(words) @ words  # the rest is read apart from the words
+    basis[np.concatenate([spoken["event"], spoken["ordinal"]])] = words
+    return (_COLUMN_AMPLITUDES * basis / np.linalg.norm(basis, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _waves(seconds: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Train the language model of the tiny pair, stage by stage, over a frozen audio tower whose outputs are kept on disk.
 
-``python -m training.tiny.language text|align|sft …``: the order is ``text`` (reason over written scenes), ``align``
+``python -m training.tiny.language text|align|sft …``: the order is ``text`` (reason over written scenes, and list the
+sounds of scenes heard as codes), ``align``
 (captions and short answers over audio), then ``sft`` (MPAR² chains over audio, as a LoRA adapter). ``text`` starts
 from random weights and a tokenizer trained on the corpus; ``align`` puts the trained tower in.
 
@@ -25,24 +26,35 @@ from torch.nn import functional
 
 from mpar2.engines.processor import AudioProcessor
 from mpar2.scenes.chains import corpus
+from mpar2.scenes.written import bare
 from training.tiny import codes
 from training.tiny.build import build_checkpoint
 from training.tiny.features import load_scenes
-from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, imagined, rendered, written
+from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, imagined, listed, rendered, written
 from training.tiny.tower import make_tower
 
 __all__ = ["load_tower", "train_stage"]
 
-BASIS = torch.from_numpy(codes.BASIS)
 LORA = {"r": 32, "lora_alpha": 64, "lora_dropout": 0.0}
 LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
 
-def load_tower(path: Path):
-    """The trained tower, in float32 and evaluation mode."""
+def load_tower(path: Path, basis: np.ndarray):
+    """The trained tower, in float32 and evaluation mode; its codes are in the rows of ``basis``."""
     tower = make_tower()
     tower.load_state_dict({k.removeprefix("tower."): v for k, v in load_file(path).items() if k.startswith("tower.")})
+    turn = torch.from_numpy((np.linalg.pinv(codes.BASIS) @ basis).T.astype(np.float32))
+    tower.proj.weight.data = turn @ tower.proj.weight.data
+    tower.proj.bias.data = turn @ tower.proj.bias.data
     return tower.eval()
+
+
+def _basis_of(model, tokenizer) -> np.ndarray:
+    """``codes.basis_in_words`` of the model's own embeddings: the first token of each class's word, and the digits."""
+    embeddings = model.get_input_embeddings().weight.detach().numpy()
+    first = [tokenizer(" " + bare(label)).input_ids[0] for label in codes.LABELS]
+    digits = [tokenizer(str(place + 1)).input_ids[0] for place in range(codes.MOST_EVENTS)]
+    return codes.basis_in_words(embeddings[first], embeddings[digits])
 
 
 def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequence]]:
@@ -77,7 +89,7 @@ def _forward(
         if not heard.any():
             continue
         if kind == "codes":
-            audio = torch.from_numpy(np.concatenate([s.codes for s in batch if s.codes is not None])) @ BASIS
+            audio = torch.from_numpy(np.concatenate([s.codes for s in batch if s.codes is not None]))
         else:
             counts = places.sum(1).tolist()
             rows = [pooled[s.row, :n] for s, n in zip(batch, counts, strict=True) if s.row is not None]
@@ -88,22 +100,6 @@ def _forward(
         embeds = embeds.masked_scatter((places & heard[:, None])[..., None], audio.to(embeds.dtype))
     hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
     return model.lm_head(hidden[:, :-1][learn[:, 1:]]), ids[:, 1:][learn[:, 1:]]
-
-
-def _optimizers(model, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, which then learn in about half the steps; AdamW for all else."""
-    learnt = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in learnt if ".layers." in name and p.ndim == 2]
-    others = [p for name, p in learnt if not (".layers." in name and p.ndim == 2)]
-    made: list[torch.optim.Optimizer] = []
-    if matrices:
-        made.append(torch.optim.Muon(matrices, lr=3 * lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
-    if others:
-        made.append(torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.01))
-    for optimizer in made:
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
-    return made
 
 
 def train_stage(
@@ -121,7 +117,7 @@ def train_stage(
     """Minimise cross-entropy on the learnt tokens for ``minutes``; returns and logs the last row of the log."""
     torch.manual_seed(seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizers = _optimizers(model, lr)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     log.parent.mkdir(parents=True, exist_ok=True)
     begin, row, losses, right = time.time(), {}, [], []
     seen = step = 0
@@ -129,17 +125,14 @@ def train_stage(
     with open(log, "a") as file:
         for batch in _batches(sequences, tokens):
             scale = min(1, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["initial_lr"] * scale
+            optimizer.param_groups[0]["lr"] = lr * scale
             logits, targets = _forward(model, batch, pooled, noise)
             loss = functional.cross_entropy(logits.float(), targets)
             model.zero_grad()
             loss.backward()
             share = (time.time() - begin) / (60 * minutes)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
+            optimizer.step()
             step, seen = step + 1, seen + len(batch)
             losses.append(loss.item())
             right.append((logits.argmax(-1) == targets).float().mean().item())
@@ -188,18 +181,23 @@ def main(argv: list[str] | None = None) -> None:
         stage = stages.add_parser(name)
         stage.add_argument("out", type=Path, help="checkpoint (sft: adapter) to write")
         stage.add_argument("--minutes", type=float, default=15)
-        stage.add_argument("--lr", type=float, default=1.5e-3)
+        stage.add_argument("--lr", type=float, default=1e-3)
         stage.add_argument("--seed", type=int, default=0)
         stage.add_argument("--from", dest="start", type=Path, required=name != "text", help="checkpoint to go on from")
+        stage.add_argument(
+            "--codes", type=Path, required=True, help="rows of the codes, .npy; text makes the file if there is none"
+        )
         if name != "text":
             stage.add_argument("--features", type=Path, required=True, help="rendered training scenes")
             stage.add_argument("--imagined", type=float, default=0.2, help="share of scenes heard as codes only")
             stage.add_argument(
                 "--noise", type=float, default=0.1, help="noise on the tower's output, in its own spread"
             )
+        if name != "sft":
+            share = 0.5 if name == "text" else 0.25
+            stage.add_argument("--replay", type=float, default=share, help="share of text-only chats mixed in")
         if name == "align":
             stage.add_argument("--tower", type=Path, help="tower.safetensors to put in (to go on with alignment: none)")
-            stage.add_argument("--replay", type=float, default=0.25, help="share of text-only chats mixed in")
     args = parser.parse_args(argv)
     log = args.out.parent / f"{args.stage}.log.jsonl"
     options = {"minutes": args.minutes, "lr": args.lr, "seed": args.seed}
@@ -207,18 +205,22 @@ def main(argv: list[str] | None = None) -> None:
         if args.start is None:
             build_checkpoint(args.out, corpus(20_000, args.seed), seed=args.seed)
         model, processor = _load(args.start or args.out)
-        chats = _mixed(written(args.seed), aligned(imagined(args.seed), args.seed), 0.5, args.seed)
-        train_stage(model, map(Encoder(processor), chats), None, log, **options)
+        if not args.codes.exists():
+            np.save(args.codes, _basis_of(model, processor.tokenizer))
+        chats = _mixed(listed(imagined(args.seed), args.seed), written(args.seed), args.replay, args.seed)
+        encode = Encoder(processor, np.load(args.codes), seed=args.seed, strides=(1, 2, 4, 8))
+        train_stage(model, map(encode, chats), None, log, **options)
         _save(model, processor, args.out)
         return
     model, processor = _load(args.start)
+    basis = np.load(args.codes)
     scenes = load_scenes(args.features)
     frames = np.load(args.features / "frames.npy")
-    encode = Encoder(processor, lambda row: int(frames[row]) // 4, args.seed)
+    encode = Encoder(processor, basis, lambda row: int(frames[row]) // 4, args.seed)
     heard = _mixed(rendered(scenes, args.seed), imagined(args.seed + 1), args.imagined, args.seed)
     if args.stage == "align":
         if args.tower:
-            model.model.audio_tower = load_tower(args.tower)
+            model.model.audio_tower = load_tower(args.tower, basis)
             model.config.audio_config = model.model.audio_tower.config
             _freeze(model)
         chats = _mixed(aligned(heard, args.seed), written(args.seed + 1), args.replay, args.seed)

@@ -15,12 +15,26 @@ import numpy as np
 
 from mpar2.prompts import prompt_text
 from mpar2.scenes.chains import direct_answer, mpar2_chain, text_examples
+from mpar2.scenes.classes import CLASSES
 from mpar2.scenes.questions import ScenedQuestion, make_questions
 from mpar2.scenes.scene import Scene
-from mpar2.scenes.written import caption, event_list, random_scene
+from mpar2.scenes.written import caption, event_list, interval, random_scene, singular, the
 from training.tiny.codes import FRAME_S, simulated
 
-__all__ = ["TAUGHT", "Chat", "Encoder", "Heard", "Sequence", "aligned", "cold_start", "imagined", "rendered", "written"]
+__all__ = [
+    "TAUGHT",
+    "Chat",
+    "Encoder",
+    "Heard",
+    "Sequence",
+    "aligned",
+    "cold_start",
+    "imagined",
+    "listed",
+    "rendered",
+    "short_turns",
+    "written",
+]
 
 Heard = tuple[Scene, int | None]  # a scene and its row among the rendered ones; None: its frames are simulated
 
@@ -45,7 +59,7 @@ class Chat:
 class Sequence:
     """``ids`` int64 (T,), ``learn`` bool (T,): True where the token is a target.
 
-    Of a clip either its ``row`` among the rendered scenes, or the ``codes`` of its frames, float32 (frames, columns).
+    Of a clip either its ``row`` among the rendered scenes, or what is heard of it, ``codes``, float32 (frames, WIDTH).
     """
 
     ids: np.ndarray
@@ -57,8 +71,22 @@ class Sequence:
 class Encoder:
     """Turns chats into sequences with a processor's tokenizer and chat template."""
 
-    def __init__(self, processor, audio_tokens: Callable[[int], int] | None = None, seed: int = 0):
-        """``audio_tokens``: frames of the rendered scene of a row."""
+    def __init__(
+        self,
+        processor,
+        basis: np.ndarray,
+        audio_tokens: Callable[[int], int] | None = None,
+        seed: int = 0,
+        strides: tuple[int, ...] = (1,),
+    ):
+        """``basis`` (columns, WIDTH) turns codes into what is heard; ``audio_tokens``: frames of the scene of a row.
+
+        Of scenes that nobody has rendered every n-th frame is heard, n drawn from ``strides``: a clip of 50 frames
+        teaches as much as one of 200 at a third of the cost, and at several rates what a frame says is learnt, not
+        where it stands.
+        """
+        self._basis = basis
+        self._strides = strides
         self._tokenizer = processor.tokenizer
         self._audio_tokens = audio_tokens
         self._rng = np.random.default_rng(seed)
@@ -76,7 +104,9 @@ class Encoder:
         if chat.heard is not None:
             scene, row = chat.heard
             frames = int(scene.seconds / FRAME_S + 1e-6) if row is None else self._audio_tokens(row)
-            codes = simulated(scene, frames, self._rng) if row is None else None
+            if row is None:
+                codes = simulated(scene, frames, self._rng)[:: self._rng.choice(self._strides)] @ self._basis
+                frames = len(codes)
             opening = "<|audio_bos|>" + "<|AUDIO|>" * frames + "<|audio_eos|>"
         for i, (asked, reply) in enumerate(chat.turns):
             clip = "" if i else opening
@@ -117,8 +147,71 @@ def imagined(seed: int) -> Iterator[Heard]:
         yield random_scene(rng), None
 
 
+def short_turns(scene: Scene, rng: random.Random, n: int) -> list[tuple[str, str]]:
+    """``n`` questions of a few words about a scene that has events, and their answers: each looks one thing up."""
+    events = scene.events
+    labels = [event.label for event in events]
+    once = [i for i, label in enumerate(labels) if labels.count(label) == 1]
+    absent = [label for label in CLASSES if label not in labels]
+    loudest, longest = (
+        max(range(len(events)), key=lambda i, of=of: of(events[i]))
+        for of in (lambda event: event.level_db, lambda event: event.duration_s)
+    )
+
+    def sound(i: int) -> str:
+        return singular(labels[i]) if 0 <= i < len(events) else "nothing"
+
+    def turn(kind: str) -> tuple[str, str]:
+        i = rng.randrange(len(events))
+        x = rng.choice(once) if once else None
+        if kind == "place":
+            return f"Sound {i + 1}?", sound(i)
+        if kind == "occurs":
+            there = rng.random() < 0.5
+            return f"Is there {singular(labels[i] if there else rng.choice(absent))}?", "Yes" if there else "No"
+        if kind == "end":
+            return rng.choice((("What is first?", sound(0)), ("What is last?", sound(len(events) - 1))))
+        if kind == "most":
+            return rng.choice((("What is loudest?", sound(loudest)), ("What is longest?", sound(longest))))
+        if kind == "total":
+            return "How many sounds?", str(len(events))
+        if kind == "count":
+            return f"How often {singular(labels[i])}?", str(labels.count(labels[i]))
+        if x is None:
+            return turn("place")
+        if kind == "beside":
+            side, step = rng.choice((("before", -1), ("after", 1)))
+            return f"What is {side} {the(labels[x])}?", sound(x + step)
+        if kind == "number":
+            return f"Which place has {the(labels[x])}?", str(x + 1)
+        return f"When is {the(labels[x])}?", interval(events[x])
+
+    kinds = (
+        "place",
+        "place",
+        "occurs",
+        "occurs",
+        "end",
+        "most",
+        "total",
+        "count",
+        "beside",
+        "beside",
+        "number",
+        "when",
+    )
+    return [turn(rng.choice(kinds)) for _ in range(n)]
+
+
+def listed(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
+    """The event list alone: by it a text model learns to find the next sound of a clip, sooner than by any question."""
+    rng = random.Random(f"listed {seed}")
+    for scene, row in heard:
+        yield Chat(((rng.choice(LIST_REQUESTS), event_list(scene)),), (scene, row))
+
+
 def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
-    """Captions, event lists and short answers over audio: several turns share one clip. No reasoning over audio.
+    """Captions, event lists and short answers over audio: many turns share one clip. No reasoning over audio.
 
     A quarter of the chats have a turn about another, written scene as well: so reasoning stays known where a clip
     stands in the context, though no trace is about it.
@@ -126,14 +219,17 @@ def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
     rng = random.Random(f"aligned {seed}")
     texts = written(seed + 2)
     for scene, row in heard:
-        turns = [
+        told = (
             (rng.choice(LIST_REQUESTS), event_list(scene))
             if rng.random() < 0.85
             else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
-        ]
-        asked = _taught(scene, rng)[: rng.randint(2, 5)]
+        )
+        asked = _taught(scene, rng)[: rng.randint(1, 2)]
+        turns = short_turns(scene, rng, 3)
         turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in asked]
         rng.shuffle(turns)
+        # Mostly last: what has been told once could be read there instead of heard.
+        turns.insert(len(turns) if rng.random() < 0.7 else rng.randint(0, len(turns)), told)
         if rng.random() < 0.25:
             turns.insert(rng.randint(1, len(turns)), next(texts).turns[0])
         yield Chat(tuple(turns), (scene, row))

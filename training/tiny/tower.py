@@ -146,7 +146,7 @@ def loss_of(outputs: torch.Tensor, logits: torch.Tensor, codes: torch.Tensor, la
 
 
 class _Data:
-    """Rendered scenes and, once kept, the outputs of the tower's frozen lower part, window by window."""
+    """Rendered scenes with what is to be said of their frames."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -157,54 +157,28 @@ class _Data:
         self.codes = [frame_codes(scene, n // 4) for scene, n in zip(self.scenes, self.frames, strict=True)]
 
     @torch.no_grad()
-    def keep_lower(self, tower, layers: int, batch: int = 16) -> None:
-        """Run the frozen part once over all scenes; float16, about 0.3 MB a scene."""
-        windows = -(-self.frames // (2 * tower.n_window))
-        self.starts = np.concatenate([[0], np.cumsum(windows)])
-        shape = (int(self.starts[-1]), tower.n_window, tower.config.d_model)
-        self.lower = np.lib.format.open_memmap(self.folder / "lower.npy", "w+", np.float16, shape)
-        self.valid = np.zeros(shape[0], np.int64)
-        for start in range(0, len(self.frames), batch):
-            rows = np.arange(start, min(start + batch, len(self.frames)))
-            hidden, valid = _lower(tower, *self._mel(rows), layers)
-            at = slice(self.starts[rows[0]], self.starts[rows[-1] + 1])
-            self.lower[at], self.valid[at] = hidden.float().numpy(), valid.numpy()
-
-    @torch.no_grad()
-    def keep_pooled(self, tower, layers: int, batch: int = 32) -> None:
+    def keep_pooled(self, tower, batch: int = 32) -> None:
         """Write what the projection sees to ``pooled.npy``, (N, 250, d) float16: the language model trains on it."""
         shape = (len(self.frames), self.mel.shape[2] // 4, tower.config.d_model)
         out = np.lib.format.open_memmap(self.folder / "pooled.npy", "w+", np.float16, shape)
         for start in range(0, len(self.frames), batch):
             rows = np.arange(start, min(start + batch, len(self.frames)))
-            pooled = _upper(tower, *self._hidden(rows, layers, tower), layers).float()
+            pooled = _upper(tower, *_lower(tower, *self._mel(rows), 0), 0)
             for row, clip in zip(rows, pooled.split((self.frames[rows] // 4).tolist()), strict=True):
                 out[row, : len(clip)] = clip.numpy()
         out.flush()
-
-    def _hidden(self, rows: np.ndarray, layers: int, tower) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states after ``layers`` layers, kept or computed, and valid mel frames, by window."""
-        if not layers:
-            return _lower(tower, *self._mel(rows), 0)
-        at = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
-        longest = (int(self.valid[at].max()) + 3) // 4 * 2  # positions of 20 ms; the rest is padding
-        return torch.from_numpy(self.lower[at, :longest].astype(np.float32)), torch.from_numpy(self.valid[at])
 
     def _mel(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
 
     def heard(
-        self, tower, head, rows: np.ndarray, layers: int, *, augment: bool = False
+        self, tower, head, rows: np.ndarray, *, frozen: int = 0, augment: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, one after another."""
-        if augment and not layers:
-            mel, frames = self._mel(rows)
-            hidden, valid = _lower(tower, _mask(mel), frames, 0)
-        else:
-            hidden, valid = self._hidden(rows, layers, tower)
-        if augment and layers:
-            hidden = hidden + 0.1 * hidden.std() * torch.randn_like(hidden)
-        pooled = _upper(tower, hidden, valid, layers)
+        mel, frames = self._mel(rows)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            hidden, valid = _lower(tower, _varied(mel) if augment else mel, frames, frozen)
+        pooled = _upper(tower, hidden, valid, frozen)
         return tower.proj(pooled).float(), head(pooled).float()
 
     def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -213,21 +187,32 @@ class _Data:
         return torch.from_numpy(codes), torch.from_numpy(labels).long()
 
 
-def _mask(mel: torch.Tensor) -> torch.Tensor:
-    """SpecAugment: two bands of mel bins and two stretches of time a clip are set to the clip's mean; gain shifts."""
+def _varied(mel: torch.Tensor) -> torch.Tensor:
+    """Clips as other microphones, rooms and voices might give them, in place: mel is (B, 80, T), in units of 40 dB.
+
+    A gain, a smooth colour over frequency, all bins up or down by up to two (a semitone is about one), a floor of
+    noise; then SpecAugment: two bands of bins and two stretches of time a clip are set to the clip's mean.
+    """
+    count, bins, _ = mel.shape
+    knots = 0.1 * torch.randn(count, 1, 8)
+    mel += functional.interpolate(knots, bins, mode="linear", align_corners=True)[:, 0, :, None]
+    mel += 0.2 * torch.randn(count, 1, 1)
     for clip in mel:
-        clip += 0.25 * float(torch.randn(()))
+        shift = int(torch.randint(-2, 3, ()))
+        clip[:] = clip[(torch.arange(bins) + shift).clamp(0, bins - 1)]
+        floor = clip.amax() - 2 + 0.7 * float(torch.rand(()))  # Whisper's features span 2 below the loudest
+        clip.clamp_(min=floor).add_(0.03 * torch.randn_like(clip))
         mean = clip.mean()
         for _ in range(2):
-            width, start = int(torch.randint(0, 14, ())), int(torch.randint(0, 66, ()))
+            width, start = int(torch.randint(0, 8, ())), int(torch.randint(0, 72, ()))
             clip[start : start + width] = mean
-            width, start = int(torch.randint(0, 30, ())), int(torch.randint(0, 900, ()))
+            width, start = int(torch.randint(0, 16, ())), int(torch.randint(0, 950, ()))
             clip[:, start : start + width] = mean
     return mel
 
 
 @torch.no_grad()
-def evaluate(tower, head, data: _Data, layers: int) -> dict:
+def evaluate(tower, head, data: _Data) -> dict:
     """Micro F1 of frames and of clips (is the class in the clip at all: 4 frames over 0.5), by class; of events.
 
     An event of ``codes.read_codes`` is right as for CAFE's reference judge: its class, its onset within 0.5 s and its
@@ -235,7 +220,7 @@ def evaluate(tower, head, data: _Data, layers: int) -> dict:
     """
     width, frame, clip, named, placed = len(LABELS), np.zeros(3), np.zeros((len(LABELS), 3)), np.zeros(3), np.zeros(3)
     for rows in np.array_split(np.arange(len(data.frames)), math.ceil(len(data.frames) / 16)):
-        outputs, logits = data.heard(tower, head, rows, layers)
+        outputs, logits = data.heard(tower, head, rows)
         codes, truth = (outputs @ _READ).numpy(), data.truth(rows)[1].numpy()
         ends = np.cumsum(data.frames[rows] // 4)[:-1]
         parts = (np.split(part, ends) for part in (logits.numpy(), codes, truth))
@@ -307,12 +292,6 @@ def train(
             module.load_state_dict(kept)
     else:
         head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
-    if frozen:
-        for part in (data, held):
-            part.keep_lower(tower, frozen)
-    body = [*tower.layers[frozen:WHISPER_LAYERS].parameters(), *tower.ln_post.parameters()]
-    body += [] if frozen else [*tower.conv1.parameters(), *tower.conv2.parameters()]
-    ends = [*tower.layers[WHISPER_LAYERS:].parameters(), *tower.proj.parameters(), *head.parameters()]
     matrices = [p for layer in tower.layers[frozen:] for p in layer.parameters() if p.ndim == 2]
     vectors = [p for layer in tower.layers[frozen:] for p in layer.parameters() if p.ndim == 1]
     vectors += tower.ln_post.parameters()
@@ -335,7 +314,7 @@ def train(
             rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
             for group, full in groups:
                 group["lr"] = full * rate
-            loss = loss_of(*data.heard(tower, head, rows, frozen, augment=True), *data.truth(rows))
+            loss = loss_of(*data.heard(tower, head, rows, frozen=frozen, augment=True), *data.truth(rows))
             for optimizer in optimizers:
                 optimizer.zero_grad()
             loss.backward()
@@ -345,7 +324,7 @@ def train(
             step += 1
             if share >= next_report:
                 next_report += 0.2
-                score = evaluate(tower, head, held, frozen)
+                score = evaluate(tower, head, held)
                 row = {
                     "step": step,
                     "scenes": step * batch,
@@ -359,14 +338,14 @@ def train(
     with torch.no_grad():
         for parameter in tower.parameters():
             parameter.copy_(parameter.to(torch.bfloat16).float())  # as it will be kept
-    data.keep_pooled(tower, frozen)
+    data.keep_pooled(tower)
     state = {f"tower.{k}": v for k, v in tower.state_dict().items()} | {
         "head.weight": head.weight,
         "head.bias": head.bias,
     }
     save_file(state, out / "tower.safetensors")
     start = f"Whisper tiny.en, {frozen} layers frozen" if whisper else "random weights"
-    scores = {"validation": evaluate(tower, head, held, frozen), "steps": step, "scenes": step * batch, "start": start}
+    scores = {"validation": evaluate(tower, head, held), "steps": step, "scenes": step * batch, "start": start}
     (out / "scores.json").write_text(json.dumps(scores, indent=1))
     return scores
 
