@@ -1,9 +1,9 @@
 """Train the language model of the tiny pair, stage by stage, over a frozen audio tower whose outputs are kept on disk.
 
 ``python -m training.tiny.language text|align|sft …``: the order is ``text`` (reason over written scenes, and list the
-sounds of scenes heard as codes), ``align``
-(captions and short answers over audio), then ``sft`` (MPAR² chains over audio, as a LoRA adapter). ``text`` starts
-from random weights and a tokenizer trained on the corpus; ``align`` puts the trained tower in.
+sounds of scenes heard as codes), ``align`` (captions, lists and short answers over audio), then ``sft`` (MPAR² chains
+over audio, as a LoRA adapter). ``text`` starts from random weights and a tokenizer trained on the corpus; ``align``
+puts the trained tower in.
 
 Every stage runs for a budget of minutes with a cosine schedule, so that "one command" also fits a slow machine; the
 number of sequences seen is in its ``log.jsonl``. Weights are kept in bfloat16: what was rounded is what is trained on.
