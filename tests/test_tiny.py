@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import random
 import struct
 
@@ -21,7 +22,17 @@ from training.tiny.codes import LABELS, frame_codes, read_codes, simulated
 from training.tiny.features import mel_features
 from training.tiny.packages import find
 from training.tiny.sequences import Chat, Encoder, aligned, cold_start, imagined, rendered, written
-from training.tiny.tower import HEAD, _lower, _upper, frame_labels, loss_of, make_tower, tower_forward
+from training.tiny.tower import (
+    HEAD,
+    _lower,
+    _upper,
+    average,
+    frame_labels,
+    loss_of,
+    make_tower,
+    tower_forward,
+    train,
+)
 from training.tiny.whisper import read_ctranslate2
 
 SCENE = Scene(
@@ -95,6 +106,33 @@ def test_codes_in_a_models_words_say_the_same_and_lie_along_them(tmp_path):
     with torch.no_grad():
         said = tower.proj(hidden).numpy() @ np.linalg.pinv(codes.BASIS)
         assert np.allclose(turned.proj(hidden).numpy(), said @ basis, atol=1e-4)
+
+
+def test_towers_are_trained_from_one_and_averaged(tmp_path):
+    """Two short trainings go on from one; the mean of them is what is kept, and what the text model will hear."""
+    from safetensors.torch import load_file
+
+    for split in ("train", "validation"):
+        folder = tmp_path / split
+        folder.mkdir()
+        mel = np.stack([mel_features(np.random.default_rng(n).normal(0, 0.1, 96_000)) for n in range(2)])
+        np.save(folder / "mel.npy", mel.astype(np.float16))
+        np.save(folder / "frames.npy", np.array([600, 600]))
+        (folder / "scenes.jsonl").write_text(2 * (json.dumps(dataclasses.asdict(SCENE)) + "\n"))
+    options = {"whisper": None, "frozen": 2, "minutes": 0.01, "lr": 1e-4, "batch": 2}
+    train(tmp_path, tmp_path / "0", **options)
+    start = tmp_path / "0" / "tower.safetensors"
+    for seed in (1, 2):
+        train(tmp_path, tmp_path / str(seed), start=start, seed=seed, **options)
+    towers = [tmp_path / str(seed) / "tower.safetensors" for seed in (1, 2)]
+    scores = average(tmp_path, towers, tmp_path / "mean")
+    kept, one, two = (load_file(path) for path in (tmp_path / "mean" / "tower.safetensors", *towers))
+    name = "tower.proj.weight"
+    assert not torch.equal(one[name], two[name]) and torch.allclose(kept[name], (one[name] + two[name]) / 2)
+    assert torch.equal(one["tower.layers.0.fc1.weight"], two["tower.layers.0.fc1.weight"]), "frozen layers stay"
+    heard = np.load(tmp_path / "train" / "pooled.npy")
+    assert heard.shape == (2, 250, 384) and heard[:, :150].any() and not heard[:, 150:].any()
+    assert 0 <= scores["validation"]["event_f1"] <= 1
 
 
 def test_the_best_tower_has_the_least_loss():

