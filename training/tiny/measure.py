@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from pathlib import Path
+from statistics import mean
 
 from mpar2.cafe import EventCounts, annotate, count_events, truth_of
 from mpar2.cafe.metrics import evaluate
@@ -21,10 +22,14 @@ __all__ = ["measure"]
 
 
 def measure(run: Path) -> dict[str, dict]:
-    """By arm: ``accuracy``, ``f1``, ``acc_per``, ``recall`` as intervals, mean ``tokens``, number of ``items``."""
+    """By arm: ``accuracy``, ``f1``, ``acc_per``, ``recall``, ``attention`` as intervals, mean ``tokens``, ``items``.
+
+    ``attention`` is the attention ratio (``mpar2.attention``), a mean over tokens, then over the traces that have one.
+    """
     counts: dict[str, list[EventCounts]] = defaultdict(list)
     right: dict[str, list[bool]] = defaultdict(list)
     tokens: dict[str, list[int]] = defaultdict(list)
+    listening: dict[str, list[float]] = defaultdict(list)
     for record in read_run(run).records():
         if record["status"] != "ok":
             continue
@@ -34,6 +39,8 @@ def measure(run: Path) -> dict[str, dict]:
         said = record["choice"] or record["answer"] or ""
         right[arm].append(strict_match(item.question.answer, said, item.question.choices))
         tokens[arm].append(record["tokens"])
+        if record["attention"] and record["attention"]["ratio"]:
+            listening[arm].append(mean(record["attention"]["ratio"]))
     found = {}
     for arm in counts:
         rates = evaluate(counts[arm])
@@ -41,7 +48,8 @@ def measure(run: Path) -> dict[str, dict]:
             "items": len(right[arm]),
             "accuracy": bootstrap_interval([float(r) for r in right[arm]]),
             **{name: rates[name].micro for name in ("f1", "acc_per", "recall", "err_omit")},
-            "tokens": sum(tokens[arm]) / len(tokens[arm]),
+            "attention": bootstrap_interval(listening[arm]),
+            "tokens": mean(tokens[arm]),
         }
     return found
 
@@ -54,10 +62,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     print(
-        "| arm | items | accuracy | event F1 | Acc_per | recall | tokens |\n| --- | --- | --- | --- | --- | --- | --- |"
+        "| arm | items | accuracy | event F1 | Acc_per | recall | attention | tokens |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |"
     )
     for arm, row in measure(parser.parse_args(argv).run).items():
-        shown = " | ".join(_show(row[name]) for name in ("accuracy", "f1", "acc_per", "recall"))
+        shown = " | ".join(_show(row[name]) for name in ("accuracy", "f1", "acc_per", "recall", "attention"))
         print(f"| {arm} | {row['items']} | {shown} | {row['tokens']:.0f} |")
 
 
