@@ -196,6 +196,8 @@ def main(argv: list[str] | None = None) -> None:
         if name != "sft":
             share = 0.5 if name == "text" else 0.25
             stage.add_argument("--replay", type=float, default=share, help="share of text-only chats mixed in")
+        if name == "sft":
+            stage.add_argument("--adapter", type=Path, help="an adapter of the checkpoint to go on from")
         if name == "align":
             stage.add_argument("--tower", type=Path, help="tower.safetensors to put in (to go on with alignment: none)")
     args = parser.parse_args(argv)
@@ -216,7 +218,8 @@ def main(argv: list[str] | None = None) -> None:
     basis = np.load(args.codes)
     scenes = load_scenes(args.features)
     frames = np.load(args.features / "frames.npy")
-    encode = Encoder(processor, basis, lambda row: int(frames[row]) // 4, args.seed)
+    strides = (1,) if args.stage == "align" else (1, 2, 4)
+    encode = Encoder(processor, basis, lambda row: int(frames[row]) // 4, args.seed, strides)
     heard = _mixed(rendered(scenes, args.seed), imagined(args.seed + 1), args.imagined, args.seed)
     if args.stage == "align":
         if args.tower:
@@ -225,10 +228,13 @@ def main(argv: list[str] | None = None) -> None:
             _freeze(model)
         chats = _mixed(aligned(heard, args.seed), written(args.seed + 1), args.replay, args.seed)
     else:
-        from peft import LoraConfig, get_peft_model
+        from peft import LoraConfig, PeftModel, get_peft_model
 
         torch.manual_seed(0)
-        adapted = get_peft_model(model, LoraConfig(**LORA, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"))
+        if args.adapter:
+            adapted = PeftModel.from_pretrained(model, args.adapter, is_trainable=True)
+        else:
+            adapted = get_peft_model(model, LoraConfig(**LORA, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"))
         chats = cold_start(heard, args.seed)
     pooled = np.load(args.features / "pooled.npy", mmap_mode="r")
     train_stage(model, map(encode, chats), pooled, log, noise=args.noise, **options)
