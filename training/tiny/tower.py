@@ -284,9 +284,7 @@ def train(
             nn.init.zeros_(layer.self_attn.out_proj.weight)
             nn.init.zeros_(layer.fc2.weight)
     if start:  # go on from another training
-        for name, module in (("tower.", tower), ("head.", head)):
-            kept = {k.removeprefix(name): v for k, v in load_file(start).items() if k.startswith(name)}
-            module.load_state_dict(kept)
+        _fill(tower, head, load_file(start))
     else:
         head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
     matrices = [p for layer in tower.layers[frozen:] for p in layer.parameters() if p.ndim == 2]
@@ -340,6 +338,12 @@ def train(
     return evaluate(tower, head, held)
 
 
+def _fill(tower, head, state: dict[str, torch.Tensor]) -> None:
+    """Put the weights of a ``tower.safetensors`` into a tower and its head."""
+    for name, module in (("tower.", tower), ("head.", head)):
+        module.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
+
+
 def average(features: Path, towers: Sequence[Path], out: Path) -> dict:
     """The mean of trainings that started from one: ``OUT/tower.safetensors`` and ``OUT/scores.json``; the scores.
 
@@ -349,9 +353,7 @@ def average(features: Path, towers: Sequence[Path], out: Path) -> dict:
     states = [load_file(path) for path in towers]
     mean = {name: sum(state[name] for state in states) / len(states) for name in states[0]}
     tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
-    for name, module in (("tower.", tower), ("head.", head)):
-        rounded = {k.removeprefix(name): v.bfloat16().float() for k, v in mean.items() if k.startswith(name)}
-        module.load_state_dict(rounded)
+    _fill(tower, head, {name: value.bfloat16().float() for name, value in mean.items()})
     scores = {"validation": evaluate(tower, head, _Data(features / "validation")), "averaged": len(states)}
     _Data(features / "train").keep_pooled(tower)
     out.mkdir(parents=True, exist_ok=True)
