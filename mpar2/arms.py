@@ -185,9 +185,14 @@ def told(arm: EvaluationArm, item: Item) -> Question:
         if not item.caption:
             raise ArmError(f"item {item.id} has no events and no caption: oracle perception needs the truth")
         return replace(item.question, text=f"About the audio: {item.caption.strip()} {item.question.text}")
-    order = sorted(item.events, key=lambda event: (event.onset_s is None, event.onset_s or 0.0))
-    events = "; ".join(_event_words(event) for event in order)
-    return replace(item.question, text=f"The audio contains: {events}. {item.question.text}")
+    return after_events(item.question, item.events)
+
+
+def after_events(question: Question, events: Sequence[Event]) -> Question:
+    """``question`` after a sentence that tells ``events`` in order of onset; those without times come last."""
+    order = sorted(events, key=lambda event: (event.onset_s is None, event.onset_s or 0.0))
+    contained = "; ".join(_event_words(event) for event in order)
+    return replace(question, text=f"The audio contains: {contained}. {question.text}")
 
 
 def _event_words(event: Event) -> str:

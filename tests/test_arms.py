@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import soundfile
+from asking import arm
 from conftest import make_clip
 from wire import error, openai_reply, serve
 
@@ -21,10 +23,6 @@ from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs import read_run
 
 ARMS = Path(__file__).parents[1] / "examples" / "runs" / "arms.yaml"
-
-
-def arm(name="a", model="m", **options):
-    return arm_from_json({"name": name, "model": model, "mode": "cot", **options})
 
 
 def write_items(folder: Path, seconds: list[float]):
@@ -222,3 +220,46 @@ def test_a_server_that_refuses_everything_stops_the_run(items, tmp_path):
     ):
         evaluate(items, [arm(samples=20, temperature=1)], server_engine(server.url), tmp_path / "run")
     assert len(server.calls) < 80
+
+
+def test_events_without_times_are_told_without():
+    item = Item("x", "x.wav", Question("What?"), (Event("Organ"), Event("Reverberation")), truth_origin="cue")
+    assert told(arm(perception="oracle"), item).text == "The audio contains: Organ; Reverberation. What?"
+
+
+def test_an_arm_reads_back_as_written(tmp_path):
+    (tmp_path / "arms.yaml").write_text(
+        "defaults: {model: base, max_new_tokens: 64}\n"
+        "arms:\n  - {name: one, mode: direct}\n"
+        "  - {name: two, model: other, samples: 4, temperature: 0.7, audio: silent}\n"
+    )
+    one, two = load_arms(tmp_path / "arms.yaml", temperature=0.5)
+    assert (one.arm.model, one.decoding.max_new_tokens, one.decoding.temperature) == ("base", 64, 0.5)
+    assert (two.arm.model, two.samples, two.decoding.temperature, two.audio) == ("other", 4, 0.7, "silent")
+    assert arm_from_json(arm_to_json(two)) == two
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "a|b"}, "without '|'"),
+        ({"name": "../a"}, "slashes"),
+        ({"model": None}, "names no model"),
+        ({"mode": "think"}, "choose one of direct, cot, mpar2"),
+        ({"audio": "loud"}, "normal, silent, shuffled"),
+        ({"temprature": 1}, "unknown key 'temprature'"),
+        ({"temperature": "warm"}, "a number is needed"),
+        ({"top_p": 0}, "above 0"),
+        ({"samples": 2}, "set a temperature"),
+        ({"samples": 0}, "whole number"),
+    ],
+)
+def test_arms_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(ArmError, match=re.escape(message) if "|" in message else message):
+        arm_from_json({"name": "a", "model": "m"} | change)
+
+
+def test_two_arms_of_one_name_are_refused(tmp_path):
+    (tmp_path / "arms.yaml").write_text("arms: [{name: a, model: m}, {name: a, model: n}]")
+    with pytest.raises(ArmError, match="two arms are named 'a'"):
+        load_arms(tmp_path / "arms.yaml")

@@ -15,7 +15,7 @@ from asking import FAST, arm, ask, oracle_of
 from conftest import make_clip
 from wire import error, gemini_reply, openai_reply, serve
 
-from mpar2.arms import ArmError, arm_from_json, arm_to_json, load_arms, partners, told
+from mpar2.arms import ArmError, partners
 from mpar2.cli import main
 from mpar2.engines.base import EngineError
 from mpar2.engines.gemini import GeminiEngine
@@ -169,49 +169,6 @@ def test_nobody_hears_its_own_recording_when_shuffled(scenes):
     assert found == partners(scenes.items[::-1], seed=3) and found != partners(scenes.items, seed=4)
     with pytest.raises(ArmError, match="two different recordings"):
         partners(scenes.items[:1], seed=0)
-
-
-def test_events_without_times_are_told_without(scenes):
-    item = Item("x", "x.wav", Question("What?"), (Event("Organ"), Event("Reverberation")), truth_origin="cue")
-    assert told(arm(perception="oracle"), item).text == "The audio contains: Organ; Reverberation. What?"
-
-
-def test_an_arm_reads_back_as_written(tmp_path):
-    (tmp_path / "arms.yaml").write_text(
-        "defaults: {model: base, max_new_tokens: 64}\n"
-        "arms:\n  - {name: one, mode: direct}\n"
-        "  - {name: two, model: other, samples: 4, temperature: 0.7, audio: silent}\n"
-    )
-    one, two = load_arms(tmp_path / "arms.yaml", temperature=0.5)
-    assert (one.arm.model, one.decoding.max_new_tokens, one.decoding.temperature) == ("base", 64, 0.5)
-    assert (two.arm.model, two.samples, two.decoding.temperature, two.audio) == ("other", 4, 0.7, "silent")
-    assert arm_from_json(arm_to_json(two)) == two
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "a|b"}, "without '|'"),
-        ({"name": "../a"}, "slashes"),
-        ({"model": None}, "names no model"),
-        ({"mode": "think"}, "choose one of direct, cot, mpar2"),
-        ({"audio": "loud"}, "normal, silent, shuffled"),
-        ({"temprature": 1}, "unknown key 'temprature'"),
-        ({"temperature": "warm"}, "a number is needed"),
-        ({"top_p": 0}, "above 0"),
-        ({"samples": 2}, "set a temperature"),
-        ({"samples": 0}, "whole number"),
-    ],
-)
-def test_arms_that_make_no_sense_are_refused(change, message):
-    with pytest.raises(ArmError, match=re.escape(message) if "|" in message else message):
-        arm_from_json({"name": "a", "model": "m"} | change)
-
-
-def test_two_arms_of_one_name_are_refused(tmp_path):
-    (tmp_path / "arms.yaml").write_text("arms: [{name: a, model: m}, {name: a, model: n}]")
-    with pytest.raises(ArmError, match="two arms are named 'a'"):
-        load_arms(tmp_path / "arms.yaml")
 
 
 # Failure and resumption

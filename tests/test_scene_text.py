@@ -1,7 +1,4 @@
-"""Scenes in words: every question has one right answer, every chain says only what the events say.
-
-The oracle below works the answers out from the wording of the question and the events alone, the slow and obvious way.
-"""
+"""Scenes in words: every question has one right answer, every chain says only what the events say."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from mpar2.scenes.questions import make_questions
 from mpar2.scenes.scene import Scene, SceneEvent
 from mpar2.scenes.written import caption, event_list, random_scene, timed, written_scene
 from mpar2.trace import is_wellformed, parse_trace
+from tests.scene_oracle import label_of, named, names_of, oracle
 
 SCENES = 1500
 
@@ -35,118 +33,7 @@ def _scene(*events: tuple[str, float, float, float], seconds: float = 8.0) -> Sc
     return Scene(0, "test", seconds, tuple(SceneEvent(*event, "text") for event in events), "none")
 
 
-def _names(label: str) -> set[str]:
-    sound = CLASSES[label]
-    return {sound.name, sound.singular, sound.name.capitalize()}
-
-
-def _label_of(choice: str) -> str | None:
-    return next((label for label in CLASSES if choice in _names(label)), None)
-
-
-def _named(text: str) -> list[str]:
-    """Labels that a text names by their singular, in order of mention; the longest name at a place wins."""
-    bare = {re.sub(r"^an? ", "", sound.singular): label for label, sound in CLASSES.items()}
-    pattern = "|".join(re.escape(name) for name in sorted(bare, key=len, reverse=True))
-    return [bare[match] for match in re.findall(rf"\b(?:{pattern})\b", text)]
-
-
 # The oracle: reads the question's words ------------------------------------------------------------------------------
-
-
-def _oracle(scene: Scene, text: str, choices: tuple[str, ...]) -> set[str]:
-    """All answers that a listener could give to the question; each as a label, a number, Yes, No or a half."""
-    events = sorted(scene.events, key=lambda e: e.onset_s)
-    words = text.lower()
-    named = _named(text)
-    labels = {e.label for e in events}
-
-    def firsts(pool):
-        low = min(e.onset_s for e in pool)
-        return {e.label for e in pool if e.onset_s < low + 0.29}
-
-    def lasts(pool):
-        high = max(e.onset_s for e in pool)
-        return {e.label for e in pool if e.onset_s > high - 0.29}
-
-    def right_after(anchor):
-        return firsts([e for e in events if e.onset_s > anchor.onset_s])
-
-    def right_before(anchor):
-        return lasts([e for e in events if e.onset_s < anchor.onset_s])
-
-    def top(value, lead):
-        best = max(value(e) for e in events)
-        return [e for e in events if value(e) > best - lead + 0.01]
-
-    longest, loudest = top(lambda e: e.offset_s - e.onset_s, 0.5), top(lambda e: e.level_db, 6.0)
-    of = {label: [e for e in events if e.label == label] for label in CLASSES}
-    family = next((f for f, w in (("music", "instrument"), ("animal", "animal")) if w in words), None)
-    if (
-        "of these" in words
-        or text in ("What can be heard in the audio?", "Which sound is present?", "What do you hear?")
-        or ("does not occur" in words)
-    ):
-        offered = {_label_of(choice) for choice in choices}
-        return offered - labels if re.search(r"\b(not|missing)\b", words) else offered & labels
-    if "half" in words:
-        (x,) = named
-        middle = scene.seconds / 2
-        return {
-            "in the first half" if e.offset_s < middle else "in the second half"
-            for e in of[x]
-            if not e.onset_s < middle < e.offset_s
-        }
-    if words.startswith(("how many", "on how many", "counting repeats")):
-        if family:
-            return {str(sum(CLASSES[e.label].family == family for e in events))}
-        side = re.search(r"(after|before) the", words)
-        if side:
-            anchor = min(e.onset_s for e in of[named[0]])
-            after = side[1] == "after"
-            return {str(sum(e.onset_s > anchor if after else e.onset_s < anchor for e in events))}
-        return {str(len(of[named[0]]) if named else len(events))}
-    if family:
-        pool = [e for e in events if CLASSES[e.label].family == family]
-        return firsts(pool) if "first" in words else lasts(pool)
-    if words.startswith(("is the loudest", "does the loudest")):
-        return {"Yes" if a.onset_s < b.onset_s else "No" for a in loudest for b in of[named[0]]}
-    if words.startswith(("does the", "do the")) and len(named) == 2 and re.search("before|earlier", words):
-        return {"Yes" if a.onset_s < b.onset_s else "No" for a in of[named[0]] for b in of[named[1]]}
-    if words.startswith(("do ", "does ", "is ", "are ", "can ")):
-        return {"Yes" if of[named[0]] else "No"}
-    if " or the " in words:
-        x, y = named
-        loud = "loud" in words or "level" in words
-        keys = {e.label: e.level_db if loud else e.offset_s - e.onset_s for e in events if e.label in (x, y)}
-        return {n for n in keys if keys[n] > max(keys.values()) - (5.99 if loud else 0.49)}
-    if (
-        " longest " in words
-        and re.search("after|before", words)
-        or " loudest " in words
-        and re.search("after|before", words)
-    ):
-        anchors = longest if "longest" in words else loudest
-        return set().union(*((right_after if "after" in words else right_before)(a) for a in anchors))
-    if "longest" in words:
-        return {e.label for e in longest}
-    if "loud" in words or "level" in words:
-        return {e.label for e in loudest}
-    if len(named) == 2:
-        x, y = of[named[0]], of[named[1]]
-        return {e.label for e in events if x[0].onset_s < e.onset_s < y[0].onset_s}
-    if named:
-        (anchor,) = of[named[0]]
-        return right_after(anchor) if "after" in words else right_before(anchor)
-    if re.search("more than once|repeats|comes back|several times", words):
-        return {label for label in labels if len(of[label]) > 1}
-    for place, word in enumerate(("second", "third"), 1):
-        if word in words:
-            return {events[place].label}
-    if re.search("first|begin", words):
-        return firsts(events)
-    assert re.search("last|end", words), f"the oracle cannot read {text!r}"
-    return lasts(events) | {e.label for e in events if e.offset_s == max(o.offset_s for o in events)}
 
 
 def test_answers_agree_with_the_oracle() -> None:
@@ -154,9 +41,9 @@ def test_answers_agree_with_the_oracle() -> None:
     for scene, asked, _ in _cases(SCENES, 1):
         question = asked.question
         kinds.add(asked.kind)
-        expected = _oracle(scene, question.text, question.choices)
+        expected = oracle(scene, question.text, question.choices)
         assert expected == {asked.value}, (question, event_list(scene))
-        assert question.answer in _names(asked.value) if asked.value in CLASSES else question.answer == asked.value
+        assert question.answer in names_of(asked.value) if asked.value in CLASSES else question.answer == asked.value
     assert kinds == set(KINDS)
 
 
@@ -170,7 +57,7 @@ def test_choices_are_distinct_and_hold_the_answer_once() -> None:
             assert asked.kind not in ("what", "missing")
             continue
         assert 2 <= len(question.choices) <= 5
-        labels = [_label_of(choice) or choice for choice in question.choices]
+        labels = [label_of(choice) or choice for choice in question.choices]
         assert len(set(labels)) == len(labels)
         assert question.choices.count(question.answer) == 1
         assert match_choice(question.answer, question.choices) == question.answer
@@ -250,7 +137,7 @@ def test_traces_are_wellformed_and_true() -> None:
         present = {e.label for e in scene.events}
         for part in trace.parts:
             if part.kind in ("perception", "hear", "infer", "review"):
-                assert set(_named(part.text.lower())) <= present, text
+                assert set(named(part.text.lower())) <= present, text
             # A time and the sound after it: "0.4-1.6 s a dog bark", as the scene has it.
             for heard in re.findall(r"\d\.\d-\d+\.\d s [a-z ]+", part.text):
                 assert heard.strip() in {timed(e) for e in scene.events}, text
@@ -276,8 +163,8 @@ def test_free_reasoning_is_true_and_varies_in_length() -> None:
         assert [part.kind for part in trace.top()] == ["think", "answer"]
         assert trace.answer == asked.question.answer
         thought = trace.of_kind("think")[0].text
-        asked_about = set(_named(asked.question.text)) | {_label_of(choice) for choice in asked.question.choices}
-        assert set(_named(thought.lower())) <= {e.label for e in scene.events} | asked_about
+        asked_about = set(named(asked.question.text)) | {label_of(choice) for choice in asked.question.choices}
+        assert set(named(thought.lower())) <= {e.label for e in scene.events} | asked_about
         for heard in re.findall(r"\d\.\d-\d+\.\d s [a-z ]+", thought):
             assert heard.strip() in {timed(e) for e in scene.events}, text
         lengths.append(len(thought.split()))
@@ -305,34 +192,34 @@ def _claims_hold(scene: Scene, said: str) -> int:
         if "loudest" in phrase:
             assert any(f"{e.onset_s:.1f}" == at and e.level_db == high for e in events), said
         else:
-            assert any(f"{e.onset_s:.1f}" == at and [e.label] == _named(phrase)[-1:] for e in events), said
+            assert any(f"{e.onset_s:.1f}" == at and [e.label] == named(phrase)[-1:] for e in events), said
         checked += 1
     for a, side, b in re.findall(r"(\d+\.\d) s(?: is|,) (before|after) (?:the [a-z ]+ at )?(\d+\.\d) s", said):
         assert (float(a) < float(b)) == (side == "before"), said
         checked += 1
     for x, side, y in re.findall(r"so (the [a-z ]+?) starts? (before|after) (the [a-z ]+)\.", said):
-        first, second = (next(e.onset_s for e in events if [e.label] == _named(name)) for name in (x, y))
+        first, second = (next(e.onset_s for e in events if [e.label] == named(name)) for name in (x, y))
         assert (first < second) == (side == "before"), said
         checked += 1
     for name, length in re.findall(r"(the [a-z ]+?) lasts? (\d+\.\d) s", said):
         assert any(
-            [e.label] == _named(name) and f"{round(e.offset_s, 1) - round(e.onset_s, 1):.1f}" == length for e in events
+            [e.label] == named(name) and f"{round(e.offset_s, 1) - round(e.onset_s, 1):.1f}" == length for e in events
         ), said
         checked += 1
     longest = max(events, key=lambda e: e.offset_s - e.onset_s).label
     loudest = max(events, key=lambda e: e.level_db).label
     for name in re.findall(r"(the [a-z ]+) of \d+\.\d s (?:is|are) the longest", said):
-        assert _named(name) == [longest], said
+        assert named(name) == [longest], said
         checked += 1
     for name in re.findall(r"(the [a-z ]+) (?:is|are) the loudest", said):
-        assert _named(name) == [loudest] and high - low >= 5.9, said
+        assert named(name) == [loudest] and high - low >= 5.9, said
         checked += 1
     for winner, loser in re.findall(r"(the [a-z ]+) (?:is|are) louder than (the [a-z ]+)", said):
-        a, b = (next(e.level_db for e in events if [e.label] == _named(name)) for name in (winner, loser))
+        a, b = (next(e.level_db for e in events if [e.label] == named(name)) for name in (winner, loser))
         assert a - b >= 5.9, said
         checked += 1
     for name, count in re.findall(r"(the [a-z ]+) (?:is|are) heard (\d) times", said):
-        assert sum([e.label] == _named(name) for e in events) == int(count), said
+        assert sum([e.label] == named(name) for e in events) == int(count), said
         checked += 1
     return checked
 
@@ -346,7 +233,7 @@ def test_what_the_steps_infer_holds() -> None:
             if asked.target is not None and re.search(
                 r"next|right (after|before)|between them|number \d|\bone is", part.text
             ):
-                assert _named(part.text.lower()) == [asked.value], part.text
+                assert named(part.text.lower()) == [asked.value], part.text
     told = "order longer louder longest loudest loudest_side repeats before after between count_after count_before when"
     assert all(checked[kind] > 50 for kind in told.split()), checked
 
@@ -360,10 +247,10 @@ def test_written_scenes_tell_every_event_with_its_times() -> None:
         scene = random_scene(rng)
         text = written_scene(scene, rng)
         assert f"{scene.seconds:.1f} s" in text
-        assert _named(text.lower()) == [e.label for e in scene.events]
+        assert named(text.lower()) == [e.label for e in scene.events]
         assert all(f"{t:.1f}" in text for e in scene.events for t in (e.onset_s, e.offset_s))
-        assert _named(caption(scene, rng).lower()) == [e.label for e in scene.events]
-        assert _named(event_list(scene, rng)) == [e.label for e in scene.events]
+        assert named(caption(scene, rng).lower()) == [e.label for e in scene.events]
+        assert named(event_list(scene, rng)) == [e.label for e in scene.events]
     assert event_list(_scene(("dog bark", 0.42, 1.58, -20.0), ("piano", 2.0, 3.1, -20.0))) == (
         "1: a dog bark 0.4-1.6 s; 2: a piano 2.0-3.1 s"
     )

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import random
+import re
 import struct
 
 import numpy as np
@@ -18,10 +19,11 @@ from mpar2.question import Question
 from mpar2.scenes.scene import Scene, SceneEvent
 from mpar2.trace import is_wellformed, parse_trace
 from training.tiny import codes, language
+from training.tiny.build import build_checkpoint
 from training.tiny.codes import LABELS, frame_codes, read_codes, simulated
 from training.tiny.features import mel_features
 from training.tiny.packages import find
-from training.tiny.sequences import Chat, Encoder, aligned, cold_start, imagined, rendered, written
+from training.tiny.sequences import Chat, Encoder, aligned, cold_start, copied, imagined, rendered, written
 from training.tiny.tower import (
     HEAD,
     _lower,
@@ -203,6 +205,22 @@ def test_only_replies_are_learnt_and_cold_start_chains_are_whole(tiny_checkpoint
             reasons = "<think>" in reply or "<step>" in reply
             assert not reasons or asked in about_text, "reasoning over a written scene only"
     assert all(chat.heard is None for chat in itertools.islice(written(0), 12))
+    for chat in itertools.islice(copied(0), 40):
+        told = chat.turns[0][0].split("\n")[0]
+        for _, reply in chat.turns:
+            assert all(sound in told for sound in re.findall(r"\d: [a-z ]+ \d\.\d-\d+\.\d s", reply)), (told, reply)
+
+
+def test_heads_of_the_first_layer_begin_by_looking_at_the_tokens_just_before(tmp_path):
+    folder = build_checkpoint(tmp_path / "fresh", ["a bell rings twice, then a dog barks"] * 20, small=True)
+    loaded, _ = language._load(folder)
+    text = loaded.model.language_model
+    loaded.set_attn_implementation("eager")
+    ids = torch.randint(20, 200, (1, 24), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        seen = text(input_ids=ids, output_attentions=True).attentions[0][0]  # (heads, T, T)
+    for head in range(4):
+        assert seen[head, 12:].argmax(-1).tolist() == [at - head - 1 for at in range(12, 24)]
 
 
 def test_imagined_scenes_are_heard_as_codes(tiny_checkpoint):

@@ -30,7 +30,7 @@ from mpar2.scenes.written import bare
 from training.tiny import codes
 from training.tiny.build import build_checkpoint
 from training.tiny.features import load_scenes
-from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, imagined, listed, rendered, written
+from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, copied, imagined, listed, rendered, written
 from training.tiny.tower import make_tower
 
 __all__ = ["load_tower", "train_stage"]
@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
                 "--noise", type=float, default=0.1, help="noise on the tower's output, in its own spread"
             )
         if name != "sft":
-            share = 0.5 if name == "text" else 0.25
+            share = 0.6 if name == "text" else 0.25
             stage.add_argument("--replay", type=float, default=share, help="share of text-only chats mixed in")
         if name == "sft":
             stage.add_argument("--adapter", type=Path, help="an adapter of the checkpoint to go on from")
@@ -203,13 +203,14 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     log = args.out.parent / f"{args.stage}.log.jsonl"
     options = {"minutes": args.minutes, "lr": args.lr, "seed": args.seed}
+    text_only = _mixed(written(args.seed + 1), copied(args.seed + 1), 0.5, args.seed + 1)
     if args.stage == "text":
         if args.start is None:
             build_checkpoint(args.out, corpus(20_000, args.seed), seed=args.seed)
         model, processor = _load(args.start or args.out)
         if not args.codes.exists():
             np.save(args.codes, _basis_of(model, processor.tokenizer))
-        chats = _mixed(listed(imagined(args.seed), args.seed), written(args.seed), args.replay, args.seed)
+        chats = _mixed(listed(imagined(args.seed), args.seed), text_only, args.replay, args.seed)
         encode = Encoder(processor, np.load(args.codes), seed=args.seed, strides=(1, 2, 4, 8))
         train_stage(model, map(encode, chats), None, log, **options)
         _save(model, processor, args.out)
@@ -226,7 +227,7 @@ def main(argv: list[str] | None = None) -> None:
             model.model.audio_tower = load_tower(args.tower, basis)
             model.config.audio_config = model.model.audio_tower.config
             _freeze(model)
-        chats = _mixed(aligned(heard, args.seed), written(args.seed + 1), args.replay, args.seed)
+        chats = _mixed(aligned(heard, args.seed), text_only, args.replay, args.seed)
     else:
         from peft import LoraConfig, PeftModel, get_peft_model
 

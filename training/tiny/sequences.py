@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpar2.arms import after_events
 from mpar2.prompts import prompt_text
 from mpar2.scenes.chains import direct_answer, mpar2_chain, text_examples
 from mpar2.scenes.classes import CLASSES
+from mpar2.scenes.kinds import LOUDNESS_KINDS
 from mpar2.scenes.questions import ScenedQuestion, make_questions
-from mpar2.scenes.scene import Scene
-from mpar2.scenes.written import caption, event_list, interval, random_scene, singular, the
+from mpar2.scenes.scene import Scene, SceneEvent
+from mpar2.scenes.written import caption, event_list, interval, listing, numbered, random_scene, singular, the
 from training.tiny.codes import FRAME_S, simulated
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Sequence",
     "aligned",
     "cold_start",
+    "copied",
     "imagined",
     "listed",
     "rendered",
@@ -44,6 +47,9 @@ TAUGHT = frozenset(
     + ("missing", "order", "after_longest", "between", "first_of_family")
 )
 CAPTION_REQUESTS = ("Describe the audio.", "What do you hear?", "Say in a sentence or two what the clip holds.")
+# Kinds of short turn; those from _OF_ANY on are about a sound that occurs once.
+_TURNS = ("place", "place", "occurs", "occurs", "end", "most", "total", "count", "beside", "beside", "number", "when")
+_OF_ANY = _TURNS.index("beside")
 LIST_REQUESTS = ("List the sounds with their times.", "List each sound you hear, with its times.")
 
 
@@ -118,13 +124,48 @@ class Encoder:
 
 
 def written(seed: int) -> Iterator[Chat]:
-    """Text only: a written scene, a question, a reply in every mode. What the language model learns first."""
+    """Text only: a written scene, a question, a reply in every mode. What the language model learns first.
+
+    A quarter of the scenes are told as an evaluation with an oracle's perception tells them.
+    """
+    rng = random.Random(f"written {seed}")
     for block in range(10_000):
         for example in text_examples(512, seed * 100_003 + block, modes=("cot", "cot", "direct", "mpar2")):
             if example.asked.kind not in TAUGHT:
                 continue
-            prompt = prompt_text(example.asked.question, example.mode)
-            yield Chat(((f"{example.written}\n{prompt}", example.reply),))
+            question, text = example.asked.question, f"{example.written}\n"
+            if example.asked.kind not in LOUDNESS_KINDS and rng.random() < 0.25:
+                question, text = after_events(question, example.scene.events), ""
+            yield Chat(((text + prompt_text(question, example.mode), example.reply),))
+
+
+def copied(seed: int) -> Iterator[Chat]:
+    """A written event list and many turns that each look something up in it: how a text model learns to copy.
+
+    Reasoning says a sound again at every step, and what is said again must be what was heard.
+    """
+    rng = random.Random(f"copied {seed}")
+    while True:
+        scene = random_scene(rng)
+        turns = [
+            _again(scene, rng) if rng.random() < 0.6 else _short_turn(scene, rng, loudness=False) for _ in range(8)
+        ]
+        (asked, reply), *others = turns
+        yield Chat(((f"{event_list(scene)}.\n{asked}", reply), *others))
+
+
+def _again(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """Some of the scene's sounds are asked for, and said again as the event list spells them."""
+    events = scene.events
+    label = rng.choice(events).label
+    some = sorted(rng.sample(range(len(events)), rng.randint(1, len(events))))
+    places = {
+        f"Where is {singular(label)}?": [i for i, event in enumerate(events) if event.label == label],
+        f"Sounds {listing([str(i + 1) for i in some])}?": some,
+        rng.choice(LIST_REQUESTS): list(range(len(events))),
+    }
+    asked = rng.choice(list(places))
+    return asked, "; ".join(numbered(scene, i) for i in places[asked])
 
 
 def _taught(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
@@ -149,58 +190,45 @@ def imagined(seed: int) -> Iterator[Heard]:
 
 def short_turns(scene: Scene, rng: random.Random, n: int) -> list[tuple[str, str]]:
     """``n`` questions of a few words about a scene that has events, and their answers: each looks one thing up."""
+    return [_short_turn(scene, rng) for _ in range(n)]
+
+
+def _short_turn(scene: Scene, rng: random.Random, *, loudness: bool = True) -> tuple[str, str]:
     events = scene.events
     labels = [event.label for event in events]
-    once = [i for i, label in enumerate(labels) if labels.count(label) == 1]
-    absent = [label for label in CLASSES if label not in labels]
-    loudest, longest = (
-        max(range(len(events)), key=lambda i, of=of: of(events[i]))
-        for of in (lambda event: event.level_db, lambda event: event.duration_s)
-    )
+    i = rng.randrange(len(events))
 
     def sound(i: int) -> str:
         return singular(labels[i]) if 0 <= i < len(events) else "nothing"
 
-    def turn(kind: str) -> tuple[str, str]:
-        i = rng.randrange(len(events))
-        x = rng.choice(once) if once else None
-        if kind == "place":
-            return f"Sound {i + 1}?", sound(i)
-        if kind == "occurs":
-            there = rng.random() < 0.5
-            return f"Is there {singular(labels[i] if there else rng.choice(absent))}?", "Yes" if there else "No"
-        if kind == "end":
-            return rng.choice((("What is first?", sound(0)), ("What is last?", sound(len(events) - 1))))
-        if kind == "most":
-            return rng.choice((("What is loudest?", sound(loudest)), ("What is longest?", sound(longest))))
-        if kind == "total":
-            return "How many sounds?", str(len(events))
-        if kind == "count":
-            return f"How often {singular(labels[i])}?", str(labels.count(labels[i]))
-        if x is None:
-            return turn("place")
-        if kind == "beside":
-            side, step = rng.choice((("before", -1), ("after", 1)))
-            return f"What is {side} {the(labels[x])}?", sound(x + step)
-        if kind == "number":
-            return f"Which place has {the(labels[x])}?", str(x + 1)
-        return f"When is {the(labels[x])}?", interval(events[x])
+    def most(of: Callable[[SceneEvent], float]) -> str:
+        return sound(max(range(len(events)), key=lambda i: of(events[i])))
 
-    kinds = (
-        "place",
-        "place",
-        "occurs",
-        "occurs",
-        "end",
-        "most",
-        "total",
-        "count",
-        "beside",
-        "beside",
-        "number",
-        "when",
-    )
-    return [turn(rng.choice(kinds)) for _ in range(n)]
+    once = [i for i, label in enumerate(labels) if labels.count(label) == 1]
+    x = rng.choice(once) if once else None
+    kind = rng.choice(_TURNS if x is not None else _TURNS[:_OF_ANY])
+    if kind == "place":
+        return f"Sound {i + 1}?", sound(i)
+    if kind == "occurs":
+        there = rng.random() < 0.5
+        absent = [label for label in CLASSES if label not in labels]
+        return f"Is there {singular(labels[i] if there else rng.choice(absent))}?", "Yes" if there else "No"
+    if kind == "end":
+        return rng.choice((("What is first?", sound(0)), ("What is last?", sound(len(events) - 1))))
+    if kind == "most":
+        if loudness and rng.random() < 0.5:
+            return "What is loudest?", most(lambda event: event.level_db)
+        return "What is longest?", most(lambda event: event.duration_s)
+    if kind == "total":
+        return "How many sounds?", str(len(events))
+    if kind == "count":
+        return f"How often {singular(labels[i])}?", str(labels.count(labels[i]))
+    if kind == "beside":
+        side, step = rng.choice((("before", -1), ("after", 1)))
+        return f"What is {side} {the(labels[x])}?", sound(x + step)
+    if kind == "number":
+        return f"Which place has {the(labels[x])}?", str(x + 1)
+    return f"When is {the(labels[x])}?", interval(events[x])
 
 
 def listed(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
@@ -236,10 +264,14 @@ def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
 
 
 def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
-    """MPAR² chains over audio, from exact truth: one question a chat, kinds of question equally frequent."""
+    """MPAR² chains over audio, from exact truth: one question a chat, kinds of question equally frequent.
+
+    One in ten is asked after the events have been told, as an oracle's perception is told in an evaluation.
+    """
     rng = random.Random(f"cold start {seed}")
     seen: dict[str, int] = {}
     for scene, row in heard:
         asked = min(_taught(scene, rng), key=lambda q: seen.get(q.kind, 0))
         seen[asked.kind] = seen.get(asked.kind, 0) + 1
-        yield Chat(((prompt_text(asked.question, "mpar2"), mpar2_chain(scene, asked, rng)),), (scene, row))
+        question = after_events(asked.question, scene.events) if rng.random() < 0.1 else asked.question
+        yield Chat(((prompt_text(question, "mpar2"), mpar2_chain(scene, asked, rng)),), (scene, row))
