@@ -27,7 +27,7 @@ from pages.analysis_runs import Shelf, compared, joined, load_upload, traces_doc
 from pages.analysis_training import TrainingLogs, build_training
 from pages.errors import guarded
 from pages.export import script
-from pages.safe_html import note, stored_view
+from pages.safe_html import component, note, stored_view
 
 __all__ = ["build_analysis"]
 
@@ -37,7 +37,6 @@ _NO_RUN = (
     "No run is shown. Choose one on the left, or bring your own: 'mpar2 evaluate … --out RUN' makes a folder; "
     "zip it and upload it here. 'mpar2 cafe score RUN' adds what its traces perceive."
 )
-_TEMPLATE = '<div class="an-view"></div>'
 
 
 def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
@@ -192,8 +191,8 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
     for brings in (file.upload, file.clear):
         loaded = brings(guarded(on_file), file, [upload, message, runs, file], **settings)
         loaded.success(guarded(on_runs), [*source, *form], renewed, **renewing)
-    for component in (arms, metric, binning, length, outcome, *filters):
-        component.input(guarded(on_change), [*source, *form], drawn, **quiet)
+    for field in (arms, metric, binning, length, outcome, *filters):
+        field.input(guarded(on_change), [*source, *form], drawn, **quiet)
     bins.release(guarded(on_change), [*source, *form], drawn, **quiet)
     figures.select(guarded(on_point), [*source, *form], [traces, stored], **quiet)
     traces.select(guarded(on_trace), source, stored, **quiet)
@@ -264,7 +263,7 @@ def _exhibits_view(elem_id: str, *, clicks: bool) -> gr.HTML:
         f"const view = mountExhibits(root, {{ plotly, onPoint: {chosen} }});\n"
         "const draw = () => view.show(props.value);\nwatch('value', draw);\ndraw();"
     )
-    return _html(elem_id, js, [plotly_script])
+    return component(js, elem_id, [plotly_script], view="an-view")
 
 
 def _traces_view() -> gr.HTML:
@@ -274,16 +273,4 @@ def _traces_view() -> gr.HTML:
         "const draw = () => showTraces(root, props.value, choose, () => trigger('clear'));\n"
         "watch('value', draw);\ndraw();"
     )
-    return _html("traces", js, None)
-
-
-def _html(elem_id: str, js: str, functions: list[Any] | None) -> gr.HTML:
-    return gr.HTML(
-        value=None,
-        html_template=_TEMPLATE,
-        js_on_load=js,
-        apply_default_css=False,
-        server_functions=functions,
-        elem_id=elem_id,
-        padding=False,
-    )
+    return component(js, "traces", view="an-view")

@@ -16,17 +16,18 @@ from pages.export import page_shell, script, view_js
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["comparison_view", "gallery", "note", "stored_view", "suggestions"]
-
-_TEMPLATE = '<div class="mp-view"></div>'
+__all__ = ["comparison_view", "component", "gallery", "note", "stored_view", "suggestions"]
 
 
-def _component(js: str, elem_id: str, server_functions: list[Callable[..., Any]] | None = None) -> gr.HTML:
+def component(
+    js: str, elem_id: str, server_functions: list[Callable[..., Any]] | None = None, *, view: str = "mp-view"
+) -> gr.HTML:
+    """An empty element of class ``view``, and the script that fills it from its value."""
     import gradio as gr
 
     return gr.HTML(
         value=None,
-        html_template=_TEMPLATE,
+        html_template=f'<div class="{view}"></div>',
         js_on_load=js,
         apply_default_css=False,
         server_functions=server_functions,
@@ -55,7 +56,7 @@ def comparison_view() -> gr.HTML:
         f"{{ guide: true, shell: () => server.{exported_page.__name__}() }});\n"
         "const draw = () => mounted_view.show(props.value);\nwatch('value', draw);\ndraw();"
     )
-    return _component(js, "comparison", [exported_page])
+    return component(js, "comparison", [exported_page])
 
 
 def stored_view(elem_id: str) -> gr.HTML:
@@ -66,19 +67,19 @@ def stored_view(elem_id: str) -> gr.HTML:
         "const draw = () => { mounted_view.show(props.value); if (!props.value) root.replaceChildren(); };\n"
         "watch('value', draw);\ndraw();"
     )
-    return _component(js, elem_id, [exported_page])
+    return component(js, elem_id, [exported_page])
 
 
 def note(elem_id: str) -> gr.HTML:
     """A message: ``{"level": "ok" | "warning" | "error", "lines": [text]}`` or None."""
-    return _component(_small_js("showNote(root, props.value)"), elem_id)
+    return component(_small_js("showNote(root, props.value)"), elem_id)
 
 
 def gallery(elem_id: str) -> gr.HTML:
     """Cards of examples; event ``select`` carries ``name``."""
-    return _component(_small_js("showGallery(root, props.value, (name) => trigger('select', { name }))"), elem_id)
+    return component(_small_js("showGallery(root, props.value, (name) => trigger('select', { name }))"), elem_id)
 
 
 def suggestions(elem_id: str) -> gr.HTML:
     """Questions to try; event ``select`` carries ``index``."""
-    return _component(_small_js("showSuggestions(root, props.value, (index) => trigger('select', { index }))"), elem_id)
+    return component(_small_js("showSuggestions(root, props.value, (index) => trigger('select', { index }))"), elem_id)

@@ -63,47 +63,9 @@ def tiny_adapter(tiny_checkpoint: Path) -> Path:
 @pytest.fixture(scope="session")
 def qwen2_audio_checkpoint(tiny_checkpoint: Path) -> Path:
     """A Qwen2-Audio, small, that hears 4 s where the real one hears 30."""
-    import torch
-    from transformers import (
-        AutoTokenizer,
-        Qwen2AudioConfig,
-        Qwen2AudioForConditionalGeneration,
-        Qwen2AudioProcessor,
-        WhisperFeatureExtractor,
-    )
+    from training.smoke import build_small_qwen2_audio
 
-    folder = tiny_checkpoint.parent / "small-qwen2-audio"
-    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
-    config = Qwen2AudioConfig(
-        audio_config={
-            "model_type": "qwen2_audio_encoder",
-            "d_model": 32,
-            "encoder_layers": 1,
-            "encoder_attention_heads": 2,
-            "encoder_ffn_dim": 64,
-            "num_mel_bins": 80,
-            "max_source_positions": 200,
-        },
-        text_config={
-            "model_type": "qwen2",
-            "vocab_size": len(tokenizer),
-            "hidden_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "intermediate_size": 96,
-            "max_position_embeddings": 4096,
-        },
-        audio_token_index=tokenizer.convert_tokens_to_ids("<|AUDIO|>"),
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = Qwen2AudioForConditionalGeneration(config)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(folder)
-    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=4, return_attention_mask=True)
-    Qwen2AudioProcessor(extractor, tokenizer).save_pretrained(folder)
+    folder = build_small_qwen2_audio(tiny_checkpoint.parent / "small-qwen2-audio", tiny_checkpoint)
     _roughen(folder)
     return folder
 

@@ -94,6 +94,13 @@ def build_small_model(family: str, folder: Path) -> Path:
     corpus = [*_REPLIES.values(), "Listen to the audio and answer the question. What comes first? bell dog bark"] * 5
     if family == "qwen2_5_omni":
         return build_checkpoint(folder, corpus, small=True)
+    return build_small_qwen2_audio(
+        folder, build_checkpoint(folder.with_name(folder.name + "-tokenizer"), corpus, small=True)
+    )
+
+
+def build_small_qwen2_audio(folder: Path, tokenizer_of: Path) -> Path:
+    """A Qwen2-Audio with random weights that hears 4 s where the real one hears 30, and a checkpoint's tokenizer."""
     import torch
     from transformers import (
         AutoTokenizer,
@@ -103,8 +110,7 @@ def build_small_model(family: str, folder: Path) -> Path:
         WhisperFeatureExtractor,
     )
 
-    base = build_checkpoint(folder.with_name(folder.name + "-tokenizer"), corpus, small=True)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of)
     audio = {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
     text = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = Qwen2AudioConfig(
