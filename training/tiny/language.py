@@ -1,9 +1,9 @@
 """Train the language model of the tiny pair, stage by stage, over a frozen audio tower whose outputs are kept on disk.
 
-``python -m training.tiny.language text|align|sft …``: the order is ``text`` (reason over written scenes, and list the
-sounds of scenes heard as codes), ``align`` (captions, lists and short answers over audio), then ``sft`` (MPAR² chains
-over audio, as a LoRA adapter). ``text`` starts from random weights and a tokenizer trained on the corpus; ``align``
-puts the trained tower in.
+``python -m training.tiny.language text|align|sft …``: the order is ``text`` (reason over written scenes, copy from
+event lists, and list the sounds of scenes heard as codes), ``align`` (captions, lists and short answers over audio),
+then ``sft`` (MPAR² chains over audio, as a LoRA adapter). ``text`` starts from random weights and a tokenizer trained
+on the corpus; ``align`` puts the trained tower in.
 
 Every stage runs for a budget of minutes with a cosine schedule, so that "one command" also fits a slow machine; the
 number of sequences seen is in its ``log.jsonl``. Weights are kept in bfloat16: what was rounded is what is trained on.
@@ -189,7 +189,8 @@ def main(argv: list[str] | None = None) -> None:
         )
         if name != "text":
             stage.add_argument("--features", type=Path, required=True, help="rendered training scenes")
-            stage.add_argument("--imagined", type=float, default=0.2, help="share of scenes heard as codes only")
+            share = 0.3 if name == "align" else 0.5
+            stage.add_argument("--imagined", type=float, default=share, help="share of scenes heard as codes only")
             stage.add_argument(
                 "--noise", type=float, default=0.1, help="noise on the tower's output, in its own spread"
             )
