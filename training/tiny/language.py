@@ -220,7 +220,7 @@ def main(argv: list[str] | None = None) -> None:
     basis = np.load(args.codes)
     scenes = load_scenes(args.features)
     frames = np.load(args.features / "frames.npy")
-    strides = (1,) if args.stage == "align" else (1, 2, 4)
+    strides = (1,) if args.stage == "align" else (1, 2, 4, 8)
     encode = Encoder(processor, basis, lambda row: int(frames[row]) // 4, args.seed, strides)
     heard = _mixed(rendered(scenes, args.seed), imagined(args.seed + 1), args.imagined, args.seed)
     if args.stage == "align":

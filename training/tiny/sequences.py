@@ -247,17 +247,18 @@ def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
     rng = random.Random(f"aligned {seed}")
     texts = written(seed + 2)
     for scene, row in heard:
-        told = (
-            (rng.choice(LIST_REQUESTS), event_list(scene))
-            if rng.random() < 0.85
-            else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
-        )
-        asked = _taught(scene, rng)[: rng.randint(1, 2)]
-        turns = short_turns(scene, rng, 3)
+        asked = _taught(scene, rng)[: rng.randint(2, 4)]
+        turns = short_turns(scene, rng, 2)
         turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in asked]
         rng.shuffle(turns)
-        # Mostly last: what has been told once could be read there instead of heard.
-        turns.insert(len(turns) if rng.random() < 0.7 else rng.randint(0, len(turns)), told)
+        if rng.random() < 0.6:
+            told = (
+                (rng.choice(LIST_REQUESTS), event_list(scene))
+                if rng.random() < 0.85
+                else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
+            )
+            # Mostly last: what has been told once could be read there instead of heard.
+            turns.insert(len(turns) if rng.random() < 0.7 else rng.randint(0, len(turns)), told)
         if rng.random() < 0.25:
             turns.insert(rng.randint(1, len(turns)), next(texts).turns[0])
         yield Chat(tuple(turns), (scene, row))
