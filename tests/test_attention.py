@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -104,17 +105,19 @@ def test_reading_a_text_again_gives_the_attention_of_writing_it(
     engine, tiny_checkpoint: Path, tiny_adapter: Path, clip, question
 ) -> None:
     arm = Arm("a", str(tiny_checkpoint), str(tiny_adapter), mode="mpar2")
-    written = final(list(engine.stream(clip, question, [arm], Decoding(max_new_tokens=80), attention=True)))[0]
     read = engine.attend(clip, question, arm, "<answer>a dog bark</answer> and a bell. " * 4)
     assert len(read.tokens) == len(read.attention.visible) > 33  # more than one block
     assert (np.diff(read.attention.visible) == 1).all()
     assert read.text == "<answer>a dog bark</answer> and a bell. " * 4 and read.trace.answer == "a dog bark"
-    tokenizer = engine._load(str(tiny_checkpoint)).checkpoint.processor.tokenizer
-    again = engine.attend(clip, question, arm, written.text)
-    same = 0  # up to where the tokenizer cuts the text as it was generated
-    while same < min(len(again.tokens), len(written.tokens)) and again.tokens[same].id == written.tokens[same].id:
-        same += 1
-    assert same > 0, tokenizer.convert_ids_to_tokens(ids(written))
+    for seed in range(20):  # what random weights write is seldom cut into the same tokens again: some of it will be
+        decoding = Decoding(max_new_tokens=40, temperature=1.0, seed=seed)
+        written = final(list(engine.stream(clip, question, [arm], decoding, attention=True)))[0]
+        again = engine.attend(clip, question, arm, written.text)
+        pairs = zip(ids(again), ids(written), strict=False)
+        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if same > 3:
+            break
+    assert same > 3
     np.testing.assert_allclose(again.attention.mass[:same], written.attention.mass[:same], atol=1e-4)
     assert again.attention.visible[0] == written.attention.visible[0] == written.prompt_tokens
 
