@@ -65,7 +65,7 @@ def qwen2_audio_checkpoint(tiny_checkpoint: Path) -> Path:
     """A Qwen2-Audio, small, that hears 4 s where the real one hears 30."""
     from training.smoke import build_small_qwen2_audio
 
-    folder = build_small_qwen2_audio(tiny_checkpoint.parent / "small-qwen2-audio", tiny_checkpoint)
+    folder = build_small_qwen2_audio(tiny_checkpoint.parent / "small-qwen2-audio", tiny_checkpoint, seed=3)
     _roughen(folder)
     return folder
 

@@ -19,7 +19,7 @@ from mpar2.question import Question
 from mpar2.scenes.scene import Scene, SceneEvent
 from mpar2.trace import is_wellformed, parse_trace
 from training.tiny import codes, language
-from training.tiny.build import build_checkpoint
+from training.tiny.build import build_checkpoint, look_back
 from training.tiny.codes import LABELS, frame_codes, read_codes, simulated
 from training.tiny.features import mel_features
 from training.tiny.packages import find
@@ -211,10 +211,11 @@ def test_only_replies_are_learnt_and_cold_start_chains_are_whole(tiny_checkpoint
             assert all(sound in told for sound in re.findall(r"\d: [a-z ]+ \d\.\d-\d+\.\d s", reply)), (told, reply)
 
 
-def test_heads_of_the_first_layer_begin_by_looking_at_the_tokens_just_before(tmp_path):
+def test_heads_that_look_back_look_at_the_tokens_just_before(tmp_path):
     folder = build_checkpoint(tmp_path / "fresh", ["a bell rings twice, then a dog barks"] * 20, small=True)
     loaded, _ = language._load(folder)
     text = loaded.model.language_model
+    look_back(text)
     loaded.set_attn_implementation("eager")
     ids = torch.randint(20, 200, (1, 24), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -99,7 +99,7 @@ def build_small_model(family: str, folder: Path) -> Path:
     )
 
 
-def build_small_qwen2_audio(folder: Path, tokenizer_of: Path) -> Path:
+def build_small_qwen2_audio(folder: Path, tokenizer_of: Path, seed: int = 0) -> Path:
     """A Qwen2-Audio with random weights that hears 4 s where the real one hears 30, and a checkpoint's tokenizer."""
     import torch
     from transformers import (
@@ -119,7 +119,7 @@ def build_small_qwen2_audio(folder: Path, tokenizer_of: Path) -> Path:
         audio_token_index=tokenizer.convert_tokens_to_ids("<|AUDIO|>"),
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = Qwen2AudioForConditionalGeneration(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

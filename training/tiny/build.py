@@ -188,7 +188,6 @@ def build_checkpoint(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2_5OmniThinkerForConditionalGeneration(config)
-    look_back(model.model.language_model)
     model.generation_config = GenerationConfig(
         do_sample=False,
         eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]],

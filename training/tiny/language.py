@@ -28,7 +28,7 @@ from mpar2.engines.processor import AudioProcessor
 from mpar2.scenes.chains import corpus
 from mpar2.scenes.written import bare
 from training.tiny import codes
-from training.tiny.build import build_checkpoint
+from training.tiny.build import build_checkpoint, look_back
 from training.tiny.features import load_scenes
 from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, copied, imagined, listed, rendered, written
 from training.tiny.tower import make_tower
@@ -209,6 +209,8 @@ def main(argv: list[str] | None = None) -> None:
         if args.start is None:
             build_checkpoint(args.out, corpus(20_000, args.seed), seed=args.seed)
         model, processor = _load(args.start or args.out)
+        if args.start is None:
+            look_back(model.model.language_model)
         if not args.codes.exists():
             np.save(args.codes, _basis_of(model, processor.tokenizer))
         chats = _mixed(listed(imagined(args.seed), args.seed), text_only, args.replay, args.seed)
