@@ -15,6 +15,7 @@ import numpy as np
 
 from mpar2.arms import after_events
 from mpar2.prompts import prompt_text
+from mpar2.question import Question
 from mpar2.scenes.chains import direct_answer, mpar2_chain, text_examples
 from mpar2.scenes.classes import CLASSES
 from mpar2.scenes.kinds import LOUDNESS_KINDS
@@ -135,8 +136,13 @@ def written(seed: int) -> Iterator[Chat]:
                 continue
             question, text = example.asked.question, f"{example.written}\n"
             if example.asked.kind not in LOUDNESS_KINDS and rng.random() < 0.25:
-                question, text = after_events(question, example.scene.events), ""
+                question, text = _told(question, example.scene), ""
             yield Chat(((text + prompt_text(question, example.mode), example.reply),))
+
+
+def _told(question: Question, scene: Scene) -> Question:
+    """The question as an arm with an oracle's perception is asked it."""
+    return after_events(question, [event.as_event() for event in scene.events])
 
 
 def copied(seed: int) -> Iterator[Chat]:
@@ -274,5 +280,5 @@ def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
     for scene, row in heard:
         asked = min(_taught(scene, rng), key=lambda q: seen.get(q.kind, 0))
         seen[asked.kind] = seen.get(asked.kind, 0) + 1
-        question = after_events(asked.question, scene.events) if rng.random() < 0.1 else asked.question
+        question = _told(asked.question, scene) if rng.random() < 0.1 else asked.question
         yield Chat(((prompt_text(question, "mpar2"), mpar2_chain(scene, asked, rng)),), (scene, row))
