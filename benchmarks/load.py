@@ -43,7 +43,7 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     waits: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    positions: int = 0  # how often somebody was told their place in the line
+    positions: int = 0  # messages: the place is told again whenever the line moves
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -188,7 +188,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"  {outcome:40}{number:6}")
     if served:
         print(f"  wait for an answer: median {median(served):.1f} s, longest {served[-1]:.1f} s")
-    print(f"  told their place in the line: {tally.positions} times; afterwards served: {last.outcomes['own answer']}")
+    print(f"  messages that told somebody's place in the line: {tally.positions}")
+    print(f"  one more visitor, after all had left: {', '.join(last.outcomes) or 'no reply'}")
     print(
         f"  memory of the app: {early:.0f} MB early, {late:.0f} MB late, at most {max(mb for _, mb in memory):.0f} MB"
     )

@@ -23,7 +23,7 @@ from training.tiny.build import build_checkpoint, look_back
 from training.tiny.codes import LABELS, frame_codes, read_codes, simulated
 from training.tiny.features import mel_features
 from training.tiny.packages import find
-from training.tiny.sequences import Chat, Encoder, aligned, cold_start, copied, imagined, rendered, written
+from training.tiny.sequences import Chat, Encoder, aligned, cold_start, copied, imagined, rendered, stepped, written
 from training.tiny.tower import (
     HEAD,
     _lower,
@@ -196,7 +196,10 @@ def test_only_replies_are_learnt_and_cold_start_chains_are_whole(tiny_checkpoint
     for chat in itertools.islice(cold_start(rendered([SCENE], 0), 0), 12):
         sequence = encode(chat)
         reply = processor.tokenizer.decode(sequence.ids[sequence.learn])
-        assert reply == chat.turns[0][1] + "<|im_end|>" and is_wellformed(parse_trace(chat.turns[0][1]))
+        assert reply == "".join(f"{said}<|im_end|>" for _, said in chat.turns)
+        assert is_wellformed(parse_trace(chat.turns[0][1]))
+        for _, said in chat.turns[1:]:  # perceived once: what follows it up reasons on
+            assert said.startswith("<step>") and said.endswith("</answer>") and "<perception>" not in said
         assert (sequence.ids == processor.audio_token_id).sum() == 7
     about_text = {chat.turns[0][0] for chat in itertools.islice(written(2), 40)}
     for chat in itertools.islice(aligned(rendered([SCENE], 0), 0), 40):
@@ -205,10 +208,22 @@ def test_only_replies_are_learnt_and_cold_start_chains_are_whole(tiny_checkpoint
             reasons = "<think>" in reply or "<step>" in reply
             assert not reasons or asked in about_text, "reasoning over a written scene only"
     assert all(chat.heard is None for chat in itertools.islice(written(0), 12))
-    for chat in itertools.islice(copied(0), 40):
+    for chat in (*itertools.islice(copied(0), 40), *itertools.islice(stepped(0), 40)):
         told = chat.turns[0][0].split("\n")[0]
-        for _, reply in chat.turns:
-            assert all(sound in told for sound in re.findall(r"\d: [a-z ]+ \d\.\d-\d+\.\d s", reply)), (told, reply)
+        for asked, reply in chat.turns:
+            sounds = re.findall(r"(?:\d: )?[a-z ]+ \d\.\d-\d+\.\d s", reply)
+            assert all(sound in told for sound in sounds), (told, reply)
+            assert sounds or "Where" not in asked, (asked, reply)
+
+
+_BY_NAME = re.compile(r"<ask>(?:When do(?:es)?|Where (?:is|are)) the ([a-z ]+?)(?: start)?\?</ask><hear>([^<]+)")
+
+
+def test_a_step_says_name_first_what_it_asks_for_by_name():
+    replies = [reply for chat in itertools.islice(stepped(1), 60) for _, reply in chat.turns]
+    found = [pair for reply in replies for pair in _BY_NAME.findall(reply)]
+    assert len(found) > 40
+    assert all(re.match(rf"(an? )?{name} \d", heard) for name, heard in found), found
 
 
 def test_heads_that_look_back_look_at_the_tokens_just_before(tmp_path):

@@ -29,7 +29,7 @@ from mpar2.scenes.written import (
     written_scene,
 )
 
-__all__ = ["TextExample", "corpus", "direct_answer", "free_reasoning", "mpar2_chain", "text_examples"]
+__all__ = ["TextExample", "corpus", "direct_answer", "free_reasoning", "mpar2_chain", "mpar2_steps", "text_examples"]
 
 
 def _answer(sq: ScenedQuestion) -> str:
@@ -52,12 +52,14 @@ def direct_answer(sq: ScenedQuestion) -> str:
 
 def mpar2_chain(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
     """The trace in the design's format. One step for easy kinds of question, two or three for others."""
+    return f"<perception>{_perception(scene, rng)}</perception>\n{mpar2_steps(scene, sq, rng)}"
+
+
+def mpar2_steps(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
+    """A chain after its perception: steps, review and answer. What follows up on a chain perceives nothing anew."""
     plan = make_plan(scene, sq, rng)
     steps = "".join(f"<step><ask>{s.ask}</ask><hear>{s.hear}</hear><infer>{s.infer}</infer></step>\n" for s in plan)
-    return (
-        f"<perception>{_perception(scene, rng)}</perception>\n{steps}"
-        f"<review>{_review(scene, sq, plan, rng)}</review>\n{direct_answer(sq)}"
-    )
+    return f"{steps}<review>{_review(scene, sq, plan, rng)}</review>\n{direct_answer(sq)}"
 
 
 def _perception(scene: Scene, rng: random.Random) -> str:

@@ -30,7 +30,18 @@ from mpar2.scenes.written import bare
 from training.tiny import codes
 from training.tiny.build import build_checkpoint, look_back
 from training.tiny.features import load_scenes
-from training.tiny.sequences import Encoder, Sequence, aligned, cold_start, copied, imagined, listed, rendered, written
+from training.tiny.sequences import (
+    Encoder,
+    Sequence,
+    aligned,
+    cold_start,
+    copied,
+    imagined,
+    listed,
+    rendered,
+    stepped,
+    written,
+)
 from training.tiny.tower import make_tower
 
 __all__ = ["load_tower", "train_stage"]
@@ -204,7 +215,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     log = args.out.parent / f"{args.stage}.log.jsonl"
     options = {"minutes": args.minutes, "lr": args.lr, "seed": args.seed}
-    text_only = _mixed(written(args.seed + 1), copied(args.seed + 1), 0.5, args.seed + 1)
+    drills = _mixed(copied(args.seed + 1), stepped(args.seed + 1), 0.5, args.seed + 1)
+    text_only = _mixed(written(args.seed + 1), drills, 0.5, args.seed + 1)
     if args.stage == "text":
         if args.start is None:
             build_checkpoint(args.out, corpus(20_000, args.seed), seed=args.seed)

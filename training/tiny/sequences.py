@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mpar2.arms import after_events
 from mpar2.prompts import prompt_text
-from mpar2.question import Question
-from mpar2.scenes.chains import direct_answer, mpar2_chain, text_examples
+from mpar2.question import Question, choice_letter
+from mpar2.scenes.chains import direct_answer, mpar2_chain, mpar2_steps, text_examples
 from mpar2.scenes.classes import CLASSES
 from mpar2.scenes.kinds import LOUDNESS_KINDS
 from mpar2.scenes.questions import ScenedQuestion, make_questions
 from mpar2.scenes.scene import Scene, SceneEvent
-from mpar2.scenes.written import caption, event_list, interval, listing, numbered, random_scene, singular, the
+from mpar2.scenes.written import caption, event_list, interval, listing, numbered, random_scene, singular, the, timed
 from training.tiny.codes import FRAME_S, simulated
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "listed",
     "rendered",
     "short_turns",
+    "stepped",
     "written",
 ]
 
@@ -165,13 +166,40 @@ def _again(scene: Scene, rng: random.Random) -> tuple[str, str]:
     events = scene.events
     label = rng.choice(events).label
     some = sorted(rng.sample(range(len(events)), rng.randint(1, len(events))))
+    if rng.random() < 0.5:  # name first, as a step says a sound that it has named (mpar2.scenes.steps)
+        return f"Where is {singular(label)}?", "; ".join(timed(event) for event in events if event.label == label)
     places = {
-        f"Where is {singular(label)}?": [i for i, event in enumerate(events) if event.label == label],
         f"Sounds {listing([str(i + 1) for i in some])}?": some,
         rng.choice(LIST_REQUESTS): list(range(len(events))),
     }
     asked = rng.choice(list(places))
     return asked, "; ".join(numbered(scene, i) for i in places[asked])
+
+
+def stepped(seed: int) -> Iterator[Chat]:
+    """A written event list and up to four questions on it, each reasoned about in MPAR² steps: drill in look-ups."""
+    rng = random.Random(f"stepped {seed}")
+    seen: dict[str, int] = {}
+    while True:
+        scene = random_scene(rng)
+        turns = _followed_up(scene, rng, seen, 4, loudness=False)
+        if turns:
+            yield Chat(((f"{event_list(scene)}.\n{turns[0][0]}", turns[0][1]), *turns[1:]))
+
+
+def _followed_up(
+    scene: Scene, rng: random.Random, seen: dict[str, int], n: int, *, loudness: bool = True
+) -> list[tuple[str, str]]:
+    """Up to ``n`` questions in few words, and their chains after the perception; kinds that were seen least first."""
+    asked = [q for q in _taught(scene, rng) if loudness or q.kind not in LOUDNESS_KINDS]
+    asked = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:n]
+    for q in asked:
+        seen[q.kind] = seen.get(q.kind, 0) + 1
+    return [(_briefly(q.question), mpar2_steps(scene, q, rng)) for q in asked]
+
+
+def _briefly(question: Question) -> str:
+    return "\n".join((question.text, *(f"({choice_letter(i)}) {choice}" for i, choice in enumerate(question.choices))))
 
 
 def _taught(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
@@ -188,10 +216,13 @@ def rendered(scenes: list[Scene], seed: int) -> Iterator[Heard]:
 
 
 def imagined(seed: int) -> Iterator[Heard]:
-    """Scenes that nobody has rendered, for ever."""
+    """Scenes that nobody has rendered, for ever; one in eight has a single sound, as many recordings have."""
     rng = random.Random(f"imagined {seed}")
     while True:
-        yield random_scene(rng), None
+        scene = random_scene(rng)
+        if rng.random() < 1 / 8:
+            scene = replace(scene, events=(rng.choice(scene.events),))
+        yield scene, None
 
 
 def short_turns(scene: Scene, rng: random.Random, n: int) -> list[tuple[str, str]]:
@@ -271,7 +302,7 @@ def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
 
 
 def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
-    """MPAR² chains over audio, from exact truth: one question a chat, kinds of question equally frequent.
+    """MPAR² chains over audio, from exact truth: a question and up to two that follow it up, kinds equally frequent.
 
     One in ten is asked after the events have been told, as an oracle's perception is told in an evaluation.
     """
@@ -281,4 +312,5 @@ def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
         asked = min(_taught(scene, rng), key=lambda q: seen.get(q.kind, 0))
         seen[asked.kind] = seen.get(asked.kind, 0) + 1
         question = _told(asked.question, scene) if rng.random() < 0.1 else asked.question
-        yield Chat(((prompt_text(question, "mpar2"), mpar2_chain(scene, asked, rng)),), (scene, row))
+        first = prompt_text(question, "mpar2"), mpar2_chain(scene, asked, rng)
+        yield Chat((first, *_followed_up(scene, rng, seen, rng.randint(0, 2))), (scene, row))
