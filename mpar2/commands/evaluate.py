@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mpar2.commands._arms import MODES
@@ -206,8 +207,12 @@ def _engine(options: argparse.Namespace, world: int) -> BatchEngine | RemoteEngi
 def _terminable() -> Iterator[None]:
     """SIGTERM (a cluster's time limit) ends a run as cleanly as Ctrl-C."""
 
-    def stop(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    def stop(signum: int, frame: FrameType | None) -> None:
+        interrupt = signal.getsignal(signal.SIGINT)
+        if callable(interrupt):  # asyncio puts its own there, which cancels what runs and leaves no task behind
+            interrupt(signal.SIGINT, frame)
+        else:  # the shell lets a background job ignore Ctrl-C
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
