@@ -19,26 +19,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import soundfile
 import torch
 
+from benchmarks.setting import QUESTION, checkpoint, machine, noise
 from mpar2.audio import SAMPLE_RATE
 from mpar2.engines.checkpoint import load_checkpoint
-from mpar2.question import Question
 from training.audio_sft import prompt_ids
 from training.clips import Clips, Ears
-
-QUESTION = Question("Which sound comes first?", ("a bell", "a piano", "a siren"))
-
-
-def _checkpoint(model: str | None, folder: Path) -> str:
-    if model is not None:
-        return model
-    from mpar2.scenes.chains import corpus
-    from training.tiny.build import build_checkpoint
-
-    return str(build_checkpoint(folder / "tiny-size", corpus(400, 0)))
 
 
 def _logps(model, ids: torch.Tensor, keep: int, **audio) -> torch.Tensor:
@@ -69,12 +57,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="of each completion")
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
+    print(machine())
     with tempfile.TemporaryDirectory() as temporary:
-        loaded = load_checkpoint(_checkpoint(args.model, Path(temporary)))
+        loaded = load_checkpoint(args.model or checkpoint(Path(temporary)))
         model, device = loaded.model, loaded.device
         path = Path(temporary) / "clip.wav"
-        noise = np.random.default_rng(0).normal(scale=0.1, size=int(args.seconds * SAMPLE_RATE))
-        soundfile.write(path, noise, SAMPLE_RATE)
+        soundfile.write(path, noise(args.seconds).samples, SAMPLE_RATE)
         clips = Clips(loaded.processor)
         mel = clips.mel(clips.number(str(path)))
         from mpar2.prompts import build_messages

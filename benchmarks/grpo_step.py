@@ -35,6 +35,7 @@ from training.audio_grpo import AudioGRPOTrainer, grpo_config
 from training.clips import Ears
 from training.data import to_dataset
 
+LIMIT = 1.5  # times the steps per hour of the first way
 WAYS = ("every completion", "clip once", "prompt once")
 
 
@@ -145,6 +146,7 @@ def main() -> None:
             print(f"tower {'trained' if tower else 'frozen'}; log-probabilities agree to {gap:.0e}")
             for way, (_, taken) in runs.items():
                 print(f"  {way:17} {taken:6.2f} s a step, {3600 / taken:6.0f} steps an hour, {slow / taken:.2f} x")
+    print(f"\nlimit {LIMIT} x")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mpar2.question import Question, choice_letter
 from mpar2.scenes.classes import CLASSES
 from mpar2.scenes.kinds import LOUDNESS_KINDS
 from mpar2.scenes.questions import ScenedQuestion, make_questions
@@ -29,7 +30,16 @@ from mpar2.scenes.written import (
     written_scene,
 )
 
-__all__ = ["TextExample", "corpus", "direct_answer", "free_reasoning", "mpar2_chain", "mpar2_steps", "text_examples"]
+__all__ = [
+    "TextExample",
+    "briefly",
+    "corpus",
+    "direct_answer",
+    "free_reasoning",
+    "mpar2_chain",
+    "mpar2_steps",
+    "text_examples",
+]
 
 
 def _answer(sq: ScenedQuestion) -> str:
@@ -40,6 +50,11 @@ def _answer(sq: ScenedQuestion) -> str:
             "pass a question from make_questions"
         )
     return answer
+
+
+def briefly(question: Question) -> str:
+    """A question and its lettered choices, a line each, without the words of a prompt."""
+    return "\n".join((question.text, *(f"({choice_letter(i)}) {choice}" for i, choice in enumerate(question.choices))))
 
 
 # The three forms ------------------------------------------------------------------------------------------------------
@@ -224,7 +239,4 @@ def corpus(n: int, seed: int) -> Iterator[str]:
             words = CLASSES[rng.choice(tuple(CLASSES))]
             yield ", ".join((words.name, words.singular, words.plural, *words.synonyms))
         else:
-            choices = "\n".join(f"({chr(65 + i)}) {choice}" for i, choice in enumerate(example.asked.question.choices))
-            yield "\n".join(
-                part for part in (example.written, example.asked.question.text, choices, example.reply) if part
-            )
+            yield "\n".join((example.written, briefly(example.asked.question), example.reply))

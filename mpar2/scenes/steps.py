@@ -5,8 +5,8 @@ events. A step names a sound that the scene lacks only in ``ask``, where the que
 
 What is heard is looked up in the perception by what is known of it: a sound that ``ask`` names is said name first, the
 times after it; one that is sought by its place, or among all, number first. So each look-up goes forward through the
-perception, from what is known to what follows it there. Measured on the tiny text model, of look-ups of a sound by its
-name 85 % are right after two minutes of drill in this order, 30 % (chance) where the number has to be said first.
+perception, from what is known to what follows it there. The tiny text model learns that in minutes, and the other way
+not at all (``benchmarks/README.md``, what was tried).
 """
 
 from __future__ import annotations

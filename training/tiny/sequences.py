@@ -15,8 +15,8 @@ import numpy as np
 
 from mpar2.arms import after_events
 from mpar2.prompts import prompt_text
-from mpar2.question import Question, choice_letter
-from mpar2.scenes.chains import direct_answer, mpar2_chain, mpar2_steps, text_examples
+from mpar2.question import Question
+from mpar2.scenes.chains import briefly, direct_answer, mpar2_chain, mpar2_steps, text_examples
 from mpar2.scenes.classes import CLASSES
 from mpar2.scenes.kinds import LOUDNESS_KINDS
 from mpar2.scenes.questions import ScenedQuestion, make_questions
@@ -192,14 +192,15 @@ def _followed_up(
 ) -> list[tuple[str, str]]:
     """Up to ``n`` questions in few words, and their chains after the perception; kinds that were seen least first."""
     asked = [q for q in _taught(scene, rng) if loudness or q.kind not in LOUDNESS_KINDS]
-    asked = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:n]
-    for q in asked:
+    return [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in _rarest(asked, seen, n)]
+
+
+def _rarest(asked: list[ScenedQuestion], seen: dict[str, int], n: int) -> list[ScenedQuestion]:
+    """Up to ``n`` of the questions, of the kinds that were asked least so far, which counts them as asked."""
+    chosen = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:n]
+    for q in chosen:
         seen[q.kind] = seen.get(q.kind, 0) + 1
-    return [(_briefly(q.question), mpar2_steps(scene, q, rng)) for q in asked]
-
-
-def _briefly(question: Question) -> str:
-    return "\n".join((question.text, *(f"({choice_letter(i)}) {choice}" for i, choice in enumerate(question.choices))))
+    return chosen
 
 
 def _taught(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
@@ -309,8 +310,7 @@ def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
     rng = random.Random(f"cold start {seed}")
     seen: dict[str, int] = {}
     for scene, row in heard:
-        asked = min(_taught(scene, rng), key=lambda q: seen.get(q.kind, 0))
-        seen[asked.kind] = seen.get(asked.kind, 0) + 1
+        (asked,) = _rarest(_taught(scene, rng), seen, 1)
         question = _told(asked.question, scene) if rng.random() < 0.1 else asked.question
         first = prompt_text(question, "mpar2"), mpar2_chain(scene, asked, rng)
         yield Chat((first, *_followed_up(scene, rng, seen, rng.randint(0, 2))), (scene, row))
