@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,26 @@ def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path, capsys)
     said = capsys.readouterr().err
     assert "failed: bad: " in said and "gone" in said and "failed: follows: 'bad'" in said
     assert [arm.name for arm in load_arms(tmp_path / "out" / "arms.yaml")] == ["good"]
+
+
+def test_a_run_that_another_process_is_at_comes_later(tmp_path, capsys):
+    """Two processes of one study share its runs: neither waits while something else can be done."""
+    fcntl = pytest.importorskip("fcntl", reason="the lock is POSIX's")
+    runs = [{"name": name, "recipe": "tiny", "method": "sft"} for name in ("first", "second")]
+    study = load_study(write(tmp_path / "study.yaml", *runs))
+    (tmp_path / "first").mkdir()
+    with open(tmp_path / "first" / ".lock", "w") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        done = pool.submit(run_study, study, tmp_path)
+        while not (tmp_path / "logs" / "second" / "manifest.json").exists():
+            assert not done.done()
+            time.sleep(0.1)
+        assert not (tmp_path / "first" / "training.json").exists()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert done.result() == []
+    assert {arm.name for arm in load_arms(tmp_path / "arms.yaml")} == {"first", "second"}
+    said = capsys.readouterr().out
+    assert said.index("[2/2] second") < said.index("[1/2] first")
 
 
 def test_minutes_stop_a_training_and_it_is_saved(tmp_path):

@@ -11,7 +11,8 @@
 ``method`` is ``grpo`` (when not given), ``sft``, or ``none``: nothing is trained, the arm is only evaluated. ``after``
 starts a run from the adapter of one before it. Runs are made in the order of the file, the most important first: a
 study that is stopped has those. The same command goes on: what is finished is passed over, what was stopped goes on
-from its checkpoint. A run that fails does not stop the others; it is told at the end.
+from its checkpoint. A run that fails does not stop the others; it is told at the end. Started twice at once (two cores,
+or two GPUs with ``CUDA_VISIBLE_DEVICES``), the processes share the runs: each takes the first that no other is at.
 
     OUT/NAME/        each run, as ``training.run`` writes it
     OUT/logs/NAME/   its log, small, to keep (``training.export``)
@@ -23,8 +24,10 @@ from __future__ import annotations
 import gc
 import os
 import re
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +42,7 @@ __all__ = ["Run", "Study", "load_study", "run_study"]
 
 _METHODS = ("grpo", "sft", "none")
 _KEYS = {"name", "recipe", "method", "seed", "minutes", "after", "overrides", "evaluate"}
+_POLL_S = 2.0
 _NAME = re.compile(r"[A-Za-z0-9][\w .+-]{0,59}")
 
 
@@ -114,22 +118,64 @@ def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[s
     out.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
     results: dict[str, str | None] = {}  # of each run that has one: where its adapter or model is
-    for number, run in enumerate(study.runs, 1):
-        if main:
-            print(f"[{number}/{len(study.runs)}] {run.name}: {run.recipe.about}", flush=True)
-        if run.after in failed:
-            failed[run.name] = f"'{run.after}', which it starts from, has no result"
-            continue
+    left = {run.name: (number, run) for number, run in enumerate(study.runs, 1)}
+    while left:
+        for number, run in left.values():
+            if run.after in left:
+                continue
+            with _claim(run, out) as mine:
+                if mine:
+                    del left[run.name]
+                    if main:
+                        print(f"[{number}/{len(study.runs)}] {run.name}: {run.recipe.about}", flush=True)
+                    _settle(run, results, failed, out, command)
+                    if main:
+                        _write_arms(study, results, out)
+                    break
+        else:
+            time.sleep(_POLL_S)  # another process is at all that could be done now
+    return [f"{run.name}: {failed[run.name]}" for run in study.runs if run.name in failed]
+
+
+@contextmanager
+def _claim(run: Run, out: Path) -> Iterator[bool]:
+    """Whether this process may see to ``run``; the kernel lets go of it when the process dies.
+
+    The processes of one training (``accelerate launch``) go through the runs together: they claim nothing.
+    """
+    if run.method == "none" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        yield True
+        return
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks; there a study is started once
+        yield True
+        return
+    folder = out / run.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as handle:
         try:
-            results[run.name] = _result(run, results, out, command)
-        except Exception as error:  # whatever it is: the other runs do not depend on it
-            traceback.print_exc()
-            failed[run.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if main:
-            if run.method != "none" and (out / run.folder / "log.jsonl").exists():
-                export_run(out / run.folder, out / "logs" / run.folder)
-            _write_arms(study, results, out)
-    return [f"{name}: {why}" for name, why in failed.items()]
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _settle(
+    run: Run, results: dict[str, str | None], failed: dict[str, str], out: Path, command: Sequence[str]
+) -> None:
+    """Put the result of ``run`` in ``results``, or why it has none in ``failed``; export its log."""
+    if run.after in failed:
+        failed[run.name] = f"'{run.after}', which it starts from, has no result"
+        return
+    try:
+        results[run.name] = _result(run, results, out, command)
+    except Exception as error:  # whatever it is: the other runs do not depend on it
+        traceback.print_exc()
+        failed[run.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if os.environ.get("RANK", "0") == "0" and run.method != "none" and (out / run.folder / "log.jsonl").exists():
+        export_run(out / run.folder, out / "logs" / run.folder)
 
 
 def _result(run: Run, results: Mapping[str, str | None], out: Path, command: Sequence[str]) -> str | None:
