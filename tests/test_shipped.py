@@ -43,7 +43,7 @@ def test_nothing_says_where_it_was_made():
 def test_mpar2_writes_whole_traces_and_mostly_names_a_choice(engine):
     generations = [ask(engine, example, Arm("mpar2", "tiny-mpar2", None, "mpar2")) for example in load_examples()]
     assert sum(is_wellformed(g.trace) for g in generations) >= len(generations) - 1
-    assert sum(g.choice is not None for g in generations) >= 0.75 * len(generations)
+    assert sum(g.choice is not None for g in generations) > len(generations) / 2
 
 
 def test_there_are_examples_of_each_kind_and_each_has_a_stored_comparison_with_credits():

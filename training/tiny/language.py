@@ -200,13 +200,13 @@ def main(argv: list[str] | None = None) -> None:
         )
         if name != "text":
             stage.add_argument("--features", type=Path, required=True, help="rendered training scenes")
-            share = 0.3 if name == "align" else 0.5
+            share = 0.3 if name == "align" else 0.6
             stage.add_argument("--imagined", type=float, default=share, help="share of scenes heard as codes only")
             stage.add_argument(
                 "--noise", type=float, default=0.1, help="noise on the tower's output, in its own spread"
             )
         if name != "sft":
-            share = 0.6 if name == "text" else 0.25
+            share = 0.6 if name == "text" else 0.4
             stage.add_argument("--replay", type=float, default=share, help="share of text-only chats mixed in")
         if name == "sft":
             stage.add_argument("--adapter", type=Path, help="an adapter of the checkpoint to go on from")
