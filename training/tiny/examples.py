@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     args = parser.parse_args(argv)
     names = make(Bank(args.bank), args.out)
-    index = {"order": names, "first": "scene-right-after"}
+    index = {"order": names, "first": "scene-in-between"}
     (args.out / "index.json").write_text(json.dumps(index, indent=1) + "\n")
     print(f"{len(names)} examples in {args.out}")
 
