@@ -255,10 +255,8 @@ def _correctness(generation: Generation, question: Question) -> tuple[bool | Non
     if generation.finish == "cancelled":
         return None, "This arm was stopped before its end."
     said = generation.choice or generation.trace.answer
-    if said is None:
-        return None, "The trace ends without an answer."
-    if question.choices and generation.choice is None:
-        return None, "The answer names none of the choices, or several."
+    if said is None or (question.choices and generation.choice is None):
+        return False, None  # as the strict rule of mpar2.accuracy counts it
     if not question.choices and not strict_match(question.answer, said):
         return None, f"An open answer in other words than the true one ({question.answer}): judge for yourself."
     return strict_match(question.answer, said, question.choices), None

@@ -125,6 +125,12 @@ def test_a_finished_document_is_strict_json_and_passes_its_own_check() -> None:
     assert made["clip"]["audio"].startswith("data:audio/flac;base64,")
 
 
+def test_an_answer_outside_the_choices_is_wrong_as_in_an_evaluation() -> None:
+    left, right = document(("<answer>a flute</answer>", "<think>a dog bark, then</think>"))["arms"]
+    assert (left["answer"], left["choice"], left["correct"], left["unscored"]) == ("a flute", None, False, None)
+    assert (right["answer"], right["correct"], right["unscored"]) == (None, False, None)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
