@@ -17,6 +17,7 @@ Contents, in the order in which data flows:
 ``arms``       models, modes and controls to compare; ``tasks``, their work; ``evaluate``, which does it
 ``runs``       folders of finished generations; ``predictions``, the same for the official scripts
 ``accuracy``   what a run scored; ``statistics``, how sure its numbers are
+``locks``      what keeps two processes from one file
 ``cli``        the command line; ``commands``, one module for each
 
 Importing this package is fast and needs neither torch nor a key.

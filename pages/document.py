@@ -255,11 +255,10 @@ def _correctness(generation: Generation, question: Question) -> tuple[bool | Non
     if generation.finish == "cancelled":
         return None, "This arm was stopped before its end."
     said = generation.choice or generation.trace.answer
-    if said is None or (question.choices and generation.choice is None):
-        return False, None  # as the strict rule of mpar2.accuracy counts it
-    if not question.choices and not strict_match(question.answer, said):
+    right = strict_match(question.answer, said, question.choices)
+    if said and not right and not question.choices:
         return None, f"An open answer in other words than the true one ({question.answer}): judge for yourself."
-    return strict_match(question.answer, said, question.choices), None
+    return right, None
 
 
 def _event(event: Event) -> dict[str, Any]:

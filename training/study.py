@@ -26,14 +26,15 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mpar2.locks import try_lock
 from mpar2.runs.lines import write_bytes
 from training.export import export_run
 from training.recipe import Recipe, RecipeError, load_recipe
@@ -120,52 +121,44 @@ def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[s
     results: dict[str, str | None] = {}  # of each run that has one: where its adapter or model is
     left = {run.name: (number, run) for number, run in enumerate(study.runs, 1)}
     while left:
-        for number, run in left.values():
-            if run.after in left:
-                continue
-            with _claim(run, out) as mine:
-                if mine:
-                    del left[run.name]
-                    if main:
-                        print(f"[{number}/{len(study.runs)}] {run.name}: {run.recipe.about}", flush=True)
-                    _settle(run, results, failed, out, command)
-                    if main:
-                        _write_arms(study, results, out)
-                    break
-        else:
-            time.sleep(_POLL_S)  # another process is at all that could be done now
+        ready = (entry for entry in left.values() if entry[1].after not in left)
+        taken = next(((*entry, claim) for entry in ready if (claim := _claim(entry[1], out))), None)
+        if taken is None:  # another process is at all that could be done now
+            time.sleep(_POLL_S)
+            continue
+        number, run, claim = taken
+        with claim:
+            del left[run.name]
+            if main:
+                print(f"[{number}/{len(study.runs)}] {run.name}: {run.recipe.about}", flush=True)
+            _settle(run, results, failed, out, command)
+            if main and run.method != "none" and (out / run.folder / "log.jsonl").exists():
+                export_run(out / run.folder, out / "logs" / run.folder)
+            if main:
+                _write_arms(study, results, out)
     return [f"{run.name}: {failed[run.name]}" for run in study.runs if run.name in failed]
 
 
-@contextmanager
-def _claim(run: Run, out: Path) -> Iterator[bool]:
-    """Whether this process may see to ``run``; the kernel lets go of it when the process dies.
+def _claim(run: Run, out: Path) -> AbstractContextManager[Any] | None:
+    """What keeps other processes from ``run`` until it is closed; None where one of them is at it.
 
     The processes of one training (``accelerate launch``) go through the runs together: they claim nothing.
     """
     if run.method == "none" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        yield True
-        return
-    try:
-        import fcntl
-    except ImportError:  # Windows: no advisory locks; there a study is started once
-        yield True
-        return
+        return nullcontext()
     folder = out / run.folder
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    file = open(folder / ".lock", "w")  # noqa: SIM115 - the caller closes it
+    if try_lock(file.fileno()):
+        return file
+    file.close()
+    return None
 
 
 def _settle(
     run: Run, results: dict[str, str | None], failed: dict[str, str], out: Path, command: Sequence[str]
 ) -> None:
-    """Put the result of ``run`` in ``results``, or why it has none in ``failed``; export its log."""
+    """Put the result of ``run`` in ``results``, or why it has none in ``failed``."""
     if run.after in failed:
         failed[run.name] = f"'{run.after}', which it starts from, has no result"
         return
@@ -174,8 +167,6 @@ def _settle(
     except Exception as error:  # whatever it is: the other runs do not depend on it
         traceback.print_exc()
         failed[run.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if os.environ.get("RANK", "0") == "0" and run.method != "none" and (out / run.folder / "log.jsonl").exists():
-        export_run(out / run.folder, out / "logs" / run.folder)
 
 
 def _result(run: Run, results: Mapping[str, str | None], out: Path, command: Sequence[str]) -> str | None:

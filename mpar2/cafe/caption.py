@@ -27,6 +27,7 @@ from mpar2.llm.errors import ReplyRejected, SettingError
 from mpar2.llm.hearing import require_hearing
 from mpar2.llm.journal import content_key
 from mpar2.llm.once import KeyedLocks, finish_in_thread
+from mpar2.locks import try_lock
 from mpar2.runs.lines import dump_json, read_lines, write_bytes
 
 if TYPE_CHECKING:
@@ -182,20 +183,11 @@ async def _file_lock(path: Path) -> AsyncIterator[None]:
 
     The lock file stays: removing it would let a second process lock a new file while the first holds the old one.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows: callers in one process are kept apart all the same
-        yield
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_LOCK_POLL_S)
+        while not try_lock(handle):
+            await asyncio.sleep(_LOCK_POLL_S)
         yield
     finally:
         os.close(handle)

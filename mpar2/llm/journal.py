@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpar2.llm.base import ChatClient, Part, Reply, Sampling, Usage
 from mpar2.llm.once import KeyedLocks, finish_in_thread
+from mpar2.locks import try_lock
 from mpar2.runs.lines import sync_folder
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Journal:
         self._write_lock = threading.Lock()
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            self._take_lock()
+            if not try_lock(self._file):
+                raise JournalError(f"{self.path} is being written by another process; wait for it or stop it")
             self._records = self._load()
         except BaseException:
             os.close(self._file)
@@ -111,16 +113,6 @@ class Journal:
             if self._file >= 0:
                 os.close(self._file)
                 self._file = -1
-
-    def _take_lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows: no advisory locks; the caller keeps to one writer
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise JournalError(f"{self.path} is being written by another process; wait for it or stop it") from None
 
     def _load(self) -> dict[str, dict[str, Any]]:
         data = self.path.read_bytes()

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn
 
+from mpar2.locks import try_lock
+
 __all__ = ["LineWriter", "RunError", "dump_json", "load_json", "read_lines", "sync_folder", "write_bytes", "write_json"]
 
 MAX_LINE_BYTES = 16_000_000
@@ -100,7 +102,8 @@ class LineWriter:
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            self._lock()
+            if not try_lock(self._file):
+                raise RunError(f"{path} is being written by another process: wait for it, or stop it")
             self._cut_torn_line()
         except BaseException:
             os.close(self._file)
@@ -135,16 +138,6 @@ class LineWriter:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no such lock; there the user keeps to one writer
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"{self.path} is being written by another process: wait for it, or stop it") from None
 
     def _cut_torn_line(self) -> None:
         size = os.fstat(self._file).st_size
