@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mpar2.errors import MPAR2Error
+
 if TYPE_CHECKING:
     from analysis.choice import Choice
     from analysis.exhibits import build_exhibits
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["AnalysisError", "Choice", "RunTable", "build_exhibits", "load_runs"]
 
 
-class AnalysisError(ValueError):
+class AnalysisError(MPAR2Error, ValueError):
     """What was asked of the analysis cannot be done; the message says why and what to do."""
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from analysis.choice import Choice
 from analysis.exhibits import EXHIBITS, build_exhibits
 from analysis.load import load_runs
-from tests.synthetic import FakeArm, write_run
+from testing.synthetic import FakeArm, write_run
 
 LIMITS_S = {100_000: 2.0, 1_000_000: 15.0}  # of processor time, after the first load
 ARMS = (

@@ -14,9 +14,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.hostile.sounds import hostile_sounds, write_sounds
-from tests.hostile.uploads import hostile_uploads, write_uploads
-from tests.hostile.worker import Report, examine
+from testing.hostile.sounds import hostile_sounds, write_sounds
+from testing.hostile.uploads import hostile_uploads, write_uploads
+from testing.hostile.worker import Report, examine
 
 LIMIT_MB, LIMIT_S = 300, 10.0
 

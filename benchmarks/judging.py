@@ -27,7 +27,7 @@ from mpar2.cafe.llm_judge import LLMJudge
 from mpar2.cafe.schema import JudgeRequest, Truth, Verdict
 from mpar2.llm import ChatClient, GeminiClient, Journal, Limiter, OpenAIClient, RecordedClient, run_batch
 from mpar2.question import Event
-from tests.wire import Answer, Call, gemini_reply, judge_plan, openai_reply, read_data, serve
+from testing.wire import Answer, Call, gemini_reply, judge_plan, openai_reply, read_data, serve
 
 TRACE = (
     "<perception>A dog barks twice at the start, then a siren wails. Clip {number}.</perception>"

@@ -52,7 +52,7 @@ def machine() -> str:
 
 def checkpoint(folder: Path, shape: str = "tiny") -> str:
     """Write a checkpoint of a shape of :data:`SHAPES`; the folder's name."""
-    from mpar2.scenes.chains import corpus
+    from training.scenes.chains import corpus
     from training.tiny.build import build_checkpoint
 
     return str(build_checkpoint(folder / f"{shape}-size", corpus(400, 0), **SHAPES[shape]))

@@ -8,9 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import build_services, parse_options  # noqa: E402
 from pages import build_app, launch_settings  # noqa: E402
-from tests.browser import browser_page  # noqa: E402
+from pages.options import build_services, parse_options  # noqa: E402
+from testing.browser import browser_page  # noqa: E402
 
 _LARGEST = 300_000  # bytes
 

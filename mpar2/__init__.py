@@ -9,15 +9,13 @@ Contents, in the order in which data flows:
 ``prompts``    how a model is asked: ``direct``, ``cot``, ``mpar2``
 ``engines``    what runs a model
 ``attention``  where a model attends while it reasons
-``scenes``     audio scenes with exact truth
 ``cafe``       which audio events a trace really heard
-``rewards``    what a trace earns in training
 ``llm``        clients of judges, captioners and served models
 ``items``      benchmarks, read unchanged
 ``arms``       models, modes and controls to compare; ``tasks``, their work; ``evaluate``, which does it
 ``runs``       folders of finished generations; ``predictions``, the same for the official scripts
 ``accuracy``   what a run scored; ``statistics``, how sure its numbers are
-``locks``      what keeps two processes from one file
+``errors``     the base of all errors; ``locks``, what keeps two processes from one file
 ``cli``        the command line; ``commands``, one module for each
 
 Importing this package is fast and needs neither torch nor a key.

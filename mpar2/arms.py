@@ -40,6 +40,7 @@ from typing import Any, Literal, get_args
 
 from mpar2.audio import Clip
 from mpar2.engines.base import Arm, Decoding, EngineError, Mode
+from mpar2.errors import MPAR2Error
 from mpar2.question import Event, Item, Question
 
 __all__ = ["ArmError", "EvaluationArm", "arm_from_json", "arm_to_json", "heard", "load_arms", "partners", "told"]
@@ -53,7 +54,7 @@ Audio = Literal["normal", "silent", "shuffled"]
 Perception = Literal["own", "oracle"]
 
 
-class ArmError(ValueError):
+class ArmError(MPAR2Error, ValueError):
     """An arm that cannot be run as written."""
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpar2 import __version__, commands
+from mpar2.errors import MPAR2Error
 
 __all__ = ["main"]
 
@@ -45,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
-        if not _is_bad_input(error):
-            raise
+    except (MPAR2Error, OSError) as error:  # bad input, or a file that cannot be read or written
         print(f"mpar2 {options.command}: {error}", file=sys.stderr)
         return 2
 
@@ -62,11 +61,6 @@ def _commands() -> dict[str, str]:
         text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) if source.exists() else None
         found[info.name.replace("_", "-")] = (text or "").split("\n", 1)[0]
     return found
-
-
-def _is_bad_input(error: Exception) -> bool:
-    """Errors that this package raises for the user to read, and files that cannot be read or written."""
-    return type(error).__module__.split(".")[0] == "mpar2" or isinstance(error, OSError)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from mpar2.arms import EvaluationArm, arm_to_json, heard, partners, told
 from mpar2.audio import AudioError, Clip, Limits, load_clip
 from mpar2.engines.base import Arm, Decoding, Generation, ItemError
 from mpar2.engines.server import RemoteEngine
+from mpar2.errors import MPAR2Error
 from mpar2.items import ItemSet
 from mpar2.llm.errors import CallFailed, ReplyRejected, StopRun
 from mpar2.predictions import write_predictions
@@ -48,7 +49,7 @@ _ITEMS_OWN = ("too_long", "bad_audio")  # what a service cannot take of one item
 _LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_samples=2_000_000_000)
 
 
-class EvaluationError(ValueError):
+class EvaluationError(MPAR2Error, ValueError):
     """The evaluation cannot start, or cannot go on."""
 
 

@@ -24,12 +24,14 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from mpar2.errors import MPAR2Error
+
 __all__ = ["BLOCK_FRAMES", "AudioError", "Block", "Limits", "check_stream", "decode", "sniff"]
 
 BLOCK_FRAMES = 8192
 
 
-class AudioError(ValueError):
+class AudioError(MPAR2Error, ValueError):
     """The audio cannot be used; the message says why and what to do."""
 
 

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpar2.errors import MPAR2Error
+
 __all__ = [
     "MAX_CHOICES",
     "MAX_CHOICE_CHARS",
@@ -42,7 +44,7 @@ MAX_CHOICE_CHARS = 300
 MAX_CHOICES = 26  # letters
 
 
-class QuestionError(ValueError):
+class QuestionError(MPAR2Error, ValueError):
     """A question cannot be asked as it stands; the message says what to change."""
 
 

@@ -1,6 +1,7 @@
 """The pages of the app: ``build_app(services)`` composes the tabs, ``launch_settings()`` says how they are served.
 
-``services``     what the pages need from outside        ``compare``   the Compare tab
+``options``      options of the app                      ``compare``   the Compare tab
+``services``     what the pages need from outside
 ``running``      one comparison as a stream              ``api``       endpoints for programs
 ``document``     the comparison as JSON data             ``export``    the comparison as a page of its own
 ``safe_html``    components drawn without HTML           ``view/``     their scripts and styles

@@ -33,6 +33,7 @@ from urllib.parse import urlencode
 from mpar2 import __version__
 from mpar2.audio import SAMPLE_RATE, Clip
 from mpar2.engines.base import Arm, Decoding, Generation, Progress
+from mpar2.errors import MPAR2Error
 from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Event, Question, strict_match
 from mpar2.trace import parse_trace, trace_to_json
@@ -47,7 +48,7 @@ _FLAC_LIMIT = 400_000  # bytes; more would make the page of a half-minute clip h
 _AUDIO_LIMIT_S = 120.0  # longer clips are not carried inside the document; the page then has no player of its own
 
 
-class DocumentError(ValueError):
+class DocumentError(MPAR2Error, ValueError):
     """A stored comparison cannot be shown; the message says why."""
 
 

@@ -15,16 +15,11 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from mpar2.audio import AudioError
-from mpar2.engines.base import EngineError
-from mpar2.question import QuestionError
-from pages.limits import LimitError
-from pages.scoring import JudgingError
+from mpar2.errors import MPAR2Error
 
 __all__ = ["guarded", "message_of"]
 
 _log = logging.getLogger(__name__)
-_KNOWN = (AudioError, QuestionError, EngineError, JudgingError, LimitError)
 _LONGEST = 600
 # Gradio's toasts render markup (without scripts, but with images). Entities would look odd to API clients, so the two
 # characters that open and close a tag are replaced by their typographic likes.
@@ -34,7 +29,7 @@ _PATH = re.compile(r"(?<![\w.:/])/[\w.+-]+(?:/[\w.+-]+)+")
 
 def message_of(error: Exception) -> str:
     """What to tell the visitor. An unknown error is logged under a short number, and only the number is told."""
-    if isinstance(error, _KNOWN):
+    if isinstance(error, MPAR2Error):
         text = _PATH.sub(_last_name, str(error)).translate(_NO_MARKUP)
         return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     number = secrets.token_hex(3)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mpar2.errors import MPAR2Error
 from mpar2.question import MAX_CHOICE_CHARS, MAX_CHOICES, MAX_QUESTION_CHARS
 
 __all__ = ["LimitError", "RunCounter", "VisitorLimits", "visitor_of"]
@@ -23,7 +24,7 @@ _WINDOW_S = 3600.0
 _MOST_VISITORS = 10_000  # remembered at once; the one who came longest ago is forgotten first
 
 
-class LimitError(ValueError):
+class LimitError(MPAR2Error, ValueError):
     """A visitor asked for more than this app gives; the message says how much that is and what to do."""
 
 

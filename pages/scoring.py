@@ -20,6 +20,7 @@ from typing import Any, Literal
 from mpar2.audio import Clip
 from mpar2.cafe.metrics import count_events, rates_of_trace
 from mpar2.cafe.schema import JudgeRequest, Truth, Unscored, Verdict
+from mpar2.errors import MPAR2Error
 from mpar2.llm.address import check_base_url
 from mpar2.llm.errors import LLMError
 from mpar2.question import Event, Question
@@ -39,7 +40,7 @@ _ORIGINS = {
 }
 
 
-class JudgingError(ValueError):
+class JudgingError(MPAR2Error, ValueError):
     """The judge cannot be asked as wished; the message says why and what to do."""
 
 

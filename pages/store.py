@@ -53,7 +53,7 @@ def write_comparison(example: Example, document: dict[str, Any]) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the named examples, or all."""
-    from app import build_services, parse_options
+    from pages.options import build_services, parse_options
 
     parser = argparse.ArgumentParser(prog="python -m pages.store", description="Store the comparisons of the examples.")
     parser.add_argument("names", nargs="*", help="examples (default: all)")

@@ -1,4 +1,4 @@
-"""Questions of the kinds that the shipped pair was trained on (``mpar2.scenes.kinds``), to start from.
+"""Questions of the kinds that the shipped pair was trained on (``training.scenes.kinds``), to start from.
 
 Choices stand only where they do not depend on the clip.
 """

@@ -19,7 +19,7 @@ from mpar2.llm import (
     Sampling,
     ask,
 )
-from tests.wire import Answer, Server, gemini_reply, openai_reply
+from testing.wire import Answer, Server, gemini_reply, openai_reply
 
 KEY = "sk-marker-7f3a9c"
 FAST = RetryPolicy(base_s=0.001, cap_s=0.002, timeout_s=5.0)

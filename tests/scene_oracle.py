@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.scene import Scene
+from mpar2.cafe.sound_classes import CLASSES
+from training.scenes.scene import Scene
 
 
 def names_of(label: str) -> set[str]:

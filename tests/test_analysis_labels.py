@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("gradio")
 
 from pages.analysis_runs import Shelf
-from tests.browser import browser_page, chromium
-from tests.synthetic import FakeArm, write_run
+from testing.browser import browser_page, chromium
+from testing.synthetic import FakeArm, write_run
 from tests.test_analysis_page import drawn, opened, serve
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium found: figures are drawn in a browser")

@@ -20,7 +20,7 @@ from analysis.load import load_runs
 from analysis.metrics import metric_of
 from analysis.slopes import held_difficulty, within_item
 from mpar2 import statistics
-from tests.synthetic import ARMS, FakeArm, write_run
+from testing.synthetic import ARMS, FakeArm, write_run
 
 
 def test_intervals_are_those_of_the_core() -> None:

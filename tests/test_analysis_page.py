@@ -21,8 +21,8 @@ from mpar2.audio import wav_bytes
 from pages.analysis_runs import UPLOAD, Shelf, compared, load_upload, traces_document
 from pages.arrays import pack, unpack
 from pages.stored_item import HEATMAPS, audio_of
-from tests.browser import browser_page, chromium, make_clip
-from tests.synthetic import ARMS, FakeArm, write_run
+from testing.browser import browser_page, chromium, make_clip
+from testing.synthetic import ARMS, FakeArm, write_run
 from tests.test_analysis import HOSTILE, zipped
 from tests.test_analysis_training import write_log
 

@@ -20,7 +20,7 @@ from analysis.metrics import metric_of
 from analysis.words import difference, paired_p
 from mpar2 import statistics
 from mpar2.arms import arm_to_json, load_arms
-from tests.synthetic import ARMS, FakeArm, write_run
+from testing.synthetic import ARMS, FakeArm, write_run
 
 SHIPPED_ARMS = Path(__file__).resolve().parent.parent / "examples" / "runs" / "arms.yaml"
 

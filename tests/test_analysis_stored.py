@@ -19,7 +19,7 @@ from mpar2.runs import RunError, item_of, read_run
 from pages.analysis_runs import compared
 from pages.store_run import choose_items, store_run
 from pages.stored_item import audio_of, stored_keys
-from tests.synthetic import FakeArm, write_run
+from testing.synthetic import FakeArm, write_run
 
 
 def test_kept_items_have_sound_and_heatmap_of_the_very_trace(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
 from pages.export import script, to_html
 from pages.services import Offer, Services
-from tests.browser import browser_page, chromium, document, write_example
+from testing.browser import browser_page, chromium, document, write_example
 
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")

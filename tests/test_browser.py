@@ -19,7 +19,7 @@ from mpar2.question import Question
 from mpar2.trace import Span
 from pages.export import script, to_html, view_js
 from pages.services import Offer, Services
-from tests.browser import ARMS, TRACES, browser_page, chromium, document, generation, write_example
+from testing.browser import ARMS, TRACES, browser_page, chromium, document, generation, write_example
 
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")

@@ -12,9 +12,9 @@ from mpar2.cafe.caption import read_captions, write_captions
 from mpar2.cafe.score import read_scores
 from mpar2.cli import main
 from mpar2.question import Item, Question
+from testing.wire import Answer, Call, judge_plan, openai_reply, serve
 from tests.conftest import make_clip
 from tests.test_cafe_score import record, write_run
-from tests.wire import Answer, Call, judge_plan, openai_reply, serve
 
 
 def listens(call: Call) -> Answer:

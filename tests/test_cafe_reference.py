@@ -28,11 +28,11 @@ from mpar2.cafe.schema import (
     decision_text,
     validate_verdict,
 )
+from mpar2.cafe.sound_classes import CLASSES
 from mpar2.cafe.vocabulary import Vocabulary
 from mpar2.question import Event
-from mpar2.scenes.chains import text_examples
-from mpar2.scenes.classes import CLASSES
 from mpar2.trace import Span
+from training.scenes.chains import text_examples
 
 TABLE = [json.loads(line) for line in (Path(__file__).parent / "data/cafe_mentions.jsonl").read_text().splitlines()]
 STREET = Truth((Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0)), origin="scene")

@@ -23,9 +23,9 @@ from mpar2.cafe.truth import TruthError, truth_from_json, truth_of
 from mpar2.cli import main
 from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs import RunWriter, build_manifest, read_run, record_key
-from mpar2.scenes.chains import text_examples
+from testing.wire import judge_plan, openai_reply, serve
 from tests.conftest import make_clip
-from tests.wire import judge_plan, openai_reply, serve
+from training.scenes.chains import text_examples
 
 
 def record(item: Item, arm: str, text: str | None, error: str | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from mpar2.audio import Clip
 from mpar2.cafe.caption import Caption, Captioner
 from mpar2.llm import CallFailed, GeminiClient, OpenAIClient, ReplyRejected, RetryPolicy, StopRun
 from mpar2.llm.errors import SettingError
-from tests.wire import Answer, Call, Server, error, gemini_reply, openai_reply, serve
+from testing.wire import Answer, Call, Server, error, gemini_reply, openai_reply, serve
 
 FAST = RetryPolicy(max_tries=2, base_s=0.001, timeout_s=5.0)
 

@@ -11,8 +11,8 @@ from mpar2.audio import SAMPLE_RATE
 from mpar2.llm.openai_server import OpenAIClient
 from mpar2.llm.retry import RetryPolicy
 from mpar2.question import Item, Question, item_to_json
+from testing.wire import Answer, Call, error, openai_reply, serve
 from tests.conftest import make_clip
-from tests.wire import Answer, Call, error, openai_reply, serve
 from training.__main__ import main
 from training.cold_start import Chain, chains, check_chain, estimate_chains, put_together
 

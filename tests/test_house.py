@@ -1,4 +1,4 @@
-"""The house keeps its own rules: every room lists what is in it, and no file is longer than a reader's patience."""
+"""The structure of the packages: each lists its modules, and the core imports nothing that stands above it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LISTED = ("mpar2", "mpar2/cafe", "mpar2/engines", "mpar2/items", "mpar2/llm", "mpar2/rewards", "mpar2/runs", "pages")
+LISTED = ("mpar2", "mpar2/cafe", "mpar2/engines", "mpar2/items", "mpar2/llm", "training/rewards", "mpar2/runs", "pages")
 
 
 @pytest.mark.parametrize("folder", LISTED)
@@ -21,12 +21,8 @@ def test_a_package_says_what_is_in_it(folder: str) -> None:
     assert modules | rooms <= named, f"not named: {sorted((modules | rooms) - named)}"
 
 
-def test_no_file_of_the_core_or_the_pages_passes_400_lines() -> None:
-    files = [path for room in ("mpar2", "pages") for path in (ROOT / room).rglob("*.py")]
-    assert {path.name: n for path in files if (n := len(path.read_text("utf-8").splitlines())) > 400} == {}
-
-
 def test_the_core_imports_neither_the_app_nor_its_libraries() -> None:
-    above = re.compile(r"^\s*(?:from|import) (?:gradio|plotly|pages|training|app)\b", re.MULTILINE)
+    others = "gradio|plotly|pages|training|testing|tests|benchmarks|app"
+    above = re.compile(rf"^\s*(?:from|import) (?:{others})\b", re.MULTILINE)
     for path in (ROOT / "mpar2").rglob("*.py"):
         assert not above.search(path.read_text("utf-8")), path

@@ -23,8 +23,8 @@ from mpar2.llm import (
     judge_model,
 )
 from mpar2.llm.base import audio_mime
+from testing.wire import Answer, Call, Server, error, gemini_reply, openai_reply, serve
 from tests.clients import KEY, WIRES, Thing, ask_thing, client, complete, reply, run, wav
-from tests.wire import Answer, Call, Server, error, gemini_reply, openai_reply, serve
 
 # --- one request ---------------------------------------------------------------------------------------------------
 

@@ -30,8 +30,8 @@ from mpar2.llm import (
     estimate_tokens,
     run_batch,
 )
+from testing.wire import Answer, Call, Server, error, openai_reply, serve
 from tests.clients import WIRES, Thing, client, complete, reply, run, wav
-from tests.wire import Answer, Call, Server, error, openai_reply, serve
 
 # --- bounds --------------------------------------------------------------------------------------------------------
 

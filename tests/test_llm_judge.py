@@ -18,7 +18,7 @@ from mpar2.cafe.llm_judge import LLMJudge, data_block, llm_judge, locate_quotes
 from mpar2.cafe.schema import DECISION_TABLE, JudgeRequest, Truth, Unscored, Verdict, validate_verdict
 from mpar2.llm import Journal, Limiter, RetryPolicy, StopRun
 from mpar2.question import Event
-from tests.wire import Answer, Call, Server, error, gemini_reply, judge_plan, openai_reply, read_data, serve
+from testing.wire import Answer, Call, Server, error, gemini_reply, judge_plan, openai_reply, read_data, serve
 
 FAST = RetryPolicy(max_tries=2, base_s=0.001, timeout_s=5.0)
 WIRES = ("server", "gemini")

@@ -17,8 +17,8 @@ from mpar2.llm import (
     StopRun,
 )
 from mpar2.llm.retry import failure_of_status, retry_after_s
+from testing.wire import Answer, error, serve
 from tests.clients import WIRES, complete, reply, run
-from tests.wire import Answer, error, serve
 
 # --- retries -------------------------------------------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from conftest import make_clip
 
-import app
 from mpar2.audio import wav_bytes
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
+from pages import options
 from pages.services import Offer, Services
 
 pytest.importorskip("gradio")
@@ -65,8 +65,8 @@ def test_language_models_find_and_call_both_tools(tiny_checkpoint: Path, tiny_ad
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(app, "find_spec", lambda name: None)
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as left:
-        app.parse_options(["--mcp"])
+        options.parse_options(["--mcp"])
     assert left.value.code == 2 and "gradio[mcp]" in capsys.readouterr().err
-    assert app.parse_options([]).mcp is False
+    assert options.parse_options([]).mcp is False

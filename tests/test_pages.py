@@ -30,7 +30,7 @@ from pages.scoring import Judging, JudgingError
 from pages.services import Offer, Services, StopBoard
 from pages.spectrogram import mel_picture
 from pages.store import make_comparison, write_comparison
-from tests.browser import ARMS, QUESTION, TRACES, document, generation, write_example
+from testing.browser import ARMS, QUESTION, TRACES, document, generation, write_example
 
 
 @pytest.fixture(scope="module")

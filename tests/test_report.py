@@ -13,8 +13,8 @@ import pytest
 from analysis.exhibits import EXHIBITS
 from analysis.report import plotly_js, shown_manifest
 from mpar2.cli import main
-from tests.browser import browser_page, chromium
-from tests.synthetic import ARMS, FakeArm, write_run
+from testing.browser import browser_page, chromium
+from testing.synthetic import ARMS, FakeArm, write_run
 
 HOSTILE = '</script><script>window.pwned=1</script><img src=x onerror="window.pwned=2">${window.pwned=3}'
 

@@ -16,9 +16,10 @@ from mpar2.llm.limits import Limiter
 from mpar2.llm.openai_server import OpenAIClient
 from mpar2.llm.retry import RetryPolicy
 from mpar2.question import Event
-from mpar2.rewards import ReferenceScorer, Sample, make_rewards, make_scorer
-from mpar2.rewards.aggregate import arithmetic, geometric, soft_min
-from mpar2.rewards.functions import (
+from testing.wire import error, openai_reply, serve
+from training.rewards import ReferenceScorer, Sample, make_rewards, make_scorer
+from training.rewards.aggregate import arithmetic, geometric, soft_min
+from training.rewards.functions import (
     accuracy_reward,
     audio_thinker_reward,
     format_reward,
@@ -27,10 +28,9 @@ from mpar2.rewards.functions import (
     review_reward,
     step_reward,
 )
-from mpar2.rewards.judge import JudgeScorer
-from mpar2.rewards.words import Lexicon, read_claims
-from mpar2.scenes.chains import text_examples
-from tests.wire import error, openai_reply, serve
+from training.rewards.judge import JudgeScorer
+from training.rewards.words import Lexicon, read_claims
+from training.scenes.chains import text_examples
 
 EVENTS = (Event("dog bark", 0.4, 1.6), Event("siren", 2.0, 3.0))
 GOOD = (
@@ -196,8 +196,8 @@ def test_damaged_chains_score_lower_on_average():
 
 
 def test_the_training_scorer_shares_nothing_with_the_one_that_evaluates():
-    forbidden = {"mpar2.cafe", "mpar2.scenes"}
-    for path in Path("mpar2/rewards").glob("*.py"):
+    forbidden = {"mpar2.cafe", "training.scenes"}
+    for path in Path("training/rewards").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -15,7 +15,7 @@ from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
 from pages.running import Asked, Comparer
 from pages.services import Offer, Services
-from tests.wire import openai_reply, serve
+from testing.wire import openai_reply, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 

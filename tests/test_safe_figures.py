@@ -1,4 +1,4 @@
-"""The payloads of ``tests.hostile.texts`` as arms, categories, traces and labels of a run: figures, tables, reports."""
+"""The payloads of ``testing.hostile.texts`` as arms, categories, traces and labels of a run: in figures and reports."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from analysis.exhibits import build_exhibits
 from analysis.load import load_runs
 from analysis.report import plotly_js, report_html
 from analysis.report import view_js as exhibits_js
-from tests.hostile.texts import TEXTS
-from tests.synthetic import FakeArm, write_run
+from testing.hostile.texts import TEXTS
+from testing.synthetic import FakeArm, write_run
 from tests.test_safe_output import PROVOKE, guarded_page, in_browser, untouched
 
 

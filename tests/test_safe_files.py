@@ -17,7 +17,7 @@ from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
 from pages.limits import LimitError, RunCounter, VisitorLimits, visitor_of
 from pages.services import Offer, Services
-from tests.hostile.sounds import NAMES, good_wav, hostile_sounds
+from testing.hostile.sounds import NAMES, good_wav, hostile_sounds
 
 pytest.importorskip("gradio")
 
@@ -274,7 +274,7 @@ def test_behind_a_proxy_the_last_public_address_counts() -> None:
 
 
 def test_options_and_environment_set_the_limits(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from app import parse_options
+    from pages.options import parse_options
 
     monkeypatch.delenv("SPACE_ID", raising=False)
     assert parse_options([]).runs_per_hour == 0 and parse_options([]).max_upload_mb == 20

@@ -1,6 +1,6 @@
 """Markup, scripts, styles and addresses in every text that a model or a stranger writes: a browser shows them as text.
 
-Each payload of ``tests.hostile.texts`` goes into every field of a comparison at once, and through every view and
+Each payload of ``testing.hostile.texts`` goes into every field of a comparison at once, and through every view and
 export. Nothing may run (``window.pwned``, dialogs), nothing may be asked of another host, no foreign element may stand
 in a view. Where a view is mounted by hand, no content security policy could hide a failure.
 """
@@ -21,8 +21,8 @@ from mpar2.audio import AudioError, load_clip
 from mpar2.engines.base import EngineError
 from pages.errors import message_of
 from pages.export import script, to_html, view_css, view_js
-from tests.browser import browser_page, chromium, document
-from tests.hostile.texts import EVIL, TEXTS
+from testing.browser import browser_page, chromium, document
+from testing.hostile.texts import EVIL, TEXTS
 
 in_browser = pytest.mark.skipif(chromium() is None, reason="no chromium found: the payloads need a browser")
 FOREIGN = "img, script, iframe, object, embed, link, style, base, form, video, marquee, math, foreignObject, animate"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mpar2.audio import AudioError, load_clip
-from tests.hostile.sounds import NAMES, good_wav, hostile_sounds, write_sounds
-from tests.hostile.uploads import hostile_uploads, write_uploads
-from tests.hostile.worker import Report, examine
+from testing.hostile.sounds import NAMES, good_wav, hostile_sounds, write_sounds
+from testing.hostile.uploads import hostile_uploads, write_uploads
+from testing.hostile.worker import Report, examine
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory in the units of Linux")
 

@@ -8,15 +8,15 @@ import re
 
 import pytest
 
+from mpar2.cafe.sound_classes import CLASSES
 from mpar2.question import match_choice, string_match
-from mpar2.scenes.chains import corpus, direct_answer, free_reasoning, mpar2_chain, text_examples
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.kinds import KINDS, LOUDNESS_KINDS
-from mpar2.scenes.questions import make_questions
-from mpar2.scenes.scene import Scene, SceneEvent
-from mpar2.scenes.written import caption, event_list, random_scene, timed, written_scene
 from mpar2.trace import is_wellformed, parse_trace
 from tests.scene_oracle import label_of, named, names_of, oracle
+from training.scenes.chains import corpus, direct_answer, free_reasoning, mpar2_chain, text_examples
+from training.scenes.kinds import KINDS, LOUDNESS_KINDS
+from training.scenes.questions import make_questions
+from training.scenes.scene import Scene, SceneEvent
+from training.scenes.written import caption, event_list, random_scene, timed, written_scene
 
 SCENES = 1500
 

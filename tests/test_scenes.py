@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from mpar2.cafe.sound_classes import CLASSES
 from mpar2.items import read_items
-from mpar2.scenes import synth
-from mpar2.scenes.benchmark import recording_items, scene_items, write_benchmark
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.render import MIN_GAP_S, Bank, compose
+from training.scenes import synth
+from training.scenes.benchmark import recording_items, scene_items, write_benchmark
+from training.scenes.render import MIN_GAP_S, Bank, compose
 
 SOURCES = Path(__file__).parent.parent / "training" / "tiny" / "sources.json"
 

@@ -14,7 +14,7 @@ from conftest import make_clip
 from mpar2.audio import load_clip
 from mpar2.llm.errors import StopRun
 from pages.scoring import Judging, JudgingError, check_address, score_traces
-from tests.browser import EVENTS, QUESTION, TRACES
+from testing.browser import EVENTS, QUESTION, TRACES
 
 
 def test_rules_need_known_events_and_say_what_they_judged_against() -> None:

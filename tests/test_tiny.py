@@ -16,8 +16,8 @@ import torch
 from mpar2.engines.processor import AudioProcessor
 from mpar2.prompts import build_messages
 from mpar2.question import Question
-from mpar2.scenes.scene import Scene, SceneEvent
 from mpar2.trace import is_wellformed, parse_trace
+from training.scenes.scene import Scene, SceneEvent
 from training.tiny import codes, language
 from training.tiny.build import build_checkpoint, look_back
 from training.tiny.codes import LABELS, frame_codes, read_codes, simulated

@@ -12,12 +12,12 @@ import soundfile
 
 from mpar2.audio import SAMPLE_RATE
 from mpar2.question import Event, Item, Question, item_to_json
-from mpar2.rewards import ReferenceScorer, make_rewards
 from tests.conftest import make_clip
 from training.__main__ import main
 from training.data import build_corpus, completion_of, drop_guessable, recordings_of, save_corpus, to_dataset
 from training.memory import MODELS, needs, table
 from training.recipe import RecipeError, load_recipe, recipe_names
+from training.rewards import ReferenceScorer, make_rewards
 from training.run import train
 from training.smoke import small_world
 from training.sources import SourceError, read_source

@@ -14,8 +14,8 @@ import json
 import sys
 from pathlib import Path
 
-from mpar2.scenes.kinds import KINDS as QUESTIONS
 from training.recipe import RecipeError, load_recipe, recipe_names
+from training.scenes.kinds import KINDS as QUESTIONS
 from training.sources import KINDS, read_source
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from mpar2.rewards.sample import completion_text
 from training.clips import Clips, DeafError, stack_mels
+from training.rewards.sample import completion_text
 
 __all__ = ["AudioCollator", "AudioSFTTrainer", "Ids", "audio_path", "prompt_ids", "sft_config"]
 

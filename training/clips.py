@@ -30,13 +30,14 @@ import torch
 from transformers.masking_utils import create_bidirectional_mask
 
 from mpar2.audio import SAMPLE_RATE, Clip, load_clip
+from mpar2.errors import MPAR2Error
 
 __all__ = ["Clips", "DeafError", "Ears", "Mel", "encode", "family_of", "inner_model", "stack_mels", "tower_is_trained"]
 
 _MEL_CLIPS = 512  # whose mel features are kept: 30 s are 1.5 MB
 
 
-class DeafError(RuntimeError):
+class DeafError(MPAR2Error, RuntimeError):
     """The model would have been trained, or run, without its audio."""
 
 

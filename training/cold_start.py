@@ -12,7 +12,7 @@ that its shape is right by construction. Then every chain is checked, and kept o
 ``no_reply``  the service gave no usable reply (asked again on the next start)
 
 What was written is journaled under a hash of all that it depends on: a killed run goes on, and pays for nothing twice.
-The sounds are read by the words of the training scorer (``mpar2.rewards.words``), which must be pleased by its own cold
+The sounds are read by the words of the training scorer (``training.rewards.words``), which must accept its own cold
 start; a caption in which it knows no sound cannot be checked for inventions, and such chains are counted.
 """
 
@@ -38,9 +38,9 @@ from mpar2.llm.journal import Journal, content_key
 from mpar2.llm.structured import ask
 from mpar2.prompts import neutralise
 from mpar2.question import Item, strict_match
-from mpar2.rewards import ReferenceScorer, Sample
-from mpar2.rewards.words import Lexicon, read_claims
 from mpar2.trace import is_wellformed, parse_trace
+from training.rewards import ReferenceScorer, Sample
+from training.rewards.words import Lexicon, read_claims
 
 __all__ = [
     "PROMPT",

@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from mpar2.errors import MPAR2Error
+
 __all__ = ["Recipe", "RecipeError", "load_recipe", "recipe_names"]
 
 _FAMILIES = ("qwen2_5_omni", "qwen2_audio")
@@ -26,7 +28,7 @@ _ORDERS = ("shuffled", "easy_first")
 _DATA_KEYS = {"sources", "validation", "held_out", "decode", "limit", "drop_guessable"}
 
 
-class RecipeError(ValueError):
+class RecipeError(MPAR2Error, ValueError):
     """A recipe or an override that cannot be trained; the message names the key."""
 
 

@@ -27,12 +27,12 @@ from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.names import resolve, split_adapter
 from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Item
-from mpar2.rewards import make_rewards, make_scorer
 from mpar2.runs.lines import LineWriter, load_json, read_lines, write_json
 from mpar2.runs.manifest import differences, environment
 from training.clips import Clips
 from training.data import Corpus, build_corpus, drop_guessable, recordings_of, to_dataset
 from training.recipe import Recipe, RecipeError
+from training.rewards import make_rewards, make_scorer
 from training.smoke import small_world
 
 __all__ = ["finished", "train"]

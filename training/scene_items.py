@@ -1,6 +1,6 @@
 """Training scenes: audio, questions, exact events, and for each mode what a good answer looks like.
 
-No language model is needed: ``mpar2.scenes.chains`` writes the chains from the truth, with varied wording and as many
+No language model is needed: ``training.scenes.chains`` writes chains from the truth, with varied wording and as many
 steps as the question needs. Scenes of a split are made of recordings of that split only (the bank keeps them apart),
 and the card names every recording, so that an evaluation can be checked against it.
 """
@@ -17,10 +17,10 @@ from mpar2.audio import SAMPLE_RATE
 from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Item, item_to_json
 from mpar2.runs.lines import dump_json, write_bytes, write_json
-from mpar2.scenes.chains import direct_answer, free_reasoning, mpar2_chain
-from mpar2.scenes.kinds import KINDS
-from mpar2.scenes.questions import make_questions
-from mpar2.scenes.render import Bank, compose
+from training.scenes.chains import direct_answer, free_reasoning, mpar2_chain
+from training.scenes.kinds import KINDS
+from training.scenes.questions import make_questions
+from training.scenes.render import Bank, compose
 
 __all__ = ["write_scenes"]
 
@@ -84,7 +84,7 @@ def write_scenes(
         "seeds": [first, first + count - 1],
         "questions": {kind: seen[kind] for kind in sorted(seen)},
         "recordings": sorted(recordings),
-        "chains": "written by rule from the exact truth of each scene (mpar2.scenes.chains)",
+        "chains": "written by rule from the exact truth of each scene (training.scenes.chains)",
         "prompt_hashes": dict(PROMPT_HASHES),
     }
     write_json(out / "card.json", card)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mpar2.errors import MPAR2Error
 from mpar2.items import read_items
 from mpar2.question import Item, Question
 from mpar2.runs.lines import write_bytes
@@ -30,7 +31,7 @@ _FILE_KEYS = {"kind", "data", "audio_root", "limit"}
 _HF_KEYS = {"kind", "data", "split", "columns", "cache", "limit"}
 
 
-class SourceError(ValueError):
+class SourceError(MPAR2Error, ValueError):
     """A source of training items cannot be read as the recipe says."""
 
 

@@ -4,7 +4,7 @@
 ``truth``       the truth that an item carries, or that a person writes down
 
 ``reference``   a judge by rules over exact truth, no model; its parts are
-``mentions``      places that name a sound        ``vocabulary``, ``sounds``  the words for sounds
+``mentions``      places that name a sound        ``vocabulary``, ``sounds``, ``sound_classes``  words for sounds
 ``stance``        claimed, asked, denied, open    ``times``, ``claims``       time; order, count, loudness
 ``checks``        whether a claim is true
 ``llm_judge``   judges that are language models   ``quotes``    where a model's quotes stand in a text

@@ -32,11 +32,11 @@ from mpar2.cafe.schema import (
     Verdict,
     missed_events,
 )
+from mpar2.cafe.sound_classes import CLASSES
 from mpar2.cafe.sounds import PARENTS, SOUNDS
 from mpar2.cafe.stance import REACH, stance_of
 from mpar2.cafe.times import attach_times
 from mpar2.cafe.vocabulary import Vocabulary
-from mpar2.scenes.classes import CLASSES
 from mpar2.trace import Span, parse_trace
 
 __all__ = ["ReferenceJudge", "annotate"]

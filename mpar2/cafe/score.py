@@ -23,6 +23,7 @@ from mpar2.cafe.judging import judge_all
 from mpar2.cafe.metrics import EventCounts, Rate, count_events, evaluate, table
 from mpar2.cafe.schema import Judge, JudgeRequest, Truth, Unscored, Verdict
 from mpar2.cafe.truth import truth_of
+from mpar2.errors import MPAR2Error
 from mpar2.llm.journal import Journal
 from mpar2.runs import item_of, read_run
 from mpar2.runs.lines import dump_json, load_json, read_lines, write_bytes, write_json
@@ -32,7 +33,7 @@ __all__ = ["Score", "ScoreError", "ScoreSet", "find_scores", "rates_as_json", "r
 SCORES, METRICS = "scores.jsonl", "metrics.json"
 
 
-class ScoreError(ValueError):
+class ScoreError(MPAR2Error, ValueError):
     """Scores cannot be made, read or put into one table; the message says why."""
 
 

@@ -2,7 +2,7 @@
 
 A row of ``SOUNDS`` is ``(name, family, phrases, actions)``: noun phrases in the singular, and verbs in the bare form;
 plurals and verb forms are made by rule (``vocabulary``). The names follow the AudioSet ontology loosely. Rows with the
-name of a class in ``mpar2.scenes.classes`` add words to that class. ``PARENTS`` says which name is a more precise
+name of a class in ``mpar2.cafe.sound_classes`` add words to that class. ``PARENTS`` says which name is a more precise
 kind of which; two kinds of one parent exclude each other (a man's voice is no woman's voice).
 
 ``WEAK`` phrases are everyday words that are seldom sounds ("step", "tone", "glass"): they count as a mention only

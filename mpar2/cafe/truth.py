@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpar2.cafe.schema import Truth
+from mpar2.errors import MPAR2Error
 from mpar2.question import Event, Item
 
 __all__ = ["TruthError", "truth_from_json", "truth_of"]
 
 
-class TruthError(ValueError):
+class TruthError(MPAR2Error, ValueError):
     """A truth that cannot be read; the message says what it should look like."""
 
 

@@ -8,12 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mpar2.errors import MPAR2Error
+
 __all__ = ["ReportError", "configure", "run"]
 
 _NAMED = ("domain", "category", "sub-category", "difficulty")
 
 
-class ReportError(ValueError):
+class ReportError(MPAR2Error, ValueError):
     """The report cannot be made as asked."""
 
 

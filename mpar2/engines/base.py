@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from mpar2.errors import MPAR2Error
+
 if TYPE_CHECKING:
     import threading
 
@@ -21,7 +23,7 @@ __all__ = ["Arm", "Decoding", "Engine", "EngineError", "Generation", "ItemError"
 Mode = Literal["direct", "cot", "mpar2"]
 
 
-class EngineError(RuntimeError):
+class EngineError(MPAR2Error, RuntimeError):
     """The engine cannot do what was asked; the message says why and what to do."""
 
 

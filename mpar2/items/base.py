@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mpar2.errors import MPAR2Error
 from mpar2.question import Item, item_to_json
 
 __all__ = ["Entries", "ItemSet", "ItemsError", "choice_texts", "read_items", "read_json_lines", "text_of"]
@@ -24,7 +25,7 @@ _READERS = {
 }
 
 
-class ItemsError(ValueError):
+class ItemsError(MPAR2Error, ValueError):
     """The file is not a benchmark of this kind, or an entry of it cannot be asked."""
 
 

@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from mpar2.errors import MPAR2Error
 from mpar2.llm.base import Usage
 
 __all__ = ["CallFailed", "LLMError", "ReplyRejected", "SettingError", "StopRun", "clip_text", "redact"]
 
 
-class SettingError(ValueError):
+class SettingError(MPAR2Error, ValueError):
     """An address, a model, a price list or a file of captions that cannot be used; the message says what to do."""
 
 
-class LLMError(RuntimeError):
+class LLMError(MPAR2Error, RuntimeError):
     """Base: ``reason`` is a word from a closed list, ``detail`` a sentence."""
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpar2.errors import MPAR2Error
 from mpar2.llm.base import ChatClient, Part, Reply, Sampling, Usage
 from mpar2.llm.once import KeyedLocks, finish_in_thread
 from mpar2.locks import try_lock
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "JournalError", "RecordedClient", "content_key", "usage_of"]
 
 
-class JournalError(ValueError):
+class JournalError(MPAR2Error, ValueError):
     """The file is damaged, or another process writes it."""
 
 

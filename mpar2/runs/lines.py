@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn
 
+from mpar2.errors import MPAR2Error
 from mpar2.locks import try_lock
 
 __all__ = ["LineWriter", "RunError", "dump_json", "load_json", "read_lines", "sync_folder", "write_bytes", "write_json"]
@@ -24,7 +25,7 @@ __all__ = ["LineWriter", "RunError", "dump_json", "load_json", "read_lines", "sy
 MAX_LINE_BYTES = 16_000_000
 
 
-class RunError(ValueError):
+class RunError(MPAR2Error, ValueError):
     """A run folder cannot be written or read; the message says where and why."""
 
 

@@ -23,7 +23,7 @@ import soundfile
 import soxr
 
 from mpar2.audio import SAMPLE_RATE
-from mpar2.scenes import synth
+from training.scenes import synth
 from training.tiny.packages import fetch, find
 
 _SENTENCES = (

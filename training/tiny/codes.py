@@ -22,8 +22,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.scene import Scene
+from mpar2.cafe.sound_classes import CLASSES
+from training.scenes.scene import Scene
 
 __all__ = [
     "BASIS",

@@ -16,9 +16,9 @@ import soundfile
 
 from mpar2.audio import SAMPLE_RATE
 from mpar2.question import Item, item_to_json
-from mpar2.scenes.benchmark import recording_items
-from mpar2.scenes.questions import make_questions
-from mpar2.scenes.render import Bank, compose
+from training.scenes.benchmark import recording_items
+from training.scenes.questions import make_questions
+from training.scenes.render import Bank, compose
 
 __all__ = ["LICENCES", "make"]
 
@@ -34,7 +34,7 @@ LICENCES = {  # package: (licence, credit), from each package's copyright file
     "lincity-ng-data": ("GPL-2.0-or-later", "LinCity-NG contributors"),
     "sound-icons": ("GPL-2.0-or-later", "sound-icons by the Free(b)soft project"),
     "tuxpaint-stamps-default": ("GPL-2.0", "Tux Paint stamps contributors"),
-    "synth": ("Apache-2.0", "synthesised by mpar2.scenes.synth"),
+    "synth": ("Apache-2.0", "synthesised by training.scenes.synth"),
     "tts:flite": ("Apache-2.0", "spoken by the Flite speech synthesiser"),
 }
 _TOGETHER = {"GPL-3.0-or-later", "GPL-2.0-or-later", "Apache-2.0"}

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpar2.scenes.render import Bank, compose
-from mpar2.scenes.scene import Scene, SceneEvent
+from training.scenes.render import Bank, compose
+from training.scenes.scene import Scene, SceneEvent
 
 __all__ = ["MEL_FRAMES", "load_scenes", "mel_features", "render"]
 

@@ -25,8 +25,8 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from mpar2.engines.processor import AudioProcessor
-from mpar2.scenes.chains import corpus
-from mpar2.scenes.written import bare
+from training.scenes.chains import corpus
+from training.scenes.written import bare
 from training.tiny import codes
 from training.tiny.build import build_checkpoint, look_back
 from training.tiny.features import load_scenes

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpar2.arms import after_events
+from mpar2.cafe.sound_classes import CLASSES
 from mpar2.prompts import prompt_text
 from mpar2.question import Question
-from mpar2.scenes.chains import briefly, direct_answer, mpar2_chain, mpar2_steps, text_examples
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.kinds import LOUDNESS_KINDS
-from mpar2.scenes.questions import ScenedQuestion, make_questions
-from mpar2.scenes.scene import Scene, SceneEvent
-from mpar2.scenes.written import caption, event_list, interval, listing, numbered, random_scene, singular, the, timed
+from training.scenes.chains import briefly, direct_answer, mpar2_chain, mpar2_steps, text_examples
+from training.scenes.kinds import LOUDNESS_KINDS
+from training.scenes.questions import ScenedQuestion, make_questions
+from training.scenes.scene import Scene, SceneEvent
+from training.scenes.written import caption, event_list, interval, listing, numbered, random_scene, singular, the, timed
 from training.tiny.codes import FRAME_S, simulated
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
 
 Heard = tuple[Scene, int | None]  # a scene and its row among the rendered ones; None: its frames are simulated
 
-# The kinds of question that a model of this size is taught; the generator knows more (mpar2.scenes.kinds).
+# The kinds of question that a model of this size is taught; the generator knows more (training.scenes.kinds).
 TAUGHT = frozenset(
     ("what", "occurs", "count", "total", "first", "last", "before", "after", "longest", "loudest", "repeats", "when")
     + ("missing", "order", "after_longest", "between", "first_of_family")
@@ -166,7 +166,7 @@ def _again(scene: Scene, rng: random.Random) -> tuple[str, str]:
     events = scene.events
     label = rng.choice(events).label
     some = sorted(rng.sample(range(len(events)), rng.randint(1, len(events))))
-    if rng.random() < 0.5:  # name first, as a step says a sound that it has named (mpar2.scenes.steps)
+    if rng.random() < 0.5:  # name first, as a step says a sound that it has named (training.scenes.steps)
         return f"Where is {singular(label)}?", "; ".join(timed(event) for event in events if event.label == label)
     places = {
         f"Sounds {listing([str(i + 1) for i in some])}?": some,

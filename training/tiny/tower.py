@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from mpar2.scenes.scene import Scene, SceneEvent
+from training.scenes.scene import Scene, SceneEvent
 from training.tiny.codes import BASIS, FRAME_S, LABELS, MOST_EVENTS, PARTS, WIDTH, frame_codes, read_codes
 from training.tiny.features import load_scenes
 from training.tiny.whisper import whisper_encoder_state

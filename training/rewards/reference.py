@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpar2.question import Event, match_choice
-from mpar2.rewards.sample import Sample
-from mpar2.rewards.scores import Scores
-from mpar2.rewards.words import Claim, Lexicon, read_claims
 from mpar2.trace import Part, Trace
+from training.rewards.sample import Sample
+from training.rewards.scores import Scores
+from training.rewards.words import Claim, Lexicon, read_claims
 
 __all__ = ["ReferenceScorer"]
 

@@ -26,10 +26,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpar2.rewards.aggregate import AGGREGATORS
-from mpar2.rewards.sample import Sample, read_samples
-from mpar2.rewards.scores import Scorer, Scores
 from mpar2.trace import Trace, is_wellformed
+from training.rewards.aggregate import AGGREGATORS
+from training.rewards.sample import Sample, read_samples
+from training.rewards.scores import Scorer, Scores
 
 __all__ = [
     "REWARDS",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.drafts import (
+from mpar2.cafe.sound_classes import CLASSES
+from training.scenes.drafts import (
     DISPUTED,
     FAMILY_WORDS,
     ORDER_GAP_S,
@@ -26,8 +26,8 @@ from mpar2.scenes.drafts import (
     other_labels,
     single_places,
 )
-from mpar2.scenes.scene import Scene
-from mpar2.scenes.written import bare, the
+from training.scenes.scene import Scene
+from training.scenes.written import bare, the
 
 
 def _beside(scene: Scene, rng: random.Random, anchor: int | None, step: int, texts: Sequence[str]) -> Draft | None:

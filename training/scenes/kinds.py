@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from mpar2.scenes import one_step, two_step
-from mpar2.scenes.drafts import Draft
-from mpar2.scenes.scene import Scene
+from training.scenes import one_step, two_step
+from training.scenes.drafts import Draft
+from training.scenes.scene import Scene
 
 __all__ = ["KINDS", "LOUDNESS_KINDS"]
 

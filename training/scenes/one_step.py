@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from mpar2.scenes.drafts import (
+from training.scenes.drafts import (
     FIRST_HALF,
     LENGTH_LEAD_S,
     LEVEL_LEAD_DB,
@@ -28,8 +28,8 @@ from mpar2.scenes.drafts import (
     onset_gap,
     single_places,
 )
-from mpar2.scenes.scene import Scene, SceneEvent
-from mpar2.scenes.written import are, singular, the
+from training.scenes.scene import Scene, SceneEvent
+from training.scenes.written import are, singular, the
 
 
 def what(scene: Scene, rng: random.Random) -> Draft | None:

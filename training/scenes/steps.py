@@ -15,10 +15,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mpar2.scenes.drafts import FAMILY_WORDS
-from mpar2.scenes.questions import ScenedQuestion
-from mpar2.scenes.scene import Scene
-from mpar2.scenes.written import are, bare, length_s, numbered, sentence, singular, the, timed
+from training.scenes.drafts import FAMILY_WORDS
+from training.scenes.questions import ScenedQuestion
+from training.scenes.scene import Scene
+from training.scenes.written import are, bare, length_s, numbered, sentence, singular, the, timed
 
 __all__ = ["Plan", "Step", "make_plan"]
 

@@ -48,7 +48,7 @@ def examine(kind: str, paths: Sequence[Path]) -> Iterator[Report]:
         with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+") as errors:
             json.dump(left, asked)
             asked.seek(0)
-            command = [sys.executable, "-m", "tests.hostile.worker", kind]
+            command = [sys.executable, "-m", "testing.hostile.worker", kind]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             with subprocess.Popen(
                 command, stdin=asked, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=_ROOT, env=environment
@@ -124,7 +124,7 @@ def _uploads(*, draw: bool):
 
 
 def _sound_run() -> str:
-    from tests.hostile.uploads import good_upload
+    from testing.hostile.uploads import good_upload
 
     return str(good_upload(Path(tempfile.mkdtemp())))
 

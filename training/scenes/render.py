@@ -18,9 +18,9 @@ import soundfile
 import soxr
 
 from mpar2.audio import SAMPLE_RATE
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.scene import Scene, SceneEvent
-from mpar2.scenes.synth import colored_noise
+from mpar2.cafe.sound_classes import CLASSES
+from training.scenes.scene import Scene, SceneEvent
+from training.scenes.synth import colored_noise
 
 __all__ = ["Bank", "Rendered", "compose"]
 

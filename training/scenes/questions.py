@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from mpar2.cafe.sound_classes import CLASSES
 from mpar2.question import Question
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.drafts import FAMILY_WORDS, Draft
-from mpar2.scenes.kinds import KINDS, LOUDNESS_KINDS
-from mpar2.scenes.scene import Scene
-from mpar2.scenes.written import singular
+from training.scenes.drafts import FAMILY_WORDS, Draft
+from training.scenes.kinds import KINDS, LOUDNESS_KINDS
+from training.scenes.scene import Scene
+from training.scenes.written import singular
 
 __all__ = ["FAMILY_WORDS", "KINDS", "LOUDNESS_KINDS", "ScenedQuestion", "make_questions"]
 

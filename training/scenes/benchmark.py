@@ -4,7 +4,7 @@
 ``recordings``  single recordings of a split, untouched but for 0.5 s of quiet around them: which sound is it?
 
 Audio is FLAC, 16 kHz mono; every item carries its exact events. Run as
-``python -m mpar2.scenes.benchmark BANK OUT --split test --what scenes --count 100``.
+``python -m training.scenes.benchmark BANK OUT --split test --what scenes --count 100``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 import soundfile
 
 from mpar2.audio import SAMPLE_RATE
+from mpar2.cafe.sound_classes import CLASSES
 from mpar2.question import Item, Question, item_to_json
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.kinds import KINDS
-from mpar2.scenes.questions import make_questions
-from mpar2.scenes.render import Bank, compose
-from mpar2.scenes.scene import Scene, SceneEvent
-from mpar2.scenes.synth import colored_noise
+from training.scenes.kinds import KINDS
+from training.scenes.questions import make_questions
+from training.scenes.render import Bank, compose
+from training.scenes.scene import Scene, SceneEvent
+from training.scenes.synth import colored_noise
 
 __all__ = ["recording_items", "scene_items", "write_benchmark"]
 

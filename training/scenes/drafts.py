@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.scene import Scene, SceneEvent
+from mpar2.cafe.sound_classes import CLASSES
+from training.scenes.scene import Scene, SceneEvent
 
 ORDER_GAP_S = 0.3
 LENGTH_LEAD_S = 0.5

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.synthetic import ARMS, write_run
+from testing.synthetic import ARMS, write_run
 
 __all__ = ["Upload", "good_upload", "hostile_uploads", "write_uploads"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mpar2.rewards.sample import Sample
+from training.rewards.sample import Sample
 
 __all__ = ["Scorer", "Scores"]
 

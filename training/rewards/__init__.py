@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpar2.rewards.functions import REWARDS, make_rewards
-from mpar2.rewards.reference import ReferenceScorer
-from mpar2.rewards.sample import Sample
-from mpar2.rewards.scores import Scorer, Scores
+from training.rewards.functions import REWARDS, make_rewards
+from training.rewards.reference import ReferenceScorer
+from training.rewards.sample import Sample
+from training.rewards.scores import Scorer, Scores
 
 __all__ = ["REWARDS", "ReferenceScorer", "Sample", "Scorer", "Scores", "make_rewards", "make_scorer"]
 
@@ -27,6 +27,6 @@ def make_scorer(name: str = "reference", **options: Any) -> Scorer:
         if options:
             raise ValueError(f"the reference scorer takes no options, got {', '.join(options)}")
         return ReferenceScorer()
-    from mpar2.rewards.judge import judge_scorer
+    from training.rewards.judge import judge_scorer
 
     return judge_scorer(name, **options)

@@ -12,8 +12,8 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.scene import Scene, SceneEvent
+from mpar2.cafe.sound_classes import CLASSES
+from training.scenes.scene import Scene, SceneEvent
 
 __all__ = [
     "are",

@@ -13,13 +13,13 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mpar2.cafe.sound_classes import CLASSES
 from mpar2.question import Question, choice_letter
-from mpar2.scenes.classes import CLASSES
-from mpar2.scenes.kinds import LOUDNESS_KINDS
-from mpar2.scenes.questions import ScenedQuestion, make_questions
-from mpar2.scenes.scene import Scene
-from mpar2.scenes.steps import Plan, make_plan
-from mpar2.scenes.written import (
+from training.scenes.kinds import LOUDNESS_KINDS
+from training.scenes.questions import ScenedQuestion, make_questions
+from training.scenes.scene import Scene
+from training.scenes.steps import Plan, make_plan
+from training.scenes.written import (
     are,
     caption,
     event_list,

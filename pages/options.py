@@ -1,0 +1,112 @@
+"""Options of the app, and the services that they describe.
+
+Environment, for hosts that start ``app.py`` themselves: ``MPAR2_BASE``, ``MPAR2_MODEL``, ``MPAR2_ADAPTER``,
+``GRADIO_SERVER_NAME``, ``GRADIO_SERVER_PORT``, and ``MPAR2_`` with the name of a limit (``MPAR2_MAX_SECONDS``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PUBLIC_RUNS_PER_HOUR", "build_services", "is_local", "parse_options"]
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Options of the command line, with the environment behind them."""
+    environment = os.environ.get
+    host, port = environment("GRADIO_SERVER_NAME", "127.0.0.1"), int(environment("GRADIO_SERVER_PORT", "7860"))
+    base, model = environment("MPAR2_BASE", "tiny-base"), environment("MPAR2_MODEL")
+    parser = argparse.ArgumentParser(prog="app.py", description="Compare two audio models in the browser.")
+    parser.add_argument("--base", default=base, help="arm A: short name, folder or hub id (default: %(default)s)")
+    parser.add_argument("--model", default=model, help="arm B (default: tiny-mpar2; with --adapter, arm A's model)")
+    parser.add_argument("--adapter", default=environment("MPAR2_ADAPTER"), help="LoRA adapter of arm B")
+    parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+    parser.add_argument("--host", default=host, help="default: %(default)s")
+    parser.add_argument("--port", type=int, default=port, help="default: %(default)s")
+    parser.add_argument("--mcp", action="store_true", help="serve the endpoints as tools for language models too (MCP)")
+    parser.add_argument("--examples", type=Path, help="folder of examples (default: examples/)")
+    limits = parser.add_argument_group("limits", "Each can be set in the environment too: MPAR2_MAX_SECONDS and so on.")
+    for name, most, default, meaning in _LIMITS:
+        known = environment("MPAR2_" + name.replace("-", "_").upper(), default)
+        kind = _whole_number(name, 0 if name == "runs-per-hour" else 1, most)
+        limits.add_argument(f"--{name}", type=kind, default=known, metavar="N", help=meaning)
+    options = parser.parse_args(arguments)
+    if options.mcp and find_spec("mcp") is None:
+        parser.error("--mcp needs the package mcp: pip install 'gradio[mcp]'")
+    if options.runs_per_hour is None:
+        options.runs_per_hour = 0 if is_local(options.host) else PUBLIC_RUNS_PER_HOUR
+    return options
+
+
+PUBLIC_RUNS_PER_HOUR = 60
+_LIMITS = (  # name, the most that it can be set to, default, meaning
+    ("max-upload-mb", 1000, "20", "largest upload, in MB (default: %(default)s)"),
+    ("max-seconds", 1800, "60", "longest clip, in seconds (default: %(default)s)"),
+    ("max-question", 1000, "1000", "longest question, in characters (default: %(default)s)"),
+    ("max-choices", 26, "26", "most choices (default: %(default)s)"),
+    ("max-choice", 300, "300", "longest choice, in characters (default: %(default)s)"),
+    ("max-new-tokens", 16_384, "512", "longest trace, in tokens (default: %(default)s)"),
+    ("queue", 10_000, "32", "how many requests may wait (default: %(default)s)"),
+    ("runs-per-hour", 1_000_000, None, f"runs of one visitor (default: {PUBLIC_RUNS_PER_HOUR} in public; 0: no limit)"),
+)
+
+
+def _whole_number(name: str, least: int, most: int) -> Any:
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = -1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{name} is {text!r}: give a whole number from {least} to {most:,}")
+        return number
+
+    return read
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach an app that listens on ``host``."""
+    return host in ("127.0.0.1", "localhost", "::1") and not os.environ.get("SPACE_ID")
+
+
+def build_services(options: argparse.Namespace) -> Any:
+    """The engine and what it offers, from the options."""
+    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.formats import Limits
+    from pages.examples import EXAMPLES, first_example, load_examples
+    from pages.limits import VisitorLimits
+    from pages.services import Offer, Services
+
+    root = options.examples or EXAMPLES
+    examples = load_examples(root)
+    right = options.model or (options.base if options.adapter else "tiny-mpar2")
+    name_right = _name(options.adapter or right)
+    name_left = _name(options.base)
+    offers = [Offer(name_left, options.base, None)]
+    if name_right != name_left:
+        offers.append(Offer(name_right, right, options.adapter))
+    return Services(
+        engine=TransformersEngine(device=options.device),
+        offers=tuple(offers),
+        examples=examples,
+        first_example=first_example(examples, root),
+        limits=Limits(max_seconds=options.max_seconds, max_bytes=options.max_upload_mb * 1_000_000),
+        max_new_tokens=options.max_new_tokens,
+        local=is_local(options.host),
+        visitors=VisitorLimits(
+            question_chars=options.max_question,
+            choices=options.max_choices,
+            choice_chars=options.max_choice,
+            queue=options.queue,
+            runs_per_hour=options.runs_per_hour,
+        ),
+    )
+
+
+def _name(model: str) -> str:
+    """A short name to show; never the path of a folder."""
+    return Path(model).name or model
