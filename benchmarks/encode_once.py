@@ -3,7 +3,7 @@
     python -m benchmarks.encode_once [--model tiny-base] [--generations 8] [--seconds 10] [--tokens 64] [--repeat 3]
 
 One GRPO step's passes on one prompt: a policy pass with gradients, and a reference pass without. ``stock`` hands mel
-features to the model for each row, as TRL's images travel; ``once`` is ``training.clips.Ears``, with the tower frozen
+features to the model for each row, as TRL's images travel; ``once`` is ``AudioInjector`` with the tower frozen
 (kept from the generation before) and with the tower trained (once in each pass). The log-probabilities of the three
 must agree to 1e-5 before any time is printed. On a CPU the time is that of the processor, all threads together, so that
 other work on the machine does not count. Median of ``--repeat`` runs; model without ``--model``: random weights of
@@ -25,8 +25,8 @@ import torch
 from benchmarks.setting import QUESTION, checkpoint, machine, noise
 from mpar2.audio import SAMPLE_RATE
 from mpar2.engines.checkpoint import load_checkpoint
+from training.audio_inputs import AudioInjector, Clips
 from training.audio_sft import prompt_ids
-from training.clips import Clips, Ears
 
 
 def _logps(model, ids: torch.Tensor, keep: int, **audio) -> torch.Tensor:
@@ -81,8 +81,8 @@ def main() -> None:
         with torch.set_grad_enabled(grad):
             return _logps(model, ids, args.tokens, input_features=features, feature_attention_mask=mask)
 
-    def once(ears: Ears, grad: bool) -> torch.Tensor:
-        with torch.set_grad_enabled(grad), ears.listen(model, rows):
+    def once(injector: AudioInjector, grad: bool) -> torch.Tensor:
+        with torch.set_grad_enabled(grad), injector.inject(model, rows):
             return _logps(model, ids, args.tokens)
 
     def step(passed: Callable[[bool], torch.Tensor]) -> Callable[[], None]:
@@ -99,14 +99,14 @@ def main() -> None:
         model.requires_grad_(False)
         for weight in trained + (tower if train_tower else []):
             weight.requires_grad_(True)
-        ears = Ears(clips, audio, frozen=not train_tower)
+        injector = AudioInjector(clips, audio, frozen=not train_tower)
         with torch.no_grad():
-            gap = float((stock(False) - once(ears, False)).abs().max())
+            gap = float((stock(False) - once(injector, False)).abs().max())
         limit = 1e-5 if loaded.dtype == torch.float32 else 0.1
         if gap > limit:
             raise SystemExit(f"{name}: log-probabilities differ by {gap:.1e}, more than {limit:g}")
         slow = _time(step(stock), args.repeat, device)
-        fast = _time(step(lambda grad, ears=ears: once(ears, grad)), args.repeat, device)
+        fast = _time(step(lambda grad, injector=injector: once(injector, grad)), args.repeat, device)
         results[name] = (slow, fast, gap)
     print(
         f"{loaded.name} on {device}, {args.generations} completions, {args.seconds:g} s of audio, {args.tokens} tokens"

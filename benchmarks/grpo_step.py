@@ -32,15 +32,15 @@ from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.question import Event, Item
 from training import audio_grpo
 from training.audio_grpo import AudioGRPOTrainer, grpo_config
-from training.clips import Ears
+from training.audio_inputs import AudioInjector
 from training.data import to_dataset
 
 LIMIT = 1.5  # times the steps per hour of the first way
 WAYS = ("every completion", "clip once", "prompt once")
 
 
-class EveryRow(Ears):
-    """Ears that run the tower for each row, equal clips or not."""
+class EveryRow(AudioInjector):
+    """AudioInjector that run the tower for each row, equal clips or not."""
 
     def frames(self, model, numbers: Sequence[int]) -> list[torch.Tensor]:
         return self._encode(model, numbers)
@@ -111,7 +111,7 @@ def _logps(trainer: AudioGRPOTrainer, prompt: list[int], said: torch.Tensor) -> 
 def _run(way: str, tower: bool, model: str, clip: Path, args: argparse.Namespace, out: Path):
     trainer = _trainer(model, clip, tower, args, out)
     if way == "every completion":
-        trainer.ears = EveryRow(trainer.clips, trainer.ears.audio_token_id, frozen=trainer.ears.frozen)
+        trainer.injector = EveryRow(trainer.clips, trainer.injector.audio_token_id, frozen=trainer.injector.frozen)
     shares = audio_grpo.can_share if way == "prompt once" else lambda *_: False
     said = torch.randint(300, 900, (args.generations, args.tokens), generator=torch.Generator().manual_seed(0))
     with patch.object(audio_grpo, "can_share", shares):

@@ -14,7 +14,7 @@ from mpar2.question import Item, Question, item_to_json
 from testing.wire import Answer, Call, error, openai_reply, serve
 from tests.conftest import make_clip
 from training.__main__ import main
-from training.cold_start import Chain, chains, check_chain, estimate_chains, put_together
+from training.cold_start import Chain, chains, check_chain, estimate_chains, format_chain
 
 GOOD = {
     "perception": "a dog barks, then a siren",
@@ -29,7 +29,7 @@ def item(id: str = "a", caption: str | None = "A dog barks and a siren wails.", 
 
 
 def text(**changes) -> str:
-    return put_together(Chain.model_validate(GOOD | changes))
+    return format_chain(Chain.model_validate(GOOD | changes))
 
 
 @pytest.mark.parametrize(

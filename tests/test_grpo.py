@@ -16,9 +16,9 @@ from mpar2.engines.checkpoint import load_checkpoint, load_processor
 from mpar2.question import Event, Item, Question
 from tests.conftest import make_clip
 from training.audio_grpo import AudioGRPOTrainer, PerceptionTerm, grpo_config
-from training.clips import Clips, DeafError, Ears, encode
+from training.audio_inputs import AudioInjector, AudioNotUsedError, Clips, encode
 from training.data import to_dataset
-from training.prompt_once import can_share
+from training.prefix_sharing import can_share
 
 
 def write_items(folder: Path, count: int = 6) -> list[Item]:
@@ -106,7 +106,7 @@ def passed(made, model, output, frames=None):
     with torch.no_grad():
         if frames is None:
             return made._get_per_token_logps_and_entropies(model, ids, seen, keep)[0]
-        with made.ears.listen(model, made._clip_numbers, frames):
+        with made.injector.inject(model, made._clip_numbers, frames):
             return GRPOTrainer._get_per_token_logps_and_entropies(made, model, ids, seen, keep)[0]
 
 
@@ -152,7 +152,7 @@ def test_passes_equal_a_direct_forward_and_differ_from_silence(checkpoint, items
     mask = output["completion_mask"].bool()
     heard = passed(made, made.model, output)
     assert torch.allclose(heard[mask], direct(made, output)[mask], atol=1e-5)
-    silence = made.ears.silent_frames(made.model, made._clip_numbers)
+    silence = made.injector.silent_frames(made.model, made._clip_numbers)
     silent = passed(made, made.model, output, silence)
     assert float((heard - silent)[mask].abs().max()) > 1e-3
 
@@ -225,17 +225,17 @@ def test_a_frozen_tower_encodes_each_clip_once_in_a_run(tiny_checkpoint, items, 
     tower = made.model.get_base_model().model.audio_tower
     tower.register_forward_hook(lambda *_: calls.append(1))
     made.train()
-    assert made.ears.frozen and made.ears.encoded == 2
+    assert made.injector.frozen and made.injector.encoded == 2
     assert len(calls) == 3  # two clips, and silence once for the check of hearing
 
 
 def test_a_trained_tower_gets_gradients_and_still_encodes_each_clip_once_in_a_pass(tiny_checkpoint, items, tmp_path):
     made = trainer(tiny_checkpoint, items, tmp_path, tower=True)
-    assert not made.ears.frozen
+    assert not made.injector.frozen
     output = prepared(made)
-    before = made.ears.encoded
+    before = made.injector.encoded
     made._compute_loss(made.model, output).backward()
-    assert made.ears.encoded - before == len(set(output["clips"].tolist())) == 1
+    assert made.injector.encoded - before == len(set(output["clips"].tolist())) == 1
     touched = [n for n, p in made.model.named_parameters() if "audio_tower" in n and p.grad is not None]
     assert any(made.model.get_parameter(name).grad.abs().sum() > 0 for name in touched)
 
@@ -244,14 +244,14 @@ def test_kept_frames_give_the_same_as_new_ones(checkpoint, items):
     loaded = load_checkpoint(str(checkpoint), device="cpu", dtype="float32")
     clips = Clips(loaded.processor)
     numbers = [clips.number(item.audio) for item in items]
-    ears = Ears(clips, loaded.model.config.audio_token_id, frozen=True, keep_bytes=30_000)
+    injector = AudioInjector(clips, loaded.model.config.audio_token_id, frozen=True, keep_bytes=30_000)
     with torch.no_grad():
-        first = ears.frames(loaded.model, numbers)
-        again = ears.frames(loaded.model, [*numbers[::-1], numbers[0]])
+        first = injector.frames(loaded.model, numbers)
+        again = injector.frames(loaded.model, [*numbers[::-1], numbers[0]])
         alone = encode(loaded.model, [clips.mel(numbers[2])])[0]
     assert torch.allclose(first[2], alone, atol=1e-5)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(first, again[-2::-1], strict=True))
-    assert ears._bytes <= 30_000 or len(ears._kept) == 1
+    assert injector._bytes <= 30_000 or len(injector._kept) == 1
 
 
 # guards ----------------------------------------------------------------------------------------------------------
@@ -261,14 +261,14 @@ def test_a_pass_without_placeholders_or_with_others_frames_is_an_error(tiny_chec
     loaded = load_checkpoint(str(tiny_checkpoint), device="cpu", dtype="float32")
     clips = Clips(loaded.processor)
     number = clips.number(items[0].audio)
-    ears = Ears(clips, loaded.model.config.audio_token_id, frozen=True)
+    injector = AudioInjector(clips, loaded.model.config.audio_token_id, frozen=True)
     text = torch.tensor([[5, 6, 7, 8]])
-    with pytest.raises(DeafError, match="no audio placeholder"), ears.listen(loaded.model, [number]):
+    with pytest.raises(AudioNotUsedError, match="no audio placeholder"), injector.inject(loaded.model, [number]):
         loaded.model(input_ids=text)
     holes = torch.full((1, 7), loaded.model.config.audio_token_id)
-    with pytest.raises(DeafError, match="do not match"), ears.listen(loaded.model, [number]):
+    with pytest.raises(AudioNotUsedError, match="do not match"), injector.inject(loaded.model, [number]):
         loaded.model(input_ids=holes)
-    with pytest.raises(DeafError, match="without embedding"), ears.listen(loaded.model, [number]):
+    with pytest.raises(AudioNotUsedError, match="without embedding"), injector.inject(loaded.model, [number]):
         pass
 
 
@@ -277,7 +277,7 @@ def test_a_policy_that_does_not_hear_is_not_trained(tiny_checkpoint, items, tmp_
     with torch.no_grad():
         for weight in made.model.get_base_model().model.audio_tower.proj.parameters():
             weight.zero_()
-    with pytest.raises(DeafError, match="the same of .* and of silence"):
+    with pytest.raises(AudioNotUsedError, match="the same of .* and of silence"):
         made.train()
 
 
@@ -285,7 +285,7 @@ def test_a_silent_clip_is_told_apart_from_a_broken_tower(tiny_checkpoint, tmp_pa
     path = tmp_path / "silence.wav"
     soundfile.write(path, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
     item = Item("s", str(path), Question("What?", ("dog bark", "bell"), "bell"))
-    with pytest.raises(DeafError, match="is the clip itself silent"):
+    with pytest.raises(AudioNotUsedError, match="is the clip itself silent"):
         trainer(tiny_checkpoint, [item], tmp_path).train()
 
 

@@ -12,8 +12,8 @@ from mpar2.audio import SAMPLE_RATE
 from mpar2.engines.checkpoint import load_checkpoint, load_processor
 from mpar2.question import Event, Item, Question
 from tests.conftest import make_clip
+from training.audio_inputs import AudioNotUsedError, Clips
 from training.audio_sft import AudioCollator, AudioSFTTrainer, sft_config
-from training.clips import Clips, DeafError
 from training.data import to_dataset
 
 REPLY = (
@@ -78,18 +78,18 @@ def test_a_batch_has_a_placeholder_for_each_frame(collator, items):
 def test_the_collator_refuses_what_would_train_deaf(collator, items, tmp_path):
     row = rows(items)[0]
     no_audio = row | {"prompt": [{"role": "user", "content": [{"type": "text", "text": "What?"}]}]}
-    with pytest.raises(DeafError, match="holds 0 clips"):
+    with pytest.raises(AudioNotUsedError, match="holds 0 clips"):
         collator([no_audio])
-    with pytest.raises(DeafError, match="completion contains the audio placeholder"):
+    with pytest.raises(AudioNotUsedError, match="completion contains the audio placeholder"):
         batch = collator([row])
         batch["labels"][batch["input_ids"] == collator._processor.audio_token_id] = 1
         collator.check(batch, [0], [25])
-    with pytest.raises(DeafError, match="do not match"):
+    with pytest.raises(AudioNotUsedError, match="do not match"):
         collator.check(batch, [0], [24])
-    with pytest.raises(DeafError, match="no audio features"):
+    with pytest.raises(AudioNotUsedError, match="no audio features"):
         collator.check({key: value for key, value in batch.items() if key != "input_features"}, [0], [25])
     batch = collator([row])
-    with pytest.raises(DeafError, match="NaN"):
+    with pytest.raises(AudioNotUsedError, match="NaN"):
         collator.check(batch | {"input_features": batch["input_features"] * float("nan")}, [0], [25])
     with pytest.raises(ValueError, match="empty"):
         collator([row | {"completion": ""}])
@@ -98,7 +98,7 @@ def test_the_collator_refuses_what_would_train_deaf(collator, items, tmp_path):
 
 
 def test_a_completion_with_the_placeholder_is_refused(collator, items):
-    with pytest.raises(DeafError):
+    with pytest.raises(AudioNotUsedError):
         collator([rows(items)[0] | {"completion": "a dog <|AUDIO|>"}])
 
 
@@ -151,7 +151,7 @@ def test_a_batch_without_features_never_reaches_the_model(tiny_checkpoint, items
     made = trainer(tiny_checkpoint, items, tmp_path)
     batch = made.data_collator(rows(items)[:2])
     del batch["input_features"]
-    with pytest.raises(DeafError, match="train deaf"):
+    with pytest.raises(AudioNotUsedError, match="train deaf"):
         made.compute_loss(made.model, batch)
 
 

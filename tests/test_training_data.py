@@ -14,12 +14,12 @@ from mpar2.audio import SAMPLE_RATE
 from mpar2.question import Event, Item, Question, item_to_json
 from tests.conftest import make_clip
 from training.__main__ import main
-from training.data import build_corpus, completion_of, drop_guessable, recordings_of, save_corpus, to_dataset
+from training.data import build_corpus, completion_of, filter_text_only_solvable, recordings_of, save_corpus, to_dataset
 from training.memory import MODELS, needs, table
 from training.recipe import RecipeError, load_recipe, recipe_names
 from training.rewards import ReferenceScorer, make_rewards
 from training.run import train
-from training.smoke import small_world
+from training.smoke import smoke_test_recipe
 from training.sources import SourceError, read_source
 
 
@@ -99,7 +99,7 @@ def test_equal_seeds_shuffle_equally(tmp_path):
 
 def test_what_a_model_answers_in_silence_needs_no_ears(tmp_path, tiny_checkpoint):
     items = [item(str(i), sound(tmp_path / f"{i}.wav", i, 0.2)) for i in range(2)]
-    assert drop_guessable(items, str(tiny_checkpoint)) == items  # random weights answer nothing
+    assert filter_text_only_solvable(items, str(tiny_checkpoint)) == items  # random weights answer nothing
     assert build_corpus([write(tmp_path, items)], more=[("guessable", lambda rows: rows[:1])]).steps[-1].after == 1
 
 
@@ -198,7 +198,7 @@ def test_sft_then_grpo_from_its_adapter(name, worlds, tmp_path):
     (tmp_path / "sft").mkdir()
     (tmp_path / "sft" / "smoke").symlink_to(world)
     adapter = train("sft", recipe, tmp_path / "sft")
-    small = small_world(recipe, world)
+    small = smoke_test_recipe(recipe, world)
     follow = replace(small, smoke=False, adapter=str(adapter))
     result = train("grpo", follow, tmp_path / "grpo")
     assert (result / "adapter_model.safetensors").exists()
@@ -220,7 +220,7 @@ def test_all_weights_can_be_trained_too(worlds, tmp_path):
 def test_a_folder_keeps_to_its_training(worlds, tmp_path):
     world = worlds / "qwen2_5_omni"
     world.mkdir(exist_ok=True)
-    small = replace(small_world(load_recipe("tiny"), world), smoke=False)
+    small = replace(smoke_test_recipe(load_recipe("tiny"), world), smoke=False)
     train("sft", small, tmp_path)
     with pytest.raises(RecipeError, match="add --resume"):
         train("sft", small, tmp_path)

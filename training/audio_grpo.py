@@ -9,8 +9,9 @@ policy log-probabilities would be computed without it, and nothing would say so.
 ``_generate_and_score_completions``      each completion remembers its clip through TRL's shuffling and splitting
 ``_compute_loss``                        the clips of the slice that is trained on; PAPO's term if asked for
 
-All passes hear by :class:`training.clips.Ears`: the G completions of a prompt share one encoding, and a pass without
-audio is an error. In one process they share the reading of the prompt as well (``training.prompt_once``).
+All passes get their audio from :class:`training.audio_inputs.AudioInjector`: the G completions of a prompt share one
+encoding, and a pass without audio is an error. In one process they share the prompt's pass as well
+(``training.prefix_sharing``).
 ``tests/test_grpo.py`` holds the signatures of what is overridden against the installed TRL.
 
 PAPO's term (arXiv 2507.06448) needs no judge: it raises the divergence between the policy that hears the clip and the
@@ -34,9 +35,9 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
+from training.audio_inputs import AudioInjector, AudioNotUsedError, Clips, inner_model, tower_is_trained
 from training.audio_sft import audio_path, prompt_ids
-from training.clips import Clips, DeafError, Ears, inner_model, tower_is_trained
-from training.prompt_once import can_share, read_prompts, score_completions
+from training.prefix_sharing import can_share, read_prompts, score_completions
 
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
 
@@ -82,13 +83,13 @@ class AudioGRPOTrainer(GRPOTrainer):
         args.generation_kwargs = {"suppress_tokens": _placeholders(inner.config)} | (args.generation_kwargs or {})
         self._clip_numbers: list[int] = []
         self._last: tuple[torch.Tensor, torch.Tensor | None] | None = None
-        self._hearing_checked = False
+        self._audio_use_checked = False
         self._perception_term = perception_term
         self._watch_every = watch_attention_every
         super().__init__(model, processing_class=processor, **rest)
         self.clips = clips or Clips(processor)
         # The trainer has set by now what is trained: LoRA of the text stack, of all, or everything.
-        self.ears = Ears(self.clips, inner.config.audio_token_id, frozen=not tower_is_trained(self.model))
+        self.injector = AudioInjector(self.clips, inner.config.audio_token_id, frozen=not tower_is_trained(self.model))
         self.add_callback(_GoOn(self))
 
     # prompts and rollouts
@@ -109,7 +110,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         network = self.accelerator.unwrap_model(self.model)
         if can_share(self.accelerator, network):
             return self._continue_prompts(network, prompt_ids), None
-        with self.ears.listen(network, self._clip_numbers):
+        with self.injector.inject(network, self._clip_numbers):
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, has_tool_images
             )
@@ -125,7 +126,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs
         )
         with ready as model, self.accelerator.autocast():
-            cache, _ = read_prompts(network, self.ears, ids, seen, self._clip_numbers)
+            cache, _ = read_prompts(network, self.injector, ids, seen, self._clip_numbers)
             inner_model(network).model.rope_deltas = None  # of another pass: Qwen2.5-Omni would add them to positions
             found = model.generate(
                 input_ids=ids,
@@ -143,9 +144,9 @@ class AudioGRPOTrainer(GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         # A tensor with a row for each sample: TRL shuffles and splits it with the others.
         output["clips"] = torch.tensor(self._clip_numbers, device=output["completion_ids"].device)
-        if not self._hearing_checked:
-            self._check_hearing(output)
-            self._hearing_checked = True
+        if not self._audio_use_checked:
+            self._check_audio_is_used(output)
+            self._audio_use_checked = True
         if self._watch_every and self.state.global_step % self._watch_every == 0:
             self._watch_attention(output)
         return output
@@ -157,11 +158,11 @@ class AudioGRPOTrainer(GRPOTrainer):
     ):
         numbers = self._clip_numbers
         if len(numbers) != len(input_ids):
-            raise DeafError(f"a pass has {len(input_ids)} rows and {len(numbers)} clips: whose audio are they?")
+            raise AudioNotUsedError(f"a pass has {len(input_ids)} rows and {len(numbers)} clips: whose audio are they?")
         network = self.accelerator.unwrap_model(model)
         share = can_share(self.accelerator, network) and not rest.get("compute_aux_loss")
         # Without gradients the clips are encoded once for all chunks; with them TRL passes everything at once.
-        frames = None if torch.is_grad_enabled() else self.ears.frames(network, numbers)
+        frames = None if torch.is_grad_enabled() else self.injector.frames(network, numbers)
         size = batch_size or len(input_ids)
         found = []
         for first in range(0, len(input_ids), size):
@@ -169,11 +170,11 @@ class AudioGRPOTrainer(GRPOTrainer):
             if share:
                 with self.accelerator.autocast():
                     scored = score_completions(
-                        network, self.ears, input_ids[rows], attention_mask[rows], logits_to_keep, numbers[rows]
+                        network, self.injector, input_ids[rows], attention_mask[rows], logits_to_keep, numbers[rows]
                     )
                 found.append((*scored, None))
                 continue
-            with self.ears.listen(network, numbers[rows], None if frames is None else frames[rows]):
+            with self.injector.inject(network, numbers[rows], None if frames is None else frames[rows]):
                 found.append(
                     super()._get_per_token_logps_and_entropies(
                         model, input_ids[rows], attention_mask[rows], logits_to_keep, **rest
@@ -195,14 +196,14 @@ class AudioGRPOTrainer(GRPOTrainer):
     def _perception_loss(self, model, inputs, logps: torch.Tensor, term: PerceptionTerm) -> torch.Tensor:
         network = self.accelerator.unwrap_model(model)
         frames = _masked(
-            [row.detach() for row in self.ears.frames(network, self._clip_numbers)],
-            self.ears.silent_frames(network, self._clip_numbers),
+            [row.detach() for row in self.injector.frames(network, self._clip_numbers)],
+            self.injector.silent_frames(network, self._clip_numbers),
             term.masked_share,
             seed=self.state.global_step,
         )
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         seen = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-        with self.ears.listen(network, self._clip_numbers, frames):
+        with self.injector.inject(network, self._clip_numbers, frames):
             masked, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
                 self, model, ids, seen, inputs["completion_ids"].size(1)
             )
@@ -217,7 +218,7 @@ class AudioGRPOTrainer(GRPOTrainer):
     # guards and logs
 
     @torch.no_grad()
-    def _check_hearing(self, output: dict[str, Any]) -> None:
+    def _check_audio_is_used(self, output: dict[str, Any]) -> None:
         """One completion, heard with its clip and with silence: a policy that gives both the same is deaf."""
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[:1]
         seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[:1]
@@ -225,18 +226,18 @@ class AudioGRPOTrainer(GRPOTrainer):
         numbers, self._clip_numbers = self._clip_numbers, self._clip_numbers[:1]
         network = self.accelerator.unwrap_model(self.model)
         try:
-            frames = self.ears.frames(network, self._clip_numbers), self.ears.silent_frames(network, self._clip_numbers)
-            passes = []  # one way for both: what differs must come from what is heard
-            for given in frames:
-                with self.ears.listen(network, self._clip_numbers, given):
+            passes = []  # one path for both: any difference must come from the audio
+            for frames_of in (self.injector.frames, self.injector.silent_frames):
+                given = frames_of(network, self._clip_numbers)
+                with self.injector.inject(network, self._clip_numbers, given):
                     found = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, seen, keep)
                 passes.append(found[0])
-            heard, silent = passes
+            real, silent = passes
         finally:
             self._clip_numbers = numbers
-        difference = float(((heard - silent) * output["completion_mask"][:1]).abs().max())
+        difference = float(((real - silent) * output["completion_mask"][:1]).abs().max())
         if difference == 0.0:
-            raise DeafError(
+            raise AudioNotUsedError(
                 f"the policy says the same of '{self.clips.path(numbers[0])}' and of silence: its audio does not "
                 "reach it (is the clip itself silent?)"
             )
@@ -245,14 +246,14 @@ class AudioGRPOTrainer(GRPOTrainer):
     @torch.no_grad()
     def _watch_attention(self, output: dict[str, Any]) -> None:
         """The audio-attention ratio over the first completion: log only. Not under sharding, where no one row runs."""
-        from training.watch import attention_to_audio
+        from training.attention_logging import attention_to_audio
 
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return
         length = int(output["completion_mask"][0].sum())
         found = attention_to_audio(
             self.accelerator.unwrap_model(self.model),
-            self.ears,
+            self.injector,
             self._clip_numbers[0],
             output["prompt_ids"][0][output["prompt_mask"][0].bool()],
             output["completion_ids"][0][:length],

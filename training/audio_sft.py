@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from training.clips import Clips, DeafError, stack_mels
+from training.audio_inputs import AudioNotUsedError, Clips, stack_mels
 from training.rewards.sample import completion_text
 
 __all__ = ["AudioCollator", "AudioSFTTrainer", "Ids", "audio_path", "prompt_ids", "sft_config"]
@@ -38,7 +38,7 @@ def audio_path(prompt: Sequence[Mapping[str, Any]]) -> str:
         if part.get("type") == "audio"
     ]
     if len(paths) != 1 or not isinstance(paths[0], str):
-        raise DeafError(
+        raise AudioNotUsedError(
             f'a prompt holds {len(paths)} clips ({paths[:3]}): each must hold one, as {{"type": "audio", "path": "…"}}'
         )
     return paths[0]
@@ -50,7 +50,7 @@ def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: i
     text = processor.apply_chat_template(clean, tokenize=False, add_generation_prompt=True)
     ids = processor.tokenizer(text.replace(processor.audio_token, processor.audio_token * positions))["input_ids"]
     if ids.count(processor.audio_token_id) != positions:
-        raise DeafError(
+        raise AudioNotUsedError(
             f"the prompt holds {ids.count(processor.audio_token_id)} audio placeholders and its clip {positions} "
             "positions: the chat template writes no audio, or the question contains the placeholder"
         )
@@ -77,7 +77,7 @@ class Ids:
 
 
 class AudioCollator:
-    """Rows of a dataset to a batch that a model can hear, or :class:`DeafError`."""
+    """Rows of a dataset to a batch that a model can hear, or :class:`AudioNotUsedError`."""
 
     def __init__(self, processor: Any, clips: Clips, *, max_tokens: int | None = None) -> None:
         self._processor = processor
@@ -129,19 +129,19 @@ class AudioCollator:
         """Every batch passes here before it is trained on."""
         features = batch.get("input_features")
         if features is None or batch.get("feature_attention_mask") is None:
-            raise DeafError("the batch has no audio features")
+            raise AudioNotUsedError("the batch has no audio features")
         audio = batch["input_ids"] == self._processor.audio_token_id
         if audio.sum(-1).tolist() != list(positions):
-            raise DeafError(
+            raise AudioNotUsedError(
                 f"placeholders {audio.sum(-1).tolist()} do not match the clips' positions {list(positions)}"
             )
         if bool((audio & (batch["labels"] != _IGNORED)).any()):
-            raise DeafError("a completion contains the audio placeholder: it would be learnt as text")
+            raise AudioNotUsedError("a completion contains the audio placeholder: it would be learnt as text")
         if not bool(torch.isfinite(features).all()):
-            raise DeafError("the audio features hold NaN or infinity: a clip is damaged")
+            raise AudioNotUsedError("the audio features hold NaN or infinity: a clip is damaged")
         if len(set(numbers)) > 1 and bool((features == features[:1]).all()):
             paths = [self._clips.path(number) for number in dict.fromkeys(numbers)][:3]
-            raise DeafError(f"different clips have the same features ({', '.join(paths)}): are they all silent?")
+            raise AudioNotUsedError(f"different clips have equal features ({', '.join(paths)}): are they all silent?")
 
 
 class AudioSFTTrainer(SFTTrainer):
@@ -155,7 +155,7 @@ class AudioSFTTrainer(SFTTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if inputs.get("input_features") is None:
-            raise DeafError("a batch without audio features reached the trainer: it would train deaf")
+            raise AudioNotUsedError("a batch without audio features reached the trainer: it would train deaf")
         # mel features arrive as float32; the tower may run in another precision without autocast
         tower = self.accelerator.unwrap_model(model).get_input_embeddings().weight.dtype
         inputs["input_features"] = inputs["input_features"].to(tower)

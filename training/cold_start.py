@@ -51,7 +51,7 @@ __all__ = [
     "chains",
     "check_chain",
     "estimate_chains",
-    "put_together",
+    "format_chain",
 ]
 
 PROMPT = """\
@@ -107,7 +107,7 @@ class Chains:
         return "\n".join(lines)
 
 
-def put_together(chain: Chain) -> str:
+def format_chain(chain: Chain) -> str:
     """The chain in the form of the design; tags inside the model's words lose their brackets."""
     steps = "\n".join(
         f"<step><ask>{neutralise(s.ask)}</ask><hear>{neutralise(s.hear)}</hear><infer>{neutralise(s.infer)}</infer></step>"
@@ -205,7 +205,7 @@ async def chains(
             asked = await ask(client, PROMPT, [_request(item)], Chain, sampling=sampling)
         except ReplyRejected as error:
             raise CallFailed("bad_body", str(error), 1) from error
-        return {"text": put_together(asked.value), "model": asked.reply.model_version or asked.reply.model}
+        return {"text": format_chain(asked.value), "model": asked.reply.model_version or asked.reply.model}
 
     with Journal(journal) as kept:
         async with client:

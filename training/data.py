@@ -11,7 +11,7 @@ Filters run in a fixed order, and each says how many rows it took and the first 
 ``audio``        the file is there               ``decodes``   it can be decoded and is not silent (optional: slow)
 ``answer``       there is an answer              ``choices``   and it is one of the choices
 ``duplicate``    same audio, question, choices   ``held_out``  no recording of an evaluation is trained on
-``guessable``    the base answers it with the audio silenced, so it needs no ears (optional)
+``guessable``    the base answers it with the audio silenced, so it needs no injector (optional)
 
 Every written file has a card beside it: sources with fingerprints, steps with counts, seed, prompt hash, split.
 """
@@ -38,7 +38,7 @@ __all__ = [
     "Step",
     "build_corpus",
     "completion_of",
-    "drop_guessable",
+    "filter_text_only_solvable",
     "recordings_of",
     "save_corpus",
     "to_dataset",
@@ -177,8 +177,10 @@ def recordings_of(specs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     return frozenset(name for name in found if not name.startswith("recording:synth:"))
 
 
-def drop_guessable(items: Sequence[Item], model: str, *, mode: str = "direct", batch_size: int = 8) -> list[Item]:
-    """The items that ``model`` does not answer rightly with the audio silenced: the rest needs no ears."""
+def filter_text_only_solvable(
+    items: Sequence[Item], model: str, *, mode: str = "direct", batch_size: int = 8
+) -> list[Item]:
+    """Return the items that ``model`` does not answer rightly on silence: the others need no audio."""
     import numpy as np
 
     from mpar2.audio import SAMPLE_RATE, Clip

@@ -29,11 +29,11 @@ from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Item
 from mpar2.runs.lines import LineWriter, load_json, read_lines, write_json
 from mpar2.runs.manifest import differences, environment
-from training.clips import Clips
-from training.data import Corpus, build_corpus, drop_guessable, recordings_of, to_dataset
+from training.audio_inputs import Clips
+from training.data import Corpus, build_corpus, filter_text_only_solvable, recordings_of, to_dataset
 from training.recipe import Recipe, RecipeError
 from training.rewards import make_rewards, make_scorer
-from training.smoke import small_world
+from training.smoke import smoke_test_recipe
 
 __all__ = ["finished", "train"]
 
@@ -50,7 +50,7 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     rank = int(os.environ.get("RANK", "0"))
     main = rank == 0
     if recipe.smoke:  # each process its own small world: they are equal, and nobody waits for a file
-        recipe = small_world(recipe, out / ("smoke" if main else f"smoke-{rank}"))
+        recipe = smoke_test_recipe(recipe, out / ("smoke" if main else f"smoke-{rank}"))
     corpus = _corpus(recipe)
     scorer = make_scorer(**recipe.scorer) if method == "grpo" else None
     manifest = {
@@ -120,7 +120,7 @@ def _corpus(recipe: Recipe) -> Corpus:
     data = recipe.data
     more = []
     if model := data.get("drop_guessable"):
-        more.append(("guessable", lambda items: drop_guessable(items, str(model))))
+        more.append(("guessable", lambda items: filter_text_only_solvable(items, str(model))))
     corpus = build_corpus(
         data.get("sources") or [],
         decode=bool(data.get("decode")),

@@ -18,7 +18,7 @@ from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs.lines import dump_json, write_bytes
 from training.recipe import Recipe
 
-__all__ = ["build_small_model", "small_world"]
+__all__ = ["build_small_model", "smoke_test_recipe"]
 
 _REPLIES = {
     "mpar2": "<perception>0.2-1.0 s a dog bark.</perception>\n<step><ask>What comes first?</ask><hear>a dog bark</hear>"
@@ -28,7 +28,7 @@ _REPLIES = {
 }
 
 
-def small_world(recipe: Recipe, folder: Path) -> Recipe:
+def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe, with its sizes cut to two steps and its model and data replaced by small ones in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "model"

@@ -178,7 +178,7 @@ def _scored(name: str, scorer: Scorer, value: Callable[[Sample, Scores], Value])
     def one(sample: Sample, scores: Scores | None) -> Value:
         return None if scores is None else value(sample, scores)
 
-    if not scorer.waits:
+    if not scorer.is_async:
 
         def reward(completions: Sequence[Any], **columns: Any) -> list[Value]:
             return [one(sample, scorer.score(sample)) for sample in read_samples(completions, columns)]

@@ -73,7 +73,7 @@ class JudgeScorer:
     Lives on the event loop of its first request, as its client does; TRL runs all asynchronous rewards on one loop.
     """
 
-    waits = True
+    is_async = True
 
     def __init__(self, client: ChatClient, *, in_flight: int = 16, sampling: Sampling | None = None) -> None:
         self.id = f"judge:{client.model}:{PROMPT_HASH[:12]}"

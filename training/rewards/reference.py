@@ -44,7 +44,7 @@ class ReferenceScorer:
     """Rules over the truth; no model, no service, the same score every time."""
 
     id: str = "reference-stems-1"
-    waits: bool = False
+    is_async: bool = False
 
     def score(self, sample: Sample) -> Scores | None:
         """Scores of a sample; None where nothing is known of its clip."""

@@ -28,10 +28,10 @@ class Scores:
 class Scorer(Protocol):
     """Scores traces against their truth. ``None`` means not scored: no truth, or the judge did not answer.
 
-    ``waits`` says that scoring asks a service: ``score`` is then a coroutine function.
+    ``is_async`` says that scoring asks a service: ``score`` is then a coroutine function.
     """
 
     id: str
-    waits: bool
+    is_async: bool
 
     def score(self, sample: Sample) -> Scores | None: ...

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from training.clips import Ears, inner_model
+from training.audio_inputs import AudioInjector, inner_model
 
 __all__ = ["can_share", "read_prompts", "score_completions"]
 
@@ -28,7 +28,7 @@ def can_share(accelerator: Any, network: Any) -> bool:
 
 
 def read_prompts(
-    network: Any, ears: Ears, ids: torch.Tensor, seen: torch.Tensor, numbers: Sequence[int]
+    network: Any, injector: AudioInjector, ids: torch.Tensor, seen: torch.Tensor, numbers: Sequence[int]
 ) -> tuple[Any, torch.Tensor]:
     """Read left-padded prompts (N, L), row i hearing clip ``numbers[i]``, up to their last token.
 
@@ -44,7 +44,7 @@ def read_prompts(
         group.append(firsts[key])
     positions = (seen.cumsum(-1) - 1).clamp(min=0)
     inner = inner_model(network)
-    with ears.listen(network, [numbers[i] for i in rows]):
+    with injector.inject(network, [numbers[i] for i in rows]):
         read = inner.model(
             input_ids=ids[rows, :-1],
             attention_mask=seen[rows, :-1],
@@ -57,14 +57,14 @@ def read_prompts(
 
 
 def score_completions(
-    network: Any, ears: Ears, ids: torch.Tensor, seen: torch.Tensor, keep: int, numbers: Sequence[int]
+    network: Any, injector: AudioInjector, ids: torch.Tensor, seen: torch.Tensor, keep: int, numbers: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probabilities (N, keep) of the last columns of rows (N, T), and entropies where the head gives them.
 
     The head is the one that TRL adds to the model it trains (``add_fused_lm_head``).
     """
     length = ids.shape[1] - keep
-    cache, positions = read_prompts(network, ears, ids[:, :length], seen[:, :length], numbers)
+    cache, positions = read_prompts(network, injector, ids[:, :length], seen[:, :length], numbers)
     after = positions[:, -1:] + seen[:, length:].cumsum(-1)
     labels = ids[:, length - 1 :].masked_fill(seen[:, length - 1 :] == 0, -100)
     labels[:, 0] = -100  # the last token of the prompt: it is read, not scored

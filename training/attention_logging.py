@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.clips import Ears, inner_model
+from training.audio_inputs import AudioInjector, inner_model
 
 __all__ = ["AudioAttention", "attention_to_audio"]
 
@@ -29,7 +29,7 @@ class AudioAttention:
 
 @torch.no_grad()
 def attention_to_audio(
-    model: Any, ears: Ears, number: int, prompt: torch.Tensor, completion: torch.Tensor
+    model: Any, injector: AudioInjector, number: int, prompt: torch.Tensor, completion: torch.Tensor
 ) -> AudioAttention | None:
     """The attention of ``completion``'s tokens to clip ``number``; None for models whose columns move."""
     from mpar2.engines.probe import Probe, install
@@ -43,10 +43,10 @@ def attention_to_audio(
     network.eval()
     try:
         ids = torch.cat([prompt, completion])[None, :-1]  # the last token is produced, not read
-        where = torch.nonzero(prompt == ears.audio_token_id).flatten()
+        where = torch.nonzero(prompt == injector.audio_token_id).flatten()
         span = range(int(where[0]), int(where[-1]) + 1)
         probe = Probe([span], keep="ratio")
-        with ears.listen(network, [number]), probe.listen([0], len(completion)):
+        with injector.inject(network, [number]), probe.listen([0], len(completion)):
             network.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
         record = probe.record(0, len(completion))
     finally:

@@ -1,0 +1,309 @@
+"""Audio inputs of a trainer: each clip decoded once, turned into mel features once, encoded once, used in every pass.
+
+A dataset names clips by path. ``Clips`` gives each path a number and turns it into the processor's mel features with
+their mask, and the number of audio positions that the clip takes in a prompt.
+
+``AudioInjector`` puts the output of the audio tower into the model. It hooks the text embedding: the embeddings of the
+audio placeholders of a prompt are replaced by the frames of the clip. One mechanism serves generation, reference and
+policy passes of both model families, and none of them runs the tower again for each of the G completions of a prompt:
+
+* a *frozen* tower encodes a clip once in the whole run (up to ``keep_bytes`` are kept, least recently used first out);
+* a *trained* tower encodes each clip once in each pass, with gradients where the pass has them.
+
+It is also the guard: a pass whose placeholders and frames do not match, or that holds no placeholder, is an error. The
+stock models raise in neither case (Qwen2.5-Omni), so training without audio would go unnoticed.
+
+Under sharding (FSDP2, ZeRO-3) the tower is called outside of the root module's forward; :func:`gathered` gathers the
+weights that it needs.
+
+Limit: one clip in each prompt.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.masking_utils import create_bidirectional_mask
+
+from mpar2.audio import SAMPLE_RATE, Clip, load_clip
+from mpar2.errors import MPAR2Error
+
+__all__ = [
+    "AudioInjector",
+    "AudioNotUsedError",
+    "Clips",
+    "Mel",
+    "encode",
+    "family_of",
+    "gathered",
+    "inner_model",
+    "stack_mels",
+    "tower_is_trained",
+]
+
+_MEL_CLIPS = 512  # whose mel features are kept: 30 s are 1.5 MB
+
+
+class AudioNotUsedError(MPAR2Error, RuntimeError):
+    """Report that the model would have been trained, or run, without its audio."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mel:
+    """Mel features of one clip.
+
+    Attributes:
+        features: Log-mel spectrogram, (bands, T).
+        mask: 1 where a column belongs to the clip, (T,).
+        positions: Audio positions that the clip takes in a prompt.
+    """
+
+    features: torch.Tensor
+    mask: torch.Tensor
+    positions: int
+
+
+class Clips:
+    """Map paths of clips to numbers, and numbers to mel features of the checkpoint's processor."""
+
+    def __init__(self, processor: Any, *, keep: int = _MEL_CLIPS) -> None:
+        self._processor = processor
+        self._paths: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._keep = keep
+        self._mels: OrderedDict[int, Mel] = OrderedDict()
+        extractor = processor.feature_extractor
+        self.max_audio_seconds = extractor.n_samples / extractor.sampling_rate
+
+    def number(self, path: str) -> int:
+        """Return the number of a path, the same for the life of this object."""
+        if path not in self._numbers:
+            self._numbers[path] = len(self._paths)
+            self._paths.append(path)
+        return self._numbers[path]
+
+    def path(self, number: int) -> str:
+        return self._paths[number]
+
+    def mel(self, number: int) -> Mel:
+        """Return the features of a clip, cut at the longest audio that the model takes."""
+        if number in self._mels:
+            self._mels.move_to_end(number)
+            return self._mels[number]
+        mel = self.mel_of(load_clip(self._paths[number]))
+        self._mels[number] = mel
+        while len(self._mels) > self._keep:
+            self._mels.popitem(last=False)
+        return mel
+
+    def silent(self, number: int) -> Mel:
+        """Return the features of silence that takes as many positions as the clip."""
+        real = self.mel(number)
+        samples = np.zeros(int(real.mask.sum()) * self._processor.feature_extractor.hop_length, np.float32)
+        mel = self.mel_of(Clip(samples, "silence"))
+        if mel.positions != real.positions:
+            raise AudioNotUsedError(
+                f"silence as long as '{self._paths[number]}' takes {mel.positions} positions and not {real.positions}"
+            )
+        return mel
+
+    def mel_of(self, clip: Clip) -> Mel:
+        samples = np.asarray(clip.samples[: round(self.max_audio_seconds * SAMPLE_RATE)])
+        made, _ = self._processor._process_audio(
+            [samples], sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt"
+        )
+        positions = int(made["num_audio_tokens"][0])
+        if positions < 1:
+            raise AudioNotUsedError(f"'{clip.source}' lasts {clip.seconds:.3f} s: the model needs at least 0.04 s")
+        return Mel(
+            torch.as_tensor(made["input_features"])[0], torch.as_tensor(made["feature_attention_mask"])[0], positions
+        )
+
+
+def stack_mels(mels: Sequence[Mel]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack to features (B, bands, T) and mask (B, T), padded on the right to the longest."""
+    longest = max(mel.mask.shape[-1] for mel in mels)
+    features = [torch.nn.functional.pad(mel.features, (0, longest - mel.features.shape[-1])) for mel in mels]
+    masks = [torch.nn.functional.pad(mel.mask, (0, longest - mel.mask.shape[-1])) for mel in mels]
+    return torch.stack(features), torch.stack(masks)
+
+
+def family_of(model: Any) -> str:
+    """Return ``qwen2_5_omni`` or ``qwen2_audio`` for a model or a wrapper of one."""
+    kind = getattr(model.config, "model_type", "")
+    if kind in ("qwen2_5_omni_thinker", "qwen2_5_omni"):
+        return "qwen2_5_omni"
+    if kind == "qwen2_audio":
+        return kind
+    raise AudioNotUsedError(f"no audio tower is known for model type '{kind}': use Qwen2.5-Omni or Qwen2-Audio")
+
+
+def inner_model(model: Any) -> Any:
+    """Return the transformers model inside of PEFT and of accelerate's wrappers."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def tower_is_trained(model: Any) -> bool:
+    """Tell whether any weight of the audio tower or its projection takes gradients."""
+    return any(
+        weight.requires_grad
+        for name, weight in model.named_parameters()
+        if "audio_tower" in name or "multi_modal_projector" in name
+    )
+
+
+@contextmanager
+def gathered(model: Any, part: torch.nn.Module) -> Iterator[None]:
+    """Gather the sharded weights that a call of ``part`` outside of the root's forward needs.
+
+    FSDP2 gathers weights of the root module in its own forward only, ZeRO-3 those of the module that is called. Without
+    sharding this does nothing.
+
+    Args:
+        model: The root module as the trainer wraps it.
+        part: The module of it that will be called.
+    """
+    if hasattr(model, "unshard"):  # FSDP2; the root reshards at the end of its next forward
+        model.unshard()
+        yield
+        return
+    partitioned = [weight for weight in part.parameters() if hasattr(weight, "ds_id")]
+    if not partitioned:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(partitioned):  # ZeRO-3
+        yield
+
+
+def encode(model: Any, mels: Sequence[Mel]) -> list[torch.Tensor]:
+    """Run the audio tower over clips.
+
+    Args:
+        model: The model, wrapped or not; gradients flow where the tower has them.
+        mels: Features of the clips.
+
+    Returns:
+        Frames of each clip, (positions, hidden).
+    """
+    inner = inner_model(model)
+    tower = inner.model.audio_tower
+    features, mask = stack_mels(mels)
+    sizes = [mel.positions for mel in mels]
+    with gathered(model, tower):
+        weight = next(tower.parameters())
+        features, mask = features.to(weight.device, weight.dtype), mask.to(weight.device)
+        if family_of(inner) == "qwen2_5_omni":
+            output = inner.get_audio_features(features, mask, return_dict=True)
+            return list(output.last_hidden_state.split(sizes))
+        # Qwen2-Audio encodes inside of its forward, where the result cannot be shared: its steps are repeated here.
+        lengths, _ = tower._get_feat_extract_output_lengths(mask.sum(-1))
+        frames = (features.shape[-1] - 2) // 2 + 1
+        attention_mask = create_bidirectional_mask(
+            config=tower.config,
+            inputs_embeds=torch.zeros(len(mels), frames, 1, dtype=weight.dtype, device=weight.device),
+            attention_mask=(torch.arange(frames, device=weight.device)[None] < lengths[:, None]).long(),
+        )
+        hidden = tower(features, attention_mask=attention_mask).last_hidden_state
+        projected = inner.model.multi_modal_projector(hidden)
+    return [row[:size] for row, size in zip(projected, sizes, strict=True)]
+
+
+class AudioInjector:
+    """Put the frames of clips into the passes of a model; see the module."""
+
+    def __init__(self, clips: Clips, audio_token_id: int, *, frozen: bool, keep_bytes: int = 4 * 2**30) -> None:
+        self.clips = clips
+        self.frozen = frozen
+        self.encoded = 0  # clips that the tower has encoded so far
+        self.audio_token_id = audio_token_id
+        self._keep_bytes = keep_bytes
+        self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._bytes = 0
+
+    @contextmanager
+    def inject(
+        self, model: Any, numbers: Sequence[int], frames: Sequence[torch.Tensor] | None = None
+    ) -> Iterator[None]:
+        """Use clip ``numbers[i]`` (or ``frames[i]``) as the audio of row i in passes of ``model`` in this context.
+
+        Raises:
+            AudioNotUsedError: Placeholders and frames do not match, or no pass embedded a prompt.
+        """
+        state = {"passes": 0}
+
+        def put(module: Any, inputs: tuple[Any, ...], embedded: torch.Tensor) -> torch.Tensor:
+            ids = inputs[0]
+            if ids.shape[1] == 1:  # decoding: the prompt is in the cache
+                return embedded
+            state["passes"] += 1
+            given = list(frames) if frames is not None else self.frames(model, numbers)
+            where = ids == self.audio_token_id
+            self._check(where.sum(-1).tolist(), [len(row) for row in given])
+            source = torch.cat([row.to(embedded.device, embedded.dtype) for row in given])
+            return embedded.masked_scatter(where[..., None], source)
+
+        handle = inner_model(model).get_input_embeddings().register_forward_hook(put)
+        try:
+            yield
+        finally:
+            handle.remove()
+        if not state["passes"]:
+            raise AudioNotUsedError("the model ran without embedding a prompt: no audio could have reached it")
+
+    def frames(self, model: Any, numbers: Sequence[int]) -> list[torch.Tensor]:
+        """Return the frames of each clip, (positions, hidden); equal numbers share one encoding."""
+        distinct = list(dict.fromkeys(numbers))
+        if not self.frozen:
+            encoded = dict(zip(distinct, self._encode(model, distinct), strict=True))
+            return [encoded[number] for number in numbers]
+        missing = [number for number in distinct if number not in self._kept]
+        if missing:
+            with torch.no_grad():
+                for number, row in zip(missing, self._encode(model, missing), strict=True):
+                    self._kept[number] = row.clone()
+                    self._bytes += row.nbytes
+        encoded = {}
+        for number in distinct:
+            self._kept.move_to_end(number)
+            encoded[number] = self._kept[number]
+        while self._bytes > self._keep_bytes and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return [encoded[number] for number in numbers]
+
+    def silent_frames(self, model: Any, numbers: Sequence[int]) -> list[torch.Tensor]:
+        """Return the frames of silence as long as each clip, (positions, hidden)."""
+        by_length: dict[int, torch.Tensor] = {}
+        with torch.no_grad():
+            for number in numbers:
+                size = self.clips.mel(number).positions
+                if size not in by_length:
+                    by_length[size] = encode(model, [self.clips.silent(number)])[0]
+        return [by_length[self.clips.mel(number).positions] for number in numbers]
+
+    def _encode(self, model: Any, numbers: Sequence[int], batch: int = 16) -> list[torch.Tensor]:
+        encoded: list[torch.Tensor] = []
+        for first in range(0, len(numbers), batch):
+            encoded += encode(model, [self.clips.mel(number) for number in numbers[first : first + batch]])
+        self.encoded += len(numbers)
+        return encoded
+
+    @staticmethod
+    def _check(placeholders: Sequence[int], frames: Sequence[int]) -> None:
+        if list(placeholders) == list(frames):
+            return
+        if not any(placeholders):
+            raise AudioNotUsedError(f"the prompts hold no audio placeholder for {sum(frames)} frames of audio")
+        raise AudioNotUsedError(
+            f"audio placeholders and frames do not match: rows have {list(placeholders)} placeholders and "
+            f"{list(frames)} frames; a prompt was cut, or a completion contains the placeholder"
+        )
