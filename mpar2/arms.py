@@ -1,4 +1,13 @@
-"""The arms of an evaluation: checkpoint, mode, how it decodes, and what is done to what it hears.
+"""The arms of an evaluation: checkpoint, mode, how it decodes, and what is done to its input.
+
+One arm in one word (:func:`parse_arm`) is written the same in every command, in the app and, as ``arm``, in a file::
+
+    NAME=MODEL[+ADAPTER][:MODE]        NAME= may be left out; MODE is direct, cot or mpar2 (the default)
+
+    free=Qwen/Qwen2.5-Omni-3B:cot                       a short name, a folder or a hub id, in this process
+    trained=Qwen/Qwen2.5-Omni-3B+runs/grpo/adapter      with a LoRA adapter
+    served=server:http://127.0.0.1:8080/v1#my-model     a model behind an OpenAI-compatible server
+    gemini:gemini-3.1-pro-preview:direct                a model of a service
 
 A file of arms (YAML) has one entry for each; ``defaults`` hold for all that do not say otherwise::
 
@@ -37,15 +46,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from mpar2.audio import Clip
 from mpar2.engines.base import Arm, Decoding, EngineError, Mode
 from mpar2.errors import MPAR2Error
 from mpar2.question import Event, Item, Question
 
-__all__ = ["ArmError", "EvaluationArm", "arm_from_json", "arm_to_json", "heard", "load_arms", "partners", "told"]
+__all__ = [
+    "ArmError",
+    "EvaluationArm",
+    "apply_audio_control",
+    "arm_from_json",
+    "arm_to_json",
+    "arms_of_base",
+    "build_question",
+    "load_arms",
+    "parse_arm",
+    "parse_arms",
+    "shuffled_partners",
+    "split_engine",
+    "unique_names",
+]
 
-_NAME = re.compile(r"[^|/\\\x00-\x1f]{1,80}")
+_MAX_NAME = 80
+_NAME = re.compile(rf"[^|/\\\x00-\x1f]{{1,{_MAX_NAME}}}")
 _ARM_KEYS = ("name", "model", "adapter", "mode")
 _OPTIONAL = ("max_reasoning_tokens", "hide_audio_after")  # of decoding: None where they are not asked for
 _MAX_SAMPLES = 1000
@@ -75,6 +100,141 @@ class EvaluationArm:
     def can_ask(self, item: Item) -> bool:
         """Whether the item has what the arm needs: a true perception needs the truth."""
         return self.perception == "own" or bool(item.events or item.caption)
+
+
+def split_engine(model: str) -> tuple[str | None, str]:
+    """Split ``ENGINE:MODEL`` at the name of a registered engine.
+
+    Args:
+        model: the model of an arm.
+
+    Returns:
+        The engine's name, or None where the model runs in this process, and the rest.
+
+    >>> split_engine("server:http://127.0.0.1:8080/v1#m"), split_engine("Qwen/Qwen2.5-Omni-3B")
+    (('server', 'http://127.0.0.1:8080/v1#m'), (None, 'Qwen/Qwen2.5-Omni-3B'))
+    """
+    prefix, colon, rest = model.partition(":")
+    return (prefix, rest) if colon and prefix in _engine_names() else (None, model)
+
+
+def _engine_names() -> tuple[str, ...]:
+    return ("gemini", "server")
+
+
+def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
+    """Read one arm from ``NAME=MODEL[+ADAPTER][:MODE]`` (the module's head has examples).
+
+    Args:
+        text: the arm as typed.
+        default_mode: where no mode is written.
+
+    Returns:
+        The arm. Its name is made of model, adapter and mode where none is given.
+
+    Raises:
+        ArmError: no model, an unknown mode, an address without a model.
+    """
+    modes = get_args(Mode)
+    name, equals, spec = text.partition("=")
+    if not equals or "/" in name or ":" in name or "#" in name:  # a sign of equality inside of a path or an address
+        name, spec = "", text
+    name, spec = name.strip(), spec.strip()
+    engine, rest = split_engine(spec)
+    # the mode is the word after the last colon; a colon may also stand in an address or in a served model's name
+    head, colon, tail = rest.rpartition(":")
+    mode: str = default_mode
+    if colon and tail in modes:
+        rest, mode = head, tail
+    elif colon and engine is None and re.fullmatch(r"\w{2,}", tail) and not Path(rest).exists():
+        raise ArmError(
+            f"arm {text!r}: {tail!r} is no mode (choose one of {', '.join(modes)}), and {head!r} is no engine "
+            f"(known are {', '.join(_engine_names())})"
+        )
+    adapter = None
+    if engine is None:
+        rest, adapter = _split_plus(rest)
+    elif engine == "server":
+        address, hash_, served = rest.partition("#")
+        if not hash_ or not served.strip() or not re.match(r"https?://[^/]", address):
+            raise ArmError(
+                f"arm {text!r}: write a served model as server:http://host:port/v1#MODEL; a server lists its models at "
+                "/v1/models"
+            )
+    if not rest.strip() or (adapter is not None and not adapter.strip()):
+        raise ArmError(f"arm {text!r} names no {'adapter' if rest.strip() else 'model'}: NAME=MODEL[+ADAPTER][:MODE]")
+    if equals and not name and spec != text:
+        raise ArmError(f"arm {text!r} has an empty name before '='")
+    if name and not _NAME.fullmatch(name):
+        raise ArmError(f"arm name {name!r}: 1 to 80 characters without '|' or slashes are needed")
+    model = rest if engine is None else f"{engine}:{rest}"
+    return Arm(name or _default_name(model, adapter, mode), model, adapter, mode)  # type: ignore[arg-type]
+
+
+def parse_arms(texts: Sequence[str], default_mode: Mode = "mpar2") -> tuple[Arm, ...]:
+    """Read several arms; equal names are made unique (:func:`unique_names`), and no arm is dropped."""
+    return unique_names([parse_arm(text, default_mode) for text in texts])
+
+
+def arms_of_base(model: str) -> tuple[Arm, ...]:
+    """List what one model alone is compared in: asked directly, reasoning freely, and with the MPAR² prompt."""
+    short = _short(split_engine(model)[1])
+    return tuple(
+        Arm(f"{short} {words}", model, None, mode)
+        for mode, words in (("direct", "direct"), ("cot", "free reasoning"), ("mpar2", "MPAR² prompt"))
+    )
+
+
+def unique_names(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Rename arms of equal names: by the folder above a model or adapter, else by a number.
+
+    >>> [arm.name for arm in unique_names([Arm("model", "runs/seed0/model"), Arm("model", "runs/seed1/model")])]
+    ['model (seed0)', 'model (seed1)']
+    """
+    names = [arm.name for arm in arms]
+    if len(set(names)) < len(names):
+        parents = [_parent(arm) for arm in arms]
+        names = [
+            f"{name} ({parent})"[:_MAX_NAME] if names.count(name) > 1 and parent else name
+            for name, parent in zip(names, parents, strict=True)
+        ]
+    taken: set[str] = set()
+    unique: list[Arm] = []
+    for arm, name in zip(arms, names, strict=True):
+        candidate, number = name, 2
+        while candidate in taken or (number > 2 and candidate in names):
+            candidate, number = f"{name[: _MAX_NAME - 5]} {number}", number + 1
+        taken.add(candidate)
+        unique.append(replace(arm, name=candidate))
+    return tuple(unique)
+
+
+def _split_plus(text: str) -> tuple[str, str | None]:
+    """Split MODEL+ADAPTER; a plus sign may also stand in the name of a folder that is there."""
+    if "+" not in text or Path(text).exists():
+        return text, None
+    places = [place for place, ch in enumerate(text) if ch == "+"]
+    place = next((place for place in reversed(places) if Path(text[:place]).exists()), places[0])
+    return text[:place].strip(), text[place + 1 :].strip()
+
+
+def _default_name(model: str, adapter: str | None, mode: str) -> str:
+    parts = (_short(split_engine(model)[1]), *([_short(adapter)] if adapter else []), mode)
+    return " ".join(parts)[:_MAX_NAME].strip()
+
+
+def _short(model: str) -> str:
+    """The last part of a path, hub id or address, without what a name of an arm may not hold."""
+    last = re.split(r"[/\\#]", model.rstrip("/\\"))[-1]
+    return re.sub(r"[|\x00-\x1f]", " ", last).strip() or "model"
+
+
+def _parent(arm: Arm) -> str:
+    """The folder, owner or host that tells two arms of one name apart; "" where there is none."""
+    engine, model = split_engine(arm.model)
+    if engine is not None:
+        return re.sub(r"[|/\\\x00-\x1f]", " ", urlsplit(model).netloc)
+    return _short(str(Path(arm.adapter or arm.model).parent)) if Path(arm.adapter or arm.model).parent.name else ""
 
 
 def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
@@ -157,7 +317,7 @@ def arm_to_json(arm: EvaluationArm) -> dict[str, Any]:
     return asdict(arm.arm) | decoding | {"samples": arm.samples, "audio": arm.audio, "perception": arm.perception}
 
 
-def partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
+def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
     """For each item (by id) the item whose recording it hears when audio is shuffled: never its own.
 
     The order is drawn from the seed and the ids, so it is the same on every machine.
@@ -173,12 +333,12 @@ def partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
     return found
 
 
-def heard(arm: EvaluationArm, clip: Clip) -> Clip:
+def apply_audio_control(arm: EvaluationArm, clip: Clip) -> Clip:
     """What the arm hears in place of ``clip`` (for ``shuffled``, the caller gives the partner's clip)."""
     return replace(clip, samples=clip.samples * 0, source="silence") if arm.audio == "silent" else clip
 
 
-def told(arm: EvaluationArm, item: Item) -> Question:
+def build_question(arm: EvaluationArm, item: Item) -> Question:
     """What the arm is asked: the question, for an oracle after the true events, or the caption."""
     if arm.perception == "own":
         return item.question

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mpar2.accuracy import summarise
-from mpar2.arms import EvaluationArm, arm_to_json, heard, partners, told
+from mpar2.arms import EvaluationArm, apply_audio_control, arm_to_json, build_question, shuffled_partners
 from mpar2.audio import AudioError, Clip, Limits, load_clip
 from mpar2.engines.base import Arm, Decoding, Generation, ItemError
 from mpar2.engines.server import RemoteEngine
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchEngine", "EvaluationError", "Settings", "evaluate"]
 
 GIVE_UP_AFTER = 20
-_ITEMS_OWN = ("too_long", "bad_audio")  # what a service cannot take of one item
+_PER_ITEM_REASONS = ("too_long", "bad_audio")  # what a service cannot take of one item
 _LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_samples=2_000_000_000)
 
 
@@ -105,7 +105,10 @@ class _Work:
             if item.audio not in clips:
                 clips[item.audio] = self._clip(item)
             clip = clips[item.audio]
-            found.append(clip if isinstance(clip, Exception) else (heard(task.arm, clip), told(task.arm, task.item)))
+            if isinstance(clip, Exception):
+                found.append(clip)
+            else:
+                found.append((apply_audio_control(task.arm, clip), build_question(task.arm, task.item)))
         return found
 
     def _clip(self, item: Item) -> Clip | Exception:
@@ -167,7 +170,7 @@ def evaluate(
     )
     tasks = [Task(item, arm, n) for arm in arms for item in asked[arm.name] for n in range(arm.samples)]
     with RunWriter(Path(folder), manifest, settings.rank) as run:
-        others = partners(items.items, settings.seed) if shuffled else {}
+        others = shuffled_partners(items.items, settings.seed) if shuffled else {}
         work = _Work(run, items, settings, others, len(tasks), report)
         report(len(run.done), len(tasks), len(run.failed))
         if any(task.key not in run.done for task in tasks):
@@ -332,7 +335,7 @@ async def _ask_services(engine: RemoteEngine, tasks: Iterable[Task], work: _Work
             try:
                 answer = await engine.answer(*found, task.arm.arm, decoding)
             except (CallFailed, ReplyRejected) as error:
-                work.failed(task, str(error), engine=isinstance(error, CallFailed) and error.reason not in _ITEMS_OWN)
+                work.failed(task, str(error), engine=_is_engines(error))
             except StopRun as error:
                 if error.reason != "bad_request":
                     raise
@@ -354,6 +357,10 @@ async def _ask_services(engine: RemoteEngine, tasks: Iterable[Task], work: _Work
 def _first(errors: ExceptionGroup[Exception]) -> Exception:
     inner = errors.exceptions[0]
     return _first(inner) if isinstance(inner, ExceptionGroup) else inner
+
+
+def _is_engines(error: CallFailed | ReplyRejected) -> bool:
+    return isinstance(error, CallFailed) and error.reason not in _PER_ITEM_REASONS
 
 
 def _free_memory() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpar2.arms import EvaluationArm, arm_from_json, told
+from mpar2.arms import EvaluationArm, arm_from_json, build_question
 from mpar2.audio import AudioError, load_clip
 from mpar2.engines.base import EngineError
 from mpar2.runs import Run, RunError, item_of, read_run
@@ -63,7 +63,7 @@ def store_run(engine: Any, folder: Path, audio_root: Path, ids: Sequence[str]) -
         clip = load_clip(_kept(folder, audio_root, item.audio))
         if arm.audio != "normal" or arm.decoding.hide_audio_after:
             continue
-        generation = engine.attend(clip, told(arm, item), arm.arm, record["text"])
+        generation = engine.attend(clip, build_question(arm, item), arm.arm, record["text"])
         if len(generation.tokens) != record["tokens"]:
             yield f"{record['key']}: cut into {len(generation.tokens)} tokens now, {record['tokens']} then; left out"
             continue

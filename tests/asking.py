@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from wire import openai_reply
-
 from mpar2.arms import arm_from_json
 from mpar2.engines.server import ServerEngine
 from mpar2.evaluate import Settings, evaluate
 from mpar2.llm import RetryPolicy
+from testing.wire import openai_reply
 
 FAST = RetryPolicy(max_tries=2, base_s=0.01)
 

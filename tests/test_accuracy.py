@@ -9,11 +9,11 @@ import pytest
 import soundfile
 from asking import arm, ask
 from conftest import make_clip
-from wire import openai_reply, serve
 
 from mpar2.accuracy import summarise
 from mpar2.items import read_items
 from mpar2.question import Item, Question, string_match
+from testing.wire import openai_reply, serve
 
 # Scores
 

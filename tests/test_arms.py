@@ -10,10 +10,19 @@ import pytest
 import soundfile
 from asking import arm
 from conftest import make_clip
-from wire import error, openai_reply, serve
 
-from mpar2.arms import ArmError, arm_from_json, arm_to_json, load_arms, told
+from mpar2.arms import (
+    ArmError,
+    arm_from_json,
+    arm_to_json,
+    arms_of_base,
+    build_question,
+    load_arms,
+    parse_arm,
+    parse_arms,
+)
 from mpar2.cli import main
+from mpar2.engines.base import Arm
 from mpar2.engines.server import ServerEngine
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.evaluate import EvaluationError, Settings, evaluate
@@ -21,6 +30,7 @@ from mpar2.items import read_items
 from mpar2.llm import RetryPolicy, StopRun
 from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs import read_run
+from testing.wire import error, openai_reply, serve
 
 ARMS = Path(__file__).parents[1] / "examples" / "runs" / "arms.yaml"
 
@@ -99,7 +109,7 @@ def test_a_control_that_makes_no_sense_is_refused(change, message):
 
 def test_a_caption_stands_in_for_events_that_nobody_wrote(items):
     oracle = arm(perception="oracle")
-    texts = [told(oracle, item).text for item in items.items[:2]]
+    texts = [build_question(oracle, item).text for item in items.items[:2]]
     assert texts[0] == "About the audio: A dog barks. What comes first in 0?"
     assert texts[1] == "The audio contains: 0.1-0.2 s dog bark. What comes first in 1?"
 
@@ -224,7 +234,7 @@ def test_a_server_that_refuses_everything_stops_the_run(items, tmp_path):
 
 def test_events_without_times_are_told_without():
     item = Item("x", "x.wav", Question("What?"), (Event("Organ"), Event("Reverberation")), truth_origin="cue")
-    assert told(arm(perception="oracle"), item).text == "The audio contains: Organ; Reverberation. What?"
+    assert build_question(arm(perception="oracle"), item).text == "The audio contains: Organ; Reverberation. What?"
 
 
 def test_an_arm_reads_back_as_written(tmp_path):
@@ -263,3 +273,53 @@ def test_two_arms_of_one_name_are_refused(tmp_path):
     (tmp_path / "arms.yaml").write_text("arms: [{name: a, model: m}, {name: a, model: n}]")
     with pytest.raises(ArmError, match="two arms are named 'a'"):
         load_arms(tmp_path / "arms.yaml")
+
+
+# Arms in one word
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "adapter", "mode", "name"),
+    [
+        ("free=Qwen/Qwen2.5-Omni-3B:cot", "Qwen/Qwen2.5-Omni-3B", None, "cot", "free"),
+        ("Q/x+runs/g/adapter", "Q/x", "runs/g/adapter", "mpar2", "x adapter mpar2"),
+        ("server:http://h:8080/v1#my:8b:direct", "server:http://h:8080/v1#my:8b", None, "direct", "my:8b direct"),
+        ("s=server:https://h/v1#org/m", "server:https://h/v1#org/m", None, "mpar2", "s"),
+        ("gemini:gemini-3:cot", "gemini:gemini-3", None, "cot", "gemini-3 cot"),
+    ],
+)
+def test_an_arm_in_one_word(text, model, adapter, mode, name):
+    assert parse_arm(text) == Arm(name, model, adapter, mode)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x=", "names no model"),
+        ("", "names no model"),
+        ("m+", "names no adapter"),
+        ("=m", "empty name"),
+        ("m:think", "'think' is no mode"),
+        ("server:http://h/v1", "server:http://host:port/v1#MODEL"),
+        ("server:h#m", "server:http://host:port/v1#MODEL"),
+        ("a|b=m", "without '|'"),
+    ],
+)
+def test_an_arm_in_one_word_that_cannot_be_read_says_why(text, message):
+    with pytest.raises(ArmError, match=re.escape(message)):
+        parse_arm(text)
+
+
+def test_arms_of_equal_names_are_all_kept(tmp_path):
+    arms = parse_arms(["runs/seed0/model", "runs/seed1/model", "tiny", "tiny", "tiny mpar2 2=x", "you/a", "me/a"])
+    assert [arm.name for arm in arms[:2]] == ["model mpar2 (seed0)", "model mpar2 (seed1)"]
+    assert len({arm.name for arm in arms}) == len(arms) == 7
+    assert [arm.model for arm in arms][2:4] == ["tiny", "tiny"]
+    (tmp_path / "a+b").mkdir()
+    assert parse_arm(f"{tmp_path}/a+b").adapter is None
+    assert parse_arm(f"{tmp_path}/a+b+c").adapter == "c"
+
+
+def test_one_model_alone_is_compared_in_three_modes():
+    arms = arms_of_base("Qwen/Qwen2.5-Omni-7B")
+    assert [arm.mode for arm in arms] == ["direct", "cot", "mpar2"] and len({arm.name for arm in arms}) == 3

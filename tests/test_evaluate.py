@@ -13,9 +13,8 @@ import pytest
 import soundfile
 from asking import FAST, arm, ask, oracle_of
 from conftest import make_clip
-from wire import error, gemini_reply, openai_reply, serve
 
-from mpar2.arms import ArmError, partners
+from mpar2.arms import ArmError, shuffled_partners
 from mpar2.cli import main
 from mpar2.engines.base import EngineError
 from mpar2.engines.gemini import GeminiEngine
@@ -24,6 +23,7 @@ from mpar2.evaluate import EvaluationError, Settings, evaluate
 from mpar2.items import read_items
 from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs import RunError, read_run
+from testing.wire import error, gemini_reply, openai_reply, serve
 
 
 @pytest.fixture
@@ -164,11 +164,11 @@ def test_controls_change_what_is_heard_and_told(scenes, tmp_path):
 
 
 def test_nobody_hears_its_own_recording_when_shuffled(scenes):
-    found = partners(scenes.items, seed=3)
+    found = shuffled_partners(scenes.items, seed=3)
     assert all(found[item.id].audio != item.audio for item in scenes.items)
-    assert found == partners(scenes.items[::-1], seed=3) and found != partners(scenes.items, seed=4)
+    assert found == shuffled_partners(scenes.items[::-1], seed=3) and found != shuffled_partners(scenes.items, seed=4)
     with pytest.raises(ArmError, match="two different recordings"):
-        partners(scenes.items[:1], seed=0)
+        shuffled_partners(scenes.items[:1], seed=0)
 
 
 # Failure and resumption

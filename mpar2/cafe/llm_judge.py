@@ -51,7 +51,7 @@ from mpar2.llm.errors import CallFailed, ReplyRejected, clip_text
 from mpar2.llm.journal import Journal, RecordedClient, content_key
 from mpar2.llm.limits import Limiter
 from mpar2.llm.retry import RetryPolicy
-from mpar2.llm.structured import Asked, ask
+from mpar2.llm.structured import StructuredReply, ask
 from mpar2.question import Event
 from mpar2.trace import Span
 
@@ -370,7 +370,7 @@ class _Spent:
         self.usage = Tokens()
         self.versions: set[str] = set()
 
-    def add(self, asked: Asked[Any]) -> None:
+    def add(self, asked: StructuredReply[Any]) -> None:
         self.replies += asked.replies
         self.usage = self.usage + asked.usage
         self.versions |= {asked.reply.model_version} - {""}

@@ -27,11 +27,11 @@ from mpar2.llm.journal import Journal, JournalError, RecordedClient, content_key
 from mpar2.llm.limits import Limiter, Totals
 from mpar2.llm.openai_server import OpenAIClient
 from mpar2.llm.retry import RetryPolicy
-from mpar2.llm.structured import Asked, ask, parse
+from mpar2.llm.structured import StructuredReply, ask, parse
 
 __all__ = [
     "DEFAULT_GEMINI_MODEL",
-    "Asked",
+    "StructuredReply",
     "BatchResult",
     "CallFailed",
     "ChatClient",

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from mpar2.llm.base import ChatClient, Part, Reply, Sampling, Usage
 from mpar2.llm.errors import ReplyRejected, clip_text
 
-__all__ = ["Asked", "ask", "parse"]
+__all__ = ["StructuredReply", "ask", "parse"]
 
 M = TypeVar("M", bound=BaseModel)
 Check = Callable[[M], "tuple[str, str] | None"]
@@ -27,7 +27,7 @@ _MAX_TOKENS_CAP = 65536
 
 
 @dataclass(frozen=True)
-class Asked(Generic[M]):
+class StructuredReply(Generic[M]):
     """A valid value, the reply that carried it, and what it took to get it."""
 
     value: M
@@ -67,7 +67,7 @@ async def ask(
     sampling: Sampling | None = None,
     check: Check[M] | None = None,
     repairs: int = 2,
-) -> Asked[M]:
+) -> StructuredReply[M]:
     """Ask until a reply is valid. ``check`` returns ``None``, or (reason, what is wrong) for the next request."""
     usage = Usage()
     rejected: list[str] = []
@@ -79,7 +79,7 @@ async def ask(
             value = parse(reply, schema)
             problem = check(value) if check is not None else None
             if problem is None:
-                return Asked(value, reply, len(rejected) + 1, usage, tuple(rejected))
+                return StructuredReply(value, reply, len(rejected) + 1, usage, tuple(rejected))
             raise ReplyRejected(*problem)
         except ReplyRejected as error:
             rejected.append(error.reason)
