@@ -32,8 +32,8 @@ def run(way: str, model: str, seconds: float, tokens: int) -> dict[str, float]:
     if way == "eager":
         start, written = _eager(model, clip, tokens)
     else:
-        from mpar2.engines.base import Arm, Decoding
-        from mpar2.engines.transformers import Request, TransformersEngine
+        from mpar2.engines.base import Arm, Decoding, Request
+        from mpar2.engines.transformers import TransformersEngine
 
         engine = TransformersEngine()
         arm = Arm("a", model, mode="cot")

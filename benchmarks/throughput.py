@@ -20,9 +20,9 @@ from pathlib import Path
 
 from benchmarks.setting import QUESTION, SHAPES, checkpoint, machine, noise
 from mpar2.audio import SAMPLE_RATE, Clip
-from mpar2.engines.base import Arm, Decoding, Mode
+from mpar2.engines.base import Arm, Decoding, Mode, Request
 from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
-from mpar2.engines.transformers import Request, TransformersEngine
+from mpar2.engines.transformers import TransformersEngine
 from mpar2.prompts import build_messages
 
 MODES: tuple[Mode, ...] = ("direct", "cot", "mpar2")

@@ -23,26 +23,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any
 
 from mpar2.accuracy import summarise
 from mpar2.arms import EvaluationArm, apply_audio_control, arm_to_json, build_question, shuffled_partners
 from mpar2.audio import AudioError, Clip, Limits, load_clip
-from mpar2.engines.base import Arm, Decoding, Generation, ItemError
-from mpar2.engines.server import RemoteEngine
+from mpar2.engines.base import Engine, Generation, ItemError, Request
 from mpar2.errors import MPAR2Error
 from mpar2.items import ItemSet
 from mpar2.llm.errors import CallFailed, ReplyRejected, StopRun
 from mpar2.predictions import write_predictions
 from mpar2.prompts import PROMPT_HASHES, PROMPT_VERSIONS
 from mpar2.question import Item, Question
-from mpar2.runs import RunWriter, build_manifest, read_run, weights_hash
+from mpar2.runs import RunWriter, build_manifest, read_run
 from mpar2.tasks import Batch, Task, audio_seconds, plan, record_of_answer, record_of_failure, seed_of
 
-if TYPE_CHECKING:
-    from mpar2.engines.transformers import Request
-
-__all__ = ["BatchEngine", "EvaluationError", "Settings", "evaluate"]
+__all__ = ["EvaluationError", "Settings", "evaluate"]
 
 GIVE_UP_AFTER = 20
 _PER_ITEM_REASONS = ("too_long", "bad_audio")  # what a service cannot take of one item
@@ -51,21 +47,6 @@ _LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_sample
 
 class EvaluationError(MPAR2Error, ValueError):
     """The evaluation cannot start, or cannot go on."""
-
-
-class BatchEngine(Protocol):
-    """What runs in this process: :class:`mpar2.engines.transformers.TransformersEngine`."""
-
-    def preload(self, arms: Sequence[Arm]) -> None: ...
-
-    def generate_batch(
-        self,
-        requests: Sequence[Request],
-        decoding: Decoding | None = None,
-        *,
-        batch_size: int = 8,
-        attention: Literal["none", "ratio", "full"] = "none",
-    ) -> list[Generation]: ...
 
 
 @dataclass(frozen=True)
@@ -145,7 +126,7 @@ class _Work:
 def evaluate(
     items: ItemSet,
     arms: Sequence[EvaluationArm],
-    engine: BatchEngine | RemoteEngine,
+    engine: Engine,
     folder: str | Path,
     settings: Settings | None = None,
     report: Report = lambda done, total, failed: None,
@@ -174,7 +155,7 @@ def evaluate(
         work = _Work(run, items, settings, others, len(tasks), report)
         report(len(run.done), len(tasks), len(run.failed))
         if any(task.key not in run.done for task in tasks):
-            if isinstance(engine, RemoteEngine):
+            if engine.remote:
                 asyncio.run(_ask_services(engine, [task for task in tasks if task.key not in run.done], work))
             else:
                 _run_batches(engine, tasks, work)
@@ -192,7 +173,7 @@ def evaluate(
 
 
 def _check(
-    items: ItemSet, arms: Sequence[EvaluationArm], engine: BatchEngine | RemoteEngine, settings: Settings
+    items: ItemSet, arms: Sequence[EvaluationArm], engine: Engine, settings: Settings
 ) -> None:
     if not arms:
         raise EvaluationError("there is no arm to evaluate")
@@ -203,9 +184,11 @@ def _check(
         )
     if not 0 <= settings.attention_share <= 1:
         raise EvaluationError(f"attention_share is {settings.attention_share}: a share from 0 to 1 is needed")
-    if settings.attention_share and isinstance(engine, RemoteEngine):
-        raise EvaluationError("services do not tell where a model attends: attention needs --engine transformers")
-    if settings.world > 1 and isinstance(engine, RemoteEngine):
+    if settings.attention_share and not engine.attention:
+        raise EvaluationError(
+            f"{type(engine).__name__} does not tell where a model attends: attention needs --engine transformers"
+        )
+    if settings.world > 1 and engine.remote:
         raise EvaluationError("one process is enough to ask services: raise --in-flight, or give more addresses")
     if settings.batch_size < 1:
         raise EvaluationError(f"batch_size is {settings.batch_size}: at least 1 is needed")
@@ -214,55 +197,27 @@ def _check(
             raise EvaluationError(
                 f"arm {arm.name!r} has an oracle's perception, and no item has its true events or a caption"
             )
-        if arm.decoding.intervenes and isinstance(engine, RemoteEngine):
+        if arm.decoding.intervenes and not engine.interventions:
             raise EvaluationError(
-                f"arm {arm.name!r} forces its length or hides the audio: a service writes its traces whole. Such arms "
-                "need --engine transformers"
+                f"arm {arm.name!r} forces its length or hides the audio, which {type(engine).__name__} cannot do: such "
+                "arms need --engine transformers"
             )
 
 
-def _arm_manifest(arm: EvaluationArm, engine: BatchEngine | RemoteEngine, asked: int) -> dict[str, Any]:
+def _arm_manifest(arm: EvaluationArm, engine: Engine, asked: int) -> dict[str, Any]:
     mode = arm.arm.mode
     entry = arm_to_json(arm) | {"prompt_version": PROMPT_VERSIONS[mode], "prompt_hash": PROMPT_HASHES[mode]}
     entry["items"] = asked
-    if not isinstance(engine, RemoteEngine):
-        from mpar2.engines.names import split_adapter
-
-        base, adapter = split_adapter(arm.arm.model, arm.arm.adapter)
-        entry["model_hash"] = _checkpoint_hash(base, arm.arm, engine)
-        entry["adapter_hash"] = None if adapter is None else _checkpoint_hash(adapter, arm.arm, engine)
-    return entry
+    return entry | engine.weights(arm.arm)
 
 
-def _checkpoint_hash(name: str, arm: Arm, engine: BatchEngine) -> str:
-    """Of a folder the hash of its files; of a model of the hub its commit."""
-    from mpar2.engines.names import resolve
-
-    where = resolve(name)
-    if isinstance(where, Path):
-        return weights_hash(where)
-    commit = _cached_commit(where)
-    if commit is None:
-        engine.preload([arm])  # fetches it
-        commit = _cached_commit(where)
-    return commit or "unknown"
-
-
-def _cached_commit(repository: str) -> str | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    for file in ("config.json", "adapter_config.json"):
-        if isinstance(path := try_to_load_from_cache(repository, file), str):
-            return Path(path).parent.name
-    return None
-
-
-def _run_batches(engine: BatchEngine, tasks: Sequence[Task], work: _Work) -> None:
+def _run_batches(engine: Engine, tasks: Sequence[Task], work: _Work) -> None:
     settings = work.settings
     seconds = {item.id: audio_seconds(work.items.audio_path(item)) for item in work.items.items}
     batches = plan(
         tasks,
         seconds,
+        base_of=engine.base_of,
         seed=settings.seed,
         batch_size=settings.batch_size,
         attention_share=settings.attention_share,
@@ -281,15 +236,17 @@ def _run_batches(engine: BatchEngine, tasks: Sequence[Task], work: _Work) -> Non
                 name = "" if isinstance(outcome, ItemError) else f"{type(outcome).__name__}: "
                 work.failed(task, f"{name}{outcome}", engine=not isinstance(outcome, ItemError))
             else:
-                work.answered(task, record_of_answer(task, outcome, tokens=len(outcome.tokens)))
+                work.answered(task, record_of_answer(task, outcome, tokens=outcome.token_count))
 
 
 def _generate(
-    engine: BatchEngine, ready: Sequence[tuple[Task, Clip, Question]], batch: Batch, seed: int
+    engine: Engine, ready: Sequence[tuple[Task, Clip, Question]], batch: Batch, seed: int
 ) -> Iterator[tuple[Task, Generation | Exception]]:
-    """What the engine makes of each task. If a batch fails its tasks run alone, so that only what is at fault fails."""
-    from mpar2.engines.transformers import Request
+    """What the engine makes of each task. If a batch fails its tasks run alone, so that only what is at fault fails.
 
+    Errors that say what is wrong (``MPAR2Error``), and memory that does not suffice, belong to the tasks. Any other
+    exception is a programming error, and stops the run.
+    """
     if not ready:
         return
     try:
@@ -299,7 +256,7 @@ def _generate(
             batch_size=len(ready),
             attention="ratio" if batch.attention else "none",
         )
-    except Exception as error:
+    except (MPAR2Error, MemoryError) as error:
         _free_memory()
         if len(ready) == 1:
             yield ready[0][0], error
@@ -321,7 +278,7 @@ def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[t
             yield batch, loaded
 
 
-async def _ask_services(engine: RemoteEngine, tasks: Iterable[Task], work: _Work) -> None:
+async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> None:
     """As many requests at once as the engine allows; an answer is kept as soon as it is there."""
     queue = iter(tasks)
 
@@ -336,13 +293,15 @@ async def _ask_services(engine: RemoteEngine, tasks: Iterable[Task], work: _Work
                 answer = await engine.answer(*found, task.arm.arm, decoding)
             except (CallFailed, ReplyRejected) as error:
                 work.failed(task, str(error), engine=_is_engines(error))
+            except ItemError as error:
+                work.failed(task, str(error), engine=False)
             except StopRun as error:
                 if error.reason != "bad_request":
                     raise
                 work.failed(task, str(error), engine=True)  # this one may be at fault, or all will be refused
             else:
                 record = record_of_answer(
-                    task, answer.generation, tokens=answer.tokens, served_model=answer.served_model or None
+                    task, answer, tokens=answer.token_count, served_model=answer.served_model or None
                 )
                 work.answered(task, record)
 

@@ -8,13 +8,13 @@ work changes it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpar2.arms import EvaluationArm
-from mpar2.engines.base import Decoding, Generation
+from mpar2.engines.base import Arm, Decoding, Generation
 from mpar2.question import Item, item_to_json
 from mpar2.runs import record_key
 
@@ -45,17 +45,23 @@ class Batch:
 
 
 def plan(
-    tasks: Sequence[Task], seconds: Mapping[str, float], *, seed: int, batch_size: int, attention_share: float
+    tasks: Sequence[Task],
+    seconds: Mapping[str, float],
+    *,
+    base_of: Callable[[Arm], str],
+    seed: int,
+    batch_size: int,
+    attention_share: float,
 ) -> list[Batch]:
     """All batches in the order of work; ``seconds`` are the lengths of the clips, by the items' ids.
 
+    ``base_of`` names what an arm needs loaded (:meth:`mpar2.engines.base.Engine.base_of`).
+
     One base model after the other; within it long clips first; all arms and samples of an item side by side.
     """
-    from mpar2.engines.names import split_adapter
-
     groups: dict[tuple[str, Decoding, bool], list[Task]] = {}
     for task in tasks:
-        base, _ = split_adapter(task.arm.arm.model, task.arm.arm.adapter)
+        base = base_of(task.arm.arm)
         attention = _share(seed, task.item.id) < attention_share
         groups.setdefault((base, task.arm.decoding, attention), []).append(task)
     bases = list(dict.fromkeys(base for base, _, _ in groups))

@@ -174,7 +174,7 @@ def generation_document(generation: Generation, question: Question, attention_by
         "parts": trace["parts"],
         "problems": trace["problems"],
         "tokens": [[token.chars.start, token.chars.stop] for token in generation.tokens],
-        "token_count": len(generation.tokens),
+        "token_count": generation.token_count or 0,
         "answer": generation.choice or generation.trace.answer,
         "choice": generation.choice,
         "correct": correct,

@@ -17,6 +17,8 @@ __all__ = ["PUBLIC_RUNS_PER_HOUR", "build_services", "is_local", "parse_options"
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Options of the command line, with the environment behind them."""
+    from mpar2.engines import engine_names
+
     environment = os.environ.get
     host, port = environment("GRADIO_SERVER_NAME", "127.0.0.1"), int(environment("GRADIO_SERVER_PORT", "7860"))
     base, model = environment("MPAR2_BASE", "tiny-base"), environment("MPAR2_MODEL")
@@ -24,6 +26,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--base", default=base, help="arm A: short name, folder or hub id (default: %(default)s)")
     parser.add_argument("--model", default=model, help="arm B (default: tiny-mpar2; with --adapter, arm A's model)")
     parser.add_argument("--adapter", default=environment("MPAR2_ADAPTER"), help="LoRA adapter of arm B")
+    parser.add_argument("--engine", choices=engine_names(), default="transformers", help="default: %(default)s")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
     parser.add_argument("--host", default=host, help="default: %(default)s")
     parser.add_argument("--port", type=int, default=port, help="default: %(default)s")
@@ -75,7 +78,8 @@ def is_local(host: str) -> bool:
 
 def build_services(options: argparse.Namespace) -> Any:
     """The engine and what it offers, from the options."""
-    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.engines import make_engine
+    from mpar2.engines.base import EngineOptions
     from mpar2.formats import Limits
     from pages.examples import EXAMPLES, first_example, load_examples
     from pages.limits import VisitorLimits
@@ -90,7 +94,7 @@ def build_services(options: argparse.Namespace) -> Any:
     if name_right != name_left:
         offers.append(Offer(name_right, right, options.adapter))
     return Services(
-        engine=TransformersEngine(device=options.device),
+        engine=make_engine(options.engine, EngineOptions(device=options.device)),
         offers=tuple(offers),
         examples=examples,
         first_example=first_example(examples, root),

@@ -10,36 +10,19 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, get_args
+from typing import get_args
 
 from mpar2.audio import Clip
-from mpar2.engines.base import Arm, Decoding, EngineError, Mode, Progress
+from mpar2.engines.base import Arm, Engine, EngineError, Mode
 from mpar2.formats import Limits
-from mpar2.question import Question
 from pages.examples import Example
 from pages.limits import RunCounter, VisitorLimits
 
 __all__ = ["MODES", "Line", "Offer", "Services", "StopBoard", "Uploads"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
-
-
-class Generates(Protocol):
-    """The part of an engine that the pages use."""
-
-    def stream(
-        self,
-        clip: Clip,
-        question: Question,
-        arms: Sequence[Arm],
-        decoding: Decoding,
-        *,
-        attention: bool,
-        stop: threading.Event | None,
-    ) -> Iterator[Progress]: ...
 
 
 @dataclass(frozen=True)
@@ -130,7 +113,7 @@ class Uploads:
 class Services:
     """Everything that the pages are built from. ``offers`` is not empty; its first two are the arms."""
 
-    engine: Generates
+    engine: Engine
     offers: tuple[Offer, ...]
     examples: tuple[Example, ...] = ()
     first_example: str | None = None

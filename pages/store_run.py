@@ -101,11 +101,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--items", type=int, default=8, help="how many items (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
     options = parser.parse_args(arguments)
-    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.engines import make_engine
+    from mpar2.engines.base import EngineOptions
 
     try:
         ids = choose_items(read_run(options.run), options.items)
-        for line in store_run(TransformersEngine(device=options.device), options.run, options.audio_root, ids):
+        engine = make_engine("transformers", EngineOptions(device=options.device))
+        for line in store_run(engine, options.run, options.audio_root, ids):
             print(line, flush=True)
     except (RunError, AudioError, EngineError) as error:
         print(error, file=sys.stderr)

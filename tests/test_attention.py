@@ -21,10 +21,10 @@ from mpar2.attention import (
     save_record,
     sink_frames,
 )
-from mpar2.engines.base import Arm, Decoding
+from mpar2.engines.base import Arm, Decoding, Request
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.probe import Probe, install
-from mpar2.engines.transformers import Request, TransformersEngine
+from mpar2.engines.transformers import TransformersEngine
 from mpar2.trace import Span
 
 TOKENS = 12

@@ -237,8 +237,8 @@ def test_bfloat16_runs(tiny_checkpoint: Path) -> None:
 def test_dora_adapters_do_not_mix(tiny_checkpoint: Path, tmp_path: Path, clip, question) -> None:
     from peft import LoraConfig, get_peft_model
 
-    from mpar2.engines.base import Arm, Decoding
-    from mpar2.engines.transformers import Request, TransformersEngine
+    from mpar2.engines.base import Arm, Decoding, Request
+    from mpar2.engines.transformers import TransformersEngine
 
     model = load_checkpoint(str(tiny_checkpoint), device="cpu").model
     config = LoraConfig(r=4, target_modules=r".*language_model.*q_proj", use_dora=True, init_lora_weights=False)

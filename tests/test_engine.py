@@ -12,11 +12,11 @@ import torch
 from conftest import make_adapter, make_clip
 
 from mpar2.audio import Clip
-from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress
+from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress, Request
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.decode import Session, TextStream
 from mpar2.engines.inputs import Hearing, build_prompt
-from mpar2.engines.transformers import Request, TransformersEngine
+from mpar2.engines.transformers import TransformersEngine
 from mpar2.prompts import build_messages
 from mpar2.question import Question
 

@@ -11,12 +11,12 @@ from conftest import make_clip
 
 from mpar2.attention import attention_ratio, corrected_ratio
 from mpar2.engines import writer
-from mpar2.engines.base import Arm, Decoding, EngineError, Generation
+from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Request
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.decode import Sampler, Session
 from mpar2.engines.inputs import Hearing, build_prompt
 from mpar2.engines.probe import Probe, install
-from mpar2.engines.transformers import Request, TransformersEngine
+from mpar2.engines.transformers import TransformersEngine
 from mpar2.question import Question
 
 CLIP = make_clip(1.2, 3)

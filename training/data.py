@@ -184,8 +184,8 @@ def filter_text_only_solvable(
     import numpy as np
 
     from mpar2.audio import SAMPLE_RATE, Clip
-    from mpar2.engines.base import Arm, Decoding
-    from mpar2.engines.transformers import Request, TransformersEngine
+    from mpar2.engines.base import Arm, Decoding, Request
+    from mpar2.engines.transformers import TransformersEngine
     from mpar2.question import strict_match
 
     silence = Clip(np.zeros(4 * SAMPLE_RATE, np.float32), "silence")

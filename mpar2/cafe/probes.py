@@ -27,8 +27,7 @@ from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
 
 if TYPE_CHECKING:
     from mpar2.audio import Clip
-    from mpar2.engines.base import Arm, Decoding
-    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.engines.base import Arm, Decoding, Engine
 
 __all__ = [
     "Probe",
@@ -101,7 +100,7 @@ def make_probes(item: str, truth: Truth, *, seed: int = 0) -> list[Probe]:
 
 
 def ask_probes(
-    engine: TransformersEngine,
+    engine: Engine,
     arm: Arm,
     clips: Mapping[str, Clip],
     probes: Sequence[Probe],
@@ -110,7 +109,7 @@ def ask_probes(
     batch_size: int = 8,
 ) -> list[ProbeAnswer]:
     """Ask the arm every probe about its item's clip."""
-    from mpar2.engines.transformers import Request
+    from mpar2.engines.base import Request
 
     requests = [Request(clips[probe.item], probe.question, arm) for probe in probes]
     generations = engine.generate_batch(requests, decoding, batch_size=batch_size)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpar2.engines import engine_names, make_engine
 from mpar2.engines.as_json import mean_attention_ratio
 
 if TYPE_CHECKING:
     from mpar2.audio import Clip
-    from mpar2.engines.base import Arm, Decoding, Generation
+    from mpar2.engines.base import Arm, Decoding, Engine, Generation
     from mpar2.question import Question
 
 MODES = ("direct", "cot", "mpar2")
@@ -35,10 +36,25 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
     group.add_argument("--top-p", type=float, default=1.0)
     group.add_argument("--seed", type=int, default=0)
-    group.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+    add_engine_options(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--attention", type=Path, metavar="FILE.npz", help="write where the model attended")
     output.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """What runs the models: any engine that is registered."""
+    group = parser.add_argument_group("what runs the model")
+    group.add_argument("--engine", choices=engine_names(), default="transformers", help="default: %(default)s")
+    group.add_argument("--device", help="transformers: cpu, cuda or mps; by default the best there is")
+
+
+def engine_of(options: argparse.Namespace) -> Engine:
+    """The engine that :func:`add_engine_options` describes."""
+    from mpar2.engines.base import EngineOptions
+
+    _quiet()
+    return make_engine(options.engine, EngineOptions(device=options.device))
 
 
 def read_question(options: argparse.Namespace) -> tuple[Clip, Question, Decoding]:
@@ -67,19 +83,19 @@ def run_arms(
     question: Question,
     arms: Sequence[Arm],
     decoding: Decoding,
+    engine: Engine,
     *,
-    device: str | None,
     attention: Path | None,
     live: bool,
 ) -> list[Generation]:
     """Generate every arm, writing the text of a single one as it grows, and the attention to files."""
     from mpar2.attention import save_record
-    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.engines.base import EngineError
 
-    _quiet()
+    if attention is not None and not engine.attention:
+        raise EngineError(f"--attention: {type(engine).__name__} does not tell where a model attends")
     shown = 0
     done: dict[int, Generation] = {}
-    engine = TransformersEngine(device=device)
     for update in engine.stream(clip, question, arms, decoding, attention=True):
         if live and len(arms) == 1:
             print(printable(update.text[shown:]), end="", flush=True)
@@ -112,7 +128,7 @@ def print_summary(generation: Generation, question: Question) -> None:
     if question.choices:
         print(f"choice:     {generation.choice if generation.choice is not None else '(none of the choices)'}")
     ended = {"length": " (cut at the limit of tokens)", "cancelled": " (stopped)"}.get(generation.finish, "")
-    print(f"tokens:     {len(generation.tokens)}{ended}")
+    print(f"tokens:     {'not counted' if generation.token_count is None else generation.token_count}{ended}")
     print(f"time:       {generation.seconds:.2f} s for {generation.audio_seconds:.2f} s of audio")
     ratio = mean_attention_ratio(generation)
     print(f"attention:  {'not recorded' if ratio is None else f'{ratio:.1%} on audio, mean over tokens'}")

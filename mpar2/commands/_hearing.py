@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpar2.commands._arms import add_engine_options, engine_of
 from mpar2.commands._paid import at_least_one
 
 if TYPE_CHECKING:
     from mpar2.audio import Clip
     from mpar2.cafe.probes import Probe
-    from mpar2.engines.base import Arm
-    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.engines.base import Arm, Engine
     from mpar2.llm.journal import Journal
     from mpar2.question import Item
     from mpar2.statistics import Interval
@@ -50,10 +50,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
     parser.add_argument("--arm", action="append", default=[], help="of these arms only; give the option once for each")
     parser.add_argument("--limit", type=at_least_one, metavar="N", help="the first N items only")
-    parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+    add_engine_options(parser)
 
 
-def _subjects(options: argparse.Namespace) -> tuple[dict[str, Item], list[Arm], Any]:
+def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, Item], list[Arm], Any]:
     """Items with events (at most ``--limit``), the chosen arms and the run. Raises ``ScoreError`` if there are none."""
     from mpar2.cafe.score import ScoreError
     from mpar2.runs import item_of, read_run
@@ -67,7 +67,7 @@ def _subjects(options: argparse.Namespace) -> tuple[dict[str, Item], list[Arm], 
         print(f"left out, as they do not hear the recording alone: {', '.join(controlled)}", file=sys.stderr)
     entries = [entry for entry in entries if not _is_controlled(entry)]
     arms = [_arm_of(entry) for entry in entries]
-    if changed := [arm.name for arm, entry in zip(arms, entries, strict=True) if _has_changed(arm, entry)]:
+    if changed := [arm.name for arm, entry in zip(arms, entries, strict=True) if _has_changed(arm, entry, engine)]:
         print(
             f"the weights have changed since the run, and are asked as they are now: {', '.join(changed)}",
             file=sys.stderr,
@@ -83,23 +83,19 @@ def _is_controlled(entry: Mapping[str, Any]) -> bool:
     return heard != "normal" or told != "own" or entry.get("hide_audio_after") is not None
 
 
-def _has_changed(arm: Arm, entry: Mapping[str, Any]) -> bool:
-    """Whether a folder of weights is not the one whose hash the manifest holds."""
-    from mpar2.engines.names import split_adapter
-
-    known = (entry.get("model_hash"), entry.get("adapter_hash"))
-    names = split_adapter(arm.model, arm.adapter)
-    return any(hash and _weights(name) not in (name, hash) for name, hash in zip(names, known, strict=True))
+def _has_changed(arm: Arm, entry: Mapping[str, Any], engine: Engine) -> bool:
+    """Whether the weights are not those whose hashes the manifest holds. Where a hash is not known, they are not."""
+    now = engine.weights(arm)
+    return any(now.get(key) and entry.get(key) and now[key] != entry[key] for key in ("model_hash", "adapter_hash"))
 
 
 def _probe(options: argparse.Namespace) -> int:
     from mpar2.cafe.probes import make_probes, probe_record, probe_report, read_answers
     from mpar2.cafe.truth import truth_of
-    from mpar2.engines.transformers import TransformersEngine
     from mpar2.llm.journal import Journal
 
-    items, arms, run = _subjects(options)
-    engine = TransformersEngine(device=options.device)
+    engine = engine_of(options)
+    items, arms, run = _subjects(options, engine)
     probes = {name: make_probes(name, truth_of(item), seed=options.seed) for name, item in items.items()}
     folder, lines = Path(options.run) / "cafe", []
     with Journal(folder / "probe-answers.jsonl") as journal:
@@ -114,7 +110,7 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _ask_missing(
-    engine: TransformersEngine,
+    engine: Engine,
     arm: Arm,
     items: Mapping[str, Item],
     probes: Mapping[str, list[Probe]],
@@ -126,10 +122,10 @@ def _ask_missing(
 
     from mpar2.cafe.probes import ask_probes, probe_record
     from mpar2.engines.base import Decoding
-    from mpar2.engines.names import split_adapter
     from mpar2.llm.journal import content_key
 
-    weights = [_weights(name) for name in split_adapter(arm.model, arm.adapter)]
+    known = engine.weights(arm)
+    weights = [known.get("model_hash") or arm.model, known.get("adapter_hash") or arm.adapter]
     keys = {name: content_key(weights, name, [(p.label, p.question.text) for p in probes[name]]) for name in items}
     todo = [name for name in items if keys[name] not in journal]
     step = max(1, options.batch_size // 2)
@@ -146,15 +142,6 @@ def _ask_missing(
     if todo:
         print(file=sys.stderr)
     return keys
-
-
-def _weights(name: str | None) -> str | None:
-    """What tells two trainings under one name apart: the hash of a folder's files; of a model of the hub its name."""
-    from mpar2.engines.names import resolve
-    from mpar2.runs import weights_hash
-
-    where = None if name is None else resolve(name)
-    return weights_hash(where) if isinstance(where, Path) else name
 
 
 def _err_omit(run: Any, arm: str, items: Mapping[str, Item]) -> Interval:
@@ -186,10 +173,9 @@ def _ground(options: argparse.Namespace) -> int:
     from mpar2.cafe.grounding import ground, grounding_report
     from mpar2.cafe.reference import annotate
     from mpar2.cafe.truth import truth_of
-    from mpar2.engines.transformers import TransformersEngine
 
-    items, arms, run = _subjects(options)
-    engine = TransformersEngine(device=options.device)
+    engine = engine_of(options)
+    items, arms, run = _subjects(options, engine)
     for arm in arms:
         found, groups = [], []
         for name, text in _texts(run, arm.name, items):

@@ -13,6 +13,7 @@ from mpar2.commands._arms import (
     MODES,
     add_decoding_options,
     add_question_options,
+    engine_of,
     print_summary,
     print_warnings,
     printable,
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         Arm("right", options.other_model, options.other_adapter, options.other_mode),
     ]
     generations = run_arms(
-        clip, question, arms, decoding, device=options.device, attention=options.attention, live=not options.json
+        clip, question, arms, decoding, engine_of(options), attention=options.attention, live=not options.json
     )
     print_warnings(clip, generations)
     if options.json:

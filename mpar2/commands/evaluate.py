@@ -13,12 +13,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mpar2.commands._arms import MODES
+from mpar2.engines import engine_names
 from mpar2.items import BENCHMARKS
 
 if TYPE_CHECKING:
     from mpar2.arms import EvaluationArm
-    from mpar2.engines.server import RemoteEngine
-    from mpar2.evaluate import BatchEngine
+    from mpar2.engines.base import Engine
 
 __all__ = ["configure", "run"]
 
@@ -71,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument("--repetition-penalty", type=float)
     decoding.add_argument("--seed", type=int, default=0, help="what all randomness starts from (default: 0)")
     engine = parser.add_argument_group("what runs the model")
-    engine.add_argument("--engine", choices=("transformers", "server", "gemini"), default="transformers")
+    engine.add_argument("--engine", choices=engine_names(), default="transformers")
     engine.add_argument("--device", help="transformers: cpu, cuda or mps; by default the best there is")
     engine.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="transformers: of the weights")
     engine.add_argument("--batch-size", type=int, default=8, metavar="N", help="transformers: answers at a time")
@@ -176,31 +176,30 @@ def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
     return [arm_from_json({"name": name} | given)]
 
 
-def _engine(options: argparse.Namespace, world: int) -> BatchEngine | RemoteEngine:
-    if options.engine == "server":
-        from mpar2.engines.server import ServerEngine
+def _engine(options: argparse.Namespace, world: int) -> Engine:
+    from mpar2.commands._arms import _quiet
+    from mpar2.engines import make_engine
+    from mpar2.engines.base import EngineOptions
 
-        return ServerEngine(
-            options.base_url,
-            in_flight=options.in_flight or 8,
+    device = options.device
+    if options.engine == "transformers":
+        _quiet()
+        if device is None and world > 1:
+            import torch
+
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
+    return make_engine(
+        options.engine,
+        EngineOptions(
+            device=device,
+            dtype=options.dtype,
+            base_urls=tuple(options.base_url),
+            in_flight=options.in_flight,
             audio_as=options.audio_as,
             fields=options.fields,
             check_hearing=not options.trust_hearing,
-        )
-    if options.engine == "gemini":
-        from mpar2.engines.gemini import GeminiEngine
-
-        return GeminiEngine(in_flight=options.in_flight or 4, base_url=(options.base_url or [None])[0])
-    from mpar2.commands._arms import _quiet
-    from mpar2.engines.transformers import TransformersEngine
-
-    _quiet()
-    device = options.device
-    if device is None and world > 1:
-        import torch
-
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
-    return TransformersEngine(device=device, dtype=options.dtype)
+        ),
+    )
 
 
 @contextmanager

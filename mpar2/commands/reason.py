@@ -9,6 +9,7 @@ from mpar2.commands._arms import (
     MODES,
     add_decoding_options,
     add_question_options,
+    engine_of,
     print_summary,
     print_warnings,
     read_question,
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     clip, question, decoding = read_question(options)
     arm = Arm(options.model, options.model, options.adapter, options.mode)
     (generation,) = run_arms(
-        clip, question, [arm], decoding, device=options.device, attention=options.attention, live=not options.json
+        clip, question, [arm], decoding, engine_of(options), attention=options.attention, live=not options.json
     )
     print_warnings(clip, [generation])
     if options.json:

@@ -16,4 +16,64 @@
 ``as_json``       a generation as plain JSON values
 
 Most modules other than ``base`` import torch and transformers: import them only where a model is really run.
+
+``register_engine`` makes an engine known to the shell (``--engine``), the app and files of arms under a name::
+
+    class Echo(Engine): ...
+
+    register_engine("echo", lambda options: Echo())
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpar2.engines.base import Engine, EngineError, EngineOptions
+
+__all__ = ["engine_names", "make_engine", "register_engine"]
+
+Factory = Callable[[EngineOptions], Engine]
+
+
+def _transformers(options: EngineOptions) -> Engine:
+    from mpar2.engines.transformers import TransformersEngine
+
+    return TransformersEngine(device=options.device, dtype=options.dtype, max_models=options.max_models)
+
+
+def _server(options: EngineOptions) -> Engine:
+    from mpar2.engines.server import ServerEngine
+
+    return ServerEngine(
+        options.base_urls,
+        in_flight=options.in_flight or 8,
+        audio_as=options.audio_as,
+        fields=options.fields,
+        check_hearing=options.check_hearing,
+    )
+
+
+def _gemini(options: EngineOptions) -> Engine:
+    from mpar2.engines.gemini import GeminiEngine
+
+    return GeminiEngine(in_flight=options.in_flight or 4, base_url=(*options.base_urls, None)[0])
+
+
+_ENGINES: dict[str, Factory] = {"transformers": _transformers, "server": _server, "gemini": _gemini}
+
+
+def register_engine(name: str, factory: Factory) -> None:
+    """Make an engine known under ``name``; an engine of that name is replaced."""
+    _ENGINES[name] = factory
+
+
+def engine_names() -> tuple[str, ...]:
+    """The names of all engines, ``transformers`` first."""
+    return tuple(_ENGINES)
+
+
+def make_engine(name: str, options: EngineOptions | None = None) -> Engine:
+    """The engine of that name. Nothing is loaded and no service is called yet."""
+    if name not in _ENGINES:
+        raise EngineError(f"no engine '{name}': choose one of {', '.join(_ENGINES)}")
+    return _ENGINES[name](options or EngineOptions())

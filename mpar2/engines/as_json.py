@@ -22,7 +22,7 @@ def generation_to_json(generation: Generation) -> dict[str, Any]:
         "adapter": generation.arm.adapter,
         "text": generation.text,
         "trace": trace_to_json(generation.trace),
-        "tokens": len(generation.tokens),
+        "tokens": generation.token_count,
         "seconds": round(generation.seconds, 3),
         "audio_seconds": round(generation.audio_seconds, 3),
         "attention_ratio": mean_attention_ratio(generation),

@@ -1,12 +1,19 @@
-"""What every engine shares: arms, decoding, and the result of one generation."""
+"""The engine contract: what runs arms, what it is asked for, and the result of one generation.
+
+An engine is a subclass of :class:`Engine` with one method, :meth:`Engine.generate_batch`, registered under a name in
+:mod:`mpar2.engines`. Everything else (streaming, preloading, manifests) has a default over that method. What an engine
+can do beyond text is said by its capability attributes; callers ask those, never for a class.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mpar2.errors import MPAR2Error
 
@@ -18,9 +25,23 @@ if TYPE_CHECKING:
     from mpar2.question import Question
     from mpar2.trace import Span, Trace
 
-__all__ = ["Arm", "Decoding", "Engine", "EngineError", "Generation", "ItemError", "Mode", "Progress", "Token"]
+__all__ = [
+    "Arm",
+    "AttentionDetail",
+    "Decoding",
+    "Engine",
+    "EngineError",
+    "EngineOptions",
+    "Generation",
+    "ItemError",
+    "Mode",
+    "Progress",
+    "Request",
+    "Token",
+]
 
 Mode = Literal["direct", "cot", "mpar2"]
+AttentionDetail = Literal["none", "ratio", "full"]
 
 
 class EngineError(MPAR2Error, RuntimeError):
@@ -108,11 +129,13 @@ class Token:
     """One generated token and the characters of ``Generation.text`` that it completes.
 
     A token that ends inside a character has an empty span; the token that completes the character has all of it.
-    The end-of-text token is not among them.
+    The end-of-text token is not among them. ``logprob`` is the natural logarithm of the probability that the model gave
+    it, before temperature and penalties; None where the engine does not say.
     """
 
     id: int
     chars: Span
+    logprob: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +154,40 @@ class Generation:
     choice: str | None  # the choice that the answer names, in its own words; None when none or ambiguous
     attention: AttentionRecord | None = None
     warnings: tuple[str, ...] = ()
+    token_count: int | None = None  # of the text; None: the number of ``tokens``, or not known where there are none
+    served_model: str = ""  # the version that a service names; "" where it names none
+
+    def __post_init__(self) -> None:
+        if self.token_count is None and self.tokens:
+            object.__setattr__(self, "token_count", len(self.tokens))
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One generation to make. ``seed`` overrides the decoding's, for several samples of one question."""
+
+    clip: Clip
+    question: Question
+    arm: Arm
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What a user can set about how models are run. An engine takes what concerns it, and ignores the rest.
+
+    The shell, the app and arms files fill it; the factories of :mod:`mpar2.engines` read it.
+    """
+
+    device: str | None = None  # cpu, cuda, cuda:1, mps; None: the best there is
+    dtype: str | None = None  # float32, bfloat16, float16; None: by the device
+    quantize: Literal["4bit", "8bit"] | None = None  # weights of the text stack, by bitsandbytes
+    max_models: int = 2  # base models in memory at a time
+    base_urls: tuple[str, ...] = ()  # of services
+    in_flight: int | None = None  # requests at once, at each address; None: the engine's default
+    audio_as: Literal["audio_url", "input_audio"] = "audio_url"
+    fields: Literal["all", "openai"] = "all"
+    check_hearing: bool = True
 
 
 @dataclass(frozen=True)
@@ -147,20 +204,95 @@ class Progress:
     generation: Generation | None = None
 
 
-class Engine(Protocol):
-    """Runs arms on one clip and one question.
+class Engine(ABC):
+    """Runs arms on clips and questions.
 
-    ``stream`` yields :class:`Progress` until each arm is done. Closing the iterator stops generation; setting ``stop``
-    ends it with what there is so far, marked ``cancelled``.
+    Subclasses implement :meth:`generate_batch`. Errors: :class:`EngineError` (and other ``MPAR2Error``) is for what a
+    user can do something about; :class:`ItemError` says that only this clip with this question is at fault. Any other
+    exception is a programming error, and callers let it through.
+
+    Attributes:
+        attention: records where the model attends (``attention=`` of the methods, and :meth:`attend`).
+        interventions: carries out the interventions of :class:`Decoding` (forced lengths, hidden audio).
+        logprobs: gives each token's log-probability (``Token.logprob``).
+        remote: asks services. Then :meth:`answer` is used, with up to ``concurrency`` requests at once.
+        concurrency: requests that may be out at once, where ``remote``.
     """
+
+    attention: bool = False
+    interventions: bool = False
+    logprobs: bool = False
+    remote: bool = False
+    concurrency: int = 1
+
+    @abstractmethod
+    def generate_batch(
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding | None = None,
+        *,
+        batch_size: int = 8,
+        attention: AttentionDetail = "none",
+    ) -> list[Generation]:
+        """Generate for each request.
+
+        Args:
+            requests: what to generate; arms may differ within a call.
+            decoding: how tokens are chosen; greedy, 512 tokens, by default.
+            batch_size: requests that may share memory at a time.
+            attention: what to record of the attention to audio; ignored by engines that record none.
+
+        Returns:
+            One generation for each request, in their order.
+        """
+
+    def preload(self, arms: Sequence[Arm]) -> None:  # noqa: B027 - nothing to load is a valid default
+        """Load what the arms need, so that the first request does not wait."""
 
     def stream(
         self,
         clip: Clip,
         question: Question,
         arms: Sequence[Arm],
-        decoding: Decoding = ...,
+        decoding: Decoding | None = None,
         *,
         attention: bool = False,
         stop: threading.Event | None = None,
-    ) -> Iterator[Progress]: ...
+    ) -> Iterator[Progress]:
+        """Generate every arm, yielding updates; the last one of an arm carries its generation.
+
+        Closing the iterator stops generation. Setting ``stop`` ends it with what there is so far, marked ``cancelled``;
+        arms that have not begun then give nothing. This default generates one arm after the other, each in one piece.
+        """
+        detail: AttentionDetail = "full" if attention and self.attention else "none"
+        for index, arm in enumerate(arms):
+            if stop is not None and stop.is_set():
+                return
+            yield Progress(index, "reasoning")
+            (generation,) = self.generate_batch(
+                [Request(clip, question, arm)], decoding, batch_size=1, attention=detail
+            )
+            yield Progress(index, "done", generation.text, generation.token_count or 0, generation)
+
+    async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
+        """Generate once, inside ``async with engine``: how ``remote`` engines are asked many things at a time."""
+        batch = await asyncio.to_thread(self.generate_batch, [Request(clip, question, arm)], decoding, batch_size=1)
+        return batch[0]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        return None
+
+    def attend(self, clip: Clip, question: Question, arm: Arm, text: str) -> Generation:
+        """Read a finished text again (teacher forcing), to see where the model attends while writing it."""
+        raise EngineError(f"{type(self).__name__} does not tell where a model attends: use the engine 'transformers'")
+
+    def base_of(self, arm: Arm) -> str:
+        """What has to be loaded to run the arm. Arms of one base are planned beside each other."""
+        return arm.model
+
+    def weights(self, arm: Arm) -> dict[str, str | None]:
+        """``model_hash`` and ``adapter_hash`` of the weights that the arm runs on, for manifests; empty: not known."""
+        return {}

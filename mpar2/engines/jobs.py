@@ -6,26 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mpar2.audio import Clip
 from mpar2.engines.adapter import Adapter
-from mpar2.engines.base import Arm
+from mpar2.engines.base import Request
 from mpar2.engines.names import split_adapter
-from mpar2.question import Question
 
 if TYPE_CHECKING:
     from mpar2.engines.checkpoint import Checkpoint
 
-__all__ = ["Job", "Request", "by_base", "mixable"]
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """One generation of an evaluation. ``seed`` overrides the decoding's, for several samples of one question."""
-
-    clip: Clip
-    question: Question
-    arm: Arm
-    seed: int | None = None
+__all__ = ["Job", "by_base", "mixable"]
 
 
 @dataclass(eq=False)

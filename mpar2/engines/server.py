@@ -9,7 +9,7 @@
   faster endpoint answers more. One that does not answer after all retries hands its request to the next.
 * Thoughts that a server returns apart from the text are put back before it, as ``<think>..</think>``.
 * A server says nothing about its tokens' places and nothing about attention: ``tokens`` of a generation are empty,
-  and their number is in ``Answer.tokens``.
+  and their number is its ``token_count``.
 
 Two things that servers do without a word. A LoRA whose names do not match is served as its bare base: merge adapters
 before serving. And a server that takes a checkpoint for a language model drops the audio and answers all the same
@@ -21,41 +21,33 @@ longer one.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 
 from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes
-from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress
+from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Request
 from mpar2.llm import CallFailed, ChatClient, Limiter, OpenAIClient, Reply, ReplyRejected, RetryPolicy, Sampling
 from mpar2.prompts import prompt_text
 from mpar2.question import Question, match_choice
 from mpar2.trace import parse_trace
 
-__all__ = ["Answer", "RemoteEngine", "ServerEngine"]
+__all__ = ["RemoteEngine", "ServerEngine"]
 
 _ELSEWHERE = ("unavailable", "timeout", "bad_body")  # failures that another endpoint may not have
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """A generation from a service, with what only the service knows."""
-
-    generation: Generation
-    tokens: int | None  # those of the text, as the service counted them
-    served_model: str  # "" where the service does not say
-
-
-class RemoteEngine:
+class RemoteEngine(Engine):
     """Runs arms on services. ``connect(place, model)`` makes the client of endpoint ``place`` for one model.
 
-    Use it inside ``async with`` for :meth:`answer`; :meth:`stream` stands alone.
+    Use it inside ``async with`` for :meth:`answer`; :meth:`generate_batch` and :meth:`stream` stand alone.
     """
+
+    remote = True
 
     def __init__(
         self,
@@ -70,13 +62,9 @@ class RemoteEngine:
         self._connect = connect
         self._places = tuple(places)
         self._in_flight = in_flight
+        self.concurrency = len(self._places) * in_flight
         self._check_hearing = check_hearing
         self._clients: dict[tuple[int, str], ChatClient] = {}
-
-    @property
-    def concurrency(self) -> int:
-        """How many requests can be out at once."""
-        return len(self._places) * self._in_flight
 
     async def __aenter__(self) -> RemoteEngine:
         self._stack = AsyncExitStack()
@@ -93,7 +81,7 @@ class RemoteEngine:
         self._clients.clear()
         await self._stack.aclose()
 
-    async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Answer:
+    async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
         """One generation. Raises :class:`mpar2.llm.LLMError` with its reason if the service gave none."""
         if arm.adapter is not None:
             raise EngineError(
@@ -119,7 +107,7 @@ class RemoteEngine:
                 self._free.put_nowait(place)
         if reply.finish not in ("stop", "length"):
             raise ReplyRejected("blocked", f"the service ended the answer: {reply.detail or reply.finish}")
-        return Answer(_generation(reply, clip, question, arm), _tokens(reply), reply.model_version)
+        return _generation(reply, clip, question, arm)
 
     def sampling(self, decoding: Decoding) -> Sampling:
         """The parameters to send."""
@@ -132,27 +120,29 @@ class RemoteEngine:
             seed=decoding.seed,
         )
 
-    def stream(
+    def generate_batch(
         self,
-        clip: Clip,
-        question: Question,
-        arms: Sequence[Arm],
+        requests: Sequence[Request],
         decoding: Decoding | None = None,
         *,
-        attention: bool = False,
-        stop: threading.Event | None = None,
-    ) -> Iterator[Progress]:
-        """Each arm after the other, its text in one piece. ``attention`` is not to be had from a service."""
-        for index, arm in enumerate(arms):
-            if stop is not None and stop.is_set():
-                return
-            yield Progress(index, "reasoning")
-            generation = asyncio.run(self._alone(clip, question, arm, decoding or Decoding()))
-            yield Progress(index, "done", generation.text, len(generation.tokens), generation)
+        batch_size: int = 8,
+        attention: AttentionDetail = "none",
+    ) -> list[Generation]:
+        """All requests at once, as far as the places allow."""
 
-    async def _alone(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
-        async with self:
-            return (await self.answer(clip, question, arm, decoding)).generation
+        async def work() -> list[Generation]:
+            async with self, asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._one(request, decoding or Decoding())) for request in requests]
+            return [task.result() for task in tasks]
+
+        try:
+            return asyncio.run(work())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _one(self, request: Request, decoding: Decoding) -> Generation:
+        seed = decoding.seed if request.seed is None else request.seed
+        return await self.answer(request.clip, request.question, request.arm, replace(decoding, seed=seed))
 
     async def _client(self, place: int, model: str) -> ChatClient:
         async with self._opening:
@@ -233,4 +223,6 @@ def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm) -> Gener
         audio_seconds=clip.seconds,
         finish="length" if reply.finish == "length" else "stop",
         choice=match_choice(trace.answer, choices) if trace.answer and choices else None,
+        token_count=_tokens(reply),
+        served_model=reply.model_version,
     )

@@ -18,13 +18,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mpar2.audio import Clip
 from mpar2.engines.background import in_background
-from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress, Token
+from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Progress, Request, Token
 from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
-from mpar2.engines.jobs import Job, Request, by_base, mixable
+from mpar2.engines.jobs import Job, by_base, mixable
 from mpar2.engines.names import resolve, split_adapter
 from mpar2.question import Question, match_choice
 from mpar2.trace import parse_trace
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
     from mpar2.engines.inputs import Hearing
     from mpar2.engines.probe import Probe
 
-__all__ = ["Request", "TransformersEngine"]
+__all__ = ["TransformersEngine"]
 
-Attention = Literal["none", "ratio", "full"]
 _BLOCK = 32  # tokens at a time when a finished text is read again
 
 
@@ -53,8 +53,11 @@ class _Loaded:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class TransformersEngine:
+class TransformersEngine(Engine):
     """Runs arms on clips. See :class:`mpar2.engines.base.Engine`."""
+
+    attention = True
+    interventions = True
 
     def __init__(
         self,
@@ -124,7 +127,7 @@ class TransformersEngine:
         decoding: Decoding | None = None,
         *,
         batch_size: int = 8,
-        attention: Attention = "none",
+        attention: AttentionDetail = "none",
     ) -> list[Generation]:
         """Generate for many items, in order of the requests.
 
@@ -158,6 +161,29 @@ class TransformersEngine:
         with loaded.lock:
             return self._reread(loaded, mixable(loaded.checkpoint, job[1])[0][0], text)
 
+    def base_of(self, arm: Arm) -> str:
+        return split_adapter(arm.model, arm.adapter)[0]
+
+    def weights(self, arm: Arm) -> dict[str, str | None]:
+        """Of a folder the hash of its files; of a model of the hub its commit, for which it is fetched if need be."""
+        base, adapter = split_adapter(arm.model, arm.adapter)
+        return {
+            "model_hash": self._hash(base, arm),
+            "adapter_hash": None if adapter is None else self._hash(adapter, arm),
+        }
+
+    def _hash(self, name: str, arm: Arm) -> str:
+        from mpar2.runs import weights_hash
+
+        where = resolve(name)
+        if isinstance(where, Path):
+            return weights_hash(where)
+        commit = _cached_commit(where)
+        if commit is None:
+            self.preload([arm])  # fetches it
+            commit = _cached_commit(where)
+        return commit or "unknown"
+
     def _load(self, base: str) -> _Loaded:
         key = str(resolve(base))
         with self._loading:
@@ -179,7 +205,7 @@ class TransformersEngine:
         loaded: _Loaded,
         jobs: Sequence[Job],
         decoding: Decoding,
-        attention: Attention,
+        attention: AttentionDetail,
         stops: _Stops,
     ) -> Iterator[Progress]:
         """One batch from beginning to end. The caller holds the lock; whatever happens, the session is closed."""
@@ -258,7 +284,7 @@ class TransformersEngine:
             session.close()
 
     def _hide_after_a_share(
-        self, loaded: _Loaded, jobs: Sequence[Job], decoding: Decoding, attention: Attention, stops: _Stops
+        self, loaded: _Loaded, jobs: Sequence[Job], decoding: Decoding, attention: AttentionDetail, stops: _Stops
     ) -> Iterator[Progress]:
         """The traces once with the audio, to know their lengths; then again from where it is hidden."""
         share = decoding.hidden_share or 0.0
@@ -320,6 +346,15 @@ class TransformersEngine:
 _Stops = Sequence[threading.Event | None]
 
 
+def _cached_commit(repository: str) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("config.json", "adapter_config.json"):
+        if isinstance(path := try_to_load_from_cache(repository, file), str):
+            return Path(path).parent.name
+    return None
+
+
 def _stopped(stops: _Stops) -> bool:
     return any(stop is not None and stop.is_set() for stop in stops)
 
@@ -361,6 +396,7 @@ def _generation(
         audio_seconds=heard_seconds(checkpoint, request.clip),
         finish=finish,
         choice=match_choice(trace.answer, choices) if trace.answer and choices else None,
+        token_count=len(stream.ids),
         attention=attention,
         warnings=audio_warnings(checkpoint, request.clip) + (job.attached.warnings if job.attached else ()),
     )
