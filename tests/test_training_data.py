@@ -188,6 +188,13 @@ def test_every_recipe_runs_two_steps(name, worlds, tmp_path):
     assert {line["step"] for line in logged if "reward" in line} == {1, 2}
     assert made["training_scorer"] == ReferenceScorer().id != made["evaluation_scorer"]
     assert all(f"rewards/{reward}/mean" in logged[0] for reward in made["recipe"]["rewards"])
+    steps = [line for line in logged if "reward" in line]
+    assert all(line["grad_norm"] > 0 and line["reward_std"] > 0 for line in steps), "the weights were not updated"
+    if made["recipe"]["grpo"].get("beta"):
+        assert steps[1]["kl"] > 0, "after an update the policy differs from its reference"
+    sheet = json.loads((tmp_path / "cost.json").read_text())
+    parts = sum(sheet[f"{stage}_s"] for stage in ("rollout", "tower", "judge", "sync", "passes"))
+    assert sheet["steps"] == 1 and sheet["step_s"] == pytest.approx(parts) and sheet["tokens_per_s"] > 0
 
 
 @pytest.mark.parametrize("name", ["tiny", "qwen2-audio-7b", "tiny-r1-aqa-think"])

@@ -1,32 +1,39 @@
-"""GRPO with audio: TRL's GRPOTrainer and the few overrides that it needs to hear.
+"""GRPO with audio: TRL's GRPOTrainer and the overrides that put audio into its passes.
 
-TRL 1.16 threads images through its passes and knows no audio: generation would hear the clip, while the reference and
-policy log-probabilities would be computed without it, and nothing would say so. Overridden here, no fork:
+TRL 1.16 threads images through its passes and knows no audio: generation would use the clip, while the reference and
+policy log-probabilities would be computed without it, and no error would be raised. Overridden here, no fork:
 
 ``_tokenize_prompts``                    prompts with one placeholder for each audio position; clips decoded once
-``_generate_single_turn``                generation hears the clips
-``_get_per_token_logps_and_entropies``   so do reference, old and policy passes
-``_generate_and_score_completions``      each completion remembers its clip through TRL's shuffling and splitting
+``_generate_single_turn``                rollouts with the clips, the adapter merged meanwhile
+``_get_per_token_logps_and_entropies``   reference, old and policy passes with the clips
+``_generate_and_score_completions``      each completion keeps its clip through TRL's shuffling and splitting
+``_calculate_rewards``                   logs groups without variance, zero groups, unscored completions
 ``_compute_loss``                        the clips of the slice that is trained on; PAPO's term if asked for
+``training_step``                        logs seconds by stage
 
 All passes get their audio from :class:`training.audio_inputs.AudioInjector`: the G completions of a prompt share one
 encoding, and a pass without audio is an error. In one process they share the prompt's pass as well
 (``training.prefix_sharing``).
 ``tests/test_grpo.py`` holds the signatures of what is overridden against the installed TRL.
 
-PAPO's term (arXiv 2507.06448) needs no judge: it raises the divergence between the policy that hears the clip and the
-policy that hears it masked, so that what is said must come from the audio. With ``r = pi(o|clip) / pi(o|masked)`` for
-each token, ``loss -= weight * mean(r - log r - 1)``, and ``entropy_weight`` times the policy's mean surprise is added,
-which keeps the term from being won by noise. Masked is: a share of the frames, in spans of 0.4 s, replaced by what the
-tower makes of silence. Departures: masked frames, where PAPO masks patches of pixels; the term is bounded per token.
+PAPO's term (arXiv 2507.06448) needs no judge: it raises the divergence between the policy with the clip and the
+policy with the clip masked, so that what is written must depend on the audio. With
+``r = pi(o|clip) / pi(o|masked)`` for each token, ``loss -= weight * mean(r - log r - 1)``, and ``entropy_weight`` times
+the policy's mean surprise is added, which keeps the term from being won by noise. Masked is: a share of the frames, in
+spans of 0.4 s, replaced by what the tower makes of silence. Departures: masked frames, where PAPO masks patches of
+pixels; the term is bounded per token.
 
-Limits: one clip in each prompt; rollouts by transformers' ``generate`` (TRL hands no audio to vLLM).
+Rollouts are made by transformers' ``generate``, or by a server that gets the audio (``training.rollouts``): TRL itself
+sends no audio to vLLM.
+
+Limit: one clip in each prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,9 +42,12 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
+from mpar2.engines.merge import merged_adapter
 from training.audio_inputs import AudioInjector, AudioNotUsedError, Clips, inner_model, tower_is_trained
 from training.audio_sft import audio_path, prompt_ids
+from training.cost import StageTimer, peak_memory_gb
 from training.prefix_sharing import can_share, read_prompts, score_completions
+from training.rollouts import ServerRollouts
 
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
 
@@ -59,7 +69,17 @@ class PerceptionTerm:
 
 
 class AudioGRPOTrainer(GRPOTrainer):
-    """GRPO on prompts with a clip. ``processor`` is the checkpoint's (``mpar2.engines.checkpoint.load_processor``)."""
+    """GRPO on prompts with a clip.
+
+    Args:
+        model: The checkpoint, bare or with a PEFT adapter.
+        processor: The checkpoint's (``mpar2.engines.checkpoint.load_processor``).
+        clips: Audio inputs to share with another trainer.
+        perception_term: PAPO's term.
+        watch_attention_every: Steps between two logs of the attention to audio; 0 for none.
+        rollouts: Client of a rollout server; by default transformers' ``generate`` makes the completions.
+        rest: Passed on to TRL's ``GRPOTrainer``.
+    """
 
     def __init__(
         self,
@@ -69,13 +89,14 @@ class AudioGRPOTrainer(GRPOTrainer):
         clips: Clips | None = None,
         perception_term: PerceptionTerm | None = None,
         watch_attention_every: int = 0,
+        rollouts: ServerRollouts | None = None,
         **rest: Any,
     ) -> None:
         args = rest["args"]
         if args.use_vllm or args.use_transformers_continuous_batching:
             raise ValueError(
-                "rollouts must be made by transformers' generate: TRL hands no audio to vLLM nor to continuous "
-                "batching, so the policy would be trained on what it said without listening"
+                "rollouts must be made by transformers' generate or by a rollout server (`rollouts:` in the recipe): "
+                "TRL sends no audio to vLLM nor to continuous batching, so the policy would be trained without audio"
             )
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         if not hasattr(inner.config, "image_token_id"):  # TRL reads it of every processor's model
@@ -86,11 +107,41 @@ class AudioGRPOTrainer(GRPOTrainer):
         self._audio_use_checked = False
         self._perception_term = perception_term
         self._watch_every = watch_attention_every
+        self._timer = StageTimer()
+        self._rollout_tokens = 0
         super().__init__(model, processing_class=processor, **rest)
         self.clips = clips or Clips(processor)
         # The trainer has set by now what is trained: LoRA of the text stack, of all, or everything.
-        self.injector = AudioInjector(self.clips, inner.config.audio_token_id, frozen=not tower_is_trained(self.model))
+        self.injector = AudioInjector(
+            self.clips,
+            inner.config.audio_token_id,
+            frozen=not tower_is_trained(self.model),
+            timer=self._timer,
+        )
+        self._rollouts = rollouts
+        if rollouts is not None:
+            self._use_server(rollouts)
         self.add_callback(_GoOn(self))
+
+    def _use_server(self, rollouts: ServerRollouts) -> None:
+        """Let TRL take completions and importance ratios from a server, as it does from vLLM."""
+        sampling = {
+            "max_tokens": self.max_completion_length,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "logit_bias": {str(token): -100 for token in _placeholders(inner_model(self.model).config)},
+        }
+        rollouts.attach(self, sampling)
+        self.use_vllm = True  # read by TRL at each step: sync, ratios and their truncation
+        self.vllm_generation = rollouts
+        self._last_loaded_step = -1
+
+    def save_policy(self, folder: Path) -> None:
+        """Write the adapter as it is now; every process takes part, the main one writes."""
+        state = self.accelerator.get_state_dict(self.model_wrapped)  # gathers sharded weights
+        if self.accelerator.is_main_process:
+            policy = self.accelerator.unwrap_model(self.model_wrapped)
+            policy.save_pretrained(folder, state_dict=state, selected_adapters=["default"])
 
     # prompts and rollouts
 
@@ -104,20 +155,32 @@ class AudioGRPOTrainer(GRPOTrainer):
                 ids[key] = prompt_ids(self.processing_class, prompt, self.clips.mel(number).positions)
             rows.append(ids[key])
         self._clip_numbers = numbers
+        if self._rollouts is not None:
+            paths = [self.clips.path(number) for number in numbers]
+            self._rollouts.requests = list(zip(paths, prompts, strict=True))
         return rows, None, {}
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        rest = (images, multimodal_fields, num_generations, has_tool_images)
         network = self.accelerator.unwrap_model(self.model)
-        if can_share(self.accelerator, network):
-            return self._continue_prompts(network, prompt_ids), None
-        with self.injector.inject(network, self._clip_numbers):
-            return super()._generate_single_turn(
-                prompt_ids, images, multimodal_fields, num_generations, has_tool_images
-            )
+        with self._timer.stage("rollout"):
+            if self._rollouts is not None:
+                completions, logprobs = super()._generate_single_turn(prompt_ids, *rest)
+            elif can_share(self.accelerator, network):
+                with merged_adapter(network):
+                    completions, logprobs = self._continue_prompts(network, prompt_ids), None
+            elif self.is_fsdp_enabled or self.is_deepspeed_enabled:  # shards cannot be merged
+                with self.injector.inject(network, self._clip_numbers):
+                    completions, logprobs = super()._generate_single_turn(prompt_ids, *rest)
+            else:
+                with self.injector.inject(network, self._clip_numbers), merged_adapter(network):
+                    completions, logprobs = super()._generate_single_turn(prompt_ids, *rest)
+        self._rollout_tokens += sum(len(ids) for ids in completions)
+        return completions, logprobs
 
     @torch.no_grad()
     def _continue_prompts(self, network: Any, prompts: list[list[int]]) -> list[list[int]]:
-        """Completions up to their end of turn, each prompt read once."""
+        """Return completions up to their end of turn; each distinct prompt takes one pass."""
         ends = torch.tensor(self.eos_token_ids)
         rows = [torch.tensor(prompt, device=self.accelerator.device) for prompt in prompts]
         ids = pad(rows, padding_value=self._tokenizer.pad_token_id, padding_side="left")
@@ -147,9 +210,27 @@ class AudioGRPOTrainer(GRPOTrainer):
         if not self._audio_use_checked:
             self._check_audio_is_used(output)
             self._audio_use_checked = True
+        if self._rollouts is not None:
+            difference = self._rollouts.check(
+                output["sampling_per_token_logps"], output["old_per_token_logps"], output["completion_mask"]
+            )
+            self._metrics["train" if self.model.training else "eval"]["rollout/logp_difference"].append(difference)
         if self._watch_every and self.state.global_step % self._watch_every == 0:
             self._watch_attention(output)
         return output
+
+    def training_step(self, model, inputs, num_items_in_batch):
+        with self._timer.stage("passes"):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._step % self.current_gradient_accumulation_steps == 0:  # TRL has counted this pass by now
+            metrics, seconds = self._metrics["train"], self._timer.take()
+            for stage, value in seconds.items():
+                metrics[f"time/{stage}_s"].append(value)
+            if seconds["rollout"] > 0:
+                metrics["rollout/tokens_per_s"].append(self._rollout_tokens / seconds["rollout"])
+            metrics["memory/peak_gb"].append(peak_memory_gb())
+            self._rollout_tokens = 0
+        return loss
 
     # passes
 
@@ -219,7 +300,7 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     @torch.no_grad()
     def _check_audio_is_used(self, output: dict[str, Any]) -> None:
-        """One completion, heard with its clip and with silence: a policy that gives both the same is deaf."""
+        """Score one completion with its clip and with silence; equal log-probabilities mean that no audio is used."""
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[:1]
         seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[:1]
         keep = output["completion_ids"].size(1)
@@ -242,6 +323,9 @@ class AudioGRPOTrainer(GRPOTrainer):
                 "reach it (is the clip itself silent?)"
             )
         self._metrics["train" if self.model.training else "eval"]["clip_vs_silence"].append(difference)
+        if self._rollouts is not None:
+            server = output["sampling_per_token_logps"][:1]
+            self._rollouts.check_audio(server, real, silent, output["completion_mask"][:1])
 
     @torch.no_grad()
     def _watch_attention(self, output: dict[str, Any]) -> None:
@@ -264,7 +348,8 @@ class AudioGRPOTrainer(GRPOTrainer):
             self._metrics[mode]["audio_attention/corrected"].append(found.corrected)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        with self._timer.stage("judge"):
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         mode = "train" if self.model.training else "eval"
         size = self.num_generations if mode == "train" else self.num_generations_eval
         groups = rewards.view(-1, size, rewards.shape[1])

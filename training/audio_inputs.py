@@ -33,6 +33,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from mpar2.audio import SAMPLE_RATE, Clip, load_clip
 from mpar2.errors import MPAR2Error
+from training.cost import StageTimer
 
 __all__ = [
     "AudioInjector",
@@ -221,12 +222,21 @@ def encode(model: Any, mels: Sequence[Mel]) -> list[torch.Tensor]:
 class AudioInjector:
     """Put the frames of clips into the passes of a model; see the module."""
 
-    def __init__(self, clips: Clips, audio_token_id: int, *, frozen: bool, keep_bytes: int = 4 * 2**30) -> None:
+    def __init__(
+        self,
+        clips: Clips,
+        audio_token_id: int,
+        *,
+        frozen: bool,
+        keep_bytes: int = 4 * 2**30,
+        timer: StageTimer | None = None,
+    ) -> None:
         self.clips = clips
         self.frozen = frozen
         self.encoded = 0  # clips that the tower has encoded so far
         self.audio_token_id = audio_token_id
         self._keep_bytes = keep_bytes
+        self._timer = timer or StageTimer()
         self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._bytes = 0
 
@@ -293,7 +303,9 @@ class AudioInjector:
     def _encode(self, model: Any, numbers: Sequence[int], batch: int = 16) -> list[torch.Tensor]:
         encoded: list[torch.Tensor] = []
         for first in range(0, len(numbers), batch):
-            encoded += encode(model, [self.clips.mel(number) for number in numbers[first : first + batch]])
+            mels = [self.clips.mel(number) for number in numbers[first : first + batch]]
+            with self._timer.stage("tower"):
+                encoded += encode(model, mels)
         self.encoded += len(numbers)
         return encoded
 

@@ -55,6 +55,7 @@ class Recipe:
     rewards: dict[str, dict[str, Any]] = field(default_factory=dict)
     scorer: dict[str, Any] = field(default_factory=lambda: {"name": "reference"})
     perception_term: dict[str, Any] | None = None
+    rollouts: dict[str, Any] | None = None  # None: transformers' generate; else options of ``training.rollouts``
     watch_attention_every: int = 0
     smoke: bool = False  # two steps of a small random model on noise: does the recipe run at all?
 

@@ -1,7 +1,8 @@
-"""One training from a recipe: data, model, trainer, and a folder that tells what was done.
+"""One training from a recipe: data, model, trainer, and a folder that records what was done.
 
     OUT/training.json    written first: the resolved recipe, scorers, data with its filter steps, environment
     OUT/log.jsonl        a line for each logged step, fsynced; after a resume a step may occur twice, the later counts
+    OUT/cost.json        GRPO: seconds by stage, tokens a second, peak memory (``training.cost``)
     OUT/checkpoint-N/    TRL's checkpoints, with optimizer, scheduler and random states: what ``resume`` starts from
     OUT/adapter/         the result (LoRA), or OUT/model/ (all weights); written whole or not at all
 
@@ -30,10 +31,12 @@ from mpar2.question import Item
 from mpar2.runs.lines import LineWriter, load_json, read_lines, write_json
 from mpar2.runs.manifest import differences, environment
 from training.audio_inputs import Clips
+from training.cost import cost_sheet, sheet_text
 from training.data import Corpus, build_corpus, filter_text_only_solvable, recordings_of, to_dataset
 from training.recipe import Recipe, RecipeError
 from training.rewards import make_rewards, make_scorer
-from training.smoke import smoke_test_recipe
+from training.rollouts import ServerRollouts
+from training.smoke import smoke_test_recipe, token_reward
 
 __all__ = ["finished", "train"]
 
@@ -78,7 +81,18 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     with LineWriter(out / "log.jsonl") if main else _Nothing() as log:
         trainer.add_callback(_Log(log, clock))
         trainer.train(resume_from_checkpoint=checkpoint)
+    if main and method == "grpo":
+        _write_costs(out)
     return _save(trainer, recipe, out)
+
+
+def _write_costs(out: Path) -> None:
+    """Print the cost sheet of a run and write it to ``cost.json``."""
+    path = out / "log.jsonl"
+    with path.open("rb") as file:
+        sheet = cost_sheet(row for _, row in read_lines(file, str(path)))
+    write_json(out / "cost.json", sheet)
+    print(sheet_text(sheet))
 
 
 def finished(recipe: Recipe, out: Path) -> Path | None:
@@ -213,7 +227,10 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
     if recipe.lora is None and recipe.grpo.get("beta", 0.0) and recipe.family == "qwen2_5_omni":
         _need_a_thinker(model)
     functions, weights = make_rewards(recipe.rewards, scorer)
+    if recipe.smoke:  # random weights earn none of the rewards: one that varies makes the update a real one
+        functions, weights = [*functions, token_reward], [*weights, 1.0]
     options = _common(recipe, out, recipe.grpo) | {"reward_weights": weights}
+    rollouts = _rollouts(recipe, out)
     if recipe.order == "easy_first":
         options["shuffle_dataset"] = False
     held = _validation(recipe)
@@ -222,12 +239,29 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
         processor=processor,
         perception_term=PerceptionTerm(**recipe.perception_term) if recipe.perception_term else None,
         watch_attention_every=recipe.watch_attention_every,
+        rollouts=rollouts,
         reward_funcs=functions,
         args=grpo_config(**options),
         train_dataset=to_dataset(corpus.items, recipe.mode),
         eval_dataset=to_dataset(held, recipe.mode) if held else None,
         peft_config=_lora(recipe, model),
     )
+
+
+def _rollouts(recipe: Recipe, out: Path) -> ServerRollouts | None:
+    """Return the client of the rollout server that the recipe names, or None."""
+    if not recipe.rollouts:
+        return None
+    if recipe.lora is None:
+        raise RecipeError("rollouts by a server need LoRA: the weights of a whole model are not sent at every step")
+    options = dict(recipe.rollouts)
+    if options.pop("name", "server") != "server":
+        raise RecipeError("rollouts.name must be 'server', or leave rollouts out for transformers' generate")
+    options.setdefault("model", split_adapter(recipe.model, recipe.adapter)[0])
+    try:
+        return ServerRollouts(folder=out / "rollouts", **options)
+    except TypeError as error:
+        raise RecipeError(f"rollouts: {error}") from None
 
 
 def _need_a_thinker(model: Any) -> None:

@@ -18,7 +18,7 @@ from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs.lines import dump_json, write_bytes
 from training.recipe import Recipe
 
-__all__ = ["build_small_model", "smoke_test_recipe"]
+__all__ = ["build_small_model", "smoke_test_recipe", "token_reward"]
 
 _REPLIES = {
     "mpar2": "<perception>0.2-1.0 s a dog bark.</perception>\n<step><ask>What comes first?</ask><hear>a dog bark</hear>"
@@ -46,6 +46,7 @@ def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
         data=data,
         lora=lora,
         scorer={"name": "reference"},
+        rollouts=None,
         max_tokens=None,
         sft=_cut(recipe.sft) | {"per_device_train_batch_size": 2},
         grpo=_cut(recipe.grpo)
@@ -55,9 +56,16 @@ def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
     )
 
 
+def token_reward(completions: Any, completion_ids: Any, **columns: Any) -> list[float]:
+    """Reward completions by the share of their even token ids: it varies, so that the update is not zero."""
+    return [sum(token % 2 == 0 for token in ids) / max(1, len(ids)) for ids in completion_ids]
+
+
 def _cut(options: dict[str, Any]) -> dict[str, Any]:
     return options | {
         "max_steps": 2,
+        "warmup_steps": 0,  # the first of two steps shall change the weights
+        "learning_rate": 1e-3,
         "gradient_accumulation_steps": 1,
         "logging_steps": 1,
         "save_steps": 2,

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mpar2.question import Event, match_choice
 from mpar2.trace import Part, Trace
@@ -47,20 +48,28 @@ class ReferenceScorer:
     is_async: bool = False
 
     def score(self, sample: Sample) -> Scores | None:
-        """Scores of a sample; None where nothing is known of its clip."""
-        truth, lexicon = _truth(sample)
-        if truth is None:
-            return None
-        trace = sample.trace
-        heard = [claim for part in trace.of_kind("perception") for claim in read_claims(part.text, lexicon)]
-        thought = " ".join(part.text for part in trace.of_kind("think"))
-        return Scores(
-            perception=_f1(heard, truth, lexicon) if trace.of_kind("perception") else 0.0,
-            steps=tuple(_step_scores(trace, truth, lexicon)),
-            review=_review(trace, truth, lexicon),
-            thinking=_f1(read_claims(thought, lexicon), truth, lexicon) if thought.strip() else 0.0,
-            consistent=_consistent(thought, sample),
-        )
+        """Return the scores of a sample, or None where nothing is known of its clip.
+
+        Several rewards ask for the same sample in one step: it is scored once.
+        """
+        return _score(sample)
+
+
+@lru_cache(maxsize=2048)
+def _score(sample: Sample) -> Scores | None:
+    truth, lexicon = _truth(sample)
+    if truth is None:
+        return None
+    trace = sample.trace
+    heard = [claim for part in trace.of_kind("perception") for claim in read_claims(part.text, lexicon)]
+    thought = " ".join(part.text for part in trace.of_kind("think"))
+    return Scores(
+        perception=_f1(heard, truth, lexicon) if trace.of_kind("perception") else 0.0,
+        steps=tuple(_step_scores(trace, truth, lexicon)),
+        review=_review(trace, truth, lexicon),
+        thinking=_f1(read_claims(thought, lexicon), truth, lexicon) if thought.strip() else 0.0,
+        consistent=_consistent(thought, sample),
+    )
 
 
 def _truth(sample: Sample) -> tuple[tuple[Event, ...] | None, Lexicon]:

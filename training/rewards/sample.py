@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from mpar2.question import Event, strict_match
@@ -58,7 +58,7 @@ def completion_text(completion: Any) -> str:
 
 
 def read_samples(completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Sample]:
-    """The samples of one call."""
+    """Return the samples of one call of a reward function."""
     count = len(completions)
 
     def column(name: str) -> Sequence[Any]:
@@ -80,7 +80,7 @@ def read_samples(completions: Sequence[Any], columns: Mapping[str, Any]) -> list
         strict=True,
     )
     return [
-        Sample(
+        _sample(
             text=completion_text(completion),
             question=question or "",
             choices=tuple(choices or ()),
@@ -91,6 +91,12 @@ def read_samples(completions: Sequence[Any], columns: Mapping[str, Any]) -> list
         )
         for completion, question, choices, answer, events, caption, ids in rows
     ]
+
+
+@lru_cache(maxsize=2048)
+def _sample(**fields: Any) -> Sample:
+    """Return one object for equal fields: the rewards of a step share its parsed trace."""
+    return Sample(**fields)
 
 
 def _event(event: Any) -> Event:

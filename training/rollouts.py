@@ -1,0 +1,256 @@
+"""Make the completions of a GRPO step by an OpenAI-compatible server (vLLM), and keep its weights up to date.
+
+A serving engine (vLLM, SGLang) batches and compiles, and makes completions several times faster than ``generate`` of
+transformers. TRL 1.16 sends images to vLLM but no audio, so its own client cannot be used. This client
+takes the place of TRL's ``vllm_generation`` object: TRL then computes the importance ratios between the server's
+log-probabilities and the trainer's, and truncates them, by its own code
+(``vllm_importance_sampling_mode``, ``vllm_importance_sampling_clip_max`` in the recipe).
+
+For each batch:
+
+1. :meth:`ServerRollouts.sync_weights` saves the current adapter and posts its folder to ``/v1/load_lora_adapter``
+   under a name of its step; the one before is unloaded. The server must be started with
+   ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=True`` and ``--enable-lora --max-lora-rank R --logprobs-mode processed_logprobs``
+   and must see the folder of the run.
+2. :meth:`ServerRollouts.generate` asks ``/v1/chat/completions`` for the G completions of each prompt, with the clip as
+   ``audio_url``, token ids (``return_token_ids``) and log-probabilities.
+3. :meth:`ServerRollouts.check` compares the server's log-probabilities of each batch with the trainer's, and
+   :meth:`ServerRollouts.check_audio` those of the first batch with the trainer's on silence. A server that serves other
+   weights, or does not get the audio, stops the training before anything is learnt from it.
+
+An outage pauses the training (``wait_minutes``), then ends it with an error; the last checkpoint is whole, and
+``--resume`` goes on. Only LoRA training is supported: all weights would have to travel at every step.
+
+Run here against a local server of this wire format with a small real model behind it; vLLM itself was not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+
+from mpar2.audio import SAMPLE_RATE, load_clip
+from mpar2.errors import MPAR2Error
+
+__all__ = ["RolloutError", "ServerRollouts"]
+
+
+class RolloutError(MPAR2Error, RuntimeError):
+    """Report a rollout server that cannot be used, or that is away for too long."""
+
+
+class ServerRollouts:
+    """Client of one rollout server, in the place of TRL's ``VLLMGeneration``.
+
+    Args:
+        base_url: Address of the server up to ``/v1``.
+        model: Name of the base model on the server; adapters are loaded beside it.
+        in_flight: Requests at a time.
+        timeout_s: Of one request.
+        wait_minutes: How long an outage may last before the training stops.
+        tolerance: Largest mean difference of log-probabilities between server and trainer, in nats a token.
+        folder: Where adapters of the steps are written.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        model: str,
+        folder: Path,
+        in_flight: int = 32,
+        timeout_s: float = 600.0,
+        wait_minutes: float = 30.0,
+        tolerance: float = 0.1,
+    ) -> None:
+        import openai
+
+        self._client = openai.OpenAI(base_url=base_url, api_key="none", timeout=timeout_s, max_retries=0)
+        self._base = model
+        self._served = model
+        self._folder = folder
+        self._in_flight = in_flight
+        self._wait_s = 60 * wait_minutes
+        self._tolerance = tolerance
+        self._updates = 0
+        # Set by ``attach`` and before each batch, since TRL passes token ids only.
+        self._trainer: Any = None
+        self._sampling: Mapping[str, Any] = {}
+        self.requests: Sequence[tuple[str, list[Mapping[str, Any]]]] = ()  # (path of the clip, messages) of each row
+
+    def attach(self, trainer: Any, sampling: Mapping[str, Any]) -> None:
+        """Use ``trainer``'s adapter and clips, and sample with ``sampling`` (fields of the request)."""
+        self._trainer = trainer
+        self._sampling = sampling
+
+    # The two methods that TRL calls
+
+    def sync_weights(self) -> None:
+        """Send the current adapter to the server and unload the one before.
+
+        Raises:
+            RolloutError: The server refuses the adapter, or is away for longer than ``wait_minutes``.
+        """
+        name = f"policy-{self._updates}"
+        folder = self._folder / name
+        self._trainer.save_policy(folder)  # on every process: sharded weights are gathered
+        if self._trainer.accelerator.is_main_process:
+            body = {"lora_name": name, "lora_path": str(folder.resolve())}
+            self._call(lambda: self._client.post("/load_lora_adapter", body=body, cast_to=str))
+            if self._served != self._base:
+                before = {"lora_name": self._served}
+                self._call(lambda: self._client.post("/unload_lora_adapter", body=before, cast_to=str))
+                shutil.rmtree(self._folder / self._served, ignore_errors=True)
+        self._trainer.accelerator.wait_for_everyone()
+        self._served = name
+        self._updates += 1
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], images: Any = None, num_generations: int = 1, profiler: Any = None
+    ) -> tuple[Any, list[list[int]], list[list[list[float]]], Any]:
+        """Return completions of the rows of a batch.
+
+        Args:
+            prompts: Token ids of each row, G equal rows for each prompt one after the other. They only count rows:
+                the server renders the prompt from the messages in ``requests``.
+            images: Unused.
+            num_generations: G.
+            profiler: Unused.
+
+        Returns:
+            As TRL expects: prompts, token ids of each row, log-probabilities of each token as lists of one, None.
+        """
+        if len(self.requests) != len(prompts) or len(prompts) % num_generations:
+            raise RolloutError(f"{len(prompts)} rows do not fit {len(self.requests)} requests of {num_generations}")
+        firsts = range(0, len(prompts), num_generations)
+        with ThreadPoolExecutor(self._in_flight) as pool:
+            groups = list(pool.map(lambda i: self._complete(*self.requests[i], num_generations), firsts))
+        ids = [tokens for group in groups for tokens, _ in group]
+        logprobs = [[[value] for value in values] for group in groups for _, values in group]
+        return list(prompts), ids, logprobs, None
+
+    def check_audio(
+        self, server: torch.Tensor, with_clip: torch.Tensor, with_silence: torch.Tensor, mask: torch.Tensor
+    ) -> None:
+        """Refuse a server whose log-probabilities are those of silence rather than those of the clip.
+
+        Args:
+            server: What the server sampled with, (N, T).
+            with_clip: The trainer's with the clip, (N, T).
+            with_silence: The trainer's with silence in place of the clip, (N, T).
+            mask: 1 for tokens of a completion, (N, T).
+
+        Raises:
+            RolloutError: The server's are nearer to silence.
+        """
+        chosen = mask.bool() & ~torch.isnan(server)
+        to_clip, to_silence = ((server - own)[chosen].abs().mean() for own in (with_clip, with_silence))
+        apart = (with_clip - with_silence)[chosen].abs().mean()
+        if to_silence < to_clip and to_silence < apart / 2:  # far from both: other weights, which ``check`` reports
+            raise RolloutError(
+                "the rollout server does not get the audio: its log-probabilities differ by "
+                f"{to_clip:.4f} nats a token from the trainer's with the clip, by {to_silence:.4f} with silence"
+            )
+
+    def check(self, server: torch.Tensor, trainer: torch.Tensor, mask: torch.Tensor) -> float:
+        """Compare log-probabilities of the same tokens.
+
+        Args:
+            server: What the server sampled with, (N, T).
+            trainer: What the trainer computes with its own weights and audio, (N, T).
+            mask: 1 for tokens of a completion, (N, T).
+
+        Returns:
+            Mean absolute difference, nats a token.
+
+        Raises:
+            RolloutError: It is larger than ``tolerance``.
+        """
+        chosen = mask.bool() & ~torch.isnan(server)
+        if not chosen.any():
+            raise RolloutError("the server gives no log-probabilities: it must support logprobs in chat completions")
+        difference = float((server - trainer)[chosen].abs().mean())
+        if difference > self._tolerance:
+            raise RolloutError(
+                f"the server's log-probabilities differ from the trainer's by {difference:.3f} nats a token (limit "
+                f"{self._tolerance:g}): it serves other weights, or was started without "
+                "--logprobs-mode processed_logprobs"
+            )
+        return difference
+
+    # Requests
+
+    def _complete(self, path: str, messages: Sequence[Mapping[str, Any]], count: int) -> list[tuple[list, list]]:
+        """Return (token ids, log-probabilities) of ``count`` completions of one prompt."""
+        body = _with_audio(messages, _wav_url(path, self._trainer.clips.max_audio_seconds))
+        reply = self._call(
+            lambda: self._client.chat.completions.create(
+                model=self._served,
+                messages=body,
+                n=count,
+                logprobs=True,
+                extra_body={"return_token_ids": True},
+                **self._sampling,
+            )
+        )
+        rows = []
+        for choice in reply.choices or []:
+            tokens = getattr(choice, "token_ids", None)
+            content = choice.logprobs.content if choice.logprobs is not None else None
+            if not tokens or content is None or len(content) != len(tokens):
+                raise RolloutError(
+                    f"the server gave {len(content or [])} log-probabilities for {len(tokens or [])} token ids: vLLM "
+                    "0.10.2 or newer is needed, which knows return_token_ids"
+                )
+            rows.append((list(tokens), [token.logprob for token in content]))
+        if len(rows) != count:
+            raise RolloutError(f"the server gave {len(rows)} completions where {count} were asked for")
+        return rows
+
+    def _call(self, request: Callable[[], Any]) -> Any:
+        """Send a request; an outage is waited for, a refusal is an error."""
+        import openai
+
+        start, pause = time.monotonic(), 1.0
+        while True:
+            try:
+                return request()
+            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as error:
+                if time.monotonic() - start + pause > self._wait_s:
+                    raise RolloutError(
+                        f"the rollout server has not answered for {self._wait_s / 60:g} minutes ({error}): start it "
+                        "again, then go on with --resume"
+                    ) from None
+                time.sleep(pause)
+                pause = min(2 * pause, 30.0)
+            except openai.APIStatusError as error:
+                raise RolloutError(f"the rollout server refused a request ({error.status_code}): {error}") from None
+
+
+def _wav_url(path: str, max_seconds: float) -> str:
+    """Return a clip, cut and resampled as the trainer's processor gets it, as a data URL of a float WAV."""
+    samples = load_clip(path).samples[: round(max_seconds * SAMPLE_RATE)]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    return "data:audio/wav;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _with_audio(messages: Sequence[Mapping[str, Any]], url: str) -> list[dict[str, Any]]:
+    """Return chat messages with their audio part as the wire format has it."""
+    parts = {"type": "audio_url", "audio_url": {"url": url}}
+    out = []
+    for message in messages:
+        content = message["content"]
+        if not isinstance(content, str):
+            content = [parts if part["type"] == "audio" else {"type": "text", "text": part["text"]} for part in content]
+        out.append({"role": message["role"], "content": content})
+    return out
