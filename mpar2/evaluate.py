@@ -197,7 +197,7 @@ def _check(
             raise EvaluationError(
                 f"arm {arm.name!r} has an oracle's perception, and no item has its true events or a caption"
             )
-        if arm.decoding.intervenes and not engine.interventions:
+        if arm.decoding.has_interventions and not engine.interventions:
             raise EvaluationError(
                 f"arm {arm.name!r} forces its length or hides the audio, which {type(engine).__name__} cannot do: such "
                 "arms need --engine transformers"

@@ -54,7 +54,7 @@ def official_layout(tiny: Path, folder: Path) -> Path:
 def test_the_whole_omni_gives_its_thinker(tiny_checkpoint: Path, tmp_path: Path) -> None:
     whole = load_checkpoint(str(official_layout(tiny_checkpoint, tmp_path / "Qwen2.5-Omni-nano")), device="cpu")
     tiny = load_checkpoint(str(tiny_checkpoint), device="cpu")
-    assert (whole.family, whole.name, whole.hears_s, tiny.hears_s) == ("qwen2_5_omni", "Qwen2.5-Omni-nano", 300.0, 30.0)
+    assert (whole.family, whole.name, whole.max_audio_seconds, tiny.max_audio_seconds) == ("qwen2_5_omni", "Qwen2.5-Omni-nano", 300.0, 30.0)
     ours, theirs = tiny.model.state_dict(), whole.model.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert whole.model.dtype == torch.float32 and not whole.model.training
@@ -142,7 +142,7 @@ def test_loaded_adapter_is_in_use_and_can_be_put_aside(tiny_checkpoint: Path, ti
         aside = adapted.model(input_ids=ids).logits
     assert not torch.allclose(plain, changed) and torch.equal(plain, aside)
     (adapter,) = adapted.adapters.values()
-    assert adapter.mixes and not adapter.touches_audio and adapter.warnings == ()
+    assert adapter.batchable and not adapter.modifies_audio_encoder and adapter.warnings == ()
 
 
 def test_bounded_number_of_adapters(tiny_checkpoint: Path, tiny_adapter: Path, tmp_path: Path) -> None:

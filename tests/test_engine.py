@@ -15,7 +15,7 @@ from mpar2.audio import Clip
 from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress, Request
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.decode import Session, TextStream
-from mpar2.engines.inputs import Hearing, build_prompt
+from mpar2.engines.inputs import AudioFeatureCache, build_prompt
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.prompts import build_messages
 from mpar2.question import Question
@@ -62,7 +62,7 @@ def stock_inputs(checkpoint, clips: list[Clip], questions: list[Question], modes
 def test_logits_equal_the_stock_forward_pass(folder: Path, question: Question) -> None:
     checkpoint = load_checkpoint(str(folder), device="cpu")
     clips, modes = [make_clip(1.37, 1), make_clip(2.2, 2)], ["direct", "mpar2"]
-    heard = Hearing(checkpoint).of(clips, [None, None])
+    heard = AudioFeatureCache(checkpoint).get(clips, [None, None])
     prompts = [
         build_prompt(checkpoint, question, Arm("a", str(folder), mode=mode), audio, None)
         for mode, audio in zip(modes, heard, strict=True)

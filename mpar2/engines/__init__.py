@@ -8,7 +8,7 @@
 ``inputs``        clips and questions to prompts; what the audio encoder heard
 ``probe``         records attention while a model generates
 ``decode``        one batch of prompts through a model
-``writer``        one row of a batch as it is written, forced lengths and hidden audio with it
+``forced_decoding`` one row of a batch: sampling, forced lengths, hidden audio
 ``jobs``          what is asked for, as rows, and which rows may share a batch
 ``transformers``  the engine that runs checkpoints in this process; ``background``, its thread
 ``server``        the engine that asks OpenAI-compatible servers

@@ -26,8 +26,8 @@ class Adapter:
 
     key: str
     source: str
-    touches_audio: bool  # it changes the audio encoder, so two arms cannot share what the encoder heard
-    mixes: bool  # it can run in one batch with other adapters and with the bare base
+    modifies_audio_encoder: bool  # it changes the audio encoder, so two arms cannot share what the encoder heard
+    batchable: bool  # it can run in one batch with other adapters and with the bare base
     warnings: tuple[str, ...] = ()
 
 
@@ -84,8 +84,8 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str) ->
     return Adapter(
         key=key,
         source=str(folder),
-        touches_audio=any("audio_tower" in k or "multi_modal_projector" in k for k in shapes),
-        mixes=_is_plain(checkpoint, config, shapes, key),
+        modifies_audio_encoder=any("audio_tower" in k or "multi_modal_projector" in k for k in shapes),
+        batchable=_is_plain(checkpoint, config, shapes, key),
         warnings=tuple(warnings),
     )
 

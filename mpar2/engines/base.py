@@ -66,7 +66,7 @@ class Arm:
 class Decoding:
     """How tokens are chosen. ``temperature == 0`` is greedy; ``seed`` makes sampling repeatable.
 
-    The last three are interventions, which engines of this process can make and services cannot (``engines.writer``
+    The last three are interventions, which engines of this process can make and services cannot (``engines.forced_decoding``
     has the rules). Tokens count from the start of the trace; the reasoning is all that precedes the answer part.
     """
 
@@ -76,12 +76,12 @@ class Decoding:
     top_k: int = 0
     repetition_penalty: float = 1.0
     seed: int = 0
-    min_reasoning_tokens: int = 0  # who would answer earlier is made to reason on
-    max_reasoning_tokens: int | None = None  # who still reasons then is cut short and made to answer
+    min_reasoning_tokens: int = 0  # the end of the reasoning is suppressed before
+    max_reasoning_tokens: int | None = None  # reasoning is closed then, and the answer tag forced
     hide_audio_after: int | str | None = None  # generated tokens, or "50%" of the trace: then the audio is masked
 
     @property
-    def intervenes(self) -> bool:
+    def has_interventions(self) -> bool:
         """Whether anything but the model's own choice goes into the trace, or is kept from it."""
         return bool(self.min_reasoning_tokens) or self.max_reasoning_tokens is not None or bool(self.hide_audio_after)
 

@@ -45,7 +45,7 @@ class Checkpoint:
     family: Family
     device: torch.device
     dtype: torch.dtype
-    hears_s: float  # longest audio that the model hears; the rest is cut off
+    max_audio_seconds: float  # longest audio that the model hears; the rest is cut off
     adapters: dict[str, Adapter] = field(default_factory=dict)
     peft: Any = None  # peft.PeftModel once an adapter is attached
     damaged: bool = False  # attaching failed half-way: load it anew
@@ -106,7 +106,7 @@ def load_checkpoint(
         family=family,
         device=device,
         dtype=dtype,
-        hears_s=extractor.n_samples / extractor.sampling_rate,
+        max_audio_seconds=extractor.n_samples / extractor.sampling_rate,
     )
     if adapter is not None:
         checkpoint.use(checkpoint.attach(adapter))

@@ -108,7 +108,7 @@ class Session:
         self._mask = self._mask.clone()  # may be the tensor that positions are counted from
         self._mask[self.rows.index(row), span.start : span.stop] = 0
 
-    def take_back(self, row: int, tokens: int) -> None:
+    def rollback(self, row: int, tokens: int) -> None:
         """Forget the row's last ``tokens`` tokens: nothing sees them, and what follows takes their positions."""
         place = self.rows.index(row)
         self._mask, self._counts = self._mask.clone(), self._counts.clone()
@@ -147,7 +147,7 @@ def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iter
     PEFT mixes adapters in a batch too, and costs as much as a second pass on small models: it looks rows up by lists of
     indices in every layer. Here the layers run bare, and a hook adds each adapter's part to its rows.
     """
-    if not all(adapter is None or adapter.mixes for adapter in adapters):
+    if not all(adapter is None or adapter.batchable for adapter in adapters):
         checkpoint.use(adapters[0])  # batches of such adapters hold one adapter only
         yield
         return
@@ -250,7 +250,7 @@ class TextStream:
         self.ids.append(token)
         self._add(self._decoder.decode(_bytes_of(piece)) if piece else "")
 
-    def take_back(self, tokens: int) -> None:
+    def rollback(self, tokens: int) -> None:
         """Forget the last ``tokens`` tokens."""
         if tokens:
             self._length = self.spans[-tokens].start

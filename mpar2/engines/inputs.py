@@ -18,42 +18,44 @@ from mpar2.engines.decode import Prompt
 from mpar2.prompts import build_messages
 from mpar2.question import Question
 
-__all__ = ["Hearing", "audio_warnings", "build_prompt", "heard_seconds"]
+__all__ = ["AudioFeatureCache", "audio_warnings", "build_prompt", "used_audio_seconds"]
 
-_REMEMBERED = 4  # clips whose encoding is kept, for the next question about them
+_CACHED_CLIPS = 4  # clips whose encoding is kept, for the next question about them
 
 
-class Hearing:
+class AudioFeatureCache:
     """What the audio encoder made of clips: run once for each clip, and kept for the last few."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._heard: OrderedDict[tuple[str, str], torch.Tensor] = OrderedDict()
+        self._cached: OrderedDict[tuple[str, str], torch.Tensor] = OrderedDict()
 
-    def of(self, clips: Sequence[Clip], adapters: Sequence[Adapter | None]) -> list[torch.Tensor]:
+    def get(self, clips: Sequence[Clip], adapters: Sequence[Adapter | None]) -> list[torch.Tensor]:
         """(F, hidden) for each clip, as its adapter hears it. The caller holds the checkpoint's lock."""
         keys = [
-            (clip.digest, adapter.key if adapter and adapter.touches_audio else "")
+            (clip.digest, adapter.key if adapter and adapter.modifies_audio_encoder else "")
             for clip, adapter in zip(clips, adapters, strict=True)
         ]
-        result: dict[tuple[str, str], torch.Tensor] = {key: self._heard[key] for key in keys if key in self._heard}
-        for ear in {key[1] for key in keys}:
-            new = {k: (c, a) for k, c, a in zip(keys, clips, adapters, strict=True) if k[1] == ear and k not in result}
+        result: dict[tuple[str, str], torch.Tensor] = {key: self._cached[key] for key in keys if key in self._cached}
+        for variant in {key[1] for key in keys}:
+            new = {
+                k: (c, a) for k, c, a in zip(keys, clips, adapters, strict=True) if k[1] == variant and k not in result
+            }
             if new:
                 adapter = next(iter(new.values()))[1]
-                self._checkpoint.use(adapter if adapter and adapter.touches_audio else None)
+                self._checkpoint.use(adapter if adapter and adapter.modifies_audio_encoder else None)
                 result |= dict(zip(new, _encode(self._checkpoint, [clip for clip, _ in new.values()]), strict=True))
         for key in keys:
-            self._heard[key] = result[key]
-            self._heard.move_to_end(key)
-        while len(self._heard) > _REMEMBERED:
-            self._heard.popitem(last=False)
+            self._cached[key] = result[key]
+            self._cached.move_to_end(key)
+        while len(self._cached) > _CACHED_CLIPS:
+            self._cached.popitem(last=False)
         return [result[key] for key in keys]
 
 
 @torch.inference_mode()
 def _encode(checkpoint: Checkpoint, clips: Sequence[Clip]) -> list[torch.Tensor]:
-    limit = round(checkpoint.hears_s * SAMPLE_RATE)
+    limit = round(checkpoint.max_audio_seconds * SAMPLE_RATE)
     samples = [np.asarray(clip.samples[:limit]) for clip in clips]
     features, _ = checkpoint.processor._process_audio(
         samples, sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt"
@@ -95,17 +97,17 @@ def build_prompt(
     return Prompt(tuple(ids), audio, start, adapter)
 
 
-def heard_seconds(checkpoint: Checkpoint, clip: Clip) -> float:
+def used_audio_seconds(checkpoint: Checkpoint, clip: Clip) -> float:
     """How much of the clip the model hears, in seconds."""
-    return min(clip.seconds, checkpoint.hears_s)
+    return min(clip.seconds, checkpoint.max_audio_seconds)
 
 
 def audio_warnings(checkpoint: Checkpoint, clip: Clip) -> tuple[str, ...]:
     """What the visitor must know about what the model did not hear."""
-    if clip.seconds <= checkpoint.hears_s + 0.01:
+    if clip.seconds <= checkpoint.max_audio_seconds + 0.01:
         return ()
-    lost = math.ceil((clip.seconds - checkpoint.hears_s) * 10) / 10
+    lost = math.ceil((clip.seconds - checkpoint.max_audio_seconds) * 10) / 10
     return (
-        f"'{checkpoint.name}' hears the first {checkpoint.hears_s:g} s only: the last {lost:.1f} s of this "
+        f"'{checkpoint.name}' hears the first {checkpoint.max_audio_seconds:g} s only: the last {lost:.1f} s of this "
         f"{clip.seconds:.1f} s clip were not heard",
     )

@@ -13,7 +13,7 @@ from mpar2.engines.names import split_adapter
 if TYPE_CHECKING:
     from mpar2.engines.checkpoint import Checkpoint
 
-__all__ = ["Job", "by_base", "mixable"]
+__all__ = ["Job", "by_base", "group_by_batchability"]
 
 
 @dataclass(eq=False)
@@ -37,11 +37,11 @@ def by_base(requests: Sequence[Request]) -> dict[str, list[Job]]:
     return groups
 
 
-def mixable(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[list[Job]]:
+def group_by_batchability(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[list[Job]]:
     """Groups that can run in one batch: all jobs whose adapters mix, and the jobs of each adapter that does not."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         job.attached = checkpoint.attach(job.adapter) if job.adapter is not None else None
-        alone = job.attached is not None and not job.attached.mixes
+        alone = job.attached is not None and not job.attached.batchable
         groups.setdefault(job.attached.key if alone and job.attached else "", []).append(job)
     return list(groups.values())

@@ -88,7 +88,7 @@ class RemoteEngine(Engine):
                 f"arm {arm.name!r} has the adapter {arm.adapter!r}; a server applies none: merge it into the model, or "
                 "serve it under a name of its own and give that as the model"
             )
-        if decoding.intervenes:
+        if decoding.has_interventions:
             raise EngineError(f"arm {arm.name!r} forces its length or hides the audio: no service does that")
         sampling = self.sampling(decoding)
         parts = [wav_bytes(clip), prompt_text(question, arm.mode)]

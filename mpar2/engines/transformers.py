@@ -25,7 +25,7 @@ from mpar2.audio import Clip
 from mpar2.engines.background import in_background
 from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Progress, Request, Token
 from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
-from mpar2.engines.jobs import Job, by_base, mixable
+from mpar2.engines.jobs import Job, by_base, group_by_batchability
 from mpar2.engines.names import resolve, split_adapter
 from mpar2.question import Question, match_choice
 from mpar2.trace import parse_trace
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from mpar2.attention import AttentionRecord
     from mpar2.engines.decode import Prompt, Session, TextStream
-    from mpar2.engines.inputs import Hearing
+    from mpar2.engines.inputs import AudioFeatureCache
     from mpar2.engines.probe import Probe
 
 __all__ = ["TransformersEngine"]
@@ -48,7 +48,7 @@ class _Loaded:
     """A checkpoint in memory, what it heard last, and the right to use it."""
 
     checkpoint: Checkpoint
-    hearing: Hearing
+    features: AudioFeatureCache
     can_probe: bool
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -116,7 +116,7 @@ class TransformersEngine(Engine):
                 if loaded.lock.acquire(timeout=0.5):
                     break
             try:
-                for batch in mixable(loaded.checkpoint, group):
+                for batch in group_by_batchability(loaded.checkpoint, group):
                     yield from self._generate(loaded, batch, decoding, "full" if attention else "none", stops)
             finally:
                 loaded.lock.release()
@@ -142,7 +142,7 @@ class TransformersEngine(Engine):
             loaded = self._load(base)
             with loaded.lock:
                 group = sorted(group, key=lambda job: (job.request.arm.mode, job.request.clip.seconds, job.index))
-                for alike in mixable(loaded.checkpoint, group):
+                for alike in group_by_batchability(loaded.checkpoint, group):
                     for first in range(0, len(alike), batch_size):
                         batch = alike[first : first + batch_size]
                         for update in self._generate(loaded, batch, decoding, attention, ()):
@@ -159,7 +159,7 @@ class TransformersEngine(Engine):
         job = next(iter(by_base([Request(clip, question, arm)]).items()))
         loaded = self._load(job[0])
         with loaded.lock:
-            return self._reread(loaded, mixable(loaded.checkpoint, job[1])[0][0], text)
+            return self._reread(loaded, group_by_batchability(loaded.checkpoint, job[1])[0][0], text)
 
     def base_of(self, arm: Arm) -> str:
         return split_adapter(arm.model, arm.adapter)[0]
@@ -192,11 +192,11 @@ class TransformersEngine(Engine):
             if key not in self._models:
                 while len(self._models) >= self._max_models:
                     self._models.popitem(last=False)
-                from mpar2.engines.inputs import Hearing
+                from mpar2.engines.inputs import AudioFeatureCache
                 from mpar2.engines.probe import install
 
                 checkpoint = load_checkpoint(base, device=self._device, dtype=self._dtype)
-                self._models[key] = _Loaded(checkpoint, Hearing(checkpoint), install(checkpoint.model))
+                self._models[key] = _Loaded(checkpoint, AudioFeatureCache(checkpoint), install(checkpoint.model))
             self._models.move_to_end(key)
             return self._models[key]
 
@@ -211,8 +211,8 @@ class TransformersEngine(Engine):
         """One batch from beginning to end. The caller holds the lock; whatever happens, the session is closed."""
         import torch
 
+        from mpar2.engines.forced_decoding import ForcedDecoding
         from mpar2.engines.probe import Probe
-        from mpar2.engines.writer import Writer
 
         if decoding.hidden_share is not None:
             yield from self._hide_after_a_share(loaded, jobs, decoding, attention, stops)
@@ -221,8 +221,8 @@ class TransformersEngine(Engine):
         yield from (Progress(job.index, "listening") for job in jobs)
         checkpoint = loaded.checkpoint
         prompts = self._prompts(loaded, jobs)
-        writers = [
-            Writer(
+        decoders = [
+            ForcedDecoding(
                 checkpoint,
                 prompt,
                 decoding,
@@ -239,7 +239,7 @@ class TransformersEngine(Engine):
         first_token_s = 0.0
 
         def finished(row: int, why: Literal["stop", "length", "cancelled"]) -> Progress:
-            text, passes = writers[row].text, writers[row].passes
+            text, passes = decoders[row].text, decoders[row].passes
             text.finish()
             record = _record(session.probe, row, passes) if session.probe else None
             clock = (time.perf_counter() - start, first_token_s)
@@ -258,17 +258,17 @@ class TransformersEngine(Engine):
                 going: list[int] = []
                 chosen: list[list[int]] = []
                 for place, row in enumerate(session.rows):
-                    step = writers[row].step(logits[place])
+                    step = decoders[row].step(logits[place])
                     if step.finish is not None:
                         yield finished(row, step.finish)
                         continue
                     if step.back:
-                        session.take_back(row, step.back)
-                    if writers[row].hides_audio():
+                        session.rollback(row, step.back)
+                    if decoders[row].should_hide_audio():
                         session.hide_audio(row)
                     going.append(place)
                     chosen.append([step.token])
-                    text = writers[row].text
+                    text = decoders[row].text
                     yield Progress(jobs[row].index, "reasoning", text.text, len(text.ids))
                 if not going:
                     return
@@ -330,7 +330,7 @@ class TransformersEngine(Engine):
     def _prompts(loaded: _Loaded, jobs: Sequence[Job]) -> list[Prompt]:
         from mpar2.engines.inputs import build_prompt
 
-        heard = loaded.hearing.of([job.request.clip for job in jobs], [job.attached for job in jobs])
+        heard = loaded.features.get([job.request.clip for job in jobs], [job.attached for job in jobs])
         return [
             build_prompt(loaded.checkpoint, job.request.question, job.request.arm, audio, job.attached)
             for job, audio in zip(jobs, heard, strict=True)
@@ -380,7 +380,7 @@ def _generation(
     finish: Literal["stop", "length", "cancelled"],
     attention: AttentionRecord | None,
 ) -> Generation:
-    from mpar2.engines.inputs import audio_warnings, heard_seconds
+    from mpar2.engines.inputs import audio_warnings, used_audio_seconds
 
     request = job.request
     trace = parse_trace(stream.text, stream.spans)
@@ -393,7 +393,7 @@ def _generation(
         prompt_tokens=len(prompt.ids),
         seconds=clock[0],
         first_token_s=clock[1],
-        audio_seconds=heard_seconds(checkpoint, request.clip),
+        audio_seconds=used_audio_seconds(checkpoint, request.clip),
         finish=finish,
         choice=match_choice(trace.answer, choices) if trace.answer and choices else None,
         token_count=len(stream.ids),

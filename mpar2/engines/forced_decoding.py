@@ -1,11 +1,11 @@
-"""One row of a batch as it is written: what the model chooses, and what an experiment puts in its way.
+"""Decoding of one row of a batch: sampling, and the interventions of an experiment.
 
 The interventions of :class:`mpar2.engines.base.Decoding` (ours; after budget forcing, arXiv 2501.19393):
 
 ``max_reasoning_tokens: N``
     A trace that still reasons after N tokens is cut short: what is open is closed, ``<answer>`` is written for the
     model, and the model goes on from there. A cut inside of a tag or of a character waits for its end, at most
-    ``_LATE`` tokens.
+    ``_MAX_DELAY_TOKENS`` tokens.
 ``min_reasoning_tokens: N``
     A trace that would end sooner, or begin its answer (``cot``: or close its thoughts; ``mpar2``: or begin its
     review), has that taken back, and reasons on: ``cot`` after "Wait,", ``mpar2`` in another step.
@@ -31,14 +31,14 @@ from mpar2.engines.checkpoint import Checkpoint
 from mpar2.engines.decode import Prompt, Sampler, TextStream, end_tokens
 from mpar2.trace import parse_trace
 
-__all__ = ["Step", "Writer"]
+__all__ = ["Step", "ForcedDecoding"]
 
-_LATE = 8  # tokens by which a cut may come late
+_MAX_DELAY_TOKENS = 8  # tokens by which a cut may come late
 _CLOSES_REASONING = {
     "cot": re.compile(r"<\s*/\s*think\s*>|<\s*answer\s*>", re.IGNORECASE),
     "mpar2": re.compile(r"<\s*(?:review|answer)\s*>", re.IGNORECASE),
 }
-_GOES_ON = {"cot": "Wait,", "mpar2": "<step><ask>"}
+_CONTINUATIONS = {"cot": "Wait,", "mpar2": "<step><ask>"}
 _IN_A_TAG = re.compile(r"<[^<>]{0,12}$")
 
 
@@ -50,7 +50,7 @@ class Step(NamedTuple):
     finish: Literal["stop", "length"] | None = None
 
 
-class Writer:
+class ForcedDecoding:
     """Chooses a row's tokens and keeps their text. ``written`` are tokens that the trace begins with."""
 
     def __init__(
@@ -66,14 +66,14 @@ class Writer:
     ) -> None:
         self._tokenizer = checkpoint.processor.tokenizer
         self._sampler = Sampler(decoding, prompt.ids, seed)
-        self._room, self._ends = _room(checkpoint, prompt, decoding), end_tokens(checkpoint)
+        self._budget, self._ends = _token_budget(checkpoint, prompt, decoding), end_tokens(checkpoint)
         self.text = TextStream(self._tokenizer)
         self.passes: list[int] = []  # for each token, the forward pass whose query it comes from
         self._least, self._most = decoding.min_reasoning_tokens, decoding.max_reasoning_tokens
-        if (self._least or self._most is not None) and mode not in _GOES_ON:
+        if (self._least or self._most is not None) and mode not in _CONTINUATIONS:
             raise EngineError(f"mode {mode} does not reason: its reasoning has no length to force")
         self._mode = mode
-        self._given = deque(written)
+        self._forced = deque(written)
         fixed = decoding.hide_audio_after
         self._hide_after = fixed if isinstance(fixed, int) else hide_after
         self._answers = False  # made to, or by itself
@@ -82,21 +82,21 @@ class Writer:
     def step(self, logits: torch.Tensor) -> Step:
         """The next token, by the logits of the latest pass."""
         here, self._pass = self._pass, self._pass + 1
-        if not self._given and self._is_due():
+        if not self._forced and self._must_close():
             closing = self._closing()
-            self._give(closing + self._line(closing) + "<answer>")
-        chooses = not self._given
-        token = self._sampler.choose(logits, self.text.ids) if chooses else self._given.popleft()
+            self._force(closing + self._line(closing) + "<answer>")
+        chooses = not self._forced
+        token = self._sampler.choose(logits, self.text.ids) if chooses else self._forced.popleft()
         if chooses and token in self._ends:
             if len(self.text.ids) >= self._least:
                 return Step(token, finish="stop")
-            self._give(self._onwards())
-            token, chooses = self._given.popleft(), False
+            self._force(self._continuation())
+            token, chooses = self._forced.popleft(), False
         self._push(token, here)
-        back = self._reconsider() if chooses else 0
-        return Step(self.text.ids[-1], back, "length" if len(self.text.ids) >= self._room else None)
+        back = self._rollback_early_end() if chooses else 0
+        return Step(self.text.ids[-1], back, "length" if len(self.text.ids) >= self._budget else None)
 
-    def hides_audio(self) -> bool:
+    def should_hide_audio(self) -> bool:
         """Whether the audio is to be hidden now; true once."""
         if self._hide_after is None or len(self.text.ids) < self._hide_after:
             return False
@@ -107,20 +107,20 @@ class Writer:
         self.text.push(token)
         self.passes.append(from_pass)
 
-    def _give(self, text: str) -> None:
-        self._given.extend(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _force(self, text: str) -> None:
+        self._forced.extend(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _is_due(self) -> bool:
+    def _must_close(self) -> bool:
         """Whether the trace is to be cut here."""
         tokens = len(self.text.ids)
         if self._most is None or self._answers or tokens < self._most:
             return False
-        if (_IN_A_TAG.search(self.text.text) or not self.text.whole) and tokens < self._most + _LATE:
+        if (_IN_A_TAG.search(self.text.text) or not self.text.whole) and tokens < self._most + _MAX_DELAY_TOKENS:
             return False
         self._answers = True
         return not any(part.kind == "answer" for part in parse_trace(self.text.text).parts)
 
-    def _reconsider(self) -> int:
+    def _rollback_early_end(self) -> int:
         """Take back a tag that ends the reasoning too soon; how many of its tokens the model has seen."""
         last = self.text.spans[-1]
         if not self._least or ">" not in self.text.text[last.start : last.stop]:
@@ -134,15 +134,15 @@ class Writer:
         seen, lead = len(self.text.ids) - first - 1, self.text.text[self.text.spans[first].start : found.start()]
         from_pass = self.passes[first]
         del self.passes[first:]
-        self.text.take_back(seen + 1)
-        self._give(lead + self._onwards(lead))
-        self._push(self._given.popleft(), from_pass)
+        self.text.rollback(seen + 1)
+        self._force(lead + self._continuation(lead))
+        self._push(self._forced.popleft(), from_pass)
         return seen
 
-    def _onwards(self, lead: str = "") -> str:
+    def _continuation(self, lead: str = "") -> str:
         """What makes the model reason on; ``lead`` is text that will stand before it."""
         closing = self._closing(lead) if self._mode == "mpar2" else ""
-        return closing + self._line(lead + closing) + _GOES_ON[self._mode]
+        return closing + self._line(lead + closing) + _CONTINUATIONS[self._mode]
 
     def _closing(self, lead: str = "") -> str:
         """The closing tags of what is open."""
@@ -156,7 +156,7 @@ class Writer:
         return "" if not text or text.endswith("\n") else "\n"
 
 
-def _room(checkpoint: Checkpoint, prompt: Prompt, decoding: Decoding) -> int:
+def _token_budget(checkpoint: Checkpoint, prompt: Prompt, decoding: Decoding) -> int:
     """How many tokens may follow the prompt."""
     positions = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
     room = positions - len(prompt.ids) if positions else decoding.max_new_tokens

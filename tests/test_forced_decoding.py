@@ -10,11 +10,11 @@ import torch
 from conftest import make_clip
 
 from mpar2.attention import attention_ratio, corrected_ratio
-from mpar2.engines import writer
+from mpar2.engines import forced_decoding
 from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Request
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.decode import Sampler, Session
-from mpar2.engines.inputs import Hearing, build_prompt
+from mpar2.engines.inputs import AudioFeatureCache, build_prompt
 from mpar2.engines.probe import Probe, install
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.question import Question
@@ -51,7 +51,7 @@ def says(monkeypatch: pytest.MonkeyPatch):
         Wanting.wanted = wanted + [tokenizer.eos_token_id] * ends
         return len(wanted)
 
-    monkeypatch.setattr(writer, "Sampler", Wanting)
+    monkeypatch.setattr(forced_decoding, "Sampler", Wanting)
     return want
 
 
@@ -65,7 +65,7 @@ def ids(generation: Generation) -> list[int]:
 
 def prompted(arm: Arm):
     checkpoint = load_checkpoint(arm.model, device="cpu")
-    (heard,) = Hearing(checkpoint).of([CLIP], [None])
+    (heard,) = AudioFeatureCache(checkpoint).get([CLIP], [None])
     return checkpoint, build_prompt(checkpoint, QUESTION, arm, heard, None)
 
 
