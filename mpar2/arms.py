@@ -34,8 +34,8 @@ Controls (ours; the paper has none of them). Each is one option of an arm:
                               k with its tokens, so that votes and longer traces compare at equal cost
 ``max_new_tokens: N``         a token budget: an answer that does not come within it is missing
 
-Forced lengths and hidden audio need the model in this process (``engines.forced_decoding``); services are refused. The seed is
-the run's: several seeds are several runs, which the analysis puts beside each other.
+Forced lengths and hidden audio need the model in this process (``engines.forced_decoding``); services are refused. The
+seed is the run's: several seeds are several runs, which the analysis puts beside each other.
 """
 
 from __future__ import annotations

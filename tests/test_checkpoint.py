@@ -54,7 +54,8 @@ def official_layout(tiny: Path, folder: Path) -> Path:
 def test_the_whole_omni_gives_its_thinker(tiny_checkpoint: Path, tmp_path: Path) -> None:
     whole = load_checkpoint(str(official_layout(tiny_checkpoint, tmp_path / "Qwen2.5-Omni-nano")), device="cpu")
     tiny = load_checkpoint(str(tiny_checkpoint), device="cpu")
-    assert (whole.family, whole.name, whole.max_audio_seconds, tiny.max_audio_seconds) == ("qwen2_5_omni", "Qwen2.5-Omni-nano", 300.0, 30.0)
+    assert (whole.family, whole.name) == ("qwen2_5_omni", "Qwen2.5-Omni-nano")
+    assert (whole.max_audio_seconds, tiny.max_audio_seconds) == (300.0, 30.0)
     ours, theirs = tiny.model.state_dict(), whole.model.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert whole.model.dtype == torch.float32 and not whole.model.training
