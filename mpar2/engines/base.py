@@ -67,7 +67,8 @@ class Decoding:
     """How tokens are chosen. ``temperature == 0`` is greedy; ``seed`` makes sampling repeatable.
 
     The last three are interventions, which engines of this process can make and services cannot
-    (``engines.forced_decoding`` has the rules). Tokens count from the start of the trace; the reasoning is all that precedes the answer part.
+    (``engines.forced_decoding`` has the rules). Tokens count from the start of the trace; the reasoning is all that
+    precedes the answer part.
     """
 
     max_new_tokens: int = 512
