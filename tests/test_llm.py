@@ -172,6 +172,37 @@ def test_thoughts_aloud_and_fences_around_json_are_taken_off() -> None:
         assert ask_thing("openai", server).value.count == 2
 
 
+GOOD = '{"name": "a {not} \\"json\\"", "count": 2}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Here is the JSON:\n```json\n{GOOD}\n```",
+        f"```\n{GOOD}\n```\nI hope this helps.",
+        f"Sure! {GOOD}",
+        f"{GOOD}\n\nThe count is {{2}} because two were heard.",
+        f"The set {{1, 2}} has two elements.</think>{GOOD}",
+        f'<think>{{"name": "draft", "count": 1}}</think>{GOOD}',
+        f"{GOOD}\n{GOOD}",
+    ],
+)
+def test_the_one_object_of_a_wrapped_reply_is_read(text: str) -> None:
+    with serve([openai_reply(text)]) as server:
+        asked = ask_thing("openai", server)
+    assert (asked.value.count, asked.replies) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"name": "a", "count": 1} or {"name": "b", "count": 2}', "no object", "{" * 5000, '{"name": "a", "count": NaN}!'],
+)
+def test_an_ambiguous_or_broken_reply_is_rejected(text: str) -> None:
+    with serve([openai_reply(text)]) as server, pytest.raises(ReplyRejected) as caught:
+        ask_thing("openai", server)
+    assert caught.value.reason == "invalid_json"
+
+
 def test_a_server_without_json_schema_gets_it_in_the_instructions_and_the_reply_says_so() -> None:
     def plan(call: Call) -> Answer:
         return error(400, "response_format.type json_schema is unavailable") if "response_format" in call.json else ok

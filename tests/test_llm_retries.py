@@ -6,18 +6,20 @@ import asyncio
 import random
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from mpar2.llm import (
     CallFailed,
     ChatClient,
+    Limiter,
     Reply,
     RetryPolicy,
     StopRun,
 )
 from mpar2.llm.retry import failure_of_status, retry_after_s
-from testing.wire import Answer, error, serve
+from testing.wire import Answer, Call, error, openai_reply, serve
 from tests.clients import WIRES, complete, reply, run
 
 # --- retries -------------------------------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ def test_a_server_that_stays_down_fails_the_call_after_max_tries(wire: str) -> N
 
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize(
-    ("status", "reason"), [(400, "bad_request"), (401, "auth"), (403, "auth"), (404, "not_found"), (302, "bad_request")]
+    ("status", "reason"), [(401, "auth"), (403, "auth"), (404, "not_found"), (302, "bad_request")]
 )
 def test_errors_that_will_not_pass_stop_the_run_at_once(wire: str, status: int, reason: str) -> None:
     elsewhere = "http://127.0.0.1:9/stolen"
@@ -105,11 +107,83 @@ def test_errors_that_will_not_pass_stop_the_run_at_once(wire: str, status: int, 
         assert "no such luck" in str(caught.value)
 
 
-def test_an_input_that_is_too_long_fails_its_item_only() -> None:
-    said = "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens."
-    with serve([error(400, said)]) as server, pytest.raises(CallFailed) as caught:
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (error(400, "This model's maximum context length is 4096 tokens. You requested 9000 tokens."), "too_long"),
+        (error(400, "The decoder prompt (length 9000) is longer than the maximum model length of 4096."), "too_long"),
+        (error(400, "no", code="context_length_exceeded"), "too_long"),
+        (Answer(400, {"error": {"type": "exceed_context_size_error", "message": "-"}}), "too_long"),
+        (error(413, "no"), "too_long"),
+        (error(400, "cannot decode this clip"), "bad_request"),
+        (error(422, "cannot decode this clip"), "bad_request"),
+        (error(400, "The user asked about an api key that opens a door"), "bad_request"),
+        (Answer(400, b"<html>bad request</html>", {"Content-Type": "text/html"}), "bad_request"),
+        (error(400, "no", code="content_filter"), "blocked"),
+    ],
+)
+def test_a_refused_request_never_stops_the_others(wire: str, bad: Answer, reason: str) -> None:
+    def plan(call: Call) -> Answer:
+        return bad if "second" in call.text else reply(wire, "done")
+
+    async def three(c: ChatClient) -> list[Any]:
+        asked = (c.complete("", [word]) for word in ("first", "second", "third"))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    with serve(plan) as server:
+        first, second, third = run(wire, server, three, limiter=Limiter(1))
+    assert (first.text, third.text, len(server.calls)) == ("done", "done", 3)
+    assert isinstance(second, CallFailed) and (second.reason, second.scope) == (reason, "request")
+
+
+def google_quota(quota: str, delay: str = "0.05s") -> Answer:
+    """Gemini's 429: the sentence speaks of billing whichever quota it is."""
+    violation = {"quotaMetric": "generativelanguage.googleapis.com/requests", "quotaId": quota}
+    details = [
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]},
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay},
+    ]
+    return error(429, "You exceeded your current quota, please check your plan and billing details.", details=details)
+
+
+def test_a_limit_per_minute_is_waited_for_and_the_days_quota_stops_the_run() -> None:
+    minute = google_quota("GenerateRequestsPerMinutePerProjectPerModel-FreeTier")
+    with serve([*[minute] * 8, reply("gemini", "done")]) as server:
+        assert complete("gemini", server).text == "done"
+    assert len(server.calls) == 9, "a stated wait is no failed try"
+    day = google_quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier")
+    with serve([day]) as server, pytest.raises(StopRun, match="quota is used up"):
+        complete("gemini", server)
+    with serve([error(429, "slow down", code="insufficient_quota")]) as server, pytest.raises(StopRun, match="used up"):
         complete("openai", server)
-    assert caught.value.reason == "too_long" and len(server.calls) == 1
+    with serve([error(429, "5 requests per day left in plan", retry_after="0"), reply("openai", "done")]) as server:
+        assert complete("openai", server).text == "done", "the header decides, not the prose"
+
+
+def test_a_rate_limit_that_states_no_wait_is_waited_for_a_minute() -> None:
+    policy, rng = RetryPolicy(), random.Random(0)
+    for _ in range(50):
+        waits = [policy.delay_s(n, None, rng, rate_limited=True) for n in range(1, policy.max_tries)]
+        assert sum(waits) >= 60
+
+
+def test_an_overloaded_server_gets_fewer_requests_at_once_and_answers_all() -> None:
+    """Slots that share one context, as llama.cpp's: more than two at once fail."""
+    open_now: list[int] = []
+
+    def plan(call: Call) -> Answer:
+        if len(open_now) and server.open_now > 2:
+            return Answer(500, {"error": {"message": "failed to process mtmd chunk"}}, delay_s=0.01)
+        open_now.append(1)
+        return openai_reply("done", delay_s=0.02)
+
+    async def many(c: ChatClient) -> list[Any]:
+        return await asyncio.gather(*(c.complete("", [str(n)]) for n in range(40)), return_exceptions=True)
+
+    with serve(plan) as server:
+        got = run("openai", server, many, limiter=Limiter(16))
+    assert [getattr(one, "text", one) for one in got] == ["done"] * 40
 
 
 def test_the_days_quota_stops_the_run() -> None:
@@ -139,4 +213,4 @@ def test_backoff_grows_with_jitter_up_to_the_cap() -> None:
 
 def test_gemini_says_400_for_a_bad_key() -> None:
     failure = failure_of_status(400, "API key not valid. Please pass a valid API key.", {}, None, max_wait_s=1)
-    assert (failure.reason, failure.action) == ("auth", "stop")
+    assert (failure.reason, failure.scope) == ("auth", "run")

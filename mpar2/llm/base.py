@@ -9,14 +9,26 @@ from __future__ import annotations
 
 import io
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["ChatClient", "Finish", "Part", "Reply", "Sampling", "Structured", "Usage", "audio_mime", "audio_seconds"]
+__all__ = [
+    "ChatClient",
+    "Finish",
+    "OnText",
+    "Part",
+    "Reply",
+    "Sampling",
+    "Structured",
+    "TokenLogprob",
+    "Usage",
+    "audio_mime",
+    "audio_seconds",
+]
 
 Part = str | bytes
 Finish = Literal["stop", "length", "blocked", "other"]
@@ -66,8 +78,20 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """One token of a reply as text, and its log-probability (natural logarithm)."""
+
+    token: str
+    logprob: float
+
+
+@dataclass(frozen=True)
 class Reply:
-    """One reply. ``text`` is what was said, also when cut short or blocked: ``finish`` says which, ``detail`` why."""
+    """One reply. ``text`` is what was said, also when cut short or blocked: ``finish`` says which, ``detail`` why.
+
+    ``finish`` is ``other`` where the service gives a reason that is not known here: the text, where there is any, is a
+    whole answer then, since nothing says that it was blocked.
+    """
 
     text: str
     model: str  # the model asked for
@@ -79,6 +103,12 @@ class Reply:
     structured: Structured = "none"  # how the schema was sent (some servers ignore one); "prompt" after a refusal
     tries: int = 1
     seconds: float = 0.0
+    first_s: float | None = None  # from the request to the first text, where the reply was streamed
+    logprobs: tuple[TokenLogprob, ...] = ()  # one a token of the text, where they were asked for and given
+
+
+# Called with the text and the reasoning so far while a reply is streamed. A try that fails begins again from nothing.
+OnText = Callable[[str, str], None]
 
 
 class ChatClient(Protocol):
@@ -97,7 +127,10 @@ class ChatClient(Protocol):
         parts: Sequence[Part],
         schema: type[BaseModel] | None = None,
         sampling: Sampling | None = None,
-    ) -> Reply: ...
+        on_text: OnText | None = None,
+    ) -> Reply:
+        """Get one reply; with ``on_text`` it is streamed. Raises an :class:`~mpar2.llm.errors.LLMError`."""
+        ...
 
     async def __aenter__(self) -> ChatClient: ...
 

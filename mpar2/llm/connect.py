@@ -1,9 +1,18 @@
-"""One function that turns a service's name into a client, and the names of default models."""
+"""The services that can be asked: one registry, read by judges, captions, rewards, engines, the app and the shell.
+
+To add one, write a client with the methods of :class:`~mpar2.llm.base.ChatClient` and register it::
+
+    register_service(Service("echo", EchoClient, default_model="echo-1", key_variables=("ECHO_KEY",), label="Echo"))
+
+From then on ``--judge echo``, ``--by echo``, ``--service echo``, arms ``echo:MODEL`` and the app's judges know it.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from mpar2.llm.base import ChatClient, Sampling
 from mpar2.llm.errors import SettingError
@@ -12,26 +21,119 @@ from mpar2.llm.limits import Limiter
 from mpar2.llm.openai_server import OpenAIClient
 from mpar2.llm.retry import RetryPolicy
 
-__all__ = ["DEFAULT_GEMINI_MODEL", "Service", "connect", "judge_model"]
-
-Service = Literal["gemini", "server"]
+__all__ = [
+    "DEFAULT_GEMINI_MODEL",
+    "SERVICES",
+    "Service",
+    "connect",
+    "judge_model",
+    "register_service",
+    "service_named",
+    "service_names",
+]
 
 # The paper's judge (gemini-3-pro-preview) is shut down; this one is nearest in lineage.
 DEFAULT_GEMINI_MODEL = "gemini-3.1-pro-preview"
 
 
-def judge_model(service: Service, given: str | None = None) -> str:
-    """The judge's model: ``given`` (a flag), else ``MPAR2_JUDGE_MODEL``, else the default, which only Gemini has."""
-    name = given or os.environ.get("MPAR2_JUDGE_MODEL", "").strip()
-    if not name and service == "server":
-        raise SettingError(
-            "no model for the server: give --model or set MPAR2_JUDGE_MODEL (the server lists its models at /v1/models)"
-        )
-    return name or DEFAULT_GEMINI_MODEL
+@dataclass(frozen=True)
+class Service:
+    """One service.
+
+    Attributes:
+        name: as in ``--judge`` and in arms.
+        client: makes a client: ``client(model, base_url=..., api_key=..., sampling=..., limiter=..., policy=...)``.
+        default_model: the model where none is named; None where one must be.
+        needs_address: the service is wherever the user says (``--base-url``).
+        key_variables: of the environment, in order; empty where no key is needed.
+        needs_key: nothing can be asked without a key.
+        paid: requests cost money, so commands show an estimate and ask first.
+        sampling: of judges and captions.
+        label: for people.
+    """
+
+    name: str
+    client: Callable[..., ChatClient]
+    default_model: str | None = None
+    needs_address: bool = False
+    key_variables: tuple[str, ...] = ()
+    needs_key: bool = False
+    paid: bool = True
+    sampling: Sampling = field(default_factory=Sampling)
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """The label, or the name where there is none."""
+        return self.label or self.name
+
+
+def _server_client(model: str, *, base_url: str | None = None, **options: Any) -> ChatClient:
+    if not base_url:
+        raise SettingError("no address for the server: give --base-url, for example http://localhost:8000/v1")
+    return OpenAIClient(model, base_url, **options)
+
+
+SERVICES: dict[str, Service] = {}
+
+
+def register_service(service: Service) -> None:
+    """Make a service known under its name; one of the same name is replaced."""
+    SERVICES[service.name] = service
+
+
+# Gemini 3 is meant to run at its own default and ignores or regrets others.
+register_service(
+    Service(
+        "gemini",
+        GeminiClient,
+        default_model=DEFAULT_GEMINI_MODEL,
+        key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        needs_key=True,
+        label="Gemini",
+    )
+)
+# A server's greedy decoding is repeatable.
+register_service(
+    Service(
+        "server",
+        _server_client,
+        needs_address=True,
+        key_variables=("MPAR2_SERVER_KEY",),
+        sampling=Sampling(max_tokens=8192, temperature=0.0, top_p=1.0, seed=0),
+        label="an OpenAI-compatible server",
+    )
+)
+
+
+def service_names() -> tuple[str, ...]:
+    """List the names of all services, for the choices of options."""
+    return tuple(SERVICES)
+
+
+def service_named(name: str) -> Service:
+    """Look up a service.
+
+    Raises:
+        SettingError: no service has this name; the message lists those that there are.
+    """
+    if name not in SERVICES:
+        raise SettingError(f"no service is named {name[:80]!r}: choose one of {', '.join(SERVICES)}")
+    return SERVICES[name]
+
+
+def judge_model(service: str, given: str | None = None) -> str:
+    """Choose the judge's model: ``given`` (a flag), else ``MPAR2_JUDGE_MODEL``, else the service's default."""
+    found = service_named(service)
+    name = (given or "").strip() or os.environ.get("MPAR2_JUDGE_MODEL", "").strip() or found.default_model
+    if not name:
+        hint = " (the server lists its models at /v1/models)" if found.needs_address else ""
+        raise SettingError(f"no model for the {found.name}: give --model or set MPAR2_JUDGE_MODEL{hint}")
+    return name
 
 
 def connect(
-    service: Service,
+    service: str,
     model: str,
     *,
     base_url: str | None = None,
@@ -41,12 +143,21 @@ def connect(
     policy: RetryPolicy | None = None,
     **options: Any,
 ) -> ChatClient:
-    """A client, to be used in ``async with``. ``options`` are those of the one client or the other."""
+    """Make a client, to be used in ``async with``.
+
+    Args:
+        service: a registered name.
+        model: as the service calls it.
+        base_url: where the service is, or a gateway to it.
+        api_key: None takes the environment's.
+        sampling: where a request has none of its own.
+        limiter: the bound that requests share.
+        policy: how often to try.
+        options: those of the one client.
+
+    Raises:
+        SettingError: no such service, or an address that is missing or none.
+        StopRun: a key is needed and there is none.
+    """
     common: dict[str, Any] = {"api_key": api_key, "sampling": sampling, "limiter": limiter, "policy": policy, **options}
-    if service == "gemini":
-        return GeminiClient(model, base_url=base_url, **common)
-    if service == "server":
-        if not base_url:
-            raise SettingError("no address for the server: give --base-url, for example http://localhost:8000/v1")
-        return OpenAIClient(model, base_url, **common)
-    raise SettingError(f"service {service!r} is neither 'gemini' nor 'server'")
+    return service_named(service).client(model, base_url=base_url, **common)

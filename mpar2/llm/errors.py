@@ -1,5 +1,7 @@
 """Why a request failed: three classes with three consequences; and one for what was set wrongly before any request.
 
+``llm.retry`` has the scopes of failures: ``StopRun`` is one of the run, ``CallFailed`` one of a request or an endpoint.
+
 ``StopRun``        nothing that follows can succeed (key, model, request shape, quota, budget): the run stops at once
 ``CallFailed``     this request got no usable answer from the service: the item may be asked again on the next start
 ``ReplyRejected``  the service answered, the answer is no use: the item is *unscored*, with the reason, never zero
@@ -10,7 +12,7 @@ Texts of services may echo what was sent to them, so every text passes ``redact`
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from mpar2.errors import MPAR2Error
 from mpar2.llm.base import Usage
@@ -32,15 +34,22 @@ class LLMError(MPAR2Error, RuntimeError):
 
 
 class StopRun(LLMError):
-    """Reasons: no_key, auth, not_found, bad_request, quota, budget, unavailable."""
+    """Reasons: no_key, auth, not_found, bad_request, quota, budget, unavailable, no_audio."""
 
 
 class CallFailed(LLMError):
-    """Reasons: rate_limited, unavailable, timeout, bad_body, too_long, bad_audio."""
+    """Reasons: rate_limited, unavailable, timeout, bad_body, too_long, bad_audio, bad_request, blocked, refused_audio.
 
-    def __init__(self, reason: str, detail: str, tries: int) -> None:
+    ``scope`` is ``request`` where the cause lies in this request or its reply, so that others may succeed, and
+    ``endpoint`` where the server as a whole did not answer.
+    """
+
+    def __init__(
+        self, reason: str, detail: str, tries: int, *, scope: Literal["request", "endpoint"] = "endpoint"
+    ) -> None:
         super().__init__(reason, f"{detail} (tries: {tries})")
         self.tries = tries
+        self.scope = scope
 
 
 class ReplyRejected(LLMError):

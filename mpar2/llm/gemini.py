@@ -2,8 +2,8 @@
 
 What its own documentation does not say, and this module rests on (tried against a local server):
 
-* ``parsed`` is ``None`` without a word on truncation, a broken constraint or a block: it is ignored here; the text, the
-  finish reason and the block reason are read instead.
+* ``parsed`` is ``None`` without a word on truncation, a broken constraint or a block, and its types refuse replies of
+  odd shape in many ways: the body is taken as it came, and read by :mod:`mpar2.llm.replies`.
 * SDK 3.x calls ``/v1`` by default, while preview models live under ``/v1beta``: the version is set.
 * With aiohttp installed the SDK uses that and retries connections on its own: an httpx2 client is handed in, so that
   there is one transport with one set of errors, and redirects are not followed.
@@ -17,19 +17,21 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from mpar2.llm.address import check_base_url
-from mpar2.llm.base import Finish, Part, Reply, Sampling, Usage, audio_mime
+from mpar2.llm.base import OnText, Part, Reply, Sampling, audio_mime
 from mpar2.llm.cost import estimate_tokens
-from mpar2.llm.errors import clip_text, redact
+from mpar2.llm.errors import SettingError, clip_text, redact
 from mpar2.llm.keys import gemini_key
 from mpar2.llm.limits import Limiter, call_with_retries
-from mpar2.llm.retry import Failure, RetryPolicy, failure_of_status
+from mpar2.llm.openai_server import classify_transport
+from mpar2.llm.replies import ErrorInReply, Parts, decode_json, gemini_parts
+from mpar2.llm.retry import Failure, RetryPolicy, error_message, failure_of_status
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -39,8 +41,10 @@ __all__ = ["INLINE_LIMIT_BYTES", "GeminiClient"]
 # The limit was 20 MB of request until 2026-01-08 and is said to be 100 MB since; the old one holds on every endpoint.
 INLINE_LIMIT_BYTES = 20_000_000
 
-_BLOCKED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "MODEL_ARMOR"}
+_GOOGLE = "https://generativelanguage.googleapis.com"
 _FILE_POLL_S = 1.0
+# Status and headers of the last response of the task that sends: the SDK loses them where an error's body is odd.
+_LAST: ContextVar[dict[str, Any] | None] = ContextVar("_LAST", default=None)
 
 
 class GeminiClient:
@@ -74,12 +78,18 @@ class GeminiClient:
         return f"gemini|{self.base_url or ''}|{self.model}|{self._sampling}"
 
     async def __aenter__(self) -> GeminiClient:
-        import httpx2
         from google import genai
         from google.genai import types
 
-        pool = httpx2.Limits(max_connections=None, max_keepalive_connections=self.limiter.in_flight)
-        self._http = httpx2.AsyncClient(limits=pool, follow_redirects=False, timeout=self._policy.timeout_s)
+        from mpar2.llm.transport import MAX_REPLY_BYTES, http_client
+
+        self._http = http_client(
+            self.base_url or _GOOGLE,
+            timeout_s=self._policy.timeout_s,
+            keep_alive=self.limiter.in_flight,
+            max_bytes=MAX_REPLY_BYTES,
+        )
+        self._http.event_hooks["response"] = [_note_status]
         options = types.HttpOptions(
             base_url=self.base_url,
             api_version="v1beta",
@@ -102,39 +112,67 @@ class GeminiClient:
         parts: Sequence[Part],
         schema: type[BaseModel] | None = None,
         sampling: Sampling | None = None,
+        on_text: OnText | None = None,
     ) -> Reply:
         if self._client is None:
             raise RuntimeError("GeminiClient is closed; use it inside `async with`")
         estimate = estimate_tokens(system, parts)
-        config = self._config(system, schema, sampling or self._sampling)
+        config = self._config(system, schema, sampling or self._sampling, streamed=on_text is not None)
         uploaded: list[str] = []  # names of files to delete afterwards
         try:
             contents = await self._contents(parts, uploaded)
 
-            async def send() -> tuple[Any, float]:
+            async def send() -> tuple[Parts, float, float | None]:
                 started = time.monotonic()
-                response = await self._client.aio.models.generate_content(
-                    model=self.model, contents=contents, config=config
-                )
-                return response, time.monotonic() - started
+                models = self._client.aio.models
+                if on_text is None:
+                    response = await models.generate_content(model=self.model, contents=contents, config=config)
+                    body = getattr(response.sdk_http_response, "body", None)
+                    return gemini_parts(decode_json(body or "")), time.monotonic() - started, None
+                found, first = Parts(), None
+                chunks = await models.generate_content_stream(model=self.model, contents=contents, config=config)
+                async for chunk in chunks:
+                    body = chunk.model_dump(mode="json", by_alias=True, exclude_none=True)
+                    body.pop("sdkHttpResponse", None)
+                    piece = gemini_parts(body)
+                    found.add(piece)
+                    if piece.text or piece.reasoning:
+                        first = first if first is not None else time.monotonic() - started
+                        on_text(found.text, found.reasoning)
+                return found, time.monotonic() - started, first
 
-            (response, seconds), tries = await self._retried(send, estimate)
+            (found, seconds, first_s), tries = await self._retried(send, estimate)
         finally:
             for name in uploaded:
                 await self._delete(name)
-        reply = _reply(response, self.model, tries, seconds, structured=schema is not None)
+        reply = Reply(
+            text=found.text,
+            model=self.model,
+            model_version=found.model_version,
+            usage=found.usage,
+            finish=found.finish,
+            detail=found.detail,
+            reasoning=found.reasoning,
+            structured="none" if schema is None else "json_schema",
+            tries=tries,
+            seconds=seconds,
+            first_s=first_s,
+        )
         self.limiter.spend(reply.usage)
         return reply
 
-    def _config(self, system: str, schema: type[BaseModel] | None, sampling: Sampling) -> Any:
+    def _config(
+        self, system: str, schema: type[BaseModel] | None, sampling: Sampling, *, streamed: bool = False
+    ) -> Any:
         from google.genai import types
 
-        fields: dict[str, Any] = {"max_output_tokens": sampling.max_tokens}
+        # the raw body of a reply; the SDK has no such thing for a stream
+        fields: dict[str, Any] = {"max_output_tokens": sampling.max_tokens, "should_return_http_response": not streamed}
         for name in ("temperature", "top_p", "top_k", "seed"):
             if getattr(sampling, name) is not None:
                 fields[name] = getattr(sampling, name)
         if sampling.repetition_penalty not in (None, 1.0):
-            raise ValueError(f"Gemini has no repetition_penalty (given: {sampling.repetition_penalty}); leave it out")
+            raise SettingError(f"Gemini has no repetition_penalty (given: {sampling.repetition_penalty}); leave it out")
         if system:
             fields["system_instruction"] = system
         if schema is not None:
@@ -193,8 +231,25 @@ class GeminiClient:
             return
 
     async def _retried(self, send: Any, estimate: int) -> tuple[Any, int]:
+        from google.genai import errors
+
+        async def noting_status() -> Any:
+            last: dict[str, Any] = {}
+            token = _LAST.set(last)
+            try:
+                return await send()
+            except (errors.APIError, ErrorInReply, TimeoutError, _BadFile, _UploadBroken):
+                raise
+            except Exception as error:
+                if last.get("status", 200) < 300:
+                    raise
+                # the SDK failed over the body of an error: status and headers say more than its exception
+                raise _OddError(last["status"], last["headers"], f"{type(error).__name__}: {error}") from None
+            finally:
+                _LAST.reset(token)
+
         return await call_with_retries(
-            send,
+            noting_status,
             classify=self._classify,
             policy=self._policy,
             limiter=self.limiter,
@@ -203,29 +258,43 @@ class GeminiClient:
         )
 
     def _classify(self, error: Exception) -> Failure:
-        import httpx2
         from google.genai import errors
-        from pydantic import ValidationError
 
+        place = self.base_url or "Gemini"
         secrets = [self._key.get_secret_value()]
-        said = redact(clip_text(f"{type(error).__name__}: {error}"), secrets)
+        words = redact(clip_text(f"{type(error).__name__}: {error}"), secrets)
+        wait = self._policy.max_wait_s
         if isinstance(error, errors.APIError):
             headers = getattr(error.response, "headers", None) or {}
-            message = redact(str(error.message or error.status or ""), secrets)
-            wait = self._policy.max_wait_s
-            return failure_of_status(error.code, message, headers, error.details, max_wait_s=wait)
-        if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
-            return Failure("timeout", f"no whole reply within {self._policy.timeout_s:g} s", "retry")
-        if isinstance(error, httpx2.TransportError):
-            return Failure("unavailable", f"no connection to {self.base_url or 'Gemini'}: {said}", "retry")
+            message = redact(error_message(error.details) or str(error.message or error.status or ""), secrets)
+            status = error.code if isinstance(error.code, int) else getattr(error.response, "status_code", 500)
+            return failure_of_status(status, message, headers, error.details, max_wait_s=wait)
+        if isinstance(error, ErrorInReply):
+            return failure_of_status(error.status, redact(str(error), secrets), {}, error.body, max_wait_s=wait)
+        if isinstance(error, _OddError):
+            return failure_of_status(error.status, redact(str(error), secrets), error.headers, None, max_wait_s=wait)
+        if isinstance(error, TimeoutError):
+            return Failure("timeout", f"no whole reply within {self._policy.timeout_s:g} s", "endpoint", True)
         if isinstance(error, _UploadBroken):
-            return Failure("unavailable", said, "retry")
-        unreadable = (json.JSONDecodeError, UnicodeDecodeError, ValidationError, errors.UnknownApiResponseError)
-        if isinstance(error, (*unreadable, httpx2.DecodingError)):
-            return Failure("bad_body", said, "retry")
+            return Failure("unavailable", words, "endpoint", True)
         if isinstance(error, _BadFile):
-            return Failure("bad_audio", said, "item")
-        return Failure("bad_request", said, "stop")
+            return Failure("bad_audio", words, "request")
+        return classify_transport(error, error.__cause__, place, secrets)
+
+
+async def _note_status(response: Any) -> None:
+    last = _LAST.get()
+    if last is not None:
+        last.update(status=response.status_code, headers=response.headers)
+
+
+class _OddError(Exception):
+    """An error whose body the SDK could not read."""
+
+    def __init__(self, status: int, headers: Any, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.headers = headers
 
 
 class _UploadBroken(Exception):
@@ -234,42 +303,3 @@ class _UploadBroken(Exception):
 
 class _BadFile(Exception):
     """The Files API could not take a file in."""
-
-
-def _reply(response: Any, model: str, tries: int, seconds: float, *, structured: bool) -> Reply:
-    candidates = response.candidates or []
-    text, reasoning, finish, detail = "", "", "other", ""
-    if candidates:
-        parts = (candidates[0].content.parts if candidates[0].content else None) or []
-        text = "".join(part.text for part in parts if part.text and not part.thought)
-        reasoning = "".join(part.text for part in parts if part.text and part.thought)
-        detail = _name(candidates[0].finish_reason)
-        finish = _finish(detail)
-    elif response.prompt_feedback is not None:
-        finish, detail = "blocked", _name(response.prompt_feedback.block_reason)
-    usage = response.usage_metadata
-    counts = (None, None, None)
-    if usage is not None:
-        counts = (usage.prompt_token_count, usage.candidates_token_count, usage.thoughts_token_count)
-    return Reply(
-        text=text,
-        model=model,
-        model_version=response.model_version or "",
-        usage=Usage(*counts),
-        finish=finish,
-        detail=detail,
-        reasoning=reasoning,
-        structured="json_schema" if structured else "none",
-        tries=tries,
-        seconds=seconds,
-    )
-
-
-def _finish(reason: str) -> Finish:
-    if reason == "MAX_TOKENS":
-        return "length"
-    return "blocked" if reason in _BLOCKED else "stop" if reason == "STOP" else "other"
-
-
-def _name(value: Any) -> str:
-    return str(getattr(value, "value", value) or "")

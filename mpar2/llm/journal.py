@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpar2.errors import MPAR2Error
-from mpar2.llm.base import ChatClient, Part, Reply, Sampling, Usage
+from mpar2.llm.base import ChatClient, OnText, Part, Reply, Sampling, Usage
 from mpar2.llm.once import KeyedLocks, finish_in_thread
 from mpar2.locks import try_lock
 from mpar2.runs.lines import sync_folder
@@ -164,6 +164,7 @@ class RecordedClient:
         parts: Sequence[Part],
         schema: type[BaseModel] | None = None,
         sampling: Sampling | None = None,
+        on_text: OnText | None = None,
     ) -> Reply:
         shape = None if schema is None else schema.model_json_schema()
         key = content_key(self.identity, system, len(parts), *parts, shape, repr(sampling))
@@ -172,7 +173,7 @@ class RecordedClient:
             if record is not None:
                 self.reused += 1
                 return _reply(record)
-            reply = await self._client.complete(system, parts, schema, sampling)
+            reply = await self._client.complete(system, parts, schema, sampling, on_text)
             await finish_in_thread(self._journal.append, {"key": key, **_record(reply)})
             return reply
 
@@ -184,7 +185,8 @@ def usage_of(replies: Journal) -> Usage:
 
 def _record(reply: Reply) -> dict[str, Any]:
     usage = {"prompt": reply.usage.prompt, "completion": reply.usage.completion, "thoughts": reply.usage.thoughts}
-    return {**reply.__dict__, "usage": usage}
+    fields = {name: value for name, value in reply.__dict__.items() if name not in ("first_s", "logprobs")}
+    return {**fields, "usage": usage}
 
 
 def _reply(record: dict[str, Any]) -> Reply:

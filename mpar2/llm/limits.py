@@ -1,5 +1,9 @@
 """The bound that all requests of a run share: in flight, tokens spent, a pause that the server asked for, a stop.
 
+How many requests are in flight adapts to what the server bears, as TCP does to a network: each overload (5xx, a rate
+limit) halves the number, each reply raises it again by a part of one, up to ``in_flight``. A server whose slots share
+one context (llama.cpp) so gets fewer requests at once, and answers all of them.
+
 One ``Limiter`` may serve several clients (captioner and judge). The token budget is checked before each request
 against what was spent plus what is expected of the requests in flight, so a run oversteps it by the error of the
 estimate at most.
@@ -22,6 +26,7 @@ from mpar2.llm.retry import Failure, RetryPolicy
 __all__ = ["Limiter", "Totals", "call_with_retries"]
 
 T = TypeVar("T")
+_MAX_STATED_WAIT_S = 3600.0  # of one request, over all waits that the server stated
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,10 @@ class Limiter:
         self.in_flight = in_flight
         self.max_tokens = max_tokens
         self.totals = Totals()
-        self._slots = asyncio.Semaphore(in_flight)
+        self._width = float(in_flight)
+        self._narrowed_at = 0.0
+        self._open = 0
+        self._free = asyncio.Condition()
         self._reserved = 0
         self._not_before = 0.0
         self._stopped: LLMError | None = None
@@ -52,7 +60,10 @@ class Limiter:
     @asynccontextmanager
     async def slot(self, estimate: int) -> AsyncIterator[None]:
         """Hold one of the slots during one request that is expected to take ``estimate`` tokens."""
-        async with self._slots:
+        async with self._free:
+            await self._free.wait_for(lambda: self._open < int(self._width))
+            self._open += 1
+        try:
             while (wait := self._not_before - time.monotonic()) > 0:
                 await self.sleep(wait)
             self.raise_if_stopped()
@@ -71,6 +82,28 @@ class Limiter:
                 yield
             finally:
                 self._reserved -= estimate
+        finally:
+            self._open -= 1
+            await asyncio.shield(self._wake())
+
+    async def _wake(self) -> None:
+        async with self._free:
+            self._free.notify(2)  # one place became free, and the width may have grown by one
+
+    def narrow(self, started: float) -> None:
+        """Halve the number of requests in flight: the server is overloaded.
+
+        Args:
+            started: when the failed request was sent (``time.monotonic``). Requests that were already out at the last
+                halving say nothing about the number that holds since.
+        """
+        if started >= self._narrowed_at:
+            self._width = max(1.0, self._width / 2)
+            self._narrowed_at = time.monotonic()
+
+    def widen(self) -> None:
+        """Count one reply towards a wider flight again."""
+        self._width = min(float(self.in_flight), self._width + 1 / self._width)
 
     def spend(self, usage: Usage) -> None:
         """Count one reply."""
@@ -113,26 +146,57 @@ async def call_with_retries(
     estimate: int,
     rng: Random,
 ) -> tuple[T, int]:
-    """The result of ``send`` and how many tries it took.
+    """Send until there is a result, or a failure that another try does not mend.
+
+    Args:
+        send: makes one try.
+        classify: tells what an exception of ``send`` means.
+        policy: how often, and how long to wait.
+        limiter: the bound that is shared with other requests.
+        estimate: tokens that the request is expected to take.
+        rng: the source of the jitter.
+
+    Returns:
+        The result, and how many tries it took.
+
+    Raises:
+        StopRun: a failure of scope ``run``; the limiter starts no request after it.
+        CallFailed: a failure of scope ``request`` or ``endpoint``; other requests go on.
 
     Errors are raised outside the ``except`` block on purpose: an SDK's exception holds the request with its key, and
     must not hang on ours as ``__context__``.
     """
-    for attempt in range(1, policy.max_tries + 1):
+    attempt, unstated, stated_wait_s = 0, 0, 0.0
+    while True:
+        attempt += 1
         async with limiter.slot(estimate):
+            started = time.monotonic()
             try:
                 async with asyncio.timeout(policy.timeout_s):
-                    return await send(), attempt
+                    result = await send()
+                limiter.widen()
+                return result, attempt
             except Exception as error:
                 failure = classify(error)
-        if failure.action == "stop":
+        if failure.scope == "run":
             stop = StopRun(failure.reason, failure.detail)
             limiter.stop(stop)
             raise stop
-        if failure.action == "item" or attempt == policy.max_tries:
+        if not failure.retry:
             break
-        delay = policy.delay_s(attempt, failure.retry_after_s, rng)
-        if failure.reason == "rate_limited" and failure.retry_after_s is not None:
+        limited = failure.reason == "rate_limited"
+        if limited or (failure.reason == "unavailable" and attempt > 1):  # once may be chance
+            limiter.narrow(started)
+        delay = policy.delay_s(attempt, failure.retry_after_s, rng, rate_limited=limited)
+        if limited and failure.retry_after_s is not None:
+            # a stated wait is no failed try: a limit per minute is waited for, up to an hour in all
             limiter.hold(failure.retry_after_s)
+            stated_wait_s += max(failure.retry_after_s, 1.0)
+            tries_left = policy.max_tries > 1 and stated_wait_s < _MAX_STATED_WAIT_S
+        else:
+            unstated += 1
+            tries_left = unstated < policy.max_tries
+        if not tries_left:
+            break
         await limiter.sleep(delay)
-    raise CallFailed(failure.reason, failure.detail, attempt)
+    raise CallFailed(failure.reason, failure.detail, attempt, scope=failure.scope)

@@ -1,16 +1,19 @@
-"""Chat with any OpenAI-compatible server (vLLM, SGLang, ``transformers serve``, OpenAI) by the ``openai`` client.
+"""Chat with any OpenAI-compatible server (vLLM, SGLang, llama.cpp, ``transformers serve``, OpenAI) by ``openai``.
 
-Audio goes as ``audio_url`` with a base64 data URI, which vLLM and SGLang take; ``audio_as="input_audio"`` is OpenAI's
-own form. The schema goes as ``response_format: json_schema``. Two concessions are made, each only after the server
-refused with 400 or 422 and named the field, each for the rest of this client's life and written into every reply or
-log:
+Audio goes as ``audio_url`` with a base64 data URI, which vLLM and SGLang take, or as ``input_audio``, OpenAI's own
+form, the only one that llama.cpp takes. The schema goes as ``response_format: json_schema``. Four concessions are made, each
+only after the server refused the request and named the field, each for the rest of this client's life and written into
+every reply or log:
 
 * no ``json_schema``: the schema is put into the instructions instead (``Reply.structured == "prompt"``);
-* no ``max_tokens``: the newer ``max_completion_tokens`` is sent instead.
+* no ``max_tokens``: the newer ``max_completion_tokens`` is sent instead;
+* one form of audio refused: the other one is sent;
+* no ``logprobs``: they are not asked for again.
 
 vLLM applies the checkpoint's own generation_config to whatever is not sent, so a measurement sends every field of
 :class:`~mpar2.llm.base.Sampling`. Redirects are not followed: a server must not pass a request, or its key, on to
-another.
+another. The SDK makes the request and its errors; bodies are read by :mod:`mpar2.llm.replies`, because the SDK's own
+types take any shape without a word.
 """
 
 from __future__ import annotations
@@ -20,30 +23,46 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from mpar2.llm.address import check_base_url
-from mpar2.llm.base import Finish, Part, Reply, Sampling, Structured, Usage, audio_mime
+from mpar2.llm.base import OnText, Part, Reply, Sampling, Structured, audio_mime
 from mpar2.llm.cost import estimate_tokens
-from mpar2.llm.errors import CallFailed, StopRun, clip_text, redact
+from mpar2.llm.errors import CallFailed, clip_text, redact
 from mpar2.llm.keys import server_key
 from mpar2.llm.limits import Limiter, call_with_retries
-from mpar2.llm.retry import Failure, RetryPolicy, failure_of_status
+from mpar2.llm.replies import BadBodyError, ErrorInReply, Parts, decode_json, openai_delta, openai_parts
+from mpar2.llm.retry import Failure, RetryPolicy, error_message, failure_of_status
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["OpenAIClient"]
+__all__ = ["AudioForm", "OpenAIClient"]
+
+AudioForm = Literal["audio_url", "input_audio"]
 
 _log = logging.getLogger(__name__)
-_FINISH: dict[str, Finish] = {"stop": "stop", "length": "length", "content_filter": "blocked"}
+_OTHER_FORM: dict[AudioForm, AudioForm] = {"audio_url": "input_audio", "input_audio": "audio_url"}
 
 
 class OpenAIClient:
-    """One model behind ``base_url`` (the address that ends in ``/v1``)."""
+    """One model behind ``base_url`` (the address that ends in ``/v1``).
+
+    Args:
+        model: the name under which the server has it.
+        base_url: its address.
+        api_key: None takes the environment's (:mod:`mpar2.llm.keys`).
+        sampling: where :meth:`complete` is given none.
+        audio_as: the form of audio that is tried first.
+        logprobs: ask for the log-probability of each token.
+        extra_body: more fields of the request.
+        limiter: the bound that is shared with other clients.
+        policy: how often to try, and how long to wait.
+        rng: the source of the jitter of waits.
+    """
 
     def __init__(
         self,
@@ -52,7 +71,8 @@ class OpenAIClient:
         *,
         api_key: str | None = None,
         sampling: Sampling | None = None,
-        audio_as: Literal["audio_url", "input_audio"] = "audio_url",
+        audio_as: AudioForm = "audio_url",
+        logprobs: bool = False,
         extra_body: dict[str, Any] | None = None,
         limiter: Limiter | None = None,
         policy: RetryPolicy | None = None,
@@ -63,7 +83,9 @@ class OpenAIClient:
         self.limiter = limiter or Limiter()
         self._key = server_key(self.base_url, api_key)
         self._sampling = sampling or Sampling()
-        self._audio_as = audio_as
+        self._first_audio_form = audio_as
+        self._audio_as: AudioForm = audio_as
+        self._logprobs = logprobs
         self._extra_body = dict(extra_body or {})
         self._policy = policy or RetryPolicy()
         self._rng = rng or Random()
@@ -74,14 +96,24 @@ class OpenAIClient:
     @property
     def identity(self) -> str:
         extra = json.dumps(self._extra_body, sort_keys=True)
-        return f"openai|{self.base_url}|{self.model}|{self._sampling}|{self._audio_as}|{extra}"
+        return f"openai|{self.base_url}|{self.model}|{self._sampling}|{self._first_audio_form}|{extra}"
+
+    @property
+    def audio_as(self) -> AudioForm:
+        """The form in which audio is sent now."""
+        return self._audio_as
 
     async def __aenter__(self) -> OpenAIClient:
-        import httpx2
         from openai import AsyncOpenAI
 
-        pool = httpx2.Limits(max_connections=None, max_keepalive_connections=self.limiter.in_flight)
-        http = httpx2.AsyncClient(limits=pool, follow_redirects=False, timeout=self._policy.timeout_s)
+        from mpar2.llm.transport import MAX_REPLY_BYTES, MAX_STREAM_BYTES, http_client
+
+        http = http_client(
+            self.base_url,
+            timeout_s=self._policy.timeout_s,
+            keep_alive=self.limiter.in_flight,
+            max_bytes=MAX_STREAM_BYTES if self._logprobs else MAX_REPLY_BYTES,
+        )
         self._client = AsyncOpenAI(
             api_key=self._key.get_secret_value(), base_url=self.base_url, max_retries=0, http_client=http
         )
@@ -100,25 +132,30 @@ class OpenAIClient:
         parts: Sequence[Part],
         schema: type[BaseModel] | None = None,
         sampling: Sampling | None = None,
+        on_text: OnText | None = None,
     ) -> Reply:
         if self._client is None:
             raise RuntimeError("OpenAIClient is closed; use it inside `async with`")
         sampling = sampling or self._sampling
         estimate = estimate_tokens(system, parts)
-        for _ in range(3):  # the request as it is, and once more after each concession
-            in_prompt, token_field = self._schema_in_prompt, self._token_field
+        refused: set[str] = set()
+        tries = 0
+        while True:
             request = self._request(system, parts, schema, sampling)
-            structured: Structured = "none" if schema is None else "prompt" if in_prompt else "json_schema"
+            structured: Structured = (
+                "none" if schema is None else "json_schema" if "response_format" in request else "prompt"
+            )
 
-            async def send(request: dict[str, Any] = request) -> Any:
+            async def send(request: dict[str, Any] = request) -> tuple[Parts, float, float | None]:
                 started = time.monotonic()
-                completion = await self._client.chat.completions.create(**request)
-                if isinstance(completion, str) or not getattr(completion, "choices", None):
-                    raise _BadBody(f"body is no chat completion: {clip_text(str(completion), 200)}")
-                return completion, time.monotonic() - started
+                if on_text is None:
+                    response = await self._client.chat.completions.with_raw_response.create(**request)
+                    return openai_parts(decode_json(response.content)), time.monotonic() - started, None
+                found, first = await self._read_stream(request, on_text, started)
+                return found, time.monotonic() - started, first
 
             try:
-                (completion, seconds), tries = await call_with_retries(
+                (found, seconds, first_s), sent = await call_with_retries(
                     send,
                     classify=self._classify,
                     policy=self._policy,
@@ -127,14 +164,55 @@ class OpenAIClient:
                     rng=self._rng,
                 )
             except CallFailed as failure:
+                tries += failure.tries
                 if not failure.reason.startswith("refused_"):
                     raise
-                self._concede(failure.reason, in_prompt, token_field)
+                if failure.reason in refused or not self._concede(failure.reason, request):
+                    reason = failure.reason if failure.reason == "refused_audio" else "bad_request"
+                    raise CallFailed(reason, failure.detail, tries, scope="request") from None
+                refused.add(failure.reason)
                 continue
-            reply = _reply(completion, self.model, structured, tries, seconds)
+            reply = Reply(
+                text=found.text,
+                model=self.model,
+                model_version=found.model_version,
+                usage=found.usage,
+                finish=found.finish,
+                detail=found.detail,
+                reasoning=found.reasoning,
+                structured=structured,
+                tries=tries + sent,
+                seconds=seconds,
+                first_s=first_s,
+                logprobs=tuple(found.logprobs),
+            )
             self.limiter.spend(reply.usage)
             return reply
-        raise StopRun("bad_request", f"{self.model} refused both the request and its plainer forms")
+
+    async def _read_stream(
+        self, request: dict[str, Any], on_text: OnText, started: float
+    ) -> tuple[Parts, float | None]:
+        """Read server-sent events; a server that answers in one piece all the same is read as such."""
+        found, first = Parts(), None
+        create = self._client.chat.completions.with_streaming_response.create
+        async with create(**request, stream=True, stream_options={"include_usage": True}) as response:
+            if "text/event-stream" not in response.headers.get("content-type", "").lower():
+                found = openai_parts(decode_json(await response.read()))
+                on_text(found.text, found.reasoning)
+                return found, time.monotonic() - started
+            ended = False
+            async for data in _events(response.iter_lines()):
+                if data.strip() == "[DONE]":
+                    ended = True
+                    break
+                piece = openai_delta(decode_json(data))
+                found.add(piece)
+                if piece.text or piece.reasoning:
+                    first = first if first is not None else time.monotonic() - started
+                    on_text(found.text, found.reasoning)
+        if not ended and not found.detail:
+            raise BadBodyError("the stream ended in the middle of the reply")
+        return found, first
 
     def _request(
         self, system: str, parts: Sequence[Part], schema: type[BaseModel] | None, sampling: Sampling
@@ -144,6 +222,8 @@ class OpenAIClient:
             if getattr(sampling, name) is not None:
                 extra[name] = getattr(sampling, name)
         request: dict[str, Any] = {"model": self.model, self._token_field: sampling.max_tokens, "extra_body": extra}
+        if self._logprobs:
+            request["logprobs"] = True
         for name in ("temperature", "top_p", "seed"):
             if getattr(sampling, name) is not None:
                 request[name] = getattr(sampling, name)
@@ -169,96 +249,132 @@ class OpenAIClient:
             return {"type": "input_audio", "input_audio": {"data": data, "format": mime.removeprefix("audio/")}}
         return {"type": "audio_url", "audio_url": {"url": f"data:{mime};base64,{data}"}}
 
-    def _concede(self, reason: str, in_prompt: bool, token_field: str) -> None:
-        """Give up the refused field. A second refusal of the same kind means that the cause lies elsewhere."""
-        if reason == "refused_schema" and not in_prompt:
+    def _concede(self, reason: str, request: dict[str, Any]) -> bool:
+        """Give up the refused field for good; False where ``request`` did not have it, so the cause lies elsewhere.
+
+        Another request may have conceded the same meanwhile.
+        """
+        if reason == "refused_schema" and "response_format" in request:
+            if not self._schema_in_prompt:
+                _log.warning("%s takes no json_schema: the schema goes into the instructions from here on", self.model)
             self._schema_in_prompt = True
-            _log.warning("%s takes no json_schema: the schema goes into the instructions from here on", self.model)
-        elif reason == "refused_max_tokens" and token_field == "max_tokens":
+        elif reason == "refused_max_tokens" and "max_tokens" in request:
             self._token_field = "max_completion_tokens"
             _log.info("%s takes max_completion_tokens in place of max_tokens", self.model)
+        elif reason == "refused_audio" and (form := _audio_form(request)) is not None:
+            self._audio_as = _OTHER_FORM[form]
+            _log.info("%s takes no %s: audio goes as %s from here on", self.model, form, self._audio_as)
+        elif reason == "refused_logprobs" and "logprobs" in request:
+            self._logprobs = False
+            _log.info("%s gives no log-probabilities", self.model)
         else:
-            raise StopRun("bad_request", f"{self.model} still refuses the request ({reason})")
+            return False
+        return True
 
     def _classify(self, error: Exception) -> Failure:
         import openai
 
+        cause = error.__cause__
+        if isinstance(error, ErrorInReply):
+            return self._failure(error.status, str(error), {}, error.body)
         if isinstance(error, openai.APIStatusError):
-            message = _message(error.body) or error.message
-            if error.status_code in (400, 422) and (refused := _refused(message)):
-                return Failure(refused, redact(clip_text(message), self._secrets), "item")
-            wait = self._policy.max_wait_s
-            if error.status_code in (400, 422) and re.search("top_k|repetition_penalty", message):
-                message += (
-                    ". This server takes OpenAI's own fields only: leave these two out (evaluate --fields openai)"
-                )
-            message = redact(message, self._secrets)
-            return failure_of_status(error.status_code, message, error.response.headers, error.body, max_wait_s=wait)
+            message = error_message(error.body) or error.message
+            return self._failure(error.status_code, message, error.response.headers, error.body)
         if isinstance(error, (openai.APITimeoutError, TimeoutError)):
-            return Failure("timeout", f"no whole reply within {self._policy.timeout_s:g} s", "retry")
-        if isinstance(error, openai.APIConnectionError):
-            cause = redact(clip_text(str(error.__cause__ or error)), self._secrets)
-            return Failure("unavailable", f"no connection to {self.base_url}: {cause}", "retry")
-        if isinstance(error, (_BadBody, json.JSONDecodeError, openai.APIResponseValidationError, UnicodeDecodeError)):
-            return Failure("bad_body", redact(clip_text(str(error)), self._secrets), "retry")
-        return Failure("bad_request", redact(clip_text(f"{type(error).__name__}: {error}"), self._secrets), "stop")
+            return Failure("timeout", f"no whole reply within {self._policy.timeout_s:g} s", "endpoint", True)
+        return classify_transport(error, cause, self.base_url, self._secrets)
+
+    def _failure(self, status: int, message: str, headers: Any, body: Any) -> Failure:
+        message = redact(message, self._secrets)
+        if 400 <= status < 600 and (refused := _refused(message, status)):
+            return Failure(refused, f"HTTP {status}: {clip_text(message)}", "request")
+        if status in (400, 422) and re.search("top_k|repetition_penalty", message):
+            message += ". This server takes OpenAI's own fields only: leave these two out (evaluate --fields openai)"
+        failure = failure_of_status(status, message, headers, body, max_wait_s=self._policy.max_wait_s)
+        if status >= 500 and re.search(r"mtmd|failed to (process|decode|find).{0,40}(chunk|batch|slot)", message):
+            # llama.cpp: the requests in flight share one context
+            detail = f"{failure.detail}. The server's context may be too small for what is in flight: give it a larger"
+            return Failure("unavailable", f"{detail} -c, or ask for less at once", "request", True)
+        return failure
 
     @property
     def _secrets(self) -> list[str]:
         return [self._key.get_secret_value()]
 
 
-class _BadBody(Exception):
-    """HTTP 200 with a body that is no completion."""
+def classify_transport(error: Exception, cause: BaseException | None, place: str, secrets: list[str]) -> Failure:
+    """Classify what is no HTTP status: a reply that cannot be read, no connection, an address that is none.
 
-
-def _reply(completion: Any, model: str, structured: Structured, tries: int, seconds: float) -> Reply:
-    choice = completion.choices[0]
-    message = choice.message
-    refusal = getattr(message, "refusal", None) or ""
-    finish: Finish = "blocked" if refusal else _FINISH.get(choice.finish_reason or "", "other")
-    extra = message.model_extra or {}
-    return Reply(
-        text=message.content or "",
-        model=model,
-        model_version=completion.model or "",
-        usage=_usage(completion.usage),
-        finish=finish,
-        detail=clip_text(refusal) or (choice.finish_reason or ""),
-        reasoning=str(extra.get("reasoning_content") or extra.get("reasoning") or ""),
-        structured=structured,
-        tries=tries,
-        seconds=seconds,
-    )
-
-
-def _usage(usage: Any) -> Usage:
-    if usage is None:
-        return Usage()
-    details = getattr(usage, "completion_tokens_details", None)
-    thoughts = getattr(details, "reasoning_tokens", None)
-    completion = usage.completion_tokens
-    if completion is not None and thoughts:
-        completion -= thoughts
-    return Usage(usage.prompt_tokens, completion, thoughts)
-
-
-def _message(body: Any) -> str:
-    """What a refusal says, in OpenAI's form (``error.message``) or in FastAPI's (``detail``).
-
-    >>> _message({"detail": "Unexpected fields"})
-    'Unexpected fields'
+    Args:
+        error: what the SDK raised.
+        cause: what it was raised from.
+        place: the address, for the message.
+        secrets: what must not stand in the message.
     """
-    if isinstance(body, dict):
-        inner = body.get("error", body.get("detail", body))
-        inner = inner.get("message", "") if isinstance(inner, dict) else inner
-        return str(inner or "")
-    return body if isinstance(body, str) else ""
+    import httpx2
+
+    from mpar2.llm.transport import BadReplyError, proxy_of
+
+    inner = cause or error
+    words = redact(clip_text(str(inner) or type(inner).__name__), secrets)
+    if isinstance(error, BadReplyError) or isinstance(cause, BadReplyError):
+        return Failure("bad_body", words, "request")
+    if isinstance(error, BadBodyError):
+        return Failure("bad_body", words, "request", True)
+    if isinstance(inner, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)) or (
+        isinstance(inner, UnicodeError) and not isinstance(inner, UnicodeDecodeError)
+    ):
+        return Failure("not_found", f"{place} is no address that can be reached ({words})", "run")
+    if isinstance(inner, (httpx2.TimeoutException, TimeoutError)):
+        return Failure("timeout", f"no connection to {place} in time", "endpoint", True)
+    if isinstance(inner, httpx2.TransportError) and not isinstance(inner, httpx2.DecodingError):
+        proxy = proxy_of(place)
+        way = f" through the proxy {proxy} (set NO_PROXY to go past it)" if proxy else ""
+        return Failure("unavailable", f"no connection to {place}{way}: {words}", "endpoint", True)
+    # all that is left was raised while a reply was read: by the SDK, of a shape that it did not expect
+    words = redact(clip_text(f"{type(inner).__name__}: {inner}"), secrets)
+    return Failure("bad_body", f"the reply cannot be read ({words})", "request", True)
 
 
-def _refused(message: str) -> str | None:
-    if re.search(r"response_format|json_schema|guided|structured.?output", message, re.I):
+async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The data of server-sent events. Comments, names and ids are passed over; an error is handed on as data."""
+    data: list[str] = []
+    async for line in lines:
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif line.startswith("error:"):  # llama.cpp
+            data.append(json.dumps({"error": _json_or_text(line[6:])}))
+        elif not line.strip() and data:
+            yield "\n".join(data)
+            data = []
+    if data:
+        yield "\n".join(data)
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return {"message": text}
+
+
+def _audio_form(request: dict[str, Any]) -> AudioForm | None:
+    """The form of the audio in a request; None where it has none."""
+    return next((part["type"] for part in request["messages"][-1]["content"] if part["type"] != "text"), None)
+
+
+def _refused(message: str, status: int) -> str | None:
+    """Which field a refusal names; None where it names none that can be given up."""
+    if status in (400, 415, 422) and re.search(
+        r"response_format|json_schema|guided|structured.?output|grammar", message, re.I
+    ):
         return "refused_schema"
     if re.search(r"max_completion_tokens", message) and re.search(r"unsupported|not supported", message, re.I):
         return "refused_max_tokens"
+    if status in (400, 415, 422, 500, 501) and re.search(
+        r"audio_url|input_audio|content\[?\]?\.?type|content (part )?type|unknown part type|content part", message, re.I
+    ):
+        return "refused_audio"
+    if status in (400, 422, 501) and re.search(r"log.?prob", message, re.I):
+        return "refused_logprobs"
     return None

@@ -1,40 +1,73 @@
-"""When to ask again, and how long to wait first: pure functions over what the server said.
+"""What a failed request means: how far it reaches, whether to ask again, and how long to wait first.
 
-The SDKs' own retries are off: google-genai 3.4 ignores ``Retry-After`` and ``RetryInfo``, and two layers of retries
-multiply. The wait before try n + 1 is what the server asked for, plus up to a second of jitter so that waiting
-requests do not return in one wave; else full jitter, ``uniform(0, min(cap, base * 2 ** (n - 1)))``.
+A failure has a **scope**:
 
-| answer | consequence |
-| --- | --- |
-| 408, 409, 425, 429, 5xx, no connection, time out, body that is no JSON | again, ``max_tries`` in all |
-| 429 for the day's quota, or a wait longer than ``max_wait_s`` | the run stops; it can be resumed |
-| 400 or 413 because the input is too long | this item fails as ``too_long`` |
-| other 4xx and redirects | the run stops with the cause |
+| scope | what failed | consequence |
+| --- | --- | --- |
+| request | this body or its reply: HTTP 400, 413, 422, a 200 of odd shape | this item fails, the others go on |
+| endpoint | the server just now: 408, 409, 425, 429, 5xx, no connection, time out | asked again, then the item fails |
+| run | all that would follow: key, model, used-up quota, budget, a redirecting address | the run stops, to be resumed |
+
+Structured fields decide first: OpenAI's ``error.code`` and ``error.type``, Google's ``QuotaFailure``, ``ErrorInfo`` and
+``RetryInfo``, the header ``Retry-After``. Words of a message are read only where there is none of these.
+
+The SDKs' own retries are off: google-genai ignores ``Retry-After`` and ``RetryInfo``, and two layers of retries
+multiply. The wait before try n + 1 is what the server asks for, plus up to a second of jitter so that waiting requests
+do not return in one wave; else full jitter, ``uniform(0, min(cap, base * 2 ** (n - 1)))``. A rate limit that states no
+wait is most often one per minute: there the waits add up to a minute at least.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 
 from mpar2.llm.errors import clip_text
 
-__all__ = ["Failure", "RetryPolicy", "failure_of_status", "retry_after_s"]
+__all__ = ["Failure", "RetryPolicy", "Scope", "error_message", "failure_of_status", "retry_after_s"]
+
+Scope = Literal["request", "endpoint", "run"]
 
 _RETRY_STATUS = {408, 409, 425, 429}
-_TOO_LONG = re.compile(r"context.{0,3}length|maximum context|token count.{0,80}exceed|too many tokens|too long", re.I)
-_DAILY = re.compile(r"per.?day|insufficient_quota|billing", re.I)
+_MAX_DETAIL_CHARS = 20_000  # of a message that is searched for words
+
+_USED_UP = {"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded_daily", "insufficient_credits"}
+_TOO_LONG_CODES = {
+    "context_length_exceeded",
+    "exceed_context_size_error",
+    "string_above_max_length",
+    "request_too_large",
+    "max_tokens_exceeded",
+}
+_BLOCKED_CODES = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"}
+_KEY_CODES = {"invalid_api_key", "api_key_invalid", "api_key_expired", "api_key_service_blocked"}
+_MODEL_CODES = {"model_not_found", "deploymentnotfound", "model_not_supported"}
+
+_TOO_LONG = re.compile(
+    r"longer than the (model'?s )?(maximum|max)|context.{0,12}(length|size|window)|maximum context"
+    r"|max(imum)?[ _](model|input|sequence|seq|prompt)[ _]?len|exceeds? .{0,60}(context|length|limit of|tokens)"
+    r"|token count.{0,80}exceed|too many (input |prompt )?tokens|too (long|large)\b|reduce the (length|size)"
+    r"|(request|payload|body|audio) (entity )?(is )?too (large|long|big)",
+    re.I,
+)
+_DAILY = re.compile(r"per.?(day|month)|daily|monthly", re.I)
+_KEY_WORDS = re.compile(
+    r"\b(invalid|incorrect|missing|expired|no|unknown) api.?key|api.?key .{0,20}(invalid|not valid|not found|missing|"
+    r"expired|required|incorrect)",
+    re.I,
+)
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """``timeout_s`` bounds one try from first byte sent to last byte read, whatever trickles in between."""
+    """How often to try, and how long to wait. ``timeout_s`` bounds one try from first byte sent to last byte read."""
 
     max_tries: int = 6
     base_s: float = 1.0
@@ -42,52 +75,165 @@ class RetryPolicy:
     max_wait_s: float = 300.0
     timeout_s: float = 120.0
 
-    def delay_s(self, attempt: int, asked_s: float | None, rng: random.Random) -> float:
-        """Seconds to wait after failed try number ``attempt`` (1-based)."""
-        if asked_s is not None:
-            return asked_s + rng.uniform(0, min(1.0, self.base_s))
+    def delay_s(
+        self, attempt: int, requested_s: float | None, rng: random.Random, *, rate_limited: bool = False
+    ) -> float:
+        """Draw the wait after a failed try.
+
+        Args:
+            attempt: number of the failed try, from 1.
+            requested_s: what the server asked for, in seconds, or None.
+            rng: the source of the jitter.
+            rate_limited: the failure was a rate limit without a stated wait.
+        """
+        if requested_s is not None:
+            return requested_s + rng.uniform(0, min(1.0, self.base_s))
+        if rate_limited:
+            top = min(self.cap_s, 4 * self.base_s * 2.0 ** (attempt - 1))
+            return rng.uniform(top / 2, top)
         return rng.uniform(0, min(self.cap_s, self.base_s * 2.0 ** (attempt - 1)))
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed try. ``action``: ``retry``, ``item`` (this item fails), ``stop`` (the run stops)."""
+    """One failed try: a word, a sentence, how far it reaches, and whether the same request is worth another try."""
 
     reason: str
     detail: str
-    action: str
+    scope: Scope
+    retry: bool = False
     retry_after_s: float | None = None
 
 
 def failure_of_status(
     status: int, message: str, headers: Mapping[str, str], body: Any, *, max_wait_s: float, now: datetime | None = None
 ) -> Failure:
-    """Sort an HTTP status that is not success. ``body`` is the decoded JSON body, or whatever came."""
-    said = clip_text(message) or "no message"
-    detail = f"HTTP {status}: {said}"
-    text = message + " " + (json.dumps(body, default=str) if body is not None else "")
+    """Classify an HTTP status that is no success.
+
+    Args:
+        status: the status, or the code inside of an error that came with status 200.
+        message: the server's words, without secrets.
+        headers: of the response.
+        body: the decoded JSON body, or whatever came.
+        max_wait_s: the longest wait that a run takes upon itself.
+        now: the time that dates in ``Retry-After`` are compared with.
+    """
+    words = clip_text(message[:_MAX_DETAIL_CHARS]) or "no message"
+    detail = f"HTTP {status}: {words}"
+    prose = message[:_MAX_DETAIL_CHARS]
+    codes = _codes(body)
+    if codes & _USED_UP or status == 402:
+        return Failure("quota", f"{detail}. The quota is used up; start again when it is renewed", "run")
     if status == 429:
-        wait = retry_after_s(headers, body, now)
-        if _DAILY.search(text):
-            return Failure("quota", f"{detail}. The quota is used up; start again when it is renewed", "stop", wait)
-        if wait is not None and wait > max_wait_s:
-            limit = f"more than the {max_wait_s:g} s that a run waits; start again later, finished items are kept"
-            return Failure("quota", f"{detail}. The server asks to wait {wait:g} s, {limit}", "stop", wait)
-        return Failure("rate_limited", detail, "retry", wait)
+        return _rate_limit(detail, prose, headers, body, max_wait_s, now)
+    if codes & _KEY_CODES and status < 500:
+        return Failure("auth", f"{detail}. Check the key and what it may use", "run")
+    if codes & _BLOCKED_CODES or (status == 403 and _is_moderation(body)):
+        return Failure("blocked", detail, "request")
+    if codes & _TOO_LONG_CODES and status != 404:
+        return Failure("too_long", detail, "request")
+    if codes & _MODEL_CODES:
+        return Failure("not_found", f"{detail}. Check the model's name and the server's address", "run")
     if status in _RETRY_STATUS or status >= 500:
         wait = retry_after_s(headers, body, now)
-        return Failure("unavailable", detail, "retry", None if wait is None else min(wait, max_wait_s))
-    if status == 413 or (status == 400 and _TOO_LONG.search(message)):
-        return Failure("too_long", detail, "item")
-    if status in (401, 403) or (status == 400 and re.search(r"api.?key", message, re.I)):
-        return Failure("auth", f"{detail}. Check the key and what it may use", "stop")
+        return Failure("unavailable", detail, "endpoint", True, None if wait is None else min(wait, max_wait_s))
+    if status in (401, 403):
+        return Failure("auth", f"{detail}. Check the key and what it may use", "run")
     if status == 404:
-        return Failure("not_found", f"{detail}. Check the model's name and the server's address", "stop")
-    return Failure("bad_request", detail, "stop")
+        return Failure("not_found", f"{detail}. Check the model's name and the server's address", "run")
+    if 300 <= status < 400:
+        return Failure("bad_request", f"{detail}. The address redirects: give the one that it leads to", "run")
+    if status == 405:
+        return Failure("bad_request", f"{detail}. The address takes no chat requests: check that it ends in /v1", "run")
+    # from here on the prose: nothing else is left to tell the kinds of 400 apart
+    if status == 413 or _TOO_LONG.search(prose):
+        return Failure("too_long", detail, "request")
+    if status == 400 and _KEY_WORDS.search(prose):
+        return Failure("auth", f"{detail}. Check the key and what it may use", "run")
+    return Failure("bad_request", detail, "request")
+
+
+def _rate_limit(
+    detail: str, prose: str, headers: Mapping[str, str], body: Any, max_wait_s: float, now: datetime | None
+) -> Failure:
+    """Tell a limit that passes in a minute from a quota that is gone for the day."""
+    wait = retry_after_s(headers, body, now)
+    used_up = f"{detail}. The quota is used up; start again when it is renewed"
+    quotas = _quota_ids(body)
+    if any(_DAILY.search(quota) for quota in quotas):
+        return Failure("quota", used_up, "run", False, wait)
+    if wait is not None and wait > max_wait_s:
+        limit = f"more than the {max_wait_s:g} s that a run waits; start again later, finished items are kept"
+        return Failure("quota", f"{detail}. The server asks to wait {wait:g} s, {limit}", "run", False, wait)
+    if wait is None and not quotas and _DAILY.search(prose):
+        return Failure("quota", used_up, "run")
+    return Failure("rate_limited", detail, "endpoint", True, wait)
+
+
+def error_message(body: Any) -> str:
+    """Read what an error says, in OpenAI's form (``error.message``), FastAPI's (``detail``) or any like them.
+
+    >>> error_message({"detail": "Unexpected fields"})
+    'Unexpected fields'
+    """
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
+    if isinstance(body, dict):
+        for name in ("error", "message", "detail", "msg", "error_message"):
+            if body.get(name):
+                inner = body[name]
+                if isinstance(inner, (dict, list)):
+                    return error_message(inner) or json.dumps(inner, default=str)[:_MAX_DETAIL_CHARS]
+                return str(inner)[:_MAX_DETAIL_CHARS]
+        return ""
+    return body[:_MAX_DETAIL_CHARS] if isinstance(body, str) else ""
+
+
+def _error_of(body: Any) -> dict[str, Any]:
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
+    error = body.get("error", body) if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _codes(body: Any) -> set[str]:
+    """Collect what names the kind of an error: ``code``, ``type``, ``status``, ``reason`` of Google's ErrorInfo."""
+    error = _error_of(body)
+    inner = error.get("innererror") if isinstance(error.get("innererror"), dict) else {}
+    values = [error.get("code"), error.get("type"), error.get("status"), error.get("reason"), inner.get("code")]
+    values += [detail.get("reason") for detail in _details(error)]
+    return {value.lower() for value in values if isinstance(value, str)}
+
+
+def _details(error: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else []:
+        if isinstance(detail, dict):
+            yield detail
+
+
+def _quota_ids(body: Any) -> list[str]:
+    """The quotas that Google says were exceeded: ``quotaId`` of QuotaFailure, ``quota_limit`` of ErrorInfo."""
+    found: list[Any] = []
+    for detail in _details(_error_of(body)):
+        violations = detail.get("violations")
+        for violation in violations if isinstance(violations, list) else []:
+            if isinstance(violation, dict):
+                found.append(violation.get("quotaId"))
+        metadata = detail.get("metadata")
+        if isinstance(metadata, dict):
+            found += [metadata.get("quota_limit"), metadata.get("quota_unit"), metadata.get("quotaId")]
+    return [value for value in found if isinstance(value, str)]
+
+
+def _is_moderation(body: Any) -> bool:
+    """OpenRouter answers 403 where a moderator refused one input."""
+    metadata = _error_of(body).get("metadata")
+    return isinstance(metadata, dict) and bool(metadata.get("reasons") or metadata.get("flagged_input"))
 
 
 def retry_after_s(headers: Mapping[str, str], body: Any, now: datetime | None = None) -> float | None:
-    """Seconds that the server asks to wait: ``Retry-After`` (seconds or date), ``retry-after-ms``, Google's RetryInfo.
+    """Read how many seconds the server asks to wait: ``Retry-After`` (seconds or date), ``retry-after-ms``, RetryInfo.
 
     >>> retry_after_s({"retry-after": "3"}, None)
     3.0
@@ -95,10 +241,9 @@ def retry_after_s(headers: Mapping[str, str], body: Any, now: datetime | None = 
     >>> retry_after_s({}, {"error": {"details": [info]}})
     2.5
     """
-    lower = {name.lower(): value for name, value in headers.items()}
-    waits = [_header_s(lower, now), _retry_info_s(body)]
-    known = [wait for wait in waits if wait is not None]
-    return max(known) if known else None
+    lower = {str(name).lower(): str(value) for name, value in headers.items()}
+    waits = [wait for wait in (_header_s(lower, now), _retry_info_s(body)) if wait is not None]
+    return max(waits) if waits else None
 
 
 def _header_s(headers: Mapping[str, str], now: datetime | None) -> float | None:
@@ -111,23 +256,23 @@ def _header_s(headers: Mapping[str, str], now: datetime | None) -> float | None:
         return seconds
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
 
 
 def _retry_info_s(body: Any) -> float | None:
-    if isinstance(body, list) and len(body) == 1:
-        body = body[0]
-    error = body.get("error", body) if isinstance(body, dict) else None
-    details = error.get("details") if isinstance(error, dict) else None
-    for detail in details if isinstance(details, list) else []:
-        if isinstance(detail, dict) and str(detail.get("@type", "")).endswith("google.rpc.RetryInfo"):
-            return _number(str(detail.get("retryDelay", "")).removesuffix("s"))
+    for detail in _details(_error_of(body)):
+        if str(detail.get("@type", "")).endswith("google.rpc.RetryInfo"):
+            delay = detail.get("retryDelay", "")
+            if isinstance(delay, dict):  # a protobuf Duration
+                delay = delay.get("seconds", "")
+            return _number(str(delay).removesuffix("s"))
     return None
 
 
 def _number(text: str) -> float | None:
-    # no float(): it takes "nan" and "inf", and a wait of NaN seconds is no wait
-    return float(text) if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text) else None
+    # no float() alone: it takes "nan" and "inf", and a wait of NaN seconds is no wait
+    number = float(text) if re.fullmatch(r"\s*\d{1,12}(\.\d+)?\s*", text) else None
+    return number if number is not None and math.isfinite(number) else None

@@ -1,5 +1,8 @@
 """From a reply to a value of a schema, or to a reason why not.
 
+The JSON of a reply is the whole reply, or the one object in it: models wrap it in thoughts, fences and notes. Two
+different objects are ambiguous, and rejected.
+
 ``parse`` looks at one reply; ``ask`` asks again with the reason, at most ``repairs`` times, when the reply was cut
 short, empty, no JSON, of the wrong shape, or fails the caller's ``check``. A blocked reply is not asked again: the
 same words would be blocked again, and be billed again. Every reply counts towards the usage, the rejected ones too.
@@ -8,10 +11,9 @@ same words would be blocked again, and be billed again. Every reply counts towar
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -43,11 +45,11 @@ def parse(reply: Reply, schema: type[M]) -> M:
         raise ReplyRejected("blocked", f"the service refused: {reply.detail or 'no reason given'}", usage=reply.usage)
     if reply.finish == "length":
         raise ReplyRejected("truncated", f"reply ends in the middle ({reply.detail})", usage=reply.usage)
-    text = _json_text(reply.text)
+    text = reply.text.strip()
     if not text:
         raise ReplyRejected("empty", f"reply is empty (finish: {reply.detail or reply.finish})", usage=reply.usage)
     try:
-        data = json.loads(text, parse_constant=_no_constant)
+        data = _read_json(text)
     except (ValueError, RecursionError) as error:
         raise ReplyRejected("invalid_json", f"reply is no JSON: {clip_text(str(error))}", usage=reply.usage) from None
     try:
@@ -95,12 +97,42 @@ async def ask(
         request = [*parts, f"Your last reply was not accepted. Reply again, whole and valid.\n{json.dumps(note)}"]
 
 
-def _json_text(text: str) -> str:
-    """The JSON in a reply of a model that thinks aloud or wraps it in a fence; structured output has neither."""
-    text = re.sub(r"\A\s*<think>.*?</think>", "", text, flags=re.S).strip()
-    if text.startswith("```") and text.endswith("```") and len(text) > 6:
-        text = text[3:-3].removeprefix("json").strip()  # no pattern: on a reply of blanks it would search for minutes
-    return text
+_MAX_OBJECTS = 64  # starts of objects that are tried in one reply
+_DECODER = json.JSONDecoder(parse_constant=lambda name: _no_constant(name))
+
+
+def _read_json(text: str) -> Any:
+    """Read the JSON of a reply: strictly first, then the one object in what follows the thoughts, else in all of it."""
+    try:
+        return _DECODER.decode(text)
+    except ValueError as error:
+        strict = error
+    thoughts, mark, rest = text.rpartition("</think>")
+    for part in (rest, thoughts) if mark else (text,):
+        found = _objects(part)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"it holds {len(found)} different objects: write one, and nothing else")
+    raise strict
+
+
+def _objects(text: str) -> list[Any]:
+    """The different whole JSON objects in ``text`` that stand in no other; braces inside of strings do not count."""
+    found: list[Any] = []
+    place = text.find("{")
+    for _ in range(_MAX_OBJECTS):
+        if place < 0:
+            break
+        try:
+            value, end = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            end = place + 1  # no object begins here
+        else:
+            if value not in found and value != {}:
+                found.append(value)
+        place = text.find("{", end)
+    return found
 
 
 def _no_constant(name: str) -> float:

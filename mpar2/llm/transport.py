@@ -1,0 +1,130 @@
+"""The one HTTP transport of all clients: replies are bounded in decoded bytes, and only what was asked for is decoded.
+
+A server may send anything: a body without end, a few megabytes of gzip that unfold to gigabytes, an encoding that
+nobody asked for. Requests ask for no compression (``Accept-Encoding: identity``); gzip and deflate are taken all the
+same and unfolded within the bound; every other encoding is refused. Redirects are not followed, and loopback addresses
+are never reached through a proxy of the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx2
+
+__all__ = ["MAX_REPLY_BYTES", "MAX_STREAM_BYTES", "BadReplyError", "http_client", "proxy_of"]
+
+MAX_REPLY_BYTES = 1_000_000  # of a reply as one body; 65,536 tokens of text are about 300 kB
+MAX_STREAM_BYTES = 32_000_000  # of a streamed reply, or one with log-probabilities: about 300 bytes a token
+
+
+class BadReplyError(Exception):
+    """A reply that is no use whatever the next try brings: too large, or in an encoding that nobody asked for."""
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """The decoded bytes of a response; :class:`BadReplyError` once there are more than ``most`` of them."""
+
+    def __init__(self, stream: Any, encoding: str, most: int) -> None:
+        self._stream = stream
+        self._most = most
+        # 47: gzip or zlib by the header; -15: the raw deflate that some servers send
+        self._unzip = zlib.decompressobj(47) if encoding in ("gzip", "x-gzip", "deflate") else None
+        self._total = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            for piece in self._decode(chunk):
+                self._total += len(piece)
+                if self._total > self._most:
+                    raise BadReplyError(f"the reply is longer than {self._most:,} bytes")
+                yield piece
+
+    def _decode(self, chunk: bytes) -> list[bytes]:
+        if self._unzip is None:
+            return [chunk]
+        try:
+            piece = self._unzip.decompress(chunk, self._most - self._total + 1)
+        except zlib.error as error:
+            raise BadReplyError(f"the reply's compression is damaged ({error})") from None
+        if self._unzip.unconsumed_tail:
+            raise BadReplyError(f"the reply is longer than {self._most:,} bytes when unpacked")
+        return [piece] if piece else []
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _BoundedTransport(httpx2.AsyncBaseTransport):
+    def __init__(self, inner: httpx2.AsyncBaseTransport, most: int) -> None:
+        self._inner = inner
+        self._most = most
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.headers["Accept-Encoding"] = "identity"
+        response = await self._inner.handle_async_request(request)
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            await response.aclose()
+            raise BadReplyError(f"the reply is encoded as {encoding[:40]!r}, which was not asked for")
+        streamed = "text/event-stream" in response.headers.get("content-type", "").lower()
+        most = max(self._most, MAX_STREAM_BYTES) if streamed else self._most
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _CODING_HEADERS]
+        return httpx2.Response(
+            response.status_code,
+            headers=headers if encoding not in ("", "identity") else response.headers,
+            stream=_BoundedStream(response.stream, encoding, most),
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+_CODING_HEADERS = (b"content-encoding", b"content-length")
+
+
+def http_client(base_url: str, *, timeout_s: float, keep_alive: int, max_bytes: int) -> httpx2.AsyncClient:
+    """Make the client that an SDK is handed.
+
+    Args:
+        base_url: the server. A proxy that the environment names for it is used, except for a loopback address.
+        timeout_s: bound of one read or write, in seconds (the whole try has a bound of its own).
+        keep_alive: connections that stay open between requests.
+        max_bytes: the most decoded bytes of one reply.
+    """
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=keep_alive)
+    inner = httpx2.AsyncHTTPTransport(limits=limits, proxy=_proxy_url(base_url))
+    return httpx2.AsyncClient(transport=_BoundedTransport(inner, max_bytes), follow_redirects=False, timeout=timeout_s)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether ``url`` names this machine."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def proxy_of(base_url: str) -> str | None:
+    """Name the proxy of the environment through which a server is reached, without its password; None without one."""
+    proxy = _proxy_url(base_url)
+    if proxy is None:
+        return None
+    parts = urlsplit(proxy)
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def _proxy_url(base_url: str) -> str | None:
+    parts = urlsplit(base_url)
+    if is_loopback(base_url) or not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return (proxy if "://" in proxy else f"http://{proxy}") if proxy else None
