@@ -8,10 +8,10 @@ answers as one that was not.
 Several processes (``accelerate launch``, or any launcher that sets RANK and WORLD_SIZE) share the batches; each
 writes its own file of lines, and the last one to finish writes the metrics.
 
-What fails is recorded with its reason and tried again at the next start. A batch that fails runs again one by one, so
-that only what is at fault fails; of a service's refusals, one of a single request (400) is the item's, one of the key
-or the model (401, 403, 404) stops the run. When an engine fails ``GIVE_UP_AFTER`` times in a row for reasons that are
-not the item's own, the run stops: then the cause is elsewhere.
+What fails is recorded with its reason and tried again at the next start, after all that was never tried. A batch that
+fails runs again one by one, so that only what is at fault fails; of a service's refusals, one of a single request (400)
+is the item's, one of the key or the model (401, 403, 404) stops the run (``llm.retry`` has the scopes). When an engine
+fails ``GIVE_UP_AFTER`` times in a row for reasons that are not the item's own, the run stops: the cause is elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from mpar2.audio import AudioError, Clip, Limits, load_clip
 from mpar2.engines.base import Engine, Generation, ItemError, Request
 from mpar2.errors import MPAR2Error
 from mpar2.items import ItemSet
-from mpar2.llm.errors import CallFailed, ReplyRejected, StopRun
+from mpar2.llm.batch import FailuresInARow, for_each
+from mpar2.llm.errors import CallFailed, LLMError, ReplyRejected
 from mpar2.predictions import write_predictions
 from mpar2.prompts import PROMPT_HASHES, PROMPT_VERSIONS
 from mpar2.question import Item, Question
@@ -41,7 +42,6 @@ from mpar2.tasks import Batch, Task, audio_seconds, plan, record_of_answer, reco
 __all__ = ["EvaluationError", "Settings", "evaluate"]
 
 GIVE_UP_AFTER = 20
-_PER_ITEM_REASONS = ("too_long", "bad_audio")  # what a service cannot take of one item
 _LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_samples=2_000_000_000)
 
 
@@ -75,7 +75,9 @@ class _Work:
     partners: Mapping[str, Item]  # whose recording an item hears when audio is shuffled
     total: int
     report: Report
-    in_a_row: int = 0
+
+    def __post_init__(self) -> None:
+        self.failures = FailuresInARow(GIVE_UP_AFTER, any_answer=bool(self.run.done))
 
     def inputs(self, batch: Batch) -> list[tuple[Clip, Question] | Exception]:
         """What each task hears and is asked, or why it cannot be. A recording is decoded once for all of them."""
@@ -104,18 +106,20 @@ class _Work:
     def answered(self, task: Task, record: dict[str, Any]) -> None:
         if task.key not in self.run.done:  # a batch is computed whole, also where some of it is there already
             self.run.append(record)
-        self.in_a_row = 0
+        self.failures.answered()
         self._tell()
 
-    def failed(self, task: Task, reason: str, *, engine: bool) -> None:
+    def failed(self, task: Task, error: Exception) -> None:
+        """Record a failure with its reason; :class:`EvaluationError` when the engine is taken to be down."""
         if task.key in self.run.done:
             return
+        own = isinstance(error, (ItemError, AudioError, OSError, LLMError))
+        reason = str(error) if own else f"{type(error).__name__}: {error}"
         self.run.append(record_of_failure(task, reason))
-        self.in_a_row += engine
         self._tell()
-        if self.in_a_row >= GIVE_UP_AFTER:
+        if self.failures.failed(error if own else CallFailed("engine", reason, 1)):
             raise EvaluationError(
-                f"{self.in_a_row} answers in a row failed, the last one with: {reason[:500]}. "
+                f"{self.failures.in_a_row} answers in a row failed, the last one with: {reason[:500]}. "
                 "What is done is kept; start again when the cause is gone"
             )
 
@@ -156,7 +160,9 @@ def evaluate(
         report(len(run.done), len(tasks), len(run.failed))
         if any(task.key not in run.done for task in tasks):
             if engine.remote:
-                asyncio.run(_ask_services(engine, [task for task in tasks if task.key not in run.done], work))
+                missing = [task for task in tasks if task.key not in run.done]
+                # what failed before comes last: however often it fails, the rest is reached
+                asyncio.run(_ask_services(engine, sorted(missing, key=lambda task: task.key in run.failed), work))
             else:
                 _run_batches(engine, tasks, work)
         if settings.world > 1:
@@ -172,9 +178,7 @@ def evaluate(
         return metrics
 
 
-def _check(
-    items: ItemSet, arms: Sequence[EvaluationArm], engine: Engine, settings: Settings
-) -> None:
+def _check(items: ItemSet, arms: Sequence[EvaluationArm], engine: Engine, settings: Settings) -> None:
     if not arms:
         raise EvaluationError("there is no arm to evaluate")
     if not any(items.audio_path(item).is_file() for item in items.items):
@@ -228,13 +232,12 @@ def _run_batches(engine: Engine, tasks: Sequence[Task], work: _Work) -> None:
         ready: list[tuple[Task, Clip, Question]] = []
         for task, found in zip(batch.tasks, inputs, strict=True):
             if isinstance(found, Exception):
-                work.failed(task, str(found), engine=False)
+                work.failed(task, found)
             else:
                 ready.append((task, *found))
         for task, outcome in _generate(engine, ready, batch, settings.seed):
             if isinstance(outcome, Exception):
-                name = "" if isinstance(outcome, ItemError) else f"{type(outcome).__name__}: "
-                work.failed(task, f"{name}{outcome}", engine=not isinstance(outcome, ItemError))
+                work.failed(task, outcome)
             else:
                 work.answered(task, record_of_answer(task, outcome, tokens=outcome.token_count))
 
@@ -280,46 +283,23 @@ def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[t
 
 async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> None:
     """As many requests at once as the engine allows; an answer is kept as soon as it is there."""
-    queue = iter(tasks)
 
-    async def worker() -> None:
-        for task in queue:
-            (found,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
-            if isinstance(found, Exception):
-                work.failed(task, str(found), engine=False)
-                continue
-            decoding = replace(task.arm.decoding, seed=seed_of(task, work.settings.seed))
-            try:
-                answer = await engine.answer(*found, task.arm.arm, decoding)
-            except (CallFailed, ReplyRejected) as error:
-                work.failed(task, str(error), engine=_is_engines(error))
-            except ItemError as error:
-                work.failed(task, str(error), engine=False)
-            except StopRun as error:
-                if error.reason != "bad_request":
-                    raise
-                work.failed(task, str(error), engine=True)  # this one may be at fault, or all will be refused
-            else:
-                record = record_of_answer(
-                    task, answer, tokens=answer.token_count, served_model=answer.served_model or None
-                )
-                work.answered(task, record)
+    async def one(task: Task) -> None:
+        (found,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
+        if isinstance(found, Exception):
+            work.failed(task, found)
+            return
+        decoding = replace(task.arm.decoding, seed=seed_of(task, work.settings.seed))
+        try:
+            generation = await engine.answer(*found, task.arm.arm, decoding)
+        except (CallFailed, ReplyRejected, ItemError) as error:
+            work.failed(task, error)
+        else:
+            served = generation.served_model or None
+            work.answered(task, record_of_answer(task, generation, tokens=generation.token_count, served_model=served))
 
-    try:
-        async with engine, asyncio.TaskGroup() as group:
-            for _ in range(engine.concurrency):
-                group.create_task(worker())
-    except ExceptionGroup as errors:
-        raise _first(errors) from None
-
-
-def _first(errors: ExceptionGroup[Exception]) -> Exception:
-    inner = errors.exceptions[0]
-    return _first(inner) if isinstance(inner, ExceptionGroup) else inner
-
-
-def _is_engines(error: CallFailed | ReplyRejected) -> bool:
-    return isinstance(error, CallFailed) and error.reason not in _PER_ITEM_REASONS
+    async with engine:
+        await for_each(tasks, one, in_flight=engine.concurrency)
 
 
 def _free_memory() -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import gradio as gr
 
 from mpar2.audio import AudioError, load_clip
+from mpar2.llm.connect import service_named
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
 from pages.limits import visitor_of
 from pages.running import Asked, Comparer, split_choices
 from pages.safe_html import comparison_view, gallery, note, suggestions
-from pages.scoring import Judging
+from pages.scoring import Judging, judge_choices
 from pages.services import MODES, Services
 from pages.suggested import QUESTIONS, suggestion_value
 
@@ -86,7 +87,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
                     elem_id="events",
                 )
                 judge = gr.Radio(
-                    [("Rules", "rules"), ("Gemini", "gemini"), ("A server", "server")],
+                    judge_choices(),
                     value="rules",
                     label="Mentions are checked by",
                     info="Rules need known events: an example's, or those listed above.",
@@ -155,7 +156,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
             gr.Info(f"The app is busy: you are number {ahead + 1} in the line. Your comparison starts by itself.")
 
     def on_judge(kind: str) -> tuple[Any, ...]:
-        brought, server = kind != "rules", kind == "server"
+        brought, server = kind != "rules", kind != "rules" and service_named(kind).needs_address
         return gr.Textbox(visible=brought), gr.Textbox(visible=server), gr.Textbox(visible=brought)
 
     def on_stop(request: gr.Request) -> None:

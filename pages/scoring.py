@@ -15,19 +15,19 @@ import asyncio
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from mpar2.audio import Clip
 from mpar2.cafe.metrics import count_events, rates_of_trace
 from mpar2.cafe.schema import JudgeRequest, Truth, Unscored, Verdict
 from mpar2.errors import MPAR2Error
 from mpar2.llm.address import check_base_url
+from mpar2.llm.connect import service_named, service_names
 from mpar2.llm.errors import LLMError
 from mpar2.question import Event, Question
 
-__all__ = ["JUDGES", "Judging", "JudgingError", "cafe_document", "check_address", "score_traces"]
+__all__ = ["Judging", "JudgingError", "cafe_document", "check_address", "judge_choices", "score_traces"]
 
-JUDGES = ("rules", "gemini", "server")
 _METRICS = ("acc_per", "err_per", "err_use", "err_omit")
 _NO_KEY = "EMPTY"  # what servers without keys expect; never empty, so that no client looks into the environment
 _TIMEOUT_S, _PUBLIC_TIMEOUT_S = 240.0, 90.0  # on a public app others wait meanwhile
@@ -48,21 +48,34 @@ class JudgingError(MPAR2Error, ValueError):
 class Judging:
     """How mentions are to be checked. ``secret`` never appears in a representation."""
 
-    judge: Literal["rules", "gemini", "server"] = "rules"
+    judge: str = "rules"  # or a service of llm.connect
     secret: str = field(default="", repr=False)
     address: str = ""
     model: str = ""
 
     def check(self, *, local: bool) -> None:
         """Raise :class:`JudgingError` where something is missing or an address must not be called."""
-        if self.judge not in JUDGES:
-            raise JudgingError(f"unknown judge '{self.judge[:40]}': choose one of {', '.join(JUDGES)}")
-        if self.judge == "gemini" and not self.secret.strip():
-            raise JudgingError("Gemini needs a key: paste yours, or check mentions by rules")
-        if self.judge == "server":
+        if self.judge == "rules":
+            return
+        if self.judge not in service_names():
+            known = ", ".join(("rules", *service_names()))
+            raise JudgingError(f"unknown judge '{self.judge[:40]}': choose one of {known}")
+        service = service_named(self.judge)
+        if service.needs_key and not self.secret.strip():
+            raise JudgingError(f"{service.title} needs a key: paste yours, or check mentions by rules")
+        if service.needs_address:
             check_address(self.address, local=local)
             if not self.model.strip():
                 raise JudgingError("a server needs the name of a model; it lists its models at /v1/models")
+
+
+def judge_choices() -> list[tuple[str, str]]:
+    """List the judges as ``(label, value)``: the rules, and every service of ``mpar2.llm.connect``."""
+    return [("Rules", "rules"), *((_capital(service_named(name).title), name) for name in service_names())]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def check_address(address: str, *, local: bool) -> None:
@@ -110,8 +123,9 @@ def score_traces(
                 runner.run(asyncio.wait([task], timeout=_BEAT_S))
                 yield None
             outcomes = task.result()
-    except LLMError as error:
-        outcomes = {index: Unscored("unavailable", error.detail) for index, _ in requests}
+    except MPAR2Error as error:
+        detail = error.detail if isinstance(error, LLMError) else str(error)
+        outcomes = {index: Unscored("unavailable", detail) for index, _ in requests}
     except TimeoutError:
         outcomes = {index: Unscored("unavailable", f"no answer within {most_s:.0f} s") for index, _ in requests}
     for index, outcome in outcomes.items():
@@ -125,9 +139,9 @@ async def _ask(
     from mpar2.cafe.llm_judge import LLMJudge
     from mpar2.llm.connect import connect, judge_model
 
-    service: Literal["gemini", "server"] = "gemini" if judging.judge == "gemini" else "server"
+    service = judging.judge
     model = judge_model(service, judging.model.strip() or None)
-    address = judging.address.strip() if service == "server" else None
+    address = judging.address.strip() if service_named(service).needs_address else None
     key = judging.secret.strip() or _NO_KEY
     if truth is None:
         with tempfile.TemporaryDirectory(prefix="mpar2-caption-") as folder:  # a visitor's caption is not kept

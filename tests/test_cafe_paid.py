@@ -44,7 +44,7 @@ def test_clips_without_events_are_captioned_once_and_then_judged(
         arguments += ["--cache", str(tmp_path / "cache")]
         assert main(score) == 0
         assert "0 of 3 traces scored (3 no_truth)" in capsys.readouterr().out
-        assert main(arguments) == 1 and "give --yes" in capsys.readouterr().err
+        assert main(arguments) == 1 and "pass --yes" in capsys.readouterr().err
         assert main([*arguments, "--yes"]) == 0
         assert "2 of 2 clips captioned, for 3 of 3 items" in capsys.readouterr().out
         sent = len(server.calls)

@@ -14,6 +14,7 @@ import json
 import sys
 from pathlib import Path
 
+from mpar2.commands._paid import ServiceChoices
 from training.recipe import RecipeError, load_recipe, recipe_names
 from training.scenes.kinds import KINDS as QUESTIONS
 from training.sources import KINDS, read_source
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("out", type=Path)
         command.add_argument("--audio-root")
         command.add_argument("--limit", type=int)
-        command.add_argument("--service", choices=("server", "gemini"), default="server")
+        command.add_argument("--service", choices=ServiceChoices(), default="server")
         command.add_argument("--model", required=True)
         command.add_argument("--base-url", help="of an OpenAI-compatible server")
         command.add_argument("--prices", help="a JSON file of prices, to see the cost")

@@ -45,7 +45,7 @@ from mpar2.cafe.schema import (
 )
 from mpar2.llm.base import ChatClient, Sampling
 from mpar2.llm.base import Usage as Tokens
-from mpar2.llm.connect import Service, connect, judge_model
+from mpar2.llm.connect import connect, judge_model, service_named
 from mpar2.llm.cost import Estimate, Prices, estimate_tokens
 from mpar2.llm.errors import CallFailed, ReplyRejected, clip_text
 from mpar2.llm.journal import Journal, RecordedClient, content_key
@@ -61,12 +61,6 @@ PROMPT_VERSION = 1
 _REASON_CHARS = 300
 _CONTEXT_CHARS = 60
 _EXPECTED_REPLY_TOKENS = 900  # of one request, for the estimate before a run; thoughts of thinking models come on top
-
-# A server's greedy decoding is repeatable; Gemini 3 is meant to run at its own default and ignores or regrets others.
-_SAMPLING: dict[str, Sampling] = {
-    "gemini": Sampling(),
-    "server": Sampling(max_tokens=8192, temperature=0.0, top_p=1.0, seed=0),
-}
 
 
 class _Strict(BaseModel):
@@ -118,11 +112,11 @@ class LLMJudge:
     trace can be judged either (key, model, quota, budget).
     """
 
-    def __init__(self, client: ChatClient, judge_id: Service, *, sampling: Sampling | None = None) -> None:
+    def __init__(self, client: ChatClient, judge_id: str, *, sampling: Sampling | None = None) -> None:
         self.id = judge_id
         self.model = client.model
         self._client = client
-        self._sampling = sampling or _SAMPLING[judge_id]
+        self._sampling = sampling or service_named(judge_id).sampling
         self._users = 0
         self._targets_text = load_prompt("targets", PROMPT_VERSION)
         self._extract_text = load_prompt("extract", PROMPT_VERSION)
@@ -295,7 +289,7 @@ class LLMJudge:
 
 
 def llm_judge(
-    service: Service,
+    service: str,
     *,
     model: str | None = None,
     base_url: str | None = None,

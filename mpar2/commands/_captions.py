@@ -27,7 +27,7 @@ def configure(tasks: Any) -> None:
     caption = tasks.add_parser("caption", help="caption the clips whose events nobody has listed, for the model judges")
     caption.add_argument("run", metavar="RUN", help="a run folder; the captions go into RUN/cafe/captions.jsonl")
     caption.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
-    caption.add_argument("--by", choices=("gemini", "server"), default="gemini", help="default: %(default)s")
+    caption.add_argument("--by", choices=paid.ServiceChoices(), default="gemini", help="default: %(default)s")
     paid.add_service(caption)
     caption.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N such clips only")
     caption.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +12,25 @@ if TYPE_CHECKING:
     from mpar2.llm.journal import Journal
     from mpar2.llm.limits import Limiter
 
-__all__ = ["add_limits", "add_service", "agreed", "at_least_one", "limiter", "prices", "spent"]
+__all__ = ["ServiceChoices", "add_limits", "add_service", "agreed", "at_least_one", "limiter", "prices", "spent"]
+
+
+class ServiceChoices:
+    """The names of all services, and ``first`` before them, as ``choices`` of an option.
+
+    Read when a value is checked or help is shown: the clients of services are not imported for other commands.
+    """
+
+    def __init__(self, *first: str) -> None:
+        self._first = first
+
+    def __iter__(self) -> Iterator[str]:
+        from mpar2.llm.connect import service_names
+
+        return iter((*self._first, *service_names()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._first or name in tuple(self)
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +77,7 @@ def agreed(what: str, estimate: Estimate, options: argparse.Namespace) -> bool:
     if options.yes or not estimate.requests:
         return True
     if not sys.stdin.isatty():
-        print("nobody is there to agree to this: give --yes", file=sys.stderr)
+        print("confirmation required: pass --yes in non-interactive use", file=sys.stderr)
         return False
     return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["configure", "run"]
 
-JUDGES = ("reference", "gemini", "server")
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
@@ -88,7 +86,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _judge_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--judge", choices=JUDGES, default="reference", help="default: %(default)s, which costs nothing"
+        "--judge",
+        choices=paid.ServiceChoices("reference"),
+        default="reference",
+        help="default: %(default)s, which costs nothing",
     )
     paid.add_service(parser)
 

@@ -9,6 +9,7 @@ that too filters outgoing connections. The clients follow no redirects, so a pub
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from urllib.parse import urlsplit
 
@@ -32,6 +33,20 @@ def check_base_url(base_url: str, *, public_only: bool = False) -> str:
         raise SettingError(f"server address {clip_text(base_url, 80)!r} is no http(s) address like http://host:8000/v1")
     if url.username or url.password or url.query or url.fragment:
         raise SettingError("server address carries a user, password, query or fragment; give the key apart from it")
+    # what the HTTP client or the name server would stumble over: control characters, labels that are too long or empty
+    import httpx2
+
+    try:
+        if re.search(r"[\x00-\x20\x7f]", base_url.strip()):
+            raise ValueError("it holds a blank or a control character")
+        httpx2.URL(base_url.strip())
+        url.hostname.encode("ascii" if url.hostname.isascii() else "idna")
+        if not all(0 < len(label) <= 63 for label in url.hostname.rstrip(".").split(".")) and ":" not in url.hostname:
+            raise ValueError("a part of its host's name is empty or longer than 63 characters")
+    except (ValueError, httpx2.InvalidURL) as error:
+        raise SettingError(
+            f"server address {clip_text(base_url, 80)!r} cannot be used: {clip_text(str(error), 120)}"
+        ) from None
     if public_only:
         _refuse_private(url.hostname, port or (443 if url.scheme == "https" else 80))
     return base_url.strip().rstrip("/")
@@ -39,13 +54,25 @@ def check_base_url(base_url: str, *, public_only: bool = False) -> str:
 
 def _refuse_private(host: str, port: int) -> None:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
         raise SettingError(f"server address: no machine named {clip_text(host, 80)!r} is found ({error})") from None
-    for *_, address in found:
+    for *_, address in entries:
         ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
-        mapped = getattr(ip, "ipv4_mapped", None)
-        if not (mapped or ip).is_global or ip.is_multicast:
+        if not all(part.is_global and not part.is_multicast for part in (ip, *_embedded(ip))):
             raise SettingError(
                 f"server address {clip_text(host, 80)!r} is not on the public internet; it is refused here"
             )
+
+
+def _embedded(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses inside of an IPv6 one: mapped, compatible, 6to4, Teredo, and NAT64."""
+    if not isinstance(ip, ipaddress.IPv6Address):
+        return []
+    inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    low = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    if ip in ipaddress.ip_network("64:ff9b::/96") or ip in ipaddress.ip_network("64:ff9b:1::/48"):
+        inner.append(low)
+    if int(ip) >> 32 == 0:
+        inner.append(low)
+    return [address for address in inner if address is not None]

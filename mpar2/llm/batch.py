@@ -3,7 +3,7 @@
 Three outcomes of an item: a record, which is journaled and never computed again; a :class:`CallFailed`, which is
 counted and asked again on the next start; a :class:`StopRun`, after which no item starts, those whose requests are
 out finish (they are paid), and the cause is raised. A service that fails ``give_up_after`` items in a row is taken to
-be down, and stops the run.
+be down, and stops the run (:class:`FailuresInARow` has what counts).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mpar2.llm.errors import CallFailed, LLMError, StopRun
 from mpar2.llm.journal import Journal
 from mpar2.llm.once import finish_in_thread
 
-__all__ = ["BatchResult", "run_batch"]
+__all__ = ["BatchResult", "FailuresInARow", "for_each", "run_batch"]
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -33,6 +33,60 @@ class BatchResult:
     resumed: int = 0  # records that were in the journal before
 
 
+@dataclass
+class FailuresInARow:
+    """Whether a service is down, as far as its answers show.
+
+    A failure of the endpoint counts. A refused request counts only as long as nothing was answered in the whole run:
+    then it may be the way in which all are written. What is plainly the item's own (too long, a file that cannot be
+    read, blocked) never counts.
+    """
+
+    give_up_after: int = 20
+    any_answer: bool = False
+    in_a_row: int = 0
+
+    ITEMS_OWN = ("too_long", "bad_audio", "blocked")
+
+    def answered(self) -> None:
+        self.any_answer = True
+        self.in_a_row = 0
+
+    def failed(self, error: Exception) -> bool:
+        """Count one failure; True when it is time to give up."""
+        counts = isinstance(error, CallFailed) and error.reason not in self.ITEMS_OWN
+        if counts and isinstance(error, CallFailed) and error.scope == "request":
+            counts = not self.any_answer
+        self.in_a_row += counts
+        return counts and self.in_a_row >= self.give_up_after
+
+
+async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, in_flight: int) -> None:
+    """Apply ``work`` to every item, ``in_flight`` at a time.
+
+    After an exception of ``work`` no item starts; those under way finish, then the first exception is raised.
+    """
+    if in_flight < 1:
+        raise ValueError(f"in_flight is {in_flight}, must be at least 1")
+    queue = iter(items)
+    errors: list[Exception] = []
+
+    async def worker() -> None:
+        for item in queue:
+            if errors:
+                return
+            try:
+                await work(item)
+            except Exception as error:
+                errors.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(worker())
+    if errors:
+        raise errors[0]
+
+
 async def run_batch(
     items: Iterable[T],
     work: Callable[[T], Awaitable[Record]],
@@ -43,9 +97,16 @@ async def run_batch(
     give_up_after: int = 20,
     label: str | None = None,
 ) -> BatchResult:
-    """Apply ``work`` to every item that the journal does not hold yet, ``in_flight`` at a time.
+    """Apply ``work`` to every item that the journal does not hold yet.
 
-    Items with equal keys are one item. ``label`` shows a progress bar (stderr) under that name.
+    Args:
+        items: what to work on; items with equal keys are one item.
+        work: makes the record of an item.
+        key: names an item.
+        journal: keeps the records; None keeps them in memory only.
+        in_flight: items at a time.
+        give_up_after: failures in a row that stop the run.
+        label: of a progress bar on stderr; None shows none.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}, must be at least 1")
@@ -64,38 +125,27 @@ async def run_batch(
         else:
             todo[name] = item
     result.resumed = len(done)
-    queue = iter(todo.items())
-    stop: list[BaseException] = []
-    in_a_row = 0
+    failures = FailuresInARow(give_up_after, any_answer=bool(done))
 
     with _bar(label, len(order), len(done)) as bar:
 
-        async def worker() -> None:
-            nonlocal in_a_row
-            for name, item in queue:
-                if stop:
-                    return
-                try:
-                    record = {"key": name, **await work(item)}
-                    if journal is not None:
-                        await finish_in_thread(journal.append, record)
-                    done[name] = record
-                    in_a_row = 0
-                except CallFailed as error:
-                    result.failed[name] = error
-                    in_a_row += 1
-                    if in_a_row >= give_up_after and not stop:
-                        detail = f"{in_a_row} items in a row got no answer, the last one: {error}"
-                        stop.append(StopRun("unavailable", f"{detail}; start again later, finished items are kept"))
-                except Exception as error:
-                    stop.append(error)
+        async def one(entry: tuple[str, T]) -> None:
+            name, item = entry
+            try:
+                record = {"key": name, **await work(item)}
+                if journal is not None:
+                    await finish_in_thread(journal.append, record)
+                done[name] = record
+                failures.answered()
+            except CallFailed as error:
+                result.failed[name] = error
+                if failures.failed(error):
+                    detail = f"{failures.in_a_row} items in a row got no answer, the last one: {error}"
+                    raise StopRun("unavailable", f"{detail}; start again later, finished items are kept") from None
+            finally:
                 bar(len(result.failed))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(in_flight, len(todo))):
-                group.create_task(worker())
-    if stop:
-        raise stop[0]
+        await for_each(todo.items(), one, in_flight=max(1, min(in_flight, len(todo))))
     result.records = {name: done[name] for name in order if name in done}
     return result
 

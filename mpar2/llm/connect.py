@@ -101,7 +101,7 @@ register_service(
         needs_address=True,
         key_variables=("MPAR2_SERVER_KEY",),
         sampling=Sampling(max_tokens=8192, temperature=0.0, top_p=1.0, seed=0),
-        label="an OpenAI-compatible server",
+        label="A server",
     )
 )
 

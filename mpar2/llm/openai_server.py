@@ -1,9 +1,9 @@
 """Chat with any OpenAI-compatible server (vLLM, SGLang, llama.cpp, ``transformers serve``, OpenAI) by ``openai``.
 
 Audio goes as ``audio_url`` with a base64 data URI, which vLLM and SGLang take, or as ``input_audio``, OpenAI's own
-form, the only one that llama.cpp takes. The schema goes as ``response_format: json_schema``. Four concessions are made, each
-only after the server refused the request and named the field, each for the rest of this client's life and written into
-every reply or log:
+form, the only one that llama.cpp takes. The schema goes as ``response_format: json_schema``. Four concessions are made,
+each only after the server refused the request and named the field, each for the rest of this client's life and written
+into every reply or log:
 
 * no ``json_schema``: the schema is put into the instructions instead (``Reply.structured == "prompt"``);
 * no ``max_tokens``: the newer ``max_completion_tokens`` is sent instead;

@@ -170,12 +170,10 @@ class JudgeScorer:
 
 
 def judge_scorer(service: str, model: str, *, base_url: str | None = None, in_flight: int = 16) -> JudgeScorer:
-    """A scorer that asks ``server`` (an OpenAI-compatible one at ``base_url``) or ``gemini``.
+    """A scorer that asks a registered service: ``server`` (at ``base_url``), ``gemini`` or another of ``llm.connect``.
 
     Keys come from the environment, as everywhere (``mpar2.llm.keys``).
     """
     from mpar2.llm.connect import connect
 
-    if service not in ("server", "gemini"):
-        raise ValueError(f"scorer service is {service!r}: use 'server', 'gemini', or the scorer 'reference'")
-    return JudgeScorer(connect(service, model, base_url=base_url), in_flight=in_flight)  # type: ignore[arg-type]
+    return JudgeScorer(connect(service, model, base_url=base_url), in_flight=in_flight)
