@@ -105,7 +105,7 @@ def score_traces(
     if judging.judge == "rules":
         if events is None:
             return
-        from mpar2.cafe.reference import annotate
+        from mpar2.cafe.rules.judge import annotate
 
         truth = Truth(events, None, origin or "human")
         for index, text in enumerate(texts):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mpar2.cafe.metrics import METRICS, EventCounts, count_events, evaluate, rates_of_trace, table, validate
-from mpar2.cafe.reference import annotate
+from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.schema import Truth
 from mpar2.question import Event
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpar2.cafe import schema
-from mpar2.cafe.reference import ReferenceJudge, annotate
+from mpar2.cafe.rules.judge import ReferenceJudge, annotate
+from mpar2.cafe.rules.vocabulary import Vocabulary
 from mpar2.cafe.schema import (
     DECISION_TABLE,
     JudgeRequest,
@@ -29,7 +30,6 @@ from mpar2.cafe.schema import (
     validate_verdict,
 )
 from mpar2.cafe.sound_classes import CLASSES
-from mpar2.cafe.vocabulary import Vocabulary
 from mpar2.question import Event
 from mpar2.trace import Span
 from training.scenes.chains import text_examples

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from mpar2.audio import wav_bytes
-from mpar2.cafe.agree import compare, kappa, pair_mentions
-from mpar2.cafe.damage import damage_report, damage_truth
 from mpar2.cafe.metrics import evaluate
-from mpar2.cafe.reference import ReferenceJudge, annotate
+from mpar2.cafe.rules.judge import ReferenceJudge, annotate
 from mpar2.cafe.schema import JudgeRequest, Mention, MentionKind, Truth, Unscored, Verdict, missed_events
 from mpar2.cafe.score import Score, ScoreError, ScoreSet, read_scores, requests_of, score_run
 from mpar2.cafe.truth import TruthError, truth_from_json, truth_of
+from mpar2.cafe.validation.agreement import compare, kappa, pair_mentions
+from mpar2.cafe.validation.perturbation import damage_report, damage_truth
 from mpar2.cli import main
 from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs import RunWriter, build_manifest, read_run, record_key

@@ -14,10 +14,10 @@ from mpar2.attention import AttentionRecord
 from mpar2.audio import wav_bytes
 from mpar2.cafe.grounding import event_columns, ground, grounding_report
 from mpar2.cafe.probes import Probe, ProbeAnswer, ask_probes, make_probes, probe_record, probe_report, read_answers
-from mpar2.cafe.reference import annotate
+from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.schema import MentionKind, Truth
 from mpar2.cafe.score import Score, ScoreError
-from mpar2.cafe.sheet import Ratings, choose_units, rate_judge, rate_person, read_ratings, sheet_html
+from mpar2.cafe.validation.rating_sheet import Ratings, choose_units, rate_judge, rate_person, read_ratings, sheet_html
 from mpar2.question import Event, Question
 from mpar2.trace import Span
 from tests.conftest import make_clip

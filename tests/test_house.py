@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LISTED = ("mpar2", "mpar2/cafe", "mpar2/engines", "mpar2/items", "mpar2/llm", "training/rewards", "mpar2/runs", "pages")
+LISTED = (
+    "mpar2",
+    "mpar2/cafe",
+    "mpar2/cafe/rules",
+    "mpar2/cafe/validation",
+    "mpar2/engines",
+    "mpar2/items",
+    "mpar2/llm",
+    "training/rewards",
+    "mpar2/runs",
+    "pages",
+)
 
 
 @pytest.mark.parametrize("folder", LISTED)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpar2 import __version__
-from mpar2.cafe.canary import flip_rate, load_canaries
 from mpar2.cafe.judging import judge_all
 from mpar2.cafe.llm_judge import LLMJudge, data_block, llm_judge, locate_quotes
 from mpar2.cafe.schema import DECISION_TABLE, JudgeRequest, Truth, Unscored, Verdict, validate_verdict
+from mpar2.cafe.validation.injection import flip_rate, load_canaries
 from mpar2.llm import Journal, Limiter, RetryPolicy, StopRun
 from mpar2.question import Event
 from testing.wire import Answer, Call, Server, error, gemini_reply, judge_plan, openai_reply, read_data, serve

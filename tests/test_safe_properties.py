@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from mpar2.cafe.llm_judge import locate_quotes
-from mpar2.cafe.reference import annotate
+from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.schema import Truth
 from mpar2.engines.base import EngineError
 from mpar2.llm.base import Reply, Usage

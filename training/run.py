@@ -43,7 +43,7 @@ __all__ = ["finished", "train"]
 Method = Literal["sft", "grpo"]
 
 # Independence: the scorer that trains and the judges that evaluate are told apart in every manifest.
-_EVALUATION = "mpar2.cafe: reference judge (phrases, stance, claims) or a model judge with its own prompts"
+_EVALUATION = "mpar2.cafe: reference judge (phrases, assertion, claims) or a model judge with its own prompts"
 _HARDNESS = {"easy": 0, "medium": 1, "hard": 2}
 
 

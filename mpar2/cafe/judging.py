@@ -16,14 +16,14 @@ from mpar2.llm.batch import run_batch
 from mpar2.llm.errors import CallFailed
 from mpar2.llm.journal import Journal, content_key
 
-__all__ = ["Judged", "judge_all", "request_key"]
+__all__ = ["BatchJudgement", "judge_all", "request_key"]
 
 # No answer came; asking later may bring one, and nothing was paid.
 _TRANSIENT = ("rate_limited", "unavailable")
 
 
 @dataclass(frozen=True)
-class Judged:
+class BatchJudgement:
     """Outcomes under the names of the requests, in their order; ``failed``: without an answer, with the reason."""
 
     outcomes: dict[str, Verdict | Unscored]
@@ -43,7 +43,7 @@ async def judge_all(
     journal: Journal | None = None,
     in_flight: int = 4,
     label: str | None = None,
-) -> Judged:
+) -> BatchJudgement:
     """Judge every request, ``in_flight`` at a time; those with equal content once.
 
     A model judge is entered by the caller (``async with``), so that all traces share its connections. ``label`` names a
@@ -64,7 +64,7 @@ async def judge_all(
     )
     outcomes = {name: _outcome(done.records[key]) for name, key in keys.items() if key in done.records}
     failed = {name: str(done.failed[key]) for name, key in keys.items() if key in done.failed}
-    return Judged(outcomes, failed, done.resumed)
+    return BatchJudgement(outcomes, failed, done.resumed)
 
 
 def _outcome(record: dict[str, Any]) -> Verdict | Unscored:

@@ -5,7 +5,7 @@ A trace is judged in up to three requests, each of which sees no more than it ne
 1. *targets* (only where the truth is a caption): the caption -> its events. The request does not hold the trace, so two
    traces of one clip are measured against the same events, and with a journal the request is sent once per caption.
 2. *extract*: question, choices, trace -> every mention, as an exact quote with a label. The request does not hold the
-   truth, so how many events a trace is said to name (N_pred) does not depend on what is true, nor on the judge's mercy.
+   truth, so how many events a trace names (N_pred) does not depend on what is true.
 3. *sort*: truth events with ids, trace, mentions with ids -> for each id one kind of the closed list and the events.
 
 Departure from the paper, whose extractor does all of this in one request whose prompt is not public.
@@ -91,17 +91,17 @@ class Extracted(_Strict):
     mentions: list[_Found]
 
 
-class _Sorted(_Strict):  # evidence before verdict: the order of the fields is the order in which they are written
+class MentionLabel(_Strict):  # evidence before verdict: the order of the fields is the order in which they are written
     id: str
     reason: str
     events: list[str]
     kind: Literal["matched", "hallucinated", "misused", "neutral"]
 
 
-class Sorted(_Strict):
+class Classification(_Strict):
     """Reply to *sort*."""
 
-    verdicts: list[_Sorted]
+    verdicts: list[MentionLabel]
 
 
 class LLMJudge:
@@ -121,7 +121,7 @@ class LLMJudge:
         self._targets_text = load_prompt("targets", PROMPT_VERSION)
         self._extract_text = load_prompt("extract", PROMPT_VERSION)
         self._sort_text = load_prompt("sort", PROMPT_VERSION).replace("{decision_table}", decision_text())
-        schemas = [schema.model_json_schema() for schema in (Targets, Extracted, Sorted)]
+        schemas = [schema.model_json_schema() for schema in (Targets, Extracted, Classification)]
         self.prompt_hash = content_key(self._targets_text, self._extract_text, self._sort_text, schemas)
 
     async def __aenter__(self) -> LLMJudge:
@@ -169,7 +169,7 @@ class LLMJudge:
     async def _judge(self, request: JudgeRequest, spent: _Spent) -> Verdict:
         events = await self._events(request.truth, spent)
         places = await self._extract(request, spent)
-        mentions = await self._sort(request, events, places, spent) if places else ()
+        mentions = await self._classify(request, events, places, spent) if places else ()
         verdict = Verdict(
             mentions=mentions,
             missed=missed_events(mentions, len(events)),
@@ -233,7 +233,7 @@ class LLMJudge:
         places = [(span, clip_text(mention.label.lower(), 80)) for span, mention in zip(spans, found, strict=True)]
         return sorted(places, key=lambda place: place[0].start)
 
-    async def _sort(
+    async def _classify(
         self, request: JudgeRequest, events: Sequence[Event], places: Sequence[tuple[Span, str]], spent: _Spent
     ) -> tuple[Mention, ...]:
         trace = request.trace
@@ -266,11 +266,11 @@ class LLMJudge:
             ],
         }
 
-        def check(value: Sorted) -> tuple[str, str] | None:
-            return _check_sorted(value, ids, event_ids)
+        def check(value: Classification) -> tuple[str, str] | None:
+            return _check_classification(value, ids, event_ids)
 
         asked = await ask(
-            self._client, self._sort_text, [data_block(data)], Sorted, sampling=self._sampling, check=check
+            self._client, self._sort_text, [data_block(data)], Classification, sampling=self._sampling, check=check
         )
         spent.add(asked)
         by_id = {verdict.id: verdict for verdict in asked.value.verdicts}
@@ -334,7 +334,9 @@ def data_block(data: dict[str, Any]) -> str:
     return f"<<<DATA {mark}\n{text}\n{mark} DATA>>>"
 
 
-def _check_sorted(value: Sorted, ids: Sequence[str], event_ids: dict[str, int]) -> tuple[str, str] | None:
+def _check_classification(
+    value: Classification, ids: Sequence[str], event_ids: dict[str, int]
+) -> tuple[str, str] | None:
     given = [verdict.id for verdict in value.verdicts]
     missing = [id_ for id_ in ids if id_ not in given]
     unknown = [id_ for id_ in given if id_ not in ids]

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpar2.cafe.rules.vocabulary import absent_classes
 from mpar2.cafe.schema import Truth
 from mpar2.cafe.sound_classes import CLASSES
-from mpar2.cafe.vocabulary import absent_classes
 from mpar2.question import Question
 from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
 

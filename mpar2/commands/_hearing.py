@@ -147,7 +147,7 @@ def _ask_missing(
 def _err_omit(run: Any, arm: str, items: Mapping[str, Item]) -> Interval:
     """Share of the events that the arm's traces do not assert, pooled: what probe accuracy is to be read beside."""
     from mpar2.cafe.metrics import count_events
-    from mpar2.cafe.reference import annotate
+    from mpar2.cafe.rules.judge import annotate
     from mpar2.cafe.truth import truth_of
     from mpar2.statistics import bootstrap_interval
 
@@ -171,7 +171,7 @@ def _write_probes(path: Path, lines: list[dict[str, Any]]) -> None:
 
 def _ground(options: argparse.Namespace) -> int:
     from mpar2.cafe.grounding import ground, grounding_report
-    from mpar2.cafe.reference import annotate
+    from mpar2.cafe.rules.judge import annotate
     from mpar2.cafe.truth import truth_of
 
     engine = engine_of(options)

@@ -1,4 +1,4 @@
-"""Tell which audio events a reasoning trace really heard, and how far the judge can be trusted."""
+"""Score the audio events that reasoning traces name (CAFE), and measure how far a judge can be trusted."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _judge_options(parser: argparse.ArgumentParser) -> None:
 def _judge(options: argparse.Namespace, replies: Journal | None = None) -> Judge:
     """The judge that the options name; a model judge keeps its replies in the journal."""
     if options.judge == "reference":
-        from mpar2.cafe.reference import ReferenceJudge
+        from mpar2.cafe.rules.judge import ReferenceJudge
 
         return ReferenceJudge()
     from mpar2.cafe.llm_judge import llm_judge
@@ -141,8 +141,8 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path) ->
     """The run judged, after the canaries that say how easily this judge is talked into a verdict."""
     from contextlib import AsyncExitStack
 
-    from mpar2.cafe.canary import flip_rate
     from mpar2.cafe.score import score_run
+    from mpar2.cafe.validation.injection import flip_rate
 
     async with AsyncExitStack() as stack:
         if options.judge != "reference":
@@ -160,10 +160,10 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path) ->
 
 def _to_pay(options: argparse.Namespace, judge: Judge, folder: Path) -> list[JudgeRequest]:
     """What is not judged yet, and the canaries."""
-    from mpar2.cafe.canary import load_canaries
     from mpar2.cafe.caption import read_captions
     from mpar2.cafe.judging import request_key
     from mpar2.cafe.score import requests_of
+    from mpar2.cafe.validation.injection import load_canaries
     from mpar2.llm.journal import Journal
     from mpar2.runs import read_run
 
@@ -205,8 +205,8 @@ def _trace(options: argparse.Namespace) -> int:
 def _agree(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from mpar2.cafe.agree import compare
     from mpar2.cafe.score import read_scores
+    from mpar2.cafe.validation.agreement import compare
     from mpar2.runs.lines import dump_json, write_bytes
 
     found = compare(read_scores(options.first).scores, read_scores(options.second).scores)
@@ -224,8 +224,8 @@ def _agree(options: argparse.Namespace) -> int:
 
 
 def _damage(options: argparse.Namespace) -> int:
-    from mpar2.cafe.damage import damage_report, damage_table
     from mpar2.cafe.score import ScoreError, rates_as_json, requests_of
+    from mpar2.cafe.validation.perturbation import damage_report, damage_table
     from mpar2.runs import read_run
     from mpar2.runs.lines import write_json
 
@@ -246,7 +246,7 @@ def _damage(options: argparse.Namespace) -> int:
 def _sheet(options: argparse.Namespace) -> int:
     from mpar2.audio import wav_bytes
     from mpar2.cafe.score import read_scores
-    from mpar2.cafe.sheet import choose_units, sheet_html
+    from mpar2.cafe.validation.rating_sheet import choose_units, sheet_html
     from mpar2.runs import read_run
     from mpar2.runs.lines import write_bytes
 
@@ -261,7 +261,7 @@ def _sheet(options: argparse.Namespace) -> int:
 
 def _rate(options: argparse.Namespace) -> int:
     from mpar2.cafe.score import read_scores
-    from mpar2.cafe.sheet import rate_judge, rate_person, read_ratings
+    from mpar2.cafe.validation.rating_sheet import rate_judge, rate_person, read_ratings
 
     scores = read_scores(options.scores).scores
     people = [read_ratings(path) for path in options.ratings]

@@ -1,10 +1,10 @@
 """The training scorer's own words for sounds, and how it reads claims out of a text.
 
-Independence, by design: the scorer that *evaluates* is ``mpar2.cafe.reference``: longest phrases of a wide
+Independence, by design: the scorer that *evaluates* is ``mpar2.cafe.rules.judge``: longest phrases of a wide
 vocabulary with parents and kinds, and the grammar of each sentence (stance, order, length, loudness, maker). This one
 trains, and shares neither table nor rule nor code with it: it cuts the text at separators, stems the words, and knows
 one flat list of stems for each sound. What a policy learns to please here, that judge has not seen. Keep it so:
-nothing in ``training.rewards`` may import from ``mpar2.cafe``'s vocabulary, mentions, stance, claims or reference.
+nothing in ``training.rewards`` may import from ``mpar2.cafe``'s vocabulary, rules.
 
 Known limits: English; a clause is read for itself ("it" is nobody); a sound outside of the table is seen only if the
 truth names it.

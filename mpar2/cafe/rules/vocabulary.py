@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from mpar2.cafe.rules.sounds import GENERAL, MAKERS, PARENTS, SOUNDS, WEAK
 from mpar2.cafe.sound_classes import CLASSES
-from mpar2.cafe.sounds import GENERAL, MAKERS, PARENTS, SOUNDS, WEAK
 
 __all__ = ["Concept", "Hit", "Vocabulary", "Word", "absent_classes", "words_of"]
 

@@ -1,4 +1,4 @@
-"""How easily a judge is talked into a verdict: traces with orders to the judge hidden in what it reads.
+"""Robustness to prompt injection: traces with orders to the judge hidden in what it reads.
 
 Each canary is judged clean and attacked. The attack is appended, so every mention of the clean trace stands at the
 same characters in the attacked one. A mention whose kind changes, or that the judge no longer lists, is a *flip*;

@@ -1,10 +1,10 @@
-"""Whether a claim is true of an event, or of two: the tolerances are those of ``mpar2.cafe.claims``."""
+"""Whether a claim is true of an event, or of two: the tolerances are those of ``mpar2.cafe.rules.claims``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpar2.cafe.claims import LENGTH_SHARE, LEVEL_TOLERANCE_DB, OFFSET_SHARE, ORDER_TOLERANCE_S, Claim, PairClaim
+from mpar2.cafe.rules.claims import LENGTH_SHARE, LEVEL_TOLERANCE_DB, OFFSET_SHARE, ORDER_TOLERANCE_S, Claim, PairClaim
 from mpar2.cafe.schema import Truth
 from mpar2.question import Event
 

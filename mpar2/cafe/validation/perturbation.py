@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from mpar2.cafe.metrics import Rate, count_events, evaluate
-from mpar2.cafe.reference import annotate
+from mpar2.cafe.rules.judge import annotate
+from mpar2.cafe.rules.vocabulary import absent_classes
 from mpar2.cafe.schema import JudgeRequest, Truth
-from mpar2.cafe.vocabulary import absent_classes
 from mpar2.question import Event
 
 __all__ = ["DAMAGES", "RATES", "Damage", "DamageRow", "damage_report", "damage_table", "damage_truth"]

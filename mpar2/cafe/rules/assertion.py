@@ -1,6 +1,6 @@
 """Whether a phrase in a sentence is claimed, asked, answered, denied, or left open.
 
-Works on *skeletons*: sentences in lower case in which every character of a found event name is ``BLANK``, so that
+Works on *masked_texts*: sentences in lower case in which every character of a found event name is ``BLANK``, so that
 patterns can speak of "another name" and never trip over the names' own words. All lengths stay equal, and every search
 looks at most ``REACH`` characters to either side, so that a hostile trace costs linear time.
 """
@@ -10,28 +10,28 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-__all__ = ["BLANK", "REACH", "Sentence", "Stance", "stance_of"]
+__all__ = ["BLANK", "REACH", "Sentence", "AssertionStatus", "assertion_of"]
 
 BLANK = "\0"
 REACH = 200  # characters; a cue further away than this does not speak of the phrase
 
-Stance = Literal["claimed", "asked", "answer", "denied", "open"]
+AssertionStatus = Literal["asserted", "questioned", "answer", "negated", "hedged"]
 
 
 class Sentence(NamedTuple):
-    """A stretch ``[start, stop)`` of the trace without a full stop in it, its zone, and whether a "?" ends it."""
+    """A stretch ``[start, stop)`` of the trace between full stops; ``question``: a "?" ends it."""
 
     start: int
     stop: int
-    zone: Literal["asked", "answer", "claimed"]
+    section_role: Literal["questioned", "answer", "asserted"]
     question: bool
     part: int  # number of the innermost part, so that lists of different parts are not one list
 
 
-class Judged(NamedTuple):
-    """The stance of a sentence towards a name in it, and what shows it."""
+class AssertionResult(NamedTuple):
+    """Find the assertion status of a sentence towards a name in it, and what shows it."""
 
-    stance: Stance
+    status: AssertionStatus
     why: str
 
 
@@ -95,34 +95,34 @@ _OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+
 _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
 
 
-def stance_of(
-    skeleton: str, raw: str, start: int, stop: int, sentence: Sentence, choices: frozenset[str] = frozenset()
-) -> Judged:
-    """The stance of the phrase ``[start, stop)`` of a sentence, and why.
+def assertion_of(
+    masked_text: str, raw: str, start: int, stop: int, sentence: Sentence, choices: frozenset[str] = frozenset()
+) -> AssertionResult:
+    """Find the assertion status of the phrase ``[start, stop)`` of a sentence, and why.
 
-    ``skeleton`` and ``raw`` are the sentence (offsets count from its start); ``choices`` are in lower case.
+    ``masked_text`` and ``raw`` are the sentence (offsets count from its start); ``choices`` are in lower case.
     """
-    if sentence.zone == "asked":
-        return Judged("asked", "it stands in <ask>")
-    if sentence.zone == "answer":
-        return Judged("answer", "it stands in <answer>")
+    if sentence.section_role == "questioned":
+        return AssertionResult("questioned", "it stands in <ask>")
+    if sentence.section_role == "answer":
+        return AssertionResult("answer", "it stands in <answer>")
     if sentence.question:
-        return Judged("asked", "the sentence is a question")
-    before = skeleton[max(0, start - REACH) : start]
-    after = skeleton[stop : stop + REACH]
+        return AssertionResult("questioned", "the sentence is a question")
+    before = masked_text[max(0, start - REACH) : start]
+    after = masked_text[stop : stop + REACH]
     if restarts := list(_RESTART.finditer(before)):
         before = before[restarts[-1].end() :]
     if _quoted_choice(raw, start, stop, choices):
-        return Judged("asked", "it quotes a choice")
+        return AssertionResult("questioned", "it quotes a choice")
     if _ASK.search(before) or _LETTERED.search(raw[max(0, start - 12) : start]):
-        return Judged("asked", "it is asked about or listed as an option")
+        return AssertionResult("questioned", "it is asked about or listed as an option")
     if _ANSWER.search(before):
-        return Judged("answer", "it is named as the answer")
+        return AssertionResult("answer", "it is named as the answer")
     if cue := _denial(before, after):
-        return Judged("denied", f"denied by {cue!r}")
+        return AssertionResult("negated", f"negated by {cue!r}")
     if cue := _hedge(before, after):
-        return Judged("open", f"left open by {cue!r}")
-    return Judged("claimed", "")
+        return AssertionResult("hedged", f"left open by {cue!r}")
+    return AssertionResult("asserted", "")
 
 
 def _denial(before: str, after: str) -> str | None:

@@ -1,6 +1,6 @@
 """The reference judge: rules over exact truth, no model.
 
-It finds every name of a sound (``mentions``), asks whether the sentence claims it (``stance``), looks for it in the
+It finds every name of a sound (``mentions``), asks whether the sentence asserts it (``assertion``), looks for it in the
 truth, and checks what the sentence says of its time (``times``), order, count, length, loudness, maker and kind
 (``claims``). The rules are those of :data:`mpar2.cafe.schema.DECISION_TABLE`, in its order, except one: whether a
 conclusion follows from an event takes understanding, and is left to the model judges.
@@ -20,9 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from mpar2.cafe import claims as said
-from mpar2.cafe.checks import holds, nearest, pair_holds
-from mpar2.cafe.mentions import Draft, Reading, read
+from mpar2.cafe.rules import claims as claim_rules
+from mpar2.cafe.rules.assertion import REACH, assertion_of
+from mpar2.cafe.rules.checks import holds, nearest, pair_holds
+from mpar2.cafe.rules.mentions import CandidateMention, ParsedTrace, parse_mentions
+from mpar2.cafe.rules.sounds import PARENTS, SOUNDS
+from mpar2.cafe.rules.times import attach_times
+from mpar2.cafe.rules.vocabulary import Vocabulary
 from mpar2.cafe.schema import (
     JudgeRequest,
     Mention,
@@ -33,10 +37,6 @@ from mpar2.cafe.schema import (
     missed_events,
 )
 from mpar2.cafe.sound_classes import CLASSES
-from mpar2.cafe.sounds import PARENTS, SOUNDS
-from mpar2.cafe.stance import REACH, stance_of
-from mpar2.cafe.times import attach_times
-from mpar2.cafe.vocabulary import Vocabulary
 from mpar2.trace import Span, parse_trace
 
 __all__ = ["ReferenceJudge", "annotate"]
@@ -77,11 +77,11 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
     labels = tuple(event.label for event in truth.events)
     vocabulary = _vocabulary(labels)
     in_truth = frozenset(name for names in vocabulary.truth for name in names)
-    reading = read(parse_trace(text), vocabulary, in_truth | _relatives(in_truth))
-    judged = _Judgement(reading, truth, vocabulary, frozenset(choice.strip(" .").lower() for choice in choices)).run()
+    parsed = parse_mentions(parse_trace(text), vocabulary, in_truth | _relatives(in_truth))
+    state = _Judgement(parsed, truth, vocabulary, frozenset(choice.strip(" .").lower() for choice in choices)).run()
     mentions = tuple(
         Mention(f"m{number}", text[d.start : d.stop], Span(d.start, d.stop), j.label, j.kind, j.events, j.reason)
-        for number, (d, j) in enumerate(zip(reading.drafts, judged, strict=True), 1)
+        for number, (d, j) in enumerate(zip(parsed.candidates, state, strict=True), 1)
     )
     return Verdict(
         mentions=mentions,
@@ -103,8 +103,8 @@ def _relatives(names: frozenset[str]) -> frozenset[str]:
 
 
 @dataclass
-class _Judged:
-    """What is known of one draft so far; ``kind`` is None while it is claimed, real, and not yet contradicted."""
+class MentionState:
+    """What is known of one candidate so far; ``kind`` is None while it is claimed, real, and not yet contradicted."""
 
     label: str
     kind: MentionKind | None = None
@@ -113,22 +113,22 @@ class _Judged:
     candidates: tuple[int, ...] = ()  # events of this name that no claim has ruled out
     all: tuple[int, ...] = ()  # events of this name
     narrowed: bool = False
-    claims: list[said.Claim] = field(default_factory=list)
+    claims: list[claim_rules.Claim] = field(default_factory=list)
 
     def settle(self, kind: MentionKind, reason: str, events: Sequence[int] = ()) -> None:
         self.kind, self.reason, self.events = kind, reason, tuple(events)
 
 
 class _Judgement:
-    """One pass over a reading: stance and lookup, then each sentence's claims, then the choice of events."""
+    """One pass over a parsed trace: assertion and lookup, then each sentence's claims, then the choice of events."""
 
-    def __init__(self, reading: Reading, truth: Truth, vocabulary: Vocabulary, choices: frozenset[str]) -> None:
-        self.reading, self.truth, self.vocabulary, self.choices = reading, truth, vocabulary, choices
-        self.groups = reading.by_sentence()
+    def __init__(self, parsed: ParsedTrace, truth: Truth, vocabulary: Vocabulary, choices: frozenset[str]) -> None:
+        self.parsed, self.truth, self.vocabulary, self.choices = parsed, truth, vocabulary, choices
+        self.groups = parsed.by_sentence()
         self.named: dict[int, set[int]] = {}  # part -> events already named in it
 
-    def run(self) -> list[_Judged]:
-        self.judged = [_Judged(self._label(draft)) for draft in self.reading.drafts]
+    def run(self) -> list[MentionState]:
+        self.states = [MentionState(self._label(candidate)) for candidate in self.parsed.candidates]
         for number, group in enumerate(self.groups):
             for index in group:
                 self._look_up(index, number)
@@ -136,17 +136,17 @@ class _Judgement:
             self._check_pairs(number, group)
             for index in group:
                 self._choose(index, number)
-        return self.judged
+        return self.states
 
     # lookup
 
-    def _label(self, draft: Draft) -> str:
-        """The truth's own label where the draft names one, else the concept's name, else the general word."""
-        for name in draft.concepts:
+    def _label(self, candidate: CandidateMention) -> str:
+        """The truth's own label where the candidate names one, else the concept's name, else the general word."""
+        for name in candidate.concepts:
             for index in self._events_named(name):
                 return self.truth.events[index].label  # type: ignore[index]
-        words = self.reading.text[draft.start : draft.stop].lower()
-        return draft.concepts[0] if draft.concepts else " ".join(words.split())
+        words = self.parsed.text[candidate.start : candidate.stop].lower()
+        return candidate.concepts[0] if candidate.concepts else " ".join(words.split())
 
     def _events_named(self, name: str) -> list[int]:
         """Truth events that the name fits: the same, a more precise or a less precise one."""
@@ -163,51 +163,51 @@ class _Judgement:
         return families | {family for family, also in _ALSO.items() if any(name in also for name in names)}
 
     def _look_up(self, index: int, number: int) -> None:
-        draft, judged = self.reading.drafts[index], self.judged[index]
-        sentence = self.reading.sentences[number]
-        begin = max(sentence.start, draft.start - 2 * REACH)
-        end = min(sentence.stop, draft.stop + 2 * REACH)
-        stance = stance_of(
-            self.reading.skeleton[begin:end],
-            self.reading.text[begin:end],
-            draft.start - begin,
-            draft.stop - begin,
+        candidate, state = self.parsed.candidates[index], self.states[index]
+        sentence = self.parsed.sentences[number]
+        begin = max(sentence.start, candidate.start - 2 * REACH)
+        end = min(sentence.stop, candidate.stop + 2 * REACH)
+        result = assertion_of(
+            self.parsed.masked_text[begin:end],
+            self.parsed.text[begin:end],
+            candidate.start - begin,
+            candidate.stop - begin,
             sentence,
             self.choices,
         )
-        if stance.stance != "claimed":
-            judged.settle(MentionKind.NEUTRAL, f"{stance.stance}: {stance.why}")
+        if result.status != "asserted":
+            state.settle(MentionKind.NEUTRAL, f"{result.status}: {result.why}")
             return
-        found = sorted({event for name in draft.concepts for event in self._events_named(name)})
-        if draft.source:
-            self._wrong_source(judged, draft, found)
+        found = sorted({event for name in candidate.concepts for event in self._events_named(name)})
+        if candidate.source:
+            self._wrong_source(state, candidate, found)
             return
         if found:
-            judged.all = judged.candidates = tuple(found)
+            state.all = state.candidates = tuple(found)
             return
-        siblings = self._siblings(draft.concepts)
+        siblings = self._siblings(candidate.concepts)
         if siblings:
             label = self.truth.events[siblings[0]].label  # type: ignore[index]
-            judged.settle(MentionKind.MISUSED, f"wrong attribute: the truth has {label!r}", siblings)
+            state.settle(MentionKind.MISUSED, f"wrong attribute: the truth has {label!r}", siblings)
             return
-        if draft.family is not None:
-            if any(draft.family in self._families(event) for event in range(len(self.vocabulary.truth))):
-                judged.settle(MentionKind.NEUTRAL, f"general: the truth has {draft.family} sounds, none is named")
+        if candidate.family is not None:
+            if any(candidate.family in self._families(event) for event in range(len(self.vocabulary.truth))):
+                state.settle(MentionKind.NEUTRAL, f"general: the truth has {candidate.family} sounds, none is named")
                 return
-            judged.settle(MentionKind.HALLUCINATED, f"the truth has no {draft.family} sound")
+            state.settle(MentionKind.HALLUCINATED, f"the truth has no {candidate.family} sound")
             return
-        if self._only_general(draft.concepts):
-            judged.settle(MentionKind.NEUTRAL, "general: the truth is less precise than this name and may include it")
+        if self._only_general(candidate.concepts):
+            state.settle(MentionKind.NEUTRAL, "general: the truth is less precise than this name and may include it")
             return
-        judged.settle(MentionKind.HALLUCINATED, f"the truth has no {judged.label!r}")
+        state.settle(MentionKind.HALLUCINATED, f"the truth has no {state.label!r}")
 
-    def _wrong_source(self, judged: _Judged, draft: Draft, found: Sequence[int]) -> None:
-        sources = sorted({event for name in draft.source for event in self._events_named(name)})
-        why = f"wrong source: {draft.source[0]!r} and {draft.concepts[0]!r} are given to one maker"
+    def _wrong_source(self, state: MentionState, candidate: CandidateMention, found: Sequence[int]) -> None:
+        sources = sorted({event for name in candidate.source for event in self._events_named(name)})
+        why = f"wrong source: {candidate.source[0]!r} and {candidate.concepts[0]!r} are given to one maker"
         if found or sources:
-            judged.settle(MentionKind.MISUSED, why, found or sources)
+            state.settle(MentionKind.MISUSED, why, found or sources)
         else:
-            judged.settle(MentionKind.HALLUCINATED, "the truth has neither the maker nor the sound")
+            state.settle(MentionKind.HALLUCINATED, "the truth has neither the maker nor the sound")
 
     def _siblings(self, names: Sequence[str]) -> list[int]:
         parents = {PARENTS[name] for name in names if name in PARENTS}
@@ -225,105 +225,107 @@ class _Judgement:
     # claims
 
     def _check_claims(self, number: int, group: Sequence[int]) -> None:
-        sentence = self.reading.sentences[number]
-        real = [index for index in group if self.judged[index].kind is None]
+        sentence = self.parsed.sentences[number]
+        real = [index for index in group if self.states[index].kind is None]
         if not real:
             return
         stop = min(sentence.stop, sentence.start + _SENTENCE_LIMIT)
-        skeleton = self.reading.skeleton[sentence.start : stop]
-        drafts, base = self.reading.drafts, sentence.start
-        spans = {i: (drafts[i].start - base, drafts[i].stop - base) for i in group}
-        for index, claim in attach_times(skeleton, spans):
-            self.judged[index].claims.append(claim)
+        masked_text = self.parsed.masked_text[sentence.start : stop]
+        candidates, base = self.parsed.candidates, sentence.start
+        spans = {i: (candidates[i].start - base, candidates[i].stop - base) for i in group}
+        for index, claim in attach_times(masked_text, spans):
+            self.states[index].claims.append(claim)
         for index in real:
-            judged = self.judged[index]
-            judged.claims += said.place_claims(skeleton, *spans[index])
-            place = said.ordinal_of(skeleton, spans[index][0])
-            if place is not None and not self._pick(judged, place):
+            state = self.states[index]
+            state.claims += claim_rules.place_claims(masked_text, *spans[index])
+            place = claim_rules.ordinal_of(masked_text, spans[index][0])
+            if place is not None and not self._pick(state, place):
                 continue
-            self._narrow(judged)
-            if judged.kind is None and (count := said.count_claim(skeleton, *spans[index])):
-                self._count(judged, count)
+            self._narrow(state)
+            if state.kind is None and (count := claim_rules.count_claim(masked_text, *spans[index])):
+                self._count(state, count)
 
-    def _pick(self, judged: _Judged, place: int) -> bool:
+    def _pick(self, state: MentionState, place: int) -> bool:
         """Narrow to the event that an ordinal picks; False where there is none."""
-        if place > len(judged.all):
-            judged.settle(MentionKind.MISUSED, f"wrong count: number {place} of {len(judged.all)}", judged.all)
+        if place > len(state.all):
+            state.settle(MentionKind.MISUSED, f"wrong count: number {place} of {len(state.all)}", state.all)
             return False
-        judged.candidates = (judged.all[place - 1 if place > 0 else -1],)
-        judged.narrowed = True
+        state.candidates = (state.all[place - 1 if place > 0 else -1],)
+        state.narrowed = True
         return True
 
-    def _narrow(self, judged: _Judged) -> None:
+    def _narrow(self, state: MentionState) -> None:
         """Keep the candidates that all claims are true of."""
-        if not judged.claims:
+        if not state.claims:
             return
-        if self._several_times(judged):
+        if self._several_times(state):
             return
-        kept = tuple(i for i in judged.candidates if all(holds(claim, i, self.truth) for claim in judged.claims))
+        kept = tuple(i for i in state.candidates if all(holds(claim, i, self.truth) for claim in state.claims))
         if kept:
-            judged.candidates, judged.narrowed = kept, True
+            state.candidates, state.narrowed = kept, True
             return
-        false = [c for c in judged.claims if not any(holds(c, i, self.truth) for i in judged.candidates)]
-        wrong = (false or judged.claims)[0]
-        event = nearest(judged.claims, judged.candidates, self.truth)
+        false = [c for c in state.claims if not any(holds(c, i, self.truth) for i in state.candidates)]
+        wrong = (false or state.claims)[0]
+        event = nearest(state.claims, state.candidates, self.truth)
         what = {"first": "order", "last": "order", "nth": "order"}.get(wrong.relation, "time")
         if wrong.relation in ("longest", "shortest", "loudest", "quietest", "length"):
             what = "attribute"
-        judged.settle(MentionKind.MISUSED, f"wrong {what}: {wrong.words!r} ({self._describe(event)})", (event,))
+        state.settle(MentionKind.MISUSED, f"wrong {what}: {wrong.words!r} ({self._describe(event)})", (event,))
 
-    def _several_times(self, judged: _Judged) -> bool:
+    def _several_times(self, state: MentionState) -> bool:
         """ "a bark at 0.5 s and again at 6.0 s": each time is of an event of its own; True if all of them are right."""
-        times = [claim for claim in judged.claims if claim.relation in ("at", "start", "interval")]
-        if len(times) < 2 or len(judged.all) < len(times):
+        times = [claim for claim in state.claims if claim.relation in ("at", "start", "interval")]
+        if len(times) < 2 or len(state.all) < len(times):
             return False
-        rest = [claim for claim in judged.claims if claim not in times]
-        fits = [{i for i in judged.candidates if holds(time, i, self.truth)} for time in times]
-        kept = tuple(i for i in judged.candidates if any(i in fit for fit in fits))
+        rest = [claim for claim in state.claims if claim not in times]
+        fits = [{i for i in state.candidates if holds(time, i, self.truth)} for time in times]
+        kept = tuple(i for i in state.candidates if any(i in fit for fit in fits))
         if not all(fits) or len(kept) < len(times) or not all(holds(c, i, self.truth) for c in rest for i in kept):
             return False
-        judged.candidates = kept
+        state.candidates = kept
         return True
 
-    def _count(self, judged: _Judged, count: said.CountClaim) -> None:
-        total = len(judged.all)
-        if count.allows(total) or (judged.narrowed and count.n <= total):
+    def _count(self, state: MentionState, count: claim_rules.CountClaim) -> None:
+        total = len(state.all)
+        if count.allows(total) or (state.narrowed and count.n <= total):
             if count.allows(total):
-                judged.candidates, judged.narrowed = judged.all, False
+                state.candidates, state.narrowed = state.all, False
             return
-        judged.settle(MentionKind.MISUSED, f"wrong count: {count.words!r}, the truth has {total}", judged.all)
+        state.settle(MentionKind.MISUSED, f"wrong count: {count.words!r}, the truth has {total}", state.all)
 
     def _check_pairs(self, number: int, group: Sequence[int]) -> None:
-        sentence = self.reading.sentences[number]
+        sentence = self.parsed.sentences[number]
         stop = min(sentence.stop, sentence.start + _SENTENCE_LIMIT)
-        skeleton = self.reading.skeleton[sentence.start : stop]
-        pairs: list[tuple[int, int, said.PairClaim]] = []
+        masked_text = self.parsed.masked_text[sentence.start : stop]
+        pairs: list[tuple[int, int, claim_rules.PairClaim]] = []
         if group:
             previous = self._last_before(number)
-            start = self.reading.drafts[group[0]].start - sentence.start
-            if previous is not None and said.continues(skeleton, start):
-                pairs.append((previous, group[0], said.PairClaim("before", "then")))
+            start = self.parsed.candidates[group[0]].start - sentence.start
+            if previous is not None and claim_rules.continues(masked_text, start):
+                pairs.append((previous, group[0], claim_rules.PairClaim("before", "then")))
         for left, right in zip(group, group[1:], strict=False):
             if self._open(left) and self._open(right):
-                a, b = self.reading.drafts[left], self.reading.drafts[right]
+                a, b = self.parsed.candidates[left], self.parsed.candidates[right]
                 base = sentence.start
-                claim = said.pair_claim(skeleton, (a.start - base, a.stop - base), (b.start - base, b.stop - base))
+                claim = claim_rules.pair_claim(
+                    masked_text, (a.start - base, a.stop - base), (b.start - base, b.stop - base)
+                )
                 if claim is not None:
                     pairs.append((left, right, claim))
         for left, right, claim in pairs:
-            self._relate(self.judged[left], self.judged[right], claim)
+            self._relate(self.states[left], self.states[right], claim)
 
     def _open(self, index: int) -> bool:
-        return bool(self.judged[index].candidates)
+        return bool(self.states[index].candidates)
 
     def _last_before(self, number: int) -> int | None:
         """The last real event named in the sentence before this one, in the same part."""
-        if number == 0 or self.reading.sentences[number - 1].part != self.reading.sentences[number].part:
+        if number == 0 or self.parsed.sentences[number - 1].part != self.parsed.sentences[number].part:
             return None
         group = self.groups[number - 1]
         return group[-1] if group and self._open(group[-1]) else None
 
-    def _relate(self, left: _Judged, right: _Judged, claim: said.PairClaim) -> None:
+    def _relate(self, left: MentionState, right: MentionState, claim: claim_rules.PairClaim) -> None:
         if not left.candidates or not right.candidates:
             return
         good = [
@@ -335,34 +337,34 @@ class _Judgement:
         if good and left.all == right.all and len(left.all) == 1:
             return  # "the dog barks, then the dog stops": one event related to itself claims nothing
         if good:
-            for judged, kept in ((left, {a for a, _ in good}), (right, {b for _, b in good})):
-                if judged.kind is None and len(kept) < len(judged.candidates):
-                    judged.candidates = tuple(i for i in judged.candidates if i in kept)
-                    judged.narrowed = True
+            for state, kept in ((left, {a for a, _ in good}), (right, {b for _, b in good})):
+                if state.kind is None and len(kept) < len(state.candidates):
+                    state.candidates = tuple(i for i in state.candidates if i in kept)
+                    state.narrowed = True
             return
-        for judged, other in ((left, right), (right, left)):
-            if judged.kind in (None, MentionKind.MATCHED) and (judged.kind is None or judged is left):
+        for state, other in ((left, right), (right, left)):
+            if state.kind in (None, MentionKind.MATCHED) and (state.kind is None or state is left):
                 order = claim.relation in ("before", "after", "overlap")
                 why = f"wrong {'order' if order else 'attribute'}: {claim.words!r} with {other.label!r}"
-                judged.settle(MentionKind.MISUSED, why, judged.candidates)
+                state.settle(MentionKind.MISUSED, why, state.candidates)
 
     # choice of events
 
     def _choose(self, index: int, number: int) -> None:
         """Match what no claim has contradicted, and choose the events that it speaks of."""
-        judged = self.judged[index]
-        part = self.reading.sentences[number].part
+        state = self.states[index]
+        part = self.parsed.sentences[number].part
         named = self.named.setdefault(part, set())
-        if judged.kind is None:
-            draft = self.reading.drafts[index]
-            before = self.reading.skeleton[max(0, draft.start - 40) : draft.start]
-            one = judged.narrowed or _ONE.search(before) is not None
-            events = judged.candidates
+        if state.kind is None:
+            candidate = self.parsed.candidates[index]
+            before = self.parsed.masked_text[max(0, candidate.start - 40) : candidate.start]
+            one = state.narrowed or _ONE.search(before) is not None
+            events = state.candidates
             if one:
                 fresh = [event for event in events if event not in named]
                 events = (fresh or list(events))[:1]  # type: ignore[assignment]
-            judged.settle(MentionKind.MATCHED, f"in the truth: {self._describe(events[0])}", events)
-        named.update(judged.events)
+            state.settle(MentionKind.MATCHED, f"in the truth: {self._describe(events[0])}", events)
+        named.update(state.events)
 
     def _describe(self, index: int) -> str:
         event = self.truth.events[index]  # type: ignore[index]

@@ -1,8 +1,8 @@
 """Finds the places of a trace that name a sound, and the sentences they stand in.
 
-A draft is a phrase not yet judged: the names that the vocabulary finds, where neighbouring names that speak of one
-sound ("a dog is barking", "barking of a dog", also over the border of two parts) are one draft. Two makers in one
-phrase ("a cat is barking") are one draft with a ``source`` that contradicts its ``concepts``.
+A candidate is a phrase not yet judged: the names that the vocabulary finds, where neighbouring names that speak of one
+sound ("a dog is barking", "barking of a dog", also over the border of two parts) are one candidate. Two makers in one
+phrase ("a cat is barking") are one candidate with a ``source`` that contradicts its ``concepts``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-from mpar2.cafe.stance import BLANK, Sentence
-from mpar2.cafe.vocabulary import Hit, Vocabulary, words_of
+from mpar2.cafe.rules.assertion import BLANK, Sentence
+from mpar2.cafe.rules.vocabulary import Hit, Vocabulary, words_of
 from mpar2.trace import Trace
 
-__all__ = ["Draft", "Reading", "read"]
+__all__ = ["CandidateMention", "ParsedTrace", "parse_mentions"]
 
 _TAG = re.compile(r"</?\s{0,4}[A-Za-z]{2,12}\s{0,4}>")
 _END = re.compile(r"(?<!\d)\.|\.(?!\d)|[!?;\n]")
@@ -43,7 +43,7 @@ _NOT_A_SOUND = {
 
 
 @dataclass(frozen=True)
-class Draft:
+class CandidateMention:
     """A phrase ``[start, stop)`` of the trace that may name a sound.
 
     ``concepts`` are what it may name (empty for general words, then ``family`` is set); ``source`` is set where the
@@ -61,46 +61,48 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A trace as the reference judge sees it: ``skeleton`` is the text in lower case, tags and names blanked."""
+class ParsedTrace:
+    """A trace as the reference judge sees it: ``masked_text`` is the text in lower case, tags and names blanked."""
 
     text: str
-    skeleton: str
-    drafts: tuple[Draft, ...]
+    masked_text: str
+    candidates: tuple[CandidateMention, ...]
     sentences: tuple[Sentence, ...]
 
     def by_sentence(self) -> list[list[int]]:
-        """The indices of the drafts of each sentence, in order."""
+        """The indices of the candidates of each sentence, in order."""
         starts = [sentence.start for sentence in self.sentences]
         groups: list[list[int]] = [[] for _ in self.sentences]
-        for index, draft in enumerate(self.drafts):
-            groups[bisect_right(starts, draft.stop - 1) - 1].append(index)
+        for index, candidate in enumerate(self.candidates):
+            groups[bisect_right(starts, candidate.stop - 1) - 1].append(index)
         return groups
 
 
-def read(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str]) -> Reading:
-    """Find the drafts and sentences of a trace. ``in_truth`` are the concepts that the truth holds."""
+def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str]) -> ParsedTrace:
+    """Find the candidates and sentences of a trace. ``in_truth`` are the concepts that the truth holds."""
     text = trace.text
     masked, owner = _mask(trace)
     words = words_of(masked)
     hits = [hit for hit in vocabulary.find(masked, words) if _is_sound(hit, masked)]
-    zones = [_zone(trace, part) for part in range(-1, len(trace.parts))]
-    drafts: list[Draft] = []
+    roles = [_section_role(trace, part) for part in range(-1, len(trace.parts))]
+    candidates: list[CandidateMention] = []
     maker: str | None = None
     for hit in hits:
         its_maker = vocabulary.maker(hit, words)
-        draft = Draft(hit.start, hit.stop, hit.concepts, hit.role, hit.plural, hit.weak, hit.family)
+        candidate = CandidateMention(hit.start, hit.stop, hit.concepts, hit.role, hit.plural, hit.weak, hit.family)
         joined = None
-        if drafts and _joinable(drafts[-1], draft, text, masked, owner, zones):
-            joined = _join(drafts[-1], draft, vocabulary, maker, its_maker, in_truth)
+        if candidates and _joinable(candidates[-1], candidate, text, masked, owner, roles):
+            joined = _join(candidates[-1], candidate, vocabulary, maker, its_maker, in_truth)
         if joined is None:
-            drafts.append(draft)
+            candidates.append(candidate)
         else:
-            drafts[-1] = joined
+            candidates[-1] = joined
         maker = its_maker
-    drafts = [draft for draft in drafts if not draft.weak or in_truth.intersection(draft.concepts)]
-    skeleton = _blank(masked.lower() if len(masked.lower()) == len(masked) else masked, drafts)
-    return Reading(text, skeleton, tuple(drafts), tuple(_sentences(masked, owner, zones, drafts)))
+    candidates = [
+        candidate for candidate in candidates if not candidate.weak or in_truth.intersection(candidate.concepts)
+    ]
+    masked_text = _blank(masked.lower() if len(masked.lower()) == len(masked) else masked, candidates)
+    return ParsedTrace(text, masked_text, tuple(candidates), tuple(_sentences(masked, owner, roles, candidates)))
 
 
 def _mask(trace: Trace) -> tuple[str, list[int]]:
@@ -117,11 +119,11 @@ def _mask(trace: Trace) -> tuple[str, list[int]]:
     return "".join(letters).replace(BLANK, " "), owner
 
 
-def _zone(trace: Trace, part: int) -> str:
+def _section_role(trace: Trace, part: int) -> str:
     """What a part does with what stands in it."""
     if part < 0:
-        return "claimed"
-    return {"ask": "asked", "answer": "answer"}.get(trace.parts[part].kind, "claimed")
+        return "asserted"
+    return {"ask": "questioned", "answer": "answer"}.get(trace.parts[part].kind, "asserted")
 
 
 def _is_sound(hit: Hit, masked: str) -> bool:
@@ -138,7 +140,9 @@ def _is_sound(hit: Hit, masked: str) -> bool:
     return True
 
 
-def _joinable(left: Draft, right: Draft, text: str, masked: str, owner: list[int], zones: list[str]) -> bool:
+def _joinable(
+    left: CandidateMention, right: CandidateMention, text: str, masked: str, owner: list[int], roles: list[str]
+) -> bool:
     gap = masked[left.stop : right.start]
     if len(gap) > 60 or re.search(r"[^\w\s'’-]", gap):  # noqa: RUF001
         return False
@@ -146,21 +150,21 @@ def _joinable(left: Draft, right: Draft, text: str, masked: str, owner: list[int
     if "\n" in gap and not tagged:
         return False
     ends = owner[left.stop - 1], owner[right.start]
-    if ends[0] != ends[1] and any(zones[part + 1] != "claimed" for part in ends):
+    if ends[0] != ends[1] and any(roles[part + 1] != "asserted" for part in ends):
         return False
     words = gap.lower().replace("'s", "").split()
     return len(words) <= _MOST_LINKERS and all(word in _LINKERS or word.endswith("ly") for word in words)
 
 
 def _join(
-    left: Draft,
-    right: Draft,
+    left: CandidateMention,
+    right: CandidateMention,
     vocabulary: Vocabulary,
     left_maker: str | None,
     right_maker: str | None,
     in_truth: frozenset[str],
-) -> Draft | None:
-    """One draft for two neighbouring names, or None where they are two sounds."""
+) -> CandidateMention | None:
+    """One candidate for two neighbouring names, or None where they are two sounds."""
     if not left.concepts or not right.concepts or left.source or left.role == right.role:
         return None
     noun, action = (left, right) if left.role == "noun" else (right, left)
@@ -171,7 +175,7 @@ def _join(
     kinds = {vocabulary.concept(c).parent for c in noun.concepts}
     if kinds.intersection(action.concepts):  # "a man is talking": the noun is the more precise name
         return _span(left, right, noun.concepts)
-    families = [vocabulary.concept(draft.concepts[0]).family for draft in (noun, action)]
+    families = [vocabulary.concept(candidate.concepts[0]).family for candidate in (noun, action)]
     if families == ["human", "human"]:  # "a man laughs": the sound is the laughter
         return _span(left, right, action.concepts)
     if maker is not None and families == ["animal", "animal"]:  # "a cat barks"
@@ -181,37 +185,37 @@ def _join(
     return None
 
 
-def _span(left: Draft, right: Draft, concepts: tuple[str, ...]) -> Draft:
+def _span(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:
     plural = left.plural if left.role == "noun" else right.plural
     weak = left.weak and right.weak
-    return Draft(left.start, right.stop, concepts, "noun", plural, weak, left.family or right.family)
+    return CandidateMention(left.start, right.stop, concepts, "noun", plural, weak, left.family or right.family)
 
 
-def _blank(text: str, drafts: list[Draft]) -> str:
+def _blank(text: str, candidates: list[CandidateMention]) -> str:
     pieces, position = [], 0
-    for draft in drafts:
-        pieces += [text[position : draft.start], BLANK * (draft.stop - draft.start)]
-        position = draft.stop
+    for candidate in candidates:
+        pieces += [text[position : candidate.start], BLANK * (candidate.stop - candidate.start)]
+        position = candidate.stop
     return "".join([*pieces, text[position:]])
 
 
-def _sentences(masked: str, owner: list[int], zones: list[str], drafts: list[Draft]) -> list[Sentence]:
-    """Sentences end at full stops, ";", line ends and borders of parts, but not inside a draft."""
+def _sentences(masked: str, owner: list[int], roles: list[str], candidates: list[CandidateMention]) -> list[Sentence]:
+    """Sentences end at full stops, ";", line ends and borders of parts, but not inside a candidate."""
     cuts = {match.end(): match.group() == "?" for match in _END.finditer(masked)}
     for position in range(1, len(owner)):
         if owner[position] != owner[position - 1]:
             cuts.setdefault(position, False)
-    starts = [draft.start for draft in drafts]
+    starts = [candidate.start for candidate in candidates]
     kept = []
     for cut in sorted(cuts):
         near = bisect_right(starts, cut - 1) - 1
-        if near < 0 or not drafts[near].start < cut < drafts[near].stop:
+        if near < 0 or not candidates[near].start < cut < candidates[near].stop:
             kept.append(cut)
     sentences, position = [], 0
     for cut in [*kept, len(masked)]:
         if cut > position:
             middle = owner[cut - 1] if owner[cut - 1] == owner[position] else max(owner[position:cut])
-            zone = zones[middle + 1]
-            sentences.append(Sentence(position, cut, zone, cuts.get(cut, False), middle))  # type: ignore[arg-type]
+            role_of_section = roles[middle + 1]
+            sentences.append(Sentence(position, cut, role_of_section, cuts.get(cut, False), middle))  # type: ignore[arg-type]
         position = cut
     return sentences

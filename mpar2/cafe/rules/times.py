@@ -1,7 +1,7 @@
 """When, and for how long, a sentence says that something sounds: its times, and which name each belongs to.
 
-A time becomes a :class:`~mpar2.cafe.claims.Claim`; the tolerances stand there. Spans are characters of the sentence's
-skeleton (``mentions``), half-open.
+A time becomes a ``claims.Claim``; the tolerances stand there. Spans are half-open, in characters of the
+sentence's masked text (``mentions``).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 
-from mpar2.cafe.claims import COARSE_TOLERANCE_S, ONSET_TOLERANCE_S, Claim, Relation
-from mpar2.cafe.stance import BLANK
+from mpar2.cafe.rules.assertion import BLANK
+from mpar2.cafe.rules.claims import COARSE_TOLERANCE_S, ONSET_TOLERANCE_S, Claim, Relation
 
 __all__ = ["TimeExpression", "attach_times", "time_expressions"]
 
@@ -67,11 +67,14 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def time_expressions(skeleton: str) -> list[TimeExpression]:
+def time_expressions(masked_text: str) -> list[TimeExpression]:
     """All times of a sentence, in order. Times that measure the clip or a distance between events are left out."""
     found = []
-    for match in _TIME.finditer(skeleton):
-        before, after = skeleton[max(0, match.start() - 40) : match.start()], skeleton[match.end() : match.end() + 30]
+    for match in _TIME.finditer(masked_text):
+        before, after = (
+            masked_text[max(0, match.start() - 40) : match.start()],
+            masked_text[match.end() : match.end() + 30],
+        )
         if _NOT_A_TIME.search(after) or _CLIP_LENGTH.search(before):
             continue
         groups = match.groupdict()
@@ -120,12 +123,12 @@ _CONTINUES = re.compile(
 _FOREIGN = re.compile(r"\b(?:so|because|therefore|before|after|than|clip|audio|recording|not)\b")
 
 
-def attach_times(skeleton: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Claim]]:
+def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Claim]]:
     """Each time goes to the name before or after it, whichever is not cut off by a comma or an "and".
 
     Where nothing decides, a sentence whose first time stands before its first name is read as "time name, time name".
     """
-    times = time_expressions(skeleton)
+    times = time_expressions(masked_text)
     order = sorted(spans, key=lambda index: spans[index][0])
     if not times or not order:
         return []
@@ -137,8 +140,8 @@ def attach_times(skeleton: str, spans: dict[int, tuple[int, int]]) -> list[tuple
         place = bisect_left(starts, time.start)
         left = order[place - 1] if place else None
         right = order[place] if place < len(order) else None
-        gap_left = skeleton[spans[left][1] : time.start] if left is not None else ""
-        gap_right = skeleton[time.stop : spans[right][0]] if right is not None else ""
+        gap_left = masked_text[spans[left][1] : time.start] if left is not None else ""
+        gap_right = masked_text[time.stop : spans[right][0]] if right is not None else ""
         chosen = _side(left, right, gap_left, gap_right, leading)
         if chosen is None:
             continue

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from mpar2.cafe.agree import KINDS, kappa
 from mpar2.cafe.schema import MentionKind, Verdict, decision_text
 from mpar2.cafe.score import Score, ScoreError
+from mpar2.cafe.validation.agreement import KINDS, kappa
 from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
 
 __all__ = [
@@ -169,7 +169,7 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes], *, title
             for unit in units
         ],
     }
-    page = (resources.files(__package__) / "sheet.html").read_text(encoding="utf-8")
+    page = (resources.files(__package__) / "rating_sheet.html").read_text(encoding="utf-8")
     style = page.split("<style>", 1)[1].split("</style>", 1)[0]
     script = page.rsplit("<script>", 1)[1].split("</script>", 1)[0]
     page = page.replace("{style_hash}", _sha256(style)).replace("{script_hash}", _sha256(script))

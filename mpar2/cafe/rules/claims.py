@@ -1,6 +1,6 @@
 """What a sentence claims about a sound beside its being there: count, place in the order, loudness (``times``: when).
 
-A claim is data; ``mpar2.cafe.checks`` holds it against the truth. Tolerances are ours (the paper states none): onsets
+A claim is data; ``checks`` holds it against the truth. Tolerances are ours (the paper states none): onsets
 within 0.5 s, offsets within the larger of 0.5 s and 20 % of the event's length (the collar rule of sound event
 detection, wider), whole seconds, clock times and "about" within 1 s, order and overlap within 0.3 s, lengths within
 the larger of 0.5 s and 25 %, levels within 1 dB. What the truth does not carry cannot be claimed wrongly.
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from mpar2.cafe.stance import BLANK, REACH
+from mpar2.cafe.rules.assertion import BLANK, REACH
 
 __all__ = [
     "Claim",
@@ -129,9 +129,9 @@ _TOP_AFTER = re.compile(
 _NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
 
 
-def place_claims(skeleton: str, start: int, stop: int) -> list[Claim]:
+def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
     """First, last, nth, longest, shortest, loudest, quietest: what is claimed of the name at ``[start, stop)``."""
-    before, after = skeleton[max(0, start - REACH) : start], skeleton[stop : stop + REACH]
+    before, after = masked_text[max(0, start - REACH) : start], masked_text[stop : stop + REACH]
     before = before[before.rfind(BLANK) + 1 :]
     claims: list[Claim] = []
     for relation, left, right in (("first", _FIRST_BEFORE, _FIRST_AFTER), ("last", _LAST_BEFORE, _LAST_AFTER)):
@@ -177,9 +177,9 @@ _OTHER_CLAUSE = re.compile(r"\b(?:not|never|and|then|but)\b|n['’]t\b")  # noqa
 _ORDINAL = re.compile(rf"\b(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$")
 
 
-def count_claim(skeleton: str, start: int, stop: int) -> CountClaim | None:
+def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
     """How many of the named events are claimed. A bare plural claims no number; neither does "a" or "one"."""
-    before, after = skeleton[max(0, start - 60) : start], skeleton[stop : stop + 60]
+    before, after = masked_text[max(0, start - 60) : start], masked_text[stop : stop + 60]
     if match := _COUNT_BEFORE.search(before):
         groups, words = match.groupdict(), match.group().strip()
         if groups["many"]:
@@ -196,9 +196,9 @@ def count_claim(skeleton: str, start: int, stop: int) -> CountClaim | None:
     return None
 
 
-def ordinal_of(skeleton: str, start: int) -> int | None:
+def ordinal_of(masked_text: str, start: int) -> int | None:
     """``the second bark`` -> 2, ``the last bark`` -> -1: which event of the name's own kind is meant."""
-    match = _ORDINAL.search(skeleton[max(0, start - 40) : start])
+    match = _ORDINAL.search(masked_text[max(0, start - 40) : start])
     return None if match is None else _ORDINALS.get(match["word"], -1)
 
 
@@ -242,12 +242,12 @@ _FRONT = {
 _MAX_GAP = 80
 
 
-def pair_claim(skeleton: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
+def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
     """What a sentence claims of two neighbouring names, told of the left one."""
-    gap = skeleton[left[1] : right[0]]
+    gap = masked_text[left[1] : right[0]]
     if len(gap) > _MAX_GAP or BLANK in gap or _NEGATED.search(gap) or re.search(r"\bor\b|;", gap):
         return None
-    front = skeleton[max(0, left[0] - 60) : left[0]]
+    front = masked_text[max(0, left[0] - 60) : left[0]]
     if match := _FRONTED.search(front):
         return PairClaim(_FRONT[match["word"]], match["word"])  # type: ignore[arg-type]
     if re.search(r"\bbefore and after\b", gap):
@@ -256,11 +256,11 @@ def pair_claim(skeleton: str, left: tuple[int, int], right: tuple[int, int]) -> 
         if match := pattern.search(gap):
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
     joined = re.fullmatch(r"\s+and\s+(?:an?\s+|the\s+)?", gap)
-    if joined and (match := _TOGETHER.search(skeleton[right[1] : right[1] + 60])):
+    if joined and (match := _TOGETHER.search(masked_text[right[1] : right[1] + 60])):
         return PairClaim("overlap", match.group().strip())
     return None
 
 
-def continues(skeleton: str, start: int) -> bool:
+def continues(masked_text: str, start: int) -> bool:
     """Whether the sentence begins with "then" (or the like) and comes to the name at ``start`` at once."""
-    return start <= _MAX_GAP and _SENTENCE_THEN.match(skeleton[:start]) is not None
+    return start <= _MAX_GAP and _SENTENCE_THEN.match(masked_text[:start]) is not None
