@@ -22,8 +22,8 @@ The parser is total: it takes any string, never raises, keeps every character, w
 * a closing tag that closes nothing stays where it is, as text; a ``</think>`` before any other part makes a think
   part of all that precedes it (chat templates may put the opening tag into the prompt);
 * a text that ends inside a tag keeps the fragment outside of the part's content;
-* the answer is the last non-empty top-level ``<answer>``, otherwise the last nested one, otherwise what the last line
-  says without doubt ("The answer is X."), otherwise None.
+* the answer is the last non-empty top-level ``<answer>``, otherwise the last nested one, otherwise what the text outside
+  of all parts states ("The answer is X.", see ``mpar2.answers``), otherwise None.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
 
-from mpar2.prose_answer import prose_answer
+from mpar2.answers import stated_answer, visible_text
 
 __all__ = ["Part", "PartKind", "Span", "Trace", "is_wellformed", "parse_trace", "trace_to_json"]
 
@@ -127,11 +127,13 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
     answer = _tagged_answer(parts)
     problems = builder.problems
     _check_grammar(parts, problems)
-    if answer is None and not any(part.kind == "answer" for part in parts):
-        last = parts[-1] if parts else None
-        answer = prose_answer(last.text, alone=len(parts) == 1) if last is not None and last.kind == "text" else None
-        origin = "" if answer is None else "; the answer was read from the last line"
-        problems.add(f"no <answer> part{origin}")
+    if answer is None:
+        outside = Trace(text, parts)
+        alone = all(part.kind in ("think", "text", "answer") for part in outside.top())
+        answer = stated_answer(visible_text(outside), alone=alone)
+        if not any(part.kind == "answer" for part in parts):
+            origin = "" if answer is None else "; the answer was read from the text"
+            problems.add(f"no <answer> part{origin}")
     return Trace(text=text, parts=parts, problems=problems.messages(), answer=answer)
 
 

@@ -1,0 +1,583 @@
+r"""The answer of a reply: one reader for tagged answers, for the text after the thoughts, and for bare replies.
+
+Models answer in many forms: ``<answer>Woman</answer>``, ``B``, ``The correct option is B.``, ``\boxed{B}``,
+``Answer: B`` with an explanation below it, ``Woman`` alone. All are read by the same grammar, wherever they stand.
+
+Conventions:
+
+* Only an answer that is committed to counts. Negations ("it is not a man"), hedges ("either", "unclear"), conditions
+  ("if it were low, the answer would be A"), questions and several choices at once ("Man or Woman") name no choice:
+  no answer is better than a guess.
+* The last of several tagged answers counts. Of several statements in prose that contradict each other the last one
+  counts if it corrects or concludes ("wait", "so", "final"), or stands alone in the last line; otherwise none does.
+* Unicode compatibility forms, typographic quotes and markup (``**``, LaTeX's ``\text``) do not matter.
+* Where no answer is found, the official rule still gets the words of the reply after its thoughts (the whole reply if
+  there is nothing else), as the scripts of MMAU and MMAR would: ``Answer.prediction`` is empty only for an empty reply.
+
+``read_answer``    a parsed trace and the choices -> words, choice, and the prediction for the official rule
+``named_choice``   one passage and the choices -> the choice that it names
+``stated_answer``  one passage -> the words of its answer, where the choices are not known
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from mpar2.question import MAX_CHOICES, match_choice
+
+if TYPE_CHECKING:
+    from mpar2.trace import Trace
+
+__all__ = ["Answer", "named_choice", "read_answer", "stated_answer", "visible_text"]
+
+_MAX_CHARS = 4000  # of a passage; in a longer one the end is read
+_MAX_STATEMENTS = 60  # of a passage; more are a loop
+_OBJECT_CHARS = 400  # of what follows "the answer is"
+
+
+class Answer(NamedTuple):
+    """What a reply answers.
+
+    Attributes:
+        words: The answer as written, None where no answer was found.
+        choice: The choice that it names, in the words of the question; None if none or ambiguous.
+        prediction: What the official rule gets: the choice, else the words, else the reply.
+    """
+
+    words: str | None
+    choice: str | None
+    prediction: str
+
+
+def read_answer(trace: Trace, choices: Sequence[str] = ()) -> Answer:
+    """Read the answer of a trace.
+
+    Args:
+        trace: The parsed reply.
+        choices: The choices of the question; empty for an open question.
+
+    Returns:
+        The answer; ``prediction`` is empty only if the reply is blank.
+    """
+    tagged = any(part.kind == "answer" and part.text.strip() for part in trace.parts)
+    if tagged and trace.answer is not None:
+        choice = named_choice(trace.answer, choices)
+        return Answer(trace.answer, choice, choice or trace.answer)
+    visible = visible_text(trace)
+    choice = named_choice(visible, choices)
+    words = trace.answer if trace.answer is not None else choice
+    reply = visible or trace.text.strip()
+    return Answer(words, choice, choice or (reply if choices else words or reply))
+
+
+_END_OF_OTHER_THOUGHTS = re.compile(
+    r"</\s?(?:thinking|thoughts?|reasoning|reason|analysis|scratchpad)\s?>|\[/think\]|◁/think▷|"
+    r"<\|channel\|>final(?:<\|message\|>)?",
+    re.IGNORECASE,
+)
+
+
+def visible_text(trace: Trace) -> str:
+    """Return what a reply says outside of thoughts and other tagged parts, without blanks at its ends."""
+    outside = "\n".join(part.text.strip() for part in trace.top() if part.kind == "text" and part.text.strip())
+    stop = max((match.end() for match in _END_OF_OTHER_THOUGHTS.finditer(outside)), default=0)
+    return outside[stop:].strip() or outside
+
+
+def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
+    r"""Return the choice that a passage names beyond doubt, None otherwise.
+
+    Args:
+        text: An answer, tagged or not.
+        choices: The choices of the question.
+
+    >>> replies = ("The answer is B. Note that A is close.", r"\boxed{B}", "Man or Woman")
+    >>> [named_choice(reply, ["Man", "Woman", "Child"]) for reply in replies]
+    ['Woman', 'Woman', None]
+    """
+    if not text or not choices:
+        return None
+    direct = match_choice(text, choices)
+    if direct is not None or len(choices) > MAX_CHOICES:
+        return direct
+    lines = _lines(text)
+    if not lines:
+        return None
+    names = _Names(choices)
+    stated = _from_statements(lines, names)
+    return stated if isinstance(stated, str) else None if stated else _from_position(lines, names, text)
+
+
+def stated_answer(text: str, *, alone: bool = True) -> str | None:
+    """Return the words of the answer that a passage states, where the choices are not known.
+
+    Args:
+        text: What a reply says outside of its thoughts.
+        alone: Nothing but thoughts precedes it, so that a bare letter may be the answer.
+
+    >>> stated_answer("The first sound is a bell. So the answer is (B)."), stated_answer("The answer is unclear.")
+    ('(B)', None)
+    """
+    lines = _lines(text)
+    if not lines:
+        return None
+    statements = [found for found in _statements(lines) if found.explicit]
+    if statements:
+        last = statements[-1]
+        if _HEDGE.match(last.words) or _retracted(lines, last):
+            return None
+        return _clean(_first_clause(last.words))
+    last_line = lines[-1]
+    if _LETTERED.fullmatch(last_line) or (len(lines) == 1 and alone and re.fullmatch(r"[A-Z]\.?", last_line)):
+        return _clean(last_line)
+    return None
+
+
+# Folding: what does not tell answers apart.
+
+_FOLD = str.maketrans(
+    {
+        **dict.fromkeys("‘’‛′ʼ", "'"), **dict.fromkeys("“”„‟″«»", '"'), **dict.fromkeys("‐‑‒–—−", "-"),
+        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad*`$", None), "。": ". ",
+    }
+)  # fmt: skip
+_LATEX = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox)\s{0,4}\{([^{}]{0,400})\}")
+_SPACING = re.compile(r"\\[,;:! ()\[\]]")
+_OTHER_TAG = re.compile(r"<\|?(/?)([a-z_][a-z_ -]{0,30})\|?>", re.IGNORECASE)
+
+
+_BULLET = re.compile(r"^(?:[^\w\s(\[{\"'\\<.?!]+ ?)+(?=\S)")
+
+
+def _lines(text: str) -> list[str]:
+    """Return the non-blank lines, folded; markup is removed, and tags of other forms become cues or blanks."""
+    folded = unicodedata.normalize("NFKC", text[-_MAX_CHARS:]).translate(_FOLD)
+    if "\\" in folded:
+        folded = _SPACING.sub(" ", _LATEX.sub(r"\1", folded))
+    if "<" in folded:
+        folded = _OTHER_TAG.sub(lambda tag: "\nAnswer: " if not tag[1] and "answer" in tag[2].lower() else " ", folded)
+    if "__" in folded:
+        folded = re.sub(r"(?<!\w)__([^_\n]{1,400})__(?!\w)", r"\1", folded)
+    lines = (_BULLET.sub("", " ".join(line.split()), count=1).rstrip(",; ") for line in folded.splitlines())
+    return [line for line in lines if line]
+
+
+# Statements: "the answer is X", "X is correct", "I would choose X", boxed answers.
+
+_JUDGED = (
+    r"(?:correct|right|best|final|true|proper|actual|only|"
+    r"(?:most )?(?:likely|appropriate|suitable|accurate|fitting|plausible|logical|probable))"
+)
+_IS = (
+    r"(?: (?:here|to (?:this|the|that) question|for (?:this|the) question|in this case|that (?:best )?(?:fits|matches)"
+    r"(?: the (?:audio|recording|clip))?|should|would|must|will|has to|seems to|appears to|can only|therefore|then))*"
+    r" ?\"?\)? ?(?:\b(?:is|was|be|being|remains)\b(?: (?:therefore|thus|then|clearly|definitely|most likely|likely|"
+    r"probably|simply|indeed|option|as follows))* ?:?|:|=|->|=>|-(?= ))"
+)
+_REJECTED = (
+    "wrong|incorrect|false|other|another|alternative|possible|potential|tempting|common|previous|second|first|"
+    "if the|is the|was the|not the|your|user'?s"
+)
+_BEFORE_OPTION = (
+    "my correct right best final likely appropriate suitable accurate fitting logical probable plausible only"
+)
+_JUDGED_BEFORE = "".join(f"|(?<={word} )" for word in (*_BEFORE_OPTION.split(), "selected"))
+_ANSWER_IS = re.compile(
+    rf"(?:\b|(?=答案|选))(?P<rejected>(?:{_REJECTED}) )?(?:{_JUDGED}[ ,])*"
+    r"(?:(?P<noun>answer|response|solution|ans)"
+    rf"|(?:(?<=the ){_JUDGED_BEFORE})(?:option|choice|conclusion|pick|selection|one|guess)"
+    r"|^(?:option|choice|conclusion|selection)(?= ?:)|答案|选项?)"
+    rf"(?:{_IS}|应?该?[是为]|择)? ?",
+    re.IGNORECASE,
+)
+_COPULA_AT_END = re.compile(
+    r"(?:\b(?:is|was|be|being|remains|therefore|thus|then|clearly|definitely|likely|probably|simply|indeed|option|"
+    r"follows) ?:?|:|=|>|-|是|为|选|择) ?$",
+    re.IGNORECASE,
+)
+_I_CHOOSE = re.compile(
+    r"\b(?:i|we)(?:'d| would|'ll| will| have to| must|'m| am| can)?"
+    r"(?: (?:therefore|thus|then|definitely|confidently|now))?"
+    r" (?:choose|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)? with|went with|opt(?:ed)? for|answer|say|vote for|"
+    r"settle on|conclude|think|believe)(?: that)?(?: the (?:answer|option|choice))?(?: (?:it|this|that)(?: is|'s))?"
+    r"(?: (?:option|choice|answer))? ?:? ?",
+    re.IGNORECASE,
+)
+_CONCLUDE = re.compile(
+    r"(?:^|[.!;] )(?:so|therefore|thus|hence|in conclusion|in summary|overall|consequently|finally)[,:]? "
+    r"(?:(?:it|this|that)(?: is|'s| must be| has to be| should be) )?",
+    re.IGNORECASE,
+)
+_IS_CORRECT = re.compile(
+    r",? (?:is|would be|must be|seems|should be|has to be)(?: (?:therefore|thus|then|clearly|definitely))?"
+    rf"(?: the)? (?:{_JUDGED}|answer)\b"
+    r"(?! (?:not|only|if))",
+    re.IGNORECASE,
+)
+_BOXED = re.compile(r"\\boxed\s{0,4}\{([^{}]{1,400})\}|\bboxed\{([^{}]{1,400})\}")
+_HEADING = re.compile(rf"(?:the |my )?(?:{_JUDGED} )?(?:answer|choice|option)(?: is)? ?[:.]?", re.IGNORECASE)
+_LETTERED = re.compile(r"(?:[(\[][A-Z][)\]]|[A-Z][.):])\s{1,4}\S.{0,200}|[(\[][A-Z][)\]][.:]?")
+_HEDGE = re.compile(
+    r"(?:not|unclear|unknown|uncertain|ambiguous|undetermined|indeterminate|in the|to be|that|whether|either|one of|"
+    r"none|neither|hard to|difficult to|impossible|somewhere|somewhat)\b|cannot|can't|n't",
+    re.IGNORECASE,
+)
+_CONDITION = re.compile(
+    r"\b(?:if|unless|suppose|supposing|whether|had it|were it|isn't|wasn't|is not|not|never|neither|nor|none|"
+    r"might|may|could)\b",
+    re.IGNORECASE,
+)
+_TURN = re.compile(
+    r"(?:^|[.!?;,] |- )(?:but|however|wait|actually|hmm+|on second thou?ghts?|then again|no|although|though|or|"
+    r"or maybe|maybe|perhaps|alternatively|sorry|correction|scratch that|let me re\w+|on reflection|"
+    r"rather|instead|unless)\b",
+    re.IGNORECASE,
+)
+_CONCLUSION = re.compile(
+    r"\b(?:so|therefore|thus|hence|final|finally|overall|conclusion|consequently|correct(?:ion|ed)?)\b", re.IGNORECASE
+)
+
+
+_CUE = re.compile(
+    r"answer|response|solution|ans\b|option|choice|conclusion|pick|selection|one\b|guess|答案|选|choose|chose|select|"
+    r"go with|"
+    r"going with|went with|opt(?:ed)? for|\bsay|vote|settle|conclude|think|believe|\bso\b|therefore|thus|hence|summary|"
+    r"overall|consequently|finally|correct|right|best|final|true|proper|actual|only|likely|appropriate|suitable|accurate|"
+    r"fitting|plausible|logical|probable",
+    re.IGNORECASE,
+)
+
+
+class _Statement(NamedTuple):
+    line: int
+    start: int  # of the cue, in the line
+    words: str  # what is stated, to the end of the line
+    explicit: bool  # names the word "answer" (or is boxed)
+    whole: bool  # the words must name a choice to their end
+    stop: int  # in the line, where the words begin
+
+
+def _statements(lines: Sequence[str]) -> list[_Statement]:
+    """Return the statements of an answer in order; negated, conditional and asked ones are left out."""
+    found: list[_Statement] = []
+    for number, line in enumerate(lines):
+        if number + 1 < len(lines) and _HEADING.fullmatch(line):
+            found.append(_Statement(number + 1, 0, lines[number + 1][:_OBJECT_CHARS], True, False, 0))
+            continue
+        found += _statements_of_line(number, line)
+    return sorted(found, key=lambda statement: (statement.line, statement.stop))[-_MAX_STATEMENTS:]
+
+
+def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
+    for match in _BOXED.finditer(line):
+        words = match[1] or match[2]
+        yield _Statement(number, match.start(), words, True, False, match.start())
+    if not _CUE.search(line):
+        return
+    for match in _ANSWER_IS.finditer(line):
+        cue = line[match.start() : match.end()]
+        if match["rejected"] or not _COPULA_AT_END.search(cue.rstrip() if cue.rstrip()[-1:] in ":=>-" else cue):
+            continue
+        words = line[match.end() : match.end() + _OBJECT_CHARS]
+        before = _sentence_before(line, match.start())
+        if not words.strip() or _CONDITION.search(before) or _is_asked(line, match.start()) or _BOXED.match(words):
+            continue
+        yield _Statement(number, match.start(), words, match["noun"] is not None, False, match.end())
+    for pattern in (_I_CHOOSE, _CONCLUDE):
+        for match in pattern.finditer(line):
+            before = "" if pattern is _CONCLUDE else _sentence_before(line, match.start())
+            if not _CONDITION.search(before) and not _is_asked(line, match.start() + 2):
+                words = line[match.end() : match.end() + _OBJECT_CHARS]
+                yield _Statement(number, match.start(), words, False, True, match.end())
+    for match in _IS_CORRECT.finditer(line):
+        words = _LEAD_IN.sub("", _sentence_before(line, match.start()))
+        if words and not _is_asked(line, match.start()) and not _CONDITION.search(words):
+            for part in dict.fromkeys((words, words.rsplit(", ", 1)[-1])):  # "of the options, B is correct"
+                yield _Statement(number, match.start(), part, False, True, match.end())
+
+
+_LEAD_IN = re.compile(
+    r"^(?:(?:so|therefore|thus|hence|then|and|because of this|i (?:think|believe)(?: that)?|clearly)\b,? ?)+",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?;](?=\s|$)")
+
+
+def _sentence_before(line: str, position: int) -> str:
+    start = 0
+    for match in _SENTENCE_END.finditer(line, 0, position):
+        # "(B." and "B." are letters of choices, not ends of sentences, where the words are read backwards.
+        start = match.end()
+    return line[start:position].strip()
+
+
+def _is_asked(line: str, position: int) -> bool:
+    match = _SENTENCE_END.search(line, position)
+    return match is not None and match[0] == "?"
+
+
+def _retracted(lines: Sequence[str], statement: _Statement) -> bool:
+    """Whether the text after a statement turns against it."""
+    rest = lines[statement.line][statement.stop :]
+    end = _SENTENCE_END.search(rest)
+    after = rest[end.end() :] if end else ""
+    return any(_TURN.search(text) for text in (after.strip(), *lines[statement.line + 1 :]))
+
+
+def _first_clause(words: str) -> str:
+    """Cut stated words at the end of their sentence or before their reason."""
+    if match := re.match(r"(?:\([A-Z]\)|\[[A-Z]\]|[A-Z])(?=[.!?]?(?:\s|$))(?![.):]? [^\s(]*\s*$)", words):
+        rest = words[match.end() :]
+        if re.match(r"[.!?]\s+[A-Z]\w* \w", rest):  # "B. Note that ..": the letter, then another sentence
+            return match[0]
+    return re.split(r"(?<=[^\s.]{3})[.!?](?=\s|$)|,? (?:because|since|as)\b", words.strip(), maxsplit=1)[0]
+
+
+def _clean(words: str) -> str | None:
+    """Return stated words without the quotes and the full stop around them; None if nothing is left."""
+    return words.strip().strip("\"'").rstrip(".!;,").strip("\"'").strip() or None
+
+
+# Names: a fragment that begins with a choice.
+
+_ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
+_NAMING = re.compile(
+    r"[\s\"':,]*(?:(?:option|choice|answer|letter|number|likely|most likely|probably|clearly|definitely|a|an|the)"
+    r"(?= (?:option|choice|answer|letter|\(?[A-Z]\b)) )*(?:(?:option|choice|answer|letter)s? ?[:#]? ?)?[\"']*",
+    re.IGNORECASE,
+)
+_LETTER = re.compile(r"\(([A-Za-z])\)|\[([A-Za-z])\]|\{([A-Za-z])\}|([A-Za-z])(?![\w'&])")
+_CONNECTOR = re.compile(
+    r"\s*(?:$|[.;:!)\]\"'(}]|- |,? ?(?:because|since|as|due|given|based|not|rather|instead|which|who|considering|for|"
+    r"and not|so|with)\b|,(?! ?(?:and|or)\b))",
+    re.IGNORECASE,
+)
+_JOIN = re.compile(
+    r"\s*(?:\)|\")?\s*(?:,? ?(?:or|and|and/or|nor|&|as well as|plus|versus|vs\.?)\b ?"
+    r"|[,/&+|] ?(?!because|since|as\b|not\b))",
+    re.IGNORECASE,
+)
+
+
+class _Names:
+    """The choices of a question as they may be named in prose."""
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        self.choices = choices
+        self.forms: list[tuple[str, str]] = []  # folded text, choice; longest first
+        for choice in dict.fromkeys(choices):
+            folded = _fold_text(choice)
+            if folded:
+                self.forms.append((folded, choice))
+                if article := _ARTICLE.match(folded):
+                    self.forms.append((folded[article.end() :], choice))
+        self.forms.sort(key=lambda form: -len(form[0]))
+
+    def at_start(self, words: str) -> tuple[str, str] | None:
+        """Return the choice whose text stands at the start of ``words`` (an article may precede), and the rest."""
+        for candidate in (words, _ARTICLE.sub("", words, count=1)):
+            low = candidate.casefold()
+            for form, choice in self.forms:
+                if low.startswith(form) and not re.match(r"\w", low[len(form) : len(form) + 1]):
+                    if any(other == form and third != choice for other, third in self.forms):
+                        return None  # two choices that differ in case alone
+                    return choice, candidate[len(form) :]
+        return None
+
+    def of_letter(self, letter: str) -> str | None:
+        index = ord(letter.upper()) - ord("A")
+        return self.choices[index] if 0 <= index < len(self.choices) else None
+
+    def mentioned(self, words: str, *, letters: bool = True) -> set[str]:
+        """Return the choices that occur anywhere in ``words``: by text, or by a capital letter."""
+        low = words.casefold()
+        there: set[str] = set()
+        for form, choice in self.forms:
+            if re.search(rf"(?<!\w){re.escape(form)}(?!\w)", low):
+                there.add(choice)
+                low = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", " ", low)  # "dog barking" is no "dog"
+        if letters:
+            for letter in re.findall(r"(?<![\w'])([B-HJ-Z])(?![\w'])|[(\[]([A-Z])[)\]]", words):
+                if (choice := self.of_letter(letter[0] or letter[1])) is not None:
+                    there.add(choice)
+        return there
+
+    def read(self, words: str, *, whole: bool) -> str | None:
+        """Return the choice that ``words`` begin with; None if they name several, or (``whole``) say more than it."""
+        words = words.strip()
+        direct = match_choice(words, self.choices)
+        if direct is not None:
+            return direct
+        if _HEDGE.match(words.strip("\"' ")) and self.at_start(words) is None:
+            return None
+        words = words[_NAMING.match(words).end() :]  # type: ignore[union-attr]
+        by_text = self.at_start(words)
+        letter = _LETTER.match(words)
+        if by_text is not None and not (letter and (letter[1] or letter[2] or letter[3])):
+            choice, rest = by_text
+        elif letter is not None:
+            named = self._of_letter_form(letter, words)
+            if named is None:
+                return None
+            choice, rest = named
+        else:
+            return None
+        if (
+            whole
+            and not _ends(rest)
+            and not (re.match(r", ?\w", rest) and not self.mentioned(_UNIT.split(rest)[0]) - {choice})
+        ):
+            return None
+        if not _CONNECTOR.match(rest):
+            return None
+        return None if self._joined(choice, rest) else choice
+
+    def _of_letter_form(self, letter: re.Match[str], words: str) -> tuple[str, str] | None:
+        """Read "(B)", "B." or "B" with the choice's text behind it, if there is any."""
+        decorated = letter[1] or letter[2] or letter[3]
+        bare = letter[4]
+        choice = self.of_letter(decorated or bare)
+        rest = words[letter.end() :]
+        if choice is None or (bare and bare.islower() and not re.match(r"[.):]?\s*$", rest)):
+            return None
+        if bare and bare in "AI" and re.match(r" \w", rest) and not _CONNECTOR.match(rest):
+            return None  # "A man speaks": an article
+        behind = re.match(r"\s*[.):,-]*\s*(?:\(|\")?\s*", rest)
+        assert behind is not None
+        text = self.at_start(rest[behind.end() :]) if behind.end() else None
+        if text is not None:
+            if text[0] == choice:
+                return choice, text[1]
+            exact = not _ARTICLE.match(rest[behind.end() :])
+            if exact and (not re.match(r"\s*\w", text[1]) or self._joined(choice, rest)):
+                return None  # the letter of one choice, the text of another
+        return choice, rest
+
+    def _joined(self, choice: str, rest: str) -> bool:
+        """Whether another choice is joined to this one: "A or B", "Man, Woman", "A/B"."""
+        match = _JOIN.match(rest)
+        if match is None:
+            return False
+        other = rest[match.end() :]
+        named = self.at_start(other)
+        if named is not None and named[0] != choice:
+            return True
+        letter = _LETTER.match(_NAMING.sub("", other, count=1))
+        return bool(
+            letter
+            and ((letter[4] or "A").isupper())
+            and self.of_letter("".join(filter(None, letter.groups()))) not in (None, choice)
+        )
+
+
+def _fold_text(text: str) -> str:
+    folded = " ".join(unicodedata.normalize("NFKC", text).translate(_FOLD).casefold().split())
+    return folded.strip("\"'").rstrip(".!?,;:").strip("\"'").strip()
+
+
+_WHOLE = re.compile(
+    r"\s*[)\]\"'}]*\s*(?:$|[.!;](?:\s|$)|,? ?(?:because|since|as|due|given|based|considering|not|"
+    r"rather|instead)\b|[(:-])",
+    re.IGNORECASE,
+)
+
+
+def _ends(rest: str) -> bool:
+    """Whether nothing but punctuation, a reason, or another sentence follows."""
+    return _WHOLE.match(rest) is not None
+
+
+# A whole passage.
+
+
+def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
+    """Return the choice that statements name; True if they contradict each other or are taken back, False if none."""
+    read: list[tuple[_Statement, str | None]] = []
+    for statement in _statements(lines):
+        choice = names.read(statement.words, whole=statement.whole)
+        if choice is not None:
+            read.append((statement, choice))
+        elif statement.explicit and (
+            re.match(
+                r"(?:un(?:clear|known|certain)|ambiguous|either|neither|none of|impossible|hard to|cannot)\b",
+                statement.words.strip(),
+                re.IGNORECASE,
+            )
+            and match_choice(_first_clause(statement.words), names.choices) is None
+            or len(names.mentioned(_first_clause(statement.words))) > 1
+        ):
+            read.append((statement, None))  # "the answer is unclear", "the answer is A or B"
+    if not read:
+        return False
+    last, choice = read[-1]
+    if choice is None:
+        return True
+    earlier = [(statement, other) for statement, other in read[:-1] if other != choice]
+    if earlier:
+        before = earlier[-1][0]
+        if before.line == last.line:
+            between = lines[last.line][before.stop : last.stop]
+        else:
+            between = " ".join(
+                (lines[before.line][before.stop :], *lines[before.line + 1 : last.line], lines[last.line][: last.stop])
+            )
+        concluded = _TURN.search(between) or _CONCLUSION.search(between)
+        if not concluded and (before.line == last.line or last.line < len(lines) - 1):
+            return True
+    rest = lines[last.line][last.stop :]
+    end = _SENTENCE_END.search(rest)
+    tail = [rest[end.end() :] if end else "", *lines[last.line + 1 :]]
+    for text in tail:
+        turn = _TURN.search(text.strip())
+        if turn and names.mentioned(text.strip()[turn.start() :]) - {choice}:
+            return True
+    return choice
+
+
+_UNIT = re.compile(r"(?<=[.!?;])\s+(?=\S)")
+_COPULAR = re.compile(
+    r"(?P<subject>[^.!?;:]{1,80}?)(?: (?:is|was|are|were|sounds like|must be|would be|seems to be|appears to be)|'s) "
+    r"(?P<object>.{1,400})$",
+    re.IGNORECASE,
+)
+_UNSURE = re.compile(
+    r"\b(?:not|never|no|nor|neither|either|could|might|may|if|whether|or|unless|but|wrong|incorrect|false|possible|"
+    r"potential|tempting|alternative|other|another|previous)\b|n't\b",
+    re.IGNORECASE,
+)
+
+
+def _from_position(lines: Sequence[str], names: _Names, text: str) -> str | None:
+    """Return the choice that stands alone as a line or sentence, at the beginning or at the end of the passage."""
+    units = [unit for line in lines for unit in _UNIT.split(line)]
+    exact: dict[int, str] = {}
+    for place, unit in enumerate(units):
+        if unit.endswith("?") and len(units) > 1:
+            continue
+        choice = match_choice(unit, names.choices)
+        if choice is not None and (len(units) == 1 or len(unit.strip(" .)(:")) > 1 or unit.strip(" .)(:").isupper()):
+            exact[place] = choice
+    for line in lines:  # "(B) Woman", "B. Woman" in a line of its own
+        choice = match_choice(line, names.choices)
+        if choice is not None:
+            exact.setdefault(len(units) - 1 if line == lines[-1] else 0, choice)
+    ends = {choice for place, choice in exact.items() if place in (0, len(units) - 1)}
+    first = names.read(lines[0], whole=True) if len(text) <= _MAX_CHARS and not units[0].endswith("?") else None
+    if first is not None:
+        ends.add(first)
+    if len(ends) == 1 and not set(exact.values()) - ends:
+        (choice,) = ends
+        for place, unit in enumerate(units):
+            turn = _TURN.search(unit)
+            if turn and place and names.mentioned(unit[turn.start() :]) - {choice}:
+                return None
+        return choice
+    if ends or len(units) > 1:
+        return None
+    match = _COPULAR.match(units[0])
+    if match is None or _UNSURE.search(match["subject"]) or names.mentioned(match["subject"]):
+        return None
+    return names.read(match["object"], whole=True)
