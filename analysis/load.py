@@ -8,6 +8,7 @@ Columns of ``RunTable.frame``:
     domain, category, sub_category, difficulty    categories, missing where unknown
     status, error, finish      categories; ``truncated`` where the token limit ended the trace
     right, strict, parsed      1 or 0; a failed answer is wrong; NaN where the item's answer is withheld
+    answered                   1 if an answer was found in the reply, else 0; NaN where it is withheld or missing
     prediction                 what the answer was taken for (votes of self-consistency)
     tokens                     all generated tokens; NaN where a server did not say
     reasoning_tokens           of them those before the answer part; NaN where token borders are unknown
@@ -33,7 +34,7 @@ import pandas as pd
 
 from analysis import AnalysisError
 from analysis.scores import COUNTS, Scores, find_scores, probe_rows, read_scores
-from mpar2.accuracy import score
+from mpar2.accuracy import answer_of, score
 from mpar2.runs import Limits, Run, read_run
 from mpar2.trace import is_wellformed, parse_trace
 
@@ -209,9 +210,10 @@ def _read(run: Run, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores) -> dict[str, Any]:
     item, ok = record["item"], record["status"] == "ok"
-    scored = score(record) if ok else None
-    withheld = item["answer"] is None
     trace = parse_trace(record["text"] or "") if ok else None
+    given = answer_of(record, trace) if ok else None
+    scored = score(record, given) if ok else None
+    withheld = item["answer"] is None
     counts = scores.counts.get(record["key"])
     return {
         "key": record["key"],
@@ -227,7 +229,8 @@ def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores) -> dict[st
         "right": np.nan if withheld else float(bool(scored and scored.official)),
         "strict": np.nan if withheld else float(bool(scored and scored.strict)),
         "parsed": np.nan if withheld else float(bool(scored and scored.parsed)),
-        "prediction": (record["choice"] or record["prediction"] or "")[:_PREDICTION_CHARS],
+        "answered": np.nan if withheld or not ok else float(bool(scored and scored.answered)),
+        "prediction": (given.prediction if given else "")[:_PREDICTION_CHARS],
         "tokens": record["tokens"],
         "reasoning_tokens": None if trace is None else _reasoning_tokens(trace, record),
         "prompt_tokens": record["prompt_tokens"],

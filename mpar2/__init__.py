@@ -4,8 +4,8 @@ Contents, in the order in which data flows:
 
 ``audio``      any recording -> :class:`~mpar2.audio.Clip`; ``formats`` reads the files of strangers
 ``question``   questions, choices, items, answer matching
-``trace``      generated text -> :class:`~mpar2.trace.Trace` (perception, steps, review, answer); ``prose_answer``, the
-               answer of a text without tags
+``trace``      generated text -> :class:`~mpar2.trace.Trace` (perception, steps, review, answer)
+``answers``    the answer that a reply gives, tagged or not, and the choice that it names
 ``prompts``    how a model is asked: ``direct``, ``cot``, ``mpar2``
 ``engines``    what runs a model
 ``attention``  where a model attends while it reasons

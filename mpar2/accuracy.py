@@ -3,7 +3,10 @@
 Conventions. An answer is right, wrong, or not scored: an item whose answer is withheld is counted and not scored. A
 missing answer (a failed item) counts as wrong in ``official`` and ``strict``; ``official_denominator`` leaves it out,
 as the official MMAU and MMAR scripts do. An answer that names no choice without doubt is *unparsable*: it is counted,
-it is wrong by the strict rule, and the official rule judges its words. No random choice stands in for it.
+it is wrong by the strict rule, and the official rule judges the words of the reply. No random choice stands in for it.
+Of the unparsable ones, ``no_answer`` counts the replies in which no answer was found at all, and ``wrong_form`` those
+whose answer names no choice.
+Answers are read from the text of a reply (``mpar2.answers``), so that one reader judges stored runs and new ones.
 With several samples of an item, a rate is the mean over samples, and intervals resample items.
 
 ``score``      one record -> right by which rule
@@ -19,39 +22,63 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from mpar2 import statistics
+from mpar2.answers import Answer, read_answer
 from mpar2.question import Item, strict_match, string_match
 from mpar2.runs.record import record_key
+from mpar2.trace import Trace, parse_trace
 
-__all__ = ["GROUPS", "Score", "score", "summarise"]
+__all__ = ["GROUPS", "Score", "answer_of", "score", "summarise"]
 
 GROUPS = ("domain", "category", "sub_category", "difficulty")
 _ALL_PAIRS = 8  # with more arms than that, each is compared with the first one only
 
 
 class Score(NamedTuple):
-    """One answer by both rules; ``parsed`` if it names one choice."""
+    """One answer by both rules; ``parsed`` if it names one choice, ``answered`` if an answer was found at all."""
 
     official: bool
     strict: bool
     parsed: bool
+    answered: bool = True
 
 
-def score(record: Mapping[str, Any]) -> Score | None:
+def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
+    """Read the answer of an ok record.
+
+    Args:
+        record: A line of a run.
+        trace: Its parsed text, where the caller has it.
+
+    Returns:
+        The answer as today's reader finds it in the text; the recorded one where the text is not there.
+    """
+    if trace is None and record.get("text") is None:
+        prediction = record["prediction"] or ""
+        return Answer(record.get("answer", prediction) or None, record["choice"], prediction)
+    if trace is None:
+        trace = parse_trace(record["text"])
+    return read_answer(trace, record["item"]["choices"] or ())
+
+
+def score(record: Mapping[str, Any], given: Answer | None = None) -> Score | None:
     """The score of an ok record; None if its item has no answer to compare with.
+
+    ``given`` is its answer (:func:`answer_of`), where the caller has it.
 
     >>> item = {"choices": ["Man", "Woman"], "answer": "Man"}
     >>> score({"item": item, "choice": "Man", "prediction": "Man"})
-    Score(official=True, strict=True, parsed=True)
+    Score(official=True, strict=True, parsed=True, answered=True)
     """
     item = record["item"]
     answer, choices = item["answer"], item["choices"] or ()
     if answer is None:
         return None
-    prediction = record["prediction"] or ""
+    given = answer_of(record) if given is None else given
     return Score(
-        official=string_match(answer, prediction, choices),
-        strict=strict_match(answer, prediction, choices),
-        parsed=record["choice"] is not None if choices else bool(prediction),
+        official=string_match(answer, given.prediction, choices),
+        strict=strict_match(answer, given.choice if choices else given.words, choices),
+        parsed=given.choice is not None if choices else given.words is not None,
+        answered=given.choice is not None or given.words is not None,
     )
 
 
@@ -116,14 +143,15 @@ def _count(tally: _Tally, record: Mapping[str, Any], samples: int) -> None:
     tally.truncated += record["finish"] == "length"
     if record["tokens"] is not None:
         tally.tokens.append(record["tokens"])
-    scored = score(record)
+    given = answer_of(record)
+    scored = score(record, given)
     if scored is None:
         tally.withheld += 1
         return
     tally.ids.append(record["id"])
     tally.scores.append(scored)
     if samples > 1:
-        vote = (record["choice"] or record["prediction"] or "", scored.official, record["tokens"])
+        vote = (given.prediction, scored.official, record["tokens"])
         tally.votes.setdefault(record["id"], {})[record["sample"]] = vote
 
 
@@ -168,6 +196,8 @@ def _rates(tally: _Tally, ids: set[str]) -> dict[str, Any]:
         "scored": len(every),
         "missing": len(missing),
         "unparsable": sum(not found.parsed for _, found in rows),
+        "no_answer": sum(not found.answered for _, found in rows),
+        "wrong_form": sum(found.answered and not found.parsed for _, found in rows),
         "official": rate(official + [False] * len(missing), every),
         "official_denominator": rate(official, answered),
         "strict": rate([found.strict for _, found in rows] + [False] * len(missing), every),

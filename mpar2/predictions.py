@@ -6,6 +6,9 @@ Every entry of the question file comes back as it was, with the keys that script
     answer_prediction                MMAR
     thinking_prediction              MMAR-Rubrics: all that was written before the answer
 
+The prediction is the choice that the answer names, else the words of the answer, else those of the reply: it is never
+empty where the model wrote anything.
+
 An item that has no answer has none of the keys: the scripts leave it out of their denominator. Of several samples the
 first is written.
 """
@@ -17,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mpar2.accuracy import answer_of
 from mpar2.items import ItemSet
 from mpar2.runs import Run
 from mpar2.runs.lines import dump_json, write_bytes, write_json
@@ -46,7 +50,7 @@ def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Pat
     found: dict[str, dict[str, dict[str, str]]] = {name: {} for name in arms}
     for record in run.records():
         if record["status"] == "ok" and record["sample"] == 0 and record["arm"] in found:
-            found[record["arm"]][record["id"]] = prediction_keys(record["prediction"] or "", record["text"])
+            found[record["arm"]][record["id"]] = prediction_keys(answer_of(record).prediction, record["text"])
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, Path] = {}
     for name, predictions in found.items():

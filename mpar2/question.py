@@ -14,6 +14,7 @@ Two rules decide whether a prediction is right:
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,7 @@ __all__ = [
     "item_to_json",
     "make_question",
     "match_choice",
+    "resolve_answer",
     "strict_match",
     "string_match",
 ]
@@ -131,6 +133,24 @@ def make_question(text: str, choices: Iterable[str] = (), **known: Any) -> Quest
             raise QuestionError(f"the right answer '{answer[:80]}' is not one of the choices: copy one of them")
         answer = named
     return Question(text=text, choices=kept, answer=answer, **known)
+
+
+def resolve_answer(answer: str | None, choices: Sequence[str]) -> str | None:
+    """Return a true answer in the words of its choice; data sets also give its letter, or other case or punctuation.
+
+    Args:
+        answer: The answer as the data has it; None where it is withheld.
+        choices: The choices of the question; empty for an open question.
+
+    Returns:
+        The choice that ``answer`` names; ``answer`` itself where it names none.
+
+    >>> resolve_answer("B", ["Man", "Woman"]), resolve_answer("Nobody", ["Man", "Woman"])
+    ('Woman', 'Nobody')
+    """
+    if answer is None or not choices or answer in choices:
+        return answer
+    return match_choice(answer, choices) or answer
 
 
 _LETTER = re.compile(r"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(([a-z])\)|\[([a-z])\]|([a-z]))[.:)]?", re.IGNORECASE)
@@ -245,29 +265,75 @@ def item_to_json(item: Item) -> dict[str, Any]:
 
 
 def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
-    """The inverse of :func:`item_to_json`; ``id`` serves where the line keeps it outside of the item."""
-    if (id := data.get("id", id)) is None:
+    """Read an item from plain JSON values, the inverse of :func:`item_to_json`.
+
+    Args:
+        data: The fields of the item. Unknown fields are left out; null and missing are the same.
+        id: The id of an item that has none of its own.
+
+    Returns:
+        The item; an answer that is given as a letter is resolved to its choice.
+
+    Raises:
+        QuestionError: A field is of a wrong type (NaN is no text and no time); the message names item and field.
+    """
+    own = data.get("id")
+    if own is not None and (isinstance(own, bool) or not isinstance(own, str | int) or own == ""):
+        raise QuestionError(f"'id' is {_shown(own)}; a text or a whole number is needed")
+    id = id if own is None else own
+    if id is None:
         raise QuestionError("an item has no id: give one as 'id'")
-    for key in ("audio", "question"):
-        if not isinstance(data.get(key), str):
-            raise QuestionError(f"item {id}: '{key}' must be a text, not {data.get(key)!r}")
-    events = data.get("events")
-    if events is not None:
-        try:
-            events = tuple(Event(e["label"], e.get("onset_s"), e.get("offset_s")) for e in events)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise QuestionError(f"item {id}: 'events' must be a list of objects with a 'label'") from error
+    where = f"item {id}: " if id != "" else ""
+    for key in ("audio", "question", *_QUESTION_KEYS, "caption", "truth_origin"):
+        value = data.get(key)
+        if not isinstance(value, str) and (value is not None or key in ("audio", "question")):
+            raise QuestionError(f"{where}'{key}' is {_shown(value)}; a text is needed")
+    choices = data.get("choices")
+    if choices is not None and not (
+        isinstance(choices, list | tuple) and all(isinstance(choice, str) for choice in choices)
+    ):
+        raise QuestionError(f"{where}'choices' is {_shown(choices)}; a list of texts is needed, one for each choice")
+    extra = data.get("extra")
+    if extra is not None and not isinstance(extra, Mapping):
+        raise QuestionError(f"{where}'extra' is {_shown(extra)}; an object is needed")
     question = Question(
         text=data["question"],
-        choices=tuple(data.get("choices") or ()),
-        **{key: data.get(key) for key in _QUESTION_KEYS},
+        choices=tuple(choices or ()),
+        answer=resolve_answer(data.get("answer"), tuple(choices or ())),
+        **{key: data.get(key) for key in _QUESTION_KEYS if key != "answer"},
     )
     return Item(
         id=str(id),
         audio=data["audio"],
         question=question,
-        events=events,
+        events=_events_from_json(data.get("events"), where),
         caption=data.get("caption"),
         truth_origin=data.get("truth_origin"),
-        extra=dict(data.get("extra") or {}),
+        extra=dict(extra or {}),
     )
+
+
+def _events_from_json(events: Any, where: str) -> tuple[Event, ...] | None:
+    if events is None:
+        return None
+    if not isinstance(events, list | tuple):
+        raise QuestionError(f"{where}'events' is {_shown(events)}; a list of objects with a 'label' is needed")
+    read = []
+    for number, event in enumerate(events, 1):
+        if not isinstance(event, Mapping) or not isinstance(event.get("label"), str) or not event["label"].strip():
+            raise QuestionError(
+                f"{where}entry {number} of 'events' is {_shown(event)}; an object with a text as 'label' is needed"
+            )
+        times = event.get("onset_s"), event.get("offset_s")
+        for key, time in zip(("onset_s", "offset_s"), times, strict=True):
+            if time is not None and not (type(time) in (int, float) and math.isfinite(time)):
+                raise QuestionError(
+                    f"{where}'{key}' of entry {number} in 'events' is {_shown(time)}; seconds or null are needed"
+                )
+        read.append(Event(event["label"], *times))
+    return tuple(read)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

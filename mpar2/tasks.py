@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mpar2.answers import read_answer
 from mpar2.arms import EvaluationArm
 from mpar2.engines.base import Arm, Decoding, Generation
 from mpar2.question import Item, item_to_json
@@ -101,15 +102,13 @@ def record_of_answer(
     task: Task, generation: Generation, *, tokens: int | None, served_model: str | None = None
 ) -> dict[str, Any]:
     """The line of an answer."""
-    answer = generation.trace.answer
-    # an open question has no choices: there the answer's own words count
-    prediction = generation.choice if generation.choice is not None else answer
+    answer = read_answer(generation.trace, task.item.question.choices)
     return _blank(task) | {
         "status": "ok",
         "text": generation.text,
-        "answer": answer,
-        "choice": generation.choice,
-        "prediction": prediction or "",
+        "answer": answer.words,
+        "choice": answer.choice,
+        "prediction": answer.prediction,
         "tokens": tokens,
         "prompt_tokens": generation.prompt_tokens,
         "token_ends": _token_ends(generation),

@@ -22,8 +22,8 @@ The parser is total: it takes any string, never raises, keeps every character, w
 * a closing tag that closes nothing stays where it is, as text; a ``</think>`` before any other part makes a think
   part of all that precedes it (chat templates may put the opening tag into the prompt);
 * a text that ends inside a tag keeps the fragment outside of the part's content;
-* the answer is the last non-empty top-level ``<answer>``, otherwise the last nested one, otherwise what the text outside
-  of all parts states ("The answer is X.", see ``mpar2.answers``), otherwise None.
+* the answer is the last non-empty top-level ``<answer>``, otherwise the last nested one, otherwise what the text
+  outside of all parts states ("The answer is X.", see ``mpar2.answers``), otherwise None.
 """
 
 from __future__ import annotations

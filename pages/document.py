@@ -31,6 +31,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from mpar2 import __version__
+from mpar2.answers import read_answer
 from mpar2.audio import SAMPLE_RATE, Clip
 from mpar2.engines.base import Arm, Decoding, Generation, Progress
 from mpar2.errors import MPAR2Error
@@ -175,7 +176,7 @@ def generation_document(generation: Generation, question: Question, attention_by
         "problems": trace["problems"],
         "tokens": [[token.chars.start, token.chars.stop] for token in generation.tokens],
         "token_count": generation.token_count or 0,
-        "answer": generation.choice or generation.trace.answer,
+        "answer": generation.choice or read_answer(generation.trace, question.choices).words,
         "choice": generation.choice,
         "correct": correct,
         "unscored": unscored,
@@ -255,7 +256,7 @@ def _correctness(generation: Generation, question: Question) -> tuple[bool | Non
         return None, "The true answer is not known."
     if generation.finish == "cancelled":
         return None, "This arm was stopped before its end."
-    said = generation.choice or generation.trace.answer
+    said = generation.choice or read_answer(generation.trace, question.choices).words
     right = strict_match(question.answer, said, question.choices)
     if said and not right and not question.choices:
         return None, f"An open answer in other words than the true one ({question.answer}): judge for yourself."

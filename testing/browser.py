@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from mpar2.answers import read_answer
 from mpar2.attention import AttentionRecord
 from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes
 from mpar2.engines.base import Arm, Decoding, Generation, Progress, Token
-from mpar2.question import Event, Question, match_choice
+from mpar2.question import Event, Question
 from mpar2.trace import Span, parse_trace
 from pages.document import Run
 from pages.scoring import Judging, score_traces
@@ -94,7 +95,7 @@ def generation(
         first_token_s=0.3,
         audio_seconds=6.0,
         finish="stop",
-        choice=match_choice(trace.answer, question.choices) if trace.answer else None,
+        choice=read_answer(trace, question.choices).choice,
         attention=record,
     )
 

@@ -10,11 +10,12 @@ import pytest
 from conftest import make_clip
 
 from mpar2 import engines
+from mpar2.answers import read_answer
 from mpar2.audio import wav_bytes
 from mpar2.cli import main
 from mpar2.engines import engine_names, make_engine, register_engine
 from mpar2.engines.base import Arm, Decoding, Engine, EngineError, Generation, ItemError, Request
-from mpar2.question import Question, match_choice
+from mpar2.question import Question
 from mpar2.trace import parse_trace
 from pages.limits import VisitorLimits
 from pages.running import Asked, Comparer
@@ -41,7 +42,7 @@ class Echo(Engine):
             first_token_s=0.01,
             audio_seconds=request.clip.seconds,
             finish="stop",
-            choice=match_choice(trace.answer, question.choices),
+            choice=read_answer(trace, question.choices).choice,
             token_count=len(text.split()),
         )
 

@@ -124,7 +124,7 @@ def test_fingerprint_is_of_the_content(tmp_path):
             "index",
         ),
         ("jsonl", "", "holds no item"),
-        ("jsonl", '{"audio": "a", "question": "q", "events": [{"label": 3}]}', "text as label"),
+        ("jsonl", '{"audio": "a", "question": "q", "events": [{"label": 3}]}', "text as 'label'"),
         (
             "jsonl",
             '{"id": "x", "audio": "a", "question": "q"}\n{"id": "x", "audio": "b", "question": "q"}',

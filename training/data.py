@@ -196,7 +196,7 @@ def filter_text_only_solvable(
     return [
         item
         for item, said in zip(items, answers, strict=True)
-        if not strict_match(item.question.answer or "", said.trace.answer, item.question.choices)
+        if not strict_match(item.question.answer or "", said.choice or said.trace.answer, item.question.choices)
     ]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from mpar2.errors import MPAR2Error
 from mpar2.items import read_items
-from mpar2.question import Item, Question
+from mpar2.question import Item, Question, resolve_answer
 from mpar2.runs.lines import write_bytes
 
 __all__ = ["KINDS", "Source", "SourceError", "read_source"]
@@ -94,7 +94,10 @@ def _hf(spec: Mapping[str, Any]) -> Source:
 def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
     known = ("caption", "category", "difficulty", "domain", "sub_category")
     for number, row in enumerate(table):
-        choices = tuple(str(choice) for choice in row[names["choices"]] or ())
+        choices = row[names["choices"]]
+        if choices is not None and not isinstance(choices, list | tuple):
+            raise SourceError(f"row {number}: the choices are {choices!r:.60}; a list of texts is needed")
+        choices = tuple(str(choice) for choice in choices or ())
         answer = row[names["answer"]]
         if isinstance(answer, int) and not isinstance(answer, bool) and choices:
             if not 0 <= answer < len(choices):
@@ -102,7 +105,12 @@ def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
             answer = choices[answer]
         values = {name: row.get(names.get(name, name)) for name in known}
         caption = values.pop("caption")
-        question = Question(str(row[names["question"]]), choices, None if answer is None else str(answer), **values)
+        question = Question(
+            text=str(row[names["question"]]),
+            choices=choices,
+            answer=resolve_answer(None if answer is None else str(answer), choices),
+            **values,
+        )
         audio = row[names["audio"]]
         yield Item(
             id=str(row.get(names.get("id", "id"), number)),

@@ -123,7 +123,7 @@ def attention_files(path: Path | None, arms: int) -> list[Path]:
 
 def print_summary(generation: Generation, question: Question) -> None:
     """What a person wants to know after the text."""
-    answer = generation.trace.answer
+    answer = generation.trace.answer or generation.choice
     print(f"answer:     {printable(answer) if answer is not None else '(none given)'}")
     if question.choices:
         print(f"choice:     {generation.choice if generation.choice is not None else '(none of the choices)'}")

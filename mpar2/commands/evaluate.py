@@ -242,14 +242,15 @@ def _progress(*, hidden: bool) -> Iterator[Callable[[int, int, int], None]]:
 
 def _print_table(metrics: dict[str, Any]) -> None:
     width = max(len(name) for name in metrics["arms"])
-    print(f"{'arm':<{width}}  official [95 %]       answered only  strict   unparsable  missing  tokens")
+    counted = "no answer found  wrong form  missing  tokens"
+    print(f"{'arm':<{width}}  official [95 %]       answered only  strict   {counted}")
     for name, arm in metrics["arms"].items():
         official = arm["official"]
         print(
             f"{name:<{width}}  {_percent(official['estimate']):>7} "
             f"{'[' + _percent(official['low']) + ', ' + _percent(official['high']) + ']':<16}"
             f"{_percent(arm['official_denominator']['estimate']):>11}  {_percent(arm['strict']['estimate']):>10}  "
-            f"{arm['unparsable']:>10}  {arm['missing']:>7}  "
+            f"{arm['no_answer']:>15}  {arm['wrong_form']:>10}  {arm['missing']:>7}  "
             f"{'-' if arm['tokens']['mean'] is None else format(arm['tokens']['mean'], '.0f'):>6}"
         )
     baseline = next(iter(metrics["arms"]))

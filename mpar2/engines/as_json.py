@@ -15,7 +15,7 @@ __all__ = ["generation_to_json", "mean_attention_ratio"]
 def generation_to_json(generation: Generation) -> dict[str, Any]:
     """The JSON object of one generation; ``attention_ratio`` is its mean share on audio."""
     return {
-        "answer": generation.trace.answer,
+        "answer": generation.trace.answer or generation.choice,
         "choice": generation.choice,
         "mode": generation.arm.mode,
         "model": generation.arm.model,

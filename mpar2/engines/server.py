@@ -29,11 +29,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mpar2.answers import read_answer
 from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes
 from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Request
 from mpar2.llm import CallFailed, ChatClient, Limiter, OpenAIClient, Reply, ReplyRejected, RetryPolicy, Sampling
 from mpar2.prompts import prompt_text
-from mpar2.question import Question, match_choice
+from mpar2.question import Question
 from mpar2.trace import parse_trace
 
 __all__ = ["RemoteEngine", "ServerEngine"]
@@ -211,7 +212,6 @@ def _tokens(reply: Reply) -> int | None:
 def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm) -> Generation:
     text = f"<think>{reply.reasoning}</think>{reply.text}" if reply.reasoning.strip() else reply.text
     trace = parse_trace(text)
-    choices = question.choices
     return Generation(
         arm=arm,
         text=text,
@@ -222,7 +222,7 @@ def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm) -> Gener
         first_token_s=reply.seconds,
         audio_seconds=clip.seconds,
         finish="length" if reply.finish == "length" else "stop",
-        choice=match_choice(trace.answer, choices) if trace.answer and choices else None,
+        choice=read_answer(trace, question.choices).choice,
         token_count=_tokens(reply),
         served_model=reply.model_version,
     )

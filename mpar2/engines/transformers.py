@@ -21,13 +21,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mpar2.answers import read_answer
 from mpar2.audio import Clip
 from mpar2.engines.background import in_background
 from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Progress, Request, Token
 from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
 from mpar2.engines.jobs import Job, by_base, group_by_batchability
 from mpar2.engines.names import resolve, split_adapter
-from mpar2.question import Question, match_choice
+from mpar2.question import Question
 from mpar2.trace import parse_trace
 
 if TYPE_CHECKING:
@@ -384,7 +385,6 @@ def _generation(
 
     request = job.request
     trace = parse_trace(stream.text, stream.spans)
-    choices = request.question.choices
     return Generation(
         arm=request.arm,
         text=stream.text,
@@ -395,7 +395,7 @@ def _generation(
         first_token_s=clock[1],
         audio_seconds=used_audio_seconds(checkpoint, request.clip),
         finish=finish,
-        choice=match_choice(trace.answer, choices) if trace.answer and choices else None,
+        choice=read_answer(trace, request.question.choices).choice,
         token_count=len(stream.ids),
         attention=attention,
         warnings=audio_warnings(checkpoint, request.clip) + (job.attached.warnings if job.attached else ()),

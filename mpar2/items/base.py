@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mpar2.errors import MPAR2Error
-from mpar2.question import Item, item_to_json
+from mpar2.question import Item, item_to_json, resolve_answer
 
 __all__ = ["Entries", "ItemSet", "ItemsError", "choice_texts", "read_items", "read_json_lines", "text_of"]
 
@@ -85,6 +85,7 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
     module, function = _READERS[benchmark]
     reader: Callable[[Path], Entries] = getattr(importlib.import_module(module), function)
     entries = reader(source)
+    entries = replace(entries, items=tuple(map(_resolved, entries.items)))
     if not entries.items:
         raise ItemsError(f"{source} holds no item")
     twice = [id for id, count in Counter(item.id for item in entries.items).items() if count > 1]
@@ -101,7 +102,8 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
         official=entries.official,
         form=entries.form,
     )
-    return replace(found, problems=(*entries.problems, *_content_problems(entries.items), *_audio_problems(found)))
+    problems = (*entries.problems, *_letter_answers(entries), *_content_problems(entries.items))
+    return replace(found, problems=(*problems, *_audio_problems(found)))
 
 
 def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -140,6 +142,24 @@ def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, .
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
         raise ItemsError(f"{where}: '{key}' is {value!r}; a list of at least two texts is needed")
     return tuple(value)
+
+
+def _resolved(item: Item) -> Item:
+    """The item with its answer in the words of the choice that it names (data sets also give letters)."""
+    question = item.question
+    answer = resolve_answer(question.answer, question.choices)
+    return item if answer == question.answer else replace(item, question=replace(question, answer=answer))
+
+
+def _letter_answers(entries: Entries) -> list[str]:
+    read = [
+        item.id
+        for item, entry in zip(entries.items, entries.official, strict=True)
+        if isinstance(entry.get("answer"), str) and item.question.answer not in (None, entry["answer"])
+    ]
+    if not read:
+        return []
+    return [f"{len(read)} items give their answer by letter or in other words: its choice is used (first: {read[0]})"]
 
 
 def _fingerprint(items: Iterable[Item]) -> str:

@@ -44,10 +44,4 @@ def _item(entry: dict[str, Any], where: str, id: str) -> Item:
         raise ItemsError(f"{where}: {error}") from None
     if not item.audio.strip() or not item.question.text.strip():
         raise ItemsError(f"{where}: 'audio' and 'question' must not be empty")
-    if not all(isinstance(choice, str) for choice in item.question.choices):
-        raise ItemsError(f"{where}: 'choices' must be texts")
-    for event in item.events or ():
-        times = (event.onset_s, event.offset_s)
-        if not isinstance(event.label, str) or not all(t is None or isinstance(t, int | float) for t in times):
-            raise ItemsError(f"{where}: an event needs a text as label, and times in seconds or null")
     return item

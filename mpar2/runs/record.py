@@ -4,8 +4,8 @@
     id, arm        of the item and of the arm; sample counts from 0
     status, error  "ok", or "error" with the reason
     item           the item as :func:`mpar2.question.item_to_json` has it: question, choices, answer, truth
-    text           all that was generated; answer: what its answer part says; choice: the choice that this names
-    prediction     what the official rule gets: the choice, else the answer, else ""
+    text           all that was generated; answer: the words of its answer; choice: the choice that they name
+    prediction     what the official rule gets: the choice, else the answer, else the reply (``mpar2.answers``)
     tokens         generated tokens; token_ends: where each one ends in text (characters), None from servers
     seconds        wall time of this answer, from the start of its batch
     audio_seconds  audio that the model received; finish: "stop" or "length"

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mpar2.question import Event, match_choice
+from mpar2.question import Event
 from mpar2.trace import Part, Trace
 from training.rewards.sample import Sample
 from training.rewards.scores import Scores
@@ -182,12 +182,12 @@ def _review(trace: Trace, truth: Sequence[Event], lexicon: Lexicon) -> float:
 
 
 def _consistent(thought: str, sample: Sample) -> float:
-    answer = sample.trace.answer
+    answer = sample.given.words
     if not thought.strip() or not answer:
         return 0.0
     if not sample.choices:
         return float(" ".join(answer.lower().split()) in " ".join(thought.lower().split()))
-    chosen = match_choice(answer, sample.choices)
+    chosen = sample.given.choice
     low = thought.lower()
     last = {choice: low.rfind(choice.lower()) for choice in sample.choices}
     latest = max(last, key=lambda choice: (last[choice], len(choice)))

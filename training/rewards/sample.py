@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from mpar2.question import Event, strict_match
+from mpar2.answers import Answer, read_answer
+from mpar2.question import Event, resolve_answer, strict_match
 from mpar2.trace import Trace, parse_trace
 
 __all__ = ["Sample", "completion_text", "read_samples"]
@@ -40,7 +41,12 @@ class Sample:
         """Whether the answer names the right choice; None where there is no answer to compare with."""
         if self.answer is None:
             return None
-        return strict_match(self.answer, self.trace.answer, self.choices)
+        return strict_match(self.answer, self.given.choice or self.given.words, self.choices)
+
+    @cached_property
+    def given(self) -> Answer:
+        """The answer of the completion."""
+        return read_answer(self.trace, self.choices)
 
 
 def completion_text(completion: Any) -> str:
@@ -84,7 +90,7 @@ def read_samples(completions: Sequence[Any], columns: Mapping[str, Any]) -> list
             text=completion_text(completion),
             question=question or "",
             choices=tuple(choices or ()),
-            answer=answer,
+            answer=resolve_answer(answer, tuple(choices or ())),
             events=None if events is None else tuple(_event(event) for event in events),
             caption=caption or None,
             tokens=None if ids is None else len(ids),
