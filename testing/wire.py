@@ -65,6 +65,8 @@ class Answer:
     delay_s: float = 0.0
     drop: bool = False
     drip_s: float = 0.0  # pause between single bytes of the body: a server that never stops and never ends
+    pieces: tuple[bytes, ...] = ()  # in place of a body: sent one after the other, the connection closed at the end
+    pause_s: float = 0.0  # before each piece
 
     @property
     def data(self) -> bytes:
@@ -102,6 +104,49 @@ def openai_reply(text: str | None, *, model: str = "served-1", finish: str = "st
         "usage": options.get("usage", usage),
     }
     return Answer(body=body, delay_s=options.get("delay_s", 0.0))
+
+
+def openai_stream(
+    texts: Sequence[str], *, model: str = "served-1", finish: str | None = "stop", **options: Any
+) -> Answer:
+    """A chat completion as server-sent events, a text each. Options: reasoning, logprobs, usage, done, pause_s."""
+
+    def event(body: Any) -> bytes:
+        return b"data: " + (body if isinstance(body, bytes) else json.dumps(body).encode()) + b"\n\n"
+
+    def chunk(delta: dict[str, Any], finish: str | None = None, logprob: float | None = None) -> bytes:
+        choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": finish}
+        if logprob is not None:
+            choice["logprobs"] = {"content": [{"token": delta["content"], "logprob": logprob, "top_logprobs": []}]}
+        return event({"id": "c1", "object": "chat.completion.chunk", "model": model, "choices": [choice]})
+
+    pieces = [chunk({"role": "assistant", "content": ""})]
+    pieces += [chunk({"reasoning_content": text}) for text in options.get("reasoning", ())]
+    logprobs = options.get("logprobs", [None] * len(texts))
+    pieces += [chunk({"content": text}, logprob=value) for text, value in zip(texts, logprobs, strict=True)]
+    if finish is not None:
+        pieces.append(chunk({}, finish))
+    usage = options.get("usage", {"prompt_tokens": 10, "completion_tokens": len(texts)})
+    if usage is not None:
+        pieces.append(event({"object": "chat.completion.chunk", "model": model, "choices": [], "usage": usage}))
+    if options.get("done", True):
+        pieces.append(event(b"[DONE]"))
+    headers = {"Content-Type": "text/event-stream"}
+    return Answer(headers=headers, pieces=tuple(pieces), pause_s=options.get("pause_s", 0.0))
+
+
+def gemini_stream(texts: Sequence[str], *, model: str = "served-1", finish: str = "STOP", **options: Any) -> Answer:
+    """A streamed generateContent response, a text a chunk. Options: pause_s."""
+    pieces = []
+    for number, text in enumerate(texts, 1):
+        candidate: dict[str, Any] = {"index": 0, "content": {"role": "model", "parts": [{"text": text}]}}
+        body: dict[str, Any] = {"candidates": [candidate], "modelVersion": model}
+        if number == len(texts):
+            candidate["finishReason"] = finish
+            body["usageMetadata"] = {"promptTokenCount": 10, "candidatesTokenCount": len(texts)}
+        pieces.append(b"data: " + json.dumps(body).encode() + b"\r\n\r\n")
+    headers = {"Content-Type": "text/event-stream"}
+    return Answer(headers=headers, pieces=tuple(pieces), pause_s=options.get("pause_s", 0.0))
 
 
 def gemini_reply(text: str | None, *, model: str = "served-1", finish: str = "STOP", **options: Any) -> Answer:
@@ -197,8 +242,17 @@ async def _write(writer: asyncio.StreamWriter, answer: Answer) -> None:
     if answer.drop:
         raise _Dropped
     headers = {"Content-Type": "application/json", "Content-Length": str(len(answer.data)), **answer.headers}
+    if answer.pieces:
+        del headers["Content-Length"]
+        headers["Connection"] = "close"
     head = f"HTTP/1.1 {answer.status} Scripted\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items())
     writer.write(head.encode() + b"\r\n")
+    for piece in answer.pieces:
+        await asyncio.sleep(answer.pause_s)
+        writer.write(piece)
+        await writer.drain()
+    if answer.pieces:
+        raise _Dropped
     if answer.drip_s:
         for byte in answer.data:
             writer.write(bytes([byte]))

@@ -27,7 +27,7 @@ def oracle_of(items):
 
 
 def server_engine(*urls, **options):
-    return ServerEngine([url + "/v1" for url in urls], policy=FAST, check_hearing=False, **options)
+    return ServerEngine([url + "/v1" for url in urls], policy=FAST, check_audio=False, **options)
 
 
 def ask(url, items, arms, folder, **settings):

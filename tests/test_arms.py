@@ -59,7 +59,7 @@ def engine():
 
 
 def server_engine(url: str, **options) -> ServerEngine:
-    return ServerEngine([url + "/v1"], policy=RetryPolicy(max_tries=2, base_s=0.01), check_hearing=False, **options)
+    return ServerEngine([url + "/v1"], policy=RetryPolicy(max_tries=2, base_s=0.01), check_audio=False, **options)
 
 
 # What is written

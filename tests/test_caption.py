@@ -28,7 +28,7 @@ def clip(seed: int = 0, source: str = "clip") -> Clip:
 
 
 def caption(
-    server: Server, folder: Path, *clips: Clip, wire: str = "openai", model: str = "m", check_hearing: bool = False
+    server: Server, folder: Path, *clips: Clip, wire: str = "openai", model: str = "m", check_audio: bool = False
 ) -> list[Caption]:
     async def go() -> list[Caption]:
         if wire == "openai":
@@ -36,7 +36,7 @@ def caption(
         else:
             client = GeminiClient(model, base_url=server.url, api_key="k", policy=FAST)
         async with client:
-            captioner = Captioner(client, folder, check_hearing=check_hearing)
+            captioner = Captioner(client, folder, check_audio=check_audio)
             return list(await asyncio.gather(*(captioner.caption(one) for one in clips)))
 
     return asyncio.run(go())
@@ -132,9 +132,9 @@ def counted(tokens: dict[str, int] | None) -> Answer:
 def test_a_server_that_drops_the_audio_is_found_out_before_anything_is_paid_for(tmp_path: Path) -> None:
     deaf = counted({"prompt_tokens": 30, "completion_tokens": 1, "total_tokens": 31})
     with serve([deaf]) as server:
-        with pytest.raises(StopRun, match="does not hear it"):
-            caption(server, tmp_path, clip(), check_hearing=True)
-        assert len(server.calls) == 2 and not list(tmp_path.rglob("*.json"))
+        with pytest.raises(StopRun, match="does not receive audio"):
+            caption(server, tmp_path, clip(), check_audio=True)
+        assert len(server.calls) == 5 and not list(tmp_path.rglob("*.json"))
 
 
 def test_a_server_that_hears_is_asked_once_and_one_that_does_not_count_gets_the_benefit_of_the_doubt(
@@ -145,7 +145,7 @@ def test_a_server_that_hears_is_asked_once_and_one_that_does_not_count_gets_the_
         return counted({"prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1})
 
     with serve(hearing) as server:
-        caption(server, tmp_path / "a", clip(0), clip(1), check_hearing=True)
+        caption(server, tmp_path / "a", clip(0), clip(1), check_audio=True)
         assert len(server.calls) == 2 + 2
     with serve([counted(None)]) as server:
-        assert caption(server, tmp_path / "b", clip(0), check_hearing=True)[0].text == "rain"
+        assert caption(server, tmp_path / "b", clip(0), check_audio=True)[0].text == "rain"

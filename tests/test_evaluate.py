@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import signal
@@ -23,7 +25,7 @@ from mpar2.evaluate import EvaluationError, Settings, evaluate
 from mpar2.items import read_items
 from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs import RunError, read_run
-from testing.wire import error, gemini_reply, openai_reply, serve
+from testing.wire import Answer, error, gemini_reply, openai_reply, serve
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_neutral_parameters_are_sent_too(scenes, tmp_path):
 def test_only_openais_fields_are_sent_where_others_are_refused(scenes, tmp_path):
     with serve(oracle_of(scenes)) as server:
         engine = ServerEngine(
-            [server.url + "/v1"], fields="openai", audio_as="input_audio", policy=FAST, check_hearing=False
+            [server.url + "/v1"], fields="openai", audio_as="input_audio", policy=FAST, check_audio=False
         )
         evaluate(scenes.first(1), [arm()], engine, tmp_path / "run")
         with pytest.raises(EngineError, match="leave them at 0 and 1"):
@@ -86,7 +88,7 @@ def test_several_endpoints_share_the_work_and_stand_in_for_each_other(scenes, tm
     slow = lambda call: openai_reply("<answer>bell</answer>", delay_s=0.05)  # noqa: E731
     with serve(slow) as one, serve(slow) as two, serve([error(503)]) as broken:
         engine = ServerEngine(
-            [s.url + "/v1" for s in (one, two, broken)], in_flight=2, policy=FAST, check_hearing=False
+            [s.url + "/v1" for s in (one, two, broken)], in_flight=2, policy=FAST, check_audio=False
         )
         metrics = evaluate(scenes, [arm(samples=5, temperature=1)], engine, tmp_path / "run")
     assert metrics["arms"]["a"]["answered"] == 30 and metrics["arms"]["a"]["failed"] == 0
@@ -94,23 +96,85 @@ def test_several_endpoints_share_the_work_and_stand_in_for_each_other(scenes, tm
     assert max(one.open_most, two.open_most) <= 2
 
 
-def test_a_server_that_drops_the_audio_is_found_out(scenes, tmp_path):
-    def hearing(call):
-        url = call.json["messages"][0]["content"][0]["audio_url"]["url"]
-        usage = {"prompt_tokens": 10 + len(url) // 1000, "completion_tokens": 1, "total_tokens": 11}
-        return openai_reply("<answer>bell</answer>", usage=usage)
+def sound_of(call):
+    """The samples that a request carries."""
+    part = call.json["messages"][0]["content"][0]
+    data = part["audio_url"]["url"].partition(",")[2] if "audio_url" in part else part["input_audio"]["data"]
+    return soundfile.read(io.BytesIO(base64.b64decode(data)), dtype="float32")[0]
 
-    deaf = openai_reply("<answer>bell</answer>")
-    silent_about_tokens = openai_reply("<answer>bell</answer>", usage=None)
-    for plan, hears in ((hearing, True), ([silent_about_tokens], True), ([deaf], False)):
-        with serve(plan) as server:
-            engine = ServerEngine([server.url + "/v1"], policy=FAST)
-            if hears:
-                evaluate(scenes, [arm()], engine, tmp_path / f"run{len(server.url)}{id(plan)}")
-                assert len(server.calls) == 8, "two to be sure, and one for each item"
-            else:
-                with pytest.raises(EngineError, match="does not hear: a prompt for 'm' has 10 tokens"):
-                    evaluate(scenes, [arm()], engine, tmp_path / "deaf")
+
+def usage(prompt):
+    return {"prompt_tokens": prompt, "completion_tokens": 1, "total_tokens": prompt + 1}
+
+
+def growing(call):
+    return openai_reply("<answer>bell</answer>", usage=usage(10 + len(sound_of(call)) // 640))
+
+
+def padding(call):
+    """As llama.cpp: each clip is padded to 30 s, so counts say nothing, and replies depend on the sound."""
+    said = "noise" if abs(sound_of(call)).max() > 0 else "silence"
+    return openai_reply(f"<answer>{said}</answer>", usage=usage(760))
+
+
+def padding_and_mute(call):
+    """A weak model that says the same of everything; only a clip beyond the padding shows that audio arrives."""
+    return openai_reply("<answer>bell</answer>", usage=usage(760 * -(-len(sound_of(call)) // 480_000)))
+
+
+def without_counts(call):
+    return openai_reply("<answer>bell</answer>", usage=None)
+
+
+def short_context(call):
+    if len(sound_of(call)) > 480_000:
+        return error(400, "the request exceeds the available context size", code="exceed_context_size_error")
+    return openai_reply("<answer>bell</answer>", usage=usage(760))
+
+
+@pytest.mark.parametrize(
+    ("plan", "requests"),
+    [(growing, 2), (padding, 5), (padding_and_mute, 5), (without_counts, 4), (short_context, 5)],
+)
+def test_a_server_that_takes_audio_is_not_refused(scenes, tmp_path, plan, requests):
+    with serve(plan) as server:
+        engine = ServerEngine([server.url + "/v1"], policy=FAST)
+        evaluate(scenes, [arm()], engine, tmp_path / "run")
+        assert len(server.calls) == requests + 6, "some to be sure, and one for each item"
+        evaluate(scenes, [arm()], engine, tmp_path / "again")
+        assert len(server.calls) == requests + 12, "checked once"
+
+
+def test_a_server_that_drops_the_audio_is_found_out(scenes, tmp_path):
+    with serve([openai_reply("<answer>bell</answer>")]) as server:
+        engine = ServerEngine([server.url + "/v1"], policy=FAST)
+        with pytest.raises(EngineError, match="m does not receive audio: .* all have 10 tokens"):
+            evaluate(scenes, [arm()], engine, tmp_path / "dropped")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error(400, "unsupported content[].type"),
+        error(400, "Invalid value: 'audio_url'. Supported values are: 'text', 'image_url', and 'input_audio'."),
+        Answer(422, {"detail": [{"loc": ["body", "messages", 0, "content", 0, "audio_url"], "msg": "bad"}]}),
+        error(500, "unsupported content[].type"),
+    ],
+)
+def test_the_other_form_of_audio_is_tried_once_and_kept(scenes, tmp_path, refusal):
+    def plan(call):
+        if call.json["messages"][0]["content"][0]["type"] == "audio_url":
+            return refusal
+        return growing(call)
+
+    with serve(plan) as server:
+        engine = ServerEngine([server.url + "/v1"], policy=FAST)
+        metrics = evaluate(scenes, [arm()], engine, tmp_path / "run")
+        assert metrics["arms"]["a"]["failed"] == 0 and len(server.calls) == 1 + 2 + 6
+        evaluate(scenes, [arm()], engine, tmp_path / "again")
+        assert len(server.calls) == 9 + 6, "remembered"
+    with serve([refusal]) as server, pytest.raises(EngineError, match="the server refuses audio"):
+        evaluate(scenes, [arm()], ServerEngine([server.url + "/v1"], policy=FAST), tmp_path / "never")
 
 
 def test_thoughts_apart_from_the_text_are_put_back(scenes, tmp_path):

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 
 from mpar2.cafe.prompts import load_prompt
 from mpar2.cafe.schema import Truth
+from mpar2.llm.audio_check import require_audio
 from mpar2.llm.base import ChatClient, Reply
 from mpar2.llm.cost import Estimate, Prices, estimate_tokens
 from mpar2.llm.errors import ReplyRejected, SettingError
-from mpar2.llm.hearing import require_hearing
 from mpar2.llm.journal import content_key
 from mpar2.llm.once import KeyedLocks, finish_in_thread
 from mpar2.locks import try_lock
@@ -67,17 +67,17 @@ class Caption:
 class Captioner:
     """Captions clips through ``client``, used inside ``async with client``, and keeps the captions in ``folder``.
 
-    Before it pays for its first caption it asks, once, whether audio arrives at the model (``check_hearing``): some
+    Before it pays for its first caption it asks, once, whether audio arrives at the model (``check_audio``): some
     servers drop it, and the model then invents a clip.
     """
 
-    def __init__(self, client: ChatClient, folder: str | Path, *, check_hearing: bool = True) -> None:
+    def __init__(self, client: ChatClient, folder: str | Path, *, check_audio: bool = True) -> None:
         self.model = client.model
         self._client = client
         self._folder = Path(folder)
         self._system = load_prompt("caption", PROMPT_VERSION)
         self._locks = KeyedLocks()
-        self._hears = not check_hearing
+        self._receives_audio = not check_audio
         self.prompt_hash = content_key(self._system, _REQUEST)
 
     def key(self, clip: Clip) -> str:
@@ -99,7 +99,7 @@ class Captioner:
         async with self._locks.hold(key), _file_lock(path.with_suffix(".lock")):
             if (known := self._read(path)) is not None:
                 return known
-            await self._check_hearing()
+            await self._check_audio()
             reply = await self._client.complete(self._system, [wav_bytes(clip), _REQUEST])
             caption = self._accept(reply, clip)
             await finish_in_thread(_write, path, caption)
@@ -113,11 +113,11 @@ class Captioner:
         heard = [prompt + round(32 * seconds) for seconds in new.values()]
         return Estimate(len(new), sum(heard), len(new) * _EXPECTED_REPLY_TOKENS, prices)
 
-    async def _check_hearing(self) -> None:
-        async with self._locks.hold("hearing"):
-            if not self._hears:
-                await require_hearing(self._client)
-                self._hears = True
+    async def _check_audio(self) -> None:
+        async with self._locks.hold("audio check"):
+            if not self._receives_audio:
+                await require_audio(self._client)
+                self._receives_audio = True
 
     def _accept(self, reply: Reply, clip: Clip) -> Caption:
         if reply.finish == "blocked":

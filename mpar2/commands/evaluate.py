@@ -94,7 +94,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--audio-as",
         choices=("audio_url", "input_audio"),
         default="audio_url",
-        help="server: how audio is sent; OpenAI itself takes input_audio",
+        help="server: how audio is sent first; where it is refused, the other form is tried once and kept",
     )
     engine.add_argument(
         "--fields",
@@ -103,7 +103,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="server: openai leaves out top_k and repetition_penalty, which OpenAI and transformers serve refuse",
     )
     engine.add_argument(
-        "--trust-hearing", action="store_true", help="server: do not check that its prompts grow with the audio"
+        "--skip-audio-check",
+        "--trust-hearing",
+        dest="skip_audio_check",
+        action="store_true",
+        help="server: do not check whether audio arrives at the model",
     )
     parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder; made if it is not there")
 
@@ -197,7 +201,7 @@ def _engine(options: argparse.Namespace, world: int) -> Engine:
             in_flight=options.in_flight,
             audio_as=options.audio_as,
             fields=options.fields,
-            check_hearing=not options.trust_hearing,
+            check_audio=not options.skip_audio_check,
         ),
     )
 

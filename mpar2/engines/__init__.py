@@ -49,7 +49,7 @@ def _server(options: EngineOptions) -> Engine:
         in_flight=options.in_flight or 8,
         audio_as=options.audio_as,
         fields=options.fields,
-        check_hearing=options.check_hearing,
+        check_audio=options.check_audio,
     )
 
 

@@ -188,7 +188,7 @@ class EngineOptions:
     in_flight: int | None = None  # requests at once, at each address; None: the engine's default
     audio_as: Literal["audio_url", "input_audio"] = "audio_url"
     fields: Literal["all", "openai"] = "all"
-    check_hearing: bool = True
+    check_audio: bool = True  # find out whether a server drops the audio
 
 
 @dataclass(frozen=True)

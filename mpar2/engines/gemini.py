@@ -24,7 +24,7 @@ class GeminiEngine(RemoteEngine):
         base_url: str | None = None,
         policy: RetryPolicy | None = None,
     ) -> None:
-        def connect(place: int, model: str) -> ChatClient:
+        def connect(place: int, model: str, logprobs: bool) -> ChatClient:
             return GeminiClient(model, api_key=api_key, base_url=base_url, limiter=Limiter(in_flight), policy=policy)
 
         super().__init__(connect, range(1), in_flight)

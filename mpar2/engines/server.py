@@ -1,89 +1,165 @@
-"""The engine that asks servers: any OpenAI-compatible endpoint (vLLM, SGLang, ``transformers serve``), one or many.
+"""The engine that asks servers: any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp), one or many.
 
-* The audio goes first, as a WAV data URI, then the words of :func:`mpar2.prompts.prompt_text`.
+* The audio goes first, as a WAV file, then the words of :func:`mpar2.prompts.prompt_text`.
 * Every sampling parameter is sent, also the neutral ones: servers otherwise apply the checkpoint's own
   generation_config (vLLM on Qwen2-Audio: temperature 0.7, top_p 0.5, top_k 20, repetition_penalty 1.1). OpenAI and
   ``transformers serve`` refuse top_k and repetition_penalty: ``fields="openai"`` leaves them out, and the latter then
   takes those two from the checkpoint.
 * Several endpoints share the work: each has ``in_flight`` places, and the next request takes the first free one, so a
   faster endpoint answers more. One that does not answer after all retries hands its request to the next.
+* :meth:`RemoteEngine.stream` asks all arms at the same time and yields their texts as they grow.
 * Thoughts that a server returns apart from the text are put back before it, as ``<think>..</think>``.
-* A server says nothing about its tokens' places and nothing about attention: ``tokens`` of a generation are empty,
-  and their number is its ``token_count``.
+* A server says nothing about attention. Its tokens are known where it gives log-probabilities (asked for while
+  streaming); elsewhere ``tokens`` of a generation are empty, and their number is its ``token_count``.
 
 Two things that servers do without a word. A LoRA whose names do not match is served as its bare base: merge adapters
-before serving. And a server that takes a checkpoint for a language model drops the audio and answers all the same
-(``transformers serve`` 5.23 does so where it does not know the processor class, as with the tiny pair): so each
-endpoint is asked twice at the start, with one and with three seconds of sound, and must count more tokens for the
-longer one.
+before serving. And a server that takes a checkpoint for a language model drops the audio and answers all the same: so
+each endpoint is checked before its first use (:mod:`mpar2.llm.audio_check`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from mpar2.answers import read_answer
-from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes
-from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Request
-from mpar2.llm import CallFailed, ChatClient, Limiter, OpenAIClient, Reply, ReplyRejected, RetryPolicy, Sampling
+from mpar2.audio import Clip, wav_bytes
+from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Progress, Request, Token
+from mpar2.errors import MPAR2Error
+from mpar2.llm.audio_check import check_audio
+from mpar2.llm.base import ChatClient, OnText, Reply, Sampling, TokenLogprob
+from mpar2.llm.errors import CallFailed, ReplyRejected
+from mpar2.llm.limits import Limiter
+from mpar2.llm.openai_server import AudioForm, OpenAIClient
+from mpar2.llm.retry import RetryPolicy
 from mpar2.prompts import prompt_text
 from mpar2.question import Question
-from mpar2.trace import parse_trace
+from mpar2.trace import Span, parse_trace
 
 __all__ = ["RemoteEngine", "ServerEngine"]
 
+_log = logging.getLogger(__name__)
 _ELSEWHERE = ("unavailable", "timeout", "bad_body")  # failures that another endpoint may not have
+_STOP_POLL_S = 0.1
+_NO_TOKEN_ID = -1  # services name tokens by their text
+
+
+class _Session:
+    """Open clients of the endpoints, and the places that are free; used inside ``async with``."""
+
+    def __init__(
+        self,
+        open_client: Callable[[AsyncExitStack, int, str], Awaitable[ChatClient]],
+        places: Sequence[int],
+        in_flight: int,
+    ) -> None:
+        self._open_client = open_client
+        self._clients: dict[tuple[int, str], ChatClient] = {}
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self.free: asyncio.Queue[int] = asyncio.Queue()
+        for _ in range(in_flight):  # round robin at the start
+            for place in places:
+                self.free.put_nowait(place)
+
+    async def __aenter__(self) -> _Session:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def client(self, place: int, model: str) -> ChatClient:
+        async with self._opening:
+            if (place, model) not in self._clients:
+                self._clients[place, model] = await self._open_client(self._stack, place, model)
+        return self._clients[place, model]
 
 
 class RemoteEngine(Engine):
-    """Runs arms on services. ``connect(place, model)`` makes the client of endpoint ``place`` for one model.
+    """Runs arms on services.
 
     Use it inside ``async with`` for :meth:`answer`; :meth:`generate_batch` and :meth:`stream` stand alone.
+
+    Args:
+        connect: makes the client of an endpoint for one model: ``connect(place, model, logprobs)``.
+        places: the endpoints, by number.
+        in_flight: requests at once, at each endpoint.
+        check_audio: find out before the first use whether audio arrives at the model.
     """
 
     remote = True
 
     def __init__(
         self,
-        connect: Callable[[int, str], ChatClient],
+        connect: Callable[[int, str, bool], ChatClient],
         places: Sequence[int],
         in_flight: int,
         *,
-        check_hearing: bool = False,
+        check_audio: bool = False,
     ) -> None:
         if in_flight < 1:
             raise EngineError(f"in_flight is {in_flight}: at least one request must be allowed")
+        self.concurrency = len(places) * in_flight
         self._connect = connect
         self._places = tuple(places)
         self._in_flight = in_flight
-        self.concurrency = len(self._places) * in_flight
-        self._check_hearing = check_hearing
-        self._clients: dict[tuple[int, str], ChatClient] = {}
+        self._check_audio = check_audio
+        self._session: _Session | None = None
+        self._checked: dict[tuple[int, str], str | None] = {}  # what to warn of, for each model that was checked
 
     async def __aenter__(self) -> RemoteEngine:
-        self._stack = AsyncExitStack()
-        self._opening = asyncio.Lock()
-        self._free: asyncio.Queue[int] = asyncio.Queue()
-        for _ in range(self._in_flight):  # round robin at the start
-            for place in self._places:
-                self._free.put_nowait(place)
+        self._session = await self._new_session(logprobs=False).__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clients.clear()
-        await self._stack.aclose()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.__aexit__(kind, error, trace)
+
+    def _new_session(self, *, logprobs: bool) -> _Session:
+        """Clients of its own event loop, so that several streams may run at the same time."""
+
+        async def open_client(stack: AsyncExitStack, place: int, model: str) -> ChatClient:
+            client = await stack.enter_async_context(self._connect(place, model, logprobs))
+            if self._check_audio and (place, model) not in self._checked:
+                await self._check(place, client)
+            return client
+
+        return _Session(open_client, self._places, self._in_flight)
 
     async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
-        """One generation. Raises :class:`mpar2.llm.LLMError` with its reason if the service gave none."""
+        """Generate once, inside ``async with``.
+
+        Raises:
+            LLMError: the service gave no answer; ``reason`` says why.
+            EngineError: no service can do what is asked.
+        """
+        if self._session is None:
+            raise RuntimeError("answer() is used inside `async with engine`")
+        return await self._answer(self._session, clip, question, arm, decoding)
+
+    async def _answer(
+        self,
+        session: _Session,
+        clip: Clip,
+        question: Question,
+        arm: Arm,
+        decoding: Decoding,
+        on_text: OnText | None = None,
+    ) -> Generation:
+        """Generate once; with ``on_text``, which is called with text and reasoning so far, the reply is streamed."""
         if arm.adapter is not None:
             raise EngineError(
                 f"arm {arm.name!r} has the adapter {arm.adapter!r}; a server applies none: merge it into the model, or "
@@ -95,20 +171,20 @@ class RemoteEngine(Engine):
         parts = [wav_bytes(clip), prompt_text(question, arm.mode)]
         tried: set[int] = set()
         while True:
-            place = await self._free.get()
+            place = await session.free.get()
             try:
-                client = await self._client(place, arm.model)
-                reply = await client.complete("", parts, sampling=sampling)
+                client = await session.client(place, arm.model)
+                reply = await client.complete("", parts, None, sampling, on_text)
                 break
             except CallFailed as failure:
                 tried.add(place)
                 if failure.reason not in _ELSEWHERE or len(tried) == len(self._places):
                     raise
             finally:
-                self._free.put_nowait(place)
-        if reply.finish not in ("stop", "length"):
-            raise ReplyRejected("blocked", f"the service ended the answer: {reply.detail or reply.finish}")
-        return _generation(reply, clip, question, arm)
+                session.free.put_nowait(place)
+        _check_reply(reply)
+        warning = self._checked.get((place, arm.model))
+        return _generation(reply, clip, question, arm, (warning,) if warning else ())
 
     def sampling(self, decoding: Decoding) -> Sampling:
         """The parameters to send."""
@@ -129,34 +205,137 @@ class RemoteEngine(Engine):
         batch_size: int = 8,
         attention: AttentionDetail = "none",
     ) -> list[Generation]:
-        """All requests at once, as far as the places allow."""
+        """Send all requests at once, as far as the places allow."""
+        decoding = decoding or Decoding()
+
+        async def one(session: _Session, request: Request) -> Generation:
+            seed = decoding.seed if request.seed is None else request.seed
+            seeded = replace(decoding, seed=seed)
+            return await self._answer(session, request.clip, request.question, request.arm, seeded)
 
         async def work() -> list[Generation]:
-            async with self, asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(request, decoding or Decoding())) for request in requests]
+            async with self._new_session(logprobs=False) as session, asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(session, request)) for request in requests]
             return [task.result() for task in tasks]
 
         try:
             return asyncio.run(work())
         except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            raise _as_engine_error(errors.exceptions[0]) from None
 
-    async def _one(self, request: Request, decoding: Decoding) -> Generation:
-        seed = decoding.seed if request.seed is None else request.seed
-        return await self.answer(request.clip, request.question, request.arm, replace(decoding, seed=seed))
+    def stream(
+        self,
+        clip: Clip,
+        question: Question,
+        arms: Sequence[Arm],
+        decoding: Decoding | None = None,
+        *,
+        attention: bool = False,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Progress]:
+        """Ask all arms at the same time, yielding their texts as they grow (:meth:`Engine.stream`).
 
-    async def _client(self, place: int, model: str) -> ChatClient:
-        async with self._opening:
-            if (place, model) not in self._clients:
-                client = await self._stack.enter_async_context(self._connect(place, model))
-                if self._check_hearing:
-                    await _check_that_it_hears(client)
-                self._clients[place, model] = client
-        return self._clients[place, model]
+        An arm that fails lets the others finish; then its error is raised.
+        """
+        updates: queue.SimpleQueue[Progress | BaseException | None] = queue.SimpleQueue()
+        cancel = threading.Event()
+        worker = threading.Thread(
+            target=lambda: asyncio.run(
+                self._stream_all(clip, question, arms, decoding or Decoding(), updates, stop, cancel)
+            ),
+            name="services",
+            daemon=True,
+        )
+        worker.start()
+        failure: BaseException | None = None
+        try:
+            while (update := updates.get()) is not None:
+                if isinstance(update, BaseException):
+                    failure = failure or update
+                else:
+                    yield update
+        finally:
+            cancel.set()
+            worker.join()
+        if failure is not None:
+            raise failure
+
+    async def _stream_all(
+        self,
+        clip: Clip,
+        question: Question,
+        arms: Sequence[Arm],
+        decoding: Decoding,
+        updates: queue.SimpleQueue[Progress | BaseException | None],
+        stop: threading.Event | None,
+        cancel: threading.Event,
+    ) -> None:
+        """Run the arms' tasks, and put their updates, errors and at last None into ``updates``."""
+        started = time.monotonic()
+        texts = ["" for _ in arms]
+
+        async def one(session: _Session, index: int, arm: Arm) -> None:
+            updates.put(Progress(index, "loading"))
+            pieces = 0
+
+            def on_text(text: str, reasoning: str) -> None:
+                nonlocal pieces
+                pieces += 1
+                texts[index] = _joined(text, reasoning)
+                updates.put(Progress(index, "reasoning", texts[index], pieces))
+
+            try:
+                generation = await self._answer(session, clip, question, arm, decoding, on_text)
+            except MPAR2Error as error:
+                updates.put(_as_engine_error(error, arm))
+            except asyncio.CancelledError:
+                if not cancel.is_set():  # stopped: what there is so far is the result
+                    generation = _stopped(texts[index], clip, question, arm, time.monotonic() - started, pieces)
+                    updates.put(Progress(index, "done", generation.text, pieces, generation))
+                raise
+            else:
+                count = generation.token_count or pieces
+                updates.put(Progress(index, "done", generation.text, count, generation))
+
+        try:
+            async with self._new_session(logprobs=self.logprobs) as session:
+                tasks = [asyncio.create_task(one(session, index, arm)) for index, arm in enumerate(arms)]
+                waiting = asyncio.gather(*tasks, return_exceptions=True)
+                while not waiting.done():
+                    await asyncio.wait([waiting], timeout=_STOP_POLL_S)
+                    if cancel.is_set() or (stop is not None and stop.is_set()):
+                        for task in tasks:
+                            task.cancel()
+                for outcome in await waiting:
+                    if isinstance(outcome, Exception):  # a programming error
+                        updates.put(outcome)
+        except Exception as error:
+            updates.put(error)
+        finally:
+            updates.put(None)
+
+    async def _check(self, place: int, client: ChatClient) -> None:
+        found = await check_audio(client)
+        if found.received is False:
+            raise EngineError(f"{found.detail}; --skip-audio-check asks it all the same")
+        _log.info("%s", found.detail)
+        self._checked[place, client.model] = None if found.received else found.detail
 
 
 class ServerEngine(RemoteEngine):
-    """OpenAI-compatible endpoints at ``base_urls`` (the addresses that end in ``/v1``), all serving the same models."""
+    """OpenAI-compatible endpoints that all serve the same models.
+
+    Args:
+        base_urls: their addresses, which end in ``/v1``.
+        in_flight: requests at once, at each.
+        api_key: None takes the environment's (``mpar2.llm.keys``).
+        audio_as: the form of audio that is tried first.
+        fields: ``openai`` leaves out what OpenAI does not know.
+        policy: how often to try, and how long to wait.
+        check_audio: find out before the first use whether audio arrives at the model.
+    """
+
+    logprobs = True
 
     def __init__(
         self,
@@ -164,20 +343,32 @@ class ServerEngine(RemoteEngine):
         *,
         in_flight: int = 8,
         api_key: str | None = None,
-        audio_as: Literal["audio_url", "input_audio"] = "audio_url",
+        audio_as: AudioForm = "audio_url",
         fields: Literal["all", "openai"] = "all",
         policy: RetryPolicy | None = None,
-        check_hearing: bool = True,
+        check_audio: bool = True,
     ) -> None:
         if not base_urls:
             raise EngineError("no address for the server: give --base-url, for example http://localhost:8000/v1")
         self._fields = fields
+        # a model on a small machine may take minutes for one trace
+        policy = policy or RetryPolicy(timeout_s=600.0)
+        latest: dict[int, OpenAIClient] = {}
 
-        def connect(place: int, model: str) -> ChatClient:
-            options: dict[str, Any] = {"api_key": api_key, "audio_as": audio_as, "policy": policy}
-            return OpenAIClient(model, base_urls[place], limiter=Limiter(in_flight), **options)
+        def connect(place: int, model: str, logprobs: bool) -> ChatClient:
+            client = OpenAIClient(
+                model,
+                base_urls[place],
+                limiter=Limiter(in_flight),
+                api_key=api_key,
+                audio_as=latest[place].audio_as if place in latest else audio_as,  # what the endpoint was found to take
+                policy=policy,
+                logprobs=logprobs,
+            )
+            latest[place] = client
+            return client
 
-        super().__init__(connect, range(len(base_urls)), in_flight, check_hearing=check_hearing)
+        super().__init__(connect, range(len(base_urls)), in_flight, check_audio=check_audio)
 
     def sampling(self, decoding: Decoding) -> Sampling:
         sampling = super().sampling(decoding)
@@ -188,20 +379,30 @@ class ServerEngine(RemoteEngine):
         return Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed=sampling.seed)
 
 
-async def _check_that_it_hears(client: ChatClient) -> None:
-    """Two short requests; a server that does not count its tokens is believed."""
-    noise = np.random.default_rng(0).normal(scale=0.05, size=3 * SAMPLE_RATE)
-    counts: list[int | None] = []
-    for seconds in (1, 3):
-        sound = wav_bytes(Clip(noise[: seconds * SAMPLE_RATE]))
-        reply = await client.complete("", [sound, "What is heard?"], sampling=Sampling(max_tokens=1, temperature=0.0))
-        counts.append(reply.usage.prompt)
-    if None not in counts and counts[0] == counts[1]:
-        raise EngineError(
-            f"this server does not hear: a prompt for '{client.model}' has {counts[0]} tokens with one second of audio "
-            "and with three. It may serve the model for text only, or not know audio_url (try --audio-as input_audio); "
-            "if it counts no audio tokens and hears all the same, give --trust-hearing"
-        )
+def _check_reply(reply: Reply) -> None:
+    """Raise where a reply is no answer: blocked, or nothing said. An unknown word for the end is no block."""
+    if reply.finish == "blocked":
+        raise ReplyRejected("blocked", f"the service ended the answer: {reply.detail or 'no reason given'}")
+    if reply.text.strip() or reply.reasoning.strip():
+        return
+    if reply.finish == "length":
+        raise ReplyRejected("truncated", "the limit of tokens was used up before the first word: raise it")
+    raise ReplyRejected("empty", f"empty reply (finish {reply.detail or 'not given'})")
+
+
+def _as_engine_error(error: BaseException, arm: Arm | None = None) -> BaseException:
+    """An error of a service in the words of the engine contract."""
+    if isinstance(error, EngineError) or not isinstance(error, MPAR2Error):
+        return error
+    return EngineError(f"{arm.name}: {error}" if arm is not None else str(error))
+
+
+def _joined(text: str, reasoning: str) -> str:
+    return (
+        f"<think>{reasoning}</think>{text}"
+        if reasoning.strip() and text
+        else (f"<think>{reasoning}" if reasoning.strip() else text)
+    )
 
 
 def _tokens(reply: Reply) -> int | None:
@@ -209,20 +410,53 @@ def _tokens(reply: Reply) -> int | None:
     return None if reply.usage.completion is None else reply.usage.completion + (thoughts or 0)
 
 
-def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm) -> Generation:
-    text = f"<think>{reply.reasoning}</think>{reply.text}" if reply.reasoning.strip() else reply.text
+def _token_spans(logprobs: Sequence[TokenLogprob], text: str, offset: int) -> tuple[Token, ...]:
+    """Tokens with their places in the generation's text; none where they do not make up the text."""
+    if "".join(entry.token for entry in logprobs).rstrip() != text.rstrip():
+        return ()
+    tokens = []
+    place = 0
+    for entry in logprobs:
+        end = min(place + len(entry.token), len(text))
+        tokens.append(Token(_NO_TOKEN_ID, Span(offset + place, offset + end), entry.logprob))
+        place = end
+    return tuple(tokens)
+
+
+def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm, warnings: tuple[str, ...] = ()) -> Generation:
+    opened = f"<think>{reply.reasoning}</think>" if reply.reasoning.strip() else ""
+    text = opened + reply.text
+    trace = parse_trace(text)
+    return Generation(
+        arm=arm,
+        text=text,
+        trace=trace,
+        tokens=_token_spans(reply.logprobs, reply.text, len(opened)),
+        prompt_tokens=reply.usage.prompt or 0,
+        seconds=reply.seconds,
+        first_token_s=reply.seconds if reply.first_s is None else reply.first_s,
+        audio_seconds=clip.seconds,
+        finish="length" if reply.finish == "length" else "stop",
+        choice=read_answer(trace, question.choices).choice,
+        warnings=warnings,
+        token_count=_tokens(reply),
+        served_model=reply.model_version,
+    )
+
+
+def _stopped(text: str, clip: Clip, question: Question, arm: Arm, seconds: float, pieces: int) -> Generation:
+    """The generation of an arm that was stopped: what there was of its text."""
     trace = parse_trace(text)
     return Generation(
         arm=arm,
         text=text,
         trace=trace,
         tokens=(),
-        prompt_tokens=reply.usage.prompt or 0,
-        seconds=reply.seconds,
-        first_token_s=reply.seconds,
+        prompt_tokens=0,
+        seconds=seconds,
+        first_token_s=seconds,
         audio_seconds=clip.seconds,
-        finish="length" if reply.finish == "length" else "stop",
+        finish="cancelled",
         choice=read_answer(trace, question.choices).choice,
-        token_count=_tokens(reply),
-        served_model=reply.model_version,
+        token_count=pieces,
     )

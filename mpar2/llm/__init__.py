@@ -2,12 +2,13 @@
 
 ``base``           parts, sampling, the reply, the ``ChatClient`` protocol
 ``openai_server``  any OpenAI-compatible server          ``gemini``   Gemini
-``connect``        a client by the service's name        ``keys``     where keys come from
-``retry``          what is asked again, and when         ``limits``   in flight, token budget, stop
+``connect``        the registry of services              ``keys``     where keys come from
+``transport``      bounded bodies, proxies               ``replies``  from a body of any shape to a reply
+``retry``          the scope of a failure, and waits     ``limits``   in flight, token budget, stop
 ``structured``     from a reply to a validated value     ``cost``     tokens and prices before and after
 ``journal``        what is paid for already              ``batch``    many items: progress, resume
 ``errors``         three ways to fail                    ``once``     nothing paid twice
-``address``        which server addresses are taken      ``hearing``  does audio arrive at all
+``address``        which server addresses are taken      ``audio_check``  does audio arrive at all
 
     async with connect("server", "qwen3-32b", base_url="http://localhost:8000/v1") as client:
         reply = await client.complete("You are terse.", ["What is heard?", wav_bytes])
@@ -16,13 +17,21 @@ The SDKs are imported when a client is entered, not before.
 """
 
 from mpar2.llm.address import check_base_url
-from mpar2.llm.base import ChatClient, Part, Reply, Sampling, Usage
+from mpar2.llm.audio_check import AudioCheck, check_audio, require_audio
+from mpar2.llm.base import ChatClient, Part, Reply, Sampling, TokenLogprob, Usage
 from mpar2.llm.batch import BatchResult, run_batch
-from mpar2.llm.connect import DEFAULT_GEMINI_MODEL, connect, judge_model
+from mpar2.llm.connect import (
+    DEFAULT_GEMINI_MODEL,
+    Service,
+    connect,
+    judge_model,
+    register_service,
+    service_named,
+    service_names,
+)
 from mpar2.llm.cost import Estimate, Prices, estimate_tokens
 from mpar2.llm.errors import CallFailed, LLMError, ReplyRejected, StopRun
 from mpar2.llm.gemini import GeminiClient
-from mpar2.llm.hearing import hears_audio, require_hearing
 from mpar2.llm.journal import Journal, JournalError, RecordedClient, content_key
 from mpar2.llm.limits import Limiter, Totals
 from mpar2.llm.openai_server import OpenAIClient
@@ -30,6 +39,9 @@ from mpar2.llm.retry import RetryPolicy
 from mpar2.llm.structured import StructuredReply, ask, parse
 
 __all__ = [
+    "AudioCheck",
+    "Service",
+    "TokenLogprob",
     "DEFAULT_GEMINI_MODEL",
     "StructuredReply",
     "BatchResult",
@@ -57,9 +69,12 @@ __all__ = [
     "connect",
     "content_key",
     "estimate_tokens",
-    "hears_audio",
+    "check_audio",
     "judge_model",
     "parse",
-    "require_hearing",
+    "require_audio",
+    "register_service",
+    "service_named",
+    "service_names",
     "run_batch",
 ]

@@ -182,8 +182,10 @@ def error_message(body: Any) -> str:
         for name in ("error", "message", "detail", "msg", "error_message"):
             if body.get(name):
                 inner = body[name]
-                if isinstance(inner, (dict, list)):
-                    return error_message(inner) or json.dumps(inner, default=str)[:_MAX_DETAIL_CHARS]
+                if isinstance(inner, dict) and (words := error_message(inner)):
+                    return words
+                if isinstance(inner, (dict, list)):  # FastAPI's list of what is wrong where
+                    return json.dumps(inner, default=str)[:_MAX_DETAIL_CHARS]
                 return str(inner)[:_MAX_DETAIL_CHARS]
         return ""
     return body[:_MAX_DETAIL_CHARS] if isinstance(body, str) else ""

@@ -1,0 +1,130 @@
+"""Does a served model receive the audio at all? One check, for engines and captions.
+
+Some servers take an audio part and drop it without a word: ``transformers serve`` 5.23 does for checkpoints whose
+processor class it does not know, the tiny pair among them. The model then describes a clip that it never had. Three
+signs are looked for, the cheapest first:
+
+1. three seconds of sound take more prompt tokens than one second;
+2. sound and silence of the same length get unlike replies, or unlike log-probabilities (a server that pads each clip
+   to 30 s, as llama.cpp does, counts the same tokens for both);
+3. thirty-one seconds take more prompt tokens than one, or are too long for the server.
+
+A server is refused only where all three are missing. One that counts no tokens, or answers the same question
+differently each time, cannot be told: it is believed, and that is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpar2.llm.base import ChatClient, Reply, Sampling
+from mpar2.llm.errors import CallFailed, StopRun
+
+__all__ = ["AudioCheck", "check_audio", "require_audio"]
+
+_SHORT_S, _LONGER_S, _BEYOND_PADDING_S = 1, 3, 31
+_MIN_LOGPROB_DIFFERENCE = 0.02  # of one token; batching alone moves a log-probability by about 0.001
+_QUESTION = "What is heard? Answer in a few words."
+
+
+@dataclass(frozen=True)
+class AudioCheck:
+    """``received``: True, False, or None where it cannot be told; ``detail`` says what was found."""
+
+    received: bool | None
+    detail: str
+
+
+async def check_audio(client: ChatClient) -> AudioCheck:
+    """Find out whether the model behind ``client`` receives audio, by two to six short requests.
+
+    Raises:
+        LLMError: the service cannot be asked at all.
+    """
+    try:
+        return await _check(client)
+    except CallFailed as error:
+        if error.reason == "refused_audio":
+            return AudioCheck(False, f"the server refuses audio: {error.detail}")
+        if error.scope == "endpoint":
+            raise
+        return AudioCheck(None, f"whether {client.model} receives audio could not be checked: {error.detail}")
+
+
+async def require_audio(client: ChatClient) -> AudioCheck:
+    """As :func:`check_audio`, but :class:`~mpar2.llm.errors.StopRun` where audio does not arrive."""
+    found = await check_audio(client)
+    if found.received is False:
+        raise StopRun("no_audio", found.detail)
+    return found
+
+
+async def _check(client: ChatClient) -> AudioCheck:
+    # 1: do prompts grow with the audio?
+    short = (await _ask(client, _noise(_SHORT_S), 1)).usage.prompt
+    longer = (await _ask(client, _noise(_LONGER_S), 1)).usage.prompt
+    counts = f"{_SHORT_S} s and {_LONGER_S} s of sound take {short} and {longer} prompt tokens"
+    if short is not None and longer is not None and longer > short:
+        return AudioCheck(True, f"{client.model} receives audio: {counts}")
+
+    # 2: do replies depend on what is heard?
+    sound = await _ask(client, _noise(_LONGER_S), 24)
+    silence = await _ask(client, _silence(_LONGER_S), 24)
+    repeatable = True
+    if _unlike(sound, silence):
+        if not _unlike(silence, await _ask(client, _silence(_LONGER_S), 24)):
+            return AudioCheck(True, f"{client.model} receives audio: sound and silence get unlike replies")
+        repeatable = False
+
+    # 3: does a clip that is longer than any padding take more?
+    if short is None:
+        why = "it counts no prompt tokens, and its replies do not tell sound from silence"
+        return AudioCheck(None, f"whether {client.model} receives audio cannot be told: {why}")
+    try:
+        beyond = (await _ask(client, _noise(_BEYOND_PADDING_S), 1)).usage.prompt
+    except CallFailed as error:
+        if error.reason != "too_long":
+            raise
+        return AudioCheck(True, f"{client.model} receives audio: {_BEYOND_PADDING_S} s are too long for its context")
+    if beyond is not None and beyond > short:
+        counts = f"{_SHORT_S} s and {_BEYOND_PADDING_S} s of sound take {short} and {beyond} prompt tokens"
+        return AudioCheck(True, f"{client.model} receives audio: {counts}")
+    if not repeatable:
+        why = f"prompts have {short} tokens whatever the clip, and the same clip gets unlike replies"
+        return AudioCheck(None, f"whether {client.model} receives audio cannot be told: {why}")
+    return AudioCheck(
+        False,
+        f"{client.model} does not receive audio: prompts with {_SHORT_S}, {_LONGER_S} and {_BEYOND_PADDING_S} s of "
+        f"sound all have {short} tokens, and sound and silence get the same reply. The server drops the audio of this "
+        "checkpoint, or serves it for text only: serve it with one that takes its audio",
+    )
+
+
+async def _ask(client: ChatClient, audio: bytes, tokens: int) -> Reply:
+    return await client.complete("", [audio, _QUESTION], None, Sampling(max_tokens=tokens, temperature=0.0))
+
+
+def _unlike(one: Reply, other: Reply) -> bool:
+    if (one.text, one.reasoning) != (other.text, other.reasoning):
+        return True
+    pairs = zip(one.logprobs, other.logprobs, strict=False)
+    return any(abs(a.logprob - b.logprob) > _MIN_LOGPROB_DIFFERENCE for a, b in pairs)
+
+
+def _noise(seconds: int) -> bytes:
+    """Bursts of noise, four a second: nothing that could be taken for silence."""
+    import numpy as np
+
+    from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes
+
+    samples = np.random.default_rng(0).normal(scale=0.1, size=seconds * SAMPLE_RATE)
+    gate = (np.arange(samples.size) * 4 // SAMPLE_RATE) % 2
+    return wav_bytes(Clip((samples * (0.2 + gate)).astype(np.float32)))
+
+
+def _silence(seconds: int) -> bytes:
+    import numpy as np
+
+    from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes
+
+    return wav_bytes(Clip(np.zeros(seconds * SAMPLE_RATE, np.float32)))
