@@ -233,12 +233,14 @@ class GeminiClient:
     async def _retried(self, send: Any, estimate: int) -> tuple[Any, int]:
         from google.genai import errors
 
+        from mpar2.llm.transport import BadReplyError
+
         async def noting_status() -> Any:
             last: dict[str, Any] = {}
             token = _LAST.set(last)
             try:
                 return await send()
-            except (errors.APIError, ErrorInReply, TimeoutError, _BadFile, _UploadBroken):
+            except (errors.APIError, BadReplyError, ErrorInReply, TimeoutError, _BadFile, _UploadBroken):
                 raise
             except Exception as error:
                 if last.get("status", 200) < 300:
