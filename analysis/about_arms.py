@@ -20,12 +20,11 @@ from analysis.contrasts import (
     seeds,
     versus,
 )
-from analysis.estimate import interval, item_codes
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest
 from analysis.load import RunTable
-from analysis.metrics import CAFE, Metric, measured, metric_of, rate, with_f1
-from analysis.words import count, difference, listed, number, paired_p, plural, span, told, value
+from analysis.metrics import CAFE, Metric, measured, metric_of, rate, rate_of, with_f1
+from analysis.words import count, difference, listed, number, paired_p, plural, size_of, span, told, value
 
 __all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception"]
 
@@ -47,13 +46,13 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         part = table.frame[table.frame["arm"] == name]
         found = rate(part, metric)
         if found.estimate is not None:
-            rows.append({"arm": name, "value": found.estimate, "low": found.low, "high": found.high, "items": found.n})
+            rows.append({"arm": name, **found.columns()})
     if not rows:
         return Exhibit("arms", title, "No answer here has a value of this metric.", None, pd.DataFrame())
     bases = {row["arm"]: baseline_of(table, row["arm"]) for row in rows}
     compared = [versus(table, base, name, metric) for name, base in bases.items() if base != name]
     base_rows = [{"arm": name, "minus": None, "difference": None} for name, base in bases.items() if base == name]
-    facts = arms_table(table).drop(columns=["accuracy", "low", "high", "strict", "tokens", "items"])
+    facts = arms_table(table).drop(columns=["accuracy", "low", "high", "strict", "tokens", "items", "clips"])
     against = pd.DataFrame([*base_rows, *compared], columns=["arm", "minus", "difference", "p_bootstrap", "p_mcnemar"])
     sheet = pd.DataFrame(rows).merge(against, on="arm", how="left").merge(facts, on="arm", how="left")
     figure = dots(
@@ -65,7 +64,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         percent=metric.percent,
         tip=lambda row: (
             f"{label(row['arm'])}<br>{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
-            f"<br>{plural(row['items'], 'item')}"
+            f"<br>{size_of(row)}"
         ),
         places=[table.labels.index(row["arm"]) for row in rows],
         spread=False,
@@ -78,9 +77,9 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         for row in rows
     ]
     notes = (
-        f"{metric.label}: {metric.meaning}. Intervals: 95 % over items.",
-        "Differences are from the first arm of the same benchmark, item by item; p by paired bootstrap, and by "
-        "McNemar's exact test where each item has one answer.",
+        f"{metric.label}: {metric.meaning}. Intervals: 95 % over clips.",
+        "Differences are from the first arm of the same benchmark, item by item; p by paired bootstrap over "
+        "clips, or by McNemar's exact test where each clip has one question with one answer.",
         *(f"{run.name} ({run.benchmark}): {note}." for run in table.runs for note in run.notes),
     )
     return Exhibit("arms", title, told(said), figure, sheet, notes, "Table 2")
@@ -100,14 +99,12 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             base = bases.get(benchmark, name)
             compared = versus(table, base, name, metric) if base != name else {}
             above, below, known = measured(part, metric)
-            found = interval(above, below, item_codes(part["item"][known]))
+            found = rate_of(above, below, part[known], share=metric.share)
             rows.append(
                 {
                     "arm": name,
                     "metric": metric.label,
-                    "value": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
+                    **found.columns(),
                     "numerator": int(above.sum()),
                     "denominator": int(below.sum()),
                     "traces": int(known.sum()),
@@ -231,10 +228,8 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
                     "pair": f"{direct.label} / {reasoning.label}",
                     "kind": kind,
                     "arm": arm.label,
-                    "value": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
-                    **{key: compared[key] for key in ("difference", "p_bootstrap", "p_mcnemar", "items")},
+                    **found.columns(),
+                    **{key: compared[key] for key in ("difference", "p_bootstrap", "p_mcnemar")},
                     "point": point(table, arm.label),
                 }
             )
@@ -277,7 +272,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         tip=lambda row: (
             f"{label(row['arm'])} minus {label(row['minus'])}<br>"
             f"{difference(metric, row['difference'], row['low'], row['high'])}<br>{paired_p(row)}; "
-            f"{plural(row['items'], 'item')}"
+            f"{size_of(row)}"
         ),
         places=lambda row: table.labels.index(row["minus"]),
     )
@@ -319,7 +314,7 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
         percent=metric.percent,
         tip=lambda row: (
             f"{label(row['arm'])}<br>{label(row['metric'])} {value(metric, row['value'])}"
-            f"{span(metric, row['low'], row['high'])}<br>{plural(row['items'], 'item')}"
+            f"{span(metric, row['low'], row['high'])}<br>{size_of(row)}"
         ),
     )
     said = []
@@ -329,7 +324,7 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
             continue
         ends = [f"{value(metric, row['value'])} with {row['control']}" for row in others]
         said.append(f"{legend}: {value(metric, own['value'])} as it is, {listed(ends)}.")
-    notes = ("Intervals: 95 % over items. Whether two of these differ is for the paired differences to say, below.",)
+    notes = ("Intervals: 95 % over clips. Whether two of these differ is for the paired differences to say, below.",)
     return Exhibit("levels", title, told(said), figure, rows, notes)
 
 
@@ -379,5 +374,5 @@ def _said(row: dict[str, Any], metric: Metric) -> str:
         return f"{row['arm']} and {row['minus']} share no item."
     return (
         f"{row['arm']} minus {row['minus']}: {difference(metric, row['difference'], row['low'], row['high'])}, "
-        f"{paired_p(row)}, on {plural(row['items'], 'common item')}."
+        f"{paired_p(row)}, on {size_of(row)} in common."
     )

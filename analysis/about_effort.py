@@ -9,12 +9,12 @@ import pandas as pd
 from analysis import attention as measures
 from analysis import effort
 from analysis.choice import FILTERS, Choice
+from analysis.contrasts import Difference
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, lines
 from analysis.load import RunTable
 from analysis.metrics import metric_of
-from analysis.words import difference, number, p_value, paired_p, plural, span, told, value
-from mpar2.statistics import PairedDifference
+from analysis.words import difference, number, p_value, paired_p, plural, size_of, span, told, value
 
 __all__ = ["attention", "attention_absolute", "attention_corrected", "budget", "frontier"]
 
@@ -106,7 +106,7 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
         percent=False,
         tip=lambda row: (
             f"{label(row['arm'])}<br>{row['field']}: {label(row['level'])}<br>{number(row['tokens'])} tokens"
-            f"{span(None, row['low'], row['high'])}<br>{plural(row['items'], 'item')}; "
+            f"{span(None, row['low'], row['high'])}<br>{size_of(row)}; "
             f"accuracy {value(_ACCURACY, row['accuracy'])}"
         ),
     )
@@ -175,7 +175,7 @@ def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) ->
         share_x=position == "relative",
         tip=lambda row: (
             f"{label(row['arm'])}<br>{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
-            f"<br>{plural(row['traces'], 'trace')} of {plural(row['items'], 'item')}"
+            f"<br>{plural(row['traces'], 'trace')} of {size_of(row)}"
         ),
         reference=1.0 if corrected else None,
     )
@@ -190,7 +190,7 @@ def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) ->
     return Exhibit(name, title, told(said), figure, rows, notes, "Figure 6")
 
 
-def _change(arm: str, found: PairedDifference, corrected: bool) -> str:
+def _change(arm: str, found: Difference, corrected: bool) -> str:
     sure = found.low is not None and not found.low <= 0 <= found.high
     how = ("less" if found.high < 0 else "more") if sure else "about as much"
     bounds = "" if found.low is None else f", 95 %: {_signed(found.low, corrected)} to {_signed(found.high, corrected)}"

@@ -15,11 +15,16 @@ from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest, lines, panels
 from analysis.load import RunTable
 from analysis.metrics import Metric, metric_of, with_f1
-from analysis.words import count, difference, listed, number, p_value, paired_p, plural, span, told, value
+from analysis.words import count, difference, number, p_value, paired_p, plural, size_of, span, told, value
+from mpar2.statistics import holm
 
 __all__ = ["correlations", "curves", "decay", "forced", "slopes"]
 
-_DOUBLING = "Odds of a right answer for each doubling of the length (below 1: decay)"
+DECAYING = ("accuracy", "acc_per", "recall", "f1")
+_RULES = (
+    "Acc_per counts an event as misused if any mention of it is wrong, so that traces that mention an event more often "
+    "have more chances to be wrong: compare the other counting rules before a fall is called a decay of perception."
+)
 
 
 def decay(table: RunTable, choice: Choice) -> Exhibit:
@@ -43,12 +48,12 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
     return Exhibit(
         "decay",
         title,
-        told([_first_to_last(name, arm_rows, metric) for name, arm_rows in series]),
+        told(_trends(table, choice, metric, [name for name, arm_rows in series if arm_rows])),
         figure,
         rows,
         (
             f"{BINNINGS[choice.binning]} bins, at most {choice.bins}; x is the mean length of the bin's traces.",
-            f"{metric.label}: {metric.meaning}. Bands: 95 % over items.",
+            f"{metric.label}: {metric.meaning}. Bands: 95 % over clips.",
             *_lengthless(table, choice),
             *_conditioned(choice, metric),
         ),
@@ -73,7 +78,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
             series.append((metric_of(name).label, points))
         if any(row["value"] == row["value"] for row in series[1][1]):
             groups.append((arm, series))
-            said.append(_together(arm, series[0][1], series[1][1]))
+            said.append(_together(table, choice, arm))
     figure = panels(
         groups,
         "length",
@@ -84,7 +89,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
         tip=lambda row: _tip(metric_of(row["metric"]))(row),
     )
     notes = [f"{metric_of(name).label}: {metric_of(name).meaning}." for name in names]
-    notes += ["Bands: 95 % over items, of accuracy and Acc_per; the table has all."]
+    notes += ["Bands: 95 % over clips, of accuracy and Acc_per; the table has all."]
     notes += ["Acc_per alone is precision and rewards naming fewer events: read it beside recall."]
     return Exhibit("curves", title, told(said), figure, rows, (*notes, *_lengthless(table, choice)), "Figure 3")
 
@@ -104,12 +109,12 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
         long,
         "value",
         names=lambda row: f"{row['arm']}: {row['of']} ({row['kind']})",
-        x_title="Correlation over traces, with its 95 % interval over items",
+        x_title="Correlation over traces, with its 95 % interval over clips",
         percent=False,
         tip=lambda row: (
             f"{label(row['arm'])}<br>{row['of']}<br>{row['kind']} {number(row['value'])}"
             f"{span(None, row['low'], row['high'])}<br>{plural(row['traces'], 'trace')} of "
-            f"{plural(row['items'], 'item')}"
+            f"{size_of(row)}"
         ),
         places=lambda row: table.labels.index(row["arm"]),
     )
@@ -128,42 +133,56 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def slopes(table: RunTable, choice: Choice) -> Exhibit:
-    """Logistic slopes with difficulty, and with the item, held fixed."""
-    title = "Does length still count when difficulty is held fixed?"
-    rows = measures.slopes(table, choice)
-    if rows.empty or rows["odds_ratio"].isna().all():
-        why = listed(sorted(set(rows["why_not"]) - {""})) if len(rows) else "there are no scored answers"
-        return _without("slopes", title, f"No slope can be estimated: {why}.", None, rows)
+    """Change of accuracy and perception for each doubling of the length, with difficulty and with the item held."""
+    title = "Does length still count when the question is held fixed?"
+    names = tuple(dict.fromkeys((choice.metric, *DECAYING)))
+    names = tuple(name for name in names if metric_of(name).percent)
+    rows = measures.slopes(table, choice, names)
+    rows = rows[rows["slope"].notna()]
+    if rows.empty:
+        return _without(
+            "slopes", title, "No slope can be estimated: the scored traces of no arm differ in length.", None
+        )
     figure = forest(
         rows.to_dict("records"),
-        "odds_ratio",
-        names=lambda row: f"{row['arm']} ({row['held']})",
-        x_title=_DOUBLING,
-        percent=False,
+        "slope",
+        names=lambda row: f"{row['arm']}, {metric_of(row['metric']).label} ({row['held']})",
+        x_title="Change for each doubling of the length (below 0: decay)",
+        percent=True,
         tip=lambda row: (
-            f"{label(row['arm'])}, {row['held']}<br>odds x {number(row['odds_ratio'])}"
-            f"{span(None, row['low'], row['high'])}<br>{p_value(row['p_value'])}; {plural(row['traces'], 'trace')} of "
-            f"{plural(row['items'], 'item')}"
+            f"{label(row['arm'])}, {metric_of(row['metric']).label}, {row['held']}<br>"
+            f"{difference(metric_of(row['metric']), row['slope'], row['low'], row['high'])} for each doubling<br>"
+            f"{p_value(row['p_value'])} ({p_value(row['p_holm'])} corrected); "
+            f"{plural(row['traces'], 'trace')} of {size_of(row)}"
         ),
-        zero=1.0,
         places=lambda row: table.labels.index(row["arm"]),
-        logarithmic=True,
     )
+    firmest = {"item held": 0, "difficulty held": 1, "nothing held": 2}
     said = []
-    for row in rows.to_dict("records"):
-        if row["odds_ratio"] == row["odds_ratio"]:
-            factor, sure = number(row["odds_ratio"]), _side(row["low"], row["high"], 1.0)
-            verdict = {-1: "fall", 1: "rise", 0: "do not clearly change"}[sure]
-            said.append(
-                f"{row['arm']}, {row['held']}: the odds of a right answer {verdict} with length (x {factor} for each "
-                f"doubling{span(None, row['low'], row['high'])}, {p_value(row['p_value'])})."
-            )
+    for arm in table.labels:
+        own = rows[(rows["arm"] == arm) & (rows["metric"] == names[0])].to_dict("records")
+        if own:
+            said.append(_trend_sentence(arm, min(own, key=lambda row: firmest[row["held"]]), metric_of(names[0])))
+    tested = int(rows["p_value"].notna().sum())
     notes = (
-        "Difficulty held: a level for each difficulty of the benchmark; errors allow for answers of one item.",
-        "Item held: answers of one item against each other only; it needs several samples an item.",
-        *(f"{row['arm']} ({row['held']}): {row['why_not']}." for row in rows.to_dict("records") if row["why_not"]),
+        "Least squares over traces, pooled rates weighted by what they divide by; intervals over clips.",
+        "Difficulty held: a level for each difficulty of the benchmark. Item held: answers of one item against each "
+        "other only; it needs several samples an item.",
+        f"{plural(tested, 'slope')} tested: corrected p values are Holm's. The table has the odds ratios of accuracy "
+        "(logistic regression with errors by clip; conditional logistic regression within items).",
+        _RULES,
     )
     return Exhibit("slopes", title, told(said), figure, rows, notes)
+
+
+def _trend_sentence(arm: str, row: Mapping[str, Any], metric: Metric) -> str:
+    change = difference(metric, row["slope"], row["low"], row["high"])
+    corrected = f", {p_value(row['p_holm'])} after Holm's correction" if row.get("p_holm") is not None else ""
+    held = f" with {row['held'].removesuffix(' held')} held" if row["held"] != "nothing held" else ""
+    verdict = {-1: "falls with length", 1: "rises with length", 0: "does not clearly change with length"}[
+        _side(row["low"], row["high"], 0.0)
+    ]
+    return f"{arm}: {metric.label}{held} {verdict} ({change} for each doubling, {p_value(row['p_value'])}{corrected})."
 
 
 def forced(table: RunTable, choice: Choice) -> Exhibit:
@@ -196,12 +215,12 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
         joined=True,
         tip=lambda row: (
             f"{label(row['arm'])}<br>{label(row['metric'])} {value(metric, row['value'])}"
-            f"{span(metric, row['low'], row['high'])}<br>{number(row['length'])} tokens; {plural(row['items'], 'item')}"
+            f"{span(metric, row['low'], row['high'])}<br>{number(row['length'])} tokens; {size_of(row)}"
             f"{_from_free(row, metric, '<br>', label)}"
         ),
     )
     said = [
-        f"{legend}, on the same {plural(found[0]['items'], 'item')}: {value(metric, found[0]['value'])} at "
+        f"{legend}, on the same {size_of(found[0])}: {value(metric, found[0]['value'])} at "
         f"{number(found[0]['length'])} tokens{_from_free(found[0], metric)}, {value(metric, found[-1]['value'])} at "
         f"{number(found[-1]['length'])}{_from_free(found[-1], metric)}."
         for legend, found in series
@@ -278,41 +297,42 @@ def _tip(metric: Metric) -> Any:
             f"{label(row['arm'])}<br>{metric.label} {value(metric, row['value'])}"
             f"{span(metric, row['low'], row['high'])}<br>{number(row['length'])} tokens "
             f"({count(row['from'])} to {count(row['to'])})<br>{plural(row['scored'], 'scored trace')} of "
-            f"{count(row['traces'])}, {plural(row['items'], 'item')}"
+            f"{count(row['traces'])}, {size_of(row)}"
         )
 
     return tip
 
 
-def _first_to_last(name: str, rows: list[dict[str, Any]], metric: Metric) -> str:
-    rows = [row for row in rows if row["value"] == row["value"] and row["value"] is not None]
-    if not rows:
-        return f"{name} has no value here."
-    first, last = rows[0], rows[-1]
-    if len(rows) == 1:
-        return f"{name}: {value(metric, first['value'])} at {number(first['length'])} tokens; one bin shows no trend."
-    apart = first["low"] is not None and (first["low"] > last["high"] or last["low"] > first["high"])
-    verb = ("falls" if last["value"] < first["value"] else "rises") if apart else "goes"
-    return (
-        f"{name} {verb} from {value(metric, first['value'])} at {number(first['length'])} tokens to "
-        f"{value(metric, last['value'])} at {number(last['length'])}"
-        f"{'' if apart else ' (their intervals overlap)'}."
-    )
+def _trends(table: RunTable, choice: Choice, metric: Metric, arms: list[str]) -> list[str]:
+    """Return a sentence for each arm: its change for each doubling of the length, tested over traces, not over bins."""
+    slopes = {arm: measures.trend(table.frame[table.frame["arm"] == arm], metric, choice.length) for arm in arms}
+    corrected = holm([found.p_value for found in slopes.values()])
+    return [
+        f"{arm} has no trend to test."
+        if found.low is None
+        else _trend_sentence(
+            arm, {**found._asdict(), "slope": found.estimate, "p_holm": p, "held": "nothing held"}, metric
+        )
+        for (arm, found), p in zip(slopes.items(), corrected, strict=True)
+    ]
 
 
-def _together(arm: str, accuracy: list[dict[str, Any]], perception: list[dict[str, Any]]) -> str:
-    changes = []
-    for rows in (accuracy, perception):
-        known = [row["value"] for row in rows if row["value"] == row["value"] and row["value"] is not None]
-        changes.append(known[-1] - known[0] if len(known) > 1 else None)
-    if None in changes:
-        return f"{arm} has too few bins to show a trend."
-    metric = metric_of("accuracy")
-    same = "move together" if changes[0] * changes[1] > 0 else "do not move together"
-    return (
-        f"{arm}: from the shortest to the longest bin accuracy changes by {difference(metric, changes[0])} and "
-        f"Acc_per by {difference(metric, changes[1])}: they {same}."
-    )
+def _together(table: RunTable, choice: Choice, arm: str) -> str:
+    """Return whether accuracy and Acc_per of an arm change alike with length."""
+    part = table.frame[table.frame["arm"] == arm]
+    found = {name: measures.trend(part, metric_of(name), choice.length) for name in ("accuracy", "acc_per")}
+    if any(slope.low is None for slope in found.values()):
+        return f"{arm}: too few traces to test a trend."
+    changes = [
+        f"{metric_of(name).label} by {difference(metric_of(name), slope.estimate, slope.low, slope.high)}"
+        for name, slope in found.items()
+    ]
+    sides = {_side(slope.low, slope.high, 0.0) for slope in found.values()}
+    verdict = {
+        frozenset({-1}): "both fall", frozenset({1}): "both rise", frozenset({0}): "neither clearly changes",
+        frozenset({-1, 1}): "they move apart",
+    }.get(frozenset(sides), "only one of them clearly changes")  # fmt: skip
+    return f"{arm}, for each doubling of the length: {' and '.join(changes)}: {verdict}."
 
 
 def _lengthless(table: RunTable, choice: Choice) -> tuple[str, ...]:

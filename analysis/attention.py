@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.estimate import interval, item_codes, paired
+from analysis.contrasts import Difference, Side, paired
 from analysis.load import RELATIVE_BINS, TOKEN_BLOCK, RunTable
-from mpar2.statistics import PairedDifference
+from analysis.metrics import rate_of
 
 __all__ = ["along", "changes"]
 
-_COLUMNS = ["arm", "position", "value", "low", "high", "traces", "items"]
+_COLUMNS = ["arm", "position", "value", "low", "high", "items", "clips", "traces"]
 _FEWEST = 0.05
 
 
@@ -36,22 +36,19 @@ def along(table: RunTable, position: Literal["relative", "absolute"], corrected:
             if len(inside) < max(2, _FEWEST * traces):
                 continue
             values = inside[column].to_numpy()
-            found = interval(values, np.ones(len(values)), item_codes(inside["item"]), resamples=300)
+            found = rate_of(values, None, inside, share=False, resamples=300)
             rows.append(
                 {
                     "arm": label,
                     "position": (float(number) + 0.5) * scale,
-                    "value": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
+                    **found.columns(),
                     "traces": len(inside),
-                    "items": found.n,
                 }
             )
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def changes(table: RunTable, corrected: bool) -> dict[str, PairedDifference]:
+def changes(table: RunTable, corrected: bool) -> dict[str, Difference]:
     """For each arm: the last quarter of the trace minus its first quarter, item by item."""
     data = _placed(table, 0)
     column, found = "corrected" if corrected else "ratio", {}
@@ -59,7 +56,7 @@ def changes(table: RunTable, corrected: bool) -> dict[str, PairedDifference]:
         part, ends = data[data["arm"] == label], []
         for inside in (part["bin"] < RELATIVE_BINS // 4, part["bin"] >= RELATIVE_BINS - RELATIVE_BINS // 4):
             mean = part[inside].groupby("row")[column].mean()
-            ends.append((mean.to_numpy(), np.ones(len(mean)), table.frame["item"].iloc[mean.index]))
+            ends.append(Side(mean.to_numpy(), np.ones(len(mean)), table.frame.iloc[mean.index]))
         found[label] = paired(*ends)
     return found
 
@@ -67,4 +64,8 @@ def changes(table: RunTable, corrected: bool) -> dict[str, PairedDifference]:
 def _placed(table: RunTable, kind: int) -> pd.DataFrame:
     data = table.attention[table.attention["kind"] == kind]
     rows = data["row"].to_numpy()
-    return data.assign(arm=table.frame["arm"].array.take(rows), item=table.frame["item"].array.take(rows))
+    return data.assign(
+        arm=table.frame["arm"].array.take(rows),
+        item=table.frame["item"].array.take(rows),
+        clip=table.frame["clip"].array.take(rows),
+    )

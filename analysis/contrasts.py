@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.estimate import interval, item_codes, paired, test
 from analysis.load import ArmInfo, RunTable
-from analysis.metrics import Metric, measured, metric_of, rate
+from analysis.metrics import Metric, codes_of, measured, metric_of, rate, rate_of
+from mpar2 import statistics
 
 __all__ = [
     "Control",
@@ -41,7 +41,56 @@ __all__ = [
     "versus",
 ]
 
-Side = tuple[NDArray[np.float64], NDArray[np.float64], pd.Series]
+
+class Side(NamedTuple):
+    """One side of a comparison: numerators, denominators, and the rows (with item and clip) that they are of."""
+
+    above: NDArray[np.float64]
+    below: NDArray[np.float64]
+    rows: pd.DataFrame
+
+
+class Difference(NamedTuple):
+    """Second minus first over the items that both have; ``exact`` is McNemar's test, where it applies."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    items: int
+    clips: int
+    exact: statistics.McNemar | None = None
+
+
+def paired(first: Side, second: Side) -> Difference:
+    """Compare two sides on their common items; clips are resampled whole.
+
+    McNemar's test takes items as independent, so it is given only where each clip has one item, and each item one
+    answer of 0 or 1 on both sides.
+    """
+    codes = codes_of(pd.concat([first.rows["item"], second.rows["item"]], ignore_index=True))
+    parts = codes[: len(first.rows)], codes[len(first.rows) :]
+    if not all(map(len, parts)):
+        return Difference(None, None, None, None, 0, 0)
+    most = int(codes.max()) + 1
+    both = np.logical_and(*(np.bincount(part, minlength=most) > 0 for part in parts))
+    if not both.any():
+        return Difference(None, None, None, None, 0, 0)
+    columns = [
+        np.bincount(part, column, most)[both]
+        for part, side in zip(parts, (first, second), strict=True)
+        for column in (side.above, side.below)
+    ]
+    clip_of_item = np.zeros(most, dtype=np.intp)
+    clip_of_item[parts[0]] = codes_of(first.rows["clip"])
+    clips = clip_of_item[both]
+    found = statistics.paired_bootstrap(columns[0], columns[2], denominators=(columns[1], columns[3]), groups=clips)
+    items = int(both.sum())
+    answers = all((column == 1).all() for column in columns[1::2]) and np.isin(columns[::2], (0.0, 1.0)).all()
+    exact = statistics.mcnemar(columns[0], columns[2]) if answers and found.n == items else None
+    return Difference(found.estimate, found.low, found.high, found.p_value, items, found.n, exact)
+
+
 _TOLD = ("name", "items", "prompt_hash", "prompt_version", "model_hash", "adapter_hash")
 _WHO = ("model", "adapter", "mode")
 _SAMPLING = ("samples", "temperature", "top_p", "top_k", "repetition_penalty")
@@ -104,9 +153,11 @@ def arms_table(table: RunTable) -> pd.DataFrame:
             {
                 "arm": label,
                 "items": part["item"].nunique(),
+                "clips": part["clip"].nunique(),
                 "answers": len(part),
                 "failed": int((part["status"] == "error").sum()),
-                "unparsable": int((part["parsed"] == 0).sum()),
+                "no answer found": int((part["answered"] == 0).sum()),
+                "wrong form": int(((part["parsed"] == 0) & (part["answered"] == 1)).sum()),
                 "truncated": int(part["truncated"].sum()),
                 "accuracy": accuracy.estimate,
                 "low": accuracy.low,
@@ -124,9 +175,9 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
     for label in (first, second):
         part = table.frame[table.frame["arm"] == label]
         above, below, known = measured(part, metric)
-        sides.append((above, below, part["item"][known]))
+        sides.append(Side(above, below, part[known]))
     difference = paired(*sides)
-    exact = test(*sides) if metric.share else None
+    exact = difference.exact if metric.share else None
     return {
         "arm": second,
         "minus": first,
@@ -138,13 +189,15 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
         "p_mcnemar": exact.p_value if exact else None,
         "only_first_right": exact.only_first if exact else None,
         "only_second_right": exact.only_second if exact else None,
-        "items": difference.n,
+        "items": difference.items,
+        "clips": difference.clips,
     }
 
 
 def against(name: str, first: Side, second: Side) -> dict[str, Any]:
     """The difference columns of two sides, the first being ``name``'s; sides are (values, denominators, items)."""
-    away, exact = paired(first, second), test(first, second)
+    away = paired(first, second)
+    exact = away.exact
     found = {"minus": name, "difference": away.estimate, "low": away.low, "high": away.high}
     return difference_columns(found | {"p_bootstrap": away.p_value, "p_mcnemar": exact.p_value if exact else None})
 
@@ -154,17 +207,19 @@ def probe_rows(table: RunTable) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     bases: dict[tuple[str, str], tuple[str, Side]] = {}
     for name in table.labels:
-        part = table.probes[(table.probes["arm"] == name) & table.probes["yes"].notna()]
+        every = table.probes[table.probes["arm"] == name]
+        part = every[every["yes"].notna()]
         for kind, chosen in (("present, heard", part[part["present"]]), ("absent, rejected", part[~part["present"]])):
             right = (chosen["yes"].astype(bool) == chosen["present"]).to_numpy(dtype=float)
-            found = interval(right, right * 0 + 1, item_codes(chosen["item"]), share=True)
+            found = rate_of(right, None, chosen, share=True)
             if found.estimate is None:
                 continue
-            own = (right, right * 0 + 1, chosen["item"])
+            own = Side(right, right * 0 + 1, chosen)
             minus, base = bases.setdefault((benchmark_of(table, table.arm(name)), kind), (name, own))
-            bounds = {"value": found.estimate, "low": found.low, "high": found.high}
             compared = against(minus, base, own) if minus != name else difference_columns({})
-            rows.append({"arm": name, "probe": kind, **bounds, "probes": len(chosen), "items": found.n, **compared})
+            asked = int((every["present"] == (kind == "present, heard")).sum())
+            counts = {"probes": len(chosen), "asked": asked}
+            rows.append({"arm": name, "probe": kind, **found.columns(), **counts, **compared})
     return pd.DataFrame(rows)
 
 
@@ -240,8 +295,7 @@ def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
                 found = rate(table.frame[table.frame["arm"] == arm.label], metric)
                 if key not in rows and found.estimate is not None:
                     names = {"reference": key[0], "arm": key[1], "control": what, "metric": key[2]}
-                    bounds = {"value": found.estimate, "low": found.low, "high": found.high, "items": found.n}
-                    rows[key] = names | bounds
+                    rows[key] = names | found.columns()
     return pd.DataFrame(list(rows.values()))
 
 
@@ -302,10 +356,7 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
                     "setting": setting,
                     "arm": label,
                     "length": float(own["tokens"].mean()),
-                    "value": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
-                    "items": found.n,
+                    **found.columns(),
                     **difference_columns(compared),
                 }
             )

@@ -3,7 +3,7 @@
 x of a bin is the mean length of its traces [paper]; the paper does not say how its bins are cut. Here ``count`` cuts
 each arm's traces into bins of about equal number (equal lengths stay together), and ``width`` cuts the range of all
 arms into equal intervals, so that bins of different arms are the same intervals. Beside each value stand its counts
-and 95 % interval over items: Wilson's for shares with one answer an item, bootstrap otherwise.
+and 95 % interval over clips: Wilson's for shares with one answer a clip, bootstrap otherwise.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.choice import Choice
-from analysis.estimate import correlation, interval, item_codes, ranks
 from analysis.load import RunTable
-from analysis.metrics import Metric, measured, metric_of
-from analysis.slopes import Slope, held_difficulty, within_item
+from analysis.metrics import Metric, codes_of, measured, metric_of, rate_of
+from analysis.slopes import held_difficulty, within_item
+from mpar2.statistics import Slope, correlation, holm, slope
 
-__all__ = ["bin_edges", "correlations", "curves", "slopes"]
+__all__ = ["bin_edges", "correlations", "curves", "slopes", "trend"]
 
 _Floats = NDArray[np.float64]
-_CURVE = ["arm", "metric", "bin", "from", "to", "length", "value", "low", "high", "traces", "items", "scored"]
+_CURVE = ["arm", "metric", "bin", "from", "to", "length", "value", "low", "high", "items", "clips", "traces", "scored"]
 
 
 def bin_edges(lengths: _Floats, binning: str, bins: int) -> _Floats:
@@ -53,24 +53,21 @@ def _curve(part: pd.DataFrame, choice: Choice, metric: Metric, edges: _Floats) -
     lengths = part[choice.length].to_numpy()
     place = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
     above, below, known = measured(part, metric)
-    codes, rows = item_codes(part["item"]), []
+    rows, scored_rows = [], part[known]
     for number in range(max(len(edges) - 1, 1)):
         inside = place == number
         if not inside.any():
             continue
         scored = inside[known]
-        found = interval(above[scored], below[scored], codes[known][scored], share=metric.share)
+        found = rate_of(above[scored], below[scored], scored_rows[scored], share=metric.share)
         rows.append(
             {
                 "bin": number,
                 "from": float(edges[number]),
                 "to": float(edges[min(number + 1, len(edges) - 1)]),
                 "length": float(lengths[inside].mean()),
-                "value": found.estimate,
-                "low": found.low,
-                "high": found.high,
+                **found.columns(),
                 "traces": int(inside.sum()),
-                "items": found.n,
                 "scored": int(scored.sum()),
             }
         )
@@ -90,9 +87,10 @@ def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
             ("Acc_per and accuracy", perceived, right),
         ):
             known = np.isfinite(x) & np.isfinite(y)
-            codes = item_codes(part["item"][known])
-            pearson = correlation(x[known], y[known], codes)
-            spearman = correlation(ranks(x[known]), ranks(y[known]), codes)
+            clips = codes_of(part["clip"][known])
+            ranks = [pd.Series(values[known]).rank().to_numpy() for values in (x, y)]
+            pearson = correlation(x[known], y[known], groups=clips)
+            spearman = correlation(*ranks, groups=clips)
             rows.append(
                 {
                     "arm": str(arm),
@@ -104,37 +102,85 @@ def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
                     "spearman_low": spearman.low,
                     "spearman_high": spearman.high,
                     "traces": int(known.sum()),
-                    "items": pearson.n,
+                    "items": part["item"][known].nunique(),
+                    "clips": pearson.n,
                 }
             )
     return pd.DataFrame(rows)
 
 
-def slopes(table: RunTable, choice: Choice) -> pd.DataFrame:
-    """The logistic slopes of each arm: difficulty held, and within items."""
-    rows = []
+def trend(part: pd.DataFrame, metric: Metric, length: str, held: str = "nothing") -> Slope:
+    """Return the change of a metric for each doubling of the length, over the traces of one arm.
+
+    Args:
+        part: The rows of the arm.
+        metric: The metric; pooled rates weigh a trace by what they divide by.
+        length: The column of the length.
+        held: "nothing", "difficulty" (a level for each of the benchmark's difficulties), or "item" (a level for each
+            item: only several answers of one item are compared).
+
+    Returns:
+        The slope in units of the metric, with its interval over clips.
+    """
+    above, below, known = measured(part, metric)
+    rows = part[known]
+    size = rows[length].to_numpy()
+    used = np.isfinite(size) & (below > 0)
+    rows, size, above, below = rows[used], size[used], above[used], below[used]
+    strata = None if held == "nothing" else codes_of(rows[held]) + 1  # codes_of gives -1 where it is unknown
+    return slope(np.log2(np.maximum(size, 1)), above / below, below, groups=codes_of(rows["clip"]), strata=strata)
+
+
+_HELD = {"nothing": "nothing held", "difficulty": "difficulty held", "item": "item held"}
+
+
+def slopes(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.DataFrame:
+    """One row for each arm, metric, and what is held: the change for each doubling of the length.
+
+    Accuracy has its odds ratio beside it (``analysis.slopes``). ``p_holm`` is corrected for all rows of the table.
+    """
+    rows: list[dict[str, object]] = []
     for arm, part in table.frame.groupby("arm", observed=True, sort=False):
-        known = np.isfinite(part["right"]) & np.isfinite(part[choice.length])
-        part = part[known]
-        right, tokens = part["right"].to_numpy(), part[choice.length].to_numpy()
-        codes = item_codes(part["item"])
-        difficulty = part["difficulty"].cat.remove_unused_categories()
-        levels = difficulty.cat.codes.to_numpy().astype(np.intp) + 1 if len(difficulty.cat.categories) else None
-        held = held_difficulty(right, tokens, codes, levels)
-        rows.append(_slope_row(str(arm), "difficulty held" if levels is not None else "nothing held", held))
-        rows.append(_slope_row(str(arm), "item held", within_item(right, tokens, codes)))
-    return pd.DataFrame(rows)
+        several = part["item"].nunique() < len(part)
+        graded = part["difficulty"].nunique() > 1
+        for name in metrics:
+            metric = metric_of(name)
+            for held, words in _HELD.items():
+                if (held == "difficulty" and not graded) or (held == "item" and not several):
+                    continue
+                found = trend(part, metric, choice.length, held)
+                known = measured(part, metric)[2] & np.isfinite(part[choice.length].to_numpy())
+                row: dict[str, object] = {
+                    "arm": str(arm),
+                    "metric": name,
+                    "held": words,
+                    "slope": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
+                    "p_value": found.p_value,
+                    "traces": int(known.sum()),
+                    "items": part["item"][known].nunique(),
+                    "clips": found.n,
+                }
+                if metric.share and found.estimate is not None:
+                    row |= _odds(part[known], metric, choice, held)
+                rows.append(row)
+    sheet = pd.DataFrame(rows, columns=_SLOPES)
+    return sheet.assign(p_holm=holm(sheet["p_value"].tolist()))
 
 
-def _slope_row(arm: str, held: str, slope: Slope) -> dict[str, object]:
+_SLOPES = ["arm", "metric", "held", "slope", "low", "high", "p_value", "traces", "items", "clips"]
+_SLOPES += ["odds_ratio", "odds_low", "odds_high", "odds_reason"]
+
+
+def _odds(part: pd.DataFrame, metric: Metric, choice: Choice, held: str) -> dict[str, object]:
+    above, tokens = measured(part, metric)[0], part[choice.length].to_numpy()
+    if held == "item":
+        found = within_item(above, tokens, codes_of(part["item"]))
+    else:
+        levels = codes_of(part["difficulty"]) + 1 if held == "difficulty" else None
+        found = held_difficulty(above, tokens, codes_of(part["clip"]), levels)
+    odds = found.odds_ratio
     return {
-        "arm": arm,
-        "held": held,
-        "odds_ratio": slope.odds_ratio.estimate,
-        "low": slope.odds_ratio.low,
-        "high": slope.odds_ratio.high,
-        "p_value": slope.p_value,
-        "traces": slope.traces,
-        "items": slope.odds_ratio.n,
-        "why_not": slope.why_not,
-    }
+        "odds_ratio": odds.estimate, "odds_low": odds.low, "odds_high": odds.high, "odds_reason": found.reason
+    }  # fmt: skip

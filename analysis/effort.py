@@ -15,9 +15,8 @@ import pandas as pd
 
 from analysis.choice import FILTERS, levels
 from analysis.contrasts import Side, against, benchmark_of, difference_columns
-from analysis.estimate import interval, item_codes
 from analysis.load import RunTable
-from analysis.metrics import metric_of, rate
+from analysis.metrics import metric_of, rate, rate_of
 
 __all__ = ["budget", "frontier", "votes"]
 
@@ -40,11 +39,12 @@ def budget(table: RunTable, field: str) -> pd.DataFrame:
                     "tokens": tokens.estimate,
                     "low": tokens.low,
                     "high": tokens.high,
-                    "items": own["item"].nunique(),
+                    "items": tokens.items,
+                    "clips": tokens.clips,
                     "accuracy": accuracy.estimate,
                 }
             )
-    return pd.DataFrame(rows, columns=["arm", "level", "tokens", "low", "high", "items", "accuracy"])
+    return pd.DataFrame(rows, columns=["arm", "level", "tokens", "low", "high", "items", "clips", "accuracy"])
 
 
 def frontier(table: RunTable) -> pd.DataFrame:
@@ -61,12 +61,12 @@ def frontier(table: RunTable) -> pd.DataFrame:
             found = votes(part, samples)
         else:
             accuracy, tokens = rate(part, metric_of("accuracy")), rate(part, metric_of("tokens"))
-            found = [({"votes": 1, "tokens": tokens.estimate, **_accuracy(accuracy)}, part[["item", "right"]])]
+            found = [({"votes": 1, "tokens": tokens.estimate, **_accuracy(accuracy)}, part[["item", "clip", "right"]])]
         for row, right in found:
-            own = (right["right"].to_numpy(float), np.ones(len(right)), right["item"])
+            own = Side(right["right"].to_numpy(float), np.ones(len(right)), right)
             minus, base = bases.setdefault(benchmark_of(table, table.arm(label)), (label, own))
             rows.append({"arm": label, **row, **(difference_columns({}) if base is own else against(minus, base, own))})
-    names = ["arm", "votes", "tokens", "accuracy", "low", "high", "items", *difference_columns({})]
+    names = ["arm", "votes", "tokens", "accuracy", "low", "high", "items", "clips", *difference_columns({})]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -81,17 +81,18 @@ def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.Dat
         if ballots.empty:
             continue
         count = ballots.groupby(["item", "prediction"], sort=False).agg(
-            ballots=("sample", "size"), first=("sample", "min"), right=("right", "first")
+            ballots=("sample", "size"), first=("sample", "min"), right=("right", "first"), clip=("clip", "first")
         )
         count = count.reset_index().sort_values(["item", "ballots", "first"], ascending=[True, False, True])
         winners = count.drop_duplicates("item")
         right = winners["right"].to_numpy()
-        found = interval(right, np.ones(len(right)), item_codes(winners["item"]), share=True)
+        found = rate_of(right, None, winners, share=True)
         cost = ballots.groupby("item")["tokens"].sum(min_count=size)
         row = {"votes": size, "tokens": float(cost.mean()), **_accuracy(found)}
-        rows.append((row, winners[["item", "right"]]))
+        rows.append((row, winners[["item", "clip", "right"]]))
     return rows
 
 
 def _accuracy(found: Any) -> dict[str, Any]:
-    return {"accuracy": found.estimate, "low": found.low, "high": found.high, "items": found.n}
+    columns = found.columns()
+    return {"accuracy": columns.pop("value"), **columns}

@@ -4,6 +4,7 @@ Columns of ``RunTable.frame``:
 
     key, id, sample
     item                       category: the benchmark's fingerprint and the id, equal where arms can be compared
+    clip                       category: the benchmark's fingerprint and the audio: the unit of every interval
     run, arm                   categories; an arm's label is its name, with the run's name where two runs share it
     domain, category, sub_category, difficulty    categories, missing where unknown
     status, error, finish      categories; ``truncated`` where the token limit ended the trace
@@ -42,7 +43,7 @@ __all__ = ["RELATIVE_BINS", "TOKEN_BLOCK", "ArmInfo", "RunInfo", "RunTable", "jo
 
 RELATIVE_BINS = 20
 TOKEN_BLOCK = 16  # tokens of a block of absolute position
-_CATEGORIES = ("run", "arm", "item", "domain", "category", "sub_category", "difficulty", "status", "finish")
+_CATEGORIES = ("run", "arm", "item", "clip", "domain", "category", "sub_category", "difficulty", "status", "finish")
 _TEXTS = ("key", "id", "prediction", "error", "unscored")
 _PREDICTION_CHARS = 200
 
@@ -186,7 +187,11 @@ def _load_one(path: Path, name: str, judge: str | None, limits: Limits | None, c
     arms = tuple(ArmInfo(arm, name, arm, settings.get(arm, {})) for arm in order)
     probes = pd.DataFrame(probe_rows(path, limits), columns=["arm", "item", "label", "present", "yes"])
     probes["present"] = probes["present"].astype(bool)  # also where there are none
+    clips = frame.drop_duplicates("id").set_index("id")["clip"].astype(str)
     probes = probes[probes["arm"].isin(order)].assign(run=name)
+    probes["clip"] = probes["item"].map(clips).fillna(probes["item"]).astype(str)
+    # Two questions about one clip ask about the same sounds: that answer counts once.
+    probes = probes.drop_duplicates(["arm", "clip", "label", "present"], ignore_index=True)
     info = RunInfo(name, path, run.manifest, scores, tuple(_notes(run, frame, scores)), limits)
     return RunTable(frame, attention, probes, arms, (info,))
 
@@ -218,6 +223,7 @@ def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores) -> dict[st
     return {
         "key": record["key"],
         "item": f"{fingerprint}:{record['id']}",
+        "clip": f"{fingerprint}:{item['audio'] or record['id']}",
         "id": record["id"],
         "sample": record["sample"],
         "arm": record["arm"],

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import AnalysisError
-from analysis.estimate import interval, item_codes
-from mpar2.statistics import Interval
+from mpar2 import statistics
 
-__all__ = ["CAFE", "METRICS", "Metric", "measured", "metric_of", "rate", "with_f1"]
+__all__ = ["CAFE", "METRICS", "Metric", "Rate", "codes_of", "measured", "metric_of", "rate", "rate_of", "with_f1"]
 
 _Column = Callable[[pd.DataFrame], "pd.Series | float"]
 
@@ -63,7 +63,7 @@ _OTHERS = (
     Metric("tokens", "Tokens", "generated tokens / answers", lambda f: f["tokens"], percent=False, better=0),
     Metric("attention", "Attention to audio", "share of attention on audio, mean of the trace",
            lambda f: f["attention"], better=0),
-    Metric("corrected", "Attention, length-corrected", "1 = attends to audio as if blind to kind",
+    Metric("corrected", "Attention, length-corrected", "1 = uniform attention over all positions",
            lambda f: f["corrected"], percent=False, better=0),
 )  # fmt: skip
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_OTHERS[:2], *_CAFE, *_OTHERS[2:])}
@@ -85,10 +85,45 @@ def measured(frame: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], 
     return above[known], below[known], known
 
 
-def rate(frame: pd.DataFrame, metric: Metric) -> Interval:
-    """The metric of the rows, pooled, with its interval over items."""
+class Rate(NamedTuple):
+    """A metric of some answers with its interval over clips, and the items and clips that it rests on."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    items: int
+    clips: int
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of a table: value, low, high, items, clips."""
+        return {"value": self.estimate, "low": self.low, "high": self.high, "items": self.items, "clips": self.clips}
+
+
+def codes_of(column: pd.Series) -> NDArray[np.intp]:
+    """Return the level of each row (its item, its clip) as a number from 0."""
+    values = column.cat.codes.to_numpy() if isinstance(column.dtype, pd.CategoricalDtype) else column.to_numpy()
+    return pd.factorize(values)[0]
+
+
+def rate(frame: pd.DataFrame, metric: Metric, **options: Any) -> Rate:
+    """Return the metric of the rows, pooled, with its interval over clips."""
     above, below, known = measured(frame, metric)
-    return interval(above, below, item_codes(frame["item"][known]), share=metric.share)
+    return rate_of(above, below, frame[known], share=metric.share, **options)
+
+
+def rate_of(
+    above: NDArray[np.float64], below: NDArray[np.float64] | None, rows: pd.DataFrame, *, share: bool, **options: Any
+) -> Rate:
+    """Return ``sum(above) / sum(below)`` of ``rows`` (their items and clips) with its interval over clips.
+
+    ``share`` says that each value is 0 or 1.
+    """
+    clips = codes_of(rows["clip"])
+    if share:
+        found = statistics.accuracy_interval(above, clips, **options)
+    else:
+        found = statistics.bootstrap_interval(above, below, groups=clips, **options)
+    return Rate(*found[:3], int(len(np.unique(codes_of(rows["item"])))), found.n)
 
 
 def with_f1(frame: pd.DataFrame, metric: Metric) -> list[Metric]:

@@ -8,7 +8,19 @@ from typing import Any
 
 from analysis.metrics import Metric
 
-__all__ = ["count", "difference", "listed", "number", "p_value", "plural", "span", "paired_p", "told", "value"]
+__all__ = [
+    "count",
+    "difference",
+    "listed",
+    "number",
+    "p_value",
+    "paired_p",
+    "plural",
+    "size_of",
+    "span",
+    "told",
+    "value",
+]
 
 
 def _known(x: Any) -> bool:
@@ -87,6 +99,16 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     ('1 item', '2 items')
     """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def size_of(row: Mapping[str, Any]) -> str:
+    """What a number rests on: its items, and its clips where these are fewer.
+
+    >>> size_of({"items": 100, "clips": 50}), size_of({"items": 8, "clips": 8})
+    ('100 items of 50 clips', '8 items')
+    """
+    items, clips = int(row["items"]), int(row.get("clips") or row["items"])
+    return plural(items, "item") + (f" of {plural(clips, 'clip')}" if clips != items else "")
 
 
 def told(sentences: list[str], most: int = 4) -> str:

@@ -7,7 +7,8 @@ it is wrong by the strict rule, and the official rule judges the words of the re
 Of the unparsable ones, ``no_answer`` counts the replies in which no answer was found at all, and ``wrong_form`` those
 whose answer names no choice.
 Answers are read from the text of a reply (``mpar2.answers``), so that one reader judges stored runs and new ones.
-With several samples of an item, a rate is the mean over samples, and intervals resample items.
+With several samples of an item, a rate is the mean over samples. The unit of every interval is the clip: questions
+about one clip, and samples of one question, are resampled together.
 
 ``score``      one record -> right by which rule
 ``summarise``  all records -> the content of ``metrics.json``
@@ -86,6 +87,7 @@ def score(record: Mapping[str, Any], given: Answer | None = None) -> Score | Non
 class _Tally:
     """What is gathered of one arm: for each answer its item, scores, and tokens."""
 
+    clips: dict[str, str]  # of each item
     ids: list[str] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -109,7 +111,8 @@ def summarise(
     """
     truth = {item.id: item for item in items}
     asked = {name: [item.id for item in (asked or {}).get(name, items)] for name in samples}
-    tallies = {name: _Tally() for name in samples}
+    clips = {id: item.audio or id for id, item in truth.items()}
+    tallies = {name: _Tally(clips) for name in samples}
     seen: set[str] = set()
     for record in records:
         name = record["arm"]
@@ -133,7 +136,7 @@ def summarise(
             "official": "set of words, as the MMAU and MMAR scripts; a missing answer is wrong",
             "official_denominator": "the same rule over answered items only, as the scripts count",
             "strict": "the one choice that the answer names; a missing or unparsable answer is wrong",
-            "interval": "95 %; Wilson for one answer an item, bootstrap over items for several",
+            "interval": "95 %; Wilson for one answer a clip, bootstrap over clips for several; n counts clips",
         },
     }
 
@@ -188,12 +191,14 @@ def _rates(tally: _Tally, ids: set[str]) -> dict[str, Any]:
     answered = [id for id, _ in rows]
     every = answered + missing
 
-    def rate(values: list[bool], groups: list[str]) -> dict[str, Any]:
-        return statistics.accuracy_interval(values, groups)._asdict()
+    def rate(values: list[bool], of: list[str]) -> dict[str, Any]:
+        return statistics.accuracy_interval(values, [tally.clips[id] for id in of])._asdict()
 
     official = [found.official for _, found in rows]
     return {
         "scored": len(every),
+        "items": len(set(every)),
+        "clips": len({tally.clips[id] for id in every}),
         "missing": len(missing),
         "unparsable": sum(not found.parsed for _, found in rows),
         "no_answer": sum(not found.answered for _, found in rows),
@@ -216,6 +221,7 @@ def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for size in sizes:
         right: list[bool] = []
+        clips = [tally.clips[id] for id, votes in tally.votes.items() if len(votes) == samples]
         costs: list[int] = []
         for votes in whole:
             ballots = [votes[sample] for sample in range(size)]
@@ -227,7 +233,7 @@ def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
         rows.append(
             {
                 "samples": size,
-                "official": statistics.accuracy_interval(right)._asdict(),
+                "official": statistics.accuracy_interval(right, clips)._asdict(),
                 "tokens": sum(costs) / len(costs) if costs else None,
             }
         )
@@ -247,6 +253,9 @@ def _pairs(tallies: Mapping[str, _Tally]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for first, second in pairs:
         ids = [id for id in means[first] if id in means[second]]
-        compared = statistics.evaluate([means[first][id] for id in ids], [means[second][id] for id in ids])
-        rows.append({"arms": [first, second], "items": len(ids), **compared})
+        clips = [tallies[first].clips[id] for id in ids]
+        compared = statistics.evaluate(
+            [means[first][id] for id in ids], [means[second][id] for id in ids], groups=clips
+        )
+        rows.append({"arms": [first, second], "items": len(ids), "clips": len(set(clips)), **compared})
     return rows

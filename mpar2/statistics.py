@@ -1,16 +1,18 @@
-"""Intervals and paired tests: how sure a number of a run is, and whether two arms differ.
+"""Intervals, slopes and paired tests: how sure a number of a run is, and whether two arms differ.
 
 Conventions:
 
-* A value belongs to one item (or to one sample of one item). It is a finite number; what could not be scored is left
-  out by the caller, who reports how many. Rates are in [0, 1].
-* ``groups`` names the cluster of each value (the item of a sample, the clip of a question). Clusters are resampled
-  whole: eight samples of one item are not eight items.
-* ``denominators`` turn a mean into a pooled ratio ``sum(values) / sum(denominators)`` (CAFE's micro figures: an item
+* A value belongs to one answer. It is a finite number; what could not be scored is left out by the caller, who reports
+  how many. Rates are in [0, 1].
+* ``groups`` names the cluster of each value: **the clip**. Two questions about one clip, and the samples of one
+  question, are not independent, so clusters are resampled whole. Without groups each value is a cluster.
+* ``denominators`` turn a mean into a pooled ratio ``sum(values) / sum(denominators)`` (CAFE's micro figures: a trace
   gives its matched events and its asserted events).
 * Intervals are two-sided at ``level``. Bootstrap intervals are percentile intervals of ``resamples`` draws from a
-  generator seeded with ``seed``: the same call gives the same numbers. A resample whose denominator is 0 says nothing
-  and is left out.
+  generator seeded with ``seed``: the same call gives the same numbers. Their tails are widened for few clusters as
+  Student's t is (Hesterberg 2015, "expanded percentile"), since plain percentiles are too narrow by
+  ``sqrt((n - 1) / n)`` and by the normal quantile. A resample whose denominator is 0 says nothing and is left out.
+* With more than 1,000 clusters, sums are drawn from the normal distribution that they tend to (central limit).
 * With no value (or a denominator of 0) there is no estimate; with fewer than two clusters there is no interval: the
   fields are None, never NaN, so that every result is JSON.
 
@@ -18,18 +20,19 @@ Metrics:
 
 ``wilson``               interval of a proportion (E. B. Wilson 1927); holds at 0 and 1, where a bootstrap has no width
 ``bootstrap_interval``   mean or pooled ratio
-``bootstrap_statistic``  any vectorised statistic of paired columns (a correlation, a slope)
-``accuracy_interval``    Wilson for one value an item, cluster bootstrap for several samples of an item
+``bootstrap_statistic``  any vectorised statistic of paired columns
+``accuracy_interval``    Wilson for one value a clip, cluster bootstrap for several
 ``paired_bootstrap``     difference of two arms on the same items
-``mcnemar``              exact test on the items that only one arm got right (Q. McNemar 1947)
+``mcnemar``              exact test on the items that only one arm got right (Q. McNemar 1947); for independent items
+``slope``                change of an outcome for each unit of x, with strata held
+``correlation``          Pearson's r, or Spearman's of ranks
+``holm``                 p values corrected for the number of comparisons (S. Holm 1979)
 ``evaluate``             all that two arms on the same items can say, as a dict
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from math import lgamma, log
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,23 +42,28 @@ __all__ = [
     "Interval",
     "McNemar",
     "PairedDifference",
+    "Slope",
     "accuracy_interval",
     "bootstrap_interval",
     "bootstrap_statistic",
+    "correlation",
     "evaluate",
+    "holm",
     "mcnemar",
     "paired_bootstrap",
+    "slope",
     "validate",
     "wilson",
 ]
 
 _Floats = NDArray[np.float64]
+_Groups = Sequence[Hashable] | NDArray[Any] | None
 _CHUNK = 4_000_000  # numbers gathered at once: 32 MB
-_NORMAL_ABOVE = 20_000  # clusters
+_NORMAL_ABOVE = 1000  # clusters
 
 
 class Interval(NamedTuple):
-    """An estimate with its interval; ``n`` counts the clusters (items) it rests on."""
+    """An estimate with its interval; ``n`` counts the clusters (clips) that it rests on."""
 
     estimate: float | None
     low: float | None
@@ -72,7 +80,17 @@ class Interval(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """``estimate`` = second minus first; ``p_value`` two-sided, of no difference."""
+    """``estimate`` = second minus first; ``p_value`` two-sided, of no difference; ``n`` counts clusters."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int
+
+
+class Slope(NamedTuple):
+    """Change of the outcome for each unit of x; ``p_value`` two-sided, of no slope; ``n`` counts clusters."""
 
     estimate: float | None
     low: float | None
@@ -91,9 +109,7 @@ class McNemar(NamedTuple):
     p_value: float
 
 
-def validate(
-    *columns: ArrayLike, groups: Sequence[Hashable] | NDArray[Any] | None = None, level: float = 0.95
-) -> tuple[_Floats, ...]:
+def validate(*columns: ArrayLike, groups: _Groups = None, level: float = 0.95) -> tuple[_Floats, ...]:
     """The columns as float64 vectors of one length; raises ``ValueError`` for what no statistic can be made of."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1 (did you mean {level / 100:g}?)")
@@ -114,32 +130,30 @@ def validate(
 
 
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
-    """Interval of the proportion ``successes / n``.
+    """Return the interval of the proportion ``successes / n``.
 
     >>> [round(value, 4) for value in wilson(8, 10)[:3]]
     [0.8, 0.4902, 0.9433]
     """
+    from scipy.stats import binomtest
+
     validate(level=level)
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n}: successes must lie between 0 and n")
     if n == 0:
         return Interval(None, None, None, 0)
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    p = successes / n
-    scale = 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / scale
-    half = z / scale * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    found = binomtest(successes, n).proportion_ci(level, method="wilson")
     # At p = 0 and p = 1 the bound is exactly p; rounding would leave a trace.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return Interval(p, low, high, n)
+    low = 0.0 if successes == 0 else float(found.low)
+    high = 1.0 if successes == n else float(found.high)
+    return Interval(successes / n, low, high, n)
 
 
 def bootstrap_interval(
     values: ArrayLike,
     denominators: ArrayLike | None = None,
     *,
-    groups: Sequence[Hashable] | NDArray[Any] | None = None,
+    groups: _Groups = None,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -161,7 +175,7 @@ def bootstrap_interval(
 def bootstrap_statistic(
     statistic: Callable[..., _Floats],
     *columns: ArrayLike,
-    groups: Sequence[Hashable] | NDArray[Any] | None = None,
+    groups: _Groups = None,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -198,7 +212,7 @@ def bootstrap_statistic(
 
 def accuracy_interval(
     right: ArrayLike,
-    groups: Sequence[Hashable] | NDArray[Any] | None = None,
+    groups: _Groups = None,
     *,
     level: float = 0.95,
     resamples: int = 2000,
@@ -208,10 +222,11 @@ def accuracy_interval(
     (values,) = validate(right, groups=groups, level=level)
     if not np.isin(values, (0.0, 1.0)).all():
         raise ValueError("right must be 0 or 1 for each answer")
-    if groups is None or len(set(_as_list(groups))) == len(values):
+    clusters = len(values) if groups is None else len(np.unique(_codes(groups)))
+    if clusters == len(values):
         return wilson(int(values.sum()), len(values), level=level)
     found = bootstrap_interval(values, groups=groups, level=level, resamples=resamples, seed=seed)
-    if found.estimate in (0.0, 1.0):  # nothing to resample from: as sure as that many items allow
+    if found.estimate in (0.0, 1.0):  # nothing to resample from: as sure as that many clips allow
         return wilson(int(found.estimate) * found.n, found.n, level=level)
     return found
 
@@ -221,7 +236,7 @@ def paired_bootstrap(
     second: ArrayLike,
     *,
     denominators: tuple[ArrayLike, ArrayLike] | None = None,
-    groups: Sequence[Hashable] | NDArray[Any] | None = None,
+    groups: _Groups = None,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -241,12 +256,7 @@ def paired_bootstrap(
     sums = _resampled_sums(rows, resamples, np.random.default_rng(seed))
     draws = _ratio(sums[:, 2], sums[:, 3]) - _ratio(sums[:, 0], sums[:, 1])
     low, high = _percentiles(draws, n, level)
-    if low is None:
-        return PairedDifference(estimate, None, None, None, n)
-    draws = draws[np.isfinite(draws)]
-    # 1e-12: sums of the same numbers in another order must still count as equal.
-    extreme = int((np.abs(draws - estimate) >= abs(estimate) - 1e-12).sum())
-    return PairedDifference(estimate, low, high, (extreme + 1) / (len(draws) + 1), n)
+    return PairedDifference(estimate, low, high, None if low is None else _p_value(draws, estimate), n)
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
@@ -255,6 +265,8 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
     >>> mcnemar([1, 1, 1, 0], [1, 0, 0, 0])
     McNemar(both=1, only_first=2, only_second=0, neither=1, p_value=0.5)
     """
+    from scipy.stats import binomtest
+
     a, b = validate(first_right, second_right)
     if not (np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all()):
         raise ValueError("both arms must be 0 or 1 for each item: take one answer of an item, not a mean of samples")
@@ -265,43 +277,154 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
         only_first,
         only_second,
         int((~x & ~y).sum()),
-        _sign_test(only_first, only_second),
+        float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0,
     )
 
 
-def evaluate(
-    first: ArrayLike, second: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> dict[str, Any]:
-    """All that two arms on the same items can say: each mean, their difference, and McNemar's test.
+def slope(
+    x: ArrayLike,
+    y: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    groups: _Groups = None,
+    strata: NDArray[np.intp] | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Slope:
+    """Return the least-squares slope of y over x within strata, with its cluster bootstrap interval.
 
-    One value for each item, in the same order: 0 or 1, or the mean of several samples; McNemar's test needs 0 and 1,
-    and is None otherwise.
+    Args:
+        x: What varies, for example log2 of a trace's length.
+        y: The outcome of each trace; a rate's own value.
+        weights: What the rate divides by, so that the slope is that of the pooled rate. All 1 if not given.
+        groups: The clip of each trace.
+        strata: Codes from 0 of what is held fixed (difficulty, item): only differences inside of a stratum count.
+
+    Returns:
+        The slope; no estimate where x does not vary inside of any stratum. ``n`` counts the clips that say something.
     """
-    a, b = validate(first, second, level=level)
-    options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
+    columns = validate(x, y, np.ones(len(np.asarray(x))) if weights is None else weights, groups=groups, level=level)
+    at, value, weight = columns
+    if not len(at):
+        return Slope(None, None, None, None, 0)
+    inside = np.zeros(len(at), dtype=np.intp) if strata is None else strata
+    # Frisch-Waugh-Lovell: a level for each stratum is the same as taking its weighted means away.
+    total = np.maximum(np.bincount(inside, weight), 1e-300)
+    at = at - (np.bincount(inside, weight * at) / total)[inside]
+    value = value - (np.bincount(inside, weight * value) / total)[inside]
+    at = np.where(np.abs(at) < 1e-12, 0.0, at)
+    rows = _cluster_rows((weight * at * value, weight * at * at), groups, level)
+    rows = rows[rows[:, 1] > 0]
+    n = len(rows)
+    if n == 0:
+        return Slope(None, None, None, None, 0)
+    above, below = rows.sum(axis=0)
+    estimate = float(above / below)
+    sums = _resampled_sums(rows, resamples, np.random.default_rng(seed))
+    draws = _ratio(sums[:, 0], sums[:, 1])
+    low, high = _percentiles(draws, n, level)
+    return Slope(estimate, low, high, None if low is None else _p_value(draws, estimate), n)
+
+
+def correlation(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    groups: _Groups = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return Pearson's r of x and y with its interval; of ranks it is Spearman's, with the ranks held fixed.
+
+    >>> correlation([0, 1, 2, 3], [0, 1, 2, 3]).estimate
+    1.0
+    """
+    first, second = validate(x, y, groups=groups, level=level)
+    n = len(first) if groups is None else len(np.unique(_codes(groups)))
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return Interval(None, None, None, n)
+    a, b = (first - first.mean()) / first.std(), (second - second.mean()) / second.std()
+    rows = _cluster_rows((np.ones_like(a), a, b, a * a, b * b, a * b), groups, level)
+    estimate = float(np.clip(_pearson(rows.sum(axis=0)[None])[0], -1, 1))
+    if abs(estimate) > 1 - 1e-12:
+        estimate = float(np.sign(estimate))
+    if n < 3:
+        return Interval(estimate, None, None, n)
+    draws = np.clip(_pearson(_resampled_sums(rows, resamples, np.random.default_rng(seed))), -1, 1)
+    return Interval(estimate, *_percentiles(draws, n, level), n)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p values corrected for how many there are, so that the chance of any false one stays at the level.
+
+    None (no test) stays None and is no comparison.
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None and p == p)
+    corrected: list[float | None] = [None] * len(p_values)
+    least = 0.0
+    for rank, (p, place) in enumerate(tested):
+        least = max(least, min(1.0, p * (len(tested) - rank)))
+        corrected[place] = least
+    return corrected
+
+
+def evaluate(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: _Groups = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return all that two arms on the same items can say: each mean, their difference, and McNemar's test.
+
+    One value for each item, in the same order: 0 or 1, or the mean of several samples. McNemar's test needs 0 and 1,
+    and items of different clips (it takes them as independent); it is None otherwise.
+    """
+    a, b = validate(first, second, groups=groups, level=level)
+    options: dict[str, Any] = {"groups": groups, "level": level, "resamples": resamples, "seed": seed}
     binary = bool(np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all())
     alone = accuracy_interval if binary else bootstrap_interval
+    apart = groups is None or len(np.unique(_codes(groups))) == len(a)
     return {
         "first": alone(a, **options)._asdict(),
         "second": alone(b, **options)._asdict(),
         "difference": paired_bootstrap(a, b, **options)._asdict(),
-        "mcnemar": mcnemar(a, b)._asdict() if binary else None,
+        "mcnemar": mcnemar(a, b)._asdict() if binary and apart else None,
     }
 
 
-def _cluster_rows(
-    columns: tuple[ArrayLike | None, ...], groups: Sequence[Hashable] | NDArray[Any] | None, level: float
-) -> _Floats:
+def _pearson(sums: _Floats) -> _Floats:
+    """r from rows of (n, sum x, sum y, sum xx, sum yy, sum xy)."""
+    n, x, y, xx, yy, xy = sums.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
+    return np.where(np.isfinite(r), r, np.nan)
+
+
+def _p_value(draws: _Floats, estimate: float) -> float:
+    """Share of draws at least as far from the estimate as 0 is, counted with the estimate itself."""
+    draws = draws[np.isfinite(draws)]
+    # 1e-12: sums of the same numbers in another order must still count as equal.
+    return (int((np.abs(draws - estimate) >= abs(estimate) - 1e-12).sum()) + 1) / (len(draws) + 1)
+
+
+def _cluster_rows(columns: tuple[ArrayLike | None, ...], groups: _Groups, level: float) -> _Floats:
     """(clusters, columns): the sums of each cluster; a missing denominator counts the values."""
     length = len(np.asarray(columns[0]))
     full = [np.ones(length) if column is None else column for column in columns]
     rows = np.stack(validate(*full, groups=groups, level=level), axis=1)
-    if groups is None:
+    if groups is None or not length:
         return rows
-    _, index = np.unique(np.asarray(_as_list(groups), dtype=str), return_inverse=True)
-    sums = np.zeros((int(index.max()) + 1 if length else 0, rows.shape[1]))
-    np.add.at(sums, index, rows)
-    return sums
+    codes = _codes(groups)
+    sums = np.stack([np.bincount(codes, column) for column in rows.T], axis=1)
+    return sums[np.bincount(codes) > 0]
 
 
 def _resampled_sums(rows: _Floats, resamples: int, rng: np.random.Generator) -> _Floats:
@@ -311,14 +434,13 @@ def _resampled_sums(rows: _Floats, resamples: int, rng: np.random.Generator) -> 
     distribution as drawing row by row, and costs nothing where values are 0 or 1.
     """
     n = len(rows)
+    if n > _NORMAL_ABOVE:
+        spread = n * np.atleast_2d(np.cov(rows, rowvar=False, bias=True))
+        return rng.multivariate_normal(rows.sum(axis=0), spread, size=resamples, method="svd")
     distinct, counts = np.unique(rows, axis=0, return_counts=True)
     if len(distinct) <= n // 4:
         # The last probability is what remains, so that rounding cannot exceed 1.
         return rng.multinomial(n, counts / n, size=resamples).astype(np.float64) @ distinct
-    if n > _NORMAL_ABOVE:
-        # Sums of that many rows are normal (central limit), and drawing 2000 times 1e6 rows would take minutes.
-        spread = n * np.atleast_2d(np.cov(rows, rowvar=False, bias=True))
-        return rng.multivariate_normal(rows.sum(axis=0), spread, size=resamples, method="svd")
     parts = [rows[rng.integers(n, size=(c, n))].sum(axis=1) for c in _chunks(resamples, n * rows.shape[1])]
     return np.concatenate(parts)
 
@@ -338,8 +460,22 @@ def _percentiles(draws: _Floats, clusters: int, level: float) -> tuple[float | N
     draws = draws[np.isfinite(draws)]
     if clusters < 2 or len(draws) == 0:
         return None, None
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    from scipy.special import ndtr, stdtrit
+
+    tail = float(ndtr(-np.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, 0.5 + level / 2)))
+    low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _codes(groups: Sequence[Hashable] | NDArray[Any]) -> NDArray[np.intp]:
+    """Return the cluster of each value as a number from 0."""
+    array = groups if isinstance(groups, np.ndarray) else None
+    if array is not None and array.dtype.kind in "iu":
+        if len(array) and array.min() >= 0 and array.max() < 4 * len(array) + 1000:
+            return array.astype(np.intp)
+        return np.unique(array, return_inverse=True)[1]
+    numbers: dict[Hashable, int] = {}
+    return np.fromiter((numbers.setdefault(g, len(numbers)) for g in _as_list(groups)), np.intp, len(groups))
 
 
 def _members(groups: Sequence[Hashable] | NDArray[Any]) -> list[NDArray[np.intp]]:
@@ -351,14 +487,3 @@ def _members(groups: Sequence[Hashable] | NDArray[Any]) -> list[NDArray[np.intp]
 
 def _as_list(groups: Sequence[Hashable] | NDArray[Any]) -> list[Any]:
     return groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
-
-
-def _sign_test(a: int, b: int) -> float:
-    """Two-sided probability of a split at least as uneven as a : b under a fair coin, in logarithms (n may be 1e6)."""
-    n, small = a + b, min(a, b)
-    if n == 0:
-        return 1.0
-    k = np.arange(small + 1)
-    terms = np.array([lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) - n * log(2) for i in k])
-    top = terms.max()
-    return float(min(1.0, 2 * np.exp(top) * np.exp(terms - top).sum()))

@@ -88,7 +88,7 @@ def line(id, choice, prediction, sample=0, tokens=10, status="ok", arm="a"):
 
 
 def item(id):
-    return Item(id, "a.wav", Question("?", ("dog", "cat"), None if id == "w" else "dog", "sound"))
+    return Item(id, f"{id}.wav", Question("?", ("dog", "cat"), None if id == "w" else "dog", "sound"))
 
 
 def test_right_wrong_unparsable_missing_and_withheld_are_told_apart():

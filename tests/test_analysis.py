@@ -84,7 +84,7 @@ def test_failed_answers_are_wrong_and_have_no_length(tmp_path: Path) -> None:
     assert table.frame["right"].isna().sum() == 1  # withheld: neither right nor wrong
     assert any("1 answers failed" in note for note in table.runs[0].notes)
     found = rate(table.frame, metric_of("accuracy"))
-    assert found.n == 7
+    assert found.items == 7
 
 
 def test_lone_lines_have_no_manifest_and_still_show(folder: Path, tmp_path: Path) -> None:

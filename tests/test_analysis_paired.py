@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.contrasts import controls, probe_rows, versus
+from analysis.contrasts import Side, controls, paired, probe_rows, versus
 from analysis.effort import frontier, votes
-from analysis.estimate import paired
 from analysis.exhibits import build_exhibits
 from analysis.load import RunTable, load_runs
 from analysis.metrics import metric_of
@@ -118,18 +117,18 @@ def test_votes_are_compared_item_by_item(tmp_path: Path) -> None:
 
 def test_many_items_need_no_resamples_and_say_the_same() -> None:
     rng = np.random.default_rng(0)
-    items = pd.Series(np.arange(1500))
+    items = pd.DataFrame({"item": np.arange(1500), "clip": np.arange(1500)})
     below = [rng.integers(0, 4, 1500).astype(float) for _ in range(2)]
     for shift in (0.0, 0.04):
         above = [rng.binomial(below[0].astype(int), 0.5), rng.binomial(below[1].astype(int), 0.5 + shift)]
-        quick = paired((above[0], below[0], items), (above[1], below[1], items))
+        quick = paired(Side(above[0], below[0], items), Side(above[1], below[1], items))
         slow = statistics.paired_bootstrap(*above, denominators=(below[0], below[1]), resamples=4000)
-        assert quick.estimate == pytest.approx(slow.estimate) and quick.n == slow.n == 1500
+        assert quick.estimate == pytest.approx(slow.estimate) and quick.items == slow.n == 1500
         assert (quick.low, quick.high) == pytest.approx((slow.low, slow.high), abs=0.003)
         assert quick.p_value == pytest.approx(slow.p_value, abs=0.03)
-    same = paired((above[0], below[0], items), (above[0], below[0], items))
-    assert (same.estimate, same.low, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
-    assert paired((above[0], 0 * below[0], items), (above[1], below[1], items)).estimate is None
+    same = paired(Side(above[0], below[0], items), Side(above[0], below[0], items))
+    assert same[:4] == pytest.approx((0.0, 0.0, 0.0, 1.0), abs=1e-8)
+    assert paired(Side(above[0], 0 * below[0], items), Side(above[1], below[1], items)).estimate is None
 
 
 def test_seeds_of_greedy_arms_say_that_they_cannot_differ(tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ def test_distinct_rows_and_row_by_row_have_one_distribution():
 
 def test_many_items_take_the_fast_path_with_the_same_interval():
     rng = np.random.default_rng(2)
-    below = rng.integers(1, 9, 20_001).astype(float)
-    above = below * rng.random(20_001)
-    fast, exact = bootstrap_interval(above, below), bootstrap_interval(above[:-1], below[:-1], resamples=500)
-    assert fast[:3] == pytest.approx(exact[:3], abs=6e-4)
+    below = rng.integers(1, 9, 1001).astype(float)
+    above = below * rng.random(1001)
+    fast, exact = bootstrap_interval(above, below), bootstrap_interval(above[:-1], below[:-1], resamples=2000)
+    assert fast[:3] == pytest.approx(exact[:3], abs=4e-3)
 
 
 def test_pooled_ratio_and_items_without_events():
