@@ -397,3 +397,31 @@ def test_a_served_judge_scores_a_run_from_the_shell_and_is_paid_once(
     summary = json.loads((run / "cafe/server-qwen/metrics.json").read_text())
     assert (summary["model"], summary["model_version"], summary["scored"]) == ("qwen", "served-3", 6)
     assert summary["input_tokens"] > 0 and summary["prompt_hash"]
+
+
+def test_intervals_of_the_shell_are_those_of_the_report(tmp_path):
+    """metrics.json of a judged run and the analysis of the same run give one number, clustered by clip."""
+    from analysis.load import load_runs
+    from analysis.metrics import metric_of, rate
+    from mpar2.accuracy import summarise
+    from mpar2.cafe.metrics import EventCounts
+    from mpar2.runs.record import item_of
+    from testing.synthetic import ARMS, write_run
+
+    folder = write_run(tmp_path / "run", 30, ARMS[:2])
+    lines = [json.loads(line) for line in (folder / "items.jsonl").read_text("utf-8").splitlines()]
+    for line in lines:  # two questions about each clip
+        line["item"]["audio"] = f"clip {int(line['id'].split()[-1]) // 2}.wav"
+    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    table = load_runs([folder])
+    items = list({line["id"]: item_of(line) for line in lines}.values())
+    metrics = summarise(read_run(folder).records(), items, {name: 1 for name in table.labels})
+    for name in table.labels:
+        part = table.frame[table.frame["arm"] == name]
+        found, official = rate(part, metric_of("accuracy")), metrics["arms"][name]["official"]
+        assert (found.estimate, found.low, found.high, found.clips) == tuple(official.values())
+        assert found.clips == 15 and found.items == 30 == metrics["arms"][name]["items"]
+        counts = part[["matched", "misused", "hallucinated", "missed"]].astype(int)
+        events = [EventCounts(**row) for row in counts.to_dict("records")]
+        core = evaluate(events, list(part["clip"]))["acc_per"].micro
+        assert rate(part, metric_of("acc_per"))[:3] == core[:3]

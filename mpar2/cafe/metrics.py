@@ -26,7 +26,7 @@ events        N_pred per trace                        ours
 
 *micro* pools counts over traces; *macro* is the mean over traces of the trace's own rate. A trace whose denominator is
 0 has no rate: macro leaves it out and counts it, it is never 0 or 1 (f1 needs both denominators). Intervals are 95 %
-bootstrap intervals over items, whole: all samples and arms' traces of one item are drawn together.
+bootstrap intervals over clips: all questions about a clip, and all their samples, are drawn together.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def validate(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = 
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"trace {position}: {name} is {value!r}; counts are whole numbers from 0 (not rates)")
     if groups is not None and len(groups) != len(counts):
-        raise ValueError(f"{len(groups)} groups for {len(counts)} traces: give the item of each trace")
+        raise ValueError(f"{len(groups)} groups for {len(counts)} traces: give the clip of each trace")
 
 
 def rates_of_trace(counts: EventCounts) -> dict[str, float | None]:
@@ -137,7 +137,7 @@ def evaluate(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Rate]:
-    """Every metric of ``METRICS`` over traces. ``groups`` names the item of each trace (default: one trace an item)."""
+    """Every metric of ``METRICS`` over traces. ``groups`` names the clip of each trace (default: one trace a clip)."""
     validate(counts, groups)
     options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     rates: dict[str, Rate] = {}

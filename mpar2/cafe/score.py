@@ -46,6 +46,7 @@ class Score:
     arm: str
     sample: int
     outcome: Verdict | Unscored
+    clip: str = ""  # the audio of the item, the unit of every interval; of older scores the item stands in
 
     @property
     def counts(self) -> EventCounts | None:
@@ -79,8 +80,8 @@ class ScoreSet:
         return list(dict.fromkeys(score.arm for score in self.scores))
 
     def of_arm(self, arm: str) -> tuple[list[EventCounts], list[str]]:
-        """The counts and the item ids of an arm's scored traces."""
-        pairs = [(score.counts, score.id) for score in self.scores if score.arm == arm]
+        """The counts and the clips of an arm's scored traces."""
+        pairs = [(score.counts, score.clip or score.id) for score in self.scores if score.arm == arm]
         return [c for c, _ in pairs if c is not None], [i for c, i in pairs if c is not None]
 
     def rates(self, **options: Any) -> dict[str, dict[str, Rate]]:
@@ -156,7 +157,14 @@ async def score_run(
         judged = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
     outcomes = {**judged.outcomes, **unscored}
     scores = tuple(
-        Score(record["key"], record["id"], record["arm"], record["sample"], outcomes[record["key"]])
+        Score(
+            record["key"],
+            record["id"],
+            record["arm"],
+            record["sample"],
+            outcomes[record["key"]],
+            record["item"]["audio"] or "",
+        )
         for record in records
         if record["key"] in outcomes
     )
@@ -174,7 +182,7 @@ def read_scores(source: str | Path) -> ScoreSet:
         for number, raw in read_lines(file, str(path.name)):
             try:
                 outcome = Verdict.from_dict(raw["verdict"]) if "verdict" in raw else Unscored(**raw["unscored"])
-                scores.append(Score(raw["key"], raw["id"], raw["arm"], raw["sample"], outcome))
+                scores.append(Score(raw["key"], raw["id"], raw["arm"], raw["sample"], outcome, raw.get("clip") or ""))
             except (KeyError, TypeError, ValueError) as error:
                 raise ScoreError(f"{path}, line {number}: no score ({error!r})") from None
     canaries = None
@@ -212,6 +220,7 @@ def _one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
 
 def _line(score: Score) -> dict[str, Any]:
     line: dict[str, Any] = {"key": score.key, "id": score.id, "arm": score.arm, "sample": score.sample}
+    line |= {"clip": score.clip} if score.clip else {}
     if isinstance(score.outcome, Verdict):
         return line | {"verdict": score.outcome.as_dict(), "counts": count_events(score.outcome).as_dict()}
     return line | {"unscored": asdict(score.outcome)}
