@@ -1,0 +1,237 @@
+"""One set of replies under every rule in use: why the same model has different numbers in different reports.
+
+Each rule reads the text of a reply as its tool does; nothing is generated again.
+
+================  ====================================================================================================
+rule              reads
+================  ====================================================================================================
+``official``      the MMAU and MMAR scripts on the prediction that this project writes for them (``mpar2.answers``)
+``official_raw``  the same scripts on the reply as it is, after its thoughts, without any reading of answers
+``strict``        the choice that the answer names without doubt; anything else is wrong
+``letter``        the last letter of a choice that stands alone in the reply, "B" or "(B)"; anything else is wrong
+``lmms_eval``     lmms-eval's parser of MMAU, MMAR and MMSU: "(B)", then " B ", then "B."; it *guesses* where it finds
+                  none, and the value is that guess's expectation, one over the number of letters that it guesses among
+``nemo``          NeMo-RL's reward: the content of <answer>, letters and digits only, equals the answer
+``judge``         a file of other verdicts, joined by key
+================  ====================================================================================================
+
+``shuffled`` is the share that would stay right if the choices had been listed in another order and the model had
+written the same words: an answer by words stays, one by a bare letter means another choice. It says how much of a
+number hangs on the order of the choices, as far as that can be known without asking again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpar2 import statistics
+from mpar2.accuracy import answer_of
+from mpar2.answers import visible_text
+from mpar2.errors import MPAR2Error
+from mpar2.items import ItemSet
+from mpar2.question import Item, strict_match, string_match
+from mpar2.runs import read_run
+from mpar2.runs.lines import read_lines
+from mpar2.trace import Trace, parse_trace
+
+__all__ = ["RULES", "RescoreError", "read_verdicts", "rescore", "rescored_table", "score_by_rules"]
+
+_LMMS_LETTERS = "ABCD"
+RULES = ("official", "official_raw", "strict", "letter", "lmms_eval", "nemo")
+
+
+class RescoreError(MPAR2Error, ValueError):
+    """A run cannot be scored again as asked; the message says why."""
+
+
+class Rescored(NamedTuple):
+    """One answer under every rule: ``values`` in [0, 1] by rule; ``guessed`` where lmms-eval would have guessed."""
+
+    key: str
+    id: str
+    arm: str
+    clip: str
+    answer: str
+    reply: str
+    values: dict[str, float]
+    guessed: bool
+
+
+def score_by_rules(text: str, answer: str, choices: tuple[str, ...] | list[str]) -> tuple[dict[str, float], bool]:
+    """Return the value of a reply under each rule, and whether lmms-eval would have guessed.
+
+    Args:
+        text: The whole reply.
+        answer: The true choice, in its own words.
+        choices: The choices as they were listed.
+
+    >>> score_by_rules("The answer is B.", "Woman", ["Man", "Woman"])[0]["letter"]
+    1.0
+    """
+    trace = parse_trace(text)
+    record = {"text": text, "item": {"choices": choices}}
+    given = answer_of(record, trace)
+    reply = _reply(trace)
+    lmms, guessed = _lmms_eval(reply, answer, choices)
+    named = given.choice if choices else given.words
+    by_letter = named is not None and strict_match(answer, named, choices) and not _in_words(reply, named)
+    values = {
+        "official": float(string_match(answer, given.prediction, choices)),
+        "official_raw": float(string_match(answer, reply, choices)),
+        "strict": float(strict_match(answer, named, choices)),
+        "letter": float(_last_letter(reply, choices) == answer),
+        "lmms_eval": lmms,
+        "nemo": float(_nemo(text, answer)),
+    }
+    right = values["strict"]
+    values["shuffled"] = right / max(len(choices), 1) if by_letter else right
+    return values, guessed
+
+
+def _reply(trace: Trace) -> str:
+    """Return what tools see: the answer part, else what stands outside of thoughts, else everything."""
+    tagged = [part for part in trace.of_kind("answer") if part.text.strip()]
+    if tagged:
+        return tagged[-1].text.strip()
+    return visible_text(trace) or trace.text.strip()
+
+
+def _in_words(reply: str, choice: str) -> bool:
+    return string_match(choice, reply, ())
+
+
+def _last_letter(reply: str, choices: tuple[str, ...] | list[str]) -> str | None:
+    letters = re.findall(r"(?<![\w'])([A-Z])(?![\w'])", reply)
+    known = [ord(letter) - ord("A") for letter in letters if ord(letter) - ord("A") < len(choices)]
+    return choices[known[-1]] if known else None
+
+
+def _lmms_eval(reply: str, answer: str, choices: tuple[str, ...] | list[str]) -> tuple[float, bool]:
+    """lmms-eval's ``parse_multi_choice_response`` with its four letters, its guess replaced by its expectation."""
+    cleaned = reply
+    for character in ",.!?;:'":
+        cleaned = cleaned.strip(character)
+    cleaned = f" {cleaned} "
+    candidates: list[str] = []
+    for form in ("({})", " {} ", "{}."):
+        candidates = [letter for letter in _LMMS_LETTERS if form.format(letter) in cleaned]
+        if candidates:
+            break
+    right = {letter for letter, choice in zip(_LMMS_LETTERS, choices, strict=False) if _same(choice, answer)}
+    if not candidates:
+        return len(right) / len(_LMMS_LETTERS), True
+    # Of several, the last that stands between blanks; where none does, all are at -1 and the first is taken.
+    chosen = max(candidates, key=lambda letter: cleaned.rfind(f" {letter} "))
+    return float(chosen in right), False
+
+
+def _same(first: str, second: str) -> bool:
+    return first.strip().lower() == second.strip().lower()
+
+
+def _nemo(text: str, answer: str) -> bool:
+    match = re.search(r"<answer>([\s\S]*)</answer>", text)
+    return match is not None and _alphanumeric(match[1]) == _alphanumeric(answer)
+
+
+def _alphanumeric(text: str) -> str:
+    return "".join(character for character in text if character.isalnum()).lower()
+
+
+def rescore(
+    run: str | Path,
+    *,
+    items: ItemSet | None = None,
+    verdicts: Mapping[str, float] | None = None,
+    arms: Iterable[str] = (),
+) -> list[Rescored]:
+    """Score every answer of a run under every rule.
+
+    Args:
+        run: A run folder, a zip of one, or its lines.
+        items: Another version of the same questions (MMAU's original against its revision); joined by id. Answers and
+            choices are taken from there, and items that it does not have are left out.
+        verdicts: Verdicts of a judge in [0, 1] by key, as :func:`read_verdicts` reads them.
+        arms: Only these arms.
+
+    Raises:
+        RescoreError: No answer of the run can be scored.
+    """
+    wanted, other = set(arms), {item.id: item for item in items.items} if items else None
+    found = []
+    for record in read_run(run).records():
+        if record["status"] != "ok" or (wanted and record["arm"] not in wanted):
+            continue
+        item = record["item"]
+        answer, choices = item["answer"], tuple(item["choices"] or ())
+        if other is not None:
+            version: Item | None = other.get(record["id"])
+            if version is None:
+                continue
+            answer, choices = version.question.answer, version.question.choices
+        if answer is None:
+            continue
+        values, guessed = score_by_rules(record["text"], answer, choices)
+        if verdicts is not None and record["key"] in verdicts:
+            values["judge"] = verdicts[record["key"]]
+        reply = " ".join(_reply(parse_trace(record["text"])).split())[:200]
+        clip = item["audio"] or record["id"]
+        found.append(Rescored(record["key"], record["id"], record["arm"], clip, answer, reply, values, guessed))
+    if not found:
+        raise RescoreError(f"{run}: no answer with a known truth (and of these arms and items) is there to score")
+    return found
+
+
+def read_verdicts(path: str | Path) -> dict[str, float]:
+    """Read a judge's verdicts: JSON lines with ``key`` (of the run's line) and ``right`` (true, false, or 0 to 1)."""
+    path, verdicts = Path(path), {}
+    with path.open("rb") as file:
+        for number, raw in read_lines(file, path.name):
+            key, right = raw.get("key"), raw.get("right")
+            if not isinstance(key, str) or not isinstance(right, bool | int | float) or not 0 <= right <= 1:
+                raise RescoreError(f"{path}, line {number}: 'key' as a text and 'right' from 0 to 1 are needed")
+            verdicts[key] = float(right)
+    return verdicts
+
+
+def rescored_table(rows: list[Rescored], reference: str = "official") -> list[dict[str, Any]]:
+    """Return one row for each arm and rule: its accuracy, the difference from ``reference``, and how many items differ.
+
+    Intervals are 95 % over clips; differences are paired.
+    """
+    table = []
+    for arm in dict.fromkeys(row.arm for row in rows):
+        own = [row for row in rows if row.arm == arm]
+        for rule in dict.fromkeys(name for row in own for name in row.values):
+            judged = [row for row in own if rule in row.values]
+            clips = [row.clip for row in judged]
+            values = np.array([row.values[rule] for row in judged])
+            base = np.array([row.values[reference] for row in judged])
+            found = statistics.bootstrap_interval(values, groups=clips)
+            away = statistics.paired_bootstrap(base, values, groups=clips)
+            table.append(
+                {
+                    "arm": arm,
+                    "rule": rule,
+                    "accuracy": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
+                    "answers": len(judged),
+                    "items": len({row.id for row in judged}),
+                    "clips": found.n,
+                    "difference": away.estimate,
+                    "difference_low": away.low,
+                    "difference_high": away.high,
+                    "p_value": away.p_value,
+                    "more_right": int((values > base).sum()),
+                    "less_right": int((values < base).sum()),
+                    "guessed": sum(row.guessed for row in judged) if rule == "lmms_eval" else None,
+                    "behind": [row.key for row in judged if row.values[rule] != row.values[reference]],
+                }
+            )
+    return table
