@@ -115,11 +115,17 @@ def split_engine(model: str) -> tuple[str | None, str]:
     (('server', 'http://127.0.0.1:8080/v1#m'), (None, 'Qwen/Qwen2.5-Omni-3B'))
     """
     prefix, colon, rest = model.partition(":")
-    return (prefix, rest) if colon and prefix in _engine_names() else (None, model)
+    if not colon or not re.fullmatch(r"[\w-]{2,40}", prefix) or Path(model).exists():
+        return None, model
+    return (prefix, rest) if prefix in _engine_names() else (None, model)
 
 
 def _engine_names() -> tuple[str, ...]:
-    return ("gemini", "server")
+    """Registered engines, and services, which are asked as engines too."""
+    from mpar2.engines import engine_names
+    from mpar2.llm.services import service_names
+
+    return tuple(dict.fromkeys((*engine_names(), *service_names())))
 
 
 def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
@@ -250,13 +256,28 @@ def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
     if extra := sorted(set(map(str, data)) - {"arms", "defaults"}):
         raise ArmError(f"{path}: unknown key {extra[0]!r}; a file of arms has 'defaults' and 'arms'")
     common = data.get("defaults") or {}
-    if not isinstance(common, dict) or not all(isinstance(entry, dict) for entry in data["arms"]):
-        raise ArmError(f"{path}: 'defaults' and each arm must be written as 'key: value'")
-    arms = tuple(arm_from_json(defaults | common | entry) for entry in data["arms"])
+    if not isinstance(common, dict) or not all(isinstance(entry, (dict, str)) for entry in data["arms"]):
+        raise ArmError(f"{path}: 'defaults' must be written as 'key: value', each arm so or as NAME=MODEL:MODE")
+    arms = tuple(arm_from_json(_spelled_out(entry, defaults | common)) for entry in data["arms"])
     names = [arm.name for arm in arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ArmError(f"{path}: two arms are named {twice[0]!r}: results could not be told apart")
     return arms
+
+
+def _spelled_out(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an entry of a file: of a text, or of ``arm`` in it, those of :func:`parse_arm`."""
+    entry = {"arm": entry} if isinstance(entry, str) else dict(entry)
+    if "arm" not in entry:
+        return dict(common) | entry
+    text = entry.pop("arm")
+    if not isinstance(text, str):
+        raise ArmError(f"arm is {text!r}: write NAME=MODEL[+ADAPTER][:MODE]")
+    if twice := [key for key in ("name", "model", "adapter", "mode") if key in entry]:
+        raise ArmError(f"arm {text!r} stands beside {twice[0]!r}: give one or the other")
+    arm = parse_arm(text, common.get("mode", "mpar2"))
+    rest = {key: value for key, value in common.items() if key not in ("model", "adapter")}
+    return rest | {"name": arm.name, "model": arm.model, "adapter": arm.adapter, "mode": arm.mode} | entry
 
 
 def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:

@@ -159,12 +159,13 @@ def evaluate(
         work = _Work(run, items, settings, others, len(tasks), report)
         report(len(run.done), len(tasks), len(run.failed))
         if any(task.key not in run.done for task in tasks):
-            if engine.remote:
-                missing = [task for task in tasks if task.key not in run.done]
+            local = [task for task in tasks if not engine.engine_for(task.arm.arm).remote]
+            if any(task.key not in run.done for task in local):
+                _run_batches(engine, local, work)
+            remote = [task for task in tasks if engine.engine_for(task.arm.arm).remote]
+            if missing := [task for task in remote if task.key not in run.done]:
                 # what failed before comes last: however often it fails, the rest is reached
                 asyncio.run(_ask_services(engine, sorted(missing, key=lambda task: task.key in run.failed), work))
-            else:
-                _run_batches(engine, tasks, work)
         if settings.world > 1:
             run.refresh()
             if any(task.key not in run.done and task.key not in run.failed for task in tasks):
@@ -188,22 +189,23 @@ def _check(items: ItemSet, arms: Sequence[EvaluationArm], engine: Engine, settin
         )
     if not 0 <= settings.attention_share <= 1:
         raise EvaluationError(f"attention_share is {settings.attention_share}: a share from 0 to 1 is needed")
-    if settings.attention_share and not engine.attention:
+    engines = [engine.engine_for(arm.arm) for arm in arms]
+    if settings.attention_share and (blind := [one for one in engines if not one.attention]):
         raise EvaluationError(
-            f"{type(engine).__name__} does not tell where a model attends: attention needs --engine transformers"
+            f"{type(blind[0]).__name__} does not tell where a model attends: attention needs --engine transformers"
         )
-    if settings.world > 1 and engine.remote:
+    if settings.world > 1 and any(one.remote for one in engines):
         raise EvaluationError("one process is enough to ask services: raise --in-flight, or give more addresses")
     if settings.batch_size < 1:
         raise EvaluationError(f"batch_size is {settings.batch_size}: at least 1 is needed")
-    for arm in arms:
+    for arm, one in zip(arms, engines, strict=True):
         if not any(arm.can_ask(item) for item in items.items):
             raise EvaluationError(
                 f"arm {arm.name!r} has an oracle's perception, and no item has its true events or a caption"
             )
-        if arm.decoding.has_interventions and not engine.interventions:
+        if arm.decoding.has_interventions and not one.interventions:
             raise EvaluationError(
-                f"arm {arm.name!r} forces its length or hides the audio, which {type(engine).__name__} cannot do: such "
+                f"arm {arm.name!r} forces its length or hides the audio, which {type(one).__name__} cannot do: such "
                 "arms need --engine transformers"
             )
 
@@ -212,6 +214,8 @@ def _arm_manifest(arm: EvaluationArm, engine: Engine, asked: int) -> dict[str, A
     mode = arm.arm.mode
     entry = arm_to_json(arm) | {"prompt_version": PROMPT_VERSIONS[mode], "prompt_hash": PROMPT_HASHES[mode]}
     entry["items"] = asked
+    if (one := engine.engine_for(arm.arm)) is not engine:
+        entry["engine"] = type(one).__name__
     return entry | engine.weights(arm.arm)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from mpar2.audio import AudioError, load_clip
-from mpar2.llm.connect import service_named
+from mpar2.llm.services import service_named
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
 from pages.limits import visitor_of

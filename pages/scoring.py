@@ -22,8 +22,8 @@ from mpar2.cafe.metrics import count_events, rates_of_trace
 from mpar2.cafe.schema import JudgeRequest, Truth, Unscored, Verdict
 from mpar2.errors import MPAR2Error
 from mpar2.llm.address import check_base_url
-from mpar2.llm.connect import service_named, service_names
 from mpar2.llm.errors import LLMError
+from mpar2.llm.services import service_named, service_names
 from mpar2.question import Event, Question
 
 __all__ = ["Judging", "JudgingError", "cafe_document", "check_address", "judge_choices", "score_traces"]
@@ -48,7 +48,7 @@ class JudgingError(MPAR2Error, ValueError):
 class Judging:
     """How mentions are to be checked. ``secret`` never appears in a representation."""
 
-    judge: str = "rules"  # or a service of llm.connect
+    judge: str = "rules"  # or a service of llm.services
     secret: str = field(default="", repr=False)
     address: str = ""
     model: str = ""
@@ -70,7 +70,7 @@ class Judging:
 
 
 def judge_choices() -> list[tuple[str, str]]:
-    """List the judges as ``(label, value)``: the rules, and every service of ``mpar2.llm.connect``."""
+    """List the judges as ``(label, value)``: the rules, and every service of ``mpar2.llm.services``."""
     return [("Rules", "rules"), *((_capital(service_named(name).title), name) for name in service_names())]
 
 
@@ -137,7 +137,7 @@ async def _ask(
 ) -> dict[int, Verdict | Unscored]:
     from mpar2.cafe.caption import Captioner
     from mpar2.cafe.llm_judge import LLMJudge
-    from mpar2.llm.connect import connect, judge_model
+    from mpar2.llm.services import connect, judge_model
 
     service = judging.judge
     model = judge_model(service, judging.model.strip() or None)

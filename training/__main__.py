@@ -152,8 +152,8 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _cold_start(args: argparse.Namespace) -> int:
-    from mpar2.llm.connect import connect
     from mpar2.llm.cost import Prices
+    from mpar2.llm.services import connect
     from training.cold_start import run_captions, run_chains
 
     spec = {"kind": args.kind, "data": args.data, "audio_root": args.audio_root, "limit": args.limit}

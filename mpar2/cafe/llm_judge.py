@@ -45,12 +45,12 @@ from mpar2.cafe.schema import (
 )
 from mpar2.llm.base import ChatClient, Sampling
 from mpar2.llm.base import Usage as Tokens
-from mpar2.llm.connect import connect, judge_model, service_named
 from mpar2.llm.cost import Estimate, Prices, estimate_tokens
 from mpar2.llm.errors import CallFailed, ReplyRejected, clip_text
 from mpar2.llm.journal import Journal, RecordedClient, content_key
 from mpar2.llm.limits import Limiter
 from mpar2.llm.retry import RetryPolicy
+from mpar2.llm.services import connect, judge_model, service_named
 from mpar2.llm.structured import StructuredReply, ask
 from mpar2.question import Event
 from mpar2.trace import Span

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpar2.engines import engine_names, make_engine
+from mpar2.engines import engine_names
 from mpar2.engines.as_json import mean_attention_ratio
 
 if TYPE_CHECKING:
@@ -49,12 +49,45 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="transformers: cpu, cuda or mps; by default the best there is")
 
 
-def engine_of(options: argparse.Namespace) -> Engine:
-    """The engine that :func:`add_engine_options` describes."""
+def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None:
+    """``--arm``, the same in every command."""
+    again = "; give the option once for each" if several else ""
+    parser.add_argument(
+        "--arm",
+        action="append",
+        default=[],
+        metavar="ARM",
+        help="NAME=MODEL[+ADAPTER][:MODE]; MODEL may be server:http://host:port/v1#MODEL or gemini:MODEL" + again,
+    )
+
+
+def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, ...]:
+    """The arms that ``--arm`` names; empty without it.
+
+    Args:
+        options: of the command.
+        others: the names of options that name arms in another way, and cannot stand beside ``--arm``.
+
+    Raises:
+        ArmError: ``--arm`` and another way, or an arm that cannot be read.
+    """
+    from mpar2.arms import ArmError, parse_arms
+
+    if not options.arm:
+        return ()
+    for name in others:
+        if getattr(options, name) is not None:
+            raise ArmError(f"--arm and --{name.replace('_', '-')} both name arms: give one or the other")
+    return parse_arms(options.arm)
+
+
+def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
+    """The engine that :func:`add_engine_options` describes, or the several that ``arms`` name."""
     from mpar2.engines.base import EngineOptions
+    from mpar2.engines.routing import engine_for_arms
 
     _quiet()
-    return make_engine(options.engine, EngineOptions(device=options.device))
+    return engine_for_arms(arms, options.engine, EngineOptions(device=options.device))
 
 
 def read_question(options: argparse.Namespace) -> tuple[Clip, Question, Decoding]:
@@ -92,8 +125,10 @@ def run_arms(
     from mpar2.attention import save_record
     from mpar2.engines.base import EngineError
 
-    if attention is not None and not engine.attention:
-        raise EngineError(f"--attention: {type(engine).__name__} does not tell where a model attends")
+    if attention is not None and not any(engine.engine_for(arm).attention for arm in arms):
+        raise EngineError(
+            f"--attention: {type(engine.engine_for(arms[0])).__name__} does not tell where a model attends"
+        )
     shown = 0
     done: dict[int, Generation] = {}
     for update in engine.stream(clip, question, arms, decoding, attention=True):

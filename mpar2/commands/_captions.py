@@ -41,7 +41,7 @@ def _caption(options: argparse.Namespace) -> int:
     from mpar2.cafe.caption import Captioner, write_captions
     from mpar2.cafe.score import ScoreError
     from mpar2.cafe.truth import truth_of
-    from mpar2.llm.connect import connect, judge_model
+    from mpar2.llm.services import connect, judge_model
     from mpar2.runs import item_of, read_run
 
     if not Path(options.run).is_dir():

@@ -25,7 +25,7 @@ class ServiceChoices:
         self._first = first
 
     def __iter__(self) -> Iterator[str]:
-        from mpar2.llm.connect import service_names
+        from mpar2.llm.services import service_names
 
         return iter((*self._first, *service_names()))
 

@@ -114,7 +114,7 @@ def _score(options: argparse.Namespace) -> int:
         raise ScoreError(f"{options.run} is no folder: scores are written beside the run, so unpack it first")
     judge_name = options.judge
     if options.judge != "reference":
-        from mpar2.llm.connect import judge_model
+        from mpar2.llm.services import judge_model
 
         judge_name += "-" + re.sub(r"[^\w.-]+", "_", judge_model(options.judge, options.model))
     name = options.name or judge_name

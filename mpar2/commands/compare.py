@@ -1,4 +1,4 @@
-"""Ask two models, or one in two modes, about a recording, and print both side by side."""
+"""Ask several models, or one in several modes, about a recording, and print them side by side."""
 
 from __future__ import annotations
 
@@ -6,53 +6,52 @@ import argparse
 import json
 import shutil
 import textwrap
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from mpar2.commands._arms import (
     MODES,
+    add_arm_option,
     add_decoding_options,
     add_question_options,
     engine_of,
     print_summary,
     print_warnings,
     printable,
+    read_arms,
     read_question,
     run_arms,
 )
 from mpar2.engines.as_json import generation_to_json
 
 if TYPE_CHECKING:
-    from mpar2.engines.base import Generation
+    from mpar2.engines.base import Arm, Generation
 
 __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_question_options(parser)
-    for side, model, mode in (("left", "tiny-base", "cot"), ("right", "tiny-mpar2", "mpar2")):
-        group = parser.add_argument_group(f"the {side} arm")
-        prefix = "" if side == "left" else "other-"
-        group.add_argument(
-            f"--{prefix}model", default=model, help="short name, folder or hub id (default: %(default)s)"
+    arms = parser.add_argument_group("the arms, two to four; the shipped pair where none are named")
+    add_arm_option(arms, several=True)
+    arms.add_argument(
+        "--base", metavar="MODEL", help="one model asked directly, reasoning freely, with the MPAR² prompt"
+    )
+    for prefix, side, model, mode in (("", "left", *_LEFT), ("other-", "right", *_RIGHT)):
+        arms.add_argument(
+            f"--{prefix}model", help=f"of the {side} arm: short name, folder or hub id (default: {model})"
         )
-        group.add_argument(f"--{prefix}adapter", help="a LoRA adapter for it: folder or hub id")
-        group.add_argument(
-            f"--{prefix}mode", choices=MODES, default=mode, help="how it is asked (default: %(default)s)"
-        )
+        arms.add_argument(f"--{prefix}adapter", help="a LoRA adapter for it: folder or hub id")
+        arms.add_argument(f"--{prefix}mode", choices=MODES, help=f"how it is asked (default: {mode})")
     add_decoding_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from mpar2.engines.base import Arm
-
     clip, question, decoding = read_question(options)
-    arms = [
-        Arm("left", options.model, options.adapter, options.mode),
-        Arm("right", options.other_model, options.other_adapter, options.other_mode),
-    ]
+    arms = _arms(options)
     generations = run_arms(
-        clip, question, arms, decoding, engine_of(options), attention=options.attention, live=not options.json
+        clip, question, arms, decoding, engine_of(options, arms), attention=options.attention, live=not options.json
     )
     print_warnings(clip, generations)
     if options.json:
@@ -71,18 +70,46 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+_MAX_ARMS = 4
+_LEFT, _RIGHT = ("tiny-base", "cot"), ("tiny-mpar2", "mpar2")
+_SIDES = ("model", "adapter", "mode", "other_model", "other_adapter", "other_mode")
+
+
+def _arms(options: argparse.Namespace) -> Sequence[Arm]:
+    """The arms of ``--arm``, of ``--base``, or a left and a right one."""
+    from mpar2.arms import ArmError, arms_of_base
+    from mpar2.engines.base import Arm
+
+    arms = read_arms(options, ("base", *_SIDES))
+    if arms:
+        if not 2 <= len(arms) <= _MAX_ARMS:
+            raise ArmError(f"{len(arms)} arms are given: two to {_MAX_ARMS} fit side by side")
+        return arms
+    if options.base is not None:
+        for name in _SIDES:
+            if getattr(options, name) is not None:
+                raise ArmError(f"--base and --{name.replace('_', '-')} both name arms: give one or the other")
+        return arms_of_base(options.base)
+    return [
+        Arm("left", options.model or _LEFT[0], options.adapter, options.mode or _LEFT[1]),
+        Arm("right", options.other_model or _RIGHT[0], options.other_adapter, options.other_mode or _RIGHT[1]),
+    ]
+
+
 def _title(generation: Generation) -> str:
     arm = generation.arm
-    return " + ".join(part for part in (arm.model, arm.adapter, arm.mode) if part)
+    words = " + ".join(part for part in (arm.model, arm.adapter, arm.mode) if part)
+    return words if arm.name in ("left", "right") else f"{arm.name} ({words})"
 
 
 def _print_columns(generations: list[Generation]) -> None:
-    width = max(30, (shutil.get_terminal_size((120, 40)).columns - 3) // 2)
+    gaps = 3 * (len(generations) - 1)
+    width = max(30, (shutil.get_terminal_size((120, 40)).columns - gaps) // len(generations))
     columns = []
     for generation in generations:
         lines = [_title(generation), "-" * width]
         for paragraph in printable(generation.text).splitlines() or ["(no text)"]:
             lines += textwrap.wrap(paragraph, width) or [""]
         columns.append([line[:width] for line in lines])
-    for left, right in zip_longest(*columns, fillvalue=""):
-        print(f"{left:<{width}} | {right}".rstrip())
+    for row in zip_longest(*columns, fillvalue=""):
+        print(" | ".join(f"{cell:<{width}}" for cell in row).rstrip())

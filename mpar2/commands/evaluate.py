@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mpar2.commands._arms import MODES
+from mpar2.commands._arms import MODES, add_arm_option
 from mpar2.engines import engine_names
 from mpar2.items import BENCHMARKS
 
@@ -29,7 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data", required=True, metavar="PATH", help="its question file, or a folder with items.jsonl")
     what.add_argument("--audio-root", metavar="DIR", help="where its audio is (default: beside the question file)")
     what.add_argument("--limit", type=int, metavar="N", help="the first N items only")
-    arm = parser.add_argument_group("who is asked")
+    arm = parser.add_argument_group("the arms")
+    add_arm_option(arm, several=True)
     arm.add_argument("--arms", metavar="FILE.yaml", help="several arms over the same items (mpar2.arms has the form)")
     arm.add_argument("--model", help="short name, folder, hub id, or the name under which a server has it")
     arm.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
@@ -140,9 +142,11 @@ def run(options: argparse.Namespace) -> int:
         world=world,
         command=("mpar2", *sys.argv[1:]),
     )
+    arms = _arms(options)
+    engine = _engine(options, arms, world)
     try:
-        with _terminable(), _progress(hidden=rank > 0) as report:
-            metrics = evaluate(items, _arms(options), _engine(options, world), options.out, settings, report)
+        with _terminable(), _notes(), _progress(hidden=rank > 0) as report:
+            metrics = evaluate(items, arms, engine, options.out, settings, report)
     except KeyboardInterrupt:
         _say(f"stopped; what is done is in {options.out}, and the same command goes on from there")
         return 130
@@ -160,30 +164,46 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
-    from mpar2.arms import ArmError, arm_from_json, load_arms
+_SINGLE = ("model", "adapter", "mode")
 
-    names = ("model", "adapter", "mode", "samples", "audio", "perception")
+
+def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
+    """The arms of ``--arm``, of a file, or the one of ``--model``; other options hold for all of them."""
+    from mpar2.arms import ArmError, arm_from_json, load_arms, parse_arms
+
+    names = ("samples", "audio", "perception")
     names += ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty")
     names += ("max_reasoning_tokens", "min_reasoning_tokens", "hide_audio_after")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    ways = [way for way, value in (("--arm", options.arm), ("--arms", options.arms)) if value]
+    if len(ways) > 1:
+        raise ArmError("--arm and --arms both name arms: give one or the other")
+    for name in ("name", *_SINGLE):
+        if ways and getattr(options, name) is not None:
+            raise ArmError(
+                f"--{name} belongs to a single arm, and {ways[0]} names arms with theirs: give one or the other"
+            )
     if options.arms is not None:
-        if options.name is not None:
-            raise ArmError("--name belongs to a single arm; the arms of a file have theirs in the file")
         return load_arms(options.arms, **given)
+    if options.arm:
+        return [
+            arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | given)
+            for a in parse_arms(options.arm)
+        ]
     if options.model is None:
-        raise ArmError("nobody is asked: give --model, or --arms with a file")
+        raise ArmError("no model is given: use --model, --arm, or --arms with a file")
+    single = {name: getattr(options, name) for name in _SINGLE if getattr(options, name) is not None}
     stem = Path(options.model).name
     name = options.name or " ".join(
         [stem, *([Path(options.adapter).name] if options.adapter else []), options.mode or "mpar2"]
     )
-    return [arm_from_json({"name": name} | given)]
+    return [arm_from_json({"name": name} | single | given)]
 
 
-def _engine(options: argparse.Namespace, world: int) -> Engine:
+def _engine(options: argparse.Namespace, arms: Sequence[EvaluationArm], world: int) -> Engine:
     from mpar2.commands._arms import _quiet
-    from mpar2.engines import make_engine
     from mpar2.engines.base import EngineOptions
+    from mpar2.engines.routing import engine_for_arms
 
     device = options.device
     if options.engine == "transformers":
@@ -192,7 +212,8 @@ def _engine(options: argparse.Namespace, world: int) -> Engine:
             import torch
 
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
-    return make_engine(
+    return engine_for_arms(
+        [arm.arm for arm in arms],
         options.engine,
         EngineOptions(
             device=device,
@@ -204,6 +225,22 @@ def _engine(options: argparse.Namespace, world: int) -> Engine:
             check_audio=not options.skip_audio_check,
         ),
     )
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """What engines find out about servers, on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    logger = logging.getLogger("mpar2.engines")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -7,11 +7,13 @@ import json
 
 from mpar2.commands._arms import (
     MODES,
+    add_arm_option,
     add_decoding_options,
     add_question_options,
     engine_of,
     print_summary,
     print_warnings,
+    read_arms,
     read_question,
     run_arms,
 )
@@ -22,19 +24,25 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_question_options(parser)
-    parser.add_argument("--model", default="tiny-mpar2", help="short name, folder or hub id (default: %(default)s)")
+    add_arm_option(parser, several=False)
+    parser.add_argument("--model", help="short name, folder or hub id (default: tiny-mpar2)")
     parser.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
-    parser.add_argument("--mode", choices=MODES, default="mpar2", help="how it is asked (default: %(default)s)")
+    parser.add_argument("--mode", choices=MODES, help="how it is asked (default: mpar2)")
     add_decoding_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    from mpar2.arms import ArmError
     from mpar2.engines.base import Arm
 
     clip, question, decoding = read_question(options)
-    arm = Arm(options.model, options.model, options.adapter, options.mode)
+    arms = read_arms(options, ("model", "adapter", "mode"))
+    if len(arms) > 1:
+        raise ArmError("reason asks one arm: use mpar2 compare for several")
+    model = options.model or "tiny-mpar2"
+    arm = arms[0] if arms else Arm(model, model, options.adapter, options.mode or "mpar2")
     (generation,) = run_arms(
-        clip, question, [arm], decoding, engine_of(options), attention=options.attention, live=not options.json
+        clip, question, [arm], decoding, engine_of(options, [arm]), attention=options.attention, live=not options.json
     )
     print_warnings(clip, [generation])
     if options.json:

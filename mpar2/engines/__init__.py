@@ -13,6 +13,7 @@
 ``transformers``  the engine that runs checkpoints in this process; ``background``, its thread
 ``server``        the engine that asks OpenAI-compatible servers
 ``gemini``        the engine that asks Gemini
+``routing``       arms that run in different places, side by side
 ``as_json``       a generation as plain JSON values
 
 Most modules other than ``base`` import torch and transformers: import them only where a model is really run.

@@ -290,6 +290,10 @@ class Engine(ABC):
         """Read a finished text again (teacher forcing), to see where the model attends while writing it."""
         raise EngineError(f"{type(self).__name__} does not tell where a model attends: use the engine 'transformers'")
 
+    def engine_for(self, arm: Arm) -> Engine:
+        """The engine that runs ``arm``: this one, except where arms are routed to several (``engines.routing``)."""
+        return self
+
     def base_of(self, arm: Arm) -> str:
         """What has to be loaded to run the arm. Arms of one base are planned beside each other."""
         return arm.model

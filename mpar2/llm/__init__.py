@@ -2,7 +2,7 @@
 
 ``base``           parts, sampling, the reply, the ``ChatClient`` protocol
 ``openai_server``  any OpenAI-compatible server          ``gemini``   Gemini
-``connect``        the registry of services              ``keys``     where keys come from
+``services``       the registry of services              ``keys``     where keys come from
 ``transport``      bounded bodies, proxies               ``replies``  from a body of any shape to a reply
 ``retry``          the scope of a failure, and waits     ``limits``   in flight, token budget, stop
 ``structured``     from a reply to a validated value     ``cost``     tokens and prices before and after
@@ -20,7 +20,14 @@ from mpar2.llm.address import check_base_url
 from mpar2.llm.audio_check import AudioCheck, check_audio, require_audio
 from mpar2.llm.base import ChatClient, Part, Reply, Sampling, TokenLogprob, Usage
 from mpar2.llm.batch import BatchResult, run_batch
-from mpar2.llm.connect import (
+from mpar2.llm.cost import Estimate, Prices, estimate_tokens
+from mpar2.llm.errors import CallFailed, LLMError, ReplyRejected, StopRun
+from mpar2.llm.gemini import GeminiClient
+from mpar2.llm.journal import Journal, JournalError, RecordedClient, content_key
+from mpar2.llm.limits import Limiter, Totals
+from mpar2.llm.openai_server import OpenAIClient
+from mpar2.llm.retry import RetryPolicy
+from mpar2.llm.services import (
     DEFAULT_GEMINI_MODEL,
     Service,
     connect,
@@ -29,13 +36,6 @@ from mpar2.llm.connect import (
     service_named,
     service_names,
 )
-from mpar2.llm.cost import Estimate, Prices, estimate_tokens
-from mpar2.llm.errors import CallFailed, LLMError, ReplyRejected, StopRun
-from mpar2.llm.gemini import GeminiClient
-from mpar2.llm.journal import Journal, JournalError, RecordedClient, content_key
-from mpar2.llm.limits import Limiter, Totals
-from mpar2.llm.openai_server import OpenAIClient
-from mpar2.llm.retry import RetryPolicy
 from mpar2.llm.structured import StructuredReply, ask, parse
 
 __all__ = [

@@ -170,10 +170,10 @@ class JudgeScorer:
 
 
 def judge_scorer(service: str, model: str, *, base_url: str | None = None, in_flight: int = 16) -> JudgeScorer:
-    """A scorer that asks a registered service: ``server`` (at ``base_url``), ``gemini`` or another of ``llm.connect``.
+    """A scorer that asks a registered service: ``server`` (at ``base_url``), ``gemini`` or another of ``llm.services``.
 
     Keys come from the environment, as everywhere (``mpar2.llm.keys``).
     """
-    from mpar2.llm.connect import connect
+    from mpar2.llm.services import connect
 
     return JudgeScorer(connect(service, model, base_url=base_url), in_flight=in_flight)

@@ -1,0 +1,247 @@
+"""One engine for arms that run in different places: in this process, behind servers, at services.
+
+An arm says where its model runs (:func:`mpar2.arms.split_engine`): ``server:http://host:port/v1#MODEL``,
+``gemini:MODEL``, ``NAME:MODEL`` of any registered engine or service; a bare model runs on the default engine. Each
+place gets one engine, made when the first of its arms comes. Arms of several places run at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import TracebackType
+
+from mpar2.arms import split_engine
+from mpar2.audio import Clip
+from mpar2.engines import engine_names, make_engine
+from mpar2.engines.base import (
+    Arm,
+    AttentionDetail,
+    Decoding,
+    Engine,
+    EngineError,
+    EngineOptions,
+    Generation,
+    Progress,
+    Request,
+)
+from mpar2.question import Question
+
+__all__ = ["RoutingEngine", "engine_for_arms"]
+
+
+def engine_for_arms(arms: Sequence[Arm], default: str = "transformers", options: EngineOptions | None = None) -> Engine:
+    """Make the engine that runs all ``arms``: a :class:`RoutingEngine` where one names another than the default."""
+    if all(split_engine(arm.model)[0] is None for arm in arms):
+        return make_engine(default, options)
+    return RoutingEngine(default, options)
+
+
+class RoutingEngine(Engine):
+    """Runs each arm on the engine that it names (see the module).
+
+    Args:
+        default: the engine of arms that name none.
+        options: of all engines that are made.
+    """
+
+    def __init__(self, default: str = "transformers", options: EngineOptions | None = None) -> None:
+        self._default = default
+        self._options = options or EngineOptions()
+        self._engines: dict[tuple[str, str], Engine] = {}
+        self._lock = threading.Lock()
+        self._stack: AsyncExitStack | None = None
+        self._entered: set[int] = set()
+
+    def _route(self, arm: Arm) -> tuple[Engine, Arm]:
+        """The engine of an arm, and the arm as that engine knows it."""
+        name, model = split_engine(arm.model)
+        address = ""
+        if name == "server":
+            address, _, model = model.partition("#")
+            if not model:
+                raise EngineError(f"arm {arm.name!r}: write a served model as server:http://host:port/v1#MODEL")
+        name = name or self._default
+        with self._lock:
+            if (name, address) not in self._engines:
+                options = replace(self._options, base_urls=(address,)) if address else self._options
+                self._engines[name, address] = _make(name, options)
+            return self._engines[name, address], replace(arm, model=model)
+
+    def engine_for(self, arm: Arm) -> Engine:
+        return self._route(arm)[0]
+
+    @property
+    def attention(self) -> bool:  # type: ignore[override]
+        """Whether any engine in use records attention."""
+        return any(engine.attention for engine in self._used())
+
+    @property
+    def interventions(self) -> bool:  # type: ignore[override]
+        return any(engine.interventions for engine in self._used())
+
+    @property
+    def logprobs(self) -> bool:  # type: ignore[override]
+        return any(engine.logprobs for engine in self._used())
+
+    @property
+    def concurrency(self) -> int:  # type: ignore[override]
+        """Requests that all services in use take at once."""
+        return max(1, sum(engine.concurrency for engine in self._engines.values() if engine.remote))
+
+    def _used(self) -> list[Engine]:
+        if not self._engines:  # nothing has run yet: what a bare model would run on
+            self._route(Arm("", ""))
+        return list(self._engines.values())
+
+    def preload(self, arms: Sequence[Arm]) -> None:
+        for engine, _, inner in self._groups(arms):
+            engine.preload([arm for _, arm in inner])
+
+    def _groups(self, arms: Sequence[Arm]) -> list[tuple[Engine, list[int], list[tuple[int, Arm]]]]:
+        """The engines in use, the places of their arms in ``arms``, and the arms as they know them."""
+        groups: dict[int, tuple[Engine, list[int], list[tuple[int, Arm]]]] = {}
+        for index, arm in enumerate(arms):
+            engine, inner = self._route(arm)
+            _, places, entries = groups.setdefault(id(engine), (engine, [], []))
+            places.append(index)
+            entries.append((index, inner))
+        return list(groups.values())
+
+    def generate_batch(
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding | None = None,
+        *,
+        batch_size: int = 8,
+        attention: AttentionDetail = "none",
+    ) -> list[Generation]:
+        made: dict[int, Generation] = {}
+        for engine, places, entries in self._groups([request.arm for request in requests]):
+            inner = [replace(requests[index], arm=arm) for index, arm in entries]
+            detail: AttentionDetail = attention if engine.attention else "none"
+            for index, generation in zip(
+                places, engine.generate_batch(inner, decoding, batch_size=batch_size, attention=detail), strict=True
+            ):
+                made[index] = replace(generation, arm=requests[index].arm)
+        return [made[index] for index in range(len(requests))]
+
+    def stream(
+        self,
+        clip: Clip,
+        question: Question,
+        arms: Sequence[Arm],
+        decoding: Decoding | None = None,
+        *,
+        attention: bool = False,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Progress]:
+        """Stream all arms, those of different engines at the same time (:meth:`Engine.stream`).
+
+        An engine that fails lets the others finish; then its error is raised.
+        """
+        updates: queue.SimpleQueue[Progress | BaseException | None] = queue.SimpleQueue()
+        ended = _EitherEvent(stop)
+        groups = self._groups(arms)
+
+        def run(engine: Engine, places: list[int], entries: list[tuple[int, Arm]]) -> None:
+            try:
+                inner = [arm for _, arm in entries]
+                for update in engine.stream(clip, question, inner, decoding, attention=attention, stop=ended):
+                    index = places[update.index]
+                    made = update.generation
+                    made = None if made is None else replace(made, arm=arms[index])
+                    updates.put(replace(update, index=index, generation=made))
+            except BaseException as error:  # raised in the caller's thread
+                updates.put(error)
+            finally:
+                updates.put(None)
+
+        threads = [threading.Thread(target=run, args=group, name="arms", daemon=True) for group in groups]
+        for thread in threads:
+            thread.start()
+        failure: BaseException | None = None
+        running = len(threads)
+        try:
+            while running:
+                update = updates.get()
+                if update is None:
+                    running -= 1
+                elif isinstance(update, BaseException):
+                    failure = failure or update
+                else:
+                    yield update
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+        if failure is not None:
+            raise failure
+
+    async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
+        engine, inner = self._route(arm)
+        if self._stack is None:
+            raise RuntimeError("answer() is used inside `async with engine`")
+        async with self._entering:
+            if id(engine) not in self._entered:
+                await self._stack.enter_async_context(engine)
+                self._entered.add(id(engine))
+        return replace(await engine.answer(clip, question, inner, decoding), arm=arm)
+
+    async def __aenter__(self) -> RoutingEngine:
+        self._stack = AsyncExitStack()
+        self._entering = asyncio.Lock()
+        self._entered = set()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    def attend(self, clip: Clip, question: Question, arm: Arm, text: str) -> Generation:
+        engine, inner = self._route(arm)
+        return replace(engine.attend(clip, question, inner, text), arm=arm)
+
+    def base_of(self, arm: Arm) -> str:
+        engine, inner = self._route(arm)
+        return engine.base_of(inner)
+
+    def weights(self, arm: Arm) -> dict[str, str | None]:
+        engine, inner = self._route(arm)
+        return engine.weights(inner)
+
+
+class _EitherEvent(threading.Event):
+    """Set when it is set itself, or when another event is."""
+
+    def __init__(self, other: threading.Event | None) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self._other is not None and self._other.is_set())
+
+
+def _make(name: str, options: EngineOptions) -> Engine:
+    """The engine of that name, or the one that asks the service of that name."""
+    if name in engine_names():
+        return make_engine(name, options)
+    from mpar2.engines.server import RemoteEngine
+    from mpar2.llm.base import ChatClient
+    from mpar2.llm.limits import Limiter
+    from mpar2.llm.services import connect
+
+    in_flight = options.in_flight or 4
+
+    def client(place: int, model: str, logprobs: bool) -> ChatClient:
+        base_url = options.base_urls[place] if options.base_urls else None
+        return connect(name, model, base_url=base_url, limiter=Limiter(in_flight))
+
+    return RemoteEngine(client, range(max(1, len(options.base_urls))), in_flight)
