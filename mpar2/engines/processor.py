@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import ProcessorMixin, Qwen2_5OmniProcessor
+from transformers import ProcessorMixin, Qwen2_5OmniProcessor, Qwen3OmniMoeProcessor
 
-__all__ = ["AudioProcessor"]
+__all__ = ["AudioProcessor", "Qwen3AudioProcessor"]
 
 
 class AudioProcessor(Qwen2_5OmniProcessor):
@@ -40,3 +40,18 @@ class AudioProcessor(Qwen2_5OmniProcessor):
     def model_input_names(self) -> list[str]:
         names = self.tokenizer.model_input_names + self.feature_extractor.model_input_names
         return list(dict.fromkeys([*names, "feature_attention_mask"]))
+
+
+class Qwen3AudioProcessor(Qwen3OmniMoeProcessor):
+    """``Qwen3OmniMoeProcessor`` of a feature extractor and a tokenizer."""
+
+    def __init__(self, feature_extractor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
+        ProcessorMixin.__init__(self, feature_extractor, tokenizer, chat_template=chat_template)
+        for name in ("image", "audio", "video"):
+            setattr(self, f"{name}_token", getattr(tokenizer, f"{name}_token"))
+            setattr(self, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+        for name in ("vision_bos", "vision_eos", "audio_bos", "audio_eos"):
+            setattr(self, f"{name}_token", getattr(tokenizer, f"{name}_token"))
+
+    def _process_audio(self, audio: Any, **kwargs: Any) -> Any:
+        return super()._process_audio(audio, **({"padding": True, "truncation": False} | kwargs))

@@ -1,0 +1,459 @@
+"""Model families: everything that differs between one audio language model and the next, one class each.
+
+To add a family, write a subclass of :class:`Family` here and decorate it with ``@register``. The defaults fit models of
+the shape that transformers uses today: ``model.audio_tower`` and ``model.multi_modal_projector`` before
+``model.language_model``, a processor whose ``_process_audio`` counts the positions of a clip (``num_audio_tokens``),
+and ``get_audio_features``. The tests run each family with small random weights of its real classes
+(``tests/test_families.py``).
+
+======================  ==========================  =========  ==========================================================
+family                  model types                 s a frame  longest audio
+======================  ==========================  =========  ==========================================================
+``qwen2_5_omni``        whole Omni, its Thinker     0.040      as the feature extractor says (300 s)
+``qwen2_audio``         Qwen2-Audio                 0.040      as the feature extractor says (30 s)
+``qwen3_omni_moe``      whole Omni, its Thinker     0.077      2,400 s (its report; the positions of the text stack)
+``audioflamingo3``      Audio Flamingo 3            0.040      600 s, in windows of 30 s
+``musicflamingo``       Audio Flamingo Next         0.040      1,200 s, in windows of 30 s
+``voxtral``             Voxtral                     0.080      2,400 s; padded to a multiple of 30 s
+``glmasr``              GLM-ASR                     0.080      655 s, in windows of 30 s
+``granite_speech``      Granite Speech              0.100      600 s (ours)
+======================  ==========================  =========  ==========================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mpar2.audio import SAMPLE_RATE
+from mpar2.engines.base import EngineError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ClipFeatures", "Family", "family_names", "family_of", "get_family", "stack_features"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFeatures:
+    """What a processor makes of one clip.
+
+    Attributes:
+        features: input of the audio encoder, (W, bands, T): W windows (1 in most families). Granite: (1, T, bands).
+        mask: 1 where a column belongs to the clip, (W, T).
+        positions: audio positions that the clip takes in a prompt, over all windows.
+    """
+
+    features: torch.Tensor
+    mask: torch.Tensor
+    positions: int
+
+
+def stack_features(clips: Sequence[ClipFeatures]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack to features (sum of W, bands, T) and mask (sum of W, T), padded on the right to the longest."""
+    import torch
+    from torch.nn.functional import pad
+
+    longest = max(clip.mask.shape[-1] for clip in clips)
+    features = [pad(clip.features, (0, longest - clip.features.shape[-1])) for clip in clips]
+    masks = [pad(clip.mask, (0, longest - clip.mask.shape[-1])) for clip in clips]
+    return torch.cat(features), torch.cat(masks)
+
+
+class Family:
+    """One family of models; see the module.
+
+    Attributes:
+        name: the family's name, in recipes, records and messages.
+        model_types: ``model_type`` of config.json.
+        model_class: the class of transformers that is loaded.
+        frame_s: seconds of sound that one audio position stands for.
+        audio_modules: parts of module names that sound passes before the text model.
+        lora_layers: linear layers of the text stack that LoRA adapts by default, as a regular expression.
+        lora_audio_layers: the same of the audio encoder.
+        layer_classes: layers by which FSDP shards.
+        old_names: (pattern, replacement) from the parameter names of older checkpoints to those of today.
+    """
+
+    name: ClassVar[str]
+    model_types: ClassVar[tuple[str, ...]]
+    model_class: ClassVar[str]
+    processor_class: ClassVar[str]
+    frame_s: ClassVar[float] = 0.04
+    audio_modules: ClassVar[tuple[str, ...]] = ("audio_tower", "multi_modal_projector")
+    lora_layers: ClassVar[str] = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    lora_audio_layers: ClassVar[str] = "q_proj|k_proj|v_proj|out_proj|fc1|fc2"
+    layer_classes: ClassVar[tuple[str, ...]] = ("Qwen2DecoderLayer",)
+    old_names: ClassVar[tuple[tuple[str, str], ...]] = (
+        (r"^language_model\.lm_head\.", "lm_head."),
+        (r"^language_model\.model\.", "model.language_model."),
+        (r"^language_model\.", "model.language_model."),
+        (r"^(audio_tower|multi_modal_projector)\.", r"model.\1."),
+    )
+
+    # ---- loading
+
+    def text_and_audio_config(self, config: Any) -> Any:
+        """The configuration of what is loaded, from that of the repository."""
+        return config
+
+    def load_processor(self, source: Path | str) -> Any:
+        """The processor of a checkpoint."""
+        import transformers
+
+        return getattr(transformers, self.processor_class).from_pretrained(source)
+
+    # ---- from a clip to frames
+
+    def max_audio_seconds(self, processor: Any) -> float:
+        """The longest audio that the model takes, in seconds; what comes after it is cut off."""
+        extractor = processor.feature_extractor
+        return extractor.n_samples / extractor.sampling_rate
+
+    def features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
+        """The encoder's input for one clip (mono, 16 kHz), cut at the longest audio that the model takes."""
+        import torch
+
+        samples = samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)]
+        options = {"sampling_rate": SAMPLE_RATE, "return_attention_mask": True, "return_tensors": "pt"}
+        made, _ = processor._process_audio([np.asarray(samples)], **options)
+        mask = made["feature_attention_mask" if "feature_attention_mask" in made else "input_features_mask"]
+        return ClipFeatures(
+            torch.as_tensor(made["input_features"]), torch.as_tensor(mask), int(made["num_audio_tokens"][0])
+        )
+
+    def encode(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        """Run the audio encoder.
+
+        Clips whose features have one width share a pass: encoders of most families look at the padding too.
+
+        Returns:
+            Frames of each clip, (positions, hidden), in the text model's space. Gradients flow where there are any.
+        """
+        frames: dict[int, torch.Tensor] = {}
+        for width in dict.fromkeys(clip.features.shape[-1] for clip in clips):
+            places = [place for place, clip in enumerate(clips) if clip.features.shape[-1] == width]
+            frames |= zip(places, self._encode_together(model, [clips[place] for place in places]), strict=True)
+        return [frames[place] for place in range(len(clips))]
+
+    def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        features, mask = self._inputs(model, clips)
+        output = model.get_audio_features(features, mask, return_dict=True)
+        return _split(output.pooler_output, clips)
+
+    def _inputs(self, model: Any, clips: Sequence[ClipFeatures]) -> tuple[torch.Tensor, torch.Tensor]:
+        weight = next(self.audio_part(model).parameters())
+        features, mask = stack_features(clips)
+        return features.to(weight.device, weight.dtype), mask.to(weight.device)
+
+    def audio_part(self, model: Any) -> Any:
+        """The module of the audio encoder."""
+        return model.model.audio_tower
+
+    # ---- prompts
+
+    def audio_token(self, processor: Any) -> tuple[str, int]:
+        """The placeholder that the chat template writes for a clip, and the id of one audio position."""
+        return processor.audio_token, processor.audio_token_id
+
+    def placeholder(self, processor: Any, positions: int) -> str:
+        """What stands in the text for a clip of that many positions."""
+        return processor.audio_token * positions
+
+    # ---- the text model
+
+    def first_positions(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Position ids of a left-padded prompt as the stock model makes them.
+
+        Returns:
+            Positions, and (B, 1) what the model adds to the count of tokens afterwards.
+        """
+        import torch
+
+        positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
+        return positions, torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device)
+
+    def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., V) in float32, from the text model's last hidden states."""
+        return model.lm_head(hidden).float()
+
+    # ---- adapters
+
+    def current_name(self, name: str) -> str:
+        """A parameter's or module's name of today, from the name that an older version gave it."""
+        for pattern, replacement in self.old_names:
+            if (renamed := re.sub(pattern, replacement, name)) != name:
+                return renamed
+        return name
+
+    def is_audio(self, name: str) -> bool:
+        """Whether a module or weight of that name belongs to what sound passes before the text model."""
+        return any(part in name for part in self.audio_modules)
+
+    def lora_targets(self, *, layers: str | None = None, audio: bool = False) -> str:
+        """PEFT's ``target_modules`` for training: the text stack's linear layers, with ``audio`` the encoder's too."""
+        targets = rf".*language_model.*\.({layers or self.lora_layers})"
+        return rf"{targets}|.*audio_tower.*\.({self.lora_audio_layers})" if audio else targets
+
+
+_FAMILIES: dict[str, Family] = {}
+
+
+def register(kind: type[Family]) -> type[Family]:
+    """Make a family known by its name."""
+    _FAMILIES[kind.name] = kind()
+    return kind
+
+
+def family_names() -> tuple[str, ...]:
+    """The names of all families."""
+    return tuple(_FAMILIES)
+
+
+def get_family(name: str) -> Family:
+    """The family of that name."""
+    return _FAMILIES[name]
+
+
+def family_of(model_type: str, source: object = "the model") -> Family:
+    """The family of a ``model_type`` of config.json. Raises :class:`EngineError` where there is none."""
+    for family in _FAMILIES.values():
+        if model_type in family.model_types:
+            return family
+    raise EngineError(
+        f"'{source}' is a model of type '{model_type}', which is not supported: use one of "
+        f"{', '.join(kind for family in _FAMILIES.values() for kind in family.model_types)}, or serve it and use "
+        "--engine server"
+    )
+
+
+class _Omni(Family):
+    """What the Thinkers of Qwen's Omni models share: positions in three dimensions, and no vision here."""
+
+    def text_and_audio_config(self, config: Any) -> Any:
+        config = getattr(config, "thinker_config", config)
+        if getattr(config, "vision_config", None) is not None:
+            config.vision_config.depth = 0  # the vision tower's layers are neither read nor kept
+        return config
+
+    def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        features, mask = self._inputs(model, clips)
+        return _split(model.get_audio_features(features, mask, return_dict=True).last_hidden_state, clips)
+
+    def first_positions(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return model.get_rope_index(ids, attention_mask=mask)
+
+
+@register
+class Qwen25Omni(_Omni):
+    name = "qwen2_5_omni"
+    model_types = ("qwen2_5_omni", "qwen2_5_omni_thinker")
+    model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
+    audio_modules = ("audio_tower",)
+    layer_classes = ("Qwen2_5OmniDecoderLayer", "Qwen2_5OmniAudioEncoderLayer")
+    old_names = (
+        (r"^(thinker\.)?model\.(?!language_model|audio_tower|visual)", "model.language_model."),
+        (r"^(thinker\.)?(audio_tower|visual)\.", r"model.\2."),
+        (r"^thinker\.", ""),
+    )
+
+    def load_processor(self, source: Path | str) -> Any:
+        from mpar2.engines.processor import AudioProcessor
+
+        return AudioProcessor.from_pretrained(source)
+
+    def encode(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        return self._encode_together(model, clips)  # the encoder packs valid columns: widths may differ
+
+
+@register
+class Qwen3OmniMoe(_Omni):
+    name = "qwen3_omni_moe"
+    model_types = ("qwen3_omni_moe", "qwen3_omni_moe_thinker")
+    model_class = "Qwen3OmniMoeThinkerForConditionalGeneration"
+    frame_s = 1 / 13  # 13 positions for each 100 mel columns
+    audio_modules = ("audio_tower",)
+    lora_layers = "q_proj|k_proj|v_proj|o_proj"  # experts are no linear modules
+    layer_classes = ("Qwen3OmniMoeThinkerTextDecoderLayer", "Qwen3OmniMoeAudioEncoderLayer")
+    old_names = Qwen25Omni.old_names
+
+    def load_processor(self, source: Path | str) -> Any:
+        from mpar2.engines.processor import Qwen3AudioProcessor
+
+        return Qwen3AudioProcessor.from_pretrained(source)
+
+    def max_audio_seconds(self, processor: Any) -> float:
+        return 2400.0
+
+
+@register
+class Qwen2Audio(Family):
+    name = "qwen2_audio"
+    model_types = ("qwen2_audio",)
+    model_class = "Qwen2AudioForConditionalGeneration"
+    processor_class = "Qwen2AudioProcessor"
+    layer_classes = ("Qwen2DecoderLayer", "Qwen2AudioEncoderLayer")
+
+    def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        """Repeat the steps of the stock forward, inside of which the result cannot be shared."""
+        import torch
+        from transformers.masking_utils import create_bidirectional_mask
+
+        tower = self.audio_part(model)
+        features, mask = self._inputs(model, clips)
+        lengths, _ = tower._get_feat_extract_output_lengths(mask.sum(-1))
+        columns = (features.shape[-1] - 2) // 2 + 1
+        attention_mask = create_bidirectional_mask(
+            config=tower.config,
+            inputs_embeds=torch.zeros(len(clips), columns, 1, dtype=features.dtype, device=features.device),
+            attention_mask=(torch.arange(columns, device=features.device)[None] < lengths[:, None]).long(),
+        )
+        hidden = tower(features, attention_mask=attention_mask).last_hidden_state
+        projected = model.model.multi_modal_projector(hidden)
+        return [row[: clip.positions] for row, clip in zip(projected, clips, strict=True)]
+
+
+class _Windowed(Family):
+    """Families that cut a clip into windows of 30 s, each padded to its full length."""
+
+    def max_audio_seconds(self, processor: Any) -> float:
+        return float(processor.max_audio_len)
+
+    def features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
+        import torch
+
+        samples = np.asarray(samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)])
+        made, _ = processor._process_audio([samples], **type(processor).audio_kwargs)
+        return ClipFeatures(
+            torch.as_tensor(made["input_features"]),
+            torch.as_tensor(made["input_features_mask"]),
+            int(made["num_audio_tokens"][0]),
+        )
+
+
+@register
+class AudioFlamingo3(_Windowed):
+    name = "audioflamingo3"
+    model_types = ("audioflamingo3",)
+    model_class = "AudioFlamingo3ForConditionalGeneration"
+    processor_class = "AudioFlamingo3Processor"
+    layer_classes = ("Qwen2DecoderLayer", "AudioFlamingo3EncoderLayer")
+
+
+@register
+class MusicFlamingo(_Windowed):
+    name = "musicflamingo"
+    model_types = ("musicflamingo",)
+    model_class = "MusicFlamingoForConditionalGeneration"
+    processor_class = "MusicFlamingoProcessor"
+    layer_classes = ("Qwen2DecoderLayer", "AudioFlamingo3EncoderLayer")
+
+    def placeholder(self, processor: Any, positions: int) -> str:
+        return processor.replace_audio_token({"num_audio_tokens": [positions]}, 0)
+
+    def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        """The encoder takes its times from where the audio stands in the prompt, hence one clip a pass."""
+        import torch
+
+        token, frames = model.config.audio_token_id, []
+        for clip in clips:
+            features, mask = self._inputs(model, [clip])
+            ids = torch.full((1, clip.positions), token, device=features.device)
+            frames.append(model.get_audio_features(features, mask, ids, return_dict=True).pooler_output)
+        return frames
+
+
+@register
+class GlmAsr(_Windowed):
+    name = "glmasr"
+    model_types = ("glmasr",)
+    model_class = "GlmAsrForConditionalGeneration"
+    processor_class = "GlmAsrProcessor"
+    frame_s = 0.08
+    layer_classes = ("LlamaDecoderLayer", "GlmAsrEncoderLayer")
+
+
+@register
+class Voxtral(Family):
+    name = "voxtral"
+    model_types = ("voxtral",)
+    model_class = "VoxtralForConditionalGeneration"
+    processor_class = "VoxtralProcessor"
+    frame_s = 0.08
+    layer_classes = ("LlamaDecoderLayer", "VoxtralEncoderLayer")
+    _COLUMNS = 3000  # of a window of 30 s
+
+    def max_audio_seconds(self, processor: Any) -> float:
+        return 2400.0
+
+    def features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
+        import torch
+
+        samples = np.asarray(samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)])
+        window = self._COLUMNS * processor.feature_extractor.hop_length
+        options = {"sampling_rate": SAMPLE_RATE, "padding": True, "truncation": False, "pad_to_multiple_of": window}
+        features = processor._retrieve_input_features([samples], self._COLUMNS, return_tensors="pt", **options)
+        features = torch.as_tensor(features)
+        mask = torch.ones(features.shape[0], features.shape[-1], dtype=torch.long)
+        return ClipFeatures(features, mask, features.shape[0] * self._COLUMNS // 8)
+
+    def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        features, _ = self._inputs(model, clips)
+        return _split(model.get_audio_features(features, return_dict=True).pooler_output, clips)
+
+
+@register
+class GraniteSpeech(Family):
+    name = "granite_speech"
+    model_types = ("granite_speech",)
+    model_class = "GraniteSpeechForConditionalGeneration"
+    processor_class = "GraniteSpeechProcessor"
+    frame_s = 0.1
+    audio_modules = (".encoder.", ".projector.")
+    lora_audio_layers = "to_q|to_kv|to_out|up_proj|down_proj"
+    layer_classes = ("GraniteDecoderLayer", "GraniteSpeechConformerBlock")
+    old_names = (*Family.old_names, (r"^(encoder|projector)\.", r"model.\1."))
+
+    def max_audio_seconds(self, processor: Any) -> float:
+        return 600.0
+
+    def audio_part(self, model: Any) -> Any:
+        return model.model.encoder
+
+    def audio_token(self, processor: Any) -> tuple[str, int]:
+        return processor.audio_token, processor.tokenizer.convert_tokens_to_ids(processor.audio_token)
+
+    def features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
+        import torch
+
+        samples = np.asarray(samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)])
+        made = processor.audio_processor(torch.as_tensor(samples, dtype=torch.float32)[None], device="cpu")
+        features = torch.as_tensor(made["input_features"])
+        mask = torch.ones(features.shape[:2], dtype=torch.long)
+        return ClipFeatures(features, mask, int(made["audio_embed_sizes"][0]))
+
+    def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        """One clip a pass: the encoder looks at padding too."""
+        weight, frames = next(self.audio_part(model).parameters()), []
+        for clip in clips:
+            features = clip.features.to(weight.device, weight.dtype)
+            frames.append(model.get_audio_features(features, return_dict=True).pooler_output[0, : clip.positions])
+        return frames
+
+    def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
+        """Scaled as Granite's text models are: the stock speech class leaves the scale out, which sampling needs."""
+        return super().logits(model, hidden) / getattr(model.config.get_text_config(), "logits_scaling", 1.0)
+
+    def lora_targets(self, *, layers: str | None = None, audio: bool = False) -> str:
+        targets = rf".*language_model.*\.({layers or self.lora_layers})"
+        return rf"{targets}|.*\.encoder\..*\.({self.lora_audio_layers})" if audio else targets
+
+
+def _split(frames: torch.Tensor, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+    """(sum of positions, hidden), in whatever leading shape, to the frames of each clip."""
+    return list(frames.reshape(-1, frames.shape[-1]).split([clip.positions for clip in clips]))
