@@ -3,7 +3,8 @@
 Conventions. For generated token t, layer l, head h, ``a[t, l, h, j]`` is the softmax weight on position j. **Row t is
 the query that produced token t**: the last position of the prompt for t = 0, and token t - 1 after that. Positions
 are all that the query sees (prompt, audio, earlier tokens). Audio positions are numbered from 0 in the order of time;
-each stands for ``frame_s`` = 40 ms of sound, the rate of Qwen2.5-Omni's and Qwen2-Audio's encoders.
+each stands for as many seconds as the model's encoder makes of it: 40 ms in Qwen2.5-Omni and Qwen2-Audio, 77 to 100 ms
+in others (``engines.families``).
 
 ========================  =====================================================================================
 attention ratio           mass on audio, ``sum_{j in audio} a``, mean over layers and heads
@@ -41,7 +42,6 @@ __all__ = [
     "sink_frames",
 ]
 
-FRAME_S = 0.04
 _FORMAT = 1
 _SINK_TIMES_UNIFORM = 5.0
 _SINK_TOKENS = 0.9
@@ -55,19 +55,17 @@ class AttentionRecord:
     """Attention of one generation (T tokens, L layers, H heads, C columns of audio).
 
     ``rows`` is bounded in memory: ``heads`` says whether it holds every head (``all``), their mean (``mean``) or
-    nothing (``none``: C = 0), and ``frame_s`` grows where neighbouring frames had to be summed into one column.
+    nothing (``none``: C = 0), and ``frame_s`` grows where neighbouring frames had to be summed into one column:
+    ``frames_per_column`` of them, each of ``frame_s / frames_per_column`` seconds.
     """
 
     rows: np.ndarray  # float16 (T, L, H or 1, C): weight on each column of audio
     mass: np.ndarray  # float32 (T, L, H): weight on all audio positions
     visible: np.ndarray  # int32 (T,): positions that the query sees
     audio_positions: int
-    frame_s: float = FRAME_S
+    frame_s: float  # seconds of a column
     heads: Literal["all", "mean", "none"] = "all"
-
-    @property
-    def frames_per_column(self) -> int:
-        return round(self.frame_s / FRAME_S)
+    frames_per_column: int = 1
 
     def __post_init__(self) -> None:
         tokens, layers, _ = self.mass.shape
@@ -79,7 +77,7 @@ class AttentionRecord:
 
 @dataclass(frozen=True, eq=False)
 class Heatmap:
-    """A picture over tokens and time. ``values[r, c]`` is the mean weight of one 40 ms frame in column c.
+    """A picture over tokens and time. ``values[r, c]`` is the mean weight of one frame in column c.
 
     ``rows[r]`` are the tokens of row r. With ``correction == "length"`` values are multiples of uniform attention over
     all visible positions. ``subtracted`` are the columns from which a sink was taken away.
@@ -179,6 +177,7 @@ def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
         audio_positions=record.audio_positions,
         frame_s=record.frame_s,
         heads=record.heads,
+        frames_per_column=record.frames_per_column,
     )
     path = Path(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -206,6 +205,10 @@ def load_record(path: str | os.PathLike[str]) -> AttentionRecord:
                 audio_positions=int(data["audio_positions"]),
                 frame_s=float(data["frame_s"]),
                 heads=str(data["heads"]),  # type: ignore[arg-type]
+                # files before families have frames of 40 ms
+                frames_per_column=int(data["frames_per_column"])
+                if "frames_per_column" in data
+                else round(float(data["frame_s"]) / 0.04),
             )
     except FileNotFoundError:
         raise

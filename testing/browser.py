@@ -83,7 +83,7 @@ def generation(
     rows /= np.maximum(1.0, 1.3 * rows.sum(-1, keepdims=True))
     rows = rows.astype(np.float16)
     record = AttentionRecord(
-        rows, rows.astype(np.float32).sum(-1), (200 + np.arange(len(spans))).astype(np.int32), columns
+        rows, rows.astype(np.float32).sum(-1), (200 + np.arange(len(spans))).astype(np.int32), columns, 0.04
     )
     return Generation(
         arm=arm,

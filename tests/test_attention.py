@@ -88,7 +88,7 @@ def test_probe_in_float32_is_exact(tiny_checkpoint: Path, clip, question) -> Non
     with torch.inference_mode():
         plain = checkpoint.model(**inputs).logits
     assert install(checkpoint.model)
-    probe = Probe([range(at[0], at[-1] + 1)])
+    probe = Probe([range(at[0], at[-1] + 1)], 0.04)
     seen = []
     stock_add = probe._stores[0].add
     probe._stores[0].add = lambda audio, visible: (seen.append(audio), stock_add(audio, visible))
@@ -152,7 +152,7 @@ def test_the_memory_budget_holds_and_mass_stays(tiny_checkpoint: Path) -> None:
     random = np.random.default_rng(0)
     steps = random.random((40, 1, 3, 4, 101), dtype=np.float32) / 500
     for budget, heads in ((40 * 3 * 4 * 101 * 2, "all"), (40 * 3 * 101 * 2, "mean"), (5000, "mean"), (1, "mean")):
-        probe = Probe([range(101)], budget=budget)
+        probe = Probe([range(101)], 0.04, budget=budget)
         for step in steps:
             probe._stores[0].add(step, np.array([120]))
             if budget == 5000:
@@ -173,6 +173,7 @@ def made(weights: np.ndarray, visible: int = 100, heads: str = "all") -> Attenti
         rows.sum(-1).astype(np.float32),
         np.arange(visible, visible + len(weights), dtype=np.int32),
         weights.shape[1],
+        0.04,
         heads=heads,
     )
 

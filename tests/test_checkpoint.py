@@ -54,7 +54,7 @@ def official_layout(tiny: Path, folder: Path) -> Path:
 def test_the_whole_omni_gives_its_thinker(tiny_checkpoint: Path, tmp_path: Path) -> None:
     whole = load_checkpoint(str(official_layout(tiny_checkpoint, tmp_path / "Qwen2.5-Omni-nano")), device="cpu")
     tiny = load_checkpoint(str(tiny_checkpoint), device="cpu")
-    assert (whole.family, whole.name) == ("qwen2_5_omni", "Qwen2.5-Omni-nano")
+    assert (whole.family.name, whole.name) == ("qwen2_5_omni", "Qwen2.5-Omni-nano")
     assert (whole.max_audio_seconds, tiny.max_audio_seconds) == (300.0, 30.0)
     ours, theirs = tiny.model.state_dict(), whole.model.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
@@ -188,11 +188,23 @@ def edit_adapter(folder: Path, edit) -> None:
     save_file(edit(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
+def edit_config(folder: Path, **values) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text()) | values
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        # the layout before transformers 5.21: PEFT alone would warn and serve the base
-        (lambda f: edit_adapter(f, lambda w: {k.replace(".language_model", ""): v for k, v in w.items()}), "no place"),
+        (lambda f: edit_adapter(f, lambda w: {k.replace("layers", "blocks"): v for k, v in w.items()}), "no place"),
+        (lambda f: edit_adapter(f, lambda w: w | {"base_model.model.nowhere.weight": torch.zeros(2)}), "no place"),
+        (lambda f: edit_adapter(f, lambda w: {k: v * float("nan") for k, v in w.items()}), "not finite numbers"),
+        (
+            lambda f: edit_adapter(
+                f, lambda w: {k.replace(".language_model" * (i % 2), ""): v for i, (k, v) in enumerate(w.items())}
+            ),
+            "mixes names of several versions",
+        ),
         (lambda f: edit_adapter(f, lambda w: dict(list(w.items())[:-2])), "lacks 2 of the weights"),
         (lambda f: edit_adapter(f, lambda w: {"other": torch.zeros(1)}), "no LoRA weights"),
         (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\xff" * 100), "not readable"),
@@ -209,6 +221,197 @@ def test_adapters_that_do_not_fit_are_errors(
     damage(broken)
     with pytest.raises(EngineError, match=words):
         load_checkpoint(str(tiny_checkpoint), str(broken), device="cpu")
+
+
+TARGETS = {
+    "list": ["q_proj", "v_proj"],
+    "old regex": r"^model.*\.(q|v)_proj",
+    "swift regex": r"^(thinker\.model(?=\.).*\.(q_proj|v_proj))$",
+}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "targets"),
+    [
+        ("model.layers", "list"),
+        ("model.layers", "old regex"),
+        ("thinker.model.layers", "list"),
+        ("thinker.model.layers", "swift regex"),
+        ("thinker.model.language_model.layers", "list"),
+    ],
+)
+def test_adapters_of_older_layouts_give_the_same_logits(
+    tiny_checkpoint: Path, tiny_adapter: Path, tmp_path: Path, prefix: str, targets: str
+) -> None:
+    older = shutil.copytree(tiny_adapter, tmp_path / "older")
+    edit_adapter(older, lambda w: {k.replace("model.language_model.layers", prefix): v for k, v in w.items()})
+    edit_config(older, target_modules=TARGETS[targets])
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        want = load_checkpoint(str(tiny_checkpoint), str(tiny_adapter), device="cpu").model(input_ids=ids).logits
+        got = load_checkpoint(str(tiny_checkpoint), str(older), device="cpu").model(input_ids=ids).logits
+    assert torch.equal(got, want)
+
+
+def test_a_bare_list_whose_audio_layers_have_no_weights_is_a_warning(
+    tiny_checkpoint: Path, tiny_adapter: Path, tmp_path: Path
+) -> None:
+    listed = shutil.copytree(tiny_adapter, tmp_path / "listed")
+    edit_config(listed, target_modules=["q_proj", "v_proj"])
+    (adapter,) = load_checkpoint(str(tiny_checkpoint), str(listed), device="cpu").adapters.values()
+    assert "names layers of audio_tower too" in adapter.warnings[0]
+
+
+def test_weights_of_the_base_in_an_adapter_never_change_the_other_arm(
+    tiny_checkpoint: Path, tiny_adapter: Path, tmp_path: Path
+) -> None:
+    base = load_file(tiny_checkpoint / "model.safetensors")
+    head = next(name for name in base if name.endswith("embed_tokens.weight"))
+    same, other = (shutil.copytree(tiny_adapter, tmp_path / name) for name in ("same", "other"))
+    name = "base_model.model.model.language_model.embed_tokens.weight"
+    edit_adapter(same, lambda w: w | {name: base[head].clone()})
+    edit_adapter(other, lambda w: w | {name: base[head] + 1.0})
+    ids = torch.tensor([[5, 6, 7]])
+    checkpoint = load_checkpoint(str(tiny_checkpoint), device="cpu")
+    with torch.inference_mode():
+        plain = checkpoint.model(input_ids=ids).logits
+        checkpoint.use(checkpoint.attach(str(same)))
+        assert not torch.equal(checkpoint.model(input_ids=ids).logits, plain)
+        with pytest.raises(EngineError, match=r"carries 1 weights of the base itself.*embed_tokens.*mpar2 export"):
+            checkpoint.attach(str(other))
+        checkpoint.use(None)
+        assert torch.equal(checkpoint.model(input_ids=ids).logits, plain)
+
+
+def test_saved_modules_of_an_adapter_are_its_own(tiny_checkpoint: Path, tmp_path: Path, clip, question) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from mpar2.engines.base import Arm, Decoding, Request
+    from mpar2.engines.transformers import TransformersEngine
+
+    model = load_checkpoint(str(tiny_checkpoint), device="cpu").model
+    config = LoraConfig(r=4, target_modules=r".*language_model.*q_proj", modules_to_save=["lm_head"])
+    adapted = get_peft_model(model, config)
+    with torch.no_grad():
+        for weight_name, weight in adapted.named_parameters():
+            if "modules_to_save" in weight_name:
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    adapted.save_pretrained(tmp_path / "head")
+    plain = make_adapter(tiny_checkpoint, tmp_path / "plain", seed=9)
+    arms = [Arm(n, str(tiny_checkpoint), a) for n, a in (("h", str(tmp_path / "head")), ("p", str(plain)), ("b", None))]
+    requests, decoding = [Request(clip, question, arm) for arm in arms], Decoding(max_new_tokens=10)
+    together = TransformersEngine(device="cpu").generate_batch(requests, decoding)
+    alone = [TransformersEngine(device="cpu").generate_batch([request], decoding)[0] for request in requests]
+    assert [g.text for g in together] == [g.text for g in alone]
+    assert len({g.text for g in together}) == 3
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$|((.*)*)*x", "(q|q)*_proj", ".*" * 9 + "q_proj", r"(.*)\1q_proj", "q_proj" * 1000]
+)
+def test_patterns_that_may_not_end_are_refused(
+    tiny_checkpoint: Path, tiny_adapter: Path, tmp_path: Path, pattern: str
+) -> None:
+    hostile = shutil.copytree(tiny_adapter, tmp_path / "hostile")
+    edit_config(hostile, target_modules=pattern)
+    with pytest.raises(EngineError, match="take for ever"):
+        load_checkpoint(str(tiny_checkpoint), str(hostile), device="cpu")
+
+
+def test_a_rank_of_the_configuration_is_not_believed(tiny_checkpoint: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    huge = shutil.copytree(tiny_adapter, tmp_path / "huge")
+    edit_config(huge, r=10**9)
+    load_checkpoint(str(tiny_checkpoint), str(huge), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "does not end"),
+        ("{{ 'x' * 3000000 }}", "more than 1,000,000 characters"),
+        ("{{ raise_exception('\x1b[31mno') }}", "fails: \ufffd\\[31mno"),
+        ("{% if %}", "fails"),
+        ("no audio here", "writes 0 placeholders"),
+    ],
+)
+def test_hostile_chat_templates_are_errors_in_words(
+    copy: Path, clip, question, monkeypatch, template: str, words: str
+) -> None:
+    from mpar2.engines import chat
+    from mpar2.engines.base import Arm, Request
+    from mpar2.engines.transformers import TransformersEngine
+
+    monkeypatch.setattr(chat, "_SECONDS", 1.0)
+    (copy / "chat_template.jinja").write_text(template)
+    with pytest.raises(EngineError, match=words):
+        TransformersEngine(device="cpu").generate_batch([Request(clip, question, Arm("a", str(copy)))])
+
+
+def test_templates_of_2024_and_templates_of_plain_text_give_a_prompt(copy: Path, clip, question) -> None:
+    from mpar2.engines.base import Arm, Decoding, Request
+    from mpar2.engines.transformers import TransformersEngine
+
+    by_key = (
+        "{% for m in messages %}{% for c in m['content'] %}{% if 'audio' in c or 'audio_url' in c "
+        "or m['type'] == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>"
+        "{% elif 'text' in c %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    )
+    for template in (by_key, "{% for m in messages %}{{ 'USER: ' + m['content'] }}{% endfor %}"):
+        (copy / "chat_template.jinja").write_text(template)
+        (generation,) = TransformersEngine(device="cpu").generate_batch(
+            [Request(clip, question, Arm("a", str(copy)))], Decoding(max_new_tokens=2)
+        )
+        assert generation.token_count == 2
+
+
+def test_quantised_repositories_are_named_for_what_they_are(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    for method, called in (("gptq", "GPTQ"), ("awq", "AWQ"), ("hqq", "hqq")):
+        whole = {
+            "model_type": "qwen2_5_omni",
+            "thinker_config": config,
+            "quantization_config": {"quant_method": method},
+        }
+        (copy / "config.json").write_text(json.dumps(whole))
+        with pytest.raises(EngineError, match=rf"is a {called} checkpoint.*--quantize 4bit"):
+            load_checkpoint(str(copy), device="cpu")
+
+
+def test_memory_is_compared_before_loading_and_running_out_is_said(tiny_checkpoint: Path, monkeypatch) -> None:
+    from mpar2.engines import checkpoint as module
+
+    monkeypatch.setattr(module, "_free_bytes", lambda device: 1000)
+    with pytest.raises(EngineError, match=r"needs 0.0 GB on cpu in float32, 0.0 GB are free: use a smaller model"):
+        load_checkpoint(str(tiny_checkpoint), device="cpu")
+    monkeypatch.undo()
+
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(EngineError, match="does not fit into the memory of cpu in float32"):
+        load_checkpoint(str(tiny_checkpoint), device="cpu")
+
+
+def test_the_vision_tower_is_not_loaded(tiny_checkpoint: Path) -> None:
+    assert any(".visual.blocks" in f".{name}" for name in load_file(tiny_checkpoint / "model.safetensors"))
+    names = [name for name, _ in load_checkpoint(str(tiny_checkpoint), device="cpu").model.named_parameters()]
+    assert not any("visual.blocks" in name for name in names)
+
+
+def test_logits_that_are_not_finite_stop_with_words(copy: Path, clip, question) -> None:
+    from mpar2.engines.base import Arm, Decoding, Request
+    from mpar2.engines.transformers import TransformersEngine
+
+    weights = load_file(copy / "model.safetensors")
+    head = next(name for name in weights if name.endswith("embed_tokens.weight"))
+    weights[head] = weights[head] * float("nan")
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    for temperature in (0.0, 1.0):
+        with pytest.raises(EngineError, match="not finite numbers"):
+            TransformersEngine(device="cpu").generate_batch(
+                [Request(clip, question, Arm("a", str(copy)))], Decoding(max_new_tokens=2, temperature=temperature)
+            )
 
 
 def test_an_adapter_of_another_size_is_an_error(tiny_adapter: Path, tmp_path: Path) -> None:

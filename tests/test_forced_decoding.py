@@ -84,7 +84,7 @@ def likeliest(arm: Arm, written: list[int], deaf_from: int | None = None) -> lis
     sees = torch.ones(length, length, dtype=torch.bool).tril()
     if deaf_from is not None:
         sees[first + deaf_from - 1 :, audio] = False
-    if checkpoint.family == "qwen2_5_omni":
+    if checkpoint.family.name == "qwen2_5_omni":
         positions, _ = model.get_rope_index(whole, attention_mask=torch.ones_like(whole))
     else:
         positions = torch.arange(length)[None]
@@ -167,7 +167,7 @@ def test_an_end_that_comes_too_soon_is_taken_back(engine, folder: Path, says, mo
     checkpoint, prompt = prompted(arm)
     assert install(checkpoint.model)
     session = Session(checkpoint, [prompt])
-    session.probe = Probe(session.audio_positions())
+    session.probe = Probe(session.audio_positions(), 0.04)
     session.prefill()
     for token in ids(longer)[:-1]:
         session.feed([[token]])

@@ -21,7 +21,7 @@ ASKED = Question("What is heard first?", ("a dog", "a cat"))
 def test_shape_and_length(mode, question):
     (message,) = build_messages(question, mode)
     audio, text = message["content"]
-    assert message["role"] == "user" and audio == {"type": "audio"} and text["type"] == "text"
+    assert message["role"] == "user" and audio == {"type": "audio", "audio": "clip"} and text["type"] == "text"
     assert len(text["text"].split()) <= (110 if mode == "mpar2" else 60)
     assert question.text in text["text"] and "<answer>" in text["text"] and "{" not in text["text"]
     assert ("\n(A) a dog\n(B) a cat\n" in text["text"]) == bool(question.choices)

@@ -24,14 +24,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from transformers.masking_utils import create_bidirectional_mask
 
-from mpar2.audio import SAMPLE_RATE, Clip, load_clip
+from mpar2.audio import Clip, load_clip
+from mpar2.engines.families import ClipFeatures, family_of, family_of_processor
 from mpar2.errors import MPAR2Error
 from training.cost import StageTimer
 
@@ -39,12 +38,9 @@ __all__ = [
     "AudioInjector",
     "AudioNotUsedError",
     "Clips",
-    "Mel",
     "encode",
-    "family_of",
     "gathered",
     "inner_model",
-    "stack_mels",
     "tower_is_trained",
 ]
 
@@ -55,21 +51,6 @@ class AudioNotUsedError(MPAR2Error, RuntimeError):
     """Report that the model would have been trained, or run, without its audio."""
 
 
-@dataclass(frozen=True, eq=False)
-class Mel:
-    """Mel features of one clip.
-
-    Attributes:
-        features: Log-mel spectrogram, (bands, T).
-        mask: 1 where a column belongs to the clip, (T,).
-        positions: Audio positions that the clip takes in a prompt.
-    """
-
-    features: torch.Tensor
-    mask: torch.Tensor
-    positions: int
-
-
 class Clips:
     """Map paths of clips to numbers, and numbers to mel features of the checkpoint's processor."""
 
@@ -78,9 +59,8 @@ class Clips:
         self._paths: list[str] = []
         self._numbers: dict[str, int] = {}
         self._keep = keep
-        self._mels: OrderedDict[int, Mel] = OrderedDict()
-        extractor = processor.feature_extractor
-        self.max_audio_seconds = extractor.n_samples / extractor.sampling_rate
+        self._mels: OrderedDict[int, ClipFeatures] = OrderedDict()
+        self.family = family_of_processor(processor)
 
     def number(self, path: str) -> int:
         """Return the number of a path, the same for the life of this object."""
@@ -92,7 +72,7 @@ class Clips:
     def path(self, number: int) -> str:
         return self._paths[number]
 
-    def mel(self, number: int) -> Mel:
+    def mel(self, number: int) -> ClipFeatures:
         """Return the features of a clip, cut at the longest audio that the model takes."""
         if number in self._mels:
             self._mels.move_to_end(number)
@@ -103,7 +83,7 @@ class Clips:
             self._mels.popitem(last=False)
         return mel
 
-    def silent(self, number: int) -> Mel:
+    def silent(self, number: int) -> ClipFeatures:
         """Return the features of silence that takes as many positions as the clip."""
         real = self.mel(number)
         samples = np.zeros(int(real.mask.sum()) * self._processor.feature_extractor.hop_length, np.float32)
@@ -114,35 +94,13 @@ class Clips:
             )
         return mel
 
-    def mel_of(self, clip: Clip) -> Mel:
-        samples = np.asarray(clip.samples[: round(self.max_audio_seconds * SAMPLE_RATE)])
-        made, _ = self._processor._process_audio(
-            [samples], sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt"
-        )
-        positions = int(made["num_audio_tokens"][0])
-        if positions < 1:
-            raise AudioNotUsedError(f"'{clip.source}' lasts {clip.seconds:.3f} s: the model needs at least 0.04 s")
-        return Mel(
-            torch.as_tensor(made["input_features"])[0], torch.as_tensor(made["feature_attention_mask"])[0], positions
-        )
-
-
-def stack_mels(mels: Sequence[Mel]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack to features (B, bands, T) and mask (B, T), padded on the right to the longest."""
-    longest = max(mel.mask.shape[-1] for mel in mels)
-    features = [torch.nn.functional.pad(mel.features, (0, longest - mel.features.shape[-1])) for mel in mels]
-    masks = [torch.nn.functional.pad(mel.mask, (0, longest - mel.mask.shape[-1])) for mel in mels]
-    return torch.stack(features), torch.stack(masks)
-
-
-def family_of(model: Any) -> str:
-    """Return ``qwen2_5_omni`` or ``qwen2_audio`` for a model or a wrapper of one."""
-    kind = getattr(model.config, "model_type", "")
-    if kind in ("qwen2_5_omni_thinker", "qwen2_5_omni"):
-        return "qwen2_5_omni"
-    if kind == "qwen2_audio":
-        return kind
-    raise AudioNotUsedError(f"no audio tower is known for model type '{kind}': use Qwen2.5-Omni or Qwen2-Audio")
+    def mel_of(self, clip: Clip) -> ClipFeatures:
+        features = self.family.features(self._processor, np.asarray(clip.samples))
+        if features.positions < 1:
+            raise AudioNotUsedError(
+                f"'{clip.source}' lasts {clip.seconds:.3f} s: the model needs at least {self.family.frame_s:.2f} s"
+            )
+        return features
 
 
 def inner_model(model: Any) -> Any:
@@ -154,11 +112,8 @@ def inner_model(model: Any) -> Any:
 
 def tower_is_trained(model: Any) -> bool:
     """Tell whether any weight of the audio tower or its projection takes gradients."""
-    return any(
-        weight.requires_grad
-        for name, weight in model.named_parameters()
-        if "audio_tower" in name or "multi_modal_projector" in name
-    )
+    family = family_of(inner_model(model).config.model_type)
+    return any(weight.requires_grad and family.is_audio(name) for name, weight in model.named_parameters())
 
 
 @contextmanager
@@ -186,37 +141,20 @@ def gathered(model: Any, part: torch.nn.Module) -> Iterator[None]:
         yield
 
 
-def encode(model: Any, mels: Sequence[Mel]) -> list[torch.Tensor]:
+def encode(model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
     """Run the audio tower over clips.
 
     Args:
         model: The model, wrapped or not; gradients flow where the tower has them.
-        mels: Features of the clips.
+        clips: Features of the clips.
 
     Returns:
         Frames of each clip, (positions, hidden).
     """
     inner = inner_model(model)
-    tower = inner.model.audio_tower
-    features, mask = stack_mels(mels)
-    sizes = [mel.positions for mel in mels]
-    with gathered(model, tower):
-        weight = next(tower.parameters())
-        features, mask = features.to(weight.device, weight.dtype), mask.to(weight.device)
-        if family_of(inner) == "qwen2_5_omni":
-            output = inner.get_audio_features(features, mask, return_dict=True)
-            return list(output.last_hidden_state.split(sizes))
-        # Qwen2-Audio encodes inside of its forward, where the result cannot be shared: its steps are repeated here.
-        lengths, _ = tower._get_feat_extract_output_lengths(mask.sum(-1))
-        frames = (features.shape[-1] - 2) // 2 + 1
-        attention_mask = create_bidirectional_mask(
-            config=tower.config,
-            inputs_embeds=torch.zeros(len(mels), frames, 1, dtype=weight.dtype, device=weight.device),
-            attention_mask=(torch.arange(frames, device=weight.device)[None] < lengths[:, None]).long(),
-        )
-        hidden = tower(features, attention_mask=attention_mask).last_hidden_state
-        projected = inner.model.multi_modal_projector(hidden)
-    return [row[:size] for row, size in zip(projected, sizes, strict=True)]
+    family = family_of(inner.config.model_type)
+    with gathered(model, family.audio_part(inner)):
+        return family.encode(inner, clips)
 
 
 class AudioInjector:

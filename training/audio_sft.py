@@ -20,7 +20,9 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from training.audio_inputs import AudioNotUsedError, Clips, stack_mels
+from mpar2.engines.families import family_of_processor, stack_features
+from mpar2.prompts import user_message
+from training.audio_inputs import AudioNotUsedError, Clips
 from training.rewards.sample import completion_text
 
 __all__ = ["AudioCollator", "AudioSFTTrainer", "Ids", "audio_path", "prompt_ids", "sft_config"]
@@ -47,11 +49,13 @@ def audio_path(prompt: Sequence[Mapping[str, Any]]) -> str:
 def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: int) -> list[int]:
     """Token ids of a prompt, with the audio placeholder as often as the clip has positions."""
     clean = [_without_paths(message) for message in prompt]
+    family = family_of_processor(processor)
+    _, token = family.audio_token(processor)
     text = processor.apply_chat_template(clean, tokenize=False, add_generation_prompt=True)
-    ids = processor.tokenizer(text.replace(processor.audio_token, processor.audio_token * positions))["input_ids"]
-    if ids.count(processor.audio_token_id) != positions:
+    ids = family.prompt_ids(processor, text, positions)
+    if ids.count(token) != positions:
         raise AudioNotUsedError(
-            f"the prompt holds {ids.count(processor.audio_token_id)} audio placeholders and its clip {positions} "
+            f"the prompt holds {ids.count(token)} audio placeholders and its clip {positions} "
             "positions: the chat template writes no audio, or the question contains the placeholder"
         )
     return ids
@@ -62,7 +66,7 @@ def _without_paths(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message["content"]
     if not isinstance(content, str):
         content = [
-            {"type": "audio", "audio": "clip"} if part["type"] == "audio" else {"type": "text", "text": part["text"]}
+            user_message("")[0]["content"][0] if part["type"] == "audio" else {"type": "text", "text": part["text"]}
             for part in content
         ]
     return {"role": message["role"], "content": content}
@@ -99,13 +103,13 @@ class AudioCollator:
             ids[i, :size] = torch.tensor(row.ids)
             mask[i, :size] = 1
             labels[i, row.learn : size] = ids[i, row.learn : size]
-        features, feature_mask = stack_mels(mels)
+        features, feature_mask = stack_features(mels)
         batch = {
             "input_ids": ids,
             "attention_mask": mask,
             "labels": labels,
             "input_features": features,
-            "feature_attention_mask": feature_mask,
+            self._clips.family.mask_name: feature_mask,
         }
         self.check(batch, numbers, [mel.positions for mel in mels])
         return batch

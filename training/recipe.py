@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
+from mpar2.engines.families import family_names
 from mpar2.errors import MPAR2Error
 
 __all__ = ["Recipe", "RecipeError", "load_recipe", "recipe_names"]
 
-_FAMILIES = ("qwen2_5_omni", "qwen2_audio")
 _MODES = ("direct", "cot", "mpar2")
 _ORDERS = ("shuffled", "easy_first")
 _DATA_KEYS = {"sources", "validation", "held_out", "decode", "limit", "drop_guessable"}
@@ -156,7 +156,7 @@ def _number(value: Any) -> Any:
 
 
 def _check(recipe: Recipe) -> None:
-    for key, allowed in (("family", _FAMILIES), ("mode", _MODES), ("order", _ORDERS)):
+    for key, allowed in (("family", family_names()), ("mode", _MODES), ("order", _ORDERS)):
         if getattr(recipe, key) not in allowed:
             raise RecipeError(f"{key} is {getattr(recipe, key)!r}: use one of {', '.join(allowed)}")
     if unknown := sorted(set(recipe.data) - _DATA_KEYS):

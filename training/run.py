@@ -25,6 +25,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from mpar2.engines.checkpoint import load_checkpoint
+from mpar2.engines.families import get_family
 from mpar2.engines.names import resolve, split_adapter
 from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Item
@@ -168,8 +169,9 @@ def _model(recipe: Recipe) -> tuple[Any, Any]:
         model = PeftModel.from_pretrained(model, str(resolve(adapter)), is_trainable=True)
         return model, loaded.processor
     if not recipe.train_tower:
+        family = get_family(recipe.family)
         for name, weight in model.named_parameters():
-            if "audio_tower" in name or "multi_modal_projector" in name or ".visual." in name:
+            if family.is_audio(name) or ".visual." in name:
                 weight.requires_grad_(False)
     return model, loaded.processor
 
@@ -191,12 +193,9 @@ def _lora(recipe: Recipe, model: Any) -> Any:
     from peft import LoraConfig
 
     options = dict(recipe.lora)
-    layers = options.pop("layers", "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj")
-    parts = "language_model"
-    if recipe.train_tower:
-        parts += "|audio_tower"
-        layers += "|out_proj|fc1|fc2"
-    return LoraConfig(target_modules=rf".*({parts}).*\.({layers})", **options)
+    layers = options.pop("layers", None)
+    targets = get_family(recipe.family).lora_targets(layers=layers, audio=recipe.train_tower)
+    return LoraConfig(target_modules=targets, **options)
 
 
 def _common(recipe: Recipe, out: Path, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import soundfile
 from mpar2.audio import SAMPLE_RATE
 from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs.lines import dump_json, write_bytes
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 
 __all__ = ["build_small_model", "smoke_test_recipe", "token_reward"]
 
@@ -102,6 +102,8 @@ def build_small_model(family: str, folder: Path) -> Path:
     corpus = [*_REPLIES.values(), "Listen to the audio and answer the question. What comes first? bell dog bark"] * 5
     if family == "qwen2_5_omni":
         return build_checkpoint(folder, corpus, small=True)
+    if family != "qwen2_audio":
+        raise RecipeError(f"smoke runs have no small model of the family {family}: train on a real checkpoint")
     return build_small_qwen2_audio(
         folder, build_checkpoint(folder.with_name(folder.name + "-tokenizer"), corpus, small=True)
     )

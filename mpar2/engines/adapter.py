@@ -1,12 +1,21 @@
 """LoRA adapters: found, checked against the model, attached to it.
 
-PEFT loads what fits and warns about the rest, so an adapter of another model can pass for one that does nothing. Here
-every weight of the file must have a layer of its size, and every layer that the configuration promises must be filled.
+PEFT loads what fits and warns about the rest, so an adapter of another model can pass for one that does nothing, and
+one that carries weights of the base overwrites them for every arm. Here
+
+* names of older layouts (the Thinker before transformers 5.21; adapters of the whole Omni, under ``thinker.``) become
+  today's first, and ``target_modules`` becomes the exact list of layers that the file has weights for;
+* every tensor of the file must have a place of its size, and every layer that the configuration promises be filled;
+* tensors that would replace weights of the base are refused, unless they equal them;
+* patterns of the configuration are run only where they are sure to end, and ranks are read from the file.
+
 Weights are read from safetensors only: ``.bin`` files are pickles, which run code.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +24,16 @@ from mpar2.engines.base import EngineError
 from mpar2.engines.names import adapter_config, first_line, resolve
 
 if TYPE_CHECKING:
+    import torch
+
     from mpar2.engines.checkpoint import Checkpoint
 
 __all__ = ["Adapter", "adapter_folder", "attach_adapter"]
+
+_PREFIX = "base_model.model."
+_MARK = re.compile(r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)\b")
+_MAX_PATTERN = 2000
+_Rename = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -26,7 +42,7 @@ class Adapter:
 
     key: str
     source: str
-    modifies_audio_encoder: bool  # it changes the audio encoder, so two arms cannot share what the encoder heard
+    modifies_audio_encoder: bool  # then two arms cannot share the encoder's output
     batchable: bool  # it can run in one batch with other adapters and with the bare base
     warnings: tuple[str, ...] = ()
 
@@ -49,90 +65,347 @@ def adapter_folder(adapter: str) -> Path:
     return where
 
 
-def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str) -> Adapter:
-    """Attach the adapter in ``folder`` under PEFT's name ``key``; ``name`` is what messages call it."""
-    from peft import PeftModel, get_peft_model_state_dict
+def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *, alone: bool = False) -> Adapter:
+    """Attach an adapter to a checkpoint.
+
+    Args:
+        checkpoint: the loaded base.
+        folder: where adapter_config.json and adapter_model.safetensors are.
+        name: what messages call the adapter.
+        key: its name inside PEFT.
+        alone: the checkpoint serves no other arm (an export), so weights of the base may be replaced.
+
+    Raises:
+        EngineError: The adapter does not fit, is incomplete, or would change the base for other arms.
+    """
+    from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 
     config = adapter_config(folder)
     if config.get("peft_type") != "LORA":
         raise EngineError(
             f"the adapter '{name}' is of type {config.get('peft_type')}; only LoRA adapters are supported"
         )
-    shapes = _adapter_shapes(folder, name)
-    _check_fit(checkpoint, shapes, name)
+    if config.get("target_parameters"):
+        raise EngineError(f"the adapter '{name}' adapts parameters of experts (target_parameters): not supported")
+    tensors = _read_tensors(folder, name)
+    base = checkpoint.peft.get_base_model() if checkpoint.peft is not None else checkpoint.model
+    modules = {path.replace(".base_layer", ""): module for path, module in base.named_modules()}
+    weights, older = _with_current_names(checkpoint, tensors, name)
+    saved = _saved_modules(config, modules, weights)
+    replaced = _check_fit(checkpoint, modules, base, weights, saved, name, alone=alone)
+    for path in replaced:
+        del weights[path]
+    warnings = _check_promises(checkpoint, modules, config, weights, older, name)
+    lora = _exact_config(LoraConfig, config, weights, saved, name)
     try:
         if checkpoint.peft is None:
-            checkpoint.peft = PeftModel.from_pretrained(checkpoint.model, folder, adapter_name=key)
+            checkpoint.peft = PeftModel(base, lora, adapter_name=key)
         else:
-            checkpoint.peft.load_adapter(folder, key)
+            checkpoint.peft.add_adapter(key, lora)
+        result = set_peft_model_state_dict(checkpoint.peft, weights, adapter_name=key)
     except Exception as error:
         checkpoint.damaged = True  # some layers may be changed already
         raise EngineError(f"the adapter '{name}' does not fit '{checkpoint.name}': {first_line(error)}") from error
-    checkpoint.peft.eval()
-    checkpoint.peft.to(checkpoint.device)
-    loaded = get_peft_model_state_dict(checkpoint.peft, adapter_name=key, save_embedding_layers=False)
-    if missing := sorted(set(loaded) - set(shapes)):
-        checkpoint.peft.delete_adapter(key)
+    if result.unexpected_keys:
+        checkpoint.damaged = True
         raise EngineError(
-            f"the adapter '{name}' lacks {len(missing)} of the weights that its configuration promises, such as "
-            f"{missing[0]}: it was saved from another version of the model, or is incomplete"
+            f"{len(result.unexpected_keys)} weights of the adapter '{name}' were not taken, such as "
+            f"{result.unexpected_keys[0]}: it was saved by a version of PEFT that is not known here"
         )
-    warnings = []
+    _replace_base_weights(base, replaced)
+    checkpoint.peft.eval()
+    checkpoint.peft.requires_grad_(False)
+    checkpoint.peft.to(checkpoint.device)
     trained_on = str(config.get("base_model_name_or_path") or "")
     if trained_on and Path(trained_on).name != Path(checkpoint.name).name:
         warnings.append(f"the adapter '{name}' was trained on '{trained_on}', and runs here on '{checkpoint.name}'")
     return Adapter(
         key=key,
         source=str(folder),
-        modifies_audio_encoder=any("audio_tower" in k or "multi_modal_projector" in k for k in shapes),
-        batchable=_is_plain(checkpoint, config, shapes, key),
+        modifies_audio_encoder=any(checkpoint.family.is_audio(path) for path in weights),
+        batchable=_is_plain(checkpoint, config, weights, key),
         warnings=tuple(warnings),
     )
 
 
-def _is_plain(checkpoint: Checkpoint, config: dict[str, Any], shapes: dict[str, list[int]], key: str) -> bool:
-    """Plain LoRA on linear layers, and nothing else: what the engine can add to some rows of a batch."""
-    from torch.nn import Linear
-
-    if config.get("bias", "none") != "none" or config.get("target_parameters") or config.get("layer_replication"):
-        return False
-    layers = [m for m in checkpoint.peft.modules() if key in getattr(m, "lora_A", ())]
-    simple = all(type(m.lora_A[key]) is Linear and key not in m.lora_variant for m in layers)
-    return simple and all(".lora_A." in name or ".lora_B." in name for name in shapes)
-
-
-def _adapter_shapes(folder: Path, name: str) -> dict[str, list[int]]:
-    from safetensors import SafetensorError, safe_open
+def _read_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     try:
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - not a dict
+        tensors = load_file(folder / "adapter_model.safetensors")
     except (SafetensorError, OSError) as error:
         raise EngineError(
             f"the weights of the adapter '{name}' are not readable ({first_line(error)}): fetch or save it again"
         ) from error
+    bad = [path for path, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise EngineError(
+            f"{len(bad)} weights of the adapter '{name}' hold values that are not finite numbers, such as {bad[0]}: "
+            "its training diverged, or the file is damaged"
+        )
+    return tensors
 
 
-def _check_fit(checkpoint: Checkpoint, shapes: dict[str, list[int]], name: str) -> None:
-    """Every LoRA pair must have a layer of its size: PEFT alone would leave the rest out with a warning."""
-    base = checkpoint.peft.get_base_model() if checkpoint.peft is not None else checkpoint.model
-    modules = dict(base.named_modules())
-    pairs = [(key, *key.removeprefix("base_model.model.").split(".lora_", 1)) for key in shapes if ".lora_" in key]
-    if not pairs:
+def _with_current_names(
+    checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], name: str
+) -> tuple[dict[str, torch.Tensor], _Rename]:
+    """The tensors by today's names, with PEFT's prefix; and the way back, from a module's name to the file's."""
+    family = checkpoint.family
+    bare = {path.removeprefix(_PREFIX): value for path, value in tensors.items()}
+    renamed = {family.current_name(path): value for path, value in bare.items()}
+    if len(renamed) < len(bare):
+        raise EngineError(f"the adapter '{name}' holds weights of one layer under two names: save it again")
+    lora = [path for path in bare if _MARK.search(path)]
+    for older in family.older_names():
+        if all(older(family.current_name(path)) == path for path in lora):
+            break
+    else:
+        raise EngineError(f"the adapter '{name}' mixes names of several versions of transformers: save it again")
+    return {_PREFIX + path: value for path, value in renamed.items()}, older
+
+
+def _check_fit(
+    checkpoint: Checkpoint,
+    modules: Mapping[str, Any],
+    base: Any,
+    weights: Mapping[str, torch.Tensor],
+    saved: tuple[str, ...],
+    name: str,
+    *,
+    alone: bool,
+) -> dict[str, torch.Tensor]:
+    """Every tensor must have a place of its size. Returns those that replace weights of the base, by their full names.
+
+    Where the checkpoint is shared, only tensors equal to the base's may be among them.
+    """
+    import torch
+
+    lora = {path: _split(path) for path in weights if _MARK.search(path)}
+    if not lora:
         raise EngineError(f"the adapter '{name}' holds no LoRA weights")
-    unknown = [key for key, path, _ in pairs if path not in modules]
+    unknown = [path for path, (module, _, _) in lora.items() if module not in modules]
+    parameters = dict(base.named_parameters(remove_duplicate=False))
+    own = {path.replace(".base_layer", ""): value for path, value in parameters.items()}
+    unknown += [path for path in weights if path not in lora and path.removeprefix(_PREFIX) not in own]
     if unknown:
         raise EngineError(
-            f"{len(unknown)} of {len(pairs)} weights of the adapter '{name}' have no place in '{checkpoint.name}', "
+            f"{len(unknown)} of {len(weights)} weights of the adapter '{name}' have no place in '{checkpoint.name}', "
             f"such as {unknown[0]}: the adapter belongs to another model, or to another version of transformers"
         )
-    for key, path, side in pairs:
-        layer = modules[path]
-        sizes = {"A": ("in_features", 1), "B": ("out_features", 0)}.get(side[0])
-        if sizes is None or not hasattr(layer, sizes[0]) or len(shapes[key]) != 2:
-            continue
-        if (wanted := getattr(layer, sizes[0])) != (got := shapes[key][sizes[1]]):
+    for path, (module, mark, _) in lora.items():
+        attribute, axis = {"lora_A": ("in_features", 1), "lora_B": ("out_features", 0)}.get(mark, ("", 0))
+        size = getattr(modules[module], attribute, None) if attribute else None
+        if size is not None and weights[path].ndim == 2 and weights[path].shape[axis] != size:
             raise EngineError(
-                f"the adapter '{name}' has size {got} at {path}, where '{checkpoint.name}' has {wanted}: it belongs to "
-                "another model"
+                f"the adapter '{name}' has size {weights[path].shape[axis]} at {module}, where '{checkpoint.name}' has "
+                f"{size}: it belongs to another model"
             )
+    copies = tuple(f"{_PREFIX}{module}." for module in saved)  # PEFT keeps these beside the base's
+    full = {path: value for path, value in weights.items() if path not in lora and not path.startswith(copies)}
+    changed = []
+    for path, value in full.items():
+        there = own[path.removeprefix(_PREFIX)]
+        if there.shape != value.shape:
+            raise EngineError(
+                f"the adapter '{name}' has shape {tuple(value.shape)} at {path}, where '{checkpoint.name}' has "
+                f"{tuple(there.shape)}: it belongs to another model, or to one with more tokens"
+            )
+        if not torch.equal(there.detach().cpu(), value.to(there.dtype)):
+            changed.append(path)
+    if changed and not alone:
+        raise EngineError(
+            f"the adapter '{name}' also carries {len(changed)} weights of the base itself, such as "
+            f"{changed[0].removeprefix(_PREFIX)}, and would change it for every arm: merge it once (mpar2 export MODEL "
+            "--adapter ADAPTER OUT --as thinker) and use OUT as the model"
+        )
+    return full
+
+
+def _saved_modules(
+    config: Mapping[str, Any], modules: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
+) -> tuple[str, ...]:
+    """Modules of which the adapter has a whole copy of its own (``modules_to_save``), as far as the file holds them."""
+    ends = tuple(f".{name}" for name in config.get("modules_to_save") or ())
+    named = [path for path in modules if path and ends and f".{path}".endswith(ends)]
+    return tuple(path for path in named if any(key.startswith(f"{_PREFIX}{path}.") for key in weights))
+
+
+def _split(path: str) -> tuple[str, str, str]:
+    """(module, what, rest) of a tensor's full name."""
+    mark = _MARK.search(path)
+    assert mark is not None
+    return path[: mark.start()].removeprefix(_PREFIX), mark[1], path[mark.end() :]
+
+
+def _replace_base_weights(base: Any, replaced: Mapping[str, torch.Tensor]) -> None:
+    """Put the tensors into the base: equal ones where it is shared, others only in a checkpoint of one arm."""
+    import torch
+
+    own = {path.replace(".base_layer", ""): value for path, value in base.named_parameters(remove_duplicate=False)}
+    with torch.no_grad():
+        for path, value in replaced.items():
+            own[path.removeprefix(_PREFIX)].copy_(value)
+
+
+def _check_promises(
+    checkpoint: Checkpoint,
+    modules: Mapping[str, Any],
+    config: Mapping[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    older: _Rename,
+    name: str,
+) -> list[str]:
+    """Every layer that ``target_modules`` names must have both of its halves. Returns warnings.
+
+    Names are compared in the layout that the adapter was trained in. Parts of the model (text stack, audio encoder) of
+    which the file has no weight at all count as not promised, with a warning: a bare list of layer names fits both.
+    """
+    from torch.nn import Linear
+
+    lora: dict[str, set[str]] = {}
+    for path in weights:
+        if _MARK.search(path):
+            module, mark, _ = _split(path)
+            lora.setdefault(module, set()).add(mark)
+    incomplete = [f"{m}.lora_{side}" for m, marks in lora.items() for side in "AB" if _half_missing(marks, side)]
+    targets = config.get("target_modules") or []
+    matches = _matcher(targets, name)
+    linear = [m for m, layer in modules.items() if isinstance(getattr(layer, "base_layer", layer), Linear)]
+    promised = [module for module in linear if matches(older(module))]
+    parts = {_part(module) for module in lora}
+    empty = [module for module in promised if module not in lora and _part(module) in parts]
+    incomplete += [f"{module}.lora_{side}" for module in empty for side in "AB"]
+    if incomplete:
+        raise EngineError(
+            f"the adapter '{name}' lacks {len(incomplete)} of the weights that its configuration promises, such as "
+            f"{incomplete[0]}: it was saved from another version of the model, or is incomplete"
+        )
+    absent = sorted({_part(module) for module in promised} - parts)
+    if not absent:
+        return []
+    return [
+        f"the configuration of the adapter '{name}' names layers of {' and '.join(absent)} too, and its file has no "
+        "weights for them: they stay as in the base"
+    ]
+
+
+def _half_missing(marks: set[str], side: str) -> bool:
+    return not marks & {f"lora_{side}", f"lora_embedding_{side}"}
+
+
+def _part(module: str) -> str:
+    return next((part for part in ("language_model", "audio_tower", "visual") if part in module), module.split(".")[0])
+
+
+def _matcher(targets: str | list[str], name: str) -> Callable[[str], bool]:
+    """PEFT's rule: a regular expression must match the whole name, an entry of a list its end."""
+    if isinstance(targets, str) and targets == "all-linear":
+        return lambda module: not module.endswith("lm_head")
+    if isinstance(targets, str):
+        pattern = _bounded_pattern(targets, name)
+        return lambda module: pattern.fullmatch(module) is not None
+    ends = tuple(f".{target}" for target in targets)
+    return lambda module: f".{module}".endswith(ends)
+
+
+def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
+    """The pattern, if it is sure to end soon: no repetition of a repetition or of a choice, few repetitions in all."""
+    import re._parser as parser
+
+    refusal = (
+        f"target_modules of the adapter '{name}' is a regular expression that may take for ever "
+        f"({pattern[:60]!r}): write the layers' names as a list in adapter_config.json"
+    )
+    if len(pattern) > _MAX_PATTERN:
+        raise EngineError(refusal)
+    repeats = 0
+
+    def walk(tree: Any, inside: bool) -> None:
+        nonlocal repeats
+        for operation, argument in tree:
+            kind = str(operation)
+            if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+                _, most, body = argument
+                if most > 1:
+                    repeats += 1
+                    if inside:
+                        raise EngineError(refusal)
+                walk(body, inside or most > 1)
+            elif kind == "BRANCH":
+                if inside:
+                    raise EngineError(refusal)
+                for choice in argument[1]:
+                    walk(choice, inside)
+            elif kind == "SUBPATTERN":
+                walk(argument[3], inside)
+            elif kind in ("ASSERT", "ASSERT_NOT"):
+                walk(argument[1], inside)
+            elif kind == "ATOMIC_GROUP":
+                walk(argument, inside)
+            elif kind in ("GROUPREF", "GROUPREF_EXISTS"):
+                raise EngineError(refusal)
+
+    try:
+        walk(parser.parse(pattern), False)
+        compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise EngineError(f"target_modules of the adapter '{name}' is no regular expression: {error}") from error
+    if repeats > 4:
+        raise EngineError(refusal)
+    return compiled
+
+
+def _exact_config(
+    kind: type[Any], config: Mapping[str, Any], weights: Mapping[str, torch.Tensor], saved: tuple[str, ...], name: str
+) -> Any:
+    """PEFT's configuration with the exact layers and ranks of the file, and no pattern left to match."""
+    import inspect
+
+    ranks: dict[str, int] = {}
+    for path, value in weights.items():
+        if not _MARK.search(path):
+            continue
+        module, mark, _ = _split(path)
+        if mark in ("lora_A", "lora_embedding_A"):
+            ranks[module] = int(value.shape[0])
+    alphas = config.get("alpha_pattern") or {}
+    default = config.get("lora_alpha", 8)
+    alpha = {module: _by_pattern(alphas, module, default, name) for module in ranks}
+    known = set(inspect.signature(kind).parameters)
+    fixed = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern"}
+    fixed |= {"alpha_pattern", "modules_to_save", "inference_mode", "peft_type", "auto_mapping", "init_lora_weights"}
+    fixed |= {"ensure_weight_tying", "eva_config", "corda_config", "loftq_config", "runtime_config"}
+    kept = {key: value for key, value in config.items() if key in known - fixed and value is not None}
+    try:
+        return kind(
+            **kept | {"r": next(iter(ranks.values())), "task_type": None},
+            target_modules=sorted(ranks),
+            modules_to_save=list(saved) or None,
+            rank_pattern={f"^{re.escape(module)}": rank for module, rank in ranks.items()},
+            alpha_pattern={f"^{re.escape(module)}": value for module, value in alpha.items()},
+            inference_mode=True,
+        )
+    except (TypeError, ValueError) as error:
+        raise EngineError(f"adapter_config.json of '{name}' cannot be read: {first_line(error)}") from error
+
+
+def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any, name: str) -> Any:
+    """PEFT's rule for ``alpha_pattern``: the first key that matches the end of the module's name."""
+    for key, value in patterns.items():
+        pattern = _bounded_pattern(key, name)
+        if re.fullmatch(rf"(.*\.)?({pattern.pattern})", module):
+            return value
+    return default
+
+
+def _is_plain(checkpoint: Checkpoint, config: Mapping[str, Any], weights: Mapping[str, Any], key: str) -> bool:
+    """Plain LoRA on linear layers, and nothing else: what the engine can add to some rows of a batch."""
+    from torch.nn import Linear
+
+    if config.get("bias", "none") != "none" or config.get("layer_replication"):
+        return False
+    layers = [m for m in checkpoint.peft.modules() if key in getattr(m, "lora_A", ())]
+    simple = all(type(m.lora_A[key]) is Linear and key not in m.lora_variant for m in layers)
+    return simple and all(".lora_A." in path or ".lora_B." in path for path in weights)

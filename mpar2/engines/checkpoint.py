@@ -1,18 +1,15 @@
-"""From a name to a loaded model: where checkpoints are found, which class runs them, and how adapters are attached.
+"""From a name to a loaded model: where checkpoints are found, which family runs them, and how adapters are attached.
 
 A name is a short name of the shipped pair (``tiny-base``, ``tiny-mpar2``), a folder, or a hub id (``owner/name``).
 A folder or repository that holds only an adapter names its base itself, so ``tiny-mpar2`` alone is enough.
 
-The class follows ``model_type`` of config.json:
+The family follows ``model_type`` of config.json (``engines.families`` has the table). Of whole-Omni repositories the
+Thinker is loaded, without the vision tower.
 
-===========================  ==============================================================
-``qwen2_5_omni``             the whole of Qwen2.5-Omni: its Thinker is loaded, the talker is not
-``qwen2_5_omni_thinker``     a Thinker alone (what training saves, and the tiny checkpoints)
-``qwen2_audio``              Qwen2-Audio, which hears 30 s
-===========================  ==============================================================
-
-Nothing fails silently: weights missing from the files, adapters whose keys or shapes do not fit, and pickled weights
-(``.bin``) are errors. Precision: bfloat16 on CUDA, float16 on MPS, float32 on CPU.
+Nothing fails silently: weights missing from the files, adapters whose keys or shapes do not fit, pickled weights
+(``.bin``), quantised repositories without their library, and memory that does not suffice are errors. Precision:
+bfloat16 on CUDA, float16 on MPS, float32 on CPU. ``quantize="4bit"`` or ``"8bit"`` stores the text stack's linear
+layers so, by bitsandbytes.
 """
 
 from __future__ import annotations
@@ -23,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mpar2.engines.adapter import Adapter, adapter_folder, attach_adapter
 from mpar2.engines.base import EngineError
+from mpar2.engines.families import Family, family_of
 from mpar2.engines.names import CHECKPOINTS, first_line, resolve, split_adapter
 
 if TYPE_CHECKING:
@@ -32,7 +30,15 @@ __all__ = ["CHECKPOINTS", "Adapter", "Checkpoint", "load_checkpoint", "load_proc
 
 _MAX_ADAPTERS = 8  # attached to one base at a time
 
-Family = Literal["qwen2_5_omni", "qwen2_audio"]
+Quantize = Literal["4bit", "8bit"]
+# libraries without which a repository that was quantised before it was published cannot be read
+_QUANTISERS = {
+    "gptq": ("GPTQ", "gptqmodel", "gptqmodel"),
+    "awq": ("AWQ", "gptqmodel", "gptqmodel"),
+    "bitsandbytes": ("bitsandbytes", "bitsandbytes", "bitsandbytes"),
+    "compressed-tensors": ("compressed-tensors", "compressed_tensors", "compressed-tensors"),
+    "fp8": ("FP8", "accelerate", "accelerate"),
+}
 
 
 @dataclass(eq=False)
@@ -45,7 +51,8 @@ class Checkpoint:
     family: Family
     device: torch.device
     dtype: torch.dtype
-    max_audio_seconds: float  # longest audio that the model hears; the rest is cut off
+    max_audio_seconds: float  # longest audio that the model takes; the rest is cut off
+    quantized: bool = False
     adapters: dict[str, Adapter] = field(default_factory=dict)
     peft: Any = None  # peft.PeftModel once an adapter is attached
     damaged: bool = False  # attaching failed half-way: load it anew
@@ -81,8 +88,20 @@ def load_checkpoint(
     adapter: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    quantize: Quantize | None = None,
 ) -> Checkpoint:
-    """Load a model with its processor, in evaluation mode; with ``adapter``, attached and in use."""
+    """Load a model with its processor, in evaluation mode; with ``adapter``, attached and in use.
+
+    Args:
+        model: short name, folder or hub id of a checkpoint, or of an adapter that names its base.
+        adapter: a LoRA adapter for it.
+        device: cpu, cuda, cuda:1, mps; None: the best there is.
+        dtype: precision of the weights; None: by the device.
+        quantize: store the text stack's linear layers in 4 or 8 bits.
+
+    Raises:
+        EngineError: What cannot be loaded, why, and what to do.
+    """
     model, adapter = split_adapter(model, adapter)
     source = resolve(model)
     if isinstance(source, Path) and not (source / "config.json").exists():
@@ -90,15 +109,14 @@ def load_checkpoint(
     device = _device(device)
     dtype = _dtype(dtype, device)
     name = model if source != Path(model) else source.resolve().name
-    network, family = _load_network(source, device, dtype)
+    network, family = _load_network(source, name, device, dtype, quantize)
     processor = load_processor(model, family)
-    wanted = network.config.audio_token_id
-    if processor.audio_token_id != wanted:  # a tokenizer whose files are missing loads as an empty one
+    reads, (_, writes) = _audio_token_id(network.config), family.audio_token(processor)
+    if writes != reads:  # a tokenizer whose files are missing loads as an empty one
         raise EngineError(
-            f"the processor of '{model}' writes audio as token {processor.audio_token_id}, its model reads {wanted}: "
+            f"the processor of '{model}' writes audio as token {writes}, its model reads {reads}: "
             "the tokenizer's files are missing or belong to another model"
         )
-    extractor = processor.feature_extractor
     checkpoint = Checkpoint(
         name=name,
         model=network,
@@ -106,7 +124,8 @@ def load_checkpoint(
         family=family,
         device=device,
         dtype=dtype,
-        max_audio_seconds=extractor.n_samples / extractor.sampling_rate,
+        max_audio_seconds=family.max_audio_seconds(processor),
+        quantized=getattr(network, "is_quantized", False),
     )
     if adapter is not None:
         checkpoint.use(checkpoint.attach(adapter))
@@ -116,15 +135,9 @@ def load_checkpoint(
 def load_processor(model: str, family: Family | None = None) -> Any:
     """The processor of a checkpoint: clips and chat messages to the model's inputs."""
     source = resolve(model)
-    family = family or _family(_read_config(source).model_type, source)
+    family = family or family_of(_read_config(source).model_type, source)
     try:
-        if family == "qwen2_audio":
-            from transformers import Qwen2AudioProcessor
-
-            return Qwen2AudioProcessor.from_pretrained(source)
-        from mpar2.engines.processor import AudioProcessor
-
-        return AudioProcessor.from_pretrained(source)
+        return family.load_processor(source)
     except Exception as error:  # transformers raises anything from OSError to AttributeError here
         raise EngineError(
             f"the processor of '{model}' cannot be loaded ({first_line(error)}): it needs preprocessor_config.json or "
@@ -132,26 +145,43 @@ def load_processor(model: str, family: Family | None = None) -> Any:
         ) from error
 
 
-def _load_network(source: Path | str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Family]:
+def _audio_token_id(config: Any) -> int:
+    return getattr(config, "audio_token_id", None) or config.audio_token_index
+
+
+def _load_network(
+    source: Path | str, name: str, device: torch.device, dtype: torch.dtype, quantize: Quantize | None
+) -> tuple[Any, Family]:
+    import torch
     import transformers
 
-    config = _read_config(source)
-    family = _family(config.model_type, source)
-    if config.model_type == "qwen2_5_omni":
-        config = config.thinker_config
-    kinds = {
-        "qwen2_5_omni": transformers.Qwen2_5OmniThinkerForConditionalGeneration,
-        "qwen2_audio": transformers.Qwen2AudioForConditionalGeneration,
-    }
+    root = _read_config(source)
+    family = family_of(root.model_type, source)
+    stored = _check_quantisation(root, name, quantize)
+    config = family.text_and_audio_config(root)
+    kind = getattr(transformers, family.model_class)
+    ignored = kind._keys_to_ignore_on_load_unexpected or []
+    kind._keys_to_ignore_on_load_unexpected = [*ignored, *(p for p in family.unused_weights if p not in ignored)]
+    options: dict[str, Any] = {}
+    if stored is not None:
+        config.quantization_config = stored
+        options["device_map"] = {"": device}
+    else:
+        _check_memory(kind, config, family, name, device, dtype, quantize)
+        if quantize is not None:
+            options |= {"quantization_config": _bits(quantize, family, dtype), "device_map": {"": device}}
     try:
-        network, info = kinds[family].from_pretrained(
+        network, info = kind.from_pretrained(
             source,
             config=config,
             dtype=dtype,
             attn_implementation="sdpa",
             use_safetensors=True,
             output_loading_info=True,
+            **options,
         )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise EngineError(_too_large(name, device, dtype)) from error
     except Exception as error:  # SafetensorError, OSError, ValueError, RuntimeError: all mean unreadable weights
         raise EngineError(
             f"the weights of '{source}' cannot be loaded ({first_line(error)}): the files are missing, cut short, or "
@@ -162,7 +192,113 @@ def _load_network(source: Path | str, device: torch.device, dtype: torch.dtype) 
             f"the checkpoint '{source}' lacks {len(missing)} weights of its own model, such as {missing[0]}: "
             "its config.json and its weights do not belong together"
         )
-    return network.to(device).eval(), family  # not by device_map: hosted GPUs replace .to
+    if not options:
+        try:
+            network = network.to(device)  # not by device_map: hosted GPUs replace .to
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise EngineError(_too_large(name, device, dtype)) from error
+    return network.eval(), family
+
+
+def _check_quantisation(config: Any, name: str, quantize: Quantize | None) -> Any:
+    """The quantisation that a repository was saved with, or None. Refuses what cannot be read here, by its name."""
+    from importlib.util import find_spec
+
+    stored = getattr(config, "quantization_config", None)
+    if stored is None:
+        return None
+    as_dict = stored if isinstance(stored, dict) else stored.to_dict()
+    method = str(as_dict.get("quant_method") or ("bitsandbytes" if "load_in_4bit" in as_dict else "unknown"))
+    method = method.removeprefix("QuantizationMethod.").lower()
+    called, module, package = _QUANTISERS.get(method, (method, "", ""))
+    if quantize is not None:
+        raise EngineError(f"'{name}' is a {called} checkpoint, quantised already: leave --quantize out")
+    if not module or find_spec(module) is None:
+        install = f"pip install {package}, or use" if package else "no library for it is known here: use"
+        raise EngineError(
+            f"'{name}' is a {called} checkpoint, quantised before it was published: {install} the plain checkpoint "
+            "with --quantize 4bit"
+        )
+    return stored
+
+
+def _bits(quantize: Quantize, family: Family, dtype: torch.dtype) -> Any:
+    """bitsandbytes' configuration: the text stack's linear layers; encoder, projector and head stay as they are."""
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if quantize not in ("4bit", "8bit"):
+        raise EngineError(f"quantize is '{quantize}': use 4bit or 8bit")
+    if find_spec("bitsandbytes") is None:
+        raise EngineError(f"--quantize {quantize} needs bitsandbytes: pip install bitsandbytes")
+    skipped = ["lm_head", "visual", *(part.strip(".") for part in family.audio_modules)]
+    if quantize == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=skipped)
+
+
+def _check_memory(
+    kind: Any,
+    config: Any,
+    family: Family,
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: Quantize | None,
+) -> None:
+    """Compare the weights with the free memory before anything is read or fetched."""
+    needed, free = _needed_bytes(kind, config, family, dtype, quantize), _free_bytes(device)
+    if free is None or needed <= free:
+        return
+    smaller = _needed_bytes(kind, config, family, dtype, "4bit")
+    way_out = f"--quantize 4bit ({smaller / 1e9:.1f} GB), " if quantize is None and smaller <= free else ""
+    raise EngineError(
+        f"'{name}' needs {needed / 1e9:.1f} GB on {device} in {quantize or str(dtype).removeprefix('torch.')}, "
+        f"{free / 1e9:.1f} GB are free: use {way_out}a smaller model, or another device"
+    )
+
+
+def _needed_bytes(kind: Any, config: Any, family: Family, dtype: torch.dtype, quantize: Quantize | None) -> float:
+    """Bytes of the weights, counted on a model without memory."""
+    import copy
+
+    import torch
+
+    with torch.device("meta"):
+        skeleton = kind(copy.deepcopy(config))
+    total = 0.0
+    for weight_name, weight in skeleton.named_parameters():
+        in_bits = weight.ndim == 2 and ".layers." in weight_name and not family.is_audio(weight_name)
+        size = {"4bit": 0.56, "8bit": 1.0}[quantize] if quantize and in_bits else dtype.itemsize
+        total += weight.numel() * size
+    return total
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Memory that is free for weights; None where the device does not say."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    import psutil
+
+    free = psutil.virtual_memory().available
+    limit, used = (Path("/sys/fs/cgroup") / file for file in ("memory.max", "memory.current"))
+    try:  # a container's share
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):  # no control group of version 2, or no limit ("max")
+        return free
+    return free
+
+
+def _too_large(name: str, device: torch.device, dtype: torch.dtype) -> str:
+    return (
+        f"'{name}' does not fit into the memory of {device} in {str(dtype).removeprefix('torch.')}: close what else "
+        "uses it, or use --quantize 4bit, a smaller model or another device"
+    )
 
 
 def _read_config(source: Path | str) -> Any:
@@ -173,19 +309,6 @@ def _read_config(source: Path | str) -> Any:
     except Exception as error:
         kind = "not readable" if isinstance(source, Path) else "not in the local cache, and the hub did not give it"
         raise EngineError(f"the configuration of '{source}' is {kind}: {first_line(error)}") from error
-
-
-def _family(model_type: str, source: Path | str) -> Family:
-    families: dict[str, Family] = {
-        "qwen2_5_omni": "qwen2_5_omni",
-        "qwen2_5_omni_thinker": "qwen2_5_omni",
-        "qwen2_audio": "qwen2_audio",
-    }
-    if model_type not in families:
-        raise EngineError(
-            f"'{source}' is a model of type '{model_type}', which is not supported: use one of {', '.join(families)}"
-        )
-    return families[model_type]
 
 
 def _device(wanted: str | torch.device | None) -> torch.device:

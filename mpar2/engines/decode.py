@@ -27,7 +27,7 @@ from transformers.generation.logits_process import (
 )
 
 from mpar2.engines.adapter import Adapter
-from mpar2.engines.base import Decoding
+from mpar2.engines.base import Decoding, EngineError
 from mpar2.engines.checkpoint import Checkpoint
 from mpar2.engines.probe import Probe
 from mpar2.trace import Span
@@ -77,10 +77,14 @@ class Session:
         lengths = torch.tensor([len(p.ids) for p in self._prompts], device=device)
         self._mask = (torch.arange(self._width, device=device)[None] >= self._width - lengths[:, None]).long()
         self._counts = self._mask
-        embeds = self._network.get_input_embeddings()(ids).clone()
-        for row, (span, prompt) in enumerate(zip(self.audio_positions(), self._prompts, strict=True)):
+        spans = self.audio_positions()
+        words = ids.clone()
+        for row, span in enumerate(spans):
+            words[row, span.start : span.stop] = pad  # a placeholder's id may lie outside of the vocabulary
+        embeds = self._network.get_input_embeddings()(words).clone()
+        for row, (span, prompt) in enumerate(zip(spans, self._prompts, strict=True)):
             embeds[row, span.start : span.stop] = prompt.audio.to(device, embeds.dtype)
-        positions, self._deltas = self._first_positions(ids)
+        positions, self._deltas = self._checkpoint.family.first_positions(self._network, ids, self._mask)
         return self._forward(embeds, positions, 1)
 
     @torch.inference_mode()
@@ -130,14 +134,8 @@ class Session:
                 past_key_values=self._cache,
                 use_cache=True,
             ).last_hidden_state
-        return self._network.lm_head(hidden[:, -1]).float()  # of the last position only: the vocabulary is large
-
-    def _first_positions(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positions as the stock model makes them, and what it adds to the count of tokens afterwards."""
-        if self._checkpoint.family == "qwen2_5_omni":
-            return self._network.get_rope_index(ids, attention_mask=self._mask)
-        positions = (self._mask.cumsum(-1) - 1).masked_fill(self._mask == 0, 1)
-        return positions, torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device)
+        # of the last position only: vocabularies are large
+        return self._checkpoint.family.logits(self._network, hidden[:, -1])
 
 
 @contextmanager
@@ -206,7 +204,12 @@ class Sampler:
 
     @torch.inference_mode()
     def choose(self, logits: torch.Tensor, written: Sequence[int]) -> int:
-        """The token that follows the prompt and the ``written`` tokens."""
+        """The token that follows the prompt and the ``written`` tokens, by logits (V,)."""
+        if not torch.isfinite(logits.max()):  # the maximum of anything with NaN is NaN
+            raise EngineError(
+                f"the model's logits are not finite numbers after {len(written)} tokens: its weights are damaged, or "
+                "the precision is too narrow for them (try --dtype float32)"
+            )
         scores = logits[None]
         if self._steps:
             past = torch.tensor([[*self._prompt, *written]], device=logits.device)

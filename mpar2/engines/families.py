@@ -6,9 +6,9 @@ the shape that transformers uses today: ``model.audio_tower`` and ``model.multi_
 and ``get_audio_features``. The tests run each family with small random weights of its real classes
 (``tests/test_families.py``).
 
-======================  ==========================  =========  ==========================================================
+======================  ==========================  =========  =================================================
 family                  model types                 s a frame  longest audio
-======================  ==========================  =========  ==========================================================
+======================  ==========================  =========  =================================================
 ``qwen2_5_omni``        whole Omni, its Thinker     0.040      as the feature extractor says (300 s)
 ``qwen2_audio``         Qwen2-Audio                 0.040      as the feature extractor says (30 s)
 ``qwen3_omni_moe``      whole Omni, its Thinker     0.077      2,400 s (its report; the positions of the text stack)
@@ -17,13 +17,13 @@ family                  model types                 s a frame  longest audio
 ``voxtral``             Voxtral                     0.080      2,400 s; padded to a multiple of 30 s
 ``glmasr``              GLM-ASR                     0.080      655 s, in windows of 30 s
 ``granite_speech``      Granite Speech              0.100      600 s (ours)
-======================  ==========================  =========  ==========================================================
+======================  ==========================  =========  =================================================
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,7 +36,7 @@ from mpar2.engines.base import EngineError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ClipFeatures", "Family", "family_names", "family_of", "get_family", "stack_features"]
+__all__ = ["ClipFeatures", "Family", "family_names", "family_of", "family_of_processor", "get_family", "stack_features"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,8 @@ class Family:
     model_types: ClassVar[tuple[str, ...]]
     model_class: ClassVar[str]
     processor_class: ClassVar[str]
+    unused_weights: ClassVar[tuple[str, ...]] = ()  # patterns of names in the files that are not loaded, by intention
+    mask_name: ClassVar[str] = "feature_attention_mask"  # of the forward's arguments
     frame_s: ClassVar[float] = 0.04
     audio_modules: ClassVar[tuple[str, ...]] = ("audio_tower", "multi_modal_projector")
     lora_layers: ClassVar[str] = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
@@ -165,6 +167,19 @@ class Family:
         """What stands in the text for a clip of that many positions."""
         return processor.audio_token * positions
 
+    def prompt_ids(self, processor: Any, text: str, positions: int) -> list[int]:
+        """Token ids of a rendered chat, its placeholder of a clip expanded to that many positions."""
+        token, _ = self.audio_token(processor)
+        expanded = text.replace(token, self.placeholder(processor, positions), 1)
+        return list(processor.tokenizer(expanded)["input_ids"])
+
+    def render(self, processor: Any, messages: list[dict[str, Any]]) -> str:
+        """The chat as text, with one placeholder for the clip and the header of the model's turn."""
+        from mpar2.engines.chat import render_chat
+
+        token, _ = self.audio_token(processor)
+        return render_chat(processor, messages, token)
+
     # ---- the text model
 
     def first_positions(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,6 +205,16 @@ class Family:
             if (renamed := re.sub(pattern, replacement, name)) != name:
                 return renamed
         return name
+
+    def older_names(self) -> tuple[Callable[[str], str], ...]:
+        """Ways from a name of today to that of a layout in which adapters were published; today's is first."""
+
+        def before_nesting(name: str) -> str:
+            name = re.sub(r"^lm_head\b", "language_model.lm_head", name)
+            name = re.sub(r"^model\.language_model\.", "language_model.model.", name)
+            return re.sub(r"^model\.(audio_tower|multi_modal_projector|encoder|projector)\b", r"\1", name)
+
+        return (str, before_nesting)
 
     def is_audio(self, name: str) -> bool:
         """Whether a module or weight of that name belongs to what sound passes before the text model."""
@@ -232,8 +257,19 @@ def family_of(model_type: str, source: object = "the model") -> Family:
     )
 
 
+def family_of_processor(processor: Any) -> Family:
+    """The family whose processor this is."""
+    names = {kind.__name__ for kind in type(processor).__mro__}
+    for family in _FAMILIES.values():
+        if family.processor_class in names:
+            return family
+    raise EngineError(f"{type(processor).__name__} is the processor of no supported family")
+
+
 class _Omni(Family):
     """What the Thinkers of Qwen's Omni models share: positions in three dimensions, and no vision here."""
+
+    unused_weights = (r"(^|\.)visual\.",)
 
     def text_and_audio_config(self, config: Any) -> Any:
         config = getattr(config, "thinker_config", config)
@@ -248,12 +284,20 @@ class _Omni(Family):
     def first_positions(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return model.get_rope_index(ids, attention_mask=mask)
 
+    def older_names(self) -> tuple[Callable[[str], str], ...]:
+        def thinker(name: str) -> str:  # before transformers 5.21
+            name = re.sub(r"^model\.language_model\.", "model.", name)
+            return re.sub(r"^model\.(audio_tower|visual)\b", r"\1", name)
+
+        return (str, thinker, lambda name: f"thinker.{thinker(name)}", lambda name: f"thinker.{name}")
+
 
 @register
 class Qwen25Omni(_Omni):
     name = "qwen2_5_omni"
     model_types = ("qwen2_5_omni", "qwen2_5_omni_thinker")
     model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
+    processor_class = "Qwen2_5OmniProcessor"
     audio_modules = ("audio_tower",)
     layer_classes = ("Qwen2_5OmniDecoderLayer", "Qwen2_5OmniAudioEncoderLayer")
     old_names = (
@@ -276,6 +320,7 @@ class Qwen3OmniMoe(_Omni):
     name = "qwen3_omni_moe"
     model_types = ("qwen3_omni_moe", "qwen3_omni_moe_thinker")
     model_class = "Qwen3OmniMoeThinkerForConditionalGeneration"
+    processor_class = "Qwen3OmniMoeProcessor"
     frame_s = 1 / 13  # 13 positions for each 100 mel columns
     audio_modules = ("audio_tower",)
     lora_layers = "q_proj|k_proj|v_proj|o_proj"  # experts are no linear modules
@@ -320,6 +365,8 @@ class Qwen2Audio(Family):
 
 class _Windowed(Family):
     """Families that cut a clip into windows of 30 s, each padded to its full length."""
+
+    mask_name = "input_features_mask"
 
     def max_audio_seconds(self, processor: Any) -> float:
         return float(processor.max_audio_len)
@@ -405,6 +452,19 @@ class Voxtral(Family):
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
         features, _ = self._inputs(model, clips)
         return _split(model.get_audio_features(features, return_dict=True).pooler_output, clips)
+
+    def render(self, processor: Any, messages: list[dict[str, Any]]) -> str:
+        """The words alone: Mistral's tokenizer has no template, and control tokens are no text to it."""
+        return "".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
+
+    def prompt_ids(self, processor: Any, text: str, positions: int) -> list[int]:
+        """``<s>[INST][BEGIN_AUDIO][AUDIO]..words[/INST]``, Voxtral's instruction format."""
+        tokenizer = processor.tokenizer
+        marks = [tokenizer.convert_tokens_to_ids(mark) for mark in ("<s>", "[INST]", "[BEGIN_AUDIO]", "[/INST]")]
+        if None in marks or len(set(marks)) < len(marks):
+            raise EngineError("this tokenizer lacks Voxtral's control tokens ([INST], [BEGIN_AUDIO], [/INST])")
+        words = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return [*marks[:3], *[processor.audio_token_id] * positions, *words, marks[3]]
 
 
 @register

@@ -1,4 +1,4 @@
-"""From clips and questions to prompts: the chat template, what the encoder hears, and what it cannot hear."""
+"""From clips and questions to prompts: the chat template, frames of the encoder, and what is cut off."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers.masking_utils import create_bidirectional_mask
 
-from mpar2.audio import SAMPLE_RATE, Clip
+from mpar2.audio import Clip
 from mpar2.engines.adapter import Adapter
 from mpar2.engines.base import Arm, EngineError, ItemError
 from mpar2.engines.checkpoint import Checkpoint
@@ -24,14 +23,14 @@ _CACHED_CLIPS = 4  # clips whose encoding is kept, for the next question about t
 
 
 class AudioFeatureCache:
-    """What the audio encoder made of clips: run once for each clip, and kept for the last few."""
+    """The encoder's output for the last few clips: the encoder runs once for each clip and variant of itself."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._cached: OrderedDict[tuple[str, str], torch.Tensor] = OrderedDict()
 
     def get(self, clips: Sequence[Clip], adapters: Sequence[Adapter | None]) -> list[torch.Tensor]:
-        """(F, hidden) for each clip, as its adapter hears it. The caller holds the checkpoint's lock."""
+        """(F, hidden) for each clip, by the encoder as its adapter changes it. The caller holds the lock."""
         keys = [
             (clip.digest, adapter.key if adapter and adapter.modifies_audio_encoder else "")
             for clip, adapter in zip(clips, adapters, strict=True)
@@ -55,55 +54,38 @@ class AudioFeatureCache:
 
 @torch.inference_mode()
 def _encode(checkpoint: Checkpoint, clips: Sequence[Clip]) -> list[torch.Tensor]:
-    limit = round(checkpoint.max_audio_seconds * SAMPLE_RATE)
-    samples = [np.asarray(clip.samples[:limit]) for clip in clips]
-    features, _ = checkpoint.processor._process_audio(
-        samples, sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt"
-    )
-    sizes = [int(size) for size in features["num_audio_tokens"]]
-    for clip, size in zip(clips, sizes, strict=True):
-        if size < 1:
-            raise ItemError(f"the clip lasts {clip.seconds:.3f} s: the model needs at least 0.04 s")
-    mel = features["input_features"].to(checkpoint.device, checkpoint.dtype)
-    mask = torch.as_tensor(features["feature_attention_mask"], device=checkpoint.device)
-    if checkpoint.family == "qwen2_5_omni":
-        heard = checkpoint.model.get_audio_features(mel, mask, return_dict=True).last_hidden_state
-        return list(heard.split(sizes))
-    inner = checkpoint.model.model  # Qwen2-Audio does this inside forward, where it cannot be shared
-    lengths, _ = inner.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))
-    frames = (mel.shape[-1] - 2) // 2 + 1
-    attends = create_bidirectional_mask(
-        config=inner.audio_tower.config,
-        inputs_embeds=torch.zeros(len(clips), frames, 1, dtype=checkpoint.dtype, device=checkpoint.device),
-        attention_mask=(torch.arange(frames, device=checkpoint.device)[None] < lengths[:, None]).long(),
-    )
-    heard = inner.multi_modal_projector(inner.audio_tower(mel, attention_mask=attends).last_hidden_state)
-    return [row[:size] for row, size in zip(heard, sizes, strict=True)]
+    """(F, hidden) for each clip. Raises :class:`ItemError` for clips that are too short."""
+    family = checkpoint.family
+    features = [family.features(checkpoint.processor, np.asarray(clip.samples)) for clip in clips]
+    for clip, made in zip(clips, features, strict=True):
+        if made.positions < 1:
+            raise ItemError(f"the clip lasts {clip.seconds:.3f} s: the model needs at least {family.frame_s:.2f} s")
+    return family.encode(checkpoint.model, features)
 
 
 def build_prompt(
     checkpoint: Checkpoint, question: Question, arm: Arm, audio: torch.Tensor, adapter: Adapter | None
 ) -> Prompt:
-    """The chat prompt of an arm, with one placeholder for each audio position."""
-    processor = checkpoint.processor
-    text = processor.apply_chat_template(build_messages(question, arm.mode), tokenize=False, add_generation_prompt=True)
-    ids = processor.tokenizer(text.replace(processor.audio_token, processor.audio_token * len(audio)))["input_ids"]
-    start = ids.index(processor.audio_token_id) if processor.audio_token_id in ids else -1
-    if ids.count(processor.audio_token_id) != len(audio):  # a question or a template that writes control tokens
+    """The chat prompt of an arm, with one placeholder for each audio position of ``audio`` (F, hidden)."""
+    family, processor = checkpoint.family, checkpoint.processor
+    _, token = family.audio_token(processor)
+    text = family.render(processor, build_messages(question, arm.mode))
+    ids = family.prompt_ids(processor, text, len(audio))
+    if ids.count(token) != len(audio):  # a question or a template that writes control tokens
         raise EngineError(
             f"the prompt of '{arm.model}' does not hold exactly one clip: check its chat template, and that the "
             "question does not contain control tokens"
         )
-    return Prompt(tuple(ids), audio, start, adapter)
+    return Prompt(tuple(ids), audio, ids.index(token), adapter)
 
 
 def used_audio_seconds(checkpoint: Checkpoint, clip: Clip) -> float:
-    """How much of the clip the model hears, in seconds."""
+    """How much of the clip reaches the model, in seconds."""
     return min(clip.seconds, checkpoint.max_audio_seconds)
 
 
 def audio_warnings(checkpoint: Checkpoint, clip: Clip) -> tuple[str, ...]:
-    """What the visitor must know about what the model did not hear."""
+    """A warning where the end of the clip does not reach the model."""
     if clip.seconds <= checkpoint.max_audio_seconds + 0.01:
         return ()
     lost = math.ceil((clip.seconds - checkpoint.max_audio_seconds) * 10) / 10

@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from mpar2.attention import FRAME_S, AttentionRecord
+from mpar2.attention import AttentionRecord
 
 __all__ = ["MEMORY_BUDGET", "Probe", "install"]
 
@@ -43,15 +43,20 @@ def install(model: Any) -> bool:
 class Probe:
     """Collects one record for each prompt of a batch.
 
-    ``audio[i]`` are the positions of prompt i's audio *in the padded batch*. Listen with ``with probe.listen(rows)``
-    around a forward pass, where ``rows`` are the prompts that the pass holds, in order.
+    ``audio[i]`` are the positions of prompt i's audio *in the padded batch*, each of ``frame_s`` seconds. Listen with
+    ``with probe.listen(rows)`` around a forward pass, where ``rows`` are the prompts that the pass holds, in order.
     """
 
     def __init__(
-        self, audio: Sequence[range], *, keep: Literal["full", "ratio"] = "full", budget: int = MEMORY_BUDGET
+        self,
+        audio: Sequence[range],
+        frame_s: float,
+        *,
+        keep: Literal["full", "ratio"] = "full",
+        budget: int = MEMORY_BUDGET,
     ) -> None:
         self._audio = list(audio)
-        self._stores = [_Store(len(span), budget if keep == "full" else 0) for span in audio]
+        self._stores = [_Store(len(span), frame_s, budget if keep == "full" else 0) for span in audio]
         self._queries = 1
         self._columns: slice | torch.Tensor = slice(0)
         self._inside: torch.Tensor | None = None  # None: the columns are a slice, the same for all rows
@@ -148,7 +153,8 @@ class _Store:
     frames, twice as many each time. A budget of 0 keeps the mass alone.
     """
 
-    def __init__(self, audio_positions: int, budget: int) -> None:
+    def __init__(self, audio_positions: int, frame_s: float, budget: int) -> None:
+        self.frame_s = frame_s
         self.audio_positions = audio_positions
         self.budget = budget
         self.heads: Literal["all", "mean", "none"] = "all" if budget else "none"
@@ -192,8 +198,9 @@ class _Store:
             mass=np.concatenate(self.mass)[:tokens].astype(np.float32),
             visible=np.concatenate(self.visible)[:tokens],
             audio_positions=self.audio_positions,
-            frame_s=FRAME_S * self.frames,
+            frame_s=self.frame_s * self.frames,
             heads=self.heads,
+            frames_per_column=self.frames,
         )
 
 

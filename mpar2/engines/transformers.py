@@ -236,7 +236,7 @@ class TransformersEngine(Engine):
         ]
         session = self._session(checkpoint, prompts)
         if attention != "none" and loaded.can_probe:
-            session.probe = Probe(session.audio_positions(), keep=attention)
+            session.probe = Probe(session.audio_positions(), checkpoint.family.frame_s, keep=attention)
         first_token_s = 0.0
 
         def finished(row: int, why: Literal["stop", "length", "cancelled"]) -> Progress:
@@ -315,7 +315,7 @@ class TransformersEngine(Engine):
             stream.push(token)
         stream.finish()
         session = self._session(checkpoint, [prompt])
-        session.probe = probe = Probe(session.audio_positions())
+        session.probe = probe = Probe(session.audio_positions(), checkpoint.family.frame_s)
         try:
             session.prefill()
             first_token_s = time.perf_counter() - start

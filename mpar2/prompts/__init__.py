@@ -22,7 +22,7 @@ from mpar2.question import Question, QuestionError, choice_letter
 if TYPE_CHECKING:
     from mpar2.engines.base import Mode
 
-__all__ = ["PROMPT_HASHES", "PROMPT_VERSIONS", "build_messages", "neutralise", "prompt_text"]
+__all__ = ["PROMPT_HASHES", "PROMPT_VERSIONS", "build_messages", "neutralise", "prompt_text", "user_message"]
 
 _MODES = ("direct", "cot", "mpar2")
 _ANSWER = {True: "the right choice in its own words", False: "the answer in a few words"}  # by: has choices
@@ -75,5 +75,14 @@ def prompt_text(question: Question, mode: Mode) -> str:
 
 
 def build_messages(question: Question, mode: Mode) -> list[dict[str, Any]]:
-    """Chat messages: one user turn with the audio (filled in by the engine) before the text."""
-    return [{"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": prompt_text(question, mode)}]}]
+    """Chat messages: one user turn with the audio before the text.
+
+    The audio part has a key ``audio`` too (a name; the engine puts the sound in): older chat templates look for the
+    key, today's for the type.
+    """
+    return user_message(prompt_text(question, mode))
+
+
+def user_message(text: str) -> list[dict[str, Any]]:
+    """One user turn of a clip and a text: the messages of engines and of training alike."""
+    return [{"role": "user", "content": [{"type": "audio", "audio": "clip"}, {"type": "text", "text": text}]}]
