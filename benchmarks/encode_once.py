@@ -72,8 +72,8 @@ def main() -> None:
     said = torch.randint(300, 900, (args.generations, args.tokens), generator=generator)
     ids = torch.cat([torch.tensor([prompt] * args.generations), said], dim=1).to(device)
     rows = [0] * args.generations
-    features = mel.features[None].expand(args.generations, -1, -1).to(device, loaded.dtype)
-    mask = mel.mask[None].expand(args.generations, -1).to(device)
+    features = mel.features.expand(args.generations, -1, -1).to(device, loaded.dtype)
+    mask = mel.mask.expand(args.generations, -1).to(device)
     trained = [weight for name, weight in model.named_parameters() if "language_model" in name]
     tower = [weight for name, weight in model.named_parameters() if "audio_tower" in name]
 

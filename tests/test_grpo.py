@@ -121,8 +121,8 @@ def direct(made, output) -> torch.Tensor:
             logits = model(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                input_features=mel.features[None],
-                feature_attention_mask=mel.mask[None],
+                input_features=mel.features,
+                feature_attention_mask=mel.mask,
             ).logits[0]
         size = output["completion_ids"].size(1)
         logps = torch.log_softmax(logits[-size - 1 : -1] / made.temperature, dim=-1)
@@ -206,8 +206,8 @@ def test_generation_hears_its_clip(checkpoint, items, tmp_path, whole):
         stock = made.model.generate(
             input_ids=torch.tensor([ids[i]]),
             attention_mask=torch.ones(1, len(ids[i]), dtype=torch.long),
-            input_features=mel.features[None],
-            feature_attention_mask=mel.mask[None],
+            input_features=mel.features,
+            feature_attention_mask=mel.mask,
             max_new_tokens=6,
             do_sample=False,
             repetition_penalty=1.0,

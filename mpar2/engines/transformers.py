@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -242,7 +243,7 @@ class TransformersEngine(Engine):
         def finished(row: int, why: Literal["stop", "length", "cancelled"]) -> Progress:
             text, passes = decoders[row].text, decoders[row].passes
             text.finish()
-            record = _record(session.probe, row, passes) if session.probe else None
+            record = _record(session.probe, row, passes, jobs[row].request.clip.seconds) if session.probe else None
             clock = (time.perf_counter() - start, first_token_s)
             generation = _generation(checkpoint, jobs[row], prompts[row], text, clock, why, record)
             if attention != "none" and not loaded.can_probe:
@@ -323,7 +324,7 @@ class TransformersEngine(Engine):
                 session.feed([stream.ids[first : min(first + _BLOCK, len(stream.ids) - 1)]])
         finally:
             session.close()
-        record = probe.record(0, len(stream.ids))
+        record = _record(probe, 0, range(len(stream.ids)), job.request.clip.seconds)
         clock = (time.perf_counter() - start, first_token_s)
         return _generation(checkpoint, job, prompt, stream, clock, "stop", record)
 
@@ -363,9 +364,14 @@ def _stopped(stops: _Stops) -> bool:
 _NO_PROBE = "this model attends through sliding windows, in which positions move: attention to audio is not recorded"
 
 
-def _record(probe: Probe, row: int, passes: Sequence[int]) -> AttentionRecord:
-    """The row's record, without the passes whose tokens were taken back."""
+def _record(probe: Probe, row: int, passes: Sequence[int], seconds: float) -> AttentionRecord:
+    """The row's record, without the passes whose tokens were taken back, and without columns beyond the clip's end.
+
+    Families that pad a clip have positions there; ``mass`` counts them, a picture over time has no place for them.
+    """
     record = probe.record(row, max(passes, default=-1) + 1)
+    columns = math.ceil(seconds / record.frame_s) + 1
+    record = replace(record, rows=record.rows[..., :columns])
     if len(passes) == len(record.visible):
         return record
     kept = list(passes)
