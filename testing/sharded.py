@@ -1,0 +1,69 @@
+"""Train smoke recipes on two CPU processes, by DDP or by FSDP2, through the code of accelerate.
+
+Run as ``torchrun --nproc-per-node 2 testing/sharded.py ddp|fsdp OUT``: each case of ``CASES`` is a GRPO or SFT training
+of two steps, and leaves its log in ``OUT/CASE``. Only accelerate's choice of the distributed type is forced: it allows
+FSDP on accelerators alone, while PyTorch shards on CPUs too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+CASES = {  # name -> (method, recipe, overrides)
+    "lora": ("grpo", "qwen2.5-omni-7b", []),
+    "qwen2-audio": ("grpo", "qwen2-audio-7b", []),
+    "all-weights": ("grpo", "qwen2.5-omni-7b", ["lora=~", "grpo.beta=0"]),
+    "tower": ("grpo", "qwen2.5-omni-7b", ["train_tower=true"]),
+    "papo": ("grpo", "ablation-papo", []),
+    "sft": ("sft", "qwen2.5-omni-7b", []),
+}
+
+
+def force_fsdp() -> None:
+    """Let accelerate choose FSDP2 on CPUs."""
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}
+    os.environ["FSDP_AUTO_WRAP_POLICY"] = "TRANSFORMER_BASED_WRAP"
+    import accelerate.state as state
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
+    initialise = state.AcceleratorState.__init__
+
+    def sharded(self, *args, **kwargs) -> None:
+        first = not state.AcceleratorState._shared_state
+        initialise(self, *args, **kwargs)
+        if first and state.AcceleratorState._shared_state.get("distributed_type") == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.FSDP
+            self.fsdp_plugin = kwargs.get("fsdp_plugin") or FullyShardedDataParallelPlugin()
+            state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    state.AcceleratorState.__init__ = sharded
+
+
+def main(how: str, out: Path, names: list[str]) -> None:
+    """Run the cases one after the other in this process group."""
+    if how == "fsdp":
+        force_fsdp()
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedType
+
+    from training.recipe import load_recipe
+    from training.run import train
+    from training.smoke import smoke_test_recipe
+
+    rank = os.environ["RANK"]
+    for name in names or CASES:  # models first: once there is a process group, only the main process writes one
+        _, recipe, overrides = CASES[name]
+        folder = out / name / ("smoke" if rank == "0" else f"smoke-{rank}")
+        smoke_test_recipe(load_recipe(recipe, ["smoke=true", *overrides]), folder)
+    for name in names or CASES:
+        os.environ.pop("FSDP_TRANSFORMER_CLS_TO_WRAP", None)  # of the model before
+        method, recipe, overrides = CASES[name]
+        train(method, load_recipe(recipe, ["smoke=true", *overrides]), out / name)
+        AcceleratorState._reset_state()
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU  # the next training chooses anew
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
