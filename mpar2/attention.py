@@ -28,6 +28,7 @@ from typing import Literal
 
 import numpy as np
 
+from mpar2.runs.lines import write_bytes
 from mpar2.trace import Span
 
 __all__ = [
@@ -180,15 +181,7 @@ def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
         frames_per_column=record.frames_per_column,
     )
     path = Path(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with scratch.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_bytes(path, buffer.getvalue())
     return path
 
 

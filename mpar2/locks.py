@@ -1,21 +1,34 @@
-"""A lock between processes: the kernel's own on an open file, so that it goes when its holder dies."""
+"""Locks between processes, by filelock: one file beside what is locked, which the kernel releases when its holder dies.
+
+The lock file stays: removing it would let a second process lock a new file while the first holds the old one. Locking
+is advisory, it keeps out those who ask.
+"""
 
 from __future__ import annotations
 
-__all__ = ["try_lock"]
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+__all__ = ["FileLock", "try_lock"]
 
 
-def try_lock(file: int) -> bool:
-    """Lock an open file (its descriptor) for this process until it is closed; False where another process holds it.
+def try_lock(path: Path) -> FileLock | None:
+    """Lock ``path`` for this process.
 
-    Locking is advisory: it keeps out who asks. Windows has no such lock; there nobody is kept out.
+    Args:
+        path: a file, which need not be there; the lock is ``.NAME.lock`` beside it.
+
+    Returns:
+        The lock, held until its ``release()``; None where another process (or another lock of this one) holds it.
+
+    Raises:
+        OSError: the folder cannot be written.
     """
+    # thread_local=False: the thread that releases may be another than the one that locked
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0, thread_local=False)
     try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock

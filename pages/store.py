@@ -7,12 +7,11 @@ Each is what the Compare tab would show for the example, with the app's own arms
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from mpar2.runs.lines import dump_json, write_bytes
 from pages.examples import EXAMPLES, Example
 from pages.running import Asked, Comparer
 from pages.services import Services
@@ -39,15 +38,7 @@ def make_comparison(services: Services, example: Example) -> dict[str, Any]:
 def write_comparison(example: Example, document: dict[str, Any]) -> Path:
     """Write it, complete or not at all."""
     path = example.comparison_path
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            json.dump(document, file, ensure_ascii=False, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_bytes(path, dump_json(document))
     return path
 
 

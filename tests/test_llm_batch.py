@@ -95,7 +95,7 @@ def test_the_journal_drops_a_torn_line_and_refuses_a_damaged_one(tmp_path: Path)
         assert len(journal) == 1 and "b" not in journal
         journal.append({"key": "b"})
     assert [json.loads(line)["key"] for line in path.read_bytes().splitlines()] == ["a", "b"]
-    path.write_bytes(path.read_bytes().replace(b'{"key": "b"}', b"{key: b}"))
+    path.write_bytes(path.read_bytes().replace(b'{"key":"b"}', b"{key: b}"))
     with pytest.raises(JournalError, match="line 2"):
         Journal(path)
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mpar2.arms import load_arms
+from mpar2.locks import try_lock
 from training.__main__ import main
 from training.export import export_run, write_log
 from training.recipe import RecipeError, recipe_names
@@ -63,18 +64,17 @@ def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path, capsys)
 
 def test_a_run_that_another_process_is_at_comes_later(tmp_path, capsys):
     """Two processes of one study share its runs: neither waits while something else can be done."""
-    fcntl = pytest.importorskip("fcntl", reason="the lock is POSIX's")
     runs = [{"name": name, "recipe": "tiny", "method": "sft"} for name in ("first", "second")]
     study = load_study(write(tmp_path / "study.yaml", *runs))
     (tmp_path / "first").mkdir()
-    with open(tmp_path / "first" / ".lock", "w") as other, ThreadPoolExecutor(1) as pool:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    other = try_lock(tmp_path / "first" / "run")
+    with ThreadPoolExecutor(1) as pool:
         done = pool.submit(run_study, study, tmp_path)
         while not (tmp_path / "logs" / "second" / "manifest.json").exists():
             assert not done.done()
             time.sleep(0.1)
         assert not (tmp_path / "first" / "training.json").exists()
-        fcntl.flock(other, fcntl.LOCK_UN)
+        other.release()
         assert done.result() == []
     assert {arm.name for arm in load_arms(tmp_path / "arms.yaml")} == {"first", "second"}
     said = capsys.readouterr().out

@@ -27,7 +27,7 @@ import re
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -148,11 +148,12 @@ def _claim(run: Run, out: Path) -> AbstractContextManager[Any] | None:
         return nullcontext()
     folder = out / run.folder
     folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / ".lock", "w")  # noqa: SIM115 - the caller closes it
-    if try_lock(file.fileno()):
-        return file
-    file.close()
-    return None
+    lock = try_lock(folder / "run")
+    if lock is None:
+        return None
+    held = ExitStack()
+    held.callback(lock.release)
+    return held
 
 
 def _settle(

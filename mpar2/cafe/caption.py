@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -96,7 +95,7 @@ class Captioner:
         path = self._path(key)
         if (known := self._read(path)) is not None:
             return known
-        async with self._locks.hold(key), _file_lock(path.with_suffix(".lock")):
+        async with self._locks.hold(key), _file_lock(path):
             if (known := self._read(path)) is not None:
                 return known
             await self._check_audio()
@@ -179,15 +178,11 @@ def _write(path: Path, caption: Caption) -> None:
 
 @contextlib.asynccontextmanager
 async def _file_lock(path: Path) -> AsyncIterator[None]:
-    """Keep other processes out for the length of the block; the kernel lets go when the process dies.
-
-    The lock file stays: removing it would let a second process lock a new file while the first holds the old one.
-    """
+    """Keep other processes from ``path`` for the length of the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    while (lock := try_lock(path)) is None:
+        await asyncio.sleep(_LOCK_POLL_S)
     try:
-        while not try_lock(handle):
-            await asyncio.sleep(_LOCK_POLL_S)
         yield
     finally:
-        os.close(handle)
+        lock.release()

@@ -1,10 +1,6 @@
 """What a long run has already paid for, kept so that a killed run goes on where it was.
 
-``Journal`` is a file of JSON lines that only grows: each ``append`` writes one whole line and fsyncs it before it
-returns. A line without its newline is what a kill left in the middle of a write; it is dropped on opening. Any other
-line that does not parse is damage, and an error with its number. Each record has a ``key``, which occurs once. A
-lock, held by the kernel for the life of the process, keeps a second writer out and needs no cleaning up after ``kill
--9``.
+``Journal`` is a file of JSON lines (:mod:`mpar2.runs.lines`) whose records have a ``key``, which occurs once.
 
 ``RecordedClient`` is a chat client that appends every reply to a journal before it hands it on, under the hash of all
 that the reply depends on. Asked the same again it answers from the journal. So a judge of several requests per item
@@ -15,17 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpar2.errors import MPAR2Error
 from mpar2.llm.base import ChatClient, OnText, Part, Reply, Sampling, Usage
 from mpar2.llm.once import KeyedLocks, finish_in_thread
-from mpar2.locks import try_lock
-from mpar2.runs.lines import sync_folder
+from mpar2.runs.lines import LineWriter, RunError, read_lines
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "JournalError", "RecordedClient", "content_key", "usage_of"]
 
 
-class JournalError(MPAR2Error, ValueError):
+class JournalError(RunError):
     """The file is damaged, or another process writes it."""
 
 
@@ -61,15 +54,12 @@ class Journal:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._write_lock = threading.Lock()
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._lines = LineWriter(self.path, JournalError)
         try:
-            if not try_lock(self._file):
-                raise JournalError(f"{self.path} is being written by another process; wait for it or stop it")
             self._records = self._load()
         except BaseException:
-            os.close(self._file)
+            self._lines.close()
             raise
-        sync_folder(self.path.parent)
 
     def __enter__(self) -> Journal:
         return self
@@ -92,45 +82,33 @@ class Journal:
     def append(self, record: dict[str, Any]) -> None:
         """Write ``record``; when this returns it is on the disk. A key that is there already is an error."""
         key = record["key"]
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
         with self._write_lock:
-            if self._file < 0:
-                raise JournalError(f"{self.path} is closed")
             if key in self._records:
                 raise JournalError(f"{self.path}: key {key} is recorded already; a second record would count it twice")
-            before = os.fstat(self._file).st_size
-            try:
-                _write_all(self._file, line)
-                os.fsync(self._file)
-            except OSError as error:
-                os.ftruncate(self._file, before)  # or the next line would be glued to the half of this one
-                raise JournalError(
-                    f"{self.path} cannot be written ({error.strerror}): free some space and start again"
-                ) from error
+            self._lines.append(record)
             self._records[key] = record
 
     def close(self) -> None:
         with self._write_lock:  # not under the hands of a thread that writes
-            if self._file >= 0:
-                os.close(self._file)
-                self._file = -1
+            self._lines.close()
 
     def _load(self) -> dict[str, dict[str, Any]]:
-        data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.ftruncate(self._file, whole)
-            os.fsync(self._file)
         records: dict[str, dict[str, Any]] = {}
-        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+        with self.path.open("rb") as file:
             try:
-                record = json.loads(line)
-                key = record["key"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise JournalError(f"{self.path}, line {number}: {error!r}; repair or remove that line") from None
-            if key in records:
-                raise JournalError(f"{self.path}, line {number}: key {key} for the second time; remove one of the two")
-            records[key] = record
+                for number, record in read_lines(file, str(self.path)):
+                    key = record.get("key")
+                    if not isinstance(key, str):
+                        raise JournalError(f"{self.path}, line {number}: it has no 'key'; repair or remove that line")
+                    if key in records:
+                        raise JournalError(
+                            f"{self.path}, line {number}: key {key} for the second time; remove one of the two"
+                        )
+                    records[key] = record
+            except JournalError:
+                raise
+            except RunError as error:
+                raise JournalError(f"{error}; repair or remove that line") from None
         return records
 
 
@@ -192,9 +170,3 @@ def _record(reply: Reply) -> dict[str, Any]:
 def _reply(record: dict[str, Any]) -> Reply:
     fields = {name: value for name, value in record.items() if name not in ("key", "usage")}
     return Reply(**fields, usage=Usage(**record["usage"]))
-
-
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]

@@ -2,10 +2,10 @@
 
 A line counts when its newline is on the disk. What stands after the last newline is what a kill left in the middle of
 a write: the writer cuts it off, the reader passes over it (the writer may be at work). Any other line that is not a
-JSON object is damage, and an error with its number. The writer holds a lock of the kernel on the file as long as it
-lives, so a dead writer leaves no lock behind.
+JSON object is damage, and an error with its number. The writer holds a lock (:mod:`mpar2.locks`) as long as it lives; a
+dead writer holds none.
 
-Lines may come from strangers: their length and number are bounded, and numbers that are not JSON (NaN) are refused.
+Lines may be untrusted input: their length and number are bounded, and numbers that are not JSON (NaN) are refused.
 """
 
 from __future__ import annotations
@@ -99,17 +99,30 @@ def sync_folder(folder: Path) -> None:
 class LineWriter:
     """The one writer of a file of JSON lines; use it in ``with``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, error: type[RunError] = RunError) -> None:
+        """Open ``path``, and cut off what a kill left of a line.
+
+        Args:
+            path: the file; made if it is not there.
+            error: the class of the errors that are raised.
+
+        Raises:
+            RunError: another process writes the file.
+            OSError: the file cannot be opened.
+        """
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._error = error
+        self._file = -1
+        self._lock = try_lock(path)
+        if self._lock is None:
+            raise error(f"{path} is being written by another process: wait for it, or stop it")
         try:
-            if not try_lock(self._file):
-                raise RunError(f"{path} is being written by another process: wait for it, or stop it")
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             self._cut_torn_line()
+            sync_folder(path.parent)
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
-        sync_folder(path.parent)
 
     def __enter__(self) -> LineWriter:
         return self
@@ -121,6 +134,8 @@ class LineWriter:
 
     def append(self, record: dict[str, Any]) -> None:
         """When this returns the line is on the disk; if it raises, nothing of the line is."""
+        if self._file < 0:
+            raise self._error(f"{self.path} is closed")
         data = dump_json(record) + b"\n"
         before = os.fstat(self._file).st_size
         try:
@@ -130,7 +145,7 @@ class LineWriter:
             os.fsync(self._file)
         except OSError as error:
             os.ftruncate(self._file, before)  # or the next line would be glued to the half of this one
-            raise RunError(
+            raise self._error(
                 f"{self.path} cannot be written ({error.strerror}): free some space and start again; "
                 "what was written before is kept, and the run goes on from there"
             ) from error
@@ -139,6 +154,9 @@ class LineWriter:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _cut_torn_line(self) -> None:
         size = os.fstat(self._file).st_size
