@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from mpar2 import statistics
 from mpar2.answers import Answer, read_answer
 from mpar2.question import Item, strict_match, string_match
-from mpar2.runs.record import record_key
+from mpar2.runs.record import kind_of_message, record_key
 from mpar2.trace import Trace, parse_trace
 
 __all__ = ["GROUPS", "Score", "answer_of", "score", "summarise"]
@@ -158,6 +158,20 @@ def _count(tally: _Tally, record: Mapping[str, Any], samples: int) -> None:
         tally.votes.setdefault(record["id"], {})[record["sample"]] = vote
 
 
+def _grouped(errors: Counter[str]) -> dict[str, int]:
+    """The ten most frequent causes of failures: the first message of each kind, and how many there are."""
+    kinds: dict[str, list[str]] = {}
+    for message in sorted(errors):
+        kinds.setdefault(kind_of_message(message), []).append(message)
+    counts = {
+        messages[0] + (f" (and {len(messages) - 1} more like it)" if len(messages) > 1 else ""): sum(
+            errors[message] for message in messages
+        )
+        for messages in kinds.values()
+    }
+    return dict(sorted(counts.items(), key=lambda entry: -entry[1])[:10])
+
+
 def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str], samples: int) -> dict[str, Any]:
     groups: dict[str, dict[str, Any]] = {}
     for group in GROUPS:
@@ -171,7 +185,7 @@ def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str],
         "asked": len(asked) * samples,
         "answered": tally.answered,
         "failed": sum(tally.errors.values()),
-        "reasons": dict(tally.errors.most_common(10)),
+        "reasons": _grouped(tally.errors),
         "answer_withheld": tally.withheld,
         "truncated": tally.truncated,
         "tokens": {

@@ -37,6 +37,7 @@ from mpar2.predictions import write_predictions
 from mpar2.prompts import PROMPT_HASHES, PROMPT_VERSIONS
 from mpar2.question import Item, Question
 from mpar2.runs import RunWriter, build_manifest, read_run
+from mpar2.runs.record import kind_of_message
 from mpar2.tasks import Batch, Task, audio_seconds, plan, record_of_answer, record_of_failure, seed_of
 
 __all__ = ["EvaluationError", "Settings", "evaluate"]
@@ -78,13 +79,18 @@ class _Work:
 
     def __post_init__(self) -> None:
         self.failures = FailuresInARow(GIVE_UP_AFTER, any_answer=bool(self.run.done))
+        self.clip_warnings: dict[str, tuple[str, ...]] = {}  # by the item's audio
+
+    def _audio_item(self, task: Task) -> Item:
+        """The item whose recording the task gets."""
+        return self.partners[task.item.id] if task.arm.audio == "shuffled" else task.item
 
     def inputs(self, batch: Batch) -> list[tuple[Clip, Question] | Exception]:
         """What each task hears and is asked, or why it cannot be. A recording is decoded once for all of them."""
         clips: dict[str, Clip | Exception] = {}
         found: list[tuple[Clip, Question] | Exception] = []
         for task in batch.tasks:
-            item = self.partners[task.item.id] if task.arm.audio == "shuffled" else task.item
+            item = self._audio_item(task)
             if item.audio not in clips:
                 clips[item.audio] = self._clip(item)
             clip = clips[item.audio]
@@ -99,13 +105,18 @@ class _Work:
         if not path.is_file():
             return AudioError(f"the audio file {item.audio} is not there")
         try:
-            return load_clip(path, limits=_LIMITS)
+            clip = load_clip(path, limits=_LIMITS)
         except (AudioError, OSError) as error:
             return error
+        if clip.warnings:
+            self.clip_warnings[item.audio] = tuple(clip.warnings)
+        return clip
 
-    def answered(self, task: Task, record: dict[str, Any]) -> None:
+    def answered(self, task: Task, generation: Generation) -> None:
+        """Keep an answer, with what the loader warned of its recording."""
         if task.key not in self.run.done:  # a batch is computed whole, also where some of it is there already
-            self.run.append(record)
+            warnings = self.clip_warnings.get(self._audio_item(task).audio, ())
+            self.run.append(record_of_answer(task, generation, warnings=warnings))
         self.failures.answered()
         self._tell()
 
@@ -173,10 +184,28 @@ def evaluate(
         done = read_run(run.folder)
         samples = {arm.name: arm.samples for arm in arms}
         metrics = summarise(done.records(), items.items, samples, asked)
-        metrics["problems"] = list(items.problems)
+        metrics["problems"] = [*items.problems, *_recording_problems(done.records(), arms)]
         write_predictions(done, items, list(samples), run.folder / "predictions")
         run.finish(metrics)
         return metrics
+
+
+def _recording_problems(records: Iterable[Mapping[str, Any]], arms: Sequence[EvaluationArm]) -> list[str]:
+    """What the loader warned of, by kind, with the number of recordings and the first of them."""
+    shuffled = {arm.name for arm in arms if arm.audio == "shuffled"}  # they get the recordings of other items
+    recordings: set[str] = set()
+    kinds: dict[str, dict[str, str]] = {}
+    for record in records:
+        if record["arm"] in shuffled:
+            continue
+        audio = record["item"]["audio"]
+        recordings.add(audio)
+        for warning in record.get("warnings") or ():
+            kinds.setdefault(kind_of_message(warning), {}).setdefault(audio, warning)
+    return sorted(
+        f"{len(found)} of {len(recordings)} recordings: {min(found.items())[1]} (first: {min(found)})"
+        for found in kinds.values()
+    )
 
 
 def _check(items: ItemSet, arms: Sequence[EvaluationArm], engine: Engine, settings: Settings) -> None:
@@ -243,7 +272,7 @@ def _run_batches(engine: Engine, tasks: Sequence[Task], work: _Work) -> None:
             if isinstance(outcome, Exception):
                 work.failed(task, outcome)
             else:
-                work.answered(task, record_of_answer(task, outcome, tokens=outcome.token_count))
+                work.answered(task, outcome)
 
 
 def _generate(
@@ -299,8 +328,7 @@ async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> N
         except (CallFailed, ReplyRejected, ItemError) as error:
             work.failed(task, error)
         else:
-            served = generation.served_model or None
-            work.answered(task, record_of_answer(task, generation, tokens=generation.token_count, served_model=served))
+            work.answered(task, generation)
 
     async with engine:
         await for_each(tasks, one, in_flight=engine.concurrency)

@@ -91,17 +91,21 @@ def seed_of(task: Task, seed: int) -> int:
 
 
 def record_of_failure(task: Task, reason: str) -> dict[str, Any]:
-    """The line of a task that got no answer."""
+    """Write the line of a task that got no answer."""
     return _blank(task) | {
         "status": "error",
         "error": " ".join(reason.split())[:_MAX_REASON_CHARS] or "no reason given",
     }
 
 
-def record_of_answer(
-    task: Task, generation: Generation, *, tokens: int | None, served_model: str | None = None
-) -> dict[str, Any]:
-    """The line of an answer."""
+def record_of_answer(task: Task, generation: Generation, *, warnings: Sequence[str] = ()) -> dict[str, Any]:
+    """Write the line of an answer.
+
+    Args:
+        task: what was asked.
+        generation: what came.
+        warnings: of the clip; those of the generation are added.
+    """
     answer = read_answer(generation.trace, task.item.question.choices)
     return _blank(task) | {
         "status": "ok",
@@ -109,14 +113,15 @@ def record_of_answer(
         "answer": answer.words,
         "choice": answer.choice,
         "prediction": answer.prediction,
-        "tokens": tokens,
+        "tokens": generation.token_count,
         "prompt_tokens": generation.prompt_tokens,
         "token_ends": _token_ends(generation),
         "seconds": round(generation.seconds, 4),
         "audio_seconds": round(generation.audio_seconds, 4),
         "finish": "length" if generation.finish == "length" else "stop",
         "attention": _attention(generation),
-        "served_model": served_model,
+        "served_model": generation.served_model or None,
+        "warnings": list(dict.fromkeys((*warnings, *generation.warnings))) or None,
     }
 
 

@@ -262,6 +262,59 @@ def test_what_fails_is_recorded_and_tried_again(scenes, tmp_path):
     assert metrics["arms"]["a"]["failed"] == 0 and metrics["arms"]["a"]["official"]["estimate"] == 1.0
 
 
+def test_what_the_loader_warns_of_is_in_record_and_metrics(scenes, tmp_path):
+    soundfile.write(scenes.audio_path(scenes.items[2]), make_clip(0.5).samples * 0, 16_000)
+    with serve(oracle_of(scenes)) as server:
+        metrics = ask(server.url, scenes, [arm()], tmp_path / "run")
+    records = {record["id"]: record for record in read_run(tmp_path / "run").records()}
+    assert records["s1"]["warnings"] is None and "silen" in " ".join(records["s2"]["warnings"])
+    (problem,) = metrics["problems"]
+    assert problem.startswith("1 of 6 recordings: ") and "silen" in problem and "(first: audio/2.wav)" in problem
+
+
+def test_missing_files_are_grouped_and_a_limit_warns_of_what_is_used(scenes, tmp_path):
+    for item in scenes.items[2:]:
+        scenes.audio_path(item).unlink()
+    lost = read_items("jsonl", scenes.source)
+    assert "4 of 6 audio files are not there" in lost.problems[0] and lost.first(2).problems == ()
+    assert "1 of 3 audio files" in lost.first(3).problems[0]
+    with serve(oracle_of(scenes)) as server:
+        found = ask(server.url, lost, [arm()], tmp_path / "run")["arms"]["a"]
+    assert found["reasons"] == {"the audio file audio/2.wav is not there (and 3 more like it)": 4}
+
+
+def test_refused_items_never_keep_the_others_from_their_turn(scenes, tmp_path):
+    """Requests that a server refuses with 400, more of them than the failures in a row that end a run."""
+    right = oracle_of(scenes)
+
+    def plan(call):
+        return right(call) if re.search("in [05]", call.text) else error(400, "cannot decode this")
+
+    votes = [arm(samples=10, temperature=1)]
+    with serve(plan) as server:
+        found = ask(server.url, scenes, votes, tmp_path / "run")["arms"]["a"]
+        assert (found["answered"], found["failed"]) == (20, 40)
+        calls = len(server.calls)
+        ask(server.url, scenes, votes, tmp_path / "run")
+        assert len(server.calls) == calls + 40, "the refused ones are tried again at the next start"
+
+
+def test_ctrl_c_keeps_what_is_finished(scenes, tmp_path):
+    with serve(lambda call: openai_reply("<answer>bell</answer>", delay_s=0.05)) as server:
+        options = ["--benchmark", "jsonl", "--data", str(scenes.source), "--engine", "server", "--in-flight", "1"]
+        options += ["--skip-audio-check", "--samples", "9", "--temperature", "1"]
+        options += ["--base-url", server.url + "/v1", "--model", "m", "--out", str(tmp_path / "run")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mpar2.cli", "evaluate", *options], stderr=subprocess.PIPE, text=True
+        )
+        while not server.calls[8:]:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=20)[1]
+    assert process.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
+    assert len(list(read_run(tmp_path / "run").records())) >= 7
+
+
 def test_a_service_that_is_down_stops_the_run(scenes, tmp_path):
     with serve([error(500)]) as server, pytest.raises(EvaluationError, match="20 answers in a row failed"):
         ask(server.url, scenes, [arm(samples=10, temperature=1)], tmp_path / "run")

@@ -58,6 +58,7 @@ class ItemSet:
     source: Path
     official: tuple[dict[str, Any], ...]
     form: Literal["json", "jsonl"]
+    file_problems: tuple[str, ...] = ()  # of the file as a whole, whichever items are kept
 
     def audio_path(self, item: Item) -> Path:
         """The item's file: its path under ``audio_root``, or the bare file name there (flat downloads)."""
@@ -72,7 +73,8 @@ class ItemSet:
         if count < 1:
             raise ItemsError(f"limit is {count}: at least one item is needed")
         kept = self.items[:count]
-        return replace(self, items=kept, official=self.official[:count], fingerprint=_fingerprint(kept))
+        official = self.official[:count]
+        return _with_problems(replace(self, items=kept, official=official, fingerprint=_fingerprint(kept)))
 
 
 def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None = None) -> ItemSet:
@@ -101,8 +103,14 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
         source=source,
         official=entries.official,
         form=entries.form,
+        file_problems=entries.problems,
     )
-    problems = (*entries.problems, *_letter_answers(entries), *_content_problems(entries.items))
+    return _with_problems(found)
+
+
+def _with_problems(found: ItemSet) -> ItemSet:
+    """``found`` with what is odd about its items, and no others."""
+    problems = (*found.file_problems, *_letter_answers(found), *_content_problems(found.items))
     return replace(found, problems=(*problems, *_audio_problems(found)))
 
 
@@ -151,7 +159,7 @@ def _resolved(item: Item) -> Item:
     return item if answer == question.answer else replace(item, question=replace(question, answer=answer))
 
 
-def _letter_answers(entries: Entries) -> list[str]:
+def _letter_answers(entries: ItemSet) -> list[str]:
     read = [
         item.id
         for item, entry in zip(entries.items, entries.official, strict=True)

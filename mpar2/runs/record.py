@@ -19,13 +19,14 @@ finite numbers. Fields that are not in this list are dropped.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mpar2.question import Item, QuestionError, item_from_json, item_to_json
 from mpar2.runs.lines import RunError
 
-__all__ = ["MAX_TEXT_CHARS", "check_record", "item_of", "record_key"]
+__all__ = ["kind_of_message", "MAX_TEXT_CHARS", "check_record", "item_of", "record_key"]
 
 MAX_TEXT_CHARS = 400_000
 _MAX_LABEL_CHARS = 4000
@@ -46,6 +47,18 @@ def record_key(id: str, arm: str, sample: int) -> str:
 def item_of(record: Mapping[str, Any]) -> Item:
     """The item that a line is about."""
     return item_from_json(record["item"], id=record["id"])
+
+
+_PARTICULAR = re.compile(r"audio file .+? is not there|'[^']*'|\"[^\"]*\"|\d[\d.,]*")
+
+
+def kind_of_message(message: str) -> str:
+    """A message without what is particular to one item: names, numbers, quoted words.
+
+    >>> kind_of_message("the audio file a/1.wav is not there") == kind_of_message("the audio file b.wav is not there")
+    True
+    """
+    return _PARTICULAR.sub("*", message)
 
 
 def check_record(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -177,6 +190,14 @@ def _numbers(value: Any) -> dict[str, Any] | None:
     return value
 
 
+def _warnings(value: Any) -> list[str] | None:
+    if value is None or value == []:
+        return None
+    if not isinstance(value, list) or len(value) > 20 or not all(isinstance(line, str) for line in value):
+        raise ValueError(f"is {_show(value)}; a list of at most 20 texts is needed")
+    return [line[:500] for line in value]
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
@@ -207,4 +228,5 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "finish": _one_of("stop", "length"),
     "attention": _numbers,
     "served_model": _LABEL,
+    "warnings": _warnings,
 }
