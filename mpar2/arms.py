@@ -71,7 +71,9 @@ __all__ = [
 
 _MAX_NAME = 80
 _NAME = re.compile(rf"[^|/\\\x00-\x1f]{{1,{_MAX_NAME}}}")
-_ARM_KEYS = ("name", "model", "adapter", "mode")
+_ARM_KEYS = ("name", "model", "adapter", "mode", "dtype", "quantize")
+_DTYPES = ("float32", "bfloat16", "float16")
+_QUANTIZE = ("4bit", "8bit")
 _OPTIONAL = ("max_reasoning_tokens", "hide_audio_after")  # of decoding: None where they are not asked for
 _MAX_SAMPLES = 1000
 
@@ -299,9 +301,11 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
         ("mode", mode, get_args(Mode)),
         ("audio", data.get("audio", "normal"), get_args(Audio)),
         ("perception", data.get("perception", "own"), get_args(Perception)),
+        ("dtype", data.get("dtype"), (None, *_DTYPES)),
+        ("quantize", data.get("quantize"), (None, *_QUANTIZE)),
     ):
         if value not in allowed:
-            raise ArmError(f"{where}: {key} is {value!r}; choose one of {', '.join(allowed)}")
+            raise ArmError(f"{where}: {key} is {value!r}; choose one of {', '.join(filter(None, allowed))}")
     values: dict[str, Any] = {}
     for key, kind in decoding_types.items():
         if key in data:
@@ -329,13 +333,16 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     if samples > 1 and decoding.temperature == 0:
         raise ArmError(f"{where}: {samples} samples at temperature 0 would all be the same: set a temperature")
     controls = {"audio": data.get("audio", "normal"), "perception": data.get("perception", "own")}
-    return EvaluationArm(Arm(name, model, adapter, mode), decoding, samples, **controls)
+    arm = Arm(name, model, adapter, mode, data.get("dtype"), data.get("quantize"))
+    return EvaluationArm(arm, decoding, samples, **controls)
 
 
 def arm_to_json(arm: EvaluationArm) -> dict[str, Any]:
     """The inverse of :func:`arm_from_json`, with every value written out."""
     decoding = {key: value for key, value in asdict(arm.decoding).items() if key != "seed"}
-    return asdict(arm.arm) | decoding | {"samples": arm.samples, "audio": arm.audio, "perception": arm.perception}
+    # precision is left out where the arm does not set it, so that runs from before it could be set go on
+    entry = {key: v for key, v in asdict(arm.arm).items() if v is not None or key not in ("dtype", "quantize")}
+    return entry | decoding | {"samples": arm.samples, "audio": arm.audio, "perception": arm.perception}
 
 
 def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:

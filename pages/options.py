@@ -17,6 +17,7 @@ __all__ = ["PUBLIC_RUNS_PER_HOUR", "build_services", "is_local", "parse_options"
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Options of the command line, with the environment behind them."""
+    from mpar2.commands._arms import add_precision_options
     from mpar2.engines import engine_names
 
     environment = os.environ.get
@@ -28,6 +29,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--adapter", default=environment("MPAR2_ADAPTER"), help="LoRA adapter of arm B")
     parser.add_argument("--engine", choices=engine_names(), default="transformers", help="default: %(default)s")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+    add_precision_options(parser)
     parser.add_argument("--host", default=host, help="default: %(default)s")
     parser.add_argument("--port", type=int, default=port, help="default: %(default)s")
     parser.add_argument("--mcp", action="store_true", help="serve the endpoints as tools for language models too (MCP)")
@@ -94,7 +96,9 @@ def build_services(options: argparse.Namespace) -> Any:
     if name_right != name_left:
         offers.append(Offer(name_right, right, options.adapter))
     return Services(
-        engine=make_engine(options.engine, EngineOptions(device=options.device)),
+        engine=make_engine(
+            options.engine, EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
+        ),
         offers=tuple(offers),
         examples=examples,
         first_example=first_example(examples, root),

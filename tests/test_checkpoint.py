@@ -380,7 +380,7 @@ def test_quantised_repositories_are_named_for_what_they_are(copy: Path) -> None:
 def test_memory_is_compared_before_loading_and_running_out_is_said(tiny_checkpoint: Path, monkeypatch) -> None:
     from mpar2.engines import checkpoint as module
 
-    monkeypatch.setattr(module, "_free_bytes", lambda device: 1000)
+    monkeypatch.setattr(module, "free_bytes", lambda device: 1000)
     with pytest.raises(EngineError, match=r"needs 0.0 GB on cpu in float32, 0.0 GB are free: use a smaller model"):
         load_checkpoint(str(tiny_checkpoint), device="cpu")
     monkeypatch.undo()

@@ -16,6 +16,7 @@ from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress,
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.decode import Session, TextStream
 from mpar2.engines.inputs import AudioFeatureCache, build_prompt
+from mpar2.engines.jobs import Base
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.prompts import build_messages
 from mpar2.question import Question
@@ -187,7 +188,7 @@ def test_closing_the_stream_frees_the_model_at_once(
     while next(updates).stage != "reasoning":
         pass
     updates.close()
-    loaded = engine._load(str(tiny_checkpoint))
+    loaded = engine._load(Base(str(tiny_checkpoint)))
     assert not loaded.lock.locked()
     # No hook of the abandoned batch is left on the adapters' layers.
     assert not any(module._forward_hooks for module in loaded.checkpoint.model.modules())
@@ -268,7 +269,7 @@ def test_two_threads_get_what_one_gets(engine, tiny_checkpoint: Path, tiny_adapt
 def test_the_encoder_runs_once_for_a_clip(
     engine, tiny_checkpoint: Path, tiny_adapter: Path, question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tower = engine._load(str(tiny_checkpoint)).checkpoint.model.model.audio_tower
+    tower = engine._load(Base(str(tiny_checkpoint))).checkpoint.model.model.audio_tower
     calls = []
     stock = tower.forward
     monkeypatch.setattr(tower, "forward", lambda *a, **k: calls.append(k["feature_lens"].tolist()) or stock(*a, **k))
@@ -332,3 +333,34 @@ def test_text_stream_equals_decoding_at_once(tiny_checkpoint: Path) -> None:
         stream.finish()
         assert stream.text == tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert stream.spans[-1].stop == len(stream.text) and len(stream.spans) == len(tokens)
+
+
+def test_one_adapter_of_all_rows_is_merged_for_the_generation_and_the_base_restored(
+    tiny_checkpoint: Path, tiny_adapter: Path, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mpar2.engines import decode
+
+    calls = []
+    monkeypatch.setattr(decode, "merged_adapter", lambda *a, _real=decode.merged_adapter: calls.append(a) or _real(*a))
+    engine, arm = TransformersEngine(device="cpu"), Arm("a", str(tiny_checkpoint), str(tiny_adapter))
+    requests = [Request(make_clip(1.0 + n / 4, n), question, arm) for n in range(3)]
+    bare = Request(make_clip(), question, Arm("b", str(tiny_checkpoint)))
+    before = ids(engine.generate_batch([bare], Decoding(max_new_tokens=TOKENS))[0])
+    merged = engine.generate_batch(requests, Decoding(max_new_tokens=TOKENS))
+    assert len(calls) == 1  # once a batch, however many rows leave it early
+    (loaded,) = engine._models.values()
+    fresh = load_checkpoint(str(tiny_checkpoint), device="cpu").model.state_dict()
+    now = {name.replace(".base_layer", ""): w for name, w in loaded.checkpoint.model.state_dict().items()}
+    assert all(torch.equal(now[name], weight) for name, weight in fresh.items())
+    assert ids(engine.generate_batch([bare], Decoding(max_new_tokens=TOKENS))[0]) == before
+    monkeypatch.setattr(decode, "can_merge", lambda *a: False)
+    beside = engine.generate_batch(requests, Decoding(max_new_tokens=TOKENS))
+    assert [ids(g) for g in merged] == [ids(g) for g in beside] and ids(merged[0]) != before
+
+
+def test_arms_of_one_model_in_two_precisions_are_two_models(tiny_checkpoint: Path, question: Question) -> None:
+    engine = TransformersEngine(device="cpu")
+    arms = [Arm("a", str(tiny_checkpoint), dtype=dtype) for dtype in ("float32", "bfloat16", None)]
+    engine.generate_batch([Request(make_clip(), question, arm) for arm in arms], Decoding(max_new_tokens=2))
+    assert [m.checkpoint.dtype for m in engine._models.values()] == [torch.bfloat16, torch.float32]
+    assert len({engine.base_of(arm) for arm in arms}) == 3

@@ -47,6 +47,15 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what runs the model")
     group.add_argument("--engine", choices=engine_names(), default="transformers", help="default: %(default)s")
     group.add_argument("--device", help="transformers: cpu, cuda or mps; by default the best there is")
+    add_precision_options(group)
+
+
+def add_precision_options(group: argparse._ActionsContainer) -> None:
+    """``--dtype`` and ``--quantize``, the same in every command."""
+    group.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="transformers: of the weights")
+    group.add_argument(
+        "--quantize", choices=("4bit", "8bit"), help="transformers: store the text stack's weights so (bitsandbytes)"
+    )
 
 
 def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None:
@@ -87,7 +96,8 @@ def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
     from mpar2.engines.routing import engine_for_arms
 
     _quiet()
-    return engine_for_arms(arms, options.engine, EngineOptions(device=options.device))
+    made = EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
+    return engine_for_arms(arms, options.engine, made)
 
 
 def read_question(options: argparse.Namespace) -> tuple[Clip, Question, Decoding]:

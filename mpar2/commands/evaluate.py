@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mpar2.commands._arms import MODES, add_arm_option
+from mpar2.commands._arms import MODES, add_arm_option, add_precision_options
 from mpar2.engines import engine_names
 from mpar2.items import BENCHMARKS
 
@@ -75,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     engine = parser.add_argument_group("what runs the model")
     engine.add_argument("--engine", choices=engine_names(), default="transformers")
     engine.add_argument("--device", help="transformers: cpu, cuda or mps; by default the best there is")
-    engine.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="transformers: of the weights")
+    add_precision_options(engine)
     engine.add_argument("--batch-size", type=int, default=8, metavar="N", help="transformers: answers at a time")
     engine.add_argument(
         "--attention-share",
@@ -135,7 +135,7 @@ def run(options: argparse.Namespace) -> int:
     served = options.engine == "server"
     settings = Settings(
         seed=options.seed,
-        engine={"audio_as": options.audio_as, "fields": options.fields} if served else {"dtype": options.dtype},
+        engine={"audio_as": options.audio_as, "fields": options.fields} if served else _precision(options),
         attention_share=options.attention_share,
         batch_size=options.batch_size,
         rank=rank,
@@ -218,6 +218,7 @@ def _engine(options: argparse.Namespace, arms: Sequence[EvaluationArm], world: i
         EngineOptions(
             device=device,
             dtype=options.dtype,
+            quantize=options.quantize,
             base_urls=tuple(options.base_url),
             in_flight=options.in_flight,
             audio_as=options.audio_as,
@@ -225,6 +226,11 @@ def _engine(options: argparse.Namespace, arms: Sequence[EvaluationArm], world: i
             check_audio=not options.skip_audio_check,
         ),
     )
+
+
+def _precision(options: argparse.Namespace) -> dict[str, Any]:
+    """What of the engine changes answers; ``quantize`` where it is set, so that older runs go on."""
+    return {"dtype": options.dtype} | ({"quantize": options.quantize} if options.quantize else {})
 
 
 @contextmanager

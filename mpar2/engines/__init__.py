@@ -39,7 +39,9 @@ Factory = Callable[[EngineOptions], Engine]
 def _transformers(options: EngineOptions) -> Engine:
     from mpar2.engines.transformers import TransformersEngine
 
-    return TransformersEngine(device=options.device, dtype=options.dtype, max_models=options.max_models)
+    return TransformersEngine(
+        device=options.device, dtype=options.dtype, quantize=options.quantize, max_models=options.max_models
+    )
 
 
 def _server(options: EngineOptions) -> Engine:

@@ -60,6 +60,8 @@ class Arm:
     model: str
     adapter: str | None = None
     mode: Mode = "mpar2"
+    dtype: str | None = None  # of the weights, in this process: float32, bfloat16, float16; None: as the engine has it
+    quantize: Literal["4bit", "8bit"] | None = None  # of the text stack's weights; None: as the engine has it
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,16 @@ from mpar2.engines.names import CHECKPOINTS, first_line, resolve, split_adapter
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CHECKPOINTS", "Adapter", "Checkpoint", "load_checkpoint", "load_processor", "resolve", "split_adapter"]
+__all__ = [
+    "CHECKPOINTS",
+    "Adapter",
+    "Checkpoint",
+    "free_bytes",
+    "load_checkpoint",
+    "load_processor",
+    "resolve",
+    "split_adapter",
+]
 
 _MAX_ADAPTERS = 8  # attached to one base at a time
 
@@ -89,6 +98,8 @@ def load_checkpoint(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     quantize: Quantize | None = None,
+    *,
+    vision: bool = False,
 ) -> Checkpoint:
     """Load a model with its processor, in evaluation mode; with ``adapter``, attached and in use.
 
@@ -98,6 +109,7 @@ def load_checkpoint(
         device: cpu, cuda, cuda:1, mps; None: the best there is.
         dtype: precision of the weights; None: by the device.
         quantize: store the text stack's linear layers in 4 or 8 bits.
+        vision: load an Omni model's vision tower too, for an export that is to be whole.
 
     Raises:
         EngineError: What cannot be loaded, why, and what to do.
@@ -109,7 +121,7 @@ def load_checkpoint(
     device = _device(device)
     dtype = _dtype(dtype, device)
     name = model if source != Path(model) else source.resolve().name
-    network, family = _load_network(source, name, device, dtype, quantize)
+    network, family = _load_network(source, name, device, dtype, quantize, vision=vision)
     processor = load_processor(model, family)
     reads, (_, writes) = _audio_token_id(network.config), family.audio_token(processor)
     if writes != reads:  # a tokenizer whose files are missing loads as an empty one
@@ -150,7 +162,13 @@ def _audio_token_id(config: Any) -> int:
 
 
 def _load_network(
-    source: Path | str, name: str, device: torch.device, dtype: torch.dtype, quantize: Quantize | None
+    source: Path | str,
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: Quantize | None,
+    *,
+    vision: bool,
 ) -> tuple[Any, Family]:
     import torch
     import transformers
@@ -158,7 +176,7 @@ def _load_network(
     root = _read_config(source)
     family = family_of(root.model_type, source)
     stored = _check_quantisation(root, name, quantize)
-    config = family.text_and_audio_config(root)
+    config = family.loaded_config(root, vision=vision)
     kind = getattr(transformers, family.model_class)
     ignored = kind._keys_to_ignore_on_load_unexpected or []
     kind._keys_to_ignore_on_load_unexpected = [*ignored, *(p for p in family.unused_weights if p not in ignored)]
@@ -248,7 +266,7 @@ def _check_memory(
     quantize: Quantize | None,
 ) -> None:
     """Compare the weights with the free memory before anything is read or fetched."""
-    needed, free = _needed_bytes(kind, config, family, dtype, quantize), _free_bytes(device)
+    needed, free = _needed_bytes(kind, config, family, dtype, quantize), free_bytes(device)
     if free is None or needed <= free:
         return
     smaller = _needed_bytes(kind, config, family, dtype, "4bit")
@@ -275,7 +293,7 @@ def _needed_bytes(kind: Any, config: Any, family: Family, dtype: torch.dtype, qu
     return total
 
 
-def _free_bytes(device: torch.device) -> int | None:
+def free_bytes(device: torch.device) -> int | None:
     """Memory that is free for weights; None where the device does not say."""
     import torch
 

@@ -28,7 +28,8 @@ from transformers.generation.logits_process import (
 
 from mpar2.engines.adapter import Adapter
 from mpar2.engines.base import Decoding, EngineError
-from mpar2.engines.checkpoint import Checkpoint
+from mpar2.engines.checkpoint import Checkpoint, free_bytes
+from mpar2.engines.merge import merged_adapter
 from mpar2.engines.probe import Probe
 from mpar2.trace import Span
 
@@ -103,8 +104,9 @@ class Session:
         self.rows = [self.rows[place] for place in places]
         self._cache.batch_select_indices(index)
         self._mask, self._counts, self._deltas = self._mask[index], self._counts[index], self._deltas[index]
-        self._adapters.close()
-        self._adapters.enter_context(_adapted(self._checkpoint, [self._prompts[row].adapter for row in self.rows]))
+        if len({prompt.adapter for prompt in self._prompts}) > 1:  # rows have moved; one adapter of all stays as it is
+            self._adapters.close()
+            self._adapters.enter_context(_adapted(self._checkpoint, [self._prompts[row].adapter for row in self.rows]))
 
     def hide_audio(self, row: int) -> None:
         """From the next token on, the row's queries do not see its audio. Positions stay as they are."""
@@ -142,12 +144,19 @@ class Session:
 def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iterator[None]:
     """Run the rows of a batch with their own adapters; ``None`` is the bare base.
 
+    Where all rows share one plain adapter, and memory allows, it is merged into the weights for as long as this lasts.
+
     PEFT mixes adapters in a batch too, and costs as much as a second pass on small models: it looks rows up by lists of
     indices in every layer. Here the layers run bare, and a hook adds each adapter's part to its rows.
     """
     if not all(adapter is None or adapter.batchable for adapter in adapters):
         checkpoint.use(adapters[0])  # batches of such adapters hold one adapter only
         yield
+        return
+    if len(set(adapters)) == 1 and adapters[0] is not None and can_merge(checkpoint, adapters[0]):
+        checkpoint.use(adapters[0])
+        with merged_adapter(checkpoint.peft, adapters[0].key):
+            yield
         return
     checkpoint.use(None)
     rows = {adapter.key: [] for adapter in adapters if adapter is not None}
@@ -161,6 +170,14 @@ def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iter
                 handle = module.register_forward_hook(partial(_add_lora, groups=groups))
                 hooks.callback(handle.remove)
         yield
+
+
+def can_merge(checkpoint: Checkpoint, adapter: Adapter) -> bool:
+    """Whether there is memory for a second copy of the weights that the adapter changes."""
+    layers = [layer for layer in checkpoint.model.modules() if adapter.key in getattr(layer, "lora_A", ())]
+    needed = sum(layer.get_base_layer().weight.nbytes for layer in layers)
+    free = free_bytes(checkpoint.device)
+    return not checkpoint.quantized and free is not None and 2 * needed < free
 
 
 def _index(places: list[int], batch: int, device: torch.device) -> slice | torch.Tensor:

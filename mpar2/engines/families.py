@@ -100,8 +100,8 @@ class Family:
 
     # ---- loading
 
-    def text_and_audio_config(self, config: Any) -> Any:
-        """The configuration of what is loaded, from that of the repository."""
+    def loaded_config(self, config: Any, *, vision: bool = False) -> Any:
+        """The configuration of what is loaded, from that of the repository; without its vision tower, or with it."""
         return config
 
     def load_processor(self, source: Path | str) -> Any:
@@ -271,9 +271,9 @@ class _Omni(Family):
 
     unused_weights = (r"(^|\.)visual\.",)
 
-    def text_and_audio_config(self, config: Any) -> Any:
+    def loaded_config(self, config: Any, *, vision: bool = False) -> Any:
         config = getattr(config, "thinker_config", config)
-        if getattr(config, "vision_config", None) is not None:
+        if not vision and getattr(config, "vision_config", None) is not None:
             config.vision_config.depth = 0  # the vision tower's layers are neither read nor kept
         return config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mpar2.engines.adapter import Adapter
 from mpar2.engines.base import Request
@@ -13,7 +13,15 @@ from mpar2.engines.names import split_adapter
 if TYPE_CHECKING:
     from mpar2.engines.checkpoint import Checkpoint
 
-__all__ = ["Job", "by_base", "group_by_batchability"]
+__all__ = ["Base", "Job", "by_base", "group_by_batchability"]
+
+
+class Base(NamedTuple):
+    """What is loaded: a checkpoint in a precision; None as in :class:`mpar2.engines.base.Arm`."""
+
+    model: str
+    dtype: str | None = None
+    quantize: Literal["4bit", "8bit"] | None = None
 
 
 @dataclass(eq=False)
@@ -28,12 +36,13 @@ class Job:
     hide_after: int | None = None  # tokens after which the audio is masked
 
 
-def by_base(requests: Sequence[Request]) -> dict[str, list[Job]]:
-    """The rows of each base checkpoint, in the order of the requests."""
-    groups: dict[str, list[Job]] = {}
+def by_base(requests: Sequence[Request]) -> dict[Base, list[Job]]:
+    """The rows of each base checkpoint (with its precision), in the order of the requests."""
+    groups: dict[Base, list[Job]] = {}
     for index, request in enumerate(requests):
         base, adapter = split_adapter(request.arm.model, request.arm.adapter)
-        groups.setdefault(base, []).append(Job(index, request, adapter))
+        arm = request.arm
+        groups.setdefault(Base(base, arm.dtype, arm.quantize), []).append(Job(index, request, adapter))
     return groups
 
 

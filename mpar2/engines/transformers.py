@@ -27,7 +27,7 @@ from mpar2.audio import Clip
 from mpar2.engines.background import in_background
 from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Progress, Request, Token
 from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
-from mpar2.engines.jobs import Job, by_base, group_by_batchability
+from mpar2.engines.jobs import Base, Job, by_base, group_by_batchability
 from mpar2.engines.names import resolve, split_adapter
 from mpar2.question import Question
 from mpar2.trace import parse_trace
@@ -66,17 +66,18 @@ class TransformersEngine(Engine):
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        quantize: Literal["4bit", "8bit"] | None = None,
         max_models: int = 2,
     ) -> None:
-        self._device, self._dtype, self._max_models = device, dtype, max_models
-        self._models: OrderedDict[str, _Loaded] = OrderedDict()
+        self._device, self._dtype, self._quantize, self._max_models = device, dtype, quantize, max_models
+        self._models: OrderedDict[Base, _Loaded] = OrderedDict()
         self._loading = threading.Lock()
 
     def preload(self, arms: Sequence[Arm]) -> None:
         """Load what the arms need, so that the first visitor does not wait."""
         for arm in arms:
             base, adapter = split_adapter(arm.model, arm.adapter)
-            loaded = self._load(base)
+            loaded = self._load(Base(base, arm.dtype, arm.quantize))
             with loaded.lock:
                 if adapter is not None:
                     loaded.checkpoint.attach(adapter)
@@ -108,7 +109,7 @@ class TransformersEngine(Engine):
     ) -> Iterator[Progress]:
         jobs = [Request(clip, question, arm) for arm in arms]
         for base, group in by_base(jobs).items():
-            if str(resolve(base)) not in self._models:
+            if self._key(base) not in self._models:
                 yield from (Progress(job.index, "loading") for job in group)
             loaded = self._load(base)
             while not loaded.lock.acquire(blocking=False):
@@ -164,7 +165,8 @@ class TransformersEngine(Engine):
             return self._reread(loaded, group_by_batchability(loaded.checkpoint, job[1])[0][0], text)
 
     def base_of(self, arm: Arm) -> str:
-        return split_adapter(arm.model, arm.adapter)[0]
+        parts = (split_adapter(arm.model, arm.adapter)[0], arm.dtype, arm.quantize)
+        return " ".join(part for part in parts if part)
 
     def weights(self, arm: Arm) -> dict[str, str | None]:
         """Of a folder the hash of its files; of a model of the hub its commit, for which it is fetched if need be."""
@@ -186,8 +188,11 @@ class TransformersEngine(Engine):
             commit = _cached_commit(where)
         return commit or "unknown"
 
-    def _load(self, base: str) -> _Loaded:
-        key = str(resolve(base))
+    def _key(self, base: Base) -> Base:
+        return Base(str(resolve(base.model)), *base[1:])
+
+    def _load(self, base: Base) -> _Loaded:
+        key = self._key(base)
         with self._loading:
             if key in self._models and self._models[key].checkpoint.damaged:
                 del self._models[key]
@@ -197,7 +202,12 @@ class TransformersEngine(Engine):
                 from mpar2.engines.inputs import AudioFeatureCache
                 from mpar2.engines.probe import install
 
-                checkpoint = load_checkpoint(base, device=self._device, dtype=self._dtype)
+                checkpoint = load_checkpoint(
+                    base.model,
+                    device=self._device,
+                    dtype=base.dtype or self._dtype,
+                    quantize=base.quantize or self._quantize,
+                )
                 self._models[key] = _Loaded(checkpoint, AudioFeatureCache(checkpoint), install(checkpoint.model))
             self._models.move_to_end(key)
             return self._models[key]
