@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import AnalysisError
+from analysis.bundle import bundle
 from analysis.choice import Choice, apply_choice
 from analysis.exhibit import Exhibit, to_csv
 from analysis.exhibits import build_exhibits
@@ -177,7 +178,7 @@ def plotly_js() -> str:
 @cache
 def view_js() -> str:
     """The script that shows exhibits; it defines ``mountExhibits``."""
-    return (_VIEW / "exhibits.js").read_text(encoding="utf-8")
+    return bundle(_VIEW / "exhibits.js")
 
 
 @cache

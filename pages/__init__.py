@@ -1,15 +1,17 @@
 """The pages of the app: ``build_app(services)`` composes the tabs, ``launch_settings()`` says how they are served.
 
 ``options``      options of the app                      ``compare``   the Compare tab
-``services``     what the pages need from outside
+``services``     what the pages need from outside        ``arms``      arms that a visitor meets first
 ``running``      one comparison as a stream              ``api``       endpoints for programs
-``document``     the comparison as JSON data             ``export``    the comparison as a page of its own
-``safe_html``    components drawn without HTML           ``view/``     their scripts and styles
+``document``     the comparison as JSON data             ``document_v1``  older ones, read as if made now
+``units``        passages and words of a trace           ``claims``    what a trace claims, sound by sound
+``attention_view``  attention as it is drawn             ``attention_pack``, ``arrays``   attention at rest
+``export``       the comparison as a page of its own     ``bundle``    modules of ``view/`` as one script
+``published``    files that are served beside Gradio's   ``safe_html``  components drawn without HTML
 ``examples``     clips, questions, stored comparisons    ``errors``    what visitors are told
 ``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
-``analysis_training``   its Training view                ``scoring``     CAFE of a comparison
-``limits``       what one visitor may ask for            ``suggested``   questions to start from
-``spectrogram``  the picture of a clip                   ``attention_pack``, ``arrays``   attention as JSON
+``scoring``      CAFE of a comparison                    ``limits``    what one visitor may ask for
+``suggested``    questions to start from                 ``spectrogram``  the picture of a clip
 ``stored_item``  answers of a run as a comparison        ``store``, ``store_run``   commands that store them
 ``gpu``          GPUs that a Space lends by the minute
 """
@@ -28,9 +30,8 @@ __all__ = ["build_app", "launch_settings", "theme"]
 
 _FOLDER = Path(__file__).resolve().parent
 _HEAD = """
-<header class="mp-brand"><h1>MPAR²</h1><p>Two audio models, one question. See what each says it hears, where it
-listened, and whether it stops listening as it reasons.</p>
-<a class="mp-jump" href="#comparison">Go to the comparison</a></header>
+<header class="mp-brand"><h1>MPAR²</h1><p>Audio models hear worse the longer they think.
+<span>Watch it happen on your own sound.</span></p></header>
 """
 
 
@@ -52,8 +53,8 @@ def build_app(services: Services) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Compare", id="compare"):
                 build_compare(services, demo)
-            with gr.Tab("Analysis", id="analysis") as analysis:
-                build_analysis(analysis)
+            with gr.Tab("Analysis", id="analysis"):
+                build_analysis()
         build_api(services)
     demo.queue(max_size=services.visitors.queue, default_concurrency_limit=4)
     return demo
@@ -111,6 +112,9 @@ def theme() -> gr.themes.Base:
 
 def launch_settings(upload_mb: int = 20, *, mcp: bool = False) -> dict[str, Any]:
     """Arguments of ``launch`` for an app that strangers use: no path is served, uploads are small and short-lived."""
+    from pages.published import routes
+    from pages.safe_html import app_module
+
     return {
         "theme": theme(),
         "css_paths": [_FOLDER / "view" / "view.css", _FOLDER / "style.css"],
@@ -121,6 +125,8 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False) -> dict[str, Any]
         "footer_links": ["api"],
         "state_session_capacity": 200,
         "enable_monitoring": False,
+        "app_kwargs": {"routes": routes()},
+        "head": f'<link rel="modulepreload" href="{app_module()}">',
         "mcp_server": mcp,
         "ssr_mode": False,
         "pwa": False,

@@ -1,14 +1,16 @@
-"""The Analysis tab: figures over finished runs, shipped or brought, the traces behind them, and the paper's numbers.
+"""The Analysis tab: figures over finished runs, shipped or brought, their items, trainings, and the paper's numbers.
 
-Nothing is loaded or drawn before a visitor opens the tab. All figures follow one choice of arms, metric, bins and
-filters; what went wrong is said in the place of the figures.
+One view of our own (``view/analysis.js``) and the handlers behind it. Nothing is loaded or drawn before a visitor opens
+the tab. All figures follow one choice of runs, arms, metric, bins and filters, except those that are about particular
+arms (controls, forced lengths, seeds): where the chosen arms leave one empty, it takes all arms of the run. What the
+page sends is checked here; what goes wrong is said in the place of the figures.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -20,159 +22,90 @@ from analysis.exhibits import EXHIBITS, build_exhibits, rows_of
 from analysis.load import RunTable
 from analysis.metrics import METRICS
 from analysis.paper import beside_ours, paper_exhibits
-from analysis.report import plotly_js, view_css, view_js
+from analysis.report import plotly_js, view_css
 from analysis.style import DARK
 from mpar2.runs import RunError
-from pages.analysis_runs import Shelf, compared, joined, load_upload, traces_document
-from pages.analysis_training import TrainingLogs, build_training
+from pages.analysis_items import first_arms, items_value, summary_value
+from pages.analysis_runs import Shelf, compared, joined, load_upload
+from pages.analysis_training import TrainingLogs, training_value
 from pages.errors import guarded
-from pages.export import script
-from pages.safe_html import component, note, stored_view
+from pages.published import publish
+from pages.safe_html import channel, view_component
 
-__all__ = ["build_analysis"]
+__all__ = ["GROUPS", "build_analysis", "choice_of", "drawn"]
 
 _FILTERS = ("domain", "difficulty", "category")
-_FIRST_ARMS = 4  # shown at first; more is a thicket
+_MOST_ARMS = 6
+_FIRST_METRIC = "acc_per"  # the tab opens on perception: what is true of what the traces say
+_FIRST_DRAWN = ("decay",)  # sent before the others, so that there is something to read at once
+GROUPS = (  # the contents of the tab
+    ("Decay", ("decay", "curves")),
+    ("Who hears more", ("arms", "cafe", "probes")),
+    ("Controls", ("controls", "levels", "modes")),
+    ("Attention", ("attention", "attention-corrected", "attention-tokens")),
+    ("Length and budget", ("slopes", "correlations", "forced", "frontier", "budget", "seeds")),
+)
 _NO_RUN = (
-    "No run is shown. Choose one on the left, or bring your own: 'mpar2 evaluate … --out RUN' makes a folder; "
-    "zip it and upload it here. 'mpar2 cafe score RUN' adds what its traces perceive."
+    "No run is shown. Choose one above, or bring your own: 'mpar2 evaluate … --out RUN' makes a folder; zip it and "
+    "upload it here. 'mpar2 cafe score RUN' adds what its traces perceive."
 )
 
 
-def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
+def build_analysis(shelf: Shelf | None = None) -> None:
     """Put the tab's content into the open ``gr.Tab``."""
     shelf = shelf or Shelf()
-    names = shelf.names()
-    first = (
-        [shelf.first] if shelf.first else []
-    )  # one at first: two benchmarks in one figure are for those who ask for them
-    # always_last: a choice made while figures are drawn is drawn next, not dropped
-    settings = {"api_visibility": "private", "concurrency_id": "analysis", "concurrency_limit": 2}
-    settings |= {"trigger_mode": "always_last"}
-    opened, upload = gr.State(False), gr.State(None, time_to_live=3600)
-    with gr.Row(elem_classes="mp-layout", equal_height=False):
-        with gr.Column(elem_classes="mp-form", min_width=300):
-            runs = gr.Dropdown(names, value=first, multiselect=True, label="Runs", elem_id="runs", visible=bool(names))
-            file = gr.File(
-                label="Your own run: a zip of its folder, or its items.jsonl",
-                file_types=[".zip", ".jsonl"],
-                type="filepath",
-                height=150,
-                elem_id="run-file",
-            )
-            message = note("run-note")
-            arms = gr.Dropdown([], multiselect=True, label="Arms, the first as the base", elem_id="arms")
-            metric = gr.Dropdown(
-                [(known.label, name) for name, known in METRICS.items()],
-                value="accuracy",
-                label="Metric",
-                elem_id="metric",
-            )
-            with gr.Accordion("Bins and length", open=False):
-                binning = gr.Radio(
-                    [(text, name) for name, text in BINNINGS.items()], value="count", label="Bins", elem_id="binning"
-                )
-                bins = gr.Slider(2, 20, value=8, step=1, label="How many bins at most", elem_id="bins")
-                length = gr.Radio(
-                    [(text, name) for name, text in LENGTHS.items()], value="tokens", label="Length", elem_id="length"
-                )
-            with gr.Accordion("Only some items", open=False):
-                filters = [
-                    gr.Dropdown([], multiselect=True, label=name.capitalize(), elem_id=f"filter-{name}")
-                    for name in _FILTERS
-                ]
-                outcome = gr.Radio(
-                    [(text, name) for name, text in OUTCOMES.items()], value="all", label="Answers", elem_id="outcome"
-                )
-            gr.HTML(
-                "<p class=mp-privacy>Uploads are read, never run; they stay on this server for at most an hour.</p>",
-                padding=False,
-                apply_default_css=False,
-            )
-        with gr.Column(elem_classes="mp-result-column", min_width=320):
-            traces = _traces_view()
-            stored = stored_view("stored")
-            with gr.Tabs(elem_id="analysis-tabs"):
-                with gr.Tab("Measured", id="measured"):
-                    figures = _exhibits_view("figures", clicks=True)
-                with gr.Tab("Training", id="training") as training_tab:
-                    build_training(
-                        training_tab,
-                        TrainingLogs(shelf.root / "training"),
-                        lambda: _exhibits_view("training", clicks=False),
-                        _value,
-                        settings,
-                    )
-                with gr.Tab("What the paper reports", id="paper") as paper_tab:
-                    paper = _exhibits_view("paper", clicks=False)
+    logs = TrainingLogs(shelf.root / "training")
+    upload = gr.State(None, time_to_live=3600)
+    view = view_component("analysis", "mountAnalysis", setup=setup_of(shelf))
+    item, training, paper, note = (
+        channel(f"analysis-{name}", "analysis", name) for name in ("item", "training", "paper", "note")
+    )
+    # Seen by nobody: the view's own button hands its file over.
+    file = gr.UploadButton("Your own run", type="filepath", elem_id="run-file", elem_classes="mp-offscreen")
 
-    form = [arms, metric, binning, bins, length, outcome, *filters]
-    source = [runs, upload]
+    def table_of(sent: Mapping[str, Any], brought: RunTable | None) -> RunTable | None:
+        names = [name for name in sent.get("runs") or () if isinstance(name, str)]
+        mine = brought is not None and sent.get("mine") is True
+        tables = shelf.tables(names[:8])
+        return joined([*tables, brought] if mine else tables)
 
-    def table_of(chosen: Sequence[str] | None, brought: RunTable | None) -> RunTable | None:
-        tables = shelf.tables(list(chosen or ()))
-        return joined([*tables, brought] if brought is not None else tables)
-
-    def controls(table: RunTable | None) -> list[Any]:
-        """The form's lists for other runs; what no longer exists is not chosen any more."""
-        if table is None:
-            return [gr.Dropdown([], value=[]) for _ in (arms, *filters)]
-        labels = table.labels
-        found = [gr.Dropdown(labels, value=labels[:_FIRST_ARMS])]
-        return found + [gr.Dropdown(levels(table.frame, name), value=[]) for name in _FILTERS]
-
-    def on_runs(chosen: Any, brought: Any, *values: Any) -> tuple[Any, ...]:
-        table = table_of(chosen, brought)
-        shown, *rest = controls(table)
-        fresh = [table.labels[:_FIRST_ARMS] if table else [], *values[1:6], *([] for _ in _FILTERS)]
-        return _drawn(table, fresh), None, None, shown, *rest, True
-
-    def on_open(done: bool, chosen: Any, brought: Any, *values: Any) -> tuple[Any, ...]:
-        if done:
-            return (gr.skip(),) * (5 + len(_FILTERS))
-        return on_runs(chosen, brought, *values)
-
-    def on_change(chosen: Any, brought: Any, *values: Any) -> tuple[Any, ...]:
-        return _drawn(table_of(chosen, brought), values), None, None
-
-    def on_file(path: str | None) -> tuple[Any, ...]:
-        if not path:
-            return None, None, first, None
+    def on_apply(event: gr.EventData, brought: RunTable | None) -> Iterator[dict[str, Any]]:
+        sent = _data(event)
+        number = sent.get("number")
         try:
-            table = load_upload(path)
+            yield from (value | {"number": number} for value in drawn(table_of(sent, brought), sent))
         except (AnalysisError, RunError) as error:
-            return None, {"level": "error", "lines": [str(error)[:600]]}, first, None  # free for another try
-        notes = [f"{len(table.frame):,} answers of {len(table.arms)} arms", *table.runs[0].notes]
-        return table, {"level": "ok", "lines": notes}, [], path  # theirs alone, until they add others
+            yield {"exhibits": [], "message": str(error)[:600], "dark": DARK, "number": number, "whole": True}
 
-    def on_point(event: gr.EventData, chosen: Any, brought: Any, *values: Any) -> tuple[Any, Any]:
-        data = getattr(event, "_data", None)
-        name, place = (data.get("name"), data.get("point")) if isinstance(data, dict) else (None, None)
-        table = table_of(chosen, brought)
-        if table is None or not isinstance(place, str) or name not in EXHIBITS:
-            return None, None
-        try:
-            choice = _choice(values)
-            rows = rows_of(table, choice, place)
-            labels = apply_choice(table, choice).labels
-        except (AnalysisError, RunError):
-            return None, None
-        shown = traces_document(table, rows, labels, _point_title(labels, place))
-        first = shown["items"][0] if shown["items"] else None
-        beside = first["beside"][0]["row"] if first and first["beside"] else None
-        return shown, compared(table, first["row"], beside) if first else None
-
-    def on_trace(event: gr.EventData, chosen: Any, brought: Any) -> Any:
-        data = getattr(event, "_data", None)
-        table = table_of(chosen, brought)
-        if table is None or not isinstance(data, dict):
+    def on_point(event: gr.EventData, brought: RunTable | None) -> dict[str, Any] | None:
+        """The items behind a point of a figure, or one item as a comparison."""
+        sent = _data(event)
+        table = table_of(sent, brought)
+        if table is None:
             return None
-        return compared(table, data.get("row"), data.get("beside"))
+        if (name := sent.get("name")) is not None:
+            place = sent.get("point")
+            if not isinstance(place, str) or name not in EXHIBITS:
+                return None
+            for choice in (choice_of(table, sent), replace(choice_of(table, sent), arms=())):
+                try:
+                    rows = rows_of(table, choice, place)
+                    return {"rows": rows, "title": _point_title(list(choice.arms) or table.labels, place)}
+                except (AnalysisError, RunError, IndexError):
+                    continue
+            return None
+        return {"document": compared(table, sent.get("row"), sent.get("beside"))}
 
-    def on_paper(chosen: Any, brought: Any) -> dict[str, Any]:
-        table = table_of(chosen, brought)
+    def on_training(event: gr.EventData) -> dict[str, Any]:
+        sent = _data(event)
+        chosen = [str(name) for name in sent["recipes"]] if isinstance(sent.get("recipes"), list) else None
+        window = sent.get("window") if isinstance(sent.get("window"), int) else 5
+        return training_value(logs, chosen, min(25, max(1, window))) | {"dark": DARK}
+
+    def on_paper(event: gr.EventData, brought: RunTable | None) -> dict[str, Any]:
+        table = table_of(_data(event), brought)
         if table is not None:
-            table = apply_choice(table, Choice(arms=tuple(table.labels[:_FIRST_ARMS])))
+            table = apply_choice(table, Choice(arms=tuple(first_arms(table))))
         beside = Exhibit(
             "paper-beside-ours",
             "The paper's claims beside these runs",
@@ -182,47 +115,122 @@ def build_analysis(tab: gr.Tab, shelf: Shelf | None = None) -> None:
         )
         return _value([*paper_exhibits(), beside])
 
-    quiet = settings | {"show_progress": "hidden"}
-    renewing = settings | {"show_progress_on": figures}  # on empty views it would lie over the tabs
-    drawn = [figures, traces, stored]
-    renewed = [*drawn, arms, *filters, opened]
-    tab.select(guarded(on_open), [opened, *source, *form], renewed, **renewing)
-    runs.input(guarded(on_runs), [*source, *form], renewed, **renewing)
-    for brings in (file.upload, file.clear):
-        loaded = brings(guarded(on_file), file, [upload, message, runs, file], **settings)
-        loaded.success(guarded(on_runs), [*source, *form], renewed, **renewing)
-    for field in (arms, metric, binning, length, outcome, *filters):
-        field.input(guarded(on_change), [*source, *form], drawn, **quiet)
-    bins.release(guarded(on_change), [*source, *form], drawn, **quiet)
-    figures.select(guarded(on_point), [*source, *form], [traces, stored], **quiet)
-    traces.select(guarded(on_trace), source, stored, **quiet)
-    traces.clear(lambda: (None, None), None, [traces, stored], queue=False, api_visibility="private")
-    paper_tab.select(guarded(on_paper), source, paper, **settings)
+    def on_file(path: str | None) -> tuple[Any, Any]:
+        if not path:
+            return None, None
+        try:
+            table = load_upload(path)
+        except (AnalysisError, RunError) as error:
+            return None, {"level": "error", "lines": [str(error)[:600]]}
+        notes = [f"{len(table.frame):,} answers of {len(table.arms)} arms", *table.runs[0].notes]
+        return table, {"level": "ok", "lines": notes, "name": table.runs[0].name}
+
+    quiet = {"api_visibility": "private", "concurrency_id": "analysis", "concurrency_limit": 2}
+    quiet |= {"show_progress": "hidden"}
+    last = quiet | {"trigger_mode": "always_last"}  # a choice made while figures are drawn is drawn next, not dropped
+    view.apply(guarded(on_apply), upload, view, **last)
+    view.select(guarded(on_point), upload, item, **last)
+    view.expand(guarded(on_training), None, training, **last)
+    view.collapse(guarded(on_paper), upload, paper, **last)
+    file.upload(guarded(on_file), file, [upload, note], **quiet)
 
 
-def _choice(values: Sequence[Any]) -> Choice:
-    """The form's values, in the order of its components."""
-    arms, metric, binning, bins, length, outcome, *filters = values
+def setup_of(shelf: Shelf) -> dict[str, Any]:
+    """What the page knows before anything is loaded."""
+    from plotly import __version__
+
+    return {
+        "runs": shelf.names(),
+        "first": shelf.first,
+        "metrics": [[name, metric.label, metric.meaning] for name, metric in METRICS.items()],
+        "metric": _FIRST_METRIC,
+        "binnings": list(map(list, BINNINGS.items())),
+        "lengths": list(map(list, LENGTHS.items())),
+        "outcomes": list(map(list, OUTCOMES.items())),
+        "filters": list(_FILTERS),
+        "groups": [[name, list(exhibits)] for name, exhibits in GROUPS],
+        "most_arms": _MOST_ARMS,
+        "plotly": publish("plotly.js", __version__, plotly_js),
+        "styles": view_css(),
+        "no_run": _NO_RUN,
+    }
+
+
+def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
+    """The choice that a page sent, checked; arms that the runs do not have are left out."""
+    arms = sent.get("arms")
+    known = [name for name in arms if name in table.labels] if isinstance(arms, list) else []
+    if arms is None or (arms and not known):
+        known = first_arms(table)
+    filters = sent.get("filters") if isinstance(sent.get("filters"), dict) else {}
+    bins = sent.get("bins")
     return choice_from(
         {
-            "arms": arms or (),
-            "metric": metric,
-            "binning": binning,
-            "bins": int(bins),
-            "length": length,
-            "outcome": outcome,
-            "filters": dict(zip(_FILTERS, (chosen or () for chosen in filters), strict=True)),
+            "arms": known[:_MOST_ARMS],
+            "metric": str(sent.get("metric") or _FIRST_METRIC),
+            "binning": str(sent.get("binning") or "count"),
+            "bins": bins if type(bins) is int and 2 <= bins <= 20 else 8,
+            "length": str(sent.get("length") or "tokens"),
+            "outcome": str(sent.get("outcome") or "all"),
+            "filters": {
+                name: [value for value in values if isinstance(value, str)]
+                for name, values in filters.items()
+                if name in _FILTERS and isinstance(values, list)
+            },
         }
     )
 
 
-def _drawn(table: RunTable | None, values: Sequence[Any]) -> dict[str, Any]:
+def drawn(table: RunTable | None, sent: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What the page shows of a table: first the figure on top with summary and items, then the rest.
+
+    Raises:
+        AnalysisError: no answer is left by the arms and filters, or an arm or metric does not exist.
+    """
     if table is None:
-        return _value([], _NO_RUN)
-    try:
-        return _value(build_exhibits(table, _choice(values)))
-    except (AnalysisError, RunError) as error:
-        return _value([], str(error)[:600])
+        yield _value([], _NO_RUN) | {"arms": [], "chosen": [], "whole": True}
+        return
+    if sent.get("arms") == []:
+        message = "No arm is chosen: choose at least one above."
+        yield _value([], message) | {"arms": table.labels, "chosen": [], "whole": True, "levels": _levels(table)}
+        return
+    choice = choice_of(table, sent)
+    chosen = list(choice.arms)
+    known = {
+        "arms": table.labels,
+        "chosen": chosen,
+        "levels": _levels(table),
+        "metric": choice.metric,
+        "source": ", ".join(dict.fromkeys(run.name for run in table.runs)),
+        "answers": len(table.frame),
+    }
+    first = _built(table, choice, _FIRST_DRAWN)
+    shown = apply_choice(table, replace(choice, outcome="all"))
+    known["summary"] = summary_value(shown, chosen)
+    known["items"] = items_value(table, chosen)
+    yield _value(first) | known | {"whole": False}
+    rest = [name for name in EXHIBITS if name not in _FIRST_DRAWN]
+    yield _value([*first, *_built(table, choice, rest)]) | known | {"whole": True}
+
+
+def _built(table: RunTable, choice: Choice, names: Sequence[str]) -> list[Exhibit]:
+    """The named exhibits; one that the chosen arms leave empty takes all arms of the runs."""
+    made = {exhibit.name: exhibit for exhibit in build_exhibits(table, choice, names)}
+    empty = [name for name, exhibit in made.items() if exhibit.drawing is None and exhibit.table.empty]
+    if empty and choice.arms:
+        for exhibit in build_exhibits(table, replace(choice, arms=()), empty):
+            if exhibit.drawing is not None or not exhibit.table.empty:
+                made[exhibit.name] = exhibit
+    return [made[name] for name in names]
+
+
+def _levels(table: RunTable) -> dict[str, list[str]]:
+    return {name: levels(table.frame, name) for name in _FILTERS}
+
+
+def _data(event: gr.EventData) -> Mapping[str, Any]:
+    data = getattr(event, "_data", None)
+    return data if isinstance(data, dict) else {}
 
 
 def _value(exhibits: Sequence[Exhibit], message: str | None = None) -> dict[str, Any]:
@@ -235,42 +243,3 @@ def _point_title(labels: Sequence[str], place: str) -> str:
     if column in LENGTHS:
         return f"{title}: traces of {low:,.0f} to {high:,.0f} tokens"
     return f"{title}: {column.replace('_', '-')} {low}" if column else f"{title}: all traces"
-
-
-def plotly_script(_arguments: Any = None) -> str:
-    """Plotly's script; the page asks for it once, when it first draws."""
-    return plotly_js()
-
-
-@cache
-def _prelude() -> str:
-    """The script that both views start with: styles once, then the functions."""
-    return (
-        "if (!document.getElementById('an-style')) { const style = document.createElement('style'); "
-        f"style.id = 'an-style'; style.textContent = {json.dumps(view_css())}; document.head.append(style); }}\n"
-        f"{view_js()}\nconst root = element.querySelector('.an-view');\n"
-    )
-
-
-def _exhibits_view(elem_id: str, *, clicks: bool) -> gr.HTML:
-    """Shows exhibits; event ``select`` carries the exhibit's ``name`` and the ``point``."""
-    chosen = "(name, point) => trigger('select', { name, point })" if clicks else "null"
-    js = (
-        f"{_prelude()}"
-        "const plotly = () => (window.mpPlotly ||= server.plotly_script().then((text) => {"
-        " const script = document.createElement('script'); script.textContent = text; document.head.append(script);"
-        " return window.Plotly; }));\n"
-        f"const view = mountExhibits(root, {{ plotly, onPoint: {chosen} }});\n"
-        "const draw = () => view.show(props.value);\nwatch('value', draw);\ndraw();"
-    )
-    return component(js, elem_id, [plotly_script], view="an-view")
-
-
-def _traces_view() -> gr.HTML:
-    js = (
-        f"{_prelude()}{script('analysis.js')}\n"
-        "const choose = (row, beside) => trigger('select', { row, beside });\n"
-        "const draw = () => showTraces(root, props.value, choose, () => trigger('clear'));\n"
-        "watch('value', draw);\ndraw();"
-    )
-    return component(js, "traces", view="an-view")

@@ -17,6 +17,7 @@ from analysis import AnalysisError
 from analysis.load import RunTable, join_tables, load_runs
 from analysis.traces import fetch
 from mpar2.runs import Limits, RunError
+from pages.document import MOST_ARMS
 from pages.examples import EXAMPLES
 from pages.stored_item import audio_of, stored_document, stored_keys
 
@@ -127,13 +128,14 @@ def traces_document(table: RunTable, rows: Sequence[int], arms: Sequence[str], t
 
 
 def compared(table: RunTable, row: Any, beside: Any) -> dict[str, Any] | None:
-    """The comparison document of a row and of one beside it, as a browser asked for them."""
-    rows = [place for place in (row, beside) if type(place) is int and 0 <= place < len(table.frame)]
+    """The comparison document of a row and of up to three beside it, as a browser sent them: anything can be sent."""
+    others = beside if isinstance(beside, list) else [beside]
+    rows = [place for place in (row, *others[: MOST_ARMS - 1]) if type(place) is int and 0 <= place < len(table.frame)]
     if not rows or rows[0] is not row:
         return None
-    if len(rows) == 2 and table.frame["item"].iat[rows[0]] != table.frame["item"].iat[rows[1]]:
+    if any(table.frame["item"].iat[place] != table.frame["item"].iat[row] for place in rows):
         return None
-    return stored_document(table, rows)
+    return stored_document(table, list(dict.fromkeys(rows)))
 
 
 def _beside(table: RunTable, row: int, arms: Sequence[str]) -> list[int]:

@@ -1,4 +1,6 @@
-"""An attention record as part of the comparison document: everything that the page reduces by itself, within a budget.
+"""An attention record at rest: what a run keeps beside its lines (``attention.jsonl``), within a budget.
+
+Comparisons of version 1 hold it too; :func:`record_of` reads it back, and ``pages.attention_view`` makes the pictures.
 
     layers, heads      of the model
     audio_positions    encoder positions that the audio takes; visible [token]: positions that each token sees
@@ -9,10 +11,10 @@
     mass               packed [layers, heads or 1, token]: weight on all audio positions
     ratio, corrected   the arm's mean attention ratio and length-corrected ratio (mpar2.attention)
 
-``tokens`` is null where the engine recorded the ratio alone. To stay within the budget the page first gives up single
+``tokens`` is null where the engine recorded the ratio alone. To stay within the budget it first gives up single
 heads for single tokens, then single layers (parts keep both), then the heads of parts, then joins neighbouring columns,
 then averages the layers of parts: when it was heard matters most. A ``mass`` of more than half the budget (many layers
-and heads) keeps the mean over heads. The page says what is averaged.
+and heads) keeps the mean over heads. 
 """
 
 from __future__ import annotations
@@ -21,13 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from mpar2.attention import AttentionRecord, attention_ratio, corrected_ratio
+from mpar2.attention import FRAME_S, AttentionRecord, attention_ratio, corrected_ratio
 from mpar2.trace import Trace
-from pages.arrays import pack
+from pages.arrays import pack, unpack
 
-__all__ = ["ATTENTION_BYTES", "attention_document"]
+__all__ = ["ATTENTION_BYTES", "attention_document", "record_of"]
 
-# Of one arm: keeps the page of a comparison (30 s, 512 tokens, two arms, the sound) under 1.5 MB.
 ATTENTION_BYTES = 300_000
 
 _MOST_COLUMNS, _FEWEST_COLUMNS = 400, 100
@@ -95,3 +96,27 @@ def _join_columns(weights: np.ndarray, most: int) -> tuple[np.ndarray, int]:
     starts = np.arange(0, weights.shape[-1], step)
     sizes = np.diff(np.append(starts, weights.shape[-1]))
     return np.add.reduceat(weights, starts, axis=-1) / sizes, step
+
+
+def record_of(packed: dict[str, Any]) -> AttentionRecord:
+    """The record that :func:`attention_document` packed, as far as it was kept.
+
+    Raises:
+        ValueError, KeyError, TypeError: the sizes of its arrays contradict each other, or one is missing.
+    """
+    mass = unpack(packed["mass"])  # (L, H or 1, T)
+    if mass.ndim != 3:
+        raise ValueError(f"mass has shape {mass.shape}; expected layers, heads, tokens")
+    visible = np.rint(np.asarray(packed["visible"], dtype=np.float64)).astype(np.int32)
+    positions, frame_s = int(packed["audio_positions"]), float(packed["column_s"])
+    if packed["tokens"] is None:
+        rows = np.zeros((mass.shape[2], mass.shape[0], 1, 0), dtype=np.float16)
+        return AttentionRecord(rows, mass.transpose(2, 0, 1), visible, positions, frame_s, "none")
+    cells = unpack(packed["tokens"])  # (L or 1, H or 1, T, J): mean weight of one frame of the column
+    if cells.ndim != 4 or cells.shape[2] != mass.shape[2]:
+        raise ValueError(f"attention has shapes {cells.shape} and {mass.shape}")
+    if cells.shape[0] != mass.shape[0]:
+        mass = mass.mean(axis=0, keepdims=True)
+    heads = "all" if cells.shape[1] > 1 else "mean"
+    rows = cells.transpose(2, 0, 1, 3) * max(1, round(frame_s / FRAME_S))
+    return AttentionRecord(rows, mass.transpose(2, 0, 1), visible, positions, frame_s, heads)

@@ -1,163 +1,64 @@
-"""The Compare tab: a form on the left, the comparison on the right, and the handlers between them."""
+"""The Compare tab: one view of our own (form and result, ``view/compare.js``) and the handlers behind it.
+
+The page sends its form as the data of one event; anybody can send anything in its place, so every value is checked
+here or in ``pages.running``. A visitor's sound comes through Gradio's own upload only, so no path can be named. What is
+wrong goes back to the field that it belongs to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
 
 from mpar2.audio import AudioError, load_clip
-from mpar2.llm.services import service_named
+from mpar2.errors import MPAR2Error
+from mpar2.llm.connect import service_named
+from mpar2.question import QuestionError
+from pages.arms import MODE_NAMES, first_arms
+from pages.document import clip_document
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
-from pages.limits import visitor_of
-from pages.running import Asked, Comparer, split_choices
-from pages.safe_html import comparison_view, gallery, note, suggestions
-from pages.scoring import Judging, judge_choices
+from pages.export import page_shell
+from pages.limits import LimitError, visitor_of
+from pages.published import publish
+from pages.running import Asked, Comparer
+from pages.safe_html import app_module, channel, view_component
+from pages.scoring import Judging, JudgingError, judge_choices
 from pages.services import MODES, Services
-from pages.suggested import QUESTIONS, suggestion_value
+from pages.suggested import suggestion_value
 
-__all__ = ["build_compare"]
+__all__ = ["build_compare", "field_of"]
 
-_MODE_NAMES = {"direct": "Direct answer", "cot": "Free reasoning", "mpar2": "MPAR²"}
-_MODE_HELP = (
-    "<p class=mp-privacy>Mode is how a model is asked: <b>direct answer</b>, no reasoning; <b>free reasoning</b>, "
-    "think aloud, then answer; <b>MPAR²</b>, say what is heard, reason in steps, check each claim, then answer.</p>"
-)
-_LONGEST_QUERY = 2000  # characters of a link's question or choice
+_LONGEST = 8000  # characters of any text of the form
 
 
 def build_compare(services: Services, demo: gr.Blocks) -> None:
     """Put the tab into the open ``gr.Blocks``."""
     comparer = Comparer(services)
-    left, right = services.offers[0], services.offers[min(1, len(services.offers) - 1)]
-    names = [offer.name for offer in services.offers]
-    modes = [(_MODE_NAMES[mode], mode) for mode in MODES]
+    view = view_component("comparison", "mountCompare", setup=setup_of(services))
+    clip = channel("clip", "comparison", "clip")
+    place = channel("place", "comparison", "place")
+    # Seen by nobody: the view's own buttons and the whole page as drop zone hand their file to its input.
+    audio = gr.UploadButton("Upload a file", type="filepath", elem_id="audio", elem_classes="mp-offscreen")
 
-    with gr.Row(elem_classes="mp-layout", equal_height=False):
-        with gr.Column(elem_classes="mp-form", min_width=300):
-            if services.examples:
-                gr.HTML("<h2 class=mp-form-title>Start from an example</h2>", padding=False, apply_default_css=False)
-            cards = gallery("gallery")
-            gr.HTML("<h2 class=mp-form-title>Or ask about your own sound</h2>", padding=False, apply_default_css=False)
-            audio = gr.Audio(
-                label=f"Audio, up to {services.limits.max_seconds:.0f} s",
-                type="filepath",
-                sources=["upload", "microphone"],
-                editable=False,
-                buttons=[],
-                elem_id="audio",
-            )
-            clip_note = note("clip-note")
-            question = gr.Textbox(
-                label="Question",
-                lines=2,
-                max_lines=4,
-                max_length=services.visitors.question_chars,
-                elem_id="question",
-            )
-            choices = gr.Textbox(
-                label="Choices, one a line (or none)",
-                lines=4,
-                max_lines=8,
-                max_length=6000,
-                elem_id="choices",
-            )
-            suggested = suggestions("suggestions")
-            with gr.Row(elem_classes="mp-arm-form"):
-                left_name = gr.Dropdown(names, value=left.name, label="Model A", elem_id="left-model")
-                left_mode = gr.Dropdown(modes, value="cot", label="Mode", elem_id="left-mode")
-            with gr.Row(elem_classes="mp-arm-form"):
-                right_name = gr.Dropdown(names, value=right.name, label="Model B", elem_id="right-model")
-                right_mode = gr.Dropdown(modes, value="mpar2", label="Mode", elem_id="right-mode")
-            gr.HTML(_MODE_HELP, padding=False, apply_default_css=False)
-            with gr.Accordion("Truth and judge", open=False):
-                answer = gr.Textbox(
-                    label="True answer, if you know it",
-                    info="One of the choices, word for word, where there are choices.",
-                    max_length=300,
-                    elem_id="answer",
-                )
-                events = gr.Textbox(
-                    label="What is audible, one event a line",
-                    info="For example: dog bark 0.5-1.5. Mentions in the traces are checked against this list.",
-                    lines=3,
-                    max_length=6000,
-                    elem_id="events",
-                )
-                judge = gr.Radio(
-                    judge_choices(),
-                    value="rules",
-                    label="Mentions are checked by",
-                    info="Rules need known events: an example's, or those listed above.",
-                    elem_id="judge",
-                )
-                secret = gr.Textbox(
-                    label="Key",
-                    info="Used for this run only, kept nowhere.",
-                    type="password",
-                    visible=False,
-                    max_length=400,
-                    elem_id="judge-key",
-                )
-                address = gr.Textbox(
-                    label="Server address", placeholder="https://host/v1", visible=False, max_length=400
-                )
-                judge_model = gr.Textbox(label="Judge model", visible=False, max_length=200)
-            with gr.Accordion("Decoding", open=False):
-                tokens = gr.Slider(
-                    1,
-                    max(2, services.max_new_tokens),
-                    value=services.max_new_tokens,
-                    step=1,
-                    label="Longest trace, tokens",
-                    info="A token is about a short word. A trace that needs more is cut and says so.",
-                )
-                temperature = gr.Slider(
-                    0, 1.5, value=0, step=0.1, label="Temperature", info="0 always takes the likeliest word (greedy)."
-                )
-                seed = gr.Number(
-                    value=0, precision=0, label="Seed", info="Above temperature 0, the same seed gives the same trace."
-                )
-            with gr.Row(elem_classes="mp-run"):
-                run = gr.Button("Compare", variant="primary", elem_id="run")
-                stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
-            gr.HTML(
-                "<p class=mp-privacy>Uploads are deleted when you leave, after an hour at the latest, and are never "
-                "part of a link.</p>",
-                padding=False,
-                apply_default_css=False,
-            )
-        with gr.Column(elem_classes="mp-result-column", min_width=320):
-            view = comparison_view()
-
-    form = [audio, question, choices, left_name, left_mode, right_name, right_mode]
-    details = [answer, events, judge, secret, address, judge_model, tokens, temperature, seed]
-
-    def session_of(request: gr.Request | None) -> str:
-        return str(getattr(request, "session_hash", None) or "")
-
-    def at_rest(request: gr.Request) -> tuple[Any, ...]:
-        services.line.leave(session_of(request))
-        return gr.Button(interactive=True), gr.Button(interactive=False)
-
-    def on_run(request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
-        session, asked = session_of(request), _asked(values, services.max_new_tokens)
+    def on_run(event: gr.EventData, request: gr.Request, path: str | None) -> Iterator[Any]:
+        form = _form(event)
+        session = session_of(request)
         services.line.join(session)
         try:
-            for document in comparer.run(asked, session, visitor=visitor_of(request)):
-                yield document, gr.Button(interactive=False), gr.Button(interactive=True)
+            yield from comparer.run(asked_of(form, path, services), session, visitor=visitor_of(request))
+        except MPAR2Error as error:
+            yield {"refused": {"field": field_of(error), "message": message_of(error)}, "number": form.get("number")}
         finally:
             services.line.leave(session)
 
-    def on_ask(request: gr.Request) -> None:
-        if ahead := services.line.join(session_of(request)):
-            gr.Info(f"The app is busy: you are number {ahead + 1} in the line. Your comparison starts by itself.")
-
-    def on_judge(kind: str) -> tuple[Any, ...]:
-        brought, server = kind != "rules", kind != "rules" and service_named(kind).needs_address
-        return gr.Textbox(visible=brought), gr.Textbox(visible=server), gr.Textbox(visible=brought)
+    def on_ask(request: gr.Request) -> dict[str, Any] | None:
+        ahead = services.line.join(session_of(request))
+        return {"ahead": ahead}
 
     def on_stop(request: gr.Request) -> None:
         services.stops.stop(session_of(request))
@@ -172,111 +73,115 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
             return None
         services.uploads.hold(session_of(request), path)
         try:
-            clip = load_clip(path, limits=services.limits)
+            return clip_document(load_clip(path, limits=services.limits), shareable=False)
         except AudioError as error:
-            return {"level": "error", "lines": [message_of(error)]}
-        return {"level": "warning", "lines": list(clip.warnings)} if clip.warnings else None
-
-    def fill(example: Example) -> tuple[Any, ...]:
-        known = example.question
-        return (str(example.clip_path), known.text, "\n".join(known.choices), "", "", stored_comparison(example))
-
-    def on_example(event: gr.EventData) -> tuple[Any, ...]:
-        example = services.example(_payload(event, "name"))
-        if example is None:
-            raise AudioError("That example is not here any more: reload the page.")
-        filled = fill(example)
-        known = filled[-1] is not None
-        return (*filled[:-1], filled[-1] if known else gr.skip(), not known)
-
-    def on_new(request: gr.Request, wanted: bool, *values: Any) -> Iterator[tuple[Any, ...]]:
-        if wanted:  # nothing is stored for this example: one click runs it
-            yield from on_run(request, *values)
-        else:
-            yield gr.skip(), gr.skip(), gr.skip()
-
-    def on_suggestion(event: gr.EventData) -> tuple[str, str]:
-        index = _payload(event, "index")
-        if not isinstance(index, int) or not 0 <= index < len(QUESTIONS):
-            return gr.skip(), gr.skip()
-        text, options = QUESTIONS[index]
-        return text, "\n".join(options)
-
-    def on_load(request: gr.Request) -> tuple[Any, ...]:
-        wanted = _from_link(request)
-        example = services.example(wanted.get("example") or (None if wanted else services.first_example))
-        filled = list(fill(example)) if example else [None, "", "", "", "", None]
-        arms = [left.name, "cot", right.name, "mpar2"]
-        if "q" in wanted:
-            asked = (wanted["q"], tuple(split_choices(wanted["choices"])))
-            if example is None or asked != (example.question.text, example.question.choices):
-                filled[5] = None  # the stored comparison answers another question
-            filled[1:3] = wanted["q"], wanted["choices"]
-        for place, key in ((0, "arm1"), (2, "arm2")):
-            name, _, mode = wanted.get(key, "").rpartition(":")
-            if name in names and mode in MODES:
-                arms[place : place + 2] = name, mode
-        if filled[5] is not None and arms != _stored_arms(filled[5]):
-            filled[5] = filled[5] if not wanted.get("arm1") else None
-        cards_value = [item.card() for item in services.examples]
-        return (*filled, *arms, cards_value, suggestion_value())
+            return {"refused": message_of(error)}
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
-    alone = {"concurrency_id": "engine", "concurrency_limit": 1}  # one comparison at a time, the others queue
-    targets = [audio, question, choices, answer, events, view]
-    not_stored = gr.State(False)
-    picked = cards.select(guarded(on_example), None, [*targets, not_stored], **private)
-    for runs in (
-        run.click(guarded(on_run), [*form, *details], [view, run, stop], **alone, **private),
-        picked.success(guarded(on_new), [not_stored, *form, *details], [view, run, stop], **alone, **private),
-    ):
-        for ending in (runs.success, runs.failure):
-            ending(at_rest, None, [run, stop], queue=False, **private)
-    run.click(on_ask, None, None, concurrency_limit=None, **private)
-    stop.click(on_stop, None, None, queue=False, **private)
+    # one comparison at a time, the others queue
+    view.submit(guarded(on_run), audio, view, concurrency_id="engine", concurrency_limit=1, **private)
+    view.submit(on_ask, None, place, queue=False, **private)
+    view.stop(on_stop, None, None, queue=False, **private)
     demo.unload(on_leave)
-    judge.change(on_judge, judge, [secret, address, judge_model], queue=False, **private)
-    audio.change(guarded(on_clip), audio, clip_note, **private)
-    suggested.select(guarded(on_suggestion), None, [question, choices], **private)
-    demo.load(
-        guarded(on_load), None, [*targets, left_name, left_mode, right_name, right_mode, cards, suggested], **private
-    )
+    audio.upload(guarded(on_clip), audio, clip, **private)
 
 
-def _asked(values: Sequence[Any], most_tokens: int) -> Asked:
-    """The form's values, in the order of its components."""
-    audio, question, choices, *rest = values
-    left, left_mode, right, right_mode, answer, events, *rest = rest
-    judge, secret, address, judge_model, tokens, temperature, seed = rest
-    return Asked(
-        audio=audio,
-        question=question or "",
-        choices=choices or "",
-        arms=((left, left_mode), (right, right_mode)),
-        answer=answer or "",
-        events=events or "",
-        max_new_tokens=most_tokens if tokens is None else tokens,
-        temperature=0.0 if temperature is None else temperature,
-        seed=0 if seed is None else seed,
-        judging=Judging(judge, secret or "", address or "", judge_model or ""),
-    )
+def setup_of(services: Services) -> dict[str, Any]:
+    """What the page knows before anybody does anything: examples, arms, limits. No secret and no path is in it."""
+    examples = []
+    for example in services.examples:
+        known = example.outcome is not None or example.comparison_path.exists()
+        examples.append(example.card() | {"url": _published(example) if known else None})
+    return {
+        "examples": examples,
+        "first": services.first_example,
+        "offers": [offer.name for offer in services.offers],
+        "modes": {mode: list(MODE_NAMES[mode]) for mode in MODES},
+        "arms": [list(arm) for arm in first_arms(services.offers)],
+        "most_seconds": services.limits.max_seconds,
+        "most_tokens": max(2, services.max_new_tokens),
+        "most_question": services.visitors.question_chars,
+        "judges": [_judge(label, name) for label, name in judge_choices()],
+        "suggested": suggestion_value(),
+        "shell": publish("page.txt", page_shell(), page_shell),
+    }
 
 
-def _payload(event: gr.EventData, key: str) -> Any:
-    """A value of an event of our own scripts; anybody can send anything in its place."""
+def _judge(label: str, name: str) -> list[Any]:
+    """A judge as the form lists it: name, label, whether it needs a key and an address."""
+    if name == "rules":
+        return [name, "Fixed rules, against the sounds listed above", False, False]
+    service = service_named(name)
+    return [name, label, True, bool(service.needs_address)]
+
+
+def _published(example: Example) -> str:
+    """Where the page finds the stored comparison of an example."""
+    stat = example.comparison_path.stat()
+    key = f"{example.digest} {stat.st_size} {stat.st_mtime_ns} {app_module()}"
+    return publish(f"{example.name}.json", key, lambda: json.dumps(stored_comparison(example), ensure_ascii=False))
+
+
+def session_of(request: gr.Request | None) -> str:
+    """The visitor's session."""
+    return str(getattr(request, "session_hash", None) or "")
+
+
+def _form(event: gr.EventData) -> Mapping[str, Any]:
     data = getattr(event, "_data", None)
-    return data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
 
 
-def _from_link(request: gr.Request) -> dict[str, str]:
-    """What a link asks for: example, q, choices (one a line), arm1, arm2."""
-    query = request.query_params
-    found = {key: str(query[key])[:_LONGEST_QUERY] for key in ("example", "q", "arm1", "arm2") if key in query}
-    if "q" in found:
-        listed = query.getlist("choice") if hasattr(query, "getlist") else []
-        found["choices"] = "\n".join(" ".join(str(choice).split())[:_LONGEST_QUERY] for choice in listed[:26])
-    return found
+def asked_of(form: Mapping[str, Any], path: str | None, services: Services) -> Asked:
+    """The form as it came from a browser, as plain texts and numbers; ``path`` is the visitor's own upload."""
+
+    def text(key: str) -> str:
+        value = form.get(key)
+        return value[:_LONGEST] if isinstance(value, str) else ""
+
+    def number(key: str, default: float) -> Any:
+        return default if form.get(key) is None else form[key]
+
+    example = services.example(text("example")) if form.get("source") == "example" else None
+    if form.get("source") == "example" and example is None:
+        raise AudioError("That example is not here any more: reload the page.")
+    raw = form.get("arms") if isinstance(form.get("arms"), list) else []
+    arms = tuple((str(arm[0])[:200], str(arm[1])[:40]) for arm in raw if isinstance(arm, list) and len(arm) == 2)
+    return Asked(
+        audio=str(example.clip_path) if example is not None else path,
+        question=text("question"),
+        choices=text("choices"),
+        arms=arms,
+        answer=text("answer"),
+        events=text("events"),
+        max_new_tokens=number("max_new_tokens", services.max_new_tokens),
+        temperature=number("temperature", 0.0),
+        seed=number("seed", 0),
+        judging=Judging(text("judge") or "rules", text("key"), text("address"), text("model")),
+    )
 
 
-def _stored_arms(document: dict[str, Any]) -> list[str]:
-    return [value for arm in document["arms"] for value in (arm["name"], arm["mode"])]
+def field_of(error: MPAR2Error) -> str:
+    """The field of the form that an error belongs to."""
+    words = str(error).lower()
+    if isinstance(error, AudioError):
+        return "audio"
+    if isinstance(error, JudgingError):
+        return "key" if "key" in words else "model" if "name of a model" in words else "address"
+    if isinstance(error, QuestionError | LimitError):
+        for field, start in _STARTS.items():
+            if start.match(words):
+                return field
+        return "question" if isinstance(error, QuestionError) else "run"
+    for field in ("temperature", "token"):
+        if field in words and "checkpoint" not in words:
+            return "temperature" if field == "temperature" else "max_new_tokens"
+    return "arms" if "arm" in words or "checkpoint" in words or "mode" in words else "run"
+
+
+_STARTS = {
+    "events": re.compile(r"the event '|\d+ events are listed"),
+    "answer": re.compile(r"the right answer"),
+    "choices": re.compile(r"the choices? |choice \d|there (is|are) (only )?\w+ choices?"),
+    "question": re.compile(r"the question"),
+}

@@ -3,16 +3,18 @@
 It is the only thing that passes between the handlers, the page, the downloads, the stored comparisons of ``examples/``
 and the API, so what a visitor sees is what a visitor can keep.
 
-    format, version      "mpar2.comparison", 1
+    format, version      "mpar2.comparison", 2 (version 1 is read, see ``pages.document_v1``)
     id, created, package, status   status: running, done, stopped, error
-    clip       name, seconds, digest, warnings, mel {shape [bands, columns], data}, audio (data URI), shareable
+    clip       name, seconds, digest, warnings, mel (see ``spectrogram``), audio (data URI), shareable
     question   text, choices, answer, domain, difficulty (null where unknown)
     truth      {origin, events: [{label, onset_s, offset_s}]} or null
     decoding, prompts (hash of each prompt in use), credits, example, link (query string that reopens it)
-    arms       name, model, adapter, mode, stage, text, parts, problems, tokens (char span of each), token_count,
+    scales     top of the colours and of the lines, shared by the arms: {passages, words, line}, each by mode
+    arms       name, model, adapter, mode, stage, text, parts, problems, token_count, words [chars, tokens],
                answer, choice, correct (true, false, null), unscored (why null), finish, seconds, first_token_s,
                prompt_tokens, audio_seconds, attention_ratio, attention_corrected, warnings, error,
-               attention (see ``attention_pack``) or null, cafe (see ``scoring``) or null
+               attention (see ``attention_view``) or null, cafe (see ``scoring``) with claims (see ``claims``) or null,
+               against (differences from arm ``base``, see :func:`differences`) or null
 
 Conventions: spans are half-open and count characters (code points) or generated tokens; times are seconds. Every
 string may come from a model or a stranger: renderers put it into text nodes only.
@@ -39,12 +41,26 @@ from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Event, Question, strict_match
 from mpar2.trace import parse_trace, trace_to_json
 from pages.arrays import unpack
-from pages.attention_pack import ATTENTION_BYTES, attention_document
+from pages.attention_view import ATTENTION_BYTES, attention_view, row_maximum
+from pages.claims import claims_of, reason_in_words
 from pages.spectrogram import mel_picture
+from pages.units import passages, words
 
-__all__ = ["FORMAT", "VERSION", "DocumentError", "Run", "audio_uri", "check_document", "without_arrays"]
+__all__ = [
+    "FORMAT",
+    "MOST_ARMS",
+    "VERSION",
+    "DocumentError",
+    "Run",
+    "audio_uri",
+    "check_document",
+    "clip_document",
+    "complete",
+    "without_arrays",
+]
 
-FORMAT, VERSION = "mpar2.comparison", 1
+FORMAT, VERSION = "mpar2.comparison", 2
+MOST_ARMS = 4
 _FLAC_LIMIT = 400_000  # bytes; more would make the page of a half-minute clip heavy
 _AUDIO_LIMIT_S = 120.0  # longer clips are not carried inside the document; the page then has no player of its own
 
@@ -70,6 +86,7 @@ class Run:
         attention_bytes: int = ATTENTION_BYTES,
     ) -> None:
         self.question, self.attention_bytes = question, attention_bytes
+        self.seconds = clip.seconds
         self.truth = None if truth is None else tuple(truth)
         self.truth_origin = truth_origin
         self._document: dict[str, Any] = {
@@ -79,7 +96,7 @@ class Run:
             "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "package": __version__,
             "status": "running",
-            "clip": _clip_document(clip, shareable=example is not None),
+            "clip": clip_document(clip, shareable=example is not None),
             "question": {
                 "text": question.text,
                 "choices": list(question.choices),
@@ -98,6 +115,7 @@ class Run:
             "credits": credits,
             "example": example,
             "link": share_query(question, arms, example),
+            "scales": None,
         }
         self._arms = [_waiting(arm) for arm in arms]
 
@@ -107,7 +125,7 @@ class Run:
         changed = arm["stage"] != progress.stage
         arm["stage"] = progress.stage
         if progress.generation is not None:
-            arm.update(generation_document(progress.generation, self.question, self.attention_bytes))
+            arm.update(generation_document(progress.generation, self.question, self.seconds, self.attention_bytes))
         elif progress.text:
             arm.update(text=progress.text, token_count=progress.tokens)
         return changed
@@ -119,10 +137,11 @@ class Run:
             if arm["stage"] != "done" or error:
                 self.snapshot()
                 arm.update(stage="done", finish="cancelled", unscored="This arm did not come to its end.", error=error)
+        complete(self._document | {"arms": self._arms}, into=self._document)
 
-    def texts(self) -> list[str]:
-        """The traces as they stand."""
-        return [arm["text"] for arm in self._arms]
+    def texts(self, *, ended: bool = False) -> list[str]:
+        """The traces as they stand; with ``ended`` those that came to their end, "" for the others."""
+        return [arm["text"] if not ended or arm["finish"] not in (None, "cancelled") else "" for arm in self._arms]
 
     def stage(self, stage: str) -> None:
         """Say what is going on in every arm."""
@@ -131,7 +150,7 @@ class Run:
 
     def score(self, index: int, cafe: dict[str, Any]) -> None:
         """Add the sorted mentions of an arm (see ``scoring``)."""
-        self._arms[index].update(cafe=cafe, stage="done")
+        self._arms[index].update(cafe=with_claims(cafe), stage="done")
 
     def snapshot(self) -> dict[str, Any]:
         """The document as it stands."""
@@ -141,10 +160,79 @@ class Run:
         return self._document | {"arms": [dict(arm) for arm in self._arms]}
 
 
+def with_claims(cafe: dict[str, Any]) -> dict[str, Any]:
+    """Sorted mentions with the table of claims, and a sentence for each mention that says why it is right or wrong."""
+    if "mentions" not in cafe:
+        return cafe
+    mentions = [mention | {"why": reason_in_words(mention)} for mention in cafe["mentions"]]
+    return cafe | {"mentions": mentions, "claims": claims_of(mentions, cafe["targets"])}
+
+
+def complete(document: dict[str, Any], into: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Add what needs all arms: the shared scales, and each arm's differences from the first that claims anything."""
+    arms = document["arms"]
+    claiming = [i for i, arm in enumerate(arms) if (((arm["cafe"] or {}).get("counts")) or {}).get("predicted")]
+    base = claiming[0] if claiming else 0
+    for index, arm in enumerate(arms):
+        arm["against"] = differences(arms[base], arm) | {"base": base} if index > base else None
+    target = document if into is None else into
+    target["scales"] = _scales([arm["attention"] for arm in arms if arm["attention"]])
+    return target
+
+
+def differences(first: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
+    """``arm`` minus ``first``: right claims, share of claims that are right, share of attention in the last third.
+
+    A difference is None where one of the two is unknown.
+    """
+
+    def claims(one: dict[str, Any], key: str) -> Any:
+        return ((one["cafe"] or {}).get("counts") or {}).get(key)
+
+    def rate(one: dict[str, Any]) -> Any:
+        return ((one["cafe"] or {}).get("metrics") or {}).get("acc_per")
+
+    def last(one: dict[str, Any]) -> Any:
+        thirds = (one["attention"] or {}).get("thirds")
+        return thirds["raw"][1] if thirds else None
+
+    def minus(now: Any, before: Any) -> Any:
+        return None if now is None or before is None else now - before
+
+    return {
+        "right_claims": minus(claims(arm, "matched"), claims(first, "matched")),
+        "acc_per": minus(rate(arm), rate(first)),
+        "last_third": minus(last(arm), last(first)),
+        "tokens": arm["token_count"] - first["token_count"],
+    }
+
+
+def _scales(views: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    def top(pictures: Sequence[dict[str, Any] | None], mode: str) -> float:
+        rows = []
+        for made in pictures:
+            packed = made and (made.get(mode) or made.get(mode.removesuffix("_clean")))
+            if made and packed:
+                whole = packed | {"data": made[packed["as"]]["data"]} if packed["data"] is None else packed
+                rows.append(unpack(whole))
+        return row_maximum(rows)
+
+    passages_ = [view["views"][0]["pictures"] if view["views"] else None for view in views]
+    modes = ("raw", "length", "raw_clean", "length_clean")
+    return {
+        "passages": {mode: top(passages_, mode) for mode in modes},
+        "words": {mode: top([view["words"] for view in views], mode) for mode in modes},
+        "line": {
+            mode: max((max(view["course"][mode], default=0.0) for view in views), default=0.0)
+            for mode in ("raw", "length")
+        },
+    }
+
+
 def without_arrays(document: dict[str, Any]) -> dict[str, Any]:
     """The document for those who read and do not draw: no sound, no spectrogram, no attention of single tokens."""
     clip = {key: value for key, value in document["clip"].items() if key not in ("mel", "audio")}
-    left_out = ("tokens", "attention")
+    left_out = ("words", "attention")
     arms = [{key: value for key, value in arm.items() if key not in left_out} for arm in document["arms"]]
     return document | {"clip": clip, "arms": arms}
 
@@ -164,17 +252,22 @@ def share_query(question: Question, arms: Sequence[Arm], example: str | None) ->
     return urlencode(pairs)
 
 
-def generation_document(generation: Generation, question: Question, attention_bytes: int) -> dict[str, Any]:
+def generation_document(
+    generation: Generation, question: Question, seconds: float, attention_bytes: int
+) -> dict[str, Any]:
     """The finished fields of an arm."""
     trace = trace_to_json(generation.trace)
     correct, unscored = _correctness(generation, question)
-    attention = attention_document(generation.attention, generation.trace, attention_bytes)
+    tokens = [(token.chars.start, token.chars.stop) for token in generation.tokens]
+    spoken = words(generation.text, tokens)
+    rows = passages(generation.text, trace["parts"], tokens)
+    attention = attention_view(generation.attention, rows, spoken, seconds, attention_bytes)
     return {
         "stage": "done",
         "text": generation.text,
         "parts": trace["parts"],
         "problems": trace["problems"],
-        "tokens": [[token.chars.start, token.chars.stop] for token in generation.tokens],
+        "words": [[*word.chars, *word.tokens] for word in spoken],
         "token_count": generation.token_count or 0,
         "answer": generation.choice or read_answer(generation.trace, question.choices).words,
         "choice": generation.choice,
@@ -212,7 +305,7 @@ def audio_uri(clip: Clip) -> str | None:
     return f"data:audio/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _clip_document(clip: Clip, *, shareable: bool) -> dict[str, Any]:
+def clip_document(clip: Clip, *, shareable: bool) -> dict[str, Any]:
     return {
         "name": clip.source,
         "seconds": round(clip.seconds, 3),
@@ -234,7 +327,7 @@ def _waiting(arm: Arm) -> dict[str, Any]:
         "text": "",
         "parts": [],
         "problems": [],
-        "tokens": [],
+        "words": [],
         "token_count": 0,
         "answer": None,
         "choice": None,
@@ -248,6 +341,7 @@ def _waiting(arm: Arm) -> dict[str, Any]:
         "error": None,
         "attention": None,
         "cafe": None,
+        "against": None,
     }
 
 
@@ -267,12 +361,16 @@ def _event(event: Event) -> dict[str, Any]:
     return {"label": event.label, "onset_s": event.onset_s, "offset_s": event.offset_s}
 
 
-_ARM_LISTS = ("parts", "problems", "tokens", "warnings")
+_ARM_LISTS = ("parts", "problems", "words", "warnings")
 
 
 def check_document(data: Any) -> dict[str, Any]:
     """A document read from a file, checked so far that the page can draw it. Raises :class:`DocumentError`."""
     try:
+        if data["format"] == FORMAT and data["version"] == 1:
+            from pages.document_v1 import upgraded
+
+            data = upgraded(data)
         if data["format"] != FORMAT or data["version"] != VERSION:
             raise DocumentError(f"this is {data['format']!r} version {data['version']}; expected {FORMAT!r} {VERSION}")
         seconds = float(data["clip"]["seconds"])
@@ -280,8 +378,8 @@ def check_document(data: Any) -> dict[str, Any]:
             raise DocumentError(f"the clip lasts {seconds} s")
         for name in ("text", "choices", "answer"):
             data["question"][name]
-        if not 1 <= len(data["arms"]) <= 2:
-            raise DocumentError(f"there are {len(data['arms'])} arms; one or two can be shown")
+        if not 1 <= len(data["arms"]) <= MOST_ARMS:
+            raise DocumentError(f"there are {len(data['arms'])} arms; one to {MOST_ARMS} can be shown")
         for arm in data["arms"]:
             _check_arm(arm)
     except DocumentError:
@@ -302,8 +400,24 @@ def _check_arm(arm: dict[str, Any]) -> None:
                 raise DocumentError(f"part {index} of '{arm['name']}' has the span {start}:{stop}")
         if part["outer"][1] > length or (part["parent"] is not None and not 0 <= part["parent"] < index):
             raise DocumentError(f"part {index} of '{arm['name']}' lies outside of its text or before its parent")
-    if (record := arm["attention"]) is None:
+    for start, stop, first, last in arm["words"]:
+        if not 0 <= start < stop <= length or not 0 <= first < last:
+            raise DocumentError(f"a word of '{arm['name']}' has the span {start}:{stop}")
+    if (view := arm["attention"]) is None:
         return
-    tokens, mass = unpack(record["tokens"]), unpack(record["mass"])
-    if tokens.ndim != 4 or mass.ndim != 3 or mass.shape[-1] != tokens.shape[2] != len(record["visible"]):
-        raise DocumentError(f"the attention of '{arm['name']}' has shapes {tokens.shape} and {mass.shape}")
+    columns, rows = view["columns"], len(view["passages"])
+    for made in view["views"]:
+        _check_pictures(arm, made["pictures"], (rows, columns))
+    if view["whole"] is not None:
+        _check_pictures(arm, view["whole"], (1, columns))
+    if view["words"] is not None:
+        _check_pictures(arm, view["words"], (len(view["peaks"]["words"]), columns))
+    if any(len(course) != view["tokens"] for course in view["course"].values()):
+        raise DocumentError(f"the course of '{arm['name']}' has not one value for each of {view['tokens']} tokens")
+
+
+def _check_pictures(arm: dict[str, Any], pictures: dict[str, Any], shape: tuple[int, int]) -> None:
+    for packed in pictures.values():
+        values = unpack(packed | {"data": pictures[packed["as"]]["data"]} if packed["data"] is None else packed)
+        if values.shape != shape:
+            raise DocumentError(f"a picture of '{arm['name']}' has the shape {values.shape}; expected {shape}")

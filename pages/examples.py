@@ -7,8 +7,10 @@ A folder ``examples/<name>`` holds the clip, ``example.json`` and, once made (``
                    events [{label, onset_s, offset_s}] or null, truth_origin (scene, human, ...) or null,
                    credits (who made the sound, where it is from), licence
 
-``examples/index.json`` is ``{"order": [names], "first": name}``: the order of the cards, and what the first screen
-shows. Folders that it leaves out come after, by name.
+``examples/index.json`` is ``{"order": [names], "first": name}``: the order of the list, and what the first screen
+shows. Folders that it leaves out come after, by name. Where it names no first one, the first screen shows the example
+in which the difference is plainest: free reasoning answers wrong, MPAR² right, and the share of right claims (Acc_per)
+grows most; of equal ones the first in the list.
 """
 
 from __future__ import annotations
@@ -28,6 +30,12 @@ __all__ = ["EXAMPLES", "Example", "first_example", "load_examples", "read_exampl
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 _LARGEST = 16_000_000  # bytes of a stored comparison
+_GROUPS = {
+    (False, True): "MPAR² helps",
+    (True, True): "Both right",
+    (False, False): "Both wrong",
+    (True, False): "MPAR² harms",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -58,16 +66,41 @@ class Example:
     def comparison_path(self) -> Path:
         return self.folder / "comparison.json"
 
+    @cached_property
+    def outcome(self) -> dict[str, Any] | None:
+        """What the stored comparison shows: ``free`` and ``mpar2`` (right, wrong or None), and ``gain``, the difference
+        of their shares of right claims (or None); None where nothing is stored or it cannot be read."""
+        try:
+            arms = json.loads(self.comparison_path.read_text(encoding="utf-8"))["arms"]
+            free = next(arm for arm in arms if arm["mode"] == "cot")
+            trained = next(arm for arm in arms if arm["mode"] == "mpar2")
+            rates = [((arm["cafe"] or {}).get("metrics") or {}).get("acc_per") for arm in (free, trained)]
+            gain = None if None in rates else rates[1] - rates[0]
+            return {"free": free["correct"], "mpar2": trained["correct"], "gain": gain}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+            return None
+
     def card(self) -> dict[str, Any]:
-        """What the gallery shows."""
+        """What the list of examples shows: question, what its comparison shows, and the group that this puts it in."""
+        known = self.outcome
+        right = {True: "right", False: "wrong", None: "unscored"}
+        group, shows = "Not run yet", "runs when you choose it"
+        if known is not None:
+            pair = (known["free"], known["mpar2"])
+            group = _GROUPS.get(pair, "Others")
+            shows = f"free reasoning {right[pair[0]]}, MPAR² {right[pair[1]]}"
         return {
             "name": self.name,
             "title": self.title,
+            "question": self.question.text,
+            "choices": list(self.question.choices),
+            "answer": self.question.answer,
             "kind": self.kind,
             "difficulty": self.question.difficulty,
-            "domain": self.question.domain,
             "seconds": round(self.clip.seconds, 1),
-            "stored": self.comparison_path.exists(),
+            "digest": self.digest,
+            "group": group,
+            "shows": shows,
         }
 
 
@@ -113,12 +146,19 @@ def load_examples(root: Path = EXAMPLES) -> tuple[Example, ...]:
 
 
 def first_example(examples: tuple[Example, ...], root: Path = EXAMPLES) -> str | None:
-    """The example of the first screen: the index's, else the first with a stored comparison, else the first."""
+    """The example of the first screen: the index's, else the plainest one (see above), else the first stored one."""
     names = [example.name for example in examples]
     if (named := _index(root).get("first")) in names:
         return named
+    helps = [
+        (example.outcome["gain"], example.name)
+        for example in examples
+        if example.outcome and (example.outcome["free"], example.outcome["mpar2"]) == (False, True)
+    ]
+    if plain := [pair for pair in helps if pair[0] is not None]:
+        return max(plain, key=lambda pair: pair[0])[1]
     stored = [example.name for example in examples if example.comparison_path.exists()]
-    return next(iter(stored or names), None)
+    return next(iter([name for _, name in helps] or stored or names), None)
 
 
 def stored_comparison(example: Example) -> dict[str, Any] | None:

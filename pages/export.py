@@ -15,46 +15,38 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SLOT", "page_shell", "script", "to_html", "view_css", "view_js"]
+from analysis.bundle import bundle
 
-SLOT = "@@MPAR2_DOCUMENT@@"  # the same as in view.js
-_FOLDER = Path(__file__).resolve().parent / "view"
-_SCRIPTS = (
-    *("dom.js", "data.js", "trace.js", "cafe.js", "decay.js", "picture.js"),
-    *("player.js", "controls.js", "arm.js", "guide.js", "view.js"),
-)
+__all__ = ["SLOT", "VIEW", "page_shell", "to_html", "view_css", "view_js"]
 
+VIEW = Path(__file__).resolve().parent / "view"
+
+SLOT = "@@MPAR2_DOCUMENT@@"  # the same as in comparison.js
 _PAGE_STYLE = """
 body { margin: 0; background: #f5f7f9; color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { body { background: #10141b; } }
-main { max-width: 1280px; margin: 0 auto; padding: 24px 20px 48px; }
+main { max-width: 90rem; margin: 0 auto; padding: 1rem 1.25rem 3rem; }
 .brand { font: 600 13px/1.4 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #5a6370; }
 @media (prefers-color-scheme: dark) { .brand { color: #a3adba; } }
 """
 
 _START = """
-const text = document.getElementById("document").textContent;
-const root = document.getElementById("view");
-mountComparison(root, {}).show(JSON.parse(text));
+const view = mountComparison(document.getElementById("view"), {});
+view.show(JSON.parse(document.getElementById("document").textContent));
+document.addEventListener("keydown", (event) => { if (!event.defaultPrevented) view.onKey(event); });
 """
 
 
 @cache
-def script(name: str) -> str:
-    """One script of the view."""
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-@cache
 def view_js() -> str:
-    """All scripts of the view, in order; the last defines ``mountComparison``."""
-    return "\n".join(script(name) for name in _SCRIPTS)
+    """All scripts of the comparison view; they define ``mountComparison``."""
+    return bundle(VIEW / "comparison.js")
 
 
 @cache
 def view_css() -> str:
     """The styles of the view."""
-    return (_FOLDER / "view.css").read_text(encoding="utf-8")
+    return (VIEW / "view.css").read_text(encoding="utf-8")
 
 
 @cache
@@ -64,7 +56,9 @@ def page_shell() -> str:
     name, quoted = json.dumps(SLOT), json.dumps(SLOT[:4]) + " + " + json.dumps(SLOT[4:])
     script = "(() => {\n" + view_js().replace(name, quoted) + _START + "})();"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src data:"
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src data:; img-src data:"
+    )
     return "\n".join(
         (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,8 @@ from typing import Any
 from mpar2.audio import AudioError, load_clip
 from mpar2.engines.base import Decoding, EngineError, Generation
 from mpar2.question import Event, Question, QuestionError, make_question
-from pages.attention_pack import ATTENTION_BYTES
-from pages.document import Run
+from pages.attention_view import ATTENTION_BYTES
+from pages.document import MOST_ARMS, Run
 from pages.errors import message_of
 from pages.gpu import lends_gpus, on_gpu
 from pages.scoring import Judging, score_traces
@@ -80,14 +81,15 @@ class Comparer:
                         shown = time.monotonic()
                     if stop.is_set() and self._generate is not None:
                         break  # the lent process cannot see our event; closing ends it
-            if not stop.is_set():
+            stopped = stop.is_set()
+            if not stopped or asked.judging.judge == "rules":  # of a stopped run, the arms that had ended are checked
                 if asked.judging.judge != "rules":
                     run.stage("scoring")
                     yield run.snapshot()
-                known = (run.truth, run.truth_origin, run.texts())
+                known = (run.truth, run.truth_origin, run.texts(ended=stopped))
                 with closing(score_traces(asked.judging, clip, question, *known, local=self.services.local)) as scores:
                     for scored in scores:
-                        if stop.is_set():
+                        if stop.is_set() and not stopped:
                             break
                         if scored is not None:
                             run.score(*scored)
@@ -135,8 +137,8 @@ class Comparer:
                 "The recording is not here any more: uploads are kept for an hour at most; choose it again."
             )
         arms = [self.services.arm(name, mode) for name, mode in asked.arms]
-        if not 1 <= len(arms) <= 2:
-            raise EngineError(f"{len(arms)} arms cannot be compared: choose one or two")
+        if not 1 <= len(arms) <= MOST_ARMS:
+            raise EngineError(f"{len(arms)} arms cannot be compared: choose one to {MOST_ARMS}")
         self.services.visitors.check(asked.question, split_choices(asked.choices))
         clip = load_clip(asked.audio, limits=self.services.limits)
         question = make_question(asked.question, split_choices(asked.choices), answer=asked.answer.strip() or None)
@@ -188,19 +190,28 @@ def parse_events(text: str, clip_seconds: float) -> tuple[Event, ...] | None:
 
 
 def _event(line: str, clip_seconds: float) -> Event:
-    label, _, last = line.rpartition(" ")
-    times = last.lower().removesuffix("s").replace("–", "-").split("-")
-    try:
-        onset, offset = (float(value.removesuffix("s")) for value in times)
-    except ValueError:
+    """An event of one line; what looks like times and cannot be read is refused, never taken for a name."""
+    match = _TIMES.search(line)
+    if match is None:
+        if _ALMOST_TIMES.search(line):
+            raise QuestionError(
+                f"the event '{line[:60]}' cannot be read: write a name and its times in seconds, 'dog bark 0.5-1.5', "
+                "or the name alone"
+            )
         return Event(line[:120])
-    if not label.strip():
+    label, onset, offset = line[: match.start()].strip(), *(float(n.replace(",", ".")) for n in match.groups())
+    if not label:
         raise QuestionError(f"the event '{line[:40]}' has times but no name: write, for example, 'dog bark 0.5-1.5'")
     if not 0 <= onset < offset <= clip_seconds + 0.5:
         raise QuestionError(
             f"the event '{line[:60]}' is not within the clip ({clip_seconds:.1f} s): write onset-offset, in seconds"
         )
-    return Event(label.strip()[:120], onset, min(offset, clip_seconds))
+    return Event(label[:120], onset, min(offset, clip_seconds))
+
+
+_NUMBER = r"(\d+(?:[.,]\d+)?)\s*s?"
+_TIMES = re.compile(rf"(?:^|\s){_NUMBER}\s*[-–—]\s*{_NUMBER}\s*$", re.IGNORECASE)
+_ALMOST_TIMES = re.compile(r"(?:^|\s)(?:[\d.,:]*\d[\d.,:]*\s*s?\s*[-–—].*|[-–—]\s*\S*)$|\d[.,:]\d")
 
 
 def _decoding(asked: Asked, most: int) -> Decoding:

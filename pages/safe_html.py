@@ -1,85 +1,87 @@
-"""Gradio components whose content is drawn by our own scripts, from data, into text nodes.
+"""Gradio components whose content is drawn by our own modules, from data, into text nodes.
 
 Why not ``gr.HTML`` with templates: Gradio runs the rendered template through a JavaScript template literal, so text
 that holds ``${...}`` is executed even where Handlebars ``{{ }}`` escaped its markup. Here the template is a constant
 and never sees data; the script reads ``props.value`` and builds elements (``view/dom.js``).
+
+The modules are one cached file (``pages.published``). A view is mounted once for its element; Gradio keeps the element
+while only values change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pages.export import page_shell, script, view_js
+from analysis.bundle import bundle
+from pages.export import VIEW
+from pages.published import publish
 
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["comparison_view", "component", "gallery", "note", "stored_view", "suggestions"]
+__all__ = ["app_module", "channel", "view_component"]
+
+_EXPORTED = ("mountCompare", "mountAnalysis")
+# The page may be served below a prefix; Gradio knows it. A value may come before the module or after it.
+_LOAD = """
+const root = (window.gradio_config && window.gradio_config.root) || new URL('.', document.baseURI);
+const home = String(root).replace(/\\/$/, '');
+const views = (window.mpViews ||= {});
+let view = null;
+const draw = () => { if (view) view.show(props.value); };
+watch('value', draw);
+import(home + '/@@MODULE@@').then((module) => {
+  view = module.@@MOUNT@@(element.querySelector('.mp-view'), { setup: props.setup, home, trigger });
+  views['@@ID@@'] = view;
+  draw();
+});
+"""
+_PASS_ON = """
+const tell = () => { const view = (window.mpViews || {})['@@VIEW@@']; if (view) view.@@METHOD@@(props.value); };
+watch('value', tell);
+"""
 
 
-def component(
-    js: str, elem_id: str, server_functions: list[Callable[..., Any]] | None = None, *, view: str = "mp-view"
-) -> gr.HTML:
-    """An empty element of class ``view``, and the script that fills it from its value."""
+@cache
+def app_module() -> str:
+    """Address of the module that holds all views of the app."""
+
+    def text() -> str:
+        return f"{bundle(VIEW / 'compare.js', VIEW / 'analysis.js')}\nexport {{ {', '.join(_EXPORTED)} }};\n"
+
+    return publish("app.js", text(), text)
+
+
+def view_component(elem_id: str, mount: str, **props: Any) -> gr.HTML:
+    """An empty element that the function ``mount`` of the module fills from the component's value.
+
+    Events of the component carry the data that the view triggers them with.
+    """
+    import gradio as gr
+
+    js = _LOAD.replace("@@MODULE@@", app_module()).replace("@@MOUNT@@", mount).replace("@@ID@@", elem_id)
+    return gr.HTML(
+        value=None,
+        html_template='<div class="mp-view"></div>',
+        js_on_load=js,
+        apply_default_css=False,
+        elem_id=elem_id,
+        padding=False,
+        **props,
+    )
+
+
+def channel(elem_id: str, view: str, method: str) -> gr.HTML:
+    """A component that shows nothing: its value is handed to a method of a view."""
     import gradio as gr
 
     return gr.HTML(
         value=None,
-        html_template=f'<div class="{view}"></div>',
-        js_on_load=js,
+        html_template="<span></span>",
+        js_on_load=_PASS_ON.replace("@@VIEW@@", view).replace("@@METHOD@@", method),
         apply_default_css=False,
-        server_functions=server_functions,
         elem_id=elem_id,
+        elem_classes="mp-offscreen",
         padding=False,
     )
-
-
-@cache
-def _small_js(call: str) -> str:
-    return (
-        f"{script('dom.js')}\n{script('app.js')}\nconst root = element.querySelector('.mp-view');\n"
-        f"const draw = () => {call};\nwatch('value', draw);\ndraw();"
-    )
-
-
-def exported_page(_arguments: Any = None) -> str:
-    """The page that carries a comparison away; the script asks for it when a visitor downloads it."""
-    return page_shell()
-
-
-def comparison_view() -> gr.HTML:
-    """Shows a comparison document."""
-    js = (
-        f"{view_js()}\nconst mounted_view = mountComparison(element.querySelector('.mp-view'), "
-        f"{{ guide: true, shell: () => server.{exported_page.__name__}() }});\n"
-        "const draw = () => mounted_view.show(props.value);\nwatch('value', draw);\ndraw();"
-    )
-    return component(js, "comparison", [exported_page])
-
-
-def stored_view(elem_id: str) -> gr.HTML:
-    """Shows a comparison document of a stored item, and nothing while there is none."""
-    js = (
-        f"{view_js()}\nconst root = element.querySelector('.mp-view');\n"
-        f"const mounted_view = mountComparison(root, {{ shell: () => server.{exported_page.__name__}() }});\n"
-        "const draw = () => { mounted_view.show(props.value); if (!props.value) root.replaceChildren(); };\n"
-        "watch('value', draw);\ndraw();"
-    )
-    return component(js, elem_id, [exported_page])
-
-
-def note(elem_id: str) -> gr.HTML:
-    """A message: ``{"level": "ok" | "warning" | "error", "lines": [text]}`` or None."""
-    return component(_small_js("showNote(root, props.value)"), elem_id)
-
-
-def gallery(elem_id: str) -> gr.HTML:
-    """Cards of examples; event ``select`` carries ``name``."""
-    return component(_small_js("showGallery(root, props.value, (name) => trigger('select', { name }))"), elem_id)
-
-
-def suggestions(elem_id: str) -> gr.HTML:
-    """Questions to try; event ``select`` carries ``index``."""
-    return component(_small_js("showSuggestions(root, props.value, (index) => trigger('select', { index }))"), elem_id)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mpar2.runs.lines import dump_json, write_bytes
+from pages.arms import first_arms
 from pages.examples import EXAMPLES, Example
 from pages.running import Asked, Comparer
 from pages.services import Services
@@ -21,12 +22,11 @@ __all__ = ["main", "make_comparison", "write_comparison"]
 
 def make_comparison(services: Services, example: Example) -> dict[str, Any]:
     """The finished comparison document of an example, without its audio."""
-    left, right = services.offers[0], services.offers[min(1, len(services.offers) - 1)]
     asked = Asked(
         audio=str(example.clip_path),
         question=example.question.text,
         choices="\n".join(example.question.choices),
-        arms=((left.name, "cot"), (right.name, "mpar2")),
+        arms=first_arms(services.offers),
         max_new_tokens=services.max_new_tokens,
     )
     *_, document = Comparer(services).run(asked, f"store {example.name}")

@@ -23,6 +23,7 @@ import numpy as np
 from analysis.load import ArmInfo, RunInfo, RunTable
 from analysis.scores import key_needles
 from analysis.traces import fetch, fetch_verdicts
+from mpar2.attention import AttentionRecord
 from mpar2.audio import AudioError, load_clip
 from mpar2.cafe.schema import UNSCORED_REASONS, Unscored, Verdict, validate_verdict
 from mpar2.engines.base import Decoding
@@ -30,10 +31,12 @@ from mpar2.formats import Limits
 from mpar2.runs import RunError
 from mpar2.runs.lines import load_json
 from mpar2.trace import Span, parse_trace, trace_to_json
-from pages.arrays import pack, unpack
-from pages.document import FORMAT, VERSION, audio_uri
+from pages.attention_pack import record_of
+from pages.attention_view import attention_view
+from pages.document import FORMAT, MOST_ARMS, VERSION, audio_uri, complete, with_claims
 from pages.scoring import cafe_document
 from pages.spectrogram import mel_picture
+from pages.units import passages, words
 
 __all__ = ["HEATMAPS", "audio_of", "stored_document", "stored_keys"]
 
@@ -56,8 +59,8 @@ class _Answer:
 
 
 def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | None:
-    """The comparison document of one or two rows of one item; None where the run is not there any more."""
-    answers = _answers(table, rows)
+    """The comparison document of one to four rows of one item; None where the run is not there any more."""
+    answers = _answers(table, list(rows)[:MOST_ARMS])
     if not answers:
         return None
     first = answers[0]
@@ -67,7 +70,7 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
     versions = _object(_object(run.manifest.get("environment")).get("versions"))
     events = [dict(event) for event in (item["events"] or ())][:_MOST_EVENTS]
     sources = _object(item.get("extra")).get("sources")
-    return {
+    document = {
         "format": FORMAT,
         "version": VERSION,
         "id": hashlib.sha256(f"{run.name}\n{text}".encode("utf-8", "replace")).hexdigest()[:12],
@@ -93,8 +96,9 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
         "credits": "Sounds: " + ", ".join(map(str, sources))[:400] if isinstance(sources, list) and sources else None,
         "example": None,
         "link": None,
-        "arms": [_arm(answer) for answer in answers],
+        "arms": [_arm(answer, seconds) for answer in answers],
     }
+    return complete(document)
 
 
 def stored_keys(run: RunInfo) -> set[str]:
@@ -142,11 +146,11 @@ def _clip(run: RunInfo, item: Mapping[str, Any], seconds: float) -> dict[str, An
     without = {"name": name, "seconds": seconds, "digest": "unknown", "mel": None, "audio": None, "shareable": False}
     path = audio_of(run, item)
     if path is None:
-        return without | {"warnings": ["The recording of this item is not kept with the run: nothing can be played."]}
+        return without | {"warnings": ["This clip is not included, so it cannot be played."]}
     try:
         clip = load_clip(path, limits=_CLIP)
     except AudioError as error:
-        return without | {"warnings": [f"The recording of this item cannot be read: {error}"[:300]]}
+        return without | {"warnings": [f"This clip cannot be read: {error}"[:300]]}
     return without | {
         "seconds": round(clip.seconds, 3),
         "digest": clip.digest,
@@ -166,7 +170,7 @@ def _decoding(arm: ArmInfo, run: RunInfo) -> dict[str, Any]:
     }
 
 
-def _arm(answer: _Answer) -> dict[str, Any]:
+def _arm(answer: _Answer, seconds: float) -> dict[str, Any]:
     record, row = answer.record, answer.frame_row
     text = record["text"] or ""
     cut = len(text) > _LONGEST_TRACE
@@ -174,6 +178,7 @@ def _arm(answer: _Answer) -> dict[str, Any]:
     tokens = _tokens(record["token_ends"], len(text))
     trace = trace_to_json(parse_trace(text, [Span(*span) for span in tokens]))
     attention = _heatmap(answer, len(tokens)) or _shares(record, len(tokens))
+    spoken, rows = words(text, tokens), passages(text, trace["parts"], tokens)
     warnings = ["The rest of this trace is too long to show here."] if cut else []
     right = row["right"]
     return {
@@ -185,7 +190,7 @@ def _arm(answer: _Answer) -> dict[str, Any]:
         "text": text,
         "parts": trace["parts"],
         "problems": trace["problems"],
-        "tokens": [list(span) for span in tokens],
+        "words": [[*word.chars, *word.tokens] for word in spoken],
         "token_count": record["tokens"] or 0,
         "answer": record["choice"] or record["answer"],
         "choice": record["choice"],
@@ -200,8 +205,9 @@ def _arm(answer: _Answer) -> dict[str, Any]:
         "attention_corrected": _known(row["corrected"]),
         "warnings": warnings,
         "error": record["error"],
-        "attention": attention,
+        "attention": attention_view(attention, rows, spoken, seconds),
         "cafe": _cafe(answer, text, cut),
+        "against": None,
     }
 
 
@@ -211,8 +217,8 @@ def _tokens(ends: Sequence[int] | None, length: int) -> list[tuple[int, int]]:
     return list(zip([0, *inside], inside, strict=False))
 
 
-def _shares(record: Mapping[str, Any], tokens: int) -> dict[str, Any] | None:
-    """The record's share on audio for each token, as attention without a heatmap."""
+def _shares(record: Mapping[str, Any], tokens: int) -> AttentionRecord | None:
+    """The record's share on audio for each token, as attention without a picture."""
     raw = record["attention"] or {}
     ratio, corrected, positions = raw.get("ratio"), raw.get("corrected"), raw.get("audio_positions")
     lists = isinstance(ratio, list) and isinstance(corrected, list)
@@ -223,33 +229,21 @@ def _shares(record: Mapping[str, Any], tokens: int) -> dict[str, Any] | None:
         return None
     shares, multiples = (np.asarray(values[:tokens], dtype=np.float64) for values in (ratio, corrected))
     visible = np.where(shares > 0, multiples / np.where(shares > 0, shares, 1.0), 1.0) * positions
-    return {
-        "layers": 1,
-        "heads": 1,
-        "audio_positions": positions,
-        "visible": [round(float(n), 2) for n in visible],  # as the two ratios have it
-        "mass": pack(shares[None, None]),
-        "ratio": float(np.mean(ratio)),
-        "corrected": float(np.mean(corrected)),
-        "columns": 0,
-        "column_s": 0.04,
-        "tokens": None,
-        "parts": None,
-        "parts_of": None,
-    }
+    rows = np.zeros((tokens, 1, 1, 0), dtype=np.float16)
+    mass = shares.astype(np.float32)[:, None, None]
+    return AttentionRecord(rows, mass, np.rint(visible).astype(np.int32), positions, heads="none")
 
 
-def _heatmap(answer: _Answer, tokens: int) -> dict[str, Any] | None:
+def _heatmap(answer: _Answer, tokens: int) -> AttentionRecord | None:
     """The stored attention of an answer, if it is of this trace."""
     for line in _heatmap_lines(answer.run, {answer.record["key"]}):
         attention = line.get("attention")
         if line["key"] == answer.record["key"] and isinstance(attention, dict):
             try:
-                mass, cells = unpack(attention["mass"]), unpack(attention["tokens"])
-                fits = mass.shape[-1] == cells.shape[2] == len(attention["visible"]) == tokens
+                record = record_of(attention)
             except (KeyError, TypeError, ValueError, IndexError):
                 return None
-            return attention if fits else None
+            return record if len(record.visible) == tokens == record.mass.shape[0] else None
     return None
 
 
@@ -286,7 +280,7 @@ def _cafe(answer: _Answer, text: str, cut: bool) -> dict[str, Any] | None:
         return {"unscored": "The judge's line does not belong to this trace."}
     if cut:
         document["mentions"] = [mention for mention in document["mentions"] if mention["stop"] <= len(text)]
-    return document
+    return with_claims(document)
 
 
 def _object(value: Any) -> Mapping[str, Any]:

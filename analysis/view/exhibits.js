@@ -1,27 +1,15 @@
 // Exhibits as a page shows them: title, reading, figure, table, downloads. Serves the app and the report.
 //
-// mountExhibits(root, { plotly, dark, onPoint }) -> { show(value) }
+// mountExhibits(root, { plotly, onPoint, source }) -> { show(value), add(exhibits) }
 //   plotly    async function that returns Plotly
-//   dark      { light colour: dark colour }, or asked of each value as value.dark
 //   onPoint   function(exhibit name, point), called when a point is chosen; absent in the report
+//   source    function that names the runs, for the title of exported figures
+// value.dark says which colours stand for which on a dark page.
 //
 // Titles, readings, cells: all untrusted text, so they enter the page as text nodes only. Labels inside figures were
 // escaped where the figures were made (analysis/exhibit.py).
 
-function el(tag, attributes, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on") && typeof value === "function") node.addEventListener(name.slice(2), value);
-    else if (/^(class|id|type|role|scope|dir|title|tabindex|open|hidden|href|aria-[a-z]+|data-[a-z-]+)$/.test(name)) node.setAttribute(name, value === true ? "" : String(value));
-    else throw new Error(`attribute ${name} is not on the list`);
-  }
-  for (const child of children.flat(3)) {
-    if (child === null || child === undefined || child === false) continue;
-    node.append(child instanceof Node ? child : document.createTextNode(String(child)));
-  }
-  return node;
-}
+import { h, saveFile } from "./dom.js";
 
 // What a spreadsheet would take for a formula gets an apostrophe before it.
 function csvCell(value) {
@@ -35,13 +23,6 @@ function toCsv(table) {
   return [table.columns, ...table.rows].map((row) => row.map(csvCell).join(",")).join("\n") + "\n";
 }
 
-function saveAs(name, text, type) {
-  const link = el("a", { href: URL.createObjectURL(new Blob([text], { type })) });
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
 function cellText(value, column) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number" || Number.isInteger(value)) return String(value);
@@ -52,13 +33,13 @@ function cellText(value, column) {
 const SHOWN_ROWS = 400;
 
 function tableOf(table, caption) {
-  const head = table.columns.map((name) => el("th", { scope: "col" }, name.replaceAll("_", " ")));
-  const rows = table.rows.slice(0, SHOWN_ROWS).map((row) => el("tr", {}, row.map((value, i) =>
-    el("td", { class: typeof value === "number" ? "an-number" : String(value ?? "").length > 40 ? "an-words" : "", dir: "auto" }, cellText(value, table.columns[i])))));
+  const head = table.columns.map((name) => h("th", { scope: "col" }, name.replaceAll("_", " ")));
+  const rows = table.rows.slice(0, SHOWN_ROWS).map((row) => h("tr", {}, row.map((value, i) =>
+    h("td", { class: typeof value === "number" ? "an-number" : String(value ?? "").length > 40 ? "an-words" : "", dir: "auto" }, cellText(value, table.columns[i])))));
   const left = table.rows.length - rows.length;
-  return el("div", { class: "an-scroll", tabindex: "0", role: "region", "aria-label": caption },
-    el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)),
-    left > 0 ? el("p", { class: "an-note" }, `${left} more rows are in the CSV.`) : null);
+  return h("div", { class: "an-scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
+    left > 0 ? h("p", { class: "an-note" }, `${left} more rows are in the CSV.`) : null);
 }
 
 // Small letters, labels that leave room for the figure, and panels below each other.
@@ -126,7 +107,7 @@ function shortLabel(text, limit) {
   return letters.length <= limit ? text : `${letters.slice(0, limit - 1).join("")}…`;
 }
 
-function mountExhibits(root, options) {
+export function mountExhibits(root, options) {
   let value = null;
   let drawn = [];
   let seen = null;
@@ -170,27 +151,47 @@ function mountExhibits(root, options) {
   async function save(entry, format) {
     await draw(entry);
     const Plotly = await options.plotly();
-    await Plotly.downloadImage(entry.node, { format, filename: entry.exhibit.name, width: 1000, height: entry.node.clientHeight || 400, scale: format === "png" ? 2 : 1 });
+    const { data, layout } = themed(entry.exhibit.figure);
+    makeRoom(data, layout, 3);
+    const source = options.source ? options.source() : "";
+    const title = escaped(`${entry.exhibit.title}${source ? ` · ${source}` : ""}`);
+    const margin = { ...(layout.margin || {}), t: Math.max(80, ((layout.margin || {}).t || 40) + 40) };
+    await Plotly.downloadImage({ data, layout: { ...layout, margin, title: { text: title, x: 0, xref: "container", font: { size: 15 } } } },
+      { format, filename: entry.exhibit.name, width: 1000, height: (layout.height || 400) + 40, scale: format === "png" ? 2 : 1 });
+  }
+
+  // The points of a figure as a list of buttons: what the mouse reaches, the keyboard reaches.
+  function pointList(exhibit) {
+    const found = exhibit.figure.data.flatMap((trace) => (trace.customdata || []).map((point, i) => ({ point, name: trace.name || "", x: (trace.x || [])[i], y: (trace.y || [])[i] }))).filter(({ point }) => typeof point === "string");
+    if (!found.length) return null;
+    const shown = (value) => (typeof value === "number" ? cellText(value, "") : String(value ?? ""));
+    const fold = h("details", {}, h("summary", {}, "Points as a list: choose one to list its traces"));
+    fold.addEventListener("toggle", () => {
+      if (!fold.open || fold.childNodes.length > 1) return;
+      fold.append(h("div", { class: "an-points" }, found.slice(0, 120).map(({ point, name, x, y }) => h("button", { type: "button", dir: "auto", onclick: () => options.onPoint(exhibit.name, point) }, `${plain(name)} ${plain(shown(x))}: ${plain(shown(y))}`))));
+    });
+    return fold;
   }
 
   function block(exhibit) {
-    const node = exhibit.figure ? el("div", { class: "an-figure", role: "figure", "aria-label": `${exhibit.title}. ${exhibit.reading}` }) : null;
+    const node = exhibit.figure ? h("div", { class: "an-figure", role: "figure", "aria-label": `${exhibit.title}. ${exhibit.reading}` }) : null;
     const entry = { exhibit, node, done: false };
     if (node) { node.style.minHeight = `${exhibit.figure.layout.height || 380}px`; drawn.push(entry); watcher.observe(node); }
     const filled = exhibit.table.rows.length > 0;
-    const button = (text, work, title) => el("button", { type: "button", title, onclick: work }, text);
-    return el("section", { class: `an-exhibit${node || filled ? "" : " an-empty"}`, id: `exhibit-${exhibit.name}`, "data-exhibit": exhibit.name },
-      el("header", {}, el("h3", { dir: "auto" }, exhibit.title), exhibit.paper ? el("span", { class: "an-paper" }, `paper: ${exhibit.paper}`) : null),
-      el("p", { class: "an-reading", dir: "auto" }, exhibit.reading),
+    const button = (text, work, title) => h("button", { type: "button", title, onclick: work }, text);
+    return h("section", { class: `an-exhibit${node || filled ? "" : " an-empty"}`, id: `exhibit-${exhibit.name}`, "data-exhibit": exhibit.name },
+      h("header", {}, h("h3", { dir: "auto" }, exhibit.title),
+        h("div", { class: "an-actions" }, exhibit.paper ? h("span", { class: "an-paper" }, `paper: ${exhibit.paper}`) : null,
+          node ? [button("PNG", () => save(entry, "png"), "Download the figure as PNG"), button("SVG", () => save(entry, "svg"), "Download the figure as SVG")] : null,
+          filled ? button("CSV", () => saveFile(`${exhibit.name}.csv`, "text/csv", toCsv(exhibit.table)), "Download the table behind it as CSV") : null)),
+      h("p", { class: "an-reading", dir: "auto" }, exhibit.reading),
       node,
-      node && options.onPoint && exhibit.figure.data.some((trace) => (trace.customdata || []).some(Boolean)) ? el("p", { class: "an-note" }, "Choose a point to read the traces behind it.") : null,
-      node || filled ? el("div", { class: "an-actions" },
-        node ? [button("PNG", () => save(entry, "png"), "Download the figure as PNG"), button("SVG", () => save(entry, "svg"), "Download the figure as SVG")] : null,
-        filled ? button("CSV", () => saveAs(`${exhibit.name}.csv`, toCsv(exhibit.table), "text/csv"), "Download the table behind it as CSV") : null) : null,
-      filled ? el("details", { open: !node }, el("summary", {}, `Table (${exhibit.table.rows.length} rows)`), tableOf(exhibit.table, `Table of: ${exhibit.title}`)) : null,
-      exhibit.notes.length || exhibit.command.length ? el("details", {}, el("summary", {}, "How it is made"),
-        el("ul", {}, exhibit.notes.map((note) => el("li", { dir: "auto" }, note))),
-        exhibit.command.length ? el("p", { class: "an-note" }, "Again, from the shell: ", el("code", {}, exhibit.command.map(shellWord).join(" "))) : null) : null);
+      h("div", { class: "an-folds" },
+        node && options.onPoint ? pointList(exhibit) : null,
+        filled ? h("details", { open: !node }, h("summary", {}, `Table (${exhibit.table.rows.length} rows)`), tableOf(exhibit.table, `Table of: ${exhibit.title}`)) : null,
+        exhibit.notes.length || exhibit.command.length ? h("details", {}, h("summary", {}, "How it is made"),
+          h("ul", {}, exhibit.notes.map((note) => h("li", { dir: "auto" }, note))),
+          exhibit.command.length ? h("p", { class: "an-note" }, "Again, from the shell: ", h("code", {}, exhibit.command.map(shellWord).join(" "))) : null) : null));
   }
 
   function show(next) {
@@ -200,16 +201,24 @@ function mountExhibits(root, options) {
     seen = isDarkNow();
     root.replaceChildren();
     if (!value) return;
-    if (value.message) root.append(el("p", { class: "an-message", role: "status", dir: "auto" }, value.message));
+    if (value.message) root.append(h("p", { class: "an-message", role: "status", dir: "auto" }, value.message));
     for (const exhibit of value.exhibits || []) root.append(block(exhibit));
+  }
+  function add(exhibits) {
+    value = { ...value, exhibits: [...(value.exhibits || []), ...exhibits] };
+    for (const exhibit of exhibits) root.append(block(exhibit));
   }
 
   const restyle = () => { if (value && isDarkNow() !== seen) show(value); };
   new MutationObserver(restyle).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
-  return { show };
+  return { show, add };
 }
 
 function shellWord(word) {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
+
+// Labels of figures hold entities (analysis/exhibit.py); titles that this script adds are escaped the same way.
+const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const plain = (text) => text.replace(/<br>/g, " ").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&quot;/g, '"').replace(/&#x27;/g, "'").replace(/&amp;/g, "&");

@@ -1,37 +1,278 @@
-// The traces behind a point of a figure: a list of items, and a choice of the arm to stand beside. The item that is
-// chosen is shown below by the Compare view. Needs el() of analysis/view/exhibits.js. All of it is untrusted text and
-// enters the page as text nodes.
-//
-// `value`: { title, total, items: [{ row, id, question, right, tokens, kept, beside: [{ row, arm }] }] } or null.
-// `choose(row, beside)`: asks for the comparison of two rows (beside may be null); `close()`: puts all away.
+// @ts-check
+// The Analysis tab: a bar with one choice, a short summary, contents, figures, the items behind them, and one item beside.
 
-function showTraces(root, value, choose, close) {
-  root.replaceChildren();
-  if (!value) return;
-  let shown = 0;
-  let wanted = null; // the arm that was chosen to stand beside: kept when another item is chosen
-  const others = el("div", { class: "an-actions", role: "group", "aria-label": "Beside it" });
-  const buttons = value.items.map((item, index) => el("button", { type: "button", "aria-pressed": "false", onclick: () => show(index, true) },
-    el("span", { dir: "auto" }, item.question || item.id), el("small", { dir: "auto" }, [verdict(item), item.kept ? "with its sound" : null, item.id].filter(Boolean).join(" · "))));
-  function show(index, ask) {
-    shown = index;
-    const item = value.items[index];
-    const beside = item.beside.find(({ arm }) => arm === wanted) || item.beside[0] || null;
-    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === index)));
-    others.replaceChildren(...(item.beside.length > 1 ? [el("span", { class: "an-note" }, "Beside it: "), ...item.beside.map((other) =>
-      el("button", { type: "button", dir: "auto", "aria-pressed": String(other === beside), onclick: () => { wanted = other.arm; show(shown, true); } }, other.arm))] : []));
-    if (ask) choose(item.row, beside ? beside.row : null);
+import { mountExhibits } from "../../analysis/view/exhibits.js";
+import { address, setAddress } from "./address.js";
+import { inputOf } from "./upload.js";
+import { mountComparison } from "./comparison.js";
+import { h, iconButton, percent, plural, refill, signed } from "../../analysis/view/dom.js";
+
+const ROWS = 100; // of the item table at once
+
+/** @param {any} root @param {{ setup: any, home: string, trigger: (name: string, data?: any) => void }} app */
+export function mountAnalysis(root, app) {
+  const { setup } = app;
+  if (!document.getElementById("an-style")) { const style = document.createElement("style"); style.id = "an-style"; style.textContent = setup.styles; document.head.append(style); }
+  const query = address();
+  /** One choice for all figures. @type {any} */
+  const choice = {
+    runs: query.getAll("run").filter((name) => setup.runs.includes(name)), mine: false, arms: query.has("arm") ? query.getAll("arm") : null, metric: query.get("metric") || setup.metric,
+    binning: "count", bins: 8, length: "tokens", outcome: "all", filters: {},
+  };
+  if (!choice.runs.length && setup.first) choice.runs = [setup.first];
+  /** @type {any} */
+  let value = null;
+  let group = query.get("figure") || setup.groups[0][0];
+  let number = 0;
+  let opened = false;
+  let mine = "";
+  /** @type {{ rows: Set<number>, title: string } | null} */
+  let behind = null; // a point of a figure: the table shows its items alone
+  let order = { by: "id", up: true };
+  let shownRows = ROWS;
+
+  // ---- the bar ------------------------------------------------------------------------------------------------------
+  const runMenu = h("div", { class: "an-checks" });
+  const runs = h("details", { class: "mp-menu" }, h("summary", { class: "mp-button" }, "Runs"), h("div", { class: "mp-menu-box" }, runMenu));
+  const file = h("input", { type: "file", accept: ".zip,.jsonl", class: "mp-hidden", id: "run-file-input", tabindex: -1, "aria-label": "Your own run", onchange: () => { if (file.files[0]) send(file.files[0]); file.value = ""; } });
+  const armChips = h("div", { class: "an-arms", role: "group", "aria-label": "Arms, the first as the baseline" });
+  const armMenu = h("div", { class: "an-checks" });
+  const metric = h("select", { "aria-label": "Metric", title: "Metric", onchange: () => { choice.metric = metric.value; ask(); } }, setup.metrics.map((/** @type {string[]} */ [name, label, meaning]) => h("option", { value: name, title: meaning, selected: name === choice.metric }, label)));
+  const filterBox = h("div", { class: "mp-menu-box an-filters" });
+  const filters = h("details", { class: "mp-menu" }, h("summary", { class: "mp-button" }, "Group and filter"), filterBox);
+  const note = h("div", { class: "an-run-note", id: "run-note", role: "status" });
+  const bar = h("div", { class: "an-bar" }, runs, iconButton("up", "Your own run", { onclick: () => file.click(), title: "A zip of a run's folder, or its items.jsonl. Uploaded files are only read, and gone after an hour." }, true), file, armChips,
+    h("details", { class: "mp-menu" }, h("summary", { class: "mp-button", title: "Choose arms" }, "Arms"), h("div", { class: "mp-menu-box" }, armMenu)), metric, filters);
+  // ---- the page -----------------------------------------------------------------------------------------------------
+  const summary = h("div", { class: "an-summary", "aria-live": "polite" });
+  const contents = h("nav", { class: "an-contents", "aria-label": "Contents" });
+  const figures = h("div", { class: "an-view", id: "figures" });
+  const training = h("div", { class: "an-view", id: "training" });
+  const trainingBar = h("div", { class: "an-training-bar" });
+  const paper = h("div", { class: "an-view", id: "paper" });
+  const emptyLine = h("details", { class: "an-missing", hidden: true });
+  const items = h("section", { class: "an-items", "aria-label": "Items" });
+  const side = h("aside", { class: "an-side", hidden: true, "aria-label": "One item" });
+  const sideView = h("div", { class: "an-side-view" });
+  const main = h("div", { class: "an-main" }, figures, emptyLine, trainingBar, training, paper, items);
+  root.classList.add("mp-app");
+  root.replaceChildren(bar, note, summary, h("div", { class: "an-page" }, contents, main, side));
+  const plotly = () => (/** @type {any} */ (window).mpPlotly ||= new Promise((done, fail) => {
+    const script = document.createElement("script");
+    script.src = `${app.home}/${setup.plotly}`;
+    script.onload = () => done(/** @type {any} */ (window).Plotly);
+    script.onerror = () => fail(new Error("Plotly could not be loaded"));
+    document.head.append(script);
+  }));
+  const options = { plotly, source: () => (value ? value.source : "") };
+  const drawing = mountExhibits(figures, { ...options, onPoint: (/** @type {string} */ name, /** @type {string} */ point) => app.trigger("select", { ...choice, mine: choice.mine, name, point }) });
+  const drawnTraining = mountExhibits(training, options);
+  const drawnPaper = mountExhibits(paper, options);
+  const comparison = mountComparison(sideView, { start: "" });
+
+  // ---- choosing -----------------------------------------------------------------------------------------------------
+  function ask() {
+    number += 1;
+    behind = null;
+    root.setAttribute("aria-busy", "true");
+    main.classList.add("an-old");
+    setAddress({ run: choice.runs.length === 1 && choice.runs[0] === setup.first ? [] : choice.runs, arm: choice.arms || [], metric: choice.metric === setup.metric ? null : choice.metric });
+    app.trigger("apply", { ...choice, number });
   }
-  root.append(el("section", { class: "an-card", "aria-label": "Traces behind the point", tabindex: "-1" },
-    el("header", { class: "an-traces-head" }, el("h3", { dir: "auto" }, value.title), el("button", { type: "button", onclick: close }, "Close")),
-    el("p", { class: "an-note" }, value.total > value.items.length ? `${value.items.length} of ${value.total} traces, right and wrong ones in turn.` : `${value.total} ${value.total === 1 ? "trace" : "traces"}.`),
-    value.items.length ? [el("div", { class: "an-list", role: "group", "aria-label": "Items" }, buttons), others] : null));
-  if (value.items.length) show(0, false); // the first one comes with the list
-  root.firstElementChild.scrollIntoView({ block: "start" });
-  root.firstElementChild.focus({ preventScroll: true });
-}
+  function drawBar() {
+    runs.querySelector("summary").textContent = choice.mine && !choice.runs.length ? mine : choice.runs.length === 1 && !choice.mine ? choice.runs[0] : plural(choice.runs.length + (choice.mine ? 1 : 0), "run");
+    refill(runMenu, setup.runs.map((/** @type {string} */ name) => check(name, choice.runs.includes(name), (on) => { choice.runs = on ? [...choice.runs, name] : choice.runs.filter((/** @type {string} */ one) => one !== name); choice.arms = null; choice.filters = {}; ask(); })),
+      mine ? check(mine, choice.mine, (on) => { choice.mine = on; choice.arms = null; ask(); }) : null);
+    const chosen = value ? value.chosen || [] : [];
+    refill(armChips, chosen.map((/** @type {string} */ arm, /** @type {number} */ i) => h("span", { class: "an-chip", dir: "auto" }, h("i", { class: `an-colour an-colour-${i}`, "aria-hidden": "true" }), arm, iconButton("close", `Leave out ${arm}`, { class: "an-small", onclick: () => { choice.arms = chosen.filter((/** @type {string} */ one) => one !== arm); ask(); } }))));
+    const all = value ? value.arms || [] : [];
+    refill(armMenu, all.map((/** @type {string} */ arm) => check(arm, chosen.includes(arm), (on) => { choice.arms = on ? [...chosen, arm] : chosen.filter((/** @type {string} */ one) => one !== arm); ask(); }, !chosen.includes(arm) && chosen.length >= setup.most_arms)),
+      all.length > setup.most_arms ? h("p", { class: "mp-note" }, `Figures draw ${setup.most_arms} arms at most; figures about controls, forced lengths and seeds choose their own.`) : null);
+    const levels = value ? value.levels || {} : {};
+    const menu = (/** @type {string} */ label, /** @type {string} */ key, /** @type {string[][]} */ entries) => h("label", {}, h("span", {}, label), h("select", { onchange: (/** @type {any} */ event) => { choice[key] = event.target.value; ask(); } }, entries.map(([name, text]) => h("option", { value: name, selected: choice[key] === name }, text))));
+    refill(filterBox, menu("Length", "length", setup.lengths), menu("Bins", "binning", setup.binnings),
+      h("label", {}, h("span", {}, "How many bins at most"), h("input", { type: "number", min: 2, max: 20, value: choice.bins, onchange: (/** @type {any} */ event) => { choice.bins = Math.max(2, Math.min(20, Math.round(Number(event.target.value) || 8))); ask(); } })),
+      menu("Answers", "outcome", setup.outcomes),
+      setup.filters.map((/** @type {string} */ name) => ((levels[name] || []).length > 1 ? h("fieldset", {}, h("legend", {}, name.charAt(0).toUpperCase() + name.slice(1)), levels[name].map((/** @type {string} */ level) => check(level, (choice.filters[name] || []).includes(level), (on) => { const before = choice.filters[name] || []; choice.filters = { ...choice.filters, [name]: on ? [...before, level] : before.filter((/** @type {string} */ one) => one !== level) }; ask(); }))) : null)));
+  }
+  /** @param {string} label @param {boolean} checked @param {(on: boolean) => void} change @param {boolean} [disabled] */
+  function check(label, checked, change, disabled) {
+    return h("label", { class: "mp-check" }, h("input", { type: "checkbox", checked, disabled, onchange: (/** @type {any} */ event) => change(event.target.checked) }), h("span", { dir: "auto" }, label));
+  }
+  function drawSummary() {
+    refill(summary, (value.summary || []).map((/** @type {any} */ line) => h("p", {}, h("b", {}, line.metric), h("span", { dir: "auto" }, ` ${line.base} `), h("strong", {}, percent(line.value)),
+      line.arms.map((/** @type {any} */ arm) => h("span", { class: "an-gap", dir: "auto" }, ` · ${arm.arm} `, h("strong", {}, percent(arm.value)), arm.difference === null ? null : h("span", { class: !arm.clear ? "an-unclear" : arm.difference > 0 ? "an-clear" : "an-clear an-worse", title: arm.clear ? "The 95 % interval of the difference leaves out 0" : "The 95 % interval of the difference holds 0" }, ` ${signed(100 * arm.difference)}${arm.low === null ? "" : ` (${signed(100 * arm.low)} to ${signed(100 * arm.high)})`} ${arm.clear ? "clear" : "not clear"}`))))));
+  }
+  function drawContents() {
+    const known = new Set((value ? value.exhibits : []).map((/** @type {any} */ exhibit) => exhibit.name));
+    const listed = new Set(setup.groups.flatMap((/** @type {any} */ [, names]) => names));
+    const others = [...known].filter((name) => !listed.has(name));
+    const groups = [...setup.groups, ...(others.length ? [["More", others]] : []), ["Items", []], ["Training", []], ["The paper", []]];
+    if (!groups.some(([name]) => name === group)) group = setup.groups[0][0];
+    refill(contents, h("ul", {}, groups.map(([name]) => h("li", {}, h("button", { type: "button", "aria-current": name === group ? "true" : null, onclick: () => openGroup(name, true) }, name)))));
+    const names = new Set((groups.find(([name]) => name === group) || [null, []])[1]);
+    const isMeasured = group !== "Training" && group !== "The paper";
+    const empty = value ? value.exhibits.filter((/** @type {any} */ exhibit) => !exhibit.figure && !exhibit.table.rows.length) : [];
+    figures.querySelectorAll(".an-exhibit").forEach((/** @type {any} */ node) => { node.hidden = !names.has(node.dataset.exhibit) || empty.some((/** @type {any} */ e) => e.name === node.dataset.exhibit); });
+    const missing = empty.filter((/** @type {any} */ exhibit) => names.has(exhibit.name));
+    emptyLine.hidden = !isMeasured || !missing.length;
+    refill(emptyLine, h("summary", {}, `Not in this run: ${missing.map((/** @type {any} */ exhibit) => exhibit.title).join(" · ")}`), missing.map((/** @type {any} */ exhibit) => h("p", { class: "an-note", dir: "auto" }, `${exhibit.title}: ${exhibit.reading}`)));
+    figures.hidden = !isMeasured || group === "Items";
+    items.hidden = !isMeasured;
+    training.hidden = trainingBar.hidden = group !== "Training";
+    paper.hidden = group !== "The paper";
+    summary.hidden = bar.hidden = !isMeasured;
+    root.querySelector(".an-page").classList.toggle("an-alone", !isMeasured);
+  }
+  /** @param {string} name @param {boolean} step */
+  function openGroup(name, step) {
+    group = name;
+    setAddress({ figure: name === setup.groups[0][0] ? null : name }, step);
+    drawContents();
+    const current = contents.querySelector("[aria-current]");
+    if (step && current) current.focus();
+    if (name === "Training" && !training.childNodes.length) app.trigger("expand", { recipes: null, window: 5 });
+    if (name === "The paper" && !paper.childNodes.length) app.trigger("collapse", choice);
+  }
+  // ---- items --------------------------------------------------------------------------------------------------------
+  const search = h("input", { type: "search", placeholder: "Search questions and ids", "aria-label": "Search items", oninput: () => { shownRows = ROWS; drawRows(); } });
+  const show_ = h("select", { "aria-label": "Which items", onchange: () => { shownRows = ROWS; drawRows(); } });
+  const behindChip = h("span", {});
+  const countText = h("span", { class: "mp-note", role: "status" });
+  const head = h("thead", {});
+  const body = h("tbody", {});
+  const moreRows = h("button", { type: "button", class: "mp-button", onclick: () => { shownRows += ROWS; drawRows(); } }, "Show more");
+  refill(items, h("div", { class: "an-items-bar" }, h("h3", {}, "Items"), search, show_, behindChip, countText), h("div", { class: "an-scroll", tabindex: 0, role: "region", "aria-label": "Table of items" }, h("table", {}, head, body)), moreRows);
+  function drawItems() {
+    const { arms } = value.items || { arms: [] };
+    const wanted = show_.value;
+    const entries = [["all", "All items"], ...arms.flatMap((/** @type {string} */ arm, /** @type {number} */ i) => [[`w${i}`, `${arm} wrong`], [`r${i}`, `${arm} right`]])];
+    for (let i = 0; i < arms.length; i += 1) for (let j = 0; j < arms.length; j += 1) if (i !== j) entries.push([`d${i},${j}`, `${arms[i]} right, ${arms[j]} wrong`]);
+    refill(show_, entries.map(([name, text]) => h("option", { value: name, selected: name === wanted }, text)));
+    const column = (/** @type {string} */ by, /** @type {string} */ text) => h("th", { scope: "col", "aria-sort": order.by === by ? (order.up ? "ascending" : "descending") : null }, h("button", { type: "button", class: "an-sort", onclick: () => { order = { by, up: order.by === by ? !order.up : true }; drawItems(); } }, text, order.by === by ? (order.up ? " ▴" : " ▾") : ""));
+    refill(head, h("tr", {}, column("id", "Question"), column("level", "Kind"), arms.map((/** @type {string} */ arm, /** @type {number} */ i) => [column(`right${i}`, arm), column(`tokens${i}`, "tokens"), column(`claims${i}`, "claims")])));
+    drawRows();
+  }
+  function rowsShown() {
+    const words = search.value.trim().toLowerCase();
+    const filter = show_.value || "all";
+    const right = (/** @type {any} */ item, /** @type {number} */ i) => (item[4][i] ? item[4][i][1] : null);
+    const test = (/** @type {any} */ item) => {
+      if (behind && !item[4].some((/** @type {any} */ cell) => cell && /** @type {any} */ (behind).rows.has(cell[0]))) return false;
+      if (words && !`${item[0]} ${item[1]}`.toLowerCase().includes(words)) return false;
+      if (filter[0] === "w") return right(item, Number(filter.slice(1))) === 0;
+      if (filter[0] === "r") return right(item, Number(filter.slice(1))) === 1;
+      if (filter[0] === "d") { const [i, j] = filter.slice(1).split(",").map(Number); return right(item, i) === 1 && right(item, j) === 0; }
+      return true;
+    };
+    const key = (/** @type {any} */ item) => {
+      if (order.by === "id") return item[1] || item[0];
+      if (order.by === "level") return `${item[3] || ""} ${item[2] || ""}`;
+      const [, kind, place] = /** @type {any} */ (/^(right|tokens|claims)(\d+)$/.exec(order.by) || []);
+      const cell = item[4][Number(place)];
+      if (!cell) return -1;
+      return kind === "right" ? cell[1] ?? -1 : kind === "tokens" ? cell[2] ?? -1 : cell[4] ? cell[3] / cell[4] : -1;
+    };
+    const found = value.items.items.filter(test);
+    found.sort((/** @type {any} */ a, /** @type {any} */ b) => { const [x, y] = [key(a), key(b)]; return (x < y ? -1 : x > y ? 1 : 0) * (order.up ? 1 : -1); });
+    return found;
+  }
+  function drawRows() {
+    if (!value || !value.items) return;
+    const found = rowsShown();
+    refill(behindChip, behind ? h("span", { class: "an-chip", dir: "auto" }, behind.title, iconButton("close", "Show all items", { class: "an-small", onclick: () => { behind = null; drawRows(); search.focus(); } })) : null);
+    countText.textContent = `${found.length} of ${value.items.total}`;
+    moreRows.hidden = found.length <= shownRows;
+    const cellOf = (/** @type {any} */ cell) => (cell ? [h("td", { class: cell[1] === 1 ? "an-right" : cell[1] === 0 ? "an-wrong" : "" }, cell[1] === 1 ? "✓ right" : cell[1] === 0 ? "✗ wrong" : "–"), h("td", { class: "an-number" }, cell[2] === null ? "–" : String(cell[2])), h("td", { class: "an-number" }, cell[4] ? `${cell[3]} of ${cell[4]}` : "–")] : [h("td", {}, "–"), h("td", {}), h("td", {})]);
+    refill(body, found.slice(0, shownRows).map((/** @type {any} */ item) => h("tr", {}, h("th", { scope: "row" }, h("button", { type: "button", class: "an-item", dir: "auto", title: item[0], onclick: () => openItem(item) }, item[1] || item[0])), h("td", {}, [item[3], item[2]].filter(Boolean).join(", ")), item[4].map(cellOf))));
+  }
+  /** @param {any} item */
+  function openItem(item) {
+    const rows = item[4].filter(Boolean).map((/** @type {any} */ cell) => cell[0]);
+    setAddress({ item: item[0] }, true);
+    side.hidden = false;
+    root.querySelector(".an-page").classList.add("an-with-side");
+    const close = iconButton("close", "Close the item", { onclick: () => closeItem(item) });
+    refill(side, h("header", {}, h("h3", { tabindex: -1, dir: "auto" }, item[0]), close), sideView);
+    sideView.replaceChildren(h("p", { class: "mp-note" }, "Loading the traces …"));
+    app.trigger("select", { runs: choice.runs, mine: choice.mine, row: rows[0], beside: rows.slice(1, 4) });
+    side.querySelector("h3").focus({ preventScroll: true });
+    side.scrollIntoView({ block: "nearest" });
+  }
+  /** @param {any} item */
+  function closeItem(item) {
+    side.hidden = true;
+    comparison.show(null);
+    root.querySelector(".an-page").classList.remove("an-with-side");
+    setAddress({ item: null });
+    const button = Array.from(body.querySelectorAll("button")).find((/** @type {any} */ one) => one.title === item[0]);
+    if (button) button.focus({ preventScroll: true }); else search.focus();
+  }
+  side.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape" && !event.defaultPrevented) { const close = side.querySelector("header button"); if (close) close.click(); } });
+  document.addEventListener("pointerdown", (event) => { bar.querySelectorAll("details[open]").forEach((/** @type {any} */ menu) => { if (event.target instanceof Node && !menu.contains(event.target)) menu.open = false; }); });
+  bar.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape") bar.querySelectorAll("details[open]").forEach((/** @type {any} */ menu) => { menu.open = false; menu.querySelector("summary").focus(); }); });
+  /** @param {File} chosen */
+  function send(chosen) {
+    const input = inputOf("run-file");
+    if (!input) return;
+    const carried = new DataTransfer();
+    carried.items.add(chosen);
+    input.files = carried.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+    refill(note, h("p", { class: "mp-note", dir: "auto" }, `Reading ${chosen.name} …`));
+  }
 
-function verdict(item) {
-  const said = item.right === null ? "not scored" : item.right ? "✓ right" : "✗ wrong";
-  return [said, item.tokens === null ? null : `${item.tokens} tokens`].filter(Boolean).join(" · ");
+  // ---- what the server sends ----------------------------------------------------------------------------------------
+  /** @param {any} next */
+  function show(next) {
+    if (!next) { if (!opened) watchOpening(); return; }
+    if (next.number !== undefined && next.number !== number) return;
+    value = next;
+    root.setAttribute("aria-busy", String(!next.whole));
+    main.classList.remove("an-old");
+    if (next.arms) drawBar();
+    if (next.summary) drawSummary(); else refill(summary);
+    drawing.show({ exhibits: next.exhibits, dark: next.dark, message: next.message });
+    if (next.items) drawItems();
+    drawContents();
+    items.hidden = items.hidden || !next.items;
+    const wanted = address().get("item");
+    if (next.whole && wanted && side.hidden && next.items) { const item = next.items.items.find((/** @type {any} */ one) => one[0] === wanted); if (item) openItem(item); }
+  }
+  function watchOpening() { // nothing is loaded before the tab is seen
+    const watcher = new IntersectionObserver((entries) => { if (!opened && entries.some((entry) => entry.isIntersecting)) { opened = true; watcher.disconnect(); drawBar(); drawContents(); ask(); openGroup(group, false); plotly().catch(() => {}); } });
+    watcher.observe(root);
+  }
+  window.addEventListener("popstate", () => { const now = address(); const wanted = now.get("figure") || setup.groups[0][0]; if (opened && wanted !== group) openGroup(wanted, false); });
+  root.style.minHeight = "50rem";
+  watchOpening();
+  return {
+    show,
+    /** Items behind a point, or one item. @param {any} next */
+    item(next) {
+      if (!next) return;
+      if (next.rows) { behind = { rows: new Set(next.rows), title: next.title }; shownRows = ROWS; drawRows(); items.scrollIntoView({ block: "nearest" }); search.focus({ preventScroll: true }); }
+      else if (next.document) comparison.show(next.document);
+      else sideView.replaceChildren(h("p", { class: "mp-note" }, "This item is not there any more."));
+    },
+    /** @param {any} next */
+    training(next) {
+      if (!next) return;
+      const window_ = h("input", { type: "range", min: 1, max: 25, value: next.window, "aria-label": "Moving mean over logged steps", onchange: () => app.trigger("expand", { recipes: next.chosen, window: Number(window_.value) }) });
+      refill(trainingBar, h("details", { class: "mp-menu" }, h("summary", { class: "mp-button" }, plural(next.chosen.length, "recipe")), h("div", { class: "mp-menu-box" }, h("div", { class: "an-checks" }, next.recipes.map((/** @type {string} */ name) => check(name, next.chosen.includes(name), (on) => app.trigger("expand", { recipes: on ? [...next.chosen, name] : next.chosen.filter((/** @type {string} */ one) => one !== name), window: next.window })))))),
+        next.chosen.map((/** @type {string} */ name) => h("span", { class: "an-chip", dir: "auto" }, name)), h("label", { class: "mp-check" }, h("span", {}, `Moving mean over ${plural(next.window, "step")}`), window_), h("div", { id: "training-note" }, next.left_out.map((/** @type {string} */ text) => h("p", { class: "mp-note", dir: "auto" }, text))));
+      drawnTraining.show(next);
+    },
+    /** @param {any} next */
+    paper(next) { if (next) drawnPaper.show(next); },
+    /** @param {any} next */
+    note(next) {
+      if (!next) return;
+      refill(note, h("div", { class: next.level === "error" ? "mp-error" : "mp-ok", role: next.level === "error" ? "alert" : "status" }, next.lines.map((/** @type {string} */ line) => h("p", { dir: "auto" }, line))));
+      if (next.level === "error") return;
+      mine = next.name;
+      Object.assign(choice, { mine: true, runs: [], arms: null, filters: {} });
+      ask();
+    },
+  };
 }

@@ -1,51 +1,35 @@
-// Attention on audio along the trace: one line for each arm, with shared axes, so that a fall can be seen at a glance.
+// @ts-check
+// Attention to the sound along the trace, one line an arm, with shared axes, so that a fall can be seen at a glance.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { h, svg } from "../../analysis/view/dom.js";
+import { courseText, shareText } from "./words.js";
 
-function svg(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
-  element.append(...children);
-  return element;
-}
+const HEIGHT = 40;
 
-// Mean over a window of tokens, so that the line shows the course and not single tokens.
-function smooth(values, half) {
-  return values.map((_, t) => {
-    const from = Math.max(0, t - half);
-    const to = Math.min(values.length, t + half + 1);
-    return values.slice(from, to).reduce((sum, value) => sum + value, 0) / (to - from);
-  });
-}
-
-function courseOf(arm, picture, settings) {
-  const record = arm.attention;
-  return Array.from(picture.tokenMass, (mass, t) => (settings.corrected ? (mass * record.visible[t]) / record.audio_positions : mass));
-}
-
-// Mean over the first and over the last third of a trace.
-function thirds(course) {
-  const third = Math.max(1, Math.floor(course.length / 3));
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  return { first: mean(course.slice(0, third)), last: mean(course.slice(-third)) };
-}
-
-function decayBlock(arm, picture, settings, longest, top) {
-  if (!picture || picture.tokens < 2) return null;
-  const course = courseOf(arm, picture, settings);
-  const line = smooth(course, Math.max(1, Math.round(course.length / 60)));
-  const x = (t) => (100 * (t + 0.5)) / longest;
-  const y = (value) => 38 - (36 * Math.min(value, top)) / top;
-  const points = line.map((value, t) => `${x(t).toFixed(2)},${y(value).toFixed(2)}`).join(" ");
-  const bands = rowParts(arm).map(({ part }) => svg("rect", { class: `mp-kind-${part.kind}`, x: (100 * part.tokens[0]) / longest, y: 38, height: 2,
-    width: (100 * Math.max(0, Math.min(part.tokens[1], picture.tokens) - part.tokens[0])) / longest }));
-  const show = settings.corrected ? times : percent;
-  const { first, last } = thirds(course);
-  const words = `${show(first)} in the first third of the trace, ${show(last)} in the last`;
-  const plot = svg("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": `Attention on audio along the trace of ${arm.name}: ${words}` },
-    ...bands,
-    svg("polygon", { class: "mp-decay-area", points: `${x(0)},38 ${points} ${x(line.length - 1)},38` }),
-    svg("polyline", { class: "mp-decay-line", points }));
-  return h("div", { class: "mp-decay" },
-    h("div", { class: "mp-decay-head" }, h("span", {}, "Attention on audio along the trace"), h("small", {}, `top of the axis ${show(top)}`)), plot, h("p", { class: "mp-note" }, `${words}.`));
+/**
+ * The line of one arm. `until(token)` draws it up to a token; `mark(from, to)` shades tokens.
+ * @param {any} arm @param {string} mode raw or length @param {number} longest tokens of the longest arm @param {number} top value at the upper edge @param {string} who
+ */
+export function decayLine(arm, mode, longest, top, who) {
+  const { attention } = arm;
+  if (!attention || attention.tokens < 2) return null;
+  const course = attention.course[mode];
+  const x = (/** @type {number} */ t) => (100 * (t + 0.5)) / Math.max(1, longest);
+  const y = (/** @type {number} */ value) => HEIGHT - 2 - ((HEIGHT - 4) * value) / Math.max(top, 1e-9);
+  const points = course.map((/** @type {number} */ value, /** @type {number} */ t) => `${x(t).toFixed(2)},${y(value).toFixed(2)}`).join(" ");
+  const shade = svg("rect", { class: "mp-decay-mark", x: 0, y: 0, width: 0, height: HEIGHT });
+  const veil = svg("rect", { class: "mp-decay-veil", x: 0, y: 0, width: 0, height: HEIGHT });
+  const parts = attention.passages.map((/** @type {any} */ passage) => svg("rect", { class: `mp-kind-${passage.kind}`, x: (100 * passage.tokens[0]) / longest, y: HEIGHT - 2, width: (100 * (passage.tokens[1] - passage.tokens[0])) / longest, height: 2 }));
+  const drawing = svg("svg", { viewBox: `0 0 100 ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${who}: ${courseText(attention, mode)}` },
+    shade, ...parts,
+    svg("polygon", { class: "mp-decay-area", points: `${x(0)},${HEIGHT - 2} ${points} ${x(course.length - 1)},${HEIGHT - 2}` }),
+    svg("polyline", { class: "mp-decay-line", points }), veil);
+  const span = (/** @type {any} */ rect, /** @type {number} */ from, /** @type {number} */ to) => { rect.setAttribute("x", (100 * from) / longest); rect.setAttribute("width", Math.max(0, (100 * (to - from)) / longest)); };
+  return {
+    node: h("div", { class: "mp-decay" }, h("span", { class: "mp-decay-top", "aria-hidden": "true" }, shareText(top, mode)), drawing),
+    /** @param {number | null} token */
+    until(token) { if (token === null) span(veil, 0, 0); else span(veil, token, longest); },
+    /** @param {number} from @param {number} to */
+    mark(from, to) { span(shade, from, to); },
+  };
 }

@@ -1,47 +1,95 @@
-// The one player of the view: plays the clip or a stretch of it, and tells everybody where it is.
-//
-// makePlayer(root, view, slots) -> { play, seek, toggle, load, pause, setPlayhead }. Times are seconds from the start of
-// the clip; the playhead of every picture follows the variable --mp-play of `root`. `slots` holds button, clock, slider.
+// @ts-check
+// The one player. A media element for ordinary play, Web Audio for a sample-exact loop. Times are seconds.
 
-function makePlayer(root, view, slots) {
-  const audio = new Audio();
-  audio.preload = "auto";
-  let until = null;
-  const clipSeconds = () => view.doc.clip.seconds;
+import { bytesOf } from "./arrays.js";
 
-  function setPlayhead() {
-    const place = view.doc ? clamp(audio.currentTime / clipSeconds(), 0, 1) : 0;
-    root.style.setProperty("--mp-play", String(place));
-    if (slots.clock) slots.clock.textContent = `${audio.currentTime.toFixed(1)} / ${seconds(clipSeconds())}`;
-    if (slots.scrub && document.activeElement !== slots.scrub) slots.scrub.value = String(audio.currentTime);
+export class Player {
+  constructor() {
+    this.audio = new Audio();
+    this.audio.preload = "auto";
+    /** @type {AudioBuffer | null} */
+    this.buffer = null;
+    /** @type {AudioBufferSourceNode | null} */
+    this.source = null;
+    /** @type {{ start: number, stop: number } | null} */
+    this.loop = null;
+    /** @type {AudioContext | null} */
+    this.context = null;
+    this.uri = "";
+    this.started = 0;
+    /** @type {number | null} */
+    this.until = null;
+    this.audio.addEventListener("timeupdate", () => this.check());
   }
-  function frame() {
-    setPlayhead();
-    if (until !== null && audio.currentTime >= until) { until = null; audio.pause(); }
-    if (!audio.paused) requestAnimationFrame(frame);
+  /** Another sound, or none. True once it is decoded. @param {string} uri a data URI or "" */
+  async load(uri) {
+    if (uri === this.uri) return false;
+    this.pause();
+    this.loop = null;
+    this.buffer = null;
+    this.uri = uri;
+    if (!uri) { this.audio.removeAttribute("src"); this.audio.load(); return false; }
+    this.audio.src = uri;
+    const bytes = bytesOf(uri.slice(uri.indexOf(",") + 1));
+    const buffer = await new OfflineAudioContext(1, 1, 16000).decodeAudioData(bytes.buffer);
+    if (uri === this.uri) this.buffer = buffer;
+    return true;
   }
-  function play(start, stop) {
-    if (!audio.src) return;
-    until = stop === undefined ? null : Math.max(stop, start + 0.3);
-    if (start !== undefined) audio.currentTime = clamp(start, 0, Math.max(0, clipSeconds() - 0.05));
-    audio.play().catch(() => {});
+  get ready() { return this.uri !== ""; }
+  get playing() { return this.source !== null || !this.audio.paused; }
+  get time() {
+    if (!this.source || !this.loop || !this.context) return this.audio.currentTime;
+    const { start, stop } = this.loop;
+    return start + ((this.context.currentTime - this.started) % (stop - start));
   }
-  function seek(time) {
-    until = null;
-    audio.currentTime = clamp(time, 0, clipSeconds());
-    setPlayhead();
+  /** Play on, or a stretch. @param {number} [start] @param {number} [stop] */
+  play(start, stop) {
+    if (!this.ready) return;
+    this.until = null;
+    if (start !== undefined) {
+      this.pause();
+      this.audio.currentTime = start;
+      this.until = stop === undefined ? null : Math.max(stop, start + 0.25);
+    } else if (this.loop && this.buffer) {
+      this.context = this.context || new AudioContext();
+      this.context.resume();
+      const node = this.context.createBufferSource();
+      node.buffer = this.buffer;
+      node.loop = true;
+      node.loopStart = this.loop.start;
+      node.loopEnd = this.loop.stop;
+      node.connect(this.context.destination);
+      this.started = this.context.currentTime;
+      node.start(0, this.loop.start);
+      this.source = node;
+      return;
+    } else if (this.audio.ended || this.audio.currentTime >= this.audio.duration - 0.02) this.audio.currentTime = 0;
+    this.audio.play().catch(() => {});
   }
-  function load(source) {
-    if (audio.src === source) return;
-    audio.pause();
-    if (source) audio.src = source; else audio.removeAttribute("src");
+  /** Ends a stretch where it ends; asked in every frame while it plays. */
+  check() { if (this.until !== null && this.audio.currentTime >= this.until) { this.until = null; this.audio.pause(); } }
+  pause() {
+    if (this.source) {
+      const here = this.time;
+      this.source.stop();
+      this.source = null;
+      this.audio.currentTime = here;
+    }
+    this.audio.pause();
   }
-  audio.addEventListener("play", () => { slots.play.textContent = "❚❚ Pause"; requestAnimationFrame(frame); });
-  audio.addEventListener("pause", () => { if (slots.play) slots.play.textContent = "▶ Play"; setPlayhead(); });
-  audio.addEventListener("seeked", setPlayhead);
-  return {
-    play, seek, load, setPlayhead,
-    pause: () => audio.pause(),
-    toggle() { if (audio.paused) play(audio.ended ? 0 : undefined); else audio.pause(); },
-  };
+  /** @param {number} time */
+  seek(time) {
+    const looping = this.source !== null;
+    if (looping) this.pause();
+    this.until = null;
+    this.audio.currentTime = time;
+    if (looping) this.play();
+  }
+  /** @param {{ start: number, stop: number } | null} loop */
+  setLoop(loop) {
+    const was = this.playing;
+    if (was) this.pause();
+    this.loop = loop && loop.stop > loop.start ? loop : null;
+    if (was) this.play();
+  }
 }

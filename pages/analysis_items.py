@@ -1,0 +1,112 @@
+"""The item table and the summary of the Analysis tab: numbers over a run's table, made here once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.contrasts import versus
+from analysis.load import RunTable
+from analysis.metrics import metric_of, rate
+from analysis.traces import fetch
+
+__all__ = ["first_arms", "items_value", "summary_value"]
+
+_MOST_ITEMS = 2000
+_MOST_QUESTIONS = 400  # texts that are read from the run for the table; the others show their id
+_SHORTEST = 16  # tokens: an arm with shorter traces has no length to speak of
+_FIRST = 3
+_USUAL = {
+    "audio": "normal",
+    "perception": "own",
+    "min_reasoning_tokens": 0,
+    "max_reasoning_tokens": None,
+    "hide_audio_after": None,
+    "samples": 1,
+}
+
+
+def first_arms(table: RunTable) -> list[str]:
+    """The arms that figures show first: reasoning arms without interventions, three at most; else the first three.
+
+    Controls, forced lengths and votes are shown by the figures that are about them, which choose their own arms; an
+    arm that answers at once has no length to speak of.
+    """
+    lengths = table.frame.groupby("arm", observed=True)["tokens"].mean()
+    plain = [
+        arm.label
+        for arm in table.arms
+        if all(arm.get(key, usual) in (usual, None) for key, usual in _USUAL.items())
+        and not lengths.get(arm.label, np.nan) < _SHORTEST
+    ]
+    return (plain or table.labels)[:_FIRST]
+
+
+def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
+    """Every item with what each arm made of it.
+
+    ``items`` are [id, question, domain, difficulty, cells]; a cell for each arm is [row, right, tokens, right claims,
+    claims] or null.
+    """
+    frame = table.frame
+    first = frame[frame["sample"] == 0]
+    rows: dict[str, dict[str, int]] = {}
+    labels = list(arms)
+    for row, item, arm in zip(first.index, first["item"].astype(str), first["arm"].astype(str), strict=True):
+        if arm in labels:
+            rows.setdefault(item, {}).setdefault(arm, int(row))
+    chosen = list(rows.items())[:_MOST_ITEMS]
+    asked = [next(iter(by_arm.values())) for _, by_arm in chosen[:_MOST_QUESTIONS]]
+    questions = {record["id"]: record["item"]["question"] or "" for record in fetch(table, asked)}
+    columns = {name: frame[name].to_numpy() for name in ("right", "tokens", "matched", "n_pred")}
+    ids, domains, levels = (frame[name].astype(object).to_numpy() for name in ("id", "domain", "difficulty"))
+
+    def number(name: str, row: int) -> float | None:
+        value = float(columns[name][row])
+        return value if np.isfinite(value) else None
+
+    items = []
+    for _, by_arm in chosen:
+        some = next(iter(by_arm.values()))
+        cells = [
+            None
+            if (row := by_arm.get(arm)) is None
+            else [row, *(number(name, row) for name in ("right", "tokens", "matched", "n_pred"))]
+            for arm in labels
+        ]
+        known = [None if value != value else str(value) for value in (domains[some], levels[some])]
+        items.append([str(ids[some]), questions.get(ids[some], ""), *known, cells])
+    return {"arms": labels, "items": items, "total": len(rows)}
+
+
+def summary_value(table: RunTable, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """A few sentences with intervals: accuracy and Acc_per of the first arm and of each other one against it."""
+    if not arms:
+        return []
+    found = []
+    for metric in (metric_of("acc_per"), metric_of("accuracy")):
+        base = rate(table.frame[table.frame["arm"] == arms[0]], metric)
+        if base.estimate is None or not np.isfinite(base.estimate):
+            continue
+        lines = []
+        for arm in arms[1:]:
+            own = rate(table.frame[table.frame["arm"] == arm], metric)
+            gap = versus(table, arms[0], arm, metric)
+            if own.estimate is None or not np.isfinite(own.estimate):
+                continue
+            lines.append({"arm": arm, "value": own.estimate, **_interval(gap)})
+        found.append(
+            {"metric": metric.label, "name": metric.name, "base": arms[0], "value": base.estimate, "arms": lines}
+        )
+    return found
+
+
+def _interval(gap: Any) -> dict[str, Any]:
+    values = {
+        key: float(value) if isinstance(value := gap.get(key), (int, float)) and np.isfinite(value) else None
+        for key in ("difference", "low", "high")
+    }
+    low, high = values["low"], values["high"]
+    return values | {"clear": low is not None and high is not None and (low > 0 or high < 0)}

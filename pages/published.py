@@ -1,0 +1,72 @@
+"""Files that the app serves beside Gradio's own: scripts, Plotly, stored comparisons, under ``/view/<content>/<name>``.
+
+Only what was published here is served: names are looked up, never opened, so no path of this machine can be asked for.
+The address holds a digest of the content, so browsers keep a file for good. Each is made when somebody first asks for
+it, compressed once, and kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["publish", "routes"]
+
+_KINDS = {"js": "text/javascript", "json": "application/json", "html": "text/plain", "css": "text/css"}
+_CACHE = "public, max-age=31536000, immutable"
+
+
+class _File:
+    def __init__(self, name: str, make: Callable[[], str]) -> None:
+        self.name, self._make = name, make
+        self._lock = threading.Lock()
+        self._packed: bytes | None = None
+
+    def packed(self) -> bytes:
+        """The content, compressed."""
+        with self._lock:
+            if self._packed is None:
+                self._packed = gzip.compress(self._make().encode("utf-8", "replace"), 6, mtime=0)
+            return self._packed
+
+
+_files: dict[tuple[str, str], _File] = {}
+
+
+def publish(name: str, key: str, make: Callable[[], str]) -> str:
+    """Offer the text that ``make`` returns, and return its address below the app's own.
+
+    Args:
+        name: file name; its ending says what kind of text it is.
+        key: whatever the text depends on; another key gives another address.
+        make: makes the text, when somebody first asks.
+    """
+    token = hashlib.sha256(f"{name}\n{key}".encode("utf-8", "replace")).hexdigest()[:16]
+    _files.setdefault((token, name), _File(name, make))
+    return f"view/{token}/{name}"
+
+
+def routes() -> list[Any]:
+    """Routes for Gradio's server (``launch(app_kwargs={"routes": …})``)."""
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
+    from starlette.routing import Route
+
+    async def serve(request: Request) -> Response:
+        file = _files.get((request.path_params["token"], request.path_params["name"]))
+        if file is None:
+            return PlainTextResponse("There is no such file.", status_code=404)
+        data = await run_in_threadpool(file.packed)
+        headers = {"Cache-Control": _CACHE, "Vary": "Accept-Encoding", "X-Content-Type-Options": "nosniff"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["Content-Encoding"] = "gzip"
+        else:
+            data = gzip.decompress(data)
+        kind = _KINDS.get(file.name.rsplit(".", 1)[-1], "text/plain")
+        return Response(data, media_type=f"{kind}; charset=utf-8", headers=headers)
+
+    return [Route("/view/{token}/{name}", serve, methods=["GET", "HEAD"])]

@@ -1,0 +1,65 @@
+// @ts-check
+// What is shown about arms and their numbers, in words: names of modes, letters, verdicts, the counts of claims.
+
+import { percent, plural, times } from "../../analysis/view/dom.js";
+
+export const LETTERS = ["A", "B", "C", "D"];
+export const MODES = {
+  direct: { name: "Answer at once", text: "asked for the answer only" },
+  cot: { name: "Reason freely", text: "asked to think aloud, then answer" },
+  mpar2: { name: "MPAR²", text: "told to list what it hears, reason in steps, check" },
+};
+export const FATES = {
+  matched: { name: "right", sign: "✓", meaning: "sounds it names that are really there" },
+  misused: { name: "wrong use", sign: "≠", meaning: "real sounds at a wrong time, in a wrong order or count" },
+  hallucinated: { name: "made up", sign: "✗", meaning: "sounds it names that are not in the clip" },
+  missed: { name: "missed", sign: "○", meaning: "sounds it never names" },
+  neutral: { name: "no claim", sign: "·", meaning: "only asked about or denied" },
+};
+
+/** @param {any} arm */
+export const modeName = (arm) => (MODES[/** @type {keyof typeof MODES} */ (arm.mode)] || { name: arm.mode }).name;
+
+/** Who answers, in one line. @param {any} arm */
+export function whoText(arm) {
+  const made = arm.model === arm.name && !arm.adapter ? "" : `${arm.model}${arm.adapter ? ` + ${arm.adapter}` : ""}, `;
+  return `${made}${(MODES[/** @type {keyof typeof MODES} */ (arm.mode)] || { text: arm.mode }).text}`;
+}
+
+/** How an arm answered. @param {any} arm @param {any} question */
+export function verdictOf(arm, question) {
+  if (arm.correct === true) return { kind: "good", text: "✓ right" };
+  if (arm.correct === false) {
+    if (!arm.answer) return { kind: "bad", text: "✗ no answer" };
+    const listed = !question.choices.length || question.choices.includes(arm.answer);
+    return { kind: "bad", text: listed ? "✗ wrong" : "✗ not one of the choices" };
+  }
+  if (arm.error) return { kind: "bad", text: "failed" };
+  if (!arm.unscored) return null;
+  return { kind: "none", text: question.answer === null ? "no known answer" : "not scored", why: arm.unscored };
+}
+
+/** The claims of an arm as counts with words: [["right", 2, "of 4"], …]. @param {any} cafe */
+export function countsOf(cafe) {
+  if (!cafe || !cafe.counts) return null;
+  const c = cafe.counts;
+  return [
+    { fate: "matched", count: c.matched, of: c.predicted, text: `${c.matched} of ${plural(c.predicted, "claim")} right` },
+    { fate: "hallucinated", count: c.hallucinated, of: c.predicted, text: `${c.hallucinated} made up` },
+    { fate: "misused", count: c.misused, of: c.predicted, text: `${c.misused} wrong use` },
+    { fate: "missed", count: c.missed, of: c.targets, text: `${c.missed} missed` },
+  ];
+}
+
+/** A share on the sound as the mode shows it. @param {number} value @param {string} mode raw or length @param {number} [digits] */
+export const shareText = (value, mode, digits = 0) => (mode === "raw" ? percent(value, digits) : times(value));
+
+/** How the attention to the sound goes along a trace, as the decay line draws it. @param {any} attention @param {string} mode raw or length */
+export function courseText(attention, mode) {
+  if (!attention) return "attention was not recorded";
+  const value = mode === "raw" ? attention.ratio : attention.corrected;
+  const whole = mode === "raw" ? `${percent(value)} of its attention on the sound` : `${times(value)} an even spread`;
+  if (!attention.thirds) return whole;
+  const [first, last] = attention.thirds[mode];
+  return `${shareText(first, mode)} → ${shareText(last, mode)} of its attention on the sound, first to last third`.replace("× of its attention on the sound", "× an even spread");
+}
