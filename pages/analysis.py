@@ -3,12 +3,14 @@
 One view of our own (``view/analysis.js``) and the handlers behind it. Nothing is loaded or drawn before a visitor opens
 the tab. All figures follow one choice of runs, arms, metric, bins and filters, except those that are about particular
 arms (controls, forced lengths, seeds): where the chosen arms leave one empty, it takes all arms of the run. What the
-page sends is checked here; what goes wrong is said in the place of the figures.
+page sends is checked here; what goes wrong is said in the place of the figures. Values that a channel hands over carry
+the time (``at``): Gradio passes on only what differs from the value before.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -90,11 +92,12 @@ def build_analysis(shelf: Shelf | None = None) -> None:
             for choice in (choice_of(table, sent), replace(choice_of(table, sent), arms=())):
                 try:
                     rows = rows_of(table, choice, place)
-                    return {"rows": rows, "title": _point_title(list(choice.arms) or table.labels, place)}
+                    title = _point_title(list(choice.arms) or table.labels, place)
+                    return {"rows": rows, "title": title, "at": time.monotonic()}
                 except (AnalysisError, RunError, IndexError):
                     continue
             return None
-        return {"document": compared(table, sent.get("row"), sent.get("beside"))}
+        return {"document": compared(table, sent.get("row"), sent.get("beside")), "at": time.monotonic()}
 
     def on_training(event: gr.EventData) -> dict[str, Any]:
         sent = _data(event)
@@ -121,9 +124,9 @@ def build_analysis(shelf: Shelf | None = None) -> None:
         try:
             table = load_upload(path)
         except (AnalysisError, RunError) as error:
-            return None, {"level": "error", "lines": [str(error)[:600]]}
+            return None, {"level": "error", "lines": [str(error)[:600]], "at": time.monotonic()}
         notes = [f"{len(table.frame):,} answers of {len(table.arms)} arms", *table.runs[0].notes]
-        return table, {"level": "ok", "lines": notes, "name": table.runs[0].name}
+        return table, {"level": "ok", "lines": notes, "name": table.runs[0].name, "at": time.monotonic()}
 
     quiet = {"api_visibility": "private", "concurrency_id": "analysis", "concurrency_limit": 2}
     quiet |= {"show_progress": "hidden"}

@@ -15,20 +15,17 @@ from typing import Any
 
 from analysis import AnalysisError
 from analysis.load import RunTable, join_tables, load_runs
-from analysis.traces import fetch
 from mpar2.runs import Limits, RunError
 from pages.document import MOST_ARMS
 from pages.examples import EXAMPLES
-from pages.stored_item import audio_of, stored_document, stored_keys
+from pages.stored_item import stored_document
 
-__all__ = ["RUNS", "UPLOAD", "Shelf", "compared", "load_upload", "traces_document"]
+__all__ = ["RUNS", "UPLOAD", "Shelf", "compared", "joined", "load_upload"]
 
 RUNS = EXAMPLES / "runs"
 FIRST_RUN = "held-out-scenes"
 UPLOAD = Limits(max_bytes=60_000_000, max_lines=20_000, max_line_bytes=1_000_000, max_manifest_bytes=1_000_000)
 _BRING = "Bring what 'mpar2 evaluate … --out RUN' wrote: RUN/items.jsonl as it is, or a zip of RUN without its audio"
-_SHOWN = 12
-_ARMS_BESIDE = 12
 _log = logging.getLogger(__name__)
 
 
@@ -90,43 +87,6 @@ def joined(tables: Sequence[RunTable]) -> RunTable | None:
     return join_tables(tables) if tables else None
 
 
-def traces_document(table: RunTable, rows: Sequence[int], arms: Sequence[str], title: str) -> dict[str, Any]:
-    """The list of the traces in ``rows``: some of them, right and wrong ones in turn, and which arms may stand beside.
-
-    Items whose sound and heatmap are kept come first among the right ones, and among the wrong ones.
-    """
-    frame = table.frame
-    kept = {(run.name, key) for run in table.runs for key in stored_keys(run)}
-    is_kept = [(str(frame["run"].iat[row]), frame["key"].iat[row]) in kept for row in rows]
-    order = [row for _, row in sorted(zip(is_kept, rows, strict=True), key=lambda pair: (not pair[0], pair[1]))]
-    wrong = [row for row in order if frame["right"].iat[row] == 0]
-    rest = [row for row in order if frame["right"].iat[row] != 0]
-    turns = [row for pair in zip(wrong, rest, strict=False) for row in pair]
-    chosen = (turns + wrong[len(rest) :] + rest[len(wrong) :])[:_SHOWN]
-    records = {(record["arm"], record["key"]): record for record in fetch(table, chosen)}
-    names = {(arm.run, arm.label): arm.name for arm in table.arms}  # an arm's own name: labels of figures may differ
-    runs = {run.name: run for run in table.runs}
-    items = []
-    for row in chosen:
-        run, arm = str(frame["run"].iat[row]), str(frame["arm"].iat[row])
-        record = records.get((names[run, arm], frame["key"].iat[row]))
-        if record is None:
-            continue
-        right, tokens = frame["right"].iat[row], frame["tokens"].iat[row]
-        items.append(
-            {
-                "row": int(row),
-                "id": record["id"],
-                "question": record["item"]["question"] or "",
-                "right": None if right != right else bool(right),
-                "tokens": None if tokens != tokens else int(tokens),
-                "kept": audio_of(runs[run], record["item"]) is not None,
-                "beside": [{"row": other, "arm": str(frame["arm"].iat[other])} for other in _beside(table, row, arms)],
-            }
-        )
-    return {"title": title, "total": len(rows), "items": items}
-
-
 def compared(table: RunTable, row: Any, beside: Any) -> dict[str, Any] | None:
     """The comparison document of a row and of up to three beside it, as a browser sent them: anything can be sent."""
     others = beside if isinstance(beside, list) else [beside]
@@ -136,11 +96,3 @@ def compared(table: RunTable, row: Any, beside: Any) -> dict[str, Any] | None:
     if any(table.frame["item"].iat[place] != table.frame["item"].iat[row] for place in rows):
         return None
     return stored_document(table, list(dict.fromkeys(rows)))
-
-
-def _beside(table: RunTable, row: int, arms: Sequence[str]) -> list[int]:
-    """First samples of other arms on the same item, in the order of the arms."""
-    frame = table.frame
-    same = (frame["item"] == frame["item"].iat[row]) & (frame["sample"] == 0) & (frame["arm"] != frame["arm"].iat[row])
-    found = {str(frame["arm"].iat[other]): int(other) for other in same.to_numpy().nonzero()[0]}
-    return [found[arm] for arm in arms if arm in found][:_ARMS_BESIDE]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
 
     def on_ask(request: gr.Request) -> dict[str, Any] | None:
         ahead = services.line.join(session_of(request))
-        return {"ahead": ahead}
+        return {"ahead": ahead, "at": time.monotonic()}
 
     def on_stop(request: gr.Request) -> None:
         services.stops.stop(session_of(request))
@@ -73,9 +74,9 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
             return None
         services.uploads.hold(session_of(request), path)
         try:
-            return clip_document(load_clip(path, limits=services.limits), shareable=False)
+            return clip_document(load_clip(path, limits=services.limits), shareable=False) | {"at": time.monotonic()}
         except AudioError as error:
-            return {"refused": message_of(error)}
+            return {"refused": message_of(error), "at": time.monotonic()}
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
     # one comparison at a time, the others queue

@@ -38,7 +38,7 @@ from pages.scoring import cafe_document
 from pages.spectrogram import mel_picture
 from pages.units import passages, words
 
-__all__ = ["HEATMAPS", "audio_of", "stored_document", "stored_keys"]
+__all__ = ["HEATMAPS", "audio_of", "stored_document"]
 
 HEATMAPS = "attention.jsonl"
 _LONGEST_TRACE = 12_000  # characters
@@ -99,11 +99,6 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
         "arms": [_arm(answer, seconds) for answer in answers],
     }
     return complete(document)
-
-
-def stored_keys(run: RunInfo) -> set[str]:
-    """Keys of the answers whose heatmap the run's folder holds."""
-    return {line["key"] for line in _heatmap_lines(run)}
 
 
 def audio_of(run: RunInfo, item: Mapping[str, Any]) -> Path | None:

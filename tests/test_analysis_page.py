@@ -15,11 +15,14 @@ pytest.importorskip("gradio")
 
 from analysis import AnalysisError
 from analysis.choice import Choice
-from analysis.exhibits import EXHIBITS, build_exhibits, rows_of
+from analysis.exhibits import EXHIBITS, build_exhibits
 from analysis.load import load_runs
 from mpar2.audio import wav_bytes
-from pages.analysis_runs import UPLOAD, Shelf, compared, load_upload, traces_document
-from pages.arrays import pack, unpack
+from pages.analysis import choice_of, drawn
+from pages.analysis_items import first_arms, items_value, summary_value
+from pages.analysis_runs import UPLOAD, Shelf, compared, load_upload
+from pages.arrays import pack
+from pages.document import check_document
 from pages.stored_item import HEATMAPS, audio_of
 from testing.browser import browser_page, chromium, make_clip
 from testing.synthetic import ARMS, FakeArm, write_run
@@ -48,30 +51,72 @@ def test_the_shelf_has_what_is_there_and_nothing_else(root: Path, tmp_path: Path
     assert Shelf(tmp_path).tables(["broken"]) == []
 
 
-def test_a_point_lists_right_and_wrong_traces_in_turn_and_the_arms_beside(root: Path) -> None:
+def test_the_table_of_items_holds_every_item_and_what_each_arm_made_of_it(root: Path) -> None:
     table = Shelf(root).table("scenes")
-    (exhibit,) = build_exhibits(table, only=["arms"])
-    place = exhibit.drawing["data"][0]["customdata"][0]
-    rows = rows_of(table, Choice(), place)
-    listed = traces_document(table, rows, table.labels[:3], "base cot")
-    assert listed["total"] == 30 and len(listed["items"]) == 12
-    assert all([other["arm"] for other in item["beside"]] == ["base direct", "mpar2"] for item in listed["items"])
-    assert {item["right"] for item in listed["items"][:2]} == {True, False}
+    arms = first_arms(table)
+    value = items_value(table, arms)
+    assert value["total"] == len(value["items"]) == 30 and value["arms"] == arms
+    frame = table.frame
+    for id, question, _, _, cells in value["items"]:
+        assert question
+        for arm, (row, right, tokens, matched, predicted) in zip(arms, cells, strict=True):
+            assert (frame["id"].iat[row], str(frame["arm"].iat[row])) == (id, arm)
+            assert (right, tokens) == (frame["right"].iat[row], frame["tokens"].iat[row])
+            assert (matched, predicted) == (frame["matched"].iat[row], frame["n_pred"].iat[row])
+
+
+def test_the_first_arms_are_those_that_reason_without_interventions(root: Path) -> None:
+    table = Shelf(root).table("scenes")
+    arms = first_arms(table)
+    assert 1 <= len(arms) <= 3 and all("direct" not in arm and "deaf" not in arm for arm in arms)
+
+
+def test_the_summary_says_a_difference_with_its_interval_and_whether_it_is_clear(root: Path) -> None:
+    table = Shelf(root).table("scenes")
+    arms = first_arms(table)
+    for line in summary_value(table, arms):
+        for arm in line["arms"]:
+            assert abs(arm["value"] - line["value"] - arm["difference"]) < 0.05
+            assert arm["clear"] == (arm["low"] > 0 or arm["high"] < 0)
+
+
+def test_every_figure_is_filled_on_a_run_that_holds_what_it_needs(root: Path) -> None:
+    """A figure about arms that were not chosen takes them from the run; no point of it leads nowhere."""
+    table = Shelf(root).table("scenes")
+    *_, value = drawn(table, {})
+    assert value["whole"] and [exhibit["name"] for exhibit in value["exhibits"]][0] == "decay"
+    assert {exhibit["name"] for exhibit in value["exhibits"]} == set(EXHIBITS)
+    filled = {e["name"] for e in value["exhibits"] if e["figure"] is not None or e["table"]["rows"]}
+    alone = {e.name for e in build_exhibits(table, Choice(metric="acc_per")) if e.drawing is not None}
+    assert alone <= filled
+    assert value["metric"] == "acc_per"
+    *_, none = drawn(table, {"arms": []})
+    assert none["exhibits"] == [] and "No arm is chosen" in none["message"]
+
+
+def test_what_a_page_sends_is_checked(root: Path) -> None:
+    table = Shelf(root).table("scenes")
+    sent = {"arms": ["nobody", table.labels[0]], "bins": "8", "filters": {"domain": ["x", 3], "evil": ["y"]}}
+    choice = choice_of(table, sent)
+    assert choice.arms == (table.labels[0],) and choice.bins == 8 and dict(choice.filters) == {"domain": ("x",)}
+    with pytest.raises(AnalysisError, match="no metric"):
+        choice_of(table, {"metric": "__class__"})
 
 
 def test_a_stored_item_is_a_comparison_with_annotations_and_the_course_of_attention(root: Path) -> None:
     table = Shelf(root).table("scenes")
-    listed = traces_document(table, list(range(30)), table.labels, "t")
-    row, beside = listed["items"][0]["row"], listed["items"][0]["beside"][0]
-    document = compared(table, row, beside["row"])
-    assert [arm["name"] for arm in document["arms"]] == [table.frame["arm"].iat[row], beside["arm"]]
+    arms = first_arms(table)
+    cells = items_value(table, arms)["items"][0][4]
+    rows = [cell[0] for cell in cells]
+    document = check_document(json.loads(json.dumps(compared(table, rows[0], rows[1:]))))
+    assert [arm["name"] for arm in document["arms"]] == arms
     first = document["arms"][0]
     assert [part["kind"] for part in first["parts"] if part["parent"] is None][0] == "perception"
-    assert len(first["tokens"]) == first["token_count"] and first["text"][slice(*first["tokens"][-1])]
-    shares = unpack(first["attention"]["mass"])
-    assert shares.shape == (1, 1, first["token_count"]) and np.isclose(shares[0, 0, 0], 0.3, atol=0.01)
-    assert first["cafe"]["counts"]["matched"] == table.frame["matched"].iat[row]
-    assert document["clip"]["audio"] is None and "not kept" in document["clip"]["warnings"][0]
+    assert first["text"][slice(*first["words"][0][:2])].strip()
+    assert len(first["attention"]["course"]["raw"]) == first["token_count"] and first["attention"]["views"] == []
+    assert np.isclose(first["attention"]["course"]["raw"][0], 0.3, atol=0.02)
+    assert first["cafe"]["claims"][0]["fate"] == "missed"
+    assert document["clip"]["audio"] is None and "not included" in document["clip"]["warnings"][0]
     for wrong in ((-1, None), ("0", None), (10**9, None), (True, None)):
         assert compared(table, *wrong) is None
 
@@ -89,8 +134,7 @@ def test_kept_audio_and_heatmaps_are_shown_and_nothing_outside_the_run_is_read(r
     (folder / "clips" / "0.flac").write_bytes(wav_bytes(make_clip(2.0)))
     document = compared(table, 0, 1)
     assert document["clip"]["audio"].startswith("data:audio/flac") and document["clip"]["seconds"] == 2.0
-    assert document["arms"][0]["attention"]["tokens"] is not None and document["arms"][1]["attention"]["tokens"] is None
-    assert traces_document(table, list(range(15)), table.labels, "t")["items"][0]["kept"]
+    assert document["arms"][0]["attention"]["views"] and not document["arms"][1]["attention"]["views"]
     (tmp_path / "secret.flac").write_bytes(wav_bytes(make_clip(2.0)))
     run = table.runs[0]
     for name in ("../../secret.flac", str(tmp_path / "secret.flac"), "clips/none.flac", "", "a\0b", None):
@@ -132,7 +176,7 @@ def test_an_upload_is_named_as_the_visitors_own(root: Path, tmp_path: Path) -> N
     with pytest.raises(AnalysisError, match="line 1: 'key' is None.*RUN/items.jsonl as it is, or a zip of RUN"):
         (tmp_path / "wrong.jsonl").write_text('{"a": 1}\n', "utf-8")
         load_upload(tmp_path / "wrong.jsonl")
-    assert traces_document(table, [0], [], "t")["items"] and compared(table, 0, None)["arms"][0]["cafe"]["counts"]
+    assert compared(table, 0, None)["arms"][0]["cafe"]["counts"]
 
 
 # ---- in the browser ----------------------------------------------------------------------------------------------
@@ -147,8 +191,8 @@ def serve(shelf: Shelf) -> Any:
     with gr.Blocks(analytics_enabled=False, fill_width=True) as demo, gr.Tabs():
         with gr.Tab("Other", id="other"):
             gr.Markdown("Nothing here")
-        with gr.Tab("Analysis", id="analysis") as tab:
-            build_analysis(tab, shelf)
+        with gr.Tab("Analysis", id="analysis"):
+            build_analysis(shelf)
     _, url, _ = demo.queue().launch(prevent_thread_lock=True, quiet=True, **launch_settings())
     return demo, url
 
@@ -165,7 +209,7 @@ def opened(page: Any, url: str) -> None:
     page.get_by_role("tab", name="Analysis", exact=True).click()
 
 
-def drawn(page: Any, name: str = "decay") -> Any:
+def drawn_figure(page: Any, name: str = "decay") -> Any:
     figure = page.locator(f"#figures #exhibit-{name}")
     figure.wait_for(state="attached", timeout=90_000)
     figure.scroll_into_view_if_needed()  # a figure is drawn when it comes near
@@ -174,41 +218,94 @@ def drawn(page: Any, name: str = "decay") -> Any:
 
 
 @in_browser
-def test_a_visitor_reads_figures_points_and_the_paper(app: str) -> None:
+def test_a_visitor_reads_figures_points_items_and_the_paper(app: str) -> None:
     pytest.importorskip("playwright")
     with browser_page(viewport={"width": 1440, "height": 1000}) as page:
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         opened(page, app)
-        figure = drawn(page)
-        assert page.locator("#figures .an-exhibit").count() == len(EXHIBITS)
+        figure = drawn_figure(page)
+        page.wait_for_function(f"document.querySelectorAll('#figures .an-exhibit').length === {len(EXHIBITS)}")
+        assert page.get_by_label("Metric").input_value() == "acc_per"
         assert figure.locator(".modebar-btn").count() == 6
         assert figure.locator('.modebar-btn[data-title*="hare"], .modebar-btn[data-title*="loud"]').count() == 0
-        reading = figure.locator(".an-reading").inner_text()
-        assert reading.startswith("base cot")
+        assert figure.locator(".an-reading").inner_text().startswith("base cot")
+        assert page.evaluate("document.documentElement.scrollHeight") <= 3500  # three screens and a half, not eleven
 
+        rows = page.locator(".an-items tbody tr")
+        assert rows.count() == 30
         spot = figure.locator(".scatterlayer .trace .points path").first.bounding_box()
         page.mouse.click(spot["x"] + spot["width"] / 2, spot["y"] + spot["height"] / 2)
-        page.wait_for_selector("#stored .mp-arm", timeout=60_000)
-        assert page.locator("#traces h3").first.inner_text().startswith("base cot: traces of")
-        asked = page.locator("#stored h2").inner_text()
-        page.locator("#traces .an-list button").nth(1).click()
-        assert page.locator('#traces .an-list button[aria-pressed="true"]').count() == 1
-        page.locator("#traces .an-actions button", has_text="mpar2 deaf").click()
-        page.wait_for_selector('#stored .mp-arm:nth-of-type(2) h3:text-is("mpar2 deaf")', timeout=60_000)
-        assert asked and page.locator("#stored .mp-decay-line").count() == 2
-        assert page.locator("#stored .mp-part").count() >= 3
-        page.locator("#traces").get_by_role("button", name="Close", exact=True).click()
-        page.wait_for_selector("#stored .mp-arm", state="detached", timeout=60_000)
+        page.locator(".an-items .an-chip", has_text="base cot: traces of").wait_for(timeout=60_000)
+        behind = rows.count()
+        assert 0 < behind < 30
+        page.get_by_role("button", name="Show all items").click()
+        assert rows.count() == 30
+        figure.locator("summary", has_text="Points as a list").press("Enter")  # the same by keyboard
+        figure.locator(".an-points button").first.press("Enter")
+        page.locator(".an-items .an-chip", has_text="base cot: traces of").wait_for(timeout=60_000)
+        assert rows.count() == behind
+        page.get_by_role("button", name="Show all items").click()
+
+        page.get_by_label("Which items").select_option(label="base cot wrong")
+        wrong = rows.count()
+        page.get_by_label("Which items").select_option(label="base cot right")
+        assert wrong + rows.count() == 30 and "✗" not in "".join(
+            page.locator(".an-items tbody td:nth-of-type(2)").all_inner_texts()
+        )
+        page.get_by_label("Which items").select_option(label="All items")
+        page.get_by_role("button", name="tokens", exact=True).first.click()
+        lengths = [int(text) for text in page.locator(".an-items tbody td:nth-of-type(3)").all_inner_texts()]
+        assert lengths == sorted(lengths)
+
+        asked = rows.first.locator(".an-item")
+        asked.press("Enter")
+        page.wait_for_selector(".an-side .mp-card-arm", timeout=60_000)
+        assert (
+            page.locator(".an-side .mp-card-arm").count() == 2 and page.locator(".an-side .mp-decay-line").count() == 2
+        )
+        assert figure.is_visible() and "item=" in page.url
+        page.keyboard.press("Escape")
+        page.wait_for_selector(".an-side", state="hidden")
+        assert page.evaluate("document.activeElement.className") == "an-item"  # back where it was
 
         with page.expect_download() as download:
             figure.get_by_role("button", name="CSV", exact=True).click()
         assert Path(download.value.path()).read_text("utf-8").startswith("arm,metric,bin")
+        with page.expect_download() as download:
+            figure.get_by_role("button", name="SVG", exact=True).click()
+        assert "scenes" in Path(download.value.path()).read_text("utf-8")  # title and run go along
 
-        page.get_by_role("tab", name="What the paper reports", exact=True).click()
+        page.get_by_role("button", name="Controls", exact=True).click()
+        drawn_figure(page, "controls")
+        assert figure.is_hidden() and "figure=Controls" in page.url
+        page.go_back()
+        figure.wait_for(state="visible", timeout=30_000)
+        page.get_by_role("button", name="The paper", exact=True).click()
         page.wait_for_selector("#paper #exhibit-paper-beside-ours td", timeout=90_000)
         assert page.locator("#paper .an-exhibit").count() == 4
         assert [url for url in requests if not url.startswith((app.rstrip("/"), "data:", "blob:"))] == []
+        assert page.problems == []
+
+
+@in_browser
+def test_arms_and_metric_are_one_choice_for_all_figures(app: str) -> None:
+    pytest.importorskip("playwright")
+    with browser_page(viewport={"width": 1440, "height": 1000}) as page:
+        opened(page, app)
+        drawn_figure(page)
+        page.get_by_label("Metric").select_option("accuracy")
+        page.wait_for_function("document.querySelector('#exhibit-decay h3').textContent.startsWith('Accuracy')")
+        assert "metric=accuracy" in page.url
+        for _ in range(page.locator(".an-arms .an-chip").count()):
+            left = page.locator(".an-arms .an-chip").count()
+            page.locator(".an-arms .an-chip button").first.click()
+            page.wait_for_function(f"document.querySelectorAll('.an-arms .an-chip').length < {left}")
+        page.locator("#figures .an-message", has_text="No arm is chosen").wait_for(timeout=60_000)
+        assert page.locator("#figures .main-svg").count() == 0
+        page.locator(".an-bar summary", has_text="Arms").click()
+        page.locator(".an-bar").get_by_label("mpar2", exact=True).check()
+        drawn_figure(page)
         assert page.problems == []
 
 
@@ -221,15 +318,17 @@ def test_a_visitor_brings_a_run_of_their_own(app: str, tmp_path: Path) -> None:
     wrong.write_bytes(b"no zip at all")
     with browser_page(viewport={"width": 390, "height": 800}) as page:
         opened(page, app)
-        drawn(page)
-        page.locator("#run-file input[type=file]").set_input_files(str(wrong))
+        drawn_figure(page)
+        page.locator("#run-file-input").set_input_files(str(wrong))
         page.wait_for_selector("#run-note .mp-error", timeout=60_000)
-        page.wait_for_selector("#run-file input[type=file]", state="attached", timeout=60_000)
-        page.locator("#run-file input[type=file]").set_input_files(str(theirs))
+        page.locator("#run-file-input").set_input_files(str(theirs))
         page.wait_for_selector("#run-note .mp-ok", timeout=60_000)
         page.wait_for_function("document.querySelector('#figures')?.textContent.includes('theirs')", timeout=60_000)
+        page.locator(".an-item").first.click()
+        page.wait_for_selector(".an-side .mp-card-arm", timeout=60_000)
+        assert page.evaluate("window.pwned") is None
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.locator("#figures img").count() == 0
+        assert page.locator("#figures img, .an-items img, .an-side img").count() == 0
         assert page.problems == []
 
 
@@ -247,7 +346,7 @@ def test_without_runs_the_tab_says_what_to_do(tmp_path: Path) -> None:
 
 
 @in_browser
-def test_the_training_view_draws_the_chosen_recipes_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+def test_the_trainings_draw_the_chosen_recipes_and_say_what_is_left_out(tmp_path: Path) -> None:
     pytest.importorskip("playwright")
     write_run(tmp_path / "scenes", 6)
     for seed in (1, 2):
@@ -258,8 +357,8 @@ def test_the_training_view_draws_the_chosen_recipes_and_says_what_it_leaves_out(
     try:
         with browser_page(viewport={"width": 1440, "height": 1000}) as page:
             opened(page, url)
-            drawn(page)
-            page.get_by_role("tab", name="Training", exact=True).click()
+            drawn_figure(page)
+            page.get_by_role("button", name="Training", exact=True).click()
             page.wait_for_selector("#training #exhibit-training-rewards .main-svg", timeout=90_000)
             assert "'kind' is 'ppo'" in page.locator("#training-note").inner_text()
             reading = page.locator("#exhibit-training-reward .an-reading").inner_text()
@@ -278,7 +377,7 @@ def test_without_training_logs_the_view_says_how_to_make_them(app: str) -> None:
     pytest.importorskip("playwright")
     with browser_page() as page:
         opened(page, app)
-        drawn(page)
-        page.get_by_role("tab", name="Training", exact=True).click()
+        drawn_figure(page)
+        page.get_by_role("button", name="Training", exact=True).click()
         page.wait_for_selector("#training .an-message", timeout=60_000)
         assert "training export" in page.locator("#training .an-message").inner_text()

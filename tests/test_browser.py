@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,16 @@ import numpy as np
 import pytest
 from conftest import make_clip
 
-from mpar2.attention import attention_ratio, corrected_ratio, heatmap
 from mpar2.audio import wav_bytes
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
-from mpar2.question import Question
-from mpar2.trace import Span
-from pages.export import script, to_html, view_js
+from pages.export import to_html, view_js
 from pages.services import Offer, Services
-from testing.browser import ARMS, TRACES, browser_page, chromium, document, generation, write_example
+from testing.browser import browser_page, chromium, document, write_example
 
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")
+VIEW = Path(__file__).resolve().parents[1] / "pages" / "view"
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium found: the journeys need a browser")
 
 HOSTILE = (
@@ -69,61 +69,145 @@ def app(tiny_checkpoint: Path, tiny_adapter: Path, tmp_path_factory: pytest.Temp
 
 def opened(page: Any, url: str) -> Any:
     page.goto(url)
-    page.wait_for_selector(".mp-arm", timeout=30_000)
+    page.wait_for_selector(".mp-card-arm", timeout=60_000)
     return page
 
 
 def finished(page: Any) -> None:
     page.wait_for_function(
-        "document.querySelector('.mp-eyebrow')?.textContent === 'Finished comparison'", timeout=120_000
+        "document.querySelector('.mp-status')?.textContent === 'Your result' && document.querySelector('#stop').hidden",
+        timeout=90_000,
     )
 
 
-def heat(page: Any, arm: int) -> str:
-    return page.evaluate(f"document.querySelectorAll('.mp-heat')[{arm}].toDataURL()")
+def pixels(page: Any, canvas: str) -> str:
+    """The pixels of a canvas."""
+    page.wait_for_timeout(150)  # drawn in the next frame
+    return page.eval_on_selector(canvas, "canvas => canvas.toDataURL()")
 
 
-def test_the_first_screen_is_a_finished_comparison_to_explore(app: str) -> None:
+ARM_ROW = ".mp-arm-rows .mp-row[data-arm='%d'] canvas"
+
+
+def mounted(page: Any, made: dict[str, Any], options: str = "{}") -> Any:
+    """The view alone, on an empty page, with a document."""
+    page.set_content("<div id=view class=mp-view></div>")
+    page.add_style_tag(content=(VIEW / "view.css").read_text("utf-8"))
+    page.add_script_tag(content=f"{view_js()}\nwindow.mount = mountComparison;")
+    page.evaluate(
+        f"(made) => {{ window.view = mount(document.getElementById('view'), {options}); view.show(made); }}", made
+    )
+    page.wait_for_timeout(300)
+    return page
+
+
+# ---- journeys ----------------------------------------------------------------------------------------------------
+
+
+def test_a_visitor_sees_an_example_at_once_and_lights_what_belongs_together(app: str) -> None:
     with browser_page(viewport={"width": 1440, "height": 900}) as page:
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         opened(page, app)
-        assert page.locator(".mp-eyebrow").inner_text() == "Stored comparison"
-        assert page.locator(".mp-chip").all_inner_texts() == ["✗ wrong", "✓ correct"]
-        assert page.locator("mark.mp-hallucinated").count() >= 1
-        assert page.locator(".mp-words").first.inner_text().startswith("tiny-base gives the audio")
-
-        page.locator('.mp-arm[data-arm="1"]').get_by_role("button", name="Perception", exact=True).click()
-        chosen = page.locator('.mp-arm[data-arm="1"] .mp-selection')
+        cards = page.locator(".mp-card-arm")
+        assert cards.count() == 2 and "✗ wrong" in cards.nth(0).inner_text() and "✓ right" in cards.nth(1).inner_text()
+        assert "of 3 claims right" in cards.nth(0).inner_text() or "claims right" in cards.nth(0).inner_text()
+        before = pixels(page, ARM_ROW % 1)
+        arm = page.locator(".mp-arm[data-arm='1']")
+        arm.get_by_role("button", name="Hears", exact=True).click()
+        chosen = page.locator(".mp-chosen")
         assert "Perception" in chosen.inner_text() and chosen.locator("[data-hear]").count() >= 1
-        page.locator('.mp-arm[data-arm="1"] [data-token]').nth(3).click()
-        assert "Perception" not in chosen.inner_text()
+        assert pixels(page, ARM_ROW % 1) != before  # the row shows that passage now
+        assert arm.locator(".mp-within").count() > 5
+        box = chosen.bounding_box()
+        assert 0 <= box["y"] <= 900  # what it says is in sight
 
-        before = heat(page, 0)
-        page.get_by_role("radio", name="Tokens", exact=True).check(force=True)
-        tokens = heat(page, 0)
-        page.get_by_role("radio", name="Length-corrected", exact=True).check(force=True)
-        page.get_by_role("checkbox", name="Remove sinks", exact=True).check()
-        corrected = heat(page, 0)
-        assert len({before, tokens, corrected}) == 3
-        assert "sink frame is subtracted" in page.locator(".mp-words").first.inner_text()
-        page.locator('[data-picker="layers"] summary').click()
-        page.locator('[data-pick="layers"]').nth(0).uncheck()
-        assert page.locator('[data-picker="layers"] summary').inner_text().startswith("Layers: 2 of 3")
-        assert heat(page, 0) != corrected
+        arm.locator("[data-claim]").first.click()
+        assert page.locator(".mp-region.mp-lit").count() >= 1 and arm.locator("mark.mp-lit").count() >= 1
+        assert page.locator(".mp-bands i").count() >= 1
+        page.locator(".mp-region").last.press("Enter")  # a true sound: its claims in every arm
+        assert page.locator(".mp-claim.mp-lit").count() >= 2 and "siren" in chosen.inner_text()
 
-        trace = page.locator('.mp-arm[data-arm="0"] .mp-trace')
+        trace = arm.locator(".mp-trace")
         trace.focus()
         page.keyboard.press("ArrowRight")
+        first = arm.locator(".mp-chosen-word").first.inner_text()
         page.keyboard.press("ArrowRight")
-        picked = page.locator('.mp-arm[data-arm="0"] .mp-picked')  # a token over the border of a mention is drawn twice
-        assert len(set(picked.evaluate_all("nodes => nodes.map((node) => node.dataset.token)"))) == 1
-
-        strip = page.locator('.mp-arm[data-arm="0"] .mp-strip-button')
-        strip.nth(4).click()
-        page.wait_for_function("parseFloat(document.querySelector('.mp-clock').textContent) > 0.5")
+        assert arm.locator(".mp-chosen-word").first.inner_text() != first
+        page.keyboard.press("Escape")
+        assert page.locator(".mp-chosen-word").count() == 0
         assert page.problems == []
         assert all(url.startswith((app, "data:", "blob:")) for url in requests)
+
+
+def test_settings_of_the_stage_change_what_is_drawn_and_say_so(app: str) -> None:
+    with browser_page(viewport={"width": 1440, "height": 1000}) as page:
+        opened(page, app)
+        seen = {pixels(page, ARM_ROW % 0)}
+        page.get_by_label("Rows of attention").select_option("passages")
+        seen.add(pixels(page, ARM_ROW % 0))
+        assert page.locator(".mp-row-label").count() > 6
+        page.get_by_label("Rows of attention").select_option("words")
+        seen.add(pixels(page, ARM_ROW % 0))
+        page.get_by_label("Rows of attention").select_option("passages")
+        page.get_by_label("Attention as").select_option("length")
+        seen.add(pixels(page, ARM_ROW % 0))
+        assert "an even spread" in page.locator(".mp-card-arm").first.inner_text()
+        page.locator(".mp-stage .mp-menu summary").click()
+        page.get_by_label("Hide moments that always draw attention").check()
+        seen.add(pixels(page, ARM_ROW % 0))
+        if not page.locator(".mp-stage .mp-menu[open]").count():
+            page.locator(".mp-stage .mp-menu summary").click()
+        page.get_by_label("Layers and heads").select_option(label="Layer 2")
+        seen.add(pixels(page, ARM_ROW % 0))
+        assert len(seen) == 6
+        page.keyboard.press("Escape")
+        assert page.locator(".mp-menu[open]").count() == 0
+        assert page.problems == []
+
+
+def test_the_stage_plays_seeks_selects_loops_and_zooms(app: str) -> None:
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        pad = page.locator(".mp-pad")
+        box = pad.bounding_box()
+        clock = "parseFloat(document.querySelector('.mp-stage .mp-clock').textContent)"
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
+        page.wait_for_function(f"{clock} > 3.05 && {clock} < 4")
+        page.keyboard.press(" ")
+        page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20, steps=4)
+        page.mouse.up()
+        assert page.locator(".mp-range").inner_text() == "1.5–3.0 s"
+        page.get_by_role("button", name="Loop the selected", exact=False).click()
+        page.wait_for_timeout(2200)
+        assert 1.4 <= page.evaluate(clock) <= 3.1  # it has come round
+        pad.focus()
+        page.keyboard.press("Escape")
+        ticks = page.locator(".mp-axis").inner_text()
+        page.keyboard.press("+")
+        page.wait_for_timeout(200)
+        assert page.locator(".mp-axis").inner_text() != ticks
+        page.mouse.wheel(0, 300)
+        page.wait_for_timeout(200)
+        assert page.evaluate("scrollY") > 0  # a plain wheel scrolls the page
+        assert page.locator(".mp-stage").bounding_box()["y"] >= -1  # and the stage stays in sight
+        assert page.problems == []
+
+
+def test_playing_the_trace_writes_it_word_by_word(app: str) -> None:
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        page.get_by_role("button", name="Play the trace").click()
+        page.wait_for_function("document.querySelectorAll('.mp-word.mp-later').length > 5")
+        late = page.locator(".mp-word.mp-later").count()
+        page.wait_for_function(f"document.querySelectorAll('.mp-word.mp-later').length < {late}")
+        page.get_by_label("Speed of the trace").select_option("4")
+        page.wait_for_function("document.querySelectorAll('.mp-word.mp-later').length === 0", timeout=30_000)
+        page.get_by_role("button", name="Show the whole trace").click()
+        assert page.locator(".mp-word.mp-now, .mp-word.mp-later").count() == 0
+        assert page.problems == []
 
 
 def test_a_recording_is_uploaded_asked_about_and_carried_away(app: str, tmp_path: Path) -> None:
@@ -131,21 +215,29 @@ def test_a_recording_is_uploaded_asked_about_and_carried_away(app: str, tmp_path
     sound.write_bytes(wav_bytes(make_clip(2.0)))
     with browser_page(viewport={"width": 1440, "height": 900}) as page:
         page.goto(f"{app}?q=What+comes+first%3F&choice=dog+bark&choice=bell")
-        page.wait_for_function("document.querySelector('#question textarea')?.value === 'What comes first?'")
-        assert page.locator("#choices textarea").input_value() == "dog bark\nbell"
-        page.locator('#audio input[type="file"]').first.set_input_files(str(sound))
-        page.wait_for_selector("#audio #waveform, #audio .waveform-container", timeout=20_000)
+        page.wait_for_selector(".mp-form", timeout=60_000)
+        question = page.get_by_label("Question", exact=True)
+        assert question.input_value() == "What comes first?"
+        page.locator("#clip-file").set_input_files(str(sound))
+        page.get_by_text("Your sound: my kitchen.wav").wait_for(timeout=60_000)
+        assert page.locator(".mp-card-arm").count() == 0  # nothing is said of a sound that nobody asked about
+        question.fill("What comes first?")
         page.get_by_role("button", name="Compare", exact=True).click()
         finished(page)
-        assert "my kitchen.wav" in page.locator(".mp-facts").inner_text()
-        assert page.locator(".mp-heat").count() >= 1
-        page.wait_for_selector("#run:enabled", timeout=20_000)
-        page.wait_for_selector("#stop:disabled", timeout=20_000)
-
+        assert page.locator(".mp-card-arm").count() == 3
+        page.locator(".mp-fold summary", has_text="Clip, credits").click()
+        assert "my kitchen.wav" in page.locator(".mp-folds").inner_text()
+        page.locator(".mp-head summary", has_text="Save").click()
         with page.expect_download() as saved:
             page.get_by_role("button", name="Download JSON", exact=True).click()
         data = json.loads(Path(saved.value.path()).read_text(encoding="utf-8"))
         assert data["status"] == "done" and data["clip"]["name"] == "my kitchen.wav" and "example=" not in data["link"]
+        for name, start in (("Picture (SVG)", b"<svg"), ("Picture (PNG)", b"\x89PNG")):
+            page.locator(".mp-head summary", has_text="Save").click()
+            with page.expect_download() as saved:
+                page.get_by_role("button", name=name, exact=True).click()
+            assert Path(saved.value.path()).read_bytes().startswith(start)
+        page.locator(".mp-head summary", has_text="Save").click()
         with page.expect_download() as saved:
             page.get_by_role("button", name="Download page", exact=True).click()
         carried = tmp_path / "carried.html"
@@ -153,34 +245,262 @@ def test_a_recording_is_uploaded_asked_about_and_carried_away(app: str, tmp_path
         assert page.problems == []
     with browser_page(viewport={"width": 390, "height": 800}, offline=True) as page:
         opened(page, carried.as_uri())
-        assert page.locator("h2").inner_text() == "What comes first?"
+        assert "What comes first?" in page.locator("h2").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.problems == []
 
 
-def test_a_run_can_be_stopped_and_errors_say_what_to_do(app: str, tmp_path: Path) -> None:
+def test_a_result_that_the_form_no_longer_asks_for_is_marked(app: str, tmp_path: Path) -> None:
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        stale = page.locator(".mp-stale-note")
+        assert stale.is_hidden()
+        question = page.get_by_label("Question", exact=True)
+        text = question.input_value()
+        for change, back in (
+            (lambda: question.fill("Something else?"), lambda: question.fill(text)),
+            (
+                lambda: page.get_by_label("Sounds in the clip").fill("rain"),
+                lambda: page.get_by_label("Sounds in the clip").fill(""),
+            ),
+            (
+                lambda: page.get_by_label("Mode of arm A").select_option("direct"),
+                lambda: page.get_by_label("Mode of arm A").select_option("cot"),
+            ),
+        ):
+            if page.locator(".mp-drawer").is_hidden():
+                page.get_by_role("button", name="Choices, arms, more", exact=False).click()
+            change()
+            assert stale.is_visible()
+            back()
+            assert stale.is_hidden()
+        page.get_by_label("Answer choices").fill("one\ntwo")
+        assert stale.is_visible()
+        sound = tmp_path / "mine.wav"
+        sound.write_bytes(wav_bytes(make_clip(2.0)))
+        page.locator("#clip-file").set_input_files(str(sound))
+        page.get_by_text("Your sound: mine.wav").wait_for(timeout=60_000)
+        assert page.get_by_label("Answer choices").input_value() == ""  # they belonged to the other clip
+        assert page.locator(".mp-card-arm").count() == 0
+        assert page.problems == []
+
+
+def test_errors_stand_at_their_field_and_focus_goes_there(app: str, tmp_path: Path) -> None:
     with browser_page(viewport={"width": 1200, "height": 900}) as page:
         opened(page, app)
-        page.get_by_role("button", name="A second clip").click()  # nothing is stored for it, so it runs at once
+        run = page.get_by_role("button", name="Compare", exact=True)
+
+        def refused(label: str, name: str, says: str) -> None:
+            page.locator(f"#mp-error-{name}", has_text=says).wait_for(timeout=30_000)
+            assert page.evaluate("document.activeElement.id") == f"mp-field-{name}", label
+            assert page.evaluate("document.activeElement.getAttribute('aria-invalid')") == "true"
+
+        question = page.get_by_label("Question", exact=True)
+        text = question.input_value()
+        question.fill(" ")
+        run.click()
+        refused("question", "question", "Write a question first.")
+        question.fill(text)
+        page.get_by_role("button", name="Choices, arms, more", exact=False).click()
+        answer = page.get_by_label("Right answer")
+        answer.fill("<img src=x onerror=window.pwned=1>")
+        run.click()
+        refused("answer", "answer", "is not one of your choices")
+        answer.fill("")
+        events = page.get_by_label("Sounds in the clip")
+        events.fill("dog bark 1,0 - 1,5\nbad line here - x\nrain")
+        assert [chip for chip in page.locator(".mp-field-events + .mp-chips .mp-chip").all_inner_texts()] == [
+            "dog bark 1.0–1.5 s",
+            "rain",
+        ]
+        assert "Line 2" in page.locator("#mp-error-events").inner_text()
+        run.click()
+        refused("events", "events", "Line 2")
+        events.fill("")
+        page.get_by_label("Answer choices").fill("same\nsame")
+        run.click()  # what only the server says comes to the field as well
+        refused("choices", "choices", "are the same")
+        page.get_by_label("Answer choices").fill("")
+        page.get_by_label("Longest answer").fill("100000")
+        run.click()
+        refused("tokens", "max_new_tokens", "choose 1 to")
+        page.get_by_label("Longest answer").fill("4")
+        wrong = tmp_path / "<img src=x onerror=window.pwned=1>.wav"
+        wrong.write_text("this is no sound " * 50, encoding="utf-8")
+        page.locator("#clip-file").set_input_files(str(wrong))
+        page.locator("#mp-error-audio", has_text="this is text, not audio").wait_for(timeout=60_000)
+        assert page.evaluate("window.pwned") is None and page.locator(".toast-wrap .toast-body").count() == 0
+
+
+def test_a_clip_that_is_too_long_can_be_cut_where_it_stands(app: str, tmp_path: Path) -> None:
+    sound = tmp_path / "long walk.wav"
+    sound.write_bytes(wav_bytes(make_clip(11.0)))
+    with browser_page(viewport={"width": 1200, "height": 900}) as page:
+        opened(page, app)
+        page.locator("#clip-file").set_input_files(str(sound))
+        page.get_by_text("long walk.wav is 11 s long; the limit is 8 s.").wait_for(timeout=30_000)
+        page.get_by_role("button", name="Use the first 8 s").click()
+        page.get_by_text("Your sound: long walk.wav, 8.0 s").wait_for(timeout=60_000)
+        assert page.problems == []
+
+
+def test_a_microphone_that_is_refused_is_said(app: str) -> None:
+    with browser_page(viewport={"width": 1200, "height": 900}) as page:
+        opened(page, app)
+        page.evaluate(
+            "() => { navigator.mediaDevices.getUserMedia = async () => "
+            "{ throw new DOMException('no', 'NotAllowedError'); } }"
+        )
+        page.get_by_role("button", name="Record", exact=True).click()
+        page.locator("#mp-error-audio", has_text="The microphone is not allowed here").wait_for(timeout=10_000)
+
+
+def test_a_run_can_be_stopped_and_focus_is_never_lost(app: str) -> None:
+    with browser_page(viewport={"width": 1200, "height": 900}) as page:
+        opened(page, app)
+        page.get_by_label("Example", exact=True).select_option(
+            label="A second clip, 5.0 s"
+        )  # not stored: it runs at once
         # Pressed in the page, as soon as it can be: the small model may be done before a mouse gets there.
-        press = "(() => { const b = document.querySelector('#stop'), y = !b.disabled; if (y) b.click(); return y })()"
+        press = "(() => { const b = document.querySelector('#stop'), y = !b.hidden; if (y) b.click(); return y })()"
         page.wait_for_function(press, timeout=60_000, polling=20)
-        page.wait_for_function("document.querySelector('#run').disabled === false", timeout=60_000)
-        assert page.locator(".mp-eyebrow").inner_text() in ("Stopped before the end", "Finished comparison")
-        page.locator("button", has_text="Truth and judge").click()
-        page.locator("#answer textarea, #answer input").first.fill("<img src=x onerror=window.pwned=1>")
-        page.get_by_role("button", name="Compare", exact=True).click()
-        page.locator(".toast-wrap").get_by_text("onerror", exact=False).first.wait_for(timeout=20_000)
-        assert page.locator(".toast-wrap img").count() == 0
-        page.locator("#answer textarea, #answer input").first.fill("")
-        text = tmp_path / "<img src=x onerror=window.pwned=1>.wav"
-        text.write_text("this is no sound " * 50, encoding="utf-8")
-        page.locator('#audio button[aria-label="Clear"]').first.click()
-        page.get_by_role("button", name="Compare", exact=True).click()
-        page.get_by_text("There is no audio yet", exact=False).wait_for(timeout=20_000)
-        page.locator('#audio input[type="file"]').first.set_input_files(str(text))
-        page.get_by_text("this is text, not audio", exact=False).first.wait_for(timeout=20_000)
-        assert page.evaluate("window.pwned") is None
+        page.wait_for_function("document.querySelector('#stop').hidden", timeout=60_000)
+        assert page.locator(".mp-status").inner_text() in ("Stopped before the end", "Your result", "Example")
+        run = page.get_by_role("button", name="Compare", exact=True)
+        run.focus()
+        page.keyboard.press("Enter")
+        finished(page)
+        assert page.evaluate("document.activeElement !== document.body")
+        assert page.problems == []
+
+
+def test_addresses_open_what_they_name_and_back_works(app: str) -> None:
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        page.locator(".mp-arm[data-arm='1'] [data-claim]").nth(1).click()
+        assert page.url.endswith("pick=1c1")
+        address = page.url
+        page.get_by_role("button", name="Next example (J)").first.click()
+        page.wait_for_url("**example=**")
+        page.go_back()
+        page.wait_for_function("document.querySelector('.mp-claim.mp-lit') !== null", timeout=30_000)
+        opened(page, address)
+        page.wait_for_selector(".mp-claim.mp-lit")
+        opened(page, f"{app}?example=first&arm1=small-base:direct")
+        assert page.locator(".mp-stale-note").is_visible()  # other arms than the stored ones: it says so
+        page.goto(f"{app}?example=nonsense")
+        page.locator("#mp-error-audio", has_text="There is no example “nonsense” here").wait_for(timeout=60_000)
+        page.get_by_role("tab", name="Analysis").click()
+        page.wait_for_url("**tab=analysis**")
+        page.go_back()
+        page.wait_for_selector("#comparison .mp-form", state="visible")
+
+
+def test_a_blind_test_hides_who_is_who_until_the_vote_and_counts_it(app: str) -> None:
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        page.get_by_role("button", name="Blind test").click()
+        shown = page.locator(".mp-result").inner_text()
+        assert "tiny-base" not in shown and "MPAR²" not in shown and "✓" not in page.locator(".mp-summary").inner_text()
+        page.locator("[data-vote='0']").click()
+        assert (
+            page.locator(".mp-votes").inner_text().startswith("You chose ")
+            and "tiny-" in page.locator(".mp-votes").inner_text()
+        )
+        assert "✓ right" in page.locator(".mp-summary").inner_text()
+
+
+def test_a_presenter_steps_through_examples_without_the_form(app: str) -> None:
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        size = "parseFloat(getComputedStyle(document.querySelector('.mp-head h2')).fontSize)"
+        before = page.evaluate(size)
+        page.keyboard.press("p")
+        page.wait_for_function(f"{size} > {1.3 * before}")
+        assert page.locator(".mp-form").is_hidden()
+        title = page.locator(".mp-head h2").inner_text()
+        page.locator(".mp-present-bar").get_by_role("button", name="Previous example", exact=False).click()
+        page.wait_for_function("(title) => document.querySelector('.mp-head h2').innerText !== title", arg=title)
+        page.get_by_role("button", name="Leave the presentation", exact=False).click()
+        assert page.locator(".mp-form").is_visible()
+        page.keyboard.press("?")
+        page.get_by_role("heading", name="Keys").wait_for()
+
+
+# ---- nothing misleads --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_ticked_control_never_looks_like_an_empty_one(app: str, scheme: str) -> None:
+    from PIL import Image
+
+    with browser_page(viewport={"width": 1440, "height": 1000}, color_scheme=scheme) as page:
+        opened(page, app)
+        page.get_by_role("tab", name="Analysis").click()
+        page.wait_for_selector("#analysis .an-contents button", timeout=60_000)
+        page.get_by_role("tab", name="Compare").click()
+        page.eval_on_selector_all("#comparison .mp-menu", "menus => menus.forEach((menu) => { menu.open = true; })")
+        boxes = page.locator("input[type=checkbox]:visible, input[type=radio]:visible")
+        assert boxes.count() >= 1
+        for index in range(boxes.count()):
+            box = boxes.nth(index)
+            images = []
+            for on in (True, False):
+                box.evaluate("(node, on) => { node.checked = on; node.blur(); }", on)
+                images.append(np.asarray(Image.open(io.BytesIO(box.screenshot())).convert("RGB"), dtype=int))
+            assert (np.abs(images[0] - images[1]).max(axis=2) > 60).mean() > 0.2  # filled, not only ticked
+            edge = images[1][images[1].shape[0] // 2]
+            assert np.abs(edge - edge[len(edge) // 2]).max() > 60  # and the empty one has a border
+
+
+def test_a_quantity_of_an_arm_has_one_value_wherever_it_stands() -> None:
+    made = document()
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        mounted(page, made)
+        for index, arm in enumerate(made["arms"]):
+            first, last = arm["attention"]["thirds"]["raw"]
+            line = f"{100 * first:.0f} % → {100 * last:.0f} %"
+            card = page.locator(f".mp-card-arm[data-arm='{index}']")
+            assert line in card.inner_text() and line in card.locator("svg[role=img]").get_attribute("aria-label")
+            counts = arm["cafe"]["counts"]
+            assert f"{counts['matched']} of {counts['predicted']} claims right" in card.inner_text()
+            section = page.locator(f".mp-arm[data-arm='{index}']")
+            assert section.locator(".mp-claim.mp-matched").count() == counts["matched"]
+            assert section.locator(".mp-claim.mp-misused").count() == counts["misused"]
+            section.locator("summary", has_text="as a table").click()
+            cells = section.locator("details table tbody tr td:nth-of-type(2)").all_inner_texts()
+            assert cells == [f"{100 * share:.0f} %" for share in arm["attention"]["views"][0]["shares"]["raw"]]
+
+
+def test_no_part_of_a_decay_line_is_cut_off() -> None:
+    made = document()
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        mounted(page, made)
+        points = page.eval_on_selector_all(
+            ".mp-decay-line", "lines => lines.map((line) => line.getAttribute('points'))"
+        )
+        heights = [[float(pair.split(",")[1]) for pair in line.split()] for line in points]
+        assert min(min(line) for line in heights) >= 1.9 and max(max(line) for line in heights) <= 38.1
+        for line, arm in zip(heights, made["arms"], strict=True):  # no plateau where the values differ
+            highest = max(arm["attention"]["course"]["raw"])
+            assert line.count(min(line)) <= arm["attention"]["course"]["raw"].count(highest) + 2  # to a hundredth
+
+
+def test_all_that_a_click_reaches_tab_reaches(app: str) -> None:
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        page.wait_for_timeout(300)
+        unreachable = page.evaluate(
+            "() => Array.from(document.querySelector('#comparison').querySelectorAll('button, summary, [role=button],"
+            " a, select, input')).filter((node) => node.offsetParent && !node.disabled &&"
+            " node.tabIndex < 0 && !node.classList.contains('mp-hidden')).map((node) => node.outerHTML.slice(0, 120))"
+        )
+        assert unreachable == []
+        reached = []
+        for _ in range(10):
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        assert "mp-field-question" in reached or "run" in reached, reached
 
 
 def test_text_of_models_and_strangers_stays_text(app: str, tmp_path: Path) -> None:
@@ -192,11 +512,10 @@ def test_text_of_models_and_strangers_stays_text(app: str, tmp_path: Path) -> No
     for address in (f"{app}?example=hostile", carried.as_uri(), f"{app}?q={HOSTILE[:60]}&choice=${{window.pwned=9}}"):
         with browser_page(viewport={"width": 1200, "height": 900}) as page:
             page.goto(address)
-            page.wait_for_selector(".mp-arm" if "?q=" not in address else "#question textarea", timeout=30_000)
+            page.wait_for_selector(".mp-card-arm" if "?q=" not in address else ".mp-form", timeout=60_000)
             page.wait_for_timeout(600)
-            for index in range(page.locator(".mp-view details summary").count()):
-                page.locator(".mp-view details summary").nth(index).click(force=True)
-            for mark in page.locator("mark[data-mention], .mp-event").all()[:4]:
+            page.eval_on_selector_all(".mp-view details", "folds => folds.forEach((fold) => { fold.open = true; })")
+            for mark in page.locator("mark[data-mention], .mp-region").all()[:4]:
                 mark.hover(force=True)
             page.wait_for_timeout(200)
             assert page.evaluate("window.pwned") is None, address
@@ -205,88 +524,37 @@ def test_text_of_models_and_strangers_stays_text(app: str, tmp_path: Path) -> No
                 assert HOSTILE in page.locator(".mp-headline h2").inner_text()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(1440, "light"), (1440, "dark"), (1024, "light"), (768, "dark"), (390, "light"), (390, "dark")],
+)
 def test_nothing_scrolls_sideways_and_both_themes_draw(app: str, width: int, scheme: str) -> None:
     with browser_page(viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         opened(page, app)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         ink, paper = page.evaluate(
-            "(() => { const s = getComputedStyle(document.querySelector('.mp-arm h3')); "
-            "return [s.color, getComputedStyle(document.querySelector('.mp-arm')).backgroundColor]; })()"
+            "(() => { const s = getComputedStyle(document.querySelector('.mp-card-arm h3')); "
+            "return [s.color, getComputedStyle(document.querySelector('.mp-card-arm')).backgroundColor]; })()"
         )
         assert _contrast(ink, paper) > 7
+        assert page.evaluate("document.documentElement.scrollHeight") <= (1500 if width == 1440 else 3000)
         assert page.problems == []
 
 
-def test_a_mention_that_is_pointed_at_shows_its_event_and_where_it_listened() -> None:
-    made = document()
-    arm, number, mention = next(
-        (index, number, mention)
-        for index, arm in enumerate(made["arms"])
-        for number, mention in enumerate(arm["cafe"]["mentions"])
-        if mention["kind"] == "matched"
-    )
-    lit = "#view .mp-event.mp-lit"
-    with browser_page() as page:
-        page.set_content("<div id=view class=mp-view></div>")
-        page.add_script_tag(content=f"{view_js()}\nwindow.mount = mountComparison;")
-        page.evaluate("(made) => mount(document.getElementById('view'), {}).show(made)", made)
-        side = page.locator(f'.mp-arm[data-arm="{arm}"]')
-        side.locator(f'mark[data-mention="{number}"]').first.dispatch_event("mouseover")
-        events = page.locator(lit).evaluate_all("(nodes) => nodes.map((node) => Number(node.dataset.event))")
-        assert sorted(set(events)) == mention["events"] and side.locator(".mp-within, .mp-picked").count()
-        assert mention["quote"] in side.locator(".mp-selection").inner_text()
-        page.locator("#view h2").first.dispatch_event("mouseover")
-        assert page.locator(lit).count() == 0 and side.locator(".mp-within, .mp-picked").count() == 0
-        side.locator(".mp-trace").focus()
-        for _ in made["arms"][arm]["tokens"]:  # the same by keyboard
-            page.keyboard.press("ArrowRight")
-            if side.locator(f'mark[data-mention="{number}"] .mp-picked').count():
-                break
-        assert page.locator(lit).count() and page.problems == []
-
-
-def test_the_browser_computes_what_the_library_computes() -> None:
-    code = script("dom.js") + script("data.js")
-    for index, sink in ((0, True), (1, False)):
-        made = generation(ARMS[index], TRACES[index], Question("?"), sink=sink)
-        arm = document()["arms"][index]
-        with browser_page() as page:
-            for layers, heads, corrected, remove in (([], [], False, False), ([0, 2], [1], True, sink)):
-                settings = {
-                    "rows": "tokens",
-                    "corrected": corrected,
-                    "removeSinks": remove,
-                    "layers": layers,
-                    "heads": heads,
-                }
-                found = page.evaluate(
-                    f"([arm, settings]) => {{ {code}; const found = reduceAttention(arm, settings); "
-                    "return { sinks: found.sinks, "
-                    "rows: found.rows.map((row) => [Array.from(row.values), row.share]) }; }",
-                    [arm, settings],
-                )
-                chosen = (layers or None, heads or None)
-                expected = heatmap(
-                    made.attention, None, *chosen, correction="length" if corrected else "none", remove_sink=remove
-                )
-                values = np.array([row[0] for row in found["rows"]])
-                # Subtracting a sink leaves the difference of two large numbers, each kept to one byte.
-                loose = expected.values.max() / (40 if remove else 120)
-                assert np.abs(values - expected.values).max() <= loose
-                assert tuple(found["sinks"]) == expected.subtracted
-                share = (corrected_ratio if corrected else attention_ratio)(made.attention, *chosen)
-                assert np.allclose([row[1] for row in found["rows"]], share, rtol=0.01)
-            settings = {"rows": "parts", "corrected": False, "removeSinks": False, "layers": [], "heads": []}
-            groups = page.evaluate(
-                f"([arm, settings]) => {{ {code}; return reduceAttention(arm, settings).rows.map("
-                "(row) => [row.start, row.stop, row.unit.name, Array.from(row.values)]); }",
-                [arm, settings],
+def test_the_first_screen_comes_fast_and_does_not_jump(app: str) -> None:
+    for width in (1440, 390):
+        with browser_page(viewport={"width": width, "height": 900}) as page:
+            page.add_init_script(
+                "window.shift = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) "
+                "if (!e.hadRecentInput) window.shift += e.value; }).observe({ type: 'layout-shift', buffered: true });"
             )
-            by_part = heatmap(made.attention, [Span(start, stop) for start, stop, _, _ in groups])
-            assert np.abs(np.array([row[3] for row in groups]) - by_part.values).max() <= by_part.values.max() / 120
-            names = [name for _, _, name, _ in groups]
-            assert names[0] == ("Sentence 1" if index == 0 else "Perception") and len(names) >= 4
+            opened(page, app)  # once for the server's own first time
+            start = time.perf_counter()
+            opened(page, app)
+            took = time.perf_counter() - start
+            page.wait_for_timeout(800)
+            assert page.evaluate("window.shift") <= 0.05, width
+            assert took < 6  # generous: machines that test are busy; benchmarks/page.py measures
 
 
 def _contrast(first: str, second: str) -> float:

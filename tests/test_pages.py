@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ import numpy as np
 import pytest
 from conftest import make_clip
 
-from mpar2.attention import heatmap
+from mpar2.attention import attention_ratio, corrected_ratio, heatmap
 from mpar2.audio import AudioError, Clip, wav_bytes
 from mpar2.engines.base import EngineError
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
 from mpar2.question import QuestionError
+from mpar2.trace import Span, trace_to_json
+from pages.arms import first_arms
 from pages.arrays import pack, unpack
-from pages.attention_pack import attention_document
-from pages.document import DocumentError, check_document
+from pages.attention_pack import attention_document, record_of
+from pages.attention_view import attention_view, peaks, smooth
+from pages.claims import claims_of
+from pages.document import DocumentError, check_document, complete
 from pages.errors import message_of
 from pages.examples import EXAMPLES, first_example, load_examples, stored_comparison
 from pages.export import SLOT, page_shell, to_html, view_js
@@ -30,6 +35,7 @@ from pages.scoring import Judging, JudgingError
 from pages.services import Offer, Services, StopBoard
 from pages.spectrogram import mel_picture
 from pages.store import make_comparison, write_comparison
+from pages.units import passages, words
 from testing.browser import ARMS, QUESTION, TRACES, document, generation, write_example
 
 
@@ -88,6 +94,8 @@ def test_the_spectrogram_shows_a_tone_in_its_band_and_silence_as_nothing() -> No
     image = np.frombuffer(base64.b64decode(picture["data"]), np.uint8).reshape(picture["shape"])
     band = int(image.mean(axis=1).argmax())
     assert 20 <= band <= 26  # 1 kHz is mel 15 of 45.2: band 15 / 45.2 * 65 - 1
+    columns = picture["shape"][1]
+    assert abs(picture["start_s"] + columns * picture["column_s"] - 1.0) <= 0.02  # placed, not stretched
     assert mel_picture(Clip(np.zeros(16_000)))["shape"][0] == 64
     silent = mel_picture(Clip(np.zeros(16_000)))
     assert set(base64.b64decode(silent["data"])) == {0}
@@ -110,6 +118,168 @@ def test_attention_fits_its_budget_and_keeps_the_whole_trace(budget: int) -> Non
         parts = unpack(packed["parts"])
         assert parts.shape[:2] == (3, 2) and parts.shape[2] == len(packed["parts_of"]) and packed["columns"] == 150
         assert tokens.shape[:2] == ((3, 1) if budget == 40_000 else (1, 1))
+
+
+def test_attention_at_rest_is_read_back_as_the_record_that_it_was() -> None:
+    made = generation(ARMS[1], TRACES[1])
+    record = record_of(json.loads(json.dumps(attention_document(made.attention, made.trace, 10**7))))
+    assert record.rows.shape == made.attention.rows.shape and record.heads == "all"
+    assert np.allclose(attention_ratio(record), attention_ratio(made.attention), atol=0.003)
+    whole = heatmap(made.attention).values
+    assert np.abs(heatmap(record).values - whole).max() <= whole.max() / 100
+
+
+# ---- what the page draws -----------------------------------------------------------------------------------------
+
+
+def rows_of(made: Any) -> tuple[Any, Any]:
+    tokens = [(token.chars.start, token.chars.stop) for token in made.tokens]
+    parts = json.loads(json.dumps(trace_to_json(made.trace)))["parts"]
+    return passages(made.text, parts, tokens), words(made.text, tokens)
+
+
+def opened(pictures: dict[str, Any], mode: str) -> np.ndarray:
+    packed = pictures[mode]
+    return unpack(packed | {"data": pictures[packed["as"]]["data"]} if packed["data"] is None else packed)
+
+
+@pytest.mark.parametrize(("arm", "sink"), [(0, True), (1, False)])
+def test_the_page_draws_what_the_library_computes(arm: int, sink: bool) -> None:
+    made = generation(ARMS[arm], TRACES[arm], sink=sink)
+    rows, spoken = rows_of(made)
+    view = attention_view(made.attention, rows, spoken, 6.0)
+    groups = [Span(*row.tokens) for row in rows]
+    assert bool(view["sinks"]) is sink and ("raw_clean" in view["views"][0]["pictures"]) is sink
+    for mode, correction, clean in (("raw", "none", False), ("length", "length", False), ("raw_clean", "none", True)):
+        if clean and not sink:
+            continue
+        for pictures, some in (
+            (view["views"][0]["pictures"], groups),
+            (view["words"], [Span(*w.tokens) for w in spoken]),
+        ):
+            expected = heatmap(made.attention, some, correction=correction, remove_sink=clean).values
+            assert np.abs(opened(pictures, mode) - expected).max() <= expected.max() / 400
+    ratio, corrected = attention_ratio(made.attention), corrected_ratio(made.attention)
+    assert np.allclose(view["course"]["raw"], smooth(ratio), rtol=1e-3)
+    assert np.isclose(view["ratio"], ratio.mean()) and np.isclose(view["corrected"], corrected.mean())
+    third = len(ratio) // 3
+    assert np.allclose(view["thirds"]["length"], [corrected[:third].mean(), corrected[-third:].mean()])
+    for row, share in zip(rows, view["views"][0]["shares"]["raw"], strict=True):
+        assert np.isclose(share, ratio[slice(*row.tokens)].mean(), atol=1e-4)
+    single = next(one for one in view["views"] if one["label"] == "Layer 2")
+    expected = heatmap(made.attention, groups, [1]).values
+    assert np.abs(opened(single["pictures"], "raw") - expected).max() <= expected.max() / 400
+
+
+def test_a_caption_never_says_another_number_than_its_drawing() -> None:
+    """The sentence names the rows with the highest and the lowest share, with the numbers that the rows show."""
+    for arm, text in zip(ARMS, TRACES, strict=True):
+        made = generation(arm, text)
+        view = attention_view(made.attention, *rows_of(made), 6.0)
+        shares = view["views"][0]["shares"]["raw"]
+        best, least = int(np.argmax(shares)), int(np.argmin(shares))
+        names = [passage["name"][0].lower() + passage["name"][1:] for passage in view["passages"]]
+        said = view["summary"]["raw"]
+        assert f"most in {names[best]} ({100 * shares[best]:.0f} %" in said
+        assert f"least in {names[least]} ({100 * shares[least]:.0f} %)" in said
+        where = view["peaks"]["passages"][best][0]
+        assert f"around {where[0]:.1f}–{where[1]:.1f} s" in said
+
+
+def test_few_tokens_have_no_thirds_and_no_line_leaves_its_axis() -> None:
+    short = generation(ARMS[0], "a siren")
+    assert attention_view(short.attention, *rows_of(short), 6.0)["thirds"] is None
+    made = document()
+    top = made["scales"]["line"]["raw"]
+    assert top == max(max(arm["attention"]["course"]["raw"]) for arm in made["arms"])
+
+
+def test_words_light_up_where_they_attend_and_few_at_a_time() -> None:
+    text = "a dog bark then a siren"
+    made = generation(ARMS[0], text)
+    record = made.attention
+    rows = np.full_like(record.rows, 1e-4)
+    rows[5, ..., 80:100] = 0.02  # "dog" ... is token 1 or 2; the sixth token attends to 3.2-4.0 s
+    some, spoken = rows_of(made)
+    view = attention_view(replace(record, rows=rows), some, spoken, 6.0)
+    index = next(i for i, word in enumerate(spoken) if word.tokens[0] <= 5 < word.tokens[1])
+    lit = [light for light in view["lights"] if light[0] == index]
+    assert len(lit) == 1 and abs(lit[0][1] - 3.2) <= 0.12 and abs(lit[0][2] - 4.0) <= 0.16
+    noisy = attention_view(record, some, spoken, 6.0)["lights"]
+    for time in np.arange(0, 6, 0.05):
+        assert sum(start <= time < stop for _, start, stop in noisy) <= 5
+
+
+def test_peaks_are_the_runs_that_hold_most_and_nothing_of_nothing() -> None:
+    row = np.full(150, 0.001)
+    row[25:40], row[100:110] = 0.05, 0.04
+    first, second = peaks(row, 0.04, 6.0)
+    assert abs(first[0] - 1.0) <= 0.1 and abs(first[1] - 1.6) <= 0.1 and first[2] > second[2]
+    assert peaks(np.zeros(150), 0.04, 6.0) == []
+
+
+def test_passages_cover_the_trace_and_sentences_stand_for_free_text() -> None:
+    free, formed = (rows_of(generation(arm, text))[0] for arm, text in zip(ARMS, TRACES, strict=True))
+    assert [row.short for row in free][:2] == ["S1", "S2"]
+    assert [row.name for row in formed] == [
+        "Perception",
+        "Step 1 asks",
+        "Step 1 hears",
+        "Step 1 concludes",
+        "Review",
+        "Answer",
+    ]
+    for rows in (free, formed):
+        assert all(a.tokens[1] <= b.tokens[0] for a, b in zip(rows, rows[1:], strict=False))
+    spoken = words("<answer>a dog's bark at 0.5 s</answer>", [(0, 8), (8, 9), (9, 13), (13, 15), (15, 38)])
+    assert [word.chars for word in spoken][:2] == [(8, 9), (10, 15)]
+
+
+def test_claims_agree_with_the_counts_and_say_why() -> None:
+    for arm in document()["arms"]:
+        cafe = arm["cafe"]
+        fates = [claim["fate"] for claim in cafe["claims"]]
+        for fate in ("matched", "misused", "hallucinated", "missed"):
+            assert fates.count(fate) == cafe["counts"][fate], fate
+        assert all(claim["why"].endswith(".") for claim in cafe["claims"])
+    right, wrong = (
+        {"kind": "matched", "label": "dog", "events": [0]},
+        {"kind": "misused", "label": "dog", "events": [0]},
+    )
+    wrong |= {"reason": "wrong time: '1 s' (dog 3-4 s)"}
+    (claim, missed) = claims_of([right, right, wrong], ["dog", "cat"])
+    assert (claim["fate"], claim["said"], claim["right"]) == ("misused", 3, 2) and missed["fate"] == "missed"
+    assert claim["why"] == "Named 3 times: 2 right, 1 at a wrong time. One wrong use makes the claim wrong."
+
+
+def test_differences_are_told_against_the_first_arm_that_claims_anything() -> None:
+    made = document()
+    first, second = made["arms"]
+    assert first["against"] is None and second["against"]["base"] == 0
+    assert second["against"]["right_claims"] == second["cafe"]["counts"]["matched"] - first["cafe"]["counts"]["matched"]
+    silent = json.loads(json.dumps(first)) | {
+        "cafe": first["cafe"] | {"counts": dict.fromkeys(first["cafe"]["counts"], 0)}
+    }
+    three = complete(made | {"arms": [silent, first, second]})
+    assert [arm["against"] and arm["against"]["base"] for arm in three["arms"]] == [None, None, 1]
+
+
+def test_a_stored_comparison_of_version_1_is_read_as_if_it_were_made_now() -> None:
+    made = [generation(arm, text, sink=arm is ARMS[0]) for arm, text in zip(ARMS, TRACES, strict=True)]
+    now = document()
+    old = json.loads(json.dumps(now)) | {"version": 1}
+    del old["scales"]
+    old["clip"]["mel"] = {"shape": [64, 598], "data": base64.b64encode(bytes(64 * 598)).decode()}
+    for arm, one in zip(old["arms"], made, strict=True):
+        del arm["words"], arm["against"]
+        arm["tokens"] = [[token.chars.start, token.chars.stop] for token in one.tokens]
+        arm["attention"] = attention_document(one.attention, one.trace, 300_000)
+    read = check_document(old)
+    assert check_document(read) is read and read["version"] == 2
+    for arm, expected in zip(read["arms"], now["arms"], strict=True):
+        assert arm["words"] == expected["words"] and "tokens" not in arm
+        assert np.allclose(arm["attention"]["course"]["raw"], expected["attention"]["course"]["raw"], rtol=0.02)
+        assert arm["cafe"]["claims"] == expected["cafe"]["claims"]
 
 
 # ---- the document ------------------------------------------------------------------------------------------------
@@ -139,7 +309,9 @@ def test_an_answer_outside_the_choices_is_wrong_as_in_an_evaluation() -> None:
         (lambda d: d["clip"].update(seconds=float("nan")), "nan"),
         (lambda d: d["arms"][0]["parts"][0].update(chars=[5, 2]), "5:2"),
         (lambda d: d["arms"][1]["parts"][2].update(parent=40), "before its parent"),
-        (lambda d: d["arms"][0]["attention"]["tokens"].update(data="AAAA"), "holds 3 values"),
+        (lambda d: d["arms"][0]["attention"]["views"][0]["pictures"]["raw"].update(data="AAAA"), "holds 3 values"),
+        (lambda d: d["arms"][0]["words"].append([5, 5, 0, 1]), "a word of"),
+        (lambda d: d.update(arms=d["arms"] * 3), "6 arms"),
         (lambda d: d.pop("question"), "question"),
     ],
 )
@@ -193,7 +365,7 @@ def test_a_run_streams_stages_and_ends_with_both_arms(services: Services, record
     last = documents[-1]
     assert {"queued", "listening", "done"} <= stages and last["status"] == "done"
     for arm in last["arms"]:
-        assert arm["attention"]["tokens"] and 0 < arm["attention_ratio"] < 1 and arm["token_count"] <= 6
+        assert arm["attention"]["views"] and 0 < arm["attention_ratio"] < 1 and arm["token_count"] <= 6
     assert last["truth"]["origin"] == "visitor"
     assert documents[0]["status"] == "running" and documents[0]["arms"][0]["text"] == ""
     shown = json.dumps(last)
@@ -260,8 +432,13 @@ def test_events_are_read_as_people_write_them() -> None:
         ("rain", None, None),
     ]
     assert parse_events("  \n", 8.0) is None
+    assert parse_events("dog bark 1,0 - 1,5", 8.0)[0].offset_s == 1.5
+    assert parse_events("MP3 player\nR2-D2", 8.0)[1].label == "R2-D2"
     with pytest.raises(QuestionError, match="no name"):
         parse_events(" 1-2", 8.0)
+    for line in ("bad line here - x", "dog 1.5-", "dog 0,5", "dog 1:20-1:30"):  # never a sound of that name
+        with pytest.raises(QuestionError, match="cannot be read"):
+            parse_events(line, 8.0)
 
 
 def test_a_second_run_of_a_session_ends_the_first() -> None:
@@ -293,6 +470,33 @@ def test_examples_come_in_order_and_damaged_ones_are_left_out(tmp_path: Path) ->
     assert stored_comparison(examples[0]) is None
 
 
+def test_the_first_example_is_the_one_in_which_the_difference_is_plainest(tmp_path: Path) -> None:
+    def stored(free: bool, trained: bool, gain: float) -> dict[str, Any]:
+        made = document()
+        for arm, mode, right, rate in zip(
+            made["arms"], ("cot", "mpar2"), (free, trained), (0.2, 0.2 + gain), strict=True
+        ):
+            arm |= {"mode": mode, "correct": right, "cafe": arm["cafe"] | {"metrics": {"acc_per": rate}}}
+        return made | {"clip": made["clip"] | {"audio": None}}
+
+    for name, outcome in {
+        "a": (True, True, 0.7),
+        "b": (False, True, 0.1),
+        "c": (False, True, 0.3),
+        "d": (True, False, 0.5),
+    }.items():
+        write_example(tmp_path, name, stored=stored(*outcome))
+    examples = load_examples(tmp_path)
+    assert first_example(examples, tmp_path) == "c"
+    assert [card["group"] for card in (example.card() for example in examples)] == [
+        "Both right",
+        "MPAR² helps",
+        "MPAR² helps",
+        "MPAR² harms",
+    ]
+    assert examples[2].card()["shows"] == "free reasoning wrong, MPAR² right"
+
+
 def test_every_clip_is_credited_in_the_readme_of_the_examples() -> None:
     readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     for file in EXAMPLES.glob("*/example.json"):
@@ -302,8 +506,6 @@ def test_every_clip_is_credited_in_the_readme_of_the_examples() -> None:
 
 
 def test_an_example_is_known_by_its_sound_and_brings_its_truth(services: Services, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     folder = write_example(tmp_path / "examples", "yard")
     mine = replace(services, examples=load_examples(tmp_path / "examples"))
     copy = tmp_path / "my upload.wav"
@@ -316,12 +518,12 @@ def test_an_example_is_known_by_its_sound_and_brings_its_truth(services: Service
 
 
 def test_a_stored_comparison_is_made_and_read_back(services: Services, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     write_example(tmp_path, "yard")
     mine = replace(services, examples=load_examples(tmp_path), max_new_tokens=8)
     made = make_comparison(mine, mine.examples[0])
     assert made["clip"]["audio"] is None
+    assert [(arm["name"], arm["mode"]) for arm in made["arms"]] == list(first_arms(mine.offers))
+    assert [arm["mode"] for arm in made["arms"]] == ["direct", "cot", "mpar2"]
     path = write_comparison(mine.examples[0], made)
     assert path.stat().st_size < 1_500_000 and not list(path.parent.glob(".*"))
     assert stored_comparison(mine.examples[0])["arms"] == made["arms"]

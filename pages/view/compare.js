@@ -48,7 +48,7 @@ export function mountCompare(root, app) {
     onChoice: (choice) => setAddress({ pick: choiceText(choice) }),
     onAct: (name) => { form.openDrawer(true); const field = name === "use-judge" ? form.fields.judge : form.fields.events; field.focus(); field.scrollIntoView({ block: "center" }); },
   });
-  const tools = h("div", { class: "mp-tools" }, history_, h("button", { type: "button", class: "mp-button", onclick: () => view.hideNames(), title: "Hide the names until you have voted (B)" }, "Blind test"), h("button", { type: "button", class: "mp-button", onclick: () => tour(0) }, "Tour"));
+  const tools = h("div", { class: "mp-tools", hidden: true }, history_, h("button", { type: "button", class: "mp-button", onclick: () => view.hideNames(), title: "Hide the names until you have voted (B)" }, "Blind test"), h("button", { type: "button", class: "mp-button", onclick: () => tour(0) }, "Tour"));
   root.classList.add("mp-app");
   root.replaceChildren(form.node, stale, result, tools, dialog, drop, presentBar);
   view.show(null);
@@ -61,6 +61,7 @@ export function mountCompare(root, app) {
     return JSON.stringify([sound, question, choices.split("\n").map((text) => text.trim()).filter(Boolean), arms, events, answer, max_new_tokens, temperature, seed, judge]);
   };
   function showStale() {
+    tools.hidden = !view.doc;
     const old = Boolean(view.doc) && !busy && madeOf !== fingerprint();
     stale.hidden = !old;
     result.classList.toggle("mp-stale", old);
@@ -188,7 +189,7 @@ export function mountCompare(root, app) {
   }
   /** @param {File} file @param {AudioBuffer} buffer */
   function offerTrim(file, buffer) {
-    const most = setup.most_seconds;
+    const most = setup.most_seconds - 0.02; // a hair below the limit, whatever the encoder adds
     const start = h("input", { type: "range", min: 0, max: Math.max(0, buffer.duration - 1), step: 0.1, value: 0, "aria-label": "Start of the stretch, in seconds" });
     const length = h("input", { type: "range", min: 1, max: most, step: 0.1, value: most, "aria-label": "Length of the stretch, in seconds" });
     const text = h("span", { class: "mp-clock" });
@@ -196,8 +197,8 @@ export function mountCompare(root, app) {
     start.addEventListener("input", name);
     length.addEventListener("input", name);
     name();
-    refill(form.soundNote, h("span", { dir: "auto" }, `${file.name} is ${buffer.duration.toFixed(0)} s long; the limit is ${most.toFixed(0)} s.`),
-      h("button", { type: "button", class: "mp-button mp-primary", onclick: () => send(stretchOf(buffer, 0, most, file.name)) }, `Use the first ${most.toFixed(0)} s`),
+    refill(form.soundNote, h("span", { dir: "auto" }, `${file.name} is ${buffer.duration.toFixed(0)} s long; the limit is ${setup.most_seconds.toFixed(0)} s.`),
+      h("button", { type: "button", class: "mp-button mp-primary", onclick: () => send(stretchOf(buffer, 0, most, file.name)) }, `Use the first ${setup.most_seconds.toFixed(0)} s`),
       h("span", { class: "mp-trim" }, "or start at ", start, " for ", length, text, h("button", { type: "button", class: "mp-button", onclick: () => send(stretchOf(buffer, Number(start.value), Number(start.value) + Number(length.value), file.name)) }, "Use this stretch")));
     form.soundNote.querySelector("button").focus();
   }

@@ -61,7 +61,7 @@ export function mountComparison(root, options) {
     const status = { running: "Running", stopped: "Stopped before the end", error: "Failed", sound: "Your sound", done: doc.stored ? "Example" : "Your result" }[/** @type {string} */ (doc.status)] || "";
     const answer = blind ? null : question.answer;
     const choices = question.choices.length
-      ? h("ol", { class: "mp-choices", "aria-label": "Answer choices" }, question.choices.map((/** @type {string} */ text) => h("li", { class: answer === text ? "mp-right" : "" }, answer === text ? h("span", { "aria-hidden": "true" }, "✓ ") : null, h("span", { dir: "auto" }, text), answer === text ? h("span", { class: "mp-hidden" }, " (right answer)") : null)))
+      ? h("ol", { class: "mp-choices", "aria-label": "Choices" }, question.choices.map((/** @type {string} */ text) => h("li", { class: answer === text ? "mp-right" : "" }, answer === text ? h("span", { "aria-hidden": "true" }, "✓ ") : null, h("span", { dir: "auto" }, text), answer === text ? h("span", { class: "mp-hidden" }, " (right answer)") : null)))
       : answer ? h("p", { class: "mp-note" }, "Right answer: ", h("span", { dir: "auto" }, answer)) : null;
     const button = (/** @type {string} */ name, /** @type {string} */ label, /** @type {string} */ title) => h("button", { type: "button", class: "mp-button", "data-do": name, title }, label);
     const save = running || options.actions === false || !doc.arms.length ? null : h("details", { class: "mp-menu" }, h("summary", { class: "mp-button" }, "Save"), h("div", { class: "mp-menu-box mp-menu-list" },
@@ -364,7 +364,9 @@ export function mountComparison(root, options) {
     doc = next;
     running = doc.status === "running";
     root.setAttribute("aria-busy", String(running));
+    const held = root.contains(document.activeElement);
     if (same) stream(); else full();
+    if (held && !root.contains(document.activeElement)) focusHead(); // what had it was drawn anew
     const text = running ? "The models are at work." : doc.stored || !doc.arms.length ? "" : `The comparison has ended. ${resultSentence(doc, nameOf)}.`;
     if (announcer.textContent !== text) announcer.textContent = text;
   }

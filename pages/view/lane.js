@@ -1,6 +1,6 @@
 // @ts-check
 // The lane of true sounds. Each region is a button: arrows move it, Shift with arrows its end, Alt with arrows its start,
-// Enter renames, Delete removes, Space plays. With the mouse: drag free ground to mark a sound, drag edges, double click.
+// Enter chooses, F2 renames, Delete removes, Space plays. With the mouse: drag free ground to mark a sound, drag edges, double click.
 
 import { clamp, h, interval } from "../../analysis/view/dom.js";
 
@@ -20,7 +20,7 @@ export function makeLane(plot, axis, hooks) {
 
   const timed = (/** @type {any} */ event) => event.onset_s !== null && event.offset_s !== null;
   function describe(/** @type {any} */ event) {
-    const help = hooks.editable() ? ". Arrow keys move it, Shift with arrows its end, Alt with arrows its start, Enter renames, Delete removes, Space plays." : ". Space plays it.";
+    const help = hooks.editable() ? ". Arrow keys move it, Shift with arrows its end, Alt with arrows its start, F2 renames, Delete removes, Space plays." : ". Space plays it.";
     return `${event.label}, ${interval(event.onset_s, event.offset_s)}${help}`;
   }
   function place(/** @type {any} */ region) {
@@ -67,7 +67,7 @@ export function makeLane(plot, axis, hooks) {
     if (/** @type {any} */ (key.target).tagName === "INPUT") return;
     const direction = { ArrowLeft: -1, ArrowRight: 1 }[key.key];
     if (direction && hooks.editable()) { move(region, direction * (key.ctrlKey ? 0.01 : 0.05), key.shiftKey ? "end" : key.altKey ? "start" : "both", { ...region.event }); changed(); }
-    else if ((key.key === "Enter" || key.key === "F2") && hooks.editable()) rename(region);
+    else if (key.key === "F2" && hooks.editable()) rename(region);
     else if (key.key === "Enter") hooks.select(region.event);
     else if (key.key === " ") { hooks.select(region.event); hooks.play(region.event.onset_s, region.event.offset_s); }
     else if ((key.key === "Delete" || key.key === "Backspace") && hooks.editable()) remove(region);
