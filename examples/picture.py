@@ -22,7 +22,7 @@ def main() -> None:
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_settings())
     with browser_page(viewport={"width": 1440, "height": 1200}, color_scheme="light") as page:
         page.goto(url)
-        page.wait_for_selector("#comparison .mp-heat", timeout=120_000)
+        page.wait_for_selector("#comparison .mp-card-arm", timeout=120_000)
         page.wait_for_timeout(1500)  # the waveform is drawn late
         page.screenshot(path=target)
     demo.close()

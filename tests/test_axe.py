@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.bundle import bundle
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
-from pages.export import script, to_html
+from pages.export import VIEW, to_html
 from pages.services import Offer, Services
 from testing.browser import browser_page, chromium, document, write_example
 
@@ -70,26 +71,29 @@ def findings(page: Any) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_axe_finds_nothing_serious_in_any_tab(app: str, width: int, scheme: str) -> None:
-    with browser_page(first_visit=True, viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
+    with browser_page(viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         page.goto(app)
-        page.wait_for_selector(".mp-arm", timeout=60_000)
+        page.wait_for_selector(".mp-card-arm", timeout=60_000)
         assert findings(page) == []
-        page.get_by_role("button", name="Close the guide").click()
-        for title in ("Truth and judge", "Decoding"):
-            page.locator("button", has_text=title).first.click()
-        page.eval_on_selector_all("#comparison details", "folds => folds.forEach((fold) => (fold.open = true))")
-        page.get_by_role("radio", name="Tokens", exact=True).check(force=True)
+        page.locator("[data-claim]:visible").first.click()
+        page.get_by_role("button", name="Choices, arms, more", exact=False).click()
+        page.eval_on_selector_all("#comparison details", "folds => folds.forEach((fold) => { fold.open = true; })")
+        page.get_by_label("Rows of attention").select_option("passages")
         assert findings(page) == []
+        page.evaluate("document.documentElement.style.fontSize = '32px'")  # text at 200 %
+        assert findings(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.evaluate("document.documentElement.style.fontSize = ''")
         page.get_by_role("tab", name="Analysis").click()
-        page.wait_for_selector("#figures .an-view > *", timeout=60_000)
+        page.wait_for_selector("#figures .an-exhibit", timeout=60_000)
         page.wait_for_timeout(1500)
         assert findings(page) == []
-        paper = page.get_by_role("tab", name="What the paper reports")
-        if not paper.is_visible():  # a phone has no room for it: Gradio moves it into a menu
-            page.locator(".overflow-menu > button:visible").first.click()
-            paper = page.locator(".overflow-menu").get_by_text("What the paper reports")
-        paper.click()
-        page.wait_for_selector("#paper .an-view > *", timeout=60_000)
+        page.locator(".an-item").first.click()
+        page.wait_for_selector(".an-side .mp-card-arm", timeout=60_000)
+        assert findings(page) == []
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="The paper", exact=True).click()
+        page.wait_for_selector("#paper .an-exhibit", timeout=60_000)
         assert findings(page) == []
 
 
@@ -99,7 +103,7 @@ def test_axe_finds_nothing_serious_in_the_page_that_is_carried_away(tmp_path: Pa
     carried.write_text(to_html(document()), encoding="utf-8")
     with browser_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme, bypass_csp=True) as page:
         page.goto(carried.as_uri())
-        page.wait_for_selector(".mp-arm")
+        page.wait_for_selector(".mp-card-arm")
         assert findings(page) == []
 
 
@@ -121,7 +125,8 @@ def lightness(colours: np.ndarray, matrix: Any = EVERYBODY) -> np.ndarray:
 
 
 def test_the_heatmap_gets_steadily_darker_or_lighter_for_every_eye() -> None:
-    code = f"() => {{ {script('dom.js')}; return [RAMPS.light.heat, RAMPS.dark.heat].map((ramp) => [...ramp]); }}"
+    colours = bundle(VIEW / "colours.js")
+    code = f"() => {{ {colours}; return [RAMPS.light.heat, RAMPS.dark.heat].map((ramp) => [...ramp]); }}"
     with browser_page() as page:
         ramps = page.evaluate(code)
     for ramp, direction in zip(ramps, (-1, 1), strict=True):
@@ -131,25 +136,18 @@ def test_the_heatmap_gets_steadily_darker_or_lighter_for_every_eye() -> None:
             assert (np.diff(course) > 0).all() and course[-1] - course[0] > 60
 
 
-def test_a_first_visit_is_guided_once_and_by_keyboard(app: str) -> None:
-    with browser_page(first_visit=True, viewport={"width": 1200, "height": 900}) as page:
+def test_the_tour_is_walked_by_keyboard_and_gives_focus_back(app: str) -> None:
+    with browser_page(viewport={"width": 1200, "height": 900}) as page:
         page.goto(app)
-        guide = page.locator("#comparison .mp-guide")
-        guide.get_by_text("1 of 3").wait_for(timeout=60_000)
-        assert page.evaluate("document.activeElement === document.body")  # it takes no focus by itself
-        guide.get_by_role("button", name="Next").focus()
-        page.keyboard.press("Enter")
-        assert "2 of 3" in guide.inner_text() and "in the first third" in guide.inner_text()
-        assert page.evaluate("document.activeElement.tagName") == "H2"  # the new step is read out
-        guide.get_by_role("button", name="Next").press("Enter")
-        assert "3 of 3" in guide.inner_text()
+        page.wait_for_selector(".mp-card-arm", timeout=60_000)
+        page.get_by_role("button", name="Tour", exact=True).press("Enter")
+        dialog = page.locator(".mp-dialog")
+        assert "1 of 3" in dialog.inner_text() and page.evaluate("document.activeElement.tagName") == "H2"
+        dialog.get_by_role("button", name="Next").press("Enter")
+        assert "2 of 3" in dialog.inner_text() and page.locator(".mp-stage.mp-toured").count() == 1
+        dialog.get_by_role("button", name="Next").press("Enter")
+        assert "3 of 3" in dialog.inner_text()
         page.keyboard.press("Escape")
-        assert guide.inner_text() == ""
-        assert page.evaluate("document.activeElement.dataset.do") == "guide"
-        page.reload()
-        page.wait_for_selector(".mp-arm", timeout=60_000)
-        page.wait_for_timeout(500)
-        assert guide.inner_text() == ""
-        page.locator('[data-do="guide"]').press("Enter")
-        assert "1 of 3" in guide.inner_text()
+        assert dialog.is_hidden() and page.locator(".mp-toured").count() == 0
+        assert page.evaluate("document.activeElement !== document.body")
         assert page.problems == []

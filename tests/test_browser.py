@@ -264,8 +264,8 @@ def test_a_result_that_the_form_no_longer_asks_for_is_marked(app: str, tmp_path:
                 lambda: page.get_by_label("Sounds in the clip").fill(""),
             ),
             (
+                lambda: page.get_by_label("Mode of arm A").select_option("mpar2"),
                 lambda: page.get_by_label("Mode of arm A").select_option("direct"),
-                lambda: page.get_by_label("Mode of arm A").select_option("cot"),
             ),
         ):
             if page.locator(".mp-drawer").is_hidden():

@@ -158,7 +158,8 @@ export function mountCompare(root, app) {
     const doc = known ? known.doc : await fetchExample(card.url);
     if (wanted !== name) return; // another one was chosen meanwhile
     if (!doc) { run(); return; }
-    form.setArms(doc.arms.map((/** @type {any} */ arm) => [arm.name, arm.mode]));
+    // Stored with models that this app does not offer: the form keeps the arms that can be run.
+    if (doc.arms.every((/** @type {any} */ arm) => setup.offers.includes(arm.name) && setup.modes[arm.mode])) form.setArms(doc.arms.map((/** @type {any} */ arm) => [arm.name, arm.mode]));
     madeOf = fingerprint();
     view.show(doc);
     keep(doc);
