@@ -39,10 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _preload(services: Any) -> None:
-    from mpar2.audio import Clip
-    from pages.spectrogram import mel_picture
+    from pages.spectrogram import warm_up
 
-    mel_picture(Clip(np.zeros(1600, dtype=np.float32)))  # librosa takes seconds to come up the first time
+    warm_up()
     try:
         services.engine.preload([services.arm(offer.name, "mpar2") for offer in services.offers[:2]])
     except Exception as error:  # the first comparison will say it to the visitor

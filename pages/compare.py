@@ -17,7 +17,7 @@ import gradio as gr
 
 from mpar2.audio import AudioError, load_clip
 from mpar2.errors import MPAR2Error
-from mpar2.llm.connect import service_named
+from mpar2.llm.services import service_named
 from mpar2.question import QuestionError
 from pages.arms import MODE_NAMES, first_arms
 from pages.document import clip_document

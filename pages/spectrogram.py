@@ -17,7 +17,7 @@ import numpy as np
 
 from mpar2.audio import SAMPLE_RATE, Clip
 
-__all__ = ["mel_picture"]
+__all__ = ["mel_picture", "warm_up"]
 
 _BANDS = 64
 _WINDOW, _FFT = 400, 512  # 25 ms
@@ -56,3 +56,8 @@ def _filters() -> np.ndarray:
     import librosa
 
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=_FFT, n_mels=_BANDS, fmax=SAMPLE_RATE / 2)
+
+
+def warm_up() -> None:
+    """Let librosa come up, which takes seconds the first time: not while a visitor waits."""
+    mel_picture(Clip(np.zeros(SAMPLE_RATE, dtype=np.float32)))
