@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from mpar2.attention import FRAME_S, AttentionRecord, attention_ratio, corrected_ratio
+from mpar2.attention import AttentionRecord, attention_ratio, corrected_ratio
 from mpar2.trace import Trace
 from pages.arrays import pack, unpack
 
@@ -118,5 +118,5 @@ def record_of(packed: dict[str, Any]) -> AttentionRecord:
     if cells.shape[0] != mass.shape[0]:
         mass = mass.mean(axis=0, keepdims=True)
     heads = "all" if cells.shape[1] > 1 else "mean"
-    rows = cells.transpose(2, 0, 1, 3) * max(1, round(frame_s / FRAME_S))
+    rows = cells.transpose(2, 0, 1, 3)  # already the mean of a frame: as if each column were one
     return AttentionRecord(rows, mass.transpose(2, 0, 1), visible, positions, frame_s, heads)

@@ -226,7 +226,7 @@ def _shares(record: Mapping[str, Any], tokens: int) -> AttentionRecord | None:
     visible = np.where(shares > 0, multiples / np.where(shares > 0, shares, 1.0), 1.0) * positions
     rows = np.zeros((tokens, 1, 1, 0), dtype=np.float16)
     mass = shares.astype(np.float32)[:, None, None]
-    return AttentionRecord(rows, mass, np.rint(visible).astype(np.int32), positions, heads="none")
+    return AttentionRecord(rows, mass, np.rint(visible).astype(np.int32), positions, 0.04, "none")
 
 
 def _heatmap(answer: _Answer, tokens: int) -> AttentionRecord | None:
