@@ -11,9 +11,11 @@ from analysis.contrasts import (
     arms_table,
     baseline_of,
     benchmark_of,
+    chance_of,
     control_levels,
     control_rows,
     controls,
+    corrected,
     difference_columns,
     mode_pairs,
     probe_rows,
@@ -22,11 +24,12 @@ from analysis.contrasts import (
 )
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest
+from analysis.findings import finding
 from analysis.load import RunTable
-from analysis.metrics import CAFE, Metric, measured, metric_of, rate, rate_of, with_f1
+from analysis.metrics import CAFE, RULES, Metric, measured, metric_of, rate, rate_of, with_f1
 from analysis.words import count, difference, listed, number, paired_p, plural, size_of, span, told, value
 
-__all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception"]
+__all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception", "rules"]
 
 
 _ACCURACY = metric_of("accuracy")
@@ -53,7 +56,8 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
     compared = [versus(table, base, name, metric) for name, base in bases.items() if base != name]
     base_rows = [{"arm": name, "minus": None, "difference": None} for name, base in bases.items() if base == name]
     facts = arms_table(table).drop(columns=["accuracy", "low", "high", "strict", "tokens", "items", "clips"])
-    against = pd.DataFrame([*base_rows, *compared], columns=["arm", "minus", "difference", "p_bootstrap", "p_mcnemar"])
+    differences = [{"arm": row["arm"], **difference_columns(row)} for row in compared]
+    against = corrected(pd.DataFrame([*base_rows, *differences], columns=["arm", *difference_columns({})]))
     sheet = pd.DataFrame(rows).merge(against, on="arm", how="left").merge(facts, on="arm", how="left")
     figure = dots(
         [(row["arm"], [row | {"point": point(table, row["arm"])}]) for row in rows],
@@ -68,6 +72,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         ),
         places=[table.labels.index(row["arm"]) for row in rows],
         spread=False,
+        **_guessing(table, metric),
     )
     by_name = {row["arm"]: row for row in compared}
     said = [
@@ -76,8 +81,10 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         else f"{row['arm']}: {value(metric, row['value'])}{span(metric, row['low'], row['high'])}."
         for row in rows
     ]
+    said = [*finding(table, metric), *said]
     notes = (
         f"{metric.label}: {metric.meaning}. Intervals: 95 % over clips.",
+        f"{plural(len(compared), 'comparison')} made: p_holm in the table is corrected for them (Holm).",
         "Differences are from the first arm of the same benchmark, item by item; p by paired bootstrap over "
         "clips, or by McNemar's exact test where each clip has one question with one answer.",
         *(f"{run.name} ({run.benchmark}): {note}." for run in table.runs for note in run.notes),
@@ -192,6 +199,10 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
     said = []
     for name in table.labels:
         own = [row for row in rows if row["arm"] == name]
+        few = [row for row in own if row["probes"] < row["asked"]]
+        if few:
+            rest = sum(row["probes"] for row in own), sum(row["asked"] for row in own)
+            said.append(f"{name} rests on {rest[0]} of {rest[1]} probes: its other answers say neither yes nor no.")
         if len(own) == 2:
             mean = value(_ACCURACY, (own[0]["value"] + own[1]["value"]) / 2)
             parts = [
@@ -244,9 +255,14 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
             f"{label(row['arm'])} ({row['kind']})<br>{value(metric, row['value'])}"
             f"{span(metric, row['low'], row['high'])}"
         ),
+        **_guessing(table, metric),
     )
     said = told([_said(versus(table, a.label, b.label, metric), metric) for a, b in pairs])
-    notes = ("Pairs share a checkpoint and differ in the mode, or differ by a dagger in their names.",)
+    notes = (
+        "Pairs share a checkpoint and differ in the mode (budgets and sampling may differ too), or differ by a dagger "
+        "or 'thinks' in their names.",
+        f"{plural(len(pairs), 'comparison')} made: p_holm in the table is corrected for them (Holm).",
+    )
     return Exhibit("modes", title, said, figure, pd.DataFrame(rows).drop(columns="point"), notes, "Figure 1")
 
 
@@ -284,6 +300,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
     ]
     kinds = {found.what for found in controls(table)}
     notes = [f"{metric.label}: {metric.meaning}. Differences are paired by item."]
+    notes.append(f"{plural(len(rows), 'comparison')} made: p_holm in the table is corrected for them (Holm).")
     if "silent audio" in kinds or "another item's audio" in kinds:
         notes.append("Silent or foreign audio is the floor: what is right without the sound was not heard.")
     if "told the true events" in kinds:
@@ -337,7 +354,8 @@ def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
         return Exhibit(
             "seeds",
             title,
-            "No arm here ran under two seeds: evaluate again with another --seed into another folder, and load both.",
+            "No arm here ran or was trained under two seeds: evaluate again with another --seed into another folder "
+            "and load both, or name trainings 'NAME seed 0', 'NAME seed 1'.",
             None,
             pd.DataFrame(),
         )
@@ -352,14 +370,76 @@ def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
         zero=None,
     )
     said = [
-        f"{row['arm']}: {value(metric, row['mean'])} over {row['seeds']} seeds, from {value(metric, row['lowest'])} "
-        f"to {value(metric, row['highest'])}."
+        f"{row['arm']}: {value(metric, row['mean'])} over {row['seeds']} seeds of {row['of']}, "
+        f"from {value(metric, row['lowest'])} to {value(metric, row['highest'])}."
         for row in rows.to_dict("records")
     ]
     notes = ["Whiskers span the seeds; they are no interval."]
     if any(not table.arm(name).get("temperature", 0) for name in table.labels):
         notes.append("At temperature 0 an arm answers alike under every seed, unless its audio is shuffled.")
     return Exhibit("seeds", title, told(said), figure, rows, tuple(notes))
+
+
+def _guessing(table: RunTable, metric: Metric) -> dict[str, Any]:
+    """Return the chance line of a figure of accuracy, as options of a drawing."""
+    guessing = chance_of(table.frame) if metric.name in ("accuracy", "strict") else None
+    if guessing is None:
+        return {}
+    return {"reference": guessing, "reference_label": f"chance {value(metric, guessing)}"}
+
+
+def rules(table: RunTable, choice: Choice) -> Exhibit:
+    """Perception of every arm under every counting rule: how much of a number is the rule's."""
+    title = "Perception under each counting rule"
+    rows = []
+    bases: dict[str, str] = {}
+    for name in table.labels:
+        part = table.frame[table.frame["arm"] == name]
+        if not rate(part, metric_of("acc_per_mention")).estimate:
+            continue
+        base = bases.setdefault(benchmark_of(table, table.arm(name)), name)
+        for rule in RULES:
+            metric = metric_of(rule)
+            found = rate(part, metric)
+            compared = versus(table, base, name, metric) if base != name else {}
+            rows.append({"arm": name, "metric": metric.label, **found.columns(), **difference_columns(compared)})
+    if not rows:
+        why = "No trace here is judged mention by mention: run 'mpar2 cafe score RUN --judge reference'."
+        return Exhibit("rules", title, why, None, pd.DataFrame())
+    sheet = corrected(pd.DataFrame(rows))
+    counted = metric_of("mentions_per_event").label
+    arms_shown = list(dict.fromkeys(row["arm"] for row in rows))
+    figure = dots(
+        [
+            (
+                name,
+                [
+                    row | {"point": point(table, name)}
+                    for row in rows
+                    if row["arm"] == name and row["metric"] != counted
+                ],
+            )
+            for name in arms_shown
+        ],
+        "metric",
+        "value",
+        x_title="",
+        y_title="Rate, pooled over traces",
+        percent=True,
+        places=[table.labels.index(name) for name in arms_shown],
+        tip=lambda row: (
+            f"{label(row['arm'])}<br>{row['metric']} {value(metric_of('acc_per'), row['value'])}"
+            f"{span(metric_of('acc_per'), row['low'], row['high'])}<br>{size_of(row)}"
+        ),
+    )
+    said = [sentence for rule in RULES[:4] for sentence in finding(table, metric_of(rule))[:1]]
+    said = said or ["No pair of base and MPAR² is here: see the table."]
+    notes = [metric_of(rule).label + ": " + metric_of(rule).meaning + "." for rule in RULES]
+    notes.append(
+        "Acc_per counts an event as misused if any mention of it is wrong. A conclusion that holds under one rule only "
+        "is one about that rule."
+    )
+    return Exhibit("rules", title, told(said), figure, sheet, tuple(notes))
 
 
 def _beyond(metric: Metric, row: dict[str, Any]) -> str:

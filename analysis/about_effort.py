@@ -9,11 +9,11 @@ import pandas as pd
 from analysis import attention as measures
 from analysis import effort
 from analysis.choice import FILTERS, Choice
-from analysis.contrasts import Difference
+from analysis.contrasts import Difference, attending_roles, versus
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, lines
 from analysis.load import RunTable
-from analysis.metrics import metric_of
+from analysis.metrics import Metric, metric_of
 from analysis.words import difference, number, p_value, paired_p, plural, size_of, span, told, value
 
 __all__ = ["attention", "attention_absolute", "attention_corrected", "budget", "frontier"]
@@ -181,6 +181,7 @@ def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) ->
     )
     found = measures.changes(table, corrected)
     said = [_change(arm, found[arm], corrected) for arm, own in series if own]
+    said = [*_who_attends_more(table, metric), *said]
     notes = (
         "Mean over layers and heads of the attention mass on audio positions; the paper defines neither.",
         "1 means: as much as if attention were spread evenly over all that is visible."
@@ -188,6 +189,20 @@ def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) ->
         else "The raw ratio falls as text grows even where nothing changes: see the corrected one.",
     )
     return Exhibit(name, title, told(said), figure, rows, notes, "Figure 6")
+
+
+def _who_attends_more(table: RunTable, metric: Metric) -> list[str]:
+    """Return, for each benchmark, whether MPAR² attends more to the audio than the base, over whole traces."""
+    sentences = []
+    for base, trained in attending_roles(table, metric):
+        row = versus(table, base, trained, metric)
+        sure = row["low"] is not None and not row["low"] <= 0 <= row["high"]
+        how = ("less" if row["difference"] < 0 else "more") if sure else "about as much"
+        sentences.append(
+            f"{trained} attends {how} to the audio {'than' if sure else 'as'} {base} "
+            f"({difference(metric, row['difference'], row['low'], row['high'])}, {paired_p(row)}, on {size_of(row)})."
+        )
+    return sentences
 
 
 def _change(arm: str, found: Difference, corrected: bool) -> str:

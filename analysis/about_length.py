@@ -10,55 +10,109 @@ import pandas as pd
 
 from analysis import decay as measures
 from analysis.choice import BINNINGS, LENGTHS, Choice
-from analysis.contrasts import forced_rows
+from analysis.contrasts import chance_of, forced_rows
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest, lines, panels
+from analysis.findings import finding
 from analysis.load import RunTable
-from analysis.metrics import Metric, metric_of, with_f1
+from analysis.metrics import RULES, Metric, metric_of, with_f1
 from analysis.words import count, difference, number, p_value, paired_p, plural, size_of, span, told, value
 from mpar2.statistics import holm
 
 __all__ = ["correlations", "curves", "decay", "forced", "slopes"]
 
-DECAYING = ("accuracy", "acc_per", "recall", "f1")
+PERCEIVING = tuple(name for name in RULES if metric_of(name).percent)
+DECAYING = ("accuracy", *PERCEIVING)
 _RULES = (
     "Acc_per counts an event as misused if any mention of it is wrong, so that traces that mention an event more often "
     "have more chances to be wrong: compare the other counting rules before a fall is called a decay of perception."
 )
 
 
+_MOST_LINES = 8  # of one plot
+
+
 def decay(table: RunTable, choice: Choice) -> Exhibit:
-    """The chosen metric over length, one line an arm (Figure 5)."""
+    """The chosen metric over length, one line an arm (Figure 5); a panel for each run where there are many."""
     metric = metric_of(choice.metric)
     rows = measures.curves(table, choice, (metric.name,))
     title = f"{metric.label} over reasoning length"
     if rows["value"].isna().all():
         return _without("decay", title, _why_no_value(table, choice, metric), "Figures 3 and 5")
     series = _series(table, rows, choice, metric)
-    figure = lines(
-        series,
-        "length",
-        "value",
-        x_title=f"Mean length of a bin: {LENGTHS[choice.length].lower()}",
-        y_title=metric.label,
-        percent=metric.percent,
-        tip=_tip(metric),
-        reference=1.0 if metric.name == "corrected" else None,
-    )
+    drawn, left_out = _by_run(table, [(name, own) for name, own in series if any(_known(row) for row in own)])
+    options: dict[str, Any] = {
+        "x_title": f"Mean length of a bin: {LENGTHS[choice.length].lower()}",
+        "y_title": metric.label,
+        "percent": metric.percent,
+        "tip": _tip(metric),
+    }
+    guessing = chance_of(table.frame) if metric.name in ("accuracy", "strict") else None
+    if len(drawn) == 1:
+        lined = [part for name, own in drawn[0][1] for part in ((name, own), *_null_series(name, own))]
+        places = [table.labels.index(name.removesuffix(_NULL)) for name, _ in lined]
+        reference = 1.0 if metric.name == "corrected" else guessing
+        words = f"chance {value(metric, guessing)}" if guessing is not None else ""
+        figure = lines(lined, "length", "value", reference=reference, reference_label=words, places=places, **options)
+    else:
+        figure = panels(drawn, "length", "value", places=None, own_places=True, **options)
+    names = [name for _, group in drawn for name, _ in group]
+    notes = [
+        f"{BINNINGS[choice.binning]} bins, at most {choice.bins}; x is the mean length of the bin's traces.",
+        f"{metric.label}: {metric.meaning}. Bands: 95 % over clips.",
+        "Trends are tested over traces, for each doubling of the length; p values are corrected for "
+        f"{plural(len(names), 'arm')} (Holm).",
+    ]
+    if metric.name in PERCEIVING:
+        notes.append(_RULES)
+    if rows["null"].notna().any():
+        notes.append(
+            "Dotted: the null model, in which every mention is right at the arm's one rate whatever the length. A fall "
+            "along it is the rule's own."
+        )
+    if left_out:
+        notes.append(f"{plural(left_out, 'arm')} of these runs are in the table only: choose arms to draw them.")
     return Exhibit(
         "decay",
         title,
-        told(_trends(table, choice, metric, [name for name, arm_rows in series if arm_rows])),
+        told([*finding(table, metric), *_trends(table, choice, metric, names)]),
         figure,
         rows,
-        (
-            f"{BINNINGS[choice.binning]} bins, at most {choice.bins}; x is the mean length of the bin's traces.",
-            f"{metric.label}: {metric.meaning}. Bands: 95 % over clips.",
-            *_lengthless(table, choice),
-            *_conditioned(choice, metric),
-        ),
+        (*notes, *_lengthless(table, choice), *_conditioned(choice, metric)),
         "Figures 3 and 5",
     )
+
+
+_NULL = ", null model"
+
+
+def _null_series(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the null model of an arm as a series without band or point, where it has one."""
+    kept = [
+        row | {"value": row["null"], "low": None, "high": None, "null": True, "point": None}
+        for row in rows
+        if row["null"] is not None and row["null"] == row["null"]
+    ]
+    return [(name + _NULL, kept)] if kept else []
+
+
+def _known(row: Mapping[str, Any]) -> bool:
+    return row["value"] is not None and row["value"] == row["value"]
+
+
+def _by_run(table: RunTable, series: Any) -> tuple[list[tuple[str, Any]], int]:
+    """Return (title, series) of the panels to draw, and how many series are left out of them.
+
+    All lines stand in one plot where it holds them; else each run has its own, with its first arms.
+    """
+    if len(series) <= _MOST_LINES or len(table.runs) == 1:
+        return [("", series[:_MOST_LINES])], max(0, len(series) - _MOST_LINES)
+    groups = []
+    for run in table.runs:
+        own = [(name, rows) for name, rows in series if table.arm(name).run == run.name]
+        if own:
+            groups.append((run.name, own[:_MOST_LINES]))
+    return groups, len(series) - sum(len(own) for _, own in groups)
 
 
 def curves(table: RunTable, choice: Choice) -> Exhibit:
@@ -79,6 +133,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
         if any(row["value"] == row["value"] for row in series[1][1]):
             groups.append((arm, series))
             said.append(_together(table, choice, arm))
+    left_out, groups = max(0, len(groups) - _MOST_LINES), groups[:_MOST_LINES]
     figure = panels(
         groups,
         "length",
@@ -91,6 +146,10 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
     notes = [f"{metric_of(name).label}: {metric_of(name).meaning}." for name in names]
     notes += ["Bands: 95 % over clips, of accuracy and Acc_per; the table has all."]
     notes += ["Acc_per alone is precision and rewards naming fewer events: read it beside recall."]
+    notes.append(_RULES)
+    if left_out:
+        notes.append(f"{plural(left_out, 'arm')} are in the table only: choose arms to draw them.")
+    said = [*finding(table, metric_of("acc_per")), *said]
     return Exhibit("curves", title, told(said), figure, rows, (*notes, *_lengthless(table, choice)), "Figure 3")
 
 
@@ -143,11 +202,12 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
         return _without(
             "slopes", title, "No slope can be estimated: the scored traces of no arm differ in length.", None
         )
+    shown = names[0] if (rows["metric"] == names[0]).any() else rows["metric"].iat[0]
     figure = forest(
-        rows.to_dict("records"),
+        rows[rows["metric"] == shown].to_dict("records"),
         "slope",
-        names=lambda row: f"{row['arm']}, {metric_of(row['metric']).label} ({row['held']})",
-        x_title="Change for each doubling of the length (below 0: decay)",
+        names=lambda row: f"{row['arm']} ({row['held']})",
+        x_title=f"Change of {metric_of(shown).label} for each doubling of the length (below 0: decay)",
         percent=True,
         tip=lambda row: (
             f"{label(row['arm'])}, {metric_of(row['metric']).label}, {row['held']}<br>"
@@ -160,14 +220,15 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
     firmest = {"item held": 0, "difficulty held": 1, "nothing held": 2}
     said = []
     for arm in table.labels:
-        own = rows[(rows["arm"] == arm) & (rows["metric"] == names[0])].to_dict("records")
+        own = rows[(rows["arm"] == arm) & (rows["metric"] == shown)].to_dict("records")
         if own:
-            said.append(_trend_sentence(arm, min(own, key=lambda row: firmest[row["held"]]), metric_of(names[0])))
+            said.append(_trend_sentence(arm, min(own, key=lambda row: firmest[row["held"]]), metric_of(shown)))
     tested = int(rows["p_value"].notna().sum())
     notes = (
         "Least squares over traces, pooled rates weighted by what they divide by; intervals over clips.",
         "Difficulty held: a level for each difficulty of the benchmark. Item held: answers of one item against each "
         "other only; it needs several samples an item.",
+        f"The figure shows {metric_of(shown).label}; the table has accuracy and perception under every counting rule.",
         f"{plural(tested, 'slope')} tested: corrected p values are Holm's. The table has the odds ratios of accuracy "
         "(logistic regression with errors by clip; conditional logistic regression within items).",
         _RULES,

@@ -6,12 +6,13 @@ with a paired bootstrap interval, and McNemar's exact test where each item has o
 A **control** is an arm whose manifest entry differs from another arm's in one setting only (what it hears, what it is
 told, how long it may write, how it samples, or any setting that ``evaluate`` grows): the pair is found, not declared.
 An arm that is made to reason on may also be given the room for it (a larger ``max_new_tokens``): that is one setting.
-Two arms belong together as **direct and reasoning** where one checkpoint was asked in both modes, or where their names
-differ by a final dagger, as in the paper's Figure 1 ("R1-AQA" and "R1-AQA†").
+Two arms belong together as **direct and reasoning** where one checkpoint was asked both ways (whatever the budgets), or
+where their names differ by a final dagger or "thinks", as in the paper's Figure 1 ("R1-AQA" and "R1-AQA†").
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -28,15 +29,21 @@ __all__ = [
     "Control",
     "against",
     "arms_table",
+    "attending_roles",
     "baseline_of",
+    "chance_of",
     "control_levels",
     "control_rows",
     "controls",
+    "corrected",
     "difference_columns",
     "forced_lengths",
     "forced_rows",
+    "is_plain",
     "mode_pairs",
+    "paired",
     "probe_rows",
+    "roles",
     "seeds",
     "versus",
 ]
@@ -282,7 +289,7 @@ def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
         {"control": control.what, **versus(table, control.reference.label, control.control.label, metric)}
         for control in controls(table)
     ]
-    return pd.DataFrame(rows)
+    return corrected(pd.DataFrame(rows))
 
 
 def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
@@ -299,18 +306,71 @@ def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()))
 
 
+_THINKS = re.compile(r"(?:\s*†|[ -]thinks)$")
+_SEED = re.compile(r"[ -]seed[ -]?(\d+)$")
+
+
+def chance_of(rows: pd.DataFrame) -> float | None:
+    """Return what guessing among the given choices scores on the items of these rows; None where truth is unknown."""
+    known = rows[np.isfinite(rows["chance"])].drop_duplicates("item")["chance"]
+    return float(known.mean()) if len(known) else None
+
+
+def is_plain(arm: ArmInfo) -> bool:
+    """Whether nothing is done to the arm: its own audio and perception, no forced length, one answer an item."""
+    free = all(arm.get(key, normal) == normal for key, normal in _NORMAL.items())
+    return free and arm.get("samples", 1) == 1
+
+
 def mode_pairs(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
-    """(direct, reasoning) pairs of one checkpoint, or of names that differ by a dagger."""
+    """Return (direct, reasoning) pairs: one checkpoint asked both ways, or trainings that differ in thinking.
+
+    Arms are paired by role: budgets and sampling do not matter, controls take no part. Trainings are paired by name, as
+    in the paper's Figure 1: "R1-AQA" with "R1-AQA†" or "R1-AQA thinks".
+    """
     by_name = {(benchmark_of(table, arm), arm.name): arm for arm in table.arms}
-    daggers = [arm for arm in table.arms if arm.name.endswith("†")]
-    plain = [by_name.get((benchmark_of(table, arm), arm.name.rstrip("† "))) for arm in daggers]
-    pairs = [(first, dagger) for first, dagger in zip(plain, daggers, strict=True) if first is not None]
+    pairs = []
+    for thinking in table.arms:
+        if match := _THINKS.search(thinking.name):
+            direct = by_name.get((benchmark_of(table, thinking), thinking.name[: match.start()].rstrip()))
+            if direct is not None:
+                pairs.append((direct, thinking))
     for a, b in _pairs(table):
-        if _differing(a, b) == {"mode"} and "direct" in (a.get("mode"), b.get("mode")):
-            if any(arm.get(key, normal) != normal for arm in (a, b) for key, normal in _NORMAL.items()):
-                continue
+        one_checkpoint = all(a.get(key) == b.get(key) for key in ("model", "adapter"))
+        modes = {a.get("mode"), b.get("mode")}
+        if one_checkpoint and "direct" in modes and len(modes) == 2 and is_plain(a) and is_plain(b):
             pairs.append((a, b) if a.get("mode") == "direct" else (b, a))
     return pairs
+
+
+def roles(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
+    """Return (base, MPAR²) of each benchmark: the arms whose difference a figure's sentence states.
+
+    MPAR² is the first plain arm in that mode whose weights are not the base's; the base is the first plain arm that
+    reasons in its own way (else the first that answers directly) and is no training.
+    """
+    found = []
+    for benchmark in dict.fromkeys(benchmark_of(table, arm) for arm in table.arms):
+        arms = [arm for arm in table.arms if benchmark_of(table, arm) == benchmark and arm.settings and is_plain(arm)]
+        bases = [arm for arm in arms if not arm.get("adapter") and arm.get("mode") in ("cot", "direct")]
+        bases.sort(key=lambda arm: arm.get("mode") != "cot")
+        if bases:
+            weights = bases[0].get("model"), bases[0].get("adapter")
+            trained = [
+                arm for arm in arms if arm.get("mode") == "mpar2" and (arm.get("model"), arm.get("adapter")) != weights
+            ]
+            if trained:
+                found.append((bases[0], trained[0]))
+    return found
+
+
+def attending_roles(table: RunTable, metric: Metric) -> list[tuple[str, str]]:
+    """Return (base, MPAR²) labels of each benchmark among the arms whose attention was recorded."""
+    there = {arm.label for arm in table.arms if rate(table.frame[table.frame["arm"] == arm.label], metric).items}
+    recorded = RunTable(
+        table.frame, table.attention, table.probes, tuple(arm for arm in table.arms if arm.label in there), table.runs
+    )
+    return [(base.label, trained.label) for base, trained in roles(recorded)]
 
 
 def forced_lengths(table: RunTable) -> list[tuple[str, list[ArmInfo]]]:
@@ -369,17 +429,25 @@ def _is_free(arm: ArmInfo) -> bool:
 
 
 def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
-    """Arms that ran under several seeds: the metric's mean, standard deviation and range over seeds."""
+    """Return arms that ran under several seeds: the metric's mean, standard deviation and range over seeds.
+
+    A seed is that of an evaluation (one arm in several runs), or of a training (arms named "NAME seed 0", "NAME seed
+    1", ..).
+    """
     by_run = {run.name: run for run in table.runs}
     families: dict[tuple[Any, ...], list[tuple[Any, ArmInfo]]] = {}
     for arm in table.arms:
         manifest = by_run[arm.run].manifest
-        if arm.settings and "seed" in manifest:
+        benchmark = repr(manifest.get("benchmark", {}).get("fingerprint"))
+        if match := _SEED.search(arm.name):
+            family = (arm.name[: match.start()], "training", benchmark)
+            families.setdefault(family, []).append((int(match[1]), arm))
+        elif arm.settings and "seed" in manifest:
             kept = {k: v for k, v in arm.settings.items() if k not in ("name", "items")}
-            family = (arm.name, repr(manifest.get("benchmark", {}).get("fingerprint")), repr(sorted(kept.items())))
+            family = (arm.name, "evaluation", benchmark, repr(sorted(kept.items())))
             families.setdefault(family, []).append((manifest["seed"], arm))
     rows = []
-    for (name, *_), members in families.items():
+    for (name, kind, *_), members in families.items():
         if len({seed for seed, _ in members}) < 2:
             continue
         values = [(seed, rate(table.frame[table.frame["arm"] == arm.label], metric).estimate) for seed, arm in members]
@@ -388,6 +456,8 @@ def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
             rows.append(
                 {
                     "arm": name,
+                    "of": kind,
+                    "run": members[0][1].run,
                     "seeds": len(known),
                     "mean": float(np.mean(known)),
                     "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
@@ -397,3 +467,11 @@ def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def corrected(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with ``p_holm``: each row's test (McNemar's where there is one) corrected for all rows."""
+    if rows.empty or "p_bootstrap" not in rows:
+        return rows
+    tested = rows["p_mcnemar"].astype(float).fillna(rows["p_bootstrap"].astype(float))
+    return rows.assign(p_holm=statistics.holm(tested.tolist()))

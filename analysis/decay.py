@@ -18,10 +18,25 @@ from analysis.metrics import Metric, codes_of, measured, metric_of, rate_of
 from analysis.slopes import held_difficulty, within_item
 from mpar2.statistics import Slope, correlation, holm, slope
 
-__all__ = ["bin_edges", "correlations", "curves", "slopes", "trend"]
+__all__ = ["bin_edges", "correlations", "curves", "null_model", "slopes", "trend"]
 
 _Floats = NDArray[np.float64]
-_CURVE = ["arm", "metric", "bin", "from", "to", "length", "value", "low", "high", "items", "clips", "traces", "scored"]
+_CURVE = [
+    "arm",
+    "metric",
+    "bin",
+    "from",
+    "to",
+    "length",
+    "value",
+    "low",
+    "high",
+    "items",
+    "clips",
+    "traces",
+    "scored",
+    "null",
+]
 
 
 def bin_edges(lengths: _Floats, binning: str, bins: int) -> _Floats:
@@ -54,6 +69,7 @@ def _curve(part: pd.DataFrame, choice: Choice, metric: Metric, edges: _Floats) -
     place = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
     above, below, known = measured(part, metric)
     rows, scored_rows = [], part[known]
+    null = null_model(scored_rows, metric)
     for number in range(max(len(edges) - 1, 1)):
         inside = place == number
         if not inside.any():
@@ -69,9 +85,40 @@ def _curve(part: pd.DataFrame, choice: Choice, metric: Metric, edges: _Floats) -
                 **found.columns(),
                 "traces": int(inside.sum()),
                 "scored": int(scored.sum()),
+                "null": None if null is None or not below[scored].sum() else _pooled(null[scored], below[scored]),
             }
         )
     return rows
+
+
+def _pooled(values: _Floats, weights: _Floats) -> float:
+    return float((values * weights).sum() / weights.sum())
+
+
+def null_model(rows: pd.DataFrame, metric: Metric) -> _Floats | None:
+    """Return what each trace's rate would be if nothing decayed: every mention right at one rate, whatever the length.
+
+    A rule that asks all mentions of an event to be right (``acc_per``) gives traces that mention an event more often
+    more chances to be wrong, so it falls with length by itself; ``acc_per_any`` rises. The one rate of an arm is the
+    one that gives its own pooled value. None for other metrics, and where mentions are unknown.
+    """
+    if metric.name not in ("acc_per", "acc_per_any") or rows.empty:
+        return None
+    events, mentions = rows["n_pred"].to_numpy(float), rows["mentions_asserted"].to_numpy(float)
+    used = np.isfinite(mentions) & (events > 0)
+    if not used.any() or not np.isfinite(mentions).all():
+        return None
+    each = np.maximum(1.0, mentions / np.maximum(events, 1))  # mentions of an event, on average in the trace
+    above = measured(rows, metric)[0].sum() / max(events.sum(), 1)
+
+    def expected(right: float) -> _Floats:
+        return right**each if metric.name == "acc_per" else 1 - (1 - right) ** each
+
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _pooled(expected(middle), events) < above else (low, middle)
+    return expected((low + high) / 2)
 
 
 def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:

@@ -27,6 +27,7 @@ EXHIBITS: dict[str, Callable[[RunTable, Choice], Exhibit]] = {
     "correlations": about_length.correlations,
     "forced": about_length.forced,
     "cafe": about_arms.cafe,
+    "rules": about_arms.rules,
     "probes": about_arms.perception,
     "attention": about_effort.attention,
     "attention-corrected": about_effort.attention_corrected,

@@ -37,6 +37,7 @@ def lines(
     tip: Tip,
     share_x: bool = False,
     reference: float | None = None,
+    reference_label: str = "",
     places: Sequence[int] | None = None,
 ) -> Drawing:
     """Lines with bands; a series is its name and rows with ``low``, ``high`` and, where it can be chosen, ``point``."""
@@ -46,8 +47,7 @@ def lines(
         for trace in _line(name, rows, x, y, places[number] if places else number, tip, legend=True)
     ]
     drawn = layout(xaxis=axis(x_title, percent=share_x), yaxis=axis(y_title, percent=percent))
-    if reference is not None:
-        drawn["shapes"] = [_rule("y", reference)]
+    _refer(drawn, reference, reference_label)
     return {"data": data, "layout": drawn}
 
 
@@ -62,8 +62,12 @@ def panels(
     tip: Tip,
     shared: bool = True,
     places: Sequence[int] | None = None,
+    own_places: bool = False,
 ) -> Drawing:
-    """One panel for each group, the same series in each, on one scale (``shared``) or each on its own."""
+    """One panel for each group, the same series in each, on one scale (``shared``) or each on its own.
+
+    With ``own_places`` each panel has series of its own, which take colours from the first on.
+    """
     columns = min(2, len(groups))
     rows_of_panels = -(-len(groups) // columns)
     height = 90 + 280 * rows_of_panels
@@ -100,7 +104,7 @@ def panels(
             }
         )
         for order, (name, rows) in enumerate(series):
-            first = bool(rows) and name not in in_legend  # Plotly leaves empty series out of its legend
+            first = bool(rows) and (own_places or name not in in_legend)  # Plotly leaves empty series out of its legend
             in_legend |= {name} if rows else set()
             for trace in _line(name, rows, x, y, places[order] if places else order, tip, legend=first):
                 data.append(trace | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
@@ -119,6 +123,8 @@ def dots(
     joined: bool = False,
     places: Sequence[int] | None = None,
     spread: bool = True,
+    reference: float | None = None,
+    reference_label: str = "",
 ) -> Drawing:
     """Points with 95 % intervals; series stand side by side over categories (``spread``), and may join over numbers."""
     numeric = all(isinstance(row[x], (int, float)) for _, rows in series for row in rows)
@@ -159,6 +165,7 @@ def dots(
         if len(positions) > _WRAPPED:
             drawn["xaxis"] |= {"ticktext": [_short(name, 26) for name in positions], "tickangle": -60}
             drawn["height"] += 70
+    _refer(drawn, reference, reference_label)
     return {"data": data, "layout": drawn}
 
 
@@ -213,6 +220,7 @@ def _line(
 ) -> list[dict[str, Any]]:
     rows = [row for row in rows if _known(row[y])]
     colour, group = colour_of(place), f"series {place}"
+    faint = any(row.get("null") for row in rows)
     banded = [row for row in rows if _known(row["low"]) and row.get("band", True)]
     traces: list[dict[str, Any]] = []
     if len(banded) > 1:
@@ -240,8 +248,12 @@ def _line(
             "legendgroup": group,
             "showlegend": legend,
             "mode": "lines+markers" if len(rows) <= 40 else "lines",
-            "line": {"color": colour, "width": 2, "dash": DASHES[place % len(DASHES)]},
-            "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9, "color": colour},
+            "line": {
+                "color": colour,
+                "width": 1 if faint else 2,
+                "dash": "dot" if faint else DASHES[place % len(DASHES)],
+            },
+            "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 4 if faint else 9, "color": colour},
             "hovertext": [tip(row) for row in rows],
             "hovertemplate": "%{hovertext}<extra></extra>",
             "customdata": [row.get("point") for row in rows],
@@ -277,6 +289,17 @@ def _errors(rows: Sequence[Row], y: str, colour: str) -> dict[str, Any]:
         "thickness": 1.5,
         "width": 4,
     }
+
+
+def _refer(drawn: Drawing, value: float | None, text: str) -> None:
+    """Draw a dotted line over the figure at ``value`` of the y axis, named at its right end."""
+    if value is None:
+        return
+    drawn["shapes"] = [_rule("y", value)]
+    if text:
+        place = {"x": 1, "y": value, "xref": "paper", "yref": "y", "xanchor": "right", "yanchor": "bottom"}
+        font = {"size": 11, "color": SOFT}
+        drawn["annotations"] = [{"text": label(text), "showarrow": False, "font": font, **place}]
 
 
 def _rule(along: str, value: float) -> dict[str, Any]:

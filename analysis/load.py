@@ -9,12 +9,14 @@ Columns of ``RunTable.frame``:
     domain, category, sub_category, difficulty    categories, missing where unknown
     status, error, finish      categories; ``truncated`` where the token limit ended the trace
     right, strict, parsed      1 or 0; a failed answer is wrong; NaN where the item's answer is withheld
+    chance                     what guessing among the given choices would score (0 for an open question)
     answered                   1 if an answer was found in the reply, else 0; NaN where it is withheld or missing
     prediction                 what the answer was taken for (votes of self-consistency)
     tokens                     all generated tokens; NaN where a server did not say
     reasoning_tokens           of them those before the answer part; NaN where token borders are unknown
     prompt_tokens, seconds, audio_seconds, steps, wellformed
     matched, hallucinated, misused, missed, neutral_mentions, n_pred, n_tgt    CAFE's counts, NaN where unscored
+    matched_first, matched_any, mentions_right, mentions_asserted    the same by other rules (``analysis.scores``)
     unscored                   why there are none
     attention, corrected       mean attention ratio of the trace, raw and corrected for length
 
@@ -235,6 +237,7 @@ def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores) -> dict[st
         "right": np.nan if withheld else float(bool(scored and scored.official)),
         "strict": np.nan if withheld else float(bool(scored and scored.strict)),
         "parsed": np.nan if withheld else float(bool(scored and scored.parsed)),
+        "chance": np.nan if withheld else 1 / len(item["choices"]) if item["choices"] else 0.0,
         "answered": np.nan if withheld or not ok else float(bool(scored and scored.answered)),
         "prediction": (given.prediction if given else "")[:_PREDICTION_CHARS],
         "tokens": record["tokens"],

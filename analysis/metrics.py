@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 from analysis import AnalysisError
 from mpar2 import statistics
 
-__all__ = ["CAFE", "METRICS", "Metric", "Rate", "codes_of", "measured", "metric_of", "rate", "rate_of", "with_f1"]
+__all__ = [
+    "CAFE",
+    "METRICS",
+    "RULES",
+    "Metric",
+    "Rate",
+    "codes_of",
+    "measured",
+    "metric_of",
+    "rate",
+    "rate_of",
+    "with_f1",
+]
 
 _Column = Callable[[pd.DataFrame], "pd.Series | float"]
 
@@ -53,6 +65,22 @@ _CAFE = (
     Metric("events", "Events per trace", "asserted events / traces (ours)",
            lambda f: f["n_pred"], percent=False, better=0),
 )  # fmt: skip
+_RULES = (
+    Metric("acc_per_first", "Acc_per, first mention", "events whose first mention is right / asserted events (ours)",
+           lambda f: f["matched_first"], lambda f: f["n_pred"]),
+    Metric("acc_per_any", "Acc_per, any right mention", "events with any right mention / asserted events (ours)",
+           lambda f: f["matched_any"], lambda f: f["n_pred"]),
+    Metric("acc_per_mention", "Acc_per, by mention", "right mentions / asserting mentions (ours)",
+           lambda f: f["mentions_right"], lambda f: f["mentions_asserted"]),
+    Metric("label_precision", "Right sound, precision", "asserted events that are there, whatever is said of them / "
+           "asserted events (ours)", lambda f: f["matched"] + f["misused"], lambda f: f["n_pred"]),
+    Metric("label_recall", "Right sound, recall", "true events that are named, whatever is said of them / events of "
+           "the truth (ours)", lambda f: f["matched"] + f["misused"], lambda f: f["n_tgt"]),
+    Metric("label_f1", "Right sound, F1", "2 named true events / (asserted + true events) (ours)",
+           lambda f: 2 * (f["matched"] + f["misused"]), lambda f: f["n_pred"] + f["n_tgt"]),
+    Metric("mentions_per_event", "Mentions per event", "asserting mentions / asserted events (ours)",
+           lambda f: f["mentions_asserted"], lambda f: f["n_pred"], percent=False, better=0),
+)  # fmt: skip
 _OTHERS = (
     Metric("accuracy", "Accuracy", "right answers by the official rule / scored answers; a failed one is wrong",
            lambda f: f["right"], share=True),
@@ -66,8 +94,10 @@ _OTHERS = (
     Metric("corrected", "Attention, length-corrected", "1 = uniform attention over all positions",
            lambda f: f["corrected"], percent=False, better=0),
 )  # fmt: skip
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_OTHERS[:2], *_CAFE, *_OTHERS[2:])}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_OTHERS[:2], *_CAFE, *_RULES, *_OTHERS[2:])}
 CAFE = tuple(metric.name for metric in _CAFE)
+RULES = ("acc_per", *(metric.name for metric in _RULES))
+"""Perception under every counting rule; ``acc_per`` counts an event as misused if any mention of it is wrong."""
 
 
 def metric_of(name: str) -> Metric:

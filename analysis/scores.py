@@ -21,7 +21,15 @@ from mpar2.runs.lines import load_json, read_lines
 
 __all__ = ["COUNTS", "Scores", "find_scores", "key_needles", "probe_rows", "read_scores", "score_lines"]
 
-COUNTS = ("matched", "hallucinated", "misused", "missed", "neutral_mentions")
+_STORED = ("matched", "hallucinated", "misused", "missed", "neutral_mentions")
+_BY_RULE = ("matched_first", "matched_any", "mentions_right", "mentions_asserted")
+COUNTS = (*_STORED, *_BY_RULE)
+"""Counts of a trace: the stored ones (an event with any wrong mention is misused), and those of the other rules.
+
+    matched_first       truth events whose first asserted mention is right
+    matched_any         truth events with any right mention
+    mentions_right      right mentions, of mentions_asserted (right, misused and hallucinated ones)
+"""
 _SCORES = re.compile(r"(?:[^/]+/)?cafe/([^/]{1,120})/scores\.jsonl")
 _PROBES = re.compile(r"(?:[^/]+/)?cafe/probes\.jsonl")
 _MOST = 100_000  # events of a trace: above it, a count is damage
@@ -34,7 +42,7 @@ class Scores:
 
     judge: str | None = None
     others: tuple[str, ...] = ()  # judges whose scores were not taken
-    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    counts: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     unscored: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)  # the judge's model, prompt hash, origins of truth
 
@@ -67,7 +75,7 @@ def read_scores(source: Path, found: Scores, limits: Limits | None = None) -> Sc
     if found.judge is None:
         return found
     limits = limits or _MANY
-    counts: dict[str, tuple[int, ...]] = {}
+    counts: dict[str, tuple[int | None, ...]] = {}
     unscored: dict[str, str] = {}
     where = f"{source.name}/cafe/{found.judge}/scores.jsonl"
     with _opened(source, limits) as files, files.open(_judges(files)[found.judge]) as file:
@@ -77,7 +85,8 @@ def read_scores(source: Path, found: Scores, limits: Limits | None = None) -> Sc
             if not isinstance(key, str):
                 raise RunError(f"{where}, line {number}: a score without a key")
             if isinstance(raw.get("counts"), dict):
-                counts[key] = _counts(raw["counts"], f"{where}, line {number}")
+                stored = _counts(raw["counts"], f"{where}, line {number}")
+                counts[key] = (*stored, *_by_rule(raw.get("verdict"), stored[0]))
             else:
                 reason = raw.get("unscored")
                 unscored[key] = str(reason.get("reason", ""))[:200] if isinstance(reason, dict) else "unscored"
@@ -146,10 +155,37 @@ def probe_rows(source: Path, limits: Limits | None = None) -> list[dict[str, Any
 
 
 def _counts(raw: Mapping[str, Any], where: str) -> tuple[int, ...]:
-    values = tuple(raw.get(name) for name in COUNTS)
+    values = tuple(raw.get(name) for name in _STORED)
     if not all(type(value) is int and 0 <= value <= _MOST for value in values):
         raise RunError(f"{where}: counts are {str(values)[:100]}; whole numbers from 0 are needed")
     return values  # type: ignore[return-value]
+
+
+def _by_rule(verdict: Any, matched: int) -> tuple[int | None, ...]:
+    """Return the counts under the other rules, from the mentions of a verdict; unknown where it has none."""
+    unknown = (None,) * len(_BY_RULE)
+    mentions = verdict.get("mentions") if isinstance(verdict, dict) else None
+    if not isinstance(mentions, list):
+        return unknown
+    first: dict[Any, bool] = {}
+    right: set[Any] = set()
+    wrong: set[Any] = set()
+    good = asserted = 0
+    for mention in mentions:
+        kind = mention.get("kind") if isinstance(mention, dict) else None
+        events = mention.get("events") if kind else None
+        if kind not in ("matched", "misused", "hallucinated") or not isinstance(events, list):
+            continue
+        asserted += 1
+        good += kind == "matched"
+        for event in events if kind != "hallucinated" else ():
+            if not isinstance(event, str | int):
+                return unknown
+            first.setdefault(event, kind == "matched")
+            (right if kind == "matched" else wrong).add(event)
+    if len(right - wrong) != matched:  # mentions and counts are not of one judgement
+        return unknown
+    return sum(first.values()), len(right), good, asserted
 
 
 class _Folder:

@@ -33,6 +33,7 @@ Metrics:
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from math import erfc, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,7 @@ _Floats = NDArray[np.float64]
 _Groups = Sequence[Hashable] | NDArray[Any] | None
 _CHUNK = 4_000_000  # numbers gathered at once: 32 MB
 _NORMAL_ABOVE = 1000  # clusters
+_FEW_DRAWS = 5
 
 
 class Interval(NamedTuple):
@@ -412,7 +414,14 @@ def _p_value(draws: _Floats, estimate: float) -> float:
     """Share of draws at least as far from the estimate as 0 is, counted with the estimate itself."""
     draws = draws[np.isfinite(draws)]
     # 1e-12: sums of the same numbers in another order must still count as equal.
-    return (int((np.abs(draws - estimate) >= abs(estimate) - 1e-12).sum()) + 1) / (len(draws) + 1)
+    extreme = int((np.abs(draws - estimate) >= abs(estimate) - 1e-12).sum())
+    counted = (extreme + 1) / (len(draws) + 1)
+    spread = float(np.sqrt(np.mean((draws - estimate) ** 2)))
+    if extreme >= _FEW_DRAWS or spread == 0:
+        return counted
+    # So far out, too few draws are left to count: the normal tail with their spread (a correction for many
+    # comparisons would otherwise meet the floor of one over the draws).
+    return min(counted, float(erfc(abs(estimate) / spread / sqrt(2))))
 
 
 def _cluster_rows(columns: tuple[ArrayLike | None, ...], groups: _Groups, level: float) -> _Floats:

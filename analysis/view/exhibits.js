@@ -209,6 +209,11 @@ export function mountExhibits(root, options) {
     for (const exhibit of exhibits) root.append(block(exhibit));
   }
 
+  // Printed, nothing comes into sight: all figures are drawn and everything folded is opened first.
+  window.addEventListener("beforeprint", () => {
+    for (const entry of drawn) draw(entry).catch((error) => { entry.node.textContent = `This figure could not be drawn: ${error.message}`; });
+  });
+
   const restyle = () => { if (value && isDarkNow() !== seen) show(value); };
   new MutationObserver(restyle).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);

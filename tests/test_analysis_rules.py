@@ -1,0 +1,133 @@
+"""What the shipped runs say under every counting rule, and that no figure of theirs is empty without being listed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.choice import Choice
+from analysis.contrasts import chance_of, mode_pairs, roles, seeds, versus
+from analysis.decay import null_model, trend
+from analysis.exhibits import EXHIBITS, build_exhibits
+from analysis.load import RunTable, load_runs
+from analysis.metrics import metric_of, rate
+
+RUNS = Path(__file__).resolve().parent.parent / "examples" / "runs"
+KNOWINGLY_EMPTY: dict[str, set[str]] = {
+    "held-out-scenes": {"seeds"},
+    "held-out-training": {"levels", "controls", "forced", "probes"},
+}
+
+
+@pytest.fixture(scope="module")
+def scenes() -> RunTable:
+    return load_runs([RUNS / "held-out-scenes"])
+
+
+@pytest.fixture(scope="module")
+def training() -> RunTable:
+    return load_runs([RUNS / "held-out-training"])
+
+
+@pytest.mark.parametrize("run", sorted(KNOWINGLY_EMPTY))
+def test_every_exhibit_is_filled_or_knowingly_empty(run: str, scenes: RunTable, training: RunTable) -> None:
+    table = scenes if run == "held-out-scenes" else training
+    empty = {exhibit.name for exhibit in build_exhibits(table) if exhibit.drawing is None}
+    assert empty == KNOWINGLY_EMPTY[run]
+    for exhibit in build_exhibits(table, only=empty):
+        setting = re.search(r"--\w|audio: silent|seed 0|mpar2 cafe|max_reasoning_tokens", exhibit.reading)
+        assert setting, "it names what stands in the way"
+
+
+def test_the_conclusion_depends_on_the_counting_rule_and_the_tool_says_so(scenes: RunTable) -> None:
+    """The audit's table, recomputed: the difference of MPAR² and base cot under each rule, in points."""
+    wanted = {"acc_per": 10.9, "acc_per_first": -0.9, "acc_per_any": 2.0, "acc_per_mention": 11.6, "label_f1": 9.4}
+    wanted |= {"label_recall": 17.9, "label_precision": -3.3}
+    for name, points in wanted.items():
+        row = versus(scenes, "base cot", "mpar2", metric_of(name))
+        assert 100 * row["difference"] == pytest.approx(points, abs=0.06), name
+        assert (row["items"], row["clips"], row["p_mcnemar"]) == (100, 50, None)
+    clear = {n for n in wanted if versus(scenes, "base cot", "mpar2", metric_of(n))["low"] > 0}
+    assert clear == {"acc_per", "acc_per_mention", "label_f1", "label_recall"}
+    (shown,) = build_exhibits(scenes, only=["rules"])
+    assert "+10.9 points" in shown.reading and "-0.9 points" in shown.reading
+    assert any("one rule only" in note for note in shown.notes)
+
+
+def test_within_items_the_right_sounds_do_not_decay_but_what_is_said_of_them_does(scenes: RunTable) -> None:
+    part = scenes.frame[scenes.frame["arm"] == "base cot of 4"]
+    falls = {
+        name: trend(part, metric_of(name), "tokens", "item") for name in ("acc_per", "acc_per_any", "label_recall")
+    }
+    assert falls["acc_per"].high < 0 and falls["label_recall"].low > 0
+    assert falls["acc_per_any"].low < 0 < falls["acc_per_any"].high
+
+
+def test_the_null_model_falls_by_the_rule_alone(scenes: RunTable) -> None:
+    part = scenes.frame[(scenes.frame["arm"] == "base cot") & scenes.frame["n_pred"].gt(0)]
+    null = null_model(part, metric_of("acc_per"))
+    weights = part["n_pred"].to_numpy()
+    assert (null * weights).sum() / weights.sum() == pytest.approx(rate(part, metric_of("acc_per")).estimate)
+    long = part["tokens"].to_numpy() > np.median(part["tokens"])
+    assert np.average(null[long], weights=weights[long]) < np.average(null[~long], weights=weights[~long])
+    assert null_model(part, metric_of("recall")) is None
+    (drawn,) = build_exhibits(scenes, Choice(metric="acc_per", arms=("base cot", "mpar2")), ["decay"])
+    assert [t["name"] for t in drawn.drawing["data"] if "null model" in (t.get("name") or "")]
+
+
+def test_direct_and_reasoning_are_paired_by_role_and_seeds_of_training_count(
+    scenes: RunTable, training: RunTable
+) -> None:
+    assert ("base direct", "base cot") in [(a.label, b.label) for a, b in mode_pairs(scenes)]
+    pairs = [(a.label, b.label) for a, b in mode_pairs(training)]
+    assert {("R1-AQA", "R1-AQA thinks"), ("Audio-Thinker", "Audio-Thinker thinks"), ("SARI", "SARI thinks")} < set(
+        pairs
+    )
+    rows = seeds(training, metric_of("accuracy"))
+    assert rows[["arm", "of", "seeds"]].values.tolist() == [["MPAR2", "training", 3]]
+    assert [(a.label, b.label) for a, b in roles(scenes)] == [("base cot", "mpar2")]
+
+
+def test_the_sentence_of_figure_6_says_who_attends_more(scenes: RunTable) -> None:
+    (shown,) = build_exhibits(scenes, only=["attention"])
+    assert shown.reading.startswith("mpar2 attends less to the audio than base cot (-6.6 points")
+
+
+def test_accuracy_is_drawn_beside_chance(scenes: RunTable) -> None:
+    assert chance_of(scenes.frame) == pytest.approx(0.272, abs=0.001)
+    for exhibit in build_exhibits(
+        scenes, Choice(arms=("base cot", "mpar2", "base direct")), ["decay", "arms", "modes"]
+    ):
+        assert exhibit.drawing["layout"]["annotations"][0]["text"] == "chance 27.2 %", exhibit.name
+
+
+def test_slopes_of_perception_are_those_of_the_chosen_metric(scenes: RunTable) -> None:
+    choice = Choice(metric="acc_per", arms=("base cot", "mpar2"))
+    (shown,) = build_exhibits(scenes, choice, ["slopes"])
+    assert shown.drawing["layout"]["xaxis"]["title"]["text"].startswith("Change of Acc_per")
+    held = shown.table.set_index(["arm", "metric", "held"])
+    assert held.loc[("base cot", "acc_per", "difficulty held"), "high"] < 0
+    assert (shown.table["p_holm"] >= shown.table["p_value"]).all()
+    assert any("slopes tested" in note for note in shown.notes)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "acc_per"])
+def test_sentences_are_of_the_drawn_numbers(scenes: RunTable, metric: str) -> None:
+    for exhibit in build_exhibits(scenes, Choice(metric=metric, arms=("base cot", "mpar2")), list(EXHIBITS)):
+        if exhibit.drawing is None or exhibit.name not in ("arms", "controls", "levels", "forced"):
+            continue
+        table = exhibit.table
+        numbers = {
+            f"{100 * value:.1f}"
+            for column in ("value", "low", "high")
+            if column in table
+            for value in table[column].dropna()
+        }
+        numbers |= {
+            f"{100 * v:+.1f}" for c in table if c.startswith(("difference", "low", "high")) for v in table[c].dropna()
+        }
+        for said in re.findall(r"(?<![\w.])[+-]?\d+\.\d(?= (?:%|points|to))", exhibit.reading):
+            assert said in numbers or f"+{said}" in numbers, (exhibit.name, said)
