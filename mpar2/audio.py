@@ -2,7 +2,7 @@
 
 Conventions: a clip is mono float32 at ``SAMPLE_RATE`` = 16 kHz in [-1, 1]; times are seconds from its start. Channels
 are averaged; other rates are resampled (soxr, high quality) block by block, so that memory stays bounded by the clip
-and not by what the file unpacks into. Arrays are (samples,) or (samples, channels); integers are scaled by their full
+and not by what the file unpacks into. Files are decoded in a child process. Arrays are (samples,) or (samples, channels); integers are scaled by their full
 range, floats are taken as they are.
 
 A file that cannot be used raises :class:`AudioError`, whose message says why and what to do; what is odd but usable
@@ -24,9 +24,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from mpar2.decoder import decode_file
 from mpar2.formats import BLOCK_FRAMES, AudioError, Block, Limits, check_stream, decode, sniff
 
-__all__ = ["SAMPLE_RATE", "AudioError", "Clip", "Limits", "load_clip", "wav_bytes"]
+__all__ = ["SAMPLE_RATE", "AudioError", "Clip", "Limits", "load_clip", "read_samples", "wav_bytes"]
 
 SAMPLE_RATE = 16_000  # Hz
 
@@ -62,32 +63,69 @@ class Clip:
 
 
 def load_clip(source: Any, *, limits: Limits | None = None, name: str | None = None) -> Clip:
-    """Load a path, bytes, ``(rate, array)`` or a clip; ``name`` is shown instead of the file's name.
+    """Load a recording. Files are decoded in a child process (:mod:`mpar2.decoder`).
 
-    Raises :class:`AudioError` for everything that is not a usable recording.
+    Args:
+        source: A path, the bytes of a file, ``(rate, array)``, or a clip, which is only checked.
+        limits: What a recording may be; by default :class:`Limits`.
+        name: Shown instead of the file's name.
+
+    Returns:
+        The clip; what is odd but usable is in its ``warnings``.
+
+    Raises:
+        AudioError: The source is no usable recording.
     """
     limits = limits or Limits()
     if isinstance(source, Clip):
         _check_seconds(source.seconds, limits)
         return source
-    if isinstance(source, bytes | bytearray | memoryview):
-        label, load = name or "recording", lambda warn: _open_bytes(bytes(source), limits, warn)
-    elif isinstance(source, str | os.PathLike):
-        label, load = name or Path(source).name, lambda warn: _open_path(source, limits, warn)
-    elif isinstance(source, tuple) and len(source) == 2:
-        label, load = name or "recording", lambda warn: _array_blocks(*source, limits)
-    elif source is None:
+    if source is None:
         raise AudioError("there is no audio: upload or record a clip first")
+    is_array = isinstance(source, tuple) and len(source) == 2
+    if isinstance(source, bytes | bytearray | memoryview):
+        label, content = name or "recording", bytes(source)
+    elif isinstance(source, str | os.PathLike):
+        label, content = name or Path(os.fsdecode(source)).name, os.path.abspath(os.fsdecode(source))
+    elif is_array:
+        label, content = name or "recording", source
     else:
         raise AudioError(f"cannot load audio from {type(source).__name__}: give a path, bytes or (rate, array)")
+    label = _printable(label)
+    try:
+        samples, warnings = read_samples(content, limits) if is_array else decode_file(content, limits)
+    except AudioError as error:
+        raise AudioError(f"{label}: {error}") from error
+    return Clip(samples, label, warnings)
+
+
+def read_samples(source: bytes | str | tuple[Any, Any], limits: Limits) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read a recording in this process: what the child of :mod:`mpar2.decoder` does with a file.
+
+    Args:
+        source: The bytes of a file, its path, or ``(rate, array)``.
+        limits: What a recording may be.
+
+    Returns:
+        Mono samples at 16 kHz, (n,) float32 in [-1, 1]; and warnings about them.
+
+    Raises:
+        AudioError: The source is no usable recording.
+    """
     warnings: list[str] = []
     try:
-        samples = _collect(load(warnings.append), limits, warnings)
+        if isinstance(source, bytes):
+            blocks = _open_file(io.BytesIO(source), limits, warnings.append)
+        elif isinstance(source, str):
+            blocks = _open_path(source, limits, warnings.append)
+        else:
+            blocks = _array_blocks(*source, limits)
+        samples = _collect(blocks, limits, warnings)
     except AudioError as error:
         # A file that broke off may fail for being too short: the warning then names the cause.
         cause = f" ({'; '.join(warnings)})" if warnings else ""
-        raise AudioError(f"{_printable(label)}: {error}{cause}") from error
-    return Clip(samples, _printable(label), tuple(warnings))
+        raise AudioError(f"{error}{cause}") from error
+    return samples, tuple(warnings)
 
 
 def wav_bytes(clip: Clip) -> bytes:
@@ -108,7 +146,7 @@ def _printable(label: str) -> str:
     return shown if len(shown) <= 80 else f"{shown[:60]}…{shown[-16:]}"
 
 
-def _open_path(path: str | os.PathLike[str], limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
+def _open_path(path: str, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
     try:
         # Non-blocking: opening a named pipe would otherwise wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -122,10 +160,6 @@ def _open_path(path: str | os.PathLike[str], limits: Limits, warn: Callable[[str
         raise AudioError("this is not a file (a folder or a device?): give an audio file")
     with os.fdopen(descriptor, "rb") as file:
         yield from _open_file(file, limits, warn)
-
-
-def _open_bytes(data: bytes, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
-    return _open_file(io.BytesIO(data), limits, warn)
 
 
 def _open_file(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:

@@ -365,15 +365,26 @@ def _import_av() -> Any:
     return av
 
 
+_DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+
+
 def _frame_samples(frame: Any) -> np.ndarray:
-    """A decoded frame as (frames, channels) float32."""
-    raw, channels = frame.to_ndarray(), len(frame.layout.channels)
-    samples = raw.T if frame.format.is_planar else raw.reshape(-1, channels)
-    if samples.dtype.kind == "f":
-        return samples.astype(np.float32)
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    return (samples / float(1 << 8 * samples.dtype.itemsize - 1)).astype(np.float32)
+    """A decoded frame as (frames, channels) float32.
+
+    ``frame.to_ndarray()`` is not used: with 8 planar channels it reads a ninth plane behind the last one and crashes
+    (PyAV 17.1 to 18.1).
+    """
+    channels, planar = len(frame.layout.channels), frame.format.is_planar
+    dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
+    planes = [frame.planes[index] for index in range(channels if planar else 1)]
+    wanted = frame.samples * (1 if planar else channels)
+    rows = [np.frombuffer(plane, dtype, count=wanted) for plane in planes]
+    raw = np.stack(rows, axis=1) if planar else rows[0].reshape(-1, channels)
+    if dtype.kind == "f":
+        return raw.astype(np.float32)
+    if dtype == np.uint8:
+        return (raw.astype(np.float32) - 128) / 128
+    return (raw / float(1 << 8 * dtype.itemsize - 1)).astype(np.float32)
 
 
 def _check_mp4_tables(file: BinaryIO) -> None:
