@@ -2,8 +2,8 @@
 
 Conventions: a clip is mono float32 at ``SAMPLE_RATE`` = 16 kHz in [-1, 1]; times are seconds from its start. Channels
 are averaged; other rates are resampled (soxr, high quality) block by block, so that memory stays bounded by the clip
-and not by what the file unpacks into. Files are decoded in a child process. Arrays are (samples,) or (samples, channels); integers are scaled by their full
-range, floats are taken as they are.
+and not by what the file unpacks into. Files are decoded in a child process. Arrays are (samples,) or (samples,
+channels); integers are scaled by their full range, floats are taken as they are.
 
 A file that cannot be used raises :class:`AudioError`, whose message says why and what to do; what is odd but usable
 (silence, a file that breaks off, a level above full scale) is told in ``Clip.warnings``.

@@ -82,8 +82,8 @@ def _words_of_end(end: _ProcessEnded, limits: Limits) -> str:
     late = end.late or end.status == -getattr(signal, "SIGXCPU", 0)
     if late:
         return (
-            f"decoding took longer than {_cpu_s(limits)} s, the limit: the file is damaged or made to hold up programs; "
-            "export it again as wav or flac"
+            f"decoding took longer than {_cpu_s(limits)} s, the limit: the file is damaged, or made to hold up "
+            "programs; export it again as wav or flac"
         )
     return (
         f"the decoder crashed at this file (exit status {end.status}): the file is damaged or made to crash programs; "
@@ -252,9 +252,8 @@ def _main() -> None:
     os.dup2(null, 0)
     os.dup2(null, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's business; it closes the pipe
-    with contextlib.suppress(OSError):  # if memory runs out, end this process first (Linux)
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # Linux
+        file.write("1000")  # where memory runs out, this process is ended first
     from mpar2.audio import read_samples
 
     for library in ("soundfile", "soxr", "av"):  # before the limit of memory is set
