@@ -1,8 +1,8 @@
 """Traces whose mentions people labelled, and how far a judge agrees with them.
 
-A file holds traces between blank lines. The first line of each is ``truth: label onset-offset [level]; ...`` (``truth:``
-alone: nothing is audible); the rest is the trace, in which ``{words|K0,1}`` marks a mention: M matched, H hallucinated,
-U misused, N neutral or no mention at all, and the truth events that it refers to.
+A file holds traces between blank lines. The first line of each is ``truth: label onset-offset [level]; ...`` (alone:
+nothing is audible); the rest is the trace, in which ``{words|K0,1}`` marks a mention: M matched, H hallucinated, U
+misused, N neutral or no mention at all, and the truth events that it refers to.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def agreement_with(judge: Callable[[str, Truth], Verdict], traces: list[Labelled
             if mention.id not in used and mention.kind in ("hallucinated", "misused"):
                 mentions += 1
                 invented += mention.kind == "hallucinated"
-                differences.append(f"{mention.quote!r}: no label, judged {mention.kind} ({mention.reason}) in: {trace.text}")
+                said = f"judged {mention.kind} ({mention.reason})"
+                differences.append(f"{mention.quote!r}: no label, {said} in: {trace.text}")
     return Agreement(mentions, agreed, invented, tuple(differences))
 
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mpar2.cafe.metrics import METRICS, EventCounts, count_events, evaluate, rates_of_trace, table, validate
+from mpar2.cafe.metrics import (
+    METRICS,
+    RULES,
+    EventCounts,
+    count_events,
+    evaluate,
+    null_counts,
+    rates_of_trace,
+    table,
+    validate,
+)
 from mpar2.cafe.rules.judge import annotate
-from mpar2.cafe.schema import Truth
+from mpar2.cafe.schema import Mention, MentionKind, Truth, Verdict, missed_events
+from mpar2.cafe.score import read_scores
 from mpar2.question import Event
+from mpar2.runs import read_run
+from mpar2.trace import Span
 
 TRUTH = Truth((Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0), Event("piano", 7.0, 8.0)))
 
@@ -137,3 +151,56 @@ def test_counts_that_no_verdict_gave_are_refused(bad: Any) -> None:
 def test_groups_must_be_one_for_each_trace() -> None:
     with pytest.raises(ValueError, match="1 groups for 2 traces"):
         evaluate([EventCounts(), EventCounts()], ["a"])
+
+
+def _of(*mentions: tuple[str, str, tuple[int, ...]], targets: tuple[str, ...] = ("dog", "siren")) -> Verdict:
+    made = tuple(
+        Mention(
+            f"m{n}", label, Span(n, n + 1), label, MentionKind(kind), events, "wrong time" if kind == "misused" else ""
+        )
+        for n, (label, kind, events) in enumerate(mentions)
+    )
+    return Verdict(made, missed_events(made, len(targets)), targets, "server", "human")
+
+
+def test_each_counting_rule_gives_the_outcome_that_its_words_say() -> None:
+    verdict = _of(("dog", "matched", (0,)), ("dog", "misused", (0,)), ("cat", "hallucinated", ()))
+    counted = {rule: count_events(verdict, rule) for rule in RULES}
+    said = {rule: (c.matched, c.misused, c.hallucinated, c.n_pred, c.n_tgt) for rule, c in counted.items()}
+    assert said == {
+        "any_wrong": (0, 1, 1, 2, 2),
+        "first": (1, 0, 1, 2, 2),
+        "any_right": (1, 0, 1, 2, 2),
+        "mention": (1, 1, 1, 3, 2),
+        "sound": (1, 0, 1, 2, 2),
+        "sound_at_time": (0, 0, 0, 0, 2),
+    }
+    with pytest.raises(ValueError, match="choose one of any_wrong"):
+        count_events(verdict, "best")
+
+
+def test_the_null_model_is_what_repetition_alone_does() -> None:
+    verdict = _of(*[("dog", "matched", (0,))] * 3)
+    for rule, expected in {"any_wrong": 0.125, "first": 0.5, "any_right": 0.875, "mention": 1.5}.items():
+        matched, asserted = null_counts(verdict, 0.5, rule)
+        assert (matched, asserted) == (expected, 3 if rule == "mention" else 1)
+
+
+def test_the_rules_disagree_on_decay_as_an_audit_of_the_shipped_run_found() -> None:
+    """Thirds by length (33/33/34) of two arms, recomputed by other code from the same verdicts."""
+    run = Path(__file__).parents[1] / "examples/runs/held-out-scenes"
+    tokens = {record["key"]: record["tokens"] for record in read_run(run).records()}
+    audit = {
+        ("base cot", "any_wrong"): (0.50, 0.365, 0.10),
+        ("mpar2", "any_wrong"): (0.53, 0.41, 0.36),
+        ("base cot", "first"): (0.66, 0.62, 0.41),
+        ("mpar2", "any_right"): (0.69, 0.66, 0.74),
+        ("base cot", "mention"): (0.59, 0.55, 0.31),
+    }
+    scores = read_scores(run / "cafe/reference").scores
+    for (arm, rule), thirds in audit.items():
+        ours = sorted((s for s in scores if s.arm == arm), key=lambda s: tokens[s.key])
+        counts = [count_events(s.outcome, rule) for s in ours if isinstance(s.outcome, Verdict)]
+        for part, expected in zip((counts[:33], counts[33:66], counts[66:]), thirds, strict=True):
+            found = sum(c.matched for c in part) / sum(c.n_pred for c in part)
+            assert abs(found - expected) < 0.04, (arm, rule, found, expected)

@@ -2,11 +2,13 @@
 
 Conventions
 -----------
-*What is counted are events, not mentions.* A trace that names one event five times has named one event, so that neither
-repeating the true nor repeating the false moves a rate; the paper leaves this open. In each trace:
+How several mentions of one event become one outcome is open in the paper, and conclusions about decay turn on it:
+under "any mention wrong" Acc_per falls with length by itself, since long traces name each event more often.
+:data:`RULES` has the rules, all computed from one pass; :func:`null_counts` is the fall that a rule makes alone. By
+default, in each trace:
 
-* every truth event has one fate: **misused** if any mention of it is misused, else **matched** if any mention of it is
-  matched, else **missed**. A claim that the review corrects was still claimed.
+* every truth event has one outcome: **misused** if any mention of it is misused, else **matched** if any mention of it
+  is matched, else **missed**. A claim that the review corrects was still claimed.
 * hallucinated mentions with the same label (case and blanks aside) are one **hallucinated** event.
 * neutral mentions are counted apart and enter no rate.
 
@@ -31,21 +33,40 @@ bootstrap intervals over clips: all questions about a clip, and all their sample
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mpar2.cafe.schema import MentionKind, Verdict
+from mpar2.cafe.schema import Mention, MentionKind, Verdict
 from mpar2.statistics import Interval, bootstrap_interval
 
-__all__ = ["METRICS", "EventCounts", "Rate", "count_events", "evaluate", "rates_of_trace", "table", "validate"]
+__all__ = [
+    "CLAIM_METRICS",
+    "DEFAULT_RULE",
+    "ERRORS",
+    "METRICS",
+    "RULES",
+    "EventCounts",
+    "Rate",
+    "count_events",
+    "errors_by_part",
+    "evaluate",
+    "mention_rate",
+    "null_counts",
+    "profile",
+    "rates_of_trace",
+    "rules_table",
+    "table",
+    "validate",
+]
 
 
 @dataclass(frozen=True)
 class EventCounts:
-    """The events of one trace by fate, and its mentions."""
+    """The events of one trace by outcome, and its mentions."""
 
     matched: int = 0
     hallucinated: int = 0
@@ -53,6 +74,11 @@ class EventCounts:
     missed: int = 0
     neutral_mentions: int = 0
     mentions: int = 0
+    time_claims: int = 0
+    order_claims: int = 0
+    count_claims: int = 0
+    targets: int | None = None  # N_tgt where the outcomes do not add up to it
+    recalled: int | None = None  # truth events with a right mention, where ``matched`` counts mentions
 
     @property
     def n_pred(self) -> int:
@@ -62,11 +88,14 @@ class EventCounts:
     @property
     def n_tgt(self) -> int:
         """Events of the truth."""
-        return self.matched + self.misused + self.missed
+        return self.matched + self.misused + self.missed if self.targets is None else self.targets
 
     def as_dict(self) -> dict[str, int]:
         """The counts and the two denominators, for JSON."""
-        return asdict(self) | {"n_pred": self.n_pred, "n_tgt": self.n_tgt}
+        return {name: value for name, value in asdict(self).items() if value is not None} | {
+            "n_pred": self.n_pred,
+            "n_tgt": self.n_tgt,
+        }
 
 
 class Rate(NamedTuple):
@@ -79,42 +108,198 @@ class Rate(NamedTuple):
     undefined: int  # traces whose own denominator is 0
 
 
-# name -> (numerator, denominator) of one trace
+def _recalled(c: EventCounts) -> int:
+    return c.matched if c.recalled is None else c.recalled
+
+
+#: name -> (numerator, denominator) of one trace; the one table of these metrics
 METRICS = {
     "acc_per": (lambda c: c.matched, lambda c: c.n_pred),
     "err_per": (lambda c: c.hallucinated, lambda c: c.n_pred),
     "err_use": (lambda c: c.misused, lambda c: c.n_pred),
     "err_omit": (lambda c: c.missed, lambda c: c.n_tgt),
-    "recall": (lambda c: c.matched, lambda c: c.n_tgt),
+    "recall": (_recalled, lambda c: c.n_tgt),
     "f1": (lambda c: 2 * c.matched, lambda c: c.n_pred + c.n_tgt),
     "events": (lambda c: c.n_pred, lambda c: 1),
 }
+#: how much a trace says, and what it can be caught at; the same under every rule
+CLAIM_METRICS = {
+    "mentions_per_event": (lambda c: c.mentions - c.neutral_mentions, lambda c: c.n_pred),
+    "time_claims": (lambda c: c.time_claims, lambda c: 1),
+    "order_claims": (lambda c: c.order_claims, lambda c: 1),
+    "count_claims": (lambda c: c.count_claims, lambda c: 1),
+}
+ERRORS = ("existence", "semantic", "temporal", "attribute", "reasoning")
 
 
-def count_events(verdict: Verdict) -> EventCounts:
-    """The events of a verdict by fate (see the conventions)."""
-    kinds: dict[MentionKind, set[Any]] = {kind: set() for kind in MentionKind}
-    for mention in verdict.mentions:
-        if mention.kind is MentionKind.HALLUCINATED:
-            kinds[mention.kind].add(" ".join(mention.label.lower().split()))
-        else:
-            kinds[mention.kind].update(mention.events)
-    misused = kinds[MentionKind.MISUSED]
-    matched = kinds[MentionKind.MATCHED] - misused
+#: rule -> what it counts; the first is the default
+RULES: dict[str, str] = {
+    "any_wrong": "an event is misused if any mention of it is wrong",
+    "first": "the first mention of an event decides",
+    "any_right": "an event is matched if any mention of it is right",
+    "mention": "each asserted mention counts by itself",
+    "sound": "the right sound, whatever its time: distinct labels",
+    "sound_at_time": "the right sound at the right time: mentions that claim a time or an order",
+}
+DEFAULT_RULE = "any_wrong"
+
+
+def count_events(verdict: Verdict, rule: str = DEFAULT_RULE) -> EventCounts:
+    """Count the events of a verdict by outcome.
+
+    Args:
+        verdict: of one trace, by any judge.
+        rule: how several mentions of one event become one outcome, a key of :data:`RULES`.
+
+    Returns:
+        The counts. Under ``mention`` and ``sound_at_time`` what is asserted are mentions, and the targets are events
+        (``sound_at_time``: those are given in ``recalled``); under ``sound`` both are distinct labels.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown counting rule {rule!r}: choose one of {', '.join(RULES)}")
+    asserted = [m for m in verdict.mentions if m.kind is not MentionKind.NEUTRAL]
+    others = {
+        "neutral_mentions": len(verdict.mentions) - len(asserted),
+        "mentions": len(verdict.mentions),
+        **{f"{claim}_claims": sum(claim in m.claims for m in asserted) for claim in ("time", "order", "count")},
+    }
+    if rule == "sound":
+        return _count_labels(verdict, asserted, others)
+    if rule in ("mention", "sound_at_time"):
+        if rule == "sound_at_time":
+            asserted = [m for m in asserted if {"time", "order"} & set(m.claims)]
+        kinds = Counter(m.kind for m in asserted)
+        recalled = {event for m in asserted if m.kind is MentionKind.MATCHED for event in m.events}
+        return EventCounts(
+            matched=kinds[MentionKind.MATCHED],
+            hallucinated=kinds[MentionKind.HALLUCINATED],
+            misused=kinds[MentionKind.MISUSED],
+            missed=len(verdict.missed),
+            targets=len(verdict.targets),
+            recalled=len(recalled),
+            **others,
+        )
+    # Per event: all outcomes of its mentions in reading order.
+    outcomes: dict[int, list[bool]] = {}
+    for mention in asserted:
+        for event in mention.events:
+            outcomes.setdefault(event, []).append(mention.kind is MentionKind.MATCHED)
+    decide = {"any_wrong": all, "first": lambda right: right[0], "any_right": any}[rule]
+    matched = sum(decide(right) for right in outcomes.values())
     return EventCounts(
-        matched=len(matched),
-        hallucinated=len(kinds[MentionKind.HALLUCINATED]),
-        misused=len(misused),
-        missed=len(verdict.targets) - len(matched) - len(misused),
-        neutral_mentions=sum(mention.kind is MentionKind.NEUTRAL for mention in verdict.mentions),
-        mentions=len(verdict.mentions),
+        matched=matched,
+        hallucinated=len({_folded(m.label) for m in asserted if m.kind is MentionKind.HALLUCINATED}),
+        misused=len(outcomes) - matched,
+        missed=len(verdict.targets) - len(outcomes),
+        **others,
     )
+
+
+def _count_labels(verdict: Verdict, asserted: Sequence[Mention], others: dict[str, int]) -> EventCounts:
+    """Distinct labels: asserted and in the truth, asserted and not, in the truth and not asserted."""
+    labels = {_folded(label) for label in verdict.targets}
+    right, wrong = set(), set()
+    for mention in asserted:
+        if mention.error in ("existence", "semantic"):
+            wrong.add(_folded(mention.label))
+        else:
+            right |= {_folded(verdict.targets[event]) for event in mention.events}
+    return EventCounts(
+        matched=len(right), hallucinated=len(wrong - right), missed=len(labels - right), targets=len(labels), **others
+    )
+
+
+def _folded(label: str) -> str:
+    return " ".join(label.lower().split())
+
+
+def null_counts(verdict: Verdict, rate: float, rule: str = DEFAULT_RULE) -> tuple[float, int]:
+    """Expect a trace's counts if each of its mentions were right with one rate, whatever its place.
+
+    A curve of acc_per over length under this null model shows what the counting rule does by itself: "any mention
+    wrong" falls with the number of mentions, "any mention right" rises with it.
+
+    Args:
+        verdict: of the trace; only what it names how often is used.
+        rate: the share of right mentions over all traces of the arm (:func:`mention_rate`).
+        rule: as in :func:`count_events`.
+
+    Returns:
+        (expected matched, N_pred): sum both over traces and divide.
+    """
+    groups: Counter[Any] = Counter()
+    for mention in verdict.mentions:
+        if mention.kind is MentionKind.NEUTRAL:
+            continue
+        if rule == "sound_at_time" and not {"time", "order"} & set(mention.claims):
+            continue
+        names = mention.events if rule not in ("mention", "sound_at_time") else ()
+        if rule == "sound":
+            names = {_folded(verdict.targets[event]) for event in names}  # type: ignore[assignment]
+        for name in names or (_folded(mention.label),):
+            groups[name] += 1
+    share = {
+        "any_wrong": lambda n: rate**n,
+        "any_right": lambda n: 1 - (1 - rate) ** n,
+        "sound": lambda n: 1 - (1 - rate) ** n,
+        "mention": lambda n: rate * n,
+        "sound_at_time": lambda n: rate * n,
+        "first": lambda n: rate,
+    }[rule]
+    asserted = sum(groups.values()) if rule in ("mention", "sound_at_time") else len(groups)
+    return sum(share(n) for n in groups.values()), asserted
+
+
+def mention_rate(verdicts: Iterable[Verdict]) -> float | None:
+    """The share of right mentions among asserted ones, pooled; None where nothing is asserted."""
+    counts = [count_events(verdict, "mention") for verdict in verdicts]
+    asserted = sum(count.n_pred for count in counts)
+    return sum(count.matched for count in counts) / asserted if asserted else None
+
+
+def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict[str, Any]]:
+    """Count outcomes and errors along the length of traces.
+
+    Args:
+        verdicts: each with the characters of its trace.
+        bins: equal parts of a trace.
+
+    Returns:
+        For each part: ``asserted`` and ``matched`` mentions, and wrong ones by kind of error.
+    """
+    rows: list[dict[str, Any]] = [{"asserted": 0, "matched": 0, **dict.fromkeys(ERRORS, 0)} for _ in range(bins)]
+    for verdict, length in verdicts:
+        for mention in verdict.mentions:
+            if mention.kind is MentionKind.NEUTRAL:
+                continue
+            row = rows[min(bins - 1, bins * mention.chars.start // max(1, length))]
+            row["asserted"] += 1
+            row["matched"] += mention.kind is MentionKind.MATCHED
+            if mention.error:
+                row[mention.error] += 1
+    return rows
+
+
+def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
+    """Count asserted mentions and errors by the part of the trace (perception, step 1, ...) that they stand in."""
+    table: dict[str, dict[str, int]] = {}
+    for verdict in verdicts:
+        for mention in verdict.mentions:
+            if mention.kind is MentionKind.NEUTRAL:
+                continue
+            row = table.setdefault(mention.part or "text", {"asserted": 0, **dict.fromkeys(ERRORS, 0)})
+            row["asserted"] += 1
+            if mention.error:
+                row[mention.error] += 1
+    return table
 
 
 def validate(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = None) -> None:
     """Raise ``ValueError`` for counts that no verdict can have given."""
     for position, count in enumerate(counts):
         for name, value in asdict(count).items():
+            if value is None and name in ("targets", "recalled"):
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"trace {position}: {name} is {value!r}; counts are whole numbers from 0 (not rates)")
     if groups is not None and len(groups) != len(counts):
@@ -136,15 +321,19 @@ def evaluate(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    table: Mapping[str, Any] = METRICS,
 ) -> dict[str, Rate]:
-    """Every metric of ``METRICS`` over traces. ``groups`` names the clip of each trace (default: one trace a clip)."""
+    """Every metric of ``table`` over traces. ``groups`` names the clip of each trace (default: one trace a clip)."""
     validate(counts, groups)
     options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     rates: dict[str, Rate] = {}
-    for name, (up, down) in METRICS.items():
+    for name, (up, down) in table.items():
+        defined = np.array([_defined(name, count) for count in counts], dtype=bool)
+        if name == "f1" and any(count.recalled is not None for count in counts):
+            rates[name] = Rate(*(Interval(None, None, None, 0),) * 2, 0, 0, len(counts))
+            continue
         above = np.array([up(count) for count in counts], dtype=float)
         below = np.array([down(count) for count in counts], dtype=float)
-        defined = np.array([_defined(name, count) for count in counts], dtype=bool)
         kept = None if groups is None else [group for group, keep in zip(groups, defined, strict=True) if keep]
         rates[name] = Rate(
             micro=bootstrap_interval(above, below, groups=groups, **options),
@@ -167,16 +356,31 @@ def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
         )
     counts = list(counts)
     if counts:
-        sums = {name: sum(getattr(count, name) for count in counts) for name in EventCounts.__dataclass_fields__}
+        sums = {name: sum(getattr(count, name) or 0 for count in counts) for name in _SHOWN}
         said = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in sums.items())
         lines.append(f"{len(counts)} traces: {said}")
     return "\n".join(lines)
 
 
 def _defined(name: str, count: EventCounts) -> bool:
+    if name == "f1" and count.recalled is not None:
+        return False  # mentions against events have no common F1
     if name == "f1":
         return count.n_pred > 0 and count.n_tgt > 0
-    return METRICS[name][1](count) > 0
+    return (METRICS | CLAIM_METRICS)[name][1](count) > 0
+
+
+_SHOWN = ("matched", "hallucinated", "misused", "missed", "neutral_mentions", "mentions", "time_claims", "order_claims",
+          "count_claims")  # fmt: skip
+
+
+def rules_table(by_rule: Mapping[str, Mapping[str, Rate]]) -> str:
+    """The rates of one arm under every counting rule, side by side."""
+    lines = [f"{'rule':14}{'acc_per':>24}{'recall':>24}{'f1':>24}"]
+    for rule, rates in by_rule.items():
+        cells = [str(rates[name].micro) for name in ("acc_per", "recall", "f1")]
+        lines.append(f"{rule:14}" + "".join(f"{cell:>24}" for cell in cells))
+    return "\n".join(lines)
 
 
 def _number(value: float | None) -> str:

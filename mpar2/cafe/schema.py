@@ -53,6 +53,13 @@ class MentionKind(StrEnum):
     NEUTRAL = "neutral"
 
 
+_ERROR_WORDS = (
+    ("temporal", ("time", "order", "before", "after", "onset", "first", "last")),
+    ("attribute", ("count", "number", "loud", "quiet", "long", "short")),
+    ("semantic", ("source", "attribute", "speaker", "man", "woman", "another kind")),
+)
+
+
 @dataclass(frozen=True)
 class Truth:
     """What is audible in a clip, and who says so.
@@ -90,6 +97,32 @@ class Mention:
     kind: MentionKind
     events: tuple[int, ...] = ()
     reason: str = ""
+    claims: tuple[str, ...] = ()  # what it says beside the sound: time, order, count, attribute
+    part: str = ""  # where it stands: perception, step 2, review, ...; empty outside of parts
+
+    @property
+    def error(self) -> str | None:
+        """What is wrong with it in the terms of the field, None where nothing is.
+
+        ``existence`` (the sound is not there), ``semantic`` (another source or kind of it), ``temporal`` (time or
+        order), ``attribute`` (count, length, loudness), ``reasoning`` (used for what it does not show).
+        """
+        if self.kind is MentionKind.HALLUCINATED:
+            return "existence"
+        if self.kind is not MentionKind.MISUSED:
+            return None
+        reason = self.reason.lower()
+        if reason.startswith(("wrong time", "wrong order")):
+            return "temporal"
+        if reason.startswith(("wrong source", "wrong attribute: the truth has")):
+            return "semantic"
+        if reason.startswith(("wrong count", "wrong attribute")):
+            return "attribute"
+        # a model judge gives its reason in its own words
+        for error, words in _ERROR_WORDS:
+            if any(word in reason for word in words):
+                return error
+        return "reasoning"
 
     @property
     def event(self) -> int | None:
@@ -107,6 +140,9 @@ class Mention:
             "kind": str(self.kind),
             "events": list(self.events),
             "reason": self.reason,
+            "error": self.error,
+            "claims": list(self.claims),
+            "part": self.part,
         }
 
     @classmethod
@@ -120,6 +156,8 @@ class Mention:
             kind=MentionKind(data["kind"]),
             events=tuple(int(index) for index in data["events"]),
             reason=str(data.get("reason", "")),
+            claims=tuple(str(claim) for claim in data.get("claims", ())),
+            part=str(data.get("part", "")),
         )
 
 
@@ -146,6 +184,8 @@ class Verdict:
     package_version: str = __version__
     attempts: int = 1
     usage: Usage = field(default_factory=Usage)
+    uncovered: tuple[str, ...] = ()  # nouns said to be heard that the judge's vocabulary does not know
+    lenient: int = 0  # replies of a model judge that were read leniently
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data; :meth:`from_dict` reads it back."""
@@ -162,6 +202,8 @@ class Verdict:
             "attempts": self.attempts,
             "input_tokens": self.usage.input_tokens,
             "output_tokens": self.usage.output_tokens,
+            "uncovered": list(self.uncovered),
+            "lenient": self.lenient,
         }
 
     @classmethod
@@ -179,6 +221,8 @@ class Verdict:
             package_version=str(data["package_version"]),
             attempts=int(data.get("attempts", 1)),
             usage=Usage(int(data.get("input_tokens", 0)), int(data.get("output_tokens", 0))),
+            uncovered=tuple(str(word) for word in data.get("uncovered", ())),
+            lenient=int(data.get("lenient", 0)),
         )
 
 

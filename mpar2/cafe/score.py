@@ -20,7 +20,18 @@ from typing import Any
 from mpar2 import __version__
 from mpar2.cafe.caption import read_captions
 from mpar2.cafe.judging import judge_all
-from mpar2.cafe.metrics import EventCounts, Rate, count_events, evaluate, table
+from mpar2.cafe.metrics import (
+    CLAIM_METRICS,
+    DEFAULT_RULE,
+    RULES,
+    EventCounts,
+    Rate,
+    count_events,
+    errors_by_part,
+    evaluate,
+    rules_table,
+    table,
+)
 from mpar2.cafe.schema import Judge, JudgeRequest, Truth, Unscored, Verdict
 from mpar2.cafe.truth import truth_of
 from mpar2.errors import MPAR2Error
@@ -61,6 +72,7 @@ class ScoreSet:
     scores: tuple[Score, ...]
     failed: Mapping[str, str]  # lines that got no answer; the next start tries them again
     canaries: str | None = None
+    rule: str = DEFAULT_RULE  # how the mentions of an event are counted
 
     def __post_init__(self) -> None:
         _one_version(score.outcome for score in self.scores)
@@ -80,9 +92,32 @@ class ScoreSet:
         return list(dict.fromkeys(score.arm for score in self.scores))
 
     def of_arm(self, arm: str) -> tuple[list[EventCounts], list[str]]:
-        """The counts and the clips of an arm's scored traces."""
-        pairs = [(score.counts, score.clip or score.id) for score in self.scores if score.arm == arm]
-        return [c for c, _ in pairs if c is not None], [i for c, i in pairs if c is not None]
+        """The counts, under the rule of the set, and the clips of an arm's scored traces."""
+        verdicts, clips = self.verdicts_of(arm)
+        return [count_events(verdict, self.rule) for verdict in verdicts], clips
+
+    def verdicts_of(self, arm: str) -> tuple[list[Verdict], list[str]]:
+        """The verdicts and the clips of an arm's scored traces."""
+        pairs = [(score.outcome, score.clip or score.id) for score in self.scores if score.arm == arm]
+        kept = [(outcome, clip) for outcome, clip in pairs if isinstance(outcome, Verdict)]
+        return [verdict for verdict, _ in kept], [clip for _, clip in kept]
+
+    def rules_of(self, arm: str, **options: Any) -> dict[str, dict[str, Rate]]:
+        """The metrics of an arm under every counting rule."""
+        verdicts, clips = self.verdicts_of(arm)
+        return {
+            rule: evaluate([count_events(verdict, rule) for verdict in verdicts], clips, **options) for rule in RULES
+        }
+
+    def claims_of(self, arm: str, **options: Any) -> dict[str, Rate]:
+        """Mentions per event, and claims of time, order and count per trace, of an arm."""
+        verdicts, clips = self.verdicts_of(arm)
+        return evaluate([count_events(verdict) for verdict in verdicts], clips, table=CLAIM_METRICS, **options)
+
+    def coverage_of(self, arm: str) -> tuple[int, int]:
+        """Nouns said to be heard that the judge does not know, and mentions that it knows, of an arm."""
+        verdicts, _ = self.verdicts_of(arm)
+        return sum(len(v.uncovered) for v in verdicts), sum(len(v.mentions) for v in verdicts)
 
     def rates(self, **options: Any) -> dict[str, dict[str, Rate]]:
         """The metrics of each arm; see :func:`mpar2.cafe.metrics.evaluate`."""
@@ -98,6 +133,17 @@ class ScoreSet:
             said = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
             head = f"{arm}: {len(of_arm) - sum(reasons.values())} of {len(of_arm)} traces scored"
             parts.append(head + (f" ({said})" if said else "") + "\n" + table(dict(rates[arm]), self.of_arm(arm)[0]))
+            if not self.verdicts_of(arm)[0]:
+                continue
+            parts.append(f"by counting rule (above: {self.rule})\n{rules_table(self.rules_of(arm))}")
+            claims = ", ".join(
+                f"{name.replace('_', ' ')} {_plain(rate)}" for name, rate in self.claims_of(arm, resamples=1).items()
+            )
+            unknown, known = self.coverage_of(arm)
+            parts.append(
+                f"{claims}\ncoverage: {unknown} sounds named in words that the judge does not know, beside {known} "
+                "that it knows"
+            )
         parts.append("truth: " + (", ".join(f"{origin} ({n})" for origin, n in self.origins.items()) or "none"))
         if self.failed:
             parts.append(f"{len(self.failed)} traces got no answer and are tried again at the next start")
@@ -141,6 +187,7 @@ async def score_run(
     in_flight: int = 4,
     label: str | None = None,
     canaries: str | None = None,
+    rule: str = DEFAULT_RULE,
 ) -> ScoreSet:
     """Judge every line of ``run`` (``limit``: the first lines only) and write the scores into ``folder``.
 
@@ -168,7 +215,7 @@ async def score_run(
         for record in records
         if record["key"] in outcomes
     )
-    found = ScoreSet(scores, judged.failed, canaries)
+    found = ScoreSet(scores, judged.failed, canaries, rule)
     write_bytes(folder / SCORES, b"".join(dump_json(_line(score)) + b"\n" for score in found.scores))
     write_json(folder / METRICS, _summary(found, judge, limit))
     return found
@@ -185,10 +232,10 @@ def read_scores(source: str | Path) -> ScoreSet:
                 scores.append(Score(raw["key"], raw["id"], raw["arm"], raw["sample"], outcome, raw.get("clip") or ""))
             except (KeyError, TypeError, ValueError) as error:
                 raise ScoreError(f"{path}, line {number}: no score ({error!r})") from None
-    canaries = None
+    summary: Mapping[str, Any] = {}
     if (path.parent / METRICS).is_file():
-        canaries = load_json((path.parent / METRICS).read_bytes(), METRICS).get("canaries")
-    return ScoreSet(tuple(scores), {}, canaries)
+        summary = load_json((path.parent / METRICS).read_bytes(), METRICS)
+    return ScoreSet(tuple(scores), {}, summary.get("canaries"), summary.get("rule") or DEFAULT_RULE)
 
 
 def find_scores(source: str | Path) -> Path:
@@ -243,8 +290,20 @@ def _summary(found: ScoreSet, judge: Judge, limit: int | None) -> dict[str, Any]
         "input_tokens": sum(verdict.usage.input_tokens for verdict in verdicts),
         "output_tokens": sum(verdict.usage.output_tokens for verdict in verdicts),
         "canaries": found.canaries,
+        "lenient_replies": sum(verdict.lenient for verdict in verdicts),
+        "rule": found.rule,
+        "rules": {
+            arm: {rule: rates_as_json(rates) for rule, rates in found.rules_of(arm).items()} for arm in found.arms()
+        },
+        "claims": {arm: rates_as_json(found.claims_of(arm)) for arm in found.arms()},
+        "coverage": {arm: dict(zip(("unknown", "known"), found.coverage_of(arm), strict=True)) for arm in found.arms()},
+        "errors_by_part": {arm: errors_by_part(found.verdicts_of(arm)[0]) for arm in found.arms()},
         "arms": {arm: rates_as_json(rates) for arm, rates in found.rates().items()},
     }
+
+
+def _plain(rate: Rate) -> str:
+    return "-" if rate.micro.estimate is None else f"{rate.micro.estimate:.2f}"
 
 
 def rates_as_json(rates: Mapping[str, Rate]) -> dict[str, Any]:

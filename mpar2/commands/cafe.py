@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpar2.cafe.metrics import DEFAULT_RULE, RULES
 from mpar2.commands import _captions as captions
 from mpar2.commands import _hearing as hearing
 from mpar2.commands import _paid as paid
@@ -31,6 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     score.add_argument("run", metavar="RUN", help="a run folder; the scores go into RUN/cafe/NAME")
     _judge_options(score)
     score.add_argument("--name", help="of the scores (default: the judge and its model)")
+    score.add_argument(
+        "--rule",
+        choices=tuple(RULES),
+        default=DEFAULT_RULE,
+        help="how several mentions of one event are counted (default: %(default)s); metrics.json has all rules",
+    )
     score.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N traces only")
     paid.add_limits(score)
     score.set_defaults(work=_score)
@@ -154,6 +161,7 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path) ->
             limit=options.limit,
             in_flight=options.in_flight,
             label=f"judged by {folder.name}",
+            rule=options.rule,
             canaries=str(await flip_rate(judge)),
         )
 

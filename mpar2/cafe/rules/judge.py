@@ -37,7 +37,7 @@ from mpar2.cafe.schema import (
     missed_events,
 )
 from mpar2.cafe.sound_classes import CLASSES
-from mpar2.trace import Span, parse_trace
+from mpar2.trace import Span, Trace, parse_trace
 
 __all__ = ["ReferenceJudge", "annotate"]
 
@@ -48,6 +48,11 @@ _ALSO = {
 }
 _ONE = re.compile(r"\b(?:an?|another|one)\s+(?!few\b|couple\b|pair\b|lot\b|series\b)(?:[^\W\d]+\s+)?$")
 _SENTENCE_LIMIT = 20_000  # characters; more than a sentence ever has, so that a hostile one is cut
+
+
+_CLAIM_KINDS = dict.fromkeys(("first", "last", "nth"), "order") | dict.fromkeys(
+    ("longest", "shortest", "loudest", "quietest"), "attribute"
+)
 
 
 class ReferenceJudge:
@@ -77,10 +82,22 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
     labels = tuple(event.label for event in truth.events)
     vocabulary = _vocabulary(labels)
     in_truth = frozenset(name for names in vocabulary.truth for name in names)
-    parsed = parse_mentions(parse_trace(text), vocabulary, in_truth | _relatives(in_truth))
+    trace = parse_trace(text)
+    parsed = parse_mentions(trace, vocabulary, in_truth | _relatives(in_truth))
     state = _Judgement(parsed, truth, vocabulary, frozenset(choice.strip(" .").lower() for choice in choices)).run()
+    names = _part_names(trace)
     mentions = tuple(
-        Mention(f"m{number}", text[d.start : d.stop], Span(d.start, d.stop), j.label, j.kind, j.events, j.reason)
+        Mention(
+            f"m{number}",
+            text[d.start : d.stop],
+            Span(d.start, d.stop),
+            j.label,
+            j.kind,
+            j.events,
+            j.reason,
+            j.claim_kinds(),
+            names[d.part],
+        )
         for number, (d, j) in enumerate(zip(parsed.candidates, state, strict=True), 1)
     )
     return Verdict(
@@ -90,6 +107,16 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
         judge="reference",
         truth_origin=truth.origin,
     )
+
+
+def _part_names(trace: Trace) -> dict[int, str]:
+    """Name each part for a reader: its kind, and for a step and what stands in one "step 2"; -1 is outside of parts."""
+    names = {-1: ""}
+    for index, part in enumerate(trace.parts):
+        names[index] = f"step {part.number}" if part.number is not None else part.kind
+        if part.parent is not None and trace.parts[part.parent].number is not None:
+            names[index] = f"step {trace.parts[part.parent].number}"
+    return names
 
 
 @lru_cache(maxsize=256)
@@ -114,6 +141,16 @@ class MentionState:
     all: tuple[int, ...] = ()  # events of this name
     narrowed: bool = False
     claims: list[claim_rules.Claim] = field(default_factory=list)
+
+    related: bool = False  # a claim relates it to another event
+    counted: bool = False
+
+    def claim_kinds(self) -> tuple[str, ...]:
+        """What the mention says beside the sound: time, order, count, attribute."""
+        kinds = {_CLAIM_KINDS.get(claim.relation, "time") for claim in self.claims}
+        kinds |= {"order"} if self.related else set()
+        kinds |= {"count"} if self.counted else set()
+        return tuple(sorted(kinds))
 
     def settle(self, kind: MentionKind, reason: str, events: Sequence[int] = ()) -> None:
         self.kind, self.reason, self.events = kind, reason, tuple(events)
@@ -286,6 +323,7 @@ class _Judgement:
         return True
 
     def _count(self, state: MentionState, count: claim_rules.CountClaim) -> None:
+        state.counted = True
         total = len(state.all)
         if count.allows(total) or (state.narrowed and count.n <= total):
             if count.allows(total):
@@ -328,6 +366,7 @@ class _Judgement:
     def _relate(self, left: MentionState, right: MentionState, claim: claim_rules.PairClaim) -> None:
         if not left.candidates or not right.candidates:
             return
+        left.related = right.related = True
         good = [
             (a, b)
             for a in left.candidates

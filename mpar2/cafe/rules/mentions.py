@@ -58,6 +58,7 @@ class CandidateMention:
     weak: bool
     family: str | None
     source: tuple[str, ...] = ()
+    part: int = -1  # number of the innermost part of the trace that it begins in
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     for hit in hits:
         its_maker = vocabulary.maker(hit, words)
         candidate = CandidateMention(hit.start, hit.stop, hit.concepts, hit.role, hit.plural, hit.weak, hit.family)
+        candidate = replace(candidate, part=owner[hit.start])
         joined = None
         if candidates and _joinable(candidates[-1], candidate, text, masked, owner, roles):
             joined = _join(candidates[-1], candidate, vocabulary, maker, its_maker, in_truth)
@@ -188,7 +190,9 @@ def _join(
 def _span(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:
     plural = left.plural if left.role == "noun" else right.plural
     weak = left.weak and right.weak
-    return CandidateMention(left.start, right.stop, concepts, "noun", plural, weak, left.family or right.family)
+    return CandidateMention(
+        left.start, right.stop, concepts, "noun", plural, weak, left.family or right.family, part=left.part
+    )
 
 
 def _blank(text: str, candidates: list[CandidateMention]) -> str:
