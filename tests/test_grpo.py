@@ -19,6 +19,7 @@ from training.audio_grpo import AudioGRPOTrainer, PerceptionTerm, grpo_config
 from training.audio_inputs import AudioInjector, AudioNotUsedError, Clips, encode
 from training.data import to_dataset
 from training.prefix_sharing import can_share
+from training.resample import replace_groups
 
 
 def write_items(folder: Path, count: int = 6) -> list[Item]:
@@ -373,3 +374,39 @@ def test_clips_are_numbered_once(tiny_checkpoint, items):
     one, two = clips.mel(first), clips.mel(clips.number(items[1].audio))
     assert one.positions == 20 and two.positions == 25
     assert torch.equal(clips.mel(first).features, one.features)
+
+
+# variants --------------------------------------------------------------------------------------------------------
+
+
+def test_groups_without_variance_are_replaced(tiny_checkpoint, items, tmp_path):
+    """Only one item earns rewards that differ: with resampling its groups fill the batch."""
+
+    def one_item(completions, completion_ids, id, **columns):
+        values = [float(sum(ids) % 7) for ids in completion_ids]
+        return [value if name == items[0].id else 1.0 for value, name in zip(values, id, strict=True)]
+
+    options = {"per_device_train_batch_size": 8, "num_generations": 4}
+    plain = prepared(trainer(tiny_checkpoint, items, tmp_path, one_item, options=options))
+    made = trainer(tiny_checkpoint, items[:3], tmp_path, one_item, options=options, resample_rounds=12)
+    output = prepared(made)
+    assert (plain["advantages"].view(2, 4) == 0).all(dim=1).any()
+    assert not (output["advantages"].view(2, 4) == 0).all(dim=1).any()
+    assert output["clips"].tolist() == [made.clips.number(items[0].audio)] * 8
+    assert int(output["num_items_in_batch"]) == int(output["completion_mask"].sum())
+    made._compute_loss(made.model, output).backward()
+    assert sum(float(p.grad.abs().sum()) for p in made.model.parameters() if p.grad is not None) > 0
+
+
+def test_replaced_rows_keep_their_padding():
+    def batch(width: int, first: int) -> dict[str, torch.Tensor]:
+        ids = torch.arange(first, first + 4 * width).view(4, width)
+        mask = torch.ones(4, width, dtype=torch.long)
+        named = {"prompt_ids": ids, "prompt_mask": mask, "completion_ids": ids + 100, "completion_mask": mask}
+        return named | {"advantages": torch.arange(first, first + 4.0), "num_items_in_batch": torch.tensor(4 * width)}
+
+    merged = replace_groups(batch(2, 10), batch(3, 50), [1], [0], size=2, pad=0)
+    assert merged["prompt_ids"].tolist() == [[0, 10, 11], [0, 12, 13], [50, 51, 52], [53, 54, 55]]
+    assert merged["completion_ids"].tolist() == [[110, 111, 0], [112, 113, 0], [150, 151, 152], [153, 154, 155]]
+    assert merged["completion_mask"].tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 1, 1]]
+    assert merged["advantages"].tolist() == [10, 11, 50, 51]

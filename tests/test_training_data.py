@@ -16,7 +16,7 @@ from tests.conftest import make_clip
 from training.__main__ import main
 from training.data import build_corpus, completion_of, filter_text_only_solvable, recordings_of, save_corpus, to_dataset
 from training.memory import MODELS, needs, table
-from training.recipe import RecipeError, load_recipe, recipe_names
+from training.recipe import RecipeError, load_recipe, recipe_names, variants
 from training.rewards import ReferenceScorer, make_rewards
 from training.run import train
 from training.smoke import smoke_test_recipe
@@ -195,6 +195,31 @@ def test_every_recipe_runs_two_steps(name, worlds, tmp_path):
     sheet = json.loads((tmp_path / "cost.json").read_text())
     parts = sum(sheet[f"{stage}_s"] for stage in ("rollout", "tower", "judge", "sync", "passes"))
     assert sheet["steps"] == 1 and sheet["step_s"] == pytest.approx(parts) and sheet["tokens_per_s"] > 0
+
+
+@pytest.mark.parametrize("variant", sorted(variants()))
+def test_every_variant_runs_two_steps(variant, worlds, tmp_path):
+    (worlds / "qwen2_5_omni").mkdir(exist_ok=True)
+    (tmp_path / "smoke").symlink_to(worlds / "qwen2_5_omni")
+    train("grpo", load_recipe("tiny", ["smoke=true"], variant=variant), tmp_path)
+    grpo = json.loads((tmp_path / "training.json").read_text())["recipe"]["grpo"]
+    assert all(grpo[key] == value for key, value in variants()[variant]["grpo"].items())
+    assert variants()[variant]["source"].count("arXiv")
+
+
+def test_an_early_stop_keeps_the_best_checkpoint(worlds, tmp_path):
+    (worlds / "qwen2_5_omni").mkdir(exist_ok=True)
+    small = smoke_test_recipe(load_recipe("tiny"), worlds / "qwen2_5_omni")
+    validation = {"validation": small.data["sources"]}
+    options = {"max_steps": 8, "save_steps": 1, "learning_rate": 10.0}  # so large that the loss soon rises
+    stop = {"metric": "eval_loss", "patience": 2}
+    recipe = replace(small, smoke=False, data=small.data | validation, sft=small.sft | options, early_stop=stop)
+    train("sft", recipe, tmp_path)
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [line["eval_loss"] for line in logged if "eval_loss" in line]
+    assert len(losses) < 8 and losses[-1] > min(losses)
+    with pytest.raises(RecipeError, match="needs data.validation"):
+        train("sft", replace(recipe, data=small.data), tmp_path / "without")
 
 
 @pytest.mark.parametrize("name", ["tiny", "qwen2-audio-7b", "tiny-r1-aqa-think"])

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from mpar2.commands._paid import ServiceChoices
-from training.recipe import RecipeError, load_recipe, recipe_names
+from training.recipe import RecipeError, load_recipe, recipe_names, variants
 from training.scenes.kinds import KINDS as QUESTIONS
 from training.sources import KINDS, read_source
 
@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.add_parser(method, help=f"{method.upper()} by a recipe")
         command.add_argument("--recipe", required=True, help=f"one of {', '.join(recipe_names())}, or a YAML file")
         command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in out")
+        if method == "grpo":
+            command.add_argument("--variant", choices=sorted(variants()), help="a published variant (variants.yaml)")
         command.add_argument("overrides", nargs="*", metavar="key=value")
     commands.add_parser("recipes", help="list the recipes")
     show = commands.add_parser("show", help="what a recipe resolves to")
@@ -107,7 +109,8 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
         return _study(args, argv)
     overrides = list(args.overrides)
     out = next((o.partition("=")[2] for o in overrides if o.startswith("out=")), None)
-    recipe = load_recipe(args.recipe, [o for o in overrides if not o.startswith("out=")])
+    rest = [o for o in overrides if not o.startswith("out=")]
+    recipe = load_recipe(args.recipe, rest, variant=getattr(args, "variant", None))
     if args.command == "show":
         print(json.dumps(recipe.as_dict(), indent=2))
         return 0

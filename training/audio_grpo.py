@@ -47,6 +47,7 @@ from training.audio_inputs import AudioInjector, AudioNotUsedError, Clips, inner
 from training.audio_sft import audio_path, prompt_ids
 from training.cost import StageTimer, peak_memory_gb
 from training.prefix_sharing import can_share, read_prompts, score_completions
+from training.resample import flat_groups, replace_groups
 from training.rollouts import ServerRollouts
 
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
@@ -78,6 +79,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         perception_term: PAPO's term.
         watch_attention_every: Steps between two logs of the attention to audio; 0 for none.
         rollouts: Client of a rollout server; by default transformers' ``generate`` makes the completions.
+        resample_rounds: How often groups without variance are replaced in a step (``training.resample``).
         rest: Passed on to TRL's ``GRPOTrainer``.
     """
 
@@ -90,6 +92,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         perception_term: PerceptionTerm | None = None,
         watch_attention_every: int = 0,
         rollouts: ServerRollouts | None = None,
+        resample_rounds: int = 0,
         **rest: Any,
     ) -> None:
         args = rest["args"]
@@ -109,6 +112,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         self._watch_every = watch_attention_every
         self._timer = StageTimer()
         self._rollout_tokens = 0
+        self._resample_rounds = resample_rounds
         super().__init__(model, processing_class=processor, **rest)
         self.clips = clips or Clips(processor)
         # The trainer has set by now what is trained: LoRA of the text stack, of all, or everything.
@@ -118,6 +122,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             frozen=not tower_is_trained(self.model),
             timer=self._timer,
         )
+        self._resample_generator = torch.Generator().manual_seed(args.seed + self.accelerator.process_index)
         self._rollouts = rollouts
         if rollouts is not None:
             self._use_server(rollouts)
@@ -204,12 +209,9 @@ class AudioGRPOTrainer(GRPOTrainer):
         return said
 
     def _generate_and_score_completions(self, inputs):
-        output = super()._generate_and_score_completions(inputs)
-        # A tensor with a row for each sample: TRL shuffles and splits it with the others.
-        output["clips"] = torch.tensor(self._clip_numbers, device=output["completion_ids"].device)
+        output = self._scored(inputs)
         if not self._audio_use_checked:
-            self._check_audio_is_used(output)
-            self._audio_use_checked = True
+            self._audio_use_checked = self._check_audio_is_used(output)
         if self._rollouts is not None:
             difference = self._rollouts.check(
                 output["sampling_per_token_logps"], output["old_per_token_logps"], output["completion_mask"]
@@ -217,6 +219,36 @@ class AudioGRPOTrainer(GRPOTrainer):
             self._metrics["train" if self.model.training else "eval"]["rollout/logp_difference"].append(difference)
         if self._watch_every and self.state.global_step % self._watch_every == 0:
             self._watch_attention(output)
+        if self._resample_rounds and self.model.training:
+            output = self._resampled(output)
+        return output
+
+    def _scored(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a generation batch with the clip of each row, which TRL shuffles and splits with the others."""
+        output = super()._generate_and_score_completions(inputs)
+        output["clips"] = torch.tensor(self._clip_numbers, device=output["completion_ids"].device)
+        return output
+
+    def _resampled(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Replace groups without variance by groups of other prompts, at most ``resample_rounds`` times."""
+        size, replaced = self.num_generations, 0
+        for _ in range(self._resample_rounds):
+            flat = flat_groups(output["advantages"], size)
+            # Rewards are gathered over all processes, so that each must generate as many groups as the others.
+            count = int(self.accelerator.gather(torch.tensor([len(flat)], device=self.accelerator.device)).max())
+            if count == 0:
+                break
+            rows = torch.randint(len(self.train_dataset), (count,), generator=self._resample_generator).tolist()
+            fresh = self._scored([self.train_dataset[row] for row in rows for _ in range(size)])
+            useful = [group for group in range(count) if group not in flat_groups(fresh["advantages"], size)]
+            places = flat[: len(useful)]
+            pad_id = self._tokenizer.pad_token_id
+            output = replace_groups(output, fresh, places, useful[: len(places)], size, pad_id)
+            replaced += len(places)
+        tokens = self.accelerator.gather(output["completion_mask"].sum()[None]).sum()
+        output["num_items_in_batch"] = tokens
+        self._clip_numbers = output["clips"].tolist()
+        self._metrics["train"]["resampled_groups"].append(replaced)
         return output
 
     def training_step(self, model, inputs, num_items_in_batch):
@@ -299,12 +331,20 @@ class AudioGRPOTrainer(GRPOTrainer):
     # guards and logs
 
     @torch.no_grad()
-    def _check_audio_is_used(self, output: dict[str, Any]) -> None:
-        """Score one completion with its clip and with silence; equal log-probabilities mean that no audio is used."""
-        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[:1]
-        seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[:1]
+    def _check_audio_is_used(self, output: dict[str, Any]) -> bool:
+        """Score one completion with its clip and with silence; equal log-probabilities mean that no audio is used.
+
+        Returns:
+            Whether there was a completion to check: all may be masked as truncated.
+        """
+        row = int(output["completion_mask"].sum(dim=1).argmax())
+        mask = output["completion_mask"][row : row + 1]
+        if not mask.any():
+            return False
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[row : row + 1]
+        seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[row : row + 1]
         keep = output["completion_ids"].size(1)
-        numbers, self._clip_numbers = self._clip_numbers, self._clip_numbers[:1]
+        numbers, self._clip_numbers = self._clip_numbers, self._clip_numbers[row : row + 1]
         network = self.accelerator.unwrap_model(self.model)
         try:
             passes = []  # one path for both: any difference must come from the audio
@@ -316,16 +356,17 @@ class AudioGRPOTrainer(GRPOTrainer):
             real, silent = passes
         finally:
             self._clip_numbers = numbers
-        difference = float(((real - silent) * output["completion_mask"][:1]).abs().max())
+        difference = float(((real - silent) * mask).abs().max())
         if difference == 0.0:
             raise AudioNotUsedError(
-                f"the policy says the same of '{self.clips.path(numbers[0])}' and of silence: its audio does not "
+                f"the policy says the same of '{self.clips.path(numbers[row])}' and of silence: its audio does not "
                 "reach it (is the clip itself silent?)"
             )
         self._metrics["train" if self.model.training else "eval"]["clip_vs_silence"].append(difference)
         if self._rollouts is not None:
-            server = output["sampling_per_token_logps"][:1]
-            self._rollouts.check_audio(server, real, silent, output["completion_mask"][:1])
+            server = output["sampling_per_token_logps"][row : row + 1]
+            self._rollouts.check_audio(server, real, silent, mask)
+        return True
 
     @torch.no_grad()
     def _watch_attention(self, output: dict[str, Any]) -> None:

@@ -57,6 +57,8 @@ class Recipe:
     perception_term: dict[str, Any] | None = None
     rollouts: dict[str, Any] | None = None  # None: transformers' generate; else options of ``training.rollouts``
     watch_attention_every: int = 0
+    resample_rounds: int = 0  # GRPO: how often groups without variance are replaced in a step
+    early_stop: dict[str, Any] | None = None  # {metric, patience, min_delta}: on validation, the best checkpoint kept
     smoke: bool = False  # two steps of a small random model on noise: does the recipe run at all?
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,9 +72,28 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of that name (or the YAML file at that path), with overrides ``key=value``."""
+def variants() -> dict[str, dict[str, Any]]:
+    """Return the published variants of GRPO (``variants.yaml``) by name."""
+    return _number(yaml.safe_load(resources.files(__package__).joinpath("variants.yaml").read_text(encoding="utf-8")))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = (), *, variant: str | None = None) -> Recipe:
+    """Resolve a recipe.
+
+    Args:
+        name: A recipe of the package, or the path of a YAML file.
+        overrides: ``key=value`` texts, applied last.
+        variant: A variant of GRPO, applied before the overrides.
+
+    Raises:
+        RecipeError: An unknown name or key, or a value that cannot be trained.
+    """
     tree = _read(name)
+    if variant is not None:
+        known = variants()
+        if variant not in known:
+            raise RecipeError(f"no variant '{variant}': choose one of {', '.join(known)}")
+        tree = _merge(tree, {key: value for key, value in known[variant].items() if key != "source"})
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or not key:

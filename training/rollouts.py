@@ -175,6 +175,8 @@ class ServerRollouts:
         Raises:
             RolloutError: It is larger than ``tolerance``.
         """
+        if not mask.any():  # all completions are masked as truncated
+            return 0.0
         chosen = mask.bool() & ~torch.isnan(server)
         if not chosen.any():
             raise RolloutError("the server gives no log-probabilities: it must support logprobs in chat completions")

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from mpar2.engines.checkpoint import load_checkpoint
@@ -210,7 +210,27 @@ def _lora(recipe: Recipe, model: Any) -> Any:
 
 
 def _common(recipe: Recipe, out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"output_dir": str(out), "seed": recipe.seed, "data_seed": recipe.seed, **options}
+    """Return options of TRL's configuration, with those of an early stop where the recipe has one."""
+    common = {"output_dir": str(out), "seed": recipe.seed, "data_seed": recipe.seed, **options}
+    if recipe.early_stop:
+        metric = recipe.early_stop.get("metric", "eval_loss")
+        steps = common.get("save_steps", 500)
+        common |= {"load_best_model_at_end": True, "metric_for_best_model": metric, "save_total_limit": 2}
+        common |= {"greater_is_better": not metric.endswith("loss"), "eval_strategy": "steps", "eval_steps": steps}
+    return common
+
+
+def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
+    """Return the early stop that the recipe asks for: it ends when ``metric`` has not improved ``patience`` times."""
+    if not recipe.early_stop:
+        return []
+    options = dict(recipe.early_stop)
+    options.pop("metric", None)
+    if unknown := sorted(set(options) - {"patience", "min_delta"}):
+        raise RecipeError(f"early_stop has unknown keys {', '.join(unknown)}: it takes metric, patience, min_delta")
+    if not recipe.data.get("validation"):
+        raise RecipeError("early_stop needs data.validation: the items that it is measured on")
+    return [EarlyStoppingCallback(int(options.get("patience", 3)), float(options.get("min_delta", 0.0)))]
 
 
 def _sft(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
@@ -227,6 +247,7 @@ def _sft(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
         train_dataset=to_dataset(corpus.items, recipe.mode, completions=True),
         eval_dataset=to_dataset(held, recipe.mode, completions=True) if held else None,
         peft_config=_lora(recipe, model),
+        callbacks=_callbacks(recipe),
     )
 
 
@@ -250,11 +271,13 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
         perception_term=PerceptionTerm(**recipe.perception_term) if recipe.perception_term else None,
         watch_attention_every=recipe.watch_attention_every,
         rollouts=rollouts,
+        resample_rounds=recipe.resample_rounds,
         reward_funcs=functions,
         args=grpo_config(**options),
         train_dataset=to_dataset(corpus.items, recipe.mode),
         eval_dataset=to_dataset(held, recipe.mode) if held else None,
         peft_config=_lora(recipe, model),
+        callbacks=_callbacks(recipe),
     )
 
 

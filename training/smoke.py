@@ -47,6 +47,7 @@ def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
         lora=lora,
         scorer={"name": "reference"},
         rollouts=None,
+        early_stop=None,
         max_tokens=None,
         sft=_cut(recipe.sft) | {"per_device_train_batch_size": 2},
         grpo=_cut(recipe.grpo)

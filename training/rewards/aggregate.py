@@ -3,6 +3,8 @@
 ``geometric``   the paper's mean, with a floor under every step: without one a single bad step makes the whole zero, and
                 a group of zeros teaches nothing [floor ours]
 ``arithmetic``  the plain mean: a bad step can be bought back by good ones
+``until_wrong``  the sum of the scores before the first step below ``threshold``, over all steps: a step is paid only
+                 while everything before it holds, which is what decays along a trace [ours]
 ``soft_min``    ``-t log mean exp(-s/t)``: between the mean (t large) and the worst step (t small)
 
 A trace without steps scores 0.
@@ -13,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-__all__ = ["AGGREGATORS", "arithmetic", "geometric", "soft_min"]
+__all__ = ["AGGREGATORS", "arithmetic", "geometric", "soft_min", "until_wrong"]
 
 
 def geometric(scores: Sequence[float], floor: float = 0.05) -> float:
@@ -51,8 +53,25 @@ def soft_min(scores: Sequence[float], temperature: float = 0.1) -> float:
     return low - temperature * math.log(total / len(scores))
 
 
+def until_wrong(scores: Sequence[float], threshold: float = 0.5) -> float:
+    """The scores of the steps before the first that falls below ``threshold``, summed and divided by all steps.
+
+    >>> until_wrong([1.0, 1.0, 0.0, 1.0]), until_wrong([0.0, 1.0]), until_wrong([])
+    (0.5, 0.0, 0.0)
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold is {threshold}: it must be above 0 and at most 1")
+    paid = 0.0
+    for score in scores:
+        if score < threshold:
+            break
+        paid += score
+    return paid / len(scores) if scores else 0.0
+
+
 AGGREGATORS: dict[str, Callable[..., float]] = {
     "geometric": geometric,
     "arithmetic": arithmetic,
     "soft_min": soft_min,
+    "until_wrong": until_wrong,
 }
