@@ -33,6 +33,7 @@ from mpar2.errors import MPAR2Error
 from mpar2.items import ItemSet
 from mpar2.llm.batch import FailuresInARow, for_each
 from mpar2.llm.errors import CallFailed, LLMError, ReplyRejected
+from mpar2.llm.once import finish_in_thread
 from mpar2.predictions import write_predictions
 from mpar2.prompts import PROMPT_HASHES, PROMPT_VERSIONS
 from mpar2.question import Item, Question
@@ -316,19 +317,24 @@ def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[t
 
 async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> None:
     """As many requests at once as the engine allows; an answer is kept as soon as it is there."""
+    writing = asyncio.Lock()
+
+    async def keep(write: Callable[[Task, Any], None], task: Task, outcome: Any) -> None:
+        async with writing:  # in a thread: a disk that takes its time holds no other request up
+            await finish_in_thread(write, task, outcome)
 
     async def one(task: Task) -> None:
         (found,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
         if isinstance(found, Exception):
-            work.failed(task, found)
+            await keep(work.failed, task, found)
             return
         decoding = replace(task.arm.decoding, seed=seed_of(task, work.settings.seed))
         try:
             generation = await engine.answer(*found, task.arm.arm, decoding)
         except (CallFailed, ReplyRejected, ItemError) as error:
-            work.failed(task, error)
+            await keep(work.failed, task, error)
         else:
-            work.answered(task, generation)
+            await keep(work.answered, task, generation)
 
     async with engine:
         await for_each(tasks, one, in_flight=engine.concurrency)

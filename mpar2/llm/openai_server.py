@@ -134,6 +134,8 @@ class OpenAIClient:
         sampling: Sampling | None = None,
         on_text: OnText | None = None,
     ) -> Reply:
+        import httpx2
+
         if self._client is None:
             raise RuntimeError("OpenAIClient is closed; use it inside `async with`")
         sampling = sampling or self._sampling
@@ -149,7 +151,9 @@ class OpenAIClient:
             async def send(request: dict[str, Any] = request) -> tuple[Parts, float, float | None]:
                 started = time.monotonic()
                 if on_text is None:
-                    response = await self._client.chat.completions.with_raw_response.create(**request)
+                    # the SDK's typed method walks through the whole body, minutes of audio included, before it sends it
+                    body = {key: value for key, value in request.items() if key != "extra_body"} | request["extra_body"]
+                    response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
                     return openai_parts(decode_json(response.content)), time.monotonic() - started, None
                 found, first = await self._read_stream(request, on_text, started)
                 return found, time.monotonic() - started, first

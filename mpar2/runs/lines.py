@@ -176,12 +176,21 @@ class LineWriter:
 def read_lines(
     file: BinaryIO, where: str, *, max_lines: int | None = None, max_line_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of ``file`` with their line numbers (from 1); what follows the last newline is left out."""
+    """Read the objects of ``file`` with their line numbers, from 1.
+
+    What follows the last newline counts where it is a whole object (some tools write no last newline); else it is what
+    a kill left of a line, and is left out.
+    """
     number = 0
     while line := file.readline(max_line_bytes + 1):
         if not line.endswith(b"\n"):
             if len(line) > max_line_bytes:
                 raise RunError(f"{where}, line {number + 1}: longer than {max_line_bytes:,} bytes, no run writes that")
+            try:
+                whole = load_json(line, where)
+            except RunError:
+                return
+            yield number + 1, whole
             return
         number += 1
         if max_lines is not None and number > max_lines:
