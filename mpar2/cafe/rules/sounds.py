@@ -38,8 +38,9 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("siren", "signal", "siren|police siren|ambulance siren|fire engine siren|fire truck siren|emergency siren"
      "|emergency vehicle|police car|ambulance|fire engine|fire truck", "wail"),
     ("static", "signal", "static|static noise|white noise|hiss|static hiss|radio static|burst of static", "hiss"),
-    ("water", "nature", "water|running water|flowing water|stream|river|creek|splash|brook|waterfall|water running"
-     "|water flowing|pouring water|dripping water|water drop", "splash|trickle|gurgle"),
+    ("water", "nature", "water|running water|flowing water|stream|river|creek|brook|waterfall|water running"
+     "|water flowing|pouring water|dripping water|water drop", "trickle|gurgle"),
+    ("splash", "nature", "splash", "splash"),
     ("thunder", "nature", "thunder|thunderclap|thunderstorm|thunder rumble|clap of thunder|rumble of thunder", ""),
     ("fire", "nature", "fire|campfire|flame|bonfire|crackling fire|fireplace|crackle of fire", "crackle"),
     ("car engine", "vehicle", "car|engine|motor|automobile|vehicle|truck|car engine|engine running|car passing|traffic"
@@ -86,7 +87,8 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("breathing", "human", "breath|breathing|gasp|pant", "breathe|gasp|pant"),
     ("scream", "human", "scream|shout|yell|shriek", "scream|shout|yell|shriek"),
     ("whisper", "human", "whisper", "whisper"),
-    ("singing", "human", "singing|singer|vocal|song lyrics|choir|chorus|singing voice|vocalist", "sing"),
+    ("singing", "human", "singing|singer|vocal|song lyrics|singing voice|vocalist", "sing"),
+    ("choir", "music", "choir|chorus", ""),
     ("humming", "human", "humming|hum", "hum"),
     ("whistling", "human", "whistle", "whistle"),
     ("cheering", "human", "cheer|cheering crowd|crowd cheer", "cheer"),
@@ -95,8 +97,8 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("chewing", "human", "chewing", "chew|crunch"),
     ("burp", "human", "burp|hiccup|belch", "burp|belch"),
     # things
-    ("door", "object", "door|door slam|door knock|door creak|slamming door|creaking door|closing door"
-     "|knock", "slam|creak"),
+    ("door", "object", "door|door slam|door creak|slamming door|creaking door|closing door", "slam|creak"),
+    ("knock", "object", "knock|door knock", "knock"),
     ("clock", "object", "clock|clock tick|ticking clock|tick-tock", "tick"),
     ("typing", "object", "typing|keyboard typing|typing on a keyboard|typewriter|keystroke|computer keyboard", ""),
     ("camera shutter", "object", "camera shutter|camera click|shutter click", ""),
@@ -129,7 +131,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("airplane", "vehicle", "airplane|aeroplane|plane|jet|aircraft|jet engine|propeller", ""),
     ("motorcycle", "vehicle", "motorcycle|motorbike|scooter|moped", ""),
     ("bicycle", "vehicle", "bicycle|bike", ""),
-    ("boat", "vehicle", "boat|ship|motorboat|foghorn|ship horn", ""),
+    ("boat", "vehicle", "boat|ship|motorboat", ""),
     ("tractor", "vehicle", "tractor", ""),
     ("lawn mower", "vehicle", "lawn mower|lawnmower", ""),
     ("car horn", "vehicle", "car horn|horn|honk|honking car|car honking", "honk"),
@@ -169,6 +171,7 @@ PARENTS: dict[str, str] = {
     "female speech": "speech",
     "child speech": "speech",
     "throat singing": "singing",
+    "rooster crow": "chicken cluck",
 }
 
 #: Which names are makers of sounds, and thus contradict another maker's action ("a cat barks").

