@@ -44,7 +44,10 @@ RESERVED = frozenset(  # packages that outside checks use: never trained on, nev
 )
 
 
-def build(bank: Path, packages: Path, sources_path: Path = Path(__file__).with_name("sources.json")) -> list[dict]:
+SOURCES = Path(__file__).with_name("sources.json")
+
+
+def build(bank: Path, packages: Path, sources_path: Path = SOURCES) -> list[dict]:
     """Write the bank of a list of sources; returns its rows.
 
     Raises ``RuntimeError`` for a source that yields nothing and for one in a package of :data:`RESERVED`.
@@ -193,7 +196,7 @@ def _trim(samples: np.ndarray) -> np.ndarray:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bank", type=Path)
-    parser.add_argument("--sources", type=Path, default=Path(__file__).with_name("sources.json"))
+    parser.add_argument("--sources", type=Path, default=SOURCES, help="what the bank is made of")
     parser.add_argument("--packages", type=Path, default=Path("packages"), help="where packages are unpacked")
     args = parser.parse_args(argv)
     rows = build(args.bank, args.packages, args.sources)

@@ -1,14 +1,14 @@
 """Compose scenes from a bank of sounds: audio and exact truth from one seed.
 
-A bank is a folder with ``bank.json`` (rows ``{label, split, source, file, seconds}``) as ``training.scenes.bank`` builds
-it. ``compose(bank, split, seed)`` always gives the same scene for the same bank. Sounds are varied in speed and pitch,
-level, colour (equaliser) and reverberation, over coloured noise; onset and offset are those of the dry sound.
+A bank is a folder with ``bank.json`` (rows ``{label, split, source, file, seconds}``) as ``training.scenes.bank``
+builds it. ``compose(bank, split, seed)`` always gives the same scene for the same bank. Sounds are varied in speed and
+pitch, level, colour (equaliser) and reverberation, over coloured noise; onset and offset are those of the dry sound.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from mpar2.cafe.sound_classes import CLASSES
 from training.scenes.scene import Scene, SceneEvent
 from training.scenes.synth import colored_noise
 
-__all__ = ["Bank", "Rendered", "compose"]
+__all__ = ["Bank", "Rendered", "compose", "compose_varied"]
 
 MIN_GAP_S = 0.5  # between two events of one class, so that they can be counted
 _ONE_SHOT_S = 0.7  # shorter sounds are repeated: one bark is rarely alone
@@ -81,9 +81,18 @@ class Bank:
 
 
 def compose(
-    bank: Bank, split: str, seed: int, *, count: tuple[int, int] = (2, 5), seconds: tuple[float, float] = (6.0, 10.0)
+    bank: Bank,
+    split: str,
+    seed: int,
+    *,
+    count: tuple[int, int] = (2, 5),
+    seconds: tuple[float, float] = (6.0, 10.0),
+    crop: bool = False,
 ) -> Rendered:
-    """The scene of ``seed``: ``count`` events in ``seconds`` s; overlap is allowed between different classes."""
+    """The scene of ``seed``: ``count`` events in ``seconds`` s; overlap is allowed between different classes.
+
+    A sound that is longer than the clip is left out, or with ``crop`` cut to fit.
+    """
     rng = np.random.default_rng([seed, *split.encode()])
     length_s = round(float(rng.uniform(*seconds)), 1)
     mix = np.zeros(int(length_s * SAMPLE_RATE), np.float32)
@@ -98,6 +107,8 @@ def compose(
         label = str(label)
         source, dry = bank.draw(split, label, rng)
         dry = _vary(dry, label, rng, _TRAIN_SPEED if split == "train" else _SPEED)
+        if crop:
+            dry = dry[: max(int((length_s - 0.2) * SAMPLE_RATE), 800)]
         onset_s = _place(label, len(dry) / SAMPLE_RATE, length_s, placed, rng)
         if onset_s is None:
             continue
@@ -115,6 +126,29 @@ def compose(
         mix *= 0.95 / peak
     events = tuple(sorted(placed, key=lambda event: event.onset_s))
     return Rendered(Scene(seed, split, length_s, events, f"noise f^-{slope:.1f} at {floor_db:.0f} dB"), mix)
+
+
+def compose_varied(bank: Bank, split: str, seed: int, longest_s: float = 30.0) -> Rendered:
+    """A clip as visitors bring them, 0.3 to ``longest_s`` s.
+
+    Silent (1 in 16), a single sound (5 in 16), else a scene of 2-5 events.
+    One clip in eight is quiet, 20 to 40 dB lower; ``level_db`` of its events says so. No event reaches beyond the end.
+    """
+    rng = np.random.default_rng([seed, 7, *split.encode()])
+    kind = rng.random()
+    if kind < 1 / 16:
+        scene, samples = compose(bank, split, seed, count=(0, 0), seconds=(0.3, longest_s))
+    elif kind < 6 / 16:
+        longest = min(float(rng.choice((1.5, 4.0, 10.0))), longest_s)
+        scene, samples = compose(bank, split, seed, count=(1, 1), seconds=(0.3, longest), crop=True)
+    else:
+        seconds = (12.0, longest_s) if longest_s > 12 and rng.random() < 1 / 8 else (4.0, min(12.0, longest_s))
+        scene, samples = compose(bank, split, seed, seconds=seconds)
+    if rng.random() < 1 / 8:
+        lower_db = float(rng.uniform(20, 40))
+        events = tuple(replace(e, level_db=round(e.level_db - lower_db, 1)) for e in scene.events)
+        scene, samples = replace(scene, events=events), samples * np.float32(10 ** (-lower_db / 20))
+    return Rendered(scene, samples)
 
 
 def _place(

@@ -177,7 +177,8 @@ def alarm(rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.4:
         group, on, off = 1, rng.uniform(0.3, 0.5), rng.uniform(0.1, 0.3)
     t = _time(on)
-    tone = _fade(0.5 * signal.square(2 * np.pi * pitch * t) if rng.random() < 0.6 else np.sin(2 * np.pi * pitch * t), 0.003)
+    angle = 2 * np.pi * pitch * t
+    tone = _fade(0.5 * signal.square(angle) if rng.random() < 0.6 else np.sin(angle), 0.003)
     rest = np.zeros(int(off * _RATE), np.float32)
     pause = np.zeros(int(rng.uniform(0.2, 0.5) * _RATE), np.float32)
     once = np.concatenate([part for _ in range(group) for part in (tone, rest)] + ([pause] if group > 1 else []))

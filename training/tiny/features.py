@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.scenes.render import Bank, compose
+from training.scenes.render import Bank, compose_varied
 from training.scenes.scene import Scene, SceneEvent
 
 __all__ = ["MEL_FRAMES", "load_scenes", "mel_features", "render"]
@@ -39,7 +39,7 @@ _bank = cache(Bank)  # one bank, with its decoded sounds, a process
 
 
 def _one(seed: int, folder: Path, split: str) -> tuple[np.ndarray, int, str]:
-    scene, samples = compose(_bank(folder), split, seed)
+    scene, samples = compose_varied(_bank(folder), split, seed, longest_s=MEL_FRAMES / 100)
     return mel_features(samples).astype(np.float16), len(samples) // 160, json.dumps(asdict(scene))
 
 

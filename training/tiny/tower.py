@@ -271,8 +271,12 @@ def train(
     lr: float,
     batch: int = 8,
     seed: int = 0,
+    save_every_s: float = 120,
 ) -> dict:
-    """Train for a budget of minutes; write ``tower.safetensors`` and ``log.jsonl``; return the validation scores."""
+    """Train for a budget of minutes; write ``tower.safetensors`` and ``log.jsonl``; return the validation scores.
+
+    ``OUT/state.pt``, written every ``save_every_s``, lets a training that was stopped go on where it was.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -299,10 +303,29 @@ def train(
         ),
     ]
     groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
-    begin, step, next_report = time.time(), 0, 0.2
+    step, next_report, spent_s, saved_s = 0, 0.2, 0.0, 0.0
     order: list[int] = []
+    state = out / "state.pt"
+    if state.exists():  # a training that was stopped: weights, moments, random numbers, minutes that are spent
+        kept = torch.load(state, weights_only=False)
+        tower.load_state_dict(kept["tower"]), head.load_state_dict(kept["head"])
+        for optimizer, moments in zip(optimizers, kept["optimizers"], strict=True):
+            optimizer.load_state_dict(moments)
+        step, next_report, spent_s, order = (kept[name] for name in ("step", "next_report", "spent_s", "order"))
+        saved_s = spent_s
+        rng.bit_generator.state = kept["numpy"]
+        torch.set_rng_state(kept["torch"])
+    begin = time.time() - spent_s
     with open(out / "log.jsonl", "a") as log:
         while (share := (time.time() - begin) / (60 * minutes)) < 1:
+            if time.time() - begin - saved_s > save_every_s:
+                saved_s = time.time() - begin
+                kept = {"tower": tower.state_dict(), "head": head.state_dict(), "step": step, "order": order}
+                kept |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+                kept |= {"next_report": next_report, "spent_s": saved_s}
+                kept |= {"numpy": rng.bit_generator.state, "torch": torch.get_rng_state()}
+                torch.save(kept, state.with_suffix(".part"))
+                state.with_suffix(".part").replace(state)  # never half a file
             if len(order) < batch:
                 order = rng.permutation(len(data.frames)).tolist()
             rows = np.array([order.pop() for _ in range(batch)])
@@ -335,7 +358,29 @@ def train(
         | {f"head.{k}": v for k, v in head.state_dict().items()},
         out / "tower.safetensors",
     )
+    state.unlink(missing_ok=True)
     return evaluate(tower, head, held)
+
+
+def from_checkpoint(folder: Path, out: Path) -> Path:
+    """Write the tower of a checkpoint, with a new projection and head, as a start for :func:`train`.
+
+    What it was taught to hear stays; which classes there are may have changed since.
+    """
+    torch.manual_seed(0)
+    tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
+    weights = load_file(folder / "model.safetensors")
+    state = {k: v.float() for k, v in weights.items() if "audio_tower." in k}
+    state = {k.split("audio_tower.")[1]: v for k, v in state.items() if ".proj." not in k}
+    missing = tower.load_state_dict(state, strict=False).missing_keys
+    if left := [name for name in missing if not name.startswith(("proj.", "audio_bos_eos_token"))]:
+        raise ValueError(f"{folder} lacks {', '.join(left)}: its tower has another shape")
+    head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
+    weights = {f"tower.{k}": v for k, v in tower.state_dict().items()}
+    weights |= {f"head.{k}": v for k, v in head.state_dict().items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in weights.items()}, out)
+    return out
 
 
 def _fill(tower, head, state: dict[str, torch.Tensor]) -> None:
@@ -369,18 +414,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--whisper", type=Path, help="CTranslate2 model.bin of Whisper tiny.en; without it: from scratch"
     )
-    parser.add_argument("--start", type=Path, help="a tower.safetensors to go on from")
+    parser.add_argument("--start", type=Path, help="a tower.safetensors, or a checkpoint's folder, to go on from")
     parser.add_argument("--average", type=Path, nargs="+", help="tower.safetensors to average; nothing is trained")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frozen", type=int, default=2, help="lower layers kept as they are (0 with --whisper absent)")
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--lr", type=float, default=3e-4)
     args = parser.parse_args(argv)
+    if args.start and args.start.is_dir():
+        args.start = from_checkpoint(args.start, args.out / "start.safetensors")
     if args.average:
         scores = average(args.features, args.average, args.out)
     else:
         options = {"whisper": args.whisper, "start": args.start, "minutes": args.minutes, "lr": args.lr}
-        options |= {"seed": args.seed, "frozen": args.frozen if args.whisper else 0}
+        options |= {"seed": args.seed, "frozen": args.frozen if args.whisper or args.start else 0}
         scores = train(args.features, args.out, **options)
     print(json.dumps(scores, indent=1))
 

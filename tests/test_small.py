@@ -1,0 +1,207 @@
+"""The small pair's recipe: built from a Llama it gives the Llama's logits; its storage, and clips of every length."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from mpar2.engines.checkpoint import load_checkpoint
+from tests.conftest import CORPUS
+from training.scenes import bank as sounds
+from training.scenes import synth
+from training.scenes.render import Bank, compose_varied
+from training.small.build import small_processor, small_thinker
+from training.small.precision import fast_dtype
+from training.small.storage import pack, unpack
+from training.tiny.build import SPECIAL_TOKENS, TRACE_TAGS
+
+
+def _tokenizer():
+    """A byte-level BPE as a Llama may bring it, without anything of Qwen's."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer, bare.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    bare.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, special_tokens=special)
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def _tower(width: int):
+    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
+    from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder
+
+    return Qwen2_5OmniAudioEncoder(
+        Qwen2_5OmniAudioEncoderConfig(
+            num_mel_bins=80, d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64,
+            n_window=100, max_source_positions=1500, output_dim=width,
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """A random Llama with the shape of SmolLM2 in small (grouped heads, tied embeddings), and the pair made of it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = _tokenizer()
+    pieces = len(tokenizer)
+    config = LlamaConfig(
+        vocab_size=pieces, hidden_size=96, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1,
+        intermediate_size=128, tie_word_embeddings=True, initializer_range=0.2, rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
+    )  # fmt: skip
+    llama = LlamaForCausalLM(config).eval()
+    processor = small_processor(tokenizer)
+    return llama, small_thinker(llama, _tower(96), processor.tokenizer), processor, pieces
+
+
+@pytest.fixture(scope="module")
+def folder(toy, tmp_path_factory):
+    _, model, processor, _ = toy
+    out = tmp_path_factory.mktemp("small") / "pair"
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    return out
+
+
+def test_the_pair_writes_as_its_llama_does(toy):
+    llama, model, _, pieces = toy
+    ids = torch.randint(0, pieces, (2, 40), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        theirs = llama(input_ids=ids).logits
+        ours = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[..., :pieces]
+    assert torch.allclose(ours, theirs, atol=1e-5) and theirs.std() > 0.1
+
+
+def test_a_tower_of_another_width_is_refused(toy):
+    llama, _, processor, _ = toy
+    with pytest.raises(ValueError, match="64 wide, the language model 96"):
+        small_thinker(llama, _tower(64), processor.tokenizer)
+
+
+def test_tags_and_control_tokens_are_one_piece_each_and_the_clip_stands_in_the_prompt(toy):
+    processor = toy[2]
+    for token in (*SPECIAL_TOKENS, *TRACE_TAGS):
+        assert len(processor.tokenizer(token).input_ids) == 1, token
+    text = "<step><ask>what comes first?</ask></step>"
+    ids = processor.tokenizer(text).input_ids
+    assert processor.tokenizer.decode(ids, skip_special_tokens=True) == text
+    prompt = processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": "What is it?"}]}],
+        add_generation_prompt=True, tokenize=False,
+    )  # fmt: skip
+    assert "<|audio_bos|><|AUDIO|><|audio_eos|>What is it?" in prompt
+
+
+def test_the_saved_pair_is_a_checkpoint_like_any_other(toy, folder):
+    checkpoint = load_checkpoint(str(folder), dtype="float32")
+    assert checkpoint.family == "qwen2_5_omni" or "omni" in str(checkpoint.family)
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        again = checkpoint.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        first = toy[1](input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    assert torch.allclose(again, first, atol=1e-5)
+
+
+def test_int8_rows_come_back_within_half_a_step_in_small_shards(folder, tmp_path):
+    shards = pack(folder, tmp_path / "packed", shard_bytes=40_000)
+    assert len(shards) > 1 and all(path.stat().st_size < 60_000 for path in shards)
+    unpack(tmp_path / "packed", tmp_path / "again", dtype=torch.float32)
+    before, after = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "again"))
+    assert set(before) == set(after)
+    for name, value in before.items():
+        if value.ndim == 2:
+            step = value.abs().amax(1, keepdim=True).clamp_min(1e-8) / 127
+            assert ((after[name] - value).abs() <= 0.501 * step).all(), name
+    load_checkpoint(str(tmp_path / "again"))
+
+
+def test_a_shard_that_is_missing_is_told(folder, tmp_path):
+    shards = pack(folder, tmp_path / "packed", shard_bytes=40_000)
+    shards[1].unlink()
+    with pytest.raises(FileNotFoundError, match=f"{len(shards) - 1} of {len(shards)} shards"):
+        unpack(tmp_path / "packed", tmp_path / "again")
+    with pytest.raises(FileNotFoundError, match="no packed checkpoint"):
+        unpack(folder, tmp_path / "other")
+
+
+def test_the_precision_is_one_that_the_engine_takes():
+    assert fast_dtype() in (torch.float32, torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory) -> Bank:
+    folder, rows = tmp_path_factory.mktemp("bank"), []
+    for i, (label, name) in enumerate(
+        (("beep", "beep"), ("siren", "siren"), ("rain", "rain"), ("knock", "knock"), ("clock", "clock"))
+    ):
+        for k in range(2):
+            samples = synth.SYNTHS[name](np.random.default_rng([i, k]))
+            soundfile.write(folder / f"{i}-{k}.flac", samples, 16000)
+            row = {"label": label, "split": "train", "source": f"made/{i}-{k}", "file": f"{i}-{k}.flac"}
+            rows.append(row | {"seconds": len(samples) / 16000})
+    (folder / "bank.json").write_text(json.dumps(rows))
+    return Bank(folder)
+
+
+def test_clips_of_every_length_end_after_their_last_event(bank):
+    clips = [compose_varied(bank, "train", seed) for seed in range(120)]
+    for scene, samples in clips:
+        assert len(samples) == int(scene.seconds * 16000) and 0.3 <= scene.seconds <= 30
+        for event in scene.events:
+            assert 0 <= event.onset_s < event.offset_s <= scene.seconds + 1e-6
+    counts = [len(scene.events) for scene, _ in clips]
+    assert 0 in counts and counts.count(1) > 20 and max(counts) > 2
+    lengths = [scene.seconds for scene, _ in clips]
+    assert min(lengths) < 1.5 and max(lengths) > 12
+    assert max(compose_varied(bank, "train", seed, longest_s=10.0).scene.seconds for seed in range(60)) <= 10
+
+
+def test_quiet_clips_say_how_quiet_they_are(bank):
+    quiet = [c for c in (compose_varied(bank, "train", s) for s in range(120)) if c.scene.events]
+    quiet = [c for c in quiet if max(e.level_db for e in c.scene.events) < -35 and len(c.scene.events) == 1]
+    assert quiet
+    for scene, samples in quiet:
+        (event,) = scene.events
+        inside = samples[int(event.onset_s * 16000) : int(event.offset_s * 16000)]
+        assert 20 * np.log10(np.sqrt(np.mean(inside**2))) == pytest.approx(event.level_db, abs=2.5)
+
+
+def test_packages_of_outside_checks_are_refused(tmp_path):
+    sources = tmp_path / "sources.json"
+    for package in ("supertux-data", "npm:lugaru-data"):
+        sources.write_text(json.dumps({"comment": "", "dog bark": {"train": [f"{package}:*/dog.wav"]}}))
+        with pytest.raises(RuntimeError, match="reserved for outside checks"):
+            sounds.build(tmp_path / "bank", tmp_path / "packages", sources)
+    assert not (tmp_path / "packages").exists()  # refused before anything is fetched
+    for splits in json.loads(sounds.SOURCES.read_text()).values():
+        if isinstance(splits, dict):
+            for spec in (spec for specs in splits.values() for spec in specs):
+                assert not any(package in spec for package in sounds.RESERVED), spec
+
+
+def test_an_unreadable_recording_names_its_source(tmp_path):
+    (tmp_path / "packages" / "some-data").mkdir(parents=True)
+    (tmp_path / "packages" / "some-data" / "dog.wav").write_bytes(b"no audio at all")
+    sources = tmp_path / "sources.json"
+    sources.write_text(json.dumps({"comment": "", "dog bark": {"train": ["some-data:*/dog.wav"]}}))
+    with pytest.raises(RuntimeError, match="dog.wav cannot be read as audio"):
+        sounds.build(tmp_path / "bank", tmp_path / "packages", sources)
+
+
+@pytest.mark.parametrize("name", sorted(synth.SYNTHS))
+def test_synthetic_sounds_are_finite_and_audible(name):
+    for seed in range(3):
+        samples = synth.SYNTHS[name](np.random.default_rng(seed))
+        assert np.isfinite(samples).all() and 0.05 < np.abs(samples).max() <= 1.5 and len(samples) > 800

