@@ -47,14 +47,12 @@ class RolloutServer:
 
     def load(self, name: str, path: str) -> None:
         """Put an adapter from a folder into the model."""
-        from peft import PeftModel
+        from mpar2.engines.checkpoint import load_checkpoint
 
         with self._lock:
             self.adapters.append(name)
-            if self.stale:
-                return
-            base = self._model.unload() if hasattr(self._model, "unload") else self._model
-            self._model = PeftModel.from_pretrained(base, path)
+            if not self.stale:
+                self._model = load_checkpoint(str(self.checkpoint), path, device="cpu", dtype="float32").model
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """Sample ``n`` completions and return them with token ids and log-probabilities."""

@@ -22,7 +22,7 @@ def items(tmp_path_factory) -> list[Item]:
 
 def trained(server: RolloutServer, checkpoint: Path, items: list[Item], folder: Path, **options):
     settings = {"wait_minutes": 0.5, "tolerance": 0.02} | options
-    rollouts = ServerRollouts(base_url=server.url, model="small", folder=folder / "rollouts", **settings)
+    rollouts = ServerRollouts(base_url=server.url, checkpoint=str(checkpoint), folder=folder / "rollouts", **settings)
     config = {"max_steps": 3, "learning_rate": 5e-2}
     made = trainer(checkpoint, items, folder, Spy(), rollouts=rollouts, options=config)
     made.train()
@@ -37,7 +37,7 @@ def test_a_server_makes_the_completions_with_the_weights_of_each_step(tiny_check
     for line in logs:
         assert line["grad_norm"] > 0 and line["rollout/logp_difference"] < 1e-4
         assert line["sampling/importance_sampling_ratio/mean"] == pytest.approx(1, abs=1e-3)
-        assert line["time/rollout_s"] > 0 and line["rollout/tokens_per_s"] > 0
+        assert line["time/rollout_s"] > 0 and line["time/sync_s"] > 0 and line["rollout/tokens_per_s"] > 0
     bodies = server.requests
     assert {body["n"] for body in bodies} == {4} and bodies[-1]["model"] == "policy-2"
 
@@ -92,7 +92,7 @@ def test_a_reply_without_ids_or_log_probabilities_is_refused(tiny_checkpoint, it
 
 
 def test_log_probabilities_are_compared_on_completion_tokens_only():
-    client = ServerRollouts(base_url="http://127.0.0.1:9/v1", model="small", folder=Path("unused"))
+    client = ServerRollouts(base_url="http://127.0.0.1:9/v1", checkpoint="small", folder=Path("unused"))
     server = torch.tensor([[-1.0, -2.0, 0.0]])
     assert client.check(server, torch.tensor([[-1.0, -2.1, -9.0]]), torch.tensor([[1, 1, 0]])) == pytest.approx(0.05)
     with pytest.raises(RolloutError, match="no log-probabilities"):

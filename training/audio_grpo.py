@@ -136,7 +136,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             "top_p": self.top_p,
             "logit_bias": {str(token): -100 for token in _placeholders(inner_model(self.model).config)},
         }
-        rollouts.attach(self, sampling)
+        rollouts.attach(self, sampling, self._timer)
         self.use_vllm = True  # read by TRL at each step: sync, ratios and their truncation
         self.vllm_generation = rollouts
         self._last_loaded_step = -1

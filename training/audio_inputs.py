@@ -61,6 +61,7 @@ class Clips:
         self._keep = keep
         self._mels: OrderedDict[int, ClipFeatures] = OrderedDict()
         self.family = family_of_processor(processor)
+        self.max_audio_seconds = self.family.max_audio_seconds(processor)
 
     def number(self, path: str) -> int:
         """Return the number of a path, the same for the life of this object."""

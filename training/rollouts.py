@@ -8,7 +8,8 @@ log-probabilities and the trainer's, and truncates them, by its own code
 
 For each batch:
 
-1. :meth:`ServerRollouts.sync_weights` saves the current adapter and posts its folder to ``/v1/load_lora_adapter``
+1. :meth:`ServerRollouts.sync_weights` saves the current adapter under the names that
+   the server knows (``mpar2 export --as adapter``) and posts its folder to ``/v1/load_lora_adapter``
    under a name of its step; the one before is unloaded. The server must be started with
    ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=True`` and ``--enable-lora --max-lora-rank R --logprobs-mode processed_logprobs``
    and must see the folder of the run.
@@ -40,6 +41,8 @@ import torch
 
 from mpar2.audio import SAMPLE_RATE, load_clip
 from mpar2.errors import MPAR2Error
+from mpar2.export import export_checkpoint
+from training.cost import StageTimer
 
 __all__ = ["RolloutError", "ServerRollouts"]
 
@@ -53,7 +56,8 @@ class ServerRollouts:
 
     Args:
         base_url: Address of the server up to ``/v1``.
-        model: Name of the base model on the server; adapters are loaded beside it.
+        checkpoint: The base model: short name, folder or hub id.
+        model: Name of the base model on the server; by default ``checkpoint``. Adapters are loaded beside it.
         in_flight: Requests at a time.
         timeout_s: Of one request.
         wait_minutes: How long an outage may last before the training stops.
@@ -65,7 +69,8 @@ class ServerRollouts:
         self,
         *,
         base_url: str,
-        model: str,
+        checkpoint: str,
+        model: str | None = None,
         folder: Path,
         in_flight: int = 32,
         timeout_s: float = 600.0,
@@ -75,8 +80,9 @@ class ServerRollouts:
         import openai
 
         self._client = openai.OpenAI(base_url=base_url, api_key="none", timeout=timeout_s, max_retries=0)
-        self._base = model
-        self._served = model
+        self._checkpoint = checkpoint
+        self._base = model or checkpoint
+        self._served = self._base
         self._folder = folder
         self._in_flight = in_flight
         self._wait_s = 60 * wait_minutes
@@ -87,9 +93,10 @@ class ServerRollouts:
         self._sampling: Mapping[str, Any] = {}
         self.requests: Sequence[tuple[str, list[Mapping[str, Any]]]] = ()  # (path of the clip, messages) of each row
 
-    def attach(self, trainer: Any, sampling: Mapping[str, Any]) -> None:
-        """Use ``trainer``'s adapter and clips, and sample with ``sampling`` (fields of the request)."""
+    def attach(self, trainer: Any, sampling: Mapping[str, Any], timer: StageTimer) -> None:
+        """Use the adapter and clips of ``trainer``; ``sampling`` are fields of each request."""
         self._trainer = trainer
+        self._timer = timer
         self._sampling = sampling
 
     # The two methods that TRL calls
@@ -100,10 +107,18 @@ class ServerRollouts:
         Raises:
             RolloutError: The server refuses the adapter, or is away for longer than ``wait_minutes``.
         """
-        name = f"policy-{self._updates}"
+        with self._timer.stage("sync"):
+            self._send_adapter(f"policy-{self._updates}")
+        self._updates += 1
+
+    def _send_adapter(self, name: str) -> None:
         folder = self._folder / name
-        self._trainer.save_policy(folder)  # on every process: sharded weights are gathered
+        saved = folder.with_name(f".{name}")
+        self._trainer.save_policy(saved)  # on every process: sharded weights are gathered
         if self._trainer.accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+            export_checkpoint(self._checkpoint, folder, "adapter", adapter=str(saved))  # the server's names of weights
+            shutil.rmtree(saved)
             body = {"lora_name": name, "lora_path": str(folder.resolve())}
             self._call(lambda: self._client.post("/load_lora_adapter", body=body, cast_to=str))
             if self._served != self._base:
@@ -112,7 +127,6 @@ class ServerRollouts:
                 shutil.rmtree(self._folder / self._served, ignore_errors=True)
         self._trainer.accelerator.wait_for_everyone()
         self._served = name
-        self._updates += 1
 
     def generate(
         self, prompts: Sequence[Sequence[int]], images: Any = None, num_generations: int = 1, profiler: Any = None

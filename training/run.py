@@ -290,9 +290,9 @@ def _rollouts(recipe: Recipe, out: Path) -> ServerRollouts | None:
     options = dict(recipe.rollouts)
     if options.pop("name", "server") != "server":
         raise RecipeError("rollouts.name must be 'server', or leave rollouts out for transformers' generate")
-    options.setdefault("model", split_adapter(recipe.model, recipe.adapter)[0])
+    checkpoint = split_adapter(recipe.model, recipe.adapter)[0]
     try:
-        return ServerRollouts(folder=out / "rollouts", **options)
+        return ServerRollouts(folder=out / "rollouts", checkpoint=checkpoint, **options)
     except TypeError as error:
         raise RecipeError(f"rollouts: {error}") from None
 
