@@ -215,6 +215,7 @@ class Engine(ABC):
     exception is a programming error, and callers let it through.
 
     Attributes:
+        scoring: tells the log-probability of a given text (:meth:`score`).
         attention: records where the model attends (``attention=`` of the methods, and :meth:`attend`).
         interventions: carries out the interventions of :class:`Decoding` (forced lengths, hidden audio).
         logprobs: gives each token's log-probability (``Token.logprob``).
@@ -225,6 +226,7 @@ class Engine(ABC):
     attention: bool = False
     interventions: bool = False
     logprobs: bool = False
+    scoring: bool = False
     remote: bool = False
     concurrency: int = 1
 
@@ -295,6 +297,17 @@ class Engine(ABC):
     def engine_for(self, arm: Arm) -> Engine:
         """The engine that runs ``arm``: this one, except where arms are routed to several (``engines.routing``)."""
         return self
+
+    def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
+        """Read a finished text (teacher forcing) after each request's clip and question.
+
+        Returns:
+            For each request the text's tokens, with their log-probabilities.
+
+        Raises:
+            EngineError: The engine cannot (services read no text of a caller's).
+        """
+        raise EngineError(f"{type(self).__name__} does not score a given text: use the engine 'transformers'")
 
     def base_of(self, arm: Arm) -> str:
         """What has to be loaded to run the arm. Arms of one base are planned beside each other."""

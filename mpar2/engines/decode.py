@@ -36,6 +36,9 @@ from mpar2.trace import Span
 __all__ = ["Prompt", "Sampler", "Session", "TextStream", "end_tokens"]
 
 
+_LOGITS = 2**26  # numbers of a block of logits while a text is scored
+
+
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """Token ids with the audio placeholders expanded, what the encoder heard for them, and the adapter to run with."""
@@ -98,6 +101,26 @@ class Session:
         return self._forward(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
 
     @torch.inference_mode()
+    def score(self, tokens: Sequence[int]) -> torch.Tensor:
+        """(B, T) log-probabilities of ``tokens`` after each prompt, by teacher forcing. The first pass of a session."""
+        rows = len(self.rows)
+        first = self.prefill()
+        targets = torch.tensor(tokens, device=self._checkpoint.device)
+        found = [torch.log_softmax(first, dim=-1)[:, targets[:1]]]
+        if len(tokens) > 1:
+            ids = targets[None, :-1].expand(rows, -1)
+            self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
+            self._counts = torch.cat([self._counts, torch.ones_like(ids)], dim=1)
+            positions = self._counts.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
+            hidden = self._hidden(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
+            step = max(1, _LOGITS // (rows * first.shape[-1]))  # logits of a whole text may not fit
+            for start in range(0, hidden.shape[1], step):
+                logits = self._checkpoint.family.logits(self._network, hidden[:, start : start + step])
+                chosen = targets[None, 1 + start : 1 + start + logits.shape[1], None].expand(rows, -1, 1)
+                found.append(torch.log_softmax(logits, dim=-1).gather(-1, chosen)[..., 0])
+        return torch.cat(found, dim=1)
+
+    @torch.inference_mode()
     def keep(self, places: Sequence[int]) -> None:
         """Go on with the rows at ``places`` of the batch."""
         index = torch.tensor(places, device=self._checkpoint.device)
@@ -126,18 +149,21 @@ class Session:
         self._adapters.close()
 
     def _forward(self, embeds: torch.Tensor, positions: torch.Tensor, queries: int) -> torch.Tensor:
+        hidden = self._hidden(embeds, positions, queries)
+        # of the last position only: vocabularies are large
+        return self._checkpoint.family.logits(self._network, hidden[:, -1])
+
+    def _hidden(self, embeds: torch.Tensor, positions: torch.Tensor, queries: int) -> torch.Tensor:
         with ExitStack() as stack:
             if self.probe is not None:
                 stack.enter_context(self.probe.listen(self.rows, queries))
-            hidden = self._network.model(
+            return self._network.model(
                 inputs_embeds=embeds,
                 attention_mask=self._mask,
                 position_ids=positions,
                 past_key_values=self._cache,
                 use_cache=True,
             ).last_hidden_state
-        # of the last position only: vocabularies are large
-        return self._checkpoint.family.logits(self._network, hidden[:, -1])
 
 
 @contextmanager

@@ -312,7 +312,30 @@ class Qwen25Omni(_Omni):
         return AudioProcessor.from_pretrained(source)
 
     def encode(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        return self._encode_together(model, clips)  # the encoder packs valid columns: widths may differ
+        """Encode each distinct chunk once.
+
+        The encoder cuts a clip into chunks of ``2 * n_window`` mel columns that do not see each other, so clips that
+        differ in one place (an occluded window) share the others, and nothing else changes.
+        """
+        import torch
+
+        size = 2 * model.config.audio_config.n_window
+        chunks: dict[bytes, ClipFeatures] = {}
+        rows: list[list[bytes]] = []
+        for clip in clips:
+            columns = int(clip.mask.sum())
+            row = []
+            for start in range(0, columns, size):
+                piece = clip.features[..., start : min(start + size, columns)].contiguous()
+                positions = ((piece.shape[-1] - 1) // 2 + 1 - 2) // 2 + 1
+                if positions > 0:  # a column or two at the end take no position
+                    key = piece.numpy().tobytes()
+                    mask = torch.ones(1, piece.shape[-1], dtype=clip.mask.dtype)
+                    chunks.setdefault(key, ClipFeatures(piece, mask, positions))
+                    row.append(key)
+            rows.append(row)
+        frames = dict(zip(chunks, self._encode_together(model, list(chunks.values())), strict=True))
+        return [torch.cat([frames[key] for key in row]) for row in rows]
 
 
 @register

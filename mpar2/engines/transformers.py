@@ -18,6 +18,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -60,6 +61,7 @@ class TransformersEngine(Engine):
 
     attention = True
     interventions = True
+    scoring = True
 
     def __init__(
         self,
@@ -163,6 +165,31 @@ class TransformersEngine(Engine):
         loaded = self._load(job[0])
         with loaded.lock:
             return self._reread(loaded, group_by_batchability(loaded.checkpoint, job[1])[0][0], text)
+
+    def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
+        """Read ``text`` after each request: two passes for a batch, one over the prompts and one over the text."""
+        from mpar2.engines.decode import TextStream
+
+        results: dict[int, tuple[Token, ...]] = {}
+        for base, group in by_base(requests).items():
+            loaded = self._load(base)
+            tokenizer = loaded.checkpoint.processor.tokenizer
+            stream = TextStream(tokenizer)
+            for token in tokenizer(text, add_special_tokens=False)["input_ids"]:
+                stream.push(token)
+            stream.finish()
+            if not stream.ids:
+                raise EngineError("there is no text to score")
+            with loaded.lock:
+                for alike in group_by_batchability(loaded.checkpoint, group):
+                    for first in range(0, len(alike), batch_size):
+                        batch = alike[first : first + batch_size]
+                        with closing(self._session(loaded.checkpoint, self._prompts(loaded, batch))) as session:
+                            logprobs = session.score(stream.ids)
+                        for job, row in zip(batch, logprobs.tolist(), strict=True):
+                            pairs = zip(stream.ids, stream.spans, row, strict=True)
+                            results[job.index] = tuple(Token(id, chars, logprob) for id, chars, logprob in pairs)
+        return [results[index] for index in range(len(requests))]
 
     def base_of(self, arm: Arm) -> str:
         parts = (split_adapter(arm.model, arm.adapter)[0], arm.dtype, arm.quantize)

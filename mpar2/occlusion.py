@@ -1,0 +1,220 @@
+"""Where an answer rests in a clip, for any model: occlude one window at a time, and see how the answer changes.
+
+The clip is cut into windows of equal length. With each of them replaced by silence (or by noise as loud as the clip),
+the model reads the same finished text again, and the *drop* is how much the log-probability of the answer, of a part or
+of a claim falls (in nats; after Zeiler and Fergus, arXiv 1311.2901, on time in place of image patches). A window whose
+sound is needed has a large drop; one that speaks against the text has a negative one.
+
+Engines that score no text (services) are asked anew for each window: the drop is then 1 where the answer changed.
+
+Occlusion needs no attention and says more: what is attended to need not matter. ``agreement`` is Spearman's rank
+correlation of drop and attention over the windows.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mpar2.engines.base import Decoding, Engine, EngineError, Request
+from mpar2.trace import Span, parse_trace
+
+if TYPE_CHECKING:
+    from mpar2.attention import AttentionRecord
+    from mpar2.audio import Clip
+    from mpar2.engines.base import Arm
+    from mpar2.question import Question
+
+__all__ = ["Occlusion", "agreement", "answer_span", "occlude", "occluded_clips"]
+
+Fill = Literal["silence", "noise"]
+_MAX_WINDOWS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Occlusion:
+    """What occluding each window did to some spans of a text (S spans, N windows).
+
+    Attributes:
+        edges: (N + 1,) where windows begin and end, s.
+        spans: (S) character spans of the text.
+        base: (S,) log-probability of each span with the whole clip; NaN where it is not known.
+        drops: (S, N) by how much it falls with the window occluded, nats; for ``changed answer`` 0 or 1.
+        measure: what ``drops`` is.
+        fill: what windows were replaced by.
+        finished: windows that were computed; fewer than N where it was stopped, the rest is NaN.
+    """
+
+    edges: np.ndarray
+    spans: tuple[Span, ...]
+    base: np.ndarray
+    drops: np.ndarray
+    measure: Literal["log-probability", "changed answer"]
+    fill: Fill
+    finished: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; NaN as null."""
+
+        def plain(values: np.ndarray) -> list[Any]:
+            return [None if math.isnan(value) else round(float(value), 5) for value in values]
+
+        return {
+            "measure": self.measure,
+            "fill": self.fill,
+            "edges_s": plain(self.edges),
+            "spans": [[span.start, span.stop] for span in self.spans],
+            "log_probability": plain(self.base),
+            "drops": [plain(row) for row in self.drops],
+            "finished": self.finished,
+        }
+
+
+def answer_span(text: str) -> Span:
+    """The characters of the answer in a trace; of the whole text where it has no answer part."""
+    parts = [part for part in parse_trace(text).parts if part.kind == "answer"]
+    return parts[-1].chars if parts and parts[-1].chars.stop > parts[-1].chars.start else Span(0, len(text))
+
+
+def occluded_clips(clip: Clip, windows: int, fill: Fill = "silence", seed: int = 0) -> tuple[np.ndarray, list[Clip]]:
+    """The clip with each window replaced, one after the other.
+
+    Returns:
+        (N + 1,) edges of the windows in s, and N clips of the clip's length.
+    """
+    if not 2 <= windows <= _MAX_WINDOWS:
+        raise EngineError(f"{windows} windows: choose 2 to {_MAX_WINDOWS}")
+    if fill not in ("silence", "noise"):
+        raise EngineError(f"fill is '{fill}': choose silence or noise")
+    samples = np.asarray(clip.samples)
+    cuts = np.linspace(0, len(samples), windows + 1).round().astype(int)
+    noise = np.zeros_like(samples)
+    if fill == "noise":
+        loudness = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
+        noise = np.random.default_rng(seed).normal(scale=loudness, size=len(samples)).astype(samples.dtype)
+    clips = []
+    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+        changed = samples.copy()
+        changed[start:stop] = noise[start:stop]
+        clips.append(replace(clip, samples=changed, source=f"{clip.source} without {start}-{stop}"))
+    return cuts * (clip.seconds / max(len(samples), 1)), clips
+
+
+def occlude(
+    engine: Engine,
+    clip: Clip,
+    question: Question,
+    arm: Arm,
+    text: str,
+    spans: Sequence[Span] | None = None,
+    *,
+    windows: int = 20,
+    fill: Fill = "silence",
+    batch_size: int = 8,
+    decoding: Decoding | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    stop: threading.Event | None = None,
+) -> Occlusion:
+    """Occlude ``clip`` window by window, and measure how ``spans`` of ``text`` depend on each.
+
+    Args:
+        engine: what runs the arm; one that scores texts gives log-probabilities, another changed answers.
+        clip: the recording.
+        question: what was asked.
+        arm: who was asked.
+        text: the trace that the arm wrote.
+        spans: character spans of the text; by default the answer's.
+        windows: how many windows.
+        fill: what replaces a window.
+        batch_size: windows at a time.
+        decoding: where the arm is asked anew.
+        report: called with passes done and their number; the cost is known before: windows + 1 passes.
+        stop: ends the work with what there is.
+
+    Returns:
+        The drops.
+    """
+    chosen = tuple(spans) if spans else (answer_span(text),)
+    arm_engine = engine.engine_for(arm)
+    edges, clips = occluded_clips(clip, windows, fill)
+    drops = np.full((len(chosen), windows), np.nan)
+    base = np.full(len(chosen), np.nan)
+    values: list[np.ndarray] = []
+    total = windows + 1
+    requests = [Request(each, question, arm) for each in (clip, *clips)]
+    step = max(1, batch_size)
+    for first in range(0, total, step):
+        if stop is not None and stop.is_set():
+            break
+        batch = requests[first : first + step]
+        if arm_engine.scoring:
+            scored = arm_engine.score(batch, text, batch_size=step)
+            values += [np.array([_sum_of(tokens, span) for span in chosen]) for tokens in scored]
+        else:
+            answers = arm_engine.generate_batch(batch, decoding, batch_size=step)
+            values += [np.array([_answer_of(generation)], dtype=object) for generation in answers]
+        report(len(values), total)
+    if not arm_engine.scoring:
+        chosen, drops = (answer_span(text),), np.full((1, windows), np.nan)
+        base = np.full(1, np.nan)
+        for place, value in enumerate(values[1:]):
+            drops[0, place] = float(value[0] != values[0][0])
+    elif values:
+        base = values[0]
+        for place, value in enumerate(values[1:]):
+            drops[:, place] = base - value
+    measure: Literal["log-probability", "changed answer"] = (
+        "log-probability" if arm_engine.scoring else "changed answer"
+    )
+    return Occlusion(edges, chosen, base, drops, measure, fill, max(len(values) - 1, 0))
+
+
+def agreement(occlusion: Occlusion, record: AttentionRecord, tokens: Sequence[Span], span: int = 0) -> float | None:
+    """Rank correlation, over windows, of the drop of a span and the attention of its tokens to the window.
+
+    Args:
+        occlusion: with at least three windows computed.
+        record: attention of the same text, with rows.
+        tokens: character span of each token of the record.
+        span: which span of the occlusion.
+
+    Returns:
+        Spearman's rho in [-1, 1]; None where either side is constant, or no token lies in the span.
+    """
+    from scipy.stats import spearmanr
+
+    if record.heads == "none":
+        return None
+    chosen = [place for place, chars in enumerate(tokens[: len(record.rows)]) if _overlap(chars, occlusion.spans[span])]
+    if not chosen:
+        return None
+    columns = record.rows[chosen].astype(np.float32).mean(axis=(0, 1, 2))
+    middles = (np.arange(len(columns)) + 0.5) * record.frame_s
+    places = np.searchsorted(occlusion.edges, middles, side="right") - 1
+    windows = occlusion.drops.shape[1]
+    inside = (places >= 0) & (places < windows)
+    attention = np.bincount(places[inside], weights=columns[inside], minlength=windows)
+    drops = occlusion.drops[span]
+    there = ~np.isnan(drops)
+    if there.sum() < 3 or np.ptp(drops[there]) == 0 or np.ptp(attention[there]) == 0:
+        return None
+    return float(spearmanr(drops[there], attention[there]).statistic)
+
+
+def _overlap(chars: Span, span: Span) -> bool:
+    return chars.start < span.stop and chars.stop > span.start
+
+
+def _sum_of(tokens: Sequence[Any], span: Span) -> float:
+    """Log-probability of the tokens that overlap the span; NaN where there is none."""
+    inside = [token.logprob for token in tokens if _overlap(token.chars, span)]
+    return sum(inside) if inside else math.nan
+
+
+def _answer_of(generation: Any) -> str | None:
+    return generation.choice if generation.choice is not None else generation.trace.answer
