@@ -23,14 +23,13 @@ export function claimsBlock(arm, doc, offers) {
     return h("tr", { class: `mp-claim mp-${claim.fate}`, "data-claim-row": index },
       h("th", { scope: "row" }, h("button", { type: "button", class: "mp-claim-button", "data-claim": index, "aria-pressed": "false", dir: "auto" }, claim.label)),
       h("td", { class: "mp-fate" }, h("span", { "aria-hidden": "true" }, `${fate.sign} `), fate.name),
-      h("td", {}, claim.said ? `${claim.said}×` : "–"),
       h("td", {}, timed ? interval(event.onset_s, event.offset_s) : claim.event === null ? "not in the clip" : "–"),
       h("td", { class: "mp-why", dir: "auto" }, claim.why));
   });
   return h("div", { class: "mp-claims" }, title,
     h("p", { class: "mp-counts" }, counts.filter(({ fate, count, of }) => count > 0 || (fate === "matched" && of > 0)).map(({ fate, text }) => h("span", { class: `mp-chip mp-${fate}`, title: FATES[/** @type {keyof typeof FATES} */ (fate)].meaning }, text))),
-    rows.length ? h("div", { class: "mp-table-box", tabindex: 0, role: "region", "aria-label": `Claims of ${arm.name}` }, h("table", {}, h("thead", {}, h("tr", {}, ["Sound", "Verdict", "Named", "In the clip at", "Why"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows))) : h("p", { class: "mp-note" }, "It names no sound."),
-    h("p", { class: "mp-note" }, `${cafe.source} Acc_per ${shareOf(cafe.metrics.acc_per)} · Err_per ${shareOf(cafe.metrics.err_per)} · Err_use ${shareOf(cafe.metrics.err_use)} · Err_omit ${shareOf(cafe.metrics.err_omit)}`));
+    rows.length ? h("div", { class: "mp-table-box", tabindex: 0, role: "region", "aria-label": `Claims of ${arm.name}` }, h("table", {}, h("thead", {}, h("tr", {}, ["Sound", "Verdict", "In the clip at", "Why"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows))) : h("p", { class: "mp-note" }, "It names no sound."),
+    h("p", { class: "mp-note" }, `${cafe.source.replace("Judged by rules, without a model, against", "Checked by fixed rules against")} Acc_per ${shareOf(cafe.metrics.acc_per)} · Err_per ${shareOf(cafe.metrics.err_per)} · Err_use ${shareOf(cafe.metrics.err_use)} · Err_omit ${shareOf(cafe.metrics.err_omit)}`));
 }
 
 const shareOf = (/** @type {number | null} */ value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(0)} %`);

@@ -136,7 +136,7 @@ export function makeStage(hooks) {
       const view = arm.attention && arm.attention.views[Math.min(settings.view, arm.attention.views.length - 1)];
       const gutter = h("div", { class: "mp-gutter" }, passages.length
         ? passages.map((/** @type {any} */ passage, /** @type {number} */ row) => h("button", { type: "button", class: `mp-row-label mp-kind-${passage.kind}`, "data-passage": row, "data-arm": index, "aria-pressed": "false", title: `${LETTERS[index]}, ${passage.name}: ${shareText(view.shares[settings.mode][row], settings.mode)}` }, h("span", {}, `${LETTERS[index]} ${passage.short}`), h("small", {}, shareText(view.shares[settings.mode][row], settings.mode))))
-        : h("span", {}, h("b", { class: `mp-letter mp-small-letter` }, LETTERS[index]), " listened"));
+        : h("span", {}, h("b", { class: "mp-letter mp-small-letter" }, LETTERS[index]), h("span", { class: "mp-listened" }, " listened")));
       return { node: h("div", { class: "mp-row", "data-arm": index }, gutter, plot), gutter, plot, canvas, off: null, mark, shown: kept[index] || null };
     });
     refill(armRows, arms.map((arm) => arm.node));
