@@ -33,9 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
         _preload(services)  # models must be on the device before the first GPU is lent
     else:
         threading.Thread(target=_preload, args=(services,), daemon=True).start()
-    demo.launch(
-        server_name=options.host, server_port=options.port, **launch_settings(options.max_upload_mb, mcp=options.mcp)
-    )
+    settings = launch_settings(options.max_upload_mb, mcp=options.mcp)
+    demo.launch(server_name=options.host, server_port=options.port, **settings)
 
 
 def _preload(services: Any) -> None:

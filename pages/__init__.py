@@ -42,7 +42,9 @@ def build_app(services: Services) -> gr.Blocks:
     from pages.analysis import build_analysis
     from pages.api import build_api
     from pages.compare import build_compare
+    from pages.gate import refuse_downloads
 
+    refuse_downloads()
     with gr.Blocks(
         title="MPAR²: audio reasoning, side by side",
         analytics_enabled=False,
@@ -56,7 +58,9 @@ def build_app(services: Services) -> gr.Blocks:
             with gr.Tab("Analysis", id="analysis"):
                 build_analysis()
         build_api(services)
-    demo.queue(max_size=services.visitors.queue, default_concurrency_limit=4)
+    # Without the direct routes, which would run any number of requests at once, past the queue.
+    demo.queue(max_size=services.visitors.queue, default_concurrency_limit=4, api_open=False)
+    demo.services = services  # for the gate
     return demo
 
 
@@ -112,9 +116,13 @@ def theme() -> gr.themes.Base:
 
 def launch_settings(upload_mb: int = 20, *, mcp: bool = False) -> dict[str, Any]:
     """Arguments of ``launch`` for an app that strangers use: no path is served, uploads are small and short-lived."""
+    from starlette.middleware import Middleware
+
+    from pages.gate import Gate
     from pages.published import routes
     from pages.safe_html import app_module
 
+    gate = Middleware(Gate, upload_bytes=upload_mb * 1_000_000)
     return {
         "theme": theme(),
         "css_paths": [_FOLDER / "view" / "view.css", _FOLDER / "style.css"],
@@ -125,7 +133,7 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False) -> dict[str, Any]
         "footer_links": ["api"],
         "state_session_capacity": 200,
         "enable_monitoring": False,
-        "app_kwargs": {"routes": routes()},
+        "app_kwargs": {"routes": routes(), "middleware": [gate]},
         "head": f'<link rel="modulepreload" href="{app_module()}">',
         "mcp_server": mcp,
         "ssr_mode": False,

@@ -24,6 +24,7 @@ from pages.document import clip_document
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
 from pages.export import page_shell
+from pages.gate import ahead_of
 from pages.limits import LimitError, visitor_of
 from pages.published import publish
 from pages.running import Asked, Comparer
@@ -49,24 +50,19 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     def on_run(event: gr.EventData, request: gr.Request, path: str | None) -> Iterator[Any]:
         form = _form(event)
         session = session_of(request)
-        services.line.join(session)
         try:
             yield from comparer.run(asked_of(form, path, services), session, visitor=visitor_of(request))
         except MPAR2Error as error:
             yield {"refused": {"field": field_of(error), "message": message_of(error)}, "number": form.get("number")}
-        finally:
-            services.line.leave(session)
 
     def on_ask(request: gr.Request) -> dict[str, Any] | None:
-        ahead = services.line.join(session_of(request))
-        return {"ahead": ahead, "at": time.monotonic()}
+        return {"ahead": ahead_of(demo, session_of(request)), "at": time.monotonic()}
 
     def on_stop(request: gr.Request) -> None:
         services.stops.stop(session_of(request))
 
     def on_leave(request: gr.Request) -> None:
         on_stop(request)
-        services.line.leave(session_of(request))
         services.uploads.release(session_of(request))
 
     def on_clip(path: str | None, request: gr.Request) -> dict[str, Any] | None:

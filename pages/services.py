@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import get_args
@@ -20,7 +21,7 @@ from mpar2.formats import Limits
 from pages.examples import Example
 from pages.limits import RunCounter, VisitorLimits
 
-__all__ = ["MODES", "Line", "Offer", "Services", "StopBoard", "Uploads"]
+__all__ = ["MODES", "Offer", "Services", "StopBoard", "Uploads"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -62,25 +63,6 @@ class StopBoard:
                 del self._events[session]
 
 
-class Line:
-    """The sessions whose comparison runs or waits, in the order in which they asked."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[str, None] = {}
-        self._lock = threading.Lock()
-
-    def join(self, session: str) -> int:
-        """Stand in the line (once); how many are before the session."""
-        with self._lock:
-            self._sessions.setdefault(session)
-            return list(self._sessions).index(session)
-
-    def leave(self, session: str) -> None:
-        """The comparison has ended, or its visitor has left."""
-        with self._lock:
-            self._sessions.pop(session, None)
-
-
 class Uploads:
     """Which sessions hold which uploaded files, so that a file goes when the last of them has gone.
 
@@ -89,20 +71,30 @@ class Uploads:
     """
 
     _JUST_S = 60.0
+    _KEPT_S = 3600.0  # Gradio's sweep has deleted the file by then
+    _MOST = 100_000  # holds remembered
 
-    def __init__(self) -> None:
-        self._held: dict[str, set[str]] = {}  # session -> paths
-        self._lock = threading.Lock()
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._held: dict[str, dict[str, float]] = {}  # session -> path -> when
+        self._lock, self._clock = threading.Lock(), clock
 
     def hold(self, session: str, path: str) -> None:
-        """Remember that the session has that file."""
+        """Remember that the session has that file, for an hour."""
         with self._lock:
-            self._held.setdefault(session, set()).add(path)
+            held = self._held.pop(session, {})
+            held[path] = self._clock()
+            self._held[session] = held  # the last to hold is the last in order
+            old = self._clock() - self._KEPT_S
+            while self._held:
+                first = next(iter(self._held))
+                if len(self._held) <= self._MOST and max(self._held[first].values()) > old:
+                    break
+                del self._held[first]
 
     def release(self, session: str) -> None:
         """The session has ended: delete what nobody else holds."""
         with self._lock:
-            gone = self._held.pop(session, set())
+            gone = set(self._held.pop(session, ()))
             for path in gone.difference(*self._held.values()):
                 with contextlib.suppress(OSError):
                     if time.time() - os.stat(path).st_mtime > self._JUST_S:
@@ -123,7 +115,6 @@ class Services:
     visitors: VisitorLimits = field(default_factory=VisitorLimits)
     stops: StopBoard = field(default_factory=StopBoard)
     uploads: Uploads = field(default_factory=Uploads)
-    line: Line = field(default_factory=Line)
 
     @cached_property
     def runs(self) -> RunCounter:

@@ -12,7 +12,7 @@ import pytest
 from mpar2.engines.base import EngineError
 from mpar2.runs import read_run
 from pages.errors import message_of
-from pages.services import Line, Uploads
+from pages.services import Uploads
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,14 +70,6 @@ def test_messages_keep_the_machines_folders_to_themselves(tmp_path: Path) -> Non
     assert shown == "the weights of 'base' cannot be loaded: see x.json"
     kept = "it lists its models at /v1/models; like https://host/v1/models, 3/4 and wav/flac"
     assert message_of(EngineError(kept)) == kept
-
-
-def test_places_in_the_line() -> None:
-    line = Line()
-    assert [line.join(session) for session in ("a", "b", "c", "b")] == [0, 1, 2, 1]
-    line.leave("a")
-    line.leave("nobody")
-    assert line.join("c") == 1 and line.join("a") == 2
 
 
 def test_an_upload_goes_with_the_last_who_holds_it(tmp_path: Path) -> None:

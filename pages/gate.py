@@ -1,0 +1,281 @@
+"""What stands before Gradio: whose requests are let in, how large they may be, and one visitor's share.
+
+``Gate`` is one ASGI middleware around all routes. It refuses in words, before anything is read or stored:
+
+* a local app under a host name that is not this machine's: any web page could otherwise talk to it by pointing a name
+  of its own at 127.0.0.1 (DNS rebinding);
+* bodies that are larger than any form: Gradio bounds uploads only;
+* more uploads than one visitor's share of an hour, or than the disk's share for all;
+* more waiting requests than one visitor's share of the line.
+
+A visitor is an address where the app is public, and a session where only one machine reaches it.
+:func:`refuse_downloads` keeps Gradio from fetching addresses that stand where a file should.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from pages.limits import visitor_of
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from pages.services import Services
+
+__all__ = ["Gate", "UploadShares", "ahead_of", "host_is_local", "refuse_downloads"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_BYTES = 1_000_000  # the largest form has some ten thousand characters
+_FORM_BYTES = 100_000  # of an upload, beside its file
+_HOUR_S = 3600.0
+_SHARE_OF_UPLOADS = 25  # largest uploads that one visitor may send in an hour
+_SHARE_OF_DISK = 200  # the same of all visitors: what is older has been deleted
+_SHARE_OF_LINE = 8  # waiting requests of one visitor; a page sends two or three at a time
+_MOST_VISITORS = 10_000
+
+
+class UploadShares:
+    """Bytes that each visitor, and all of them, have sent within the last hour."""
+
+    def __init__(self, visitor_bytes: int, total_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._visitor_bytes, self._total_bytes, self._clock = visitor_bytes, total_bytes, clock
+        self._sent: OrderedDict[str, deque[tuple[float, int]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def refusal(self, visitor: str, size: int) -> str | None:
+        """Count an upload; or say why it is too much."""
+        with self._lock:
+            old = self._clock() - _HOUR_S
+            for name in list(self._sent):
+                sent = self._sent[name]
+                while sent and sent[0][0] <= old:
+                    sent.popleft()
+                if not sent:
+                    del self._sent[name]
+            mine = sum(bytes_ for _, bytes_ in self._sent.get(visitor, ()))
+            if mine + size > self._visitor_bytes:
+                return (
+                    f"you have sent {mine / 1e6:.0f} MB within an hour; the limit is "
+                    f"{self._visitor_bytes / 1e6:.0f} MB: go on in an hour"
+                )
+            if sum(bytes_ for sent in self._sent.values() for _, bytes_ in sent) + size > self._total_bytes:
+                return "the app's space for uploads is full: try again in some minutes, or choose an example"
+            self._sent.setdefault(visitor, deque()).append((self._clock(), size))
+            while len(self._sent) > _MOST_VISITORS:
+                self._sent.popitem(last=False)
+            return None
+
+
+class Gate:
+    """The middleware. The app behind it has ``services``; its queue is asked who waits."""
+
+    def __init__(self, app: Any, *, upload_bytes: int) -> None:
+        self.app, self.upload_bytes = app, upload_bytes
+        self.shares = UploadShares(_SHARE_OF_UPLOADS * upload_bytes, _SHARE_OF_DISK * upload_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        from starlette.requests import Request
+
+        request = Request(scope)
+        demo = scope["app"].get_blocks()
+        services: Services | None = getattr(demo, "services", None)
+        local = services is not None and services.local
+        if local and not host_is_local(request.headers.get("host", "")):
+            await _answer(send, 403, "this app serves its own machine only: open it as http://127.0.0.1 or localhost")
+            return
+        if scope["method"] not in ("POST", "PUT", "PATCH", "DELETE"):
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"].rstrip("/")
+        if path.endswith("/upload"):
+            if refusal := self._refused_upload(request):
+                await _answer(send, *refusal)
+                return
+            await self.app(scope, receive, send)
+            return
+        # Language models have no upload: their files come inside the request.
+        most = BODY_BYTES + (self.upload_bytes * 3 // 2 if "/mcp" in path else 0)
+        body = await _read(request, receive, most)
+        if body is None:
+            await _answer(send, 413, f"the request is larger than {most / 1e6:.0f} MB: send files by /upload")
+            return
+        if path.endswith("/queue/join") or re.search(r"/call/(v2/)?[^/]+$", path):
+            if _waits_too_often(demo, request, body, local=local):
+                words = f"you have {_SHARE_OF_LINE} requests in the line, which is one visitor's share: wait for them"
+                await _answer(send, 429, words)
+                return
+            if services is not None:
+                _hold_files(services, body)
+        await self.app(scope, _again(body, receive), send)
+
+    def _refused_upload(self, request: Any) -> tuple[int, str] | None:
+        try:
+            size = int(request.headers["content-length"])
+        except (KeyError, ValueError):
+            return 411, "an upload must say its length: send it with Content-Length"
+        if size > self.upload_bytes + _FORM_BYTES:
+            return 413, f"the upload has {size / 1e6:.1f} MB; the limit is {self.upload_bytes / 1e6:.1f} MB: cut it"
+        refusal = self.shares.refusal(visitor_of(request), size)
+        return (429, refusal) if refusal else None
+
+
+def _waits_too_often(demo: gr.Blocks, request: Any, body: bytes, *, local: bool) -> bool:
+    session, visitor = _session_in(body), visitor_of(request)
+    mine = 0
+    for event in _events(demo):
+        same = bool(session) and event.session_hash == session
+        if same or (not local and visitor and visitor_of(event.request) == visitor):
+            mine += 1
+    return mine >= _SHARE_OF_LINE
+
+
+def _hold_files(services: Services, body: bytes) -> None:
+    """A file that somebody waits with is not deleted when another visitor leaves."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    holder = _session_in(body) or f"call {secrets.token_hex(8)}"
+    for path in _paths(value):
+        services.uploads.hold(holder, os.path.abspath(path))
+
+
+def _session_in(body: bytes) -> str:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    session = value.get("session_hash") if isinstance(value, dict) else None
+    return session if isinstance(session, str) else ""
+
+
+def _paths(value: Any, depth: int = 8) -> Iterator[str]:
+    """Paths of files anywhere in the inputs of a request."""
+    if depth == 0:
+        return
+    if isinstance(value, dict):
+        if isinstance(path := value.get("path"), str) and 0 < len(path) < 4096 and "\0" not in path:
+            yield path
+        for inner in value.values():
+            yield from _paths(inner, depth - 1)
+    elif isinstance(value, list):
+        for inner in value[:100]:
+            yield from _paths(inner, depth - 1)
+
+
+def _events(demo: gr.Blocks) -> Iterator[Any]:
+    """Events of the queue that wait or run."""
+    queue = demo._queue
+    for waiting in list(queue.event_queue_per_concurrency_id.values()):
+        yield from list(waiting.queue)
+    for running in list(queue.active_jobs):
+        yield from running or ()
+
+
+def ahead_of(demo: gr.Blocks, session: str, concurrency_id: str = "engine") -> int:
+    """How many requests for the models are before the session's own, in the queue itself: nothing else is a place."""
+    queue = demo._queue
+    active = [event for jobs in list(queue.active_jobs) for event in jobs or ()]
+    running = [event for event in active if event.concurrency_id == concurrency_id]
+    waiting = queue.event_queue_per_concurrency_id.get(concurrency_id)
+    ahead = 0
+    for event in [*running, *(list(waiting.queue) if waiting else ())]:
+        if event.session_hash == session:
+            break
+        ahead += 1
+    return ahead
+
+
+def host_is_local(host: str) -> bool:
+    """Whether a Host header names this machine, or is an address: a page's own name is neither.
+
+    Behind a proxy (``GRADIO_ROOT_PATH`` or ``MPAR2_BEHIND_PROXY=1``) any name is the proxy's business.
+
+    >>> host_is_local("127.0.0.1:7860"), host_is_local("[::1]:7860"), host_is_local("evil.example:7860")
+    (True, True, False)
+    """
+    if os.environ.get("GRADIO_ROOT_PATH") or os.environ.get("MPAR2_BEHIND_PROXY") == "1":
+        return True
+    name = re.sub(r":\d*$", "", host.strip()).strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+async def _read(request: Any, receive: Receive, most: int) -> bytes | None:
+    """The whole body; None where it is larger than ``most`` bytes."""
+    try:
+        if int(request.headers.get("content-length", 0)) > most:
+            return None
+    except ValueError:
+        return None
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return bytes(body)
+        body += message.get("body", b"")
+        if len(body) > most:
+            return None
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that gives the body that was already read, then what comes after it."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+async def _answer(send: Send, status: int, words: str) -> None:
+    body = json.dumps({"detail": words, "error": words}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def refuse_downloads() -> None:
+    """Keep Gradio from fetching an address that a visitor gives in place of a file (whole, and before any limit).
+
+    Every such download goes through ``gradio.processing_utils.async_ssrf_protected_get``.
+    """
+    import gradio as gr
+    from gradio import processing_utils
+
+    if not hasattr(processing_utils, "async_ssrf_protected_get"):
+        raise RuntimeError("this version of gradio downloads by another function: see pages/gate.py")
+
+    async def refuse(url: str) -> Any:
+        raise gr.Error("Addresses are not fetched here: upload the file itself.", print_exception=False)
+
+    processing_utils.async_ssrf_protected_get = refuse
