@@ -66,12 +66,12 @@ def write(run: Path, scores: Scores, frame: pd.DataFrame, attention: pd.DataFram
 def _worth(run: Path) -> bool:
     if not run.is_dir() or find_spec("pyarrow") is None:
         return False
-    return sum(path.stat().st_size for path in run.glob("items*.jsonl")) >= WORTH_BYTES
+    return sum(path.stat().st_size for path in run.glob("items*.jsonl*")) >= WORTH_BYTES
 
 
 def _fingerprint(run: Path, scores: Scores) -> bytes:
-    files = [run / "manifest.json", *run.glob("items*.jsonl")]
+    files = [run / "manifest.json", *run.glob("items*.jsonl*")]
     if scores.judge is not None:
-        files.append(run / "cafe" / scores.judge / "scores.jsonl")
+        files += (run / "cafe" / scores.judge).glob("scores.jsonl*")
     states = {path.relative_to(run).as_posix(): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
     return json.dumps([VERSION, scores.judge, states], sort_keys=True).encode()

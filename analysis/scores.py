@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mpar2.runs import Limits, RunError
+from mpar2.runs import Limits, RunError, open_lines
 from mpar2.runs.lines import load_json, read_lines
 
 __all__ = ["COUNTS", "Scores", "find_scores", "key_needles", "probe_rows", "read_scores", "score_lines"]
@@ -30,8 +30,8 @@ COUNTS = (*_STORED, *_BY_RULE)
     matched_any         truth events with any right mention
     mentions_right      right mentions, of mentions_asserted (right, misused and hallucinated ones)
 """
-_SCORES = re.compile(r"(?:[^/]+/)?cafe/([^/]{1,120})/scores\.jsonl")
-_PROBES = re.compile(r"(?:[^/]+/)?cafe/probes\.jsonl")
+_SCORES = re.compile(r"(?:[^/]+/)?cafe/([^/]{1,120})/scores\.jsonl(?:\.gz)?")
+_PROBES = re.compile(r"(?:[^/]+/)?cafe/probes\.jsonl(?:\.gz)?")
 _MOST = 100_000  # events of a trace: above it, a count is damage
 _MANY = Limits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, max_manifest_bytes=64_000_000)
 
@@ -59,7 +59,7 @@ def find_scores(source: Path, judge: str | None = None, limits: Limits | None = 
             return Scores()
         chosen = judge or ("reference" if "reference" in found else min(found))
         about: dict[str, Any] = {}
-        beside = found[chosen].removesuffix("scores.jsonl") + "metrics.json"
+        beside = found[chosen].removesuffix(".gz").removesuffix("scores.jsonl") + "metrics.json"
         if beside in files.names():
             with files.open(beside) as file:
                 where = f"{source.name}/cafe/{chosen}/metrics.json"
@@ -120,7 +120,11 @@ def key_needles(keys: Iterable[str]) -> list[bytes]:
 
 
 def _judges(files: _Folder | _Zip | _Nothing) -> dict[str, str]:
-    return {match[1]: name for name in files.names() if (match := _SCORES.fullmatch(name))}
+    found: dict[str, str] = {}
+    for name in files.names():
+        if match := _SCORES.fullmatch(name):
+            found.setdefault(match[1], name)  # sorted: a new file stands before the compressed one that it replaces
+    return found
 
 
 def probe_rows(source: Path, limits: Limits | None = None) -> list[dict[str, Any]]:
@@ -193,13 +197,13 @@ class _Folder:
         self._root = root
 
     def names(self) -> list[str]:
-        found = [*self._root.glob("cafe/*/scores.jsonl"), *self._root.glob("cafe/*/metrics.json")]
-        found += self._root.glob("cafe/probes.jsonl")
+        patterns = ("cafe/*/scores.jsonl", "cafe/*/scores.jsonl.gz", "cafe/*/metrics.json", "cafe/probes.jsonl")
+        found = [path for pattern in (*patterns, "cafe/probes.jsonl.gz") for path in self._root.glob(pattern)]
         return sorted(path.relative_to(self._root).as_posix() for path in found)
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        with (self._root / name).open("rb") as file:
+        with open_lines(self._root / name) as file:
             yield file
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.load import RunInfo, RunTable
 from analysis.scores import key_needles, score_lines
-from mpar2.runs import RunError, check_record, read_run
+from mpar2.runs import RunError, check_record, open_lines, read_run
 from mpar2.runs.lines import load_json
 
 __all__ = ["fetch", "fetch_verdicts"]
@@ -61,9 +61,9 @@ def _records(run: RunInfo, keys: set[str]) -> dict[str, dict[str, Any]]:
 def _scan(folder: Path, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     needles = key_needles(keys)
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("items*.jsonl")):
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+    for path in sorted((*folder.glob("items*.jsonl"), *folder.glob("items*.jsonl.gz"))):
+        with open_lines(path) as file:
+            for number, line in enumerate(iter(file.readline, b""), 1):
                 head = line[:12_000]  # the key stands first in what this project writes
                 if not any(needle in head for needle in needles):
                     continue

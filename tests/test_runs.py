@@ -205,9 +205,9 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path):
         ({"item": {"audio": "a", "question": "q", "choices": [1]}}, "a text is needed"),
         (
             {"item": {"audio": "a", "question": "q", "events": [{"label": "x", "onset_s": "0"}]}},
-            "no numbers of seconds",
+            "seconds or null",
         ),
-        ({"item": {"audio": "a", "question": "q", "events": [3]}}, "objects with a 'label'"),
+        ({"item": {"audio": "a", "question": "q", "events": [3]}}, "object with a text as 'label'"),
         ({"item": {"audio": "a", "question": "q", "answer": ["a"]}}, "a text is needed"),
     ],
 )

@@ -36,7 +36,7 @@ from mpar2.cafe.schema import Judge, JudgeRequest, Truth, Unscored, Verdict
 from mpar2.cafe.truth import truth_of
 from mpar2.errors import MPAR2Error
 from mpar2.llm.journal import Journal
-from mpar2.runs import item_of, read_run
+from mpar2.runs import item_of, open_lines, read_run
 from mpar2.runs.lines import dump_json, load_json, read_lines, write_bytes, write_json
 
 __all__ = ["Score", "ScoreError", "ScoreSet", "find_scores", "rates_as_json", "read_scores", "requests_of", "score_run"]
@@ -225,7 +225,7 @@ def read_scores(source: str | Path) -> ScoreSet:
     """The scores in a folder of scores, in a run that has one such folder, or in a file."""
     path = find_scores(source)
     scores = []
-    with path.open("rb") as file:
+    with open_lines(path) as file:
         for number, raw in read_lines(file, str(path.name)):
             try:
                 outcome = Verdict.from_dict(raw["verdict"]) if "verdict" in raw else Unscored(**raw["unscored"])
@@ -243,9 +243,10 @@ def find_scores(source: str | Path) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if (path / SCORES).is_file():
-        return path / SCORES
-    found = sorted(path.glob(f"cafe/*/{SCORES}"))
+    for name in (SCORES, f"{SCORES}.gz"):
+        if (path / name).is_file():
+            return path / name
+    found = sorted((*path.glob(f"cafe/*/{SCORES}"), *path.glob(f"cafe/*/{SCORES}.gz")))
     if len(found) == 1:
         return found[0]
     if found:

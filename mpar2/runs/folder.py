@@ -6,6 +6,10 @@
     metrics.json        last, when all is done
     predictions/        the official file of each arm, for the official scripts
 
+Each file of lines may be compressed (``items.jsonl.gz``, ``cafe/NAME/scores.jsonl.gz``): it is read as it is.
+``compress_run`` does so with a finished run; the lines of one item follow each other and share most of their text, so
+that a run takes about a tenth.
+
 The writer goes on where a killed one stopped: what is there with status ok is done; what failed is tried again, and
 its new line follows the old one. A reader gets one record for each key: the ok one if there is one, else the last
 failure. Two ok lines of one key are damage.
@@ -16,10 +20,12 @@ read in place: nothing is unpacked, and no name inside it becomes a path.
 
 from __future__ import annotations
 
+import gzip
 import io
 import mmap
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -27,14 +33,14 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from mpar2.runs.lines import LineWriter, RunError, load_json, read_lines, write_json
+from mpar2.runs.lines import LineWriter, RunError, load_json, read_lines, write_bytes, write_json
 from mpar2.runs.manifest import check_manifest, differences
 from mpar2.runs.record import check_record
 
-__all__ = ["Limits", "Run", "RunWriter", "read_run"]
+__all__ = ["Limits", "Run", "RunWriter", "compress_run", "open_lines", "read_run"]
 
 _MANIFEST, _METRICS = "manifest.json", "metrics.json"
-_ITEMS = re.compile(r"items(?:\.(\d{1,4}))?\.jsonl")
+_ITEMS = re.compile(r"items(?:\.(\d{1,4}))?\.jsonl(?:\.gz)?")
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,46 @@ def read_run(source: str | Path, limits: Limits | None = None) -> Run:
     if zipfile.is_zipfile(path):
         return _from_zip(path, limits)
     _check_size(path.stat().st_size, path.name, limits)
-    return Run(path.stem, {}, None, {path.name: lambda: path.open("rb")}, limits)
+    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    return Run(name, {}, None, {path.name: lambda: open_lines(path, limits.max_bytes)}, limits)
+
+
+def open_lines(path: Path, max_bytes: int = _OWN.max_bytes) -> BinaryIO:
+    """Open a file of lines, compressed (``.gz``) or not, for reading.
+
+    Args:
+        path: The file.
+        max_bytes: The most that a compressed one may unpack to; its own word is not taken for it.
+    """
+    return _GzipLines(path, max_bytes) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def compress_run(folder: str | Path) -> tuple[int, int]:
+    """Compress the lines of a finished run in place; returns its bytes before and after.
+
+    The journals of judges and probes are removed where their results are there: they only serve to go on.
+
+    Raises:
+        RunError: The folder is no run, or it is not finished.
+    """
+    folder = Path(folder)
+    if not (folder / _MANIFEST).is_file() or not (folder / _METRICS).is_file():
+        raise RunError(f"{folder} is no finished run (it needs {_MANIFEST} and {_METRICS}): finish it first")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    before = sum(path.stat().st_size for path in files)
+    for pattern in ("items*.jsonl", "cafe/*/scores.jsonl", "cafe/probes.jsonl"):
+        for path in sorted(folder.glob(pattern)):
+            # No time and no name in the header: equal lines give equal bytes.
+            write_bytes(path.with_name(f"{path.name}.gz"), gzip.compress(path.read_bytes(), compresslevel=9, mtime=0))
+            path.unlink()
+    for journal, result in (
+        ("cafe/*/verdicts.jsonl", "scores.jsonl.gz"),
+        ("cafe/probe-answers.jsonl", "probes.jsonl.gz"),
+    ):
+        for path in folder.glob(journal):
+            if (path.parent / result).exists():
+                path.unlink()
+    return before, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _from_folder(folder: Path, limits: Limits) -> Run:
@@ -183,7 +228,7 @@ def _from_folder(folder: Path, limits: Limits) -> Run:
             return _read_small(file, f"{folder.name}/{name}", limits)
 
     metrics = small(_METRICS) if (folder / _METRICS).is_file() else None
-    files = {name: lambda name=name: (folder / name).open("rb") for name in names}
+    files = {name: lambda name=name: open_lines(folder / name, limits.max_bytes) for name in names}
     return Run(folder.resolve().name, check_manifest(small(_MANIFEST), folder.name), metrics, files, limits)
 
 
@@ -245,6 +290,35 @@ class _ZipMember(io.RawIOBase):
 
     def close(self) -> None:
         self._archive.close()
+        super().close()
+
+
+class _GzipLines(io.RawIOBase):
+    """A compressed file of lines that stops at a limit, and whose damage is a RunError."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        super().__init__()
+        self._where, self._left = path.name, limit
+        self._file = gzip.GzipFile(path, "rb")
+
+    def readline(self, size: int | None = -1) -> bytes:  # what read_lines calls
+        return self._counted(lambda: self._file.readline(-1 if size is None else size))
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._counted(lambda: self._file.read(-1 if size is None else size))
+
+    def _counted(self, read: Callable[[], bytes]) -> bytes:
+        try:
+            data = read()
+        except (OSError, EOFError, zlib.error) as error:
+            raise RunError(f"{self._where}: damaged ({error}); compress the run again") from None
+        self._left -= len(data)
+        if self._left < 0:
+            raise RunError(f"{self._where} unpacks to more than the limit: give a part of the run")
+        return data
+
+    def close(self) -> None:
+        self._file.close()
         super().close()
 
 
