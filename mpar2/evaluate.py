@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -80,6 +81,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         self.failures = FailuresInARow(GIVE_UP_AFTER, any_answer=bool(self.run.done))
+        self.counting = threading.Lock()  # answers of services are kept by several threads
         self.clip_warnings: dict[str, tuple[str, ...]] = {}  # by the item's audio
 
     def _audio_item(self, task: Task) -> Item:
@@ -118,8 +120,9 @@ class _Work:
         if task.key not in self.run.done:  # a batch is computed whole, also where some of it is there already
             warnings = self.clip_warnings.get(self._audio_item(task).audio, ())
             self.run.append(record_of_answer(task, generation, warnings=warnings))
-        self.failures.answered()
-        self._tell()
+        with self.counting:
+            self.failures.answered()
+            self._tell()
 
     def failed(self, task: Task, error: Exception) -> None:
         """Record a failure with its reason; :class:`EvaluationError` when the engine is taken to be down."""
@@ -128,8 +131,10 @@ class _Work:
         own = isinstance(error, (ItemError, AudioError, OSError, LLMError))
         reason = str(error) if own else f"{type(error).__name__}: {error}"
         self.run.append(record_of_failure(task, reason))
-        self._tell()
-        if self.failures.failed(error if own else CallFailed("engine", reason, 1)):
+        with self.counting:
+            self._tell()
+            give_up = self.failures.failed(error if own else CallFailed("engine", reason, 1))
+        if give_up:
             raise EvaluationError(
                 f"{self.failures.in_a_row} answers in a row failed, the last one with: {reason[:500]}. "
                 "What is done is kept; start again when the cause is gone"
@@ -317,24 +322,20 @@ def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[t
 
 async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> None:
     """As many requests at once as the engine allows; an answer is kept as soon as it is there."""
-    writing = asyncio.Lock()
-
-    async def keep(write: Callable[[Task, Any], None], task: Task, outcome: Any) -> None:
-        async with writing:  # in a thread: a disk that takes its time holds no other request up
-            await finish_in_thread(write, task, outcome)
 
     async def one(task: Task) -> None:
+        # in threads: neither a decoder nor a slow disk holds other requests up
         (found,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
         if isinstance(found, Exception):
-            await keep(work.failed, task, found)
+            await finish_in_thread(work.failed, task, found)
             return
         decoding = replace(task.arm.decoding, seed=seed_of(task, work.settings.seed))
         try:
             generation = await engine.answer(*found, task.arm.arm, decoding)
         except (CallFailed, ReplyRejected, ItemError) as error:
-            await keep(work.failed, task, error)
+            await finish_in_thread(work.failed, task, error)
         else:
-            await keep(work.answered, task, generation)
+            await finish_in_thread(work.answered, task, generation)
 
     async with engine:
         await for_each(tasks, one, in_flight=engine.concurrency)

@@ -53,7 +53,8 @@ class Journal:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._write_lock = threading.Lock()
+        self._claiming = threading.Lock()
+        self._claimed: set[str] = set()  # keys that are being written
         self._lines = LineWriter(self.path, JournalError)
         try:
             self._records = self._load()
@@ -82,15 +83,18 @@ class Journal:
     def append(self, record: dict[str, Any]) -> None:
         """Write ``record``; when this returns it is on the disk. A key that is there already is an error."""
         key = record["key"]
-        with self._write_lock:
-            if key in self._records:
+        with self._claiming:
+            if key in self._records or key in self._claimed:
                 raise JournalError(f"{self.path}: key {key} is recorded already; a second record would count it twice")
+            self._claimed.add(key)
+        try:
             self._lines.append(record)
             self._records[key] = record
+        finally:
+            self._claimed.discard(key)
 
     def close(self) -> None:
-        with self._write_lock:  # not under the hands of a thread that writes
-            self._lines.close()
+        self._lines.close()
 
     def _load(self) -> dict[str, dict[str, Any]]:
         records: dict[str, dict[str, Any]] = {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -112,6 +113,8 @@ class LineWriter:
         """
         self.path = path
         self._error = error
+        self._writing, self._syncing = threading.Lock(), threading.Lock()
+        self._written = self._synced = 0  # lines
         self._file = -1
         self._lock = try_lock(path)
         if self._lock is None:
@@ -133,27 +136,54 @@ class LineWriter:
         self.close()
 
     def append(self, record: dict[str, Any]) -> None:
-        """When this returns the line is on the disk; if it raises, nothing of the line is."""
-        if self._file < 0:
-            raise self._error(f"{self.path} is closed")
+        """Write one record. When this returns its line is on the disk; if it raises, nothing of the line is.
+
+        Several threads may append at the same time: one ``fsync`` then serves all lines that were written before it.
+
+        Raises:
+            RunError: the file is closed, or cannot be written.
+        """
         data = dump_json(record) + b"\n"
-        before = os.fstat(self._file).st_size
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._file, view) :]
-            os.fsync(self._file)
+            with self._writing:
+                if self._file < 0:
+                    raise self._error(f"{self.path} is closed")
+                before = os.fstat(self._file).st_size
+                try:
+                    view = memoryview(data)
+                    while view:
+                        view = view[os.write(self._file, view) :]
+                except OSError:
+                    os.ftruncate(self._file, before)  # or the next line would be glued to the half of this one
+                    raise
+                self._written += 1
+                ticket = self._written
+            with self._syncing:
+                if self._synced < ticket:
+                    written = self._written
+                    try:
+                        os.fsync(self._file)
+                    except OSError:
+                        self._take_back(before, before + len(data))
+                        raise
+                    self._synced = written
         except OSError as error:
-            os.ftruncate(self._file, before)  # or the next line would be glued to the half of this one
             raise self._error(
                 f"{self.path} cannot be written ({error.strerror}): free some space and start again; "
                 "what was written before is kept, and the run goes on from there"
             ) from error
 
+    def _take_back(self, before: int, after: int) -> None:
+        """Cut off the last line, where it is still the last."""
+        with self._writing:
+            if os.fstat(self._file).st_size == after:
+                os.ftruncate(self._file, before)
+
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        with self._syncing, self._writing:  # not under the hands of a thread that writes
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
         if self._lock is not None:
             self._lock.release()
             self._lock = None
