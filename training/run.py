@@ -160,7 +160,8 @@ def _model(recipe: Recipe) -> tuple[Any, Any]:
     base, adapter = split_adapter(recipe.model, recipe.adapter)
     loaded = load_checkpoint(base, device=_place(recipe), dtype=recipe.dtype)
     model = loaded.model
-    _shard_by_layer(model)
+    # What FSDP shards is told to accelerate by the family, unless its configuration names other classes.
+    os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(loaded.family.layer_classes))
     model.config.use_cache = False  # trainers warn else; generation turns it on for itself
     if adapter is not None:
         if recipe.lora is None:
@@ -175,16 +176,6 @@ def _model(recipe: Recipe) -> tuple[Any, Any]:
             if family.is_audio(name) or ".visual." in name:
                 weight.requires_grad_(False)
     return model, loaded.processor
-
-
-def _shard_by_layer(model: Any) -> None:
-    """Tell accelerate's FSDP which layer classes of this model to shard, unless its configuration names some.
-
-    Its own default is ``_no_split_modules``, which may name classes that a loaded model does not have.
-    """
-    present = {type(module).__name__ for module in model.modules()}
-    layers = sorted(name for name in present & set(model._no_split_modules or ()) if name.endswith("Layer"))
-    os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(layers))
 
 
 def _place(recipe: Recipe) -> str | None:
