@@ -22,3 +22,29 @@ Importing this package is fast and needs neither torch nor a key.
 """
 
 __version__ = "0.1.0"
+
+# What a user needs, loaded when it is asked for: name -> module.
+_OFFERED = {
+    "load_clip": "mpar2.audio",
+    "Question": "mpar2.question",
+    "make_question": "mpar2.question",
+    "read_answer": "mpar2.answers",
+    "parse_trace": "mpar2.trace",
+    "read_items": "mpar2.items",
+    "read_run": "mpar2.runs",
+    "score": "mpar2.library",
+}
+
+__all__ = ["__version__", *_OFFERED]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OFFERED:
+        raise AttributeError(f"module 'mpar2' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_OFFERED[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_OFFERED])

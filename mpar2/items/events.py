@@ -1,0 +1,200 @@
+"""Tables of sound events with times (strong labels) as items: truth from real recordings.
+
+==============  =====================================================================================================
+kind            columns of its file
+==============  =====================================================================================================
+``desed``       TSV ``filename onset offset event_label``; a clip without events is one line with three empty fields
+``audioset``    TSV ``segment_id start_time_seconds end_time_seconds label`` (a MID; names from
+                ``mid_to_display_name.tsv``); with ``present``, NOT_PRESENT frames are certified absences
+``tacos``       CSV ``filename,text,onset,offset``: events in words; generic ones ("background noise") are dropped
+``maestro``     text without header ``start end label soft``, one file a recording: seconds at or above 0.5 are joined
+``urbansed``    text without header ``start end label``, one file a recording
+==============  =====================================================================================================
+
+Each clip becomes items with its ``events`` (``truth_origin`` "human"), its certified absences in ``extra["absent"]``,
+and generated questions: which sound comes first, how often a sound occurs, and whether an absent sound is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mpar2.items.base import ItemsError
+from mpar2.question import Event, Item, Question
+
+__all__ = ["KINDS", "items_from_events"]
+
+KINDS = ("desed", "audioset", "tacos", "maestro", "urbansed")
+_GENERIC = {"background noise", "noise", "silence", "background", "ambient noise", "ambience"}
+_GAP_S = 0.05  # seconds of one label that follow each other are one event
+
+
+class _Row(NamedTuple):
+    clip: str
+    label: str | None  # None: the clip has no event
+    onset: float
+    offset: float
+    present: bool = True
+
+
+def items_from_events(
+    source: str | Path, kind: str, *, names: str | Path | None = None, audio_suffix: str = ".wav"
+) -> list[Item]:
+    """Read a table of events and return its items, clip by clip.
+
+    Args:
+        source: The file; for ``maestro`` and ``urbansed`` also a folder of files, one for each recording.
+        kind: One of :data:`KINDS`.
+        names: ``mid_to_display_name.tsv`` of AudioSet.
+        audio_suffix: What a clip's name gets behind it where the table has none.
+
+    Raises:
+        ItemsError: The file is not of this kind; the message names file, line and field.
+    """
+    if kind not in KINDS:
+        raise ItemsError(f"unknown kind of event table {kind!r}: choose one of {', '.join(KINDS)}")
+    source = Path(source)
+    if not source.exists():
+        raise ItemsError(f"{source} does not exist: give the table of {kind}")
+    known = _display_names(Path(names)) if names else {}
+    events: dict[str, list[Event]] = {}
+    absent: dict[str, set[str]] = {}
+    for row in _rows(source, kind):
+        events.setdefault(row.clip, [])
+        absent.setdefault(row.clip, set())
+        if row.label is None:
+            continue
+        label = known.get(row.label, row.label).replace("_", " ").strip()
+        if kind == "tacos" and label.lower().strip(" .") in _GENERIC:
+            continue
+        if row.present:
+            events[row.clip].append(Event(label, row.onset, row.offset))
+        else:
+            absent[row.clip].add(label)
+    if not events:
+        raise ItemsError(f"{source} holds no event")
+    vocabulary = sorted({event.label for own in events.values() for event in own})
+    exhaustive = kind != "audioset"
+    return [
+        item
+        for clip, own in events.items()
+        for item in _items(clip, _joined(own), absent[clip], vocabulary, exhaustive, audio_suffix)
+    ]
+
+
+def _rows(source: Path, kind: str) -> Iterator[_Row]:
+    if kind in ("maestro", "urbansed"):
+        for file in sorted(source.glob("*.txt")) if source.is_dir() else [source]:
+            for number, cells in enumerate(_cells(file, "\t"), 1):
+                where = f"{file}, line {number}"
+                if len(cells) < (4 if kind == "maestro" else 3):
+                    raise ItemsError(
+                        f"{where}: {len(cells)} columns; start, end and label are needed, maestro's value too"
+                    )
+                soft = _number(cells[3], where, "soft") if kind == "maestro" else 1.0
+                if soft >= 0.5:
+                    yield _timed(file.stem, cells[2], cells[0], cells[1], where)
+        return
+    table = list(_cells(source, "," if kind == "tacos" else "\t"))
+    header = [cell.strip() for cell in table[0]] if table else []
+    columns = {
+        "desed": ("filename", "event_label", "onset", "offset"),
+        "audioset": ("segment_id", "label", "start_time_seconds", "end_time_seconds"),
+        "tacos": ("filename", "text", "onset", "offset"),
+    }[kind]
+    if missing := [name for name in columns if name not in header]:
+        raise ItemsError(f"{source}: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
+    for number, cells in enumerate(table[1:], 2):
+        where, row = f"{source}, line {number}", dict(zip(header, cells, strict=False))
+        clip, label, onset, offset = (row.get(name, "").strip() for name in columns)
+        if not clip:
+            raise ItemsError(f"{where}: '{columns[0]}' is empty")
+        if not label and not onset and not offset:
+            yield _Row(clip, None, 0.0, 0.0)
+        else:
+            present = row.get("present", "PRESENT").strip().upper() != "NOT_PRESENT"
+            yield _timed(clip, label, onset, offset, where)._replace(present=present)
+
+
+def _cells(file: Path, separator: str) -> Iterator[list[str]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            quoting = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
+            yield from (cells for cells in csv.reader(lines, delimiter=separator, quoting=quoting) if cells)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ItemsError(f"{file} cannot be read as a table: {error}") from None
+
+
+def _timed(clip: str, label: str, onset: str, offset: str, where: str) -> _Row:
+    if not label.strip():
+        raise ItemsError(f"{where}: the label is empty")
+    start, stop = _number(onset, where, "onset"), _number(offset, where, "offset")
+    if stop < start or start < 0:
+        raise ItemsError(f"{where}: the event ends at {stop:g} s and begins at {start:g} s")
+    return _Row(clip, label.strip(), start, stop)
+
+
+def _number(text: str, where: str, field: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ItemsError(f"{where}: '{field}' is {text!r}; a number is needed")
+    return value
+
+
+def _display_names(file: Path) -> dict[str, str]:
+    return {cells[0]: cells[1] for cells in _cells(file, "\t") if len(cells) > 1}
+
+
+def _joined(events: list[Event]) -> tuple[Event, ...]:
+    """Events in order of onset; those of one label that touch are one (labels of one-second frames)."""
+    joined: list[Event] = []
+    last: dict[str, int] = {}
+    for event in sorted(events, key=lambda event: (event.onset_s, event.offset_s)):
+        place = last.get(event.label)
+        if place is not None and event.onset_s <= joined[place].offset_s + _GAP_S:  # type: ignore[operator]
+            stop = max(joined[place].offset_s, event.offset_s)  # type: ignore[type-var]
+            joined[place] = Event(event.label, joined[place].onset_s, stop)
+        else:
+            last[event.label] = len(joined)
+            joined.append(event)
+    return tuple(joined)
+
+
+def _items(
+    clip: str, events: tuple[Event, ...], certified: set[str], vocabulary: list[str], exhaustive: bool, suffix: str
+) -> Iterator[Item]:
+    """The generated questions of one clip; those that its events cannot decide are left out."""
+    audio = clip if Path(clip).suffix in (".wav", ".flac", ".mp3", ".ogg") else clip + suffix
+    labels = list(dict.fromkeys(event.label for event in events))
+    absent = sorted(certified - set(labels))
+    if exhaustive:
+        absent = absent or [label for label in vocabulary if label not in labels][:5]
+    extra = {"absent": absent} if absent else {}
+
+    def item(kind: str, text: str, choices: tuple[str, ...], answer: str) -> Item:
+        return Item(
+            f"{clip}-{kind}", audio, Question(text, choices, answer, "sound", kind), events, None, "human", extra
+        )
+
+    onsets = [event.onset_s for event in events]
+    if len(labels) > 1 and onsets[0] != onsets[1]:
+        choices = tuple(sorted(labels)[:5])
+        if events[0].label not in choices:
+            choices = (*choices[:-1], events[0].label)
+        yield item("first", "Which sound starts first?", choices, events[0].label)
+    if labels:
+        chosen = max(labels, key=lambda label: sum(event.label == label for event in events))
+        count = sum(event.label == chosen for event in events)
+        numbers = tuple(str(number) for number in range(max(1, count - 1), max(1, count - 1) + 4))
+        yield item("count", f"How many times does this sound occur: {chosen}?", numbers, str(count))
+    if absent:
+        yield item("absence", f"Is this sound in the recording: {absent[0]}?", ("yes", "no"), "no")
+    if labels:
+        yield item("presence", f"Is this sound in the recording: {labels[0]}?", ("yes", "no"), "yes")
