@@ -51,6 +51,7 @@ from urllib.parse import urlsplit
 from mpar2.audio import Clip
 from mpar2.engines.base import Arm, Decoding, EngineError, Mode
 from mpar2.errors import MPAR2Error
+from mpar2.prompts import prompt_identity
 from mpar2.question import Event, Item, Question
 
 __all__ = [
@@ -71,7 +72,7 @@ __all__ = [
 
 _MAX_NAME = 80
 _NAME = re.compile(rf"[^|/\\\x00-\x1f]{{1,{_MAX_NAME}}}")
-_ARM_KEYS = ("name", "model", "adapter", "mode", "dtype", "quantize")
+_ARM_KEYS = ("name", "model", "adapter", "mode", "dtype", "quantize", "prompt")
 _DTYPES = ("float32", "bfloat16", "float16")
 _QUANTIZE = ("4bit", "8bit")
 _OPTIONAL = ("max_reasoning_tokens", "hide_audio_after")  # of decoding: None where they are not asked for
@@ -333,15 +334,21 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     if samples > 1 and decoding.temperature == 0:
         raise ArmError(f"{where}: {samples} samples at temperature 0 would all be the same: set a temperature")
     controls = {"audio": data.get("audio", "normal"), "perception": data.get("perception", "own")}
-    arm = Arm(name, model, adapter, mode, data.get("dtype"), data.get("quantize"))
+    prompt = data.get("prompt")
+    try:
+        prompt_identity(mode, prompt)
+    except (MPAR2Error, TypeError) as error:
+        raise ArmError(f"{where}: prompt: {error}") from None
+    arm = Arm(name, model, adapter, mode, data.get("dtype"), data.get("quantize"), prompt)
     return EvaluationArm(arm, decoding, samples, **controls)
 
 
 def arm_to_json(arm: EvaluationArm) -> dict[str, Any]:
     """The inverse of :func:`arm_from_json`, with every value written out."""
     decoding = {key: value for key, value in asdict(arm.decoding).items() if key != "seed"}
-    # precision is left out where the arm does not set it, so that runs from before it could be set go on
-    entry = {key: v for key, v in asdict(arm.arm).items() if v is not None or key not in ("dtype", "quantize")}
+    # what the arm does not set is left out, so that runs from before it could be set go on
+    own = ("dtype", "quantize", "prompt")
+    entry = {key: value for key, value in asdict(arm.arm).items() if value is not None or key not in own}
     return entry | decoding | {"samples": arm.samples, "audio": arm.audio, "perception": arm.perception}
 
 

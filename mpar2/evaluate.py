@@ -36,7 +36,7 @@ from mpar2.llm.batch import FailuresInARow, for_each
 from mpar2.llm.errors import CallFailed, LLMError, ReplyRejected
 from mpar2.llm.once import finish_in_thread
 from mpar2.predictions import write_predictions
-from mpar2.prompts import PROMPT_HASHES, PROMPT_VERSIONS
+from mpar2.prompts import prompt_identity
 from mpar2.question import Item, Question
 from mpar2.runs import RunWriter, build_manifest, read_run
 from mpar2.runs.record import kind_of_message
@@ -247,7 +247,8 @@ def _check(items: ItemSet, arms: Sequence[EvaluationArm], engine: Engine, settin
 
 def _arm_manifest(arm: EvaluationArm, engine: Engine, asked: int) -> dict[str, Any]:
     mode = arm.arm.mode
-    entry = arm_to_json(arm) | {"prompt_version": PROMPT_VERSIONS[mode], "prompt_hash": PROMPT_HASHES[mode]}
+    version, digest = prompt_identity(mode, arm.arm.prompt)
+    entry = arm_to_json(arm) | {"prompt_version": version, "prompt_hash": digest}
     entry["items"] = asked
     if (one := engine.engine_for(arm.arm)) is not engine:
         entry["engine"] = type(one).__name__

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpar2.prompts import PROMPT_HASHES, PROMPT_VERSIONS, build_messages, neutralise, prompt_text
+from mpar2.prompts import (
+    PROMPT_HASHES,
+    PROMPT_SETS,
+    PROMPT_VERSIONS,
+    PromptError,
+    build_messages,
+    neutralise,
+    prompt_identity,
+    prompt_text,
+)
 from mpar2.question import Question, QuestionError
 from mpar2.trace import is_wellformed, parse_trace
 
@@ -83,3 +92,52 @@ def test_what_cannot_be_asked():
         build_messages(Question("Who?", tuple(map(str, range(27)))), "direct")
     with pytest.raises(ValueError, match="unknown mode"):
         build_messages(ASKED, "fast")
+
+
+HASHES = {"direct": "6875822c", "cot": "9010e8cb", "mpar2": "a1942ac3"}
+
+
+def test_prompt_sets_by_name_and_files(tmp_path) -> None:
+    question = Question("Which comes first?", ("dog bark", "it's a bell"))
+    for name in PROMPT_SETS:
+        text = prompt_text(question, "cot", name)
+        assert "Which comes first?" in text and "dog bark" in text and "{" not in text
+    assert prompt_text(question, "cot") == prompt_text(question, "cot", "ours")
+    assert "one of the choices, copied exactly" in prompt_text(question, "mpar2", "ours-exact")
+    assert prompt_text(question, "direct", "r1-aqa").endswith(
+        "from the following options: ['dog bark', \"it's a bell\"]. Output the final answer in <answer> </answer>."
+    )
+    assert prompt_text(Question("What is it?"), "direct", "r1-aqa") == (
+        "What is it? Output the final answer in <answer> </answer>."
+    )
+    assert prompt_text(Question("What is it?"), "direct", "plain") == "What is it?"
+    own = tmp_path / "own.txt"
+    own.write_text("# version: 3\nListen. {question}\n{choices}\n")
+    assert prompt_text(question, "cot", str(own)).startswith("Listen. Which comes first?\n(A) dog bark")
+    assert prompt_identity("cot", str(own))[0] == 3
+    identities = {prompt_identity("cot", name)[1] for name in (*PROMPT_SETS, str(own))}
+    assert len(identities) == len(PROMPT_SETS) + 1
+    own.write_text("no slot")
+    with pytest.raises(PromptError, match="slot"):
+        prompt_text(question, "cot", str(own))
+    with pytest.raises(PromptError, match="r1-aqa-think, ke-omni, plain, or give a text file"):
+        prompt_text(question, "cot", "nix")
+
+
+def test_the_words_that_the_shipped_pair_was_trained_on_do_not_change() -> None:
+    question = Question("Which comes first?", ("dog bark", "bell"))
+    assert prompt_text(question, "direct") == (
+        "Which comes first?\n(A) dog bark\n(B) bell\nListen to the audio and answer the question. Write only "
+        "<answer>the right choice in its own words</answer>"
+    )
+    assert {mode: PROMPT_HASHES[mode][:8] for mode in ("direct", "cot", "mpar2")} == HASHES
+
+
+def test_an_arm_names_its_prompt() -> None:
+    from mpar2.arms import ArmError, arm_from_json, arm_to_json
+
+    arm = arm_from_json({"name": "a", "model": "m", "mode": "cot", "prompt": "r1-aqa"})
+    assert arm.arm.prompt == "r1-aqa" and arm_to_json(arm)["prompt"] == "r1-aqa"
+    assert "prompt" not in arm_to_json(arm_from_json({"name": "a", "model": "m", "mode": "cot"}))
+    with pytest.raises(ArmError, match="no prompt 'nix'"):
+        arm_from_json({"name": "a", "model": "m", "mode": "cot", "prompt": "nix"})

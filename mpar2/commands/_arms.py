@@ -58,6 +58,16 @@ def add_precision_options(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_prompt_option(parser: argparse._ActionsContainer) -> None:
+    """``--prompt``, the same in every command."""
+    parser.add_argument(
+        "--prompt",
+        metavar="SET|FILE",
+        help="words of the prompt: ours (default), ours-exact, r1-aqa, r1-aqa-think, ke-omni, plain, or a text file "
+        "with the slot {question}",
+    )
+
+
 def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None:
     """``--arm``, the same in every command."""
     again = "; give the option once for each" if several else ""

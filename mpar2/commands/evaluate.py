@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mpar2.commands._arms import MODES, add_arm_option, add_precision_options
+from mpar2.commands._arms import MODES, add_arm_option, add_precision_options, add_prompt_option
 from mpar2.engines import engine_names
 from mpar2.items import BENCHMARKS
 
@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     arm.add_argument("--arms", metavar="FILE.yaml", help="several arms over the same items (mpar2.arms has the form)")
     arm.add_argument("--model", help="short name, folder, hub id, or the name under which a server has it")
     arm.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
+    add_prompt_option(arm)
     arm.add_argument("--mode", choices=MODES, help="how it is asked (default: mpar2)")
     arm.add_argument("--name", help="the arm's name in tables (default: model and mode)")
     arm.add_argument(
@@ -171,7 +172,7 @@ def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
     """The arms of ``--arm``, of a file, or the one of ``--model``; other options hold for all of them."""
     from mpar2.arms import ArmError, arm_from_json, load_arms, parse_arms
 
-    names = ("samples", "audio", "perception")
+    names = ("prompt", "samples", "audio", "perception")
     names += ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty")
     names += ("max_reasoning_tokens", "min_reasoning_tokens", "hide_audio_after")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}

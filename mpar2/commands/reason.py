@@ -9,6 +9,7 @@ from mpar2.commands._arms import (
     MODES,
     add_arm_option,
     add_decoding_options,
+    add_prompt_option,
     add_question_options,
     engine_of,
     print_summary,
@@ -24,6 +25,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_question_options(parser)
+    add_prompt_option(parser)
     add_arm_option(parser, several=False)
     parser.add_argument("--model", help="short name, folder or hub id (default: tiny-mpar2)")
     parser.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     if len(arms) > 1:
         raise ArmError("reason asks one arm: use mpar2 compare for several")
     model = options.model or "tiny-mpar2"
-    arm = arms[0] if arms else Arm(model, model, options.adapter, options.mode or "mpar2")
+    arm = arms[0] if arms else Arm(model, model, options.adapter, options.mode or "mpar2", prompt=options.prompt)
     (generation,) = run_arms(
         clip, question, [arm], decoding, engine_of(options, [arm]), attention=options.attention, live=not options.json
     )

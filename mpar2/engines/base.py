@@ -62,6 +62,7 @@ class Arm:
     mode: Mode = "mpar2"
     dtype: str | None = None  # of the weights, in this process: float32, bfloat16, float16; None: as the engine has it
     quantize: Literal["4bit", "8bit"] | None = None  # of the text stack's weights; None: as the engine has it
+    prompt: str | None = None  # a prompt set or a text file (``mpar2.prompts``); None: ours
 
 
 @dataclass(frozen=True)

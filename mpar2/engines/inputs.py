@@ -69,7 +69,7 @@ def build_prompt(
     """The chat prompt of an arm, with one placeholder for each audio position of ``audio`` (F, hidden)."""
     family, processor = checkpoint.family, checkpoint.processor
     _, token = family.audio_token(processor)
-    text = family.render(processor, build_messages(question, arm.mode))
+    text = family.render(processor, build_messages(question, arm.mode, arm.prompt))
     ids = family.prompt_ids(processor, text, len(audio))
     if ids.count(token) != len(audio):  # a question or a template that writes control tokens
         raise EngineError(

@@ -168,7 +168,7 @@ class RemoteEngine(Engine):
         if decoding.has_interventions:
             raise EngineError(f"arm {arm.name!r} forces its length or hides the audio: no service does that")
         sampling = self.sampling(decoding)
-        parts = [wav_bytes(clip), prompt_text(question, arm.mode)]
+        parts = [wav_bytes(clip), prompt_text(question, arm.mode, arm.prompt)]
         tried: set[int] = set()
         while True:
             place = await session.free.get()

@@ -1,4 +1,16 @@
-"""How a model is asked: one text file for each mode (``direct.txt``, ``cot.txt``, ``mpar2.txt``).
+"""How a model is asked: prompt sets by name, or a text file of one's own.
+
+=================  ===============================================================================================
+``ours``           the default: one text for each mode (``direct.txt``, ``cot.txt``, ``mpar2.txt``). The shipped pair
+                   was trained on these very words, so they do not change
+``ours-exact``     the same, but the answer is asked for as one choice, copied exactly: for models not trained on ours
+``r1-aqa``         the answer alone, after R1-AQA's repository; ``r1-aqa-think`` with its thoughts
+``ke-omni``        short thoughts and the answer, after Ke-Omni-R's repository
+``plain``          the question and its choices, nothing else
+=================  ===============================================================================================
+
+The last three families have one text for all modes; their wording is as remembered from the public repositories. A
+FILE has the slots ``{question}`` (needed), ``{choices}`` (a line each, with letters) and ``{list}`` (``['a', 'b']``).
 
 The first line of a file is its version; raise it whenever the text changes, for numbers are comparable only between
 equal prompts. ``PROMPT_HASHES`` go into every manifest. The wording is ours: the paper's prompts are not published.
@@ -15,33 +27,90 @@ from __future__ import annotations
 import hashlib
 import re
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpar2.errors import MPAR2Error
 from mpar2.question import Question, QuestionError, choice_letter
 
 if TYPE_CHECKING:
     from mpar2.engines.base import Mode
 
-__all__ = ["PROMPT_HASHES", "PROMPT_VERSIONS", "build_messages", "neutralise", "prompt_text", "user_message"]
+__all__ = [
+    "PROMPT_HASHES",
+    "PROMPT_SETS",
+    "PROMPT_VERSIONS",
+    "PromptError",
+    "build_messages",
+    "neutralise",
+    "prompt_identity",
+    "prompt_text",
+    "user_message",
+]
 
 _MODES = ("direct", "cot", "mpar2")
 _ANSWER = {True: "the right choice in its own words", False: "the answer in a few words"}  # by: has choices
-_SLOT = re.compile(r"\{(question|choices|answer)\}")
+_EXACT = _ANSWER | {True: "one of the choices, copied exactly"}
+_SHARED = ("r1-aqa", "r1-aqa-think", "ke-omni", "plain")  # one text for all modes
+PROMPT_SETS = ("ours", "ours-exact", *_SHARED)
+_MAX_FILE = 20_000
+_SLOT = re.compile(r"\{(question|choices|answer|list)\}")
 _TAG_LIKE = re.compile(r"<(\s{0,8}[|/!]{0,2}\s{0,8}[^\W\d][^<>]{0,80})>")
 
 
-def _load(mode: str) -> tuple[int, str]:
-    source = resources.files(__name__).joinpath(f"{mode}.txt").read_text(encoding="utf-8")
+def _load(name: str) -> tuple[int, str]:
+    source = resources.files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8")
     head, body = source.split("\n", 1)
     return int(head.removeprefix("# version:")), body.rstrip("\n")
 
 
-_LOADED = {mode: _load(mode) for mode in _MODES}
-PROMPT_VERSIONS: dict[str, int] = {mode: version for mode, (version, _) in _LOADED.items()}
+_LOADED = {name: _load(name) for name in (*_MODES, *_SHARED)}
+PROMPT_VERSIONS: dict[str, int] = {mode: _LOADED[mode][0] for mode in _MODES}
 PROMPT_HASHES: dict[str, str] = {  # over the file's text and the two answer phrases, which are part of the prompt
-    mode: hashlib.sha256("\0".join((body, _ANSWER[True], _ANSWER[False])).encode()).hexdigest()
-    for mode, (_, body) in _LOADED.items()
+    mode: hashlib.sha256("\0".join((_LOADED[mode][1], _ANSWER[True], _ANSWER[False])).encode()).hexdigest()
+    for mode in _MODES
 }
+
+
+class PromptError(MPAR2Error, ValueError):
+    """A prompt set or file that cannot be used."""
+
+
+def prompt_identity(mode: Mode, prompt: str | None = None) -> tuple[int, str]:
+    """Version and hash of what is asked, for manifests: equal only where every word is.
+
+    Raises:
+        PromptError: No such set, or a file that cannot be used.
+    """
+    if prompt in (None, "ours"):
+        return PROMPT_VERSIONS[mode], PROMPT_HASHES[mode]
+    version, body, answer = _template(mode, prompt)
+    return version, hashlib.sha256("\0".join((body, answer[True], answer[False])).encode()).hexdigest()
+
+
+def _template(mode: Mode, prompt: str | None) -> tuple[int, str, dict[bool, str]]:
+    """Version, text and answer phrases of a mode in a set, or of a file."""
+    if mode not in _MODES:
+        raise ValueError(f"unknown mode {mode!r}: choose one of {', '.join(_MODES)}")
+    if prompt in (None, "ours", "ours-exact"):
+        return *_LOADED[mode], _EXACT if prompt == "ours-exact" else _ANSWER
+    if prompt in _SHARED:
+        return *_LOADED[prompt], _ANSWER
+    path = Path(prompt)
+    if not path.is_file():
+        raise PromptError(f"no prompt {prompt!r}: choose one of {', '.join(PROMPT_SETS)}, or give a text file")
+    try:
+        body = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"the prompt file {path.name} cannot be read: {error}") from error
+    if "{question}" not in body or len(body) > _MAX_FILE:
+        raise PromptError(
+            f"the prompt file {path.name} must hold the slot {{question}}, and at most {_MAX_FILE:,} characters"
+        )
+    version = 0
+    if match := re.match(r"# version: (\d{1,6})\n", body):
+        version, body = int(match[1]), body[match.end() :]
+    return version, body.rstrip("\n"), _ANSWER
 
 
 def neutralise(text: str) -> str:
@@ -55,32 +124,42 @@ def neutralise(text: str) -> str:
     return _TAG_LIKE.sub(lambda m: f"[{m[1].strip().strip('|')}]", line)
 
 
-def prompt_text(question: Question, mode: Mode) -> str:
-    """The words that follow the audio in the user's turn."""
-    if mode not in _LOADED:
-        raise ValueError(f"unknown mode {mode!r}: choose one of {', '.join(_MODES)}")
+def prompt_text(question: Question, mode: Mode, prompt: str | None = None) -> str:
+    """The words that follow the audio in the user's turn.
+
+    Args:
+        question: what is asked.
+        mode: direct, cot or mpar2.
+        prompt: a set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
+
+    Raises:
+        QuestionError: The question is empty.
+        PromptError: No such set, or a file that cannot be used.
+    """
+    _, body, answer = _template(mode, prompt)
     if not question.text.strip():
         raise QuestionError("the question is empty: write what you want to know about the audio")
     choices = [f"({choice_letter(i)}) {neutralise(choice)}" for i, choice in enumerate(question.choices)]
     slots = {
         "question": neutralise(question.text),
         "choices": "\n".join(choices),
-        "answer": _ANSWER[bool(choices)],
+        "answer": answer[bool(choices)],
+        "list": str([neutralise(choice) for choice in question.choices]),
     }
-    _, body = _LOADED[mode]
     if not choices:
-        body = body.replace("{choices}\n", "")
+        body = body.replace("{choices}\n", "").replace("\n{choices}", "")
+        body = body.replace("Please choose the answer from the following options: {list}. ", "")
     # One pass over the template only: a question that says "{choices}" is not expanded.
     return _SLOT.sub(lambda m: slots[m[1]], body)
 
 
-def build_messages(question: Question, mode: Mode) -> list[dict[str, Any]]:
+def build_messages(question: Question, mode: Mode, prompt: str | None = None) -> list[dict[str, Any]]:
     """Chat messages: one user turn with the audio before the text.
 
     The audio part has a key ``audio`` too (a name; the engine puts the sound in): older chat templates look for the
     key, today's for the type.
     """
-    return user_message(prompt_text(question, mode))
+    return user_message(prompt_text(question, mode, prompt))
 
 
 def user_message(text: str) -> list[dict[str, Any]]:
