@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
+import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -15,8 +19,11 @@ from tests.conftest import CORPUS
 from training.scenes import bank as sounds
 from training.scenes import synth
 from training.scenes.render import Bank, compose_varied
+from training.scenes.scene import Scene, SceneEvent
+from training.small.align import NOTHING, fit_projection, name_stage, naming_turns
 from training.small.build import small_processor, small_thinker
 from training.small.precision import fast_dtype
+from training.small.stage import run_stage
 from training.small.storage import pack, unpack
 from training.tiny.build import SPECIAL_TOKENS, TRACE_TAGS
 
@@ -205,3 +212,84 @@ def test_synthetic_sounds_are_finite_and_audible(name):
     for seed in range(3):
         samples = synth.SYNTHS[name](np.random.default_rng(seed))
         assert np.isfinite(samples).all() and 0.05 < np.abs(samples).max() <= 1.5 and len(samples) > 800
+
+
+def _fit(out, steps, stop_at=None, **options):
+    """A line through noise, with random numbers in each step; ``stop_at``: killed there."""
+    torch.manual_seed(5)
+    weight = torch.nn.Parameter(torch.zeros(3))
+
+    def loss_of(step):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        x = torch.randn(16, 3)
+        return ((x @ weight - x.sum(1)) ** 2).mean()
+
+    row = run_stage({"weight": weight}, loss_of, out, steps=steps, lr=0.05, window=5, **options)
+    return weight.detach(), row
+
+
+def test_a_stage_that_was_killed_ends_as_one_that_was_not(tmp_path):
+    whole, row = _fit(tmp_path / "whole", 40)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path / "killed", 40, stop_at=23)  # between two states: three steps are done again
+    again, same = _fit(tmp_path / "killed", 40)
+    assert torch.equal(whole, again) and row["step"] == same["step"] == 40 and row["loss"] == same["loss"]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
+    assert steps == list(range(5, 41, 5))
+
+
+def test_a_stage_stops_when_nothing_is_gained_and_refuses_another_state(tmp_path):
+    weight = torch.nn.Parameter(torch.zeros(1))
+    row = run_stage({"w": weight}, lambda step: (weight * 0).sum() + 1, tmp_path, steps=500, lr=0.1, window=5)
+    assert row["stopped"] == "no gain" and row["step"] < 50
+    with pytest.raises(ValueError, match="another training"):
+        run_stage({"v": weight}, lambda step: weight.sum(), tmp_path, steps=500, lr=0.1)
+
+
+def _scene(*labels: str) -> Scene:
+    events = tuple(SceneEvent(label, 0.4 + i, 1.2 + i, -20.0, "x") for i, label in enumerate(labels))
+    return Scene(0, "train", 4.0, events, "none")
+
+
+def test_naming_is_true_of_the_scene_and_a_silent_clip_holds_nothing():
+    rng = random.Random(0)
+    for question, reply in naming_turns(_scene("rain", "owl hoot"), rng, 200):
+        named = re.search(r"\b(rain|owl)\b", reply, re.IGNORECASE)
+        if reply in ("Yes.", "No."):
+            assert (reply == "Yes.") == bool(re.search(r"\b(rain|owl)\b", question)), question
+        else:
+            assert named and "dog" not in reply
+    replies = {reply for _, reply in naming_turns(_scene(), rng, 60)}
+    assert replies <= {*NOTHING, "No."} and replies & set(NOTHING)
+
+
+def test_naming_learns_goes_on_and_starts_in_words(toy, tmp_path):
+    _, model, processor, _ = toy
+    scenes = [_scene("rain"), _scene("bell", "rain"), _scene("dog bark"), _scene()] * 3
+    rng = np.random.default_rng(0)
+    kinds = {"rain": 0, "bell": 1, "dog bark": 2}
+    pooled = 0.1 * rng.standard_normal((len(scenes), 100, 32)).astype(np.float32)
+    for row, scene in enumerate(scenes):
+        for event in scene.events:
+            pooled[row, int(event.onset_s * 25) : int(event.offset_s * 25), kinds[event.label]] += 3
+    np.save(tmp_path / "pooled.npy", pooled.astype(np.float16))
+    np.save(tmp_path / "frames.npy", np.full(len(scenes), 400))
+    (tmp_path / "scenes.jsonl").write_text("".join(json.dumps(asdict(scene)) + "\n" for scene in scenes))
+    words = copy.deepcopy(model)
+    fit_projection(words, processor.tokenizer, pooled, np.full(len(scenes), 100), scenes)
+    with torch.no_grad():
+        rain = words.model.audio_tower.proj(torch.from_numpy(pooled[0, 12:28])).mean(0)
+    rows = words.get_input_embeddings().weight.detach()
+    ours = {c: rows[processor.tokenizer(" " + c).input_ids].mean(0) for c in ("rain", "bell")}
+    assert torch.cosine_similarity(rain, ours["rain"], 0) > torch.cosine_similarity(rain, ours["bell"], 0) + 0.3
+    weights = []
+    for name, parts in (("whole", (12,)), ("twice", (12, 12))):
+        for steps in parts:
+            adapted = name_stage(
+                copy.deepcopy(model), processor, tmp_path, tmp_path / name, steps=steps, batch=4, window=4, lr=5e-3
+            )
+        weights.append({k: v for k, v in adapted.named_parameters() if "lora_" in k})
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())

@@ -1,0 +1,90 @@
+"""A training stage that survives being killed: ``run_stage``.
+
+What step does is a function of its number and of the weights, so that a stage that was stopped and one that was not end
+with the same weights. State is written whole or not at all; every window of steps leaves a line in ``log.jsonl``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+__all__ = ["run_stage"]
+
+
+def run_stage(
+    parameters: Mapping[str, torch.nn.Parameter],
+    loss_of: Callable[[int], torch.Tensor],
+    out: Path,
+    *,
+    steps: int,
+    lr: float,
+    window: int = 50,
+    patience: int = 4,
+    least_gain: float = 0.01,
+    seed: int = 0,
+) -> dict:
+    """Minimise ``loss_of(step)`` over ``parameters`` with AdamW, warm-up and a cosine; the last row of the log.
+
+    Args:
+        parameters: by name; their values are part of the state.
+        loss_of: the loss of a step; its random choices must follow from the step's number or from torch's generator.
+        out: folder of ``state.pt`` and ``log.jsonl``; what lies there is gone on with.
+        steps: the schedule's length; a stage may end before it.
+        window: steps between two rows of the log and two states.
+        patience: the stage stops when the mean loss of a window has not fallen by ``least_gain``, as a share of the
+            best before, for so many windows.
+        seed: of torch's generator at step 0.
+
+    Returns:
+        ``{step, loss, seconds, stopped}``; ``stopped`` is ``steps`` or ``no gain``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    state, log = out / "state.pt", out / "log.jsonl"
+    values = list(parameters.values())
+    optimizer = torch.optim.AdamW(values, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    torch.manual_seed(seed)
+    step, spent_s, best, stale, row = 0, 0.0, math.inf, 0, {}
+    if state.exists():
+        kept = torch.load(state, weights_only=False)
+        if set(kept["parameters"]) != set(parameters):
+            raise ValueError(f"{state} is of another training: its parameters have other names. Give another folder")
+        with torch.no_grad():
+            for name, value in kept["parameters"].items():
+                parameters[name].copy_(value)
+        optimizer.load_state_dict(kept["optimizer"])
+        torch.set_rng_state(kept["torch"])
+        step, spent_s, best, stale, row = (kept[k] for k in ("step", "spent_s", "best", "stale", "row"))
+    begin, losses = time.time() - spent_s, []
+    while step < steps and stale < patience:
+        rate = min(1, (step + 1) / max(steps // 20, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = lr * rate
+        optimizer.zero_grad()
+        loss = loss_of(step)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(values, 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+        step += 1
+        if step % window and step < steps:
+            continue
+        mean = sum(losses) / len(losses)
+        losses = []
+        stale = 0 if mean < best * (1 - least_gain) else stale + 1
+        best = min(best, mean)
+        row = {"step": step, "loss": round(mean, 4), "seconds": round(time.time() - begin)}
+        row |= {"stopped": "no gain" if stale >= patience else "steps" if step >= steps else None}
+        with open(log, "a") as file:
+            file.write(json.dumps(row) + "\n")
+        kept = {"parameters": {k: v.detach().clone() for k, v in parameters.items()}, "step": step, "row": row}
+        kept |= {"optimizer": optimizer.state_dict(), "torch": torch.get_rng_state()}
+        kept |= {"spent_s": time.time() - begin, "best": best, "stale": stale}
+        torch.save(kept, state.with_suffix(".part"))
+        state.with_suffix(".part").replace(state)
+    return row
