@@ -21,12 +21,16 @@ _log = logging.getLogger("mpar2.app")
 def main(arguments: list[str] | None = None) -> None:
     """Build, serve, and load the default models meanwhile."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    from mpar2.errors import MPAR2Error
     from pages import build_app, launch_settings
     from pages.gpu import lends_gpus
     from pages.options import build_services, parse_options
 
     options = parse_options(arguments)
-    services = build_services(options)
+    try:
+        services = build_services(options)
+    except MPAR2Error as error:
+        raise SystemExit(f"app.py: {error}") from None
 
     demo = build_app(services)
     if lends_gpus():

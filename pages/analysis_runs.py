@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from analysis import AnalysisError
 from analysis.load import RunTable, join_tables, load_runs
-from mpar2.runs import Limits, RunError
+from mpar2.runs import Limits, RunError, read_run
 from pages.document import MOST_ARMS
 from pages.examples import EXAMPLES
 from pages.stored_item import stored_document
@@ -26,6 +27,10 @@ RUNS = EXAMPLES / "runs"
 FIRST_RUN = "held-out-scenes"
 UPLOAD = Limits(max_bytes=60_000_000, max_lines=20_000, max_line_bytes=1_000_000, max_manifest_bytes=1_000_000)
 _BRING = "Bring what 'mpar2 evaluate … --out RUN' wrote: RUN/items.jsonl as it is, or a zip of RUN without its audio"
+_MOST_CHARACTERS = 5_000_000
+_MOST_NUMBERS = 3_000_000
+_MOST_VALUES = {"arm": 64, "domain": 100, "category": 100, "sub_category": 400, "difficulty": 100}
+_MOST_S = 20.0
 _log = logging.getLogger(__name__)
 
 
@@ -77,9 +82,51 @@ def load_upload(path: str | Path) -> RunTable:
     if path.suffix.lower() == ".zip" and not zipfile.is_zipfile(path):
         raise AnalysisError(f"{path.name} is no zip: zip the run's folder again, or bring its items.jsonl")
     try:
+        _check_contents(path)
         return load_runs([path], limits=UPLOAD, name=f"yours: {path.stem[:40]}")
     except RunError as error:
         raise AnalysisError(f"{error}. {_BRING}") from None
+
+
+def _check_contents(path: Path) -> None:
+    """Refuse what is small to send and takes minutes to read or draw: it is counted before any of it is parsed."""
+    begun, characters, numbers = time.monotonic(), 0, 0
+    distinct: dict[str, set[str]] = {name: set() for name in _MOST_VALUES}
+    for record in read_run(path, UPLOAD).records():
+        characters += sum(len(value) for value in record.values() if isinstance(value, str))
+        numbers += sum(map(_size, (record.get("attention"), record.get("trace"))))
+        for name, values in distinct.items():
+            value = record.get(name)
+            if value is None and isinstance(record.get("item"), dict):
+                value = record["item"].get(name)
+            if isinstance(value, str):
+                values.add(value)
+            if len(values) > _MOST_VALUES[name]:
+                raise AnalysisError(
+                    f"the run has more than {_MOST_VALUES[name]} different values of '{name}', the limit of an upload: "
+                    "bring a part of it"
+                )
+        if characters > _MOST_CHARACTERS:
+            raise AnalysisError(
+                f"the texts of the run have more than {_MOST_CHARACTERS / 1e6:.0f} million characters, the limit of an "
+                "upload: bring a part of it, or use 'mpar2 report' on your own machine"
+            )
+        if numbers > _MOST_NUMBERS:
+            raise AnalysisError(
+                f"the run has more than {_MOST_NUMBERS / 1e6:.0f} million numbers of attention, the limit of an "
+                "upload: bring a part of it, or use 'mpar2 report' on your own machine"
+            )
+        if time.monotonic() - begun > _MOST_S:
+            raise AnalysisError("reading the run takes too long: bring a part of it")
+
+
+def _size(value: Any, depth: int = 6) -> int:
+    """How many values a nested one has."""
+    if depth and isinstance(value, dict):
+        return sum(_size(inner, depth - 1) for inner in value.values())
+    if depth and isinstance(value, list):
+        return len(value) + sum(_size(inner, depth - 1) for inner in value if isinstance(inner, list | dict))
+    return 1
 
 
 def joined(tables: Sequence[RunTable]) -> RunTable | None:

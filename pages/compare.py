@@ -51,9 +51,17 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
         form = _form(event)
         session = session_of(request)
         try:
-            yield from comparer.run(asked_of(form, path, services), session, visitor=visitor_of(request))
+            yield from comparer.trace(asked_of(form, path, services), session, visitor=visitor_of(request))
         except MPAR2Error as error:
             yield {"refused": {"field": field_of(error), "message": message_of(error)}, "number": form.get("number")}
+
+    def on_judge(request: gr.Request) -> Iterator[Any]:
+        judged = False
+        for document in comparer.judge(session_of(request)):
+            judged = True
+            yield document
+        if not judged:
+            yield gr.skip()
 
     def on_ask(request: gr.Request) -> dict[str, Any] | None:
         return {"ahead": ahead_of(demo, session_of(request)), "at": time.monotonic()}
@@ -63,6 +71,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
 
     def on_leave(request: gr.Request) -> None:
         on_stop(request)
+        comparer.forget(session_of(request))
         services.uploads.release(session_of(request))
 
     def on_clip(path: str | None, request: gr.Request) -> dict[str, Any] | None:
@@ -76,7 +85,9 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
     # one comparison at a time, the others queue
-    view.submit(guarded(on_run), audio, view, concurrency_id="engine", concurrency_limit=1, **private)
+    ran = view.submit(guarded(on_run), audio, view, concurrency_id="engine", concurrency_limit=1, **private)
+    # a judge is waited for apart, so that one that is silent holds nobody
+    ran.success(guarded(on_judge), None, view, concurrency_id="judge", concurrency_limit=16, **private)
     view.submit(on_ask, None, place, queue=False, **private)
     view.stop(on_stop, None, None, queue=False, **private)
     demo.unload(on_leave)
@@ -94,7 +105,7 @@ def setup_of(services: Services) -> dict[str, Any]:
         "first": services.first_example,
         "offers": [offer.name for offer in services.offers],
         "modes": {mode: list(MODE_NAMES[mode]) for mode in MODES},
-        "arms": [list(arm) for arm in first_arms(services.offers)],
+        "arms": [list(arm) for arm in services.arms or first_arms(services.offers)],
         "most_seconds": services.limits.max_seconds,
         "most_tokens": max(2, services.max_new_tokens),
         "most_question": services.visitors.question_chars,

@@ -22,9 +22,15 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
     environment = os.environ.get
     host, port = environment("GRADIO_SERVER_NAME", "127.0.0.1"), int(environment("GRADIO_SERVER_PORT", "7860"))
-    base, model = environment("MPAR2_BASE", "tiny-base"), environment("MPAR2_MODEL")
+    base, model = environment("MPAR2_BASE"), environment("MPAR2_MODEL")
     parser = argparse.ArgumentParser(prog="app.py", description="Compare two audio models in the browser.")
-    parser.add_argument("--base", default=base, help="arm A: short name, folder or hub id (default: %(default)s)")
+    parser.add_argument(
+        "--arm",
+        action="append",
+        metavar="NAME=MODEL[+ADAPTER][:MODE]",
+        help="an arm of the comparison; give up to four (instead of --base, --model and --adapter)",
+    )
+    parser.add_argument("--base", default=base, help="a model, which alone is compared with itself in all modes")
     parser.add_argument("--model", default=model, help="arm B (default: tiny-mpar2; with --adapter, arm A's model)")
     parser.add_argument("--adapter", default=environment("MPAR2_ADAPTER"), help="LoRA adapter of arm B")
     parser.add_argument("--engine", choices=engine_names(), default="transformers", help="default: %(default)s")
@@ -85,21 +91,17 @@ def build_services(options: argparse.Namespace) -> Any:
     from mpar2.formats import Limits
     from pages.examples import EXAMPLES, first_example, load_examples
     from pages.limits import VisitorLimits
-    from pages.services import Offer, Services
+    from pages.services import Services
 
     root = options.examples or EXAMPLES
     examples = load_examples(root)
-    right = options.model or (options.base if options.adapter else "tiny-mpar2")
-    name_right = _name(options.adapter or right)
-    name_left = _name(options.base)
-    offers = [Offer(name_left, options.base, None)]
-    if name_right != name_left:
-        offers.append(Offer(name_right, right, options.adapter))
+    offers, arms = _offers(options)
     return Services(
         engine=make_engine(
             options.engine, EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
         ),
-        offers=tuple(offers),
+        offers=offers,
+        arms=arms,
         examples=examples,
         first_example=first_example(examples, root),
         limits=Limits(max_seconds=options.max_seconds, max_bytes=options.max_upload_mb * 1_000_000),
@@ -113,6 +115,33 @@ def build_services(options: argparse.Namespace) -> Any:
             runs_per_hour=options.runs_per_hour,
         ),
     )
+
+
+def _offers(options: argparse.Namespace) -> tuple[Any, tuple[tuple[str, str], ...]]:
+    """What visitors may choose, under names of which no two are equal, and the arms that a comparison begins with."""
+    from mpar2.arms import ArmError, parse_arm, unique_names
+    from mpar2.engines.base import Arm
+    from pages.document import MOST_ARMS
+    from pages.services import Offer
+
+    if options.arm:
+        if options.model or options.adapter:
+            raise ArmError("--arm stands for itself: give no --model and no --adapter beside it")
+        if not 1 <= len(options.arm) <= MOST_ARMS:
+            raise ArmError(f"{len(options.arm)} arms are given; the most that are compared at once is {MOST_ARMS}")
+        parsed = [parse_arm(text) for text in options.arm]
+    elif options.base and not (options.model or options.adapter):
+        parsed = [Arm(_name(options.base), options.base, None, mode) for mode in ("direct", "cot", "mpar2")]
+    else:
+        base = options.base or "tiny-base"
+        right = options.model or (base if options.adapter else "tiny-mpar2")
+        parsed = [Arm(_name(base), base, None, "direct"), Arm(_name(base), base, None, "cot")]
+        parsed.append(Arm(_name(options.adapter or right), right, options.adapter, "mpar2"))
+    models = list(dict.fromkeys((arm.name, arm.model, arm.adapter) for arm in parsed))
+    unique = unique_names([Arm(name, model, adapter, "mpar2") for name, model, adapter in models])
+    names = {model: arm.name for model, arm in zip(models, unique, strict=True)}
+    offers = tuple(Offer(arm.name, arm.model, arm.adapter) for arm in unique)
+    return offers, tuple((names[arm.name, arm.model, arm.adapter], arm.mode) for arm in parsed)
 
 
 def _name(model: str) -> str:

@@ -31,6 +31,7 @@ __all__ = ["Asked", "Comparer", "parse_events", "split_choices"]
 _EVERY_S = 0.12  # between two updates of the page
 _WAITING_S = 1.0  # the same while a judge is waited for: where a caller who left is noticed
 _MOST_EVENTS = 40
+_MOST_WAITING = 200  # comparisons whose judge has not been asked yet
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,25 @@ class Asked:
     judging: Judging = Judging()
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """Traces that have ended, and how they are to be judged."""
+
+    run: Run
+    clip: Any
+    question: Question
+    judging: Judging
+    stop: threading.Event
+
+
 class Comparer:
     """Runs what is asked on the services' engine."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self._generate = on_gpu(self._stream) if lends_gpus() else None
+        self._waiting: dict[str, _Waiting] = {}  # by session: traces that a judge is still to sort
+        self._lock = threading.Lock()
 
     def run(
         self,
@@ -65,14 +79,32 @@ class Comparer:
         attention_bytes: int = ATTENTION_BYTES,
     ) -> Iterator[dict[str, Any]]:
         """Documents as the comparison grows; the last one is finished, with the mentions sorted where they can be."""
+        with closing(self.trace(asked, session, visitor=visitor, attention_bytes=attention_bytes)) as documents:
+            yield from documents
+        with closing(self.judge(session)) as documents:
+            yield from documents
+
+    def trace(
+        self,
+        asked: Asked,
+        session: str,
+        *,
+        visitor: str = "",
+        attention_bytes: int = ATTENTION_BYTES,
+    ) -> Iterator[dict[str, Any]]:
+        """Documents as the traces grow. The last one is finished, unless a judge is to be asked: :meth:`judge` does.
+
+        So a judge that is slow, or silent, is waited for without holding the engine.
+        """
         asked.judging.check(local=self.services.local)
         run, clip, question, arms, decoding = self._prepare(asked, attention_bytes)
         self.services.runs.begin(visitor)
         stop = self.services.stops.begin(session)
-        yield run.snapshot()
         error: str | None = None
-        shown = time.monotonic()
+        handed_over = False
         try:
+            yield run.snapshot()
+            shown = time.monotonic()
             with closing(self._updates(clip, question, arms, decoding, stop)) as updates:
                 for update in updates:
                     changed = run.progress(update)
@@ -81,27 +113,59 @@ class Comparer:
                         shown = time.monotonic()
                     if stop.is_set() and self._generate is not None:
                         break  # the lent process cannot see our event; closing ends it
-            stopped = stop.is_set()
-            if not stopped or asked.judging.judge == "rules":  # of a stopped run, the arms that had ended are checked
-                if asked.judging.judge != "rules":
-                    run.stage("scoring")
-                    yield run.snapshot()
-                known = (run.truth, run.truth_origin, run.texts(ended=stopped))
-                with closing(score_traces(asked.judging, clip, question, *known, local=self.services.local)) as scores:
-                    for scored in scores:
-                        if stop.is_set() and not stopped:
-                            break
-                        if scored is not None:
-                            run.score(*scored)
-                        elif time.monotonic() - shown >= _WAITING_S:
-                            yield run.snapshot()
-                            shown = time.monotonic()
+            waiting = _Waiting(run, clip, question, asked.judging, stop)
+            if asked.judging.judge == "rules":  # of a stopped run, the arms that had ended are checked
+                for scored in self._scores(waiting, ended=stop.is_set()):
+                    if scored is not None:
+                        run.score(*scored)
+            elif not stop.is_set():
+                run.stage("scoring")
+                with self._lock:
+                    self._waiting[session] = waiting
+                    while len(self._waiting) > _MOST_WAITING:
+                        self._waiting.pop(next(iter(self._waiting)))
+                handed_over = True
+                yield run.snapshot()
+                return
         except EngineError as problem:
             error = message_of(problem)
         finally:
-            self.services.stops.end(session, stop)
+            if not handed_over:
+                self.services.stops.end(session, stop)
         run.finish("error" if error else "stopped" if stop.is_set() else "done", error)
         yield run.snapshot()
+
+    def judge(self, session: str) -> Iterator[dict[str, Any]]:
+        """Documents of the session's traces as a judge sorts their mentions; nothing where no judge is to be asked."""
+        with self._lock:
+            waiting = self._waiting.pop(session, None)
+        if waiting is None:
+            return
+        run, stop, shown = waiting.run, waiting.stop, time.monotonic()
+        try:
+            with closing(self._scores(waiting, ended=False)) as scores:
+                for scored in scores:
+                    if stop.is_set():
+                        break
+                    if scored is not None:
+                        run.score(*scored)
+                    elif time.monotonic() - shown >= _WAITING_S:
+                        yield run.snapshot()
+                        shown = time.monotonic()
+        finally:
+            self.services.stops.end(session, stop)
+        run.finish("stopped" if stop.is_set() else "done", None)
+        yield run.snapshot()
+
+    def forget(self, session: str) -> None:
+        """The visitor has left: nobody waits for the judge any more."""
+        with self._lock:
+            self._waiting.pop(session, None)
+
+    def _scores(self, waiting: _Waiting, *, ended: bool) -> Iterator[tuple[int, dict[str, Any]] | None]:
+        run = waiting.run
+        known = (run.truth, run.truth_origin, run.texts(ended=ended))
+        return score_traces(waiting.judging, waiting.clip, waiting.question, *known, local=self.services.local)
 
     def reason(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[Generation | None]:
         """The generation of a single arm; before it None, now and then: where a caller who left can be let go."""

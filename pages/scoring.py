@@ -25,12 +25,13 @@ from mpar2.llm.address import check_base_url
 from mpar2.llm.errors import LLMError
 from mpar2.llm.services import service_named, service_names
 from mpar2.question import Event, Question
+from pages.errors import message_of
 
 __all__ = ["Judging", "JudgingError", "cafe_document", "check_address", "judge_choices", "score_traces"]
 
 _METRICS = ("acc_per", "err_per", "err_use", "err_omit")
 _NO_KEY = "EMPTY"  # what servers without keys expect; never empty, so that no client looks into the environment
-_TIMEOUT_S, _PUBLIC_TIMEOUT_S = 240.0, 90.0  # on a public app others wait meanwhile
+_TIMEOUT_S, _PUBLIC_TIMEOUT_S = 240.0, 90.0
 _BEAT_S = 0.2
 _ORIGINS = {
     "scene": "the exact annotation of the scene",
@@ -128,6 +129,8 @@ def score_traces(
         outcomes = {index: Unscored("unavailable", detail) for index, _ in requests}
     except TimeoutError:
         outcomes = {index: Unscored("unavailable", f"no answer within {most_s:.0f} s") for index, _ in requests}
+    except Exception as error:  # the traces are there, whatever a judge's answer did to its reader
+        outcomes = {index: Unscored("unavailable", message_of(error)) for index, _ in requests}
     for index, outcome in outcomes.items():
         yield index, cafe_document(outcome)
 

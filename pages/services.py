@@ -107,6 +107,7 @@ class Services:
 
     engine: Engine
     offers: tuple[Offer, ...]
+    arms: tuple[tuple[str, str], ...] = ()  # (offer, mode) that a comparison begins with; (): pages.arms chooses
     examples: tuple[Example, ...] = ()
     first_example: str | None = None
     limits: Limits = field(default_factory=lambda: Limits(max_seconds=60.0, max_bytes=20_000_000))
