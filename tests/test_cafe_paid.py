@@ -11,8 +11,8 @@ from mpar2.audio import wav_bytes
 from mpar2.cafe.caption import read_captions, write_captions
 from mpar2.cafe.score import read_scores
 from mpar2.cli import main
-from mpar2.question import Item, Question
-from testing.wire import Answer, Call, judge_plan, openai_reply, serve
+from mpar2.question import Event, Item, Question
+from testing.wire import Answer, Call, error, judge_plan, openai_reply, serve
 from tests.conftest import make_clip
 from tests.test_cafe_score import record, write_run
 
@@ -109,3 +109,32 @@ def test_settings_that_cannot_work_are_said_without_a_traceback(
     except SystemExit as left:  # argparse
         status = left.code
     assert status == 2 and re.search(says, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (
+            "The decoder prompt (length 9000) is longer than the maximum model length.",
+            "3 of 4 traces scored (1 truncated",
+        ),
+        ("this trace cannot be tokenised", "3 of 3 traces scored"),  # asked again at the next start
+    ],
+)
+def test_a_trace_that_the_judge_refuses_is_unscored_and_the_others_are_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, shown: str
+) -> None:
+    events = (Event("dog bark", 0.0, 1.0),)
+    items = [Item(f"i{n}", f"{n}.wav", Question("What is heard?"), events) for n in range(4)]
+    texts = ["A dog barks.", "A dog barks for too long a time.", "A siren.", "A dog again."]
+    run = write_run(tmp_path / "run", 0, tuple(map(record, items, ["true"] * 4, texts)))
+
+    def plan(call: Call) -> Answer:
+        if "too long a time" in call.text:
+            return error(400, words)
+        return judge_plan(openai_reply)(call)
+
+    with serve(plan) as server:
+        service = ["--model", "m", "--base-url", f"{server.url}/v1"]
+        main(["cafe", "score", str(run), "--judge", "server", "--yes", *service])
+    assert shown in capsys.readouterr().out

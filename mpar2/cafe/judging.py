@@ -19,7 +19,7 @@ from mpar2.llm.journal import Journal, content_key
 __all__ = ["BatchJudgement", "judge_all", "request_key"]
 
 # No answer came; asking later may bring one, and nothing was paid.
-_TRANSIENT = ("rate_limited", "unavailable")
+_TRANSIENT = ("rate_limited", "unavailable", "bad_request")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ async def judge_all(
         if isinstance(outcome, Verdict):
             return {"verdict": outcome.as_dict()}
         if outcome.reason in _TRANSIENT:
-            raise CallFailed(outcome.reason, outcome.detail, outcome.attempts)
+            scope = "request" if outcome.reason == "bad_request" else "endpoint"
+            raise CallFailed(outcome.reason, outcome.detail, outcome.attempts, scope=scope)
         return {"unscored": asdict(outcome)}
 
     done = await run_batch(

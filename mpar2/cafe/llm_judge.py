@@ -379,4 +379,5 @@ _REASONS = {
     "bad_body": "unavailable",
     "too_long": "truncated",
     "bad_audio": "unavailable",
+    "refused_audio": "bad_request",
 }

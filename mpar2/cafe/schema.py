@@ -236,6 +236,7 @@ UNSCORED_REASONS = (
     "bad_quote",  # a quote that is not in the trace
     "rate_limited",
     "unavailable",
+    "bad_request",  # the service refused this request
     "auth",
     "error",  # the run's own line is an error: there is no trace to score
 )
