@@ -3,7 +3,7 @@
 ``load``        runs -> one typed table (``RunTable``)        ``cache``      its columnar copy beside a large run
 ``scores``      CAFE counts and probes beside a run           ``traces``     the texts behind some of its rows
 ``choice``      which arms and items, which metric, how       ``metrics``    what a metric divides by what
-``estimate``    intervals and paired tests by item            ``slopes``     length against outcome, difficulty held
+``findings``   MPAR² minus base, as a sentence                ``slopes``     length against outcome, difficulty held
 ``decay``       metrics over reasoning length                 ``contrasts``  arms against arms, controls, seeds
 ``effort``      tokens by kind of item, accuracy over tokens  ``attention``  attention to audio along the trace
 ``training_log``  logs of trainings, by recipe     ``about_training``  their figures

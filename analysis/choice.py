@@ -28,7 +28,7 @@ __all__ = [
 BINNINGS = {"count": "Equal count", "width": "Equal width"}
 LENGTHS = {"tokens": "All generated tokens", "reasoning_tokens": "Tokens before the answer"}
 OUTCOMES = {"all": "All answers", "right": "Right answers", "wrong": "Wrong answers"}
-FILTERS = ("domain", "category", "sub_category", "difficulty")
+FILTERS = ("domain", "category", "sub_category", "difficulty", "needs_audio")
 _MOST_BINS = 40
 
 

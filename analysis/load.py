@@ -4,6 +4,7 @@ Columns of ``RunTable.frame``:
 
     key, id, sample
     item                       category: the benchmark's fingerprint and the id, equal where arms can be compared
+    needs_audio                category: "yes" or "no", by arms that got silence; missing where no arm did
     clip                       category: the benchmark's fingerprint and the audio: the unit of every interval
     run, arm                   categories; an arm's label is its name, with the run's name where two runs share it
     domain, category, sub_category, difficulty    categories, missing where unknown
@@ -45,7 +46,8 @@ __all__ = ["RELATIVE_BINS", "TOKEN_BLOCK", "ArmInfo", "RunInfo", "RunTable", "jo
 
 RELATIVE_BINS = 20
 TOKEN_BLOCK = 16  # tokens of a block of absolute position
-_CATEGORIES = ("run", "arm", "item", "clip", "domain", "category", "sub_category", "difficulty", "status", "finish")
+_CATEGORIES = ("run", "arm", "item", "clip", "needs_audio", "domain", "category", "sub_category", "difficulty")
+_CATEGORIES += ("status", "finish")
 _TEXTS = ("key", "id", "prediction", "error", "unscored")
 _PREDICTION_CHARS = 200
 
@@ -145,6 +147,7 @@ def join_tables(tables: Sequence[RunTable]) -> RunTable:
     relabelled = tuple(ArmInfo(labels[arm.run, arm.name], arm.run, arm.name, arm.settings) for arm in arms)
     frame = frames[0] if len(frames) == 1 else _concatenated(frames)
     frame["arm"] = frame["arm"].cat.set_categories([arm.label for arm in relabelled])
+    frame["needs_audio"] = _needs_audio(frame, relabelled)
     return RunTable(
         frame,
         pd.concat(attention, ignore_index=True),
@@ -152,6 +155,22 @@ def join_tables(tables: Sequence[RunTable]) -> RunTable:
         relabelled,
         tuple(run for table in tables for run in table.runs),
     )
+
+
+def _needs_audio(frame: pd.DataFrame, arms: Sequence[ArmInfo]) -> pd.Categorical:
+    """Return for each row whether its item was answered wrongly without the audio ("yes": it needs the audio).
+
+    An item is answerable without listening where most of the answers of arms that got silence are right. A right guess
+    counts as answerable, so the items that need the audio are the purer half.
+    """
+    levels = pd.Index(["no", "yes"], dtype="str")
+    silent = [arm.label for arm in arms if arm.get("audio") == "silent"]
+    answers = frame[frame["arm"].isin(silent) & np.isfinite(frame["right"])]
+    if answers.empty:
+        return pd.Categorical([None] * len(frame), categories=levels)
+    without = answers.groupby("item", observed=True)["right"].mean()
+    share = frame["item"].astype(str).map({str(item): value for item, value in without.items()}).to_numpy(dtype=float)
+    return pd.Categorical.from_codes(np.where(np.isnan(share), -1, share <= 0.5).astype(int), categories=levels)
 
 
 def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -226,6 +245,7 @@ def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores) -> dict[st
         "key": record["key"],
         "item": f"{fingerprint}:{record['id']}",
         "clip": f"{fingerprint}:{item['audio'] or record['id']}",
+        "needs_audio": None,
         "id": record["id"],
         "sample": record["sample"],
         "arm": record["arm"],

@@ -14,7 +14,8 @@ Contents, in the order in which data flows:
 ``items``      benchmarks, read unchanged
 ``arms``       models, modes and controls to compare; ``tasks``, their work; ``evaluate``, which does it
 ``runs``       folders of finished generations; ``predictions``, the same for the official scripts
-``accuracy``   what a run scored; ``statistics``, how sure its numbers are
+``accuracy``   what a run scored; ``rescore``, the same under every rule; ``statistics``, how sure its numbers are
+``library``    what a user calls from Python without knowing the parts
 ``errors``     the base of all errors; ``locks``, what keeps two processes from one file
 ``cli``        the command line; ``commands``, one module for each
 

@@ -131,3 +131,19 @@ def test_sentences_are_of_the_drawn_numbers(scenes: RunTable, metric: str) -> No
         }
         for said in re.findall(r"(?<![\w.])[+-]?\d+\.\d(?= (?:%|points|to))", exhibit.reading):
             assert said in numbers or f"+{said}" in numbers, (exhibit.name, said)
+
+
+def test_every_curve_can_be_split_by_whether_an_item_needs_the_audio(scenes: RunTable) -> None:
+    """By the arm that got silence: what it answers rightly can be answered without listening."""
+    silent = scenes.frame[scenes.frame["arm"] == "mpar2 on silence"].set_index("item")
+    part = scenes.frame[scenes.frame["arm"] == "mpar2"]
+    for needed, right in (("yes", 0.0), ("no", 1.0)):
+        items = part[part["needs_audio"] == needed]["item"]
+        assert len(items) > 10 and (silent.loc[items, "right"] == right).all()
+        (drawn,) = build_exhibits(scenes, Choice(arms=("mpar2",), filters={"needs_audio": (needed,)}), ["decay"])
+        assert drawn.table["traces"].sum() == len(items) and "--needs-audio" in drawn.command
+    assert part["needs_audio"].notna().all()
+
+
+def test_without_a_silent_arm_nothing_is_known_of_the_need(training: RunTable) -> None:
+    assert training.frame["needs_audio"].isna().all()

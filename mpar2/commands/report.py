@@ -12,7 +12,7 @@ from mpar2.errors import MPAR2Error
 
 __all__ = ["ReportError", "configure", "run"]
 
-_NAMED = ("domain", "category", "sub-category", "difficulty")
+_NAMED = ("domain", "category", "sub-category", "difficulty", "needs-audio")
 
 
 class ReportError(MPAR2Error, ValueError):

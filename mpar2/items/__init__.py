@@ -6,6 +6,7 @@
 ``avqa``   AVQA lines as R1-AQA and its followers write them
 ``plain``  ``jsonl``: one item a line, as :func:`mpar2.question.item_to_json` writes it; ``scenes``: a folder with
            ``items.jsonl`` beside its audio, every item with its exact events
+``events`` tables of strong labels (DESED, AudioSet-strong, TACOS, MAESTRO Real, URBAN-SED) -> items
 
 A file that is not what it is said to be is an error with the number of the entry. What can be lived with (choices
 given twice, an answer withheld, audio not there) is a line in ``ItemSet.problems``. Items keep the audio's path as the
