@@ -50,7 +50,7 @@ CLASSES: dict[str, SoundClass] = _table(  # one row a class
     ("fire", "nature", "a crackling fire", "crackling fires", "fire crackling|crackling|flames|campfire|burning"),
     ("car engine", "vehicle", "a car engine", "car engines", "car|engine|motor|vehicle|truck|car passing|engine running"),
     ("piano", "music", "a piano", "piano phrases", "piano notes|piano playing|piano music|keyboard"),
-    ("violin", "music", "a violin", "violin phrases", "violin notes|violin playing|cello|bowed strings|strings|fiddle"),
+    ("violin", "music", "a violin", "violin phrases", "violin notes|violin playing|bowed strings|strings|fiddle"),
     ("trumpet", "music", "a trumpet", "trumpet phrases", "trumpet notes|trumpet playing|brass|horn"),
     ("flute", "music", "a flute", "flute phrases", "flute notes|flute playing|woodwind"),
     ("drums", "music", "drums", "drum beats", "drum|drum beat|drumming|drum roll|percussion"),

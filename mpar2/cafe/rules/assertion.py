@@ -15,7 +15,7 @@ __all__ = ["BLANK", "REACH", "Sentence", "AssertionStatus", "assertion_of"]
 BLANK = "\0"
 REACH = 200  # characters; a cue further away than this does not speak of the phrase
 
-AssertionStatus = Literal["asserted", "questioned", "answer", "negated", "hedged"]
+AssertionStatus = Literal["asserted", "questioned", "answer", "negated", "hedged", "quoted", "compared", "retracted"]
 
 
 class Sentence(NamedTuple):
@@ -37,7 +37,8 @@ class AssertionResult(NamedTuple):
 
 # A new start within the sentence ends the reach of what stands before it.
 _RESTART = re.compile(
-    r"\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
+    r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
+    r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
     r"|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
     r"|\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"
 )
@@ -46,8 +47,9 @@ _ASK = re.compile(
     r"|\b(?:check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"
     r"|which|how)\b"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
-    r"|(?<!of the )(?<!among the )\b(?:options|choices)(?:\s+(?:are|were|is|include|given|listed|such as|like)\b|\s*:)"
-    r"|\b(?:option|choice)\s+\(?(?:[a-h]|\d)\)?(?=\W)"
+    r"|(?<!of the )(?<!among the )\b(?:options|choices)(?:\s+(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose"  # noqa: E501
+    r"|provided)\w*\b|\s*:)"
+    r"|\b(?:option|choice|answer)s?\s+\(?(?:[a-h]|\d)\)?(?=\W)|\b(?:suggested|offered|listed) (?:by|in|among)\b"
 )
 _LETTERED = re.compile(r"(?:^|[\s(])\(?[A-H][).:]\s*(?:an?\s+|the\s+)?$", re.IGNORECASE)
 _ANSWER = re.compile(
@@ -58,12 +60,12 @@ _ANSWER = re.compile(
 _DENY = re.compile(
     r"\b(?:no|not|never|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"
     r"|cannot|\w+n['’]t"  # noqa: RUF001
-    r"|absence of|lack of|free of|excludes?|excluding|rules? out|ruled out|ruling out|rather than|instead of|unlike)\b"
+    r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|dismiss(?:es|ing)?|rather than|instead of|unlike)\b"  # noqa: E501
 )
 _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
     r"^(?:\s*,|\s+(?:doubt|question|matter|surprise|wonder|problem|only|just|merely|simply)\b"
     r"|\s+(?:other |further )?(?:sounds?|events?|one)\b[^,;]*\b(?:before|after|than|as|until)\b"
-    r"|[^,;]*\b(?:other than|except|besides)\s+(?:for\s+)?(?:an?\s+|the\s+)?$"
+    r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
     r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+)?(?:before|after|until|at|during|as|in"
     r"|longer|louder|shorter|softer"
     r"|quieter|first|last|because|due|from|by|the (?:first|last|longest|loudest|only|same))\b)"
@@ -76,18 +78,39 @@ _DENY_AFTER = re.compile(
     rf"(?!\s+(?:only|just|the|an?|as|before|after|longer|louder|shorter|softer|quieter|first|last|at|in|until|from"
     rf"|very|much|loud|long|short|soft"
     rf"|over|by|too|so|part|on)\b)(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d)\b)"
-    r"|^\s*,?\s*(?:(?:is|are|was|were|seems?|remains?|be)\s+)?(?:\w+ly\s+)?"
-    r"(?:absent|missing|ruled out|excluded|inaudible|unheard|not present|not heard|lacking|nowhere)\b"
+    r"|^\s*,?\s*(?:(?:can|could|may|should|must|has|have)\s+(?:all\s+|both\s+|also\s+|therefore\s+|thus\s+|now\s+)?(?:be|been)\s+)?"
+    r"(?:(?:is|are|was|were|seems?|remains?|be)\s+)?(?:\w+ly\s+)?"
+    r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|not present|not heard|lacking"  # noqa: E501
+    r"|nowhere)\b"
+    r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
 )
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard))"
     r"|not (?:quite )?sure|unsure|uncertain|unclear"
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would|usually|typically|generally|commonly"
     r"|either|potentially"
-    r"|hypothetical(?:ly)?)\b"
+    r"|hypothetical(?:ly)?|expect(?:s|ed|ing)?|typical of|in case)\b"
+)
+# Not said to be heard, but compared with, taken for and corrected, or reported.
+_COMPARE = re.compile(
+    r"(?<!sounds )(?<!sounding )(?<!sounded )(?<!seems )(?<!something )(?<!looks )(?<!feels )(?<!sound )\blike\b"
+    r"|\b(?:resembl(?:es|ed|ing)|resemble|reminiscent of|similar to|remind(?:s|ed|ing)? (?:me|one|us|you) of|akin to"
+    r"|comparable to|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b"
+)
+_COMPARE_DEGREE = re.compile(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b")
+_RETRACT = re.compile(
+    r"\b(?:mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
+    r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
+    r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she) (?:was|were|heard|might)"  # noqa: E501
+    r"|(?:might|may|could) (?:easily )?(?:be|sound|seem))\b"
+)
+_RETRACT_AFTER = re.compile(
+    r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait|actually,|or rather|correction|scratch that|on second thought)"
+    r"|^[^.;\0]{0,25},? but (?:it|this|that) (?:is|was|turns? out)(?: to be)?(?: actually| in fact| really| clearly)?(?: an?| the)? ?(?:not\b|\0)"  # noqa: E501
 )
 _HEDGE_AFTER = re.compile(
     r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even )*(?:hear|heard)\b)"
+    r"|^(?:\s+\w+){0,2}?\s+would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
@@ -120,6 +143,14 @@ def assertion_of(
         return AssertionResult("answer", "it is named as the answer")
     if cue := _denial(before, after):
         return AssertionResult("negated", f"negated by {cue!r}")
+    if cue := _unclaimed(_RETRACT, before):
+        return AssertionResult("retracted", f"taken back or confused: {cue!r}")
+    if match := _RETRACT_AFTER.search(after):
+        return AssertionResult("retracted", f"taken back: {match.group().strip(' ,')!r}")
+    if cue := _unclaimed(_COMPARE, before):
+        return AssertionResult("compared", f"compared: {cue!r}")
+    if cue := _unclaimed(_COMPARE_DEGREE, before):
+        return AssertionResult("compared", f"degree: {cue!r}")
     if cue := _hedge(before, after):
         return AssertionResult("hedged", f"left open by {cue!r}")
     return AssertionResult("asserted", "")
@@ -134,7 +165,10 @@ def _denial(before: str, after: str) -> str | None:
         if other >= 0:
             # The denial hits the first name after it, and others only as members of the same list.
             if _LIST.match(gap[other:]) and not _BREAK.search(gap[:other]):
-                return match.group()
+                # "Without music, a dog barks": a comma goes on with the list only before an "or" or "and".
+                listed = "," not in gap[other:] or re.search(r"\b(?:or|nor|and)\b", gap[other:])
+                if listed or re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after):
+                    return match.group()
         elif not _BREAK.search(gap):
             return match.group()
     match = _DENY_AFTER.search(after)
@@ -151,6 +185,19 @@ def _hedge(before: str, after: str) -> str | None:
     if _OR_BEFORE.search(before) or _OR_AFTER.search(after):
         return "or"
     return None
+
+
+def _unclaimed(cue: re.Pattern[str], before: str) -> str | None:
+    """The last cue that stands before the phrase with no other name, comma or clause between."""
+    matches = list(cue.finditer(before))
+    match = matches[-1] if matches else None
+    if match is None or len(before) - match.end() > 45:
+        return None
+    gap = before[match.end() :]
+    if BLANK in gap:  # members of a list share the cue
+        head = gap.find(BLANK)
+        return match.group() if _LIST.match(gap[head:]) and not _BREAK.search(gap[:head]) else None
+    return None if re.search(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)", gap) else match.group()
 
 
 def _quoted_choice(raw: str, start: int, stop: int, choices: frozenset[str]) -> bool:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpar2.cafe.rules.claims import LENGTH_SHARE, LEVEL_TOLERANCE_DB, OFFSET_SHARE, ORDER_TOLERANCE_S, Claim, PairClaim
+from mpar2.cafe.rules.claims import (
+    BORDER_SHARE,
+    BORDER_TOLERANCE_S,
+    LENGTH_SHARE,
+    LEVEL_TOLERANCE_DB,
+    OFFSET_SHARE,
+    ORDER_TOLERANCE_S,
+    Claim,
+    PairClaim,
+)
 from mpar2.cafe.schema import Truth
 from mpar2.question import Event
 
@@ -34,6 +43,16 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
         return levels[index] >= max(levels) - LEVEL_TOLERANCE_DB
     if onset is None:
         return True
+    if claim.relation in ("at_start", "at_end"):
+        ends = [e.offset_s if e.offset_s is not None else e.onset_s for e in events]
+        if None in ends or any(e.onset_s is None for e in events):
+            return True
+        end = max(ends)  # type: ignore[type-var]
+        reach = max(BORDER_TOLERANCE_S, BORDER_SHARE * end)  # type: ignore[operator]
+        if claim.relation == "at_start":
+            return onset <= max(min(e.onset_s for e in events) + ORDER_TOLERANCE_S, reach)  # type: ignore[type-var]
+        own = offset if offset is not None else onset
+        return own >= end - reach  # type: ignore[operator]
     if claim.relation in ("first", "last", "nth"):
         onsets = [e.onset_s for e in events]
         if None in onsets:

@@ -30,9 +30,11 @@ OFFSET_SHARE = 0.2
 LENGTH_SHARE = 0.25
 ORDER_TOLERANCE_S = 0.3
 LEVEL_TOLERANCE_DB = 1.0
+BORDER_TOLERANCE_S, BORDER_SHARE = 1.0, 0.3  # of the clip's known length: "at the start", "at the end"
 
 Relation = Literal[
     "at", "start", "end", "interval", "length", "from_on", "up_to",  # times: a, b
+    "at_start", "at_end",  # of the clip
     "first", "last", "nth",  # place among all events: a
     "longest", "shortest", "loudest", "quietest",
 ]  # fmt: skip
@@ -86,6 +88,7 @@ _FIRST_BEFORE = re.compile(
     rf"(?:^|[,:]\s*|\b(?:and|so)\s+)first(?:ly)?\b(?!\s*,?\s*(?:i|we) (?!hear)){_LIGHT}$"
     rf"|\bfirst {_THING}(?:\s+\w+){{0,5}}?\s+(?:is|are|was|were)\s+{_DET}$"
     rf"|\b(?:{_CLIP}|it|everything) (?:starts|begins|opens) with\s+{_DET}$"
+    rf"|^\s*(?:starts|begins|opens) with\s+{_DET}$"
     rf"|\b(?:nothing|no (?:other )?{_THING}) (?:starts?|comes?|begins?|is heard|sounds) before\s+{_DET}(?:first\s+)?$"
 )
 _FIRST_AFTER = re.compile(
@@ -93,20 +96,39 @@ _FIRST_AFTER = re.compile(
     rf"|appears?) first\b(?!\s+(?:heard|half|part|at|time))"
     rf"|(?:is|are|was) the (?:very )?first (?:{_THING}|to)\b|(?:opens?|starts?|begins?) the {_CLIP}|before (?:all"
     rf"|everything|any)\b"
-    rf"|at (?:the )?(?:very )?(?:start|beginning)\b(?! of the (?!{_CLIP})))"
+    r")"
 )
 _LAST_BEFORE = re.compile(
     rf"(?:^|[,:]\s*|\band\s+)(?:finally|lastly)\b{_LIGHT}$"
     rf"|\blast {_THING}(?:\s+\w+){{0,5}}?\s+(?:is|are|was|were)\s+{_DET}$"
     rf"|\b(?:{_CLIP}|it|everything) (?:ends|closes|finishes|concludes) with\s+{_DET}$"
+    rf"|\band (?:ends|closes|finishes|concludes) with\s+{_DET}$"
     rf"|\b(?:nothing|no (?:other )?{_THING}) (?:starts?|comes?|begins?|is heard|follows) after\s+{_DET}(?:last\s+)?$"
 )
 _LAST_AFTER = re.compile(
     rf"^(?P<lead>[^,;|{BLANK}]{{0,30}}?)\b(?:(?:comes?|is|are|starts?|begins?|sounds?|plays?|heard|occurs?"
     rf"|appears?) last\b(?!\s+(?:half|part))"
     rf"|(?:is|are|was) the (?:very )?last (?:{_THING}|to)\b|(?:ends?|closes?) the {_CLIP}|after (?:all|everything)\b"
-    rf"|at the (?:very )?end\b(?! of the (?!{_CLIP})))"
+    r")"
 )
+_BORDER = r"(?:at|near|towards?|in|by|around|right at|close to)\s+(?:the\s+)?(?:very\s+)?"
+_NOT_OF_CLIP = rf"(?!\s+of\s+(?:the|its|his|her|their|an?|that|this)\s+(?!{_CLIP}))(?!\s+(?:up|of it|of them))"
+_CLIP_START = rf"\b{_BORDER}(?:start|beginning|outset|opening)\b{_NOT_OF_CLIP}"
+_CLIP_END = rf"\b{_BORDER}(?:end|close|conclusion)\b{_NOT_OF_CLIP}"
+_OF_CLIP = rf"(?:\s+of (?:the|this) {_CLIP})?"
+_BORDER_GAP = rf"[^,;.|{BLANK}]{{0,30}}?"
+_AT_BORDER = {
+    "at_start": (
+        re.compile(rf"{_CLIP_START}{_OF_CLIP}{_LIGHT}$"),
+        re.compile(rf"^(?P<lead>{_BORDER_GAP}){_CLIP_START}"),
+    ),
+    "at_end": (
+        re.compile(rf"{_CLIP_END}{_OF_CLIP}{_LIGHT}$"),
+        re.compile(
+            rf"^(?P<lead>{_BORDER_GAP})(?:{_CLIP_END}|\b(?:until|till|through|to) the (?:very )?end\b{_NOT_OF_CLIP})"
+        ),
+    ),
+}
 _NTH_BEFORE = re.compile(
     rf"\b(?P<word>{'|'.join(_ORDINALS)}) {_THING}(?:\s+\w+){{0,4}}?\s+(?:is|are|was|were)\s+{_DET}$"
     rf"|\bnumber (?P<digit>\d) (?:is|are)\s+{_DET}$"
@@ -118,13 +140,16 @@ _SUPERLATIVES = {
 }  # fmt: skip
 _TOP = "|".join(_SUPERLATIVES)
 _TOP_BEFORE = re.compile(
-    rf"(?<!next )(?<!second )\b(?P<word>{_TOP})(?:\s+{_THING})?(?:,[^,{BLANK}]{{0,25}},)?\s+(?:is|are|was"
+    rf"(?<!next )(?<!second )\b(?P<word>{_TOP})(?:\s+{_THING})?(?:\s+(?:of|among|in|from|by)\b[^,;{BLANK}]{{0,30}}?)?(?:,[^,{BLANK}]{{0,25}},)?\s+(?:is|are|was"  # noqa: E501
     rf"|were)\s+{_DET}$"
 )
 _TOP_AFTER = re.compile(
     rf"^(?P<lead>[^,;|{BLANK}]{{0,30}}?)\b(?:is|are|was|lasts?|sounds?)\s+(?:clearly "
     rf"|by far )?(?:the )?(?P<word>{_TOP})\b(?!\s+(?!{_THING}|of\b|in\b|one\b|and\b)\w)"
     rf"|^[^;{BLANK}]{{0,12}}?,\s*(?:is |are )?the (?P<word2>{_TOP})\b"
+)
+_OTHER_BORDER = re.compile(
+    r"\bnot\b|n['’]t\b|\bnever\b|\b(?:until|from|before|after|then|and|but|stops?|ends?|continues?|lasts?|fad\w+)\b"  # noqa: RUF001
 )
 _NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
 
@@ -137,6 +162,10 @@ def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
     for relation, left, right in (("first", _FIRST_BEFORE, _FIRST_AFTER), ("last", _LAST_BEFORE, _LAST_AFTER)):
         match = left.search(before) or right.search(after)
         if match and not _NEGATED.search(match.groupdict().get("lead") or ""):
+            claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
+    for relation, (left, right) in _AT_BORDER.items():
+        match = left.search(before) or right.search(after)
+        if match and not _OTHER_BORDER.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
     if match := _NTH_BEFORE.search(before) or _NTH_AFTER.search(after):
         groups = match.groupdict()
@@ -240,6 +269,12 @@ _FRONT = {
     "while": "overlap", "during": "overlap",
 }  # fmt: skip
 _MAX_GAP = 80
+# "while" that sets two things against each other says nothing of their time.
+_CONTRAST = re.compile(
+    r",\s*while\b|\bwhile\s+(?:the\s+)?(?:second|other|latter|third|last|next|final|former|first|later|option|others?)\b"
+    r"|\bwhile\b[^,;]{0,40}\b(?:only|later|afterwards?|after|before|then|next|at \d)\b"
+)
+_ORDINAL_CONTRAST = re.compile(r"\b(?:first|second|former|latter|one of)\b.*\bwhile\b")
 
 
 def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
@@ -252,8 +287,11 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
         return PairClaim(_FRONT[match["word"]], match["word"])  # type: ignore[arg-type]
     if re.search(r"\bbefore and after\b", gap):
         return None
+    contrast = _CONTRAST.search(gap) or _ORDINAL_CONTRAST.search(front + gap)
     for relation, pattern in _PAIRS:
         if match := pattern.search(gap):
+            if contrast and match.group() == "while":
+                return None
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
     joined = re.fullmatch(r"\s+and\s+(?:an?\s+|the\s+)?", gap)
     if joined and (match := _TOGETHER.search(masked_text[right[1] : right[1] + 60])):

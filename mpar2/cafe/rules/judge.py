@@ -23,8 +23,9 @@ from functools import lru_cache
 from mpar2.cafe.rules import claims as claim_rules
 from mpar2.cafe.rules.assertion import REACH, assertion_of
 from mpar2.cafe.rules.checks import holds, nearest, pair_holds
-from mpar2.cafe.rules.mentions import CandidateMention, ParsedTrace, parse_mentions
-from mpar2.cafe.rules.sounds import PARENTS, SOUNDS
+from mpar2.cafe.rules.claims import OFFSET_SHARE
+from mpar2.cafe.rules.mentions import CandidateMention, ParsedTrace, parse_mentions, uncovered_nouns
+from mpar2.cafe.rules.sounds import PARENTS, SOUNDS, SOURCE_SOUNDS
 from mpar2.cafe.rules.times import attach_times
 from mpar2.cafe.rules.vocabulary import Vocabulary
 from mpar2.cafe.schema import (
@@ -106,6 +107,7 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
         targets=labels,
         judge="reference",
         truth_origin=truth.origin,
+        uncovered=uncovered_nouns(parsed.masked_text, parsed.candidates, text),
     )
 
 
@@ -144,6 +146,7 @@ class MentionState:
 
     related: bool = False  # a claim relates it to another event
     counted: bool = False
+    whole: bool = False  # its count is that of all events of the name
 
     def claim_kinds(self) -> tuple[str, ...]:
         """What the mention says beside the sound: time, order, count, attribute."""
@@ -188,10 +191,17 @@ class _Judgement:
     def _events_named(self, name: str) -> list[int]:
         """Truth events that the name fits: the same, a more precise or a less precise one."""
         parent = PARENTS.get(name)
+        found = self._events_of_concept(name, parent)
+        if not found:  # a crowd stands for the cheering that it makes
+            for sound in SOURCE_SOUNDS.get(name, ()):
+                found += self._events_of_concept(sound, None)
+        return sorted(set(found))
+
+    def _events_of_concept(self, name: str, parent: str | None) -> list[int]:
         return [
             index
             for index, names in enumerate(self.vocabulary.truth)
-            if name in names or parent in names or any(PARENTS.get(other) == name for other in names)
+            if name in names or (parent and parent in names) or any(PARENTS.get(other) == name for other in names)
         ]
 
     def _families(self, index: int) -> set[str | None]:
@@ -204,6 +214,9 @@ class _Judgement:
         sentence = self.parsed.sentences[number]
         begin = max(sentence.start, candidate.start - 2 * REACH)
         end = min(sentence.stop, candidate.stop + 2 * REACH)
+        if candidate.quoted:
+            state.settle(MentionKind.NEUTRAL, "quoted: reported speech")
+            return
         result = assertion_of(
             self.parsed.masked_text[begin:end],
             self.parsed.text[begin:end],
@@ -212,10 +225,15 @@ class _Judgement:
             sentence,
             self.choices,
         )
-        if result.status != "asserted":
+        found = sorted({event for name in candidate.concepts for event in self._events_named(name)})
+        if result.status == "compared" and found and result.why.startswith("degree"):
+            pass  # "louder than the dog": both are said to be heard
+        elif result.status != "asserted":
             state.settle(MentionKind.NEUTRAL, f"{result.status}: {result.why}")
             return
-        found = sorted({event for name in candidate.concepts for event in self._events_named(name)})
+        if candidate.unknown_subject:
+            state.settle(MentionKind.NEUTRAL, "not understood: a verb of a source that the vocabulary does not know")
+            return
         if candidate.source:
             self._wrong_source(state, candidate, found)
             return
@@ -297,6 +315,8 @@ class _Judgement:
             return
         if self._several_times(state):
             return
+        if self._group_interval(state):
+            return
         kept = tuple(i for i in state.candidates if all(holds(claim, i, self.truth) for claim in state.claims))
         if kept:
             state.candidates, state.narrowed = kept, True
@@ -308,6 +328,20 @@ class _Judgement:
         if wrong.relation in ("longest", "shortest", "loudest", "quietest", "length"):
             what = "attribute"
         state.settle(MentionKind.MISUSED, f"wrong {what}: {wrong.words!r} ({self._describe(event)})", (event,))
+
+    def _group_interval(self, state: MentionState) -> bool:
+        """Whether an interval is true of several events of the name together, from the first onset to the last offset."""  # noqa: E501
+        intervals = [claim for claim in state.claims if claim.relation == "interval"]
+        events = [self.truth.events[i] for i in state.all]  # type: ignore[index]
+        if len(intervals) != 1 or len(intervals) != len(state.claims) or len(events) < 2:
+            return False
+        onsets, offsets = [e.onset_s for e in events], [e.offset_s for e in events]
+        if None in onsets or None in offsets:
+            return False
+        claim = intervals[0]
+        whole = abs(claim.a - min(onsets)) <= claim.tolerance_s  # type: ignore[type-var]
+        collar = max(claim.tolerance_s, OFFSET_SHARE * (max(offsets) - min(onsets)))  # type: ignore[type-var,operator]
+        return whole and abs(claim.b - max(offsets)) <= collar  # type: ignore[type-var,operator]
 
     def _several_times(self, state: MentionState) -> bool:
         """ "a bark at 0.5 s and again at 6.0 s": each time is of an event of its own; True if all of them are right."""
@@ -327,7 +361,7 @@ class _Judgement:
         total = len(state.all)
         if count.allows(total) or (state.narrowed and count.n <= total):
             if count.allows(total):
-                state.candidates, state.narrowed = state.all, False
+                state.candidates, state.narrowed, state.whole = state.all, False, True
             return
         state.settle(MentionKind.MISUSED, f"wrong count: {count.words!r}, the truth has {total}", state.all)
 
@@ -397,7 +431,7 @@ class _Judgement:
         if state.kind is None:
             candidate = self.parsed.candidates[index]
             before = self.parsed.masked_text[max(0, candidate.start - 40) : candidate.start]
-            one = state.narrowed or _ONE.search(before) is not None
+            one = not state.whole and (state.narrowed or _ONE.search(before) is not None)
             events = state.candidates
             if one:
                 fresh = [event for event in events if event not in named]

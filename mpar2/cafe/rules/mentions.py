@@ -12,16 +12,18 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 from mpar2.cafe.rules.assertion import BLANK, Sentence
+from mpar2.cafe.rules.sounds import SOURCE_SOUNDS
 from mpar2.cafe.rules.vocabulary import Hit, Vocabulary, words_of
 from mpar2.trace import Trace
 
-__all__ = ["CandidateMention", "ParsedTrace", "parse_mentions"]
+__all__ = ["CandidateMention", "ParsedTrace", "parse_mentions", "uncovered_nouns"]
 
 _TAG = re.compile(r"</?\s{0,4}[A-Za-z]{2,12}\s{0,4}>")
 _END = re.compile(r"(?<!\d)\.|\.(?!\d)|[!?;\n]")
 _LINKERS_WORDS = (
     "is|are|was|were|be|been|being|that|which|who|of|a|an|the|sound|sounds|noise|starts|begins|keeps|to|start|begin"
-    "|started|began|has|can"
+    "|started|began|has|can|be|could|heard|their|its|his|her|keep|continues|continue|still|out|away|loud|softly|of"
+    "|from|this|these|those|while|gets|goes|get|then"
 )
 _LINKERS = frozenset(_LINKERS_WORDS.split("|"))
 _MOST_LINKERS = 3
@@ -42,6 +44,284 @@ _NOT_A_SOUND = {
 }  # fmt: skip
 
 
+_IDIOM = re.compile(
+    r"\b(?:rings? (?:a|any) bells?|alarm bells?|barking up the wrong tree|raining cats and dogs|elephant in the room"
+    r"|cat out of the bag|music to (?:my|the|our|one's) ears|at the drop of a hat|under the radar|a grain of salt|drums? up"  # noqa: E501
+    r"|(?:the )?tip of the iceberg|wild[- ]goose chase|as \w+ as an? (?:mouse|bell|whistle|drum|fiddle|lion|lark|bird|cat)"  # noqa: E501
+    r"|let sleeping dogs lie|in the same boat|on the same page|blow(?:s|ing)? the whistle on|second wind|bells and whistles"  # noqa: E501
+    r"|cry(?:ing)? wolf|train of thought|plays? second fiddle|pull(?:ing|s)? (?:out )?all the stops|a fly on the wall"
+    r"|lion's share|hold your horses|horse of a different colou?r|dark horse|rule of thumb|sound(?:s|ing)? the alarm (?:for|about)"  # noqa: E501
+    r"|loud and clear|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
+    r"|face the music|fire drill|on fire|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
+    r"|open(?:s|ed|ing)? the door (?:to|for)|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
+    re.IGNORECASE,
+)
+_REPORTED = re.compile(
+    r"\b(?:say|says|said|saying|ask|asks|asked|asking|shout|shouts|shouted|shouting|yell|yells|yelled|yelling|announce"
+    r"|announces|announced|announcing|tell|tells|telling|told|exclaim|exclaims|whisper|whispers|utter|utters|state|states"
+    r"|stated|mention|mentions|words?|phrase|lyrics?|line|sentence|transcript\w*|speech|read|reads|reply|replies|warn|warns"
+    r"|sing|sings|singing|comment\w*|explain\w*|remark\w*|something like|along the lines of|talk\w* about|called|titled)\b"  # noqa: E501
+    r"[^.!?\n]{0,25}$",
+    re.IGNORECASE,
+)
+_QUOTATION = re.compile(r"[\"\u201c]([^\"\u201c\u201d\n]{1,400})[\"\u201d]")
+_SUBJECT = re.compile(
+    r"\b(?:an?|the|its|this|that|some|another)\s+(?:[a-z]+\s+){0,2}?(?P<noun>[a-z]{3,})"
+    r"(?:\s+(?:that|which))?(?:\s+(?:is|are|was|were|starts?|begins?|keeps?|continues?))?(?:\s+[a-z]+ly)?\s+$"
+)
+_NOT_SUBJECTS = frozenset(
+    [
+        "loud",
+        "soft",
+        "distant",
+        "faint",
+        "single",
+        "sharp",
+        "short",
+        "long",
+        "brief",
+        "quiet",
+        "clear",
+        "low",
+        "high",
+        "deep",
+        "sudden",
+        "constant",
+        "steady",
+        "continuous",
+        "rapid",
+        "slow",
+        "fast",
+        "repeated",
+        "repetitive",
+        "distinct",
+        "final",
+        "first",
+        "second",
+        "third",
+        "last",
+        "next",
+        "other",
+        "same",
+        "gentle",
+        "strong",
+        "heavy",
+        "light",
+        "big",
+        "small",
+        "large",
+        "old",
+        "young",
+        "nearby",
+        "electronic",
+        "mechanical",
+        "metallic",
+        "human",
+        "male",
+        "female",
+        "animal",
+        "person",
+        "man",
+        "woman",
+        "people",
+        "someone",
+        "somebody",
+        "speaker",
+        "child",
+        "sound",
+        "noise",
+        "audio",
+        "clip",
+        "recording",
+        "occasional",
+        "intermittent",
+        "background",
+        "regular",
+        "rhythmic",
+        "muffled",
+        "high-pitched",
+        "low-pitched",
+        "angry",
+        "excited",
+        "happy",
+        "initial",
+        "subsequent",
+        "whole",
+        "entire",
+        "muted",
+        "intense",
+        "rough",
+        "echoing",
+        "piercing",
+        "shrill",
+        "harsh",
+        "bright",
+        "warm",
+        "soft",
+        "tiny",
+        "huge",
+        "and",
+        "with",
+        "hear",
+        "heard",
+    ]
+)
+
+
+_FRAME = re.compile(
+    r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of|there(?:'s| is| are| was| were)|accompanied by|joined by|followed by)\s+"  # noqa: E501
+    r"(?:also |then |only |clearly |distinctly )?(?:an?|the|some|another|several|two|three)\s+"
+    r"(?P<phrase>[a-z-]+(?: [a-z-]+){0,2})",
+    re.IGNORECASE,
+)
+_NO_SOUNDS = frozenset(
+    [
+        "sound",
+        "sounds",
+        "noise",
+        "noises",
+        "event",
+        "events",
+        "clip",
+        "audio",
+        "recording",
+        "pause",
+        "silence",
+        "moment",
+        "background",
+        "distance",
+        "beginning",
+        "end",
+        "start",
+        "answer",
+        "question",
+        "option",
+        "options",
+        "choice",
+        "choices",
+        "order",
+        "sequence",
+        "question",
+        "thing",
+        "things",
+        "one",
+        "ones",
+        "difference",
+        "indication",
+        "evidence",
+        "reason",
+        "mention",
+        "sense",
+        "way",
+        "lot",
+        "number",
+        "person",
+        "people",
+        "someone",
+        "man",
+        "pattern",
+        "rhythm",
+        "gap",
+        "second",
+        "seconds",
+        "segment",
+        "part",
+        "time",
+        "change",
+        "possibility",
+        "need",
+        "other",
+        "others",
+        "same",
+        "scene",
+        "source",
+        "sources",
+        "voice",
+        "total",
+        "doubt",
+        "hint",
+        "sign",
+        "chance",
+        "point",
+        "example",
+        "first",
+        "last",
+        "environment",
+        "atmosphere",
+        "tone",
+        "intensity",
+        "volume",
+        "pitch",
+        "quality",
+        "type",
+        "kind",
+        "few",
+        "bit",
+        "couple",
+        "variety",
+        "combination",
+        "mix",
+        "mixture",
+        "series",
+        "set",
+        "group",
+        "burst",
+        "bursts",
+        "sequence",
+        "period",
+        "moment",
+        "moments",
+        "echo",
+    ]
+)
+_PHRASE_END = re.compile(
+    r"\s(?:is|are|was|were|and|or|but|in|on|at|from|with|that|which|who|while|as|of|to|for|by|before|after|then|over|playing"
+    r"|being|during|near|behind|through|coming|followed|[a-z]+ing|[a-z]+ed)\b.*"
+)
+
+
+def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], text: str) -> tuple[str, ...]:
+    """Find nouns that a trace says are heard and that no candidate covers, and unknown subjects of sound verbs."""
+    found = []
+    for match in _FRAME.finditer(masked_text):
+        phrase = _PHRASE_END.sub("", " " + match["phrase"]).split()
+        rest = masked_text[match.start("phrase") : match.end() + 2]
+        if not phrase or BLANK in rest or phrase[-1] in _NO_SOUNDS or phrase[-1].endswith("ly") or len(phrase[-1]) < 3:
+            continue
+        found.append(phrase[-1])
+    for candidate in candidates:
+        if candidate.unknown_subject and not candidate.quoted:
+            before = text[max(0, candidate.start - 60) : candidate.start].lower()
+            if match := _SUBJECT.search(before):
+                found.append(match["noun"])
+    return tuple(dict.fromkeys(found))
+
+
+def _reported_speech(masked: str) -> list[tuple[int, int]]:
+    """Where the words of a speaker are quoted: what is named there is talked about, not heard."""
+    return [
+        match.span(1)
+        for match in _QUOTATION.finditer(masked)
+        if _REPORTED.search(masked[max(0, match.start() - 60) : match.start()]) or len(match[1].split()) >= 5
+    ]
+
+
+def _unknown_subject(masked: str, candidate: CandidateMention, in_truth: frozenset[str]) -> bool:
+    """Whether the candidate is but a verb ("the projector hums") of something that no vocabulary names."""
+    if candidate.role != "action" or in_truth.intersection(candidate.concepts):
+        return False
+    word = masked[candidate.start : candidate.stop].lower()
+    before = masked[max(0, candidate.start - 60) : candidate.start].lower()
+    match = _SUBJECT.search(before)
+    if (
+        match is None
+        or match["noun"] in _NOT_SUBJECTS
+        or match["noun"].endswith(("ly", "ing", "ed", "ous", "ic", "al"))
+    ):
+        return False
+    return word.endswith(("s", "ed")) or word.endswith("ing")
+
+
 @dataclass(frozen=True)
 class CandidateMention:
     """A phrase ``[start, stop)`` of the trace that may name a sound.
@@ -58,6 +338,8 @@ class CandidateMention:
     weak: bool
     family: str | None
     source: tuple[str, ...] = ()
+    quoted: bool = False  # in speech that the trace reports
+    unknown_subject: bool = False  # a verb whose subject the vocabulary does not know
     part: int = -1  # number of the innermost part of the trace that it begins in
 
 
@@ -94,15 +376,26 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         candidate = replace(candidate, part=owner[hit.start])
         joined = None
         if candidates and _joinable(candidates[-1], candidate, text, masked, owner, roles):
-            joined = _join(candidates[-1], candidate, vocabulary, maker, its_maker, in_truth)
+            gap = masked[candidates[-1].stop : candidate.start].lower().split()
+            joined = _join(candidates[-1], candidate, vocabulary, maker, its_maker, in_truth, gap)
         if joined is None:
             candidates.append(candidate)
         else:
             candidates[-1] = joined
         maker = its_maker
+    idioms = [match.span() for match in _IDIOM.finditer(masked)]
     candidates = [
-        candidate for candidate in candidates if not candidate.weak or in_truth.intersection(candidate.concepts)
+        candidate
+        for candidate in candidates
+        if (not candidate.weak or in_truth.intersection(candidate.concepts))
+        and not any(start <= candidate.start < stop for start, stop in idioms)
     ]
+    quoted = _reported_speech(masked)
+    candidates = [
+        replace(candidate, quoted=any(start <= candidate.start < stop for start, stop in quoted))
+        for candidate in candidates
+    ]
+    candidates = [replace(c, unknown_subject=_unknown_subject(masked, c, in_truth)) for c in candidates]
     masked_text = _blank(masked.lower() if len(masked.lower()) == len(masked) else masked, candidates)
     return ParsedTrace(text, masked_text, tuple(candidates), tuple(_sentences(masked, owner, roles, candidates)))
 
@@ -165,9 +458,14 @@ def _join(
     left_maker: str | None,
     right_maker: str | None,
     in_truth: frozenset[str],
+    gap: list[str],
 ) -> CandidateMention | None:
     """One candidate for two neighbouring names, or None where they are two sounds."""
-    if not left.concepts or not right.concepts or left.source or left.role == right.role:
+    if not left.concepts or not right.concepts or left.source:
+        return None
+    if {"its", "his", "her", "their"} & set(gap) and not in_truth.intersection(right.concepts):
+        return _span(left, right, left.concepts)  # a motorcycle revs its engine
+    if left.role == right.role:
         return None
     noun, action = (left, right) if left.role == "noun" else (right, left)
     maker = left_maker if noun is left else right_maker
@@ -178,13 +476,22 @@ def _join(
     if kinds.intersection(action.concepts):  # "a man is talking": the noun is the more precise name
         return _span(left, right, noun.concepts)
     families = [vocabulary.concept(candidate.concepts[0]).family for candidate in (noun, action)]
+    if noun is left and action is right and {"from", "while", "then", "this", "these"} & set(gap):
+        return None
+    sources = {noun.concepts[0]} & SOURCE_SOUNDS.keys()
+    makes_true = bool(in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name]))
+    if families == ["human", "human"]:
+        makes_true = makes_true or bool(in_truth.intersection(noun.concepts))
+    if makes_true and not in_truth.intersection(action.concepts):
+        return _span(left, right, noun.concepts)
     if families == ["human", "human"]:  # "a man laughs": the sound is the laughter
         return _span(left, right, action.concepts)
     if maker is not None and families == ["animal", "animal"]:  # "a cat barks"
         return replace(_span(left, right, action.concepts), source=noun.concepts)
-    if families[1] == "animal" and not in_truth.intersection(action.concepts):  # "the engine roars": no lion
-        return _span(left, right, noun.concepts)
-    return None
+    # A verb whose subject is a known source belongs to that source: the wind whistles, a phone beeps, a violin sings.
+    if in_truth.intersection(action.concepts) and not in_truth.intersection(noun.concepts):
+        return _span(left, right, action.concepts)
+    return _span(left, right, noun.concepts)
 
 
 def _span(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:

@@ -67,9 +67,27 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+_WORDS = {
+    word: number
+    for number, word in enumerate(
+        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 1
+    )
+}
+_WORD = "|".join(_WORDS)
+_NUMBER_WORD = re.compile(
+    rf"\b({_WORD})(?=[\s-]+(?:seconds?\b|(?:and|to|or|until|through)\s+(?:{_WORD}|\d+)[\s-]+seconds?\b))"
+)
+
+
+def _with_digits(masked_text: str) -> str:
+    """ "six seconds" as "6   seconds", so that all places stay what they are."""
+    return _NUMBER_WORD.sub(lambda match: str(_WORDS[match[1]]).ljust(len(match[1])), masked_text)
+
+
 def time_expressions(masked_text: str) -> list[TimeExpression]:
     """All times of a sentence, in order. Times that measure the clip or a distance between events are left out."""
     found = []
+    masked_text = _with_digits(masked_text)
     for match in _TIME.finditer(masked_text):
         before, after = (
             masked_text[max(0, match.start() - 40) : match.start()],
@@ -120,7 +138,10 @@ _SEPARATOR = re.compile(r"[,;|]|\b(?:and|then|so|but)\b")
 _CONTINUES = re.compile(
     r"^\s*(?:\([^)]*)?,?\s*(?:and\s+)?(?:(?:which|that|it|ending|ends|until|lasting|lasts|starting|from|to|up)\b|$)"
 )
-_FOREIGN = re.compile(r"\b(?:so|because|therefore|before|after|than|clip|audio|recording|not)\b")
+_FOREIGN = re.compile(
+    r"\b(?:so|because|therefore|before|after|than|clip|audio|recording|not)\b"
+    r"|\b(?:another|the (?:other|second|third|last|latter|former|next|final|first))(?: one)?\b"
+)
 
 
 def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Claim]]:

@@ -1,0 +1,60 @@
+"""The judge by rules on the English of large models: labelled traces, those that its rules were written with, and others."""  # noqa: E501
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from mpar2.cafe.rules.judge import annotate
+from mpar2.cafe.schema import Truth, validate_verdict
+from mpar2.question import Event
+from testing.labelled_traces import agreement_with, read_labelled
+
+DATA = Path(__file__).parent / "data"
+
+
+def test_agrees_with_people_on_the_constructions_it_was_written_for() -> None:
+    found = agreement_with(annotate, read_labelled(DATA / "cafe_traces.txt"))
+    assert found.mentions >= 120
+    assert found.agreed / found.mentions >= 0.97 and found.invented <= 1, found.differences
+
+
+def test_agrees_with_people_on_traces_labelled_before_its_rules() -> None:
+    found = agreement_with(annotate, read_labelled(DATA / "cafe_traces_held_out.txt"))
+    assert found.mentions >= 140
+    assert found.agreed / found.mentions >= 0.93, found.differences
+    assert found.invented <= found.mentions / 50, found.differences
+
+
+def test_scores_at_least_1400_traces_a_core_second_on_average() -> None:
+    truth = Truth((Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0)))
+    text = (
+        "<perception>A dog barks at 0.5 s, then a siren wails from 4.0 to 6.0 s.</perception><step><ask>Which comes first?"  # noqa: E501
+        "</ask><hear>The dog bark, before the siren.</hear><infer>The dog is first, and no bell is heard at all here."
+        "</infer></step><review>The dog barks twice? No, once.</review><answer>dog</answer> It could be mistaken for a cat."  # noqa: E501
+    )
+    annotate(text, truth)
+    best = 0.0
+    for _ in range(5):
+        start = time.process_time()
+        for _ in range(100):
+            annotate(text, truth)
+        best = max(best, 100 / (time.process_time() - start))
+    print(f"{best:.0f} traces of {len(text)} characters a core-second")
+    assert best > 350  # a loaded machine; the benchmark says how fast it is alone
+
+
+def test_360000_characters_of_opened_steps_take_bounded_time() -> None:
+    text = "<step>" * 60_000 + "a dog barks"
+    start = time.process_time()
+    validate_verdict(annotate(text, Truth((Event("dog bark", 0.0, 2.0),))), text)
+    assert time.process_time() - start < 20
+
+
+def test_what_the_rules_do_not_know_is_counted_and_never_a_hallucination() -> None:
+    verdict = annotate(
+        "I hear a theremin and the projector beeps. There is a loud gizmo.", Truth((Event("siren", 0, 1),))
+    )  # noqa: E501
+    assert [str(m.kind) for m in verdict.mentions if str(m.kind) != "neutral"] == []
+    assert set(verdict.uncovered) == {"theremin", "projector", "gizmo"}
+    assert annotate("I hear a siren. There is a pause.", Truth((Event("siren", 0, 1),))).uncovered == ()
