@@ -285,7 +285,7 @@ MAKERS: dict[str, str] = {
 
 _WEAK_WORDS = (
     "step|tone|string|stream|key|mallet|crash|speaker|recorder|wave|leaf|bass|boom|shot|chorus|ensemble|burning|burn"
-    "|watch|tap|song|cock|camera|lightning|triangle|click|clicks|clicking|clicked|fan|fox|bear|bus|sigh|sink|fly|radio|television|shower|buzz|ball|walk|walked|walking|hum|rap|knock|tick|river|sea|surf|jet|saw|paper|ship|bull|calf|ring|rang|static|pant|pants"
+    "|watch|tap|song|cock|camera|lightning|triangle|click|clicks|clicking|clicked|fan|fox|bear|bus|sigh|sink|fly|radio|television|shower|buzz|ball|walk|walked|walking|hum|rap|tick|river|sea|surf|jet|saw|paper|ship|bull|calf|ring|rang|static|pant|pants"
     "|bang|banging|talk|vocal|break|rev|slam|crunch|blast|ape|hen|flame"
 )
 WEAK: frozenset[str] = frozenset(_WEAK_WORDS.split("|"))
