@@ -9,6 +9,7 @@ import pytest
 
 from mpar2.audio import wav_bytes
 from mpar2.cafe.caption import read_captions, write_captions
+from mpar2.cafe.schema import Truth
 from mpar2.cafe.score import read_scores
 from mpar2.cli import main
 from mpar2.question import Event, Item, Question
@@ -72,8 +73,8 @@ def test_what_all_replies_cost_is_said_those_of_earlier_starts_too(
 
 
 def test_captions_of_other_items_stay(tmp_path: Path) -> None:
-    write_captions(tmp_path, {"a": ("rain", "caption:m"), "b": ("wind", "caption:m")})
-    path = write_captions(tmp_path, {"b": ("a storm", "caption:n")})
+    write_captions(tmp_path, {"a": Truth(None, "rain", "caption:m"), "b": Truth(None, "wind", "caption:m")})
+    path = write_captions(tmp_path, {"b": Truth(None, "a storm", "caption:n")})
     found = read_captions(tmp_path)
     assert (found["a"].caption, found["b"].caption, found["b"].origin) == ("rain", "a storm", "caption:n")
     path.write_text('{"id": "a"}\n')

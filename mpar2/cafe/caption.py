@@ -6,6 +6,7 @@ same clip at once, in this process or another on the same machine, wait for one 
 next call asks again.
 
 A model's caption is not the truth. Its origin, ``caption:<served model>``, goes with every score that rests on it.
+Beside a run, events by a tagger (``mpar2.tagger``) stand in the same file as captions do, with their own origin.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpar2.cafe.prompts import load_prompt
 from mpar2.cafe.schema import Truth
@@ -27,6 +28,7 @@ from mpar2.llm.errors import ReplyRejected, SettingError
 from mpar2.llm.journal import content_key
 from mpar2.llm.once import KeyedLocks, finish_in_thread
 from mpar2.locks import try_lock
+from mpar2.question import Event
 from mpar2.runs.lines import dump_json, read_lines, write_bytes
 
 if TYPE_CHECKING:
@@ -148,27 +150,51 @@ class Captioner:
             raise SettingError(f"{path} is no caption ({error}); remove it, and the clip is captioned anew") from None
 
 
-def write_captions(run: str | Path, captions: Mapping[str, tuple[str, str]]) -> Path:
-    """Put captions beside a run, ``(text, origin)`` by item; those of other items that are there already stay."""
-    known = {id: (truth.caption, truth.origin) for id, truth in read_captions(run).items()} | dict(captions)
+def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
+    """Put what was made for clips without truth beside a run; what is there for other items stays.
+
+    Args:
+        run: the run's folder; the file is ``cafe/captions.jsonl`` below it.
+        captions: by item, truths with a caption or with events, and with their origin.
+
+    Returns:
+        The file's path.
+    """
     path = Path(run) / "cafe" / CAPTIONS
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = ({"id": id, "caption": text, "truth_origin": origin} for id, (text, origin) in known.items())
+    lines = (_caption_line(id, truth) for id, truth in (read_captions(run) | dict(captions)).items())
     write_bytes(path, b"".join(dump_json(line) + b"\n" for line in lines))
     return path
 
 
 def read_captions(run: str | Path) -> dict[str, Truth]:
-    """The captions beside a run, as truths by item; none where none were made."""
+    """The captions and tagged events beside a run, as truths by item; none where none were made."""
     path = Path(run) / "cafe" / CAPTIONS
     if not path.is_file():
         return {}
     try:
         with path.open("rb") as file:
             lines = [raw for _, raw in read_lines(file, CAPTIONS)]
-        return {raw["id"]: Truth(None, raw["caption"], raw["truth_origin"]) for raw in lines}
+        return {raw["id"]: _caption_truth(raw) for raw in lines}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise SettingError(f"{path} is damaged ({error}); remove it and run 'mpar2 cafe caption' again") from None
+
+
+def _caption_line(id: str, truth: Truth) -> dict[str, Any]:
+    if truth.events is None:
+        return {"id": id, "caption": truth.caption, "truth_origin": truth.origin}
+    events, unsure = ([asdict(event) for event in of] for of in (truth.events, truth.unsure))
+    return {"id": id, "events": events, "unsure": unsure, "truth_origin": truth.origin}
+
+
+def _caption_truth(raw: Mapping[str, Any]) -> Truth:
+    if "events" not in raw:
+        return Truth(None, raw["caption"], raw["truth_origin"])
+    events, unsure = (
+        tuple(Event(event["label"], event["onset_s"], event["offset_s"]) for event in raw[name])
+        for name in ("events", "unsure")
+    )
+    return Truth(events, origin=raw["truth_origin"], unsure=unsure)
 
 
 def _write(path: Path, caption: Caption) -> None:

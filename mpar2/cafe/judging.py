@@ -33,7 +33,10 @@ class BatchJudgement:
 
 def request_key(judge: Judge, request: JudgeRequest) -> str:
     """What a verdict depends on, in one hash."""
-    return content_key(judge.id, judge.model, judge.prompt_hash, asdict(request))
+    content = asdict(request)
+    if not request.truth.unsure:  # verdicts of before such truths keep their keys
+        del content["truth"]["unsure"]
+    return content_key(judge.id, judge.model, judge.prompt_hash, content)
 
 
 async def judge_all(

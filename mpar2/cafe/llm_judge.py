@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mpar2.cafe.prompts import load_prompt
 from mpar2.cafe.quotes import locate_quotes
+from mpar2.cafe.rules.unsure import spare_unsure
 from mpar2.cafe.schema import (
     JudgeRequest,
     Mention,
@@ -170,6 +171,7 @@ class LLMJudge:
         events = await self._events(request.truth, spent)
         places = await self._extract(request, spent)
         mentions = await self._classify(request, events, places, spent) if places else ()
+        mentions = spare_unsure(mentions, request.truth)
         verdict = Verdict(
             mentions=mentions,
             missed=missed_events(mentions, len(events)),

@@ -64,15 +64,17 @@ _ERROR_WORDS = (
 class Truth:
     """What is audible in a clip, and who says so.
 
-    ``origin``: ``scene`` (exact annotation), ``human``, ``cue``, or ``caption:<model>``. ``events`` is None where only
-    a caption is known; an empty tuple means that nothing is audible. ``levels_db`` (one per event) makes "loudest"
-    decidable, and is None where levels are unknown.
+    ``origin``: ``scene`` (exact annotation), ``human``, ``cue``, ``caption:<model>``, or ``tagger`` (the opinion of
+    ``mpar2.tagger``). ``events`` is None where only a caption is known; an empty tuple means that nothing is audible.
+    ``levels_db`` (one per event) makes "loudest" decidable, and is None where levels are unknown. ``unsure`` are events
+    that may or may not be audible: they are no targets, and a mention of one is neutral instead of hallucinated.
     """
 
     events: tuple[Event, ...] | None
     caption: str | None = None
     origin: str = "human"
     levels_db: tuple[float | None, ...] | None = None
+    unsure: tuple[Event, ...] = ()
 
     def __post_init__(self) -> None:
         if self.events is None and not (self.caption or "").strip():

@@ -38,6 +38,7 @@ from mpar2.errors import MPAR2Error
 from mpar2.llm.journal import Journal
 from mpar2.runs import item_of, open_lines, read_run
 from mpar2.runs.lines import dump_json, load_json, read_lines, write_bytes, write_json
+from mpar2.tagger import ORIGIN, errors
 
 __all__ = ["Score", "ScoreError", "ScoreSet", "find_scores", "rates_as_json", "read_scores", "requests_of", "score_run"]
 
@@ -145,6 +146,8 @@ class ScoreSet:
                 "that it knows"
             )
         parts.append("truth: " + (", ".join(f"{origin} ({n})" for origin, n in self.origins.items()) or "none"))
+        if ORIGIN in self.origins:
+            parts.append(errors().note())
         if self.failed:
             parts.append(f"{len(self.failed)} traces got no answer and are tried again at the next start")
         if self.canaries:
@@ -168,7 +171,7 @@ def requests_of(
             unscored[record["key"]] = Unscored("error", record["error"] or "")
         elif truth is None:
             unscored[record["key"]] = Unscored(
-                "no_truth", "the item has neither events nor a caption; 'mpar2 cafe caption' makes captions"
+                "no_truth", "the item has neither events nor a caption; 'mpar2 cafe caption' makes them"
             )
         else:
             question = item.question
@@ -284,6 +287,7 @@ def _summary(found: ScoreSet, judge: Judge, limit: int | None) -> dict[str, Any]
         "prompt_hash": judge.prompt_hash,
         "package_version": __version__,
         "truth_origins": dict(found.origins),
+        "tagger": errors().note() if ORIGIN in found.origins else None,
         "limit": limit,
         "scored": len(verdicts),
         "unscored": dict(found.unscored),

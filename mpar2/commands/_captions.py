@@ -24,10 +24,16 @@ __all__ = ["configure"]
 
 def configure(tasks: Any) -> None:
     """Add the task to the parser's tasks."""
-    caption = tasks.add_parser("caption", help="caption the clips whose events nobody has listed, for the model judges")
+    caption = tasks.add_parser("caption", help="caption the clips whose events nobody has listed, to judge by")
     caption.add_argument("run", metavar="RUN", help="a run folder; the captions go into RUN/cafe/captions.jsonl")
     caption.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
-    caption.add_argument("--by", choices=paid.ServiceChoices(), default="gemini", help="default: %(default)s")
+    caption.add_argument(
+        "--by",
+        choices=paid.ServiceChoices("tagger"),
+        default="gemini",
+        help="default: %(default)s; tagger is the small one that comes with this package: offline, without a key or "
+        "cost, with events and times for every judge, and often wrong",
+    )
     paid.add_service(caption)
     caption.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N such clips only")
     caption.add_argument(
@@ -39,6 +45,7 @@ def configure(tasks: Any) -> None:
 
 def _caption(options: argparse.Namespace) -> int:
     from mpar2.cafe.caption import Captioner, write_captions
+    from mpar2.cafe.schema import Truth
     from mpar2.cafe.score import ScoreError
     from mpar2.cafe.truth import truth_of
     from mpar2.llm.services import connect, judge_model
@@ -52,6 +59,8 @@ def _caption(options: argparse.Namespace) -> int:
     if not names:
         print(f"all {len(items)} items have events or a caption already: nothing to do")
         return 0
+    if options.by == "tagger":
+        return _tag(options, bare, names)
     model = judge_model(options.by, options.model)
     client = connect(options.by, model, base_url=options.base_url, limiter=paid.limiter(options))
     captioner = Captioner(client, options.cache or _cache())
@@ -60,14 +69,43 @@ def _caption(options: argparse.Namespace) -> int:
         return 1
     done = asyncio.run(_ask(client, captioner, options, names))
     made = {name: record for name, record in done.records.items() if "caption" in record}
-    found = {id: (made[audio]["caption"], made[audio]["origin"]) for id, audio in bare.items() if audio in made}
+    truths = {name: Truth(None, record["caption"], record["origin"]) for name, record in made.items()}
+    found = {id: truths[audio] for id, audio in bare.items() if audio in truths}
     path = write_captions(options.run, found)
     print(f"{len(made)} of {len(names)} clips captioned, for {len(found)} of {len(bare)} items without truth: {path}")
     refused = {name: record["refused"] for name, record in done.records.items() if "refused" in record}
     failed = refused | {name: str(error) for name, error in done.failed.items()}
+    _print_failed(failed)
+    return 1 if failed else 0
+
+
+def _tag(options: argparse.Namespace, bare: dict[str, str], names: list[str]) -> int:
+    """Let the tagger list the events of the clips ``names``; ``bare`` are the items' clips."""
+    from tqdm import tqdm
+
+    from mpar2.audio import AudioError
+    from mpar2.cafe.caption import write_captions
+    from mpar2.tagger import errors, tag
+
+    taggings, failed = {}, {}
+    for name in tqdm(names, desc="tagged", disable=None):
+        try:
+            taggings[name] = tag(run_clip(options.audio_root, name))
+        except AudioError as error:
+            failed[name] = str(error)
+    found = {id: taggings[audio].truth() for id, audio in bare.items() if audio in taggings}
+    path = write_captions(options.run, found)
+    sure, unsure = (sum(len(getattr(tagging, of)) for tagging in taggings.values()) for of in ("events", "unsure"))
+    print(f"{len(taggings)} of {len(names)} clips tagged ({sure} events, {unsure} more that it is not sure of), for "
+          f"{len(found)} of {len(bare)} items without truth: {path}")  # fmt: skip
+    print(errors().note())
+    _print_failed(failed)
+    return 1 if failed else 0
+
+
+def _print_failed(failed: dict[str, str]) -> None:
     for name, why in list(failed.items())[:5]:
         print(f"no caption of {name}: {why}", file=sys.stderr)
-    return 1 if failed else 0
 
 
 async def _ask(client: ChatClient, captioner: Captioner, options: argparse.Namespace, names: list[str]) -> BatchResult:

@@ -61,7 +61,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     agree.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write all disagreements")
     agree.set_defaults(work=_agree)
 
-    damage = tasks.add_parser("damage", help="what dropped, swapped and added truth events do to the metrics")
+    damage = tasks.add_parser(
+        "damage", help="what dropped, swapped and added truth events, and the tagger's errors, do to the metrics"
+    )
     damage.add_argument("run", metavar="RUN")
     damage.add_argument("--arm", help="of this arm only")
     damage.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N traces only")

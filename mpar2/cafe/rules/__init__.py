@@ -4,4 +4,5 @@
 ``vocabulary``  words for sounds, from ``sounds`` and ``mpar2.cafe.sound_classes``
 ``assertion``   asserted, questioned, negated, hedged
 ``times``, ``claims``  when; order, count, loudness         ``checks``  whether a claim is true
+``unsure``      mentions of what the truth leaves open
 """

@@ -27,6 +27,7 @@ from mpar2.cafe.rules.claims import OFFSET_SHARE
 from mpar2.cafe.rules.mentions import CandidateMention, ParsedTrace, parse_mentions, uncovered_nouns
 from mpar2.cafe.rules.sounds import PARENTS, SOUNDS, SOURCE_SOUNDS
 from mpar2.cafe.rules.times import attach_times
+from mpar2.cafe.rules.unsure import spare_unsure
 from mpar2.cafe.rules.vocabulary import Vocabulary
 from mpar2.cafe.schema import (
     JudgeRequest,
@@ -101,6 +102,7 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
         )
         for number, (d, j) in enumerate(zip(parsed.candidates, state, strict=True), 1)
     )
+    mentions = spare_unsure(mentions, truth)
     return Verdict(
         mentions=mentions,
         missed=missed_events(mentions, len(labels)),

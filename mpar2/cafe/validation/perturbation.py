@@ -3,9 +3,12 @@
 A caption by a model leaves events out, names others wrongly and invents some. Here a truth that is known is damaged on
 purpose, at a known rate, so that a reader sees which way, and how far, each metric moves.
 
-``drop``  each event is left out with the rate's probability
-``swap``  each event keeps its time and gets the label of a sound that the clip lacks
-``add``   for each event, with the rate's probability, one that the clip lacks is added at a random time
+``drop``    each event is left out with the rate's probability
+``swap``    each event keeps its time and gets the label of a sound that the clip lacks
+``add``     for each event, with the rate's probability, one that the clip lacks is added at a random time
+``tagger``  all of it as often as ``mpar2.tagger`` does it, measured in scenes of recordings that it never learned from:
+            events dropped by label, other names as it gives them, sounds added that it adds, times shifted as it
+            shifts them; so this row says what its errors do to each metric
 
 Draws follow from (seed, key of the trace, event), and an event that is damaged at one rate is damaged at every higher
 one, so that curves over rates are not jittered by luck. The judge is the reference: it costs nothing.
@@ -15,26 +18,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from itertools import product
+from typing import Literal, NamedTuple
 
 from mpar2.cafe.metrics import Rate, count_events, evaluate
 from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.rules.vocabulary import absent_classes
 from mpar2.cafe.schema import JudgeRequest, Truth
 from mpar2.question import Event
+from mpar2.tagger.names import label_of
+from mpar2.tagger.profile import ErrorProfile, errors
 
-__all__ = ["DAMAGES", "RATES", "Damage", "DamageRow", "damage_report", "damage_table", "damage_truth"]
+__all__ = ["DAMAGES", "RATES", "Damage", "DamageRow", "damage_report", "damage_table", "damage_truth", "tagged_truth"]
 
-Damage = Literal["drop", "swap", "add"]
-DAMAGES: tuple[Damage, ...] = get_args(Damage)
+Damage = Literal["drop", "swap", "add", "tagger"]
+DAMAGES: tuple[Damage, ...] = ("drop", "swap", "add")  # those with a rate of one's choice
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 class DamageRow(NamedTuple):
-    """The metrics under one damage at one rate."""
+    """The metrics under one damage at one rate; the tagger's has None, its rates are measured."""
 
     damage: Damage
-    rate: float
+    rate: float | None
     rates: dict[str, Rate]
 
 
@@ -65,7 +71,42 @@ def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int 
         caption=truth.caption,
         origin=f"{truth.origin}, {damage} {rate:g}" if rate else truth.origin,
         levels_db=tuple(level for _, level in kept) if truth.levels_db else None,
+        unsure=truth.unsure,
     )
+
+
+def tagged_truth(truth: Truth, profile: ErrorProfile, key: str, seed: int = 0) -> Truth:
+    """The truth as the tagger would have given it, by its measured errors; the same arguments give the same truth.
+
+    Args:
+        truth: a list of events.
+        profile: the errors (``mpar2.tagger.errors()``).
+        key, seed: what the draws follow from.
+
+    Returns:
+        A truth without levels, since the tagger gives none.
+    """
+    if truth.events is None:
+        raise ValueError("only a list of events can be damaged; this truth is a caption")
+    damage = profile.damage
+    end = max((e.offset_s or e.onset_s or 0.0 for e in truth.events), default=0.0)
+    kept: list[Event] = []
+    for number, event in enumerate(truth.events):
+        rng = random.Random(f"{seed}|{key}|tagger|{number}")
+        drop, swap = profile.rates_of(event.label)
+        draw, add = rng.random(), rng.random()
+        others = damage["swapped"].get(label_of(event.label) or "", {}) or damage["added"]
+        other, more = _draw(others, rng), _draw(damage["added"], rng)
+        shift = rng.choice(damage["shifts_s"]) if damage["shifts_s"] else (0.0, 0.0)
+        if draw >= drop + swap:
+            kept.append(_shifted(event, *shift))
+        elif draw >= drop and other is not None:
+            kept.append(Event(other, event.onset_s, event.offset_s))
+        if add < damage["add"] and more is not None:
+            kept.append(_elsewhere(event, more, rng.uniform(0.0, end)))
+    if truth.events and truth.events[0].onset_s is not None:
+        kept.sort(key=lambda event: event.onset_s or 0.0)
+    return Truth(events=tuple(kept), caption=truth.caption, origin=f"{truth.origin}, tagger", unsure=truth.unsure)
 
 
 def damage_report(
@@ -77,16 +118,21 @@ def damage_report(
     seed: int = 0,
     resamples: int = 1000,
 ) -> list[DamageRow]:
-    """Score every trace against every damaged truth; ``groups`` names the item of each request, in order."""
+    """Score every trace against every damaged truth; ``groups`` names the item of each request, in order.
+
+    The last row is the damage that the tagger does.
+    """
     rows = []
-    for damage in damages:
-        for rate in rates:
-            counts = []
-            for request, group in zip(requests.values(), groups, strict=True):
-                # Damaged by item: all arms and samples of a clip meet the same wrong truth.
+    for damage, rate in [*product(damages, rates), ("tagger", None)]:
+        counts = []
+        for request, group in zip(requests.values(), groups, strict=True):
+            # Damaged by item: all arms and samples of a clip meet the same wrong truth.
+            if rate is None:
+                truth = tagged_truth(request.truth, errors(), group, seed)
+            else:
                 truth = damage_truth(request.truth, damage, rate, group, seed)
-                counts.append(count_events(annotate(request.trace, truth, choices=request.choices)))
-            rows.append(DamageRow(damage, rate, evaluate(counts, groups, resamples=resamples, seed=seed)))
+            counts.append(count_events(annotate(request.trace, truth, choices=request.choices)))
+        rows.append(DamageRow(damage, rate, evaluate(counts, groups, resamples=resamples, seed=seed)))
     return rows
 
 
@@ -100,7 +146,8 @@ def damage_table(rows: Sequence[DamageRow]) -> str:
             micro = rates[name].micro
             said = "-" if micro.estimate is None else f"{micro.estimate:.3f}"
             cells.append(said + ("" if micro.low is None else f" ({micro.low:.3f}-{micro.high:.3f})"))
-        lines.append(f"{damage:8}{rate:>6.0%}" + "".join(f"{cell:>24}" for cell in cells))
+        share = "-" if rate is None else f"{rate:.0%}"
+        lines.append(f"{damage:8}{share:>6}" + "".join(f"{cell:>24}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -110,3 +157,17 @@ def _elsewhere(event: Event, label: str, onset_s: float) -> Event:
         return Event(label)
     end = None if event.offset_s is None else round(onset_s + event.offset_s - event.onset_s, 2)
     return Event(label, round(onset_s, 2), end)
+
+
+def _shifted(event: Event, onset_s: float, offset_s: float) -> Event:
+    """The event with its ends moved, not before 0 and at least 0.1 s long; what it leaves open stays open."""
+    if event.onset_s is None:
+        return event
+    start = max(0.0, event.onset_s + onset_s)
+    end = None if event.offset_s is None else max(start + 0.1, event.offset_s + offset_s)
+    return Event(event.label, round(start, 2), None if end is None else round(end, 2))
+
+
+def _draw(counts: Mapping[str, int], rng: random.Random) -> str | None:
+    """One of the names, as often as it was counted; None where there is none."""
+    return rng.choices(list(counts), weights=list(counts.values()))[0] if counts else None

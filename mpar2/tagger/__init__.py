@@ -1,0 +1,23 @@
+"""A second listener: a small tagger of sounds, independent of the models that are studied, offline and without a key.
+
+    from mpar2.tagger import tag
+
+    tagging = tag(clip)          # mpar2.audio.Clip -> Tagging; 10 s of sound in less than 0.3 s
+    tagging.events               # TaggedEvent(label, onset_s, offset_s, confidence), in order of onset
+    tagging.unsure               # the same for what it is not sure of
+    tagging.truth()              # mpar2.cafe.schema.Truth with origin "tagger": a mention of an unsure event is neutral
+    errors()                     # how often it errs, measured on recordings it never heard (see ``profile``)
+
+What it says is a machine's opinion with a confidence, and never the truth; ``errors().note()`` says how good it is, in
+one sentence that belongs wherever its events are shown.
+
+``spectrum``  log-mel input        ``model``    the network
+``names``     the AudioSet names   ``tagging``  from scores to events
+``profile``   its measured errors  ``settings``  thresholds and confidences
+Weights, settings with errors, and the card: ``tagger.safetensors``, ``tagger.json`` and ``CARD.md``.
+"""
+
+from mpar2.tagger.profile import ErrorProfile, errors
+from mpar2.tagger.tagging import ORIGIN, TaggedEvent, Tagging, frame_scores, tag
+
+__all__ = ["ORIGIN", "ErrorProfile", "TaggedEvent", "Tagging", "errors", "frame_scores", "tag"]

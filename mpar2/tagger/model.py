@@ -1,0 +1,70 @@
+"""The network of the tagger: log-mel frames in, a logit for each of the 521 AudioSet names every 80 ms out.
+
+Depthwise separable convolutions in the manner of MobileNet (arXiv 1704.04861). An output frame covers eight input
+frames of 10 ms.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mpar2.tagger.spectrum import BANDS
+
+__all__ = ["STRIDE", "TaggerNet"]
+
+STRIDE = 8  # input frames an output frame
+_DEPTH = -6.0  # decades below the loudest band and frame that are told apart
+
+# channels, stride in time, stride in frequency; the first convolution has strides 4 and 2
+_BLOCKS = ((64, 1, 2), (128, 2, 2), (128, 1, 1), (256, 1, 2), (256, 1, 1), (256, 1, 1), (512, 1, 2), (512, 1, 1),
+           (512, 1, 1))  # fmt: skip
+
+
+class TaggerNet(nn.Module):
+    """(batch, frames, 64) decades of power -> (batch, frames // 8, 521) logits; frames a multiple of eight."""
+
+    def __init__(self, names: int = 521) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(BANDS)
+        layers: list[nn.Module] = [nn.Conv2d(1, 32, (5, 3), (4, 2), (2, 1), bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+        width = 32
+        for channels, time, frequency in _BLOCKS:
+            layers.append(_Separable(width, channels, (time, frequency)))
+            width = channels
+        self.body = nn.Sequential(*layers)
+        self.context = nn.Sequential(
+            nn.Conv1d(2 * width, 512, 1, bias=False),
+            nn.BatchNorm1d(512),
+            nn.ReLU(),
+            nn.Conv1d(512, 512, 5, padding=2, groups=512, bias=False),
+            nn.BatchNorm1d(512),
+            nn.ReLU(),
+        )
+        self.head = nn.Conv1d(512, names, 1)
+
+    def forward(self, mel: torch.Tensor) -> torch.Tensor:
+        mel = (mel - mel.amax((1, 2), keepdim=True)).clamp(min=_DEPTH)  # the level of a clip means nothing
+        x = self.norm(mel.transpose(1, 2)).transpose(1, 2).unsqueeze(1)  # (B, 1, T, F)
+        x = self.body(x.contiguous(memory_format=torch.channels_last))  # (B, C, T/8, 2)
+        x = x.permute(0, 1, 3, 2).flatten(1, 2)
+        return self.head(self.context(x)).transpose(1, 2)
+
+
+class _Separable(nn.Module):
+    """A depthwise 3 x 3 and a pointwise convolution, with a way around them where the shapes allow it."""
+
+    def __init__(self, width: int, channels: int, stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.around = width == channels and stride == (1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layers(x)
+        return torch.relu(x + y if self.around else y)

@@ -1,0 +1,42 @@
+"""How events are read from scores, as ``tagger.json`` beside this file has it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["Settings", "settings", "stored"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Thresholds of events, and the map from a score to a confidence; both chosen on validation recordings."""
+
+    threshold: float  # score that an event must reach
+    stay: float  # share of its highest score down to which an event lasts
+    gap_s: float
+    shortest_s: float
+    sure: float  # least confidence of an event; below it is unsure
+    slope: float  # confidence = 1 / (1 + exp(-(slope * logit(score) + offset)))
+    offset: float
+
+    def confidence(self, score: float) -> float:
+        """The measured share of right events among those whose highest score is ``score``."""
+        score = min(max(score, 1e-6), 1 - 1e-6)
+        return 1 / (1 + math.exp(-(self.slope * math.log(score / (1 - score)) + self.offset)))
+
+
+@cache
+def settings() -> Settings:
+    """The settings of the shipped tagger."""
+    return Settings(**stored()["settings"])
+
+
+@cache
+def stored() -> dict[str, Any]:
+    """What ``tagger.json`` holds: ``settings`` and ``errors``."""
+    return json.loads(files("mpar2.tagger").joinpath("tagger.json").read_text("utf-8"))

@@ -1,0 +1,173 @@
+"""From a clip to tagged events: scores every 80 ms, thresholds with hysteresis, confidences that were measured.
+
+An event of a label begins where the label's score rises above a threshold, reaches as far to both sides as the score
+stays above a lower one, and takes in gaps of less than ``gap_s``; shorter ones than ``shortest_s`` are dropped. Its
+confidence is the share of events with such a score that were right on recordings of the validation split
+(``tagger.json``). Those of at least ``sure`` are events, the others are unsure. A family's own label ("music") is left
+out where an event of the family with a name of its own sounds at the same time.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpar2.audio import Clip
+from mpar2.cafe.schema import Truth
+from mpar2.question import Event
+from mpar2.tagger.names import GENERAL, label_families, label_members
+from mpar2.tagger.settings import Settings, settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from mpar2.tagger.model import TaggerNet
+
+__all__ = ["FRAME_S", "ORIGIN", "TaggedEvent", "Tagging", "events_of", "frame_scores", "tag"]
+
+#: the origin of truths that the tagger made
+ORIGIN = "tagger"
+FRAME_S = 0.08  # of the scores
+_LEAST_FRAMES = 512  # of mel: shorter clips are followed by silence, as in training
+_QUIET = 2e-4  # peak, -74 dB full scale: nothing is tagged below
+
+
+@dataclass(frozen=True)
+class TaggedEvent(Event):
+    """A sound that the tagger names. Times are seconds within the clip; ``confidence`` is a share in [0, 1]."""
+
+    confidence: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """What the tagger says of a clip of ``seconds``: events in order of onset, and those that it is not sure of."""
+
+    events: tuple[TaggedEvent, ...]
+    unsure: tuple[TaggedEvent, ...]
+    seconds: float
+
+    def truth(self) -> Truth:
+        """The opinion as a truth for CAFE, with its origin and with what is unsure."""
+        return Truth(events=self.events, origin=ORIGIN, unsure=self.unsure)
+
+
+def tag(clip: Clip) -> Tagging:
+    """Tag a clip.
+
+    Args:
+        clip: the recording, mono at 16 kHz (``mpar2.audio.load_clip`` makes one of anything).
+
+    Returns:
+        Events and unsure events; times lie within the clip. Silence has none.
+    """
+    found = events_of(frame_scores(clip), clip.seconds, settings())
+    sure = settings().sure
+    events = tuple(event for event in found if event.confidence >= sure)
+    return Tagging(events, tuple(event for event in found if event.confidence < sure), clip.seconds)
+
+
+def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
+    """The scores (frames, 521) in [0, 1] of the AudioSet names, a frame every 80 ms; zeros for silence.
+
+    ``net``: other weights than the shipped ones.
+    """
+    import torch
+
+    from mpar2.tagger.model import STRIDE
+    from mpar2.tagger.spectrum import FLOOR, log_mel, power_spectrum
+
+    frames = max(1, math.ceil(clip.seconds / FRAME_S))
+    if float(np.abs(clip.samples).max(initial=0.0)) < _QUIET:
+        return np.zeros((frames, 521), np.float32)
+    net = net or _net()
+    with torch.inference_mode():
+        mel = log_mel(power_spectrum(torch.from_numpy(clip.samples.copy())))
+        length = max(_LEAST_FRAMES, STRIDE * frames, STRIDE * math.ceil(len(mel) / STRIDE))
+        mel = torch.nn.functional.pad(mel, (0, 0, 0, length - len(mel)), value=math.log10(FLOOR))
+        return torch.sigmoid(net(mel[None])[0, :frames]).numpy()
+
+
+def events_of(scores: np.ndarray, seconds: float, how: Settings) -> list[TaggedEvent]:
+    """Events in scores (frames, 521) of a clip of ``seconds``, in order of onset, unsure ones among them."""
+    found: list[TaggedEvent] = []
+    for label, members in label_members().items():
+        track = scores[:, list(members)].max(axis=1)
+        if track.max(initial=0.0) < how.threshold:
+            continue
+        for start, stop in _runs(track, how):
+            onset, offset = round(start * FRAME_S, 2), round(min(stop * FRAME_S, seconds), 2)
+            if offset > onset and (stop - start) * FRAME_S >= min(how.shortest_s, seconds) - 1e-9:
+                confidence = round(how.confidence(float(track[start:stop].max())), 3)
+                found.append(TaggedEvent(label, onset, min(offset, seconds), confidence))
+    return sorted(_without_families(found), key=lambda event: (event.onset_s, -event.confidence))
+
+
+def _runs(track: np.ndarray, how: Settings) -> Iterator[tuple[int, int]]:
+    """Half-open runs of frames above the lower threshold that rise above the higher one, near ones joined.
+
+    The lower threshold follows the run's own peak, so that a loud event does not drag its echo along.
+    """
+    above = np.flatnonzero(track >= how.threshold * how.stay)
+    if not len(above):
+        return
+    breaks = np.flatnonzero(np.diff(above) > 1 + how.gap_s / FRAME_S)
+    for run in np.split(above, breaks + 1):
+        start, stop = int(run[0]), int(run[-1]) + 1
+        peak = track[start:stop].max()
+        if peak < how.threshold:
+            continue
+        inside = np.flatnonzero(track[start:stop] >= max(how.threshold, peak) * how.stay)
+        for part in np.split(inside, np.flatnonzero(np.diff(inside) > 1 + how.gap_s / FRAME_S) + 1):
+            first, last = start + int(part[0]), start + int(part[-1]) + 1
+            if track[first:last].max() >= how.threshold:
+                yield first, last
+
+
+def _without_families(found: list[TaggedEvent]) -> list[TaggedEvent]:
+    """Without the general labels where an event of the family that has a name sounds at the same time."""
+    families = label_families()
+    named = [event for event in found if event.label not in GENERAL]
+    return named + [
+        event
+        for event in found
+        if event.label in GENERAL
+        and not any(
+            families.get(other.label) == GENERAL[event.label]
+            and other.confidence >= 0.5 * event.confidence
+            and min(event.offset_s, other.offset_s) > max(event.onset_s, other.onset_s)
+            for other in named
+        )
+    ]
+
+
+_loading = threading.Lock()
+
+
+def _net() -> TaggerNet:
+    with _loading:  # the app asks from several threads
+        return _load()
+
+
+@cache
+def _load() -> TaggerNet:
+    from safetensors.torch import load_file
+
+    from mpar2.tagger.model import TaggerNet
+
+    net = TaggerNet()
+    with as_file(files("mpar2.tagger").joinpath("tagger.safetensors")) as path:
+        weights = load_file(path)
+    net.load_state_dict({name: _whole(value) for name, value in weights.items()})
+    return net.eval()
+
+
+def _whole(value: torch.Tensor) -> torch.Tensor:
+    return value.float() if value.is_floating_point() else value

@@ -1,0 +1,360 @@
+"""Calibrate and measure the tagger: ``python -m training.tagger.evaluate BANK tagger.pt OUT``.
+
+``BANK`` is a bank of labelled sounds (``training.tiny.bank``). The settings of events and the map from score to
+confidence are chosen on its validation split; the errors are those on its test split: every recording alone, and scenes
+of two to five events put together from them. No recording of either split was learned from.
+
+``OUT`` gets ``tagger.safetensors`` (float16), ``tagger.json`` (settings and errors, what the product reads) and
+``errors.md`` (tables for the card). An event is right as for CAFE: its label, its onset within 0.5 s and its offset
+within the larger of 0.5 s and 20 % of its length; it is *named* right if only the label is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+from safetensors.torch import save_file
+
+from mpar2.audio import Clip
+from mpar2.question import Event
+from mpar2.statistics import bootstrap_interval
+from mpar2.tagger.model import TaggerNet
+from mpar2.tagger.names import GENERAL, label_members
+from mpar2.tagger.settings import Settings
+from mpar2.tagger.tagging import TaggedEvent, events_of, frame_scores
+from training.scenes.render import Bank, compose
+from training.tagger.labels import tagger_label
+
+__all__ = ["Case", "calibrate", "measure"]
+
+_SCENES = {"validation": 250, "test": 300}
+_MOST = 8  # recordings of a class and package
+_START = Settings(threshold=0.04, stay=0.5, gap_s=0.3, shortest_s=0.16, sure=0.5, slope=1.0, offset=0.0)
+
+
+class Case(NamedTuple):
+    """A clip with exact events, its scores, and the number of events at once."""
+
+    scores: np.ndarray
+    seconds: float
+    events: tuple[Event, ...]  # with the tagger's labels
+
+
+def recordings(bank: Path, split: str, net: TaggerNet) -> list[Case]:
+    """Every recording of a split alone, with half a second of near silence around it."""
+    seen: Counter[tuple[str, str]] = Counter()
+    cases = []
+    for row in Bank(bank).rows:
+        place = row["label"], row["source"].split("/")[0]
+        label = tagger_label(row["label"])
+        if row["split"] != split or label is None or seen[place] >= _MOST:
+            continue
+        seen[place] += 1
+        dry = soundfile.read(Path(bank) / row["file"], dtype="float32")[0]
+        pad = np.zeros(8000, np.float32)
+        noise = np.random.default_rng(seen.total()).standard_normal(len(dry) + 16000) * 1e-4
+        samples = (np.concatenate([pad, dry, pad]) * 0.5 + noise).astype(np.float32)
+        clip = Clip(samples)
+        event = Event(label, 0.5, 0.5 + len(dry) / 16000)
+        cases.append(Case(frame_scores(clip, net), clip.seconds, (event,)))
+    return cases
+
+
+def scenes(bank: Path, split: str, net: TaggerNet) -> list[Case]:
+    """Scenes of two to five events; those with a class that the tagger has no label for are left out."""
+    opened, cases, seed = Bank(bank), [], 90_000
+    while len(cases) < _SCENES[split]:
+        scene, samples = compose(opened, split, seed)
+        seed += 1
+        labels = [tagger_label(event.label) for event in scene.events]
+        if labels and None not in labels:
+            events = tuple(Event(label, e.onset_s, e.offset_s) for label, e in zip(labels, scene.events, strict=True))
+            cases.append(Case(frame_scores(Clip(samples), net), len(samples) / 16000, events))
+    return cases
+
+
+def calibrate(cases: Sequence[Case]) -> Settings:
+    """The settings with the best F1 of named events on ``cases``, times deciding between equals."""
+    best, chosen = -1.0, _START
+    for stay in (0.3, 0.4, 0.5, 0.6):
+        for gap_s in (0.2, 0.4, 0.6):
+            how = replace(_START, stay=stay, gap_s=gap_s)
+            found = [events_of(case.scores, case.seconds, how) for case in cases]
+            slope, offset = _logistic(found, cases)
+            how = replace(how, slope=slope, offset=offset)
+            for sure in (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6):
+                how = replace(how, sure=sure)
+                named, placed = (_f1(_counts(found, cases, how, timed)) for timed in (False, True))
+                if named + placed > best:
+                    best, chosen = named + placed, how
+    return chosen
+
+
+def _logistic(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case]) -> tuple[float, float]:
+    """Slope and offset of the share of right events over the logit of the score (``_START`` leaves it as it is)."""
+    from scipy.optimize import minimize
+
+    x, y = [], []
+    for events, case in zip(found, cases, strict=True):
+        for event in events:
+            if event.label not in GENERAL:
+                score = min(max(event.confidence, 1e-4), 1 - 1e-4)
+                x.append(np.log(score / (1 - score)))
+                y.append(any(e.label == event.label and _overlap(e, event) > 0 for e in case.events))
+    x, y = np.array(x), np.array(y, float)
+
+    def loss(at: np.ndarray) -> float:
+        z = at[0] * x + at[1]
+        return float(np.mean(np.logaddexp(0, z) - y * z))
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0])).x
+    return round(float(slope), 4), round(float(offset), 4)
+
+
+def _counts(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: Settings, timed: bool) -> np.ndarray:
+    """Right, false and missed events (cases, 3); general labels are neither right nor false."""
+    rows = []
+    for events, case in zip(found, cases, strict=True):
+        sure = [e for e in events if e.label not in GENERAL and _confidence(e, how) >= how.sure]
+        hits = len(_match(sure, case.events, timed))
+        rows.append((hits, len(sure) - hits, len(case.events) - hits))
+    return np.array(rows)
+
+
+def _confidence(event: TaggedEvent, how: Settings) -> float:
+    """Events found with ``_START`` carry their score; here it becomes a confidence."""
+    return how.confidence(event.confidence)
+
+
+def _match(events: Sequence[Event], truth: Sequence[Event], timed: bool) -> list[tuple[Event, Event]]:
+    """Pairs of a tagged and a true event, nearest onsets first; each is in one pair at most."""
+    near = sorted(
+        (abs(e.onset_s - t.onset_s), i, j)
+        for i, e in enumerate(events)
+        for j, t in enumerate(truth)
+        if e.label == t.label and (not timed or _right_times(e, t))
+    )
+    pairs, taken, given = [], set(), set()
+    for _, i, j in near:
+        if i not in taken and j not in given:
+            taken.add(i)
+            given.add(j)
+            pairs.append((events[i], truth[j]))
+    return pairs
+
+
+def _right_times(event: Event, truth: Event) -> bool:
+    collar = max(0.5, 0.2 * (truth.offset_s - truth.onset_s))
+    return abs(event.onset_s - truth.onset_s) <= 0.5 and abs(event.offset_s - truth.offset_s) <= collar
+
+
+def _overlap(a: Event, b: Event) -> float:
+    return min(a.offset_s, b.offset_s) - max(a.onset_s, b.onset_s)
+
+
+def _f1(rows: np.ndarray) -> float:
+    hit, false, missed = rows.sum(axis=0)
+    return 2 * hit / max(1, 2 * hit + false + missed)
+
+
+def measure(single: Sequence[Case], mixed: Sequence[Case], how: Settings) -> dict:
+    """The errors on held-out recordings, alone and in scenes, as ``tagger.json`` has them."""
+    return {
+        "recordings": _of_recordings(single, how),
+        "scenes": _of_scenes(mixed, how),
+        "labels": _of_labels(single, mixed, how),
+        "damage": _damage(mixed, how),
+    }
+
+
+def _of_recordings(cases: Sequence[Case], how: Settings) -> dict:
+    first, third, said, labels = [], [], [], []
+    for case in cases:
+        ranked = _ranking(case.scores)
+        (event,) = case.events
+        sure = [e for e in events_of(case.scores, case.seconds, how) if e.confidence >= how.sure]
+        first.append(ranked[0] == event.label)
+        third.append(event.label in ranked[:3])
+        said.append(any(e.label == event.label for e in sure))
+        labels.append(event.label)
+    by_label = defaultdict(list)
+    for label, right in zip(labels, first, strict=True):
+        by_label[label].append(right)
+    return {
+        "count": len(cases),
+        "labels": len(by_label),
+        "first": _interval(first, labels),
+        "first_three": _interval(third, labels),
+        "named_surely": _interval(said, labels),
+        "first_mean_of_labels": round(float(np.mean([np.mean(rights) for rights in by_label.values()])), 3),
+    }
+
+
+def _ranking(scores: np.ndarray) -> list[str]:
+    tops = {label: scores[:, list(of)].max() for label, of in label_members().items() if label not in GENERAL}
+    return sorted(tops, key=tops.__getitem__, reverse=True)
+
+
+def _of_scenes(cases: Sequence[Case], how: Settings) -> dict:
+    found = [events_of(case.scores, case.seconds, how) for case in cases]
+    sure = [[e for e in events if e.label not in GENERAL and e.confidence >= how.sure] for events in found]
+    report: dict = {"count": len(cases), "events": sum(len(case.events) for case in cases)}
+    for name, timed in (("named", False), ("placed", True)):
+        rows = []
+        for events, case in zip(sure, cases, strict=True):
+            hits = len(_match(events, case.events, timed))
+            rows.append((hits, len(events) - hits, len(case.events) - hits))
+        hit, false, missed = np.array(rows, float).T
+        groups = list(range(len(cases)))
+        for key, up, down in (
+            ("precision", hit, hit + false),
+            ("recall", hit, hit + missed),
+            ("f1", 2 * hit, 2 * hit + false + missed),
+        ):
+            report[f"{name}_{key}"] = _shown(bootstrap_interval(up, down, groups=groups))
+    for size in (2, 3, 4, 5):
+        here = [(e, c) for e, c in zip(sure, cases, strict=True) if len(c.events) == size]
+        hits = sum(len(_match(e, c.events, False)) for e, c in here)
+        total = sum(len(e) + len(c.events) for e, c in here)
+        report[f"named_f1_of_{size}"] = round(2 * hits / max(1, total), 3)
+    pairs = [pair for events, case in zip(sure, cases, strict=True) for pair in _match(events, case.events, False)]
+    on, off = (np.array([getattr(e, at) - getattr(t, at) for e, t in pairs]) for at in ("onset_s", "offset_s"))
+    report["onset_error_s"], report["offset_error_s"] = _spread(on), _spread(off)
+    unsure = [[e for e in events if e.label not in GENERAL and e.confidence < how.sure] for events in found]
+    left = [
+        t
+        for events, case in zip(sure, cases, strict=True)
+        for t in case.events
+        if not any(t is of for _, of in _match(events, case.events, False))
+    ]
+    open_ = sum(
+        any(e.label == t.label for e in maybe)
+        for maybe, case in zip(unsure, cases, strict=True)
+        for t in case.events
+        if any(t is other for other in left)
+    )
+    report["missed_but_unsure"] = round(open_ / max(1, len(left)), 3)
+    bins = defaultdict(list)
+    for events, case in zip(found, cases, strict=True):
+        for event in events:
+            if event.label not in GENERAL:
+                right = any(t.label == event.label and _overlap(t, event) > 0 for t in case.events)
+                bins[min(int(event.confidence * 5), 4)].append((event.confidence, right))
+    report["calibration"] = [
+        {
+            "confidence": round(float(np.mean([confidence for confidence, _ in rows])), 3),
+            "right": round(float(np.mean([right for _, right in rows])), 3),
+            "events": len(rows),
+        }
+        for _, rows in sorted(bins.items())
+    ]
+    return report
+
+
+def _spread(values: np.ndarray) -> dict:
+    low, middle, high = np.percentile(values, [10, 50, 90]) if len(values) else (0.0, 0.0, 0.0)
+    return {"p10": round(float(low), 2), "median": round(float(middle), 2), "p90": round(float(high), 2)}
+
+
+def _of_labels(single: Sequence[Case], mixed: Sequence[Case], how: Settings) -> dict:
+    table: dict[str, Counter] = defaultdict(Counter)
+    for case in single:
+        (event,) = case.events
+        ranked = _ranking(case.scores)
+        table[event.label]["recordings"] += 1
+        table[event.label]["first"] += ranked[0] == event.label
+        table[event.label]["first_three"] += event.label in ranked[:3]
+    for case in mixed:
+        sure = [e for e in events_of(case.scores, case.seconds, how) if e.confidence >= how.sure]
+        pairs = _match(sure, case.events, False)
+        for event in case.events:
+            table[event.label]["events"] += 1
+        for event in sure:
+            if event.label not in GENERAL:
+                table[event.label]["tagged"] += 1
+        for event, _ in pairs:
+            table[event.label]["right"] += 1
+    keys = ("recordings", "first", "first_three", "events", "tagged", "right")
+    return {label: {key: int(counts[key]) for key in keys} for label, counts in sorted(table.items())}
+
+
+def _damage(cases: Sequence[Case], how: Settings) -> dict:
+    """What the tagger does to a true list of events: rates of dropping, swapping, adding, and the names it swaps in."""
+    events = dropped = swapped = 0
+    added: Counter[str] = Counter()
+    names: dict[str, Counter[str]] = defaultdict(Counter)
+    shift: list[tuple[float, float]] = []
+    for case in cases:
+        sure = [e for e in events_of(case.scores, case.seconds, how) if e.confidence >= how.sure]
+        sure = [e for e in sure if e.label not in GENERAL]
+        pairs = _match(sure, case.events, False)
+        shift += [(e.onset_s - t.onset_s, e.offset_s - t.offset_s) for e, t in pairs]
+        free = [e for e in sure if not any(e is used for used, _ in pairs)]
+        events += len(case.events)
+        for truth in case.events:
+            if any(truth is used for _, used in pairs):
+                continue
+            other = max(free, key=lambda e: _overlap(e, truth), default=None)  # noqa: B023 (used at once)
+            if other is not None and _overlap(other, truth) > 0.5 * min(
+                other.offset_s - other.onset_s, truth.offset_s - truth.onset_s
+            ):
+                swapped += 1
+                names[truth.label][other.label] += 1
+                free.remove(other)
+            else:
+                dropped += 1
+        added.update(e.label for e in free)
+    shift.sort()
+    kept = shift[:: max(1, len(shift) // 100)]
+    return {
+        "events": events,
+        "drop": round(dropped / events, 4),
+        "swap": round(swapped / events, 4),
+        "add": round(added.total() / events, 4),
+        "swapped": {label: dict(of.most_common()) for label, of in sorted(names.items())},
+        "added": dict(added.most_common()),
+        "shifts_s": [[round(on, 2), round(off, 2)] for on, off in kept],
+    }
+
+
+def _interval(values: Sequence[bool], groups: Sequence[str]) -> dict:
+    return _shown(bootstrap_interval([float(value) for value in values], groups=list(groups)))
+
+
+def _shown(interval) -> dict:
+    numbers = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
+    return {name: None if value is None else round(float(value), 3) for name, value in numbers.items()}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bank", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    net = TaggerNet()
+    net.load_state_dict(torch.load(args.weights, weights_only=True))
+    state = {name: value.half() if value.is_floating_point() else value for name, value in net.state_dict().items()}
+    net.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+    net.eval()
+    how = calibrate(recordings(args.bank, "validation", net) + scenes(args.bank, "validation", net))
+    errors = measure(recordings(args.bank, "test", net), scenes(args.bank, "test", net), how)
+    args.out.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in state.items()}, args.out / "tagger.safetensors")
+    (args.out / "tagger.json").write_text(json.dumps({"settings": asdict(how), "errors": errors}, indent=1) + "\n")
+    shown = {name: value for name, value in errors.items() if name in ("recordings", "scenes")}
+    print(json.dumps(shown | {"settings": asdict(how)}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

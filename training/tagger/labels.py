@@ -1,0 +1,76 @@
+"""Which collected recordings have a label, and which are kept for measuring, by a list of sources.
+
+The list is in the form of ``training/tiny/sources.json``: for each class and split, ``package:path pattern``. What is
+in its splits ``validation`` and ``test`` are never learned from, with or without a label; neither is anything of
+:data:`HELD_OUT`, so that the test has a package and a sound font that are new throughout.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from mpar2.tagger.names import label_of
+
+__all__ = ["HELD_OUT", "Known", "find_label", "read_labels", "tagger_label"]
+
+#: groups of ``training.tagger.collect`` that are never learned from
+HELD_OUT = ("package-gcompris-qt-data", "gm-TimGM6mb")
+
+_MEANT = {
+    "sheep": "sheep bleat",
+    "crow": "crow caw",
+    "seagull": "bird song",
+    "saw": "sawing",
+    "camera": "camera shutter",
+}
+
+
+class Known(NamedTuple):
+    """What a list of sources says of a recording; ``label`` is one of the tagger's."""
+
+    split: str
+    label: str | None
+
+
+def read_labels(sources: Path, packages: Path) -> dict[str, Known]:
+    """``package/file`` -> split and label, of all recordings of the list that are below ``packages``."""
+    table = json.loads(Path(sources).read_text())
+    table.pop("comment", None)
+    known: dict[str, Known] = {}
+    for split in ("train", "validation", "test"):  # the last word counts: what is tested is not learned
+        for label, splits in table.items():
+            for spec in splits.get(split, ()):
+                kind, _, rest = spec.partition(":")
+                if kind in ("synth", "tts", "pat", "gm", "kit"):
+                    continue
+                package = spec.rpartition(":")[0].replace(":", "__")
+                pattern, _, member = spec.rpartition(":")[2].partition("!")
+                for path in _files(packages / package):
+                    if fnmatch.fnmatch(path, pattern):
+                        name = path.rsplit("/", 1)[-1]
+                        known[f"{package}/{name}!{member}" if member else f"{package}/{name}"] = Known(
+                            split, tagger_label(label)
+                        )
+    return known
+
+
+def find_label(known: dict[str, Known], source: str) -> Known | None:
+    """The entry of a source; those of Qt resource files are patterns."""
+    if source in known or "!" not in source:
+        return known.get(source)
+    patterns = (pattern for pattern in known if "!" in pattern)
+    return next((known[pattern] for pattern in patterns if fnmatch.fnmatch(source, pattern)), None)
+
+
+def tagger_label(label: str) -> str | None:
+    """The tagger's label that means the same as the class ``label`` of a bank, or None."""
+    return label_of(_MEANT.get(label, label))
+
+
+@cache
+def _files(package: Path) -> tuple[str, ...]:
+    return tuple(str(path) for path in sorted(package.rglob("*")) if path.is_file())

@@ -1,0 +1,135 @@
+"""Train the tagger: ``python -m training.tagger.train AUDIO OUT --minutes 45``; a stopped run goes on where it was.
+
+``AUDIO`` is what ``training.tagger.collect`` wrote. Time is processor time, so that a busy machine does not cut it
+short; the learning rate falls to zero over it. ``OUT/state.pt`` is written every two minutes, ``OUT/log.jsonl`` gets a
+line every hundred steps, ``OUT/tagger.pt`` holds the averaged weights.
+
+Losses: of windows, binary cross entropy between the teacher's score and the frames' scores pooled by themselves (linear
+softmax, arXiv 1810.09050: sum p^2 / sum p), which lets loud frames stand for a window; of frames, the labels that are
+known exactly; of silent frames, nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from mpar2.tagger.model import STRIDE, TaggerNet
+from mpar2.tagger.names import label_members
+from training.tagger.labels import Known, read_labels
+from training.tagger.mixtures import Corpus, Mixture, read_recordings
+from training.tagger.teacher import HOP_FRAMES, WINDOW_FRAMES
+
+__all__ = ["loss_of", "train"]
+
+_BATCH = 24
+_RATE = 3e-3
+_KEEP = 0.998  # of the average of weights, each step
+
+
+def loss_of(logits: torch.Tensor, batch: list[Mixture]) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of logits (batch, 64, 521), and its parts."""
+    scores = torch.sigmoid(logits)
+    frames = scores.unfold(1, WINDOW_FRAMES // STRIDE, HOP_FRAMES // STRIDE)  # (B, 18, 521, 12)
+    pooled = frames.square().sum(-1) / (frames.sum(-1) + 1e-6)
+    target = torch.from_numpy(np.stack([mixture.scores for mixture in batch]))
+    known = torch.from_numpy(np.stack([mixture.windows for mixture in batch]))
+    pooled = pooled.clamp(1e-6, 1 - 1e-6)
+    windows = functional.binary_cross_entropy(pooled, target.nan_to_num(), reduction="none")
+    windows = (windows * ~target.isnan()).sum(-1)
+    windows = windows[known].mean() if known.any() else windows.sum() * 0
+    silent = torch.from_numpy(np.stack([mixture.silent for mixture in batch]))
+    nothing = functional.softplus(logits).sum(-1)[silent]
+    nothing = nothing.mean() if len(nothing) else logits.sum() * 0
+    exact = []
+    for row, mixture in zip(logits, batch, strict=True):
+        for label, (target_frames, mask) in mixture.frames.items():
+            highest = row[:, list(label_members()[label])].amax(-1)
+            loss = functional.binary_cross_entropy_with_logits(
+                highest, torch.from_numpy(target_frames), reduction="none"
+            )
+            exact.append(loss[torch.from_numpy(mask)].mean())
+    labels = torch.stack(exact).mean() if exact else logits.sum() * 0
+    parts = {"windows": float(windows.detach()), "labels": float(labels.detach()), "silent": float(nothing.detach())}
+    return 0.25 * windows + 3.0 * labels + 0.1 * nothing, parts
+
+
+def train(audio: Path, out: Path, minutes: float, known: dict[str, Known], seed: int = 0) -> None:
+    """Train until the processor time is used up."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    net, average = TaggerNet().to(memory_format=torch.channels_last), TaggerNet()
+    average.load_state_dict(net.state_dict())
+    optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=1e-3)
+    step, used = 0, 0.0
+    if (out / "state.pt").exists():
+        state = torch.load(out / "state.pt", weights_only=True)
+        net.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, used = state["step"], state["used"]
+    recordings = list(read_recordings(audio, known, ("train",)))
+    corpus = Corpus(recordings, np.random.default_rng([seed, step]))
+    labels = {recording.label for recording in recordings} - {None}
+    hours = sum(len(recording.mel) for recording in recordings) / 360_000
+    print(f"{len(recordings)} pieces, {hours:.1f} h, {len(labels)} labels", flush=True)
+    started, saved, sums = time.process_time() - used, time.process_time(), {}
+    while used < 60 * minutes:
+        rate = _RATE * min(1.0, (step + 1) / 100) * max(0.01, 0.5 * (1 + math.cos(math.pi * used / (60 * minutes))))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = [corpus.draw() for _ in range(_BATCH)]
+        logits = net(torch.from_numpy(np.stack([mixture.mel for mixture in batch])))
+        loss, parts = loss_of(logits, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimizer.step()
+        step, used = step + 1, time.process_time() - started
+        keep = min(_KEEP, step / (step + 20))
+        with torch.no_grad():
+            for mean, value in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+                mean.lerp_(value, 1 - keep) if mean.is_floating_point() else mean.copy_(value)
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value / 100
+        if step % 100 == 0:
+            line = {"step": step, "minutes": round(used / 60, 2), "rate": rate}
+            line |= {name: round(value, 4) for name, value in sums.items()}
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            print(line, flush=True)
+            sums = {}
+        if time.process_time() - saved > 120:
+            saved = time.process_time()
+            _save(out, net, average, optimizer, step, used)
+    _save(out, net, average, optimizer, step, used)
+
+
+def _save(out: Path, net: TaggerNet, average: TaggerNet, optimizer, step: int, used: float) -> None:
+    state = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+    for name, value in (("state.pt", state | {"step": step, "used": used}), ("tagger.pt", average.state_dict())):
+        torch.save(value, out / f"{name}.part")
+        (out / f"{name}.part").rename(out / name)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("audio", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=45, help="of processor time")
+    parser.add_argument("--sources", type=Path, required=True, help="labels and splits (training.tagger.labels)")
+    parser.add_argument("--packages", type=Path, default=Path("packages"), help="where packages are unpacked")
+    args = parser.parse_args(argv)
+    train(args.audio, args.out, args.minutes, read_labels(args.sources, args.packages))
+
+
+if __name__ == "__main__":
+    main()
