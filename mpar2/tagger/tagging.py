@@ -35,7 +35,7 @@ __all__ = ["FRAME_S", "ORIGIN", "TaggedEvent", "Tagging", "events_of", "frame_sc
 #: the origin of truths that the tagger made
 ORIGIN = "tagger"
 FRAME_S = 0.08  # of the scores
-_LEAST_FRAMES = 512  # of mel: shorter clips are followed by silence, as in training
+_LEAST_FRAMES = 256  # of mel: shorter clips are followed by silence, as in training
 _QUIET = 2e-4  # peak, -74 dB full scale: nothing is tagged below
 
 

@@ -16,6 +16,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,14 +50,26 @@ class Case(NamedTuple):
     events: tuple[Event, ...]  # with the tagger's labels
 
 
+class _Bank(Bank):
+    """All classes that the tagger has a label for; nothing by the synthesisers, which it learned from itself."""
+
+    @cached_property
+    def rows(self) -> list[dict]:
+        rows = json.loads((Path(self.folder) / "bank.json").read_text())
+        return [row for row in rows if _usable(row)]
+
+
+def _usable(row: dict) -> bool:
+    return bool(tagger_label(row["label"])) and row["seconds"] >= 0.05 and not row["source"].startswith("synth:")
+
+
 def recordings(bank: Path, split: str, net: TaggerNet) -> list[Case]:
     """Every recording of a split alone, with half a second of near silence around it."""
     seen: Counter[tuple[str, str]] = Counter()
     cases = []
-    for row in Bank(bank).rows:
+    for row in _Bank(bank).rows:
         place = row["label"], row["source"].split("/")[0]
-        label = tagger_label(row["label"])
-        if row["split"] != split or label is None or seen[place] >= _MOST:
+        if row["split"] != split or seen[place] >= _MOST:
             continue
         seen[place] += 1
         dry = soundfile.read(Path(bank) / row["file"], dtype="float32")[0]
@@ -64,20 +77,19 @@ def recordings(bank: Path, split: str, net: TaggerNet) -> list[Case]:
         noise = np.random.default_rng(seen.total()).standard_normal(len(dry) + 16000) * 1e-4
         samples = (np.concatenate([pad, dry, pad]) * 0.5 + noise).astype(np.float32)
         clip = Clip(samples)
-        event = Event(label, 0.5, 0.5 + len(dry) / 16000)
+        event = Event(tagger_label(row["label"]), 0.5, 0.5 + len(dry) / 16000)
         cases.append(Case(frame_scores(clip, net), clip.seconds, (event,)))
     return cases
 
 
 def scenes(bank: Path, split: str, net: TaggerNet) -> list[Case]:
-    """Scenes of two to five events; those with a class that the tagger has no label for are left out."""
-    opened, cases, seed = Bank(bank), [], 90_000
+    """Scenes of two to five events."""
+    opened, cases, seed = _Bank(bank), [], 90_000
     while len(cases) < _SCENES[split]:
         scene, samples = compose(opened, split, seed)
         seed += 1
-        labels = [tagger_label(event.label) for event in scene.events]
-        if labels and None not in labels:
-            events = tuple(Event(label, e.onset_s, e.offset_s) for label, e in zip(labels, scene.events, strict=True))
+        events = tuple(Event(tagger_label(e.label), e.onset_s, e.offset_s) for e in scene.events)
+        if events:
             cases.append(Case(frame_scores(Clip(samples), net), len(samples) / 16000, events))
     return cases
 

@@ -1,6 +1,6 @@
 """Mixtures that the tagger learns from, made of collected pieces as they are needed.
 
-A mixture is 5.12 s long: one to four pieces at levels of up to 12 dB apart, each with a random equaliser and shift in
+A mixture is 2.56 s long: one to four pieces at levels of up to 12 dB apart, each with a random equaliser and shift in
 frequency, over a floor of noise, the whole at a random level; or noise alone. Powers in mel bands add up as those of
 uncorrelated sounds do, so nothing is rendered anew, and the teacher never hears a mixture: the target of a window is
 the highest score that it gave to any one of the pieces alone, which it hears better.
@@ -27,7 +27,7 @@ from training.tagger.teacher import HOP_FRAMES, WINDOW_FRAMES
 
 __all__ = ["FRAMES", "WINDOWS", "Corpus", "Mixture", "Recording", "active_frames", "read_recordings"]
 
-FRAMES = 512
+FRAMES = 256
 WINDOWS = (FRAMES - WINDOW_FRAMES) // HOP_FRAMES + 1
 _OUT = FRAMES // STRIDE
 _ACTIVE_DECADES = 2.6
@@ -46,11 +46,11 @@ class Recording(NamedTuple):
 class Mixture(NamedTuple):
     """One example: the input, and what it is taught."""
 
-    mel: np.ndarray  # (512, 64)
-    scores: np.ndarray  # (18, 521) targets of windows; not a number where there is none
-    windows: np.ndarray  # (18,) bool, windows that have a target
-    silent: np.ndarray  # (64,) bool, output frames in which no piece sounds
-    frames: dict[str, tuple[np.ndarray, np.ndarray]]  # label -> (64,) target and mask of output frames
+    mel: np.ndarray  # (256, 64)
+    scores: np.ndarray  # (7, 521) targets of windows; not a number where there is none
+    windows: np.ndarray  # (7,) bool, windows that have a target
+    silent: np.ndarray  # (32,) bool, output frames in which no piece sounds
+    frames: dict[str, tuple[np.ndarray, np.ndarray]]  # label -> (32,) target and mask of output frames
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Corpus:
 
     recordings: list[Recording]
     rng: np.random.Generator
-    labelled_share: float = 0.55
+    labelled_share: float = 0.6
 
     def __post_init__(self) -> None:
         self._members = label_members()
@@ -89,7 +89,7 @@ class Corpus:
         edges = np.arange(WINDOWS) * HOP_FRAMES
         spans: list[tuple[int, int]] = []
         placed: list[tuple[Recording, np.ndarray, int, np.ndarray]] = []
-        for _ in range(int(rng.choice([0, 1, 2, 3, 4], p=[0.03, 0.42, 0.27, 0.18, 0.10]))):
+        for _ in range(int(rng.choice([0, 1, 2, 3, 4], p=[0.03, 0.47, 0.28, 0.15, 0.07]))):
             recording = self._pick()
             mel, targets, start = self._cut(recording)
             level = rng.uniform(-0.6, 0.6) - mel.max()

@@ -2,11 +2,11 @@
 
 ``AUDIO`` is what ``training.tagger.collect`` wrote. Time is processor time, so that a busy machine does not cut it
 short; the learning rate falls to zero over it. ``OUT/state.pt`` is written every two minutes, ``OUT/log.jsonl`` gets a
-line every hundred steps, ``OUT/tagger.pt`` holds the averaged weights.
+line every two hundred steps, ``OUT/tagger.pt`` holds the averaged weights.
 
 Losses: of windows, binary cross entropy between the teacher's score and the frames' scores pooled by themselves (linear
-softmax, arXiv 1810.09050: sum p^2 / sum p), which lets loud frames stand for a window; of frames, the labels that are
-known exactly; of silent frames, nothing.
+softmax, arXiv 1810.09050: sum p^2 / sum p), which lets loud frames stand for a window, and the distance of their logits;
+of frames, the labels that are known exactly; of silent frames, nothing.
 """
 
 from __future__ import annotations
@@ -30,20 +30,24 @@ from training.tagger.teacher import HOP_FRAMES, WINDOW_FRAMES
 __all__ = ["loss_of", "train"]
 
 _BATCH = 24
-_RATE = 3e-3
+_RATE = 2.5e-3
 _KEEP = 0.998  # of the average of weights, each step
 
 
 def loss_of(logits: torch.Tensor, batch: list[Mixture]) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of logits (batch, 64, 521), and its parts."""
+    """The loss of logits (batch, 32, 521), and its parts."""
     scores = torch.sigmoid(logits)
-    frames = scores.unfold(1, WINDOW_FRAMES // STRIDE, HOP_FRAMES // STRIDE)  # (B, 18, 521, 12)
+    frames = scores.unfold(1, WINDOW_FRAMES // STRIDE, HOP_FRAMES // STRIDE)  # (B, 7, 521, 12)
     pooled = frames.square().sum(-1) / (frames.sum(-1) + 1e-6)
     target = torch.from_numpy(np.stack([mixture.scores for mixture in batch]))
     known = torch.from_numpy(np.stack([mixture.windows for mixture in batch]))
     pooled = pooled.clamp(1e-6, 1 - 1e-6)
-    windows = functional.binary_cross_entropy(pooled, target.nan_to_num(), reduction="none")
-    windows = (windows * ~target.isnan()).sum(-1)
+    given, target = ~target.isnan(), target.nan_to_num()
+    windows = functional.binary_cross_entropy(pooled, target, reduction="none")
+    # Low scores say what a sound is like, which the cross entropy hardly asks for.
+    alike = functional.smooth_l1_loss(_logit(pooled), _logit(target.clamp(1e-4, 1 - 1e-4)), reduction="none")
+    windows, alike = ((part * given).sum(-1) for part in (windows, alike))
+    alike = alike[known].mean() if known.any() else alike.sum() * 0
     windows = windows[known].mean() if known.any() else windows.sum() * 0
     silent = torch.from_numpy(np.stack([mixture.silent for mixture in batch]))
     nothing = functional.softplus(logits).sum(-1)[silent]
@@ -57,16 +61,23 @@ def loss_of(logits: torch.Tensor, batch: list[Mixture]) -> tuple[torch.Tensor, d
             )
             exact.append(loss[torch.from_numpy(mask)].mean())
     labels = torch.stack(exact).mean() if exact else logits.sum() * 0
-    parts = {"windows": float(windows.detach()), "labels": float(labels.detach()), "silent": float(nothing.detach())}
-    return 0.25 * windows + 3.0 * labels + 0.1 * nothing, parts
+    parts = {"windows": windows, "alike": alike, "labels": labels, "silent": nothing}
+    loss = 0.25 * windows + 0.01 * alike + 3.0 * labels + 0.1 * nothing
+    return loss, {name: float(value.detach()) for name, value in parts.items()}
 
 
-def train(audio: Path, out: Path, minutes: float, known: dict[str, Known], seed: int = 0) -> None:
-    """Train until the processor time is used up."""
+def _logit(scores: torch.Tensor) -> torch.Tensor:
+    return torch.log(scores / (1 - scores))
+
+
+def train(audio: Path, out: Path, minutes: float, known: dict[str, Known], start: Path | None, seed: int = 0) -> None:
+    """Train until the processor time is used up, from the weights ``start`` where they are given."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     net, average = TaggerNet().to(memory_format=torch.channels_last), TaggerNet()
+    if start is not None:
+        net.load_state_dict(torch.load(start, weights_only=True))
     average.load_state_dict(net.state_dict())
     optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=1e-3)
     step, used = 0, 0.0
@@ -99,8 +110,8 @@ def train(audio: Path, out: Path, minutes: float, known: dict[str, Known], seed:
             for mean, value in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
                 mean.lerp_(value, 1 - keep) if mean.is_floating_point() else mean.copy_(value)
         for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + value / 100
-        if step % 100 == 0:
+            sums[name] = sums.get(name, 0.0) + value / 200
+        if step % 200 == 0:
             line = {"step": step, "minutes": round(used / 60, 2), "rate": rate}
             line |= {name: round(value, 4) for name, value in sums.items()}
             with (out / "log.jsonl").open("a") as log:
@@ -127,8 +138,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=45, help="of processor time")
     parser.add_argument("--sources", type=Path, required=True, help="labels and splits (training.tagger.labels)")
     parser.add_argument("--packages", type=Path, default=Path("packages"), help="where packages are unpacked")
+    parser.add_argument("--start", type=Path, help="weights to start from")
     args = parser.parse_args(argv)
-    train(args.audio, args.out, args.minutes, read_labels(args.sources, args.packages))
+    train(args.audio, args.out, args.minutes, read_labels(args.sources, args.packages), args.start)
 
 
 if __name__ == "__main__":
