@@ -305,7 +305,7 @@ def test_the_commands_work_on_a_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["cafe", "agree", *folders, "--out", str(tmp_path / "d.jsonl")]) == 0
     assert "kappa" in capsys.readouterr().out and (tmp_path / "d.jsonl").exists()
     assert main(["cafe", "damage", str(run), "--arm", "true", "--out", str(tmp_path / "damage.json")]) == 0
-    assert len(json.loads((tmp_path / "damage.json").read_text())["rows"]) == 18
+    assert len(json.loads((tmp_path / "damage.json").read_text())["rows"]) == 19
     audio = tmp_path / "audio"
     audio.mkdir()
     for number in range(4):

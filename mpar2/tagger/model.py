@@ -14,7 +14,6 @@ from mpar2.tagger.spectrum import BANDS
 __all__ = ["STRIDE", "TaggerNet"]
 
 STRIDE = 8  # input frames an output frame
-_DEPTH = -6.0  # decades below the loudest band and frame that are told apart
 
 # channels, stride in time, stride in frequency; the first convolution has strides 4 and 2
 _BLOCKS = ((64, 1, 2), (128, 2, 2), (128, 1, 1), (256, 1, 2), (256, 1, 1), (256, 1, 1), (512, 1, 2), (512, 1, 1),
@@ -44,7 +43,6 @@ class TaggerNet(nn.Module):
         self.head = nn.Conv1d(512, names, 1)
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        mel = (mel - mel.amax((1, 2), keepdim=True)).clamp(min=_DEPTH)  # the level of a clip means nothing
         x = self.norm(mel.transpose(1, 2)).transpose(1, 2).unsqueeze(1)  # (B, 1, T, F)
         x = self.body(x.contiguous(memory_format=torch.channels_last))  # (B, C, T/8, 2)
         x = x.permute(0, 1, 3, 2).flatten(1, 2)

@@ -1,7 +1,7 @@
 """The 521 AudioSet names that the tagger scores, and the words that this project has for them.
 
-``names.json`` holds them in the order of the scores, each with a *label*: a name of ``mpar2.cafe.rules.sounds`` wherever
-that has one, so that the rules of CAFE find its mentions; several names share a label ("Bark", "Yip": "dog bark"). A
+``names.json`` holds them in the order of the scores, each with a *label*: a name of ``mpar2.cafe.rules.sounds`` where
+it has one, so that the rules of CAFE find its mentions; several names share a label ("Bark", "Yip": "dog bark"). A
 name without a label is no event (rooms, "Silence", "Sound effect"). The labels of :data:`GENERAL` name a family.
 """
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -23,11 +24,13 @@ class Settings:
     sure: float  # least confidence of an event; below it is unsure
     slope: float  # confidence = 1 / (1 + exp(-(slope * logit(score) + offset)))
     offset: float
+    label_offsets: Mapping[str, float] = field(default_factory=dict)  # of labels that are right more or less often
 
-    def confidence(self, score: float) -> float:
-        """The measured share of right events among those whose highest score is ``score``."""
+    def confidence(self, score: float, label: str) -> float:
+        """The measured share of right events of ``label`` among those whose highest score is ``score``."""
         score = min(max(score, 1e-6), 1 - 1e-6)
-        return 1 / (1 + math.exp(-(self.slope * math.log(score / (1 - score)) + self.offset)))
+        logit = self.slope * math.log(score / (1 - score)) + self.offset + self.label_offsets.get(label, 0.0)
+        return 1 / (1 + math.exp(-logit))
 
 
 @cache

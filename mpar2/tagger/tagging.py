@@ -36,6 +36,7 @@ __all__ = ["FRAME_S", "ORIGIN", "TaggedEvent", "Tagging", "events_of", "frame_sc
 ORIGIN = "tagger"
 FRAME_S = 0.08  # of the scores
 _LEAST_FRAMES = 256  # of mel: shorter clips are followed by silence, as in training
+_DEPTH = 3.2  # decades of power
 _QUIET = 2e-4  # peak, -74 dB full scale: nothing is tagged below
 
 
@@ -92,7 +93,10 @@ def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
         mel = log_mel(power_spectrum(torch.from_numpy(clip.samples.copy())))
         length = max(_LEAST_FRAMES, STRIDE * frames, STRIDE * math.ceil(len(mel) / STRIDE))
         mel = torch.nn.functional.pad(mel, (0, 0, 0, length - len(mel)), value=math.log10(FLOOR))
-        return torch.sigmoid(net(mel[None])[0, :frames]).numpy()
+        scores = torch.sigmoid(net(mel[None])[0, :frames])
+        # The floor of a recording sounds like static or rain: what lies far below its loudest part is not tagged.
+        level = (10.0**mel).sum(1).reshape(-1, STRIDE).amax(1)[:frames].log10()
+        return (scores * (level > level.max() - _DEPTH)[:, None]).numpy()
 
 
 def events_of(scores: np.ndarray, seconds: float, how: Settings) -> list[TaggedEvent]:
@@ -105,7 +109,7 @@ def events_of(scores: np.ndarray, seconds: float, how: Settings) -> list[TaggedE
         for start, stop in _runs(track, how):
             onset, offset = round(start * FRAME_S, 2), round(min(stop * FRAME_S, seconds), 2)
             if offset > onset and (stop - start) * FRAME_S >= min(how.shortest_s, seconds) - 1e-9:
-                confidence = round(how.confidence(float(track[start:stop].max())), 3)
+                confidence = round(how.confidence(float(track[start:stop].max()), label), 3)
                 found.append(TaggedEvent(label, onset, min(offset, seconds), confidence))
     return sorted(_without_families(found), key=lambda event: (event.onset_s, -event.confidence))
 

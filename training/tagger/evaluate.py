@@ -37,7 +37,7 @@ from training.tagger.labels import tagger_label
 
 __all__ = ["Case", "calibrate", "measure"]
 
-_SCENES = {"validation": 250, "test": 300}
+_SCENES = {"validation": 100, "test": 200}
 _MOST = 8  # recordings of a class and package
 _START = Settings(threshold=0.04, stay=0.5, gap_s=0.3, shortest_s=0.16, sure=0.5, slope=1.0, offset=0.0)
 
@@ -97,13 +97,14 @@ def scenes(bank: Path, split: str, net: TaggerNet) -> list[Case]:
 def calibrate(cases: Sequence[Case]) -> Settings:
     """The settings with the best F1 of named events on ``cases``, times deciding between equals."""
     best, chosen = -1.0, _START
-    for stay in (0.3, 0.4, 0.5, 0.6):
-        for gap_s in (0.2, 0.4, 0.6):
+    for stay in (0.3, 0.45):
+        for gap_s in (0.4,):
             how = replace(_START, stay=stay, gap_s=gap_s)
             found = [events_of(case.scores, case.seconds, how) for case in cases]
             slope, offset = _logistic(found, cases)
             how = replace(how, slope=slope, offset=offset)
-            for sure in (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6):
+            how = replace(how, label_offsets=_label_offsets(found, cases, how))
+            for sure in np.arange(0.2, 0.61, 0.05).round(2).tolist():
                 how = replace(how, sure=sure)
                 named, placed = (_f1(_counts(found, cases, how, timed)) for timed in (False, True))
                 if named + placed > best:
@@ -132,6 +133,18 @@ def _logistic(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case]) -> 
     return round(float(slope), 4), round(float(offset), 4)
 
 
+def _label_offsets(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: Settings) -> dict[str, float]:
+    """Log of right events over the sum of confidences for each label, drawn towards 0 where there are few."""
+    expected: Counter[str] = Counter()
+    right: Counter[str] = Counter()
+    for events, case in zip(found, cases, strict=True):
+        for event in events:
+            expected[event.label] += _confidence(event, how)
+            right[event.label] += any(e.label == event.label and _overlap(e, event) > 0 for e in case.events)
+    offsets = {label: np.log((right[label] + 1.5) / (expected[label] + 1.5)) for label in sorted(expected)}
+    return {label: round(float(np.clip(offset, -2, 2)), 3) for label, offset in offsets.items() if label not in GENERAL}
+
+
 def _counts(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: Settings, timed: bool) -> np.ndarray:
     """Right, false and missed events (cases, 3); general labels are neither right nor false."""
     rows = []
@@ -144,7 +157,7 @@ def _counts(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: 
 
 def _confidence(event: TaggedEvent, how: Settings) -> float:
     """Events found with ``_START`` carry their score; here it becomes a confidence."""
-    return how.confidence(event.confidence)
+    return how.confidence(event.confidence, event.label)
 
 
 def _match(events: Sequence[Event], truth: Sequence[Event], timed: bool) -> list[tuple[Event, Event]]:

@@ -4,9 +4,9 @@
 short; the learning rate falls to zero over it. ``OUT/state.pt`` is written every two minutes, ``OUT/log.jsonl`` gets a
 line every two hundred steps, ``OUT/tagger.pt`` holds the averaged weights.
 
-Losses: of windows, binary cross entropy between the teacher's score and the frames' scores pooled by themselves (linear
-softmax, arXiv 1810.09050: sum p^2 / sum p), which lets loud frames stand for a window, and the distance of their logits;
-of frames, the labels that are known exactly; of silent frames, nothing.
+Losses: of windows, binary cross entropy between the teacher's score and the frames' scores pooled by themselves
+(linear softmax, arXiv 1810.09050: sum p^2 / sum p), which lets loud frames stand for a window, and the distance of
+their logits; of frames, the labels that are known exactly; of silent frames, nothing.
 """
 
 from __future__ import annotations
