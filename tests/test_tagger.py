@@ -22,7 +22,7 @@ from mpar2.tagger.tagging import events_of
 from tests.test_cafe_paid import bare_run
 
 RATE = 16_000
-HOW = Settings(threshold=0.1, stay=0.5, gap_s=0.3, shortest_s=0.16, sure=0.5, slope=1.0, offset=0.0)
+HOW = Settings(threshold=0.1, stay=0.5, gap_s=0.3, shortest_s=0.16, sure=0.5, least=0.1, slope=1.0, offset=0.0)
 
 
 def _clip(samples: np.ndarray) -> Clip:

@@ -3,7 +3,7 @@
 An event of a label begins where the label's score rises above a threshold, reaches as far to both sides as the score
 stays above a lower one, and takes in gaps of less than ``gap_s``; shorter ones than ``shortest_s`` are dropped. Its
 confidence is the share of events with such a score that were right on recordings of the validation split
-(``tagger.json``). Those of at least ``sure`` are events, the others are unsure. A family's own label ("music") is left
+(``tagger.json``). Those of at least ``sure`` are events, others of at least ``least`` are unsure. A family's own label ("music") is left
 out where an event of the family with a name of its own sounds at the same time.
 """
 
@@ -110,7 +110,8 @@ def events_of(scores: np.ndarray, seconds: float, how: Settings) -> list[TaggedE
             onset, offset = round(start * FRAME_S, 2), round(min(stop * FRAME_S, seconds), 2)
             if offset > onset and (stop - start) * FRAME_S >= min(how.shortest_s, seconds) - 1e-9:
                 confidence = round(how.confidence(float(track[start:stop].max()), label), 3)
-                found.append(TaggedEvent(label, onset, min(offset, seconds), confidence))
+                if confidence >= how.least:
+                    found.append(TaggedEvent(label, onset, min(offset, seconds), confidence))
     return sorted(_without_families(found), key=lambda event: (event.onset_s, -event.confidence))
 
 
