@@ -2,9 +2,9 @@
 
 An event of a label begins where the label's score rises above a threshold, reaches as far to both sides as the score
 stays above a lower one, and takes in gaps of less than ``gap_s``; shorter ones than ``shortest_s`` are dropped. Its
-confidence is the share of events with such a score that were right on recordings of the validation split
-(``tagger.json``). Those of at least ``sure`` are events, others of at least ``least`` are unsure. A family's own label ("music") is left
-out where an event of the family with a name of its own sounds at the same time.
+confidence is the share of events with such a score and label that were right on recordings of the validation split
+(``tagger.json``). Those of at least ``sure`` are events, others of at least ``least`` are unsure. A family's own label
+("music") is left out where an event of the family with a name of its own sounds at the same time.
 """
 
 from __future__ import annotations
