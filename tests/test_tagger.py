@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mpar2.audio import Clip
+from mpar2.audio import Clip, load_clip
 from mpar2.cafe import annotate
 from mpar2.cafe.caption import read_captions, write_captions
 from mpar2.cafe.schema import MentionKind, Truth
@@ -85,7 +87,7 @@ def test_a_mention_of_an_unsure_event_is_neutral_and_it_is_never_missed() -> Non
     assert animal.kind is MentionKind.NEUTRAL
 
 
-def test_every_name_of_the_bank_and_everyday_word_has_a_label() -> None:
+def test_everyday_words_have_a_label() -> None:
     assert {label_of(word) for word in ("a dog barking", "church bell", "ambulance siren")} == {
         "dog bark", "bell", "siren"
     }  # fmt: skip
@@ -132,3 +134,36 @@ def test_the_taggers_damage_is_drawn_from_its_errors() -> None:
     drop, swap = errors().rates_of("dog bark")
     kept = sum(event.label == "dog bark" for event in truth.events or ())
     assert abs(kept / 40 - (1 - drop - swap)) < 0.3
+
+
+@pytest.mark.parametrize("label", ["crickets", "explosion", "telephone", "beep"])
+def test_a_synthesised_sound_is_named_first(label: str) -> None:
+    from training.scenes.synth import SYNTHS
+
+    clip = _clip(SYNTHS[label](np.random.default_rng(3)))
+    scores = frame_scores(clip).max(axis=0)
+    tops = {name: scores[list(members)].max() for name, members in label_members().items()}
+    assert sorted(tops, key=tops.__getitem__, reverse=True)[0] == label
+
+
+def test_noise_is_heard_as_static_and_no_speech() -> None:
+    labels = {event.label for event in tag(_clip(_noise(3.0))).events}
+    assert "static" in labels and "speech" not in labels
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_a_spoken_sentence_is_speech(tmp_path: Path) -> None:
+    sentence = "The quick brown fox jumps over the lazy dog and runs away."
+    subprocess.run(["espeak-ng", "-w", tmp_path / "a.wav", sentence], check=True)
+    assert [event.label for event in tag(load_clip(tmp_path / "a.wav")).events] == ["speech"]
+
+
+def test_a_plucked_string_is_an_instrument() -> None:
+    notes = []
+    for pitch in (196, 247, 294, 392):  # Karplus and Strong
+        ring = list(np.random.default_rng(1).uniform(-1, 1, int(RATE / pitch)))
+        for i in range(RATE):
+            notes.append(ring[i % len(ring)])
+            ring[i % len(ring)] = 0.498 * (ring[i % len(ring)] + ring[(i + 1) % len(ring)])
+    labels = {event.label for event in tag(_clip(0.5 * np.array(notes))).events}
+    assert labels & {"harp", "guitar", "piano", "zither", "music"} and "speech" not in labels
