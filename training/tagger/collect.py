@@ -35,9 +35,9 @@ import torch
 from mpar2.audio import SAMPLE_RATE
 from mpar2.tagger.spectrum import log_mel, power_spectrum
 from training.scenes import synth
+from training.scenes.packages import find
 from training.tagger.instruments import PROGRAMS
 from training.tagger.teacher import Teacher
-from training.tiny.packages import find
 
 __all__ = ["RESERVED", "Piece", "collect"]
 

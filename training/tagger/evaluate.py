@@ -1,6 +1,6 @@
 """Calibrate and measure the tagger: ``python -m training.tagger.evaluate BANK tagger.pt OUT``.
 
-``BANK`` is a bank of labelled sounds (``training.tiny.bank``). The settings of events and the map from score to
+``BANK`` is a bank of labelled sounds (``training.scenes.bank``). The settings of events and the map from score to
 confidence are chosen on its validation split; the errors are those on its test split: every recording alone, and scenes
 of two to five events put together from them. No recording of either split was learned from.
 

@@ -1,6 +1,6 @@
 """Which collected recordings have a label, and which are kept for measuring, by a list of sources.
 
-The list is in the form of ``training/tiny/sources.json``: for each class and split, ``package:path pattern``. What is
+The list is in the form of ``training/scenes/sources.json``: for each class and split, ``package:path pattern``. What is
 in its splits ``validation`` and ``test`` are never learned from, with or without a label; neither is anything of
 :data:`HELD_OUT`, so that the test has a package and a sound font that are new throughout.
 """
