@@ -95,10 +95,11 @@ def test_codes_in_a_models_words_say_the_same_and_lie_along_them(tmp_path):
     """The words' rows are the words' directions; a tower put in says in the new rows what it said in the old ones."""
     from safetensors.torch import save_file
 
-    classes, digits = (np.random.default_rng(0).standard_normal((n, codes.WIDTH)) for n in (24, codes.MOST_EVENTS))
+    classes, digits = (np.random.default_rng(0).standard_normal((n, codes.WIDTH)) for n in (len(LABELS), codes.MOST_EVENTS))
     basis = codes.basis_in_words(classes, digits)
     own = classes - classes.mean(0)
-    cosines = (basis[:24] * own).sum(1) / np.linalg.norm(basis[:24], axis=1) / np.linalg.norm(own, axis=1)
+    cosines = (basis[: len(own)] * own).sum(1)
+    cosines /= np.linalg.norm(basis[: len(own)], axis=1) * np.linalg.norm(own, axis=1)
     assert np.allclose(cosines, 1, atol=1e-5)
     assert np.allclose(np.linalg.norm(basis, axis=1), np.linalg.norm(codes.BASIS, axis=1), atol=1e-5)
     tower = make_tower()

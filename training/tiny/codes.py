@@ -145,7 +145,7 @@ def read_codes(codes: np.ndarray) -> list[tuple[str, float, float]]:
     events = []
     for k in range(MOST_EVENTS):
         rows = heard & (place == k)
-        if rows.sum() >= 3:
+        if rows.sum() >= 3 and row["event"][rows].mean(0).max() > 0.4:  # of noise each frame names another class
             times = (float(grid[(row[part][rows].sum(0) @ waves).argmax()]) for part in ("onset", "offset"))
             events.append((LABELS[int(row["event"][rows].sum(0).argmax())], *times))
     return events
