@@ -151,7 +151,7 @@ def test_the_precision_is_one_that_the_engine_takes():
 def bank(tmp_path_factory) -> Bank:
     folder, rows = tmp_path_factory.mktemp("bank"), []
     for i, (label, name) in enumerate(
-        (("beep", "beep"), ("siren", "siren"), ("rain", "rain"), ("knock", "knock"), ("clock", "clock"))
+        (("beep", "beep"), ("siren", "siren"), ("rain", "rain"), ("knocking", "knock"), ("clock", "clock"))
     ):
         for k in range(2):
             samples = synth.SYNTHS[name](np.random.default_rng([i, k]))

@@ -70,7 +70,7 @@ CLASSES: dict[str, SoundClass] = _table(  # one row a class
     ("applause", "human", "applause", "bursts of applause", "clapping|clap|hand clap|hands clapping|ovation"),
     ("crowd", "human", "a crowd", "crowds", "chatter|babble|crowd noise|hubbub"),
     ("door", "object", "a door", "doors", "door slam|door closing|door opening|creaking door|door creak|slamming door"),
-    ("knock", "object", "a knock", "knocks", "knocking|knock at the door|door knock|knocking on wood"),
+    ("knocking", "object", "knocking", "bursts of knocking", "knock|knock at the door|door knock|knocking on wood"),
     ("sawing", "object", "sawing", "bursts of sawing", "chainsaw|hand saw|buzz saw"),
     ("typing", "object", "typing", "bursts of typing", "typing on a keyboard|keyboard typing|keystrokes|typewriter"),
     ("camera shutter", "object", "a camera shutter", "camera shutters", "camera|camera click|shutter|shutter click"),
