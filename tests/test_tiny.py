@@ -95,7 +95,8 @@ def test_codes_in_a_models_words_say_the_same_and_lie_along_them(tmp_path):
     """The words' rows are the words' directions; a tower put in says in the new rows what it said in the old ones."""
     from safetensors.torch import save_file
 
-    classes, digits = (np.random.default_rng(0).standard_normal((n, codes.WIDTH)) for n in (len(LABELS), codes.MOST_EVENTS))
+    sizes = len(LABELS), codes.MOST_EVENTS
+    classes, digits = (np.random.default_rng(0).standard_normal((n, codes.WIDTH)) for n in sizes)
     basis = codes.basis_in_words(classes, digits)
     own = classes - classes.mean(0)
     cosines = (basis[: len(own)] * own).sum(1)

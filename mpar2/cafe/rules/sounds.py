@@ -99,7 +99,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("burp", "human", "burp|hiccup|belch", "burp|belch"),
     # things
     ("door", "object", "door|door slam|door creak|slamming door|creaking door|closing door", "slam|creak"),
-    ("knock", "object", "knock|door knock", "knock"),
+    ("knocking", "object", "knock|door knock", "knock"),
     ("clock", "object", "clock|clock tick|ticking clock|tick-tock", "tick"),
     ("typing", "object", "typing|keyboard typing|typing on a keyboard|typewriter|keystroke|computer keyboard", ""),
     ("camera shutter", "object", "camera shutter|camera click|shutter click", ""),
