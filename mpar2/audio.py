@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mpar2.decoder import decode_file
-from mpar2.formats import BLOCK_FRAMES, AudioError, Block, Limits, check_stream, decode, sniff
+from mpar2.formats import BLOCK_FRAMES, AudioError, Block, Limits, check_stream, decode_pieces
 
 __all__ = ["SAMPLE_RATE", "AudioError", "Clip", "Limits", "load_clip", "read_samples", "wav_bytes"]
 
@@ -172,7 +172,7 @@ def _open_file(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -> I
             "cut it, or export it as flac, mp3 or m4a"
         )
     file.seek(0)
-    return decode(file, sniff(file.read(65536)), limits, warn)
+    return decode_pieces(file, limits, warn)
 
 
 def _array_blocks(rate: Any, array: Any, limits: Limits) -> Iterator[Block]:

@@ -1,6 +1,6 @@
 """Audio files of strangers -> bounded blocks of samples. (Public entrance: :mod:`mpar2.audio`.)
 
-The kind of a file is read off its first bytes, never off its name, and only these kinds are opened:
+The kind of a file is read off its structure (:mod:`mpar2.containers`), never off its name, and only these are opened:
 
 =====================================  ==========================================================
 wav, flac, mp3, ogg (Vorbis, Opus)     libsndfile
@@ -15,6 +15,7 @@ is measured while decoding, in blocks of ``BLOCK_FRAMES``.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
@@ -24,9 +25,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from mpar2.containers import Piece, View, locate, split
 from mpar2.errors import MPAR2Error
 
-__all__ = ["BLOCK_FRAMES", "AudioError", "Block", "Limits", "check_stream", "decode", "sniff"]
+__all__ = ["BLOCK_FRAMES", "AudioError", "Block", "Limits", "check_stream", "decode_pieces"]
 
 BLOCK_FRAMES = 8192
 
@@ -73,29 +75,6 @@ def check_stream(rate: float, channels: int, limits: Limits) -> None:
         )
 
 
-def sniff(head: bytes) -> str:
-    """The kind of a file by its first bytes: wav, flac, ogg, mp3, mp4, aac or matroska; AudioError for others."""
-    if head[:3] == b"ID3" and len(head) >= 10:
-        # A tag of 7-bit size precedes mp3 (usual), ADTS or flac. If it is longer than what we were given: mp3.
-        size = 10 + sum((byte & 0x7F) << (21 - 7 * i) for i, byte in enumerate(head[6:10]))
-        head = head[size:] if size + 4 <= len(head) else b"\xff\xfb"
-    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
-        return "wav"
-    if head[4:8] == b"ftyp":
-        return "mp4"
-    for magic, kind in _MAGIC:
-        if head.startswith(magic):
-            return kind
-    if len(head) >= 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
-        layer = head[1] >> 1 & 3
-        if layer == 0 and head[1] & 0xF0 == 0xF0:
-            return "aac"
-        if layer == 1:
-            return "mp3"
-    raise AudioError(f"{_describe(head)}; accepted are wav, flac, mp3, ogg, opus, m4a, aac and webm")
-
-
-_MAGIC = ((b"fLaC", "flac"), (b"OggS", "ogg"), (b"\x1aE\xdf\xa3", "matroska"))
 _FOREIGN = (
     (b"FORM", "an AIFF file"),
     (b"#!AMR", "an AMR file"),
@@ -128,14 +107,61 @@ def _describe(head: bytes) -> str:
     return "this is not an audio file that we know"
 
 
-def decode(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
-    """Yield the blocks of a file that :func:`sniff` called ``kind``. ``warn`` takes what is wrong but bearable.
+def decode_pieces(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
+    """Yield the blocks of all recordings of a file. ``warn`` takes what is wrong but bearable.
 
     A file that breaks off in the middle yields what it has and warns; one that yields nothing raises.
     """
-    if kind in ("wav", "flac", "mp3", "ogg"):
-        return _with_libsndfile(file, kind, limits, warn)
-    return _with_ffmpeg(file, kind, limits, warn)
+    with contextlib.closing(_mapped(file)) as data:
+        head = bytes(data[:512])
+        foreign = any(head.startswith(magic) for magic, _ in _FOREIGN if magic != b"RIFF")
+        found = None if foreign else locate(data)
+        if found is None and head[:3] == b"ID3":
+            found = "mp3", 0
+        if found is None:
+            raise AudioError(f"{_describe(head)}; accepted are wav, flac, mp3, ogg, opus, m4a, aac and webm")
+        pieces = split(data, *found)
+    used = 0
+    for number, piece in enumerate(pieces):
+        for note in piece.notes:
+            warn(note)
+        view = io.BufferedReader(View(file, piece.ranges), 1 << 16)
+        try:
+            for block in _decode_piece(view, piece, limits, warn, last=number == len(pieces) - 1):
+                used += 1
+                yield block
+        except AudioError as error:
+            if not used:
+                raise
+            if "limit" in str(error):
+                raise
+            warn(f"part {number + 1} of the {len(pieces)} recordings that are joined in it is lost: {error}")
+
+
+def _mapped(file: BinaryIO) -> Any:
+    """The whole file as bytes to search in, without holding it where it can be mapped."""
+    import mmap
+
+    try:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        file.seek(0)
+        return _Bytes(file.read())
+
+
+class _Bytes(bytes):
+    def close(self) -> None:
+        pass
+
+
+def _decode_piece(
+    file: BinaryIO, piece: Piece, limits: Limits, warn: Callable[[str], None], *, last: bool
+) -> Iterator[Block]:
+    if piece.codec == "speex":
+        raise AudioError("the audio is encoded as 'speex', which is not accepted: export it as wav, flac or opus")
+    if piece.kind in ("wav", "flac", "mp3", "ogg") and piece.codec != "flac":
+        return _with_libsndfile(file, piece, limits, warn, last=last)
+    return _with_ffmpeg(file, piece.kind, limits, warn)
 
 
 def _cut_off(held_s: float, declared_s: float | None = None) -> str:
@@ -146,8 +172,12 @@ def _cut_off(held_s: float, declared_s: float | None = None) -> str:
 # --- libsndfile -------------------------------------------------------------------------------------------------
 
 
-def _with_libsndfile(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
+def _with_libsndfile(
+    file: BinaryIO, piece: Piece, limits: Limits, warn: Callable[[str], None], *, last: bool
+) -> Iterator[Block]:
     import soundfile
+
+    kind = piece.kind
 
     class ForwardOnly(soundfile.SoundFile):
         """Without seeking, ``read`` neither trusts the declared length nor seeks after each block."""
@@ -169,9 +199,10 @@ def _with_libsndfile(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[
             raise AudioError(f"the file is of kind {sound.format}; accepted are wav, flac, mp3, ogg")
         rate, channels = sound.samplerate, sound.channels
         check_stream(rate, channels, limits)
-        declared = header.frames
-        if declared is None and 0 < sound.frames < 1 << 48:
-            declared = sound.frames
+        # Of an mp3 and an ogg libsndfile only estimates the length; a promise is what a header says.
+        declared = piece.promised or header.frames
+        if declared is None and kind in ("wav", "flac") and sound.subtype != "MPEG_LAYER_III":
+            declared = sound.frames if 0 < sound.frames < 1 << 48 else None
         frames, broken = 0, False
         while not broken:
             try:
@@ -191,7 +222,7 @@ def _with_libsndfile(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[
     elif declared is not None and header.frames is not None and frames > declared:
         held = f"the file holds {frames / rate:.1f} s"
         warn(f"the header is wrong: it promises {declared / rate:.1f} s, {held}; all is used")
-    elif kind == "ogg" and frames and not _ogg_is_complete(file):
+    elif kind == "ogg" and last and frames and not _ogg_is_complete(file):
         warn(_cut_off(frames / rate))
 
 
@@ -205,7 +236,11 @@ class _Header(NamedTuple):
 
 def _read_header(file: BinaryIO, kind: str, limits: Limits) -> _Header:
     if kind == "wav":
-        return _read_wav_header(file, limits)
+        header = _read_wav_header(file, limits)
+        file.seek(0)
+        if file.read(4) == b"BW64" and header.patch is None:  # EBU Tech 3306 v2: RF64 under another name
+            return header._replace(patch=(0, b"RF64"))
+        return header
     if kind == "flac":
         return _read_flac_header(file, limits)
     return _Header()
@@ -238,6 +273,8 @@ def _read_wav_header(file: BinaryIO, limits: Limits) -> _Header:
             check_stream(rate, channels, limits)
         elif name == b"data":
             present = size - position - 8
+            if length == 0 and present > 0 and _only_chunks(file, position + 8, size):
+                raise AudioError("the file holds no audio (0 samples): record or export it again")
             if length == 0 and present > 0:
                 return _Header(patch=(position + 4, b"\xff\xff\xff\xff"), holds_more=True)
             # Recorders that stream leave the largest value; that is no promise.
@@ -246,6 +283,19 @@ def _read_wav_header(file: BinaryIO, limits: Limits) -> _Header:
             return _Header()
         position += 8 + length + length % 2
     return _Header()
+
+
+def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
+    """Whether the file goes on with well-formed chunks, up to its end: then they are no sound."""
+    for _ in range(64):
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8 or not re.fullmatch(rb"[A-Za-z][A-Za-z0-9_ ]{3}", head[:4]):
+            return False
+        position += 8 + (length := struct.unpack("<I", head[4:])[0]) + length % 2
+        if position >= size:
+            return position - size <= 1
+    return False
 
 
 class _Overlay(io.RawIOBase):
@@ -291,7 +341,7 @@ def _ogg_is_complete(file: BinaryIO) -> bool:
 
 # --- FFmpeg -----------------------------------------------------------------------------------------------------
 
-_DEMUXERS = {"mp4": "mp4", "aac": "aac", "matroska": "matroska"}
+_DEMUXERS = {"ogg": "ogg", "mp4": "mp4", "aac": "aac", "matroska": "matroska"}
 _CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac")  # no ALAC: a frame may declare 512 MB
 _MAX_MP4_PACKETS = 2_000_000  # FFmpeg allocates an index entry for each before it reads any
 _MAX_BAD_PACKETS = 100
@@ -317,13 +367,15 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
         if not container.streams.audio:
             raise AudioError("the file holds no audio track: choose a recording with sound")
         stream = container.streams.audio[0]
+        if len(container.streams.audio) > 1:
+            warn(f"the file holds {len(container.streams.audio)} audio tracks; the first is used")
         codec = stream.codec_context
         if codec is None or codec.name not in _CODECS:
             name = "an unknown codec" if codec is None else repr(codec.name)
             raise AudioError(f"the audio is encoded as {name}, which is not accepted: export it as wav, flac or aac")
         if codec.channels:
             check_stream(codec.sample_rate, codec.channels, limits)
-        declared_s = container.duration / av.time_base if container.duration and kind != "aac" else None
+        declared_s = _declared_s(file, container, stream, kind)
         frames = bad = rate = 0
         seconds = 0.0
         packets = container.demux(stream)
@@ -351,6 +403,19 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
         raise AudioError(broken)
     if bad or (declared_s is not None and seconds < 0.95 * declared_s - 0.2):
         warn(_cut_off(seconds, declared_s if declared_s and declared_s > seconds + 0.05 else None))
+
+
+def _declared_s(file: BinaryIO, container: Any, stream: Any, kind: str) -> float | None:
+    """Seconds that a header promises of the sound itself; FFmpeg's estimates, and other tracks, promise nothing."""
+    if kind == "mp4" and stream.duration:
+        return float(stream.duration * stream.time_base)
+    if kind == "matroska" and container.duration and len(container.streams) == 1:
+        at = file.tell()
+        file.seek(0)
+        has_duration = re.search(rb"\x44\x89[\x84\x88]", file.read(65536)) is not None
+        file.seek(at)
+        return container.duration / 1_000_000 if has_duration else None
+    return None
 
 
 def _import_av() -> Any:
