@@ -229,7 +229,7 @@ def test_a_visitor_reads_figures_points_items_and_the_paper(app: str) -> None:
         assert page.get_by_label("Metric").input_value() == "acc_per"
         assert figure.locator(".modebar-btn").count() == 6
         assert figure.locator('.modebar-btn[data-title*="hare"], .modebar-btn[data-title*="loud"]').count() == 0
-        assert figure.locator(".an-reading").inner_text().startswith("base cot")
+        assert "base cot" in figure.locator(".an-reading").inner_text()
         assert page.evaluate("document.documentElement.scrollHeight") <= 3500  # three screens and a half, not eleven
 
         rows = page.locator(".an-items tbody tr")
@@ -295,7 +295,7 @@ def test_arms_and_metric_are_one_choice_for_all_figures(app: str) -> None:
         opened(page, app)
         drawn_figure(page)
         page.get_by_label("Metric").select_option("accuracy")
-        page.wait_for_function("document.querySelector('#exhibit-decay h3').textContent.startsWith('Accuracy')")
+        page.wait_for_function("document.querySelector('#exhibit-decay h3')?.textContent.startsWith('Accuracy')")
         assert "metric=accuracy" in page.url
         for _ in range(page.locator(".an-arms .an-chip").count()):
             left = page.locator(".an-arms .an-chip").count()

@@ -8,6 +8,7 @@ import { mountComparison } from "./comparison.js";
 import { h, iconButton, percent, plural, refill, signed } from "../../analysis/view/dom.js";
 
 const ROWS = 100; // of the item table at once
+const LONGEST_WAIT_MS = 20_000;
 
 /** @param {any} root @param {{ setup: any, home: string, trigger: (name: string, data?: any) => void }} app */
 export function mountAnalysis(root, app) {
@@ -24,6 +25,8 @@ export function mountAnalysis(root, app) {
   let value = null;
   let group = query.get("figure") || setup.groups[0][0];
   let number = 0;
+  let sent = 0; // number of the choice that the server draws
+  let sentAt = 0;
   let opened = false;
   let mine = "";
   /** @type {{ rows: Set<number>, title: string } | null} */
@@ -77,6 +80,11 @@ export function mountAnalysis(root, app) {
     root.setAttribute("aria-busy", "true");
     main.classList.add("an-old");
     setAddress({ run: choice.runs.length === 1 && choice.runs[0] === setup.first ? [] : choice.runs, arm: choice.arms || [], metric: choice.metric === setup.metric ? null : choice.metric });
+    if (!sent || performance.now() - sentAt > LONGEST_WAIT_MS) submit(); // else what is asked last is sent when the answer is here
+  }
+  function submit() {
+    sent = number;
+    sentAt = performance.now();
     app.trigger("apply", { ...choice, number });
   }
   function drawBar() {
@@ -226,13 +234,17 @@ export function mountAnalysis(root, app) {
   /** @param {any} next */
   function show(next) {
     if (!next) { if (!opened) watchOpening(); return; }
+    if (next.whole && next.number === sent) { sent = 0; if (next.number !== number) setTimeout(submit, 200); }
     if (next.number !== undefined && next.number !== number) return;
+    const goesOn = value && !value.whole && next.whole && value.number === next.number && value.exhibits.length;
+    const before = goesOn ? value.exhibits.length : 0;
     value = next;
     root.setAttribute("aria-busy", String(!next.whole));
     main.classList.remove("an-old");
     if (next.arms) drawBar();
     if (next.summary) drawSummary(); else refill(summary);
-    drawing.show({ exhibits: next.exhibits, dark: next.dark, message: next.message });
+    if (goesOn) drawing.add(next.exhibits.slice(before)); // what is drawn stays
+    else drawing.show({ exhibits: next.exhibits, dark: next.dark, message: next.message });
     if (next.items) drawItems();
     drawContents();
     items.hidden = items.hidden || !next.items;
