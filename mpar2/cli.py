@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mpar2 import __version__, commands
 from mpar2.errors import MPAR2Error
+from mpar2.terminal import advice_for, cleaned_output
 
 __all__ = ["main"]
 
@@ -26,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with cleaned_output():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
     known = _commands()
     parser = argparse.ArgumentParser(prog="mpar2", description="See, measure and train away audio perception decay.")
     parser.add_argument("--version", action="version", version=f"mpar2 {__version__}")
@@ -46,8 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (MPAR2Error, OSError) as error:  # bad input, or a file that cannot be read or written
+    except MPAR2Error as error:  # bad input
         print(f"mpar2 {options.command}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a file that cannot be read or written
+        print(f"mpar2 {options.command}: {advice_for(error)}", file=sys.stderr)
         return 2
 
 
