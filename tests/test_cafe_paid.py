@@ -43,8 +43,8 @@ def test_clips_without_events_are_captioned_once_and_then_judged(
         score = ["cafe", "score", str(run), "--judge", "server", "--yes", *service]
         arguments = ["cafe", "caption", str(run), "--by", "server", "--audio-root", str(tmp_path), *service]
         arguments += ["--cache", str(tmp_path / "cache")]
-        assert main(score) == 0
-        assert "0 of 3 traces scored (3 no_truth)" in capsys.readouterr().out
+        assert main(score) == 2 and not server.calls, "nothing can be judged, so nothing is paid"
+        assert "run 'mpar2 cafe caption'" in capsys.readouterr().err
         assert main(arguments) == 1 and "pass --yes" in capsys.readouterr().err
         assert main([*arguments, "--yes"]) == 0
         assert "2 of 2 clips captioned, for 3 of 3 items" in capsys.readouterr().out

@@ -52,7 +52,7 @@ def write_run(folder: Path, n: int = 12, more: tuple[dict[str, Any], ...] = ()) 
             events = tuple(event.as_event() for event in example.scene.events)
             item = Item(f"scene{number}", f"audio/{number}.wav", example.asked.question, events, None, "scene")
             run.append(record(item, "true", example.reply))
-            run.append(record(item, "poor", f"<think>A wolf howls, and I hear {events[0].label}.</think>"))
+            run.append(record(item, "poor", f"<think>A donkey brays, and I hear {events[0].label}.</think>"))
         for line in more:
             run.append(line)
         run.finish({})

@@ -33,7 +33,7 @@ from mpar2.cafe.metrics import (
     table,
 )
 from mpar2.cafe.schema import Judge, JudgeRequest, Truth, Unscored, Verdict
-from mpar2.cafe.truth import truth_of
+from mpar2.cafe.truth import choose_truth
 from mpar2.errors import MPAR2Error
 from mpar2.llm.journal import Journal
 from mpar2.runs import item_of, open_lines, read_run
@@ -156,7 +156,7 @@ class ScoreSet:
 
 
 def requests_of(
-    records: Iterable[Mapping[str, Any]], captions: Mapping[str, Truth] | None = None
+    records: Iterable[Mapping[str, Any]], captions: Mapping[str, Truth] | None = None, which: str | None = None
 ) -> tuple[dict[str, JudgeRequest], dict[str, Unscored]]:
     """What to ask a judge about the lines of a run, by key, and the lines that cannot be judged.
 
@@ -166,12 +166,14 @@ def requests_of(
     unscored: dict[str, Unscored] = {}
     for record in records:
         item = item_of(record)
-        truth = truth_of(item) or (captions or {}).get(record["id"])
+        truth = choose_truth(item, (captions or {}).get(record["id"]), which)
         if record["status"] != "ok":
             unscored[record["key"]] = Unscored("error", record["error"] or "")
         elif truth is None:
             unscored[record["key"]] = Unscored(
-                "no_truth", "the item has neither events nor a caption; 'mpar2 cafe caption' makes them"
+                "no_truth",
+                "the item has no events or caption to be judged against (a cue is no list of events): add events to "
+                "the items, or run 'mpar2 cafe caption RUN' and score with a model judge",
             )
         else:
             question = item.question
@@ -191,6 +193,7 @@ async def score_run(
     label: str | None = None,
     canaries: str | None = None,
     rule: str = DEFAULT_RULE,
+    truth: str | None = None,
 ) -> ScoreSet:
     """Judge every line of ``run`` (``limit``: the first lines only) and write the scores into ``folder``.
 
@@ -202,7 +205,7 @@ async def score_run(
         if limit is not None and len(records) >= limit:
             break
         records.append(record)
-    requests, unscored = requests_of(records, read_captions(run))
+    requests, unscored = requests_of(records, read_captions(run), truth)
     with Journal(folder / "verdicts.jsonl") as journal:
         judged = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
     outcomes = {**judged.outcomes, **unscored}

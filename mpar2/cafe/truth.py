@@ -11,7 +11,10 @@ from mpar2.cafe.schema import Truth
 from mpar2.errors import MPAR2Error
 from mpar2.question import Event, Item
 
-__all__ = ["TruthError", "truth_from_json", "truth_of"]
+__all__ = ["TRUTHS", "TruthError", "choose_truth", "truth_from_json", "truth_of"]
+
+#: what ``--truth`` may ask for
+TRUTHS = ("events", "exact", "caption", "cue")
 
 
 class TruthError(MPAR2Error, ValueError):
@@ -25,6 +28,37 @@ def truth_of(item: Item) -> Truth | None:
     if item.events is None and not (item.caption or "").strip():
         return None
     return Truth(item.events, item.caption, item.truth_origin or "human", tuple(levels) if known else None)
+
+
+def choose_truth(item: Item, caption: Truth | None = None, which: str | None = None) -> Truth | None:
+    """Choose what an item is judged against.
+
+    Args:
+        item: with its events or caption, if any.
+        caption: what was made for its clip beside the run, if anything.
+        which: ``exact`` (annotated events with times), ``events`` (any list of events but a cue), ``caption``, ``cue``
+            (MMAR's notes on what to listen for, which are no full list of events), or None: events, else the item's
+            caption, else the one beside the run; never a cue.
+
+    Returns:
+        The truth, or None where the item has none of that kind.
+    """
+    own = truth_of(item)
+    is_cue = own is not None and own.events is not None and own.origin == "cue"
+    if which == "cue":
+        return own if is_cue else None
+    if is_cue:
+        own = Truth(None, item.caption, item.truth_origin or "human") if (item.caption or "").strip() else None
+    if which == "caption":
+        if own is not None and own.caption:
+            return Truth(None, own.caption, own.origin)
+        return caption if caption is not None and caption.events is None else None
+    found = own or caption
+    if which in ("exact", "events") and (found is None or found.events is None):
+        return None
+    if which == "exact" and any(event.onset_s is None for event in found.events or ()):  # type: ignore[union-attr]
+        return None
+    return found
 
 
 def truth_from_json(data: Any, origin: str = "human") -> Truth:

@@ -47,14 +47,14 @@ def _caption(options: argparse.Namespace) -> int:
     from mpar2.cafe.caption import Captioner, write_captions
     from mpar2.cafe.schema import Truth
     from mpar2.cafe.score import ScoreError
-    from mpar2.cafe.truth import truth_of
+    from mpar2.cafe.truth import choose_truth
     from mpar2.llm.services import connect, judge_model
     from mpar2.runs import item_of, read_run
 
     if not Path(options.run).is_dir():
         raise ScoreError(f"{options.run} is no folder: captions are written beside the run, so unpack it first")
     items = {record["id"]: item_of(record) for record in read_run(options.run).records()}
-    bare = {id: item.audio for id, item in items.items() if truth_of(item) is None}
+    bare = {id: item.audio for id, item in items.items() if choose_truth(item) is None}
     names = list(dict.fromkeys(bare.values()))[: options.limit]
     if not names:
         print(f"all {len(items)} items have events or a caption already: nothing to do")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpar2.cafe.metrics import DEFAULT_RULE, RULES
+from mpar2.cafe.truth import TRUTHS
 from mpar2.commands import _captions as captions
 from mpar2.commands import _hearing as hearing
 from mpar2.commands import _paid as paid
@@ -31,6 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     score = tasks.add_parser("score", help="judge every trace of a run, and print the metrics with intervals")
     score.add_argument("run", metavar="RUN", help="a run folder; the scores go into RUN/cafe/NAME")
     _judge_options(score)
+    score.add_argument(
+        "--truth",
+        choices=TRUTHS,
+        help="what traces are judged against (default: events, else captions; never a cue, which lists no events)",
+    )
     score.add_argument("--name", help="of the scores (default: the judge and its model)")
     score.add_argument(
         "--rule",
@@ -121,6 +127,12 @@ def _score(options: argparse.Namespace) -> int:
 
     if not Path(options.run).is_dir():
         raise ScoreError(f"{options.run} is no folder: scores are written beside the run, so unpack it first")
+    if options.judge == "reference" and options.truth in ("cue", "caption"):
+        raise ScoreError(
+            f"the reference judge needs a list of events, and --truth {options.truth} is none: use --judge gemini or "
+            "server, or --truth events"
+        )
+    _require_truth(options)
     judge_name = options.judge
     if options.judge != "reference":
         from mpar2.llm.services import judge_model
@@ -146,6 +158,23 @@ def _score(options: argparse.Namespace) -> int:
     return 1 if found.failed else 0
 
 
+def _require_truth(options: argparse.Namespace) -> None:
+    """Refuse a run in which nothing can be judged, before a folder is made or anything is paid."""
+    from mpar2.cafe.caption import read_captions
+    from mpar2.cafe.score import ScoreError, requests_of
+    from mpar2.runs import read_run
+
+    records = _first(read_run(options.run).records(), options.limit)
+    requests, unscored = requests_of(records, read_captions(options.run), options.truth)
+    usable = [r for r in requests.values() if options.judge != "reference" or r.truth.events is not None]
+    if not usable and (requests or any(reason.reason == "no_truth" for reason in unscored.values())):
+        raise ScoreError(
+            f"nothing in {options.run} can be judged by {options.judge}: its {len(records)} traces have no "
+            f"{options.truth or 'events'} to be judged against (MMAR's cue is no list of events). Give the items "
+            "events ('events' of a JSON line), or run 'mpar2 cafe caption' and score with --judge gemini or server"
+        )
+
+
 async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path) -> ScoreSet:
     """The run judged, after the canaries that say how easily this judge is talked into a verdict."""
     from contextlib import AsyncExitStack
@@ -164,6 +193,7 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path) ->
             in_flight=options.in_flight,
             label=f"judged by {folder.name}",
             rule=options.rule,
+            truth=options.truth,
             canaries=str(await flip_rate(judge)),
         )
 
@@ -177,7 +207,8 @@ def _to_pay(options: argparse.Namespace, judge: Judge, folder: Path) -> list[Jud
     from mpar2.llm.journal import Journal
     from mpar2.runs import read_run
 
-    requests, _ = requests_of(_first(read_run(options.run).records(), options.limit), read_captions(options.run))
+    records = _first(read_run(options.run).records(), options.limit)
+    requests, _ = requests_of(records, read_captions(options.run), options.truth)
     with Journal(folder / "verdicts.jsonl") as journal:
         new = [request for request in requests.values() if request_key(judge, request) not in journal]
     return [*new, *{request for canary in load_canaries() for request in (canary.clean, canary.attacked)}]
