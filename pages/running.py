@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mpar2.audio import AudioError, load_clip
@@ -177,7 +177,8 @@ class Comparer:
             with closing(self._updates(clip, question, arms[:1], decoding, stop)) as updates:
                 for update in updates:
                     if update.generation is not None:
-                        yield update.generation
+                        warnings = tuple(dict.fromkeys((*clip.warnings, *update.generation.warnings)))
+                        yield replace(update.generation, warnings=warnings)
                         return
                     if time.monotonic() - shown >= _EVERY_S:
                         yield None
@@ -200,6 +201,8 @@ class Comparer:
             raise AudioError(
                 "The recording is not here any more: uploads are kept for an hour at most; choose it again."
             )
+        for text in (asked.question, asked.choices, asked.answer, asked.events, *sum(asked.arms, ())):
+            _check_text(text)
         arms = [self.services.arm(name, mode) for name, mode in asked.arms]
         if not 1 <= len(arms) <= MOST_ARMS:
             raise EngineError(f"{len(arms)} arms cannot be compared: choose one to {MOST_ARMS}")
@@ -232,6 +235,16 @@ class Comparer:
 
     def _stream(self, clip: Any, question: Question, arms: Sequence[Any], decoding: Decoding) -> Iterator[Any]:
         yield from self.services.engine.stream(clip, question, arms, decoding, attention=True, stop=None)
+
+
+def _check_text(text: Any) -> None:
+    """Refuse what programs send in place of text: nothing, a number, half of a character."""
+    if not isinstance(text, str):
+        raise QuestionError(f"question, choices, models and modes are texts; {str(text)[:40]!r} is none: send a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise QuestionError("the text holds half of a character (a lone surrogate): write it again") from None
 
 
 def split_choices(text: str) -> list[str]:
@@ -282,7 +295,7 @@ def _decoding(asked: Asked, most: int) -> Decoding:
     tokens, temperature, seed = (_number(value) for value in (asked.max_new_tokens, asked.temperature, asked.seed))
     if not 1 <= tokens <= most:
         raise EngineError(f"{tokens:g} new tokens: choose 1 to {most}")
-    if not 0 <= temperature <= 2:
+    if not 0 <= temperature <= 2 or 0 < temperature < 0.001:
         raise EngineError(f"temperature {temperature:g}: choose 0 (greedy) to 2")
     return Decoding(max_new_tokens=int(tokens), temperature=temperature, seed=int(seed) % 2**31)
 

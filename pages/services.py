@@ -127,7 +127,7 @@ class Services:
         for offer in self.offers:
             if offer.name == name:
                 if mode not in MODES:
-                    raise EngineError(f"unknown mode '{mode[:40]}': choose one of {', '.join(MODES)}")
+                    raise EngineError(f"unknown mode '{str(mode)[:40]}': choose one of {', '.join(MODES)}")
                 return Arm(offer.name, offer.model, offer.adapter, mode)  # type: ignore[arg-type]
         raise EngineError(
             f"no checkpoint '{str(name)[:80]}' here: choose one of {', '.join(o.name for o in self.offers)}"

@@ -287,3 +287,32 @@ def test_options_and_environment_set_the_limits(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(SystemExit):
         parse_options([])
     assert "give a whole number from 1 to 1,800" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (None,),
+        ("half \ud800 a character",),
+        ("?", "a\n\udc00"),
+        ("?", "", None),
+        ("?", "", "small", None),
+        ("?", "", "small", ["cot"]),
+        ("?", "", "small", "cot", 4, 1e-320),
+        ("?", "", "small", "cot", 4, 0, None),
+        ("?", "", "small", "cot", {}, 0, 0),
+    ],
+)
+def test_odd_values_of_programs_are_refused_in_words(app: SimpleNamespace, arguments: tuple[Any, ...]) -> None:
+    rest = (*arguments, *("?", "", "small", "cot", 4, 0, 0)[len(arguments) :])
+    body = json.dumps({"data": [file_of(send(app, good_wav())), *rest]})
+    begun = app.client.post("/gradio_api/call/reason", content=body, headers={"content-type": "application/json"})
+    assert begun.status_code == 200, begun.text
+    said = app.client.get(f"/gradio_api/call/reason/{begun.json()['event_id']}").text
+    assert "event: error" in said and "on our side" not in said, said
+    assert json.loads(said.rsplit("data: ", 1)[1])["error"], said
+
+
+def test_a_program_is_told_what_the_loader_knows(app: SimpleNamespace) -> None:
+    data = good_wav()
+    assert "cut off" in ask(app, file_of(send(app, data[: len(data) * 6 // 10])))
