@@ -167,11 +167,14 @@ class _Judgement:
     def __init__(self, parsed: ParsedTrace, truth: Truth, vocabulary: Vocabulary, choices: frozenset[str]) -> None:
         self.parsed, self.truth, self.vocabulary, self.choices = parsed, truth, vocabulary, choices
         self.groups = parsed.by_sentence()
+        self.events_of: dict[str, list[int]] = {}  # by name of a concept
         self.named: dict[int, set[int]] = {}  # part -> events already named in it
 
     def run(self) -> list[MentionState]:
         self.states = [MentionState(self._label(candidate)) for candidate in self.parsed.candidates]
         for number, group in enumerate(self.groups):
+            if not group:
+                continue
             for index in group:
                 self._look_up(index, number)
             self._check_claims(number, group)
@@ -192,12 +195,15 @@ class _Judgement:
 
     def _events_named(self, name: str) -> list[int]:
         """Truth events that the name fits: the same, a more precise or a less precise one."""
+        if name in self.events_of:
+            return self.events_of[name]
         parent = PARENTS.get(name)
         found = self._events_of_concept(name, parent)
         if not found:  # a crowd stands for the cheering that it makes
             for sound in SOURCE_SOUNDS.get(name, ()):
                 found += self._events_of_concept(sound, None)
-        return sorted(set(found))
+        self.events_of[name] = sorted(set(found))
+        return self.events_of[name]
 
     def _events_of_concept(self, name: str, parent: str | None) -> list[int]:
         return [

@@ -54,7 +54,6 @@ _IDIOM = re.compile(
     r"|loud and clear|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
     r"|face the music|fire drill|on fire|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
     r"|open(?:s|ed|ing)? the door (?:to|for)|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
-    re.IGNORECASE,
 )
 _REPORTED = re.compile(
     r"\b(?:say|says|said|saying|ask|asks|asked|asking|shout|shouts|shouted|shouting|yell|yells|yelled|yelling|announce"
@@ -172,7 +171,6 @@ _FRAME = re.compile(
     r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of|there(?:'s| is| are| was| were)|accompanied by|joined by|followed by)\s+"  # noqa: E501
     r"(?:also |then |only |clearly |distinctly )?(?:an?|the|some|another|several|two|three)\s+"
     r"(?P<phrase>[a-z-]+(?: [a-z-]+){0,2})",
-    re.IGNORECASE,
 )
 _NO_SOUNDS = frozenset(
     [
@@ -372,8 +370,9 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     maker: str | None = None
     for hit in hits:
         its_maker = vocabulary.maker(hit, words)
-        candidate = CandidateMention(hit.start, hit.stop, hit.concepts, hit.role, hit.plural, hit.weak, hit.family)
-        candidate = replace(candidate, part=owner[hit.start])
+        candidate = CandidateMention(
+            hit.start, hit.stop, hit.concepts, hit.role, hit.plural, hit.weak, hit.family, part=owner[hit.start]
+        )
         joined = None
         if candidates and _joinable(candidates[-1], candidate, text, masked, owner, roles):
             gap = masked[candidates[-1].stop : candidate.start].lower().split()
@@ -383,7 +382,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         else:
             candidates[-1] = joined
         maker = its_maker
-    idioms = [match.span() for match in _IDIOM.finditer(masked)]
+    idioms = [match.span() for match in _IDIOM.finditer(masked.lower())]
     candidates = [
         candidate
         for candidate in candidates
@@ -391,11 +390,11 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         and not any(start <= candidate.start < stop for start, stop in idioms)
     ]
     quoted = _reported_speech(masked)
-    candidates = [
-        replace(candidate, quoted=any(start <= candidate.start < stop for start, stop in quoted))
-        for candidate in candidates
-    ]
-    candidates = [replace(c, unknown_subject=_unknown_subject(masked, c, in_truth)) for c in candidates]
+    for place, candidate in enumerate(candidates):  # few are changed, and copies take time
+        if quoted and any(start <= candidate.start < stop for start, stop in quoted):
+            candidates[place] = replace(candidate, quoted=True)
+        elif _unknown_subject(masked, candidate, in_truth):
+            candidates[place] = replace(candidate, unknown_subject=True)
     masked_text = _blank(masked.lower() if len(masked.lower()) == len(masked) else masked, candidates)
     return ParsedTrace(text, masked_text, tuple(candidates), tuple(_sentences(masked, owner, roles, candidates)))
 
