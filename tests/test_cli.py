@@ -125,3 +125,12 @@ def test_help_and_version_are_quick_and_need_no_torch() -> None:
     for arguments, words in ((["--help"], "reason"), (["reason", "--help"], "--attention"), (["--version"], "mpar2 ")):
         ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
         assert words in ran.stdout and ran.stdout.strip().endswith("False"), ran.stderr
+
+
+def test_json_holds_what_the_loader_warns_of(capsys, tmp_path):
+    from testing.hostile.sounds import good_wav
+
+    path = tmp_path / "cut.wav"
+    path.write_bytes(good_wav()[:20_000])
+    assert main(["reason", str(path), "--question", "What?", "--max-new-tokens", "2", "--json"]) == 0
+    assert "cut off" in json.loads(capsys.readouterr().out)["warnings"][0]

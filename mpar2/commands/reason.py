@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     )
     print_warnings(clip, [generation])
     if options.json:
-        print(json.dumps(generation_to_json(generation), ensure_ascii=False))
+        warnings = list(dict.fromkeys((*clip.warnings, *generation.warnings)))
+        print(json.dumps(generation_to_json(generation) | {"warnings": warnings}, ensure_ascii=False))
         return 0
     print("\n")
     print_summary(generation, question)
