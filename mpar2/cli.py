@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import importlib.metadata
 import os
 import pkgutil
 import sys
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    _load_plugins()
     known = _commands()
     parser = argparse.ArgumentParser(prog="mpar2", description="See, measure and train away audio perception decay.")
     parser.add_argument("--version", action="version", version=f"mpar2 {__version__}")
@@ -57,6 +59,15 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:  # a file that cannot be read or written
         print(f"mpar2 {options.command}: {advice_for(error)}", file=sys.stderr)
         return 2
+
+
+def _load_plugins() -> None:
+    """Import what installed packages name in the entry point group ``mpar2``: it registers engines and benchmarks."""
+    for plugin in importlib.metadata.entry_points(group="mpar2"):
+        try:
+            plugin.load()
+        except Exception as error:  # whatever a package does wrong, the commands that do without it still work
+            print(f"note: the plugin {plugin.name} ({plugin.value}) cannot be imported: {error}", file=sys.stderr)
 
 
 def _commands() -> dict[str, str]:

@@ -6,15 +6,20 @@ import re
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from mpar2 import engines
+from mpar2.audio import SAMPLE_RATE
+from mpar2.cli import main
 from mpar2.engines import engine_names, make_engine
 from mpar2.engines.base import Arm, Request
+from mpar2.items import base as items
 from mpar2.llm import services
 from mpar2.question import Question
 from pages.scoring import judge_choices
 from tests.conftest import make_clip
 from training.rewards import functions, make_rewards, make_scorer
+from training.sources import read_source
 
 TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -23,9 +28,10 @@ TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encod
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_ENGINES", dict(engines._ENGINES))
     monkeypatch.setattr(services, "SERVICES", dict(services.SERVICES))
+    monkeypatch.setattr(items, "_READERS", dict(items._READERS))
     monkeypatch.setattr(functions, "REWARDS", dict(functions.REWARDS))
     snippets = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     for snippet in snippets:
         exec(compile(snippet, "CONTRIBUTING.md", "exec"), {"__name__": "snippet"})
 
@@ -41,6 +47,30 @@ def test_the_service_is_a_judge_everywhere(registered) -> None:
     assert "my-provider" in services.service_names()
     assert any(value == "my-provider" for _, value in judge_choices())
     assert services.judge_model("my-provider", None) == "large-1"
+
+
+def test_the_benchmark_is_evaluated_and_trained_on(registered, tmp_path, capsys) -> None:
+    table, out = tmp_path / "table.csv", tmp_path / "run"
+    table.write_text("id,audio,question,a,b,answer\n1,1.wav,Which?,a dog,a cat,A\n2,1.wav,And now?,a dog,a cat,a cat\n")
+    soundfile.write(tmp_path / "1.wav", make_clip().samples, SAMPLE_RATE)
+    command = ["evaluate", "--benchmark", "my-table", "--data", str(table), "--out", str(out)]
+    assert main([*command, "--engine", "first-choice", "--model", "any", "--mode", "direct"]) == 0
+    assert "50.0 %" in capsys.readouterr().out, "the answer A is the first choice, a cat is not"
+    source = read_source({"kind": "my-table", "data": str(table)})
+    assert [item.question.answer for item in source.items] == ["a dog", "a cat"]
+    assert Path(source.items[0].audio).is_file()
+
+
+def test_an_installed_package_registers_its_own(registered, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "their_readers.py").write_text("from mpar2.items import register_benchmark as r\nr('theirs', None)\n")
+    (tmp_path / "theirs-1.dist-info").mkdir()
+    (tmp_path / "theirs-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    points = "[mpar2]\ntheirs = their_readers\nbroken = not_there\n"
+    (tmp_path / "theirs-1.dist-info" / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["evaluate", "--benchmark", "theirs", "--data", str(tmp_path / "no"), "--out", "x"]) == 2
+    error = capsys.readouterr().err
+    assert "the plugin broken (not_there) cannot be imported" in error and "no does not exist" in error
 
 
 def test_the_reward_is_given_a_weight_by_a_recipe(registered) -> None:

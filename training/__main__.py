@@ -17,7 +17,7 @@ from pathlib import Path
 from mpar2.commands._paid import ServiceChoices
 from training.recipe import RecipeError, load_recipe, recipe_names, variants
 from training.scenes.kinds import KINDS as QUESTIONS
-from training.sources import KINDS, read_source
+from training.sources import read_source, source_kinds
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     file.add_argument("--note", default="")
     for name, text in (("captions", "caption clips by a model that hears"), ("chains", "chains from captions")):
         command = commands.add_parser(name, help=f"{text}; shows what it takes, and goes on with --yes")
-        command.add_argument("kind", choices=KINDS)
+        command.add_argument("kind", choices=source_kinds())
         command.add_argument("data")
         command.add_argument("out", type=Path)
         command.add_argument("--audio-root")

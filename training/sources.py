@@ -2,13 +2,13 @@
 
 A source is a mapping, as a recipe writes it:
 
-    {kind: avqa | mmau | mmar | scenes | jsonl, data: FILE OR FOLDER, audio_root: FOLDER, limit: N}
+    {kind: avqa | mmau | mmar | scenes | jsonl | …, data: FILE OR FOLDER, audio_root: FOLDER, limit: N}
     {kind: hf, data: NAME OR FOLDER, split: train, cache: FOLDER,
      columns: {question: …, choices: …, answer: …, audio: …}}
 
-The first five are read by ``mpar2.items``, as an evaluation reads them. ``hf`` is a Hugging Face dataset with an audio
-column (a name of the hub, or a folder of ``save_to_disk``); audio that is stored inside of it is written out once to
-``cache``, so that what follows knows files only.
+All but ``hf`` are benchmarks of ``mpar2.items``, read as an evaluation reads them. ``hf`` is a Hugging Face dataset
+with an audio column (a name of the hub, or a folder of ``save_to_disk``); audio that is stored inside of it is written
+out once to ``cache``, so that what follows knows files only.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from mpar2.errors import MPAR2Error
-from mpar2.items import read_items
+from mpar2.items import benchmark_names, read_items
 from mpar2.question import Item, Question, resolve_answer
 from mpar2.runs.lines import write_bytes
 
-__all__ = ["KINDS", "Source", "SourceError", "read_source"]
+__all__ = ["Source", "SourceError", "read_source", "source_kinds"]
 
-KINDS = ("avqa", "mmau", "mmar", "scenes", "jsonl", "hf")
 _FILE_KEYS = {"kind", "data", "audio_root", "limit"}
 _HF_KEYS = {"kind", "data", "split", "columns", "cache", "limit"}
 
@@ -46,11 +45,16 @@ class Source:
     problems: tuple[str, ...] = ()
 
 
+def source_kinds() -> tuple[str, ...]:
+    """The kinds of sources: every registered benchmark, and ``hf``."""
+    return (*benchmark_names(), "hf")
+
+
 def read_source(spec: Mapping[str, Any]) -> Source:
     """Read one source of a recipe."""
     kind = spec.get("kind")
-    if kind not in KINDS:
-        raise SourceError(f"a source is of kind {kind!r}: use one of {', '.join(KINDS)}")
+    if kind not in source_kinds():
+        raise SourceError(f"a source is of kind {kind!r}: use one of {', '.join(source_kinds())}")
     unknown = set(spec) - (_HF_KEYS if kind == "hf" else _FILE_KEYS)
     if unknown:
         raise SourceError(f"source {kind}: unknown keys {', '.join(sorted(unknown))}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpar2.commands._arms import MODES, add_arm_option, add_precision_options, add_prompt_option
 from mpar2.engines import engine_names
-from mpar2.items import BENCHMARKS
+from mpar2.items import benchmark_names
 
 if TYPE_CHECKING:
     from mpar2.arms import EvaluationArm
@@ -26,7 +26,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is asked")
-    what.add_argument("--benchmark", required=True, choices=BENCHMARKS)
+    what.add_argument("--benchmark", required=True, choices=benchmark_names())
     what.add_argument("--data", required=True, metavar="PATH", help="its question file, or a folder with items.jsonl")
     what.add_argument("--audio-root", metavar="DIR", help="where its audio is (default: beside the question file)")
     what.add_argument("--limit", type=int, metavar="N", help="the first N items only")

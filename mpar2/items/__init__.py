@@ -11,12 +11,14 @@
 A file that is not what it is said to be is an error with the number of the entry. What can be lived with (choices
 given twice, an answer withheld, audio not there) is a line in ``ItemSet.problems``. Items keep the audio's path as the
 file has it, relative to ``audio_root``; so a run can be moved and shared.
+
+``register_benchmark`` makes a benchmark known to ``mpar2 evaluate --benchmark``, :func:`mpar2.evaluate` and the sources
+of training recipes. A package that is installed can do so by an entry point of the group ``mpar2``: the command imports
+what such entry points name.
 """
 
 from __future__ import annotations
 
-from mpar2.items.base import ItemsError, ItemSet, read_items
+from mpar2.items.base import Entries, ItemsError, ItemSet, benchmark_names, read_items, register_benchmark
 
-__all__ = ["BENCHMARKS", "ItemSet", "ItemsError", "read_items"]
-
-BENCHMARKS = ("mmau", "mmar", "avqa", "scenes", "jsonl")
+__all__ = ["Entries", "ItemSet", "ItemsError", "benchmark_names", "read_items", "register_benchmark"]

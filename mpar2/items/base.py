@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
+import pkgutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,15 +14,17 @@ from typing import Any, Literal
 from mpar2.errors import MPAR2Error
 from mpar2.question import Item, item_to_json, resolve_answer
 
-__all__ = ["Entries", "ItemSet", "ItemsError", "choice_texts", "read_items", "read_json_lines", "text_of"]
-
-_READERS = {
-    "mmau": ("mpar2.items.mmau", "read_mmau"),
-    "mmar": ("mpar2.items.mmar", "read_mmar"),
-    "avqa": ("mpar2.items.avqa", "read_avqa"),
-    "scenes": ("mpar2.items.plain", "read_scenes"),
-    "jsonl": ("mpar2.items.plain", "read_jsonl"),
-}
+__all__ = [
+    "Entries",
+    "ItemSet",
+    "ItemsError",
+    "benchmark_names",
+    "choice_texts",
+    "read_items",
+    "read_json_lines",
+    "register_benchmark",
+    "text_of",
+]
 
 
 class ItemsError(MPAR2Error, ValueError):
@@ -77,16 +79,54 @@ class ItemSet:
         return _with_problems(replace(self, items=kept, official=official, fingerprint=_fingerprint(kept)))
 
 
+Reader = Callable[[Path], Entries]
+
+# name -> reader, or "module:function" of one, imported when it is used
+_READERS: dict[str, Reader | str] = {
+    "mmau": "mpar2.items.mmau:read_mmau",
+    "mmar": "mpar2.items.mmar:read_mmar",
+    "avqa": "mpar2.items.avqa:read_avqa",
+    "scenes": "mpar2.items.plain:read_scenes",
+    "jsonl": "mpar2.items.plain:read_jsonl",
+}
+
+
+def register_benchmark(name: str, reader: Reader) -> None:
+    """Make a benchmark known to evaluation and training under ``name``; one of that name is replaced.
+
+    Args:
+        name: As in ``--benchmark`` and in the ``kind`` of a training source.
+        reader: From the question file or folder to its :class:`Entries`. It raises :class:`ItemsError`.
+    """
+    _READERS[name] = reader
+
+
+def benchmark_names() -> tuple[str, ...]:
+    """The names of all benchmarks."""
+    return tuple(_READERS)
+
+
 def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None = None) -> ItemSet:
-    """Read the question file (or folder) ``data`` of ``benchmark``; audio is looked for under ``audio_root``."""
+    """Read the questions of a benchmark.
+
+    Args:
+        benchmark: One of :func:`benchmark_names`.
+        data: Its question file or folder.
+        audio_root: Where relative audio paths start; by default where the reader says, mostly beside the file.
+
+    Returns:
+        The items. An answer given by its letter is resolved to the choice.
+
+    Raises:
+        ItemsError: No such benchmark or file, or a file that is not of this benchmark.
+    """
     if benchmark not in _READERS:
         raise ItemsError(f"unknown benchmark {benchmark!r}: choose one of {', '.join(_READERS)}")
     source = Path(data)
     if not source.exists():
         raise ItemsError(f"{source} does not exist: give the question file of {benchmark} with --data")
-    module, function = _READERS[benchmark]
-    reader: Callable[[Path], Entries] = getattr(importlib.import_module(module), function)
-    entries = reader(source)
+    reader = _READERS[benchmark]
+    entries = (pkgutil.resolve_name(reader) if isinstance(reader, str) else reader)(source)
     entries = replace(entries, items=tuple(map(_resolved, entries.items)))
     if not entries.items:
         raise ItemsError(f"{source} holds no item")
