@@ -2,21 +2,25 @@
 
 Contents, in the order in which data flows:
 
-``audio``      any recording -> :class:`~mpar2.audio.Clip`; ``formats`` reads the files of strangers
+``audio``      any recording -> :class:`~mpar2.audio.Clip`; ``decoder``, the child process that decodes it;
+               ``containers``, which format it has; ``formats`` reads other files from outside
 ``question``   questions, choices, items, answer matching
 ``trace``      generated text -> :class:`~mpar2.trace.Trace` (perception, steps, review, answer)
 ``answers``    the answer that a reply gives, tagged or not, and the choice that it names
 ``prompts``    how a model is asked: ``direct``, ``cot``, ``mpar2``
 ``engines``    what runs a model
-``attention``  where a model attends while it reasons
-``cafe``       which audio events a trace really heard
+``attention``  where a model attends while it reasons; ``occlusion``, which parts of the clip its answer needs
+``cafe``       which audio events of a trace are matched, hallucinated, misused or missed
+``tagger``     an audio event detector for clips without annotation
 ``llm``        clients of judges, captioners and served models
 ``items``      benchmarks, read unchanged
 ``arms``       models, modes and controls to compare; ``tasks``, their work; ``evaluate``, which does it
 ``runs``       folders of finished generations; ``predictions``, the same for the official scripts
 ``accuracy``   what a run scored; ``rescore``, the same under every rule; ``statistics``, how sure its numbers are
 ``library``    what a user calls from Python without knowing the parts
-``errors``     the base of all errors; ``locks``, what keeps two processes from one file
+``export``     checkpoints and adapters in the layouts that other programs serve
+``errors``     the base of all errors; ``locks``, one process at a time on a file;
+               ``terminal``, text cleaned for printing
 ``cli``        the command line; ``commands``, one module for each
 
 Importing this package is fast and needs neither torch nor a key.

@@ -8,8 +8,10 @@
 ``attention_view``  attention as it is drawn             ``attention_pack``, ``arrays``   attention at rest
 ``export``       the comparison as a page of its own     ``bundle``    modules of ``view/`` as one script
 ``published``    files that are served beside Gradio's   ``safe_html``  components drawn without HTML
-``examples``     clips, questions, stored comparisons    ``errors``    what visitors are told
+``examples``     clips, questions, stored comparisons    ``errors``    messages to visitors
 ``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
+``analysis_items``  its table of items                   ``analysis_training``  its training figures
+``gate``         requests refused before they are read
 ``scoring``      CAFE of a comparison                    ``limits``    what one visitor may ask for
 ``suggested``    questions to start from                 ``spectrogram``  the picture of a clip
 ``stored_item``  answers of a run as a comparison        ``store``, ``store_run``   commands that store them

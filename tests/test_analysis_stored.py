@@ -18,7 +18,7 @@ from mpar2.question import Question
 from mpar2.runs import RunError, item_of, read_run
 from pages.analysis_runs import compared
 from pages.store_run import choose_items, store_run
-from pages.stored_item import audio_of, stored_keys
+from pages.stored_item import HEATMAPS, audio_of
 from testing.synthetic import FakeArm, write_run
 
 
@@ -45,7 +45,8 @@ def test_kept_items_have_sound_and_heatmap_of_the_very_trace(tiny_checkpoint: Pa
     said = list(store_run(engine, folder, tmp_path / "sounds", ids))
     assert len(said) == 2 and sum("left out" in line for line in said) == 1
     table = load_runs([folder])
-    assert stored_keys(table.runs[0]) == {f"{ids[0]}|own|0"}
+    stored = (folder / HEATMAPS).read_text("utf-8").splitlines()
+    assert [json.loads(line)["key"] for line in stored] == [f"{ids[0]}|own|0"]
     row = table.frame.index[table.frame["key"] == f"{ids[0]}|own|0"][0]
     document = compared(table, int(row), None)
     assert document["clip"]["seconds"] == pytest.approx(2.0) and document["clip"]["audio"].startswith("data:audio/")

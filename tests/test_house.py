@@ -28,7 +28,7 @@ def test_a_package_says_what_is_in_it(folder: str) -> None:
     contents = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text("utf-8"))) or ""
     modules = {path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__"}
     rooms = {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
-    named = set(re.findall(r"``([a-z_]+)/?``", contents))
+    named = set(re.findall(r"``([a-z0-9_]+)/?``", contents))
     assert modules | rooms <= named, f"not named: {sorted((modules | rooms) - named)}"
 
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
+from analysis.bundle import bundle
 from mpar2.audio import AudioError, load_clip
 from mpar2.engines.base import EngineError
 from pages.errors import message_of
-from pages.export import script, to_html, view_css, view_js
+from pages.export import VIEW, to_html, view_css, view_js
 from testing.browser import browser_page, chromium, document
 from testing.hostile.texts import EVIL, TEXTS
 
@@ -108,7 +109,7 @@ def test_every_payload_in_every_field_of_a_comparison(plain: dict[str, Any]) -> 
             page.evaluate("(made) => view.show(made)", with_payload(plain, text))
             page.evaluate(f"({PROVOKE})(document.getElementById('view'))")
             assert page.locator("#view").locator(FOREIGN).count() == 0, text
-            shown = page.evaluate("document.querySelector('#view h2').textContent")
+            shown = page.evaluate("document.querySelector('#view h2').lastChild.textContent")
             assert shown.split() == text.replace("\0", "\ufffd").split() or shown.split() == text.split(), text
             assert page.evaluate("window.pwned") is None, text
         untouched(page)
@@ -116,20 +117,37 @@ def test_every_payload_in_every_field_of_a_comparison(plain: dict[str, Any]) -> 
 
 
 @in_browser
-def test_every_payload_in_notes_cards_and_suggestions() -> None:
+def test_every_payload_in_the_form_of_the_compare_tab() -> None:
+    """Cards, suggestions, arms and judges from the server, and the messages that it writes beside a field."""
     with guarded_page() as page:
-        page.set_content("<div id=view></div>")
-        page.add_script_tag(content=f"{script('dom.js')}\n{script('app.js')}")
+        page.set_content("<main><div id=view></div></main>")
+        page.add_script_tag(content=f"{bundle(VIEW / 'compare.js')}\nwindow.mount = mountCompare;")
         for text in TEXTS:
-            card = {"name": text, "title": text, "kind": text, "difficulty": text, "domain": text, "seconds": 1}
-            for call, value in (
-                ("showNote(root, value)", {"level": "error", "lines": [text]}),
-                ("showGallery(root, value, () => {})", [card]),
-                ("showSuggestions(root, value, () => {})", {"questions": [{"text": text}], "note": text}),
-            ):
-                page.evaluate(f"(value) => {{ const root = document.getElementById('view'); {call}; }}", value)
-                page.evaluate(f"({PROVOKE})(document.getElementById('view'))")
-                assert page.locator("#view").locator(FOREIGN).count() == 0, text
+            card = {"name": text, "title": text, "group": "Others", "shows": text, "seconds": 1, "url": None}
+            setup = {
+                "examples": [card | {"question": text, "choices": [text], "answer": text, "events": []}],
+                "first": None,
+                "offers": [text],
+                "modes": {text: [text, text]},
+                "arms": [[text, text]],
+                "judges": [["rules", text, False, False]],
+                "suggested": {"questions": [{"text": text, "choices": [text]}], "note": text},
+                "shell": "none",
+                "most_seconds": 60,
+                "most_tokens": 100,
+                "most_question": 1000,
+            }
+            page.evaluate(
+                """([setup, text]) => {
+                  const root = document.getElementById('view');
+                  window.tab = mount(root, { setup, home: '', trigger: () => {} });
+                  tab.clip({ refused: text });
+                  tab.clip({ source: 'upload', name: text, seconds: 1, digest: text, warnings: [text], audio: null });
+                }""",
+                [setup, text],
+            )
+            page.evaluate(f"({PROVOKE})(document.getElementById('view'))")
+            assert page.locator("#view").locator(FOREIGN.replace("form, ", "")).count() == 0, text
         untouched(page)
         assert page.problems == []
 

@@ -2,10 +2,12 @@
 
 ``base``          arms, decoding, generations: what every engine shares
 ``names``         where checkpoints and adapters are found
-``adapter``       LoRA adapters, checked against the model and attached
+``families``      what differs between model families: one class for each
+``adapter``       LoRA adapters, checked against the model and attached; ``merge``, added into its weights
+``chat``          the messages of a question and the chat template
 ``processor``     from a clip and messages to the model's inputs, without vision libraries
 ``checkpoint``    from a name to a loaded model with its adapters
-``inputs``        clips and questions to prompts; what the audio encoder heard
+``inputs``        clips and questions as prompts; the output of the audio encoder
 ``probe``         records attention while a model generates
 ``decode``        one batch of prompts through a model
 ``forced_decoding`` one row of a batch: sampling, forced lengths, hidden audio
