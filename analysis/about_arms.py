@@ -157,7 +157,8 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
                 f"{_beyond(metric_of('acc_per'), own['Acc_per'])}."
             )
     notes = [
-        "Matched: rightly heard. Misused: real, but its time, order, count or use is wrong. Hallucinated: not there."
+        "Matched: an event of the truth, rightly described. Misused: an event of the truth with a wrong time, order, "
+        "count or use. Hallucinated: not in the truth."
     ]
     notes += ["Differences are from the first arm that names events, item by item, by paired bootstrap: see the table."]
     notes += [metric_of(name).label + ": " + metric_of(name).meaning + "." for name in CAFE]
@@ -172,13 +173,13 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
 
 def perception(table: RunTable, choice: Choice) -> Exhibit:
     """Direct probes of perception, beside what traces mention."""
-    title = "Asked directly, is the event heard? (probes)"
+    title = "Direct yes/no questions about each event (probes)"
     if table.probes.empty:
         return Exhibit(
             "probes",
             title,
             "No probes were asked: 'mpar2 cafe probe RUN --audio-root DIR' asks the run's models about each event, "
-            "and about absent ones. Not mentioning is not the same as not hearing.",
+            "and about absent ones. An event that a trace omits may still be perceived.",
             None,
             pd.DataFrame(),
         )
@@ -301,12 +302,16 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
     kinds = {found.what for found in controls(table)}
     notes = [f"{metric.label}: {metric.meaning}. Differences are paired by item."]
     notes.append(f"{plural(len(rows), 'comparison')} made: p_holm in the table is corrected for them (Holm).")
-    if "silent audio" in kinds or "another item's audio" in kinds:
-        notes.append("Silent or foreign audio is the floor: what is right without the sound was not heard.")
-    if "told the true events" in kinds:
-        notes.append("Told the true events, nothing can be lost by hearing: what still falls is lost by reasoning.")
+    if "silent audio" in kinds or "shuffled audio" in kinds:
+        notes.append(
+            "Silent or shuffled audio is the floor: what is right there does not rest on the item's own audio."
+        )
+    if "true events given" in kinds:
+        notes.append(
+            "With the true events given, perception has no errors: what is still wrong is an error of reasoning."
+        )
     if any(found.setting == "hide_audio_after" for found in controls(table)):
-        notes.append("With the audio hidden, what falls is what the later trace still took from the sound.")
+        notes.append("With the audio masked, what falls is what the later trace still takes from the audio.")
     return Exhibit("controls", title, told(said), figure, rows, tuple(notes))
 
 

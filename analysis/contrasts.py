@@ -3,8 +3,8 @@
 Two arms are compared over the items that both have (same benchmark fingerprint, same id), item by item: the difference
 with a paired bootstrap interval, and McNemar's exact test where each item has one answer of 0 or 1.
 
-A **control** is an arm whose manifest entry differs from another arm's in one setting only (what it hears, what it is
-told, how long it may write, how it samples, or any setting that ``evaluate`` grows): the pair is found, not declared.
+A **control** is an arm whose manifest entry differs from another arm's in one setting only (its audio, what it is
+given, how long it may write, how it samples, or any setting that ``evaluate`` grows): the pair is found, not declared.
 An arm that is made to reason on may also be given the room for it (a larger ``max_new_tokens``): that is one setting.
 Two arms belong together as **direct and reasoning** where one checkpoint was asked both ways (whatever the budgets), or
 where their names differ by a final dagger or "thinks", as in the paper's Figure 1 ("R1-AQA" and "R1-AQA†").
@@ -110,14 +110,14 @@ _NORMAL = {
 }
 _WORDS = {
     ("audio", "silent"): "silent audio",
-    ("audio", "shuffled"): "another item's audio",
-    ("perception", "oracle"): "told the true events",
+    ("audio", "shuffled"): "shuffled audio",
+    ("perception", "oracle"): "true events given",
 }
 _AMOUNTS = {
     "max_new_tokens": "at most {}",
-    "max_reasoning_tokens": "cut short after {}",
-    "min_reasoning_tokens": "made to reason for {}",
-    "hide_audio_after": "audio hidden after {}",
+    "max_reasoning_tokens": "at most {} of reasoning",
+    "min_reasoning_tokens": "at least {} of reasoning",
+    "hide_audio_after": "audio masked after {}",
 }
 
 
@@ -216,7 +216,10 @@ def probe_rows(table: RunTable) -> pd.DataFrame:
     for name in table.labels:
         every = table.probes[table.probes["arm"] == name]
         part = every[every["yes"].notna()]
-        for kind, chosen in (("present, heard", part[part["present"]]), ("absent, rejected", part[~part["present"]])):
+        for kind, chosen in (
+            ("present, answered yes", part[part["present"]]),
+            ("absent, answered no", part[~part["present"]]),
+        ):
             right = (chosen["yes"].astype(bool) == chosen["present"]).to_numpy(dtype=float)
             found = rate_of(right, None, chosen, share=True)
             if found.estimate is None:
@@ -224,7 +227,7 @@ def probe_rows(table: RunTable) -> pd.DataFrame:
             own = Side(right, right * 0 + 1, chosen)
             minus, base = bases.setdefault((benchmark_of(table, table.arm(name)), kind), (name, own))
             compared = against(minus, base, own) if minus != name else difference_columns({})
-            asked = int((every["present"] == (kind == "present, heard")).sum())
+            asked = int((every["present"] == (kind == "present, answered yes")).sum())
             counts = {"probes": len(chosen), "asked": asked}
             rows.append({"arm": name, "probe": kind, **found.columns(), **counts, **compared})
     return pd.DataFrame(rows)

@@ -53,7 +53,9 @@ def test_every_control_of_the_shipped_file_is_a_row_with_its_test(table: RunTabl
     wanted = {arm["name"] for arm in written if asked & set(arm)}
     found = {pair.control.label: pair for pair in controls(table)}
     assert wanted <= set(found) and len(wanted) >= 11
-    assert found["mpar2 made to go on"].what == "made to reason for 240 tokens", "room for it is no second setting"
+    assert found["mpar2, at least 240 reasoning tokens"].what == "at least 240 tokens of reasoning", (
+        "room for it is no second setting"
+    )
     assert {found[name].reference.label for name in wanted} == {"mpar2", "base direct", "base cot"}
     (shown,) = build_exhibits(table, only=["controls"])
     rows = shown.table.set_index("arm")
@@ -94,7 +96,7 @@ def test_probes_are_compared_item_by_item(tmp_path: Path) -> None:
     first, *others = table.probes["arm"].unique()
     assert set(rows["minus"].dropna()) == {first} and rows[rows["arm"] == first]["difference"].isna().all()
     for name in others:
-        for kind, present in (("present, heard", True), ("absent, rejected", False)):
+        for kind, present in (("present, answered yes", True), ("absent, answered no", False)):
             part = table.probes[table.probes["present"] == present]
             right = (part["yes"] == present).groupby([part["arm"], part["item"]], observed=True).mean()
             away = (right[name] - right[first]).mean()  # the synthetic items have one probe of each kind

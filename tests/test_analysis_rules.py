@@ -58,7 +58,7 @@ def test_the_conclusion_depends_on_the_counting_rule_and_the_tool_says_so(scenes
 
 
 def test_within_items_the_right_sounds_do_not_decay_but_what_is_said_of_them_does(scenes: RunTable) -> None:
-    part = scenes.frame[scenes.frame["arm"] == "base cot of 4"]
+    part = scenes.frame[scenes.frame["arm"] == "base cot, 4 samples"]
     falls = {
         name: trend(part, metric_of(name), "tokens", "item") for name in ("acc_per", "acc_per_any", "label_recall")
     }
@@ -135,7 +135,7 @@ def test_sentences_are_of_the_drawn_numbers(scenes: RunTable, metric: str) -> No
 
 def test_every_curve_can_be_split_by_whether_an_item_needs_the_audio(scenes: RunTable) -> None:
     """By the arm that got silence: what it answers rightly can be answered without listening."""
-    silent = scenes.frame[scenes.frame["arm"] == "mpar2 on silence"].set_index("item")
+    silent = scenes.frame[scenes.frame["arm"] == "mpar2, silent audio"].set_index("item")
     part = scenes.frame[scenes.frame["arm"] == "mpar2"]
     for needed, right in (("yes", 0.0), ("no", 1.0)):
         items = part[part["needs_audio"] == needed]["item"]
