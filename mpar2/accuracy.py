@@ -62,9 +62,14 @@ def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
 
 
 def score(record: Mapping[str, Any], given: Answer | None = None) -> Score | None:
-    """The score of an ok record; None if its item has no answer to compare with.
+    """Score one answered record by the official and the strict rule.
 
-    ``given`` is its answer (:func:`answer_of`), where the caller has it.
+    Args:
+        record: A line of a run with status ``ok``.
+        given: Its answer (:func:`answer_of`), where the caller has it.
+
+    Returns:
+        The score; None if the item's true answer is withheld.
 
     >>> item = {"choices": ["Man", "Woman"], "answer": "Man"}
     >>> score({"item": item, "choice": "Man", "prediction": "Man"})
@@ -105,9 +110,17 @@ def summarise(
     samples: Mapping[str, int],
     asked: Mapping[str, Sequence[Item]] | None = None,
 ) -> dict[str, Any]:
-    """The metrics of a run of ``items``.
+    """Compute the metrics of a run.
 
-    ``samples`` gives each arm's answers per item, ``asked`` the items of an arm that could not ask all of them.
+    Args:
+        records: Lines of the run.
+        items: Items that the run was made of.
+        samples: Answers per item, by arm.
+        asked: Items of an arm, where it could not be given all of them.
+
+    Returns:
+        The content of ``metrics.json``: rates by arm and group, differences of pairs of arms, with 95 % intervals
+        clustered by clip.
     """
     truth = {item.id: item for item in items}
     asked = {name: [item.id for item in (asked or {}).get(name, items)] for name in samples}

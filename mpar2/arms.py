@@ -101,7 +101,7 @@ class EvaluationArm:
         return self.arm.name
 
     def can_ask(self, item: Item) -> bool:
-        """Whether the item has what the arm needs: a true perception needs the truth."""
+        """Return whether an item has what the arm needs: a given perception needs the truth."""
         return self.perception == "own" or bool(item.events or item.caption)
 
 
@@ -181,12 +181,20 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
 
 
 def parse_arms(texts: Sequence[str], default_mode: Mode = "mpar2") -> tuple[Arm, ...]:
-    """Read several arms; equal names are made unique (:func:`unique_names`), and no arm is dropped."""
+    """Read several arms (:func:`parse_arm`). Equal names are made unique, and no arm is dropped.
+
+    Args:
+        texts: The arms as typed.
+        default_mode: Mode of arms that name none.
+
+    Raises:
+        ArmError: An arm cannot be read.
+    """
     return unique_names([parse_arm(text, default_mode) for text in texts])
 
 
 def arms_of_base(model: str) -> tuple[Arm, ...]:
-    """List what one model alone is compared in: asked directly, reasoning freely, and with the MPAR² prompt."""
+    """Return the three arms of one model alone: asked directly, reasoning freely, and with the MPAR² prompt."""
     short = _short(split_engine(model)[1])
     return tuple(
         Arm(f"{short} {words}", model, None, mode)
@@ -247,7 +255,15 @@ def _parent(arm: Arm) -> str:
 
 
 def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
-    """The arms of a YAML file; ``defaults`` (of the command line) stand behind those of the file."""
+    """Read the arms of a YAML file.
+
+    Args:
+        path: The file.
+        **defaults: Values of the command line, used where the file has none.
+
+    Raises:
+        ArmError: The file, or one of its arms, cannot be read; the message names the arm.
+    """
     import yaml
 
     try:
@@ -284,7 +300,11 @@ def _spelled_out(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> d
 
 
 def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
-    """An arm from flat values: those of :class:`Arm`, :class:`Decoding`, and the controls."""
+    """Read an arm from flat values: those of :class:`Arm`, :class:`Decoding`, and the controls.
+
+    Raises:
+        ArmError: A key is unknown, or a value is of a wrong type or out of range.
+    """
     decoding_types = {f.name: type(f.default) for f in fields(Decoding) if f.name not in ("seed", *_OPTIONAL)}
     known = (*_ARM_KEYS, *decoding_types, *_OPTIONAL, "samples", "audio", "perception")
     if extra := [key for key in data if key not in known]:
@@ -344,7 +364,7 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
 
 
 def arm_to_json(arm: EvaluationArm) -> dict[str, Any]:
-    """The inverse of :func:`arm_from_json`, with every value written out."""
+    """Return the inverse of :func:`arm_from_json`, with every value written out."""
     decoding = {key: value for key, value in asdict(arm.decoding).items() if key != "seed"}
     # what the arm does not set is left out, so that runs from before it could be set go on
     own = ("dtype", "quantize", "prompt")
@@ -353,9 +373,14 @@ def arm_to_json(arm: EvaluationArm) -> dict[str, Any]:
 
 
 def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
-    """For each item (by id) the item whose recording it hears when audio is shuffled: never its own.
+    """Assign each item the recording of another one, for the control with shuffled audio.
 
-    The order is drawn from the seed and the ids, so it is the same on every machine.
+    Args:
+        items: The items.
+        seed: Seed of the order, which is the same on every machine.
+
+    Returns:
+        The partner of each item by id; never an item with the same recording.
     """
     order = sorted(items, key=lambda item: hashlib.sha256(f"{seed}|{item.id}".encode()).digest())
     found: dict[str, Item] = {}
@@ -369,12 +394,12 @@ def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
 
 
 def apply_audio_control(arm: EvaluationArm, clip: Clip) -> Clip:
-    """What the arm hears in place of ``clip`` (for ``shuffled``, the caller gives the partner's clip)."""
+    """Return the clip that an arm gets in place of ``clip``; for ``shuffled``, the caller gives the partner's clip."""
     return replace(clip, samples=clip.samples * 0, source="silence") if arm.audio == "silent" else clip
 
 
 def build_question(arm: EvaluationArm, item: Item) -> Question:
-    """What the arm is asked: the question, for an oracle after the true events, or the caption."""
+    """Build the question of an arm for an item; a given perception puts the true events, or the caption, before it."""
     if arm.perception == "own":
         return item.question
     if not item.events:
@@ -385,7 +410,7 @@ def build_question(arm: EvaluationArm, item: Item) -> Question:
 
 
 def after_events(question: Question, events: Sequence[Event]) -> Question:
-    """``question`` after a sentence that tells ``events`` in order of onset; those without times come last."""
+    """Return ``question`` after a sentence that lists ``events`` in order of onset; those without times come last."""
     order = sorted(events, key=lambda event: (event.onset_s is None, event.onset_s or 0.0))
     contained = "; ".join(_event_words(event) for event in order)
     return replace(question, text=f"The audio contains: {contained}. {question.text}")

@@ -94,14 +94,38 @@ class Heatmap:
 def attention_ratio(
     record: AttentionRecord, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
 ) -> np.ndarray:
-    """(T,) share of attention on audio, mean over the chosen layers and heads (all by default)."""
+    """Compute the attention ratio of each token.
+
+    Args:
+        record: Attention of one generation.
+        layers: Layers to average over; all by default.
+        heads: Heads to average over; all by default.
+
+    Returns:
+        (T,) share of attention on audio positions, 0 to 1.
+
+    Raises:
+        ValueError: A layer or head does not exist.
+
+    Source:
+        arXiv 2603.02266, Figure 6.
+    """
     return _pick(record.mass, layers, heads).mean(axis=(1, 2))
 
 
 def corrected_ratio(
     record: AttentionRecord, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
 ) -> np.ndarray:
-    """(T,) attention ratio over the audio share of the visible positions."""
+    """Compute the attention ratio over the audio share of the visible positions.
+
+    Args:
+        record: Attention of one generation.
+        layers: Layers to average over; all by default.
+        heads: Heads to average over; all by default.
+
+    Returns:
+        (T,) multiples of uniform attention; 1 = as much weight on audio as its share of positions.
+    """
     return attention_ratio(record, layers, heads) * record.visible / max(record.audio_positions, 1)
 
 
@@ -113,9 +137,22 @@ def heatmap(
     correction: Correction = "none",
     remove_sink: bool = False,
 ) -> Heatmap:
-    """The picture of the chosen layers and heads; one row for each group of tokens (for each token by default).
+    """Compute the heatmap of the chosen layers and heads.
 
-    A group without tokens gives a row of NaN: nothing was measured there, which is not the same as no attention.
+    Args:
+        record: Attention of one generation, recorded with its rows.
+        token_groups: Tokens of each row; one token a row by default.
+        layers: Layers to average over; all by default.
+        heads: Heads to average over; all by default.
+        correction: ``length`` multiplies by the visible positions: values are multiples of uniform attention.
+        remove_sink: Subtract the standing weight of sink frames (:func:`sink_frames`).
+
+    Returns:
+        Mean weight of one frame in each column, (R, C). A group without tokens is a row of NaN: nothing was measured,
+        which is not the same as no attention.
+
+    Raises:
+        ValueError: Rows were not recorded, a layer or head does not exist, or the correction is unknown.
     """
     picture = _columns(record, layers, heads) / record.frames_per_column
     if correction == "length":
@@ -139,9 +176,15 @@ def heatmap(
 def sink_frames(
     record: AttentionRecord, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """Columns that hold at least five times their even share of the attention to audio at nine tokens of ten.
+    """Find attention sinks: columns with at least 5 times the even share of audio attention at 90 % of the tokens.
 
-    Fewer than eight tokens are too few to tell, and give none.
+    Args:
+        record: Attention of one generation, recorded with its rows.
+        layers: Layers to average over; all by default.
+        heads: Heads to average over; all by default.
+
+    Returns:
+        Indices of columns; none where fewer than 8 tokens or 10 columns are recorded.
     """
     picture = _columns(record, layers, heads)
     if len(picture) < _SINK_MIN_TOKENS or picture.shape[1] < 2 * _SINK_TIMES_UNIFORM:
@@ -152,7 +195,15 @@ def sink_frames(
 
 
 def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
-    """The picture with at most ``columns`` columns, each the mean of as many neighbours; for browsers."""
+    """Average neighbouring columns so that a browser draws at most ``columns`` of them.
+
+    Args:
+        picture: The heatmap, (R, C).
+        columns: Most columns of the result.
+
+    Returns:
+        The heatmap with ``ceil(C / ceil(C / columns))`` columns; itself where it is small enough.
+    """
     if columns < 1:
         raise ValueError(f"{columns} columns cannot show anything: ask for at least 1")
     have = picture.values.shape[1]
@@ -167,7 +218,7 @@ def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
 
 
 def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
-    """Write the record as .npz, complete or not at all."""
+    """Write a record as .npz, complete or not at all."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -186,7 +237,12 @@ def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
 
 
 def load_record(path: str | os.PathLike[str]) -> AttentionRecord:
-    """Read what :func:`save_record` wrote. Nothing in the file is executed."""
+    """Read what :func:`save_record` wrote. No code in the file is executed.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or no attention record.
+    """
     try:
         with np.load(path, allow_pickle=False) as data:
             if (written := int(data["format"])) != _FORMAT:

@@ -89,7 +89,7 @@ class _Work:
         return self.partners[task.item.id] if task.arm.audio == "shuffled" else task.item
 
     def inputs(self, batch: Batch) -> list[tuple[Clip, Question] | Exception]:
-        """What each task hears and is asked, or why it cannot be. A recording is decoded once for all of them."""
+        """Return the clip and question of each task, or why it has none. Each recording is decoded once a batch."""
         clips: dict[str, Clip | Exception] = {}
         found: list[tuple[Clip, Question] | Exception] = []
         for task in batch.tasks:
@@ -116,7 +116,7 @@ class _Work:
         return clip
 
     def answered(self, task: Task, generation: Generation) -> None:
-        """Keep an answer, with what the loader warned of its recording."""
+        """Record an answer, with the loader's warnings about its recording."""
         if task.key not in self.run.done:  # a batch is computed whole, also where some of it is there already
             warnings = self.clip_warnings.get(self._audio_item(task).audio, ())
             self.run.append(record_of_answer(task, generation, warnings=warnings))
@@ -125,7 +125,11 @@ class _Work:
             self._tell()
 
     def failed(self, task: Task, error: Exception) -> None:
-        """Record a failure with its reason; :class:`EvaluationError` when the engine is taken to be down."""
+        """Record a failure with its reason.
+
+        Raises:
+            EvaluationError: So many tasks failed in a row that the engine must be down.
+        """
         if task.key in self.run.done:
             return
         own = isinstance(error, (ItemError, AudioError, OSError, LLMError))
@@ -152,7 +156,23 @@ def evaluate(
     settings: Settings | None = None,
     report: Report = lambda done, total, failed: None,
 ) -> dict[str, Any] | None:
-    """Get the answers that ``folder`` lacks, then its metrics; None while other processes are still at work."""
+    """Generate the answers that a run folder lacks, then compute its metrics.
+
+    Args:
+        items: Items of a benchmark, with the folder of their audio.
+        arms: Models, modes and controls to compare; names are unique.
+        engine: What runs the models.
+        folder: The run folder; finished answers in it are kept.
+        settings: Seed, batch size, attention share, process rank.
+        report: Called with the numbers of finished, all and failed answers.
+
+    Returns:
+        The content of ``metrics.json``; None while other processes are still at work.
+
+    Raises:
+        EvaluationError: Arms, items and engine do not fit together, or the engine is down.
+        RunError: The folder holds a different run.
+    """
     settings = settings or Settings()
     _check(items, arms, engine, settings)
     asked = {arm.name: [item for item in items.items if arm.can_ask(item)] for arm in arms}
@@ -170,12 +190,14 @@ def evaluate(
         engine={"name": type(engine).__name__, "attention_share": settings.attention_share, **settings.engine},
         command=settings.command,
     )
+    # One task for each answer; finished ones are skipped, so a stopped run goes on.
     tasks = [Task(item, arm, n) for arm in arms for item in asked[arm.name] for n in range(arm.samples)]
     with RunWriter(Path(folder), manifest, settings.rank) as run:
         others = shuffled_partners(items.items, settings.seed) if shuffled else {}
         work = _Work(run, items, settings, others, len(tasks), report)
         report(len(run.done), len(tasks), len(run.failed))
         if any(task.key not in run.done for task in tasks):
+            # Models of this process run in batches, requests to services side by side.
             local = [task for task in tasks if not engine.engine_for(task.arm.arm).remote]
             if any(task.key not in run.done for task in local):
                 _run_batches(engine, local, work)
@@ -187,6 +209,7 @@ def evaluate(
             run.refresh()
             if any(task.key not in run.done and task.key not in run.failed for task in tasks):
                 return None
+        # Everything is answered: metrics, predictions, and the run is closed.
         done = read_run(run.folder)
         samples = {arm.name: arm.samples for arm in arms}
         metrics = summarise(done.records(), items.items, samples, asked)

@@ -58,7 +58,16 @@ class Block(NamedTuple):
 
 
 def check_stream(rate: float, channels: int, limits: Limits) -> None:
-    """Refuse impossible rates and numbers of channels before anything is allocated for them."""
+    """Refuse impossible sample rates and channel counts before anything is allocated for them.
+
+    Args:
+        rate: Samples a second.
+        channels: Number of channels.
+        limits: Bounds of the caller.
+
+    Raises:
+        AudioError: A value is out of its bounds.
+    """
     if rate <= 0:
         raise AudioError(f"the sampling rate is {rate:g} Hz: the header is damaged; export the recording again")
     if not limits.min_rate <= rate <= limits.max_rate:
@@ -108,9 +117,18 @@ def _describe(head: bytes) -> str:
 
 
 def decode_pieces(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
-    """Yield the blocks of all recordings of a file. ``warn`` takes what is wrong but bearable.
+    """Yield the blocks of all recordings of a file.
 
-    A file that breaks off in the middle yields what it has and warns; one that yields nothing raises.
+    Args:
+        file: The file, readable and seekable.
+        limits: Bounds on duration, size, rate and channels.
+        warn: Takes a message about what is wrong but bearable.
+
+    Yields:
+        Blocks of samples. A file that breaks off in the middle yields what it has and warns.
+
+    Raises:
+        AudioError: Nothing can be decoded, or a bound is passed.
     """
     with contextlib.closing(_mapped(file)) as data:
         head = bytes(data[:512])

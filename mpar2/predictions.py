@@ -30,7 +30,11 @@ __all__ = ["prediction_keys", "write_predictions"]
 
 
 def prediction_keys(prediction: str, text: str) -> dict[str, str]:
-    """What the official scripts read of one answer.
+    """Return the keys that the official scripts read of one answer.
+
+    Args:
+        prediction: The predicted answer.
+        text: The whole reply.
 
     >>> prediction_keys("dog", "<think>It barks.</think><answer>(A)</answer>")["thinking_prediction"]
     '<think>It barks.</think>'
@@ -46,7 +50,17 @@ def prediction_keys(prediction: str, text: str) -> dict[str, str]:
 
 
 def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Write one file for each arm into ``folder``; returns them by the arms' names."""
+    """Write one file for each arm, for the official scripts of the benchmark.
+
+    Args:
+        run: The finished run.
+        items: Its items.
+        arms: Names of the arms.
+        folder: Where the files go.
+
+    Returns:
+        The files by the arms' names.
+    """
     found: dict[str, dict[str, dict[str, str]]] = {name: {} for name in arms}
     for record in run.records():
         if record["status"] == "ok" and record["sample"] == 0 and record["arm"] in found:

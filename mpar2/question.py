@@ -90,18 +90,34 @@ class Item:
 
 
 def choice_letter(index: int) -> str:
-    """The letter of choice ``index`` (from 0)."""
+    """Return the letter of a choice.
+
+    Args:
+        index: Position of the choice, from 0.
+
+    Raises:
+        QuestionError: The choice is beyond Z.
+    """
     if not 0 <= index < MAX_CHOICES:
         raise QuestionError(f"choice {index + 1} has no letter: at most {MAX_CHOICES} choices can be shown")
     return chr(ord("A") + index)
 
 
 def make_question(text: str, choices: Iterable[str] = (), **known: Any) -> Question:
-    """A visitor's question, checked: not empty, not too long, no choices or 2 to 26 different ones.
+    """Make a question from a user's input and check it.
 
-    Blank choices (empty lines of a text box) are dropped, blanks at the ends removed. ``known`` are further fields of
-    :class:`Question`. An ``answer`` must name one of the choices; it is stored in that choice's words. Benchmark items
-    are not held to this (MMAU repeats choices): build :class:`Question` directly.
+    Benchmark items are not held to these rules (MMAU repeats choices): build :class:`Question` directly.
+
+    Args:
+        text: The question, 1 to ``MAX_QUESTION_CHARS`` characters without surrounding blanks.
+        choices: None, or 2 to ``MAX_CHOICES`` different ones. Blank ones (empty lines of a text box) are dropped.
+        **known: Further fields of :class:`Question`. An ``answer`` may name a choice by its letter.
+
+    Returns:
+        The question; its answer is in the words of its choice.
+
+    Raises:
+        QuestionError: Text, choices or answer break a rule; the message says which and what to change.
     """
     if isinstance(choices, str):
         raise QuestionError("the choices came as one text; give a list, one entry for each choice")
@@ -161,10 +177,17 @@ _LETTER_AND_TEXT = re.compile(
 
 
 def match_choice(text: str | None, choices: Sequence[str]) -> str | None:
-    """The choice that ``text`` names by its letter, by "(A) its text", or by its text; None if none or ambiguous.
+    """Find the choice that a text names by its letter, by "(A) its text", or by its text.
 
     Texts are compared without case, surrounding quotes and final punctuation. The text goes before the letter: with
     choices ("B", "A"), "A" is the second, "(A)" the first. A letter beside another choice's text is ambiguous.
+
+    Args:
+        text: The text; None or blank names nothing.
+        choices: The choices, in the order of their letters.
+
+    Returns:
+        The choice; None if none is named, or several.
 
     >>> match_choice("(b) a woman.", ["Man", "A woman"]), match_choice("B", ["Man", "A woman"])
     ('A woman', 'A woman')
@@ -222,7 +245,16 @@ def _normal(text: str) -> str:
 
 
 def strict_match(answer: str, prediction: str | None, choices: Sequence[str] = ()) -> bool:
-    """True if the prediction names the choice that is the answer; without choices, if it equals the answer."""
+    """Compare a prediction with the answer by normalised equality.
+
+    Args:
+        answer: The true answer, in the words of its choice.
+        prediction: The predicted answer; None is wrong.
+        choices: The choices of the question; empty for an open question.
+
+    Returns:
+        True if the prediction names the choice that is the answer; without choices, if it equals the answer.
+    """
     if not prediction:
         return False
     named = match_choice(prediction, choices) if choices else prediction
@@ -230,10 +262,18 @@ def strict_match(answer: str, prediction: str | None, choices: Sequence[str] = (
 
 
 def string_match(answer: str, prediction: str | None, choices: Sequence[str]) -> bool:
-    """The official MMAU and MMAR rule, word for word.
+    """Compare a prediction with the answer by the official rule of MMAU and MMAR, word for word.
 
     With the sets of lower-case words A of the answer, P of the prediction, and B of all words that other choices have
     and the answer has not: right iff P is not empty, A is a subset of P, and P and B are disjoint.
+
+    Args:
+        answer: The true answer.
+        prediction: The predicted answer; None is wrong.
+        choices: The choices of the question.
+
+    Source:
+        ``evaluation.py`` of MMAU (arXiv 2410.19168) and of MMAR (arXiv 2505.13032).
     """
     said, wanted = _words(prediction or ""), _words(answer)
     if not said:
@@ -250,7 +290,7 @@ _QUESTION_KEYS = ("answer", "domain", "category", "sub_category", "difficulty")
 
 
 def item_to_json(item: Item) -> dict[str, Any]:
-    """The item as plain JSON values, flat: the ``item`` of a run's lines. An empty ``extra`` is left out."""
+    """Return the item as flat, plain JSON values: the ``item`` of a run's lines. An empty ``extra`` is left out."""
     question = item.question
     data: dict[str, Any] = {"id": item.id, "audio": item.audio}
     data |= {"question": question.text, "choices": list(question.choices)}
@@ -277,6 +317,7 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
     Raises:
         QuestionError: A field is of a wrong type (NaN is no text and no time); the message names item and field.
     """
+    # The id: the item's own, else the caller's.
     own = data.get("id")
     if own is not None and (isinstance(own, bool) or not isinstance(own, str | int) or own == ""):
         raise QuestionError(f"'id' is {_shown(own)}; a text or a whole number is needed")
@@ -284,10 +325,12 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
     if id is None:
         raise QuestionError("an item has no id: give one as 'id'")
     where = f"item {id}: " if id != "" else ""
+    # Texts: required ones must be there, others may be null.
     for key in ("audio", "question", *_QUESTION_KEYS, "caption", "truth_origin"):
         value = data.get(key)
         if not isinstance(value, str) and (value is not None or key in ("audio", "question")):
             raise QuestionError(f"{where}'{key}' is {_shown(value)}; a text is needed")
+    # Lists and objects.
     choices = data.get("choices")
     if choices is not None and not (
         isinstance(choices, list | tuple) and all(isinstance(choice, str) for choice in choices)
@@ -296,6 +339,7 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
     extra = data.get("extra")
     if extra is not None and not isinstance(extra, Mapping):
         raise QuestionError(f"{where}'extra' is {_shown(extra)}; an object is needed")
+    # All fields are of their types: build the item.
     question = Question(
         text=data["question"],
         choices=tuple(choices or ()),

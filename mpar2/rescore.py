@@ -188,7 +188,17 @@ def rescore(
 
 
 def read_verdicts(path: str | Path) -> dict[str, float]:
-    """Read a judge's verdicts: JSON lines with ``key`` (of the run's line) and ``right`` (true, false, or 0 to 1)."""
+    """Read a judge's verdicts on answers.
+
+    Args:
+        path: JSON lines with ``key`` (of the run's line) and ``right`` (true, false, or 0 to 1).
+
+    Returns:
+        The verdicts in [0, 1] by key.
+
+    Raises:
+        RescoreError: A line cannot be read; the message names it.
+    """
     path, verdicts = Path(path), {}
     with path.open("rb") as file:
         for number, raw in read_lines(file, path.name):
@@ -200,9 +210,14 @@ def read_verdicts(path: str | Path) -> dict[str, float]:
 
 
 def rescored_table(rows: list[Rescored], reference: str = "official") -> list[dict[str, Any]]:
-    """Return one row for each arm and rule: its accuracy, the difference from ``reference``, and how many items differ.
+    """Return one row for each arm and rule.
 
-    Intervals are 95 % over clips; differences are paired.
+    Args:
+        rows: Scores of the answers, from :func:`rescore`.
+        reference: The rule that the others are compared with.
+
+    Returns:
+        Accuracy, paired difference from the reference, 95 % intervals over clips, and the number of items that differ.
     """
     table = []
     for arm in dict.fromkeys(row.arm for row in rows):

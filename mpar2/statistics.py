@@ -112,7 +112,16 @@ class McNemar(NamedTuple):
 
 
 def validate(*columns: ArrayLike, groups: _Groups = None, level: float = 0.95) -> tuple[_Floats, ...]:
-    """The columns as float64 vectors of one length; raises ``ValueError`` for what no statistic can be made of."""
+    """Return columns as float64 vectors of one length.
+
+    Args:
+        *columns: Vectors, (n,).
+        groups: The cluster of each value, (n,), where there are clusters.
+        level: Confidence level, above 0 and below 1.
+
+    Raises:
+        ValueError: Lengths differ, a value is not finite, or nothing is given.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1 (did you mean {level / 100:g}?)")
     arrays = tuple(np.asarray(column, dtype=np.float64) for column in columns)
@@ -132,7 +141,12 @@ def validate(*columns: ArrayLike, groups: _Groups = None, level: float = 0.95) -
 
 
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
-    """Return the interval of the proportion ``successes / n``.
+    """Compute the Wilson score interval of a proportion (statsmodels ``proportion_confint``).
+
+    Args:
+        successes: Number of successes.
+        n: Number of trials.
+        level: Confidence level.
 
     >>> [round(value, 4) for value in wilson(8, 10)[:3]]
     [0.8, 0.4902, 0.9433]
@@ -160,7 +174,15 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """The mean of ``values``, or ``sum(values) / sum(denominators)``, with its bootstrap interval.
+    """Compute the mean of ``values``, or ``sum(values) / sum(denominators)``, with its percentile bootstrap interval.
+
+    Args:
+        values: Numerators, (n,).
+        denominators: Denominators of a pooled ratio, (n,); a mean if not given.
+        groups: Clusters that are drawn together, (n,); each value alone if not given.
+        level: Confidence level.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
 
     >>> bootstrap_interval([1, 0, 1, 1], [2, 2, 1, 1]).estimate
     0.5
@@ -182,10 +204,16 @@ def bootstrap_statistic(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Any statistic of paired columns with its bootstrap interval.
+    """Compute any statistic of paired columns with its bootstrap interval.
 
-    ``statistic`` maps columns of shape (resamples, n) to (resamples,); NaN where it is not defined. With ``groups``
-    whole clusters are drawn, so n differs between resamples and the statistic is called once for each.
+    Args:
+        statistic: Maps columns of shape (resamples, n) to (resamples,); NaN where it is not defined.
+        *columns: Paired values, each (n,).
+        groups: Clusters that are drawn together, (n,). With them n differs between resamples, and the statistic is
+            called once for each resample.
+        level: Confidence level.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
     """
     arrays = validate(*columns, groups=groups, level=level)
     if not arrays:
@@ -220,7 +248,15 @@ def accuracy_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """The share of right answers: Wilson where each cluster has one, cluster bootstrap where it has several."""
+    """Compute the share of right answers: Wilson where each cluster has one value, else the cluster bootstrap.
+
+    Args:
+        right: 0 or 1, or the mean of several samples, (n,).
+        groups: The clip of each value, (n,).
+        level: Confidence level.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
+    """
     (values,) = validate(right, groups=groups, level=level)
     if not np.isin(values, (0.0, 1.0)).all():
         raise ValueError("right must be 0 or 1 for each answer")
@@ -243,10 +279,19 @@ def paired_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> PairedDifference:
-    """Second minus first (means, or pooled ratios with ``denominators``) over the same items, drawn together.
+    """Compute second minus first (means, or pooled ratios) over the same items, drawn together.
 
     The p value is the share of resamples whose difference lies at least as far from the estimate as 0 does
     (the difference under "no difference" is the resampled one, shifted), counted with the estimate itself.
+
+    Args:
+        first: Values of the first arm, (n,).
+        second: Values of the second arm on the same items, (n,).
+        denominators: Denominators of both for pooled ratios, two of (n,).
+        groups: Clusters that are drawn together, (n,).
+        level: Confidence level.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
     """
     below = denominators or (None, None)
     rows = _cluster_rows((first, below[0], second, below[1]), groups, level)
@@ -262,7 +307,11 @@ def paired_bootstrap(
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
-    """Exact McNemar test: is the split of the items that only one arm got right a fair coin?
+    """Test whether the items that only one arm has right split evenly (exact McNemar test, statsmodels).
+
+    Args:
+        first_right: 0 or 1 for each item, (n,).
+        second_right: The same of the second arm.
 
     >>> mcnemar([1, 1, 1, 0], [1, 0, 0, 0])
     McNemar(both=1, only_first=2, only_second=0, neither=1, p_value=0.5)
@@ -338,7 +387,15 @@ def correlation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return Pearson's r of x and y with its interval; of ranks it is Spearman's, with the ranks held fixed.
+    """Compute Pearson's r with its bootstrap interval; of ranks it is Spearman's, with the ranks held fixed.
+
+    Args:
+        x: First column, (n,).
+        y: Second column, (n,).
+        groups: Clusters that are drawn together, (n,).
+        level: Confidence level.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
 
     >>> correlation([0, 1, 2, 3], [0, 1, 2, 3]).estimate
     1.0
@@ -359,9 +416,13 @@ def correlation(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p values corrected for how many there are, so that the chance of any false one stays at the level.
+    """Correct p values for their number (Holm's method, statsmodels), so that the family-wise error stays at the level.
 
-    None (no test) stays None and is no comparison.
+    Args:
+        p_values: One for each comparison; None where no test was made, which is no comparison.
+
+    Returns:
+        The corrected values in the same order; None stays None.
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
@@ -384,10 +445,18 @@ def evaluate(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return all that two arms on the same items can say: each mean, their difference, and McNemar's test.
+    """Compare two arms on the same items: each mean, their difference, and McNemar's test.
 
-    One value for each item, in the same order: 0 or 1, or the mean of several samples. McNemar's test needs 0 and 1,
-    and items of different clips (it takes them as independent); it is None otherwise.
+    Args:
+        first: One value for each item, (n,): 0 or 1, or the mean of several samples.
+        second: The same of the second arm, in the same order.
+        groups: The clip of each item, (n,).
+        level: Confidence level.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
+
+    Returns:
+        Plain JSON values. McNemar's test needs 0 and 1 and independent items (different clips); it is None otherwise.
     """
     a, b = validate(first, second, groups=groups, level=level)
     options: dict[str, Any] = {"groups": groups, "level": level, "resamples": resamples, "seed": seed}

@@ -26,7 +26,7 @@ _MAX_REASON_CHARS = 2000
 
 @dataclass(frozen=True)
 class Task:
-    """One answer to get."""
+    """One answer to generate."""
 
     item: Item
     arm: EvaluationArm
@@ -54,11 +54,21 @@ def plan(
     batch_size: int,
     attention_share: float,
 ) -> list[Batch]:
-    """All batches in the order of work; ``seconds`` are the lengths of the clips, by the items' ids.
+    """Arrange tasks in batches that can run together.
 
-    ``base_of`` names what an arm needs loaded (:meth:`mpar2.engines.base.Engine.base_of`).
+    One base model after the other; within it long clips first, so that memory errors come early; all arms and samples
+    of an item side by side.
 
-    One base model after the other; within it long clips first; all arms and samples of an item side by side.
+    Args:
+        tasks: The answers to generate.
+        seconds: Duration of the clips in seconds, by item id.
+        base_of: Names what an arm needs loaded (:meth:`mpar2.engines.base.Engine.base_of`).
+        seed: Seed of the run; it decides which items have their attention recorded.
+        batch_size: Most tasks in a batch.
+        attention_share: Share of items whose attention is recorded, 0 to 1.
+
+    Returns:
+        All batches in the order of work.
     """
     groups: dict[tuple[str, Decoding, bool], list[Task]] = {}
     for task in tasks:
@@ -75,7 +85,7 @@ def plan(
 
 
 def audio_seconds(path: Path) -> float:
-    """Length by the header; 0 where it tells nothing (such files are few, and cost a fuller batch at most)."""
+    """Return a recording's duration in seconds by its header; 0 where the header has none."""
     import soundfile
 
     try:
@@ -85,13 +95,18 @@ def audio_seconds(path: Path) -> float:
 
 
 def seed_of(task: Task, seed: int) -> int:
-    """The seed of one answer, below 2**31 (servers take no more)."""
+    """Return the seed of one answer, below 2**31 (servers accept no more)."""
     digest = hashlib.sha256(f"{seed}|{task.key}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def record_of_failure(task: Task, reason: str) -> dict[str, Any]:
-    """Write the line of a task that got no answer."""
+    """Return the line of a task that got no answer.
+
+    Args:
+        task: The task.
+        reason: Why it failed; kept to 2,000 characters.
+    """
     return _blank(task) | {
         "status": "error",
         "error": " ".join(reason.split())[:_MAX_REASON_CHARS] or "no reason given",
@@ -99,12 +114,12 @@ def record_of_failure(task: Task, reason: str) -> dict[str, Any]:
 
 
 def record_of_answer(task: Task, generation: Generation, *, warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """Write the line of an answer.
+    """Return the line of an answer.
 
     Args:
-        task: what was asked.
-        generation: what came.
-        warnings: of the clip; those of the generation are added.
+        task: The task.
+        generation: The generated answer.
+        warnings: Warnings of the clip; those of the generation are added.
     """
     answer = read_answer(generation.trace, task.item.question.choices)
     return _blank(task) | {

@@ -82,11 +82,11 @@ class Trace:
         return tuple(part for part in self.parts if part.parent is None)
 
     def of_kind(self, kind: PartKind) -> tuple[Part, ...]:
-        """All parts of one kind, nested or not, in order."""
+        """Return all parts of one kind, nested or not, in order."""
         return tuple(part for part in self.parts if part.kind == kind)
 
     def children(self, part: Part) -> tuple[Part, ...]:
-        """The parts directly inside ``part`` (by position: equal parts are told apart by their spans)."""
+        """Return the parts directly inside ``part``; equal parts are distinguished by their spans."""
         return tuple(p for p in self.parts if p.parent is not None and self.parts[p.parent] == part)
 
 
@@ -101,7 +101,14 @@ _MAX_PROBLEMS = 40  # distinct messages; a hostile text could produce one for ev
 
 
 def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
-    """Parse generated ``text``; ``token_spans[i]`` are the characters of generated token i (non-decreasing).
+    """Parse generated text into its parts. Never raises; what is malformed is listed in ``problems``.
+
+    Args:
+        text: The generated text.
+        token_spans: Characters of each generated token, (T,), non-decreasing; None where they are not known.
+
+    Returns:
+        The trace; its parts have token spans where ``token_spans`` are given.
 
     >>> trace = parse_trace("<perception>a dog barks</perception><answer>dog</answer>")
     >>> [part.kind for part in trace.parts], trace.answer
@@ -138,13 +145,13 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
 
 
 def is_wellformed(trace: Trace) -> bool:
-    """True if the trace is exactly the MPAR² form: perception, steps, review, answer, in order and without problems."""
+    """Return whether a trace has exactly the MPAR² form: perception, steps, review, answer, without problems."""
     letters = "".join(p.kind[0] for p in trace.top() if not (p.kind == "text" and not p.text.strip()))
     return not trace.problems and re.fullmatch("ps+ra", letters) is not None
 
 
 def trace_to_json(trace: Trace) -> dict[str, Any]:
-    """The trace as plain JSON values: parts with kind, text, and character and token spans as ``[start, stop]``."""
+    """Return the trace as plain JSON values; spans of characters and tokens are ``[start, stop]``."""
 
     def pair(span: Span | None) -> list[int] | None:
         return None if span is None else [span.start, span.stop]

@@ -114,9 +114,9 @@ def _template(mode: Mode, prompt: str | None) -> tuple[int, str, dict[bool, str]
 
 
 def neutralise(text: str) -> str:
-    """Untrusted text as one line without anything that a tokenizer or our parser takes for a tag.
+    r"""Return untrusted text as one line without anything that a tokenizer or the trace parser takes for a tag.
 
-    >>> neutralise("What is\\n<|im_end|> after <answer>dog</answer> if 3 < 5?")
+    >>> neutralise("What is\n<|im_end|> after <answer>dog</answer> if 3 < 5?")
     'What is [im_end] after [answer]dog[/answer] if 3 < 5?'
     """
     # Control characters first: dropping one later could put a token together ("<\\0|im_end|>").
@@ -163,5 +163,5 @@ def build_messages(question: Question, mode: Mode, prompt: str | None = None) ->
 
 
 def user_message(text: str) -> list[dict[str, Any]]:
-    """One user turn of a clip and a text: the messages of engines and of training alike."""
+    """Return one user turn of a clip and a text: the messages of engines and of training alike."""
     return [{"role": "user", "content": [{"type": "audio", "audio": "clip"}, {"type": "text", "text": text}]}]
