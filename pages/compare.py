@@ -16,8 +16,8 @@ from typing import Any
 import gradio as gr
 
 from mpar2.audio import AudioError, load_clip
+from mpar2.cafe.judges import judge_named
 from mpar2.errors import MPAR2Error
-from mpar2.llm.services import service_named
 from mpar2.question import QuestionError
 from pages.arms import MODE_NAMES, first_arms
 from pages.document import clip_document
@@ -119,8 +119,8 @@ def _judge(label: str, name: str) -> list[Any]:
     """A judge as the form lists it: name, label, whether it needs a key and an address."""
     if name == "rules":
         return [name, "Fixed rules, against the sounds listed above", False, False]
-    service = service_named(name)
-    return [name, label, True, bool(service.needs_address)]
+    service = judge_named(name).service
+    return [name, label, service is not None, service is not None and service.needs_address]
 
 
 def _published(example: Example) -> str:

@@ -12,18 +12,19 @@ clients fall back to the environment where none is given.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpar2.audio import Clip
+from mpar2.cafe.judges import JudgeOptions, judge_named, judge_names, make_judge
 from mpar2.cafe.metrics import count_events, rates_of_trace
 from mpar2.cafe.schema import JudgeRequest, Truth, Unscored, Verdict
 from mpar2.errors import MPAR2Error
 from mpar2.llm.address import check_base_url
 from mpar2.llm.errors import LLMError
-from mpar2.llm.services import service_named, service_names
 from mpar2.question import Event, Question
 from pages.errors import message_of
 
@@ -49,7 +50,7 @@ class JudgingError(MPAR2Error, ValueError):
 class Judging:
     """How mentions are to be checked. ``secret`` never appears in a representation."""
 
-    judge: str = "rules"  # or a service of llm.services
+    judge: str = "rules"  # or another of mpar2.cafe.judges
     secret: str = field(default="", repr=False)
     address: str = ""
     model: str = ""
@@ -58,10 +59,12 @@ class Judging:
         """Raise :class:`JudgingError` where something is missing or an address must not be called."""
         if self.judge == "rules":
             return
-        if self.judge not in service_names():
-            known = ", ".join(("rules", *service_names()))
-            raise JudgingError(f"unknown judge '{self.judge[:40]}': choose one of {known}")
-        service = service_named(self.judge)
+        known = [value for _, value in judge_choices()]
+        if self.judge not in known:
+            raise JudgingError(f"unknown judge '{self.judge[:40]}': choose one of {', '.join(known)}")
+        service = judge_named(self.judge).service
+        if service is None:
+            return
         if service.needs_key and not self.secret.strip():
             raise JudgingError(f"{service.title} needs a key: paste yours, or check mentions by rules")
         if service.needs_address:
@@ -71,8 +74,9 @@ class Judging:
 
 
 def judge_choices() -> list[tuple[str, str]]:
-    """List the judges as ``(label, value)``: the rules, and every service of ``mpar2.llm.services``."""
-    return [("Rules", "rules"), *((_capital(service_named(name).title), name) for name in service_names())]
+    """List the judges as ``(label, value)``: the rules (``reference``), and all others of ``mpar2.cafe.judges``."""
+    others = [name for name in judge_names() if name != "reference"]
+    return [("Rules", "rules"), *((_capital(judge_named(name).title), name) for name in others)]
 
 
 def _capital(text: str) -> str:
@@ -139,19 +143,24 @@ async def _ask(
     judging: Judging, clip: Clip, question: Question, truth: Truth | None, requests: list[tuple[int, str]]
 ) -> dict[int, Verdict | Unscored]:
     from mpar2.cafe.caption import Captioner
-    from mpar2.cafe.llm_judge import LLMJudge
     from mpar2.llm.services import connect, judge_model
 
-    service = judging.judge
-    model = judge_model(service, judging.model.strip() or None)
-    address = judging.address.strip() if service_named(service).needs_address else None
+    entry = judge_named(judging.judge)
+    service = entry.service
+    model = judging.model.strip() or None
+    address = judging.address.strip() if service is not None and service.needs_address else None
     key = judging.secret.strip() or _NO_KEY
     if truth is None:
+        if service is None:
+            raise JudgingError(f"{entry.title} needs the sounds of the clip: list them, or choose another judge")
         with tempfile.TemporaryDirectory(prefix="mpar2-caption-") as folder:  # a visitor's caption is not kept
-            async with connect(service, model, base_url=address, api_key=key) as client:
+            async with connect(service.name, judge_model(service.name, model), base_url=address, api_key=key) as client:
                 truth = (await Captioner(client, folder).caption(clip)).truth()
     known = (question.text, question.choices, question.answer, truth)
-    async with LLMJudge(connect(service, model, base_url=address, api_key=key), service) as judge:
+    judge = make_judge(entry.name, JudgeOptions(model, address, key))
+    async with contextlib.AsyncExitStack() as stack:
+        if isinstance(judge, contextlib.AbstractAsyncContextManager):
+            await stack.enter_async_context(judge)
         verdicts = await asyncio.gather(*(judge.judge(JudgeRequest(*known, text)) for _, text in requests))
     return {index: verdict for (index, _), verdict in zip(requests, verdicts, strict=True)}
 
@@ -164,7 +173,8 @@ def cafe_document(outcome: Verdict | Unscored) -> dict[str, Any]:
     rates = rates_of_trace(counts)
     verdict = outcome.as_dict()
     against = _ORIGINS.get(outcome.truth_origin) or f"a caption by {outcome.truth_origin.removeprefix('caption:')}"
-    who = "rules, without a model" if outcome.judge == "reference" else f"{outcome.model_version or outcome.model}"
+    who = outcome.model_version or outcome.model or outcome.judge
+    who = "rules, without a model" if outcome.judge == "reference" else who
     return {
         **{key: verdict[key] for key in ("mentions", "missed", "targets", "judge", "model", "model_version")},
         **{key: verdict[key] for key in ("prompt_hash", "truth_origin", "package_version")},

@@ -299,7 +299,8 @@ def test_the_commands_work_on_a_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     run = write_run(tmp_path / "run", 4)
     assert main(["cafe", "score", str(run)]) == 0
     out = capsys.readouterr().out
-    assert "true: 4 of 4 traces scored" in out and "acc_per" in out and "canaries: 0 of" in out
+    assert "true: 4 of 4 traces scored" in out and "acc_per" in out
+    assert "mentions of the clean traces judged rightly" in out and "replies of the judge" not in out
     assert main(["cafe", "score", str(run), "--limit", "3", "--name", "again"]) == 0
     folders = [str(run / "cafe" / name) for name in ("reference", "again")]
     assert main(["cafe", "agree", *folders, "--out", str(tmp_path / "d.jsonl")]) == 0
@@ -386,6 +387,7 @@ def test_a_served_judge_scores_a_run_from_the_shell_and_is_paid_once(
         assert main([*arguments, "--yes", "--limit", "2"]) == 0
         assert "poor: 1 of 1 traces scored" in capsys.readouterr().out
         paid = len(server.calls)
+        assert paid <= 8, "two requests a trace: two traces, and one canary with its clean trace"
         assert main([*arguments, "--yes"]) == 0
         captured = capsys.readouterr()
         assert "traces to judge" in captured.err
@@ -393,10 +395,12 @@ def test_a_served_judge_scores_a_run_from_the_shell_and_is_paid_once(
         paid = len(server.calls)
         assert main([*arguments, "--yes"]) == 0
         assert len(server.calls) == paid
-    assert "canaries: " in captured.out
+    assert "canaries: " in captured.out and " replies of the judge were read leniently" in captured.out
     summary = json.loads((run / "cafe/server-qwen/metrics.json").read_text())
     assert (summary["model"], summary["model_version"], summary["scored"]) == ("qwen", "served-3", 6)
     assert summary["input_tokens"] > 0 and summary["prompt_hash"]
+    assert summary["lenient_replies"] == 0 < summary["replies"] <= 12
+    assert summary["canary_counts"]["canaries"] == 1 and summary["canary_counts"]["clean_right"] > 0
 
 
 def test_intervals_of_the_shell_are_those_of_the_report(tmp_path):

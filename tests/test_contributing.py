@@ -10,14 +10,17 @@ import soundfile
 
 from mpar2 import engines
 from mpar2.audio import SAMPLE_RATE
+from mpar2.cafe import judges
+from mpar2.cafe.score import read_scores
 from mpar2.cli import main
 from mpar2.engines import engine_names, make_engine
 from mpar2.engines.base import Arm, Request
 from mpar2.items import base as items
 from mpar2.llm import services
-from mpar2.question import Question
-from pages.scoring import judge_choices
+from mpar2.question import Event, Question
+from pages.scoring import Judging, judge_choices, score_traces
 from tests.conftest import make_clip
+from tests.test_cafe_score import write_run
 from training.rewards import functions, make_rewards, make_scorer
 from training.sources import read_source
 
@@ -29,9 +32,10 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_ENGINES", dict(engines._ENGINES))
     monkeypatch.setattr(services, "SERVICES", dict(services.SERVICES))
     monkeypatch.setattr(items, "_READERS", dict(items._READERS))
+    monkeypatch.setattr(judges, "_JUDGES", dict(judges._JUDGES))
     monkeypatch.setattr(functions, "REWARDS", dict(functions.REWARDS))
     snippets = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(snippets) == 4
+    assert len(snippets) == 5
     for snippet in snippets:
         exec(compile(snippet, "CONTRIBUTING.md", "exec"), {"__name__": "snippet"})
 
@@ -71,6 +75,22 @@ def test_an_installed_package_registers_its_own(registered, tmp_path, monkeypatc
     assert main(["evaluate", "--benchmark", "theirs", "--data", str(tmp_path / "no"), "--out", "x"]) == 2
     error = capsys.readouterr().err
     assert "the plugin broken (not_there) cannot be imported" in error and "no does not exist" in error
+
+
+def test_the_judge_scores_a_run_from_the_shell_and_a_trace_in_the_app(
+    registered, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", 2)
+    assert main(["cafe", "score", str(run), "--judge", "silent"]) == 0
+    assert "truth: scene (4)" in capsys.readouterr().out
+    counts = [score.counts for score in read_scores(run / "cafe" / "silent").scores]
+    assert all(count.n_pred == 0 and count.missed == count.n_tgt > 0 for count in counts)
+    judging = Judging("silent")
+    judging.check(local=False)
+    told = score_traces(judging, make_clip(), Question("Which?"), (Event("dog bark"),), None, ["A dog barks."])
+    ((_, document),) = [said for said in told if said is not None]
+    assert document["counts"]["missed"] == 1 and "silent" in document["source"]
+    assert main(["cafe", "score", str(run), "--judge", "silent", "--truth", "caption"]) == 2
 
 
 def test_the_reward_is_given_a_weight_by_a_recipe(registered) -> None:

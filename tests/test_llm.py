@@ -180,25 +180,44 @@ GOOD = '{"name": "a {not} \\"json\\"", "count": 2}'
     [
         f"Here is the JSON:\n```json\n{GOOD}\n```",
         f"```\n{GOOD}\n```\nI hope this helps.",
+        f"~~~JSON\r\n{GOOD}\r\n~~~",
+        f"```\n```json\n{GOOD}\n```\n```",
         f"Sure! {GOOD}",
+        f"\ufeff{GOOD}",
+        f"[{GOOD}]",
+        GOOD.replace("2}", "2,\n}"),
         f"{GOOD}\n\nThe count is {{2}} because two were heard.",
         f"The set {{1, 2}} has two elements.</think>{GOOD}",
         f'<think>{{"name": "draft", "count": 1}}</think>{GOOD}',
+        f'The form is {{"name": ..., "count": ...}}. {GOOD}',
         f"{GOOD}\n{GOOD}",
     ],
 )
-def test_the_one_object_of_a_wrapped_reply_is_read(text: str) -> None:
+def test_the_one_object_of_a_wrapped_reply_is_read_and_counted_as_lenient(text: str) -> None:
     with serve([openai_reply(text)]) as server:
         asked = ask_thing("openai", server)
-    assert (asked.value.count, asked.replies) == (2, 1)
+    assert (asked.value.count, asked.value.name, asked.replies) == (2, 'a {not} "json"', 1)
+    assert asked.lenient
+    with serve([openai_reply(f"\n{GOOD} ")]) as server:
+        assert not ask_thing("openai", server).lenient
 
 
 @pytest.mark.parametrize(
-    "text",
-    ['{"name": "a", "count": 1} or {"name": "b", "count": 2}', "no object", "{" * 5000, '{"name": "a", "count": NaN}!'],
+    ("text", "says"),
+    [
+        ('{"name": "a", "count": 1} or {"name": "b", "count": 2}', "2 different objects"),
+        ('[{"name": "a", "count": 1}, {"name": "b", "count": 2}]', "list of 2 objects"),
+        ("no object", "no JSON"),
+        ("{" * 5000, "no JSON"),
+        ('{"name": "a", "count": NaN}!', "NaN is no JSON number"),
+        ('{"name": "a", "count": 1, "count": 2}', "'count' is given twice"),
+        ('```json\n{"name": "a", "name": "b", "count": 2}\n```', "'name' is given twice"),
+        ("{'name': 'a', 'count': 2}", "double quotes"),
+        ('Here: {"name": {"name": "a", "count": 2}, "cou', "no JSON"),
+    ],
 )
-def test_an_ambiguous_or_broken_reply_is_rejected(text: str) -> None:
-    with serve([openai_reply(text)]) as server, pytest.raises(ReplyRejected) as caught:
+def test_an_ambiguous_or_broken_reply_is_rejected_in_words(text: str, says: str) -> None:
+    with serve([openai_reply(text)]) as server, pytest.raises(ReplyRejected, match=says) as caught:
         ask_thing("openai", server)
     assert caught.value.reason == "invalid_json"
 

@@ -14,8 +14,18 @@ from hypothesis import strategies as st
 from mpar2 import __version__
 from mpar2.cafe.judging import judge_all
 from mpar2.cafe.llm_judge import LLMJudge, data_block, llm_judge, locate_quotes
-from mpar2.cafe.schema import DECISION_TABLE, JudgeRequest, Truth, Unscored, Verdict, validate_verdict
-from mpar2.cafe.validation.injection import flip_rate, load_canaries
+from mpar2.cafe.rules.judge import ReferenceJudge
+from mpar2.cafe.schema import (
+    DECISION_TABLE,
+    JudgeRequest,
+    Mention,
+    MentionKind,
+    Truth,
+    Unscored,
+    Verdict,
+    validate_verdict,
+)
+from mpar2.cafe.validation.injection import choose_canaries, flip_rate, load_canaries
 from mpar2.llm import Journal, Limiter, RetryPolicy, StopRun
 from mpar2.question import Event
 from testing.wire import Answer, Call, Server, error, gemini_reply, judge_plan, openai_reply, read_data, serve
@@ -241,6 +251,54 @@ def test_quotes_that_are_not_there_are_told() -> None:
     assert "all taken" in locate_quotes("a dog", ["dog", "dog"])[1]
 
 
+@pytest.mark.parametrize(
+    ("text", "quote", "exact"),
+    [
+        ("the dog\u2019s bark", "the dog's bark", "the dog\u2019s bark"),
+        ("the dog's bark", "the dog\u2019s bark", "the dog's bark"),
+        ("he said \u201cstop\u201d twice", '"stop"', "\u201cstop\u201d"),
+        ("a bell \u2013 loud \u2014 rings", "bell - loud - rings", "bell \u2013 loud \u2014 rings"),
+        ("rain\u2026 then wind", "rain... then", "rain\u2026 then"),
+        ("rain... then wind", "rain\u2026 then", "rain... then"),
+        ("a cafe\u0301 noise", "caf\u00e9 noise", "cafe\u0301 noise"),
+        ("a caf\u00e9 noise", "cafe\u0301", "caf\u00e9"),
+        ("the door\u00adbell\u200b rings", "doorbell rings", "door\u00adbell\u200b rings"),
+        ("at 3\u00a0s a dog", "3 s a dog", "3\u00a0s a dog"),
+        ("a dog barks", '"dog barks"', "dog barks"),
+        ("a dog barks", "dog barks...", "dog barks"),
+        ("**dog** barks \U0001f436 loud\u2019s", "loud's", "loud\u2019s"),
+    ],
+)
+def test_typographic_forms_of_quotes_lead_to_the_exact_characters(text: str, quote: str, exact: str) -> None:
+    ((span,), problem) = locate_quotes(text, [quote])
+    assert not problem and text[span.start : span.stop] == exact
+
+
+def test_replies_that_are_read_leniently_are_counted() -> None:
+    trace = "The dog\u2019s bark, then a siren."
+
+    def plan(call: Call) -> Answer:
+        if step(call) == "extract":
+            return openai_reply('Here:\n{"mentions": [{"quote": "dog\'s bark", "label": "dog"}]}')
+        return judge_plan(openai_reply)(call)
+
+    with serve(plan) as server:
+        (verdict,) = judge("server", server, request(trace))
+        (strict,) = judge("server", server, request("A dog barks."))
+    assert isinstance(verdict, Verdict) and verdict.mentions[0].quote == "dog\u2019s bark"
+    assert (verdict.lenient, verdict.attempts) == (1, 2) and Verdict.from_dict(verdict.as_dict()) == verdict
+    with serve(judge_plan(openai_reply)) as server:
+        (strict,) = judge("server", server, request("A dog barks."))
+    assert isinstance(strict, Verdict) and strict.lenient == 0
+
+
+def test_a_reply_with_thousands_of_quotes_is_refused_in_words() -> None:
+    many = {"mentions": [{"quote": "dog", "label": "dog"}] * 1001}
+    with serve([openai_reply(json.dumps(many))]) as server:
+        (outcome,) = judge("server", server, request())
+    assert isinstance(outcome, Unscored) and outcome.reason == "schema" and "at most 1000" in outcome.detail
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text("ab \n", max_size=30), st.lists(st.text("ab ", min_size=1, max_size=5), max_size=5))
 def test_located_quotes_read_as_given_and_share_no_character(text: str, quotes: list[str]) -> None:
@@ -280,6 +338,41 @@ def test_canaries_find_a_gullible_judge_and_clear_a_firm_one() -> None:
     assert {flip.canary.split("/")[1] for flip in weak.flips} == {"order"}
     assert all((flip.was, flip.became) == ("hallucinated", "matched") for flip in weak.flips)
     assert "without one" in str(weak)
+    assert firm.accuracy == weak.accuracy and 0.4 < firm.accuracy < 1
+
+
+def test_a_judge_that_calls_everything_matched_is_found_out_by_the_clean_canaries() -> None:
+    class Kind:
+        id, model, prompt_hash = "kind", None, None
+
+        async def judge(self, request: JudgeRequest) -> Verdict:
+            truth = Truth(request.truth.events or (Event("x"),))
+            spans = [span for c in load_canaries() if c.clean == request for span, _ in c.labels]
+            mentions = tuple(
+                Mention(f"m{n}", request.trace[s.start : s.stop], s, "x", MentionKind.MATCHED, (0,))
+                for n, s in enumerate(dict.fromkeys(spans))
+            )
+            labels = tuple(event.label for event in truth.events)
+            return Verdict(mentions, tuple(range(1, len(labels))), labels, "kind", "human")
+
+    canaries = [c for c in load_canaries() if c.clean == c.attacked or c.control]
+    report = asyncio.run(flip_rate(Kind(), canaries))
+    assert report.accuracy is not None and report.accuracy < 0.25
+    assert f"{report.right} of {report.labelled}" in str(report)
+    rules = asyncio.run(flip_rate(ReferenceJudge(), choose_canaries(1000, needs_events=True)))
+    assert rules.accuracy >= 0.9 and rules.rate == 0 and not rules.unscored
+
+
+def test_the_number_of_canaries_follows_what_is_judged() -> None:
+    def asked(n: int) -> set[JudgeRequest]:
+        return {request for canary in choose_canaries(n) for request in (canary.clean, canary.attacked)}
+
+    assert not asked(0) and len(asked(3)) == 2 and len(asked(100)) <= 20
+    assert len(choose_canaries(10_000)) == len(load_canaries()) and asked(3) < asked(100) < asked(10_000)
+    names = {canary.name.split("/")[1] for canary in choose_canaries(100)}
+    assert {"order", "control", "wrong-hint"} <= names
+    hint = next(canary for canary in load_canaries() if canary.name == "street/wrong-hint")
+    assert "a siren is audible" in hint.attacked.question and hint.attacked.trace == hint.clean.trace
 
 
 def test_a_judge_that_fails_has_not_withstood_the_canaries() -> None:

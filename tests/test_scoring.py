@@ -92,7 +92,7 @@ def test_a_gemini_judge_is_the_environments_model_unless_the_visitor_names_one(m
         asked.append(model)
         raise StopRun("no_key", "nobody is asked here")
 
-    monkeypatch.setattr(importlib.import_module("mpar2.llm.services"), "connect", connect)
+    monkeypatch.setattr(importlib.import_module("mpar2.cafe.llm_judge"), "connect", connect)
     monkeypatch.setenv("MPAR2_JUDGE_MODEL", "gemini-of-the-house")
     for named in ("", "gemini-of-the-visitor"):
         list(score_traces(Judging("gemini", "k", "", named), make_clip(), QUESTION, EVENTS, "human", [TRACES[0]]))

@@ -6,7 +6,7 @@
 ``rules``       a judge by rules over exact truth, no model      ``sound_classes``  the classes of the project's scenes
 ``llm_judge``   judges that are language models                  ``quotes``    where a model's quotes stand in a text
 ``caption``     captions by a model that hears                   ``prompts``   their words, in versions; the canaries
-``judging``     many traces, resumable
+``judges``      the judges by name         ``judging``     many traces, resumable
 
 ``metrics``     from verdicts to rates with intervals            ``score``     the scores of a run
 ``validation``  agreement, perturbed truth, prompt injection, rating sheets
@@ -16,6 +16,7 @@
     rates = rates_of_trace(count_events(verdict))
 """
 
+from mpar2.cafe.judges import JudgeOptions, judge_names, make_judge, register_judge
 from mpar2.cafe.metrics import EventCounts, count_events, rates_of_trace
 from mpar2.cafe.rules.judge import ReferenceJudge, annotate
 from mpar2.cafe.schema import Judge, JudgeRequest, Mention, MentionKind, Truth, Unscored, Verdict
@@ -24,6 +25,7 @@ from mpar2.cafe.truth import truth_from_json, truth_of
 __all__ = [
     "EventCounts",
     "Judge",
+    "JudgeOptions",
     "JudgeRequest",
     "Mention",
     "MentionKind",
@@ -33,7 +35,10 @@ __all__ = [
     "Verdict",
     "annotate",
     "count_events",
+    "judge_names",
+    "make_judge",
     "rates_of_trace",
+    "register_judge",
     "truth_from_json",
     "truth_of",
 ]

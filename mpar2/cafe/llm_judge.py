@@ -12,7 +12,9 @@ Departure from the paper, whose extractor does all of this in one request whose 
 
 What a model says is checked, never trusted: quotes that do not stand in the text are rejected, character spans are
 computed here, each id must occur exactly once, and what is missed follows from the verdicts by rule. A reply that fails
-is asked for again with the reason, at most twice; then the trace is *unscored*, with the reason.
+is asked for again with the reason, at most twice; then the trace is *unscored*, with the reason. The wrapping of a
+reply (``llm.structured``) and typographic forms in its quotes (``quotes``) fail nothing: such replies are counted in
+``Verdict.lenient``.
 
 Question, choices, caption and trace are untrusted. They travel as one JSON object between delimiters that carry a hash
 of the object, so that no text inside can close them; instructions travel apart, as the system instruction.
@@ -30,7 +32,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from mpar2.cafe.prompts import load_prompt
-from mpar2.cafe.quotes import locate_quotes
+from mpar2.cafe.quotes import is_exact, locate_quotes
 from mpar2.cafe.rules.unsure import spare_unsure
 from mpar2.cafe.schema import (
     JudgeRequest,
@@ -59,6 +61,7 @@ from mpar2.trace import Span
 __all__ = ["LLMJudge", "data_block", "llm_judge", "locate_quotes"]
 
 PROMPT_VERSION = 1
+_MOST_QUOTES = 1000  # in one reply
 _REASON_CHARS = 300
 _CONTEXT_CHARS = 60
 _EXPECTED_REPLY_TOKENS = 900  # of one request, for the estimate before a run; thoughts of thinking models come on top
@@ -183,6 +186,7 @@ class LLMJudge:
             model_version=" + ".join(sorted(spent.versions)) or None,
             prompt_hash=self.prompt_hash,
             attempts=spent.replies,
+            lenient=spent.lenient,
             usage=Usage(spent.usage.prompt or 0, (spent.usage.completion or 0) + (spent.usage.thoughts or 0)),
         )
         validate_verdict(verdict, request.trace)
@@ -194,9 +198,8 @@ class LLMJudge:
         caption = truth.caption or ""
 
         def check(value: Targets) -> tuple[str, str] | None:
-            _, problem = locate_quotes(caption, [event.quote for event in value.events], overlap=True)
-            if problem:
-                return "bad_quote", problem
+            if problem := _quote_problem(caption, value.events, overlap=True):
+                return problem
             for event in value.events:
                 times = [time for time in (event.onset_s, event.offset_s) if time is not None]
                 if not event.label.strip() or times != sorted(times) or any(time < 0 for time in times):
@@ -211,7 +214,9 @@ class LLMJudge:
             sampling=self._sampling,
             check=check,
         )
-        spent.add(asked)
+        quotes = [event.quote for event in asked.value.events]
+        spans, _ = locate_quotes(caption, quotes, overlap=True)
+        spent.add(asked, all(is_exact(caption, *pair) for pair in zip(spans, quotes, strict=True)))
         return tuple(Event(event.label.strip(), event.onset_s, event.offset_s) for event in asked.value.events)
 
     async def _extract(self, request: JudgeRequest, spent: _Spent) -> list[tuple[Span, str]]:
@@ -223,15 +228,15 @@ class LLMJudge:
             for mention in value.mentions:
                 if not mention.label.strip():
                     return "schema", f"mention {mention.quote[:60]!r} has no label"
-            _, problem = locate_quotes(request.trace, [mention.quote for mention in value.mentions])
-            return ("bad_quote", problem) if problem else None
+            return _quote_problem(request.trace, value.mentions)
 
         asked = await ask(
             self._client, self._extract_text, [data_block(data)], Extracted, sampling=self._sampling, check=check
         )
-        spent.add(asked)
         found = asked.value.mentions
-        spans, _ = locate_quotes(request.trace, [mention.quote for mention in found])
+        quotes = [mention.quote for mention in found]
+        spans, _ = locate_quotes(request.trace, quotes)
+        spent.add(asked, all(is_exact(request.trace, *pair) for pair in zip(spans, quotes, strict=True)))
         places = [(span, clip_text(mention.label.lower(), 80)) for span, mention in zip(spans, found, strict=True)]
         return sorted(places, key=lambda place: place[0].start)
 
@@ -336,6 +341,15 @@ def data_block(data: dict[str, Any]) -> str:
     return f"<<<DATA {mark}\n{text}\n{mark} DATA>>>"
 
 
+def _quote_problem(
+    text: str, quoted: Sequence[_Target] | Sequence[_Found], *, overlap: bool = False
+) -> tuple[str, str] | None:
+    if len(quoted) > _MOST_QUOTES:
+        return "schema", f"{len(quoted)} quotes; list each mention once, at most {_MOST_QUOTES}"
+    _, problem = locate_quotes(text, [one.quote for one in quoted], overlap=overlap)
+    return ("bad_quote", problem) if problem else None
+
+
 def _check_classification(
     value: Classification, ids: Sequence[str], event_ids: dict[str, int]
 ) -> tuple[str, str] | None:
@@ -365,11 +379,13 @@ class _Spent:
 
     def __init__(self) -> None:
         self.replies = 0
+        self.lenient = 0
         self.usage = Tokens()
         self.versions: set[str] = set()
 
-    def add(self, asked: StructuredReply[Any]) -> None:
+    def add(self, asked: StructuredReply[Any], exact: bool = True) -> None:
         self.replies += asked.replies
+        self.lenient += asked.lenient or not exact
         self.usage = self.usage + asked.usage
         self.versions |= {asked.reply.model_version} - {""}
 

@@ -1,13 +1,29 @@
-"""Where the quotes that a model gives stand in the text that it was given; one that stands nowhere is told."""
+"""Where the quotes that a model gives stand in the text that it was given; one that stands nowhere is told.
+
+A quote is looked for as it is. Where it does not stand so, both sides are *folded*: typographic quotation marks,
+apostrophes, dashes and dots to those of a keyboard, letters to their composed form, invisible characters to nothing,
+and quotation marks or dots that the model put around the quote are taken off. The span is always that of the text's own
+characters.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from mpar2.trace import Span
 
-__all__ = ["locate_quotes"]
+__all__ = ["is_exact", "locate_quotes"]
+
+_FORMS = {
+    **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032`\u00b4", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"'),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),
+    "\u2026": "...",
+    **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff", ""),
+}
+_AROUND = " \t\r\n'\"."
 
 
 def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) -> tuple[list[Span], str]:
@@ -21,29 +37,80 @@ def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) ->
     [Span(start=2, stop=5), Span(start=14, stop=17)]
     """
     problem = ""
+    found = _Text(text)
+    places = [found.places(quote) for quote in quotes]
     in_order = list(range(len(quotes)))
     # in reading order; and, where a short quote took a place inside a longer one, longest first
     for order in (in_order, sorted(in_order, key=lambda index: -len(quotes[index]))):
-        spans, problem_now = _place(text, quotes, order, overlap)
+        spans, problem_now = _place(quotes, places, order, overlap)
         if not problem_now:
             return spans, ""
         problem = problem or problem_now
     return [], problem
 
 
-def _place(text: str, quotes: Sequence[str], order: Sequence[int], overlap: bool) -> tuple[list[Span], str]:
+def is_exact(text: str, span: Span, quote: str) -> bool:
+    """Whether ``quote`` reads as the text does at ``span``, white space aside."""
+    return text[span.start : span.stop].split() == quote.split()
+
+
+def _place(
+    quotes: Sequence[str], places: Sequence[list[Span]], order: Sequence[int], overlap: bool
+) -> tuple[list[Span], str]:
     placed: dict[int, Span] = {}
     for index in order:
-        places = _occurrences(text, quotes[index])
-        if not places:
+        if not places[index]:
             return [], f"quote {quotes[index][:80]!r} does not stand in the text; copy it character for character"
-        free = [p for p in places if overlap or not any(p.start < q.stop and q.start < p.stop for q in placed.values())]
+        taken = () if overlap else placed.values()
+        free = [p for p in places[index] if not any(p.start < q.stop and q.start < p.stop for q in taken)]
         if not free:
-            times = f"{len(places)} time{'s' if len(places) > 1 else ''}"
+            times = f"{len(places[index])} time{'s' if len(places[index]) > 1 else ''}"
             return [], f"quote {quotes[index][:80]!r} stands {times} in the text, all taken by other mentions"
         cursor = max((span.start for other, span in placed.items() if other < index), default=0)
         placed[index] = next((place for place in free if place.start >= cursor), free[0])
     return [placed[index] for index in range(len(quotes))], ""
+
+
+class _Text:
+    """A text in which quotes are looked for; its folded form is made when a quote needs it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._known: dict[str, list[Span]] = {}
+        self._folded: tuple[str, list[Span]] | None = None
+
+    def places(self, quote: str) -> list[Span]:
+        """Where the quote stands, in order; the same answer for the same quote."""
+        if quote not in self._known:
+            self._known[quote] = _occurrences(self._text, quote) or self._folded_places(quote)
+        return self._known[quote]
+
+    def _folded_places(self, quote: str) -> list[Span]:
+        if self._folded is None:
+            self._folded = _fold(self._text)
+        folded, at = self._folded
+        sought = _fold(quote)[0]
+        for form in dict.fromkeys((sought, sought.strip(_AROUND))):
+            if spans := _occurrences(folded, form):
+                return [Span(at[span.start].start, at[span.stop - 1].stop) for span in spans]
+        return []
+
+
+def _fold(text: str) -> tuple[str, list[Span]]:
+    """The folded text, and for each of its characters those of ``text`` that it comes from."""
+    pieces: list[str] = []
+    at: list[Span] = []
+    for place, letter in enumerate(text):
+        form = _FORMS.get(letter, letter)
+        if pieces and form and unicodedata.combining(form[0]):
+            whole = unicodedata.normalize("NFC", pieces[-1] + form)
+            if len(whole) == len(pieces[-1]):
+                pieces[-1], at[-1] = whole, Span(at[-1].start, place + 1)
+                continue
+        for single in form:
+            pieces.append(single)
+            at.append(Span(place, place + 1))
+    return "".join(pieces), at
 
 
 def _occurrences(text: str, quote: str) -> list[Span]:

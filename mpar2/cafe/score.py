@@ -34,6 +34,7 @@ from mpar2.cafe.metrics import (
 )
 from mpar2.cafe.schema import Judge, JudgeRequest, Truth, Unscored, Verdict
 from mpar2.cafe.truth import choose_truth
+from mpar2.cafe.validation.injection import FlipReport
 from mpar2.errors import MPAR2Error
 from mpar2.llm.journal import Journal
 from mpar2.runs import item_of, open_lines, read_run
@@ -87,6 +88,13 @@ class ScoreSet:
     def origins(self) -> Counter[str]:
         """Where the truths come from."""
         return Counter(score.outcome.truth_origin for score in self.scores if isinstance(score.outcome, Verdict))
+
+    @property
+    def leniency(self) -> tuple[int, int]:
+        """Replies that were read leniently, and all replies, of a model judge."""
+        verdicts = [score.outcome for score in self.scores if isinstance(score.outcome, Verdict)]
+        asked = [verdict for verdict in verdicts if verdict.usage.input_tokens or verdict.usage.output_tokens]
+        return sum(verdict.lenient for verdict in asked), sum(verdict.attempts for verdict in asked)
 
     def arms(self) -> list[str]:
         """The arms in order of appearance."""
@@ -150,6 +158,11 @@ class ScoreSet:
             parts.append(errors().note())
         if self.failed:
             parts.append(f"{len(self.failed)} traces got no answer and are tried again at the next start")
+        lenient, replies = self.leniency
+        if replies:
+            parts.append(
+                f"{lenient} of {replies} replies of the judge were read leniently (wrapped, or other typography)"
+            )
         if self.canaries:
             parts.append(self.canaries)
         return "\n\n".join(parts)
@@ -191,13 +204,14 @@ async def score_run(
     limit: int | None = None,
     in_flight: int = 4,
     label: str | None = None,
-    canaries: str | None = None,
+    canaries: FlipReport | None = None,
     rule: str = DEFAULT_RULE,
     truth: str | None = None,
 ) -> ScoreSet:
     """Judge every line of ``run`` (``limit``: the first lines only) and write the scores into ``folder``.
 
-    A start after a kill judges what is missing. The caller enters a model judge (``async with``).
+    A start after a kill judges what is missing. The caller enters a model judge (``async with``). ``canaries``: how
+    the judge did on them.
     """
     folder = Path(folder)
     records = []
@@ -221,9 +235,9 @@ async def score_run(
         for record in records
         if record["key"] in outcomes
     )
-    found = ScoreSet(scores, judged.failed, canaries, rule)
+    found = ScoreSet(scores, judged.failed, str(canaries or "") or None, rule)
     write_bytes(folder / SCORES, b"".join(dump_json(_line(score)) + b"\n" for score in found.scores))
-    write_json(folder / METRICS, _summary(found, judge, limit))
+    write_json(folder / METRICS, _summary(found, judge, limit, canaries))
     return found
 
 
@@ -280,7 +294,7 @@ def _line(score: Score) -> dict[str, Any]:
     return line | {"unscored": asdict(score.outcome)}
 
 
-def _summary(found: ScoreSet, judge: Judge, limit: int | None) -> dict[str, Any]:
+def _summary(found: ScoreSet, judge: Judge, limit: int | None, canaries: FlipReport | None) -> dict[str, Any]:
     verdicts = [score.outcome for score in found.scores if isinstance(score.outcome, Verdict)]
     versions = {verdict.model_version for verdict in verdicts if verdict.model_version}
     return {
@@ -298,7 +312,9 @@ def _summary(found: ScoreSet, judge: Judge, limit: int | None) -> dict[str, Any]
         "input_tokens": sum(verdict.usage.input_tokens for verdict in verdicts),
         "output_tokens": sum(verdict.usage.output_tokens for verdict in verdicts),
         "canaries": found.canaries,
-        "lenient_replies": sum(verdict.lenient for verdict in verdicts),
+        "canary_counts": canaries.as_dict() if canaries else None,
+        "lenient_replies": found.leniency[0],
+        "replies": found.leniency[1],
         "rule": found.rule,
         "rules": {
             arm: {rule: rates_as_json(rates) for rule, rates in found.rules_of(arm).items()} for arm in found.arms()

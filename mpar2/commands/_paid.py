@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from mpar2.llm.journal import Journal
     from mpar2.llm.limits import Limiter
 
-__all__ = ["ServiceChoices", "add_limits", "add_service", "agreed", "at_least_one", "limiter", "prices", "spent"]
+__all__ = [
+    "JudgeChoices",
+    "ServiceChoices",
+    "add_limits",
+    "add_service",
+    "agreed",
+    "at_least_one",
+    "limiter",
+    "prices",
+    "spent",
+]
 
 
 class ServiceChoices:
@@ -31,6 +41,15 @@ class ServiceChoices:
 
     def __contains__(self, name: object) -> bool:
         return name in self._first or name in tuple(self)
+
+
+class JudgeChoices(ServiceChoices):
+    """The names of all judges."""
+
+    def __iter__(self) -> Iterator[str]:
+        from mpar2.cafe.judges import judge_names
+
+        return iter(judge_names())
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:

@@ -19,8 +19,10 @@ from mpar2.commands import _paid as paid
 from mpar2.commands._arms import printable
 
 if TYPE_CHECKING:
+    from mpar2.cafe.judges import JudgeEntry
     from mpar2.cafe.schema import Judge, JudgeRequest
     from mpar2.cafe.score import ScoreSet
+    from mpar2.cafe.validation.injection import Canary
     from mpar2.llm.journal import Journal
 
 __all__ = ["configure", "run"]
@@ -102,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
 def _judge_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judge",
-        choices=paid.ServiceChoices("reference"),
+        choices=paid.JudgeChoices(),
         default="reference",
         help="default: %(default)s, which costs nothing",
     )
@@ -111,80 +113,88 @@ def _judge_options(parser: argparse.ArgumentParser) -> None:
 
 def _judge(options: argparse.Namespace, replies: Journal | None = None) -> Judge:
     """The judge that the options name; a model judge keeps its replies in the journal."""
-    if options.judge == "reference":
-        from mpar2.cafe.rules.judge import ReferenceJudge
-
-        return ReferenceJudge()
-    from mpar2.cafe.llm_judge import llm_judge
+    from mpar2.cafe.judges import JudgeOptions, make_judge
 
     where = {"model": options.model, "base_url": options.base_url}
-    return llm_judge(options.judge, **where, journal=replies, limiter=paid.limiter(options))
+    return make_judge(options.judge, JudgeOptions(**where, replies=replies, limiter=paid.limiter(options)))
 
 
 def _score(options: argparse.Namespace) -> int:
+    from contextlib import ExitStack
+
+    from mpar2.cafe.judges import judge_named
     from mpar2.cafe.score import ScoreError
+    from mpar2.cafe.validation.injection import choose_canaries
     from mpar2.llm.journal import Journal
 
+    # 1. what can be judged at all, before a folder is made or anything is paid
     if not Path(options.run).is_dir():
         raise ScoreError(f"{options.run} is no folder: scores are written beside the run, so unpack it first")
-    if options.judge == "reference" and options.truth in ("cue", "caption"):
+    entry = judge_named(options.judge)
+    if entry.needs_events and options.truth in ("cue", "caption"):
         raise ScoreError(
-            f"the reference judge needs a list of events, and --truth {options.truth} is none: use --judge gemini or "
-            "server, or --truth events"
+            f"the {entry.name} judge needs a list of events, and --truth {options.truth} is none: use --judge gemini "
+            "or server, or --truth events"
         )
-    _require_truth(options)
-    judge_name = options.judge
-    if options.judge != "reference":
+    requests = _requests(options, entry)
+    canaries = choose_canaries(len(requests), needs_events=entry.needs_events)
+    # 2. the folder of the scores
+    judge_name = entry.name
+    if entry.service is not None:
         from mpar2.llm.services import judge_model
 
-        judge_name += "-" + re.sub(r"[^\w.-]+", "_", judge_model(options.judge, options.model))
+        judge_name += "-" + re.sub(r"[^\w.-]+", "_", judge_model(entry.name, options.model))
     name = options.name or judge_name
     if not re.fullmatch(r"[\w.-]{1,120}", name) or name.startswith("."):
         raise ScoreError(f"--name {name!r}: letters, digits, '.', '_' and '-' make a name")
     folder = Path(options.run) / "cafe" / name
-    if options.judge == "reference":
-        found = asyncio.run(_judge_run(options, _judge(options), folder))
-        print(found.report())
-    else:
-        with Journal(folder / "replies.jsonl") as replies:
-            judge: Any = _judge(options, replies)
-            requests, prices = _to_pay(options, judge, folder), paid.prices(options, judge.model)
-            what = f"{len(requests)} traces to judge, canaries among them"
-            if not paid.agreed(what, judge.estimate(requests, prices), options):
+    # 3. its cost, where it has one; then judge
+    with ExitStack() as stack:
+        replies = stack.enter_context(Journal(folder / "replies.jsonl")) if entry.service is not None else None
+        judge: Any = _judge(options, replies)
+        prices = paid.prices(options, judge.model)
+        if hasattr(judge, "estimate"):
+            new = _to_pay(requests, judge, folder)
+            extra = {request for canary in canaries for request in (canary.clean, canary.attacked)}
+            what = f"{len(new)} traces to judge, and {len(extra)} canary traces"
+            if not paid.agreed(what, judge.estimate([*new, *extra], prices), options):
                 return 1
-            found = asyncio.run(_judge_run(options, judge, folder))
-            print(f"{found.report()}\n\n{paid.spent(replies, prices)}")
+        found = asyncio.run(_judge_run(options, judge, folder, canaries))
+        print(found.report())
+        if replies is not None:
+            print(f"\n{paid.spent(replies, prices)}")
     print(f"\n{folder / 'metrics.json'}")
     return 1 if found.failed else 0
 
 
-def _require_truth(options: argparse.Namespace) -> None:
-    """Refuse a run in which nothing can be judged, before a folder is made or anything is paid."""
+def _requests(options: argparse.Namespace, entry: JudgeEntry) -> dict[str, JudgeRequest]:
+    """What the judge can be asked about the run; refuse a run in which nothing can be judged."""
     from mpar2.cafe.caption import read_captions
     from mpar2.cafe.score import ScoreError, requests_of
     from mpar2.runs import read_run
 
     records = _first(read_run(options.run).records(), options.limit)
     requests, unscored = requests_of(records, read_captions(options.run), options.truth)
-    usable = [r for r in requests.values() if options.judge != "reference" or r.truth.events is not None]
+    usable = {k: r for k, r in requests.items() if not entry.needs_events or r.truth.events is not None}
     if not usable and (requests or any(reason.reason == "no_truth" for reason in unscored.values())):
         raise ScoreError(
             f"nothing in {options.run} can be judged by {options.judge}: its {len(records)} traces have no "
             f"{options.truth or 'events'} to be judged against (MMAR's cue is no list of events). Give the items "
             "events ('events' of a JSON line), or run 'mpar2 cafe caption' and score with --judge gemini or server"
         )
+    return usable
 
 
-async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path) -> ScoreSet:
+async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path, canaries: list[Canary]) -> ScoreSet:
     """The run judged, after the canaries that say how easily this judge is talked into a verdict."""
-    from contextlib import AsyncExitStack
+    from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from mpar2.cafe.score import score_run
     from mpar2.cafe.validation.injection import flip_rate
 
     async with AsyncExitStack() as stack:
-        if options.judge != "reference":
-            await stack.enter_async_context(judge)  # type: ignore[arg-type]
+        if isinstance(judge, AbstractAsyncContextManager):
+            await stack.enter_async_context(judge)
         return await score_run(
             options.run,
             judge,
@@ -194,24 +204,17 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path) ->
             label=f"judged by {folder.name}",
             rule=options.rule,
             truth=options.truth,
-            canaries=str(await flip_rate(judge)),
+            canaries=await flip_rate(judge, canaries),
         )
 
 
-def _to_pay(options: argparse.Namespace, judge: Judge, folder: Path) -> list[JudgeRequest]:
-    """What is not judged yet, and the canaries."""
-    from mpar2.cafe.caption import read_captions
+def _to_pay(requests: dict[str, JudgeRequest], judge: Judge, folder: Path) -> list[JudgeRequest]:
+    """What is not judged yet."""
     from mpar2.cafe.judging import request_key
-    from mpar2.cafe.score import requests_of
-    from mpar2.cafe.validation.injection import load_canaries
     from mpar2.llm.journal import Journal
-    from mpar2.runs import read_run
 
-    records = _first(read_run(options.run).records(), options.limit)
-    requests, _ = requests_of(records, read_captions(options.run), options.truth)
     with Journal(folder / "verdicts.jsonl") as journal:
-        new = [request for request in requests.values() if request_key(judge, request) not in journal]
-    return [*new, *{request for canary in load_canaries() for request in (canary.clean, canary.attacked)}]
+        return [request for request in requests.values() if request_key(judge, request) not in journal]
 
 
 def _trace(options: argparse.Namespace) -> int:

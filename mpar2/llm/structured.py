@@ -1,7 +1,9 @@
 """From a reply to a value of a schema, or to a reason why not.
 
-The JSON of a reply is the whole reply, or the one object in it: models wrap it in thoughts, fences and notes. Two
-different objects are ambiguous, and rejected.
+The JSON of a reply is the whole reply, or else the one object in it, which is *lenient* and counted: models wrap it in
+thoughts, fences, notes or a list of one, and leave commas before closing brackets. What could mean two things is
+rejected in words: two different objects, a name given twice with different values, NaN; so is JSON of another language
+(single quotes) and a reply that breaks off.
 
 ``parse`` looks at one reply; ``ask`` asks again with the reason, at most ``repairs`` times, when the reply was cut
 short, empty, no JSON, of the wrong shape, or fails the caller's ``check``. A blocked reply is not asked again: the
@@ -11,6 +13,7 @@ same words would be blocked again, and be billed again. Every reply counts towar
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -37,10 +40,20 @@ class StructuredReply(Generic[M]):
     replies: int
     usage: Usage
     rejected: tuple[str, ...] = ()  # reasons of the replies before it
+    lenient: bool = False  # the reply is more than the JSON of the value
 
 
 def parse(reply: Reply, schema: type[M]) -> M:
-    """The value in ``reply``; :class:`ReplyRejected` with blocked, truncated, empty, invalid_json or schema."""
+    """Read the value in ``reply``.
+
+    Raises:
+        ReplyRejected: with blocked, truncated, empty, invalid_json or schema.
+    """
+    return _parse(reply, schema)[0]
+
+
+def _parse(reply: Reply, schema: type[M]) -> tuple[M, bool]:
+    """Read the value in ``reply``, and whether the reply is more than its JSON."""
     if reply.finish == "blocked":
         raise ReplyRejected("blocked", f"the service refused: {reply.detail or 'no reason given'}", usage=reply.usage)
     if reply.finish == "length":
@@ -49,11 +62,11 @@ def parse(reply: Reply, schema: type[M]) -> M:
     if not text:
         raise ReplyRejected("empty", f"reply is empty (finish: {reply.detail or reply.finish})", usage=reply.usage)
     try:
-        data = _read_json(text)
+        data, lenient = _read_json(text)
     except (ValueError, RecursionError) as error:
         raise ReplyRejected("invalid_json", f"reply is no JSON: {clip_text(str(error))}", usage=reply.usage) from None
     try:
-        return schema.model_validate(data)
+        return schema.model_validate(data), lenient
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[:3]
         said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'reply'}: {e['msg']}" for e in first)
@@ -78,10 +91,10 @@ async def ask(
         reply = await client.complete(system, request, schema, sampling)
         usage = usage + reply.usage
         try:
-            value = parse(reply, schema)
+            value, lenient = _parse(reply, schema)
             problem = check(value) if check is not None else None
             if problem is None:
-                return StructuredReply(value, reply, len(rejected) + 1, usage, tuple(rejected))
+                return StructuredReply(value, reply, len(rejected) + 1, usage, tuple(rejected), lenient)
             raise ReplyRejected(*problem)
         except ReplyRejected as error:
             rejected.append(error.reason)
@@ -98,20 +111,54 @@ async def ask(
 
 
 _MAX_OBJECTS = 64  # starts of objects that are tried in one reply
-_DECODER = json.JSONDecoder(parse_constant=lambda name: _no_constant(name))
+_STRING = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'  # one that never ends is read once
+_BRACKETS = re.compile(rf"{_STRING}|[{{}}]", re.DOTALL)
+_LAST_COMMA = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
+_OBJECT = re.compile(r'\{\s*["}]')
 
 
-def _read_json(text: str) -> Any:
-    """Read the JSON of a reply: strictly first, then the one object in what follows the thoughts, else in all of it."""
+class _AmbiguousError(ValueError):
+    """JSON that different readers read differently."""
+
+
+def _no_constant(name: str) -> float:
+    raise _AmbiguousError(f"{name} is no JSON number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    for name, value in pairs if len(values) < len(pairs) else ():
+        if values[name] != value:
+            raise _AmbiguousError(f"{clip_text(name, 80)!r} is given twice with different values")
+    return values
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once)
+
+
+def _read_json(text: str) -> tuple[Any, bool]:
+    """Read the JSON of a reply: strictly, else the one object in what follows the thoughts, else in all of it.
+
+    Returns:
+        The value, and whether the reply is more than its JSON.
+    """
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
+    except _AmbiguousError:
+        raise
     except ValueError as error:
         strict = error
+    else:
+        if not value or not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            return value, False
+        if len(value) == 1:
+            return value[0], True
+        raise ValueError(f"it is a list of {len(value)} objects: write one, and nothing else")
     thoughts, mark, rest = text.rpartition("</think>")
     for part in (rest, thoughts) if mark else (text,):
         found = _objects(part)
         if len(found) == 1:
-            return found[0]
+            return found[0], True
         if found:
             raise ValueError(f"it holds {len(found)} different objects: write one, and nothing else")
     raise strict
@@ -124,16 +171,29 @@ def _objects(text: str) -> list[Any]:
     for _ in range(_MAX_OBJECTS):
         if place < 0:
             break
-        try:
-            value, end = _DECODER.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            end = place + 1  # no object begins here
-        else:
-            if value not in found and value != {}:
-                found.append(value)
+        end = place + 1
+        if _OBJECT.match(text, place):  # else a brace of prose
+            if (end := _balanced(text, place)) < 0:
+                break  # what begins here never ends, and what stands in it is a part of something else
+            try:
+                value = _DECODER.decode(_LAST_COMMA.sub(r"\1", text[place:end]))
+            except _AmbiguousError:
+                raise
+            except (ValueError, RecursionError):
+                pass
+            else:
+                if value not in found and value != {}:
+                    found.append(value)
         place = text.find("{", end)
     return found
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+def _balanced(text: str, start: int) -> int:
+    """The end of the object that begins at ``start``, -1 where it has none."""
+    depth = 0
+    for match in _BRACKETS.finditer(text, start):
+        if match.group() in "{}":
+            depth += 1 if match.group() == "{" else -1
+            if depth == 0:
+                return match.end()
+    return -1

@@ -4,20 +4,28 @@ Each canary is judged clean and attacked. The attack is appended, so every menti
 same characters in the attacked one. A mention whose kind changes, or that the judge no longer lists, is a *flip*;
 mentions inside the attack itself do not count. Canaries that the judge could not score are counted apart: a judge that
 crashes has not withstood anything. The attack ``control`` asks for nothing, so its flips are the judge's own noise, and
-are what the flip rate is to be read against.
+are what the flip rate is to be read against. Among the attacks are wrong hints: that an absent sound is audible, or
+that one that is audible is not.
+
+A judge that calls everything matched never flips. So the mentions of the clean traces have labels, and the share that
+the judge gives the right kind (*clean accuracy*) stands beside the flips.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mpar2.cafe.prompts import load_json
+from mpar2.cafe.quotes import locate_quotes
 from mpar2.cafe.schema import Judge, JudgeRequest, Mention, Truth, Unscored, Verdict
 from mpar2.question import Event
+from mpar2.trace import Span
 
-__all__ = ["Canary", "Flip", "FlipReport", "flip_rate", "load_canaries"]
+__all__ = ["Canary", "Flip", "FlipReport", "choose_canaries", "flip_rate", "load_canaries"]
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,11 @@ class Canary:
     name: str  # base/attack
     clean: JudgeRequest
     attacked: JudgeRequest
+    labels: tuple[tuple[Span, str], ...] = ()  # of the clean trace: a mention and its kind
 
     @property
     def control(self) -> bool:
+        """Whether the attack asks for nothing."""
         return self.name.endswith("/control")
 
 
@@ -53,6 +63,8 @@ class FlipReport:
     control_flips: tuple[Flip, ...]
     canaries: int
     unscored: tuple[tuple[str, str], ...]  # canary and reason
+    labelled: int = 0  # labelled mentions of the clean traces that were judged
+    right: int = 0  # of these, given the kind of their label
 
     @property
     def rate(self) -> float | None:
@@ -61,27 +73,74 @@ class FlipReport:
 
     @property
     def control_rate(self) -> float | None:
+        """Flips per mention without an attack; None where nothing could be judged."""
         return len(self.control_flips) / self.control_mentions if self.control_mentions else None
 
-    def __str__(self) -> str:
-        def share(flips: tuple[Flip, ...], mentions: int) -> str:
-            return f"{len(flips)} of {mentions}" + (f" ({len(flips) / mentions:.1%})" if mentions else "")
+    @property
+    def accuracy(self) -> float | None:
+        """The share of right kinds on clean traces; None where nothing could be judged."""
+        return self.right / self.labelled if self.labelled else None
 
+    def as_dict(self) -> dict[str, int]:
+        """The counts, for JSON."""
+        return {
+            "canaries": self.canaries,
+            "unscored": len(self.unscored),
+            "clean_labelled": self.labelled,
+            "clean_right": self.right,
+            "mentions": self.mentions,
+            "flips": len(self.flips),
+            "control_mentions": self.control_mentions,
+            "control_flips": len(self.control_flips),
+        }
+
+    def __str__(self) -> str:
+        def share(part: int, whole: int) -> str:
+            return f"{part} of {whole}" + (f" ({part / whole:.1%})" if whole else "")
+
+        if not self.canaries:
+            return ""
+        reasons = Counter(reason.split(":")[0] for _, reason in self.unscored)
+        why = f" ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})" if reasons else ""
         return (
-            f"canaries: {share(self.flips, self.mentions)} mentions flipped under attack, "
-            f"{share(self.control_flips, self.control_mentions)} without one; "
-            f"{len(self.unscored)} of {self.canaries} canaries unscored"
+            f"canaries: {share(self.right, self.labelled)} mentions of the clean traces judged rightly; "
+            f"{share(len(self.flips), self.mentions)} mentions flipped under attack, "
+            f"{share(len(self.control_flips), self.control_mentions)} without one; "
+            f"{len(self.unscored)} of {self.canaries} canaries unscored{why}"
         )
 
 
 def load_canaries() -> list[Canary]:
-    """The canaries of the package: every base under every attack."""
-    data = load_json("canaries")
-    return [
-        _canary(f"{name}/{attack['name']}", base, attack)
-        for name, base in data["bases"].items()
-        for attack in data["attacks"]
-    ]
+    """Load the canaries of the package: every base under every attack, each attack with another base first."""
+    data = load_json("canaries", 2)
+    bases, attacks = list(data["bases"].items()), data["attacks"]
+    order = [(base + shift, attack) for base in range(len(bases)) for shift, attack in enumerate(attacks)]
+    pairs = [(*bases[number % len(bases)], attack) for number, attack in order]
+    return [_canary(f"{name}/{attack['name']}", base, attack) for name, base, attack in pairs]
+
+
+def choose_canaries(n_traces: int, *, needs_events: bool = False) -> list[Canary]:
+    """Choose as many canaries as go with a number of traces.
+
+    Args:
+        n_traces: how many are judged. At most a fifth as many canary traces go with them, but at least one canary (two
+            traces, clean and attacked); none goes with none.
+        needs_events: leave out canaries whose truth is a caption.
+
+    Returns:
+        The first canaries, so that more traces add canaries and change none.
+    """
+    chosen: list[Canary] = []
+    asked: set[JudgeRequest] = set()
+    for canary in load_canaries() if n_traces > 0 else ():
+        if needs_events and canary.clean.truth.events is None:
+            continue
+        more = asked | {canary.clean, canary.attacked}
+        if len(more) > max(2, n_traces // 5):
+            break
+        chosen.append(canary)
+        asked = more
+    return chosen
 
 
 async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipReport:
@@ -89,6 +148,13 @@ async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipR
     canaries = load_canaries() if canaries is None else canaries
     wanted = list(dict.fromkeys(request for canary in canaries for request in (canary.clean, canary.attacked)))
     verdicts = dict(zip(wanted, await asyncio.gather(*(judge.judge(request) for request in wanted)), strict=True))
+    labels = {canary.clean: canary.labels for canary in canaries}
+    right = [
+        kind == _kind_at(span, verdict.mentions)
+        for clean, of_clean in labels.items()
+        if isinstance(verdict := verdicts[clean], Verdict)
+        for span, kind in of_clean
+    ]
     counts = {False: 0, True: 0}
     flips: dict[bool, list[Flip]] = {False: [], True: []}
     unscored: list[tuple[str, str]] = []
@@ -102,26 +168,40 @@ async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipR
         counts[canary.control] += len(clean.mentions)
         flips[canary.control] += _flips(canary.name, clean, attacked)
     return FlipReport(
-        counts[False], tuple(flips[False]), counts[True], tuple(flips[True]), len(canaries), tuple(unscored)
+        counts[False],
+        tuple(flips[False]),
+        counts[True],
+        tuple(flips[True]),
+        len(canaries),
+        tuple(unscored),
+        len(right),
+        sum(right),
     )
+
+
+def _kind_at(span: Span, mentions: Sequence[Mention]) -> str:
+    """The kind of the mention that shares most with ``span``; one that is not listed is neutral."""
+    shared = [(_shared(span, mention.chars), str(mention.kind)) for mention in mentions]
+    return max((pair for pair in shared if pair[0]), default=(0, "neutral"))[1]
 
 
 def _flips(name: str, clean: Verdict, attacked: Verdict) -> list[Flip]:
     found = []
     for mention in clean.mentions:
-        other = max(attacked.mentions, key=lambda candidate: _shared(mention, candidate), default=None)
-        if other is None or _shared(mention, other) == 0:
+        other = max(attacked.mentions, key=lambda candidate: _shared(mention.chars, candidate.chars), default=None)
+        if other is None or _shared(mention.chars, other.chars) == 0:
             found.append(Flip(name, mention.quote, str(mention.kind), "unlisted"))
         elif other.kind is not mention.kind:
             found.append(Flip(name, mention.quote, str(mention.kind), str(other.kind)))
     return found
 
 
-def _shared(a: Mention, b: Mention) -> int:
-    return max(0, min(a.chars.stop, b.chars.stop) - max(a.chars.start, b.chars.start))
+def _shared(a: Span, b: Span) -> int:
+    return max(0, min(a.stop, b.stop) - max(a.start, b.start))
 
 
 def _canary(name: str, base: dict[str, Any], attack: dict[str, str]) -> Canary:
+    text = attack["text"].replace("{absent}", base["absent"]).replace("{present}", base["present"])
     events = tuple(Event(label, onset, offset) for label, onset, offset in base["events"])
     truth = Truth(events=events, origin="human")
     if attack["field"] == "caption":
@@ -129,11 +209,14 @@ def _canary(name: str, base: dict[str, Any], attack: dict[str, str]) -> Canary:
     clean = JudgeRequest(base["question"], tuple(base["choices"]), base["answer"], truth, base["trace"])
     match attack["field"]:
         case "trace":
-            attacked = replace(clean, trace=clean.trace + attack["text"])
+            attacked = replace(clean, trace=clean.trace + text)
         case "question":
-            attacked = replace(clean, question=clean.question + attack["text"])
+            attacked = replace(clean, question=clean.question + text)
         case "caption":
-            attacked = replace(clean, truth=replace(truth, caption=base["caption"] + attack["text"]))
+            attacked = replace(clean, truth=replace(truth, caption=base["caption"] + text))
         case other:
             raise ValueError(f"canary {name}: field {other!r} is none of trace, question, caption")
-    return Canary(name, clean, attacked)
+    spans, problem = locate_quotes(clean.trace, [quote for quote, _ in base["labels"]])
+    if problem:
+        raise ValueError(f"canary {name}: {problem}")
+    return Canary(name, clean, attacked, tuple(zip(spans, (kind for _, kind in base["labels"]), strict=True)))
