@@ -519,7 +519,11 @@ def _resampled_sums(rows: _Floats, resamples: int, rng: np.random.Generator) -> 
     if len(distinct) <= n // 4:
         # The last probability is what remains, so that rounding cannot exceed 1.
         return rng.multinomial(n, counts / n, size=resamples).astype(np.float64) @ distinct
-    parts = [rows[rng.integers(n, size=(c, n))].sum(axis=1) for c in _chunks(resamples, n * rows.shape[1])]
+    parts = []
+    for count in _chunks(resamples, n * rows.shape[1]):
+        drawn = rng.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)  # how often each row was drawn
+        parts.append(times @ rows)
     return np.concatenate(parts)
 
 

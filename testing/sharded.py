@@ -1,13 +1,14 @@
 """Train smoke recipes on two CPU processes, by DDP or by FSDP2, through the code of accelerate.
 
-Run as ``torchrun --nproc-per-node 2 testing/sharded.py ddp|fsdp OUT``: each case of ``CASES`` is a GRPO or SFT training
-of two steps, and leaves its log in ``OUT/CASE``. Only accelerate's choice of the distributed type is forced: it allows
+Run as ``torchrun --nproc-per-node 2 testing/sharded.py OUT [CASE ...]``: each case of ``CASES`` is a GRPO or SFT training
+of two steps, and leaves its log in ``OUT/ddp/CASE`` and ``OUT/fsdp/CASE``. Only accelerate's choice of the distributed type is forced: it allows
 FSDP on accelerators alone, while PyTorch shards on CPUs too.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -41,10 +42,8 @@ def force_fsdp() -> None:
     state.AcceleratorState.__init__ = sharded
 
 
-def main(how: str, out: Path, names: list[str]) -> None:
-    """Run the cases one after the other in this process group."""
-    if how == "fsdp":
-        force_fsdp()
+def main(out: Path, names: list[str]) -> None:
+    """Run the cases one after the other in this process group, first by DDP, then by FSDP2."""
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedType
 
@@ -53,17 +52,27 @@ def main(how: str, out: Path, names: list[str]) -> None:
     from training.smoke import smoke_test_recipe
 
     rank = os.environ["RANK"]
-    for name in names or CASES:  # models first: once there is a process group, only the main process writes one
-        _, recipe, overrides = CASES[name]
-        folder = out / name / ("smoke" if rank == "0" else f"smoke-{rank}")
-        smoke_test_recipe(load_recipe(recipe, ["smoke=true", *overrides]), folder)
-    for name in names or CASES:
-        os.environ.pop("FSDP_TRANSFORMER_CLS_TO_WRAP", None)  # of the model before
-        method, recipe, overrides = CASES[name]
-        train(method, load_recipe(recipe, ["smoke=true", *overrides]), out / name)
-        AcceleratorState._reset_state()
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU  # the next training chooses anew
+    smoke = "smoke" if rank == "0" else f"smoke-{rank}"
+    made: dict[str, Path] = {}  # family -> its small model and clips, made once
+    for how in ("ddp", "fsdp"):  # models first: once there is a process group, only the main process writes one
+        for name in names or CASES:
+            _, recipe, overrides = CASES[name]
+            resolved = load_recipe(recipe, ["smoke=true", *overrides])
+            folder = out / how / name / smoke
+            if resolved.family in made:
+                shutil.copytree(made[resolved.family], folder)
+            smoke_test_recipe(resolved, folder)
+            made.setdefault(resolved.family, folder)
+    for how in ("ddp", "fsdp"):
+        if how == "fsdp":
+            force_fsdp()
+        for name in names or CASES:
+            os.environ.pop("FSDP_TRANSFORMER_CLS_TO_WRAP", None)  # of the model before
+            method, recipe, overrides = CASES[name]
+            train(method, load_recipe(recipe, ["smoke=true", *overrides]), out / how / name)
+            AcceleratorState._reset_state()
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU  # the next training chooses anew
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2:])

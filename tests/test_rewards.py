@@ -360,7 +360,7 @@ def test_a_completion_is_parsed_and_scored_once_for_all_rewards(monkeypatch):
     functions, _ = make_rewards(
         {"format": {}, "perception": {}, "step": {}, "review": {}}, ReferenceScorer()
     )
-    completions = [GOOD.replace("0.4-1.6", f"0.4-1.{i}") for i in range(8)]
+    completions = [GOOD.replace("0.4-1.6", f"0.41-1.{i}") for i in range(8)]  # texts of no other test: scores are kept
     for function in functions:
         function(completions, **columns(8))
     assert len([text for text in parses if text]) == 8 and len(scorings) == 8

@@ -25,24 +25,23 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory) -> dict[str, dict[str, list[dict]]]:
     """The steps of each case, by DDP and by FSDP2."""
-    made: dict[str, dict[str, list[dict]]] = {}
-    for how in ("ddp", "fsdp"):
-        out = tmp_path_factory.mktemp(how)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        process = subprocess.run(
-            [*command, str(ROOT / "testing" / "sharded.py"), how, str(out)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
-        assert process.returncode == 0, process.stderr[-3000:]
-        made[how] = {
-            name: [row for line in (out / name / "log.jsonl").open() if "loss" in (row := json.loads(line))]
-            for name in CASES
-        }
-    return made
+    out = tmp_path_factory.mktemp("sharded")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.run(
+        [*command, str(ROOT / "testing" / "sharded.py"), str(out)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+
+    def steps(how: str, name: str) -> list[dict]:
+        lines = (out / how / name / "log.jsonl").read_text().splitlines()
+        return [row for line in lines if "loss" in (row := json.loads(line))]
+
+    return {how: {name: steps(how, name) for name in CASES} for how in ("ddp", "fsdp")}
 
 
 @pytest.mark.parametrize("name", CASES)
