@@ -1,8 +1,8 @@
 """Train smoke recipes on two CPU processes, by DDP or by FSDP2, through the code of accelerate.
 
-Run as ``torchrun --nproc-per-node 2 testing/sharded.py OUT [CASE ...]``: each case of ``CASES`` is a GRPO or SFT training
-of two steps, and leaves its log in ``OUT/ddp/CASE`` and ``OUT/fsdp/CASE``. Only accelerate's choice of the distributed type is forced: it allows
-FSDP on accelerators alone, while PyTorch shards on CPUs too.
+Run as ``torchrun --nproc-per-node 2 testing/sharded.py OUT [CASE ...]``: each case of ``CASES`` is a GRPO or SFT
+training of two steps, and leaves its log in ``OUT/ddp/CASE`` and ``OUT/fsdp/CASE``. Only accelerate's choice of the
+distributed type is forced: it allows FSDP on accelerators alone, while PyTorch shards on CPUs too.
 """
 
 from __future__ import annotations

@@ -114,3 +114,45 @@ def test_captions_come_from_a_model_that_was_heard_to_hear(tmp_path):
 
         with pytest.raises(StopRun):
             run(captions([source], client(server), tmp_path / "captions"))
+
+
+# without a language model -------------------------------------------------------------------------------------------
+
+
+def test_chains_by_rule_of_an_event_table_hold_its_events(tmp_path, capsys):
+    """From strong labels of real recordings to the cold start: every chain is right by the scorer that trains on it."""
+    from mpar2.cli import main as mpar2
+    from mpar2.trace import is_wellformed, parse_trace
+    from training.data import completion_of, to_dataset
+    from training.rewards import ReferenceScorer, Sample
+    from training.sources import read_source
+
+    rows = ("filename onset offset event_label", "a.wav 0.2 0.9 Dog", "a.wav 1.1 1.4 Dog", "a.wav 2.0 3.5 Speech")
+    table = "\n".join((*rows, "b.wav 0.5 4.0 Frying")).replace(" ", "\t")
+    (tmp_path / "strong.tsv").write_text(table)
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, make_clip(4.0, seed=ord(name[0])).samples, SAMPLE_RATE)
+    items = tmp_path / "items.jsonl"
+    assert mpar2(["items", "from-events", str(tmp_path / "strong.tsv"), "--kind", "desed", "--out", str(items)]) == 0
+    assert main(["chains", "jsonl", str(items), str(tmp_path / "out"), "--service", "rules"]) == 0
+    made = read_source({"kind": "jsonl", "data": str(tmp_path / "out" / "items.jsonl")}).items
+    assert len(made) >= 6 and f"{len(made)} chains kept" in capsys.readouterr().out
+    for item in made:
+        text = completion_of(item, "mpar2")
+        scores = ReferenceScorer().score(Sample(text, events=item.events))
+        assert is_wellformed(parse_trace(text)) and scores.perception == pytest.approx(1.0, abs=0.02), text
+        assert min(scores.steps) > 0.9 and scores.review == 1.0, text
+    assert len(to_dataset(made, "mpar2", completions=True)) == len(made)
+
+
+def test_the_tagger_captions_without_a_service(tmp_path, capsys):
+    from pathlib import Path
+
+    clip = Path(__file__).parent.parent / "examples" / "recording-dog-bark" / "clip.flac"
+    source = Item("a", str(clip), Question("What?", ("dog", "siren"), "dog"))
+    (tmp_path / "items.jsonl").write_text(json.dumps(item_to_json(source)) + "\n")
+    assert main(["captions", "jsonl", str(tmp_path), str(tmp_path / "out"), "--service", "tagger"]) == 0
+    made = json.loads((tmp_path / "out" / "items.jsonl").read_text())
+    assert "dog" in made["caption"] and made["truth_origin"] == "tagger"
+    assert main(["chains", "jsonl", str(tmp_path), str(tmp_path / "x"), "--service", "server"]) == 2
+    assert "needs --model" in capsys.readouterr().err

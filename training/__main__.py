@@ -13,11 +13,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpar2.commands._paid import ServiceChoices
-from training.recipe import RecipeError, load_recipe, recipe_names, variants
+from training.recipe import Recipe, RecipeError, load_recipe, recipe_names, variants
 from training.scenes.kinds import KINDS as QUESTIONS
 from training.sources import read_source, source_kinds
+
+if TYPE_CHECKING:
+    from training.plan import Plan
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.add_parser(method, help=f"{method.upper()} by a recipe")
         command.add_argument("--recipe", required=True, help=f"one of {', '.join(recipe_names())}, or a YAML file")
         command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in out")
+        _add_plan_options(command)
         if method == "grpo":
             command.add_argument("--variant", choices=sorted(variants()), help="a published variant (variants.yaml)")
         command.add_argument("overrides", nargs="*", metavar="key=value")
@@ -69,8 +74,9 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("out", type=Path)
         command.add_argument("--audio-root")
         command.add_argument("--limit", type=int)
-        command.add_argument("--service", choices=ServiceChoices(), default="server")
-        command.add_argument("--model", required=True)
+        offline = "tagger" if name == "captions" else "rules"  # no model, no address, no cost
+        command.add_argument("--service", choices=ServiceChoices(offline), default="server")
+        command.add_argument("--model", help=f"of the service; not with {offline}")
         command.add_argument("--base-url", help="of an OpenAI-compatible server")
         command.add_argument("--prices", help="a JSON file of prices, to see the cost")
         command.add_argument("--yes", action="store_true")
@@ -123,10 +129,33 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
         print(corpus.report())
         print(save_corpus(corpus, folder, split=args.split, prompts=(recipe.mode,)))
         return 0
+    if args.plan:
+        print(_plan(args.command, recipe, args).text())
+        return 0
     from training.run import train
 
     print(train(args.command, recipe, folder, resume=args.resume, command=["python", "-m", "training", *argv]))
     return 0
+
+
+def _add_plan_options(command: argparse.ArgumentParser) -> None:
+    plan = command.add_argument_group("--plan: hours, memory and money, estimated; nothing is loaded or run")
+    plan.add_argument("--plan", action="store_true", help="print the estimate and stop")
+    plan.add_argument("--device", default="cpu", help="cpu (measured here) or h100, h200, a100-80gb, l40s, rtx-4090")
+    plan.add_argument("--devices", type=int, default=1, help="how many (default: 1)")
+    plan.add_argument("--price", type=float, help="of a device's hour, to see the money")
+    plan.add_argument("--items", type=int, help="items of SFT, where their file is not there yet")
+    plan.add_argument("--clip-seconds", type=float, default=10.0, help="of a clip (default: 10)")
+
+
+def _plan(method: str, recipe: Recipe, args: argparse.Namespace) -> Plan:
+    from training.plan import DEVICES, Load, plan_training, this_cpu
+
+    if args.device not in ("cpu", *DEVICES):
+        raise ValueError(f"no device {args.device!r} is known: choose cpu, {', '.join(DEVICES)}")
+    device = this_cpu() if args.device == "cpu" else DEVICES[args.device]
+    load = Load(clip_s=args.clip_seconds, items=args.items)
+    return plan_training(method, recipe, device=device, devices=args.devices, price=args.price, load=load)
 
 
 def _study(args: argparse.Namespace, argv: list[str]) -> int:
@@ -161,8 +190,12 @@ def _cold_start(args: argparse.Namespace) -> int:
 
     spec = {"kind": args.kind, "data": args.data, "audio_root": args.audio_root, "limit": args.limit}
     source = read_source({key: value for key, value in spec.items() if value is not None})
-    prices = Prices.load(args.prices, args.model) if args.prices else None
-    client = connect(args.service, args.model, base_url=args.base_url)
+    client = prices = None
+    if args.service not in ("tagger", "rules"):
+        if not args.model:
+            raise ValueError(f"--service {args.service} needs --model")
+        prices = Prices.load(args.prices, args.model) if args.prices else None
+        client = connect(args.service, args.model, base_url=args.base_url)
     run = run_captions if args.command == "captions" else run_chains
     return run(source, client, args.out, prices=prices, yes=args.yes)
 

@@ -99,6 +99,17 @@ class Chains:
     examples: dict[str, str] = field(default_factory=dict)  # reason -> the first item dropped for it
     unchecked: int = 0  # kept, though the caption names no sound that we know
 
+    def keep(self, item: Item, text: str, model: str, prompt: str) -> None:
+        """Add an item with its chain, and what wrote it."""
+        written = dict(item.extra.get("completions") or {}) | {"mpar2": text}
+        extra = item.extra | {"completions": written, "chain_model": model, "chain_prompt": prompt}
+        self.items.append(replace(item, extra=extra))
+
+    def drop(self, reason: str, item: Item) -> None:
+        """Count an item that gets no chain."""
+        self.dropped[reason] += 1
+        self.examples.setdefault(reason, item.id)
+
     def report(self) -> str:
         lines = [f"{len(self.items)} chains kept, {self.unchecked} of them with a caption that names no known sound"]
         lines += [
@@ -196,7 +207,7 @@ async def chains(
         if item.caption and item.question.answer:
             ready.append(item)
         else:
-            _drop(made, "no_caption" if not item.caption else "no_answer", item)
+            made.drop("no_caption" if not item.caption else "no_answer", item)
     sampling = sampling or Sampling(max_tokens=4096, temperature=0.7, seed=0)
     keys = {id(item): content_key(client.identity, PROMPT, _request(item), repr(sampling)) for item in ready}
 
@@ -215,51 +226,72 @@ async def chains(
     for item in ready:
         record = result.records.get(keys[id(item)])
         if record is None:
-            _drop(made, "no_reply", item)
+            made.drop("no_reply", item)
         elif reason := check_chain(record["text"], item, most_words=most_words):
-            _drop(made, reason, item)
+            made.drop(reason, item)
         else:
             made.unchecked += not _sounds(item.caption or "")
-            written = dict(item.extra.get("completions") or {}) | {"mpar2": record["text"]}
-            extra = item.extra | {"completions": written, "chain_model": record["model"], "chain_prompt": PROMPT_HASH}
-            made.items.append(replace(item, extra=extra))
+            made.keep(item, record["text"], record["model"], PROMPT_HASH)
     return made
 
 
-def _drop(made: Chains, reason: str, item: Item) -> None:
-    made.dropped[reason] += 1
-    made.examples.setdefault(reason, item.id)
+def tagged(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
+    """The items with the shipped tagger's list of events as their caption; clips without any are left out."""
+    from mpar2.tagger import tag
+    from training.rule_chains import caption_of_events
+
+    texts: dict[str, str] = {}
+    failed: Counter[str] = Counter()
+    for path in dict.fromkeys(item.audio for item in items):
+        events = tag(load_clip(path)).events
+        if events:
+            texts[path] = caption_of_events(events)
+        else:
+            failed["no event"] += 1
+    found = [
+        replace(item, caption=texts[item.audio], truth_origin=item.truth_origin or "tagger")
+        for item in items
+        if item.audio in texts
+    ]
+    return found, failed
 
 
-def run_captions(source: Any, client: ChatClient, out: Path, *, prices: Prices | None, yes: bool) -> int:
-    """The command ``captions``: show what it takes, then do it."""
+def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
+    """The command ``captions``: show what it takes, then do it. Without a client the tagger lists events."""
     from mpar2.cafe.caption import Captioner
     from training.data import Corpus, save_corpus
 
-    unique = {item.audio: item for item in source.items}
-    print(Captioner(client, out / "captions").estimate([load_clip(path) for path in unique], prices))
-    if not yes:
-        print("add --yes to go on")
-        return 0
-    items, failed = asyncio.run(captions(source.items, client, out / "captions"))
+    if client is None:
+        items, failed = tagged(source.items)
+    else:
+        unique = {item.audio: item for item in source.items}
+        print(Captioner(client, out / "captions").estimate([load_clip(path) for path in unique], prices))
+        if not yes:
+            print("add --yes to go on")
+            return 0
+        items, failed = asyncio.run(captions(source.items, client, out / "captions"))
     print(f"{len(items)} of {len(source.items)} items have a caption; failed: {dict(failed) or 'none'}")
-    notes = {"captions": client.identity, "failed": dict(failed)}
+    notes = {"captions": client.identity if client else "tagger", "failed": dict(failed)}
     print(save_corpus(Corpus(tuple(items), (source,), (), notes=notes), out, split="train"))
     return 0
 
 
-def run_chains(source: Any, client: ChatClient, out: Path, *, prices: Prices | None, yes: bool) -> int:
-    """The command ``chains``."""
+def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
+    """The command ``chains``. Without a client they are written by rule."""
     from training.data import Corpus, save_corpus
+    from training.rule_chains import rule_chains
 
-    print(estimate_chains([item for item in source.items if item.caption], prices))
-    if not yes:
-        print("add --yes to go on")
-        return 0
-    out.mkdir(parents=True, exist_ok=True)
-    made = asyncio.run(chains(source.items, client, out / "chains.jsonl"))
+    if client is None:
+        made = rule_chains(source.items)
+    else:
+        print(estimate_chains([item for item in source.items if item.caption], prices))
+        if not yes:
+            print("add --yes to go on")
+            return 0
+        out.mkdir(parents=True, exist_ok=True)
+        made = asyncio.run(chains(source.items, client, out / "chains.jsonl"))
     print(made.report())
-    notes = {"chains": client.identity, "chain_prompt": PROMPT_HASH, "dropped": dict(made.dropped)}
-    notes["unchecked"] = made.unchecked
+    notes = {"chains": client.identity if client else "rules", "dropped": dict(made.dropped)}
+    notes |= {"chain_prompt": PROMPT_HASH if client else "rules", "unchecked": made.unchecked}
     print(save_corpus(Corpus(tuple(made.items), (source,), (), notes=notes), out, split="train"))
     return 0
