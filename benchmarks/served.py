@@ -26,7 +26,7 @@ from mpar2.arms import arm_from_json
 from mpar2.audio import SAMPLE_RATE
 from mpar2.engines.base import Arm
 from mpar2.engines.server import ServerEngine
-from mpar2.evaluate import evaluate
+from mpar2.evaluation import evaluate
 from mpar2.items import read_items
 from mpar2.question import Item, Question, item_to_json
 from testing.wire import Answer, Call, openai_reply, openai_stream, serve

@@ -14,7 +14,7 @@ Contents, in the order in which data flows:
 ``tagger``     an audio event detector for clips without annotation
 ``llm``        clients of judges, captioners and served models
 ``items``      benchmarks, read unchanged
-``arms``       models, modes and controls to compare; ``tasks``, their work; ``evaluate``, which does it
+``arms``       models, modes and controls to compare; ``tasks``, their work; ``evaluation``, which does it
 ``runs``       folders of finished generations; ``predictions``, the same for the official scripts
 ``accuracy``   what a run scored; ``rescore``, the same under every rule; ``statistics``, how sure its numbers are
 ``library``    what a user calls from Python without knowing the parts
@@ -35,8 +35,11 @@ _OFFERED = {
     "make_question": "mpar2.question",
     "read_answer": "mpar2.answers",
     "parse_trace": "mpar2.trace",
-    "read_items": "mpar2.items",
     "read_run": "mpar2.runs",
+    "read_items": "mpar2.items",
+    "register_benchmark": "mpar2.items",
+    "evaluate": "mpar2.library",
+    "compare": "mpar2.library",
     "score": "mpar2.library",
 }
 

@@ -1,19 +1,199 @@
-"""What a user calls from Python without knowing the parts: ``import mpar2``."""
+"""What a user calls from Python without knowing the parts: ``import mpar2``.
+
+``evaluate``  ask models the questions of a benchmark: a frame with one row for each answer
+``compare``   ask models one question about one recording: their generations, with traces and attention
+``score``     one reply under every rule in use
+
+A model is written as in the shell: ``[NAME=]MODEL[+ADAPTER][:MODE]``, where MODEL is a short name, a folder, a hub id,
+``server:http://host:port/v1#MODEL`` or ``gemini:MODEL`` (``mpar2.arms``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from mpar2.audio import Clip, load_clip
+from mpar2.question import Question, make_question
 from mpar2.rescore import score_by_rules
 
-__all__ = ["score"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mpar2.engines.base import Engine, EngineOptions, Generation, Mode
+    from mpar2.runs import Run
+
+__all__ = ["compare", "evaluate", "score"]
 
 
 def score(reply: str, answer: str, choices: Sequence[str] = ()) -> dict[str, float]:
-    """Return the value of one reply under every rule in use (``mpar2.rescore``).
+    """Score one reply by every rule in use (``mpar2.rescore`` describes them).
+
+    Args:
+        reply: The text of the model.
+        answer: The true choice, in its words.
+        choices: All choices; empty for an open question.
+
+    Returns:
+        Rule to value in [0, 1].
 
     >>> import mpar2
     >>> mpar2.score("The answer is B.", "Woman", ["Man", "Woman"])["strict"]
     1.0
     """
     return score_by_rules(reply, answer, tuple(choices))[0]
+
+
+def evaluate(
+    model: str | Sequence[str],
+    benchmark: str,
+    data: str | Path,
+    *,
+    mode: Mode = "mpar2",
+    audio_root: str | Path | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    engine: str | Engine = "transformers",
+    options: EngineOptions | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    attention_share: float = 0.0,
+    report: Callable[[int, int, int], None] = lambda done, total, failed: None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Ask models the questions of a benchmark, and score the answers.
+
+    Args:
+        model: One model, or several that get the same questions.
+        benchmark: A name of :func:`mpar2.items.benchmark_names`.
+        data: Its question file or folder.
+        mode: How a model is asked that names no mode itself.
+        audio_root: Where relative audio paths start; by default beside the questions.
+        limit: The number of items, from the first; None for all.
+        out: The run's folder. A call with a folder that has answers already asks only for the others, and the shell and
+            the app read it. None: nothing is kept but the frame.
+        engine: The name of the engine for models that name none themselves, or an engine.
+        options: Device, precision and addresses, for an engine given by name.
+        batch_size: Answers generated at a time by an engine in this process.
+        seed: What all randomness starts from.
+        attention_share: Share of the items whose attention to audio is recorded, in [0, 1].
+        report: Called with the numbers of answers done, wanted and failed.
+        **settings: Of every arm, as in a file of arms: ``max_new_tokens``, ``temperature``, ``samples``, ``audio``, ...
+
+    Returns:
+        One row for each answer: ``arm``, ``id``, ``sample``, the item's ``audio``, ``question``, ``choices``,
+        ``answer``, ``domain``, ``category``, ``difficulty``; the ``reply``, its ``choice`` and ``prediction``;
+        ``right`` by the official rule and ``strict`` (1 or 0; NaN where the answer is withheld), ``answered``;
+        ``tokens``, ``seconds``, ``attention`` (mean ratio), ``finish``, ``error``. A failed answer is wrong.
+        ``attrs["metrics"]`` has what ``metrics.json`` has: accuracy of each arm with its interval, paired differences.
+
+    Raises:
+        MPAR2Error: No such model, benchmark or file; the message says what to do.
+    """
+    from mpar2.arms import arm_from_json, parse_arms
+    from mpar2.engines.base import EngineOptions
+    from mpar2.engines.routing import engine_for_arms
+    from mpar2.evaluation import Settings, engine_settings
+    from mpar2.evaluation import evaluate as run_evaluation
+    from mpar2.items import read_items
+    from mpar2.runs import read_run
+
+    named = parse_arms([model] if isinstance(model, str) else list(model), mode)
+    arms = [
+        arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | settings)
+        for a in named
+    ]
+    items = read_items(benchmark, data, audio_root).first(limit)
+    known = {}
+    if isinstance(engine, str):  # as the shell writes it, so that each goes on where the other stopped
+        options = options or EngineOptions()
+        known, engine = engine_settings(engine, options), engine_for_arms([arm.arm for arm in arms], engine, options)
+    how = Settings(seed=seed, attention_share=attention_share, engine=known, batch_size=batch_size)
+    with tempfile.TemporaryDirectory(prefix="mpar2-") as scratch:
+        folder = Path(out) if out is not None else Path(scratch)
+        metrics = run_evaluation(items, arms, engine, folder, how, report)
+        frame = _frame(read_run(folder))
+    frame.attrs["metrics"] = metrics
+    return frame
+
+
+def compare(
+    audio: str | Path | bytes | Clip,
+    question: str | Question,
+    models: Sequence[str] = ("tiny-base:cot", "tiny-mpar2"),
+    *,
+    choices: Sequence[str] = (),
+    mode: Mode = "mpar2",
+    attention: bool = False,
+    engine: str | Engine = "transformers",
+    options: EngineOptions | None = None,
+    **decoding: Any,
+) -> list[Generation]:
+    """Ask several models one question about one recording.
+
+    Args:
+        audio: A file, its bytes, or a clip.
+        question: Its text, or a question with its choices.
+        models: The shipped pair by default.
+        choices: Of a question that is given as text.
+        mode: How a model is asked that names no mode itself.
+        attention: Record where each token attends in the audio, where the engine can.
+        engine: As in :func:`evaluate`.
+        options: As in :func:`evaluate`.
+        **decoding: Fields of :class:`mpar2.engines.base.Decoding`: ``max_new_tokens``, ``temperature``, ``seed``, ...
+
+    Returns:
+        A generation for each model: ``text``, ``trace`` (perception, steps, review, answer), ``choice``,
+        ``token_count``, ``attention``.
+
+    Raises:
+        MPAR2Error: A recording, model or question that cannot be used.
+    """
+    from mpar2.arms import ArmError, parse_arms
+    from mpar2.engines.base import Decoding
+    from mpar2.engines.routing import engine_for_arms
+
+    clip = audio if isinstance(audio, Clip) else load_clip(audio)
+    asked = question if isinstance(question, Question) else make_question(question, choices)
+    arms = parse_arms(list(models), mode)
+    if unknown := set(decoding) - set(asdict(Decoding())):
+        raise ArmError(f"unknown setting {min(unknown)!r}; known are {', '.join(asdict(Decoding()))}")
+    if isinstance(engine, str):
+        engine = engine_for_arms(arms, engine, options)
+    updates = engine.stream(clip, asked, arms, Decoding(**decoding), attention=attention)
+    done = {update.index: update.generation for update in updates if update.generation is not None}
+    return [done[index] for index in range(len(arms))]
+
+
+def _frame(run: Run) -> pd.DataFrame:
+    """The answers of a run, one row each (:func:`evaluate` describes the columns)."""
+    import pandas as pd
+
+    from mpar2.accuracy import answer_of, score
+
+    rows = []
+    for record in run.records():
+        item, ok = record["item"], record["status"] == "ok"
+        given = answer_of(record) if ok else None
+        scored = score(record, given) if ok else None
+        wrong = float("nan") if item["answer"] is None else 0.0
+        ratios = (record["attention"] or {}).get("ratio")
+        rows.append(
+            {name: record[name] for name in ("arm", "id", "sample")}
+            | {name: item[name] for name in ("audio", "question", "choices", "answer")}
+            | {name: item[name] for name in ("domain", "category", "difficulty")}
+            | {
+                "reply": record["text"],
+                "choice": given.choice if given else None,
+                "prediction": given.prediction if given else None,
+                "right": float(scored.official) if scored else wrong,
+                "strict": float(scored.strict) if scored else wrong,
+                "answered": bool(given and (given.choice is not None or given.words is not None)),
+                "attention": sum(ratios) / len(ratios) if ratios else float("nan"),
+            }
+            | {name: record[name] for name in ("tokens", "seconds", "finish", "error")}
+        )
+    return pd.DataFrame(rows)

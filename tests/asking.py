@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mpar2.arms import arm_from_json
 from mpar2.engines.server import ServerEngine
-from mpar2.evaluate import Settings, evaluate
+from mpar2.evaluation import Settings, evaluate
 from mpar2.llm import RetryPolicy
 from testing.wire import openai_reply
 

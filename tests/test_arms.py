@@ -25,7 +25,7 @@ from mpar2.cli import main
 from mpar2.engines.base import Arm
 from mpar2.engines.server import ServerEngine
 from mpar2.engines.transformers import TransformersEngine
-from mpar2.evaluate import EvaluationError, Settings, evaluate
+from mpar2.evaluation import EvaluationError, Settings, evaluate
 from mpar2.items import read_items
 from mpar2.llm import RetryPolicy, StopRun
 from mpar2.question import Event, Item, Question, item_to_json

@@ -21,7 +21,7 @@ from mpar2.cli import main
 from mpar2.engines.base import EngineError
 from mpar2.engines.gemini import GeminiEngine
 from mpar2.engines.server import ServerEngine
-from mpar2.evaluate import EvaluationError, Settings, evaluate
+from mpar2.evaluation import EvaluationError, Settings, evaluate
 from mpar2.items import read_items
 from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs import RunError, read_run

@@ -19,7 +19,7 @@ from mpar2.items import benchmark_names
 
 if TYPE_CHECKING:
     from mpar2.arms import EvaluationArm
-    from mpar2.engines.base import Engine
+    from mpar2.engines.base import EngineOptions
 
 __all__ = ["configure", "run"]
 
@@ -120,7 +120,8 @@ def _tokens_or_share(text: str) -> int | str:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mpar2.evaluate import Settings, evaluate
+    from mpar2.engines.routing import engine_for_arms
+    from mpar2.evaluation import Settings, engine_settings, evaluate
     from mpar2.items import read_items
 
     items = read_items(options.benchmark, options.data, options.audio_root).first(options.limit)
@@ -133,10 +134,10 @@ def run(options: argparse.Namespace) -> int:
     _say(f"{items.benchmark} ({items.version}): {len(items.items)} items")
     for problem in items.problems:
         _say(f"note: {problem}")
-    served = options.engine == "server"
+    engine_options = _engine_options(options, world)
     settings = Settings(
         seed=options.seed,
-        engine={"audio_as": options.audio_as, "fields": options.fields} if served else _precision(options),
+        engine=engine_settings(options.engine, engine_options),
         attention_share=options.attention_share,
         batch_size=options.batch_size,
         rank=rank,
@@ -144,7 +145,7 @@ def run(options: argparse.Namespace) -> int:
         command=("mpar2", *sys.argv[1:]),
     )
     arms = _arms(options)
-    engine = _engine(options, arms, world)
+    engine = engine_for_arms([arm.arm for arm in arms], options.engine, engine_options)
     try:
         with _terminable(), _notes(), _progress(hidden=rank > 0) as report:
             metrics = evaluate(items, arms, engine, options.out, settings, report)
@@ -201,10 +202,9 @@ def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
     return [arm_from_json({"name": name} | single | given)]
 
 
-def _engine(options: argparse.Namespace, arms: Sequence[EvaluationArm], world: int) -> Engine:
+def _engine_options(options: argparse.Namespace, world: int) -> EngineOptions:
     from mpar2.commands._arms import _quiet
     from mpar2.engines.base import EngineOptions
-    from mpar2.engines.routing import engine_for_arms
 
     device = options.device
     if options.engine == "transformers":
@@ -213,25 +213,16 @@ def _engine(options: argparse.Namespace, arms: Sequence[EvaluationArm], world: i
             import torch
 
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
-    return engine_for_arms(
-        [arm.arm for arm in arms],
-        options.engine,
-        EngineOptions(
-            device=device,
-            dtype=options.dtype,
-            quantize=options.quantize,
-            base_urls=tuple(options.base_url),
-            in_flight=options.in_flight,
-            audio_as=options.audio_as,
-            fields=options.fields,
-            check_audio=not options.skip_audio_check,
-        ),
+    return EngineOptions(
+        device=device,
+        dtype=options.dtype,
+        quantize=options.quantize,
+        base_urls=tuple(options.base_url),
+        in_flight=options.in_flight,
+        audio_as=options.audio_as,
+        fields=options.fields,
+        check_audio=not options.skip_audio_check,
     )
-
-
-def _precision(options: argparse.Namespace) -> dict[str, Any]:
-    """What of the engine changes answers; ``quantize`` where it is set, so that older runs go on."""
-    return {"dtype": options.dtype} | ({"quantize": options.quantize} if options.quantize else {})
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from typing import Any
 from mpar2.accuracy import summarise
 from mpar2.arms import EvaluationArm, apply_audio_control, arm_to_json, build_question, shuffled_partners
 from mpar2.audio import AudioError, Clip, Limits, load_clip
-from mpar2.engines.base import Engine, Generation, ItemError, Request
+from mpar2.engines.base import Engine, EngineOptions, Generation, ItemError, Request
 from mpar2.errors import MPAR2Error
 from mpar2.items import ItemSet
 from mpar2.llm.batch import FailuresInARow, for_each
@@ -42,7 +42,7 @@ from mpar2.runs import RunWriter, build_manifest, read_run
 from mpar2.runs.record import kind_of_message
 from mpar2.tasks import Batch, Task, audio_seconds, plan, record_of_answer, record_of_failure, seed_of
 
-__all__ = ["EvaluationError", "Settings", "evaluate"]
+__all__ = ["EvaluationError", "Settings", "engine_settings", "evaluate"]
 
 GIVE_UP_AFTER = 20
 _LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_samples=2_000_000_000)
@@ -63,6 +63,16 @@ class Settings:
     rank: int = 0
     world: int = 1
     command: tuple[str, ...] = ()
+
+
+def engine_settings(name: str, options: EngineOptions) -> dict[str, Any]:
+    """What of an engine's options changes answers, and so belongs to what a run is.
+
+    ``quantize`` is left out where it is not set: runs that were begun before it could be set go on.
+    """
+    if name == "server":
+        return {"audio_as": options.audio_as, "fields": options.fields}
+    return {"dtype": options.dtype} | ({"quantize": options.quantize} if options.quantize else {})
 
 
 Report = Callable[[int, int, int], None]  # done, of, failed
