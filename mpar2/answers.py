@@ -495,6 +495,7 @@ def _ends(rest: str) -> bool:
 
 def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
     """Return the choice that statements name; True if they contradict each other or are taken back, False if none."""
+    # Each statement with the choice that it names; None where it names several or says that none can be named.
     read: list[tuple[_Statement, str | None]] = []
     for statement in _statements(lines):
         choice = names.read(statement.words, whole=statement.whole)
@@ -512,9 +513,11 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
             read.append((statement, None))  # "the answer is unclear", "the answer is A or B"
     if not read:
         return False
+    # The last statement counts.
     last, choice = read[-1]
     if choice is None:
         return True
+    # An earlier one names another choice: only a turn ("wait", "so") between the two resolves it.
     earlier = [(statement, other) for statement, other in read[:-1] if other != choice]
     if earlier:
         before = earlier[-1][0]
@@ -527,6 +530,7 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
         concluded = _TURN.search(between) or _CONCLUSION.search(between)
         if not concluded and (before.line == last.line or last.line < len(lines) - 1):
             return True
+    # The text after the last statement may take it back.
     rest = lines[last.line][last.stop :]
     end = _SENTENCE_END.search(rest)
     tail = [rest[end.end() :] if end else "", *lines[last.line + 1 :]]

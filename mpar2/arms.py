@@ -160,6 +160,7 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
             f"arm {text!r}: {tail!r} is no mode (choose one of {', '.join(modes)}), and {head!r} is no engine "
             f"(known are {', '.join(_engine_names())})"
         )
+    # Model and adapter of this process; or the address and model of a server.
     adapter = None
     if engine is None:
         rest, adapter = _split_plus(rest)
@@ -170,6 +171,7 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
                 f"arm {text!r}: write a served model as server:http://host:port/v1#MODEL; a server lists its models at "
                 "/v1/models"
             )
+    # Nothing may be empty.
     if not rest.strip() or (adapter is not None and not adapter.strip()):
         raise ArmError(f"arm {text!r} names no {'adapter' if rest.strip() else 'model'}: NAME=MODEL[+ADAPTER][:MODE]")
     if equals and not name and spec != text:
@@ -309,6 +311,7 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     known = (*_ARM_KEYS, *decoding_types, *_OPTIONAL, "samples", "audio", "perception")
     if extra := [key for key in data if key not in known]:
         raise ArmError(f"unknown key {extra[0]!r} in an arm; known are {', '.join(known)}")
+    # Names.
     name, model, mode = data.get("name"), data.get("model"), data.get("mode", "mpar2")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name != name.strip():
         raise ArmError(f"arm name {name!r}: 1 to 80 characters without '|' or slashes are needed")
@@ -318,6 +321,7 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     adapter = data.get("adapter")
     if adapter is not None and (not isinstance(adapter, str) or not adapter.strip()):
         raise ArmError(f"{where}: adapter is {adapter!r}; a name or a folder is needed, or nothing")
+    # Values from fixed lists.
     for key, value, allowed in (
         ("mode", mode, get_args(Mode)),
         ("audio", data.get("audio", "normal"), get_args(Audio)),
@@ -327,6 +331,7 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     ):
         if value not in allowed:
             raise ArmError(f"{where}: {key} is {value!r}; choose one of {', '.join(filter(None, allowed))}")
+    # Decoding: numbers, then the values that may be left out.
     values: dict[str, Any] = {}
     for key, kind in decoding_types.items():
         if key in data:
@@ -348,12 +353,14 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
         raise ArmError(f"{where}: {error}") from None
     if mode == "direct" and (decoding.min_reasoning_tokens or decoding.max_reasoning_tokens is not None):
         raise ArmError(f"{where}: mode direct does not reason, so its reasoning has no length: choose cot or mpar2")
+    # Several samples need a temperature.
     samples = data.get("samples", 1)
     if type(samples) is not int or not 1 <= samples <= _MAX_SAMPLES:
         raise ArmError(f"{where}: samples is {samples!r}; a whole number from 1 to {_MAX_SAMPLES} is needed")
     if samples > 1 and decoding.temperature == 0:
         raise ArmError(f"{where}: {samples} samples at temperature 0 would all be the same: set a temperature")
     controls = {"audio": data.get("audio", "normal"), "perception": data.get("perception", "own")}
+    # The prompt is read now, so that a missing file is reported before anything runs.
     prompt = data.get("prompt")
     try:
         prompt_identity(mode, prompt)

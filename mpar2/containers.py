@@ -254,8 +254,10 @@ def _split_mp3(data: bytes, start: int) -> list[Piece]:
             pieces[-1].ranges.append((begin, stop))
         begin = stop
 
+    # Walk frame by frame. A Xing header, or the frames that it promises, begins a new recording.
     while at < len(data):
         frame = _mp3_frame(data, at)
+        # No frame: skip a tag, or search for the next frame and count what is lost.
         if frame is None or frame.size < 24:
             close(at)
             end = _tag_end(data, at)

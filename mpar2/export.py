@@ -64,11 +64,13 @@ def export_checkpoint(
     Raises:
         EngineError: The folder is taken, the form does not fit the model, or the converter fails.
     """
+    # Check everything that can be known before the model is loaded.
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EngineError(f"'{out}' is there already: give a new folder")
     model, adapter = split_adapter(model, adapter)
     if form == "gguf" and (llama_cpp is None or not (llama_cpp / "convert_hf_to_gguf.py").is_file()):
         raise EngineError("--as gguf needs llama.cpp's source: give --llama-cpp DIR, which holds convert_hf_to_gguf.py")
+    # Written beside the target, and renamed when complete.
     with _new_folder(out) as part:
         if form == "adapter":
             _write_adapter(model, adapter, part)

@@ -203,6 +203,7 @@ def _with_libsndfile(
         def seekable(self) -> bool:
             return False
 
+    # Headers are read by this project first: some have to be patched before libsndfile accepts them.
     header = _read_header(file, kind, limits)
     file.seek(0)
     source = file if header.patch is None else _Overlay(file, *header.patch)
@@ -215,12 +216,14 @@ def _with_libsndfile(
     with sound:
         if sound.format not in ("WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG"):
             raise AudioError(f"the file is of kind {sound.format}; accepted are wav, flac, mp3, ogg")
+        # Format, rate and channels are within bounds.
         rate, channels = sound.samplerate, sound.channels
         check_stream(rate, channels, limits)
         # Of an mp3 and an ogg libsndfile only estimates the length; a promise is what a header says.
         declared = piece.promised or header.frames
         if declared is None and kind in ("wav", "flac") and sound.subtype != "MPEG_LAYER_III":
             declared = sound.frames if 0 < sound.frames < 1 << 48 else None
+        # Decode block by block.
         frames, broken = 0, False
         while not broken:
             try:
@@ -234,6 +237,7 @@ def _with_libsndfile(
             yield Block(rate, samples)
     if frames == 0 and (broken or header.frames or header.holds_more):
         raise AudioError("the file is damaged or cut off: nothing could be decoded; record or export it again")
+    # Compare what came with what the header promises.
     slack = 2304 if kind == "mp3" else 0  # encoder delay and padding, which not every encoder declares
     if broken or (declared is not None and frames + slack < declared):
         warn(_cut_off(frames / rate, declared / rate if declared else None))
@@ -374,6 +378,7 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
         f"the file begins like {'m4a or mp4' if kind == 'mp4' else kind} but cannot be decoded: it is damaged or cut "
         "off (an unfinished recording?); record or export it again, as wav if you can"
     )
+    # Only audio codecs, no network, no references to other files.
     options = {"codec_whitelist": ",".join(_CODECS), "protocol_whitelist": "none", "enable_drefs": "0"}
     # FFmpeg holds the packets that it looks ahead: of its own 5 MB, frames of 12 bytes make 170 MB of lists.
     options["probesize"] = "500000"
@@ -393,6 +398,7 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
             raise AudioError(f"the audio is encoded as {name}, which is not accepted: export it as wav, flac or aac")
         if codec.channels:
             check_stream(codec.sample_rate, codec.channels, limits)
+        # Decode packet by packet; bad ones are skipped up to a limit.
         declared_s = _declared_s(file, container, stream, kind)
         frames = bad = rate = 0
         seconds = 0.0

@@ -141,6 +141,7 @@ def occlude(
     """
     chosen = tuple(spans) if spans else (answer_span(text),)
     arm_engine = engine.engine_for(arm)
+    # The clip itself, then one copy for each window, in batches.
     edges, clips = occluded_clips(clip, windows, fill)
     drops = np.full((len(chosen), windows), np.nan)
     base = np.full(len(chosen), np.nan)
@@ -152,6 +153,7 @@ def occlude(
         if stop is not None and stop.is_set():
             break
         batch = requests[first : first + step]
+        # Log-probability of the text where the engine can score it; else the answer to the occluded clip.
         if arm_engine.scoring:
             scored = arm_engine.score(batch, text, batch_size=step)
             values += [np.array([_sum_of(tokens, span) for span in chosen]) for tokens in scored]
@@ -159,6 +161,7 @@ def occlude(
             answers = arm_engine.generate_batch(batch, decoding, batch_size=step)
             values += [np.array([_answer_of(generation)], dtype=object) for generation in answers]
         report(len(values), total)
+    # Drops: a changed answer counts 1; of log-probabilities the difference counts.
     if not arm_engine.scoring:
         chosen, drops = (answer_span(text),), np.full((1, windows), np.nan)
         base = np.full(1, np.nan)

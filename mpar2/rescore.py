@@ -169,6 +169,7 @@ def rescore(
             continue
         item = record["item"]
         answer, choices = item["answer"], tuple(item["choices"] or ())
+        # Another version of the question has its own answer and choices.
         if other is not None:
             version: Item | None = other.get(record["id"])
             if version is None:
@@ -176,6 +177,7 @@ def rescore(
             answer, choices = version.question.answer, version.question.choices
         if answer is None:
             continue
+        # The reply by every rule, and by the judge where it has a verdict.
         values, guessed = score_by_rules(record["text"], answer, choices)
         if verdicts is not None and record["key"] in verdicts:
             values["judge"] = verdicts[record["key"]]

@@ -365,6 +365,7 @@ def slope(
     at = at - (np.bincount(inside, weight * at) / total)[inside]
     value = value - (np.bincount(inside, weight * value) / total)[inside]
     at = np.where(np.abs(at) < 1e-12, 0.0, at)
+    # Numerator and denominator of each cluster; the slope is the ratio of their sums.
     rows = _cluster_rows((weight * at * value, weight * at * at), groups, level)
     rows = rows[rows[:, 1] > 0]
     n = len(rows)

@@ -125,6 +125,7 @@ def run(options: argparse.Namespace) -> int:
     from mpar2.items import read_items
 
     items = read_items(options.benchmark, options.data, options.audio_root).first(options.limit)
+    # One process of several (torchrun, accelerate), or the only one.
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"):
         _say(
@@ -144,6 +145,7 @@ def run(options: argparse.Namespace) -> int:
         world=world,
         command=("mpar2", *sys.argv[1:]),
     )
+    # Arms, their engine, and the run.
     arms = _arms(options)
     engine = engine_for_arms([arm.arm for arm in arms], options.engine, engine_options)
     try:
@@ -157,6 +159,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     _print_table(metrics)
     print(f"\n{Path(options.out) / 'metrics.json'}")
+    # Failures count as wrong; the exit code is 1 so that scripts notice.
     failed = sum(arm["failed"] for arm in metrics["arms"].values())
     if failed:
         _say(f"{failed} answers failed, and count as wrong; the same command tries them again. Reasons:")

@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     arm = arms[0] if arms else Arm(model, model, options.adapter, options.mode or "mpar2")
     engine = engine_of(options, [arm])
     decoding = Decoding(max_new_tokens=options.max_new_tokens)
+    # The text: given, or generated first.
     if options.text is None:
         (generation,) = engine.generate_batch([Request(clip, question, arm)], decoding)
         text = generation.text
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         decoding=decoding,
         report=report,
     )
+    # Agreement with attention, where the engine can read it.
     rho = None
     if engine.engine_for(arm).attention:
         reread = engine.engine_for(arm).attend(clip, question, arm, text)
@@ -84,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
     span = result.spans[0]
     print(f"answer: {printable(text[span.start : span.stop])}")
     print(f"{result.measure} of the answer, and how it falls with each window as {result.fill}:")
+    # A bar a window, scaled to the largest fall.
     largest = max((abs(drop) for drop in result.drops[0]), default=0.0) or 1.0
     for start, stop, drop in zip(result.edges[:-1], result.edges[1:], result.drops[0], strict=True):
         print(f"{start:6.2f}-{stop:6.2f} s  {drop:+8.3f}  {'#' * round(_BAR * max(drop, 0.0) / largest)}")

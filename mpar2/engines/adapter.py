@@ -80,6 +80,7 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     """
     from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 
+    # Refuse kinds of adapters that cannot be accounted for.
     config = adapter_config(folder)
     if config.get("peft_type") != "LORA":
         raise EngineError(
@@ -87,6 +88,7 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
         )
     if config.get("target_parameters"):
         raise EngineError(f"the adapter '{name}' adapts parameters of experts (target_parameters): not supported")
+    # Every tensor of the file: renamed to today's names and checked against the model.
     tensors = _read_tensors(folder, name)
     base = checkpoint.peft.get_base_model() if checkpoint.peft is not None else checkpoint.model
     modules = {path.replace(".base_layer", ""): module for path, module in base.named_modules()}
@@ -96,6 +98,7 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     for path in replaced:
         del weights[path]
     warnings = _check_promises(checkpoint, modules, config, weights, older, name)
+    # Attach; from here on a failure may have changed layers of the checkpoint.
     lora = _exact_config(LoraConfig, config, weights, saved, name)
     try:
         if checkpoint.peft is None:
@@ -106,6 +109,7 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     except Exception as error:
         checkpoint.damaged = True  # some layers may be changed already
         raise EngineError(f"the adapter '{name}' does not fit '{checkpoint.name}': {first_line(error)}") from error
+    # PEFT takes what it knows: nothing may be left over.
     if result.unexpected_keys:
         checkpoint.damaged = True
         raise EngineError(
@@ -116,6 +120,7 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     checkpoint.peft.eval()
     checkpoint.peft.requires_grad_(False)
     checkpoint.peft.to(checkpoint.device)
+    # A different base is allowed, with a warning.
     trained_on = str(config.get("base_model_name_or_path") or "")
     if trained_on and Path(trained_on).name != Path(checkpoint.name).name:
         warnings.append(f"the adapter '{name}' was trained on '{trained_on}', and runs here on '{checkpoint.name}'")
@@ -182,6 +187,7 @@ def _check_fit(
     """
     import torch
 
+    # Every name has a place in the model.
     lora = {path: _split(path) for path in weights if _MARK.search(path)}
     if not lora:
         raise EngineError(f"the adapter '{name}' holds no LoRA weights")
@@ -194,6 +200,7 @@ def _check_fit(
             f"{len(unknown)} of {len(weights)} weights of the adapter '{name}' have no place in '{checkpoint.name}', "
             f"such as {unknown[0]}: the adapter belongs to another model, or to another version of transformers"
         )
+    # LoRA factors have the sizes of their layers.
     for path, (module, mark, _) in lora.items():
         attribute, axis = {"lora_A": ("in_features", 1), "lora_B": ("out_features", 0)}.get(mark, ("", 0))
         size = getattr(modules[module], attribute, None) if attribute else None
@@ -202,6 +209,7 @@ def _check_fit(
                 f"the adapter '{name}' has size {weights[path].shape[axis]} at {module}, where '{checkpoint.name}' has "
                 f"{size}: it belongs to another model"
             )
+    # Whole weights: of equal shape, and different from the base's only where no other arm runs on it.
     copies = tuple(f"{_PREFIX}{module}." for module in saved)  # PEFT keeps these beside the base's
     full = {path: value for path, value in weights.items() if path not in lora and not path.startswith(copies)}
     changed = []

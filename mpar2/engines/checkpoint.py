@@ -115,14 +115,17 @@ def load_checkpoint(
         EngineError: What cannot be loaded, why, and what to do.
     """
     model, adapter = split_adapter(model, adapter)
+    # Find the files.
     source = resolve(model)
     if isinstance(source, Path) and not (source / "config.json").exists():
         raise EngineError(f"'{source}' holds no config.json: give a folder as save_pretrained writes it")
     device = _device(device)
     dtype = _dtype(dtype, device)
     name = model if source != Path(model) else source.resolve().name
+    # Load the model, then the processor of its family.
     network, family = _load_network(source, name, device, dtype, quantize, vision=vision)
     processor = load_processor(model, family)
+    # Processor and model must use one token for audio.
     reads, (_, writes) = _audio_token_id(network.config), family.audio_token(processor)
     if writes != reads:  # a tokenizer whose files are missing loads as an empty one
         raise EngineError(
@@ -173,6 +176,7 @@ def _load_network(
     import torch
     import transformers
 
+    # The family decides class and configuration, and which weights are left out (vision, speech output).
     root = _read_config(source)
     family = family_of(root.model_type, source)
     stored = _check_quantisation(root, name, quantize)
@@ -180,6 +184,7 @@ def _load_network(
     kind = getattr(transformers, family.model_class)
     ignored = kind._keys_to_ignore_on_load_unexpected or []
     kind._keys_to_ignore_on_load_unexpected = [*ignored, *(p for p in family.unused_weights if p not in ignored)]
+    # Precision: as stored, as asked, or quantised while loading. Memory is checked before.
     options: dict[str, Any] = {}
     if stored is not None:
         config.quantization_config = stored
@@ -205,6 +210,7 @@ def _load_network(
             f"the weights of '{source}' cannot be loaded ({first_line(error)}): the files are missing, cut short, or "
             "not safetensors; fetch or save the checkpoint again"
         ) from error
+    # Every weight of the model comes from the files; none keeps its random initial value.
     if missing := sorted(info["missing_keys"]):
         raise EngineError(
             f"the checkpoint '{source}' lacks {len(missing)} weights of its own model, such as {missing[0]}: "

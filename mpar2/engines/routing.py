@@ -161,6 +161,7 @@ class RoutingEngine(Engine):
             finally:
                 updates.put(None)
 
+        # One thread for each engine; all put their updates into one queue.
         threads = [threading.Thread(target=run, args=group, name="arms", daemon=True) for group in groups]
         for thread in threads:
             thread.start()

@@ -298,6 +298,7 @@ class RemoteEngine(Engine):
                 updates.put(Progress(index, "done", generation.text, count, generation))
 
         try:
+            # All arms at the same time; the stop signal is polled.
             async with self._new_session(logprobs=self.logprobs) as session:
                 tasks = [asyncio.create_task(one(session, index, arm)) for index, arm in enumerate(arms)]
                 waiting = asyncio.gather(*tasks, return_exceptions=True)

@@ -259,6 +259,7 @@ class TransformersEngine(Engine):
         start = time.perf_counter()
         yield from (Progress(job.index, "listening") for job in jobs)
         checkpoint = loaded.checkpoint
+        # Encode the clips and build prompts and decoders, one for each row.
         prompts = self._prompts(loaded, jobs)
         decoders = [
             ForcedDecoding(
@@ -272,6 +273,7 @@ class TransformersEngine(Engine):
             )
             for prompt, job in zip(prompts, jobs, strict=True)
         ]
+        # The session holds the key-value cache; the probe records attention where it can be read.
         session = self._session(checkpoint, prompts)
         if attention != "none" and loaded.can_probe:
             session.probe = Probe(session.audio_positions(), checkpoint.family.frame_s, keep=attention)
@@ -288,6 +290,7 @@ class TransformersEngine(Engine):
             return Progress(jobs[row].index, "done", generation.text, len(generation.tokens), generation)
 
         try:
+            # One pass over all prompts, then one token a row and pass until every row has ended.
             logits = session.prefill()
             first_token_s = time.perf_counter() - start
             while session.rows:
@@ -301,6 +304,7 @@ class TransformersEngine(Engine):
                     if step.finish is not None:
                         yield finished(row, step.finish)
                         continue
+                    # Forced lengths may take tokens back, and arms with masked audio stop seeing it.
                     if step.back:
                         session.rollback(row, step.back)
                     if decoders[row].should_hide_audio():
@@ -311,6 +315,7 @@ class TransformersEngine(Engine):
                     yield Progress(jobs[row].index, "reasoning", text.text, len(text.ids))
                 if not going:
                     return
+                # Rows that ended leave the batch.
                 if len(going) < len(session.rows):
                     session.keep(going)
                 logits = session.feed(chosen)

@@ -60,6 +60,7 @@ def items_from_events(
     source = Path(source)
     if not source.exists():
         raise ItemsError(f"{source} does not exist: give the table of {kind}")
+    # Collect the events and certified absences of each clip.
     known = _display_names(Path(names)) if names else {}
     events: dict[str, list[Event]] = {}
     absent: dict[str, set[str]] = {}
@@ -77,6 +78,7 @@ def items_from_events(
             absent[row.clip].add(label)
     if not events:
         raise ItemsError(f"{source} holds no event")
+    # Questions need labels that a clip does not have; only AudioSet lists absences.
     vocabulary = sorted({event.label for own in events.values() for event in own})
     exhaustive = kind != "audioset"
     return [

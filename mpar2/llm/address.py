@@ -19,7 +19,17 @@ __all__ = ["check_base_url"]
 
 
 def check_base_url(base_url: str, *, public_only: bool = False) -> str:
-    """``base_url`` without a closing slash; ``SettingError`` for what is no plain http(s) address.
+    """Check the address of a server.
+
+    Args:
+        base_url: An address as a user types it.
+        public_only: Refuse addresses of private networks and of this machine.
+
+    Returns:
+        The address without a closing slash.
+
+    Raises:
+        SettingError: It is no plain http(s) address, or not allowed.
 
     >>> check_base_url("http://localhost:8000/v1/")
     'http://localhost:8000/v1'

@@ -129,7 +129,18 @@ class ChatClient(Protocol):
         sampling: Sampling | None = None,
         on_text: OnText | None = None,
     ) -> Reply:
-        """Get one reply; with ``on_text`` it is streamed. Raises an :class:`~mpar2.llm.errors.LLMError`."""
+        """Get one reply.
+
+        Args:
+            system: The system message; may be empty.
+            parts: Text and audio of the user's turn, in order.
+            schema: The form of the reply; None for free text.
+            sampling: Temperature, longest reply, seed; the client's own where not given.
+            on_text: Called with the text and reasoning so far; with it the reply is streamed.
+
+        Raises:
+            LLMError: There is no reply; ``reason`` is one of a fixed list.
+        """
         ...
 
     async def __aenter__(self) -> ChatClient: ...
@@ -138,7 +149,7 @@ class ChatClient(Protocol):
 
 
 def audio_mime(data: bytes) -> str:
-    """The type of an audio file by its first bytes.
+    """Return the media type of an audio file by its first bytes.
 
     >>> audio_mime(b"RIFF....WAVE")
     'audio/wav'
@@ -155,7 +166,7 @@ def audio_mime(data: bytes) -> str:
 
 
 def audio_seconds(data: bytes) -> float | None:
-    """Length of a PCM WAV file; ``None`` for other formats, whose length is not in the header."""
+    """Return the duration of a PCM WAV file in seconds; None for other formats, whose length is not in the header."""
     try:
         with wave.open(io.BytesIO(data)) as file:
             return file.getnframes() / file.getframerate()

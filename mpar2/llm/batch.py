@@ -53,7 +53,7 @@ class FailuresInARow:
         self.in_a_row = 0
 
     def failed(self, error: Exception) -> bool:
-        """Count one failure; True when it is time to give up."""
+        """Count one failure; return True when it is time to give up."""
         counts = isinstance(error, CallFailed) and error.reason not in self.ITEMS_OWN
         if counts and isinstance(error, CallFailed) and error.scope == "request":
             counts = not self.any_answer
@@ -62,9 +62,15 @@ class FailuresInARow:
 
 
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, in_flight: int) -> None:
-    """Apply ``work`` to every item, ``in_flight`` at a time.
+    """Apply ``work`` to every item, several at a time.
 
-    After an exception of ``work`` no item starts; those under way finish, then the first exception is raised.
+    Args:
+        items: The items.
+        work: A coroutine function.
+        in_flight: Items at a time, at least 1.
+
+    Raises:
+        Exception: The first one of ``work``. No item starts after it; those under way finish.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}, must be at least 1")
@@ -110,6 +116,7 @@ async def run_batch(
     """
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}, must be at least 1")
+    # What the journal holds is done; of equal keys the first item counts.
     todo: dict[str, T] = {}
     order: dict[str, None] = {}
     result = BatchResult()
@@ -125,6 +132,7 @@ async def run_batch(
         else:
             todo[name] = item
     result.resumed = len(done)
+    # Failures of items are kept, unless so many follow each other that the service must be down.
     failures = FailuresInARow(give_up_after, any_answer=bool(done))
 
     with _bar(label, len(order), len(done)) as bar:
@@ -146,6 +154,7 @@ async def run_batch(
                 bar(len(result.failed))
 
         await for_each(todo.items(), one, in_flight=max(1, min(in_flight, len(todo))))
+    # Records in the order of the items, whatever the order of the answers.
     result.records = {name: done[name] for name in order if name in done}
     return result
 

@@ -34,7 +34,18 @@ class Prices:
 
     @staticmethod
     def load(source: str | Path, model: str) -> Prices | None:
-        """Prices of ``model`` from a JSON file or JSON text; ``None`` when the table does not name it."""
+        """Read the prices of a model.
+
+        Args:
+            source: A JSON file, or JSON text.
+            model: Name of the model.
+
+        Returns:
+            The prices; None where the table does not list the model.
+
+        Raises:
+            SettingError: The table cannot be read.
+        """
         text = str(source)
         if not text.lstrip().startswith("{"):
             text = Path(source).read_text(encoding="utf-8")

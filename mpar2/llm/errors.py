@@ -63,7 +63,7 @@ class ReplyRejected(LLMError):
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """``text`` without any of ``secrets``.
+    """Replace secrets in a text.
 
     >>> redact("Incorrect API key: sk-123", ["sk-123"])
     'Incorrect API key: [key]'
@@ -75,6 +75,6 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def clip_text(text: str, limit: int = 400) -> str:
-    """One line of at most ``limit`` characters, for messages."""
+    """Return one line of at most ``limit`` characters, for messages."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -81,7 +81,11 @@ class Journal:
         return self._records.get(key)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write ``record``; when this returns it is on the disk. A key that is there already is an error."""
+        """Write one record. When this returns it is on the disk.
+
+        Raises:
+            JournalError: A record with this key is there already, or the file cannot be written.
+        """
         key = record["key"]
         with self._claiming:
             if key in self._records or key in self._claimed:
@@ -161,7 +165,7 @@ class RecordedClient:
 
 
 def usage_of(replies: Journal) -> Usage:
-    """The tokens of all replies that a :class:`RecordedClient` wrote, over all starts."""
+    """Sum the tokens of all replies that a :class:`RecordedClient` wrote, over all starts."""
     return sum((Usage(**record["usage"]) for record in replies), Usage())
 
 

@@ -25,12 +25,16 @@ _NO_KEY = "EMPTY"  # what vLLM and SGLang expect in the header when they check n
 
 
 def gemini_key(given: str | None = None) -> SecretStr:
-    """The Gemini key: ``given``, else the environment's; :class:`StopRun` where there is none."""
+    """Return the Gemini key: ``given``, else the environment's.
+
+    Raises:
+        StopRun: There is none.
+    """
     return _first(given, "GEMINI_API_KEY", "GOOGLE_API_KEY") or _missing("Gemini", "GEMINI_API_KEY")
 
 
 def server_key(base_url: str, given: str | None = None) -> SecretStr:
-    """The key for an OpenAI-compatible server at ``base_url``."""
+    """Return the key of an OpenAI-compatible server: ``given``, else the environment's."""
     if urlsplit(base_url).hostname == "api.openai.com":
         return _first(given, "OPENAI_API_KEY") or _missing("OpenAI", "OPENAI_API_KEY")
     return _first(given, "MPAR2_SERVER_KEY") or SecretStr(_NO_KEY)

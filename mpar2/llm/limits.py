@@ -59,7 +59,11 @@ class Limiter:
 
     @asynccontextmanager
     async def slot(self, estimate: int) -> AsyncIterator[None]:
-        """Hold one of the slots during one request that is expected to take ``estimate`` tokens."""
+        """Hold one slot for one request.
+
+        Args:
+            estimate: Tokens that the request is expected to take; requests wait where the budget would be passed.
+        """
         async with self._free:
             await self._free.wait_for(lambda: self._open < int(self._width))
             self._open += 1
@@ -106,18 +110,18 @@ class Limiter:
         self._width = min(float(self.in_flight), self._width + 1 / self._width)
 
     def spend(self, usage: Usage) -> None:
-        """Count one reply."""
+        """Count the tokens of one reply."""
         old = self.totals
         self.totals = replace(
             old, replies=old.replies + 1, uncounted=old.uncounted + (not usage.known), usage=old.usage + usage
         )
 
     def hold(self, seconds: float) -> None:
-        """Start no request for ``seconds``: the server limits all of them, not the one that it told."""
+        """Start no request for ``seconds``: a server's limit holds for all requests, not only for the refused one."""
         self._not_before = max(self._not_before, time.monotonic() + seconds)
 
     def stop(self, error: LLMError) -> None:
-        """Start no request ever again and wake those who wait; requests already sent are paid, so they finish."""
+        """Start no request any more and wake waiting ones; requests already sent are paid, so they finish."""
         if self._stopped is None:
             self._stopped = error
             self._stop.set()
@@ -169,6 +173,7 @@ async def call_with_retries(
     attempt, unstated, stated_wait_s = 0, 0, 0.0
     while True:
         attempt += 1
+        # One try, inside a slot and under the time limit.
         async with limiter.slot(estimate):
             started = time.monotonic()
             try:
@@ -178,15 +183,18 @@ async def call_with_retries(
                 return result, attempt
             except Exception as error:
                 failure = classify(error)
+        # What concerns the whole run (key, quota) stops all requests.
         if failure.scope == "run":
             stop = StopRun(failure.reason, failure.detail)
             limiter.stop(stop)
             raise stop
         if not failure.retry:
             break
+        # The server is overloaded: fewer requests at a time.
         limited = failure.reason == "rate_limited"
         if limited or (failure.reason == "unavailable" and attempt > 1):  # once may be chance
             limiter.narrow(started)
+        # Wait as long as the server asks, else with exponential backoff and jitter.
         delay = policy.delay_s(attempt, failure.retry_after_s, rng, rate_limited=limited)
         if limited and failure.retry_after_s is not None:
             # a stated wait is no failed try: a limit per minute is waited for, up to an hour in all

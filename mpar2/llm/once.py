@@ -32,7 +32,7 @@ class KeyedLocks:
 
 
 async def finish_in_thread(function: Callable[..., T], *args: object) -> T:
-    """``function(*args)`` in a thread. A caller that is cancelled meanwhile waits for its end, then is cancelled."""
+    """Call ``function(*args)`` in a thread; a caller that is cancelled meanwhile waits for its end first."""
     task = asyncio.ensure_future(asyncio.to_thread(function, *args))
     try:
         return await asyncio.shield(task)

@@ -143,6 +143,7 @@ class OpenAIClient:
         refused: set[str] = set()
         tries = 0
         while True:
+            # The request, in the form that this server accepts as far as it is known.
             request = self._request(system, parts, schema, sampling)
             structured: Structured = (
                 "none" if schema is None else "json_schema" if "response_format" in request else "prompt"
@@ -167,6 +168,7 @@ class OpenAIClient:
                     estimate=estimate,
                     rng=self._rng,
                 )
+            # A refused field or form of audio is conceded once, and the request is repeated without it.
             except CallFailed as failure:
                 tries += failure.tries
                 if not failure.reason.startswith("refused_"):
@@ -176,6 +178,7 @@ class OpenAIClient:
                     raise CallFailed(reason, failure.detail, tries, scope="request") from None
                 refused.add(failure.reason)
                 continue
+            # Account for the reply.
             reply = Reply(
                 text=found.text,
                 model=self.model,

@@ -89,7 +89,11 @@ class Parts:
 
 
 def decode_json(data: bytes | str) -> Any:
-    """Decode a body. NaN and Infinity, which JSON does not have, are errors, as is nesting without end."""
+    """Decode a body. NaN and Infinity, which JSON does not have, are errors, as is nesting without end.
+
+    Raises:
+        BadBodyError: The body is no JSON.
+    """
     try:
         return json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -98,7 +102,11 @@ def decode_json(data: bytes | str) -> Any:
 
 
 def openai_parts(body: Any) -> Parts:
-    """Read a chat completion."""
+    """Read a chat completion.
+
+    Raises:
+        BadBodyError: The body has another shape.
+    """
     choice = _first_choice(body)
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -129,11 +137,16 @@ def openai_delta(body: Any) -> Parts:
 
 
 def gemini_parts(body: Any) -> Parts:
-    """Read a generateContent response, or one chunk of a streamed one."""
+    """Read a generateContent response, or one chunk of a streamed one.
+
+    Raises:
+        BadBodyError: The body has another shape.
+    """
     if not isinstance(body, dict):
         raise BadBodyError(f"body is {_kind(body)}, no response of Gemini: {_start(body)}")
     _raise_inner_error(body)
     parts = Parts(model_version=_text_of(body.get("modelVersion"))[:200])
+    # Tokens.
     usage = body.get("usageMetadata")
     if isinstance(usage, dict):
         parts.usage = Usage(
@@ -141,6 +154,7 @@ def gemini_parts(body: Any) -> Parts:
             _count(usage.get("candidatesTokenCount")),
             _count(usage.get("thoughtsTokenCount")),
         )
+    # No candidate: the prompt was blocked, or the body is no response.
     candidates = body.get("candidates")
     feedback = body.get("promptFeedback")
     if not candidates:
@@ -151,6 +165,7 @@ def gemini_parts(body: Any) -> Parts:
         return parts
     if not isinstance(candidates, list) or not isinstance(candidates[0], dict):
         raise BadBodyError(f"the response's candidates are {_kind(candidates)}: {_start(body)}")
+    # Text, with thoughts apart.
     content = candidates[0].get("content")
     pieces = content.get("parts") if isinstance(content, dict) else None
     for piece in pieces if isinstance(pieces, list) else []:
@@ -159,6 +174,7 @@ def gemini_parts(body: Any) -> Parts:
                 parts.reasoning += _clean(piece["text"])
             else:
                 parts.text += _clean(piece["text"])
+    # Why it ended; an unknown reason is neither a block nor a length.
     reason = candidates[0].get("finishReason")
     parts.detail = _text_of(reason)
     if parts.detail == "MAX_TOKENS":

@@ -121,6 +121,7 @@ def failure_of_status(
     words = clip_text(message[:_MAX_DETAIL_CHARS]) or "no message"
     detail = f"HTTP {status}: {words}"
     prose = message[:_MAX_DETAIL_CHARS]
+    # Structured fields first: quota, rate limit, key, moderation, length, model.
     codes = _codes(body)
     if codes & _USED_UP or status == 402:
         return Failure("quota", f"{detail}. The quota is used up; start again when it is renewed", "run")
@@ -134,6 +135,7 @@ def failure_of_status(
         return Failure("too_long", detail, "request")
     if codes & _MODEL_CODES:
         return Failure("not_found", f"{detail}. Check the model's name and the server's address", "run")
+    # Then the status.
     if status in _RETRY_STATUS or status >= 500:
         wait = retry_after_s(headers, body, now)
         return Failure("unavailable", detail, "endpoint", True, None if wait is None else min(wait, max_wait_s))

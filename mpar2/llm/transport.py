@@ -104,7 +104,7 @@ def http_client(base_url: str, *, timeout_s: float, keep_alive: int, max_bytes: 
 
 
 def is_loopback(url: str) -> bool:
-    """Whether ``url`` names this machine."""
+    """Return whether an address names this machine."""
     try:
         host = urlsplit(url).hostname or ""
         return host == "localhost" or host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback

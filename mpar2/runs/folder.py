@@ -116,7 +116,11 @@ class RunWriter:
                 self.failed[record["key"]] = record["error"]
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Check and write one record; when this returns it is on the disk."""
+        """Check and write one record. When this returns it is on the disk.
+
+        Raises:
+            RunError: The record breaks the schema, or cannot be written.
+        """
         line = check_record(record, f"a record of {self.folder}")
         if line["key"] in self.done:
             raise RunError(f"{self.folder}: {line['key']} is done already; a second line would count it twice")
@@ -166,7 +170,15 @@ class Run:
 
 
 def read_run(source: str | Path, limits: Limits | None = None) -> Run:
-    """Open a run folder, a zip of one, or a lone JSONL file of its lines; ``limits`` for what strangers upload."""
+    """Open a run.
+
+    Args:
+        source: A run folder, a zip of one, or a JSONL file of its lines.
+        limits: Bounds for uploads; none if not given.
+
+    Raises:
+        RunError: The source is no run, or passes a bound.
+    """
     path, limits = Path(source), limits or _OWN
     if path.is_dir():
         return _from_folder(path, limits)

@@ -31,14 +31,22 @@ class RunError(MPAR2Error, ValueError):
 
 
 def dump_json(value: Any, *, indent: int | None = None) -> bytes:
-    """JSON as UTF-8. A lone surrogate, which UTF-8 cannot hold, stays the escape that JSON has for it."""
+    """Encode a value as JSON in UTF-8. A lone surrogate, which UTF-8 cannot hold, is written as a JSON escape."""
     separators = (",", ":") if indent is None else None
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
     return text.encode("utf-8", "backslashreplace")
 
 
 def load_json(data: bytes, where: str) -> dict[str, Any]:
-    """The object that ``data`` is, in Unicode that can be written; :class:`RunError` if it is anything else."""
+    """Decode a JSON object whose texts are Unicode that can be written.
+
+    Args:
+        data: The bytes.
+        where: Names them in messages.
+
+    Raises:
+        RunError: They are anything else.
+    """
     try:
         value = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -56,7 +64,16 @@ def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
 
 
 def write_bytes(path: Path, data: bytes, *, replace: bool = True) -> bool:
-    """Write ``path`` completely or not at all. Without ``replace`` an existing file stays, and False is returned."""
+    """Write a file completely or not at all.
+
+    Args:
+        path: The file.
+        data: Its content.
+        replace: Whether an existing file is replaced.
+
+    Returns:
+        False where an existing file was kept.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:

@@ -47,7 +47,15 @@ def build_manifest(
     engine: Mapping[str, Any],
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The manifest of a run that starts now, on this machine."""
+    """Build the manifest of a run that starts now, on this machine.
+
+    Args:
+        benchmark: Name, version, fingerprint and number of items.
+        arms: Arms with prompt and weight hashes.
+        seed: Seed of the run.
+        engine: Name and options of the engine.
+        command: The command line.
+    """
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -61,7 +69,15 @@ def build_manifest(
 
 
 def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """``raw``, if it is a manifest of this version and what is computed with is of the right type; else RunError."""
+    """Check a manifest before anything is computed with it.
+
+    Args:
+        raw: The decoded file.
+        where: Names it in messages.
+
+    Raises:
+        RunError: It has another version, or a value of a wrong type.
+    """
 
     def need(right: bool, name: str, value: Any, kind: str) -> None:
         if not right:
@@ -99,7 +115,7 @@ def _is_number(value: Any) -> bool:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In what two manifests describe different runs, one line for each value; empty if they are one run.
+    """List in what two manifests describe different runs, one line for each value; empty for one run.
 
     >>> differences({"seed": 1, "created": "a"}, {"seed": 2, "created": "b"})
     ['seed: 1, now 2']
@@ -126,9 +142,10 @@ def environment() -> dict[str, Any]:
 
 
 def weights_hash(folder: str | Path) -> str:
-    """sha256 over a checkpoint's files: names, sizes and content; of files above 64 MB the first and last megabyte.
+    """Compute the sha256 of a checkpoint's files: names, sizes and content.
 
-    So 15 GB of weights take no minute. Two trainings differ in every megabyte; a forger is not what this is against.
+    Of files above 64 MB the first and last megabyte count, so that 15 GB of weights take no minute. Two trainings
+    differ in every megabyte; this is no protection against forgery.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(folder).iterdir()):
