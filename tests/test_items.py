@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from conftest import BENCHMARK_FILES
 
+from mpar2.cli import main
 from mpar2.items import ItemsError, read_items
 from mpar2.question import Event, Item, Question, item_to_json, match_choice, string_match
 
@@ -190,3 +192,16 @@ def test_counts_of_the_official_rule_on_the_official_files(benchmark, name, coun
         mapped += string_match(answer, match_choice(f"({letter}) {answer}", choices) or "", choices)
     assert tuple(found.values()) == counts
     assert mapped == 1000, "with the choice mapped first, nothing is lost"
+
+
+def test_the_form_of_the_readme_and_of_the_help_is_the_one_that_is_read(tmp_path, capsys):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    written = re.search(r"```json\n(.*?)```", readme, re.DOTALL)[1]
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    helped = re.search(r'\{"audio".*\}', capsys.readouterr().out)[0]
+    lines = [" ".join(written.split()), helped]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines))
+    first, second = read_items("jsonl", tmp_path).items
+    assert first.events[1] == Event("a dog bark", 2.0, 2.4) and first.question.answer in first.question.choices
+    assert second.question.answer == "a bell" and second.id == "2"

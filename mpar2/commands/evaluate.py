@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["configure", "run"]
 
 
+_JSONL = """\
+questions of your own (--benchmark jsonl), one JSON object a line:
+  {"audio": "1.wav", "question": "Which is first?", "choices": ["a bell", "a dog"], "answer": "a bell"}
+  needed: audio (relative to the file, or to --audio-root) and question
+  known:  id, choices, answer (a choice, or its letter), caption, domain, category, sub_category, difficulty,
+          events: [{"label": "a bell", "onset_s": 0.5, "offset_s": 1.2}]
+"""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _JSONL
     what = parser.add_argument_group("what is asked")
     what.add_argument("--benchmark", required=True, choices=benchmark_names())
     what.add_argument("--data", required=True, metavar="PATH", help="its question file, or a folder with items.jsonl")

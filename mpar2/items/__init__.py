@@ -4,9 +4,11 @@
 ``mmau``   MMAU's JSON array; the version is recognised by content
 ``mmar``   MMAR's JSONL (or the JSON it was before 2026-02); its cues become events of origin ``cue``
 ``avqa``   AVQA lines as R1-AQA and its followers write them
+``tables`` MMAU-Pro, MMSU and AudioMCQ: a question a row, as JSON or parquet
 ``plain``  ``jsonl``: one item a line, as :func:`mpar2.question.item_to_json` writes it; ``scenes``: a folder with
            ``items.jsonl`` beside its audio, every item with its exact events
 ``events`` tables of strong labels (DESED, AudioSet-strong, TACOS, MAESTRO Real, URBAN-SED) -> items
+``captions`` sets of captions (AudioCaps, Clotho, MECAT) -> items
 
 A file that is not what it is said to be is an error with the number of the entry. What can be lived with (choices
 given twice, an answer withheld, audio not there) is a line in ``ItemSet.problems``. Items keep the audio's path as the

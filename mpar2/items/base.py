@@ -85,6 +85,9 @@ Reader = Callable[[Path], Entries]
 _READERS: dict[str, Reader | str] = {
     "mmau": "mpar2.items.mmau:read_mmau",
     "mmar": "mpar2.items.mmar:read_mmar",
+    "mmau-pro": "mpar2.items.tables:read_mmau_pro",
+    "mmsu": "mpar2.items.tables:read_mmsu",
+    "audiomcq": "mpar2.items.tables:read_audiomcq",
     "avqa": "mpar2.items.avqa:read_avqa",
     "scenes": "mpar2.items.plain:read_scenes",
     "jsonl": "mpar2.items.plain:read_jsonl",

@@ -1,0 +1,174 @@
+"""Benchmarks with one question a row: MMAU-Pro, MMSU and AudioMCQ, as JSON lines, a JSON array or parquet.
+
+==============  ======================================================================================================
+benchmark       columns that are read
+==============  ======================================================================================================
+``mmau-pro``    ``id, audio_path`` (a list), ``question, choices, answer, category, sub-cat, length_type,
+                perceptual_skills, reasoning_skills`` (arXiv 2508.13992). Rows of several clips, open questions (their
+                official score is an LLM's) and instruction following (no answer) are left out, and counted
+``mmsu``        ``id, audio_path, question``; ``choices`` (letter to text, a missing one null) or ``choice_a`` to
+                ``choice_d``; ``answer`` or ``answer_gt``, a text or a letter; ``category, task_name``
+``audiomcq``    ``id, audio_path``; ``question, choices`` or ``question_text, multi_choice`` (the DCASE 2026 sets);
+                ``answer, question_type, source_dataset`` (arXiv 2509.21060)
+==============  ======================================================================================================
+
+A folder stands for the files in it (``*.jsonl``, ``*.json``, ``*.parquet``), in the order of their names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpar2.items.base import Entries, ItemsError, choice_texts, read_json_lines, text_of
+from mpar2.question import Item, Question
+
+__all__ = ["read_audiomcq", "read_mmau_pro", "read_mmsu"]
+
+_FORMS = (".jsonl", ".json", ".parquet")
+Row = Mapping[str, Any]
+
+
+def read_mmau_pro(source: Path) -> Entries:
+    """Read MMAU-Pro's ``test.parquet``, or the same rows as JSON; questions with choices about one clip are kept."""
+    return _entries(source, _mmau_pro, "MMAU-Pro, choices about one clip")
+
+
+def read_mmsu(source: Path) -> Entries:
+    """Read MMSU's questions; 453 of the 5,000 have two choices, padded to four with nulls."""
+    return _entries(source, _mmsu, "MMSU")
+
+
+def read_audiomcq(source: Path) -> Entries:
+    """Read AudioMCQ, its strong audio-contribution part, or the DCASE 2026 development set."""
+    return _entries(source, _audiomcq, "AudioMCQ")
+
+
+def _entries(source: Path, make: Callable[[Row, str], Item | str], version: str) -> Entries:
+    """The items of all rows; ``make`` returns the reason where a row is left out."""
+    items: list[Item] = []
+    official: list[dict[str, Any]] = []
+    left_out: Counter[str] = Counter()
+    for where, row in _rows(source):
+        item = make(row, where)
+        if isinstance(item, str):
+            left_out[item] += 1
+        else:
+            items.append(item)
+            official.append(row)
+    if left_out and not items:
+        raise ItemsError(f"{source}: no row can be asked ({', '.join(f'{n} {why}' for why, n in left_out.items())})")
+    problems = tuple(f"{count} rows are left out: {why}" for why, count in left_out.items())
+    folder = source if source.is_dir() else source.parent
+    return Entries(tuple(items), tuple(official), "jsonl", version, folder, problems)
+
+
+def _rows(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    files = [source]
+    if source.is_dir():
+        files = sorted(path for path in source.iterdir() if path.suffix in _FORMS)
+        if not files:
+            raise ItemsError(f"{source} has no file of questions ({', '.join('*' + form for form in _FORMS)})")
+    for file in files:
+        if file.suffix == ".parquet":
+            numbered = enumerate(_parquet(file), 1)
+        elif file.suffix == ".json":
+            numbered = enumerate(_array(file), 1)
+        else:
+            numbered = iter(read_json_lines(file))
+        for number, row in numbered:
+            if not isinstance(row, dict):
+                raise ItemsError(f"{file}, row {number}: {type(row).__name__} where an object is needed")
+            yield f"{file}, row {number}", row
+
+
+def _array(file: Path) -> list[Any]:
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ItemsError(f"{file} is not JSON: {error}") from None
+    if not isinstance(rows, list):
+        raise ItemsError(f"{file} holds {type(rows).__name__}; an array of objects is needed")
+    return rows
+
+
+def _parquet(file: Path) -> list[dict[str, Any]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ModuleNotFoundError:
+        raise ItemsError(f"{file} is parquet: install pyarrow, or write its rows as JSON lines") from None
+    try:
+        table = parquet.ParquetFile(file)
+        # audio that lies in the table is not read: items name files
+        names = [name for name in table.schema_arrow.names if name not in ("audio", "context")]
+        return table.read(columns=names).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise ItemsError(f"{file} cannot be read as parquet: {error}") from None
+
+
+def _mmau_pro(row: Row, where: str) -> Item | str:
+    clips = row.get("audio_path")
+    clips = [clips] if isinstance(clips, str) else clips
+    if not isinstance(clips, list) or not clips or not all(isinstance(clip, str) and clip for clip in clips):
+        raise ItemsError(f"{where}: 'audio_path' is {row.get('audio_path')!r:.80}; a list of paths is needed")
+    if len(clips) > 1:
+        return "they ask about several clips"
+    if row.get("answer") is None:
+        return "they have no answer (instruction following)"
+    if not row.get("choices"):
+        return "they are open questions"
+    extra = {key: row[key] for key in ("length_type", "perceptual_skills", "reasoning_skills") if row.get(key)}
+    category = text_of(row, "category", where, needed=False)
+    question = Question(
+        text=str(text_of(row, "question", where)),
+        choices=choice_texts(row, "choices", where),
+        answer=text_of(row, "answer", where),
+        domain=category,
+        category=category,
+        sub_category=text_of(row, "sub-cat", where, needed=False),
+    )
+    return Item(_id(row, where), clips[0], question, extra=extra)
+
+
+def _mmsu(row: Row, where: str) -> Item:
+    choices = row.get("choices")
+    if choices is None:
+        choices = {letter: row.get(f"choice_{letter.lower()}") for letter in "ABCD"}
+    answer = text_of(row, "answer" if "answer" in row else "answer_gt", where, needed=False)
+    if isinstance(choices, Mapping):
+        # a letter means the choice in its place before the empty ones go
+        answer = choices.get(answer.strip(), answer) if answer else None
+        choices = [choices[letter] for letter in sorted(choices) if choices[letter] not in (None, "")]
+    question = Question(
+        text=str(text_of(row, "question", where)),
+        choices=choice_texts({"choices": choices}, "choices", where),
+        answer=answer,
+        domain="speech",
+        category=text_of(row, "category", where, needed=False),
+        sub_category=text_of(row, "task_name", where, needed=False),
+    )
+    id = _id(row, where)
+    return Item(id, text_of(row, "audio_path", where, needed=False) or f"{id}.wav", question)
+
+
+def _audiomcq(row: Row, where: str) -> Item:
+    text, choices = ("question_text", "multi_choice") if "question_text" in row else ("question", "choices")
+    source = text_of(row, "source_dataset", where, needed=False)
+    question = Question(
+        text=str(text_of(row, text, where)),
+        choices=choice_texts(row, choices, where),
+        answer=text_of(row, "answer", where, needed=False),
+        category=text_of(row, "question_type", where, needed=False),
+    )
+    extra = {"source_dataset": source} if source else {}
+    return Item(_id(row, where), str(text_of(row, "audio_path", where)), question, extra=extra)
+
+
+def _id(row: Row, where: str) -> str:
+    id = row.get("id")
+    if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
+        raise ItemsError(f"{where}: 'id' is {id!r}; a number or a text is needed")
+    return str(id)
