@@ -42,13 +42,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _preload(services: Any) -> None:
-    from pages.spectrogram import warm_up
+    from pages import opinion, spectrogram
 
-    warm_up()
+    spectrogram.warm_up()
     try:
         services.engine.preload([services.arm(offer.name, "mpar2") for offer in services.offers[:2]])
     except Exception as error:  # the first comparison will say it to the visitor
         _log.warning("the models could not be loaded yet: %s", error)
+    opinion.warm_up()
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@
 ``document``     the comparison as JSON data             ``document_v1``  older ones, read as if made now
 ``units``        passages and words of a trace           ``claims``    what a trace claims, sound by sound
 ``attention_view``  attention as it is drawn             ``attention_pack``, ``arrays``   attention at rest
-``export``       the comparison as a page of its own     ``bundle``    modules of ``view/`` as one script
+``export``       the comparison as a page of its own
 ``published``    files that are served beside Gradio's   ``safe_html``  components drawn without HTML
 ``examples``     clips, questions, stored comparisons    ``errors``    messages to visitors
 ``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
 ``analysis_items``  its table of items                   ``analysis_training``  its training figures
-``gate``         requests refused before they are read
-``scoring``      CAFE of a comparison                    ``limits``    what one visitor may ask for
+``gate``         requests refused before they are read   ``limits``    what one visitor may ask for
+``scoring``      CAFE of a comparison                    ``opinion``   what a tagger finds in a clip
 ``suggested``    questions to start from                 ``spectrogram``  the picture of a clip
 ``stored_item``  answers of a run as a comparison        ``store``, ``store_run``   commands that store them
 ``gpu``          GPUs that a Space lends by the minute

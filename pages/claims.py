@@ -2,6 +2,7 @@
 
 The rule is that of ``mpar2.cafe.metrics``: a sound of the clip is used wrongly if any mention of it is, else right if
 any mention is, else missed; invented sounds of one name are one claim. So the rows agree with Acc_per and its siblings.
+Where mentions are checked against a machine's ``opinion``, the sentences say no more than that the two differ.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _FIRST_WORDS = {
 }
 
 
-def claims_of(mentions: Sequence[Mapping[str, Any]], targets: Sequence[str]) -> list[dict[str, Any]]:
+def claims_of(
+    mentions: Sequence[Mapping[str, Any]], targets: Sequence[str], *, opinion: bool = False
+) -> list[dict[str, Any]]:
     """One row for each claimed or missed sound, in the order in which the trace names them; missed ones last.
 
     Each has ``label``, ``fate`` (matched, misused, hallucinated, missed), ``event`` (number in the truth, or None),
@@ -45,20 +48,26 @@ def claims_of(mentions: Sequence[Mapping[str, Any]], targets: Sequence[str]) -> 
                 "mentions": numbers,
                 "said": len(numbers),
                 "right": kinds.count("matched"),
-                "why": _why(fate, [mentions[number] for number in numbers]),
+                "why": _why(fate, [mentions[number] for number in numbers], opinion),
             }
         )
     missed = [event for event in range(len(targets)) if event not in by_event]
     for event in missed:
         row = {"label": targets[event], "fate": "missed", "event": event, "mentions": [], "said": 0, "right": 0}
-        rows.append(row | {"why": "It is in the clip and never named."})
+        rows.append(row | {"why": f"{'The tagger finds it' if opinion else 'It is in the clip'}; it is never named."})
     return rows
 
 
-def reason_in_words(mention: Mapping[str, Any]) -> str:
+def reason_in_words(mention: Mapping[str, Any], *, opinion: bool = False) -> str:
     """Why a mention is of its kind, as a sentence."""
     reason = str(mention.get("reason") or "").strip()
     detail = reason.partition(": ")[2] or reason
+    if opinion:
+        return {
+            "matched": "The tagger finds it too.",
+            "hallucinated": "The tagger does not find it.",
+            "misused": f"The tagger disagrees: {reason or 'on time, order or count'}.",
+        }.get(mention["kind"], "Not checked: only asked about or denied, or the tagger is unsure of it.")
     return {
         "matched": f"Right: the clip holds it ({detail})." if detail else "Right: the clip holds it.",
         "hallucinated": "Made up: the clip does not hold it.",
@@ -66,15 +75,17 @@ def reason_in_words(mention: Mapping[str, Any]) -> str:
     }.get(mention["kind"], f"Not a claim: {detail}." if detail else "Not a claim: only asked about or denied.")
 
 
-def _why(fate: str, mentions: Sequence[Mapping[str, Any]]) -> str:
+def _why(fate: str, mentions: Sequence[Mapping[str, Any]], opinion: bool) -> str:
     said = "once" if len(mentions) == 1 else f"{len(mentions)} times"
     if fate == "hallucinated":
-        return f"Named {said}; it is not in the clip."
+        return f"Named {said}; {'the tagger does not find it' if opinion else 'it is not in the clip'}."
     wrong = [mention for mention in mentions if mention["kind"] == "misused"]
     if not wrong:
-        return f"Named {said}, rightly."
+        return f"Named {said}, {'as the tagger has it' if opinion else 'rightly'}."
     ways = list(dict.fromkeys(_way(mention) for mention in wrong))
     right = len(mentions) - len(wrong)
+    if opinion:
+        return f"Named {said}: in {len(wrong)} of them the tagger disagrees on time, order or count."
     start = f"Named {said}: {right} right, {len(wrong)}" if right else f"Named {said},"
     return f"{start} {' and '.join(ways[:2])}. One wrong use makes the claim wrong."
 

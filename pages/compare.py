@@ -26,6 +26,7 @@ from pages.examples import Example, stored_comparison
 from pages.export import page_shell
 from pages.gate import ahead_of
 from pages.limits import LimitError, visitor_of
+from pages.opinion import opinion_document, tagging_of
 from pages.published import publish
 from pages.running import Asked, Comparer
 from pages.safe_html import app_module, channel, view_component
@@ -79,7 +80,9 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
             return None
         services.uploads.hold(session_of(request), path)
         try:
-            return clip_document(load_clip(path, limits=services.limits), shareable=False) | {"at": time.monotonic()}
+            clip = load_clip(path, limits=services.limits)
+            opinion = opinion_document(tagging_of(clip))
+            return clip_document(clip, shareable=False) | {"opinion": opinion, "at": time.monotonic()}
         except AudioError as error:
             return {"refused": message_of(error), "at": time.monotonic()}
 

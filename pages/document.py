@@ -8,6 +8,7 @@ and the API, so what a visitor sees is what a visitor can keep.
     clip       name, seconds, digest, warnings, mel (see ``spectrogram``), audio (data URI), shareable
     question   text, choices, answer, domain, difficulty (null where unknown)
     truth      {origin, events: [{label, onset_s, offset_s}]} or null
+    opinion    what a tagger found in a clip of which nothing is known (see ``opinion``), or null
     decoding, prompts (hash of each prompt in use), credits, example, link (query string that reopens it)
     scales     top of the colours and of the lines, shared by the arms: {passages, words, line}, each by mode
     arms       name, model, adapter, mode, stage, text, parts, problems, token_count, words [chars, tokens],
@@ -39,6 +40,7 @@ from mpar2.engines.base import Arm, Decoding, Generation, Progress
 from mpar2.errors import MPAR2Error
 from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Event, Question, strict_match
+from mpar2.tagger import ORIGIN
 from mpar2.trace import parse_trace, trace_to_json
 from pages.arrays import unpack
 from pages.attention_view import ATTENTION_BYTES, attention_view, row_maximum
@@ -81,6 +83,7 @@ class Run:
         *,
         truth: Sequence[Event] | None = None,
         truth_origin: str | None = None,
+        opinion: dict[str, Any] | None = None,
         example: str | None = None,
         credits: str | None = None,
         attention_bytes: int = ATTENTION_BYTES,
@@ -105,6 +108,7 @@ class Run:
                 "difficulty": question.difficulty,
             },
             "truth": None if truth is None else {"origin": truth_origin, "events": [_event(event) for event in truth]},
+            "opinion": opinion,
             "decoding": {
                 "max_new_tokens": decoding.max_new_tokens,
                 "temperature": decoding.temperature,
@@ -143,6 +147,10 @@ class Run:
         """The traces as they stand; with ``ended`` those that came to their end, "" for the others."""
         return [arm["text"] if not ended or arm["finish"] not in (None, "cancelled") else "" for arm in self._arms]
 
+    def opine(self, opinion: dict[str, Any] | None) -> None:
+        """Add what a tagger found."""
+        self._document["opinion"] = opinion
+
     def stage(self, stage: str) -> None:
         """Say what is going on in every arm."""
         for arm in self._arms:
@@ -164,8 +172,9 @@ def with_claims(cafe: dict[str, Any]) -> dict[str, Any]:
     """Sorted mentions with the table of claims, and a sentence for each mention that says why it is right or wrong."""
     if "mentions" not in cafe:
         return cafe
-    mentions = [mention | {"why": reason_in_words(mention)} for mention in cafe["mentions"]]
-    return cafe | {"mentions": mentions, "claims": claims_of(mentions, cafe["targets"])}
+    opinion = cafe["truth_origin"] == ORIGIN
+    mentions = [mention | {"why": reason_in_words(mention, opinion=opinion)} for mention in cafe["mentions"]]
+    return cafe | {"mentions": mentions, "claims": claims_of(mentions, cafe["targets"], opinion=opinion)}
 
 
 def complete(document: dict[str, Any], into: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -17,12 +17,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mpar2.audio import AudioError, load_clip
+from mpar2.cafe.schema import Truth
 from mpar2.engines.base import Decoding, EngineError, Generation
 from mpar2.question import Event, Question, QuestionError, make_question
 from pages.attention_view import ATTENTION_BYTES
 from pages.document import MOST_ARMS, Run
 from pages.errors import message_of
 from pages.gpu import lends_gpus, on_gpu
+from pages.opinion import known_tagging, opinion_document, tagging_of
 from pages.scoring import Judging, score_traces
 from pages.services import Services
 
@@ -113,6 +115,8 @@ class Comparer:
                         shown = time.monotonic()
                     if stop.is_set() and self._generate is not None:
                         break  # the lent process cannot see our event; closing ends it
+            if run.truth_origin in (None, "visitor"):  # only now: the first words do not wait for it
+                run.opine(opinion_document(tagging_of(clip)))
             waiting = _Waiting(run, clip, question, asked.judging, stop)
             if asked.judging.judge == "rules":  # of a stopped run, the arms that had ended are checked
                 for scored in self._scores(waiting, ended=stop.is_set()):
@@ -163,9 +167,15 @@ class Comparer:
             self._waiting.pop(session, None)
 
     def _scores(self, waiting: _Waiting, *, ended: bool) -> Iterator[tuple[int, dict[str, Any]] | None]:
-        run = waiting.run
-        known = (run.truth, run.truth_origin, run.texts(ended=ended))
-        return score_traces(waiting.judging, waiting.clip, waiting.question, *known, local=self.services.local)
+        run, truth = waiting.run, None
+        if run.truth is not None:
+            truth = Truth(run.truth, None, run.truth_origin or "human")
+        elif waiting.judging.judge == "rules":
+            truth = tagging_of(waiting.clip).truth()
+        texts = run.texts(ended=ended)
+        return score_traces(
+            waiting.judging, waiting.clip, waiting.question, truth, texts, local=self.services.local
+        )
 
     def reason(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[Generation | None]:
         """The generation of a single arm; before it None, now and then: where a caller who left can be let go."""
@@ -227,6 +237,7 @@ class Comparer:
             decoding,
             truth=events,
             truth_origin=origin,
+            opinion=opinion_document(known_tagging(clip)) if origin in (None, "visitor") else None,
             example=example.name if example else None,
             credits=example.credits if example else None,
             attention_bytes=attention_bytes,

@@ -1,8 +1,9 @@
 """CAFE in the app: which events a trace mentions, and whether the clip holds them.
 
-Three ways, and the page says which it was: rules against known events (an example's, or those that the visitor lists);
-Gemini or an OpenAI-compatible server, with a key or an address that the visitor brings for this one run; or none.
-Where no events are known, a model judge captions the clip first and sorts against its caption.
+Two ways, and the page says which it was: rules against known events (an example's, or those that the visitor lists),
+or where none are known against a tagger's opinion (``pages.opinion``); or Gemini or an OpenAI-compatible server, with a
+key or an address that the visitor brings for this one run. Where no events are known, a model judge captions the clip
+first and sorts against its caption.
 
 A visitor's key lives in the memory of the run that it was given for. It is in no log, state, link, file or document,
 and the server's own keys are never used for a visitor: a key is always passed explicitly, even an empty one, because
@@ -25,7 +26,8 @@ from mpar2.cafe.schema import JudgeRequest, Truth, Unscored, Verdict
 from mpar2.errors import MPAR2Error
 from mpar2.llm.address import check_base_url
 from mpar2.llm.errors import LLMError
-from mpar2.question import Event, Question
+from mpar2.question import Question
+from mpar2.tagger import ORIGIN
 from pages.errors import message_of
 
 __all__ = ["Judging", "JudgingError", "cafe_document", "check_address", "judge_choices", "score_traces"]
@@ -39,6 +41,7 @@ _ORIGINS = {
     "human": "a listener's annotation",
     "cue": "the cue of the benchmark",
     "visitor": "the events that you listed",
+    ORIGIN: "the opinion of a tagger, a machine that errs",
 }
 
 
@@ -97,8 +100,7 @@ def score_traces(
     judging: Judging,
     clip: Clip,
     question: Question,
-    events: tuple[Event, ...] | None,
-    origin: str | None,
+    truth: Truth | None,
     texts: list[str],
     *,
     local: bool = True,
@@ -108,16 +110,14 @@ def score_traces(
     While a judge is asked it yields None several times a second; who closes it then cancels what is asked.
     """
     if judging.judge == "rules":
-        if events is None:
+        if truth is None:
             return
         from mpar2.cafe.rules.judge import annotate
 
-        truth = Truth(events, None, origin or "human")
         for index, text in enumerate(texts):
             if text.strip():
                 yield index, cafe_document(annotate(text, truth, choices=question.choices))
         return
-    truth = None if events is None else Truth(events, None, origin or "human")
     requests = [(index, text) for index, text in enumerate(texts) if text.strip()]
     most_s = _TIMEOUT_S if local else _PUBLIC_TIMEOUT_S
     asking = asyncio.wait_for(_ask(judging, clip, question, truth, requests), most_s)

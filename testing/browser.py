@@ -19,6 +19,7 @@ import numpy as np
 from mpar2.answers import read_answer
 from mpar2.attention import AttentionRecord
 from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes
+from mpar2.cafe.schema import Truth
 from mpar2.engines.base import Arm, Decoding, Generation, Progress, Token
 from mpar2.question import Event, Question
 from mpar2.trace import Span, parse_trace
@@ -109,7 +110,8 @@ def document(
     for index, (arm, text) in enumerate(zip(ARMS, traces, strict=True)):
         made = generation(arm, text, question, columns=round(25 * clip.seconds), sink=index == 0)
         run.progress(Progress(index, "done", text, len(made.tokens), made))
-    for index, cafe in filter(None, score_traces(Judging(), clip, question, EVENTS, "scene", list(traces))):
+    truth = Truth(EVENTS, origin="scene")
+    for index, cafe in filter(None, score_traces(Judging(), clip, question, truth, list(traces))):
         run.score(index, cafe)
     run.finish("done")
     return run.snapshot()

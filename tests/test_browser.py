@@ -16,6 +16,7 @@ from conftest import make_clip
 from mpar2.audio import wav_bytes
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
+from pages.examples import EXAMPLES
 from pages.export import to_html, view_js
 from pages.services import Offer, Services
 from testing.browser import browser_page, chromium, document, write_example
@@ -247,6 +248,36 @@ def test_a_recording_is_uploaded_asked_about_and_carried_away(app: str, tmp_path
         opened(page, carried.as_uri())
         assert "What comes first?" in page.locator("h2").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.problems == []
+
+
+def test_what_a_tagger_finds_in_an_own_recording_is_an_opinion_that_a_visitor_corrects(app: str) -> None:
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        page.locator("#clip-file").set_input_files(str(EXAMPLES / "recording-dog-bark" / "clip.flac"))
+        page.get_by_text("Your sound: clip.flac").wait_for(timeout=60_000)
+        assert "machine’s opinion" in page.locator(".mp-sound-note").inner_text()
+        found = page.locator(".mp-row-opinion .mp-region:not(.mp-unsure)", has_text="dog bark")
+        assert "%" in found.inner_text() and "machine’s opinion" in found.get_attribute("aria-label")
+        own = page.locator(".mp-row-lane:not(.mp-row-opinion) .mp-region")
+        assert own.count() == 0
+        page.get_by_label("Question", exact=True).fill("What comes first?")
+        page.get_by_role("button", name="Compare", exact=True).click()
+        finished(page)
+        note = page.locator(".mp-opinion-note")
+        assert "machine’s opinion" in note.inner_text() and "%" in note.inner_text()  # and how often it errs
+        assert "in the clip" not in page.locator(".mp-arms").inner_text().lower()
+
+        found.focus()
+        page.keyboard.press("Alt+ArrowRight")  # its start is moved: from here on it is the visitor's
+        assert own.count() == page.locator(".mp-row-opinion .mp-region:not(.mp-unsure)").count()
+        assert page.evaluate("document.activeElement.matches('.mp-row-lane:not(.mp-row-opinion) .mp-region')")
+        assert "dog bark" in page.locator("#mp-field-events").input_value()
+        assert page.locator(".mp-stale-note").is_visible()
+        page.get_by_role("button", name="Compare", exact=True).click()
+        finished(page)
+        page.wait_for_function("!document.querySelector('.mp-opinion-note')")
+        assert "events that you listed" in page.locator(".mp-arms").inner_text() and found.count() == 1
         assert page.problems == []
 
 

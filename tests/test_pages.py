@@ -15,7 +15,8 @@ import pytest
 from conftest import make_clip
 
 from mpar2.attention import attention_ratio, corrected_ratio, heatmap
-from mpar2.audio import AudioError, Clip, wav_bytes
+from mpar2.audio import AudioError, Clip, load_clip, wav_bytes
+from mpar2.cafe.rules.judge import annotate
 from mpar2.engines.base import EngineError
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
@@ -26,12 +27,13 @@ from pages.arrays import pack, unpack
 from pages.attention_pack import attention_document, record_of
 from pages.attention_view import attention_view, peaks, smooth
 from pages.claims import claims_of
-from pages.document import DocumentError, check_document, complete
+from pages.document import DocumentError, check_document, complete, with_claims
 from pages.errors import message_of
 from pages.examples import EXAMPLES, first_example, load_examples, stored_comparison
 from pages.export import SLOT, page_shell, to_html, view_js
+from pages.opinion import tagging_of
 from pages.running import Asked, Comparer, parse_events
-from pages.scoring import Judging, JudgingError
+from pages.scoring import Judging, JudgingError, cafe_document
 from pages.services import Offer, Services, StopBoard
 from pages.spectrogram import mel_picture
 from pages.store import make_comparison, write_comparison
@@ -370,6 +372,34 @@ def test_a_run_streams_stages_and_ends_with_both_arms(services: Services, record
     assert documents[0]["status"] == "running" and documents[0]["arms"][0]["text"] == ""
     shown = json.dumps(last)
     assert str(services.offers[0].model) not in shown and "small-base" in shown
+
+
+def test_an_own_recording_is_checked_against_a_taggers_opinion_which_is_never_called_truth(
+    services: Services, tmp_path: Path
+) -> None:
+    bark = str(EXAMPLES / "recording-dog-bark" / "clip.flac")
+    comparer = Comparer(services)
+    first, *_, last = comparer.run(asked(bark), "me")
+    assert first["status"] == "running" and first["truth"] is None and last["truth"] is None
+    found = last["opinion"]["events"]
+    assert "dog bark" in [event["label"] for event in found] and "opinion" in last["opinion"]["note"]
+    assert all(0 < event["confidence"] <= 1 for event in [*found, *last["opinion"]["unsure"]])
+    assert all(arm["cafe"]["truth_origin"] == "tagger" for arm in last["arms"] if arm["text"].strip())
+    again, *_ = comparer.run(asked(bark), "me")
+    assert again["opinion"] == last["opinion"]  # tagged before: there from the start
+
+    tagging = tagging_of(load_clip(bark))
+    unsure = tagging.unsure[0].label
+    text = f"<perception>A dog bark, a piano and a {unsure}.</perception><answer>neither</answer>"
+    cafe = with_claims(cafe_document(annotate(text, tagging.truth())))
+    kinds = {mention["label"]: mention["kind"] for mention in cafe["mentions"]}
+    assert kinds["dog bark"] == "matched" and kinds["piano"] == "hallucinated" and kinds[unsure] == "neutral"
+    said = " ".join([*(claim["why"] for claim in cafe["claims"]), *(mention["why"] for mention in cafe["mentions"])])
+    assert "tagger" in said and "clip" not in said and "ight" not in said and "tagger" in cafe["source"]
+
+    corrected = list(comparer.run(asked(bark, events="dog bark 0.4-1.4"), "me"))[-1]
+    assert corrected["truth"]["origin"] == "visitor" and corrected["opinion"] == last["opinion"]
+    assert {arm["cafe"]["truth_origin"] for arm in corrected["arms"] if arm["cafe"]} <= {"visitor"}
 
 
 def test_stopping_keeps_what_was_written(services: Services, recording: str) -> None:

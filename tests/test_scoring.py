@@ -12,6 +12,7 @@ import pytest
 from conftest import make_clip
 
 from mpar2.audio import load_clip
+from mpar2.cafe.schema import Truth
 from mpar2.llm.errors import StopRun
 from pages.scoring import Judging, JudgingError, check_address, score_traces
 from testing.browser import EVENTS, QUESTION, TRACES
@@ -19,8 +20,8 @@ from testing.browser import EVENTS, QUESTION, TRACES
 
 def test_rules_need_known_events_and_say_what_they_judged_against() -> None:
     clip = load_clip((16_000, np.ones(16_000, np.float32) * 0.1))
-    assert not list(score_traces(Judging(), clip, QUESTION, None, None, list(TRACES)))
-    scored = dict(score_traces(Judging(), clip, QUESTION, EVENTS, "visitor", [TRACES[0], "  "]))
+    assert not list(score_traces(Judging(), clip, QUESTION, None, list(TRACES)))
+    scored = dict(score_traces(Judging(), clip, QUESTION, Truth(EVENTS, origin="visitor"), [TRACES[0], "  "]))
     assert list(scored) == [0]
     assert scored[0]["source"] == "Judged by rules, without a model, against the events that you listed."
     spans = [(m["start"], m["stop"], m["quote"]) for m in scored[0]["mentions"]]
@@ -79,7 +80,7 @@ def test_a_visitors_server_gets_the_visitors_key_and_never_ours(monkeypatch: pyt
     for secret in ("visitor-secret", ""):
         judging = Judging("server", secret, address, "judge")
         assert "visitor-secret" not in repr(judging)
-        scored = dict(filter(None, score_traces(judging, clip, QUESTION, EVENTS, "human", [TRACES[0]])))
+        scored = dict(filter(None, score_traces(judging, clip, QUESTION, Truth(EVENTS), [TRACES[0]])))
         assert scored[0]["unscored"] and "visitor-secret" not in json.dumps(scored)
     server.shutdown()
     assert headers and "visitor-secret" in headers[0] and "owner-secret" not in "".join(headers)
@@ -95,5 +96,5 @@ def test_a_gemini_judge_is_the_environments_model_unless_the_visitor_names_one(m
     monkeypatch.setattr(importlib.import_module("mpar2.cafe.llm_judge"), "connect", connect)
     monkeypatch.setenv("MPAR2_JUDGE_MODEL", "gemini-of-the-house")
     for named in ("", "gemini-of-the-visitor"):
-        list(score_traces(Judging("gemini", "k", "", named), make_clip(), QUESTION, EVENTS, "human", [TRACES[0]]))
+        list(score_traces(Judging("gemini", "k", "", named), make_clip(), QUESTION, Truth(EVENTS), [TRACES[0]]))
     assert asked == ["gemini-of-the-house", "gemini-of-the-visitor"]

@@ -1,6 +1,8 @@
 // @ts-check
 // The address of what is on the screen: tab, example, question, arms, selection; run, metric, item of the analysis. Back works.
 
+import { soundsOf } from "./words.js";
+
 /** What the address names now. @returns {URLSearchParams} */
 export const address = () => new URLSearchParams(location.search);
 
@@ -36,7 +38,7 @@ export function choiceOf(text, doc) {
   const [arm, number] = [Number(match[1] || 0), Number(match[3])];
   const one = doc.arms[arm];
   if (!one) return null;
-  if (match[2] === "e") return doc.truth && doc.truth.events && number < doc.truth.events.length ? { arm: 0, event: number } : null;
+  if (match[2] === "e") return number < soundsOf(doc).length ? { arm: 0, event: number } : null;
   if (match[2] === "c") return one.cafe && one.cafe.claims && number < one.cafe.claims.length ? { arm, claim: number } : null;
   if (match[2] === "p") return one.attention && number < one.attention.passages.length ? { arm, passage: number } : null;
   return number < one.words.length ? { arm, word: number } : null;

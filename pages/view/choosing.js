@@ -2,7 +2,7 @@
 // What belongs together: from a chosen word, passage, claim or true sound to all that is lit, and what is said of it.
 
 import { charactersOf, interval, percent, shorten } from "../../analysis/view/dom.js";
-import { FATES, LETTERS, shareText } from "./words.js";
+import { LETTERS, fateOf, shareText, soundsOf } from "./words.js";
 
 /** @typedef {{ arm: number, word?: number, passage?: number, claim?: number, mention?: number, event?: number }} Choice */
 /**
@@ -42,11 +42,11 @@ export function litBy(doc, choice, mode) {
 
   if (choice.event !== undefined) { // a true sound: every claim about it, in every arm
     lightEvent(doc, choice.event, lit);
-    const event = doc.truth.events[choice.event];
+    const event = soundsOf(doc)[choice.event];
     lit.title = event.label;
     lit.text = `${timed(event) ? interval(event.onset_s, event.offset_s) : "at an unknown time"}. ${doc.arms.map((/** @type {any} */ one, /** @type {number} */ i) => {
       const claim = one.cafe && one.cafe.claims ? one.cafe.claims.find((/** @type {any} */ c) => c.event === choice.event) : null;
-      return claim ? `${LETTERS[i]}: ${FATES[/** @type {keyof typeof FATES} */ (claim.fate)].name}. ` : "";
+      return claim ? `${LETTERS[i]}: ${fateOf(one.cafe, claim.fate).name}. ` : "";
     }).join("")}`;
     return lit;
   }
@@ -58,7 +58,7 @@ export function litBy(doc, choice, mode) {
     const first = arm.cafe.mentions[claim.mentions[0]];
     if (first) lightWords(arm, mine, wordsWithin(arm, first.start, first.stop), attention, lit);
     lit.title = `${letter}${claim.label}`;
-    lit.text = `${FATES[/** @type {keyof typeof FATES} */ (claim.fate)].name}. ${claim.why}`;
+    lit.text = `${fateOf(arm.cafe, claim.fate).name}. ${claim.why}`;
     return lit;
   }
   if (choice.passage !== undefined && attention) {
@@ -93,7 +93,7 @@ const timed = (/** @type {any} */ event) => event && event.onset_s !== null && e
 
 /** @param {any} doc @param {number} event @param {Lit} lit @param {number} [only] */
 function lightEvent(doc, event, lit, only) {
-  const truth = doc.truth && doc.truth.events ? doc.truth.events[event] : null;
+  const truth = soundsOf(doc)[event];
   if (!lit.events.includes(event)) lit.events.push(event);
   if (timed(truth)) lit.bands.push([truth.onset_s, truth.offset_s]);
   if (only !== undefined) return;

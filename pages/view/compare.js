@@ -226,7 +226,7 @@ export function mountCompare(root, app) {
     setAddress({ example: null, pick: null }, true);
     if (view.doc) showStale();
     // The new sound stands on the stage at once, to be heard and marked; nothing is said of it yet.
-    view.show({ format: "mpar2.comparison", version: 2, id: `clip-${value.digest}`, created: "", package: "", status: "sound", clip: value, question: { text: "Ask a question about your sound", choices: [], answer: null, domain: null, difficulty: null }, truth: null, decoding: {}, prompts: {}, credits: null, example: null, link: null, scales: null, arms: [] });
+    view.show({ format: "mpar2.comparison", version: 2, id: `clip-${value.digest}`, created: "", package: "", status: "sound", clip: value, question: { text: "Ask a question about your sound", choices: [], answer: null, domain: null, difficulty: null }, truth: null, opinion: value.opinion || null, decoding: {}, prompts: {}, credits: null, example: null, link: null, scales: null, arms: [] });
     madeOf = fingerprint();
     showStale();
     form.fields.question.focus();

@@ -7,14 +7,14 @@
 
 import { clamp, h, icon, interval, percent, plural, refill, saveFile, seconds, shorten, takesText } from "../../analysis/view/dom.js";
 import { makeClock } from "./clock.js";
-import { claimsBlock } from "./claims.js";
+import { claimsBlock, opinionNote } from "./claims.js";
 import { diffBlock } from "./diff.js";
 import { figureOf, saveFigure } from "./figure.js";
 import { litBy, wordText } from "./choosing.js";
 import { makeStage } from "./stage.js";
 import { resultSentence, summaryBlock } from "./summary.js";
 import { traceBlock } from "./trace.js";
-import { FATES, LETTERS, modeName, shareText, whoText } from "./words.js";
+import { FATES, LETTERS, OPINIONS, isOpinion, modeName, shareText, soundsOf, whoText } from "./words.js";
 
 const SLOT = "@@MPAR2_DOCUMENT@@";
 
@@ -43,9 +43,11 @@ export function mountComparison(root, options) {
   const tabs = h("div", { class: "mp-tabs", role: "group", "aria-label": "Arm whose trace is shown" });
   const columns = h("div", { class: "mp-arms" });
   const folds = h("div", { class: "mp-folds" });
+  const opinion = h("div", { class: "mp-opinion-slot" });
   const clock = makeClock((token) => showToken(token));
   const stage = makeStage({
     changed: (events) => { if (options.onEvents) options.onEvents(events); }, event: (event) => { if (event.index !== undefined && !running) choose({ arm: 0, event: event.index }); },
+    opinion: (event) => { if (event.index !== undefined && doc.arms.length && !running) choose({ arm: 0, event: event.index }); sayOpinion(event); },
     passage: (arm, passage) => choose({ arm, passage }, false), word: (arm, word) => choose({ arm, word }, false), frame: (time, playing) => lightWords(playing ? time : null),
     settings: () => { drawSummary(); mark(); }, problem: (text) => { if (options.onProblem) options.onProblem(text); }, editable: Boolean(options.editable),
   });
@@ -128,7 +130,7 @@ export function mountComparison(root, options) {
   function legend() {
     if (!doc.arms.some((/** @type {any} */ arm) => arm.cafe && arm.cafe.mentions)) return null;
     return h("details", { class: "mp-fold" }, h("summary", {}, "What the marks and numbers mean"), h("dl", { class: "mp-legend" },
-      Object.entries(FATES).map(([fate, { sign, name, meaning }]) => h("div", {}, h("dt", {}, h("span", { class: `mp-chip mp-${fate}` }, `${sign} ${name}`)), h("dd", {}, meaning))),
+      Object.entries(doc.arms.some((/** @type {any} */ arm) => isOpinion(arm.cafe)) ? OPINIONS : FATES).map(([fate, { sign, name, meaning }]) => h("div", {}, h("dt", {}, h("span", { class: `mp-chip mp-${fate}` }, `${sign} ${name}`)), h("dd", {}, meaning))),
       [["share on the sound", "how much of a word's attention falls on the clip; the rest goes to the question and to what is written already"], ["an even spread", "what the clip would get if attention were spread evenly over all that the word can see; 1× is no preference"], ["claims", "one wrong use of a sound makes its claim wrong, however often it is right elsewhere"]]
         .map(([term, meaning]) => h("div", {}, h("dt", {}, term), h("dd", {}, meaning)))));
   }
@@ -141,10 +143,11 @@ export function mountComparison(root, options) {
     refill(columns, doc.arms.map((/** @type {any} */ _, /** @type {number} */ index) => armBlock(index)));
     columns.className = `mp-arms mp-of-${doc.arms.length}`;
     drawFolds();
+    refill(opinion, running || blind ? null : opinionNote(doc, Boolean(options.editable)));
     stage.set(doc);
     drawSummary();
     clock.set(running ? 0 : Math.max(0, ...doc.arms.map((/** @type {any} */ arm) => (arm.words.length ? arm.words[arm.words.length - 1][3] : 0))));
-    if (!stage.node.isConnected) root.replaceChildren(announcer, head, summary, stage.node, tabs, columns, folds);
+    if (!stage.node.isConnected) root.replaceChildren(announcer, head, summary, stage.node, opinion, tabs, columns, folds);
     mark();
   }
   function stream() {
@@ -197,13 +200,18 @@ export function mountComparison(root, options) {
         lines[index].mark(span[0], span[1]);
       }
     });
-    stage.lane.light((event) => Boolean(lit && event.index !== undefined && lit.events.includes(event.index)));
+    stage.light((index) => Boolean(lit && lit.events.includes(index)));
     stage.band(lit ? lit.bands : []);
     if (pointed && choice) return; // what is said stays with what was chosen
     refill(stage.info, lit ? [h("b", { dir: "auto" }, shorten(lit.title, 60)), lit.text ? h("span", { dir: "auto" }, ` ${lit.text}`) : null,
       lit.heard.length ? [h("span", {}, " listened at "), lit.heard.map(([from, to, share]) => h("button", { type: "button", class: "mp-hear", "data-hear": `${from},${to}`, title: `${percent(share)} of this row's attention on the sound` }, icon("play"), interval(from, to)))] : null,
       pointed ? null : h("button", { type: "button", class: "mp-button mp-square", "data-do": "clear", "aria-label": "Choose nothing" }, icon("close"))]
       : [h("span", { class: "mp-note" }, running ? "The models are at work." : "Click a word, a passage, a claim or a sound to see and hear what belongs to it.")]);
+  }
+  /** What the tagger says of a sound, and how far that goes. @param {any} event */
+  function sayOpinion(event) {
+    refill(stage.info, h("b", { dir: "auto" }, event.label), h("span", {}, ` ${interval(event.onset_s, event.offset_s)}. A machine’s opinion, ${percent(event.confidence)} sure${event.unsure ? ", so it counts neither as said rightly nor as missed" : ""}. ${event.errors ? `Measured, ${event.errors}.` : ""}`),
+      options.editable ? h("span", { class: "mp-note" }, " Drag or rename it to make it yours.") : null);
   }
   /** Words that listen at a time light up while the clip plays. @param {number | null} time */
   function lightWords(time) {
@@ -311,7 +319,7 @@ export function mountComparison(root, options) {
       if (item && kind === "mouseover") {
         if (item.dataset.mention !== undefined) { const word = item.querySelector("[data-word]"); if (word) next = { arm: Number(owner.dataset.arm), word: Number(word.dataset.word), mention: Number(item.dataset.mention) }; }
         else if (item.dataset.claimRow !== undefined) next = { arm: Number(owner.dataset.arm), claim: Number(item.dataset.claimRow) };
-        else if (item.dataset.event !== "" && doc.truth) next = { arm: 0, event: Number(item.dataset.event) };
+        else if (item.dataset.event !== "" && Number(item.dataset.event) < soundsOf(doc).length) next = { arm: 0, event: Number(item.dataset.event) };
       }
       if (JSON.stringify(next) === JSON.stringify(pointed) || clock.on) return;
       pointed = next;

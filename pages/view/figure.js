@@ -4,7 +4,7 @@
 import { pictureOf } from "./arrays.js";
 import { heatPicture, melPicture } from "./tracks.js";
 import { saveFile, shorten, svg } from "../../analysis/view/dom.js";
-import { LETTERS, countsOf, courseText, verdictOf } from "./words.js";
+import { LETTERS, countsOf, courseText, soundsOf, verdictOf } from "./words.js";
 
 const WIDTH = 1200;
 const [LEFT, PLOT] = [210, 960];
@@ -19,12 +19,12 @@ export function figureOf(doc, mode, name) {
   const parts = [text(30, 40, shorten(doc.question.text, 110), { "font-size": 22, "font-weight": 650 }), text(30, 64, `${doc.clip.name}, ${doc.clip.seconds.toFixed(1)} s${doc.question.answer ? `. Right answer: ${shorten(doc.question.answer, 60)}` : ""}`, { fill: SOFT })];
   let y = 84;
   const scale = PLOT / doc.clip.seconds;
-  if (doc.truth && doc.truth.events) {
-    for (const event of doc.truth.events) {
+  if (soundsOf(doc).length) {
+    for (const event of soundsOf(doc)) {
       if (event.onset_s === null || event.offset_s === null) continue;
       parts.push(svg("rect", { x: LEFT + event.onset_s * scale, y, width: (event.offset_s - event.onset_s) * scale, height: 20, fill: "#e6eef5", stroke: "#14527d", rx: 3 }), text(LEFT + event.onset_s * scale + 4, y + 15, shorten(event.label, Math.max(2, Math.floor(((event.offset_s - event.onset_s) * scale) / 8))), { "font-size": 13 }));
     }
-    parts.push(text(LEFT - 10, y + 15, "in the clip", { "text-anchor": "end", fill: SOFT }));
+    parts.push(text(LEFT - 10, y + 15, doc.truth ? "in the clip" : "a tagger’s opinion", { "text-anchor": "end", fill: SOFT }));
     y += 28;
   }
   const image = (/** @type {HTMLCanvasElement} */ canvas, /** @type {number} */ start, /** @type {number} */ seconds, /** @type {number} */ top, /** @type {number} */ height, /** @type {string} */ how) => svg("image", { href: canvas.toDataURL("image/png"), x: LEFT + start * scale, y: top, width: seconds * scale, height, preserveAspectRatio: "none", style: `image-rendering:${how}` });

@@ -1,7 +1,7 @@
 // @ts-check
 // The form of a comparison: one line (example, sound, question, Compare) and a drawer with everything else.
 
-import { clamp, h, icon, iconButton, refill, seconds } from "../../analysis/view/dom.js";
+import { clamp, h, icon, iconButton, percent, refill, seconds } from "../../analysis/view/dom.js";
 import { eventsOf, linesOf } from "./labels.js";
 
 const GROUPS = ["MPAR² helps", "Both right", "Both wrong", "MPAR² harms", "Others", "Not run yet"];
@@ -83,6 +83,7 @@ export function makeForm(setup, hooks) {
     judgeFields[1].hidden = !addressed;
     judgeFields[2].hidden = name === "rules";
   }
+  const heard = (/** @type {any} */ opinion) => (opinion.events.length ? `A tagger finds: ${opinion.events.slice(0, 4).map((/** @type {any} */ event) => `${event.label} (${percent(event.confidence)} sure)`).join(", ")}${opinion.events.length > 4 ? ` and ${opinion.events.length - 4} more` : ""}.` : "A tagger finds no sound that it is sure of.");
   events.addEventListener("input", () => { showEvents(); });
   function showEvents() {
     const { events: known, problems: wrong } = eventsOf(events.value, state.seconds);
@@ -153,6 +154,8 @@ export function makeForm(setup, hooks) {
     },
     /** A sound of the visitor's: what belonged to the sound before is cleared. @param {any} clip */
     setClip(clip) {
+      const asked = setup.examples.find((/** @type {any} */ card) => card.name === state.example);
+      if (asked && question.value.trim() === asked.question) question.value = "";
       Object.assign(state, { source: "upload", example: "", name: clip.name, seconds: clip.seconds, digest: clip.digest });
       examples.value = "";
       choices.value = "";
@@ -160,7 +163,7 @@ export function makeForm(setup, hooks) {
       events.value = "";
       showEvents();
       mend("audio");
-      refill(soundNote, h("span", { class: "mp-chip mp-matched", dir: "auto" }, `Your sound: ${clip.name}, ${seconds(clip.seconds)}`), (clip.warnings || []).map((/** @type {string} */ text) => h("span", { class: "mp-note" }, text)), h("span", { class: "mp-note" }, "It is deleted when you leave, after an hour at the latest, and is never part of a link."));
+      refill(soundNote, h("span", { class: "mp-chip mp-matched", dir: "auto" }, `Your sound: ${clip.name}, ${seconds(clip.seconds)}`), (clip.warnings || []).map((/** @type {string} */ text) => h("span", { class: "mp-note" }, text)), clip.opinion ? h("span", { class: "mp-note", dir: "auto" }, `${heard(clip.opinion)} A machine’s opinion: correct it below.`) : null, h("span", { class: "mp-note" }, "It is deleted when you leave, after an hour at the latest, and is never part of a link."));
     },
     /** @param {any[]} list */
     setEvents(list) { events.value = linesOf(list); showEvents(); },

@@ -11,14 +11,14 @@ import { makeLane } from "./lane.js";
 import { Player } from "./player.js";
 import { watchPointer } from "./pointer.js";
 import { drawPicture, drawWave, heatPicture, melPicture } from "./tracks.js";
-import { LETTERS, shareText } from "./words.js";
+import { LETTERS, shareText, soundsOf } from "./words.js";
 
 const PASSAGE_PX = 18;
 const WORD_PX = 4;
 const ARM_PX = 18;
 
 /**
- * @param {{ changed: (events: any[]) => void, event: (event: any) => void, passage: (arm: number, passage: number) => void, word: (arm: number, word: number) => void, frame: (time: number, playing: boolean) => void, settings: () => void, problem: (text: string) => void, editable: boolean }} hooks
+ * @param {{ changed: (events: any[]) => void, event: (event: any) => void, opinion: (event: any) => void, passage: (arm: number, passage: number) => void, word: (arm: number, word: number) => void, frame: (time: number, playing: boolean) => void, settings: () => void, problem: (text: string) => void, editable: boolean }} hooks
  */
 export function makeStage(hooks) {
   const axis = new TimeAxis();
@@ -29,6 +29,7 @@ export function makeStage(hooks) {
   let doc = null;
   /** @type {string | null} */
   let clipKey = null;
+  let opinionKey = "";
   /** @type {any} */
   let mel = null;
   let dark = false;
@@ -54,6 +55,9 @@ export function makeStage(hooks) {
   const [spectrum, wave] = [h("canvas", { role: "img", "aria-label": "Spectrogram of the clip, 0 to 8 kHz" }), h("canvas", { "aria-hidden": "true", class: "mp-wave" })];
   const soundRow = h("div", { class: "mp-row mp-row-sound" }, h("div", { class: "mp-gutter" }, h("span", {}, "sound"), h("small", {}, "0–8 kHz")), h("div", { class: "mp-plot" }, spectrum, wave));
   const armRows = h("div", { class: "mp-arm-rows" });
+  const opinionNode = h("div", { class: "mp-plot mp-lane" });
+  const opinionMenu = h("details", { class: "mp-menu mp-opinion-menu" }, h("summary", { title: "What a tagger found: a machine’s opinion" }, h("span", {}, "tagger"), h("small", {}, "an opinion")), h("div", { class: "mp-menu-box" }));
+  const opinionRow = h("div", { class: "mp-row mp-row-lane mp-row-opinion", hidden: true }, h("div", { class: "mp-gutter" }, opinionMenu), opinionNode);
   const axisPlot = h("div", { class: "mp-plot mp-axis", "aria-hidden": "true" });
   const cursor = h("div", { class: "mp-cursor" });
   const hover = h("div", { class: "mp-hover-line" });
@@ -61,7 +65,7 @@ export function makeStage(hooks) {
   const bands = h("div", { class: "mp-bands" });
   const pad = h("div", { class: "mp-pad", tabindex: 0, role: "slider", "aria-label": "Position in the clip. Arrows seek, Space plays, L loops, plus and minus zoom.", "aria-valuemin": 0, "aria-valuenow": 0 }, bands, rangeNode, cursor, hover);
   const tip = h("div", { class: "mp-tip", "aria-hidden": "true" });
-  const body = h("div", { class: "mp-tracks" }, laneRow, h("div", { class: "mp-pad-rows" }, soundRow, armRows, pad), h("div", { class: "mp-row" }, h("div", { class: "mp-gutter" }), axisPlot), tip);
+  const body = h("div", { class: "mp-tracks" }, laneRow, h("div", { class: "mp-pad-rows" }, soundRow, armRows, pad), opinionRow, h("div", { class: "mp-row" }, h("div", { class: "mp-gutter" }), axisPlot), tip);
   const extra = h("div", { class: "mp-stage-extra" });
   const bar = h("div", { class: "mp-stage-bar" }, playButton, clock, loopButton,
     iconButton("minus", "Zoom out (−)", { onclick: () => axis.zoom(1 / 1.6, player.time) }), iconButton("plus", "Zoom in (+)", { onclick: () => axis.zoom(1.6, player.time) }),
@@ -73,6 +77,28 @@ export function makeStage(hooks) {
     changed: (events) => hooks.changed(events), select: (event) => { setRange(event.onset_s, event.offset_s); hooks.event(event); },
     play: (start, stop) => play(start, stop), seek: (time) => seek(time), editable: () => hooks.editable,
   });
+  const opinionLane = makeLane(opinionNode, axis, {
+    changed: (events, touched) => takeOver(events.filter((event) => !event.unsure || event === touched), touched), opinion: true,
+    select: (event) => { setRange(event.onset_s, event.offset_s); hooks.opinion(event); }, play: (start, stop) => play(start, stop), seek: (time) => seek(time), editable: () => hooks.editable,
+  });
+  /** What the tagger found becomes the visitor's own list: all of it where that is empty, else the one that was touched. @param {any[]} events @param {any} touched */
+  function takeOver(events, touched) {
+    const own = lane.get();
+    const plain = (/** @type {any} */ { label, onset_s, offset_s }) => ({ label, onset_s, offset_s });
+    const taken = own.length ? [...own, ...(touched ? [plain(touched)] : [])] : events.map(plain);
+    lane.set(taken);
+    showOpinion();
+    hooks.changed(taken);
+    if (touched) lane.focus(touched); else opinionMenu.querySelector("summary").focus();
+  }
+  function showOpinion() {
+    const { opinion } = doc;
+    opinionRow.hidden = !opinion;
+    if (!opinion) return;
+    opinionLane.set([...opinion.events.map((/** @type {any} */ event, /** @type {number} */ index) => ({ ...event, index: doc.truth ? undefined : index })), ...opinion.unsure.map((/** @type {any} */ event) => ({ ...event, unsure: true }))]);
+    refill(opinionMenu.querySelector(".mp-menu-box"), h("p", { class: "mp-note" }, opinion.note), h("p", { class: "mp-note" }, opinion.events.length || opinion.unsure.length ? "Dashed sounds with “?” it is not sure of." : "It finds no sound in this clip."),
+      hooks.editable ? h("p", { class: "mp-actions" }, h("button", { type: "button", class: "mp-button", disabled: !opinion.events.length, onclick: () => { opinionMenu.open = false; lane.set([]); takeOver(opinion.events, null); } }, "Take it as my list, and correct it")) : null);
+  }
 
   // ---- drawing ----------------------------------------------------------------------------------------------------
   let queued = false;
@@ -285,8 +311,10 @@ export function makeStage(hooks) {
     return true;
   }
   node.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (onKey(event)) event.stopPropagation(); });
-  document.addEventListener("pointerdown", (event) => { if (more.open && event.target instanceof Node && !more.contains(event.target)) closeMore(); });
-  more.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape") { closeMore(); more.querySelector("summary").focus(); event.stopPropagation(); } });
+  for (const menu of [more, opinionMenu]) {
+    document.addEventListener("pointerdown", (event) => { if (menu.open && event.target instanceof Node && !menu.contains(event.target)) menu.open = false; });
+    menu.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); event.stopPropagation(); } });
+  }
   axis.onChange(redraw);
   new ResizeObserver(() => { if (pad.clientWidth) { axis.width = pad.clientWidth; axis.emit(); } }).observe(pad);
   watchTheme(node, () => { arms.forEach((arm) => { arm.off = null; }); if (doc) { fillMore(); redraw(); } });
@@ -303,7 +331,9 @@ export function makeStage(hooks) {
   }
 
   return {
-    node, extra, info, player, axis, settings, seek, play, toggle, onKey, setRange, lane,
+    node, extra, info, player, axis, settings, seek, play, toggle, onKey, setRange,
+    /** Which sounds are lit, by number. @param {(index: number) => boolean} test */
+    light(test) { for (const one of [lane, opinionLane]) one.light((event) => event.index !== undefined && test(event.index)); },
     pause: () => player.pause(),
     /** Rows of an arm to show: { passage?, word?, passages?: [from, to], words?: [from, to] } or null. @param {number} arm @param {any} shown */
     show(arm, shown) {
@@ -333,7 +363,10 @@ export function makeStage(hooks) {
         player.load(uri).then(redraw, redraw);
         lane.set((doc.truth && doc.truth.events ? doc.truth.events : []).map((/** @type {any} */ event, /** @type {number} */ index) => ({ ...event, index })));
       }
+      lane.number(doc.truth && doc.truth.events ? doc.truth.events : []);
       soundRow.hidden = !doc.clip.mel;
+      const heard = JSON.stringify(doc.opinion || null) + Boolean(doc.truth);
+      if (heard !== opinionKey) { opinionKey = heard; showOpinion(); }
       rebuild();
     },
     /** Other true sounds of the same clip. @param {any[]} events */

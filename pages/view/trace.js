@@ -2,7 +2,7 @@
 // One arm's trace: passages told apart by label and colour, words that can be chosen, claims marked by what became of them.
 
 import { charactersOf, h } from "../../analysis/view/dom.js";
-import { FATES } from "./words.js";
+import { fateOf } from "./words.js";
 
 const KIND_NAMES = { perception: "Hears", step: "Step", ask: "asks", hear: "hears", infer: "concludes", review: "Checks", answer: "Answer", think: "Thinks", text: "" };
 const STAGES = {
@@ -46,7 +46,7 @@ function traceText(arm, characters, start, stop) {
   return groups.map(({ mention, nodes }) => {
     if (mention < 0) return nodes;
     const { kind, why } = arm.cafe.mentions[mention];
-    const fate = FATES[/** @type {keyof typeof FATES} */ (kind)] || FATES.neutral;
+    const fate = fateOf(arm.cafe, kind);
     return h("mark", { class: `mp-mention mp-${kind}`, "data-mention": mention, title: why }, nodes, kind === "neutral" ? null : h("sup", { "aria-hidden": "true" }, fate.sign), h("span", { class: "mp-hidden" }, ` (${fate.name}) `));
   });
 }

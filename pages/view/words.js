@@ -17,6 +17,30 @@ export const FATES = {
   neutral: { name: "no claim", sign: "·", meaning: "only asked about or denied" },
 };
 
+/** The same where what a machine found stands in for what is known: it is never called true. */
+export const OPINIONS = {
+  matched: { name: "agrees", sign: "✓", meaning: "sounds it names that the tagger finds too" },
+  misused: { name: "differs", sign: "≠", meaning: "sounds that the tagger finds at another time, in another order or count" },
+  hallucinated: { name: "not found", sign: "✗", meaning: "sounds it names that the tagger does not find" },
+  missed: { name: "not named", sign: "○", meaning: "sounds that the tagger finds and it never names" },
+  neutral: { name: "no claim", sign: "·", meaning: "only asked about or denied, or the tagger is unsure of them" },
+};
+
+/** Whether claims were checked against a machine's opinion. @param {any} cafe */
+export const isOpinion = (cafe) => Boolean(cafe && cafe.truth_origin === "tagger");
+/** What became of a claim or mention, in words. @param {any} cafe @param {string} kind */
+export function fateOf(cafe, kind) {
+  const names = isOpinion(cafe) ? OPINIONS : FATES;
+  return names[/** @type {keyof typeof FATES} */ (kind)] || names.neutral;
+}
+
+/** The sounds that claims are counted against: the known ones, else what a tagger found; none where a judge listed its own. @param {any} doc @returns {any[]} */
+export function soundsOf(doc) {
+  if (doc.truth && doc.truth.events) return doc.truth.events;
+  const judged = doc.arms.filter((/** @type {any} */ arm) => arm.cafe && arm.cafe.mentions);
+  return doc.opinion && judged.every((/** @type {any} */ arm) => isOpinion(arm.cafe)) ? doc.opinion.events : [];
+}
+
 /** @param {any} arm */
 export const modeName = (arm) => (MODES[/** @type {keyof typeof MODES} */ (arm.mode)] || { name: arm.mode }).name;
 
@@ -43,11 +67,11 @@ export function verdictOf(arm, question) {
 export function countsOf(cafe) {
   if (!cafe || !cafe.counts) return null;
   const c = cafe.counts;
+  const opinion = isOpinion(cafe);
+  const rest = (/** @type {string} */ fate, /** @type {number} */ count, /** @type {number} */ of) => ({ fate, count, of, text: `${count} ${fateOf(cafe, fate).name}` });
   return [
-    { fate: "matched", count: c.matched, of: c.predicted, text: `${c.matched} of ${plural(c.predicted, "claim")} right` },
-    { fate: "hallucinated", count: c.hallucinated, of: c.predicted, text: `${c.hallucinated} made up` },
-    { fate: "misused", count: c.misused, of: c.predicted, text: `${c.misused} wrong use` },
-    { fate: "missed", count: c.missed, of: c.targets, text: `${c.missed} missed` },
+    { fate: "matched", count: c.matched, of: c.predicted, text: opinion ? `the tagger agrees with ${c.matched} of ${plural(c.predicted, "claim")}` : `${c.matched} of ${plural(c.predicted, "claim")} right` },
+    rest("hallucinated", c.hallucinated, c.predicted), rest("misused", c.misused, c.predicted), rest("missed", c.missed, c.targets),
   ];
 }
 
