@@ -238,24 +238,26 @@ export function mountCompare(root, app) {
   // ---- help, tour, presentation, keys -------------------------------------------------------------------------------
   function openHelp() {
     refill(dialog, h("h2", {}, "Keys"), h("dl", { class: "mp-keys" }, KEYS.map(([key, text]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, text)))),
-      h("p", { class: "mp-actions" }, h("button", { type: "button", class: "mp-button", onclick: () => { dialog.close(); tour(0); } }, "Tour in three steps"), h("button", { type: "button", class: "mp-button mp-primary", onclick: () => dialog.close() }, "Close")));
+      h("p", { class: "mp-actions" }, h("button", { type: "button", class: "mp-button", onclick: () => { closeDialog(); tour(0); } }, "Tour in three steps"), h("button", { type: "button", class: "mp-button mp-primary", onclick: closeDialog }, "Close")));
     dialog.showModal();
   }
   /** @param {number} step */
   function tour(step) {
     const [title, text, selector] = TOUR[step];
-    result.querySelectorAll(".mp-toured").forEach((/** @type {any} */ node) => node.classList.remove("mp-toured"));
+    unmark();
     const target = result.querySelector(selector);
     if (target) { target.classList.add("mp-toured"); target.scrollIntoView({ block: "center" }); }
     refill(dialog, h("p", { class: "mp-note" }, `${step + 1} of ${TOUR.length}`), h("h2", { tabindex: -1 }, title), h("p", {}, text),
       h("p", { class: "mp-actions" }, step ? h("button", { type: "button", class: "mp-button", onclick: () => tour(step - 1) }, "Back") : null,
-        h("button", { type: "button", class: "mp-button mp-primary", onclick: () => { if (step + 1 < TOUR.length) tour(step + 1); else dialog.close(); } }, step + 1 < TOUR.length ? "Next" : "Done")));
+        h("button", { type: "button", class: "mp-button mp-primary", onclick: () => { if (step + 1 < TOUR.length) tour(step + 1); else { closeDialog(); view.focusHead(); } } }, step + 1 < TOUR.length ? "Next" : "Done")));
     if (!dialog.open) dialog.show();
     dialog.querySelector("h2").focus({ preventScroll: true });
     dialog.classList.add("mp-tour");
   }
-  dialog.addEventListener("close", () => { dialog.classList.remove("mp-tour"); result.querySelectorAll(".mp-toured").forEach((/** @type {any} */ node) => node.classList.remove("mp-toured")); });
-  dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape") { event.stopPropagation(); event.preventDefault(); dialog.close(); view.focusHead(); } });
+  const unmark = () => result.querySelectorAll(".mp-toured").forEach((/** @type {any} */ node) => node.classList.remove("mp-toured"));
+  function closeDialog() { dialog.classList.remove("mp-tour"); unmark(); if (dialog.open) dialog.close(); }
+  dialog.addEventListener("close", () => { if (!dialog.open) closeDialog(); }); // comes later: a tour may have begun meanwhile
+  dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape") { event.stopPropagation(); event.preventDefault(); closeDialog(); view.focusHead(); } });
   /** @param {boolean} on */
   function present(on) {
     document.documentElement.classList.toggle("mp-presenting", on);
