@@ -121,7 +121,7 @@ def setup_of(services: Services) -> dict[str, Any]:
 def _judge(label: str, name: str) -> list[Any]:
     """A judge as the form lists it: name, label, whether it needs a key and an address."""
     if name == "rules":
-        return [name, "Fixed rules, against the sounds listed above", False, False]
+        return [name, "Fixed rules, against the sounds listed, or a tagger’s opinion", False, False]
     service = judge_named(name).service
     return [name, label, service is not None, service is not None and service.needs_address]
 

@@ -170,7 +170,7 @@ class Comparer:
         run, truth = waiting.run, None
         if run.truth is not None:
             truth = Truth(run.truth, None, run.truth_origin or "human")
-        elif waiting.judging.judge == "rules":
+        elif waiting.judging.needs_sounds:
             truth = tagging_of(waiting.clip).truth()
         texts = run.texts(ended=ended)
         return score_traces(

@@ -58,6 +58,11 @@ class Judging:
     address: str = ""
     model: str = ""
 
+    @property
+    def needs_sounds(self) -> bool:
+        """Whether the judge cannot caption a clip of which nothing is known."""
+        return self.judge == "rules" or judge_named(self.judge).service is None
+
     def check(self, *, local: bool) -> None:
         """Raise :class:`JudgingError` where something is missing or an address must not be called."""
         if self.judge == "rules":
@@ -151,8 +156,7 @@ async def _ask(
     address = judging.address.strip() if service is not None and service.needs_address else None
     key = judging.secret.strip() or _NO_KEY
     if truth is None:
-        if service is None:
-            raise JudgingError(f"{entry.title} needs the sounds of the clip: list them, or choose another judge")
+        assert service is not None  # see needs_sounds
         with tempfile.TemporaryDirectory(prefix="mpar2-caption-") as folder:  # a visitor's caption is not kept
             async with connect(service.name, judge_model(service.name, model), base_url=address, api_key=key) as client:
                 truth = (await Captioner(client, folder).caption(clip)).truth()
