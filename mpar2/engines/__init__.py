@@ -68,7 +68,12 @@ _ENGINES: dict[str, Factory] = {"transformers": _transformers, "server": _server
 
 
 def register_engine(name: str, factory: Factory) -> None:
-    """Make an engine known under ``name``; an engine of that name is replaced."""
+    """Make an engine known under a name; an engine of that name is replaced.
+
+    Args:
+        name: The name in ``--engine``, arms and the app.
+        factory: Makes the engine from the options of the command line.
+    """
     _ENGINES[name] = factory
 
 
@@ -78,7 +83,11 @@ def engine_names() -> tuple[str, ...]:
 
 
 def make_engine(name: str, options: EngineOptions | None = None) -> Engine:
-    """The engine of that name. Nothing is loaded and no service is called yet."""
+    """Make the engine of that name. Nothing is loaded and no service is called yet.
+
+    Raises:
+        EngineError: No engine has this name; the message lists those that there are.
+    """
     if name not in _ENGINES:
         raise EngineError(f"no engine '{name}': choose one of {', '.join(_ENGINES)}")
     return _ENGINES[name](options or EngineOptions())

@@ -48,7 +48,11 @@ class Adapter:
 
 
 def adapter_folder(adapter: str) -> Path:
-    """The folder of an adapter, fetched from the hub where need be."""
+    """Return the folder of an adapter, fetched from the hub where need be.
+
+    Raises:
+        EngineError: It is neither a folder nor on the hub.
+    """
     where = resolve(adapter)
     if isinstance(where, str):
         from huggingface_hub import snapshot_download

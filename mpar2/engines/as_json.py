@@ -13,7 +13,7 @@ __all__ = ["generation_to_json", "mean_attention_ratio"]
 
 
 def generation_to_json(generation: Generation) -> dict[str, Any]:
-    """The JSON object of one generation; ``attention_ratio`` is its mean share on audio."""
+    """Return the JSON object of one generation; ``attention_ratio`` is its mean share on audio."""
     return {
         "answer": generation.trace.answer or generation.choice,
         "choice": generation.choice,
@@ -32,7 +32,7 @@ def generation_to_json(generation: Generation) -> dict[str, Any]:
 
 
 def mean_attention_ratio(generation: Generation) -> float | None:
-    """Mean audio mass over tokens, layers and heads, in [0, 1]; None where attention was not recorded."""
+    """Compute the mean attention on audio over tokens, layers and heads, in [0, 1]; None where it was not recorded."""
     from mpar2.attention import attention_ratio
 
     if generation.attention is None or not generation.tokens:

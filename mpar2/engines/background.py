@@ -14,9 +14,12 @@ _MOST_UNREAD = 64  # each holds the text so far; the last one of an arm has ever
 
 
 def in_background(generate: Callable[[threading.Event], Iterator[Progress]]) -> Iterator[Progress]:
-    """The updates of ``generate``, which runs on by itself until it ends or its event is set.
+    """Yield the updates of ``generate``, which runs in a thread until it ends or its event is set.
 
     Closing the iterator sets the event and returns when the thread has ended. An error is raised here.
+
+    Args:
+        generate: Makes the updates; takes the event that ends it.
     """
     ended = threading.Event()
     updates: queue.SimpleQueue[Progress | BaseException | None] = queue.SimpleQueue()

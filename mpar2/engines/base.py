@@ -267,8 +267,16 @@ class Engine(ABC):
     ) -> Iterator[Progress]:
         """Generate every arm, yielding updates; the last one of an arm carries its generation.
 
-        Closing the iterator stops generation. Setting ``stop`` ends it with what there is so far, marked ``cancelled``;
-        arms that have not begun then give nothing. This default generates one arm after the other, each in one piece.
+        Closing the iterator stops generation. This default generates one arm after the other, each in one piece.
+
+        Args:
+            clip: The clip.
+            question: The question.
+            arms: The arms; :attr:`Progress.index` counts them.
+            decoding: How to decode; greedy if not given.
+            attention: Record attention, where the engine can.
+            stop: When set, generation ends with what there is so far, marked ``cancelled``; arms that have not
+                begun then give nothing.
         """
         detail: AttentionDetail = "full" if attention and self.attention else "none"
         for index, arm in enumerate(arms):
@@ -281,7 +289,7 @@ class Engine(ABC):
             yield Progress(index, "done", generation.text, generation.token_count or 0, generation)
 
     async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
-        """Generate once, inside ``async with engine``: how ``remote`` engines are asked many things at a time."""
+        """Generate once, inside ``async with engine``: how ``remote`` engines are given many requests at a time."""
         batch = await asyncio.to_thread(self.generate_batch, [Request(clip, question, arm)], decoding, batch_size=1)
         return batch[0]
 
@@ -292,28 +300,40 @@ class Engine(ABC):
         return None
 
     def attend(self, clip: Clip, question: Question, arm: Arm, text: str) -> Generation:
-        """Read a finished text again (teacher forcing), to see where the model attends while writing it."""
+        """Read a finished text by teacher forcing and record its attention.
+
+        Returns:
+            A generation with the text's tokens and their attention.
+
+        Raises:
+            EngineError: The engine cannot.
+        """
         raise EngineError(f"{type(self).__name__} does not tell where a model attends: use the engine 'transformers'")
 
     def engine_for(self, arm: Arm) -> Engine:
-        """The engine that runs ``arm``: this one, except where arms are routed to several (``engines.routing``)."""
+        """Return the engine that runs ``arm``: this one, except where arms are routed (``engines.routing``)."""
         return self
 
     def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
-        """Read a finished text (teacher forcing) after each request's clip and question.
+        """Read a finished text by teacher forcing after each request's clip and question.
+
+        Args:
+            requests: Clips, questions and arms.
+            text: The text, as the model would have generated it.
+            batch_size: Rows at a time.
 
         Returns:
             For each request the text's tokens, with their log-probabilities.
 
         Raises:
-            EngineError: The engine cannot (services read no text of a caller's).
+            EngineError: The engine cannot (services do not score a caller's text).
         """
         raise EngineError(f"{type(self).__name__} does not score a given text: use the engine 'transformers'")
 
     def base_of(self, arm: Arm) -> str:
-        """What has to be loaded to run the arm. Arms of one base are planned beside each other."""
+        """Return a name for what has to be loaded to run the arm. Arms of one base are planned beside each other."""
         return arm.model
 
     def weights(self, arm: Arm) -> dict[str, str | None]:
-        """``model_hash`` and ``adapter_hash`` of the weights that the arm runs on, for manifests; empty: not known."""
+        """Return ``model_hash`` and ``adapter_hash`` of the arm's weights, for manifests; empty if not known."""
         return {}

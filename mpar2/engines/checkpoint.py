@@ -68,7 +68,14 @@ class Checkpoint:
     _attached: int = 0
 
     def attach(self, adapter: str) -> Adapter:
-        """Attach a LoRA adapter (short name, folder or hub id), or return it if it is attached already."""
+        """Attach a LoRA adapter, or return it if it is attached already.
+
+        Args:
+            adapter: A short name, a folder or a hub id.
+
+        Raises:
+            EngineError: The adapter does not fit the model.
+        """
         folder = adapter_folder(adapter)
         source = str(folder)
         if source in self.adapters:
@@ -82,7 +89,7 @@ class Checkpoint:
         return info
 
     def use(self, adapter: Adapter | None) -> None:
-        """Make every row run with ``adapter``, or with the bare base."""
+        """Switch every row to ``adapter``, or to the bare base."""
         if self.peft is None:
             return
         if adapter is None:
@@ -148,7 +155,15 @@ def load_checkpoint(
 
 
 def load_processor(model: str, family: Family | None = None) -> Any:
-    """The processor of a checkpoint: clips and chat messages to the model's inputs."""
+    """Load the processor of a checkpoint, which makes the model's inputs from clips and chat messages.
+
+    Args:
+        model: A short name, a folder or a hub id.
+        family: Its family; read from config.json if not given.
+
+    Raises:
+        EngineError: Files are missing or cannot be read.
+    """
     source = resolve(model)
     family = family or family_of(_read_config(source).model_type, source)
     try:
@@ -300,7 +315,7 @@ def _needed_bytes(kind: Any, config: Any, family: Family, dtype: torch.dtype, qu
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free for weights; None where the device does not say."""
+    """Return the memory that is free for weights, in bytes; None where the device does not say."""
     import torch
 
     if device.type == "cuda":

@@ -93,7 +93,14 @@ class Session:
 
     @torch.inference_mode()
     def feed(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """(B, V) logits after each row took its next ``tokens`` (as many in each row)."""
+        """Run one pass over the next tokens of each row.
+
+        Args:
+            tokens: The tokens of each row, as many in each.
+
+        Returns:
+            Logits of the last position, (B, V).
+        """
         ids = torch.tensor(tokens, device=self._checkpoint.device)
         self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
         self._counts = torch.cat([self._counts, torch.ones_like(ids)], dim=1)
@@ -102,7 +109,14 @@ class Session:
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> torch.Tensor:
-        """(B, T) log-probabilities of ``tokens`` after each prompt, by teacher forcing. The first pass of a session."""
+        """Compute log-probabilities by teacher forcing, as the first pass of a session.
+
+        Args:
+            tokens: Token ids that follow each prompt.
+
+        Returns:
+            (B, T), natural logarithms.
+        """
         rows = len(self.rows)
         first = self.prefill()
         targets = torch.tensor(tokens, device=self._checkpoint.device)
@@ -122,7 +136,7 @@ class Session:
 
     @torch.inference_mode()
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with the rows at ``places`` of the batch."""
+        """Keep only the rows at ``places`` of the batch."""
         index = torch.tensor(places, device=self._checkpoint.device)
         self.rows = [self.rows[place] for place in places]
         self._cache.batch_select_indices(index)
@@ -132,13 +146,13 @@ class Session:
             self._adapters.enter_context(_adapted(self._checkpoint, [self._prompts[row].adapter for row in self.rows]))
 
     def hide_audio(self, row: int) -> None:
-        """From the next token on, the row's queries do not see its audio. Positions stay as they are."""
+        """Mask the audio for the row's queries from the next token on. Position ids stay as they are."""
         span = self.audio_positions()[row]
         self._mask = self._mask.clone()  # may be the tensor that positions are counted from
         self._mask[self.rows.index(row), span.start : span.stop] = 0
 
     def rollback(self, row: int, tokens: int) -> None:
-        """Forget the row's last ``tokens`` tokens: nothing sees them, and what follows takes their positions."""
+        """Remove the row's last ``tokens`` tokens: nothing sees them, and what follows takes their positions."""
         place = self.rows.index(row)
         self._mask, self._counts = self._mask.clone(), self._counts.clone()
         columns = self._counts[place].nonzero()[:, 0]
@@ -199,7 +213,7 @@ def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iter
 
 
 def can_merge(checkpoint: Checkpoint, adapter: Adapter) -> bool:
-    """Whether there is memory for a second copy of the weights that the adapter changes."""
+    """Return whether there is memory for a second copy of the weights that the adapter changes."""
     layers = [layer for layer in checkpoint.model.modules() if adapter.key in getattr(layer, "lora_A", ())]
     needed = sum(layer.get_base_layer().weight.nbytes for layer in layers)
     free = free_bytes(checkpoint.device)
@@ -247,7 +261,7 @@ class Sampler:
 
     @torch.inference_mode()
     def choose(self, logits: torch.Tensor, written: Sequence[int]) -> int:
-        """The token that follows the prompt and the ``written`` tokens, by logits (V,)."""
+        """Choose the token that follows the prompt and the ``written`` tokens, by logits (V,)."""
         if not torch.isfinite(logits.max()):  # the maximum of anything with NaN is NaN
             raise EngineError(
                 f"the model's logits are not finite numbers after {len(written)} tokens: its weights are damaged, or "
@@ -335,7 +349,7 @@ def _bytes_of(piece: str) -> bytes:
 
 
 def end_tokens(checkpoint: Checkpoint) -> frozenset[int]:
-    """The tokens that end a turn: what the checkpoint says, and Qwen's own two."""
+    """Return the ids of tokens that end a turn: the checkpoint's own, and Qwen's two."""
     named = checkpoint.model.generation_config.eos_token_id
     ends = {named} if isinstance(named, int) else set(named or ())
     tokenizer = checkpoint.processor.tokenizer

@@ -55,7 +55,14 @@ class ClipFeatures:
 
 
 def stack_features(clips: Sequence[ClipFeatures]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack to features (sum of W, bands, T) and mask (sum of W, T), padded on the right to the longest."""
+    """Stack the features of clips for one pass of the encoder.
+
+    Args:
+        clips: Features of each clip, (windows, bands, T).
+
+    Returns:
+        Features (sum of windows, bands, longest T), padded on the right, and their mask (sum of windows, longest T).
+    """
     import torch
     from torch.nn.functional import pad
 
@@ -101,11 +108,16 @@ class Family:
     # ---- loading
 
     def loaded_config(self, config: Any, *, vision: bool = False) -> Any:
-        """The configuration of what is loaded, from that of the repository; without its vision tower, or with it."""
+        """Return the configuration of what is loaded, from that of the repository.
+
+        Args:
+            config: The configuration of the repository.
+            vision: Load the vision tower too.
+        """
         return config
 
     def load_processor(self, source: Path | str) -> Any:
-        """The processor of a checkpoint."""
+        """Load the processor of a checkpoint from a folder or a hub id."""
         import transformers
 
         return getattr(transformers, self.processor_class).from_pretrained(source)
@@ -113,12 +125,17 @@ class Family:
     # ---- from a clip to frames
 
     def max_audio_seconds(self, processor: Any) -> float:
-        """The longest audio that the model takes, in seconds; what comes after it is cut off."""
+        """Return the longest audio that the model takes, in seconds; what comes after it is cut off."""
         extractor = processor.feature_extractor
         return extractor.n_samples / extractor.sampling_rate
 
     def features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
-        """The encoder's input for one clip (mono, 16 kHz), cut at the longest audio that the model takes."""
+        """Compute the encoder's input for one clip, cut at the longest audio that the model takes.
+
+        Args:
+            processor: The processor of the checkpoint.
+            samples: Mono audio at 16 kHz, (n,), float32.
+        """
         import torch
 
         samples = samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)]
@@ -132,7 +149,11 @@ class Family:
     def encode(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
         """Run the audio encoder.
 
-        Clips whose features have one width share a pass: encoders of most families look at the padding too.
+        Clips whose features have one width share a pass: encoders of most families attend to the padding too.
+
+        Args:
+            model: The loaded model.
+            clips: Features of each clip.
 
         Returns:
             Frames of each clip, (positions, hidden), in the text model's space. Gradients flow where there are any.
@@ -154,27 +175,36 @@ class Family:
         return features.to(weight.device, weight.dtype), mask.to(weight.device)
 
     def audio_part(self, model: Any) -> Any:
-        """The module of the audio encoder."""
+        """Return the module of the audio encoder."""
         return model.model.audio_tower
 
     # ---- prompts
 
     def audio_token(self, processor: Any) -> tuple[str, int]:
-        """The placeholder that the chat template writes for a clip, and the id of one audio position."""
+        """Return the placeholder that the chat template writes for a clip, and the id of one audio position."""
         return processor.audio_token, processor.audio_token_id
 
     def placeholder(self, processor: Any, positions: int) -> str:
-        """What stands in the text for a clip of that many positions."""
+        """Return the text that stands for a clip of that many audio positions."""
         return processor.audio_token * positions
 
     def prompt_ids(self, processor: Any, text: str, positions: int) -> list[int]:
-        """Token ids of a rendered chat, its placeholder of a clip expanded to that many positions."""
+        """Tokenize a rendered chat, with the placeholder of its clip expanded.
+
+        Args:
+            processor: The processor of the checkpoint.
+            text: The rendered chat.
+            positions: Audio positions of the clip.
+
+        Returns:
+            Token ids of the prompt.
+        """
         token, _ = self.audio_token(processor)
         expanded = text.replace(token, self.placeholder(processor, positions), 1)
         return list(processor.tokenizer(expanded)["input_ids"])
 
     def render(self, processor: Any, messages: list[dict[str, Any]]) -> str:
-        """The chat as text, with one placeholder for the clip and the header of the model's turn."""
+        """Render the chat as text, with one placeholder for the clip and the header of the model's turn."""
         from mpar2.engines.chat import render_chat
 
         token, _ = self.audio_token(processor)
@@ -183,10 +213,15 @@ class Family:
     # ---- the text model
 
     def first_positions(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Position ids of a left-padded prompt as the stock model makes them.
+        """Compute the position ids of a left-padded prompt as the stock model makes them.
+
+        Args:
+            model: The loaded model.
+            ids: Token ids, (B, T).
+            mask: Attention mask, (B, T).
 
         Returns:
-            Positions, and (B, 1) what the model adds to the count of tokens afterwards.
+            Position ids, and (B, 1) what the model adds to the number of tokens afterwards.
         """
         import torch
 
@@ -194,13 +229,13 @@ class Family:
         return positions, torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device)
 
     def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
-        """(..., V) in float32, from the text model's last hidden states."""
+        """Compute logits (..., V) in float32 from the text model's last hidden states."""
         return model.lm_head(hidden).float()
 
     # ---- adapters
 
     def current_name(self, name: str) -> str:
-        """A parameter's or module's name of today, from the name that an older version gave it."""
+        """Return today's name of a parameter or module, from the name that an older version gave it."""
         for pattern, replacement in self.old_names:
             if (renamed := re.sub(pattern, replacement, name)) != name:
                 return renamed
@@ -217,11 +252,16 @@ class Family:
         return (str, before_nesting)
 
     def is_audio(self, name: str) -> bool:
-        """Whether a module or weight of that name belongs to what sound passes before the text model."""
+        """Return whether a module or weight of that name belongs to the audio encoder or its projection."""
         return any(part in name for part in self.audio_modules)
 
     def lora_targets(self, *, layers: str | None = None, audio: bool = False) -> str:
-        """PEFT's ``target_modules`` for training: the text stack's linear layers, with ``audio`` the encoder's too."""
+        """Return PEFT's ``target_modules`` for training: a pattern of linear layers.
+
+        Args:
+            layers: Names of layers of the text stack, as a pattern; the family's own if not given.
+            audio: Adapt the audio encoder too.
+        """
         targets = rf".*language_model.*\.({layers or self.lora_layers})"
         return rf"{targets}|.*audio_tower.*\.({self.lora_audio_layers})" if audio else targets
 
@@ -230,7 +270,7 @@ _FAMILIES: dict[str, Family] = {}
 
 
 def register(kind: type[Family]) -> type[Family]:
-    """Make a family known by its name."""
+    """Make a family known by its name; used as a decorator of its class."""
     _FAMILIES[kind.name] = kind()
     return kind
 
@@ -241,12 +281,16 @@ def family_names() -> tuple[str, ...]:
 
 
 def get_family(name: str) -> Family:
-    """The family of that name."""
+    """Return the family of that name."""
     return _FAMILIES[name]
 
 
 def family_of(model_type: str, source: object = "the model") -> Family:
-    """The family of a ``model_type`` of config.json. Raises :class:`EngineError` where there is none."""
+    """Return the family of a ``model_type`` of config.json.
+
+    Raises:
+        EngineError: No family reads it; the message lists those that there are.
+    """
     for family in _FAMILIES.values():
         if model_type in family.model_types:
             return family
@@ -258,7 +302,7 @@ def family_of(model_type: str, source: object = "the model") -> Family:
 
 
 def family_of_processor(processor: Any) -> Family:
-    """The family whose processor this is."""
+    """Return the family whose processor this is."""
     names = {kind.__name__ for kind in type(processor).__mro__}
     for family in _FAMILIES.values():
         if family.processor_class in names:

@@ -30,7 +30,11 @@ class AudioFeatureCache:
         self._cached: OrderedDict[tuple[str, str], torch.Tensor] = OrderedDict()
 
     def get(self, clips: Sequence[Clip], adapters: Sequence[Adapter | None]) -> list[torch.Tensor]:
-        """(F, hidden) for each clip, by the encoder as its adapter changes it. The caller holds the lock."""
+        """Encode clips, each with the encoder as its adapter changes it. The caller holds the lock.
+
+        Returns:
+            Frames of each clip, (positions, hidden).
+        """
         keys = [
             (clip.digest, adapter.key if adapter and adapter.modifies_audio_encoder else "")
             for clip, adapter in zip(clips, adapters, strict=True)
@@ -66,7 +70,18 @@ def _encode(checkpoint: Checkpoint, clips: Sequence[Clip]) -> list[torch.Tensor]
 def build_prompt(
     checkpoint: Checkpoint, question: Question, arm: Arm, audio: torch.Tensor, adapter: Adapter | None
 ) -> Prompt:
-    """The chat prompt of an arm, with one placeholder for each audio position of ``audio`` (F, hidden)."""
+    """Build the prompt of an arm.
+
+    Args:
+        checkpoint: The loaded checkpoint.
+        question: The question.
+        arm: The arm; its mode and prompt set decide the words.
+        audio: Frames of the clip, (positions, hidden).
+        adapter: The arm's adapter.
+
+    Returns:
+        Token ids with one audio placeholder for each position, and the frames.
+    """
     family, processor = checkpoint.family, checkpoint.processor
     _, token = family.audio_token(processor)
     text = family.render(processor, build_messages(question, arm.mode, arm.prompt))
@@ -80,12 +95,12 @@ def build_prompt(
 
 
 def used_audio_seconds(checkpoint: Checkpoint, clip: Clip) -> float:
-    """How much of the clip reaches the model, in seconds."""
+    """Return how much of the clip reaches the model, in seconds."""
     return min(clip.seconds, checkpoint.max_audio_seconds)
 
 
 def audio_warnings(checkpoint: Checkpoint, clip: Clip) -> tuple[str, ...]:
-    """A warning where the end of the clip does not reach the model."""
+    """Return a warning where the end of the clip does not reach the model."""
     if clip.seconds <= checkpoint.max_audio_seconds + 0.01:
         return ()
     lost = math.ceil((clip.seconds - checkpoint.max_audio_seconds) * 10) / 10

@@ -37,7 +37,7 @@ class Job:
 
 
 def by_base(requests: Sequence[Request]) -> dict[Base, list[Job]]:
-    """The rows of each base checkpoint (with its precision), in the order of the requests."""
+    """Group requests as rows of each base checkpoint (with its precision), in the order of the requests."""
     groups: dict[Base, list[Job]] = {}
     for index, request in enumerate(requests):
         base, adapter = split_adapter(request.arm.model, request.arm.adapter)
@@ -47,7 +47,7 @@ def by_base(requests: Sequence[Request]) -> dict[Base, list[Job]]:
 
 
 def group_by_batchability(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[list[Job]]:
-    """Groups that can run in one batch: all jobs whose adapters mix, and the jobs of each adapter that does not."""
+    """Group jobs that can run in one batch: all whose adapters mix, and the jobs of each adapter that does not."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         job.attached = checkpoint.attach(job.adapter) if job.adapter is not None else None

@@ -17,7 +17,17 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 
 
 def resolve(name: str | os.PathLike[str]) -> Path | str:
-    """The folder of a short name or a path; a hub id as it is. Raises :class:`EngineError` if it is none of them."""
+    """Find a checkpoint.
+
+    Args:
+        name: A short name (``tiny-base``), a folder, or a hub id.
+
+    Returns:
+        The folder, or the hub id as it is.
+
+    Raises:
+        EngineError: The name is none of them.
+    """
     text = str(name)
     if re.fullmatch(r"[\w.-]+", text) and (CHECKPOINTS / text).is_dir() and text not in (".", ".."):
         return CHECKPOINTS / text
@@ -34,7 +44,7 @@ def resolve(name: str | os.PathLike[str]) -> Path | str:
 
 
 def split_adapter(model: str, adapter: str | None = None) -> tuple[str, str | None]:
-    """``(base, adapter)`` of an arm: a model that is only an adapter names its own base."""
+    """Return ``(base, adapter)`` of an arm; a model that is only an adapter names its own base."""
     where = resolve(model)
     if not isinstance(where, Path) or (where / "config.json").exists() or not (where / "adapter_config.json").exists():
         return model, adapter
@@ -52,7 +62,7 @@ def split_adapter(model: str, adapter: str | None = None) -> tuple[str, str | No
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:
-    """adapter_config.json of a folder."""
+    """Read adapter_config.json of a folder."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -63,5 +73,5 @@ def adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library said, short enough for a message."""
+    """Return the first line of a library's error, short enough for a message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

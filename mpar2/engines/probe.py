@@ -32,7 +32,11 @@ _listening: ContextVar[Probe | None] = ContextVar("listening", default=None)
 
 
 def install(model: Any) -> bool:
-    """Route the text stack's attention through the probe. False if it has sliding windows, whose columns move."""
+    """Route the text stack's attention through the probe.
+
+    Returns:
+        False if the model has sliding windows, whose columns move.
+    """
     text = model.config.get_text_config()
     if any(kind != "full_attention" for kind in getattr(text, "layer_types", None) or ()):
         return False
@@ -66,7 +70,12 @@ class Probe:
 
     @contextmanager
     def listen(self, rows: Sequence[int], queries: int = 1) -> Iterator[None]:
-        """Record the last ``queries`` queries of the forward pass inside, for the prompts ``rows``."""
+        """Record the last queries of the forward pass inside.
+
+        Args:
+            rows: Prompts of the batch's rows.
+            queries: Queries of each row, at the end of the pass.
+        """
         self._queries, self._layers, self._visible = queries, {}, None
         spans = [self._audio[row] for row in rows]
         if spans and all(span == spans[0] for span in spans):
@@ -89,13 +98,21 @@ class Probe:
         self._layers = {}
 
     def record(self, row: int, tokens: int) -> AttentionRecord:
-        """The record of prompt ``row``, cut to its first ``tokens`` tokens."""
+        """Return the record of prompt ``row``, cut to its first ``tokens`` tokens."""
         return self._stores[row].record(tokens)
 
     def observe(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float
     ) -> None:
-        """Called by the attention function, once for each layer."""
+        """Record one layer; the attention function calls it.
+
+        Args:
+            layer: Index of the layer.
+            query: (B, H, Q, D).
+            key: (B, H or fewer, K, D).
+            mask: Additive or boolean mask, (B, 1, Q, K); None for a causal one.
+            scaling: Factor of the dot products.
+        """
         if self._visible is None:  # the same in every layer
             allowed = _allowed(query, key, mask, self._queries)  # (B or 1, 1, n, K)
             self._visible = allowed[:, 0].sum(-1).expand(query.shape[0], -1)

@@ -35,7 +35,7 @@ __all__ = ["RoutingEngine", "engine_for_arms"]
 
 
 def engine_for_arms(arms: Sequence[Arm], default: str = "transformers", options: EngineOptions | None = None) -> Engine:
-    """Make the engine that runs all ``arms``: a :class:`RoutingEngine` where one names another than the default."""
+    """Make the engine that runs all arms: a :class:`RoutingEngine` where one names another than the default."""
     if all(split_engine(arm.model)[0] is None for arm in arms):
         return make_engine(default, options)
     return RoutingEngine(default, options)

@@ -187,7 +187,7 @@ class RemoteEngine(Engine):
         return _generation(reply, clip, question, arm, (warning,) if warning else ())
 
     def sampling(self, decoding: Decoding) -> Sampling:
-        """The parameters to send."""
+        """Return the sampling parameters to send."""
         return Sampling(
             max_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,

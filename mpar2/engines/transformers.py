@@ -76,7 +76,7 @@ class TransformersEngine(Engine):
         self._loading = threading.Lock()
 
     def preload(self, arms: Sequence[Arm]) -> None:
-        """Load what the arms need, so that the first visitor does not wait."""
+        """Load what the arms need, so that the first request does not wait."""
         for arm in arms:
             base, adapter = split_adapter(arm.model, arm.adapter)
             loaded = self._load(Base(base, arm.dtype, arm.quantize))
