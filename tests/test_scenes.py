@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from mpar2.arms import EvaluationArm
 from mpar2.cafe.sound_classes import CLASSES
+from mpar2.engines.base import Arm
 from mpar2.items import read_items
+from mpar2.tasks import Task, record_of_failure
 from training.scenes import synth
-from training.scenes.benchmark import recording_items, scene_items, write_benchmark
+from training.scenes.benchmark import SceneError, main, recording_items, scene_items, write_benchmark
 from training.scenes.render import MIN_GAP_S, Bank, compose
 
 SOURCES = Path(__file__).parent.parent / "training" / "scenes" / "sources.json"
@@ -112,3 +116,28 @@ def test_synthetic_sounds_are_finite_and_audible(name):
     samples = synth.SYNTHS[name](np.random.default_rng(0))
     assert samples.dtype == np.float32 and np.isfinite(samples).all()
     assert 0.1 < np.abs(samples).max() <= 1.5 and len(samples) > 1600
+
+
+@pytest.mark.parametrize(
+    "make", [lambda bank: scene_items(bank, "test", 12), lambda bank: recording_items(bank, "test")]
+)
+def test_the_audio_of_a_run_is_composed_again_from_its_seeds(make, bank, tmp_path):
+    """Runs are shipped without audio; a bank that has more classes does not matter, one of other sounds is refused."""
+    write_benchmark(tmp_path / "first", make(bank))
+    items = read_items("scenes", tmp_path / "first").items
+    arm = EvaluationArm(Arm("base", "tiny-base"))
+    lines = [record_of_failure(Task(item, arm, 0), "not evaluated") for item in reversed(items)]
+    run = tmp_path / "run.jsonl"
+    run.write_text("\n".join(map(json.dumps, lines)))
+    wide = tmp_path / "wide"
+    shutil.copytree(bank.folder, wide)
+    rows = json.loads((wide / "bank.json").read_text())
+    more = [row | {"label": "violin"} for row in rows if row["label"] == "piano"]
+    (wide / "bank.json").write_text(json.dumps(rows + more))
+    main([str(wide), str(tmp_path / "again"), "--run", str(run)])
+    for name in ("items.jsonl", *{item.audio for item in items}):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    shorter = [row for row in rows if "-0-0" not in row["file"]]
+    (wide / "bank.json").write_text(json.dumps(shorter))
+    with pytest.raises(SceneError, match="Name an empty folder|has no sound of"):
+        main([str(wide), str(tmp_path / "other"), "--run", str(run)])

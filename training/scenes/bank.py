@@ -13,7 +13,7 @@ import io
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -47,8 +47,10 @@ RESERVED = frozenset(  # packages that outside checks use: never trained on, nev
 SOURCES = Path(__file__).with_name("sources.json")
 
 
-def build(bank: Path, packages: Path, sources_path: Path = SOURCES) -> list[dict]:
-    """Write the bank of a list of sources; returns its rows.
+def build(
+    bank: Path, packages: Path, sources_path: Path = SOURCES, only: Collection[tuple[str, str]] | None = None
+) -> list[dict]:
+    """Write the bank of a list of sources (``only``: of these classes and splits); returns its rows.
 
     Raises ``RuntimeError`` for a source that yields nothing and for one in a package of :data:`RESERVED`.
     """
@@ -58,7 +60,12 @@ def build(bank: Path, packages: Path, sources_path: Path = SOURCES) -> list[dict
         for spec in (spec for specs in splits.values() for spec in specs):
             if (_package(spec) or "").removeprefix("npm:") in RESERVED:
                 raise RuntimeError(f"{spec!r}: this package is reserved for outside checks; take its recordings out")
-    jobs = [(label, split, specs) for label, splits in sources.items() for split, specs in splits.items()]
+    jobs = [
+        (label, split, specs)
+        for label, splits in sources.items()
+        for split, specs in splits.items()
+        if only is None or (label, split) in only
+    ]
     for spec in dict.fromkeys(spec for *_, specs in jobs for spec in specs):  # one after another: two would race
         if package := _package(spec):
             fetch(package, packages)

@@ -4,7 +4,8 @@
 ``recordings``  single recordings of a split, untouched but for 0.5 s of quiet around them: which sound is it?
 
 Audio is FLAC, 16 kHz mono; every item carries its exact events. Run as
-``python -m training.scenes.benchmark BANK OUT --split test --what scenes --count 100``.
+``python -m training.scenes.benchmark BANK OUT --split test --what scenes --count 100``. With ``--run RUN`` the items
+are those of a finished run, and their audio is composed again from its seeds: runs are shipped without audio.
 """
 
 from __future__ import annotations
@@ -20,16 +21,23 @@ import soundfile
 
 from mpar2.audio import SAMPLE_RATE
 from mpar2.cafe.sound_classes import CLASSES
+from mpar2.errors import MPAR2Error
 from mpar2.question import Item, Question, item_to_json
+from mpar2.runs import item_of, read_run
+from training.scenes.bank import build
 from training.scenes.kinds import KINDS
 from training.scenes.questions import make_questions
 from training.scenes.render import Bank, compose
 from training.scenes.scene import Scene, SceneEvent
 from training.scenes.synth import colored_noise
 
-__all__ = ["recording_items", "scene_items", "write_benchmark"]
+__all__ = ["SceneError", "items_of_run", "recording_items", "scene_items", "write_benchmark"]
 
 _PAD_S = 0.5
+
+
+class SceneError(MPAR2Error, ValueError):
+    """The audio of a run cannot be composed again; the message says why."""
 
 
 def scene_items(
@@ -64,12 +72,7 @@ def recording_items(bank: Bank, split: str, *, most: int = 6, seed: int = 0) -> 
         ):
             continue
         seen[key] = seen.get(key, 0) + 1
-        dry = soundfile.read(Path(bank.folder) / row["file"], dtype="float32")[0][: 8 * SAMPLE_RATE] * 0.5
-        pad = np.zeros(int(_PAD_S * SAMPLE_RATE), np.float32)
-        samples = np.concatenate([pad, dry, pad])
-        samples = samples + 1e-3 * colored_noise(len(samples), 1.0, np.random.default_rng(len(dry)))
-        event = SceneEvent(row["label"], _PAD_S, _PAD_S + len(dry) / SAMPLE_RATE, 0.0, row["source"])
-        scene = Scene(0, split, round(len(samples) / SAMPLE_RATE, 2), (event,), "pink noise at -60 dB")
+        scene, samples = _recording(bank, row)
         others = rng.sample([c.singular for c in CLASSES.values() if c.name != row["label"]], 3)
         choices = [*others, CLASSES[row["label"]].singular]
         rng.shuffle(choices)
@@ -84,6 +87,55 @@ def recording_items(bank: Bank, split: str, *, most: int = 6, seed: int = 0) -> 
         )
         name = Path(row["file"]).stem
         yield _item(f"recording-{name}", f"audio/{name}.flac", question, scene, {"sources": [row["source"]]}), samples
+
+
+def _recording(bank: Bank, row: dict) -> tuple[Scene, np.ndarray]:
+    """A row of the bank with quiet around it: its truth and its audio."""
+    dry = soundfile.read(Path(bank.folder) / row["file"], dtype="float32")[0][: 8 * SAMPLE_RATE] * 0.5
+    pad = np.zeros(int(_PAD_S * SAMPLE_RATE), np.float32)
+    samples = np.concatenate([pad, dry, pad])
+    samples = samples + 1e-3 * colored_noise(len(samples), 1.0, np.random.default_rng(len(dry)))
+    event = SceneEvent(row["label"], _PAD_S, _PAD_S + len(dry) / SAMPLE_RATE, 0.0, row["source"])
+    return Scene(0, row["split"], round(len(samples) / SAMPLE_RATE, 2), (event,), "pink noise at -60 dB"), samples
+
+
+def items_of_run(folder: Path, run: Path, packages: Path, split: str = "test") -> Iterator[tuple[Item, np.ndarray]]:
+    """The items of a run of such a benchmark, with their audio composed again.
+
+    Args:
+        folder: the bank; of it, the classes that occur in the run. Where there is none, it is built of these.
+        run: the run; its items hold seeds and sources.
+        packages: where packages are unpacked.
+        split: the split that the run's sounds are of.
+
+    Raises:
+        SceneError: what the bank gives differs from the truth in the run.
+    """
+    items = {record["id"]: item_of(record) for record in read_run(run).records()}
+    classes = frozenset(event.label for item in items.values() for event in item.events or ())
+    if not (folder / "bank.json").is_file():
+        build(folder, packages, only={(label, split) for label in classes})
+    bank = Bank(folder, classes)
+    recordings = {Path(row["file"]).stem: row for row in bank.rows}
+    order = {stem: place for place, stem in enumerate(recordings)}
+    for item in sorted(items.values(), key=lambda item: (item.extra.get("seed", order.get(_stem(item), 0)), item.id)):
+        if "seed" in item.extra:
+            scene, samples = compose(bank, split, item.extra["seed"])
+        elif _stem(item) in recordings:
+            scene, samples = _recording(bank, recordings[_stem(item)])
+        else:
+            raise SceneError(f"item {item.id}: {folder} has no sound of {_stem(item)}: build it of the same sources")
+        if tuple(event.as_event() for event in scene.events) != item.events:
+            raise SceneError(
+                f"item {item.id}: the scene that {folder} gives is not the run's: another split, another version of a "
+                "package, or a class of its bank that occurs in no item of the run. Name an empty folder, which is "
+                "built of the run's classes, or the bank that the run was made of"
+            )
+        yield item, samples
+
+
+def _stem(item: Item) -> str:
+    return Path(item.audio or "").stem
 
 
 def _item(id: str, audio: str, question: Question, scene: Scene, extra: dict) -> Item:
@@ -112,13 +164,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=100, help="scenes")
     parser.add_argument("--questions", type=int, default=2, help="questions a scene")
     parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=sorted(KINDS), help="kinds of question")
+    parser.add_argument("--run", type=Path, help="the items of this run, their audio made again; builds BANK if needed")
+    parser.add_argument("--packages", type=Path, default=Path("packages"), help="where packages are unpacked")
     args = parser.parse_args(argv)
-    bank = Bank(args.bank)
-    items = (
-        scene_items(bank, args.split, args.count, questions=args.questions, kinds=args.kinds)
-        if args.what == "scenes"
-        else recording_items(bank, args.split)
-    )
+    if args.run is not None:
+        items = items_of_run(args.bank, args.run, args.packages, args.split)
+    elif args.what == "scenes":
+        items = scene_items(Bank(args.bank), args.split, args.count, questions=args.questions, kinds=args.kinds)
+    else:
+        items = recording_items(Bank(args.bank), args.split)
     print(f"{write_benchmark(args.out, items)} items in {args.out}")
 
 

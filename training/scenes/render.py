@@ -39,9 +39,14 @@ class Rendered(NamedTuple):
 
 @dataclass(frozen=True)
 class Bank:
-    """Labelled sounds by split. Raises ``FileNotFoundError`` when the folder holds no ``bank.json``."""
+    """Labelled sounds by split (``classes``: of these only).
+
+    Raises:
+        FileNotFoundError: the folder holds no ``bank.json``.
+    """
 
     folder: Path
+    classes: frozenset[str] = frozenset(CLASSES)
 
     @cached_property
     def rows(self) -> list[dict]:
@@ -50,7 +55,7 @@ class Bank:
             raise FileNotFoundError(
                 f"{path} is missing: build a bank with `python -m training.scenes.bank {self.folder}`"
             )
-        return [row for row in json.loads(path.read_text()) if row["label"] in CLASSES and row["seconds"] >= 0.05]
+        return [row for row in json.loads(path.read_text()) if row["label"] in self.classes and row["seconds"] >= 0.05]
 
     @cached_property
     def _samples(self) -> dict[str, np.ndarray]:
