@@ -15,7 +15,8 @@ Contents, in the order in which data flows:
 ``llm``        clients of judges, captioners and served models
 ``items``      benchmarks, read unchanged
 ``arms``       models, modes and controls to compare; ``tasks``, their work; ``evaluation``, which does it
-``runs``       folders of finished generations; ``predictions``, the same for the official scripts
+``runs``       folders of finished generations; ``predictions``, the same for the official scripts;
+               ``inspect_log``, for Inspect's viewer; ``lmms_eval``, runs of lmms-eval, read
 ``accuracy``   what a run scored; ``rescore``, the same under every rule; ``statistics``, how sure its numbers are
 ``library``    what a user calls from Python without knowing the parts
 ``export``     checkpoints and adapters in the layouts that other programs serve

@@ -76,7 +76,7 @@ class ItemSet:
             raise ItemsError(f"limit is {count}: at least one item is needed")
         kept = self.items[:count]
         official = self.official[:count]
-        return _with_problems(replace(self, items=kept, official=official, fingerprint=_fingerprint(kept)))
+        return _with_problems(replace(self, items=kept, official=official, fingerprint=fingerprint_of(kept)))
 
 
 Reader = Callable[[Path], Entries]
@@ -139,7 +139,7 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
     found = ItemSet(
         benchmark=benchmark,
         items=entries.items,
-        fingerprint=_fingerprint(entries.items),
+        fingerprint=fingerprint_of(entries.items),
         version=entries.version,
         problems=(),
         audio_root=Path(audio_root) if audio_root is not None else entries.audio_folder,
@@ -213,7 +213,7 @@ def _letter_answers(entries: ItemSet) -> list[str]:
     return [f"{len(read)} items give their answer by letter or in other words: its choice is used (first: {read[0]})"]
 
 
-def _fingerprint(items: Iterable[Item]) -> str:
+def fingerprint_of(items: Iterable[Item]) -> str:
     digest = hashlib.sha256()
     for item in items:
         line = json.dumps(item_to_json(item), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
