@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mpar2.cafe.metrics import tally_events
 from mpar2.runs import Limits, RunError, open_lines
 from mpar2.runs.lines import load_json, read_lines
 
@@ -171,25 +172,19 @@ def _by_rule(verdict: Any, matched: int) -> tuple[int | None, ...]:
     mentions = verdict.get("mentions") if isinstance(verdict, dict) else None
     if not isinstance(mentions, list):
         return unknown
-    first: dict[Any, bool] = {}
-    right: set[Any] = set()
-    wrong: set[Any] = set()
-    good = asserted = 0
+    pairs: list[tuple[str, list[Any]]] = []
     for mention in mentions:
         kind = mention.get("kind") if isinstance(mention, dict) else None
         events = mention.get("events") if kind else None
         if kind not in ("matched", "misused", "hallucinated") or not isinstance(events, list):
             continue
-        asserted += 1
-        good += kind == "matched"
-        for event in events if kind != "hallucinated" else ():
-            if not isinstance(event, str | int):
-                return unknown
-            first.setdefault(event, kind == "matched")
-            (right if kind == "matched" else wrong).add(event)
-    if len(right - wrong) != matched:  # mentions and counts are not of one judgement
+        if not all(isinstance(event, str | int) for event in events):
+            return unknown
+        pairs.append((kind, events if kind != "hallucinated" else []))
+    tally = tally_events(pairs)
+    if tally.all_right != matched:  # mentions and counts are not of one judgement
         return unknown
-    return sum(first.values()), len(right), good, asserted
+    return tally.first_right, tally.any_right, tally.mentions_right, tally.mentions
 
 
 class _Folder:

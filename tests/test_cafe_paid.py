@@ -44,7 +44,7 @@ def test_clips_without_events_are_captioned_once_and_then_judged(
         arguments = ["cafe", "caption", str(run), "--by", "server", "--audio-root", str(tmp_path), *service]
         arguments += ["--cache", str(tmp_path / "cache")]
         assert main(score) == 2 and not server.calls, "nothing can be judged, so nothing is paid"
-        assert "run 'mpar2 cafe caption'" in capsys.readouterr().err
+        assert "run 'mpar2 cafe caption' and score with" in capsys.readouterr().err
         assert main(arguments) == 1 and "pass --yes" in capsys.readouterr().err
         assert main([*arguments, "--yes"]) == 0
         assert "2 of 2 clips captioned, for 3 of 3 items" in capsys.readouterr().out

@@ -108,6 +108,30 @@ def test_scores_stand_beside_the_run_with_all_that_they_depend_on(tmp_path: Path
     assert line["counts"]["n_pred"] == line["counts"]["matched"]
 
 
+def test_wrong_mentions_have_a_profile_along_the_trace(tmp_path: Path) -> None:
+    events = (Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0), Event("male speech", 7.0, 9.0))
+    text = (
+        "<perception>A dog barks. A siren wails at 12 s.</perception><step><ask>Who?</ask><hear>A cow moos, and a woman "
+        "is speaking.</hear></step><review>The dog barks three times, so it is as I said.</review><answer>a</answer>"
+    )
+    item = Item("i", "i.wav", Question("Who?"), events, None, "scene")
+    found = scored(write_run(tmp_path / "run", 0, (record(item, "true", text),)))
+    rows = found.profile_of("true", bins=4)
+    wrong = [{name: row[name] for name in row if row[name]} for row in rows]
+    assert wrong == [
+        {"asserted": 2, "matched": 1, "temporal": 1},
+        {"asserted": 2, "existence": 1, "semantic": 1},
+        {"asserted": 1, "attribute": 1},
+        {},
+    ]
+    assert read_scores(tmp_path / "run").profile_of("true", bins=4) == rows
+    report = found.report()
+    (step,) = (line.split() for line in report.splitlines() if line.startswith("step 1 "))
+    assert step[2:] == ["2", "1", "1", "0", "0", "0"] and "80-100 %" in report
+    summary = json.loads((tmp_path / "run/cafe/reference/metrics.json").read_text())
+    assert summary["profile"]["true"] == found.profile_of("true") and summary["errors_by_part"]["true"]["step 1"]
+
+
 def test_what_cannot_be_scored_is_counted_apart_and_never_zero(tmp_path: Path) -> None:
     bare = Item("bare", "x.wav", Question("What?"))
     known = Item("known", "x.wav", Question("What?"), (Event("dog bark"),))

@@ -50,6 +50,7 @@ __all__ = [
     "METRICS",
     "RULES",
     "EventCounts",
+    "EventTally",
     "Rate",
     "count_events",
     "errors_by_part",
@@ -57,9 +58,11 @@ __all__ = [
     "mention_rate",
     "null_counts",
     "profile",
+    "profile_table",
     "rates_of_trace",
     "rules_table",
     "table",
+    "tally_events",
     "validate",
 ]
 
@@ -179,20 +182,48 @@ def count_events(verdict: Verdict, rule: str = DEFAULT_RULE) -> EventCounts:
             recalled=len(recalled),
             **others,
         )
-    # Per event: all outcomes of its mentions in reading order.
-    outcomes: dict[int, list[bool]] = {}
-    for mention in asserted:
-        for event in mention.events:
-            outcomes.setdefault(event, []).append(mention.kind is MentionKind.MATCHED)
-    decide = {"any_wrong": all, "first": lambda right: right[0], "any_right": any}[rule]
-    matched = sum(decide(right) for right in outcomes.values())
+    tally = tally_events((mention.kind, mention.events) for mention in asserted)
+    matched = {"any_wrong": tally.all_right, "first": tally.first_right, "any_right": tally.any_right}[rule]
     return EventCounts(
         matched=matched,
         hallucinated=len({_folded(m.label) for m in asserted if m.kind is MentionKind.HALLUCINATED}),
-        misused=len(outcomes) - matched,
-        missed=len(verdict.targets) - len(outcomes),
+        misused=tally.named - matched,
+        missed=len(verdict.targets) - tally.named,
         **others,
     )
+
+
+class EventTally(NamedTuple):
+    """Truth events by what their mentions say, and mentions."""
+
+    named: int  # events with an asserted mention
+    all_right: int  # of these: every mention is right
+    first_right: int  # the first mention is right
+    any_right: int
+    mentions: int  # asserted ones
+    mentions_right: int
+
+
+def tally_events(mentions: Iterable[tuple[str, Sequence[Hashable]]]) -> EventTally:
+    """Count truth events by what their mentions say, in one pass.
+
+    Args:
+        mentions: kind and events of each mention, in reading order; neutral ones are passed over.
+    """
+    first: dict[Hashable, bool] = {}
+    right: set[Hashable] = set()
+    wrong: set[Hashable] = set()
+    asserted = good = 0
+    for kind, events in mentions:
+        if kind == MentionKind.NEUTRAL:
+            continue
+        is_right = kind == MentionKind.MATCHED
+        asserted += 1
+        good += is_right
+        for event in events:
+            first.setdefault(event, is_right)
+            (right if is_right else wrong).add(event)
+    return EventTally(len(first), len(right - wrong), sum(first.values()), len(right), asserted, good)
 
 
 def _count_labels(verdict: Verdict, asserted: Sequence[Mention], others: dict[str, int]) -> EventCounts:
@@ -278,6 +309,14 @@ def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict
             if mention.error:
                 row[mention.error] += 1
     return rows
+
+
+def profile_table(rows: Mapping[str, Mapping[str, int]]) -> str:
+    """Rows of :func:`profile` or :func:`errors_by_part` as text, under the name of each part."""
+    names = ("asserted", *ERRORS)
+    lines = [f"{'':14}" + "".join(f"{name:>11}" for name in names)]
+    lines += [f"{part:14}" + "".join(f"{row[name]:>11}" for name in names) for part, row in rows.items()]
+    return "\n".join(lines)
 
 
 def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:

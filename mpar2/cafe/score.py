@@ -29,6 +29,8 @@ from mpar2.cafe.metrics import (
     count_events,
     errors_by_part,
     evaluate,
+    profile,
+    profile_table,
     rules_table,
     table,
 )
@@ -41,7 +43,17 @@ from mpar2.runs import item_of, open_lines, read_run
 from mpar2.runs.lines import dump_json, load_json, read_lines, write_bytes, write_json
 from mpar2.tagger import ORIGIN, errors
 
-__all__ = ["Score", "ScoreError", "ScoreSet", "find_scores", "rates_as_json", "read_scores", "requests_of", "score_run"]
+__all__ = [
+    "Score",
+    "ScoreError",
+    "ScoreSet",
+    "against_truth",
+    "find_scores",
+    "rates_as_json",
+    "read_scores",
+    "requests_of",
+    "score_run",
+]
 
 SCORES, METRICS = "scores.jsonl", "metrics.json"
 
@@ -60,6 +72,7 @@ class Score:
     sample: int
     outcome: Verdict | Unscored
     clip: str = ""  # the audio of the item, the unit of every interval; of older scores the item stands in
+    chars: int = 0  # of the trace; 0 in older scores
 
     @property
     def counts(self) -> EventCounts | None:
@@ -123,6 +136,11 @@ class ScoreSet:
         verdicts, clips = self.verdicts_of(arm)
         return evaluate([count_events(verdict) for verdict in verdicts], clips, table=CLAIM_METRICS, **options)
 
+    def profile_of(self, arm: str, bins: int = 5) -> list[dict[str, Any]]:
+        """Outcomes and errors along the traces of an arm; see :func:`mpar2.cafe.metrics.profile`."""
+        of_arm = [score for score in self.scores if score.arm == arm and score.chars]
+        return profile([(s.outcome, s.chars) for s in of_arm if isinstance(s.outcome, Verdict)], bins)
+
     def coverage_of(self, arm: str) -> tuple[int, int]:
         """Nouns said to be heard that the judge does not know, and mentions that it knows, of an arm."""
         verdicts, _ = self.verdicts_of(arm)
@@ -145,6 +163,9 @@ class ScoreSet:
             if not self.verdicts_of(arm)[0]:
                 continue
             parts.append(f"by counting rule (above: {self.rule})\n{rules_table(self.rules_of(arm))}")
+            along = {f"{20 * n}-{20 * n + 20} %": row for n, row in enumerate(self.profile_of(arm))}
+            along |= errors_by_part(self.verdicts_of(arm)[0])
+            parts.append(f"wrong mentions by kind of error, along the trace and by part\n{profile_table(along)}")
             claims = ", ".join(
                 f"{name.replace('_', ' ')} {_plain(rate)}" for name, rate in self.claims_of(arm, resamples=1).items()
             )
@@ -196,6 +217,26 @@ def requests_of(
     return requests, unscored
 
 
+def against_truth(
+    run: str | Path, scores: Iterable[Score], records: Mapping[str, Mapping[str, Any]], which: str
+) -> tuple[Score, ...]:
+    """Choose the scores whose verdict was made against a kind of truth.
+
+    Args:
+        run: the run's folder.
+        scores: of the run.
+        records: the lines of the run by key.
+        which: as in :func:`mpar2.cafe.truth.choose_truth`.
+    """
+    captions = read_captions(run)
+    kept = []
+    for score in scores:
+        truth = choose_truth(item_of(records[score.key]), captions.get(score.id), which)
+        if truth is not None and isinstance(score.outcome, Verdict) and score.outcome.truth_origin == truth.origin:
+            kept.append(score)
+    return tuple(kept)
+
+
 async def score_run(
     run: str | Path,
     judge: Judge,
@@ -231,6 +272,7 @@ async def score_run(
             record["sample"],
             outcomes[record["key"]],
             record["item"]["audio"] or "",
+            len(record.get("text") or ""),
         )
         for record in records
         if record["key"] in outcomes
@@ -249,7 +291,8 @@ def read_scores(source: str | Path) -> ScoreSet:
         for number, raw in read_lines(file, str(path.name)):
             try:
                 outcome = Verdict.from_dict(raw["verdict"]) if "verdict" in raw else Unscored(**raw["unscored"])
-                scores.append(Score(raw["key"], raw["id"], raw["arm"], raw["sample"], outcome, raw.get("clip") or ""))
+                names = (raw[name] for name in ("key", "id", "arm", "sample"))
+                scores.append(Score(*names, outcome, raw.get("clip") or "", int(raw.get("chars") or 0)))
             except (KeyError, TypeError, ValueError) as error:
                 raise ScoreError(f"{path}, line {number}: no score ({error!r})") from None
     summary: Mapping[str, Any] = {}
@@ -289,6 +332,7 @@ def _one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
 def _line(score: Score) -> dict[str, Any]:
     line: dict[str, Any] = {"key": score.key, "id": score.id, "arm": score.arm, "sample": score.sample}
     line |= {"clip": score.clip} if score.clip else {}
+    line |= {"chars": score.chars} if score.chars else {}
     if isinstance(score.outcome, Verdict):
         return line | {"verdict": score.outcome.as_dict(), "counts": count_events(score.outcome).as_dict()}
     return line | {"unscored": asdict(score.outcome)}
@@ -321,6 +365,7 @@ def _summary(found: ScoreSet, judge: Judge, limit: int | None, canaries: FlipRep
         },
         "claims": {arm: rates_as_json(found.claims_of(arm)) for arm in found.arms()},
         "coverage": {arm: dict(zip(("unknown", "known"), found.coverage_of(arm), strict=True)) for arm in found.arms()},
+        "profile": {arm: found.profile_of(arm) for arm in found.arms()},
         "errors_by_part": {arm: errors_by_part(found.verdicts_of(arm)[0]) for arm in found.arms()},
         "arms": {arm: rates_as_json(rates) for arm, rates in found.rates().items()},
     }

@@ -53,12 +53,12 @@ def choose_truth(item: Item, caption: Truth | None = None, which: str | None = N
         if own is not None and own.caption:
             return Truth(None, own.caption, own.origin)
         return caption if caption is not None and caption.events is None else None
-    found = own or caption
-    if which in ("exact", "events") and (found is None or found.events is None):
-        return None
-    if which == "exact" and any(event.onset_s is None for event in found.events or ()):  # type: ignore[union-attr]
-        return None
-    return found
+    if which == "exact":
+        timed = own is not None and own.events is not None and all(event.onset_s is not None for event in own.events)
+        return own if timed else None
+    if which == "events":
+        return next((truth for truth in (own, caption) if truth is not None and truth.events is not None), None)
+    return own or caption
 
 
 def truth_from_json(data: Any, origin: str = "human") -> Truth:

@@ -34,6 +34,12 @@ def configure(tasks: Any) -> None:
         help="default: %(default)s; tagger is the small one that comes with this package: offline, without a key or "
         "cost, with events and times for every judge, and often wrong",
     )
+    caption.add_argument(
+        "--truth",
+        choices=("exact", "events", "caption"),
+        help="caption the clips of all items without this (default: of items with neither events nor a caption; a cue "
+        "is neither)",
+    )
     paid.add_service(caption)
     caption.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N such clips only")
     caption.add_argument(
@@ -54,10 +60,10 @@ def _caption(options: argparse.Namespace) -> int:
     if not Path(options.run).is_dir():
         raise ScoreError(f"{options.run} is no folder: captions are written beside the run, so unpack it first")
     items = {record["id"]: item_of(record) for record in read_run(options.run).records()}
-    bare = {id: item.audio for id, item in items.items() if choose_truth(item) is None}
+    bare = {id: item.audio for id, item in items.items() if choose_truth(item, None, options.truth) is None}
     names = list(dict.fromkeys(bare.values()))[: options.limit]
     if not names:
-        print(f"all {len(items)} items have events or a caption already: nothing to do")
+        print(f"all {len(items)} items have {options.truth or 'events or a caption'} already: nothing to do")
         return 0
     if options.by == "tagger":
         return _tag(options, bare, names)

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from mpar2.commands._arms import add_engine_options, engine_of
 from mpar2.commands._paid import at_least_one
+from mpar2.commands._truth import add_truth, event_truths
 
 if TYPE_CHECKING:
     from mpar2.audio import Clip
     from mpar2.cafe.probes import Probe
+    from mpar2.cafe.schema import Truth
     from mpar2.engines.base import Arm, Engine
     from mpar2.llm.journal import Journal
     from mpar2.question import Item
@@ -50,18 +52,24 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
     parser.add_argument("--arm", action="append", default=[], help="of these arms only; give the option once for each")
     parser.add_argument("--limit", type=at_least_one, metavar="N", help="the first N items only")
+    add_truth(parser, "whose events are asked about")
     add_engine_options(parser)
 
 
-def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, Item], list[Arm], Any]:
-    """Items with events (at most ``--limit``), the chosen arms and the run. Raises ``ScoreError`` if there are none."""
+def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, Item], dict[str, Truth], list[Arm], Any]:
+    """Items with events (at most ``--limit``), their truths, the chosen arms and the run.
+
+    Raises:
+        ScoreError: no item has events, or no arm can be asked.
+    """
     from mpar2.cafe.score import ScoreError
     from mpar2.runs import item_of, read_run
 
     run = read_run(options.run)
     items = {record["id"]: item_of(record) for record in run.records()}
-    items = {name: item for name, item in items.items() if item.events is not None}
-    items = dict(list(items.items())[: options.limit])
+    truths = event_truths(options.run, items, options.truth, f"'mpar2 cafe {options.task}'")
+    truths = dict(list(truths.items())[: options.limit])
+    items = {name: items[name] for name in truths}
     entries = [entry for entry in run.manifest.get("arms", []) if not options.arm or entry["name"] in options.arm]
     if controlled := [entry["name"] for entry in entries if _is_controlled(entry)]:
         print(f"left out, as they do not hear the recording alone: {', '.join(controlled)}", file=sys.stderr)
@@ -72,9 +80,9 @@ def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, It
             f"the weights have changed since the run, and are asked as they are now: {', '.join(changed)}",
             file=sys.stderr,
         )
-    if not items or not arms:
-        raise ScoreError(f"{options.run} has {len(items)} items with events and {len(arms)} such arms: nothing to ask")
-    return items, arms, run
+    if not arms:
+        raise ScoreError(f"{options.run} has {len(items)} items with events and no such arm: nothing to ask")
+    return items, truths, arms, run
 
 
 def _is_controlled(entry: Mapping[str, Any]) -> bool:
@@ -91,12 +99,11 @@ def _has_changed(arm: Arm, entry: Mapping[str, Any], engine: Engine) -> bool:
 
 def _probe(options: argparse.Namespace) -> int:
     from mpar2.cafe.probes import make_probes, probe_record, probe_report, read_answers
-    from mpar2.cafe.truth import truth_of
     from mpar2.llm.journal import Journal
 
     engine = engine_of(options)
-    items, arms, run = _subjects(options, engine)
-    probes = {name: make_probes(name, truth_of(item), seed=options.seed) for name, item in items.items()}
+    items, truths, arms, run = _subjects(options, engine)
+    probes = {name: make_probes(name, truth, seed=options.seed) for name, truth in truths.items()}
     folder, lines = Path(options.run) / "cafe", []
     with Journal(folder / "probe-answers.jsonl") as journal:
         for arm in arms:
@@ -104,7 +111,7 @@ def _probe(options: argparse.Namespace) -> int:
             answers = {name: read_answers(journal.get(keys[name]), probes[name]) for name in items}
             lines += [{"arm": arm.name, "item": name, "answers": probe_record(mine)} for name, mine in answers.items()]
             report = probe_report([answer for mine in answers.values() for answer in mine])
-            print(f"{arm.name}: {report}; Err_omit of its traces by rules {_err_omit(run, arm.name, items)}")
+            print(f"{arm.name}: {report}; Err_omit of its traces by rules {_err_omit(run, arm.name, items, truths)}")
     _write_probes(folder / "probes.jsonl", lines)
     return 0
 
@@ -144,17 +151,16 @@ def _ask_missing(
     return keys
 
 
-def _err_omit(run: Any, arm: str, items: Mapping[str, Item]) -> Interval:
+def _err_omit(run: Any, arm: str, items: Mapping[str, Item], truths: Mapping[str, Truth]) -> Interval:
     """Share of the events that the arm's traces do not assert, pooled: what probe accuracy is to be read beside."""
     from mpar2.cafe.metrics import count_events
     from mpar2.cafe.rules.judge import annotate
-    from mpar2.cafe.truth import truth_of
     from mpar2.statistics import bootstrap_interval
 
     names, counts = [], []
     for name, text in _texts(run, arm, items):
         names.append(name)
-        counts.append(count_events(annotate(text, truth_of(items[name]), choices=items[name].question.choices)))
+        counts.append(count_events(annotate(text, truths[name], choices=items[name].question.choices)))
     return bootstrap_interval([c.missed for c in counts], [c.n_tgt for c in counts], groups=names)
 
 
@@ -172,18 +178,18 @@ def _write_probes(path: Path, lines: list[dict[str, Any]]) -> None:
 def _ground(options: argparse.Namespace) -> int:
     from mpar2.cafe.grounding import ground, grounding_report
     from mpar2.cafe.rules.judge import annotate
-    from mpar2.cafe.truth import truth_of
 
     engine = engine_of(options)
-    items, arms, run = _subjects(options, engine)
+    items, truths, arms, run = _subjects(options, engine)
     for arm in arms:
         found, groups = [], []
         for name, text in _texts(run, arm.name, items):
             item = items[name]
-            verdict = annotate(text, truth_of(item), choices=item.question.choices)
+            verdict = annotate(text, truths[name], choices=item.question.choices)
             generation = engine.attend(run_clip(options.audio_root, item.audio), item.question, arm, text)
             spans = [token.chars for token in generation.tokens]
-            found.append(ground(verdict, item.events, generation.attention, spans, keep_sinks=options.keep_sinks))
+            events, attention = truths[name].events, generation.attention
+            found.append(ground(verdict, events, attention, spans, keep_sinks=options.keep_sinks))
             groups.append(name)
             print(f"\r{arm.name}: {len(found)} traces", end="", file=sys.stderr)
         print(file=sys.stderr)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpar2.cafe.metrics import DEFAULT_RULE, RULES
-from mpar2.cafe.truth import TRUTHS
 from mpar2.commands import _captions as captions
 from mpar2.commands import _hearing as hearing
 from mpar2.commands import _paid as paid
 from mpar2.commands._arms import printable
+from mpar2.commands._truth import add_truth, nothing_to_do, refuse_unfit
 
 if TYPE_CHECKING:
     from mpar2.cafe.judges import JudgeEntry
@@ -34,11 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     score = tasks.add_parser("score", help="judge every trace of a run, and print the metrics with intervals")
     score.add_argument("run", metavar="RUN", help="a run folder; the scores go into RUN/cafe/NAME")
     _judge_options(score)
-    score.add_argument(
-        "--truth",
-        choices=TRUTHS,
-        help="what traces are judged against (default: events, else captions; never a cue, which lists no events)",
-    )
+    add_truth(score, "what traces are judged against")
     score.add_argument("--name", help="of the scores (default: the judge and its model)")
     score.add_argument(
         "--rule",
@@ -75,6 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     damage.add_argument("run", metavar="RUN")
     damage.add_argument("--arm", help="of this arm only")
     damage.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N traces only")
+    add_truth(damage, "what is damaged")
     damage.add_argument("--seed", type=int, default=0)
     damage.add_argument("--out", type=Path, metavar="FILE.json", help="write the rates with counts and intervals")
     damage.set_defaults(work=_damage)
@@ -82,6 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     sheet = tasks.add_parser("sheet", help="make a page on which a person rates mentions, blind")
     sheet.add_argument("run", metavar="RUN", help="a run with scores")
     sheet.add_argument("--scores", help="the folder of scores to draw mentions from (default: the run's only one)")
+    add_truth(sheet, "only mentions that were judged against this")
     sheet.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
     sheet.add_argument("--mentions", type=int, default=60, metavar="N", help="default: %(default)s")
     sheet.add_argument("--seed", type=int, default=0)
@@ -131,11 +129,8 @@ def _score(options: argparse.Namespace) -> int:
     if not Path(options.run).is_dir():
         raise ScoreError(f"{options.run} is no folder: scores are written beside the run, so unpack it first")
     entry = judge_named(options.judge)
-    if entry.needs_events and options.truth in ("cue", "caption"):
-        raise ScoreError(
-            f"the {entry.name} judge needs a list of events, and --truth {options.truth} is none: use --judge gemini "
-            "or server, or --truth events"
-        )
+    if entry.needs_events:
+        refuse_unfit(f"the {entry.name} judge", options.truth)
     requests = _requests(options, entry)
     canaries = choose_canaries(len(requests), needs_events=entry.needs_events)
     # 2. the folder of the scores
@@ -170,18 +165,14 @@ def _score(options: argparse.Namespace) -> int:
 def _requests(options: argparse.Namespace, entry: JudgeEntry) -> dict[str, JudgeRequest]:
     """What the judge can be asked about the run; refuse a run in which nothing can be judged."""
     from mpar2.cafe.caption import read_captions
-    from mpar2.cafe.score import ScoreError, requests_of
+    from mpar2.cafe.score import requests_of
     from mpar2.runs import read_run
 
     records = _first(read_run(options.run).records(), options.limit)
     requests, unscored = requests_of(records, read_captions(options.run), options.truth)
     usable = {k: r for k, r in requests.items() if not entry.needs_events or r.truth.events is not None}
     if not usable and (requests or any(reason.reason == "no_truth" for reason in unscored.values())):
-        raise ScoreError(
-            f"nothing in {options.run} can be judged by {options.judge}: its {len(records)} traces have no "
-            f"{options.truth or 'events'} to be judged against (MMAR's cue is no list of events). Give the items "
-            "events ('events' of a JSON line), or run 'mpar2 cafe caption' and score with --judge gemini or server"
-        )
+        nothing_to_do(options.run, options.judge, f"{len(records)} traces have", options.truth)
     return usable
 
 
@@ -268,16 +259,18 @@ def _agree(options: argparse.Namespace) -> int:
 
 
 def _damage(options: argparse.Namespace) -> int:
-    from mpar2.cafe.score import ScoreError, rates_as_json, requests_of
+    from mpar2.cafe.caption import read_captions
+    from mpar2.cafe.score import rates_as_json, requests_of
     from mpar2.cafe.validation.perturbation import damage_report, damage_table
     from mpar2.runs import read_run
     from mpar2.runs.lines import write_json
 
+    refuse_unfit("the judge of damaged truths", options.truth)
     records = _first((r for r in read_run(options.run).records() if options.arm in (None, r["arm"])), options.limit)
-    requests, _ = requests_of(records)
+    requests, _ = requests_of(records, read_captions(options.run), options.truth)
     requests = {key: request for key, request in requests.items() if request.truth.events is not None}
     if not requests:
-        raise ScoreError(f"{options.run} has no trace whose truth is a list of events: there is nothing to damage")
+        nothing_to_do(options.run, "rules against damaged truths", f"{len(records)} traces have", options.truth)
     items = {record["key"]: record["id"] for record in records}
     rows = damage_report(requests, [items[key] for key in requests], seed=options.seed)
     print(f"{len(requests)} traces, judged by rules against damaged truths\n{damage_table(rows)}")
@@ -289,13 +282,17 @@ def _damage(options: argparse.Namespace) -> int:
 
 def _sheet(options: argparse.Namespace) -> int:
     from mpar2.audio import wav_bytes
-    from mpar2.cafe.score import read_scores
+    from mpar2.cafe.score import ScoreError, against_truth, read_scores
     from mpar2.cafe.validation.rating_sheet import choose_units, sheet_html
     from mpar2.runs import read_run
     from mpar2.runs.lines import write_bytes
 
     scores = read_scores(options.scores or options.run).scores
     records = {record["key"]: record for record in read_run(options.run).records()}
+    if options.truth is not None:
+        scores = against_truth(options.run, scores, records, options.truth)
+        if not scores:
+            raise ScoreError(f"no mention was judged against --truth {options.truth}: 'mpar2 cafe score' takes it too")
     units = choose_units(scores, records, options.mentions, seed=options.seed)
     page = sheet_html(units, lambda name: wav_bytes(hearing.run_clip(options.audio_root, name)))
     write_bytes(options.out, page.encode())
