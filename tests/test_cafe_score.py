@@ -112,7 +112,7 @@ def test_wrong_mentions_have_a_profile_along_the_trace(tmp_path: Path) -> None:
     events = (Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0), Event("male speech", 7.0, 9.0))
     text = (
         "<perception>A dog barks. A siren wails at 12 s.</perception><step><ask>Who?</ask><hear>A cow moos, and a "
-        "woman is speaking.</hear></step><review>The dog barks three times, so it is as I said.</review><answer>a</answer>"
+        "woman is speaking.</hear></step><review>The dog barks three times, so it is so.</review><answer>a</answer>"
     )
     item = Item("i", "i.wav", Question("Who?"), events, None, "scene")
     found = scored(write_run(tmp_path / "run", 0, (record(item, "true", text),)))
