@@ -16,7 +16,7 @@ A file of arms (YAML) has one entry for each; ``defaults`` hold for all that do 
       - {name: base direct, mode: direct}
       - {name: base cot, mode: cot}
       - {name: mpar2, model: tiny-mpar2, mode: mpar2}
-      - {name: mpar2 deaf, model: tiny-mpar2, mode: mpar2, audio: silent}
+      - {name: "mpar2, silent audio", model: tiny-mpar2, mode: mpar2, audio: silent}
       - {name: mpar2 oracle, model: tiny-mpar2, mode: mpar2, perception: oracle}
       - {name: mpar2 cut at 32, model: tiny-mpar2, mode: mpar2, max_reasoning_tokens: 32}
       - {name: cot of 8, mode: cot, samples: 8, temperature: 0.7}
@@ -249,7 +249,7 @@ def _short(model: str) -> str:
 
 
 def _parent(arm: Arm) -> str:
-    """The folder, owner or host that tells two arms of one name apart; "" where there is none."""
+    """The folder, owner or host that distinguishes two arms of one name; "" where there is none."""
     engine, model = split_engine(arm.model)
     if engine is not None:
         return re.sub(r"[|/\\\x00-\x1f]", " ", urlsplit(model).netloc)
@@ -282,7 +282,7 @@ def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
     arms = tuple(arm_from_json(_spelled_out(entry, defaults | common)) for entry in data["arms"])
     names = [arm.name for arm in arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ArmError(f"{path}: two arms are named {twice[0]!r}: results could not be told apart")
+        raise ArmError(f"{path}: two arms are named {twice[0]!r}: their results could not be distinguished")
     return arms
 
 

@@ -6,7 +6,7 @@ and not by what the file unpacks into. Files are decoded in a child process. Arr
 channels); integers are scaled by their full range, floats are taken as they are.
 
 A file that cannot be used raises :class:`AudioError`, whose message says why and what to do; what is odd but usable
-(silence, a file that breaks off, a level above full scale) is told in ``Clip.warnings``.
+(silence, a file that breaks off, a level above full scale) is listed in ``Clip.warnings``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ask arms the items of a benchmark, and keep every answer: resumable, at any scale.
 
 The work is planned before it starts (``tasks``): items of like length share a batch, all arms and samples of one item
-stand beside each other (so the audio encoder hears a clip once), long clips go first (what does not fit into memory
+stand beside each other (so the audio encoder runs once on a clip), long clips go first (what does not fit into memory
 shows at once). A batch of which anything is missing is computed whole, so a run that was killed ends with the same
 answers as one that was not.
 
@@ -85,7 +85,7 @@ class _Work:
     run: RunWriter
     items: ItemSet
     settings: Settings
-    partners: Mapping[str, Item]  # whose recording an item hears when audio is shuffled
+    partners: Mapping[str, Item]  # whose recording an item gets when audio is shuffled
     total: int
     report: Report
 

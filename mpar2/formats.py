@@ -4,7 +4,7 @@ The kind of a file is read off its structure (:mod:`mpar2.containers`), never of
 
 =====================================  ==========================================================
 wav, flac, mp3, ogg (Vorbis, Opus)     libsndfile
-mp4/m4a, aac (ADTS), webm/Matroska     FFmpeg through PyAV >= 17.1, told which demuxer to use, with a closed list of
+mp4/m4a, aac (ADTS), webm/Matroska     FFmpeg through PyAV >= 17.1, with a given demuxer, with a closed list of
                                        codecs and no protocol: FFmpeg never probes, opens or fetches anything else
 =====================================  ==========================================================
 

@@ -42,7 +42,7 @@ _FIRST_METRIC = "acc_per"  # the tab opens on perception: what is true of what t
 _FIRST_DRAWN = ("decay",)  # sent before the others, so that there is something to read at once
 GROUPS = (  # the contents of the tab
     ("Decay", ("decay", "curves")),
-    ("Who hears more", ("arms", "cafe", "probes")),
+    ("Perception by arm", ("arms", "cafe", "probes")),
     ("Controls", ("controls", "levels", "modes")),
     ("Attention", ("attention", "attention-corrected", "attention-tokens")),
     ("Length and budget", ("slopes", "correlations", "forced", "frontier", "budget", "seeds")),

@@ -10,7 +10,7 @@ __all__ = ["MODE_NAMES", "first_arms"]
 MODE_NAMES = {
     "direct": ("Answer at once", "answers at once"),
     "cot": ("Reason freely", "reasons freely"),
-    "mpar2": ("MPAR²", "lists what it hears, reasons in steps, checks"),
+    "mpar2": ("MPAR²", "lists the sounds, reasons in steps, checks"),
 }
 
 

@@ -28,7 +28,7 @@ _PATH = re.compile(r"(?<![\w.:/])/[\w.+-]+(?:/[\w.+-]+)+")
 
 
 def message_of(error: Exception) -> str:
-    """What to tell the visitor. An unknown error is logged under a short number, and only the number is told."""
+    """The message for the visitor. An unknown error is logged under a short number, and only the number is shown."""
     if isinstance(error, MPAR2Error):
         text = _PATH.sub(_last_name, str(error)).translate(_NO_MARKUP)
         return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -1,4 +1,4 @@
-"""Runs a comparison and tells how it goes: a stream of comparison documents. No Gradio here.
+"""Runs a comparison as a stream of comparison documents. No Gradio here.
 
 The clip is loaded through the one loader with the app's limits, the question checked, the truth looked up where the
 clip is an example's, and the engine's updates are thinned to a rate that a browser can follow.

@@ -4,7 +4,7 @@ Conventions: 64 mel bands (Slaney) from 0 to 8 kHz over a Hann window of 25 ms, 
 centred on it; long clips join neighbouring columns (the loudest counts) so that there are at most 1,200. One byte a
 value, 0 at 70 dB below the loudest bin and 255 at the loudest; band 0 is the lowest. Column j covers
 ``start_s + j column_s`` to ``start_s + (j + 1) column_s``: the page places the picture by these, it never stretches it.
-It is for the eye only: what a model hears is computed by its own feature extractor.
+It is for the eye only: the input of a model is computed by its own feature extractor.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_what_was_not_heard_goes_to_stderr(tmp_path: Path, qwen2_audio_checkpoin
     soundfile.write(tmp_path / "long.wav", make_clip(5.0).samples, 16_000)
     assert main(reason(tmp_path / "long.wav", qwen2_audio_checkpoint, "--json")) == 0
     out, err = capsys.readouterr()
-    assert "hears the first 4 s only" in err and json.loads(out)["audio_seconds"] == 4.0
+    assert "takes the first 4 s only" in err and json.loads(out)["audio_seconds"] == 4.0
 
 
 @pytest.mark.parametrize(

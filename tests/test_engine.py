@@ -289,7 +289,7 @@ def test_what_the_model_does_not_hear_is_said_loudly(engine, qwen2_audio_checkpo
     )
     assert generation.audio_seconds == 4.0
     assert generation.warnings == (
-        "'small-qwen2-audio' hears the first 4 s only: the last 2.5 s of this 6.5 s clip were not heard",
+        "'small-qwen2-audio' takes the first 4 s only: the last 2.5 s of this 6.5 s clip were not used",
     )
     short = Clip(long.samples[: 4 * 16_000])
     (same,) = engine.generate_batch(

@@ -5,7 +5,7 @@
 
 ``rules``       a judge by rules over exact truth, no model      ``sound_classes``  the classes of the project's scenes
 ``llm_judge``   judges that are language models                  ``quotes``    where a model's quotes stand in a text
-``caption``     captions by a model that hears                   ``prompts``   their words, in versions; the canaries
+``caption``     captions by an audio model                       ``prompts``   their words, in versions; the canaries
 ``judges``      the judges by name         ``judging``     many traces, resumable
 
 ``metrics``     from verdicts to rates with intervals            ``score``     the scores of a run

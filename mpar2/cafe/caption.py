@@ -1,4 +1,4 @@
-"""Captions of clips by a model that hears them, each clip captioned once.
+"""Captions of clips by an audio model, each clip captioned once.
 
 The caption is kept on disk under the hash of the clip's samples, the model and the prompt, so the same sound under
 another name or in another run is not captioned again; a caption is complete on disk or absent. Callers that ask for the

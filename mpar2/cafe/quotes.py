@@ -1,4 +1,4 @@
-"""Where the quotes that a model gives stand in the text that it was given; one that stands nowhere is told.
+"""Positions of a model's quotes in the text that it was given; a quote that occurs nowhere is reported.
 
 A quote is looked for as it is. Where it does not stand so, both sides are *folded*: typographic quotation marks,
 apostrophes, dashes and dots to those of a keyboard, letters to their composed form, invisible characters to nothing,

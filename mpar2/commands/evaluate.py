@@ -1,4 +1,4 @@
-"""Ask models the questions of a benchmark, and score them; the same command again goes on where it stopped."""
+"""Evaluate arms on a benchmark. An interrupted run is resumed by the same command."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ questions of your own (--benchmark jsonl), one JSON object a line:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _JSONL
-    what = parser.add_argument_group("what is asked")
+    what = parser.add_argument_group("items")
     what.add_argument("--benchmark", required=True, choices=benchmark_names())
     what.add_argument("--data", required=True, metavar="PATH", help="its question file, or a folder with items.jsonl")
     what.add_argument("--audio-root", metavar="DIR", help="where its audio is (default: beside the question file)")
@@ -46,17 +46,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     arm.add_argument("--model", help="short name, folder, hub id, or the name under which a server has it")
     arm.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
     add_prompt_option(arm)
-    arm.add_argument("--mode", choices=MODES, help="how it is asked (default: mpar2)")
+    arm.add_argument(
+        "--mode", choices=MODES, help="direct: answer at once; cot: reason freely; mpar2: the MPAR² form (default)"
+    )
     arm.add_argument("--name", help="the arm's name in tables (default: model and mode)")
     arm.add_argument(
         "--samples", type=int, metavar="K", help="answers of each item (default: 1); majorities are scored"
     )
-    control = parser.add_argument_group("controls: what is done to an arm; each can stand in a file of arms too")
+    control = parser.add_argument_group("controls of an arm; a file of arms can set each of them too")
     control.add_argument(
-        "--audio", choices=("normal", "silent", "shuffled"), help="what it hears; shuffled: another item's recording"
+        "--audio", choices=("normal", "silent", "shuffled"), help="input audio; shuffled: another item's recording"
     )
     control.add_argument(
-        "--perception", choices=("own", "oracle"), help="oracle: it is told the true events or caption"
+        "--perception", choices=("own", "oracle"), help="oracle: the prompt holds the true events or the caption"
     )
     control.add_argument(
         "--max-reasoning-tokens",

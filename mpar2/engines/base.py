@@ -216,7 +216,7 @@ class Engine(ABC):
     exception is a programming error, and callers let it through.
 
     Attributes:
-        scoring: tells the log-probability of a given text (:meth:`score`).
+        scoring: computes the log-probability of a given text (:meth:`score`).
         attention: records where the model attends (``attention=`` of the methods, and :meth:`attend`).
         interventions: carries out the interventions of :class:`Decoding` (forced lengths, hidden audio).
         logprobs: gives each token's log-probability (``Token.logprob``).

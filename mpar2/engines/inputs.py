@@ -105,6 +105,6 @@ def audio_warnings(checkpoint: Checkpoint, clip: Clip) -> tuple[str, ...]:
         return ()
     lost = math.ceil((clip.seconds - checkpoint.max_audio_seconds) * 10) / 10
     return (
-        f"'{checkpoint.name}' hears the first {checkpoint.max_audio_seconds:g} s only: the last {lost:.1f} s of this "
-        f"{clip.seconds:.1f} s clip were not heard",
+        f"'{checkpoint.name}' takes the first {checkpoint.max_audio_seconds:g} s only: the last {lost:.1f} s of this "
+        f"{clip.seconds:.1f} s clip were not used",
     )

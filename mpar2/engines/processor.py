@@ -4,7 +4,7 @@ The stock ``Qwen2_5OmniProcessor`` demands an image and a video processor and he
 product has no use for. :class:`AudioProcessor` is that class without them: same text, same features, same files; it
 reads the folder of an official checkpoint as well as those that it writes itself.
 
-Padding: the stock class pads every clip to the longest that the checkpoint hears (``chunk_length`` of the feature
+Padding: the stock class pads every clip to the longest that the checkpoint takes (``chunk_length`` of the feature
 extractor, 300 s for Qwen2.5-Omni). The encoder looks at valid frames only, so we pad to the longest clip of the batch
 and one analysis window, which leaves every valid frame as it was: a frame at the end sees the same zeros behind it.
 """

@@ -5,8 +5,8 @@
 * Arms of one base run in one batch where their adapters can be mixed (plain LoRA on linear layers), each row with its
   own adapter or none; otherwise one after the other. The audio encoder runs once for a clip, unless an adapter changes
   the encoder.
-* One lock for each model: a batch at a time. Who waits is told so. A stream generates in a thread of its own, so the
-  lock is held for as long as the model works, however slowly its updates are read.
+* One lock for each model: a batch at a time. A waiting request is reported as waiting. A stream generates in a thread
+  of its own, so the lock is held for as long as the model works, however slowly its updates are read.
 * Nothing is touched before the first request, and results hold NumPy arrays and plain values only, so ``stream`` can
   run inside a function that a hosting service moves to another process with a GPU.
 """

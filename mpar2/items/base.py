@@ -39,7 +39,7 @@ class Entries:
     official: tuple[dict[str, Any], ...]
     form: Literal["json", "jsonl"]
     version: str
-    audio_folder: Path  # where relative audio paths start, unless told otherwise
+    audio_folder: Path  # where relative audio paths start by default
     problems: tuple[str, ...] = ()
 
 

@@ -10,7 +10,7 @@ signs are looked for, the cheapest first:
 3. thirty-one seconds take more prompt tokens than one, or are too long for the server.
 
 A server is refused only where all three are missing. One that counts no tokens, or answers the same question
-differently each time, cannot be told: it is believed, and that is said.
+differently each time, cannot be known: it is accepted, with a note.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _QUESTION = "What is heard? Answer in a few words."
 
 @dataclass(frozen=True)
 class AudioCheck:
-    """``received``: True, False, or None where it cannot be told; ``detail`` says what was found."""
+    """``received``: True, False, or None where it cannot be known; ``detail`` says what was found."""
 
     received: bool | None
     detail: str
@@ -79,7 +79,7 @@ async def _check(client: ChatClient) -> AudioCheck:
     # 3: does a clip that is longer than any padding take more?
     if short is None:
         why = "it counts no prompt tokens, and its replies do not tell sound from silence"
-        return AudioCheck(None, f"whether {client.model} receives audio cannot be told: {why}")
+        return AudioCheck(None, f"whether {client.model} receives audio is not known: {why}")
     try:
         beyond = (await _ask(client, _noise(_BEYOND_PADDING_S), 1)).usage.prompt
     except CallFailed as error:
@@ -91,7 +91,7 @@ async def _check(client: ChatClient) -> AudioCheck:
         return AudioCheck(True, f"{client.model} receives audio: {counts}")
     if not repeatable:
         why = f"prompts have {short} tokens whatever the clip, and the same clip gets unlike replies"
-        return AudioCheck(None, f"whether {client.model} receives audio cannot be told: {why}")
+        return AudioCheck(None, f"whether {client.model} receives audio is not known: {why}")
     return AudioCheck(
         False,
         f"{client.model} does not receive audio: prompts with {_SHORT_S}, {_LONGER_S} and {_BEYOND_PADDING_S} s of "

@@ -1,6 +1,6 @@
 """What every chat client shares: parts of a message, how to sample, the reply, the protocol.
 
-Conventions: a part is text (``str``) or one whole audio file (``bytes``: WAV, FLAC, Ogg or MP3, told apart by its
+Conventions: a part is text (``str``) or one whole audio file (``bytes``: WAV, FLAC, Ogg or MP3, distinguished by its
 first bytes). Token counts are the server's; ``None`` where it gave none, never a guess. ``Usage.completion`` counts
 the visible reply without the thoughts, on every service, so that ``total`` is their sum.
 """

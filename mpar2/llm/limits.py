@@ -154,7 +154,7 @@ async def call_with_retries(
 
     Args:
         send: makes one try.
-        classify: tells what an exception of ``send`` means.
+        classify: Maps an exception of ``send`` to its meaning.
         policy: how often, and how long to wait.
         limiter: the bound that is shared with other requests.
         estimate: tokens that the request is expected to take.

@@ -65,7 +65,7 @@ _OWN = Limits(
 
 @dataclass
 class RunWriter:
-    """The writer of one process; use it in ``with``. ``rank`` tells the processes of one run apart.
+    """The writer of one process; use it in ``with``. ``rank`` numbers the processes of one run.
 
     ``done`` has the keys that need no further work, ``failed`` the reasons of those to be tried again.
     """

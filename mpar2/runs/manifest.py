@@ -6,7 +6,7 @@
     arms              each with model, adapter, their hashes, mode, prompt hash, decoding, samples, controls
     seed              what all randomness starts from
     engine            name, and what else changes its answers
-    environment       versions, git state, hardware, command: told, not compared
+    environment       versions, git state, hardware, command: recorded, not compared
 
 Two manifests belong to one run if they agree in all but ``created`` and ``environment``. Keys are never part of it.
 """

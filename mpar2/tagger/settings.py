@@ -22,7 +22,7 @@ class Settings:
     gap_s: float
     shortest_s: float
     sure: float  # least confidence of an event; below it is unsure
-    least: float  # confidence that an unsure event needs to be told at all
+    least: float  # confidence that an unsure event needs to be reported at all
     slope: float  # confidence = 1 / (1 + exp(-(slope * logit(score) + offset)))
     offset: float
     label_offsets: Mapping[str, float] = field(default_factory=dict)  # of labels that are right more or less often

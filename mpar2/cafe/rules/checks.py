@@ -25,7 +25,7 @@ def _length(event: Event) -> float | None:
 
 
 def holds(claim: Claim, index: int, truth: Truth) -> bool:
-    """Whether the claim is true of event ``index``, or cannot be told from this truth."""
+    """Whether the claim is true of event ``index``, or cannot be decided by this truth."""
     events = truth.events or ()
     event = events[index]
     onset, offset = event.onset_s, event.offset_s
@@ -88,7 +88,7 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
 
 
 def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
-    """Whether the claim is true of the events ``left`` and ``right``, or cannot be told from this truth."""
+    """Whether the claim is true of the events ``left`` and ``right``, or cannot be decided by this truth."""
     events = truth.events or ()
     a, b = events[left], events[right]
     if claim.relation in ("louder", "quieter", "as_loud"):

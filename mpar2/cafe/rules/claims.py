@@ -278,7 +278,7 @@ _ORDINAL_CONTRAST = re.compile(r"\b(?:first|second|former|latter|one of)\b.*\bwh
 
 
 def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
-    """What a sentence claims of two neighbouring names, told of the left one."""
+    """What a sentence claims of two neighbouring names, stored with the left one."""
     gap = masked_text[left[1] : right[0]]
     if len(gap) > _MAX_GAP or BLANK in gap or _NEGATED.search(gap) or re.search(r"\bor\b|;", gap):
         return None

@@ -66,7 +66,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Ratings:
-    """What one person ticked: kind by unit id; units that cannot be told are left out of agreement."""
+    """What one person ticked: kind by unit id; units marked "cannot tell" are left out of agreement."""
 
     rater: str
     sheet: str
