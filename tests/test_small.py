@@ -6,26 +6,32 @@ import copy
 import json
 import random
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mpar2.engines.checkpoint import load_checkpoint
+from tests import scene_oracle
 from tests.conftest import CORPUS
 from training.scenes import bank as sounds
 from training.scenes import synth
 from training.scenes.render import Bank, compose_varied
 from training.scenes.scene import Scene, SceneEvent
-from training.small.align import NOTHING, fit_projection, name_stage, naming_turns
+from training.small import measure
+from training.small.align import fit_projection, teach
 from training.small.build import small_processor, small_thinker
+from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
+from training.small.english import HELD_OUT, own_chats, perplexity
+from training.small.lessons import LESSONS, NOTHING, naming_turns, time_turns
 from training.small.precision import fast_dtype
 from training.small.stage import run_stage
 from training.small.storage import pack, unpack
 from training.tiny.build import SPECIAL_TOKENS, TRACE_TAGS
+from training.tiny.tower import make_tower
 
 
 def _tokenizer():
@@ -247,6 +253,10 @@ def test_a_stage_stops_when_nothing_is_gained_and_refuses_another_state(tmp_path
         run_stage({"v": weight}, lambda step: weight.sum(), tmp_path, steps=500, lr=0.1)
 
 
+def named(text: str) -> set[str]:
+    return set(scene_oracle.named(text.lower()))
+
+
 def _scene(*labels: str) -> Scene:
     events = tuple(SceneEvent(label, 0.4 + i, 1.2 + i, -20.0, "x") for i, label in enumerate(labels))
     return Scene(0, "train", 4.0, events, "none")
@@ -264,8 +274,10 @@ def test_naming_is_true_of_the_scene_and_a_silent_clip_holds_nothing():
     assert replies <= {*NOTHING, "No."} and replies & set(NOTHING)
 
 
-def test_naming_learns_goes_on_and_starts_in_words(toy, tmp_path):
-    _, model, processor, _ = toy
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """Twelve rendered scenes as a tower hears them: each class lies in a direction of its own."""
+    folder = tmp_path_factory.mktemp("features")
     scenes = [_scene("rain"), _scene("bell", "rain"), _scene("dog bark"), _scene()] * 3
     rng = np.random.default_rng(0)
     kinds = {"rain": 0, "bell": 1, "dog bark": 2}
@@ -273,23 +285,151 @@ def test_naming_learns_goes_on_and_starts_in_words(toy, tmp_path):
     for row, scene in enumerate(scenes):
         for event in scene.events:
             pooled[row, int(event.onset_s * 25) : int(event.offset_s * 25), kinds[event.label]] += 3
-    np.save(tmp_path / "pooled.npy", pooled.astype(np.float16))
-    np.save(tmp_path / "frames.npy", np.full(len(scenes), 400))
-    (tmp_path / "scenes.jsonl").write_text("".join(json.dumps(asdict(scene)) + "\n" for scene in scenes))
-    words = copy.deepcopy(model)
-    fit_projection(words, processor.tokenizer, pooled, np.full(len(scenes), 100), scenes)
+    np.save(folder / "pooled.npy", pooled.astype(np.float16))
+    np.save(folder / "frames.npy", np.full(len(scenes), 400))
+    (folder / "scenes.jsonl").write_text("".join(json.dumps(asdict(scene)) + "\n" for scene in scenes))
+    return folder, scenes, pooled
+
+
+def test_the_projection_starts_in_words(toy, features):
+    model, processor = copy.deepcopy(toy[1]), toy[2]
+    _, scenes, pooled = features
+    fit_projection(model, processor.tokenizer, pooled, np.full(len(scenes), 100), scenes)
     with torch.no_grad():
-        rain = words.model.audio_tower.proj(torch.from_numpy(pooled[0, 12:28])).mean(0)
-    rows = words.get_input_embeddings().weight.detach()
+        rain = model.model.audio_tower.proj(torch.from_numpy(pooled[0, 12:28])).mean(0)
+    rows = model.get_input_embeddings().weight.detach()
     ours = {c: rows[processor.tokenizer(" " + c).input_ids].mean(0) for c in ("rain", "bell")}
     assert torch.cosine_similarity(rain, ours["rain"], 0) > torch.cosine_similarity(rain, ours["bell"], 0) + 0.3
+
+
+def test_a_lesson_learns_and_goes_on(toy, features, tmp_path):
     weights = []
     for name, parts in (("whole", (12,)), ("twice", (12, 12))):
         for steps in parts:
-            adapted = name_stage(
-                copy.deepcopy(model), processor, tmp_path, tmp_path / name, steps=steps, batch=4, window=4, lr=5e-3
-            )
+            lesson = replace(LESSONS["name"], steps=steps, batch=4, lr=5e-3)
+            adapted = teach(copy.deepcopy(toy[1]), toy[2], features[0], tmp_path / name, lesson, window=4)
         weights.append({k: v for k, v in adapted.named_parameters() if "lora_" in k})
     losses = [json.loads(line)["loss"] for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert len(losses) == 3 and losses[-1] < losses[0]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+@pytest.mark.parametrize("name", [name for name in LESSONS if name != "name"])
+def test_every_lesson_runs_with_what_came_before_it(toy, features, tmp_path, name):
+    model = copy.deepcopy(toy[1])
+    proj = model.model.audio_tower.proj.weight.detach().clone()
+    lesson = replace(LESSONS[name], steps=2, batch=2, earlier=0.5, english=0.3)
+    chain = name == "chain"
+    options = {"before": [LESSONS["name"]], "english": [("Hello?", "Hello.")], "projection": not chain, "window": 1}
+    teach(model, toy[2], features[0], tmp_path, lesson, **options)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2] and all(np.isfinite(row["loss"]) for row in rows)
+    assert torch.equal(model.model.audio_tower.proj.weight, proj) == chain  # an adapter leaves the base as it is
+
+
+@pytest.mark.parametrize("name", list(LESSONS))
+def test_a_lesson_names_no_sound_that_the_clip_lacks(name):
+    rng = random.Random(0)
+    for scene in (_scene("rain", "owl hoot", "rain"), _scene("bell")):
+        labels = {event.label for event in scene.events}
+        for _ in range(60):
+            for asked, reply in LESSONS[name].turns(scene, rng):
+                known = named(asked) | labels  # a question and its choices may name what is not there
+                assert named(reply) <= known, (asked, reply)
+    silent = [turn for _ in range(20) for turn in LESSONS[name].turns(_scene(), rng)]
+    assert all(reply in (*NOTHING, "No.") for _, reply in silent) and {reply for _, reply in silent} & set(NOTHING)
+
+
+def test_times_are_those_of_the_scene():
+    scene, rng = _scene("rain", "owl hoot"), random.Random(1)
+    for asked, reply in time_turns(scene, rng, 200):
+        if asked.startswith(("When", "How long")):
+            event = scene.events["owl" in asked]
+            edges = {f"{event.onset_s:.1f}", f"{event.offset_s:.1f}", "0.8"}
+            assert set(re.findall(r"\d\.\d", reply)) <= edges, (asked, reply)
+        else:
+            at = float(re.search(r"\d\.\d", asked)[0])
+            there = {event.label for event in scene.events if event.onset_s <= at <= event.offset_s}
+            assert named(reply) == there, (asked, reply)
+
+
+def test_own_chats_go_on_where_they_stopped_and_end_in_whole_sentences(toy, tmp_path):
+    llama, tokenizer = toy[0], toy[2].tokenizer
+    own_chats(llama, tokenizer, tmp_path / "chats.jsonl", count=2, batch=2)
+    own_chats(llama, tokenizer, tmp_path / "chats.jsonl", count=3, batch=1)
+    own_chats(llama, tokenizer, tmp_path / "whole.jsonl", count=3, batch=1)
+    chats, whole = (
+        [json.loads(line) for line in (tmp_path / f"{n}.jsonl").read_text().splitlines()] for n in ("chats", "whole")
+    )
+    assert [asked for asked, _ in chats] == [asked for asked, _ in whole] and len({a for a, _ in chats}) == 3
+    assert chats[2:] == whole[2:]
+
+
+def test_perplexity_is_that_of_the_text(toy):
+    llama, model, processor, pieces = toy
+    ours = perplexity(model, processor.tokenizer, HELD_OUT[:1], pieces)
+    assert ours == pytest.approx(perplexity(llama, processor.tokenizer, HELD_OUT[:1]), rel=1e-3) and ours > 10
+
+
+def test_ears_are_read_and_counted(features):
+    _, scenes, pooled = features
+    readout = fit_readout(list(pooled), scenes, ridge=1.0)
+    heard = [heard_events(clip, readout) for clip in pooled]
+    assert [[label for label, *_ in events] for events in heard[:4]] == [["rain"], ["bell", "rain"], ["dog bark"], []]
+    found = measure_ears(heard, scenes)
+    assert found["clip"]["f1"].estimate == 1 and found["event"]["f1"].estimate > 0.8
+    recall, precision, events = found["by_class"]["rain"]
+    assert recall == 1 and 0 < precision <= 1 and events == 6
+    wrong = [[("siren", 0.4, 1.2)] if events else [] for events in heard]
+    assert measure_ears(wrong, scenes)["clip"]["f1"].estimate == 0
+    assert measure_ears(wrong, scenes, ("rain",))["named"]["recall"].estimate == 0
+
+
+def test_a_tower_comes_from_every_kind_of_folder(tmp_path):
+    tower = make_tower()
+    state = {f"tower.{name}": value.contiguous() for name, value in tower.state_dict().items()}
+    (tmp_path / "rows").mkdir()
+    save_file(state, tmp_path / "rows" / "model.safetensors")
+    pack(tmp_path / "rows", tmp_path / "packed")
+    (tmp_path / "trained").mkdir()
+    save_file(state, tmp_path / "trained" / "tower.safetensors")
+    for name, error in (("rows", 0), ("packed", 0.01), ("trained", 0)):
+        loaded = load_tower_of(tmp_path / name, 96)
+        assert loaded.proj.out_features == 96
+        fc1 = loaded.layers[4].fc1.weight
+        assert (fc1 - tower.layers[4].fc1.weight).abs().max() <= error * tower.layers[4].fc1.weight.abs().max()
+    del state["tower.layers.2.fc1.weight"]
+    save_file(state, tmp_path / "trained" / "tower.safetensors")
+    with pytest.raises(ValueError, match=r"lacks layers\.2\.fc1\.weight"):
+        load_tower_of(tmp_path / "trained")
+
+
+def _record(arm: str, number: int, answer: str, said: str, text: str = "", question: str = "Which is it?") -> dict:
+    item = {
+        "question": question,
+        "answer": answer,
+        "choices": ["Yes", "No"] if answer in ("Yes", "No") else ["rain", "bell"],
+    }
+    item |= {"audio": f"{number // 2}.flac", "events": [{"label": "rain", "onset": 0.4, "offset": 1.2}]}
+    return {"key": f"{number}|{arm}|0", "id": str(number), "arm": arm, "sample": 0, "item": item, "status": "ok",
+            "text": text, "answer": said, "choice": said or None, "audio_seconds": 4.0}  # fmt: skip
+
+
+def test_the_rows_of_the_table_are_counted_by_clip():
+    records = [_record("mpar2", i, "rain", "rain" if i else "bell") for i in range(6)]
+    right, clips = zip(*measure.accuracy(records, "mpar2").values(), strict=True)
+    assert sum(right) == 5 and len(set(clips)) == 3
+    probes = [_record("mpar2", i, "Yes" if i < 6 else "No", "Yes", question="Is there rain?") for i in range(8)]
+    found, answered, asked = measure.balanced_accuracy(probes, "mpar2")
+    assert found.estimate == 0.5 and (answered, asked) == (8, 8)  # "yes" to everything is chance, not 6 of 8
+    probes[0]["choice"] = probes[0]["answer"] = None
+    assert measure.balanced_accuracy(probes, "mpar2")[1] == 7
+
+
+def test_spans_beyond_the_clip_are_counted():
+    texts = [
+        ("1: rain 0.4-1.2 s; 2: a bell 3.0-4.0 s", 4.0),
+        ("1: rain 0.4-0.9 s; 2: a bell 4.0-5.0 s", 0.9),
+        ("", 3.0),
+    ]
+    assert measure.inside(texts) == (3, 4)

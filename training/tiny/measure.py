@@ -2,6 +2,7 @@
 
 Event F1 of the *perception part* alone (the whole trace where there is none): its mentions are sorted by CAFE's
 reference judge against the exact events of the scene, then pooled. Answers are scored by the strict rule.
+Intervals are bootstrapped over clips.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from mpar2.cafe import EventCounts, annotate, count_events, truth_of
 from mpar2.cafe.metrics import evaluate
 from mpar2.question import strict_match
 from mpar2.runs import item_of, read_run
-from mpar2.statistics import Interval, bootstrap_interval
+from mpar2.statistics import Interval, PairedDifference, bootstrap_interval
 from mpar2.trace import parse_trace
 
-__all__ = ["measure"]
+__all__ = ["measure", "show"]
 
 
 def measure(run: Path) -> dict[str, dict]:
@@ -30,6 +31,7 @@ def measure(run: Path) -> dict[str, dict]:
     right: dict[str, list[bool]] = defaultdict(list)
     tokens: dict[str, list[int]] = defaultdict(list)
     listening: dict[str, list[float]] = defaultdict(list)
+    clips: dict[str, list[str]] = defaultdict(list)
     for record in read_run(run).records():
         if record["status"] != "ok":
             continue
@@ -39,14 +41,15 @@ def measure(run: Path) -> dict[str, dict]:
         said = record["choice"] or record["answer"] or ""
         right[arm].append(strict_match(item.question.answer, said, item.question.choices))
         tokens[arm].append(record["tokens"])
+        clips[arm].append(item.audio)
         if record["attention"] and record["attention"]["ratio"]:
             listening[arm].append(mean(record["attention"]["ratio"]))
     found = {}
     for arm in counts:
-        rates = evaluate(counts[arm])
+        rates = evaluate(counts[arm], clips[arm])
         found[arm] = {
             "items": len(right[arm]),
-            "accuracy": bootstrap_interval([float(r) for r in right[arm]]),
+            "accuracy": bootstrap_interval([float(r) for r in right[arm]], groups=clips[arm]),
             **{name: rates[name].micro for name in ("f1", "acc_per", "recall", "err_omit")},
             "attention": bootstrap_interval(listening[arm]),
             "tokens": mean(tokens[arm]),
@@ -54,8 +57,11 @@ def measure(run: Path) -> dict[str, dict]:
     return found
 
 
-def _show(interval: Interval) -> str:
-    return "-" if interval.estimate is None else f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+def show(interval: Interval | PairedDifference, form: str = ".2f") -> str:
+    """``0.51 [0.41, 0.61]``; a dash where nothing was counted."""
+    if interval.estimate is None or interval.low is None:
+        return "-"
+    return f"{interval.estimate:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- |"
     )
     for arm, row in measure(parser.parse_args(argv).run).items():
-        shown = " | ".join(_show(row[name]) for name in ("accuracy", "f1", "acc_per", "recall", "attention"))
+        shown = " | ".join(show(row[name]) for name in ("accuracy", "f1", "acc_per", "recall", "attention"))
         print(f"| {arm} | {row['items']} | {shown} | {row['tokens']:.0f} |")
 
 

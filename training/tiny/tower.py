@@ -16,7 +16,8 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,17 @@ from torch import nn
 from torch.nn import functional
 
 from training.scenes.scene import Scene, SceneEvent
+from training.small.precision import fast_dtype
 from training.tiny.codes import BASIS, FRAME_S, LABELS, MOST_EVENTS, PARTS, WIDTH, frame_codes, read_codes
 from training.tiny.features import load_scenes
 from training.tiny.whisper import whisper_encoder_state
 
-__all__ = ["HEAD", "frame_labels", "make_tower", "tower_forward"]
+__all__ = ["HEAD", "frame_labels", "keep_pooled", "make_tower", "pooled_outputs", "tower_forward"]
 
 WHISPER_LAYERS, LAYERS = 4, 5
 HEAD = {"sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS}  # logits a frame; the last event: none
 _NONE = -100  # no target: no event sounds here
+_precision = cache(fast_dtype)
 _BASIS = torch.from_numpy(BASIS)
 _READ = (_BASIS / (_BASIS**2).sum(1, keepdim=True)).T  # (WIDTH, columns): codes @ _BASIS @ _READ = codes
 _COLUMN_WEIGHTS = torch.cat(
@@ -69,7 +72,8 @@ def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple
     """Convolutions and ``layers`` layers: hidden states (windows, window / 2, d), valid mel frames (windows,)."""
     window = 2 * tower.n_window
     counts = [math.ceil(n / window) for n in frames.tolist()]
-    chunks = mel.new_zeros(sum(counts), mel.shape[1], window)
+    longest = min(window, 4 * math.ceil(int(frames.max()) / 4))  # nothing is computed beyond the longest clip
+    chunks = mel.new_zeros(sum(counts), mel.shape[1], longest)
     valid = torch.zeros(sum(counts), dtype=torch.long)
     row = 0
     for features, n in zip(mel, frames.tolist(), strict=True):
@@ -78,7 +82,7 @@ def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple
             chunks[row, :, :size] = features[:, start : start + size]
             valid[row] = size
             row += 1
-    mask = (torch.arange(window) < valid[:, None])[:, None]  # (windows, 1, frames)
+    mask = (torch.arange(longest) < valid[:, None])[:, None]  # (windows, 1, frames)
     hidden = functional.gelu(tower.conv1(chunks)) * mask
     hidden = functional.gelu(tower.conv2(hidden)).transpose(1, 2)
     hidden = hidden + tower.positional_embedding.positional_embedding[: hidden.shape[1]]
@@ -109,7 +113,8 @@ def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         project(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    # Written out: on a CPU twice as fast in bfloat16 as the fused operator.
+    seen = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + bias.to(q.dtype)).softmax(-1).to(v.dtype) @ v
     hidden = hidden + attention.out_proj(seen.transpose(1, 2).flatten(2))
     normed = layer.final_layer_norm(hidden)
     return hidden + layer.fc2(functional.gelu(layer.fc1(normed)))
@@ -157,16 +162,14 @@ class _Data:
         self.codes = [frame_codes(scene, n // 4) for scene, n in zip(self.scenes, self.frames, strict=True)]
 
     @torch.no_grad()
-    def keep_pooled(self, tower, batch: int = 32) -> None:
-        """Write what the projection sees to ``pooled.npy``, (N, 250, d) float16: the language model trains on it."""
-        shape = (len(self.frames), self.mel.shape[2] // 4, tower.config.d_model)
-        out = np.lib.format.open_memmap(self.folder / "pooled.npy", "w+", np.float16, shape)
-        for start in range(0, len(self.frames), batch):
-            rows = np.arange(start, min(start + batch, len(self.frames)))
-            pooled = _upper(tower, *_lower(tower, *self._mel(rows), 0), 0)
-            for row, clip in zip(rows, pooled.split((self.frames[rows] // 4).tolist()), strict=True):
-                out[row, : len(clip)] = clip.numpy()
-        out.flush()
+    def pooled(self, tower, most: int | None = None, batch: int = 16) -> Iterator[np.ndarray]:
+        """What the projection sees of each scene, (frames, d) float32, of the first ``most``."""
+        count = min(most or len(self.frames), len(self.frames))
+        for start in range(0, count, batch):
+            rows = np.arange(start, min(start + batch, count))
+            with _fast():
+                pooled = _upper(tower, *_lower(tower, *self._mel(rows), 0), 0).float()
+            yield from (clip.numpy() for clip in pooled.split((self.frames[rows] // 4).tolist()))
 
     def _mel(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
@@ -176,15 +179,46 @@ class _Data:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, one after another."""
         mel, frames = self._mel(rows)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            hidden, valid = _lower(tower, _varied(mel) if augment else mel, frames, frozen)
-        pooled = _upper(tower, hidden, valid, frozen)
-        return tower.proj(pooled).float(), head(pooled).float()
+        mel = _varied(mel) if augment else mel
+        with _fast():
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+                hidden, valid = _lower(tower, mel, frames, frozen)
+            pooled = _upper(tower, hidden, valid, frozen)
+            return tower.proj(pooled).float(), head(pooled).float()
+
+    def order(self, batch: int, rng: np.random.Generator) -> list[int]:
+        """All rows, shuffled, so that ``batch`` of about the same length stand together: padding is computed too."""
+        rows = rng.permutation(len(self.frames))
+        pools = np.array_split(rows, math.ceil(len(rows) / (16 * batch)))
+        rows = np.concatenate([pool[np.argsort(self.frames[pool], kind="stable")] for pool in pools])
+        batches = [rows[i : i + batch] for i in range(0, len(rows) - batch + 1, batch)]
+        return [int(row) for i in rng.permutation(len(batches)) for row in batches[i]]
 
     def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Codes and labels of the same frames."""
         codes, labels = (np.concatenate([kept[row] for row in rows]) for kept in (self.codes, self.labels))
         return torch.from_numpy(codes), torch.from_numpy(labels).long()
+
+
+def _fast():
+    """Matrix products in the precision that the processor is fast in; weights and losses stay in float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=_precision() == torch.bfloat16)
+
+
+def pooled_outputs(tower, folder: Path, most: int | None = None) -> list[np.ndarray]:
+    """What the projection of ``tower`` sees of the first ``most`` scenes of a rendered folder: (frames, d) each."""
+    return list(_Data(folder).pooled(tower.eval(), most))
+
+
+def keep_pooled(tower, folder: Path) -> None:
+    """Write what the projection sees to ``pooled.npy``, (N, 250, d) float16: the language model trains on it."""
+    data = _Data(folder)
+    shape = (len(data.frames), data.mel.shape[2] // 4, tower.config.d_model)
+    out = np.lib.format.open_memmap(folder / "pooled.part.npy", "w+", np.float16, shape)
+    for row, clip in enumerate(data.pooled(tower.eval())):
+        out[row, : len(clip)] = clip
+    out.flush()
+    (folder / "pooled.part.npy").replace(folder / "pooled.npy")  # never half a file
 
 
 def _varied(mel: torch.Tensor) -> torch.Tensor:
@@ -269,7 +303,7 @@ def train(
     frozen: int,
     minutes: float,
     lr: float,
-    batch: int = 8,
+    batch: int = 16,
     seed: int = 0,
     save_every_s: float = 120,
 ) -> dict:
@@ -327,7 +361,7 @@ def train(
                 torch.save(kept, state.with_suffix(".part"))
                 state.with_suffix(".part").replace(state)  # never half a file
             if len(order) < batch:
-                order = rng.permutation(len(data.frames)).tolist()
+                order = data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
             rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
             for group, full in groups:
@@ -362,19 +396,19 @@ def train(
     return evaluate(tower, head, held)
 
 
-def from_checkpoint(folder: Path, out: Path) -> Path:
+def from_checkpoint(folder: Path, out: Path, features: Path) -> Path:
     """Write the tower of a checkpoint, with a new projection and head, as a start for :func:`train`.
 
-    What it was taught to hear stays; which classes there are may have changed since.
+    What it was taught to hear stays; which classes there are may have changed since. The projection begins as the ridge
+    regression from what the tower hears of the scenes of ``features/train`` to their codes.
     """
+    from training.small.ears import fit_readout, load_tower_of
+
     torch.manual_seed(0)
-    tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
-    weights = load_file(folder / "model.safetensors")
-    state = {k: v.float() for k, v in weights.items() if "audio_tower." in k}
-    state = {k.split("audio_tower.")[1]: v for k, v in state.items() if ".proj." not in k}
-    missing = tower.load_state_dict(state, strict=False).missing_keys
-    if left := [name for name in missing if not name.startswith(("proj.", "audio_bos_eos_token"))]:
-        raise ValueError(f"{folder} lacks {', '.join(left)}: its tower has another shape")
+    tower, head = load_tower_of(folder), nn.Linear(384, sum(HEAD.values()))
+    readout = fit_readout(pooled_outputs(tower, features / "train", 600), load_scenes(features / "train")[:600])
+    tower.proj.weight.data = (readout[:-1] @ _BASIS).T.contiguous()
+    tower.proj.bias.data = readout[-1] @ _BASIS
     head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
     weights = {f"tower.{k}": v for k, v in tower.state_dict().items()}
     weights |= {f"head.{k}": v for k, v in head.state_dict().items()}
@@ -400,7 +434,7 @@ def average(features: Path, towers: Sequence[Path], out: Path) -> dict:
     tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
     _fill(tower, head, {name: value.bfloat16().float() for name, value in mean.items()})
     scores = {"validation": evaluate(tower, head, _Data(features / "validation")), "averaged": len(states)}
-    _Data(features / "train").keep_pooled(tower)
+    keep_pooled(tower, features / "train")
     out.mkdir(parents=True, exist_ok=True)
     save_file(mean, out / "tower.safetensors")
     (out / "scores.json").write_text(json.dumps(scores, indent=1))
@@ -422,7 +456,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=3e-4)
     args = parser.parse_args(argv)
     if args.start and args.start.is_dir():
-        args.start = from_checkpoint(args.start, args.out / "start.safetensors")
+        start = args.out / "start.safetensors"
+        args.start = start if start.exists() else from_checkpoint(args.start, start, args.features)
     if args.average:
         scores = average(args.features, args.average, args.out)
     else:

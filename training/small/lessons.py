@@ -1,0 +1,200 @@
+"""What the small pair is taught of a clip, one skill after another: ``LESSONS``, in their order.
+
+``name``      which sounds there are: named, asked for by yes or no, chosen from four
+``list``      the sounds in order with their times; half of the chats give whole seconds, which are learnt first
+``time``      when a sound begins and ends, how long it lasts, what sounds at a moment
+``question``  captions, order, counts, comparisons, in sentences and as ``<answer>``: all that the base can do
+``chain``     MPAR² chains (the adapter's lesson): perception, steps, review, answer; one in ten is told the events
+
+Every turn follows from the exact events of the scene; a clip in which nothing sounds is said to be silent. No lesson
+before ``chain`` holds reasoning over audio: how the base decays is its own doing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mpar2.arms import after_events
+from mpar2.cafe.sound_classes import CLASSES
+from mpar2.prompts import prompt_text
+from training.scenes.chains import direct_answer, mpar2_chain
+from training.scenes.questions import ScenedQuestion, make_questions
+from training.scenes.scene import Scene, SceneEvent
+from training.scenes.written import are, caption, event_list, interval, listing, sentence, singular, the
+from training.tiny.sequences import CAPTION_REQUESTS, LIST_REQUESTS
+
+__all__ = [
+    "LESSONS",
+    "NOTHING",
+    "Lesson",
+    "chain_turns",
+    "listing_turns",
+    "naming_turns",
+    "question_turns",
+    "time_turns",
+]
+
+Turns = list[tuple[str, str]]
+
+NOTHING = ("Nothing is heard.", "I hear no sound.", "The clip is silent.")
+_WHAT = (
+    "What do you hear?",
+    "What is in this clip?",
+    "Which sounds are there?",
+    "Name the sounds.",
+    "What sounds can be heard, in order?",
+    "Tell me what this recording holds.",
+    "What is making the noise?",
+    "Can you list what you hear?",
+)
+_IS_IT = ("Do you hear {}?", "Is there {} in the clip?", "Can {} be heard?", "Does it contain {}?")
+_WHICH = ("Which of these is it: {}?", "Which of these do you hear: {}?", "One of these is in the clip: {}. Which one?")
+_ORDER = ("{}.", "I hear {}.", "The clip has {}.")
+_LISTS = (*LIST_REQUESTS, "Which sounds are there, and when?", "Give me all sounds with start and end.")
+_SECONDS = ("List the sounds with whole seconds.", "Roughly when is each sound?", "Give each sound and its second.")
+
+
+def naming_turns(scene: Scene, rng: random.Random, n: int = 3) -> Turns:
+    """``n`` questions about which sounds a clip holds, and their true answers."""
+    labels = list(dict.fromkeys(event.label for event in scene.events))
+    absent = [label for label in CLASSES if label not in labels and label not in scene.background]
+    turns = []
+    for _ in range(n):
+        kind = rng.random()
+        if kind < 0.4:
+            reply = rng.choice(_ORDER).format(listing([singular(label) for label in labels]))
+            turns.append((rng.choice(_WHAT), sentence(reply) if labels else rng.choice(NOTHING)))
+        elif kind < 0.7 or not labels:
+            there = bool(labels) and rng.random() < 0.5
+            label = rng.choice(labels if there else absent)
+            turns.append((rng.choice(_IS_IT).format(singular(label)), "Yes." if there else "No."))
+        else:
+            right = rng.choice(labels)
+            choices = [right, *rng.sample(absent, 3)]
+            rng.shuffle(choices)
+            asked = rng.choice(_WHICH).format(", ".join(singular(label) for label in choices))
+            turns.append((asked, sentence(singular(right))))
+    return turns
+
+
+def listing_turns(scene: Scene, rng: random.Random) -> Turns:
+    """The list of events, to tenths of a second or to whole ones."""
+    if not scene.events:
+        return [(rng.choice(_LISTS), rng.choice(NOTHING))]
+    if rng.random() < 0.5:
+        coarse = "; ".join(f"{i}: {singular(e.label)} at {e.onset_s:.0f} s" for i, e in enumerate(scene.events, 1))
+        return [(rng.choice(_SECONDS), coarse), (rng.choice(_LISTS), event_list(scene))]
+    return [(rng.choice(_LISTS), event_list(scene))]
+
+
+def time_turns(scene: Scene, rng: random.Random, n: int = 4) -> Turns:
+    """``n`` questions about the times of sounds that occur once, and about what sounds at a moment."""
+    labels = [event.label for event in scene.events]
+    once = [event for event in scene.events if labels.count(event.label) == 1]
+    turns = []
+    for _ in range(n):
+        if not once or rng.random() < 0.25:
+            at = round(rng.uniform(0, scene.seconds), 1)
+            there = [e for e in scene.events if e.onset_s + 0.1 <= at <= e.offset_s - 0.1]
+            near = any(abs(at - edge) < 0.1 for e in scene.events for edge in (e.onset_s, e.offset_s))
+            if not near:
+                names = listing(list(dict.fromkeys(singular(e.label) for e in there)))
+                turns.append((f"What sounds at {at:.1f} s?", sentence(names) if there else rng.choice(NOTHING)))
+            continue
+        event = rng.choice(once)
+        name, verb = the(event.label), "do" if are(event.label) else "does"
+        length = f"{float(f'{event.offset_s:.1f}') - float(f'{event.onset_s:.1f}'):.1f} s"
+        turns.append(
+            rng.choice(
+                (
+                    (f"When {verb} {name} begin?", f"At {event.onset_s:.1f} s."),
+                    (f"When {verb} {name} end?", f"At {event.offset_s:.1f} s."),
+                    (f"When {'are' if are(event.label) else 'is'} {name} heard?", f"From {interval(event)}."),
+                    (f"How long {verb} {name} last?", f"{length}, from {interval(event)}."),
+                )
+            )
+        )
+    return turns
+
+
+def question_turns(scene: Scene, rng: random.Random) -> Turns:
+    """Captions, free questions in sentences, and up to three of the benchmark's questions, answered directly."""
+    if not scene.events:
+        return [(rng.choice((*CAPTION_REQUESTS, *_WHAT)), rng.choice(NOTHING)), *naming_turns(scene, rng, 1)]
+    turns = [(prompt_text(q.question, "direct"), direct_answer(q)) for q in make_questions(scene, rng)[:3]]
+    turns += _free_turns(scene, rng)
+    if rng.random() < 0.5:
+        turns.append((rng.choice(CAPTION_REQUESTS), caption(scene, rng)))
+    rng.shuffle(turns)
+    return turns
+
+
+def _free_turns(scene: Scene, rng: random.Random, n: int = 2) -> Turns:
+    """Questions as people ask them, answered in a sentence."""
+    events = scene.events
+    labels = [event.label for event in events]
+    label, count = rng.choice(labels), len(events)
+    often = labels.count(label)
+    music = sum(CLASSES[name].family == "music" for name in labels)
+    people = listing([singular(name) for name in dict.fromkeys(labels) if CLASSES[name].family == "human"])
+    asked: Turns = [
+        (rng.choice(("What do you hear first?", "How does the clip begin?")), _subject(events[0], "first")),
+        (rng.choice(("What comes last?", "How does it end?")), _subject(events[-1], "last")),
+        ("How many sounds are there?", "There is one sound." if count == 1 else f"There are {count} sounds."),
+        (f"How many times is there {singular(label)}?", sentence({1: "once", 2: "twice"}.get(often, f"{often} times"))),
+        ("Is there music?", "Yes, only music." if music == count else "Yes, and other sounds." if music else "No."),
+        ("Are there people?", f"Yes: {people}." if people else "I hear none."),
+    ]
+    for i, name in enumerate(labels):
+        if labels.count(name) == 1:
+            after = f"{singular(labels[i + 1])} comes next" if i + 1 < count else "nothing follows"
+            asked.append((f"What follows {the(name)}?", sentence(after)))
+            before = singular(labels[i - 1]) if i else "nothing"
+            asked.append((f"What is there before {the(name)}?", sentence(before)))
+    return rng.sample(asked, n)
+
+
+def _subject(event: SceneEvent, place: str) -> str:
+    return sentence(f"{singular(event.label)} {'come' if are(event.label) else 'comes'} {place}")
+
+
+def chain_turns(scene: Scene, rng: random.Random) -> Turns:
+    """A question and its MPAR² chain. Of a silent clip it is asked what there is, and nothing is perceived."""
+    asked: Sequence[ScenedQuestion] = make_questions(scene, rng) if scene.events else ()
+    if not asked:
+        return naming_turns(scene, rng, 1)
+    chosen = rng.choice(asked)
+    question = chosen.question
+    if rng.random() < 0.1:
+        question = after_events(question, [event.as_event() for event in scene.events])
+    return [(prompt_text(question, "mpar2"), mpar2_chain(scene, chosen, rng))]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A stage of training.
+
+    ``steps`` of ``batch`` chats at most, which ``run_stage`` may end sooner; ``strides``: of a clip every n-th frame is
+    heard, n drawn for each step; ``earlier``: share of chats of the lessons before; ``english``: share of the language
+    model's own chats, without audio.
+    """
+
+    turns: Callable[[Scene, random.Random], Turns]
+    steps: int
+    strides: tuple[int, ...] = (1, 2, 4)
+    batch: int = 8
+    lr: float = 4e-4
+    rank: int = 16
+    earlier: float = 0.2
+    english: float = 0.15
+
+
+LESSONS: dict[str, Lesson] = {
+    "name": Lesson(naming_turns, 900, strides=(4,), lr=5e-4, earlier=0.0),
+    "list": Lesson(listing_turns, 3000, strides=(2, 4)),
+    "time": Lesson(time_turns, 1200),
+    "question": Lesson(question_turns, 3000, earlier=0.3),
+    "chain": Lesson(chain_turns, 2500, strides=(1, 2), rank=32, earlier=0.0, english=0.0),
+}

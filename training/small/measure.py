@@ -1,0 +1,226 @@
+"""The table of a pair on held-out recordings: ``python -m training.small evaluate WORK``.
+
+Benchmarks are written once to ``WORK/benchmark`` (test split, ``training.scenes.benchmark``), runs go to ``WORK/runs``
+and are gone on with. All answers are greedy. Intervals are 95 % bootstrap intervals over clips.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpar2.arms import EvaluationArm, arm_from_json
+from mpar2.audio import Clip
+from mpar2.engines.base import Arm, Decoding
+from mpar2.question import make_question, strict_match
+from mpar2.runs import item_of, read_run
+from mpar2.statistics import Interval, accuracy_interval, bootstrap_statistic, paired_bootstrap
+from mpar2.trace import parse_trace
+from training.scenes.scene import Scene, SceneEvent
+from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
+from training.small.english import QUESTIONS, perplexity, replies
+from training.small.precision import fast_dtype
+from training.tiny.measure import measure, show
+
+__all__ = ["accuracy", "balanced_accuracy", "evaluate_pair", "inside", "pair_table", "write_benchmarks"]
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?) s\b")
+COUNTS = {"scenes": 100, "probes": 150}
+
+
+def arms_of(base: Path, adapter: Path) -> tuple[EvaluationArm, ...]:
+    """Base asked directly, base reasoning freely, MPAR², and MPAR² told the true events."""
+    shared = {"model": str(base), "max_new_tokens": 320}
+    trained = shared | {"adapter": str(adapter), "mode": "mpar2"}
+    rows = (
+        {**shared, "name": "base direct", "mode": "direct", "max_new_tokens": 32},
+        {**shared, "name": "base cot", "mode": "cot"},
+        {**trained, "name": "mpar2"},
+        {**trained, "name": "mpar2 told the events", "perception": "oracle"},
+    )
+    return tuple(map(arm_from_json, rows))
+
+
+def write_benchmarks(bank: Path, out: Path, counts: Mapping[str, int] = COUNTS) -> dict[str, Path]:
+    """Single recordings of all classes, scenes of 2-5 events, and probes: does a sound occur?"""
+    from training.scenes.benchmark import recording_items, scene_items, write_benchmark
+    from training.scenes.render import Bank
+
+    opened = Bank(bank)
+    items = {
+        "recordings": lambda: recording_items(opened, "test"),
+        "scenes": lambda: scene_items(opened, "test", counts["scenes"]),
+        "probes": lambda: scene_items(opened, "test", counts["probes"], questions=1, kinds=("occurs",), seed=60_000),
+    }
+    for name, make in items.items():
+        if not (out / name / "items.jsonl").exists():
+            write_benchmark(out / name, make())
+    return {name: out / name for name in items}
+
+
+def accuracy(records: Iterable[Mapping[str, Any]], arm: str) -> dict[str, tuple[bool, str]]:
+    """By item of an arm: whether the answer is right by the strict rule (a failure is wrong), and the item's clip."""
+    found = {}
+    for record in records:
+        if record["arm"] == arm:
+            item, said = item_of(record), _answer(record)
+            found[item.id] = strict_match(item.question.answer, said, item.question.choices), item.audio
+    return found
+
+
+def _answer(record: Mapping[str, Any]) -> str:
+    return (record["choice"] or record["answer"] or "") if record["status"] == "ok" else ""
+
+
+def balanced_accuracy(records: Iterable[Mapping[str, Any]], arm: str) -> tuple[Interval, int, int]:
+    """Mean of the shares right of "yes" and of "no" probes, with its interval; answers given, and probes."""
+    yes, right, clips, answered = [], [], [], 0
+    for record in records:
+        if record["arm"] == arm:
+            item, said = item_of(record), _answer(record)
+            answered += bool(said.strip())
+            yes.append(item.question.answer.lower().startswith("yes"))
+            right.append(strict_match(item.question.answer, said, item.question.choices))
+            clips.append(item.audio)
+
+    def balanced(is_yes: np.ndarray, is_right: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            sides = [(is_right * side).sum(-1) / side.sum(-1) for side in (is_yes, 1 - is_yes)]
+        return (sides[0] + sides[1]) / 2
+
+    found = bootstrap_statistic(balanced, np.array(yes, float), np.array(right, float), groups=clips)
+    return found, answered, len(yes)
+
+
+def inside(texts: Iterable[tuple[str, float]]) -> tuple[int, int]:
+    """Of (perception, clip's seconds): spans of time within the clip, and all of them."""
+    good = every = 0
+    for text, seconds in texts:
+        for start, stop in _SPAN.findall(text):
+            every += 1
+            good += float(start) < float(stop) <= seconds + 0.051  # tenths are written
+    return good, every
+
+
+def pair_table(runs: Mapping[str, Path], tower_f1: Interval | None = None) -> str:
+    """The rows that runs over ``recordings``, ``scenes`` and ``probes`` answer, in Markdown."""
+    lines = ["| what | figure | n |", "| --- | --- | --- |"]
+
+    def row(what: str, figure: object, n: object) -> None:
+        lines.append(f"| {what} | {figure} | {n} |")
+
+    records = {name: list(read_run(path).records()) for name, path in runs.items()}
+    for name in ("recordings", "scenes"):
+        for arm in dict.fromkeys(record["arm"] for record in records[name]):
+            right, clips = zip(*accuracy(records[name], arm).values(), strict=True)
+            n = f"{len(right)} questions, {len(set(clips))} clips"
+            row(f"{name}: answers right, {arm}", show(accuracy_interval(right, clips)), n)
+    ours, theirs = (accuracy(records["scenes"], arm) for arm in ("mpar2", "base direct"))
+    both = [(theirs[id][0], right, clip) for id, (right, clip) in ours.items() if id in theirs]
+    first, second, clips = zip(*both, strict=True)
+    gain = paired_bootstrap(np.array(first, float), np.array(second, float), groups=clips)
+    row("scenes: MPAR² above the base asked directly", show(gain, "+.2f"), f"{len(both)} questions, {gain.n} clips")
+    heard = measure(runs["scenes"])["mpar2"]
+    row("scenes: event F1 of MPAR²'s perception", show(heard["f1"]), f"{heard['items']} traces")
+    if tower_f1 is not None:
+        row("scenes: the tower's own event F1", show(tower_f1), f"{tower_f1.n} clips")
+        row("scenes: the one as a share of the other", f"{heard['f1'].estimate / tower_f1.estimate:.2f}", "")
+    good, every = inside(_perceptions(records["scenes"] + records["recordings"]))
+    row("spans of time inside the clip, MPAR²", f"{good / every:.3f}" if every else "-", every)
+    for arm in ("base direct", "mpar2"):
+        found, answered, asked = balanced_accuracy(records["probes"], arm)
+        row(f"probes: balanced accuracy, {arm}", show(found), f"{answered} of {asked} answered")
+    return "\n".join(lines)
+
+
+def _perceptions(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, float]]:
+    for record in records:
+        if record["arm"] == "mpar2" and record["status"] == "ok":
+            parts = parse_trace(record["text"]).parts
+            yield next((part.text for part in parts if part.kind == "perception"), ""), record["audio_seconds"]
+
+
+def evaluate_pair(work: Path) -> str:
+    """Every row of the table, from ``WORK/small-base`` and ``WORK/small-mpar2`` (or the cold start's adapter)."""
+    from mpar2.engines.transformers import TransformersEngine
+    from mpar2.evaluate import Settings, evaluate
+    from mpar2.items import read_items
+
+    base = work / "small-base"
+    adapter = next(folder for folder in (work / "small-mpar2", work / "small-sft") if folder.exists())
+    benchmarks = write_benchmarks(work / "bank", work / "benchmark")
+    dtype = str(fast_dtype()).removeprefix("torch.")
+    engine = TransformersEngine(dtype=dtype)
+    arms, runs = arms_of(base, adapter), {}
+    for name, folder in benchmarks.items():
+        runs[name] = work / "runs" / f"{adapter.name}-{name}"
+        asked = arms if name == "scenes" else arms[:3]
+        evaluate(read_items("scenes", folder), asked, engine, runs[name], Settings(engine={"dtype": dtype}))
+    heard, scenes = _tower_reading(base, work / "features", benchmarks["scenes"])
+    table = pair_table(runs, measure_ears(heard, scenes)["event"]["f1"])
+    table += "\n" + _english_rows(work / "start", base) + "\n" + _time_rows(engine, base, adapter)
+    (work / "table.md").write_text(table + "\n")
+    return table
+
+
+def _tower_reading(base: Path, features: Path, benchmark: Path) -> tuple[list, list[Scene]]:
+    """What the pair's tower hears in the scenes of a benchmark, and the scenes."""
+    from mpar2.audio import load_clip
+    from mpar2.items import read_items
+    from training.small.align import load_pooled
+    from training.tiny.features import mel_features
+    from training.tiny.tower import _lower, _upper
+
+    fitted, pooled, counts = load_pooled(features / "train")
+    most = min(len(fitted), 1200)
+    clips = [pooled[row, : counts[row]] for row in range(most)]
+    readout, tower = fit_readout(clips, fitted[:most]), load_tower_of(base)
+    items = read_items("scenes", benchmark)
+    once = {item.audio: item for item in items.items}
+    heard, scenes = [], []
+    for audio, item in once.items():
+        samples = load_clip(items.audio_path(item)).samples
+        mel, frames = torch.from_numpy(mel_features(samples))[None], torch.tensor([len(samples) // 160 // 4 * 4])
+        with torch.no_grad():
+            heard.append(heard_events(_upper(tower, *_lower(tower, mel, frames, 0), 0).numpy(), readout))
+        events = tuple(SceneEvent(e.label, e.onset_s, e.offset_s, 0.0, audio) for e in item.events)
+        scenes.append(Scene(0, "test", len(samples) / 16000, events, "none"))
+    return heard, scenes
+
+
+def _english_rows(start: Path, base: Path) -> str:
+    """Perplexity of held-out English before and after the lessons, and what the base replies to plain questions."""
+    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+    from mpar2.engines.processor import AudioProcessor
+
+    tokenizer = AudioProcessor.from_pretrained(base).tokenizer
+    found = []
+    for folder in (start, base):
+        model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        found.append(perplexity(model, tokenizer))
+    said = replies(model, tokenizer, list(QUESTIONS), tokens=60)
+    share = f"{found[1] / found[0]:.2f} x | {found[1]:.1f} against {found[0]:.1f}"
+    row = f"| perplexity of held-out English against SmolLM2's | {share} |"
+    return "\n".join([row, "", *(f"- {asked} *{reply}*" for asked, reply in zip(QUESTIONS, said, strict=True)), ""])
+
+
+def _time_rows(engine: Any, base: Path, adapter: Path) -> str:
+    """Seconds to the first words and until base and MPAR² are finished side by side, on 6 s of noise; peak memory."""
+    clip = Clip(0.05 * np.random.default_rng(0).standard_normal(96_000).astype(np.float32))
+    arms = [Arm("base", str(base), mode="cot"), Arm("mpar2", str(base), str(adapter), mode="mpar2")]
+    engine.preload(arms)
+    begin, first = time.perf_counter(), None
+    for progress in engine.stream(clip, make_question("What do you hear?"), arms, Decoding(max_new_tokens=180)):
+        if first is None and progress.text.strip():
+            first = time.perf_counter() - begin
+    whole = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return f"First words after {first or whole:.1f} s, both finished after {whole:.1f} s, peak memory {peak:.1f} GB."
