@@ -6,6 +6,7 @@ import copy
 import json
 import random
 import re
+import shutil
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from training.scenes import bank as sounds
 from training.scenes import synth
 from training.scenes.render import Bank, compose_varied
 from training.scenes.scene import Scene, SceneEvent
+from training.small import __main__ as stages
 from training.small import measure
 from training.small.align import fit_projection, teach
 from training.small.build import small_processor, small_thinker
@@ -433,3 +435,31 @@ def test_spans_beyond_the_clip_are_counted():
         ("", 3.0),
     ]
     assert measure.inside(texts) == (3, 4)
+
+
+def test_stages_follow_each_other_and_are_not_made_again(folder, features, tmp_path):
+    shutil.copytree(folder, tmp_path / "start")
+    shutil.copytree(features[0], tmp_path / "features" / "train")
+    (tmp_path / "english.jsonl").write_text('["Hello?", "Hello."]\n')
+    made = {}
+    for stage in (*stages.BASE_LESSONS, "base", "chain"):
+        stages.main([stage, str(tmp_path), "--steps", "1"])
+        made |= {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    for stage in (*stages.BASE_LESSONS, "base", "chain"):
+        stages.main([stage, str(tmp_path), "--steps", "1"])
+    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    start, named, base = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("start", "name/merged", "small-base")
+    )
+    projection = "audio_tower.proj.weight"
+    assert not torch.equal(start[projection], named[projection]) and not torch.equal(
+        named[projection], base[projection]
+    )
+    tower = "audio_tower.layers.0.fc1.weight"
+    assert torch.equal(start[tower].bfloat16(), base[tower]), "the tower stays as it is"
+    pair = load_checkpoint(str(tmp_path / "small-base"), dtype="float32")
+    pair.attach(str(tmp_path / "small-sft"))
+    assert (
+        json.loads((tmp_path / "small-sft" / "adapter_config.json").read_text())["base_model_name_or_path"]
+        == "small-base"
+    )

@@ -33,6 +33,10 @@ does. Its confidences are measured, so that what is doubtful is marked unsure, a
 
 No recording below was learned from; one package and one sound font are new throughout. Settings and confidences were
 chosen on the validation recordings. Intervals are 95 % bootstrap intervals over labels (single recordings) and scenes.
+
+From which confidence on an event is sure was chosen on the validation scenes (331 events): from 0.25 on 98 sure events
+are right and 90 wrong, from 0.35 on 67 and 36, **from 0.45 on 46 and 15**, from 0.55 on 36 and 7. Before, it was 0.25,
+and on the test scenes of that time two of three sure events were wrong (precision 0.34, recall 0.20).
 """
 
 
