@@ -149,8 +149,9 @@ def _perceptions(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, fl
 
 def evaluate_pair(work: Path) -> str:
     """Every row of the table, from ``WORK/small-base`` and ``WORK/small-mpar2`` (or the cold start's adapter)."""
-    from mpar2.engines.transformers import TransformersEngine
     from mpar2.evaluate import Settings, evaluate
+
+    from mpar2.engines.transformers import TransformersEngine
     from mpar2.items import read_items
 
     base = work / "small-base"

@@ -98,8 +98,8 @@ def scenes(bank: Path, split: str, net: TaggerNet) -> list[Case]:
 def calibrate(single: Sequence[Case], mixed: Sequence[Case]) -> Settings:
     """Confidences as measured on recordings alone and in scenes.
 
-    An event is sure from where three of four in *scenes* are right: alone, sounds are easier than in life, and sounds
-    of new packages are harder than those of validation (of the latter half were right from 0.25 on, of new ones a third).
+    An event is sure from where three of four in *scenes* are right: alone, sounds are easier than in life, and those of
+    new packages are harder than those of validation (from 0.25 on a half of the latter was right, a third of the new).
     """
     best, chosen, cases = -1.0, _START, [*single, *mixed]
     for stay in (0.3, 0.45):
