@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mpar2.answers import read_answer
 from mpar2.attention import AttentionRecord
 from mpar2.audio import wav_bytes
 from mpar2.cafe.grounding import event_columns, ground, grounding_report
@@ -18,8 +19,9 @@ from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.schema import MentionKind, Truth
 from mpar2.cafe.score import Score, ScoreError
 from mpar2.cafe.validation.rating_sheet import Ratings, choose_units, rate_judge, rate_person, read_ratings, sheet_html
+from mpar2.engines.base import Arm, Decoding, Engine, Generation
 from mpar2.question import Event, Question
-from mpar2.trace import Span
+from mpar2.trace import Span, parse_trace
 from tests.conftest import make_clip
 
 HOSTILE = (
@@ -158,7 +160,10 @@ def test_kinds_of_a_true_sound_are_never_called_absent() -> None:
 
 
 def answers(rights: list[tuple[str, bool, bool | None]]) -> list[ProbeAnswer]:
-    return [ProbeAnswer(Probe(item, "x", present, Question("?")), yes) for item, present, yes in rights]
+    return [
+        ProbeAnswer(Probe(item, f"sound {number}", present, Question("?")), yes)
+        for number, (item, present, yes) in enumerate(rights)
+    ]
 
 
 def test_always_yes_is_worth_a_half_and_silence_is_counted_apart() -> None:
@@ -172,8 +177,37 @@ def test_always_yes_is_worth_a_half_and_silence_is_counted_apart() -> None:
     assert probe_report(answers([("a", True, None)])).accuracy.estimate is None
 
 
+def test_two_items_of_one_clip_are_one_cluster_and_share_their_probes() -> None:
+    given = [ProbeAnswer(Probe(item, "bell", True, Question("?")), True) for item in ("a", "b", "c")]
+    given += [ProbeAnswer(Probe(item, "drum", False, Question("?")), item == "c") for item in ("a", "b", "c")]
+    report = probe_report(given, {"a": "1.wav", "b": "1.wav", "c": "2.wav"})
+    assert (report.items, report.clips, report.probes) == (3, 2, 4)
+    assert report.correct_rejections.estimate == 0.5 and report.accuracy.n == 2
+
+
+def test_certified_absences_are_asked_first() -> None:
+    probes = make_probes("i", Truth((Event("dog bark", 0, 1), Event("bell", 3, 4))), absent=["Zither", "bell"])
+    absent = [probe.label for probe in probes if not probe.present]
+    assert len(absent) == 2 and "Zither" in absent and "bell" not in absent
+
+
+def test_a_trace_is_scored_by_its_answer() -> None:
+    class Reasons(Engine):
+        def generate_batch(self, requests, decoding=None, *, batch_size=8, attention="none"):
+            text = "<perception>A dog barks. No, nothing else.</perception><answer>Yes</answer>"
+            trace = parse_trace(text)
+            choices = (request.question.choices for request in requests)
+            return [
+                Generation(r.arm, text, trace, (), 0, 0.0, 0.0, 1.0, "stop", read_answer(trace, c).choice)
+                for r, c in zip(requests, choices, strict=True)
+            ]
+
+    probes = make_probes("i", TRUTH)
+    found = ask_probes(Reasons(), Arm("any", "any"), {"i": make_clip()}, probes)
+    assert all(answer.yes for answer in found) and probe_report(found).unanswered == 0
+
+
 def test_a_real_model_is_asked(tiny_checkpoint: Path) -> None:
-    from mpar2.engines.base import Arm, Decoding
     from mpar2.engines.transformers import TransformersEngine
 
     probes = make_probes("i", TRUTH)

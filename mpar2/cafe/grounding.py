@@ -98,7 +98,10 @@ def event_columns(events: Sequence[Event], indices: Sequence[int], record: Atten
 def grounding_report(
     groundings: Sequence[Sequence[Grounding]], groups: Sequence[str], **options: Any
 ) -> dict[str, Interval]:
-    """Pooled over traces: mean ``inside``, mean ``chance``, and their ratio ``lift``; items are drawn whole."""
+    """Pool over traces: mean ``inside``, mean ``chance``, and their ratio ``lift``.
+
+    ``groups`` names the clip of each trace; intervals are clustered by it.
+    """
     flat = [(grounding, group) for trace, group in zip(groundings, groups, strict=True) for grounding in trace]
     names = [group for _, group in flat]
     inside = np.array([grounding.inside for grounding, _ in flat])

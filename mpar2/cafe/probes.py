@@ -1,13 +1,15 @@
 """Probes: ask the model directly about each event of the truth, and about as many that are absent.
 
-Not mentioning is not the same as not perceiving: an event that a trace leaves out may have been heard. So the model is
+Not mentioning is not the same as not perceiving: an event that a trace omits may have been perceived. So the model is
 asked, on the same clip, "Do you hear a dog bark?" for every label of the truth and for as many labels that the clip
-lacks, and the share of right answers stands beside Err_omit. It also scores models that answer without reasoning.
+lacks, and the share of right answers stands beside Err_omit. It also scores models that answer without reasoning; where
+a model answers with a trace, the trace's answer counts.
 
-Conventions: a probe is about a label, not about a single event (two barks are one probe). Absent labels are drawn from
-the project's classes, none of which a label of the truth names or is a kind of; where fewer are left than needed, fewer
-are asked. An answer that is neither yes nor no is *unanswered*: counted, and wrong in no rate. Accuracy is the mean of
-the hit rate (present, yes) and of the correct rejection rate (absent, no), so that always saying yes gives 0.5.
+Conventions: a probe is about a label, not about a single event (two barks are one probe), and two items of one clip
+with the same label are one probe. Absent labels are the certified absences of the annotation, where it has them;
+others are drawn from the project's classes, none of which a label of the truth names or is a kind of. An answer that
+is neither yes nor no is *unanswered*: counted, and wrong in no rate. Accuracy is the mean of the hit rate (present,
+yes) and of the correct rejection rate (absent, no), so that always yes gives 0.5. Intervals are clustered by clip.
 """
 
 from __future__ import annotations
@@ -72,6 +74,7 @@ class ProbeReport:
     """Probe accuracy with its parts; counts stand beside every rate."""
 
     items: int
+    clips: int
     probes: int
     unanswered: int
     accuracy: Interval  # mean of hits and correct rejections
@@ -80,21 +83,31 @@ class ProbeReport:
 
     def __str__(self) -> str:
         return (
-            f"probe accuracy {self.accuracy}; present heard {self.hits}, absent rejected "
-            f"{self.correct_rejections}; {self.probes} probes on {self.items} items, {self.unanswered} unanswered"
+            f"probe accuracy {self.accuracy}; hit rate {self.hits}, correct rejections "
+            f"{self.correct_rejections}; {self.probes} probes on {self.items} items of {self.clips} clips, "
+            f"{self.unanswered} unanswered"
         )
 
 
-def make_probes(item: str, truth: Truth, *, seed: int = 0) -> list[Probe]:
-    """The probes of one clip, present and absent ones, in random order."""
+def make_probes(item: str, truth: Truth, *, seed: int = 0, absent: Sequence[str] = ()) -> list[Probe]:
+    """Make the probes of one item, present and absent ones, in random order.
+
+    Args:
+        item: Its id.
+        truth: Its events.
+        seed: Chooses the absent labels and the order.
+        absent: Certified absences (AudioSet's NOT_PRESENT); they are taken first.
+    """
     if truth.events is None:
         raise ValueError(f"item {item}: probes need the events of the truth, and there is only a caption")
     labels = list(dict.fromkeys(event.label for event in truth.events))
     rng = random.Random(f"probes {seed}|{item}")
-    free = absent_classes(labels)
-    absent = rng.sample(free, min(len(labels), len(free)))
+    certified = [label for label in dict.fromkeys(absent) if label not in labels]
+    drawn = rng.sample(certified, min(len(labels), len(certified)))
+    free = [label for label in absent_classes(labels) if label not in drawn]
+    drawn += rng.sample(free, min(len(labels) - len(drawn), len(free)))
     probes = [Probe(item, label, True, _question(label, True)) for label in labels]
-    probes += [Probe(item, label, False, _question(label, False)) for label in absent]
+    probes += [Probe(item, label, False, _question(label, False)) for label in drawn]
     rng.shuffle(probes)
     return probes
 
@@ -119,10 +132,21 @@ def ask_probes(
     ]
 
 
-def probe_report(answers: Sequence[ProbeAnswer], **options: Any) -> ProbeReport:
-    """Accuracy over answers; intervals draw items whole."""
+def probe_report(answers: Sequence[ProbeAnswer], clips: Mapping[str, str] | None = None, **options: Any) -> ProbeReport:
+    """Compute probe accuracy.
+
+    Args:
+        answers: All answers of one model.
+        clips: Item to clip; without it each item is a clip of its own.
+        **options: Of the bootstrap (``mpar2.statistics``).
+    """
+    clip_of = {answer.probe.item: (clips or {}).get(answer.probe.item, answer.probe.item) for answer in answers}
+    items = len(clip_of)
+    # two items of one clip share their labels: the first answer counts
+    distinct = {(clip_of[a.probe.item], a.probe.label, a.probe.present): a for a in reversed(answers)}
+    answers = list(distinct.values())[::-1]
     answered = [answer for answer in answers if answer.right is not None]
-    groups = [answer.probe.item for answer in answered]
+    groups = [clip_of[answer.probe.item] for answer in answered]
     right = np.array([bool(answer.right) for answer in answered], dtype=float)
     present = np.array([answer.probe.present for answer in answered], dtype=float)
 
@@ -133,7 +157,8 @@ def probe_report(answers: Sequence[ProbeAnswer], **options: Any) -> ProbeReport:
         return (hits + rejections) / 2
 
     return ProbeReport(
-        items=len({answer.probe.item for answer in answers}),
+        items=items,
+        clips=len(set(clip_of.values())),
         probes=len(answers),
         unanswered=len(answers) - len(answered),
         accuracy=bootstrap_statistic(balanced, right, present, groups=groups, **options),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpar2.commands import _paid as paid
-from mpar2.commands._hearing import run_clip
+from mpar2.commands._probes import run_clip
 
 if TYPE_CHECKING:
     from mpar2.audio import Clip

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpar2.cafe.metrics import DEFAULT_RULE, RULES
 from mpar2.commands import _captions as captions
-from mpar2.commands import _hearing as hearing
 from mpar2.commands import _paid as paid
+from mpar2.commands import _probes as probes
 from mpar2.commands._arms import printable
 from mpar2.commands._truth import add_truth, nothing_to_do, refuse_unfit
 
@@ -92,7 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rate.set_defaults(work=_rate)
 
     captions.configure(tasks)
-    hearing.configure(tasks)
+    probes.configure(tasks)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -294,7 +294,7 @@ def _sheet(options: argparse.Namespace) -> int:
         if not scores:
             raise ScoreError(f"no mention was judged against --truth {options.truth}: 'mpar2 cafe score' takes it too")
     units = choose_units(scores, records, options.mentions, seed=options.seed)
-    page = sheet_html(units, lambda name: wav_bytes(hearing.run_clip(options.audio_root, name)))
+    page = sheet_html(units, lambda name: wav_bytes(probes.run_clip(options.audio_root, name)))
     write_bytes(options.out, page.encode())
     print(f"{len(units)} mentions of {len({unit.audio for unit in units})} clips: {options.out}")
     return 0

@@ -1,9 +1,10 @@
 """The tasks of ``mpar2 cafe`` that run the models of a run once more: direct probes, and attention grounding.
 
-Both give the model the recording itself. Arms that heard something else, were told the truth, or had the audio hidden
-on the way are left out, and named: what such an arm would have answered is not what is measured here.
+Both give the model the recording itself. Arms with another input (silent or shuffled audio, a given perception, masked
+audio) are left out, and named: their weights are measured under the arms that got the recording. Intervals are
+clustered by clip.
 
-    RUN/cafe/probe-answers.jsonl   the journal: what was asked of which weights, so that nothing is asked twice
+    RUN/cafe/probe-answers.jsonl   the journal: answers by weights and questions, so that nothing is asked twice
     RUN/cafe/probes.jsonl          one line for each arm and item, of the last time that the arm was probed
 """
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from mpar2.statistics import Interval
 
 __all__ = ["configure", "run_clip"]
+
+_ANSWER_TOKENS = 512  # a model that reasons before its answer needs them; one that answers directly stops early
 
 
 def configure(tasks: Any) -> None:
@@ -72,12 +75,12 @@ def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, It
     items = {name: items[name] for name in truths}
     entries = [entry for entry in run.manifest.get("arms", []) if not options.arm or entry["name"] in options.arm]
     if controlled := [entry["name"] for entry in entries if _is_controlled(entry)]:
-        print(f"left out, as they do not hear the recording alone: {', '.join(controlled)}", file=sys.stderr)
+        print(f"left out, as their input is not the recording alone: {', '.join(controlled)}", file=sys.stderr)
     entries = [entry for entry in entries if not _is_controlled(entry)]
     arms = [_arm_of(entry) for entry in entries]
     if changed := [arm.name for arm, entry in zip(arms, entries, strict=True) if _has_changed(arm, entry, engine)]:
         print(
-            f"the weights have changed since the run, and are asked as they are now: {', '.join(changed)}",
+            f"the weights have changed since the run; they are probed as they are now: {', '.join(changed)}",
             file=sys.stderr,
         )
     if not arms:
@@ -86,9 +89,9 @@ def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, It
 
 
 def _is_controlled(entry: Mapping[str, Any]) -> bool:
-    """Whether the arm of a manifest heard or was told something other than the recording and the question."""
-    heard, told = entry.get("audio") or "normal", entry.get("perception") or "own"
-    return heard != "normal" or told != "own" or entry.get("hide_audio_after") is not None
+    """Whether the input of a manifest's arm was another than the recording and the question."""
+    audio, perception = entry.get("audio") or "normal", entry.get("perception") or "own"
+    return audio != "normal" or perception != "own" or entry.get("hide_audio_after") is not None
 
 
 def _has_changed(arm: Arm, entry: Mapping[str, Any], engine: Engine) -> bool:
@@ -103,15 +106,28 @@ def _probe(options: argparse.Namespace) -> int:
 
     engine = engine_of(options)
     items, truths, arms, run = _subjects(options, engine)
-    probes = {name: make_probes(name, truth, seed=options.seed) for name, truth in truths.items()}
+    probes = {
+        name: make_probes(name, truth, seed=options.seed, absent=items[name].extra.get("absent") or ())
+        for name, truth in truths.items()
+    }
+    clips = {name: item.audio for name, item in items.items()}
     folder, lines = Path(options.run) / "cafe", []
+    reports: dict[tuple[str, ...], str] = {}
+    names: dict[tuple[str, ...], list[str]] = {}
     with Journal(folder / "probe-answers.jsonl") as journal:
         for arm in arms:
             keys = _ask_missing(engine, arm, items, probes, journal, options)
             answers = {name: read_answers(journal.get(keys[name]), probes[name]) for name in items}
             lines += [{"arm": arm.name, "item": name, "answers": probe_record(mine)} for name, mine in answers.items()]
-            report = probe_report([answer for mine in answers.values() for answer in mine])
-            print(f"{arm.name}: {report}; Err_omit of its traces by rules {_err_omit(run, arm.name, items, truths)}")
+            # arms of the same weights have the same answers: one line for all of them
+            same = tuple(keys.values())
+            names.setdefault(same, []).append(arm.name)
+            if same not in reports:
+                reports[same] = str(probe_report([answer for mine in answers.values() for answer in mine], clips))
+    for same, report in reports.items():
+        print(f"{', '.join(names[same])}: {report}")
+        for name in names[same]:
+            print(f"  Err_omit of the traces of {name} by rules {_err_omit(run, name, items, truths)}")
     _write_probes(folder / "probes.jsonl", lines)
     return 0
 
@@ -124,7 +140,7 @@ def _ask_missing(
     journal: Journal,
     options: argparse.Namespace,
 ) -> dict[str, str]:
-    """Ask what the journal does not hold of these weights; the journal's keys by item."""
+    """Ask what the journal lacks of these weights; return the journal's keys by item."""
     from dataclasses import replace
 
     from mpar2.cafe.probes import ask_probes, probe_record
@@ -133,14 +149,17 @@ def _ask_missing(
 
     known = engine.weights(arm)
     weights = [known.get("model_hash") or arm.model, known.get("adapter_hash") or arm.adapter]
-    keys = {name: content_key(weights, name, [(p.label, p.question.text) for p in probes[name]]) for name in items}
+    keys = {
+        name: content_key(weights, name, [(p.label, p.question.text) for p in probes[name]], _ANSWER_TOKENS)
+        for name in items
+    }
     todo = [name for name in items if keys[name] not in journal]
     step = max(1, options.batch_size // 2)
     for start in range(0, len(todo), step):
         chosen = todo[start : start + step]
         clips = {name: run_clip(options.audio_root, items[name].audio) for name in chosen}
         asked = [probe for name in chosen for probe in probes[name]]
-        direct, decoding = replace(arm, mode="direct"), Decoding(max_new_tokens=32)
+        direct, decoding = replace(arm, mode="direct"), Decoding(max_new_tokens=_ANSWER_TOKENS)
         answers = ask_probes(engine, direct, clips, asked, decoding, batch_size=options.batch_size)
         for name in chosen:
             mine = [answer for answer in answers if answer.probe.item == name]
@@ -152,20 +171,20 @@ def _ask_missing(
 
 
 def _err_omit(run: Any, arm: str, items: Mapping[str, Item], truths: Mapping[str, Truth]) -> Interval:
-    """Share of the events that the arm's traces do not assert, pooled: what probe accuracy is to be read beside."""
+    """Share of the events that the arm's traces do not assert, pooled over traces: it stands beside probe accuracy."""
     from mpar2.cafe.metrics import count_events
     from mpar2.cafe.rules.judge import annotate
     from mpar2.statistics import bootstrap_interval
 
-    names, counts = [], []
+    clips, counts = [], []
     for name, text in _texts(run, arm, items):
-        names.append(name)
+        clips.append(items[name].audio)
         counts.append(count_events(annotate(text, truths[name], choices=items[name].question.choices)))
-    return bootstrap_interval([c.missed for c in counts], [c.n_tgt for c in counts], groups=names)
+    return bootstrap_interval([c.missed for c in counts], [c.n_tgt for c in counts], groups=clips)
 
 
 def _write_probes(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Replace the arms that were probed now; lines of other arms stay."""
+    """Replace the lines of the arms that were probed now; lines of other arms stay."""
     from mpar2.runs.lines import dump_json, read_lines, write_bytes
 
     now, old = {line["arm"] for line in lines}, []
@@ -190,7 +209,7 @@ def _ground(options: argparse.Namespace) -> int:
             spans = [token.chars for token in generation.tokens]
             events, attention = truths[name].events, generation.attention
             found.append(ground(verdict, events, attention, spans, keep_sinks=options.keep_sinks))
-            groups.append(name)
+            groups.append(item.audio)
             print(f"\r{arm.name}: {len(found)} traces", end="", file=sys.stderr)
         print(file=sys.stderr)
         mentions = sum(map(len, found))
@@ -221,7 +240,7 @@ def _arm_of(entry: Mapping[str, Any]) -> Arm:
 
 
 def run_clip(root: str, name: str) -> Clip:
-    """The clip under ``root``; a run may come from a stranger, so a name that leads out of it is refused."""
+    """Load a run's clip from under ``root``. The name is untrusted: one that leads out of ``root`` is refused."""
     from mpar2.audio import AudioError, load_clip
 
     folder = Path(root).resolve()

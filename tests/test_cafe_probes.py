@@ -52,8 +52,10 @@ def test_the_models_of_a_run_are_probed_once(
     arguments = ["cafe", "probe", *listened(tmp_path, checkpoint, Event("dog bark", 0.0, 1.0), {"name": "twin"})]
     assert main(arguments) == 0
     first = capsys.readouterr()
-    assert "small: probe accuracy" in first.out and "2 probes on 1 items" in first.out
-    assert "Err_omit of its traces by rules 0.000" in first.out and "Err_omit of its traces by rules -" in first.out
+    assert "small, twin: probe accuracy" in first.out, "one line for the arms of the same weights"
+    assert "2 probes on 1 items of 1 clips" in first.out
+    assert "Err_omit of the traces of small by rules 0.000" in first.out
+    assert "Err_omit of the traces of twin by rules -" in first.out
     assert "weights have changed" not in first.err
     assert "small: 1 of 1 items" in first.err and "twin: 1 of" not in first.err, "weights that are known already"
     assert [(line["arm"], len(line["answers"])) for line in probe_lines(tmp_path)] == [("small", 2), ("twin", 2)]
@@ -66,13 +68,13 @@ def test_the_models_of_a_run_are_probed_once(
     said = capsys.readouterr().err
     assert (
         "small: 1 of 1 items" in said
-        and "weights have changed since the run, and are asked as they are now: small" in said
+        and "weights have changed since the run; they are probed as they are now: small" in said
     )
     assert sorted(line["arm"] for line in probe_lines(tmp_path)) == ["small", "twin"], "no arm counts twice"
 
 
 @pytest.mark.parametrize("task", ["probe", "ground"])
-def test_arms_that_did_not_hear_the_recording_alone_are_left_out(
+def test_arms_with_another_input_are_left_out(
     tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str], task: str
 ) -> None:
     controls = [{"audio": "silent"}, {"audio": "shuffled"}, {"perception": "oracle"}, {"hide_audio_after": "50%"}]
@@ -80,7 +82,7 @@ def test_arms_that_did_not_hear_the_recording_alone_are_left_out(
     run = listened(tmp_path, tiny_checkpoint, Event("dog bark", 0.0, 1.0), *own)
     assert main(["cafe", task, *run]) == 0
     said = capsys.readouterr()
-    assert said.out.count("\n") == 1 and said.out.startswith("small: ")
-    assert "left out, as they do not hear the recording alone: control 0, control 1, control 2, control 3" in said.err
+    assert "control" not in said.out and said.out.startswith("small: ")
+    assert "left out, as their input is not the recording alone: control 0, control 1, control 2, control 3" in said.err
     assert main(["cafe", task, *run, "--arm", "control 0"]) == 2
     assert "nothing to ask" in capsys.readouterr().err
