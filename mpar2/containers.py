@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,6 +22,15 @@ _MOST_PIECES = 1000
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _KBPS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBPS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_MOST_HEADERS = 300_000  # of frames, pages, boxes and tags that are looked at: over two hours of sound
+_UNUSED_BYTES = 4096  # less than this behind the sound is nobody's loss
+# what begins a recording, and does not occur inside of one by chance
+_NEXT = re.compile(
+    rb"fLaC[\x00\x80]\0\0\x22|OggS\0\x02|RIFF....WAVEfmt |\x1aE\xdf\xa3.{4,60}?(?:webm|matroska)"
+    rb"|(?<=\0\0..)ftyp[A-Za-z0-9]{3}",
+    re.DOTALL,
+)
+_NONZERO = re.compile(rb"[^\0]")
 _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
 _BEGINNING = re.compile(rb"\xff[\xe2-\xff]|fLaC\0|OggS\0|(?:RIFF|RF64|BW64)....WAVE", re.DOTALL)
 _OGG_CODECS = (
@@ -159,14 +168,13 @@ def locate(data: bytes) -> tuple[str, int] | None:
         Its kind and the byte at which it begins, or None.
     """
     at = 0
-    while at < len(data):
+    for _ in range(_MOST_HEADERS):
         end = _tag_end(data, at)
         if end == at or end > len(data):
             break
         at = end
     tagged = at
-    while at < len(data) and data[at] == 0:
-        at += 1
+    at = _zeros_end(data, at)
     for place in (tagged, at):
         if kind := _kind_at(data, place):
             return kind, place
@@ -183,52 +191,139 @@ def locate(data: bytes) -> tuple[str, int] | None:
 
 
 def split(data: bytes, kind: str, start: int) -> list[Piece]:
-    """All recordings of a file, in order; at least one.
+    """All recordings of a file, in order; at least one. They may be of several kinds.
 
     Args:
         data: A file.
         kind: Of its first recording, as :func:`locate` gives it.
         start: Where that begins.
     """
-    if kind == "mp3":
-        pieces = _split_mp3(data, start)
-    elif kind == "ogg":
-        pieces = _split_ogg(data, start)
-    else:
-        starts = [start, *_further_starts(data, kind, start)]
-        pieces = [Piece(kind, [(a, b)]) for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
+    pieces: list[Piece] = []
+    following: tuple[str, int] | None = (kind, start)
+    while following is not None and len(pieces) <= _MOST_PIECES:
+        kind, start = following
+        found, end = _SPLITTERS.get(kind, _split_whole)(data, kind, start)
+        pieces += found or [Piece(kind, [(start, end)])]
+        following, rest = _following(data, end)
+        if following is None and rest > _UNUSED_BYTES:
+            why = "are no part of it by its header" if kind == "wav" else f"are no {kind}"
+            pieces[-1].notes.append(f"{rest / 1000:.0f} kB behind the sound {why} and were not used")
     if len(pieces) > _MOST_PIECES:
-        pieces[_MOST_PIECES - 1].notes.append(f"{len(pieces)} recordings are joined in it; the first are used")
-    return pieces[:_MOST_PIECES] or [Piece(kind, [(start, len(data))])]
+        pieces[_MOST_PIECES - 1].notes.append(f"more than {_MOST_PIECES} recordings are joined in it; these are used")
+    return pieces[:_MOST_PIECES]
 
 
-def _further_starts(data: bytes, kind: str, start: int) -> list[int]:
-    """Where further recordings of a kind whose own decoder stops at the end of the first begin."""
-    if kind == "flac":
-        return [match.start() for match in re.finditer(rb"fLaC[\x00\x80]\0\0\x22", data) if match.start() > start]
-    if kind == "matroska":
-        found = re.finditer(rb"\x1aE\xdf\xa3.{4,60}?(?:webm|matroska)", data, re.DOTALL)
-        return [match.start() for match in found if match.start() > start]
-    starts: list[int] = []
-    if kind == "mp4":
-        at = start
-        while at + 8 <= len(data):
-            size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-            if size == 1:
-                size = int.from_bytes(data[at + 8 : at + 16], "big")
-            if name == b"ftyp" and at > start:
-                starts.append(at)
-            if size < 8:
-                break
-            at += size
-    elif kind == "wav":
-        at = start
-        while data[at : at + 4] == b"RIFF":
-            size = int.from_bytes(data[at + 4 : at + 8], "little")
-            at += 8 + size + size % 2
-            if data[at : at + 4] == b"RIFF" and data[at + 8 : at + 12] == b"WAVE":
-                starts.append(at)
-    return starts
+def _following(data: bytes, end: int) -> tuple[tuple[str, int] | None, int]:
+    """The recording behind a place, past tags and zero bytes; and the bytes that are neither."""
+    at = end
+    for _ in range(100):
+        if kind := _kind_at(data, at):
+            return (kind, at), 0
+        behind = _tag_end(data, at)
+        if behind == at:
+            behind = _zeros_end(data, at)
+        if behind == at:
+            break
+        at = min(behind, len(data))
+    return None, len(data) - at
+
+
+def _zeros_end(data: bytes, at: int) -> int:
+    """Behind the zero bytes at a place, but for those that begin the size of an mp4's first box."""
+    sound = _NONZERO.search(data, at)
+    end = sound.start() if sound else len(data)
+    return next((place for place in (end - 3, end - 2) if place > at and data[place + 4 : place + 8] == b"ftyp"), end)
+
+
+def _split_whole(data: bytes, kind: str, start: int) -> tuple[list[Piece], int]:
+    """One recording up to where its structure ends, as far as that can be seen without decoding it."""
+    return [], max(start + 1, min(len(data), _ENDS[kind](data, start)))
+
+
+def _next_start(data: bytes, at: int) -> int:
+    """Where what begins like another recording stands; else the end."""
+    found = _NEXT.search(data, at)
+    return len(data) if found is None else found.start() - 4 * (found[0][:4] == b"ftyp")
+
+
+def _flac_end(data: bytes, start: int) -> int:
+    """FLAC has no length: up to what begins like another recording, without a tag at the end."""
+    stop = _next_start(data, start + 8)
+    if data[stop - 128 : stop - 125] == b"TAG":
+        stop -= 128
+    end = stop
+    while end > start + 1024 and not data[end - 1024 : end].strip(b"\0"):
+        end -= 1024
+    while data[end - 1] == 0 and end > start + 1:
+        end -= 1
+    return min(end + 2, stop)  # two zeros may be the last frame's check sum
+
+
+def _aac_end(data: bytes, start: int) -> int:
+    at = start
+    for _ in range(_MOST_HEADERS):
+        if (frame := _adts_frame(data, at)) is None:
+            break
+        at += frame.size
+    # the decoder finds its way over damage: only what is another recording ends this one
+    following = _following(data, at)[0]
+    return at if following and following[0] != "aac" else len(data)
+
+
+def _matroska_end(data: bytes, start: int) -> int:
+    """EBML header, then one segment (RFC 8794, section 6); recorders leave the segment's size open."""
+    at = start
+    for _ in range(2):
+        at += 4  # both names have four bytes
+        width = 9 - data[at].bit_length() if at < len(data) and data[at] else 9
+        size = int.from_bytes(data[at : at + width], "big") & (1 << 7 * width) - 1
+        if width > 8 or size == (1 << 7 * width) - 1:
+            return _next_start(data, at)
+        at += width + size
+    return at
+
+
+def _mp4_end(data: bytes, start: int) -> int:
+    at = start
+    for _ in range(_MOST_HEADERS):
+        if at + 8 > len(data) or not data[at + 4 : at + 8].isalnum():
+            return at
+        size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if name == b"ftyp" and at > start:
+            return at
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if size < 8:
+            break  # 0: up to the end
+        at += size
+    return len(data)
+
+
+def _wav_end(data: bytes, start: int) -> int:
+    order: Any = "big" if data[start : start + 4] == b"RIFX" else "little"
+    if data[start : start + 4] not in (b"RIFF", b"RIFX"):
+        return len(data)  # 64-bit sizes
+    at = start + 12
+    for _ in range(_MOST_HEADERS):
+        if not re.fullmatch(rb"[A-Za-z][A-Za-z0-9_ ]{3}", data[at : at + 4]) or at + 8 > len(data):
+            return at
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], order)
+        if name in (b"RIFF", b"RIFX", b"OggS", b"fLaC"):
+            return at
+        if name == b"data" and (size == 0 or size >= 0x7FFF0000):
+            return len(data)  # written as a stream
+        at += 8 + size
+        at += size % 2 and data[at : at + 1] == b"\0"
+    return len(data)
+
+
+_ENDS: dict[str, Callable[[bytes, int], int]] = {
+    "flac": _flac_end,
+    "aac": _aac_end,
+    "matroska": _matroska_end,
+    "mp4": _mp4_end,
+    "wav": _wav_end,
+}
 
 
 def _xing(data: bytes, at: int, frame: _Frame) -> tuple[bool, int | None]:
@@ -242,7 +337,7 @@ def _xing(data: bytes, at: int, frame: _Frame) -> tuple[bool, int | None]:
     return False, None
 
 
-def _split_mp3(data: bytes, start: int) -> list[Piece]:
+def _split_mp3(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
     pieces: list[Piece] = []
     at, frames, total = start, 0, None
     begin = start  # of the range that is being walked
@@ -255,15 +350,22 @@ def _split_mp3(data: bytes, start: int) -> list[Piece]:
         begin = stop
 
     # Walk frame by frame. A Xing header, or the frames that it promises, begins a new recording.
+    headers = iter(range(_MOST_HEADERS))
     while at < len(data):
+        if next(headers, None) is None:
+            at = len(data)  # what is left belongs to the last one
+            break
         frame = _mp3_frame(data, at)
         # No frame: skip a tag, or search for the next frame and count what is lost.
         if frame is None or frame.size < 24:
             close(at)
             end = _tag_end(data, at)
             if end == at:
+                following = _following(data, at)[0]
+                if pieces and following and following[0] not in ("mp3", "aac"):
+                    break
                 found = None
-                for match in _SYNC.finditer(data, at + 1):
+                for match, _ in zip(_SYNC.finditer(data, at + 1), headers, strict=False):
                     if _kind_at(data, match.start()) == "mp3":
                         found = match.start()
                         break
@@ -282,17 +384,25 @@ def _split_mp3(data: bytes, start: int) -> list[Piece]:
         if not is_information:
             frames += 1
         at += frame.size
-    close(len(data))
-    if lost > 4096 and pieces:
+    at = min(at, len(data))
+    close(at)
+    if lost > _UNUSED_BYTES and pieces:
         pieces[-1].notes.append(f"{lost / 1000:.0f} kB between or behind the sound are no mp3 and were not used")
-    return [piece for piece in pieces if piece.ranges]
+    return [piece for piece in pieces if piece.ranges], at
 
 
-def _split_ogg(data: bytes, start: int) -> list[Piece]:
+def _split_ogg(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
     links: list[dict[int, dict[str, Any]]] = []
-    at, beginning, lost = start, False, 0
-    while (page := data.find(b"OggS\0", at)) >= 0 and page + 27 <= len(data):
-        lost += page - at
+    at, beginning, headers = start, False, 0
+    while (
+        headers < _MOST_HEADERS
+        and len(links) <= _MOST_PIECES
+        and (page := data.find(b"OggS\0", at)) >= 0
+        and page + 27 <= len(data)
+    ):
+        if page > at and links and _following(data, at)[0] not in (None, ("ogg", page)):
+            break
+        headers += 1
         count = data[page + 26]
         body = page + 27 + count
         end = body + sum(data[page + 27 : body])
@@ -312,6 +422,8 @@ def _split_ogg(data: bytes, start: int) -> list[Piece]:
             stream["gaps"] += number != stream["next"]
             stream["next"] = number + 1
         at = end
+    if headers == _MOST_HEADERS or len(links) > _MOST_PIECES:
+        at = len(data)
     pieces = []
     for link in links:
         sounds = [stream for stream in link.values() if stream["codec"]]
@@ -323,4 +435,7 @@ def _split_ogg(data: bytes, start: int) -> list[Piece]:
         if sounds[0]["gaps"]:
             piece.notes.append(f"the file is damaged: pages of sound are missing at {sounds[0]['gaps']} places")
         pieces.append(piece)
-    return pieces
+    return pieces, min(at, len(data))
+
+
+_SPLITTERS = {"mp3": _split_mp3, "ogg": _split_ogg}

@@ -86,6 +86,16 @@ def check_stream(rate: float, channels: int, limits: Limits) -> None:
 
 _FOREIGN = (
     (b"FORM", "an AIFF file"),
+    (b".snd", "an AU file"),
+    (b"riff\x2e\x91\xcf\x11", "a Wave64 file"),
+    (b"NIST_1A", "a SPHERE file"),
+    (b"Creative Voice", "a VOC file"),
+    (b"\x0bw", "an AC-3 file"),
+    (b"FLV\x01", "a Flash video"),
+    (b"TTA1", "a TTA file"),
+    (b"wvpk", "a WavPack file"),
+    (b"MAC ", "a Monkey's Audio file"),
+    (b"DSD ", "a DSD file"),
     (b"#!AMR", "an AMR file"),
     (b"caff", "a CAF file"),
     (b"MThd", "a MIDI file (notes, not sound)"),
@@ -104,6 +114,10 @@ def _describe(head: bytes) -> str:
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             return f"this is {name}"
+    if head[:1] == b"G" and head[188:189] == b"G":
+        return "this is an MPEG transport stream"
+    if head[:1] == b"\xff" and head[1:2] in (b"\xfc", b"\xfd", b"\xf4", b"\xf5"):
+        return "this is an MPEG layer 2 file (mp2)"
     if not head.strip(b"\0"):
         return "the file holds only zero bytes: the copy may have failed"
     try:
@@ -210,6 +224,10 @@ def _with_libsndfile(
     try:
         sound = ForwardOnly(source)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
+        if header.codec is not None:
+            raise AudioError(
+                f"the audio is encoded as {header.codec}, which is not accepted: export it as wav"
+            ) from error
         raise AudioError(
             f"the file begins like {kind} but cannot be decoded: it is damaged or cut off; export it again"
         ) from error
@@ -226,9 +244,19 @@ def _with_libsndfile(
         # Decode block by block.
         frames, broken = 0, False
         while not broken:
+            # libFLAC fails at what follows the last frame, and with it the block that holds that frame
+            whole = kind == "flac" and declared is not None and frames < declared
             try:
-                samples = sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+                samples = sound.read(
+                    min(BLOCK_FRAMES, declared - frames) if whole else BLOCK_FRAMES, dtype="float32", always_2d=True
+                )
             except soundfile.LibsndfileError:
+                if kind == "flac" and declared is not None and frames >= declared:
+                    file.seek(-2, io.SEEK_END)
+                    if file.read() == b"\0\0":  # padding
+                        break
+                    warn(f"what follows {frames / rate:.1f} s of sound in the file is no flac and was not used")
+                    break
                 broken = True
                 break
             if not len(samples):
@@ -254,6 +282,7 @@ class _Header(NamedTuple):
     frames: int | None = None
     patch: tuple[int, bytes] | None = None
     holds_more: bool = False  # bytes follow although the header says none do
+    codec: str | None = None  # where libsndfile has no decoder for it
 
 
 def _read_header(file: BinaryIO, kind: str, limits: Limits) -> _Header:
@@ -283,7 +312,10 @@ def _read_flac_header(file: BinaryIO, limits: Limits) -> _Header:
 
 def _read_wav_header(file: BinaryIO, limits: Limits) -> _Header:
     size = file.seek(0, io.SEEK_END)
-    position, align = 12, 0
+    file.seek(0)
+    if file.read(4) == b"RIFX":  # big-endian; libsndfile reads it
+        return _Header()
+    position, align, codec = 12, 0, None
     for _ in range(64):  # chunks
         file.seek(position)
         head = file.read(8)
@@ -291,8 +323,11 @@ def _read_wav_header(file: BinaryIO, limits: Limits) -> _Header:
             break
         name, length = head[:4], struct.unpack("<I", head[4:])[0]
         if name == b"fmt " and length >= 14:
-            _, channels, rate, _, align = struct.unpack("<HHIIH", file.read(14).ljust(14, b"\0"))
+            tag, channels, rate, _, align = struct.unpack("<HHIIH", file.read(14).ljust(14, b"\0"))
             check_stream(rate, channels, limits)
+            if tag == 0xFFFE and length >= 26:  # extensible: the tag begins the sub-format
+                tag = int.from_bytes(file.read(12)[10:], "little")
+            codec = None if tag in _WAV_DECODED else _WAV_CODECS.get(tag, f"wav format {tag:#06x}")
         elif name == b"data":
             present = size - position - 8
             if length == 0 and present > 0 and _only_chunks(file, position + 8, size):
@@ -301,10 +336,35 @@ def _read_wav_header(file: BinaryIO, limits: Limits) -> _Header:
                 return _Header(patch=(position + 4, b"\xff\xff\xff\xff"), holds_more=True)
             # Recorders that stream leave the largest value; that is no promise.
             if length < 0x7FFF0000 and length > present and align:
-                return _Header(frames=length // align)
-            return _Header()
+                return _Header(frames=length // align, codec=codec)
+            return _Header(codec=codec)
         position += 8 + length + length % 2
-    return _Header()
+    return _Header(codec=codec)
+
+
+# Tags of RFC 2361: those that libsndfile decodes, and the names of others.
+_WAV_DECODED = (1, 2, 3, 6, 7, 0x11, 0x31, 0x55)
+_WAV_CODECS = {
+    0x22: "TrueSpeech",
+    0x40: "G.721",
+    0x42: "G.723.1",
+    0x45: "G.726",
+    0x50: "MPEG layer 2",
+    0x64: "G.726",
+    0x65: "G.722",
+    0x83: "G.729",
+    0xFF: "AAC",
+    0x160: "Windows Media Audio",
+    0x161: "Windows Media Audio",
+    0x162: "Windows Media Audio",
+    0x270: "ATRAC3",
+    0x28F: "G.722",
+    0x1610: "AAC",
+    0x2000: "AC-3",
+    0x2001: "DTS",
+    0x674F: "Vorbis",
+    0xF1AC: "FLAC",
+}
 
 
 def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
@@ -438,7 +498,8 @@ def _declared_s(file: BinaryIO, container: Any, stream: Any, kind: str) -> float
         file.seek(0)
         has_duration = re.search(rb"\x44\x89[\x84\x88]", file.read(65536)) is not None
         file.seek(at)
-        return container.duration / 1_000_000 if has_duration else None
+        # it ends the last packet on the clock of the file, which need not begin at 0
+        return (container.duration - (container.start_time or 0)) / 1_000_000 if has_duration else None
     return None
 
 

@@ -27,8 +27,19 @@ def encode(samples: np.ndarray, rate: int = 44100, kind: str = "WAV", subtype: s
     return buffer.getvalue()
 
 
-def encode_av(container: str, codec: str, seconds: float = 2.0, *, rate: int = 48000, video: bool = False, **options):
-    """A phone's or a browser's recording: stereo, 440 Hz."""
+def encode_av(
+    container: str,
+    codec: str,
+    seconds: float = 2.0,
+    *,
+    rate: int = 48000,
+    hz: float = 440.0,
+    start: float = 0.0,
+    video: bool = False,
+    **options,
+):
+    """A phone's or a browser's recording: stereo, 440 Hz; its clock begins at ``start`` seconds."""
+    first = round(start * rate)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options) as out:
         stream = out.add_stream(codec, rate=rate)
@@ -41,13 +52,13 @@ def encode_av(container: str, codec: str, seconds: float = 2.0, *, rate: int = 4
                 frame.pts = i
                 out.mux(picture.encode(frame))
             out.mux(picture.encode())
-        samples = tone(seconds, rate)
-        for start in range(0, len(samples), 960):
-            block = np.stack([samples[start : start + 960]] * 2)
+        samples = tone(seconds, rate, hz)
+        for at in range(0, len(samples), 960):
+            block = np.stack([samples[at : at + 960]] * 2)
             if codec == "alac":
                 block = (block * 32767).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(block, "s16p" if codec == "alac" else "fltp", layout="stereo")
-            frame.sample_rate, frame.pts = rate, start
+            frame.sample_rate, frame.pts = rate, first + at
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
     return buffer.getvalue()

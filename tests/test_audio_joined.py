@@ -36,6 +36,63 @@ def test_joined_recordings_of_phones_are_used_whole(container: str, codec: str) 
     assert load_clip(data + data).seconds == pytest.approx(4.0, abs=0.15)
 
 
+@pytest.mark.parametrize("behind", ["WAV", "FLAC", "OGG", "MP3", "mp4"])
+@pytest.mark.parametrize("before", ["WAV", "FLAC", "OGG", "MP3", "mp4", "webm", "adts"])
+def test_recordings_of_two_kinds_are_used_whole(before: str, behind: str) -> None:
+    def made(kind: str, hz: float) -> bytes:
+        if kind.isupper():
+            return encode(tone(2.0, 48_000, hz), 48_000, kind)
+        return encode_av(kind, "libopus" if kind == "webm" else "aac", hz=hz)
+
+    clip = load_clip(made(before, 440) + b"\0" * 7 + made(behind, 880))
+    if (before, behind) == ("FLAC", "MP3"):  # FLAC has no length, and compressed sound holds what looks like mp3
+        assert clip.warnings == ("what follows 2.0 s of sound in the file is no flac and was not used",)
+        return
+    assert clip.seconds == pytest.approx(4.0, abs=0.15) and clip.warnings == ()
+    assert halves(clip) == (pytest.approx(440, abs=2), pytest.approx(880, abs=2))
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "mp4", "webm"])
+def test_what_follows_and_is_no_sound_is_told(kind: str) -> None:
+    data = encode(tone(2.0), kind=kind) if kind.isupper() else encode_av(kind, "libopus" if kind == "webm" else "aac")
+    junk = np.random.default_rng(0).integers(1, 200, 9000, np.uint8).tobytes()
+    clip = load_clip(data + junk)
+    assert clip.seconds == pytest.approx(2.0, abs=0.05)
+    (warning,) = clip.warnings
+    assert "not used" in warning and "damaged" not in warning
+
+
+@pytest.mark.parametrize("behind", [b"TAG" + bytes(125), bytes(5000), b""])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_tags_and_padding_behind_the_sound_cost_nothing(kind: str, behind: bytes) -> None:
+    clip = load_clip(encode(tone(2.0), kind=kind) + behind)
+    assert clip.seconds == pytest.approx(2.0, abs=0.001) and clip.warnings == ()
+
+
+def test_a_header_that_covers_half_of_the_sound_is_told() -> None:
+    data = bytearray(encode(tone(2.0)))
+    at = data.index(b"data") + 4
+    data[at : at + 4] = struct.pack("<I", 88_200)
+    assert "88 kB behind the sound are no part of it by its header" in load_clip(bytes(data)).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"), [(0x28F, "G.722"), (0x161, "Windows Media"), (0x2000, "AC-3"), (0x7777, "0x7777")]
+)
+@pytest.mark.parametrize("extensible", [False, True])
+def test_a_codec_of_wav_is_named(tag: int, name: str, extensible: bool) -> None:
+    data = bytearray(encode(tone(1.0), kind="WAVEX" if extensible else "WAV"))
+    at = data.index(b"fmt ") + (32 if extensible else 8)
+    data[at : at + 2] = struct.pack("<H", tag)
+    assert f"the audio is encoded as {name}" in refused(bytes(data)).replace("wav format ", "")
+
+
+def test_a_clock_that_does_not_begin_at_zero_is_no_promise() -> None:
+    data = encode_av("matroska", "libopus", start=1.5)
+    clip = load_clip(data)
+    assert clip.seconds == pytest.approx(2.0, abs=0.05) and clip.warnings == ()
+
+
 TAG = b"ID3\x04\0\0\0\0\x02\x00" + bytes(256)
 
 
