@@ -20,7 +20,7 @@ from mpar2.runs.lines import write_bytes
 
 __all__ = ["read", "write"]
 
-VERSION = 3
+VERSION = 4
 WORTH_BYTES = 4_000_000  # of lines; below it reading them is fast enough
 _FOLDER, _PARTS = ".analysis", ("frame.parquet", "attention.parquet")
 _KEY = b"mpar2-analysis"

@@ -15,7 +15,8 @@ Columns of ``RunTable.frame``:
     prediction                 what the answer was taken for (votes of self-consistency)
     tokens                     all generated tokens; NaN where a server did not say
     reasoning_tokens           of them those before the answer part; NaN where token borders are unknown
-    prompt_tokens, seconds, audio_seconds, steps, wellformed
+    form                       1 if the trace has the form that the arm's prompt asks for, else 0; NaN if it asks none
+    prompt_tokens, seconds, audio_seconds, steps
     matched, hallucinated, misused, missed, neutral_mentions, n_pred, n_tgt    CAFE's counts, NaN where unscored
     matched_first, matched_any, mentions_right, mentions_asserted    the same by other rules (``analysis.scores``)
     unscored                   why there are none
@@ -39,8 +40,9 @@ import pandas as pd
 from analysis import AnalysisError
 from analysis.scores import COUNTS, Scores, find_scores, probe_rows, read_scores
 from mpar2.accuracy import answer_of, score
+from mpar2.prompts import requested_form
 from mpar2.runs import Limits, Run, read_run
-from mpar2.trace import is_wellformed, parse_trace
+from mpar2.trace import has_form, parse_trace
 
 __all__ = ["RELATIVE_BINS", "TOKEN_BLOCK", "ArmInfo", "RunInfo", "RunTable", "join_tables", "load_runs"]
 
@@ -220,10 +222,11 @@ def _load_one(path: Path, name: str, judge: str | None, limits: Limits | None, c
 def _read(run: Run, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The frame (without run) and the attention of one run, line by line."""
     fingerprint = str((run.manifest.get("benchmark") or {}).get("fingerprint", ""))[:12]
+    forms = {arm["name"]: requested_form(arm.get("mode"), arm.get("prompt")) for arm in run.manifest.get("arms", [])}
     columns: dict[str, list[Any]] = {}
     attention: list[tuple[np.ndarray, ...]] = []
     for row, record in enumerate(run.records()):
-        for name, value in _row(record, fingerprint, scores).items():
+        for name, value in _row(record, fingerprint, scores, forms.get(record["arm"])).items():
             columns.setdefault(name, []).append(value)
         profile = _profile(record["attention"], row)
         columns.setdefault("attention", []).append(profile[0])
@@ -234,7 +237,7 @@ def _read(run: Run, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame]:
     return _typed(columns), _attention_frame(attention)
 
 
-def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores) -> dict[str, Any]:
+def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores, form: str | None) -> dict[str, Any]:
     item, ok = record["item"], record["status"] == "ok"
     trace = parse_trace(record["text"] or "") if ok else None
     given = answer_of(record, trace) if ok else None
@@ -266,7 +269,7 @@ def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores) -> dict[st
         "seconds": record["seconds"],
         "audio_seconds": record["audio_seconds"],
         "steps": None if trace is None else len(trace.of_kind("step")),
-        "wellformed": None if trace is None else float(is_wellformed(trace)),
+        "form": None if trace is None or form is None else float(has_form(trace, form)),
         **dict(zip(COUNTS, counts or (None,) * len(COUNTS), strict=True)),
         "unscored": "" if counts else scores.unscored.get(record["key"], "not judged"),
     }

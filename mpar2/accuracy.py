@@ -5,7 +5,8 @@ missing answer (a failed item) counts as wrong in ``official`` and ``strict``; `
 as the official MMAU and MMAR scripts do. An answer that names no choice without doubt is *unparsable*: it is counted,
 it is wrong by the strict rule, and the official rule judges the words of the reply. No random choice stands in for it.
 Of the unparsable ones, ``no_answer`` counts the replies in which no answer was found at all, and ``wrong_form`` those
-whose answer names no choice.
+whose answer names no choice. ``form`` is the share of replies in exactly the form that the prompt asks for (the tags of
+the mode, nothing beside them): a model that was not trained on a form may answer well outside of it.
 Answers are read from the text of a reply (``mpar2.answers``), so that one reader judges stored runs and new ones.
 With several samples of an item, a rate is the mean over samples. The unit of every interval is the clip: questions
 about one clip, and samples of one question, are resampled together.
@@ -26,7 +27,7 @@ from mpar2 import statistics
 from mpar2.answers import Answer, read_answer
 from mpar2.question import Item, strict_match, string_match
 from mpar2.runs.record import kind_of_message, record_key
-from mpar2.trace import Trace, parse_trace
+from mpar2.trace import Trace, has_form, parse_trace
 
 __all__ = ["GROUPS", "Score", "answer_of", "score", "summarise"]
 
@@ -41,6 +42,7 @@ class Score(NamedTuple):
     strict: bool
     parsed: bool
     answered: bool = True
+    form: bool | None = None  # whether the reply has the form that was asked for; None: none was
 
 
 def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
@@ -97,6 +99,7 @@ class _Tally:
     scores: list[Score] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     answered: int = 0
+    form: str | None = None  # that the arm is asked for
     withheld: int = 0
     truncated: int = 0
     tokens: list[int] = field(default_factory=list)
@@ -109,6 +112,7 @@ def summarise(
     items: Sequence[Item],
     samples: Mapping[str, int],
     asked: Mapping[str, Sequence[Item]] | None = None,
+    forms: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """Compute the metrics of a run.
 
@@ -117,6 +121,7 @@ def summarise(
         items: Items that the run was made of.
         samples: Answers per item, by arm.
         asked: Items of an arm, where it could not be given all of them.
+        forms: Mode whose form each arm is asked for (``mpar2.prompts.requested_form``); None: no form.
 
     Returns:
         The content of ``metrics.json``: rates by arm and group, differences of pairs of arms, with 95 % intervals
@@ -125,7 +130,7 @@ def summarise(
     truth = {item.id: item for item in items}
     asked = {name: [item.id for item in (asked or {}).get(name, items)] for name in samples}
     clips = {id: item.audio or id for id, item in truth.items()}
-    tallies = {name: _Tally(clips) for name in samples}
+    tallies = {name: _Tally(clips, form=(forms or {}).get(name)) for name in samples}
     seen: set[str] = set()
     for record in records:
         name = record["arm"]
@@ -159,11 +164,14 @@ def _count(tally: _Tally, record: Mapping[str, Any], samples: int) -> None:
     tally.truncated += record["finish"] == "length"
     if record["tokens"] is not None:
         tally.tokens.append(record["tokens"])
-    given = answer_of(record)
+    trace = None if record.get("text") is None else parse_trace(record["text"])
+    given = answer_of(record, trace)
     scored = score(record, given)
     if scored is None:
         tally.withheld += 1
         return
+    if tally.form is not None and trace is not None:
+        scored = scored._replace(form=has_form(trace, tally.form))
     tally.ids.append(record["id"])
     tally.scores.append(scored)
     if samples > 1:
@@ -222,6 +230,7 @@ def _rates(tally: _Tally, ids: set[str]) -> dict[str, Any]:
         return statistics.accuracy_interval(values, [tally.clips[id] for id in of])._asdict()
 
     official = [found.official for _, found in rows]
+    formed = [(id, found.form) for id, found in rows if found.form is not None]
     return {
         "scored": len(every),
         "items": len(set(every)),
@@ -232,6 +241,7 @@ def _rates(tally: _Tally, ids: set[str]) -> dict[str, Any]:
         "wrong_form": sum(found.answered and not found.parsed for _, found in rows),
         "official": rate(official + [False] * len(missing), every),
         "official_denominator": rate(official, answered),
+        "form": rate([form for _, form in formed], [id for id, _ in formed]) if formed else None,
         "strict": rate([found.strict for _, found in rows] + [False] * len(missing), every),
     }
 

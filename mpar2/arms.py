@@ -65,6 +65,7 @@ __all__ = [
     "load_arms",
     "parse_arm",
     "parse_arms",
+    "short_name",
     "shuffled_partners",
     "split_engine",
     "unique_names",
@@ -197,7 +198,7 @@ def parse_arms(texts: Sequence[str], default_mode: Mode = "mpar2") -> tuple[Arm,
 
 def arms_of_base(model: str) -> tuple[Arm, ...]:
     """Return the three arms of one model alone: asked directly, reasoning freely, and with the MPAR² prompt."""
-    short = _short(split_engine(model)[1])
+    short = short_name(model)
     return tuple(
         Arm(f"{short} {words}", model, None, mode)
         for mode, words in (("direct", "direct"), ("cot", "free reasoning"), ("mpar2", "MPAR² prompt"))
@@ -238,13 +239,17 @@ def _split_plus(text: str) -> tuple[str, str | None]:
 
 
 def _default_name(model: str, adapter: str | None, mode: str) -> str:
-    parts = (_short(split_engine(model)[1]), *([_short(adapter)] if adapter else []), mode)
+    parts = (short_name(model), *([short_name(adapter)] if adapter else []), mode)
     return " ".join(parts)[:_MAX_NAME].strip()
 
 
-def _short(model: str) -> str:
-    """The last part of a path, hub id or address, without what a name of an arm may not hold."""
-    last = re.split(r"[/\\#]", model.rstrip("/\\"))[-1]
+def short_name(model: str) -> str:
+    """The last part of a path, hub id or address, without what a name of an arm may not hold.
+
+    >>> short_name("Qwen/Qwen2.5-Omni-3B"), short_name("server:http://127.0.0.1:8080/v1#omni")
+    ('Qwen2.5-Omni-3B', 'omni')
+    """
+    last = re.split(r"[/\\#]", split_engine(model)[1].rstrip("/\\"))[-1]
     return re.sub(r"[|\x00-\x1f]", " ", last).strip() or "model"
 
 
@@ -253,7 +258,7 @@ def _parent(arm: Arm) -> str:
     engine, model = split_engine(arm.model)
     if engine is not None:
         return re.sub(r"[|/\\\x00-\x1f]", " ", urlsplit(model).netloc)
-    return _short(str(Path(arm.adapter or arm.model).parent)) if Path(arm.adapter or arm.model).parent.name else ""
+    return short_name(str(Path(arm.adapter or arm.model).parent)) if Path(arm.adapter or arm.model).parent.name else ""
 
 
 def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:

@@ -32,6 +32,7 @@ from mpar2.runs.lines import write_bytes
 from mpar2.trace import Span
 
 __all__ = [
+    "OLD_FRAME_S",
     "AttentionRecord",
     "Heatmap",
     "attention_ratio",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 _FORMAT = 1
+OLD_FRAME_S = 0.04  # of files and records written before models of other frames were supported
 _SINK_TIMES_UNIFORM = 5.0
 _SINK_TOKENS = 0.9
 _SINK_MIN_TOKENS = 8
@@ -254,10 +256,9 @@ def load_record(path: str | os.PathLike[str]) -> AttentionRecord:
                 audio_positions=int(data["audio_positions"]),
                 frame_s=float(data["frame_s"]),
                 heads=str(data["heads"]),  # type: ignore[arg-type]
-                # files before families have frames of 40 ms
                 frames_per_column=int(data["frames_per_column"])
                 if "frames_per_column" in data
-                else round(float(data["frame_s"]) / 0.04),
+                else round(float(data["frame_s"]) / OLD_FRAME_S),
             )
     except FileNotFoundError:
         raise

@@ -36,7 +36,7 @@ from mpar2.llm.batch import FailuresInARow, for_each
 from mpar2.llm.errors import CallFailed, LLMError, ReplyRejected
 from mpar2.llm.once import finish_in_thread
 from mpar2.predictions import write_predictions
-from mpar2.prompts import prompt_identity
+from mpar2.prompts import prompt_identity, requested_form
 from mpar2.question import Item, Question
 from mpar2.runs import RunWriter, build_manifest, read_run
 from mpar2.runs.record import kind_of_message
@@ -222,7 +222,8 @@ def evaluate(
         # Everything is answered: metrics, predictions, and the run is closed.
         done = read_run(run.folder)
         samples = {arm.name: arm.samples for arm in arms}
-        metrics = summarise(done.records(), items.items, samples, asked)
+        forms = {arm.name: requested_form(arm.arm.mode, arm.arm.prompt) for arm in arms}
+        metrics = summarise(done.records(), items.items, samples, asked, forms)
         metrics["problems"] = [*items.problems, *_recording_problems(done.records(), arms)]
         write_predictions(done, items, list(samples), run.folder / "predictions")
         run.finish(metrics)

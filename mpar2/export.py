@@ -112,6 +112,8 @@ def _write_model(model: str, adapter: str | None, folder: Path, form: Form, dtyp
     network = _merged(checkpoint, adapter)
     network.save_pretrained(folder, max_shard_size=_SHARD)
     checkpoint.processor.save_pretrained(folder)
+    if checkpoint.family.name in _WHOLE:
+        _set_prefix(folder, "thinker." if form == "whole" else "")
     if form == "whole":
         _wrap(folder, *_WHOLE[checkpoint.family.name])
 
@@ -136,17 +138,24 @@ def _stored_dtype(model: str) -> str:
     return str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
 
 
-def _wrap(folder: Path, architecture: str, model_type: str) -> None:
-    """Turn a Thinker's folder into that of a whole repository without a talker."""
+def _set_prefix(folder: Path, prefix: str) -> None:
+    """Begin every weight's name with ``prefix``. transformers saves a Thinker under the names that it was read from."""
     from safetensors.torch import load_file, save_file
 
+    def renamed(named: dict[str, Any]) -> dict[str, Any]:
+        return {prefix + name.removeprefix("thinker."): value for name, value in named.items()}
+
     for file in sorted(folder.glob("*.safetensors")):
-        save_file({f"thinker.{k}": v for k, v in load_file(file).items()}, file, metadata={"format": "pt"})
+        save_file(renamed(load_file(file)), file, metadata={"format": "pt"})
     index = folder / "model.safetensors.index.json"
     if index.exists():
         content = json.loads(index.read_text())
-        content["weight_map"] = {f"thinker.{name}": file for name, file in content["weight_map"].items()}
+        content["weight_map"] = renamed(content["weight_map"])
         index.write_text(json.dumps(content, indent=1))
+
+
+def _wrap(folder: Path, architecture: str, model_type: str) -> None:
+    """Make a Thinker's configuration that of a whole repository without a talker."""
     thinker = json.loads((folder / "config.json").read_text())
     text = thinker["text_config"]
     rope = text.get("rope_parameters") or {}

@@ -140,7 +140,7 @@ def occlude(
         The drops.
     """
     chosen = tuple(spans) if spans else (answer_span(text),)
-    arm_engine = engine.engine_for(arm)
+    scoring = engine.engine_for(arm).scoring
     # The clip itself, then one copy for each window, in batches.
     edges, clips = occluded_clips(clip, windows, fill)
     drops = np.full((len(chosen), windows), np.nan)
@@ -154,15 +154,15 @@ def occlude(
             break
         batch = requests[first : first + step]
         # Log-probability of the text where the engine can score it; else the answer to the occluded clip.
-        if arm_engine.scoring:
-            scored = arm_engine.score(batch, text, batch_size=step)
+        if scoring:
+            scored = engine.score(batch, text, batch_size=step)
             values += [np.array([_sum_of(tokens, span) for span in chosen]) for tokens in scored]
         else:
-            answers = arm_engine.generate_batch(batch, decoding, batch_size=step)
+            answers = engine.generate_batch(batch, decoding, batch_size=step)
             values += [np.array([_answer_of(generation)], dtype=object) for generation in answers]
         report(len(values), total)
     # Drops: a changed answer counts 1; of log-probabilities the difference counts.
-    if not arm_engine.scoring:
+    if not scoring:
         chosen, drops = (answer_span(text),), np.full((1, windows), np.nan)
         base = np.full(1, np.nan)
         for place, value in enumerate(values[1:]):
@@ -171,9 +171,7 @@ def occlude(
         base = values[0]
         for place, value in enumerate(values[1:]):
             drops[:, place] = base - value
-    measure: Literal["log-probability", "changed answer"] = (
-        "log-probability" if arm_engine.scoring else "changed answer"
-    )
+    measure: Literal["log-probability", "changed answer"] = "log-probability" if scoring else "changed answer"
     return Occlusion(edges, chosen, base, drops, measure, fill, max(len(values) - 1, 0))
 
 

@@ -161,6 +161,7 @@ def _attention(generation: Generation) -> dict[str, Any] | None:
     from mpar2.attention import attention_ratio, corrected_ratio
 
     return {
+        "frame_s": record.frame_s / record.frames_per_column,
         "ratio": [float(f"{value:.5g}") for value in attention_ratio(record)],
         "corrected": [float(f"{value:.5g}") for value in corrected_ratio(record)],
         "audio_positions": record.audio_positions,

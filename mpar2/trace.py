@@ -37,7 +37,7 @@ from typing import Any, Literal
 
 from mpar2.answers import stated_answer, visible_text
 
-__all__ = ["Part", "PartKind", "Span", "Trace", "is_wellformed", "parse_trace", "trace_to_json"]
+__all__ = ["Part", "PartKind", "Span", "Trace", "has_form", "is_wellformed", "parse_trace", "trace_to_json"]
 
 PartKind = Literal["perception", "step", "ask", "hear", "infer", "review", "answer", "think", "text"]
 
@@ -148,6 +148,16 @@ def is_wellformed(trace: Trace) -> bool:
     """Return whether a trace has exactly the MPAR² form: perception, steps, review, answer, without problems."""
     letters = "".join(p.kind[0] for p in trace.top() if not (p.kind == "text" and not p.text.strip()))
     return not trace.problems and re.fullmatch("ps+ra", letters) is not None
+
+
+def has_form(trace: Trace, mode: str) -> bool:
+    """Whether a trace is what its mode (direct, cot, mpar2) asks for, and nothing beside it."""
+    if mode == "mpar2":
+        return is_wellformed(trace)
+    if mode not in ("direct", "cot"):
+        raise ValueError(f"mode is {mode!r}: use direct, cot or mpar2")
+    kinds = [part.kind for part in trace.top() if not (part.kind == "text" and not part.text.strip())]
+    return not trace.problems and kinds == (["answer"] if mode == "direct" else ["think", "answer"])
 
 
 def trace_to_json(trace: Trace) -> dict[str, Any]:

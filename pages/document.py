@@ -35,6 +35,7 @@ from urllib.parse import urlencode
 
 from mpar2 import __version__
 from mpar2.answers import read_answer
+from mpar2.arms import split_engine
 from mpar2.audio import SAMPLE_RATE, Clip
 from mpar2.engines.base import Arm, Decoding, Generation, Progress
 from mpar2.errors import MPAR2Error
@@ -135,12 +136,12 @@ class Run:
         return changed
 
     def finish(self, status: str, error: str | None = None) -> None:
-        """Close the document: ``done``, ``stopped`` or ``error``. Arms that did not end say so."""
+        """Close the document: ``done``, ``stopped`` or ``error``. Arms that did not end say so, with the error."""
         self._document["status"] = status
-        for arm in self._arms:
-            if arm["stage"] != "done" or error:
-                self.snapshot()
-                arm.update(stage="done", finish="cancelled", unscored="This arm did not come to its end.", error=error)
+        open_arms = [arm for arm in self._arms if arm["stage"] != "done"]
+        for arm in open_arms or (self._arms if error else []):
+            self.snapshot()
+            arm.update(stage="done", finish="cancelled", unscored="This arm did not come to its end.", error=error)
         complete(self._document | {"arms": self._arms}, into=self._document)
 
     def texts(self, *, ended: bool = False) -> list[str]:
@@ -250,6 +251,9 @@ def _shown(model: str | None) -> str | None:
     """A hub id or a short name as it is; of a folder, its name: paths of this machine are nobody's business."""
     if model is None:
         return None
+    engine, served = split_engine(model)
+    if engine == "server":  # its address is the operator's own
+        return f"server: {served.partition('#')[2]}"
     return Path(model).name if Path(model).is_absolute() or Path(model).exists() else model
 
 

@@ -86,8 +86,8 @@ def is_local(host: str) -> bool:
 
 def build_services(options: argparse.Namespace) -> Any:
     """The engine and what it offers, from the options."""
-    from mpar2.engines import make_engine
-    from mpar2.engines.base import EngineOptions
+    from mpar2.engines.base import Arm, EngineOptions
+    from mpar2.engines.routing import engine_for_arms
     from mpar2.formats import Limits
     from pages.examples import EXAMPLES, first_example, load_examples
     from pages.limits import VisitorLimits
@@ -96,10 +96,9 @@ def build_services(options: argparse.Namespace) -> Any:
     root = options.examples or EXAMPLES
     examples = load_examples(root)
     offers, arms = _offers(options)
+    made = EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
     return Services(
-        engine=make_engine(
-            options.engine, EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
-        ),
+        engine=engine_for_arms([Arm(offer.name, offer.model) for offer in offers], options.engine, made),
         offers=offers,
         arms=arms,
         examples=examples,
@@ -146,4 +145,6 @@ def _offers(options: argparse.Namespace) -> tuple[Any, tuple[tuple[str, str], ..
 
 def _name(model: str) -> str:
     """A short name to show; never the path of a folder."""
-    return Path(model).name or model
+    from mpar2.arms import short_name
+
+    return short_name(model)

@@ -133,6 +133,8 @@ class Comparer:
                 return
         except EngineError as problem:
             error = message_of(problem)
+            if not self.services.local:  # a server's address is the operator's own
+                error = re.sub(r"https?://[^\s;,)]+", "the server", error)
         finally:
             if not handed_over:
                 self.services.stops.end(session, stop)

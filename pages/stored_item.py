@@ -23,7 +23,7 @@ import numpy as np
 from analysis.load import ArmInfo, RunInfo, RunTable
 from analysis.scores import key_needles
 from analysis.traces import fetch, fetch_verdicts
-from mpar2.attention import AttentionRecord
+from mpar2.attention import OLD_FRAME_S, AttentionRecord
 from mpar2.audio import AudioError, load_clip
 from mpar2.cafe.schema import UNSCORED_REASONS, Unscored, Verdict, validate_verdict
 from mpar2.engines.base import Decoding
@@ -226,7 +226,9 @@ def _shares(record: Mapping[str, Any], tokens: int) -> AttentionRecord | None:
     visible = np.where(shares > 0, multiples / np.where(shares > 0, shares, 1.0), 1.0) * positions
     rows = np.zeros((tokens, 1, 1, 0), dtype=np.float16)
     mass = shares.astype(np.float32)[:, None, None]
-    return AttentionRecord(rows, mass, np.rint(visible).astype(np.int32), positions, 0.04, "none")
+    frame_s = raw.get("frame_s")
+    frame_s = float(frame_s) if type(frame_s) in (int, float) and frame_s > 0 else OLD_FRAME_S
+    return AttentionRecord(rows, mass, np.rint(visible).astype(np.int32), positions, frame_s, "none")
 
 
 def _heatmap(answer: _Answer, tokens: int) -> AttentionRecord | None:

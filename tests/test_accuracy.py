@@ -107,6 +107,17 @@ def test_right_wrong_unparsable_missing_and_withheld_are_told_apart():
     assert found["strict"]["estimate"] == 0.25
 
 
+def test_the_form_that_was_asked_for_is_a_rate_beside_accuracy():
+    texts = ["<think>a bark</think><answer>dog</answer>", "dog", "<answer>dog</answer>", "<think>x</think>dog"]
+    records = [line(str(n), "dog", "dog") | {"text": text} for n, text in enumerate(texts)]
+    items = [item(str(n)) for n in range(4)]
+    rate = {
+        form: summarise(records, items, {"a": 1}, forms={"a": form})["arms"]["a"]["form"] for form in ("cot", "direct")
+    }
+    assert (rate["cot"]["estimate"], rate["direct"]["estimate"], rate["cot"]["n"]) == (0.25, 0.25, 4)
+    assert summarise(records, items, {"a": 1}, forms={"a": None})["arms"]["a"]["form"] is None, "no form was asked for"
+
+
 def test_a_majority_of_samples():
     votes = {"p": ["dog", "cat", "cat", "cat"], "q": ["cat", "dog", "dog", "dog"]}
     records = [line(id, c, c, n) for id, choices in votes.items() for n, c in enumerate(choices)]

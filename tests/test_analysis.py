@@ -68,7 +68,10 @@ def test_rows_are_the_answers_with_their_scores(folder: Path, table: RunTable) -
     first = frame.iloc[0]
     assert first["tokens"] == records[0]["tokens"] and 0 < first["reasoning_tokens"] < first["tokens"]
     assert first["right"] == float(records[0]["prediction"] == records[0]["item"]["answer"])
-    assert first["steps"] == 1 and first["wellformed"] == 1.0
+    assert first["steps"] == 1
+    assert frame.groupby("arm", observed=True)["form"].first().to_dict() == {
+        arm.name: float(arm.mode == "mpar2") for arm in ARMS
+    }  # all write the form of MPAR², whatever they are asked for
     assert table.runs[0].scores.judge == "reference" and frame["unscored"].eq("").all()
 
 

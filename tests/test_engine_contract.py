@@ -15,6 +15,7 @@ from mpar2.audio import wav_bytes
 from mpar2.cli import main
 from mpar2.engines import engine_names, make_engine, register_engine
 from mpar2.engines.base import Arm, Decoding, Engine, EngineError, Generation, ItemError, Request
+from mpar2.prompts import prompt_identity
 from mpar2.question import Question
 from mpar2.trace import parse_trace
 from pages.limits import VisitorLimits
@@ -134,6 +135,13 @@ def test_reason_and_compare_run_any_engine(data: Path, capsys) -> None:
     assert "choice:     bell" in shown and "tokens:     3" in shown and "not recorded" in shown
     assert main(["compare", *ask, "--model", "x", "--other-model", "y", "--json"]) == 0
     assert [arm["model"] for arm in json.loads(capsys.readouterr().out)["arms"]] == ["x", "y"]
+    for arms in (["--base", "z"], ["--arm", "z:cot", "--arm", "z:direct"], ["--model", "z"]):
+        assert main(["compare", *ask, *arms, "--prompt", "r1-aqa", "--json"]) == 0
+        made = json.loads(capsys.readouterr().out)["arms"]
+        digest = prompt_identity("cot", "r1-aqa")[1]
+        assert {(arm["prompt"], arm["prompt_hash"]) for arm in made} == {("r1-aqa", digest)}
+    assert main(["reason", *ask, "--arm", "z:cot", "--prompt", "nix"]) == 2
+    assert "no prompt 'nix'" in capsys.readouterr().err
     assert main(["reason", *ask, "--model", "x", "--attention", str(data / "a.npz")]) == 2
     assert "Echo does not tell where a model attends" in capsys.readouterr().err
 

@@ -87,9 +87,7 @@ def test_only_openais_fields_are_sent_where_others_are_refused(scenes, tmp_path)
 def test_several_endpoints_share_the_work_and_stand_in_for_each_other(scenes, tmp_path):
     slow = lambda call: openai_reply("<answer>bell</answer>", delay_s=0.05)  # noqa: E731
     with serve(slow) as one, serve(slow) as two, serve([error(503)]) as broken:
-        engine = ServerEngine(
-            [s.url + "/v1" for s in (one, two, broken)], in_flight=2, policy=FAST, check_audio=False
-        )
+        engine = ServerEngine([s.url + "/v1" for s in (one, two, broken)], in_flight=2, policy=FAST, check_audio=False)
         metrics = evaluate(scenes, [arm(samples=5, temperature=1)], engine, tmp_path / "run")
     assert metrics["arms"]["a"]["answered"] == 30 and metrics["arms"]["a"]["failed"] == 0
     assert min(len(one.calls), len(two.calls)) >= 8
@@ -458,6 +456,7 @@ def test_attention_is_recorded_for_the_chosen_share(scenes, arms, engine, tmp_pa
     assert 0 < len(seen) < 6
     for record in seen:
         ratio = record["attention"]["ratio"]
+        assert record["attention"]["frame_s"] == 0.04
         assert len(ratio) == record["tokens"] == len(record["token_ends"]) and all(0 < value < 1 for value in ratio)
         assert record["token_ends"][-1] == len(record["text"])
 

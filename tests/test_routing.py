@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 import soundfile
@@ -105,6 +106,26 @@ def test_arms_of_three_places_are_streamed_side_by_side_as_they_were_named():
     assert [done[n].choice for n in range(3)] == ["bell", "bell", "dog bark"]
     assert "by tiny" in done[0].text and done[2].served_model == "fake-7"
     assert engine.engine_for(arms[0]).attention and not engine.engine_for(arms[1]).attention
+
+
+def test_occlusion_asks_the_routed_engine_for_the_model_that_it_knows(capsys, data):
+    flips = []
+
+    def answers(call):
+        if "check" in call.text.lower() or not flips and b"bell" not in call.body:
+            return plan(call)
+        flips.append(call.json["model"])
+        return openai_reply(f"<answer>{'dog bark' if len(flips) == 3 else 'bell'}</answer>")
+
+    with serve(answers) as server:
+        arm = f"s=server:{server.url}/v1#org/m:direct"
+        ask = [str(data / "0.wav"), "--question", "What?", "--choice", "dog bark", "--choice", "bell", "--json"]
+        trace = data / "trace.txt"
+        trace.write_text("<answer>bell</answer>")
+        assert main(["occlude", *ask, "--arm", arm, "--windows", "4", "--batch-size", "1", "--text", str(trace)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(flips) == {"org/m"} and found["measure"] == "changed answer"
+    assert sorted(found["drops"][0]) == [0.0, 0.0, 0.0, 1.0]
 
 
 def test_one_server_that_fails_lets_the_other_arms_finish():
@@ -211,3 +232,27 @@ def test_a_registered_service_is_known_everywhere(capsys, tmp_path):
         assert "fake" in capsys.readouterr().out
     with pytest.raises(services.SettingError, match="choose one of gemini, server, fake"):
         services.connect("nix", "m")
+
+
+def test_the_app_compares_served_and_local_arms_that_its_operator_names(data):
+    from pages.options import build_services, parse_options
+    from pages.running import Asked, Comparer
+
+    with serve(plan) as server:
+        address = f"server:{server.url}/v1#org/omni"
+        options = ["--arm", f"{address}:cot", "--arm", f"{address}:mpar2", "--arm", "here=tiny:cot", "--arm", "fake:m"]
+        services = build_services(parse_options(options))
+        asked = Asked(str(data / "0.wav"), "What?", "dog bark\nbell", services.arms)
+        *_, document = Comparer(services).run(asked, "session")
+        models = {call.json["model"] for call in server.calls}
+    assert document["status"] == "done" and models == {"org/omni"}
+    assert [arm["answer"] for arm in document["arms"]] == ["bell", "bell", "bell", "dog bark"]
+    names = [name for name, _ in services.arms]
+    assert names[0].startswith("omni") and server.url not in json.dumps(document)
+    with pytest.raises(EngineError, match="no checkpoint 'server:"):
+        services.arm("server:http://127.0.0.1:9/v1#m", "cot")
+    *_, broken = Comparer(replace(services, local=False)).run(asked, "session")  # nothing answers there any more
+    errors = [arm["error"] for arm in broken["arms"]]
+    assert broken["status"] == "error" and server.url not in json.dumps(broken)
+    assert all("no connection to the server" in error for error in errors[:2]) and errors[2:] == [None, None]
+    assert [arm["answer"] for arm in broken["arms"]][2:] == ["bell", "dog bark"]

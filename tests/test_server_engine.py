@@ -46,10 +46,8 @@ def test_the_text_grows_and_the_tokens_carry_log_probabilities():
 
 def test_arms_are_asked_at_the_same_time():
     with serve(lambda call: openai_stream(TEXTS, pause_s=0.05)) as server:
-        started = time.monotonic()
         updates = stream(engine(server), "a", "b", "c")
-        taken = time.monotonic() - started
-    assert server.open_most == 3 and taken < 1.2, "one alone takes half a second"
+    assert server.open_most == 3
     done = {update.index: update.generation.text for update in updates if update.generation is not None}
     assert done == dict.fromkeys(range(3), "".join(TEXTS))
     order = [update.index for update in updates if update.stage == "reasoning"]

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None
 
 
 def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, ...]:
-    """The arms that ``--arm`` names; empty without it.
+    """The arms that ``--arm`` names, asked in the words of ``--prompt``; empty without ``--arm``.
 
     Args:
         options: of the command.
@@ -97,7 +98,7 @@ def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, 
     for name in others:
         if getattr(options, name) is not None:
             raise ArmError(f"--arm and --{name.replace('_', '-')} both name arms: give one or the other")
-    return parse_arms(options.arm)
+    return tuple(replace(arm, prompt=options.prompt) for arm in parse_arms(options.arm))
 
 
 def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
@@ -144,7 +145,10 @@ def run_arms(
     """Generate every arm, writing the text of a single one as it grows, and the attention to files."""
     from mpar2.attention import save_record
     from mpar2.engines.base import EngineError
+    from mpar2.prompts import prompt_identity
 
+    for arm in arms:
+        prompt_identity(arm.mode, arm.prompt)  # what is no prompt is refused before anything is loaded
     if attention is not None and not any(engine.engine_for(arm).attention for arm in arms):
         raise EngineError(
             f"--attention: {type(engine.engine_for(arms[0])).__name__} does not tell where a model attends"

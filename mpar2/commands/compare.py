@@ -7,6 +7,7 @@ import json
 import shutil
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from mpar2.commands._arms import (
     MODES,
     add_arm_option,
     add_decoding_options,
+    add_prompt_option,
     add_question_options,
     engine_of,
     print_summary,
@@ -33,6 +35,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_question_options(parser)
+    add_prompt_option(parser)
     arms = parser.add_argument_group("the arms, two to four; the shipped pair where none are named")
     add_arm_option(arms, several=True)
     arms.add_argument(
@@ -89,11 +92,10 @@ def _arms(options: argparse.Namespace) -> Sequence[Arm]:
         for name in _SIDES:
             if getattr(options, name) is not None:
                 raise ArmError(f"--base and --{name.replace('_', '-')} both name arms: give one or the other")
-        return arms_of_base(options.base)
-    return [
-        Arm("left", options.model or _LEFT[0], options.adapter, options.mode or _LEFT[1]),
-        Arm("right", options.other_model or _RIGHT[0], options.other_adapter, options.other_mode or _RIGHT[1]),
-    ]
+        return [replace(arm, prompt=options.prompt) for arm in arms_of_base(options.base)]
+    left = Arm("left", options.model or _LEFT[0], options.adapter, options.mode or _LEFT[1], prompt=options.prompt)
+    model, adapter, mode = (getattr(options, f"other_{part}") for part in ("model", "adapter", "mode"))
+    return [left, replace(left, name="right", model=model or _RIGHT[0], adapter=adapter, mode=mode or _RIGHT[1])]
 
 
 def _title(generation: Generation) -> str:

@@ -296,7 +296,7 @@ def _progress(*, hidden: bool) -> Iterator[Callable[[int, int, int], None]]:
 
 def _print_table(metrics: dict[str, Any]) -> None:
     width = max(len(name) for name in metrics["arms"])
-    counted = "no answer found  wrong form  missing  tokens"
+    counted = "in form  no answer found  no choice named  missing  tokens"
     print(f"{'arm':<{width}}  official [95 %]       answered only  strict   {counted}")
     for name, arm in metrics["arms"].items():
         official = arm["official"]
@@ -304,7 +304,8 @@ def _print_table(metrics: dict[str, Any]) -> None:
             f"{name:<{width}}  {_percent(official['estimate']):>7} "
             f"{'[' + _percent(official['low']) + ', ' + _percent(official['high']) + ']':<16}"
             f"{_percent(arm['official_denominator']['estimate']):>11}  {_percent(arm['strict']['estimate']):>10}  "
-            f"{arm['no_answer']:>15}  {arm['wrong_form']:>10}  {arm['missing']:>7}  "
+            f"{_percent((arm['form'] or {}).get('estimate')):>7}  {arm['no_answer']:>15}  {arm['wrong_form']:>15}  "
+            f"{arm['missing']:>7}  "
             f"{'-' if arm['tokens']['mean'] is None else format(arm['tokens']['mean'], '.0f'):>6}"
         )
     baseline = next(iter(metrics["arms"]))

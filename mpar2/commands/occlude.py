@@ -11,6 +11,7 @@ from mpar2.commands._arms import (
     MODES,
     add_arm_option,
     add_engine_options,
+    add_prompt_option,
     add_question_options,
     engine_of,
     printable,
@@ -28,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
     parser.add_argument("--mode", choices=MODES, help="how it is asked (default: mpar2)")
     add_arm_option(parser, several=False)
+    add_prompt_option(parser)
     parser.add_argument("--text", type=Path, metavar="FILE", help="a trace to explain; by default the model writes one")
     parser.add_argument("--windows", type=int, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument("--fill", choices=("silence", "noise"), default="silence", help="default: %(default)s")
@@ -46,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     clip, question = load_clip(options.audio), make_question(options.question, options.choice)
     arms = read_arms(options, ("model", "adapter", "mode"))
     model = options.model or "tiny-mpar2"
-    arm = arms[0] if arms else Arm(model, model, options.adapter, options.mode or "mpar2")
+    arm = arms[0] if arms else Arm(model, model, options.adapter, options.mode or "mpar2", prompt=options.prompt)
     engine = engine_of(options, [arm])
     decoding = Decoding(max_new_tokens=options.max_new_tokens)
     # The text: given, or generated first.
@@ -77,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     # Agreement with attention, where the engine can read it.
     rho = None
     if engine.engine_for(arm).attention:
-        reread = engine.engine_for(arm).attend(clip, question, arm, text)
+        reread = engine.attend(clip, question, arm, text)
         if reread.attention is not None:
             rho = agreement(result, reread.attention, [token.chars for token in reread.tokens])
     if options.json:

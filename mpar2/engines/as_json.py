@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mpar2.prompts import prompt_identity
 from mpar2.trace import trace_to_json
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ def generation_to_json(generation: Generation) -> dict[str, Any]:
         "mode": generation.arm.mode,
         "model": generation.arm.model,
         "adapter": generation.arm.adapter,
+        "prompt": generation.arm.prompt or "ours",
+        "prompt_hash": prompt_identity(generation.arm.mode, generation.arm.prompt)[1],
         "text": generation.text,
         "trace": trace_to_json(generation.trace),
         "tokens": generation.token_count,

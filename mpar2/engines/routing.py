@@ -28,6 +28,7 @@ from mpar2.engines.base import (
     Generation,
     Progress,
     Request,
+    Token,
 )
 from mpar2.question import Question
 
@@ -209,6 +210,13 @@ class RoutingEngine(Engine):
     def attend(self, clip: Clip, question: Question, arm: Arm, text: str) -> Generation:
         engine, inner = self._route(arm)
         return replace(engine.attend(clip, question, inner, text), arm=arm)
+
+    def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
+        scored: dict[int, tuple[Token, ...]] = {}
+        for engine, places, entries in self._groups([request.arm for request in requests]):
+            inner = [replace(requests[index], arm=arm) for index, arm in entries]
+            scored |= zip(places, engine.score(inner, text, batch_size=batch_size), strict=True)
+        return [scored[index] for index in range(len(requests))]
 
     def base_of(self, arm: Arm) -> str:
         engine, inner = self._route(arm)

@@ -45,6 +45,7 @@ __all__ = [
     "neutralise",
     "prompt_identity",
     "prompt_text",
+    "requested_form",
     "user_message",
 ]
 
@@ -86,6 +87,14 @@ def prompt_identity(mode: Mode, prompt: str | None = None) -> tuple[int, str]:
         return PROMPT_VERSIONS[mode], PROMPT_HASHES[mode]
     version, body, answer = _template(mode, prompt)
     return version, hashlib.sha256("\0".join((body, answer[True], answer[False])).encode()).hexdigest()
+
+
+def requested_form(mode: Mode, prompt: str | None = None) -> Mode | None:
+    """The mode whose tags a prompt asks for (``mpar2.trace.has_form``); None for ``plain``, and for files."""
+    if prompt in (None, "ours", "ours-exact"):
+        return mode if mode in _MODES else None
+    forms: dict[str, Mode] = {"r1-aqa": "direct", "r1-aqa-think": "cot", "ke-omni": "cot"}
+    return forms.get(str(prompt))
 
 
 def _template(mode: Mode, prompt: str | None) -> tuple[int, str, dict[bool, str]]:

@@ -9,7 +9,8 @@
     tokens         generated tokens; token_ends: where each one ends in text (characters), None from servers
     seconds        wall time of this answer, from the start of its batch
     audio_seconds  audio that the model received; finish: "stop" or "length"
-    attention      {"ratio": per token, "corrected": per token, "audio_positions": n} (``mpar2.attention``), or None
+    attention      {"ratio": per token, "corrected": per token, "audio_positions": n, "frame_s": seconds of a position}
+                   (``mpar2.attention``), or None
     served_model   the model that a server said it ran
 
 A line may come from a stranger, so ``check_record`` looks at every field before anyone uses it: types, lengths,

@@ -26,7 +26,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpar2.trace import Trace, is_wellformed
+from mpar2.trace import has_form
 from training.rewards.aggregate import AGGREGATORS
 from training.rewards.sample import Sample, read_samples
 from training.rewards.scores import Scorer, Scores
@@ -37,7 +37,6 @@ __all__ = [
     "accuracy_reward",
     "audio_thinker_reward",
     "format_reward",
-    "has_form",
     "length_reward",
     "make_rewards",
     "perception_reward",
@@ -47,16 +46,6 @@ __all__ = [
 
 Reward = Callable[..., Any]  # list[float | None], or a coroutine of one
 Value = float | None
-
-
-def has_form(trace: Trace, mode: str) -> bool:
-    """Whether a trace is what its mode asks for, and nothing beside it."""
-    if mode == "mpar2":
-        return is_wellformed(trace)
-    if mode not in ("direct", "cot"):
-        raise ValueError(f"mode is {mode!r}: use direct, cot or mpar2")
-    kinds = [part.kind for part in trace.top() if not (part.kind == "text" and not part.text.strip())]
-    return not trace.problems and kinds == (["answer"] if mode == "direct" else ["think", "answer"])
 
 
 def format_reward(mode: str = "mpar2") -> Reward:
