@@ -14,7 +14,7 @@ Comparisons of version 1 hold it too; :func:`record_of` reads it back, and ``pag
 ``tokens`` is null where the engine recorded the ratio alone. To stay within the budget it first gives up single
 heads for single tokens, then single layers (parts keep both), then the heads of parts, then joins neighbouring columns,
 then averages the layers of parts: when it was heard matters most. A ``mass`` of more than half the budget (many layers
-and heads) keeps the mean over heads. 
+and heads) keeps the mean over heads.
 """
 
 from __future__ import annotations

@@ -234,10 +234,12 @@ def test_a_registered_service_is_known_everywhere(capsys, tmp_path):
         services.connect("nix", "m")
 
 
-def test_the_app_compares_served_and_local_arms_that_its_operator_names(data):
+def test_the_app_compares_served_and_local_arms_that_its_operator_names(data, monkeypatch):
+    from mpar2.llm import RetryPolicy
     from pages.options import build_services, parse_options
     from pages.running import Asked, Comparer
 
+    monkeypatch.setattr("mpar2.engines.server.RetryPolicy", lambda **options: RetryPolicy(max_tries=1))
     with serve(plan) as server:
         address = f"server:{server.url}/v1#org/omni"
         options = ["--arm", f"{address}:cot", "--arm", f"{address}:mpar2", "--arm", "here=tiny:cot", "--arm", "fake:m"]
