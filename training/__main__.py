@@ -1,5 +1,6 @@
 """``python -m training sft|grpo --recipe NAME [--resume] [out=FOLDER] [key=value …]`` and what belongs to it.
 
+reproduce   the paper's path by one plan: data, captions, chains, SFT, GRPO, evaluation, CAFE, report
 sft, grpo   train by a recipe         recipes   list them         show     what a recipe resolves to
 study       several trainings of one file, with their logs and an arm for each
 data        filter sources into a file with a card                memory   what it needs, from shapes
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpar2.commands._paid import ServiceChoices
-from training.recipe import Recipe, RecipeError, load_recipe, recipe_names, variants
+from mpar2.errors import MPAR2Error
+from training.recipe import Recipe, load_recipe, recipe_names, variants
 from training.scenes.kinds import KINDS as QUESTIONS
 from training.sources import read_source, source_kinds
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from training.plan import Plan
 
 
-def main(argv: list[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
+def parser_of_commands() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,6 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     study = commands.add_parser("study", help="several trainings of one file; the same command goes on")
     study.add_argument("file", type=Path, help="its form: training.study")
     study.add_argument("overrides", nargs="*", metavar="key=value", help="for all runs; out=FOLDER")
+    reproduce = commands.add_parser("reproduce", help="the paper's path by one plan; the same command goes on")
+    reproduce.add_argument("file", metavar="PLAN", help="a plan of training/plans, or a YAML file (training.reproduce)")
+    reproduce.add_argument("overrides", nargs="*", metavar="key=value", help="values of the plan; out=FOLDER")
+    reproduce.add_argument("--plan", action="store_true", help="print hours, memory and money, and stop")
+    reproduce.add_argument("--skip", action="append", default=[], metavar="STAGE", help="take what is there instead")
+    reproduce.add_argument("--from", dest="start", metavar="STAGE", help="run this stage and those after it again")
+    reproduce.add_argument("--until", metavar="STAGE", help="stop after this stage")
     data = commands.add_parser("data", help="filter the sources of a recipe into one file with a card")
     data.add_argument("--recipe", required=True)
     data.add_argument("--split", default="train")
@@ -81,10 +90,20 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--prices", help="a JSON file of prices, to see the cost")
         command.add_argument("--yes", action="store_true")
     commands.add_parser("memory", help="memory by model, method and number of GPUs, computed from shapes")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = parser_of_commands()
+    args, rest = parser.parse_known_args(argv)
+    if rest and hasattr(args, "overrides") and all("=" in word and not word.startswith("-") for word in rest):
+        args.overrides += rest  # key=value after an option: argparse fills a list of positionals once
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return _run(args, argv)
-    except (RecipeError, ValueError, FileNotFoundError) as error:
+    except (MPAR2Error, ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -111,6 +130,8 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
         return _cold_start(args)
     if args.command == "export":
         return _export(args)
+    if args.command == "reproduce":
+        return _reproduce(args)
     if args.command == "study":
         return _study(args, argv)
     overrides = list(args.overrides)
@@ -149,13 +170,24 @@ def _add_plan_options(command: argparse.ArgumentParser) -> None:
 
 
 def _plan(method: str, recipe: Recipe, args: argparse.Namespace) -> Plan:
-    from training.plan import DEVICES, Load, plan_training, this_cpu
+    from training.plan import Load, device_named, plan_training
 
-    if args.device not in ("cpu", *DEVICES):
-        raise ValueError(f"no device {args.device!r} is known: choose cpu, {', '.join(DEVICES)}")
-    device = this_cpu() if args.device == "cpu" else DEVICES[args.device]
+    device = device_named(args.device)
     load = Load(clip_s=args.clip_seconds, items=args.items)
     return plan_training(method, recipe, device=device, devices=args.devices, price=args.price, load=load)
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from training.reproduce import estimate_text, load_plan, run_plan
+
+    rest = [o for o in args.overrides if not o.startswith("out=")]
+    out = next((o.partition("=")[2] for o in args.overrides if o.startswith("out=")), f"runs/{Path(args.file).stem}")
+    plan = load_plan(args.file, Path(out), rest, complete=not args.plan)
+    if args.plan:
+        print(estimate_text(plan))
+    else:
+        run_plan(plan, skip=args.skip, start=args.start, until=args.until)
+    return 0
 
 
 def _study(args: argparse.Namespace, argv: list[str]) -> int:

@@ -32,7 +32,7 @@ from mpar2.engines.names import resolve, split_adapter
 from training.memory import MODELS, Model, needs
 from training.recipe import Recipe, RecipeError
 
-__all__ = ["DEVICES", "Costs", "Device", "Load", "Plan", "count_costs", "plan_training", "this_cpu"]
+__all__ = ["DEVICES", "Costs", "Device", "Load", "Plan", "count_costs", "device_named", "plan_training", "this_cpu"]
 
 USE = 0.4  # of the peak, in passes: what well-kept trainers reach on models of this size
 LAUNCH_S = 15e-6  # of each operator of a decoded token under transformers' generate on a GPU
@@ -61,6 +61,19 @@ DEVICES = {
         Device("rtx-4090", 165e12, 1.01e12, 24),
     )
 }
+
+
+def device_named(name: str) -> Device:
+    """Return a device by name, ``cpu`` being this machine's, measured.
+
+    Raises:
+        RecipeError: The name is not known.
+    """
+    if name == "cpu":
+        return this_cpu()
+    if name not in DEVICES:
+        raise RecipeError(f"no device {name!r} is known: choose cpu, {', '.join(DEVICES)}")
+    return DEVICES[name]
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,7 @@ class Plan:
     device: Device
     devices: int
     price: float | None  # of a device's hour
+    minutes: float | None = None  # after which the training stops
 
     @property
     def step_s(self) -> float:
@@ -108,7 +122,8 @@ class Plan:
 
     @property
     def hours(self) -> float | None:
-        return None if self.steps is None else self.steps * self.step_s / 3600
+        bounds = [] if self.minutes is None else [self.minutes / 60]
+        return min(bounds + ([] if self.steps is None else [self.steps * self.step_s / 3600]), default=None)
 
     @property
     def money(self) -> float | None:
@@ -231,7 +246,8 @@ def plan_training(
         beta=bool(options.get("beta")),
         rollouts=method == "grpo",
     )
-    return Plan(steps, seconds, need.total * (2 if recipe.dtype == "float32" else 1), device, devices, price)
+    memory = need.total * (2 if recipe.dtype == "float32" else 1)
+    return Plan(steps, seconds, memory, device, devices, price, recipe.minutes)
 
 
 def _shapes(recipe: Recipe) -> tuple[Any, Model]:
@@ -251,7 +267,7 @@ def _shapes(recipe: Recipe) -> tuple[Any, Model]:
         kind = getattr(transformers, family.model_class).config_class
         if recipe.family == "qwen2_audio":
             text["model_type"] = "qwen2"
-        return kind(text_config=text), known
+        return family.loaded_config(kind(text_config=text)), known
     try:
         config = transformers.AutoConfig.from_pretrained(where)
     except (OSError, ValueError) as error:
