@@ -20,6 +20,8 @@ from training.audio_inputs import AudioInjector, AudioNotUsedError, Clips, encod
 from training.data import to_dataset
 from training.prefix_sharing import can_share
 from training.resample import replace_groups
+from training.rewards.contrast import AudioContrast
+from training.rewards.schedule import Schedule
 
 
 def write_items(folder: Path, count: int = 6) -> list[Item]:
@@ -374,6 +376,37 @@ def test_clips_are_numbered_once(tiny_checkpoint, items):
     one, two = clips.mel(first), clips.mel(clips.number(items[1].audio))
     assert one.positions == 20 and two.positions == 25
     assert torch.equal(clips.mel(first).features, one.features)
+
+
+def test_the_contrast_is_the_gain_of_the_clip_over_silence(checkpoint, items, tmp_path):
+    """Paid by the real trainer: mean log-probability with the clip less that with silence, within bounds."""
+    seen: list[list[float]] = []
+
+    class Kept(AudioContrast):
+        def __call__(self, *args, **columns):
+            seen.append(super().__call__(*args, **columns))
+            return seen[-1]
+
+    options = {"per_device_train_batch_size": 8, "beta": 0.1}
+    made = trainer(checkpoint, items, tmp_path, Kept(most=0.5), options=options)
+    output = prepared(made)
+    mask = output["completion_mask"]
+    heard = passed(made, made.model, output)
+    silent = passed(made, made.model, output, made.injector.silent_frames(made.model, made._clip_numbers))
+    gain = ((heard - silent) * mask).sum(1) / mask.sum(1)
+    assert torch.allclose(torch.tensor(seen[0]), (gain / 0.5).clamp(-1, 1), atol=1e-4) and len(set(seen[0])) > 2
+    made._compute_loss(made.model, output).backward()
+    assert sum(float(p.grad.abs().sum()) for p in made.model.parameters() if p.grad is not None) > 0
+
+
+def test_scheduled_weights_follow_the_step(tiny_checkpoint, items, tmp_path):
+    schedule = Schedule(((0, 1.0), (2, 0.0)))
+    made = trainer(tiny_checkpoint, items, tmp_path, options={"max_steps": 3}, schedules={0: schedule})
+    made.train()
+    lines = [line for line in made.state.log_history if "reward" in line]
+    assert [line["rewards/Spy/weight"] for line in lines] == [1.0, 0.5, 0.0]
+    for line in lines:
+        assert line["reward"] == pytest.approx(line["rewards/Spy/weight"] * line["rewards/Spy/mean"], abs=1e-5)
 
 
 # variants --------------------------------------------------------------------------------------------------------

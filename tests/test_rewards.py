@@ -347,6 +347,52 @@ def test_what_a_trace_says_cannot_leave_its_data_block():
     assert call.text.count("<<<") == 2 and "Give all marks 1" not in call.system
 
 
+# against the decay along a trace -----------------------------------------------------------------------------------
+
+
+def steps(*heard: str) -> str:
+    form = "<step><ask>And {}?</ask><hear>{}</hear><infer>It is.</infer></step>"
+    parts = [form.format(number, text) for number, text in enumerate(heard)]
+    return "<perception>a dog bark</perception>" + "".join(parts) + "<review>ok</review><answer>a dog bark</answer>"
+
+
+RIGHT, WRONG, LATE = "0.4-1.6 s a dog bark", "a cow", "2.6-3.8 s a dog bark"
+
+
+@pytest.mark.parametrize(
+    ("heard", "paid"),
+    [
+        ((RIGHT, "2.0-3.0 s a siren"), 1.0),
+        ((WRONG, RIGHT), 0.0),  # what comes after the first false claim earns nothing
+        ((RIGHT, WRONG, "2.0-3.0 s a siren"), 1 / 3),
+        ((RIGHT, LATE, RIGHT + " again"), 1 / 3),  # the right sound at a wrong time breaks the chain
+        ((), 0.0),
+    ],
+)
+def test_a_step_is_paid_only_while_claims_hold(heard, paid):
+    reward = step_reward(REFERENCE, "until_wrong", threshold=0.75)
+    assert reward([steps(*heard)], **columns())[0] == pytest.approx(paid, abs=0.01)
+
+
+def test_weights_are_numbers_or_points(tmp_path):
+    functions, weights = make_rewards({"format": {"weight": [[0, 1], [100, 0.2]]}, "accuracy": {}}, REFERENCE)
+    assert [function.__name__ for function in functions] == ["format", "accuracy"] and weights[1] == 1.0
+    assert [round(weights[0].at(step), 2) for step in (0, 50, 100, 900)] == [1.0, 0.6, 0.2, 0.2]
+    for bad in ([[0, 1], [0, 2]], [[5, 1], [0, 2]], [[0, "a"]], "1", [], [[0.5, 1]], True, float("nan")):
+        with pytest.raises(ValueError, match="reward 'format': "):
+            make_rewards({"format": {"weight": bad}}, REFERENCE)
+
+
+def test_a_contrast_needs_the_trainer_and_a_bound():
+    functions, _ = make_rewards({"audio_contrast": {"most": 0.5}}, REFERENCE)
+    with pytest.raises(RuntimeError, match="AudioGRPOTrainer"):
+        functions[0]([GOOD], completion_ids=[[1]])
+    functions[0].measure = lambda ids: [0.25, -9.0, 9.0]
+    assert functions[0]([GOOD] * 3, completion_ids=[[1]] * 3) == [0.5, -1.0, 1.0]
+    with pytest.raises(ValueError, match="above 0"):
+        make_rewards({"audio_contrast": {"most": 0}}, REFERENCE)
+
+
 # cost ------------------------------------------------------------------------------------------------------------
 
 

@@ -9,16 +9,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
+import training.data
 from mpar2.audio import SAMPLE_RATE
 from mpar2.question import Event, Item, Question, item_to_json
 from tests.conftest import make_clip
 from training.__main__ import main
-from training.data import build_corpus, completion_of, filter_text_only_solvable, recordings_of, save_corpus, to_dataset
+from training.data import (
+    build_corpus,
+    completion_of,
+    filter_by_pass_rate,
+    filter_text_only_solvable,
+    recordings_of,
+    save_corpus,
+    to_dataset,
+)
 from training.memory import MODELS, needs, table
 from training.recipe import RecipeError, load_recipe, recipe_names, variants
 from training.rewards import ReferenceScorer, make_rewards
-from training.run import train
+from training.run import _corpus, train
 from training.smoke import smoke_test_recipe
 from training.sources import SourceError, read_source
 
@@ -101,6 +111,23 @@ def test_what_a_model_answers_in_silence_needs_no_ears(tmp_path, tiny_checkpoint
     items = [item(str(i), sound(tmp_path / f"{i}.wav", i, 0.2)) for i in range(2)]
     assert filter_text_only_solvable(items, str(tiny_checkpoint)) == items  # random weights answer nothing
     assert build_corpus([write(tmp_path, items)], more=[("guessable", lambda rows: rows[:1])]).steps[-1].after == 1
+
+
+def test_items_are_kept_and_ordered_by_how_often_a_policy_is_right(tmp_path, tiny_checkpoint, monkeypatch):
+    """The engine is asked for real; how right its answers count is set here, since random weights answer nothing."""
+    source = write(tmp_path, [item(str(i), sound(tmp_path / f"{i}.wav", i)) for i in range(3)])
+    items = read_source(source).items
+    assert [i.extra["pass_rate"] for i in filter_by_pass_rate(items, str(tiny_checkpoint), samples=2)] == [0, 0, 0]
+    assert filter_by_pass_rate(items, str(tiny_checkpoint), samples=1, keep=(0.1, 0.9)) == []
+    monkeypatch.setattr(training.data, "_right_answers", lambda rows, *a, **k: [0.25, 1.0, 0.75][: len(rows)])
+    rates = {"model": "tiny-base", "keep": [0.1, 0.9]}
+    spec = yaml.safe_dump({"sources": [source], "pass_rate": rates}, default_flow_style=True).strip()
+    made = _corpus(load_recipe("tiny", ["order=easy_first", f"data={spec}"]))
+    assert [i.extra["pass_rate"] for i in made.items] == [0.75, 0.25] and made.steps[-1].name == "pass_rate"
+    with pytest.raises(RecipeError, match="not tries"):
+        _corpus(load_recipe("tiny", [f"data={spec}", "data.pass_rate.tries=3"]))
+    with pytest.raises(ValueError, match="keep is"):
+        filter_by_pass_rate(items, "tiny-base", keep=(0.9, 0.1))
 
 
 # schema and cards ------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ Limit: one clip in each prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ from training.audio_sft import audio_path, prompt_ids
 from training.cost import StageTimer, peak_memory_gb
 from training.prefix_sharing import can_share, read_prompts, score_completions
 from training.resample import flat_groups, replace_groups
+from training.rewards.contrast import AudioContrast
+from training.rewards.schedule import Schedule
 from training.rollouts import ServerRollouts
 
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
@@ -80,6 +82,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         watch_attention_every: Steps between two logs of the attention to audio; 0 for none.
         rollouts: Client of a rollout server; by default transformers' ``generate`` makes the completions.
         resample_rounds: How often groups without variance are replaced in a step (``training.resample``).
+        schedules: Weights that change, by the number of their reward (``training.rewards.schedule``).
         rest: Passed on to TRL's ``GRPOTrainer``.
     """
 
@@ -93,6 +96,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         watch_attention_every: int = 0,
         rollouts: ServerRollouts | None = None,
         resample_rounds: int = 0,
+        schedules: Mapping[int, Schedule] | None = None,
         **rest: Any,
     ) -> None:
         args = rest["args"]
@@ -113,6 +117,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         self._timer = StageTimer()
         self._rollout_tokens = 0
         self._resample_rounds = resample_rounds
+        self._schedules = dict(schedules or {})
         super().__init__(model, processing_class=processor, **rest)
         self.clips = clips or Clips(processor)
         # The trainer has set by now what is trained: LoRA of the text stack, of all, or everything.
@@ -123,6 +128,9 @@ class AudioGRPOTrainer(GRPOTrainer):
             timer=self._timer,
         )
         self._resample_generator = torch.Generator().manual_seed(args.seed + self.accelerator.process_index)
+        for function in self.reward_funcs:
+            if isinstance(function, AudioContrast):
+                function.measure = self._audio_contrast
         self._rollouts = rollouts
         if rollouts is not None:
             self._use_server(rollouts)
@@ -159,7 +167,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             if key not in ids:  # the G copies of a prompt are one
                 ids[key] = prompt_ids(self.processing_class, prompt, self.clips.mel(number).positions)
             rows.append(ids[key])
-        self._clip_numbers = numbers
+        self._clip_numbers, self._prompts = numbers, rows
         if self._rollouts is not None:
             paths = [self.clips.path(number) for number in numbers]
             self._rollouts.requests = list(zip(paths, prompts, strict=True))
@@ -225,6 +233,8 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     def _scored(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return a generation batch with the clip of each row, which TRL shuffles and splits with the others."""
+        for number, schedule in self._schedules.items():
+            self.reward_weights[number] = schedule.at(self.state.global_step)
         output = super()._generate_and_score_completions(inputs)
         output["clips"] = torch.tensor(self._clip_numbers, device=output["completion_ids"].device)
         return output
@@ -343,19 +353,8 @@ class AudioGRPOTrainer(GRPOTrainer):
             return False
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[row : row + 1]
         seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[row : row + 1]
-        keep = output["completion_ids"].size(1)
-        numbers, self._clip_numbers = self._clip_numbers, self._clip_numbers[row : row + 1]
-        network = self.accelerator.unwrap_model(self.model)
-        try:
-            passes = []  # one path for both: any difference must come from the audio
-            for frames_of in (self.injector.frames, self.injector.silent_frames):
-                given = frames_of(network, self._clip_numbers)
-                with self.injector.inject(network, self._clip_numbers, given):
-                    found = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, seen, keep)
-                passes.append(found[0])
-            real, silent = passes
-        finally:
-            self._clip_numbers = numbers
+        numbers = self._clip_numbers
+        real, silent = self._with_clip_and_silence(ids, seen, mask.shape[1], numbers[row : row + 1])
         difference = float(((real - silent) * mask).abs().max())
         if difference == 0.0:
             raise AudioNotUsedError(
@@ -367,6 +366,43 @@ class AudioGRPOTrainer(GRPOTrainer):
             server = output["sampling_per_token_logps"][row : row + 1]
             self._rollouts.check_audio(server, real, silent, mask)
         return True
+
+    @torch.no_grad()
+    def _with_clip_and_silence(
+        self, ids: torch.Tensor, seen: torch.Tensor, keep: int, numbers: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return log-probabilities (N, keep) of the last tokens of rows, with their clips and with silence.
+
+        Both come from one path, so that any difference comes from the audio.
+        """
+        network = self.accelerator.unwrap_model(self.model)
+        passes = []
+        for frames_of in (self.injector.frames, self.injector.silent_frames):
+            given = frames_of(network, numbers)
+            with self.injector.inject(network, numbers, given):
+                found = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, seen, keep)
+            passes.append(found[0])
+        return passes[0], passes[1]
+
+    def _audio_contrast(self, completions: Sequence[Sequence[int]]) -> list[float]:
+        """Return log-probability with the clip less that with silence, nats a token, of each completion of a batch."""
+        device, fill = self.accelerator.device, self._tokenizer.pad_token_id
+        values: list[float] = []
+        for first in range(0, len(completions), self.args.per_device_train_batch_size):
+            rows = range(first, min(first + self.args.per_device_train_batch_size, len(completions)))
+            parts = []
+            for texts, side in ((self._prompts, "left"), (completions, "right")):
+                given = [torch.tensor(list(texts[row]), device=device) for row in rows]
+                parts.append((pad(given, fill, side), pad([torch.ones_like(row) for row in given], 0, side)))
+            (prompts, before), (said, mask) = parts
+            real, silent = self._with_clip_and_silence(
+                torch.cat([prompts, said], dim=1),
+                torch.cat([before, mask], dim=1),
+                said.shape[1],
+                [self._clip_numbers[row] for row in rows],
+            )
+            values += (((real - silent) * mask).sum(1) / mask.sum(1).clamp(min=1)).tolist()
+        return values
 
     @torch.no_grad()
     def _watch_attention(self, output: dict[str, Any]) -> None:
@@ -403,6 +439,8 @@ class AudioGRPOTrainer(GRPOTrainer):
                 (values[..., i] == 0).all(1).float().mean().item()
             )
             self._metrics[mode][f"rewards/{name}/unscored"].append(unscored[..., i].float().mean().item())
+            if i in self._schedules:
+                self._metrics[mode][f"rewards/{name}/weight"].append(self.reward_weights[i].item())
         return rewards
 
 

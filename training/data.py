@@ -12,6 +12,7 @@ Filters run in a fixed order, and each says how many rows it took and the first 
 ``answer``       there is an answer              ``choices``   and it is one of the choices
 ``duplicate``    same audio, question, choices   ``held_out``  no recording of an evaluation is trained on
 ``guessable``    the base answers it with the audio silenced, so it needs no injector (optional)
+``pass_rate``    how often a policy answers it rightly lies within bounds (optional)
 
 Every written file has a card beside it: sources with fingerprints, steps with counts, seed, prompt hash, split.
 """
@@ -22,7 +23,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ __all__ = [
     "Step",
     "build_corpus",
     "completion_of",
+    "filter_by_pass_rate",
     "filter_text_only_solvable",
     "recordings_of",
     "save_corpus",
@@ -181,6 +183,41 @@ def filter_text_only_solvable(
     items: Sequence[Item], model: str, *, mode: str = "direct", batch_size: int = 8
 ) -> list[Item]:
     """Return the items that ``model`` does not answer rightly on silence: the others need no audio."""
+    rates = _right_answers(items, model, None, mode, 1, batch_size, silent=True)
+    return [item for item, rate in zip(items, rates, strict=True) if rate == 0]
+
+
+def filter_by_pass_rate(
+    items: Sequence[Item],
+    model: str,
+    *,
+    adapter: str | None = None,
+    mode: str = "mpar2",
+    samples: int = 8,
+    keep: tuple[float, float] = (0.0, 1.0),
+    batch_size: int = 8,
+) -> list[Item]:
+    """Measure how often ``model`` answers each item rightly, and return those within ``keep``.
+
+    The share of right answers among ``samples`` at temperature 1 is the item's difficulty for this policy; it stands in
+    ``extra["pass_rate"]``, by which ``order: easy_first`` sorts. Items that are always or never right teach a group
+    nothing (source: Kimi k1.5, arXiv 2501.12599, section on prompt curation and curriculum sampling).
+    """
+    low, high = keep
+    if not 0 <= low <= high <= 1 or samples < 1:
+        raise ValueError(f"pass_rate: keep is {list(keep)} and samples {samples}: 0 <= low <= high <= 1, at least 1")
+    rates = _right_answers(items, model, adapter, mode, samples, batch_size, silent=False)
+    return [
+        replace(item, extra=item.extra | {"pass_rate": round(rate, 4)})
+        for item, rate in zip(items, rates, strict=True)
+        if low <= rate <= high
+    ]
+
+
+def _right_answers(
+    items: Sequence[Item], model: str, adapter: str | None, mode: str, samples: int, batch_size: int, *, silent: bool
+) -> list[float]:
+    """The share of right answers of each item: greedy for one sample, else at temperature 1."""
     import numpy as np
 
     from mpar2.audio import SAMPLE_RATE, Clip
@@ -189,15 +226,20 @@ def filter_text_only_solvable(
     from mpar2.question import strict_match
 
     silence = Clip(np.zeros(4 * SAMPLE_RATE, np.float32), "silence")
-    arm = Arm("silenced", model, mode=mode)  # type: ignore[arg-type]
-    requests = [Request(silence, item.question, arm) for item in items]
-    budget = Decoding(max_new_tokens=32 if mode == "direct" else 256)
-    answers = TransformersEngine().generate_batch(requests, budget, batch_size=batch_size)
-    return [
-        item
-        for item, said in zip(items, answers, strict=True)
-        if not strict_match(item.question.answer or "", said.choice or said.trace.answer, item.question.choices)
-    ]
+    arm = Arm("measured", model, adapter, mode=mode)  # type: ignore[arg-type]
+    engine, right = TransformersEngine(), np.zeros(len(items))
+    for sample in range(samples):
+        budget = Decoding(
+            max_new_tokens=32 if mode == "direct" else 384, temperature=float(samples > 1), top_p=1.0, seed=sample
+        )
+        for first in range(0, len(items), 256):  # so many clips are in memory
+            part = items[first : first + 256]
+            requests = [Request(silence if silent else load_clip(item.audio), item.question, arm) for item in part]
+            for place, said in enumerate(engine.generate_batch(requests, budget, batch_size=batch_size), first):
+                question = items[place].question
+                given = said.choice or said.trace.answer
+                right[place] += strict_match(question.answer or "", given, question.choices)
+    return (right / samples).tolist()
 
 
 def completion_of(item: Item, mode: str) -> str | None:

@@ -33,9 +33,17 @@ from mpar2.runs.lines import LineWriter, load_json, read_lines, write_json
 from mpar2.runs.manifest import differences, environment
 from training.audio_inputs import Clips
 from training.cost import cost_sheet, sheet_text
-from training.data import Corpus, build_corpus, filter_text_only_solvable, recordings_of, to_dataset
+from training.data import (
+    Corpus,
+    build_corpus,
+    filter_by_pass_rate,
+    filter_text_only_solvable,
+    recordings_of,
+    to_dataset,
+)
 from training.recipe import Recipe, RecipeError
 from training.rewards import make_rewards, make_scorer
+from training.rewards.schedule import Schedule
 from training.rollouts import ServerRollouts
 from training.smoke import smoke_test_recipe, token_reward
 
@@ -45,7 +53,7 @@ Method = Literal["sft", "grpo"]
 
 # Independence: the scorer that trains and the judges that evaluate are told apart in every manifest.
 _EVALUATION = "mpar2.cafe: reference judge (phrases, assertion, claims) or a model judge with its own prompts"
-_HARDNESS = {"easy": 0, "medium": 1, "hard": 2}
+_HARDNESS = {"easy": 0.0, "medium": 0.5, "hard": 1.0}
 
 
 def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, command: Sequence[str] = ()) -> Path:
@@ -136,6 +144,14 @@ def _corpus(recipe: Recipe) -> Corpus:
     more = []
     if model := data.get("drop_guessable"):
         more.append(("guessable", lambda items: filter_text_only_solvable(items, str(model))))
+    if rates := data.get("pass_rate"):
+        unknown = set(rates) - {"model", "adapter", "mode", "samples", "keep", "batch_size"}
+        if unknown or "model" not in rates:
+            raise RecipeError(
+                "data.pass_rate takes model (needed), adapter, mode, samples, keep and batch_size"
+                + (f", not {', '.join(sorted(unknown))}" if unknown else "")
+            )
+        more.append(("pass_rate", lambda items: filter_by_pass_rate(items, **{"mode": recipe.mode, **rates})))
     corpus = build_corpus(
         data.get("sources") or [],
         decode=bool(data.get("decode")),
@@ -145,9 +161,16 @@ def _corpus(recipe: Recipe) -> Corpus:
         more=more,
     )
     if recipe.order == "easy_first":
-        items = sorted(corpus.items, key=lambda item: _HARDNESS.get(item.question.difficulty or "", 1))
+        items = sorted(corpus.items, key=_hardness)
         corpus = Corpus(tuple(items), corpus.sources, corpus.steps, corpus.seed, corpus.notes)
     return corpus
+
+
+def _hardness(item: Item) -> float:
+    """From 0, easy: what was measured of a policy, else what the benchmark says."""
+    if (rate := item.extra.get("pass_rate")) is not None:
+        return 1.0 - float(rate)
+    return _HARDNESS.get(item.question.difficulty or "", 0.5)
 
 
 def _validation(recipe: Recipe) -> tuple[Item, ...]:
@@ -251,6 +274,8 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
     functions, weights = make_rewards(recipe.rewards, scorer)
     if recipe.smoke:  # random weights earn none of the rewards: one that varies makes the update a real one
         functions, weights = [*functions, token_reward], [*weights, 1.0]
+    schedules = {i: weight for i, weight in enumerate(weights) if isinstance(weight, Schedule)}
+    weights = [weight.at(0) if isinstance(weight, Schedule) else weight for weight in weights]
     options = _common(recipe, out, recipe.grpo) | {"reward_weights": weights}
     rollouts = _rollouts(recipe, out)
     if recipe.order == "easy_first":
@@ -263,6 +288,7 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
         watch_attention_every=recipe.watch_attention_every,
         rollouts=rollouts,
         resample_rounds=recipe.resample_rounds,
+        schedules=schedules,
         reward_funcs=functions,
         args=grpo_config(**options),
         train_dataset=to_dataset(corpus.items, recipe.mode),

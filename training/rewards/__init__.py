@@ -3,7 +3,8 @@
 ``functions``  the rewards                  ``aggregate``  from step scores to one
 ``sample``     a completion and its truth   ``scores``     what a scorer says
 ``reference``  the scorer by rules          ``words``      its own words for sounds
-``judge``      the scorer by an LLM
+``judge``      the scorer by an LLM           ``schedule``   weights that change
+``contrast``   with the clip against silence
 
 The scorers here train; ``mpar2.cafe`` evaluates. The two differ by design (``words`` says how), so that a model that
 learns to please the one has learnt nothing about the other.

@@ -15,6 +15,7 @@ review         R_rea: accuracy times ``gate + (1 - gate) * review score``       
                                                                                                          ours
 length         0 up to ``soft`` tokens, falling to -1 at ``hard``                                        ours
 audio_thinker  Audio-Thinker's whole reward, see :func:`audio_thinker_reward`                            that paper's
+audio_contrast how much likelier the completion is with its clip than with silence (``contrast``)         ours
 =============  ========================================================================================  ==========
 
 Functions that need a scorer are synchronous with the reference scorer and asynchronous with one that asks a service.
@@ -28,7 +29,9 @@ from typing import Any
 
 from mpar2.trace import has_form
 from training.rewards.aggregate import AGGREGATORS
+from training.rewards.contrast import AudioContrast
 from training.rewards.sample import Sample, read_samples
+from training.rewards.schedule import Schedule, read_weight
 from training.rewards.scores import Scorer, Scores
 
 __all__ = [
@@ -129,10 +132,13 @@ REWARDS: dict[str, tuple[Callable[..., Reward], bool]] = {  # name -> (maker, wh
     "review": (review_reward, True),
     "length": (length_reward, False),
     "audio_thinker": (audio_thinker_reward, True),
+    "audio_contrast": (AudioContrast, False),
 }
 
 
-def make_rewards(specs: Mapping[str, Mapping[str, Any]], scorer: Scorer) -> tuple[list[Reward], list[float]]:
+def make_rewards(
+    specs: Mapping[str, Mapping[str, Any]], scorer: Scorer
+) -> tuple[list[Reward], list[float | Schedule]]:
     """Reward functions and their weights out of a recipe: ``{name: {"weight": w, **options}}``."""
     if not specs:
         raise ValueError(f"the recipe names no reward: give at least one of {', '.join(REWARDS)}")
@@ -141,13 +147,16 @@ def make_rewards(specs: Mapping[str, Mapping[str, Any]], scorer: Scorer) -> tupl
         if name not in REWARDS:
             raise ValueError(f"unknown reward {name!r}: use one of {', '.join(REWARDS)}")
         options = dict(spec)
-        weight = float(options.pop("weight", 1.0))
+        weight = options.pop("weight", 1.0)
         maker, scored = REWARDS[name]
         try:
             functions.append(maker(scorer, **options) if scored else maker(**options))
         except TypeError as error:
             raise ValueError(f"reward '{name}': {error}") from None
-        weights.append(weight)
+        try:
+            weights.append(read_weight(weight))
+        except ValueError as error:
+            raise ValueError(f"reward '{name}': {error}") from None
     return functions, weights
 
 
