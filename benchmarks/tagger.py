@@ -1,8 +1,8 @@
-"""How fast the tagger is: ``python -m benchmarks.tagger [SECONDS]``, one thread, clips of noise."""
+"""How fast the tagger is on one thread, over clips of noise."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 
 import numpy as np
@@ -27,12 +27,15 @@ def speed(seconds: float, repeats: int = 5) -> tuple[float, float]:
     return min(best)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tagger", description=__doc__)
+    parser.add_argument("seconds", nargs="*", type=float, default=[10.0, 30.0, 120.0], help="lengths of clips")
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    for seconds in [float(argument) for argument in argv] or [10.0, 30.0, 120.0]:
+    for seconds in options.seconds:
         cpu, _ = speed(seconds)
         print(f"{seconds:g} s of sound: {1000 * cpu:.0f} ms of a core ({seconds / cpu:.0f} x real time)")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

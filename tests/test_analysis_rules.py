@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +17,38 @@ from analysis.exhibits import EXHIBITS, build_exhibits
 from analysis.load import RunTable, load_runs
 from analysis.metrics import metric_of, rate
 
-RUNS = Path(__file__).resolve().parent.parent / "examples" / "runs"
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "examples" / "runs"
 KNOWINGLY_EMPTY: dict[str, set[str]] = {
     "held-out-scenes": {"seeds"},
+    "held-out-recordings": {"levels", "controls", "forced", "probes", "seeds"},
     "held-out-training": {"levels", "controls", "forced", "probes"},
+    "held-out-training-recordings": {"levels", "controls", "forced", "probes"},
 }
+
+
+@cache
+def shipped(run: str) -> RunTable:
+    return load_runs([RUNS / run])
 
 
 @pytest.fixture(scope="module")
 def scenes() -> RunTable:
-    return load_runs([RUNS / "held-out-scenes"])
+    return shipped("held-out-scenes")
 
 
 @pytest.fixture(scope="module")
 def training() -> RunTable:
-    return load_runs([RUNS / "held-out-training"])
+    return shipped("held-out-training")
+
+
+def test_all_shipped_runs_are_listed() -> None:
+    assert set(KNOWINGLY_EMPTY) == {path.parent.name for path in RUNS.glob("*/items.jsonl.gz")}
 
 
 @pytest.mark.parametrize("run", sorted(KNOWINGLY_EMPTY))
-def test_every_exhibit_is_filled_or_knowingly_empty(run: str, scenes: RunTable, training: RunTable) -> None:
-    table = scenes if run == "held-out-scenes" else training
+def test_every_exhibit_is_filled_or_knowingly_empty(run: str) -> None:
+    table = shipped(run)
     empty = {exhibit.name for exhibit in build_exhibits(table) if exhibit.drawing is None}
     assert empty == KNOWINGLY_EMPTY[run]
     for exhibit in build_exhibits(table, only=empty):
@@ -147,3 +161,38 @@ def test_every_curve_can_be_split_by_whether_an_item_needs_the_audio(scenes: Run
 
 def test_without_a_silent_arm_nothing_is_known_of_the_need(training: RunTable) -> None:
     assert training.frame["needs_audio"].isna().all()
+
+
+def test_the_tables_of_the_readme_and_the_cards_are_those_of_the_runs() -> None:
+    maker = runpy.run_path(str(ROOT / "examples" / "tables.py"))
+    made = maker["tables"]({name: shipped(name) for name in maker["RUNS"]})
+    shown = {file: (ROOT / file).read_text("utf-8") for file in maker["FILES"]}
+    assert set(re.findall(r"<!-- table: (\w+) -->", shown["README.md"])) == set(made)
+    for file, text in shown.items():
+        assert "<!-- table: scenes -->" in text
+        assert maker["fill"](text, made) == text, f"{file} is old: run python examples/tables.py"
+
+
+def test_the_sentences_of_the_readme_have_the_numbers_of_the_runs(scenes: RunTable) -> None:
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    for first, second, name in (
+        ("base cot", "mpar2", "label_recall"),
+        ("base cot", "mpar2", "acc_per"),
+        ("base cot", "mpar2", "acc_per_mention"),
+        ("base cot", "mpar2", "acc_per_first"),
+        ("base cot", "mpar2", "acc_per_any"),
+        ("base cot", "mpar2", "accuracy"),
+        ("base direct", "mpar2", "accuracy"),
+        ("base direct", "base cot", "accuracy"),
+        ("mpar2", "mpar2, shuffled audio", "accuracy"),
+        ("mpar2", "mpar2, silent audio", "accuracy"),
+        ("mpar2", "mpar2, audio masked after 50 %", "accuracy"),
+        ("mpar2", "mpar2, true events given", "accuracy"),
+    ):
+        row = versus(scenes, first, second, metric_of(name))
+        low, high = (f"{100 * row[end]:+.0f}".replace("+0", "0") for end in ("low", "high"))
+        found = f"{100 * row['difference']:+.0f}"
+        assert any(f"{found}{unit} [{low}, {high}]" in text for unit in ("", " points")), (second, name, row)
+    attention = versus(scenes, "base cot", "mpar2", metric_of("attention"))
+    points = [f"{100 * attention[key]:.1f}" for key in ("difference", "low", "high")]
+    assert f"({points[0]} points [{points[1]}, " in text, points

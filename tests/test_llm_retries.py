@@ -93,9 +93,7 @@ def test_a_server_that_stays_down_fails_the_call_after_max_tries(wire: str) -> N
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize(
-    ("status", "reason"), [(401, "auth"), (403, "auth"), (404, "not_found"), (302, "bad_request")]
-)
+@pytest.mark.parametrize(("status", "reason"), [(401, "auth"), (403, "auth"), (404, "not_found"), (302, "bad_request")])
 def test_errors_that_will_not_pass_stop_the_run_at_once(wire: str, status: int, reason: str) -> None:
     elsewhere = "http://127.0.0.1:9/stolen"
     bad = error(status, "no such luck", location=elsewhere) if status == 302 else error(status, "no such luck")

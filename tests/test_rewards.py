@@ -403,9 +403,7 @@ def test_a_completion_is_parsed_and_scored_once_for_all_rewards(monkeypatch):
     parse, score = sample.parse_trace, reference._f1
     monkeypatch.setattr(sample, "parse_trace", lambda text: parses.append(text) or parse(text))
     monkeypatch.setattr(reference, "_f1", lambda *args: scorings.append(args) or score(*args))
-    functions, _ = make_rewards(
-        {"format": {}, "perception": {}, "step": {}, "review": {}}, ReferenceScorer()
-    )
+    functions, _ = make_rewards({"format": {}, "perception": {}, "step": {}, "review": {}}, ReferenceScorer())
     completions = [GOOD.replace("0.4-1.6", f"0.41-1.{i}") for i in range(8)]  # texts of no other test: scores are kept
     for function in functions:
         function(completions, **columns(8))
