@@ -164,8 +164,9 @@ def bank(tmp_path_factory) -> Bank:
         for k in range(2):
             samples = synth.SYNTHS[name](np.random.default_rng([i, k]))
             soundfile.write(folder / f"{i}-{k}.flac", samples, 16000)
-            row = {"label": label, "split": "train", "source": f"made/{i}-{k}", "file": f"{i}-{k}.flac"}
-            rows.append(row | {"seconds": len(samples) / 16000})
+            for split in ("train", "test")[: 2 - k]:
+                row = {"label": label, "split": split, "source": f"made/{i}-{k}", "file": f"{i}-{k}.flac"}
+                rows.append(row | {"seconds": len(samples) / 16000})
     (folder / "bank.json").write_text(json.dumps(rows))
     return Bank(folder)
 
@@ -463,3 +464,30 @@ def test_stages_follow_each_other_and_are_not_made_again(folder, features, tmp_p
         json.loads((tmp_path / "small-sft" / "adapter_config.json").read_text())["base_model_name_or_path"]
         == "small-base"
     )
+
+
+def test_the_table_of_a_pair_has_every_row(toy, bank, tmp_path):
+    """A pair of random weights, from checkpoint and bank to the table."""
+    from peft import LoraConfig, get_peft_model
+
+    llama, _, processor, _ = toy
+    model = small_thinker(llama, make_tower(96), processor.tokenizer)
+    for name in ("start", "small-base"):
+        model.save_pretrained(tmp_path / name)
+        processor.save_pretrained(tmp_path / name)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", exclude_modules=".*audio_tower.*")
+    adapted = get_peft_model(model, lora)
+    adapted.peft_config["default"].base_model_name_or_path = "small-base"
+    adapted.save_pretrained(tmp_path / "small-sft")
+    (tmp_path / "bank").symlink_to(bank.folder)
+    train = tmp_path / "features" / "train"
+    train.mkdir(parents=True)
+    scenes = [_scene("rain"), _scene("beep", "siren")]
+    np.save(train / "pooled.npy", np.random.default_rng(0).normal(size=(2, 100, 384)).astype(np.float16))
+    np.save(train / "frames.npy", np.full(2, 400))
+    (train / "scenes.jsonl").write_text("".join(json.dumps(asdict(scene)) + "\n" for scene in scenes))
+    table = measure.evaluate_pair(tmp_path, {"scenes": 2, "probes": 2}, tokens=4)
+    assert (tmp_path / "table.md").read_text() == table + "\n"
+    for part in ("recordings: answers right, base direct", "scenes: answers right, mpar2 told the events", "event F1",
+                 "spans of time", "probes: balanced accuracy, mpar2", "| 1.00 x |", "First words after"):  # fmt: skip
+        assert part in table, part

@@ -128,8 +128,10 @@ def _start(work: Path) -> Path:
 def _english(work: Path) -> Path:
     from training.small.build import fetch_smollm2
     from training.small.english import own_chats
+    from training.small.precision import fast_dtype
 
-    return own_chats(*fetch_smollm2(work / "smollm2"), work / "english.jsonl")
+    llama, tokenizer = fetch_smollm2(work / "smollm2")
+    return own_chats(llama.to(fast_dtype()), tokenizer, work / "english.jsonl")
 
 
 def _lesson(work: Path, name: str, steps: int | None, seed: int) -> Path:

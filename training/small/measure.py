@@ -6,6 +6,7 @@ and are gone on with. All answers are greedy. Intervals are 95 % bootstrap inter
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import time
@@ -35,9 +36,9 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?) s\b")
 COUNTS = {"scenes": 100, "probes": 150}
 
 
-def arms_of(base: Path, adapter: Path) -> tuple[EvaluationArm, ...]:
+def arms_of(base: Path, adapter: Path, tokens: int) -> tuple[EvaluationArm, ...]:
     """Base asked directly, base reasoning freely, MPAR², and MPAR² told the true events."""
-    shared = {"model": str(base), "max_new_tokens": 320}
+    shared = {"model": str(base), "max_new_tokens": tokens}
     trained = shared | {"adapter": str(adapter), "mode": "mpar2"}
     rows = (
         {**shared, "name": "base direct", "mode": "direct", "max_new_tokens": 32},
@@ -131,7 +132,8 @@ def pair_table(runs: Mapping[str, Path], tower_f1: Interval | None = None) -> st
     row("scenes: event F1 of MPAR²'s perception", show(heard["f1"]), f"{heard['items']} traces")
     if tower_f1 is not None:
         row("scenes: the tower's own event F1", show(tower_f1), f"{tower_f1.n} clips")
-        row("scenes: the one as a share of the other", f"{heard['f1'].estimate / tower_f1.estimate:.2f}", "")
+        share = f"{heard['f1'].estimate / tower_f1.estimate:.2f}" if tower_f1.estimate else "-"
+        row("scenes: the one as a share of the other", share, "")
     good, every = inside(_perceptions(records["scenes"] + records["recordings"]))
     row("spans of time inside the clip, MPAR²", f"{good / every:.3f}" if every else "-", every)
     for arm in ("base direct", "mpar2"):
@@ -147,26 +149,25 @@ def _perceptions(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, fl
             yield next((part.text for part in parts if part.kind == "perception"), ""), record["audio_seconds"]
 
 
-def evaluate_pair(work: Path) -> str:
+def evaluate_pair(work: Path, counts: Mapping[str, int] = COUNTS, tokens: int = 320) -> str:
     """Every row of the table, from ``WORK/small-base`` and ``WORK/small-mpar2`` (or the cold start's adapter)."""
-    from mpar2.evaluate import Settings, evaluate
-
     from mpar2.engines.transformers import TransformersEngine
+    from mpar2.evaluation import Settings, evaluate
     from mpar2.items import read_items
 
     base = work / "small-base"
     adapter = next(folder for folder in (work / "small-mpar2", work / "small-sft") if folder.exists())
-    benchmarks = write_benchmarks(work / "bank", work / "benchmark")
+    benchmarks = write_benchmarks(work / "bank", work / "benchmark", counts)
     dtype = str(fast_dtype()).removeprefix("torch.")
     engine = TransformersEngine(dtype=dtype)
-    arms, runs = arms_of(base, adapter), {}
+    arms, runs = arms_of(base, adapter, tokens), {}
     for name, folder in benchmarks.items():
         runs[name] = work / "runs" / f"{adapter.name}-{name}"
         asked = arms if name == "scenes" else arms[:3]
         evaluate(read_items("scenes", folder), asked, engine, runs[name], Settings(engine={"dtype": dtype}))
     heard, scenes = _tower_reading(base, work / "features", benchmarks["scenes"])
     table = pair_table(runs, measure_ears(heard, scenes)["event"]["f1"])
-    table += "\n" + _english_rows(work / "start", base) + "\n" + _time_rows(engine, base, adapter)
+    table += "\n" + _english_rows(work / "start", base) + "\n" + _time_rows(engine, base, adapter, tokens)
     (work / "table.md").write_text(table + "\n")
     return table
 
@@ -210,16 +211,18 @@ def _english_rows(start: Path, base: Path) -> str:
     said = replies(model, tokenizer, list(QUESTIONS), tokens=60)
     share = f"{found[1] / found[0]:.2f} x | {found[1]:.1f} against {found[0]:.1f}"
     row = f"| perplexity of held-out English against SmolLM2's | {share} |"
-    return "\n".join([row, "", *(f"- {asked} *{reply}*" for asked, reply in zip(QUESTIONS, said, strict=True)), ""])
+    return "\n".join(
+        [row, "", *(f"- {asked} {json.dumps(reply)}" for asked, reply in zip(QUESTIONS, said, strict=True)), ""]
+    )
 
 
-def _time_rows(engine: Any, base: Path, adapter: Path) -> str:
+def _time_rows(engine: Any, base: Path, adapter: Path, tokens: int) -> str:
     """Seconds to the first words and until base and MPAR² are finished side by side, on 6 s of noise; peak memory."""
     clip = Clip(0.05 * np.random.default_rng(0).standard_normal(96_000).astype(np.float32))
     arms = [Arm("base", str(base), mode="cot"), Arm("mpar2", str(base), str(adapter), mode="mpar2")]
     engine.preload(arms)
     begin, first = time.perf_counter(), None
-    for progress in engine.stream(clip, make_question("What do you hear?"), arms, Decoding(max_new_tokens=180)):
+    for progress in engine.stream(clip, make_question("What do you hear?"), arms, Decoding(max_new_tokens=tokens)):
         if first is None and progress.text.strip():
             first = time.perf_counter() - begin
     whole = time.perf_counter() - begin
