@@ -94,7 +94,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
 
 def cafe(table: RunTable, choice: Choice) -> Exhibit:
     """CAFE's rates of every arm (Table 1)."""
-    title = "What the traces say is audible, against the truth (CAFE)"
+    title = "Events that the traces name, against the truth (CAFE)"
     rows: list[dict[str, Any]] = []
     bases: dict[str, str] = {}  # by benchmark: the first arm that names events
     for name in table.labels:
@@ -178,8 +178,8 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
         return Exhibit(
             "probes",
             title,
-            "No probes were asked: 'mpar2 cafe probe RUN --audio-root DIR' asks the run's models about each event, "
-            "and about absent ones. An event that a trace omits may still be perceived.",
+            "No probes were run: 'mpar2 cafe probe RUN --audio-root DIR' gives the run's models a yes/no question about "
+            "each event, and about absent ones. An event that a trace omits may still be perceived.",
             None,
             pd.DataFrame(),
         )
@@ -203,7 +203,7 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
         few = [row for row in own if row["probes"] < row["asked"]]
         if few:
             rest = sum(row["probes"] for row in own), sum(row["asked"] for row in own)
-            said.append(f"{name} rests on {rest[0]} of {rest[1]} probes: its other answers say neither yes nor no.")
+            said.append(f"{name} rests on {rest[0]} of {rest[1]} probes: its other answers are neither yes nor no.")
         if len(own) == 2:
             mean = value(_ACCURACY, (own[0]["value"] + own[1]["value"]) / 2)
             parts = [
@@ -211,20 +211,20 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
             ]
             more = f"; {listed(parts)}" if parts else ""
             said.append(f"{name}: probe accuracy {mean}, the mean of present and absent{more}.")
-    return Exhibit("probes", title, told(said), figure, sheet, ("Always saying yes gives 50 %.",))
+    return Exhibit("probes", title, told(said), figure, sheet, ("Answering yes to everything gives 50 %.",))
 
 
 def modes(table: RunTable, choice: Choice) -> Exhibit:
     """Direct answers against reasoning of the same model (Figure 1)."""
     metric = metric_of("accuracy")
-    title = "Does reasoning pay? Direct answers against reasoning"
+    title = "Direct answers against reasoning"
     pairs = mode_pairs(table)
     if not pairs:
         return Exhibit(
             "modes",
             title,
             "No model here answered both directly and with reasoning: evaluate it with --mode direct as well, or name "
-            "the arm that was trained to reason like the other with a dagger (†) behind it.",
+            "the arm that was trained to reason like the other arm, with a dagger (†) behind it.",
             None,
             pd.DataFrame(),
             (),
@@ -342,7 +342,7 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
     said = []
     for legend, found in series:
         own, *others = found
-        if own["control"] != "as it is":
+        if own["control"] != "unchanged":
             continue
         ends = [f"{value(metric, row['value'])} with {row['control']}" for row in others]
         said.append(f"{legend}: {value(metric, own['value'])} as it is, {listed(ends)}.")

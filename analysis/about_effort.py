@@ -57,7 +57,7 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
     notes = (
         "Differences are from the first arm of the same benchmark, item by item; the table has that of every point.",
         "Of equally frequent answers the one given first wins; only items with all samples count.",
-        "The estimates alone decide who is on the frontier; neighbours' intervals may overlap.",
+        "The estimates alone decide which arms are on the frontier; neighbours' intervals may overlap.",
     )
     return Exhibit(
         "frontier", title, f"Nothing here is both cheaper and more often right than {said}.", figure, rows, notes

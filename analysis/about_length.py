@@ -193,7 +193,7 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
 
 def slopes(table: RunTable, choice: Choice) -> Exhibit:
     """Change of accuracy and perception for each doubling of the length, with difficulty and with the item held."""
-    title = "Does length still count when the question is held fixed?"
+    title = "Change with length, with difficulty or item held fixed"
     names = tuple(dict.fromkeys((choice.metric, *DECAYING)))
     names = tuple(name for name in names if metric_of(name).percent)
     rows = measures.slopes(table, choice, names)

@@ -93,7 +93,7 @@ def _figures(shown: Mapping[str, Sequence[TrainingLog]]) -> list[_Figure]:
             "Attention to audio",
             (
                 _Curve("audio_attention/ratio", "Share of attention on audio", percent=True),
-                _Curve("audio_attention/corrected", "Length-corrected: 1 = as if blind to kind"),
+                _Curve("audio_attention/corrected", "Length-corrected: 1 = uniform attention"),
             ),
             "These trainings did not watch attention: set watch_attention_every in the recipe.",
             ("Over one completion each time, teacher-forced: a sample, not a mean over the batch.",),

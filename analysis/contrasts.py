@@ -300,7 +300,7 @@ def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
     """Each metric of each reference and of its controls, with intervals over the items of the arm."""
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for pair in controls(table):
-        for arm, what in ((pair.reference, "as it is"), (pair.control, pair.what)):
+        for arm, what in ((pair.reference, "unchanged"), (pair.control, pair.what)):
             for metric in metrics:
                 key = (pair.reference.label, arm.label, metric.label)
                 found = rate(table.frame[table.frame["arm"] == arm.label], metric)

@@ -72,9 +72,9 @@ _RULES = (
            lambda f: f["matched_any"], lambda f: f["n_pred"]),
     Metric("acc_per_mention", "Acc_per, by mention", "right mentions / asserting mentions (ours)",
            lambda f: f["mentions_right"], lambda f: f["mentions_asserted"]),
-    Metric("label_precision", "Right sound, precision", "asserted events that are there, whatever is said of them / "
+    Metric("label_precision", "Right sound, precision", "asserted events that are there, whatever is claimed of them / "
            "asserted events (ours)", lambda f: f["matched"] + f["misused"], lambda f: f["n_pred"]),
-    Metric("label_recall", "Right sound, recall", "true events that are named, whatever is said of them / events of "
+    Metric("label_recall", "Right sound, recall", "true events that are named, whatever is claimed of them / events of "
            "the truth (ours)", lambda f: f["matched"] + f["misused"], lambda f: f["n_tgt"]),
     Metric("label_f1", "Right sound, F1", "2 named true events / (asserted + true events) (ours)",
            lambda f: 2 * (f["matched"] + f["misused"]), lambda f: f["n_pred"] + f["n_tgt"]),

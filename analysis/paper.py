@@ -100,7 +100,7 @@ def paper_exhibits() -> list[Exhibit]:
         ),
         Exhibit(
             "paper-claims",
-            "What the paper says, and what it leaves open",
+            "What the paper reports, and what it leaves open",
             f"{plural(len(claims), 'figure or table', 'figures and tables')}, each with what is not known of it.",
             None,
             claims.drop(columns=["tag", "ours"]),
@@ -123,7 +123,7 @@ def beside_ours(table: RunTable | None, choice: Choice) -> pd.DataFrame:
         rows.append(
             {
                 "paper": claim["where"],
-                "the paper says": claim["says"],
+                "the paper reports": claim["says"],
                 "certainty": _data()["tags"][claim["tag"]],
                 "unknown": claim["unknown"],
                 "our runs say": ours,
