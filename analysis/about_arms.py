@@ -178,7 +178,7 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
         return Exhibit(
             "probes",
             title,
-            "No probes were run: 'mpar2 cafe probe RUN --audio-root DIR' gives the run's models a yes/no question about "
+            "No probes were run: 'mpar2 cafe probe RUN --audio-root DIR' gives the run's models a yes/no question on "
             "each event, and about absent ones. An event that a trace omits may still be perceived.",
             None,
             pd.DataFrame(),
@@ -345,7 +345,7 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
         if own["control"] != "unchanged":
             continue
         ends = [f"{value(metric, row['value'])} with {row['control']}" for row in others]
-        said.append(f"{legend}: {value(metric, own['value'])} as it is, {listed(ends)}.")
+        said.append(f"{legend}: {value(metric, own['value'])} unchanged, {listed(ends)}.")
     notes = ("Intervals: 95 % over clips. Whether two of these differ is for the paired differences to say, below.",)
     return Exhibit("levels", title, told(said), figure, rows, notes)
 
