@@ -174,6 +174,36 @@ def test_avqa_lines_become_rows(tmp_path):
     assert only.question.text == "What is in the audio?" and only.question.answer == "cat"
 
 
+def test_letters_and_long_clips_are_counted_steps(tmp_path):
+    row = {"question": "What is it?", "choices": ["dog", "cat"], "source_dataset": "x"}
+    lines = [row | {"id": str(i), "audio_path": sound(tmp_path / f"{i}.wav", i, 1.0 + i)} for i in range(3)]
+    for line, answer in zip(lines, ("dog", "B", "cat"), strict=True):
+        line["answer"] = answer
+    (tmp_path / "mcq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    spec = {"kind": "audiomcq", "data": str(tmp_path / "mcq.jsonl")}
+    corpus = build_corpus([spec], longest_s=1.5)
+    assert [i.question.answer for i in corpus.items] == ["dog", "cat", "cat"]
+    assert str(corpus.steps[0]) == "letters: 3 -> 3 (1 changed, first: 1)"
+    assert str(corpus.steps[-1]) == "cut: 3 -> 3 (2 changed, first: 1)"
+    assert corpus.steps[-1].as_json()["changed"] == 2 and "changed" not in corpus.steps[1].as_json()
+    dropped = build_corpus([spec], longest_s=1.5, drop_longer=True)
+    assert [i.id for i in dropped.items] == ["0"] and str(dropped.steps[-1]).startswith("longer: 3 -> 1 (2 taken")
+    assert len(to_dataset(corpus.items, "direct", completions=True)) == 3
+
+
+def test_tables_of_events_are_sources_with_exact_truth(tmp_path):
+    sound(tmp_path / "audio" / "a.wav", 1, 2.0)
+    (tmp_path / "strong.tsv").write_text("filename\tonset\toffset\tevent_label\na.wav\t0.2\t0.9\tDog\n")
+    spec = {"kind": "events", "form": "desed", "data": str(tmp_path / "strong.tsv")}
+    corpus = build_corpus([spec | {"audio_root": str(tmp_path / "audio")}], decode=True)
+    row = to_dataset(corpus.items, "mpar2")[0]
+    assert row["events"] == [{"label": "Dog", "onset_s": 0.2, "offset_s": 0.9}] and row["truth_origin"] == "human"
+    reward = make_rewards({"perception": {}}, ReferenceScorer())[0][0]
+    assert reward(["<perception>0.2-0.9 s a dog</perception>"], events=[row["events"]]) == [pytest.approx(1.0)]
+    with pytest.raises(ValueError, match="choose one of desed"):
+        read_source(spec | {"form": "csv"})
+
+
 def test_hugging_face_tables_with_audio_inside_become_files(tmp_path):
     import datasets
 

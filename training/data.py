@@ -8,9 +8,11 @@ One row of the dataset:
 
 Filters run in a fixed order, and each says how many rows it took and the first of them:
 
+``letters``      answers given by letter or in other words, which became their choice: counted, none is taken
 ``audio``        the file is there               ``decodes``   it can be decoded and is not silent (optional: slow)
 ``answer``       there is an answer              ``choices``   and it is one of the choices
 ``duplicate``    same audio, question, choices   ``held_out``  no recording of an evaluation is trained on
+``longer``       longer than the model hears (``data.drop_longer``); else ``cut`` counts what training cuts
 ``guessable``    the base answers it with the audio silenced, so it needs no injector (optional)
 ``pass_rate``    how often a policy answers it rightly lies within bounds (optional)
 
@@ -27,6 +29,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import soundfile
 
 from mpar2.audio import AudioError, load_clip
 from mpar2.prompts import PROMPT_HASHES, build_messages
@@ -51,18 +55,24 @@ SILENT = 1e-4  # a clip whose loudest sample is below this holds nothing
 
 @dataclass(frozen=True)
 class Step:
-    """One filter: how many rows it was given and kept, and the first that it took."""
+    """One filter: how many rows it was given and kept, the first that it took or changed, how many it changed."""
 
     name: str
     before: int
     after: int
     first: str | None = None
+    changed: int = 0
 
     def __str__(self) -> str:
         taken = self.before - self.after
-        return f"{self.name}: {self.before} -> {self.after}" + (
-            f" ({taken} taken, first: {self.first})" if taken else ""
-        )
+        text = f"{self.name}: {self.before} -> {self.after}"
+        if self.changed:
+            return f"{text} ({self.changed} changed, first: {self.first})"
+        return text + (f" ({taken} taken, first: {self.first})" if taken else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """The step as manifests and cards have it."""
+        return {key: value for key, value in asdict(self).items() if key != "changed" or value}
 
 
 @dataclass(frozen=True)
@@ -86,14 +96,26 @@ def build_corpus(
     *,
     decode: bool = False,
     held_out: Iterable[str] = (),
+    longest_s: float | None = None,
+    drop_longer: bool = False,
     shuffle_seed: int | None = None,
     limit: int | None = None,
     more: Sequence[tuple[str, Callable[[Sequence[Item]], Sequence[Item]]]] = (),
 ) -> Corpus:
     """Read all sources and filter them.
 
-    ``held_out`` are recordings (:func:`recordings_of`) that must not be trained on; ``more`` are further filters with
-    their names, from items to the items that stay.
+    Args:
+        specs: Sources as a recipe writes them.
+        decode: Whether each clip is decoded, and dropped where that fails or it is silent.
+        held_out: Recordings (:func:`recordings_of`) that must not be trained on.
+        longest_s: The longest audio that the model takes, seconds. Longer clips are counted; training cuts them.
+        drop_longer: Leave them out instead: what comes after the cut may be what is asked about.
+        shuffle_seed: None keeps the order.
+        limit: Of items, after everything else.
+        more: Further filters with their names, from items to the items that stay.
+
+    Raises:
+        ValueError: No item is left; the message has all counts.
     """
     sources = tuple(read_source(spec) for spec in specs)
     items: list[Item] = [item for source in sources for item in source.items]
@@ -110,13 +132,19 @@ def build_corpus(
         ("held_out", lambda rows: [item for item in rows if not forbidden & set(_recordings(item))]),
         *more,
     ]
-    steps = []
+    if longest_s is not None and drop_longer:
+        filters.append(("longer", lambda rows: [item for item in rows if _seconds(item.audio) <= longest_s]))
+    letters = [id for source in sources for id in source.lettered]
+    steps = [Step("letters", len(items), len(items), letters[0], len(letters))] if letters else []
     for name, keep in filters:
         kept = list(keep(items))
         ids = {id(item) for item in kept}
         first = next((item.id for item in items if id(item) not in ids), None)
         steps.append(Step(name, len(items), len(kept), first))
         items = kept
+    if longest_s is not None and not drop_longer:
+        cut = [item.id for item in items if _seconds(item.audio) > longest_s]
+        steps += [Step("cut", len(items), len(items), cut[0], len(cut))] if cut else []
     if shuffle_seed is not None:
         random.Random(shuffle_seed).shuffle(items)
     if limit is not None and limit < len(items):
@@ -125,6 +153,19 @@ def build_corpus(
     if not items:
         raise ValueError(f"no item is left to train on:\n{Corpus((), sources, tuple(steps)).report()}")
     return Corpus(tuple(items), sources, tuple(steps), shuffle_seed or 0)
+
+
+@lru_cache(maxsize=100_000)
+def _seconds(path: str) -> float:
+    """The length of a clip by its header where there is one; 0 for what cannot be decoded."""
+    try:
+        return float(soundfile.info(path).duration)
+    except soundfile.SoundFileError:
+        pass
+    try:
+        return load_clip(path).seconds
+    except AudioError:
+        return 0.0
 
 
 def _decodable(items: Sequence[Item]) -> list[Item]:
@@ -308,7 +349,7 @@ def save_corpus(
             | {"problems": list(s.problems)}
             for s in corpus.sources
         ],
-        "steps": [asdict(step) for step in corpus.steps],
+        "steps": [step.as_json() for step in corpus.steps],
         "prompt_hashes": {mode: PROMPT_HASHES[mode] for mode in prompts},
         "recordings": sorted({name for item in corpus.items for name in item.extra.get("sources", ())}),
         "notes": corpus.notes,

@@ -25,7 +25,7 @@ __all__ = ["Recipe", "RecipeError", "load_recipe", "recipe_names"]
 
 _MODES = ("direct", "cot", "mpar2")
 _ORDERS = ("shuffled", "easy_first")
-_DATA_KEYS = {"sources", "validation", "held_out", "decode", "limit", "drop_guessable", "pass_rate"}
+_DATA_KEYS = {"sources", "validation", "held_out", "decode", "limit", "drop_guessable", "drop_longer", "pass_rate"}
 
 
 class RecipeError(MPAR2Error, ValueError):

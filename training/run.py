@@ -16,7 +16,6 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +23,10 @@ from typing import Any, Literal
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from mpar2.engines.checkpoint import load_checkpoint
+from mpar2.engines.checkpoint import load_checkpoint, load_processor
 from mpar2.engines.families import get_family
 from mpar2.engines.names import resolve, split_adapter
+from mpar2.errors import MPAR2Error
 from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Item
 from mpar2.runs.lines import LineWriter, load_json, read_lines, write_json
@@ -76,7 +76,7 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
         "data": {
             "items": len(corpus.items),
             "sources": [{"name": s.name, "fingerprint": s.fingerprint, "items": len(s.items)} for s in corpus.sources],
-            "steps": [asdict(step) for step in corpus.steps],
+            "steps": [step.as_json() for step in corpus.steps],
         },
         "prompt_hash": PROMPT_HASHES[recipe.mode],
         "environment": environment() | {"command": list(command)},
@@ -156,6 +156,8 @@ def _corpus(recipe: Recipe) -> Corpus:
         data.get("sources") or [],
         decode=bool(data.get("decode")),
         held_out=recordings_of(data.get("held_out") or []),
+        longest_s=_longest_s(recipe),
+        drop_longer=bool(data.get("drop_longer")),
         shuffle_seed=recipe.seed,
         limit=data.get("limit"),
         more=more,
@@ -164,6 +166,16 @@ def _corpus(recipe: Recipe) -> Corpus:
         items = sorted(corpus.items, key=_hardness)
         corpus = Corpus(tuple(items), corpus.sources, corpus.steps, corpus.seed, corpus.notes)
     return corpus
+
+
+def _longest_s(recipe: Recipe) -> float | None:
+    """The longest audio that the model takes, or None where its processor is not at hand yet."""
+    family = get_family(recipe.family)
+    try:
+        return family.max_audio_seconds(load_processor(split_adapter(recipe.model, recipe.adapter)[0]))
+    except (OSError, ValueError, MPAR2Error) as error:
+        print(f"note: lengths of clips are not compared with what the model hears: {error}", flush=True)
+        return None
 
 
 def _hardness(item: Item) -> float:

@@ -3,12 +3,14 @@
 A source is a mapping, as a recipe writes it:
 
     {kind: avqa | mmau | mmar | scenes | jsonl | …, data: FILE OR FOLDER, audio_root: FOLDER, limit: N}
+    {kind: events, form: desed | audioset | tacos | maestro | urbansed, data: TABLE, audio_root: FOLDER, names: TSV}
     {kind: hf, data: NAME OR FOLDER, split: train, cache: FOLDER,
      columns: {question: …, choices: …, answer: …, audio: …}}
 
-All but ``hf`` are benchmarks of ``mpar2.items``, read as an evaluation reads them. ``hf`` is a Hugging Face dataset
-with an audio column (a name of the hub, or a folder of ``save_to_disk``); audio that is stored inside of it is written
-out once to ``cache``, so that what follows knows files only.
+All but ``events`` and ``hf`` are benchmarks of ``mpar2.items``, read as an evaluation reads them. ``events`` are tables
+of strong labels (``mpar2.items.events``): real recordings with exact truth and generated questions. ``hf`` is a Hugging
+Face dataset with an audio column (a name of the hub, or a folder of ``save_to_disk``); audio that is stored inside of it
+is written out once to ``cache``, so that what follows knows files only.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from typing import Any
 
 from mpar2.errors import MPAR2Error
 from mpar2.items import benchmark_names, read_items
+from mpar2.items.base import answers_in_other_words, fingerprint_of
+from mpar2.items.events import items_from_events
 from mpar2.question import Item, Question, resolve_answer
 from mpar2.runs.lines import write_bytes
 
 __all__ = ["Source", "SourceError", "read_source", "source_kinds"]
 
 _FILE_KEYS = {"kind", "data", "audio_root", "limit"}
+_EVENT_KEYS = {"kind", "form", "data", "audio_root", "names", "limit"}
 _HF_KEYS = {"kind", "data", "split", "columns", "cache", "limit"}
 
 
@@ -43,11 +48,12 @@ class Source:
     fingerprint: str
     version: str
     problems: tuple[str, ...] = ()
+    lettered: tuple[str, ...] = ()  # ids of items whose answer was given by letter or in other words
 
 
 def source_kinds() -> tuple[str, ...]:
-    """The kinds of sources: every registered benchmark, and ``hf``."""
-    return (*benchmark_names(), "hf")
+    """The kinds of sources: every registered benchmark, ``events`` and ``hf``."""
+    return (*benchmark_names(), "events", "hf")
 
 
 def read_source(spec: Mapping[str, Any]) -> Source:
@@ -55,18 +61,28 @@ def read_source(spec: Mapping[str, Any]) -> Source:
     kind = spec.get("kind")
     if kind not in source_kinds():
         raise SourceError(f"a source is of kind {kind!r}: use one of {', '.join(source_kinds())}")
-    unknown = set(spec) - (_HF_KEYS if kind == "hf" else _FILE_KEYS)
+    unknown = set(spec) - {"hf": _HF_KEYS, "events": _EVENT_KEYS}.get(kind, _FILE_KEYS)
     if unknown:
         raise SourceError(f"source {kind}: unknown keys {', '.join(sorted(unknown))}")
     if not spec.get("data"):
         raise SourceError(f"source {kind}: 'data' is missing: give the file or folder, for example data.0.data=PATH")
-    return _hf(spec) if kind == "hf" else _file(spec)
+    return {"hf": _hf, "events": _events}.get(kind, _file)(spec)
 
 
 def _file(spec: Mapping[str, Any]) -> Source:
     found = read_items(spec["kind"], spec["data"], spec.get("audio_root")).first(spec.get("limit"))
     items = tuple(replace(item, audio=str(found.audio_path(item).resolve())) for item in found.items)
-    return Source(f"{spec['kind']}:{found.source.name}", items, found.fingerprint, found.version, found.problems)
+    name = f"{spec['kind']}:{found.source.name}"
+    lettered = tuple(answers_in_other_words(found))
+    return Source(name, items, found.fingerprint, found.version, found.problems, lettered)
+
+
+def _events(spec: Mapping[str, Any]) -> Source:
+    path = Path(spec["data"])
+    found = items_from_events(path, str(spec.get("form")), names=spec.get("names"))[: spec.get("limit")]
+    root = Path(spec.get("audio_root") or (path if path.is_dir() else path.parent)).resolve()
+    items = tuple(replace(item, audio=str(root / item.audio)) for item in found)
+    return Source(f"events:{spec.get('form')}:{path.name}", items, fingerprint_of(found), "")
 
 
 def _hf(spec: Mapping[str, Any]) -> Source:

@@ -202,12 +202,17 @@ def _resolved(item: Item) -> Item:
     return item if answer == question.answer else replace(item, question=replace(question, answer=answer))
 
 
-def _letter_answers(entries: ItemSet) -> list[str]:
-    read = [
+def answers_in_other_words(entries: ItemSet) -> list[str]:
+    """The ids of items whose answer was given by letter or in other words than their choice."""
+    return [
         item.id
         for item, entry in zip(entries.items, entries.official, strict=True)
         if isinstance(entry.get("answer"), str) and item.question.answer not in (None, entry["answer"])
     ]
+
+
+def _letter_answers(entries: ItemSet) -> list[str]:
+    read = answers_in_other_words(entries)
     if not read:
         return []
     return [f"{len(read)} items give their answer by letter or in other words: its choice is used (first: {read[0]})"]
