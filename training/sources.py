@@ -9,8 +9,8 @@ A source is a mapping, as a recipe writes it:
 
 All but ``events`` and ``hf`` are benchmarks of ``mpar2.items``, read as an evaluation reads them. ``events`` are tables
 of strong labels (``mpar2.items.events``): real recordings with exact truth and generated questions. ``hf`` is a Hugging
-Face dataset with an audio column (a name of the hub, or a folder of ``save_to_disk``); audio that is stored inside of it
-is written out once to ``cache``, so that what follows knows files only.
+Face dataset with an audio column (a name of the hub, or a folder of ``save_to_disk``); audio that is stored inside of
+it is written out once to ``cache``, so that what follows knows files only.
 """
 
 from __future__ import annotations
