@@ -24,7 +24,6 @@ from training.scenes.scene import Scene
 from training.small.storage import read_rows
 from training.tiny.codes import LABELS, WIDTH, frame_codes, read_codes
 from training.tiny.features import load_scenes
-from training.tiny.measure import show
 from training.tiny.tower import _hits, make_tower, pooled_outputs
 
 __all__ = ["compare_towers", "fit_readout", "heard_events", "load_tower_of", "measure_ears", "scores_table"]
@@ -134,5 +133,5 @@ def scores_table(found: dict[str, dict]) -> str:
     for name, scores in found.items():
         cells = [scores["event"]["f1"], scores["named"]["f1"], scores["clip"]["f1"]]
         cells += [scores["named"]["precision"], scores["named"]["recall"]]
-        lines.append(f"| {name} | " + " | ".join(map(show, cells)) + " |")
+        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)

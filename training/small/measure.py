@@ -19,6 +19,8 @@ import torch
 
 from mpar2.arms import EvaluationArm, arm_from_json
 from mpar2.audio import Clip
+from mpar2.cafe import annotate, count_events, truth_of
+from mpar2.cafe.metrics import evaluate as rates
 from mpar2.engines.base import Arm, Decoding
 from mpar2.question import make_question, strict_match
 from mpar2.runs import item_of, read_run
@@ -28,7 +30,6 @@ from training.scenes.scene import Scene, SceneEvent
 from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
 from training.small.english import QUESTIONS, perplexity, replies
 from training.small.precision import fast_dtype
-from training.tiny.measure import measure, show
 
 __all__ = ["accuracy", "balanced_accuracy", "evaluate_pair", "inside", "pair_table", "write_benchmarks"]
 
@@ -122,31 +123,47 @@ def pair_table(runs: Mapping[str, Path], tower_f1: Interval | None = None) -> st
         for arm in dict.fromkeys(record["arm"] for record in records[name]):
             right, clips = zip(*accuracy(records[name], arm).values(), strict=True)
             n = f"{len(right)} questions, {len(set(clips))} clips"
-            row(f"{name}: answers right, {arm}", show(accuracy_interval(right, clips)), n)
+            row(f"{name}: answers right, {arm}", accuracy_interval(right, clips), n)
     ours, theirs = (accuracy(records["scenes"], arm) for arm in ("mpar2", "base direct"))
     both = [(theirs[id][0], right, clip) for id, (right, clip) in ours.items() if id in theirs]
     first, second, clips = zip(*both, strict=True)
     gain = paired_bootstrap(np.array(first, float), np.array(second, float), groups=clips)
-    row("scenes: MPAR² above the base asked directly", show(gain, "+.2f"), f"{len(both)} questions, {gain.n} clips")
-    heard = measure(runs["scenes"])["mpar2"]
-    row("scenes: event F1 of MPAR²'s perception", show(heard["f1"]), f"{heard['items']} traces")
+    row(
+        "scenes: MPAR² above the base asked directly",
+        Interval(gain.estimate, gain.low, gain.high, gain.n),
+        f"{len(both)} questions, {gain.n} clips",
+    )
+    heard = _perception_f1(records["scenes"])
+    row("scenes: event F1 of MPAR²'s perception", heard, f"{heard.n} clips")
     if tower_f1 is not None:
-        row("scenes: the tower's own event F1", show(tower_f1), f"{tower_f1.n} clips")
-        share = f"{heard['f1'].estimate / tower_f1.estimate:.2f}" if tower_f1.estimate else "-"
+        row("scenes: the tower's own event F1", tower_f1, f"{tower_f1.n} clips")
+        share = f"{heard.estimate / tower_f1.estimate:.2f}" if tower_f1.estimate else "-"
         row("scenes: the one as a share of the other", share, "")
-    good, every = inside(_perceptions(records["scenes"] + records["recordings"]))
+    spoken = [*_perceptions(records["scenes"]), *_perceptions(records["recordings"])]
+    good, every = inside((text, record["audio_seconds"]) for record, text in spoken)
     row("spans of time inside the clip, MPAR²", f"{good / every:.3f}" if every else "-", every)
     for arm in ("base direct", "mpar2"):
         found, answered, asked = balanced_accuracy(records["probes"], arm)
-        row(f"probes: balanced accuracy, {arm}", show(found), f"{answered} of {asked} answered")
+        row(f"probes: balanced accuracy, {arm}", found, f"{answered} of {asked} answered")
     return "\n".join(lines)
 
 
-def _perceptions(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, float]]:
+def _perceptions(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Mapping[str, Any], str]]:
+    """The perception part of each of MPAR²'s traces, with its record."""
     for record in records:
         if record["arm"] == "mpar2" and record["status"] == "ok":
             parts = parse_trace(record["text"]).parts
-            yield next((part.text for part in parts if part.kind == "perception"), ""), record["audio_seconds"]
+            yield record, next((part.text for part in parts if part.kind == "perception"), "")
+
+
+def _perception_f1(records: Iterable[Mapping[str, Any]]) -> Interval:
+    """Event F1 of MPAR²'s perception parts by CAFE's reference judge, pooled over traces, with its interval by clip."""
+    counts, clips = [], []
+    for record, text in _perceptions(records):
+        item = item_of(record)
+        counts.append(count_events(annotate(text, truth_of(item), choices=item.question.choices)))
+        clips.append(item.audio)
+    return rates(counts, clips)["f1"].micro
 
 
 def evaluate_pair(work: Path, counts: Mapping[str, int] = COUNTS, tokens: int = 320) -> str:
