@@ -29,7 +29,7 @@ from analysis.choice import Choice, apply_choice
 from analysis.exhibit import Exhibit, to_csv
 from analysis.exhibits import build_exhibits
 from analysis.load import RunInfo, RunTable, load_runs
-from analysis.paper import beside_ours, paper_exhibits, source
+from analysis.paper import beside_ours, cells_exhibit, paper_cells, paper_exhibits, source
 from analysis.style import DARK
 from mpar2 import __version__
 from mpar2.runs.lines import write_bytes
@@ -47,15 +47,32 @@ def write_report(
     only: Iterable[str] | None = None,
     judge: str | None = None,
     data_folder: str | Path | None = None,
+    paper: str | Path | None = None,
 ) -> list[Exhibit]:
-    """Load the runs, write the page (complete or not at all) and the data; returns what it shows."""
+    """Load the runs, and write the page (complete or not at all) and the data.
+
+    Args:
+        sources: Run folders, zips or JSON lines.
+        out: The page.
+        choice: What is drawn.
+        only: Names of figures; all without it.
+        judge: Whose scores are taken where a run has several.
+        data_folder: Where each table is written too.
+        paper: The paper's arXiv source, whose tables are put beside the runs.
+
+    Returns:
+        What the page shows; the paper's cells last, where its source is given.
+    """
     out = Path(out)
     if out.is_dir():
         raise AnalysisError(f"{out} is a folder: name a file to write, such as report.html")
+    cells = paper_cells(paper)
     choice, table = choice or Choice(), load_runs(sources, judge=judge)
     exhibits = build_exhibits(table, choice, only, _words(sources))
+    beside = cells_exhibit(cells, table)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, report_html(table, choice, exhibits).encode("utf-8", "replace"))
+    write_bytes(out, report_html(table, choice, exhibits, beside).encode("utf-8", "replace"))
+    exhibits += [beside] if paper is not None else []
     if data_folder is not None:
         write_data(exhibits, Path(data_folder))
     return exhibits
@@ -74,8 +91,8 @@ def write_data(exhibits: Iterable[Exhibit], folder: Path) -> None:
             write_bytes(folder / f"{exhibit.name}.parquet", buffer.getvalue())
 
 
-def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit]) -> str:
-    """The page."""
+def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], beside: Exhibit | None = None) -> str:
+    """The page; ``beside`` has the paper's numbers beside the runs'."""
     ours = beside_ours(apply_choice(table, choice), Choice(metric="accuracy"))
     paper = [
         *paper_exhibits(),
@@ -86,6 +103,7 @@ def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit]) ->
             None,
             ours,
         ),
+        *([beside] if beside else []),
     ]
     document = {
         "dark": DARK,

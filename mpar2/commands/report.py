@@ -27,6 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="write every table there too, as CSV and Parquet")
     parser.add_argument("--only", action="append", metavar="NAME", help="this figure only; give it once for each")
     parser.add_argument("--judge", metavar="NAME", help="whose scores to take where a run has several")
+    parser.add_argument(
+        "--paper", metavar="DIR", help="the paper's arXiv source: each number of its tables beside these runs"
+    )
     what = parser.add_argument_group("what is drawn")
     what.add_argument(
         "--arm", action="append", dest="arms", metavar="NAME", help="these arms only; the first is the base"
@@ -58,7 +61,13 @@ def run(options: argparse.Namespace) -> int:
     try:
         choice = choice_from(given | {"outcome": options.outcome, "filters": filters})
         exhibits = write_report(
-            options.runs, options.out, choice, only=options.only, judge=options.judge, data_folder=options.data
+            options.runs,
+            options.out,
+            choice,
+            only=options.only,
+            judge=options.judge,
+            data_folder=options.data,
+            paper=options.paper,
         )
     except AnalysisError as error:
         raise ReportError(str(error)) from None
