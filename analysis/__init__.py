@@ -8,7 +8,7 @@
 ``effort``      tokens by kind of item, accuracy over tokens  ``attention``  attention to audio along the trace
 ``training_log``  logs of trainings, by recipe     ``about_training``  their figures
 ``paper``       the paper's own numbers, with their sources   ``words``      numbers as words
-``latex_tables``  the numbers in tables of a LaTeX source
+``latex_tables``  the numbers in tables of a LaTeX source     ``audio_need``  which items need the audio
 ``figures``     exhibits: a figure, its reading, its table    ``exhibits``   all exhibits of a table of runs
 ``report``      one page that holds them all                  ``style``      colours, light and dark
 

@@ -4,7 +4,7 @@ Columns of ``RunTable.frame``:
 
     key, id, sample
     item                       category: the benchmark's fingerprint and the id, equal where arms can be compared
-    needs_audio                category: "yes" or "no", by arms that got silence; missing where no arm did
+    needs_audio                category: "yes" or "no", by arms that got silence or published answers; else missing
     clip                       category: the benchmark's fingerprint and the audio: the unit of every interval
     run, arm                   categories; an arm's label is its name, with the run's name where two runs share it
     domain, category, sub_category, difficulty    categories, missing where unknown
@@ -116,11 +116,17 @@ def load_runs(
     limits: Limits | None = None,
     cached: bool = True,
     name: str | None = None,
+    audio_need: Mapping[str, float] | None = None,
 ) -> RunTable:
-    """The table of run folders, zips of them, or lone ``items.jsonl`` files.
+    """Load run folders, zips of them, or lone ``items.jsonl`` files as one table.
 
-    ``judge`` names the scores to take where a run has several; ``limits`` for what strangers upload (whose cache is
-    neither read nor written); ``name`` stands for that of a single source.
+    Args:
+        sources: The runs.
+        judge: Whose scores are taken where a run has several.
+        limits: Of an upload, whose cache is neither read nor written.
+        cached: Whether the columnar copy beside a large run is used.
+        name: Stands for that of a single source.
+        audio_need: Share of right answers without the audio by item id (``analysis.audio_need``).
     """
     paths = [Path(source) for source in sources]
     if not paths:
@@ -129,11 +135,11 @@ def load_runs(
     loaded = [
         _load_one(path, name, judge, limits, cached and limits is None) for path, name in zip(paths, names, strict=True)
     ]
-    return join_tables(loaded)
+    return join_tables(loaded, audio_need)
 
 
-def join_tables(tables: Sequence[RunTable]) -> RunTable:
-    """One table of several; arms whose names two runs share get the run's name behind theirs."""
+def join_tables(tables: Sequence[RunTable], audio_need: Mapping[str, float] | None = None) -> RunTable:
+    """Join tables; arms whose names two runs share get the run's name behind theirs."""
     arms = [arm for table in tables for arm in table.arms]
     names = [arm.name for arm in arms]
     labels = {(arm.run, arm.name): f"{arm.name} ({arm.run})" if names.count(arm.name) > 1 else arm.name for arm in arms}
@@ -149,7 +155,7 @@ def join_tables(tables: Sequence[RunTable]) -> RunTable:
     relabelled = tuple(ArmInfo(labels[arm.run, arm.name], arm.run, arm.name, arm.settings) for arm in arms)
     frame = frames[0] if len(frames) == 1 else _concatenated(frames)
     frame["arm"] = frame["arm"].cat.set_categories([arm.label for arm in relabelled])
-    frame["needs_audio"] = _needs_audio(frame, relabelled)
+    frame["needs_audio"] = _needs_audio(frame, relabelled, audio_need or {})
     return RunTable(
         frame,
         pd.concat(attention, ignore_index=True),
@@ -159,19 +165,21 @@ def join_tables(tables: Sequence[RunTable]) -> RunTable:
     )
 
 
-def _needs_audio(frame: pd.DataFrame, arms: Sequence[ArmInfo]) -> pd.Categorical:
+def _needs_audio(frame: pd.DataFrame, arms: Sequence[ArmInfo], known: Mapping[str, float]) -> pd.Categorical:
     """Return for each row whether its item was answered wrongly without the audio ("yes": it needs the audio).
 
-    An item is answerable without listening where most of the answers of arms that got silence are right. A right guess
-    counts as answerable, so the items that need the audio are the purer half.
+    An item can be answered without the audio where most answers of arms that got silence are right; where published
+    answers have the item (``known``), these count instead. A right guess counts as answerable, so the items that need
+    the audio are the purer half.
     """
     levels = pd.Index(["no", "yes"], dtype="str")
     silent = [arm.label for arm in arms if arm.get("audio") == "silent"]
     answers = frame[frame["arm"].isin(silent) & np.isfinite(frame["right"])]
-    if answers.empty:
+    if answers.empty and not known:
         return pd.Categorical([None] * len(frame), categories=levels)
     without = answers.groupby("item", observed=True)["right"].mean()
-    share = frame["item"].astype(str).map({str(item): value for item, value in without.items()}).to_numpy(dtype=float)
+    own = frame["item"].astype(str).map({str(item): value for item, value in without.items()})
+    share = frame["id"].map(known).fillna(own).to_numpy(dtype=float)
     return pd.Categorical.from_codes(np.where(np.isnan(share), -1, share <= 0.5).astype(int), categories=levels)
 
 

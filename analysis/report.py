@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import AnalysisError
+from analysis.audio_need import read_audio_need
 from analysis.bundle import bundle
 from analysis.choice import Choice, apply_choice
 from analysis.exhibit import Exhibit, to_csv
@@ -48,6 +49,7 @@ def write_report(
     judge: str | None = None,
     data_folder: str | Path | None = None,
     paper: str | Path | None = None,
+    audio_need: str | Path | None = None,
 ) -> list[Exhibit]:
     """Load the runs, and write the page (complete or not at all) and the data.
 
@@ -59,6 +61,7 @@ def write_report(
         judge: Whose scores are taken where a run has several.
         data_folder: Where each table is written too.
         paper: The paper's arXiv source, whose tables are put beside the runs.
+        audio_need: Published answers without the audio (``analysis.audio_need``).
 
     Returns:
         What the page shows; the paper's cells last, where its source is given.
@@ -67,7 +70,10 @@ def write_report(
     if out.is_dir():
         raise AnalysisError(f"{out} is a folder: name a file to write, such as report.html")
     cells = paper_cells(paper)
-    choice, table = choice or Choice(), load_runs(sources, judge=judge)
+    choice, table = (
+        choice or Choice(),
+        load_runs(sources, judge=judge, audio_need=None if audio_need is None else read_audio_need(audio_need)),
+    )
     exhibits = build_exhibits(table, choice, only, _words(sources))
     beside = cells_exhibit(cells, table)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from functools import cache
@@ -10,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis import AnalysisError
+from analysis.audio_need import read_audio_need
 from analysis.choice import Choice
 from analysis.contrasts import chance_of, mode_pairs, roles, seeds, versus
 from analysis.decay import null_model, trend
 from analysis.exhibits import EXHIBITS, build_exhibits
 from analysis.load import RunTable, load_runs
 from analysis.metrics import metric_of, rate
+from mpar2.cli import main
+from testing.synthetic import ARMS, write_run
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "examples" / "runs"
@@ -196,3 +201,29 @@ def test_the_sentences_of_the_readme_have_the_numbers_of_the_runs(scenes: RunTab
     attention = versus(scenes, "base cot", "mpar2", metric_of("attention"))
     points = [f"{100 * attention[key]:.1f}" for key in ("difference", "low", "high")]
     assert f"({points[0]} points [{points[1]}, " in text, points
+
+
+def test_published_answers_without_the_audio_are_joined_by_id(tmp_path: Path, capsys) -> None:
+    """Two of three models answer item 0 without the audio; item 1 nobody; the rest is for our own silent arm to say."""
+    right = {"a": (True, False), "b": (True, False), "c": (False, False)}
+    for model, (first, second) in right.items():
+        file = tmp_path / "results" / "mmar" / model / "none_llm_judge.jsonl"
+        file.parent.mkdir(parents=True)
+        lines = [{"id": "item 0", "llm_correct": first}, {"id": "item 1", "llm_correct": second}]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = write_run(tmp_path / "run", 12, ARMS)
+    need = read_audio_need(tmp_path / "results")
+    assert need == {"item 0": pytest.approx(2 / 3), "item 1": 0.0}
+    plain, joined = load_runs([run]).frame, load_runs([run], audio_need=need).frame
+    by_id = joined.drop_duplicates("id").set_index("id")["needs_audio"]
+    assert by_id["item 0"] == "no" and by_id["item 1"] == "yes"
+    rest = ~joined["id"].isin(need)
+    assert (plain.loc[rest, "needs_audio"] == joined.loc[rest, "needs_audio"]).all()
+    (tmp_path / "own.jsonl").write_text('{"id": "item 0", "needs_audio": true}\n')
+    out = ["--only", "arms", "--needs-audio", "yes", "--out", str(tmp_path / "x.html")]
+    assert main(["report", str(run), "--audio-need", str(tmp_path / "own.jsonl"), *out]) == 0
+    (tmp_path / "own.jsonl").write_text('{"id": "item 0"}\n')
+    assert main(["report", str(run), "--audio-need", str(tmp_path / "own.jsonl"), *out]) == 2
+    assert "line 1: 'id' and 'llm_correct'" in capsys.readouterr().err
+    with pytest.raises(AnalysisError, match="has no none_llm_judge.jsonl"):
+        read_audio_need(tmp_path / "run")

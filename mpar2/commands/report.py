@@ -30,6 +30,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--paper", metavar="DIR", help="the paper's arXiv source: each number of its tables beside these runs"
     )
+    parser.add_argument(
+        "--audio-need",
+        metavar="PATH",
+        help="answers of other models without the audio, joined by id for --needs-audio: the published ones of arXiv "
+        "2604.24401 (folder), or lines {id, needs_audio}; without it, arms with --audio silent decide",
+    )
     what = parser.add_argument_group("what is drawn")
     what.add_argument(
         "--arm", action="append", dest="arms", metavar="NAME", help="these arms only; the first is the base"
@@ -68,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
             judge=options.judge,
             data_folder=options.data,
             paper=options.paper,
+            audio_need=options.audio_need,
         )
     except AnalysisError as error:
         raise ReportError(str(error)) from None
