@@ -20,7 +20,7 @@ from testing.synthetic import ARMS, write_run
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     run = write_run(tmp_path / "run", 20, ARMS[:2])
-    write_json(run / "metrics.json", {})
+    write_json(run / "metrics.json", {"items": 20, "arms": {"base": {"scored": 20}}})
     return run
 
 
@@ -33,6 +33,7 @@ def test_a_compressed_run_reads_as_before(folder: Path, capsys) -> None:
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < size / 4
     assert list(read_run(folder).records()) == records
     assert list(read_run(folder / "items.jsonl.gz").records()) == records
+    assert (folder / "metrics.json").read_bytes() == b'{"items":20,"arms":{"base":{"scored":20}}}\n'
     again = load_runs([folder])
     pd.testing.assert_frame_equal(again.frame, table.frame)
     pd.testing.assert_frame_equal(again.probes, table.probes)

@@ -33,7 +33,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from mpar2.runs.lines import LineWriter, RunError, load_json, read_lines, write_bytes, write_json
+from mpar2.runs.lines import LineWriter, RunError, dump_json, load_json, read_lines, write_bytes, write_json
 from mpar2.runs.manifest import check_manifest, differences
 from mpar2.runs.record import check_record
 
@@ -219,6 +219,8 @@ def compress_run(folder: str | Path) -> tuple[int, int]:
             # No time and no name in the header: equal lines give equal bytes.
             write_bytes(path.with_name(f"{path.name}.gz"), gzip.compress(path.read_bytes(), compresslevel=9, mtime=0))
             path.unlink()
+    for path in folder.rglob(_METRICS):
+        write_bytes(path, dump_json(load_json(path.read_bytes(), path.name)) + b"\n")  # without indentation
     for journal, result in (
         ("cafe/*/verdicts.jsonl", "scores.jsonl.gz"),
         ("cafe/probe-answers.jsonl", "probes.jsonl.gz"),
