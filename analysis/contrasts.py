@@ -74,6 +74,13 @@ def paired(first: Side, second: Side) -> Difference:
 
     McNemar's test takes items as independent, so it is given only where each clip has one item, and each item one
     answer of 0 or 1 on both sides.
+
+    Args:
+        first: Values, denominators and items of the first side.
+        second: The same of the second side.
+
+    Returns:
+        Second minus first, with its interval and tests.
     """
     codes = codes_of(pd.concat([first.rows["item"], second.rows["item"]], ignore_index=True))
     parts = codes[: len(first.rows)], codes[len(first.rows) :]
@@ -178,7 +185,17 @@ def arms_table(table: RunTable) -> pd.DataFrame:
 
 
 def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str, Any]:
-    """Second minus first on their common items, with the tests."""
+    """Compare two arms on their common items.
+
+    Args:
+        table: The loaded runs.
+        first: Label of the first arm.
+        second: Label of the second arm.
+        metric: What is compared.
+
+    Returns:
+        Second minus first, with interval, tests, and numbers of items and clips.
+    """
     sides = []
     for label in (first, second):
         part = table.frame[table.frame["arm"] == label]

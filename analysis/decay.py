@@ -40,7 +40,16 @@ _CURVE = [
 
 
 def bin_edges(lengths: _Floats, binning: str, bins: int) -> _Floats:
-    """Increasing edges; bin i holds ``edges[i] <= length < edges[i + 1]``, the last one its upper end too."""
+    """Compute the edges of length bins.
+
+    Args:
+        lengths: Lengths of traces in tokens, (n,).
+        binning: Name of the binning.
+        bins: Number of bins.
+
+    Returns:
+        Increasing edges; bin i holds ``edges[i] <= length < edges[i + 1]``, the last one its upper end too.
+    """
     if not len(lengths):
         return np.empty(0)
     low, high = float(lengths.min()), float(lengths.max())

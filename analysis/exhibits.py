@@ -41,7 +41,17 @@ EXHIBITS: dict[str, Callable[[RunTable, Choice], Exhibit]] = {
 def build_exhibits(
     table: RunTable, choice: Choice | None = None, only: Iterable[str] | None = None, runs: Iterable[str] = ()
 ) -> list[Exhibit]:
-    """The named exhibits (all by default). ``runs`` are the words that stand for the runs in the commands."""
+    """Build exhibits: figures with their tables, captions and notes.
+
+    Args:
+        table: The loaded runs.
+        choice: Arms, filters, metric and bins; all defaults if not given.
+        only: Names of exhibits; all if not given.
+        runs: How the command of each exhibit names the runs.
+
+    Raises:
+        AnalysisError: No exhibit has that name, or the choice leaves nothing.
+    """
     choice = choice or Choice()
     names = list(EXHIBITS) if only is None else list(only)
     if unknown := [name for name in names if name not in EXHIBITS]:
@@ -54,9 +64,15 @@ def build_exhibits(
 
 
 def rows_of(table: RunTable, choice: Choice, point: str | Mapping[str, Any]) -> list[int]:
-    """The rows (positions in ``table.frame``) that a point of an exhibit stands for.
+    """Find the rows that a point of an exhibit stands for.
 
-    ``point`` comes back from a browser, so every part of it is checked.
+    Args:
+        table: The loaded runs.
+        choice: The choice that the exhibit was built with.
+        point: The point's own data, as the browser returns it; every part of it is checked.
+
+    Returns:
+        Positions in ``table.frame``.
     """
     try:
         given = json.loads(point) if isinstance(point, str) else dict(point)

@@ -40,7 +40,21 @@ def lines(
     reference_label: str = "",
     places: Sequence[int] | None = None,
 ) -> Drawing:
-    """Lines with bands; a series is its name and rows with ``low``, ``high`` and, where it can be chosen, ``point``."""
+    """Draw lines with bands of their intervals.
+
+    Args:
+        series: Names and rows; a row has ``x``, ``y``, ``low``, ``high`` and, where it can be chosen, ``point``.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis.
+        x_title: Title of the horizontal axis.
+        y_title: Title of the vertical axis.
+        percent: Values are shares.
+        tip: Makes the hover text of a row.
+        share_x: The horizontal axis is a share too.
+        reference: A horizontal line, such as the level of chance.
+        reference_label: Its text.
+        places: Place of each series in the colour order.
+    """
     data = [
         trace
         for number, (name, rows) in enumerate(series)
@@ -64,9 +78,19 @@ def panels(
     places: Sequence[int] | None = None,
     own_places: bool = False,
 ) -> Drawing:
-    """One panel for each group, the same series in each, on one scale (``shared``) or each on its own.
+    """Draw one panel for each group, the same series in each.
 
-    With ``own_places`` each panel has series of its own, which take colours from the first on.
+    Args:
+        groups: Titles of panels and their series, as in :func:`lines`.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis.
+        x_title: Title of the horizontal axis.
+        y_title: Title of the vertical axis.
+        percent: Values are shares.
+        tip: Makes the hover text of a row.
+        shared: All panels have one scale.
+        places: Place of each series in the colour order.
+        own_places: Each panel has its own series, which take colours from the first on.
     """
     columns = min(2, len(groups))
     rows_of_panels = -(-len(groups) // columns)
@@ -126,7 +150,22 @@ def dots(
     reference: float | None = None,
     reference_label: str = "",
 ) -> Drawing:
-    """Points with 95 % intervals; series stand side by side over categories (``spread``), and may join over numbers."""
+    """Draw points with 95 % intervals.
+
+    Args:
+        series: Names and rows, as in :func:`lines`.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis.
+        x_title: Title of the horizontal axis.
+        y_title: Title of the vertical axis.
+        percent: Values are shares.
+        tip: Makes the hover text of a row.
+        joined: Connect the points of a series (over numbers).
+        places: Place of each series in the colour order.
+        spread: Series stand side by side (over categories).
+        reference: A horizontal line, such as the level of chance.
+        reference_label: Its text.
+    """
     numeric = all(isinstance(row[x], (int, float)) for _, rows in series for row in rows)
     positions: dict[Any, int] = {}
     for _, rows in series:
@@ -181,7 +220,19 @@ def forest(
     places: Callable[[Row], int] = lambda row: 0,
     logarithmic: bool = False,
 ) -> Drawing:
-    """Estimates below each other with their intervals, and a line where there is no difference."""
+    """Draw a forest plot: estimates below each other with their intervals, and a line where there is no difference.
+
+    Args:
+        rows: Rows with ``low`` and ``high``.
+        value: Column of the estimate.
+        names: Makes the label of a row.
+        x_title: Title of the horizontal axis.
+        percent: Values are shares.
+        tip: Makes the hover text of a row.
+        zero: Where there is no difference; None draws no line.
+        places: Place of a row in the colour order.
+        logarithmic: Draw on a logarithmic axis (odds ratios).
+    """
     shown = [row for row in rows if _known(row[value])]
     height, data = len(shown), []
     for number, row in enumerate(shown):

@@ -80,10 +80,15 @@ def families(logs: Sequence[TrainingLog]) -> dict[str, list[TrainingLog]]:
 
 
 def curve(logs: Sequence[TrainingLog], metric: str, spread: tuple[str, str] | str | None = None) -> pd.DataFrame:
-    """``step, value, low, high, logs``: the mean over logs at the steps that all of them logged.
+    """Average a metric over logs, at the steps that all of them logged.
 
-    ``low`` and ``high`` span the logs where there are several. A single log has what ``spread`` names: the column of a
-    standard deviation, or the columns of a lowest and a highest value.
+    Args:
+        logs: Logs of one recipe, such as its seeds.
+        metric: Column of the log.
+        spread: For a single log, the column of a standard deviation, or those of a lowest and a highest value.
+
+    Returns:
+        Columns ``step, value, low, high, logs``; ``low`` and ``high`` span the logs where there are several.
     """
     having = [log for log in logs if metric in log.rows]
     columns = [log.rows[metric].dropna() for log in having]
