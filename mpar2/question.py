@@ -14,7 +14,7 @@ Two rules decide whether a prediction is right:
 
 from __future__ import annotations
 
-import math
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,9 @@ from mpar2.errors import MPAR2Error
 __all__ = [
     "MAX_CHOICES",
     "MAX_CHOICE_CHARS",
+    "MAX_LABEL_CHARS",
     "MAX_QUESTION_CHARS",
+    "MAX_TEXT_CHARS",
     "Event",
     "Item",
     "Question",
@@ -44,6 +46,13 @@ __all__ = [
 MAX_QUESTION_CHARS = 1000
 MAX_CHOICE_CHARS = 300
 MAX_CHOICES = 26  # letters
+# of an item, in a file of items and in a line of a run: what a reader takes, the writer takes
+MAX_TEXT_CHARS = 400_000
+MAX_LABEL_CHARS = 4000
+_MAX_ID_CHARS = 3700  # with the names of arm and sample a label
+_MAX_LISTED = 100  # choices
+_MAX_EVENTS = 10_000
+_FOREVER_S = 1e9
 
 
 class QuestionError(MPAR2Error, ValueError):
@@ -324,26 +333,27 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
     id = id if own is None else own
     if id is None:
         raise QuestionError("an item has no id: give one as 'id'")
-    where = f"item {id}: " if id != "" else ""
-    # Texts: required ones must be there, others may be null.
+    where = f"item {str(id)[:80]}: " if id != "" else ""
+    _check_length("id", str(id), _MAX_ID_CHARS, where)
     for key in ("audio", "question", *_QUESTION_KEYS, "caption", "truth_origin"):
         value = data.get(key)
         if not isinstance(value, str) and (value is not None or key in ("audio", "question")):
             raise QuestionError(f"{where}'{key}' is {_shown(value)}; a text is needed")
-    # Lists and objects.
+        _check_length(key, value or "", MAX_TEXT_CHARS if key in ("question", "caption") else MAX_LABEL_CHARS, where)
     choices = data.get("choices")
     if choices is not None and not (
         isinstance(choices, list | tuple) and all(isinstance(choice, str) for choice in choices)
     ):
         raise QuestionError(f"{where}'choices' is {_shown(choices)}; a list of texts is needed, one for each choice")
-    extra = data.get("extra")
-    if extra is not None and not isinstance(extra, Mapping):
-        raise QuestionError(f"{where}'extra' is {_shown(extra)}; an object is needed")
-    # All fields are of their types: build the item.
+    choices = tuple(choices or ())
+    if len(choices) > _MAX_LISTED:
+        raise QuestionError(f"{where}'choices' has {len(choices)} entries; the limit is {_MAX_LISTED}")
+    for choice in choices:
+        _check_length("choices", choice, MAX_LABEL_CHARS, where)
     question = Question(
         text=data["question"],
-        choices=tuple(choices or ()),
-        answer=resolve_answer(data.get("answer"), tuple(choices or ())),
+        choices=choices,
+        answer=resolve_answer(data.get("answer"), choices),
         **{key: data.get(key) for key in _QUESTION_KEYS if key != "answer"},
     )
     return Item(
@@ -353,8 +363,27 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
         events=_events_from_json(data.get("events"), where),
         caption=data.get("caption"),
         truth_origin=data.get("truth_origin"),
-        extra=dict(extra or {}),
+        extra=_extra_from_json(data.get("extra"), where),
     )
+
+
+def _check_length(key: str, value: str, limit: int, where: str) -> None:
+    if len(value) > limit:
+        raise QuestionError(f"{where}'{key}' has {len(value):,} characters; the limit is {limit:,}")
+
+
+def _extra_from_json(extra: Any, where: str) -> dict[str, Any]:
+    if extra is None:
+        return {}
+    if not isinstance(extra, Mapping):
+        raise QuestionError(f"{where}'extra' is {_shown(extra)}; an object is needed")
+    try:
+        length = len(json.dumps(extra, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise QuestionError(f"{where}'extra' cannot be written as JSON ({str(error)[:80]})") from None
+    if length > MAX_TEXT_CHARS:
+        raise QuestionError(f"{where}'extra' has {length:,} characters; the limit is {MAX_TEXT_CHARS:,}")
+    return dict(extra)
 
 
 def _events_from_json(events: Any, where: str) -> tuple[Event, ...] | None:
@@ -362,15 +391,18 @@ def _events_from_json(events: Any, where: str) -> tuple[Event, ...] | None:
         return None
     if not isinstance(events, list | tuple):
         raise QuestionError(f"{where}'events' is {_shown(events)}; a list of objects with a 'label' is needed")
+    if len(events) > _MAX_EVENTS:
+        raise QuestionError(f"{where}'events' has {len(events):,} entries; the limit is {_MAX_EVENTS:,}")
     read = []
     for number, event in enumerate(events, 1):
         if not isinstance(event, Mapping) or not isinstance(event.get("label"), str) or not event["label"].strip():
             raise QuestionError(
                 f"{where}entry {number} of 'events' is {_shown(event)}; an object with a text as 'label' is needed"
             )
+        _check_length(f"label' of entry {number} in 'events", event["label"], MAX_LABEL_CHARS, where)
         times = event.get("onset_s"), event.get("offset_s")
         for key, time in zip(("onset_s", "offset_s"), times, strict=True):
-            if time is not None and not (type(time) in (int, float) and math.isfinite(time)):
+            if time is not None and not (type(time) in (int, float) and abs(time) < _FOREVER_S):
                 raise QuestionError(
                     f"{where}'{key}' of entry {number} in 'events' is {_shown(time)}; seconds or null are needed"
                 )

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mpar2.audio import AudioError, Clip, load_clip
-from mpar2.question import Event, Question, QuestionError, item_from_json
+from mpar2.question import Event, Question, item_from_json
 from pages.document import DocumentError, audio_uri, check_document
 
 __all__ = ["EXAMPLES", "Example", "first_example", "load_examples", "read_example", "stored_comparison"]
@@ -124,7 +124,7 @@ def read_example(folder: Path) -> Example:
             truth_origin=item.truth_origin,
             credits=credits,
         )
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, QuestionError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"example '{folder.name}' cannot be read: {type(error).__name__} {error}") from error
 
 

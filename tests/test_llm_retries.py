@@ -135,6 +135,23 @@ def test_a_refused_request_never_stops_the_others(wire: str, bad: Answer, reason
     assert isinstance(second, CallFailed) and (second.reason, second.scope) == (reason, "request")
 
 
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_filter_before_the_server_costs_one_request(wire: str, status: int) -> None:
+    page = Answer(status, b"<html>Attention required</html>", {"Content-Type": "text/html"})
+
+    async def three(c: ChatClient) -> list[Any]:
+        return [
+            await asyncio.gather(c.complete("", [word]), return_exceptions=True)
+            for word in ("first", "second", "third")
+        ]
+
+    with serve(lambda call: page if "second" in call.text else reply(wire, "done")) as server:
+        (first,), (second,), (third,) = run(wire, server, three)
+    assert (first.text, third.text, len(server.calls)) == ("done", "done", 3)
+    assert isinstance(second, CallFailed) and str(status) in second.detail
+
+
 def google_quota(quota: str, delay: str = "0.05s") -> Answer:
     """Gemini's 429: the sentence speaks of billing whichever quota it is."""
     violation = {"quotaMetric": "generativelanguage.googleapis.com/requests", "quotaId": quota}

@@ -201,8 +201,8 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path):
         ({"attention": {"ratio": [[[[[1]]]]]}}, "numbers, short texts"),
         ({"attention": {"ratio": [float("inf")]}}, "numbers, short texts"),
         ({"item": None}, "an object is needed"),
-        ({"item": {"audio": "a", "question": "q", "choices": "ab"}}, "as choices"),
-        ({"item": {"audio": "a", "question": "q", "choices": [1]}}, "a text is needed"),
+        ({"item": {"audio": "a", "question": "q", "choices": "ab"}}, "list of texts"),
+        ({"item": {"audio": "a", "question": "q", "choices": [1]}}, "list of texts"),
         (
             {"item": {"audio": "a", "question": "q", "events": [{"label": "x", "onset_s": "0"}]}},
             "seconds or null",

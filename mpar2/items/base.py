@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mpar2.errors import MPAR2Error
-from mpar2.question import Item, item_to_json, resolve_answer
+from mpar2.question import Item, QuestionError, item_from_json, item_to_json
 
 __all__ = [
     "Entries",
@@ -130,7 +130,10 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
         raise ItemsError(f"{source} does not exist: give the question file of {benchmark} with --data")
     reader = _READERS[benchmark]
     entries = (pkgutil.resolve_name(reader) if isinstance(reader, str) else reader)(source)
-    entries = replace(entries, items=tuple(map(_resolved, entries.items)))
+    try:  # by the schema that a run's lines are written by, so that nothing is asked that cannot be recorded
+        entries = replace(entries, items=tuple(item_from_json(item_to_json(item)) for item in entries.items))
+    except QuestionError as error:
+        raise ItemsError(f"{source}: {error}") from None
     if not entries.items:
         raise ItemsError(f"{source} holds no item")
     twice = [id for id, count in Counter(item.id for item in entries.items).items() if count > 1]
@@ -170,8 +173,10 @@ def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
                     entries.append((number, entry))
         except UnicodeDecodeError as error:
             raise ItemsError(f"{source} is not UTF-8 text: {error}") from None
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ItemsError(f"{source}, line {number}: not JSON ({error})") from None
+        except ItemsError:
+            raise
+        except (ValueError, RecursionError) as error:
+            raise ItemsError(f"{source}, line {number}: not JSON ({str(error)[:200]})") from None
     return entries
 
 
@@ -193,13 +198,6 @@ def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, .
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
         raise ItemsError(f"{where}: '{key}' is {value!r}; a list of at least two texts is needed")
     return tuple(value)
-
-
-def _resolved(item: Item) -> Item:
-    """The item with its answer in the words of the choice that it names (data sets also give letters)."""
-    question = item.question
-    answer = resolve_answer(question.answer, question.choices)
-    return item if answer == question.answer else replace(item, question=replace(question, answer=answer))
 
 
 def answers_in_other_words(entries: ItemSet) -> list[str]:

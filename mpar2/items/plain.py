@@ -6,6 +6,7 @@ A line needs ``audio`` and ``question``; ``id`` is the line's number where it is
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,4 +45,11 @@ def _item(entry: dict[str, Any], where: str, id: str) -> Item:
         raise ItemsError(f"{where}: {error}") from None
     if not item.audio.strip() or not item.question.text.strip():
         raise ItemsError(f"{where}: 'audio' and 'question' must not be empty")
-    return item
+    for number, (event, given) in enumerate(zip(item.events or (), entry.get("events") or (), strict=True), 1):
+        place = f"{where}: entry {number} of 'events'"
+        if other := [key for key in ("onset", "offset", "start", "end", "start_s", "end_s") if key in given]:
+            raise ItemsError(f"{place} has {other[0]!r}; its times are 'onset_s' and 'offset_s', in seconds")
+        if not 0 <= (event.onset_s or 0) <= (event.offset_s if event.offset_s is not None else event.onset_s or 0):
+            raise ItemsError(f"{place} lasts from {event.onset_s} to {event.offset_s} s; give 0 <= onset_s <= offset_s")
+    answer = item.question.answer
+    return item if answer is None or answer.strip() else replace(item, question=replace(item.question, answer=None))

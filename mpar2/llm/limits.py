@@ -184,6 +184,8 @@ async def call_with_retries(
             except Exception as error:
                 failure = classify(error)
         # What concerns the whole run (key, quota) stops all requests.
+        if failure.by_status and limiter.totals.replies:
+            failure = replace(failure, scope="endpoint")
         if failure.scope == "run":
             stop = StopRun(failure.reason, failure.detail)
             limiter.stop(stop)

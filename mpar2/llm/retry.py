@@ -8,6 +8,9 @@ A failure has a **scope**:
 | endpoint | the server just now: 408, 409, 425, 429, 5xx, no connection, time out | asked again, then the item fails |
 | run | all that would follow: key, model, used-up quota, budget, a redirecting address | the run stops, to be resumed |
 
+A 403 or 404 without a code is of the run as long as nothing was answered; later it is of its request (a filter before
+the server, one of several servers).
+
 Structured fields decide first: OpenAI's ``error.code`` and ``error.type``, Google's ``QuotaFailure``, ``ErrorInfo`` and
 ``RetryInfo``, the header ``Retry-After``. Words of a message are read only where there is none of these.
 
@@ -103,6 +106,7 @@ class Failure:
     scope: Scope
     retry: bool = False
     retry_after_s: float | None = None
+    by_status: bool = False  # a status alone says so: of this request only, where others were answered
 
 
 def failure_of_status(
@@ -140,9 +144,11 @@ def failure_of_status(
         wait = retry_after_s(headers, body, now)
         return Failure("unavailable", detail, "endpoint", True, None if wait is None else min(wait, max_wait_s))
     if status in (401, 403):
-        return Failure("auth", f"{detail}. Check the key and what it may use", "run")
+        detail = f"{detail}. Check the key and what it may use"
+        return Failure("auth", detail, "run", by_status=status == 403)
     if status == 404:
-        return Failure("not_found", f"{detail}. Check the model's name and the server's address", "run")
+        detail = f"{detail}. Check the model's name and the server's address"
+        return Failure("not_found", detail, "run", by_status=True)
     if 300 <= status < 400:
         return Failure("bad_request", f"{detail}. The address redirects: give the one that it leads to", "run")
     if status == 405:

@@ -24,15 +24,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mpar2.question import Item, QuestionError, item_from_json, item_to_json
+from mpar2.question import MAX_LABEL_CHARS, MAX_TEXT_CHARS, Item, QuestionError, item_from_json, item_to_json
 from mpar2.runs.lines import RunError
 
 __all__ = ["kind_of_message", "MAX_TEXT_CHARS", "check_record", "item_of", "record_key"]
 
-MAX_TEXT_CHARS = 400_000
-_MAX_LABEL_CHARS = 4000
-_MAX_CHOICES = 100
-_MAX_EVENTS = 10_000
 _MAX_NUMBERS = 2_000_000  # of one attention record
 
 
@@ -127,29 +123,10 @@ def _seconds(value: Any) -> float | None:
 def _item(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"is {_show(value)}; an object is needed")
-    choices, events = value.get("choices"), value.get("events")
-    if choices is not None and not (isinstance(choices, list) and len(choices) <= _MAX_CHOICES):
-        raise ValueError(f"has {_show(choices)} as choices; a list of at most {_MAX_CHOICES} texts is needed")
-    if events is not None and not (isinstance(events, list) and len(events) <= _MAX_EVENTS):
-        raise ValueError(f"has {_show(events)} as events; a list of at most {_MAX_EVENTS:,} is needed")
-    label = _text(_MAX_LABEL_CHARS)
-    for name in ("domain", "category", "sub_category", "difficulty", "truth_origin", "answer", "audio"):
-        label(value.get(name))
-    _text(MAX_TEXT_CHARS)(value.get("question"))
-    _text(MAX_TEXT_CHARS)(value.get("caption"))
-    for choice in choices or ():
-        _text(_MAX_LABEL_CHARS, needed=choice != "")(choice)  # a text, be it empty
-    extra = value.get("extra")
-    if extra is not None and not (isinstance(extra, dict) and len(str(extra)) <= MAX_TEXT_CHARS):
-        raise ValueError("has an extra that is no object, or too large a one")
     try:
         item = item_from_json(value, id="")
     except QuestionError as error:
-        raise ValueError(str(error)) from None
-    for event in item.events or ():
-        _text(_MAX_LABEL_CHARS, needed=True)(event.label)
-        if not all(time is None or _is_number(time) for time in (event.onset_s, event.offset_s)):
-            raise ValueError("has an event whose times are no numbers of seconds")
+        raise ValueError(f"is wrong: {error}") from None
     data = item_to_json(item)
     del data["id"]  # the line has it
     return data
@@ -185,7 +162,7 @@ def _numbers(value: Any) -> dict[str, Any] | None:
                 raise ValueError(f"has more than {_MAX_NUMBERS:,} numbers")
             stack.extend((element, depth + 1) for element in inner)
         elif isinstance(inner, str):
-            _text(_MAX_LABEL_CHARS)(inner)
+            _text(MAX_LABEL_CHARS)(inner)
         elif not (inner is None or isinstance(inner, bool) or _is_number(inner)):
             raise ValueError(f"holds {_show(inner)}; numbers, short texts and lists of numbers are allowed")
     return value
@@ -208,10 +185,10 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-_LABEL, _TEXT = _text(_MAX_LABEL_CHARS), _text(MAX_TEXT_CHARS)
+_LABEL, _TEXT = _text(MAX_LABEL_CHARS), _text(MAX_TEXT_CHARS)
 _FIELDS: dict[str, Callable[[Any], Any]] = {
-    "key": _text(_MAX_LABEL_CHARS, needed=True),
-    "id": _text(_MAX_LABEL_CHARS, needed=True),
+    "key": _text(MAX_LABEL_CHARS, needed=True),
+    "id": _text(MAX_LABEL_CHARS, needed=True),
     "arm": _text(200, needed=True),
     "sample": _count(1_000_000, needed=True),
     "status": _one_of("ok", "error", needed=True),
