@@ -18,7 +18,7 @@ A file of arms (YAML) has one entry for each; ``defaults`` hold for all that do 
       - {name: mpar2, model: tiny-mpar2, mode: mpar2}
       - {name: "mpar2, silent audio", model: tiny-mpar2, mode: mpar2, audio: silent}
       - {name: mpar2 oracle, model: tiny-mpar2, mode: mpar2, perception: oracle}
-      - {name: mpar2 cut at 32, model: tiny-mpar2, mode: mpar2, max_reasoning_tokens: 32}
+      - {name: "mpar2, at most 32 tokens", model: tiny-mpar2, mode: mpar2, max_reasoning_tokens: 32}
       - {name: cot of 8, mode: cot, samples: 8, temperature: 0.7}
 
 Controls (ours; the paper has none of them). Each is one option of an arm:

@@ -38,14 +38,14 @@ COUNTS = {"scenes": 100, "probes": 150}
 
 
 def arms_of(base: Path, adapter: Path, tokens: int) -> tuple[EvaluationArm, ...]:
-    """Base asked directly, base reasoning freely, MPAR², and MPAR² told the true events."""
+    """Base asked directly, base reasoning freely, MPAR², and MPAR² with the true events given."""
     shared = {"model": str(base), "max_new_tokens": tokens}
     trained = shared | {"adapter": str(adapter), "mode": "mpar2"}
     rows = (
         {**shared, "name": "base direct", "mode": "direct", "max_new_tokens": 32},
         {**shared, "name": "base cot", "mode": "cot"},
         {**trained, "name": "mpar2"},
-        {**trained, "name": "mpar2 told the events", "perception": "oracle"},
+        {**trained, "name": "mpar2, true events given", "perception": "oracle"},
     )
     return tuple(map(arm_from_json, rows))
 
