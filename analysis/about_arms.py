@@ -256,6 +256,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
             f"{label(row['arm'])} ({row['kind']})<br>{value(metric, row['value'])}"
             f"{span(metric, row['low'], row['high'])}"
         ),
+        places=(6, 7),  # the colours of no arm
         **_guessing(table, metric),
     )
     said = told([_said(versus(table, a.label, b.label, metric), metric) for a, b in pairs])
@@ -270,7 +271,8 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
 def control(table: RunTable, choice: Choice) -> Exhibit:
     """What each control does to the metric, on the same items."""
     metric = metric_of(choice.metric)
-    title = f"Controls: what one change does to {metric.label.lower()}"
+    named = metric.label if "_" in metric.label else metric.label.lower()
+    title = f"Controls: what one change does to {named}"
     rows = control_rows(table, metric)
     if rows.empty or rows["difference"].isna().all():
         return Exhibit(
@@ -284,7 +286,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         [row | {"point": point(table, row["arm"])} for row in rows.to_dict("records")],
         "difference",
         names=lambda row: f"{row['minus']}: {row['control']}",
-        x_title=f"Difference in {metric.label.lower()}, on the same items",
+        x_title=f"Difference in {named}, on the same items",
         percent=metric.percent,
         tip=lambda row: (
             f"{label(row['arm'])} minus {label(row['minus'])}<br>"
@@ -323,8 +325,11 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
     if rows.empty:
         return Exhibit("levels", title, _NO_CONTROL, None, rows)
     several = rows["metric"].nunique() > 1
-    series = []
+    series, hues, symbols = [], [], []
+    shown = list(rows["metric"].unique())
     for (reference, name), part in rows.groupby(["reference", "metric"], sort=False):
+        hues.append(table.labels.index(reference))
+        symbols.append(shown.index(name) if several else hues[-1])
         found = [row | {"point": point(table, row["arm"])} for row in part.to_dict("records")]
         series.append((f"{reference}: {name}" if several else str(reference), found))
     figure = dots(
@@ -338,6 +343,8 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
             f"{label(row['arm'])}<br>{label(row['metric'])} {value(metric, row['value'])}"
             f"{span(metric, row['low'], row['high'])}<br>{size_of(row)}"
         ),
+        places=symbols,
+        hues=hues,
     )
     said = []
     for legend, found in series:

@@ -67,8 +67,8 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
         notes.append(_RULES)
     if rows["null"].notna().any():
         notes.append(
-            "Dotted: the null model, in which every mention is right at the arm's one rate whatever the length. A fall "
-            "along it is the rule's own."
+            "Dashed, without points: the null model, in which every mention is right at the arm's one rate whatever "
+            "the length. A fall along it is the rule's own."
         )
     if left_out:
         notes.append(f"{plural(left_out, 'arm')} of these runs are in the table only: choose arms to draw them.")
@@ -142,6 +142,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
         y_title="Rate",
         percent=True,
         tip=lambda row: _tip(metric_of(row["metric"]))(row),
+        hues=[table.labels.index(arm) for arm, _ in groups],
     )
     notes = [f"{metric_of(name).label}: {metric_of(name).meaning}." for name in names]
     notes += ["Bands: 95 % over clips, of accuracy and Acc_per; the table has all."]

@@ -21,7 +21,7 @@ from analysis.words import number, told
 __all__ = ["build_training_exhibits"]
 
 _REWARD = re.compile(r"rewards/([^/]+)/mean")
-_ENDS = 10  # a reading compares the first and the last tenth of the logged steps
+_FEWEST = 20  # points of a line whose ends a reading compares
 
 
 class _Curve(NamedTuple):
@@ -47,7 +47,8 @@ def build_training_exhibits(
 ) -> list[Exhibit]:
     """Every figure over the chosen families of ``analysis.training_log.families`` (all by default).
 
-    ``window``: lines are moving means over that many logged steps (1: as logged); readings and tables are as logged.
+    ``window``: lines, and the readings of them, are moving means over that many logged steps (1: as logged); tables are
+    as logged.
     """
     known = families(logs)
     shown = {name: known[name] for name in (known if chosen is None else chosen) if name in known}
@@ -138,8 +139,9 @@ def _exhibit(
             if any(len(log.rows[part.metric].dropna()) > len(found) for log in having):
                 short.add(name)
             sheets.append(found.assign(recipe=name, metric=part.metric))
-            said.append(_said(name, part, found, len(figure.curves) > 1))
-            series.append((name, _smooth(found, window).to_dict("records")))
+            line = _smooth(found, window)
+            said.append(_said(name, part, line, len(figure.curves) > 1))
+            series.append((name, line.to_dict("records")))
         if series:
             groups.append((part, series))
     if not groups:
@@ -179,16 +181,19 @@ def _exhibit(
     )
 
 
-def _said(name: str, part: _Curve, found: pd.DataFrame, titled: bool) -> str:
-    end = max(1, len(found) // _ENDS)
-    first, last = found["value"].head(end).mean(), found["value"].tail(end).mean()
+def _said(name: str, part: _Curve, line: pd.DataFrame, titled: bool) -> str:
+    """Read a line as it is drawn: its ends, or where it has few points only the values between which it stays."""
+    steps, values = line["step"], line["value"]
     what = f"{part.title} " if titled else ""
-    if len(found) == 1:
-        return f"{name}: {what}{_value(part, last)}, logged once (step {found['step'].iat[0]})."
-    return (
-        f"{name}: {what}{_value(part, first)} in the first tenth of {found['step'].iat[-1]} steps, "
-        f"{_value(part, last)} in the last."
-    )
+    if len(line) == 1:
+        return f"{name}: {what}{_value(part, values.iat[0])}, logged once (step {steps.iat[0]})."
+    if len(line) < _FEWEST:
+        return (
+            f"{name}: {what}{_value(part, values.min())} to {_value(part, values.max())} over {steps.iat[-1]} steps, "
+            "too few for a trend."
+        )
+    ends = f"{_value(part, values.iat[0])} at step {steps.iat[0]}, {_value(part, values.iat[-1])} at step"
+    return f"{name}: {what}{ends} {steps.iat[-1]}."
 
 
 def _value(part: _Curve, value: float) -> str:
@@ -205,7 +210,7 @@ def _smooth(found: pd.DataFrame, window: int) -> pd.DataFrame:
 def _notes(shown: Mapping[str, Sequence[TrainingLog]], names: Sequence[str], window: int) -> list[str]:
     notes = ["Bands: from the lowest to the highest seed; for a single seed, the spread that its trainer logged."]
     if window > 1:
-        notes.append(f"Lines are moving means over {window} logged steps; the reading and the table are as logged.")
+        notes.append(f"Lines are moving means over {window} logged steps; the table is as logged.")
     for name in names:
         for log in shown[name]:
             known = {key: log.manifest[key] for key in ("base", "steps", "started", "package", "note")}

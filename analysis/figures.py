@@ -54,11 +54,15 @@ def lines(
         reference: A horizontal line, such as the level of chance.
         reference_label: Its text.
         places: Place of each series in the colour order.
+
+    Rows whose ``null`` is True are what a model expects, not what was measured: a thin dashed line without points,
+    beside which all measured lines are solid.
     """
+    solid = any(_expected(rows) for _, rows in series)
     data = [
         trace
         for number, (name, rows) in enumerate(series)
-        for trace in _line(name, rows, x, y, places[number] if places else number, tip, legend=True)
+        for trace in _line(name, rows, x, y, places[number] if places else number, tip, legend=True, solid=solid)
     ]
     drawn = layout(xaxis=axis(x_title, percent=share_x), yaxis=axis(y_title, percent=percent))
     _refer(drawn, reference, reference_label)
@@ -77,6 +81,7 @@ def panels(
     shared: bool = True,
     places: Sequence[int] | None = None,
     own_places: bool = False,
+    hues: Sequence[int] | None = None,
 ) -> Drawing:
     """Draw one panel for each group, the same series in each.
 
@@ -91,6 +96,7 @@ def panels(
         shared: All panels have one scale.
         places: Place of each series in the colour order.
         own_places: Each panel has its own series, which take colours from the first on.
+        hues: The one colour of each panel (the place of its arm); its series differ in symbol and dash.
     """
     columns = min(2, len(groups))
     rows_of_panels = -(-len(groups) // columns)
@@ -114,6 +120,7 @@ def panels(
         )
         if number and shared:
             drawn[f"yaxis{suffix}"]["matches"] = "y"
+            drawn[f"xaxis{suffix}"]["matches"] = "x"
         drawn["annotations"].append(
             {
                 "text": label(title),
@@ -124,13 +131,19 @@ def panels(
                 "xanchor": "left",
                 "yanchor": "bottom",
                 "showarrow": False,
-                "font": {"size": 13, "color": INK},
+                "font": {"size": 13, "color": INK if hues is None else colour_of(hues[number])},
             }
         )
         for order, (name, rows) in enumerate(series):
             first = bool(rows) and (own_places or name not in in_legend)  # Plotly leaves empty series out of its legend
             in_legend |= {name} if rows else set()
-            for trace in _line(name, rows, x, y, places[order] if places else order, tip, legend=first):
+            place = places[order] if places else order
+            hue = place if hues is None else hues[number]
+            if first and hues is not None:  # the legend tells symbols and dashes in no arm's colour
+                (key,) = _line(name, [row | {"band": False} for row in rows[:1]], x, y, place, tip, legend=True)
+                key |= {"x": [None], "y": [None], "customdata": [None], "hovertext": [""]}
+                data.append(key | {"line": key["line"] | {"color": INK}, "marker": key["marker"] | {"color": INK}})
+            for trace in _line(name, rows, x, y, place, tip, legend=first and hues is None, hue=hue):
                 data.append(trace | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
     return {"data": data, "layout": drawn}
 
@@ -146,6 +159,7 @@ def dots(
     tip: Tip,
     joined: bool = False,
     places: Sequence[int] | None = None,
+    hues: Sequence[int] | None = None,
     spread: bool = True,
     reference: float | None = None,
     reference_label: str = "",
@@ -165,6 +179,7 @@ def dots(
         spread: Series stand side by side (over categories).
         reference: A horizontal line, such as the level of chance.
         reference_label: Its text.
+        hues: Place of the colour of each series, where it is not that of its symbol and dash.
     """
     numeric = all(isinstance(row[x], (int, float)) for _, rows in series for row in rows)
     positions: dict[Any, int] = {}
@@ -174,6 +189,7 @@ def dots(
     many, data = max(1, len(series)), []
     for number, (name, rows) in enumerate(series):
         place = places[number] if places else number
+        colour = colour_of(hues[number] if hues else place)
         rows = [row for row in rows if _known(row[y])]
         shift = (number - (many - 1) / 2) * min(0.16, 0.7 / many) if spread and not numeric else 0.0
         data.append(
@@ -185,9 +201,9 @@ def dots(
                 "mode": "lines+markers" if joined else "markers",
                 "hovertext": [tip(row) for row in rows],
                 "hovertemplate": "%{hovertext}<extra></extra>",
-                "line": {"color": colour_of(place), "width": 2, "dash": DASHES[place % len(DASHES)]},
-                "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 10, "color": colour_of(place)},
-                "error_y": _errors(rows, y, colour_of(place)),
+                "line": {"color": colour, "width": 2, "dash": DASHES[place % len(DASHES)]},
+                "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 10, "color": colour},
+                "error_y": _errors(rows, y, colour),
                 "customdata": [row.get("point") for row in rows],
             }
         )
@@ -218,6 +234,7 @@ def forest(
     tip: Tip,
     zero: float | None = 0.0,
     places: Callable[[Row], int] = lambda row: 0,
+    kinds: Callable[[Row], str] | None = None,
     logarithmic: bool = False,
 ) -> Drawing:
     """Draw a forest plot: estimates below each other with their intervals, and a line where there is no difference.
@@ -232,11 +249,14 @@ def forest(
         zero: Where there is no difference; None draws no line.
         places: Place of a row in the colour order.
         logarithmic: Draw on a logarithmic axis (odds ratios).
+        kinds: Names what the rows of one place have in common, for a legend.
     """
     shown = [row for row in rows if _known(row[value])]
     height, data = len(shown), []
+    named: set[str] = set()
     for number, row in enumerate(shown):
         place = places(row)
+        kind = kinds(row) if kinds else ""
         data.append(
             {
                 "type": "scatter",
@@ -248,9 +268,12 @@ def forest(
                 "hovertext": [tip(row)],
                 "hovertemplate": "%{hovertext}<extra></extra>",
                 "customdata": [row.get("point")],
-                "showlegend": False,
+                "name": label(kind),
+                "legendgroup": kind,
+                "showlegend": bool(kind) and kind not in named,
             }
         )
+        named.add(kind)
     drawn = layout(height=110 + 34 * max(2, height), xaxis=axis(x_title, percent=percent), yaxis=axis(""))
     drawn["xaxis"] |= {"zeroline": False} | (_DECADES if logarithmic else {})
     drawn["yaxis"] |= {
@@ -267,11 +290,20 @@ def forest(
 
 
 def _line(
-    name: str, rows: Sequence[Row], x: str, y: str, place: int, tip: Tip, *, legend: bool
+    name: str,
+    rows: Sequence[Row],
+    x: str,
+    y: str,
+    place: int,
+    tip: Tip,
+    *,
+    legend: bool,
+    solid: bool = False,
+    hue: int | None = None,
 ) -> list[dict[str, Any]]:
     rows = [row for row in rows if _known(row[y])]
-    colour, group = colour_of(place), f"series {place}"
-    faint = any(row.get("null") for row in rows)
+    colour, group = colour_of(place if hue is None else hue), f"series {place}"
+    faint = _expected(rows)
     banded = [row for row in rows if _known(row["low"]) and row.get("band", True)]
     traces: list[dict[str, Any]] = []
     if len(banded) > 1:
@@ -298,19 +330,24 @@ def _line(
             "name": label(name),
             "legendgroup": group,
             "showlegend": legend,
-            "mode": "lines+markers" if len(rows) <= 40 else "lines",
+            "mode": "lines" if faint or len(rows) > 40 else "lines+markers",
             "line": {
                 "color": colour,
-                "width": 1 if faint else 2,
-                "dash": "dot" if faint else DASHES[place % len(DASHES)],
+                "width": 1.5 if faint else 2.5 if solid else 2,
+                "dash": "dash" if faint else "solid" if solid else DASHES[place % len(DASHES)],
             },
-            "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 4 if faint else 9, "color": colour},
+            "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9, "color": colour},
             "hovertext": [tip(row) for row in rows],
             "hovertemplate": "%{hovertext}<extra></extra>",
             "customdata": [row.get("point") for row in rows],
         }
     )
     return traces
+
+
+def _expected(rows: Sequence[Row]) -> bool:
+    """Whether the rows are what a null model expects."""
+    return any(row.get("null") is True for row in rows)
 
 
 def _wrapped(text: Any) -> str:

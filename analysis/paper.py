@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _FILE = Path(__file__).resolve().parent / "paper.json"
+_PLACES = (6, 7, 4)  # of the palette: no arm of a run that is shown beside
 
 
 @cache
@@ -79,6 +81,7 @@ def paper_exhibits() -> list[Exhibit]:
         y_title="Accuracy, as the paper reports it",
         percent=True,
         tip=_tip,
+        places=_PLACES[:2],
     )
     ablation["layout"]["height"] = 440
     table_one = values[values["table"] == "Table 1"]
@@ -91,7 +94,8 @@ def paper_exhibits() -> list[Exhibit]:
         percent=True,
         tip=_tip,
         zero=None,
-        places=lambda row: "SQI".index(row["tag"]),
+        places=lambda row: _PLACES["SQI".index(row["tag"])],
+        kinds=lambda row: _data()["tags"][row["tag"]],
     )
     claims = paper_claims()
     guessed = int((values["tag"] == "I").sum())
@@ -113,7 +117,7 @@ def paper_exhibits() -> list[Exhibit]:
             "our arithmetic, and most other cells are unknown.",
             cafe,
             table_one,
-            (*notes, "Circles are of tag S, diamonds of Q, squares of I."),
+            notes,
         ),
         Exhibit(
             "paper-claims",
@@ -134,7 +138,10 @@ def beside_ours(table: RunTable | None, choice: Choice) -> pd.DataFrame:
     for claim in paper_claims().to_dict("records"):
         ours, measured_on = "No run is loaded.", ""
         if table is not None:
-            (exhibit,) = build_exhibits(table, choice, [claim["ours"]])
+            for arms in (choice.arms, ()):  # what the chosen arms cannot say, others may
+                (exhibit,) = build_exhibits(table, replace(choice, arms=arms), [claim["ours"]])
+                if exhibit.drawing is not None or not exhibit.table.empty:
+                    break
             ours = exhibit.reading
             measured_on = "; ".join(dict.fromkeys(f"{run.name} ({run.benchmark})" for run in table.runs))
         rows.append(

@@ -101,6 +101,8 @@ def curve(logs: Sequence[TrainingLog], metric: str, spread: tuple[str, str] | st
     elif isinstance(spread, str) and spread in having[0].rows:
         deviation = having[0].rows[spread].reindex(found.index)
         found["low"], found["high"] = found["value"] - deviation, found["value"] + deviation
+        if found["value"].between(0, 1).all():  # of a share, a band does not leave its range
+            found[["low", "high"]] = found[["low", "high"]].clip(0, 1)
     elif isinstance(spread, tuple) and set(spread) <= set(having[0].rows):
         found["low"], found["high"] = (having[0].rows[name].reindex(found.index) for name in spread)
     return found.rename_axis("step").reset_index()

@@ -42,7 +42,7 @@ _FIRST_METRIC = "acc_per"  # the tab opens on perception: what is true of what t
 _FIRST_DRAWN = ("decay",)  # sent before the others, so that there is something to read at once
 GROUPS = (  # the contents of the tab
     ("Decay", ("decay", "curves")),
-    ("Perception by arm", ("arms", "cafe", "probes")),
+    ("Perception by arm", ("arms", "cafe", "rules", "probes")),
     ("Controls", ("controls", "levels", "modes")),
     ("Attention", ("attention", "attention-corrected", "attention-tokens")),
     ("Length and budget", ("slopes", "correlations", "forced", "frontier", "budget", "seeds")),
@@ -89,7 +89,7 @@ def build_analysis(shelf: Shelf | None = None) -> None:
             place = sent.get("point")
             if not isinstance(place, str) or name not in EXHIBITS:
                 return None
-            for choice in (choice_of(table, sent), replace(choice_of(table, sent), arms=())):
+            for choice in (choice_of(table, sent), _with_all_arms(table, choice_of(table, sent))):
                 try:
                     rows = rows_of(table, choice, place)
                     title = _point_title(list(choice.arms) or table.labels, place)
@@ -107,14 +107,13 @@ def build_analysis(shelf: Shelf | None = None) -> None:
 
     def on_paper(event: gr.EventData, brought: RunTable | None) -> dict[str, Any]:
         table = table_of(_data(event), brought)
-        if table is not None:
-            table = apply_choice(table, Choice(arms=tuple(first_arms(table))))
+        chosen = Choice() if table is None else Choice(arms=tuple(first_arms(table)))
         beside = Exhibit(
             "paper-beside-ours",
             "The paper's claims beside these runs",
             "Other models, other audio, another judge: the two columns answer the same question, not the same test.",
             None,
-            beside_ours(table, Choice()),
+            beside_ours(table, chosen),
         )
         return _value([*paper_exhibits(), beside])
 
@@ -221,10 +220,15 @@ def _built(table: RunTable, choice: Choice, names: Sequence[str]) -> list[Exhibi
     made = {exhibit.name: exhibit for exhibit in build_exhibits(table, choice, names)}
     empty = [name for name, exhibit in made.items() if exhibit.drawing is None and exhibit.table.empty]
     if empty and choice.arms:
-        for exhibit in build_exhibits(table, replace(choice, arms=()), empty):
+        for exhibit in build_exhibits(table, _with_all_arms(table, choice), empty):
             if exhibit.drawing is not None or not exhibit.table.empty:
                 made[exhibit.name] = exhibit
     return [made[name] for name in names]
+
+
+def _with_all_arms(table: RunTable, choice: Choice) -> Choice:
+    """The choice with all arms, the chosen ones first: an arm has one colour in all figures."""
+    return replace(choice, arms=tuple(dict.fromkeys((*choice.arms, *table.labels))))
 
 
 def _levels(table: RunTable) -> dict[str, list[str]]:

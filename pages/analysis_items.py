@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ _MOST_ITEMS = 2000
 _MOST_QUESTIONS = 400  # texts that are read from the run for the table; the others show their id
 _SHORTEST = 16  # tokens: an arm with shorter traces has no length to speak of
 _FIRST = 3
+_MOST_RUNS = 6  # of which each has an arm among the first
 _USUAL = {
     "audio": "normal",
     "perception": "own",
@@ -32,16 +34,18 @@ def first_arms(table: RunTable) -> list[str]:
     """The arms that figures show first: reasoning arms without interventions, three at most; else the first three.
 
     Controls, forced lengths and votes are shown by the figures that are about them, which choose their own arms; an
-    arm that answers at once has no length to speak of.
+    arm that answers at once has no length to speak of. Of several runs, each gives one in turn.
     """
     lengths = table.frame.groupby("arm", observed=True)["tokens"].mean()
     plain = [
-        arm.label
+        arm
         for arm in table.arms
         if all(arm.get(key, usual) in (usual, None) for key, usual in _USUAL.items())
         and not lengths.get(arm.label, np.nan) < _SHORTEST
     ]
-    return (plain or table.labels)[:_FIRST]
+    by_run = [[arm.label for arm in plain or table.arms if arm.run == run.name] for run in table.runs]
+    most = max(_FIRST, len(by_run)) if len(by_run) <= _MOST_RUNS else _FIRST
+    return [name for turn in zip_longest(*by_run) for name in turn if name is not None][:most]
 
 
 def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:

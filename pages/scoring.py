@@ -172,7 +172,8 @@ async def _ask(
 def cafe_document(outcome: Verdict | Unscored) -> dict[str, Any]:
     """The ``cafe`` of an arm in the comparison document."""
     if isinstance(outcome, Unscored):
-        return {"unscored": f"{outcome.reason.replace('_', ' ')}. {outcome.detail}".strip()}
+        why = "The judge did not answer" if outcome.reason == "unavailable" else outcome.reason.replace("_", " ")
+        return {"unscored": f"{why}. {outcome.detail}".strip()}
     counts = count_events(outcome)
     rates = rates_of_trace(counts)
     verdict = outcome.as_dict()

@@ -17,8 +17,9 @@ from analysis import AnalysisError
 from analysis.choice import Choice
 from analysis.exhibits import EXHIBITS, build_exhibits
 from analysis.load import load_runs
+from analysis.style import colour_of
 from mpar2.audio import wav_bytes
-from pages.analysis import choice_of, drawn
+from pages.analysis import GROUPS, choice_of, drawn
 from pages.analysis_items import first_arms, items_value, summary_value
 from pages.analysis_runs import UPLOAD, Shelf, compared, load_upload
 from pages.arrays import pack
@@ -92,6 +93,31 @@ def test_every_figure_is_filled_on_a_run_that_holds_what_it_needs(root: Path) ->
     assert value["metric"] == "acc_per"
     *_, none = drawn(table, {"arms": []})
     assert none["exhibits"] == [] and "No arm is chosen" in none["message"]
+
+
+def test_every_figure_has_a_place_in_the_contents_and_every_arm_one_colour(root: Path) -> None:
+    named = [name for _, names in GROUPS for name in names]
+    assert sorted(named) == sorted(EXHIBITS)
+    table = Shelf(root).table("scenes")
+    chosen = table.labels[-1:]
+    *_, value = drawn(table, {"arms": chosen})
+    for exhibit in value["exhibits"]:
+        for trace in (exhibit["figure"] or {"data": []})["data"]:
+            if trace.get("name") == chosen[0] and trace["type"] == "scatter":
+                assert trace["line"]["color"] == colour_of(0), exhibit["name"]
+    css = (Path(__file__).parents[1] / "pages/view/view.css").read_text("utf-8")
+    assert all(f"--mp-arm-{place}: {colour_of(place).lower()};" in css for place in range(6))
+
+
+def test_what_a_null_model_expects_never_looks_like_what_was_measured() -> None:
+    table = Shelf().table("held-out-scenes")
+    figure = build_exhibits(table, Choice(arms=tuple(first_arms(table)), metric="acc_per"), ["decay"])[0].drawing
+    lines = [trace for trace in figure["data"] if trace.get("name")]
+    expected = [trace for trace in lines if trace["name"].endswith("null model")]
+    measured = [trace for trace in lines if trace not in expected]
+    assert expected and measured
+    assert {(trace["mode"], trace["line"]["dash"]) for trace in expected} == {("lines", "dash")}
+    assert {(trace["mode"], trace["line"]["dash"]) for trace in measured} == {("lines+markers", "solid")}
 
 
 def test_what_a_page_sends_is_checked(root: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_fault_of_a_judge_leaves_the_traces(
     monkeypatch.setattr(scoring, "_ask", broken)
     *_, last = comparer.run(asked, "me")
     assert last["status"] == "done" and last["arms"][0]["text"]
-    assert "unavailable" in last["arms"][0]["cafe"]["unscored"]
+    assert "did not answer" in last["arms"][0]["cafe"]["unscored"]
 
 
 def test_arms_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,13 @@ function cellText(value, column) {
   return Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(Math.abs(value) < 10 ? 3 : 2);
 }
 
+// The first sentence stands; where more than a line follows, it is folded.
+function readingOf(text) {
+  const end = text.search(/\. (?=\S)/) + 1;
+  if (!end || text.length - end < 160) return h("p", { class: "an-reading", dir: "auto" }, text);
+  return h("div", { class: "an-reading" }, h("p", { dir: "auto" }, text.slice(0, end)), h("details", {}, h("summary", {}, "All of it in words"), h("p", { dir: "auto" }, text.slice(end + 1))));
+}
+
 const SHOWN_ROWS = 400;
 
 function tableOf(table, caption) {
@@ -184,7 +191,7 @@ export function mountExhibits(root, options) {
         h("div", { class: "an-actions" }, exhibit.paper ? h("span", { class: "an-paper" }, `paper: ${exhibit.paper}`) : null,
           node ? [button("PNG", () => save(entry, "png"), "Download the figure as PNG"), button("SVG", () => save(entry, "svg"), "Download the figure as SVG")] : null,
           filled ? button("CSV", () => saveFile(`${exhibit.name}.csv`, "text/csv", toCsv(exhibit.table)), "Download the table behind it as CSV") : null)),
-      h("p", { class: "an-reading", dir: "auto" }, exhibit.reading),
+      readingOf(exhibit.reading),
       node,
       h("div", { class: "an-folds" },
         node && options.onPoint ? pointList(exhibit) : null,

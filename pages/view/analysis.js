@@ -71,7 +71,9 @@ export function mountAnalysis(root, app) {
   const drawing = mountExhibits(figures, { ...options, onPoint: (/** @type {string} */ name, /** @type {string} */ point) => app.trigger("select", { ...choice, mine: choice.mine, name, point }) });
   const drawnTraining = mountExhibits(training, options);
   const drawnPaper = mountExhibits(paper, options);
-  const comparison = mountComparison(sideView, { start: "" });
+  /** Places of the opened item's arms among the chosen ones. @type {number[]} */
+  let places = [];
+  const comparison = mountComparison(sideView, { start: "", colours: () => places });
 
   // ---- choosing -----------------------------------------------------------------------------------------------------
   function ask() {
@@ -197,6 +199,7 @@ export function mountAnalysis(root, app) {
   /** @param {any} item */
   function openItem(item) {
     const rows = item[4].filter(Boolean).map((/** @type {any} */ cell) => cell[0]);
+    places = item[4].map((/** @type {any} */ cell, /** @type {number} */ place) => (cell ? place : -1)).filter((/** @type {number} */ place) => place >= 0);
     setAddress({ item: item[0] }, true);
     side.hidden = false;
     root.querySelector(".an-page").classList.add("an-with-side");

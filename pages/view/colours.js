@@ -4,6 +4,9 @@
 // Sequential maps whose lightness changes evenly, so that they also read in grey and for colour-blind eyes. Light pages
 // run dark on light, dark pages light on dark.
 
+/** Colours of arms on light ground, as analysis/style.py has them. */
+export const ARM_COLOURS = ["#0072b2", "#d55e00", "#00805e", "#b0568c", "#8a6a00", "#5b4fa0"];
+
 const HEAT_STOPS = {
   light: [[250, 251, 252], [214, 228, 236], [160, 198, 216], [95, 161, 190], [38, 118, 156], [20, 76, 117], [16, 36, 76]],
   dark: [[17, 21, 28], [24, 48, 74], [27, 82, 112], [34, 120, 140], [78, 160, 148], [158, 200, 140], [252, 240, 160]],

@@ -14,13 +14,13 @@ import { litBy, wordText } from "./choosing.js";
 import { makeStage } from "./stage.js";
 import { resultSentence, summaryBlock } from "./summary.js";
 import { traceBlock } from "./trace.js";
-import { FATES, LETTERS, OPINIONS, isOpinion, modeName, shareText, soundsOf, whoText } from "./words.js";
+import { FATES, LETTERS, OPINIONS, coloursOf, isOpinion, modeName, ownColour, shareText, soundsOf, whoText } from "./words.js";
 
 const SLOT = "@@MPAR2_DOCUMENT@@";
 
 /**
  * @param {any} root
- * @param {{ shell?: () => Promise<string>, editable?: boolean, onEvents?: (events: any[]) => void, onChoice?: (choice: any) => void, onProblem?: (text: string) => void, onAct?: (name: string) => void, start?: string, actions?: boolean }} options
+ * @param {{ shell?: () => Promise<string>, editable?: boolean, onEvents?: (events: any[]) => void, onChoice?: (choice: any) => void, onProblem?: (text: string) => void, onAct?: (name: string) => void, start?: string, actions?: boolean, colours?: () => number[] }} options
  */
 export function mountComparison(root, options) {
   /** @type {any} */
@@ -34,6 +34,7 @@ export function mountComparison(root, options) {
   let lines = [];
   /** @type {{ trace: any, claims: any, words: any[][], lit: Set<number> }[]} */
   let arms = [];
+  let shownOf = "";
   let shownArm = 0; // on narrow screens one trace stands at a time
   /** @type {number[] | null} */
   let blind = null; // order in which arms are shown under letters alone, until a vote
@@ -55,12 +56,14 @@ export function mountComparison(root, options) {
   stage.node.append(clock.row);
   /** Who stands under a letter, by name or, while names are hidden, not. @param {number} index */
   const names = (index) => (blind ? { title: `Arm ${LETTERS[index]}`, who: "" } : { title: doc.arms[index].name === doc.arms[0].name && doc.arms.every((/** @type {any} */ a) => a.name === doc.arms[0].name) && doc.arms.length === 1 ? doc.arms[index].name : modeName(doc.arms[index]), who: doc.arms[index].name });
+  /** Colours of the arms; while names are hidden, of their letters. */
+  const colours = () => (blind ? doc.arms.map((/** @type {any} */ _, /** @type {number} */ index) => index) : options.colours ? options.colours() : coloursOf(doc.arms));
   const nameOf = (/** @type {number} */ index) => { const { title, who } = names(index); return who && who !== title ? `${title}, ${who}` : title; };
 
   // ---- drawing ----------------------------------------------------------------------------------------------------
   function drawHead() {
     const { question } = doc;
-    const status = { running: "Running", stopped: "Stopped before the end", error: "Failed", sound: "Your sound", done: doc.stored ? "Example" : "Your result" }[/** @type {string} */ (doc.status)] || "";
+    const status = { running: "Running", stopped: "Stopped before the end", error: "Failed", sound: "Your sound", done: doc.stored ? (doc.example ? "Example" : "From a run") : "Your result" }[/** @type {string} */ (doc.status)] || "";
     const answer = blind ? null : question.answer;
     const choices = question.choices.length
       ? h("ol", { class: "mp-choices", "aria-label": "Choices" }, question.choices.map((/** @type {string} */ text) => h("li", { class: answer === text ? "mp-right" : "" }, answer === text ? h("span", { "aria-hidden": "true" }, "✓ ") : null, h("span", { dir: "auto" }, text), answer === text ? h("span", { class: "mp-hidden" }, " (right answer)") : null)))
@@ -74,7 +77,7 @@ export function mountComparison(root, options) {
       doc.clip.warnings.map((/** @type {string} */ warning) => h("p", { class: "mp-warning" }, warning)));
   }
   function drawSummary() {
-    const made = summaryBlock(doc, { mode: stage.settings.mode, running, names, veiled: Boolean(blind) });
+    const made = summaryBlock(doc, { mode: stage.settings.mode, running, names, colours: colours(), veiled: Boolean(blind) });
     lines = made.lines;
     refill(summary, made.node);
   }
@@ -86,7 +89,7 @@ export function mountComparison(root, options) {
     const claims = h("div", { class: "mp-claims-slot" }, blind ? null : claimsBlock(arm, doc, options.editable ? {} : null));
     arms[index] = { trace, claims, words: [], lit: new Set() };
     collectWords(index);
-    return h("section", { class: `mp-arm ${index === shownArm ? "mp-front" : ""}`, "data-arm": index, "aria-label": `Trace of ${nameOf(index)}` },
+    return h("section", { class: `mp-arm ${index === shownArm ? "mp-front" : ""}`, style: ownColour(colours()[index]), "data-arm": index, "aria-label": `Trace of ${nameOf(index)}` },
       h("header", {}, h("span", { class: "mp-letter", "aria-hidden": "true" }, LETTERS[index]), h("h3", { dir: "auto" }, title), who ? h("small", { dir: "auto" }, whoText(arm)) : null),
       trace, claims, running ? null : [tableTwin(arm, index), problems(arm), rawText(arm)]);
   }
@@ -137,6 +140,11 @@ export function mountComparison(root, options) {
   function full() {
     choice = pointed = null;
     arms = [];
+    if (doc.id !== shownOf) { // on narrow screens the longest trace stands first
+      shownOf = doc.id;
+      const lengths = doc.arms.map((/** @type {any} */ arm) => arm.token_count || 0);
+      shownArm = lengths.indexOf(Math.max(0, ...lengths));
+    }
     shownArm = clamp(shownArm, 0, doc.arms.length - 1);
     drawHead();
     drawTabs();
@@ -144,7 +152,7 @@ export function mountComparison(root, options) {
     columns.className = `mp-arms mp-of-${doc.arms.length}`;
     drawFolds();
     refill(opinion, running || blind ? null : opinionNote(doc, Boolean(options.editable)));
-    stage.set(doc);
+    stage.set(doc, colours());
     drawSummary();
     clock.set(running ? 0 : Math.max(0, ...doc.arms.map((/** @type {any} */ arm) => (arm.words.length ? arm.words[arm.words.length - 1][3] : 0))));
     if (!stage.node.isConnected) root.replaceChildren(announcer, head, summary, stage.node, opinion, tabs, columns, folds);
@@ -283,7 +291,7 @@ export function mountComparison(root, options) {
     if (menu) menu.open = false;
     if (name === "clear") { choose(null); stage.node.querySelector(".mp-pad").focus({ preventScroll: true }); }
     else if (name === "json") saveFile(`${fileName()}.json`, "application/json", JSON.stringify(doc, null, 1));
-    else if (name === "svg" || name === "png") await saveFigure(figureOf(doc, stage.settings.mode, nameOf), fileName(), name);
+    else if (name === "svg" || name === "png") await saveFigure(figureOf(doc, stage.settings.mode, nameOf, colours()), fileName(), name);
     else if (name === "html" && options.shell) {
       const shell = await options.shell();
       const text = JSON.stringify(doc).replace(/[<>&\u2028\u2029]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);

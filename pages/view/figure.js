@@ -2,6 +2,7 @@
 // The comparison as one picture for a slide or a paper: question, answers, claims, decay and where each arm listened.
 
 import { pictureOf } from "./arrays.js";
+import { ARM_COLOURS } from "./colours.js";
 import { heatPicture, melPicture } from "./tracks.js";
 import { saveFile, shorten, svg } from "../../analysis/view/dom.js";
 import { LETTERS, countsOf, courseText, soundsOf, verdictOf } from "./words.js";
@@ -14,8 +15,8 @@ const SOFT = "#576071";
 /** @param {number} x @param {number} y @param {string} words @param {Record<string, any>} [attributes] */
 const text = (x, y, words, attributes) => svg("text", { x, y, fill: INK, "font-size": 15, "font-family": "system-ui, sans-serif", ...attributes }, words);
 
-/** The picture as an SVG element, always light. @param {any} doc @param {string} mode raw or length @param {(index: number) => string} name */
-export function figureOf(doc, mode, name) {
+/** The picture as an SVG element, always light. @param {any} doc @param {string} mode raw or length @param {(index: number) => string} name @param {number[]} colours */
+export function figureOf(doc, mode, name, colours) {
   const parts = [text(30, 40, shorten(doc.question.text, 110), { "font-size": 22, "font-weight": 650 }), text(30, 64, `${doc.clip.name}, ${doc.clip.seconds.toFixed(1)} s${doc.question.answer ? `. Right answer: ${shorten(doc.question.answer, 60)}` : ""}`, { fill: SOFT })];
   let y = 84;
   const scale = PLOT / doc.clip.seconds;
@@ -42,7 +43,7 @@ export function figureOf(doc, mode, name) {
     const { attention } = arm;
     if (attention) {
       const points = attention.course[mode].map((/** @type {number} */ value, /** @type {number} */ t) => `${(LEFT + (PLOT * (t + 0.5)) / longest).toFixed(1)},${(y + 44 - (40 * value) / Math.max(top, 1e-9)).toFixed(1)}`).join(" ");
-      parts.push(svg("rect", { x: LEFT, y, width: PLOT, height: 46, fill: "#f5f7f9" }), svg("polyline", { points, fill: "none", stroke: "#14527d", "stroke-width": 2 }), text(LEFT - 10, y + 28, "along the trace", { "text-anchor": "end", fill: SOFT, "font-size": 13 }), text(LEFT + 6, y + 14, courseText(attention, mode), { fill: SOFT, "font-size": 12 }));
+      parts.push(svg("rect", { x: LEFT, y, width: PLOT, height: 46, fill: "#f5f7f9" }), svg("polyline", { points, fill: "none", stroke: ARM_COLOURS[colours[index] % ARM_COLOURS.length], "stroke-width": 2 }), text(LEFT - 10, y + 28, "along the trace", { "text-anchor": "end", fill: SOFT, "font-size": 13 }), text(LEFT + 6, y + 14, courseText(attention, mode), { fill: SOFT, "font-size": 12 }));
       y += 52;
       if (attention.views.length && doc.scales) {
         const picture = pictureOf(attention.views[0].pictures, mode);

@@ -119,7 +119,7 @@ export function makeForm(setup, hooks) {
       upload, recordButton, file,
       questionField, drawerButton, run, stop,
       h("button", { type: "button", class: "mp-button mp-square", title: "Keys and help (?)", "aria-label": "Keys and help", onclick: () => hooks.help() }, "?"),
-      iconButton("screen", "Present: large type, no form (P)", { onclick: () => hooks.present() })),
+      iconButton("screen", "Present: large type, no form (P)", { class: "mp-present", onclick: () => hooks.present() })),
     soundNote, problems.audio, problems.run, drawer);
   drawArms();
   showJudge();

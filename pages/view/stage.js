@@ -11,7 +11,7 @@ import { makeLane } from "./lane.js";
 import { Player } from "./player.js";
 import { watchPointer } from "./pointer.js";
 import { drawPicture, drawWave, heatPicture, melPicture } from "./tracks.js";
-import { LETTERS, shareText, soundsOf } from "./words.js";
+import { LETTERS, ownColour, shareText } from "./words.js";
 
 const PASSAGE_PX = 18;
 const WORD_PX = 4;
@@ -30,6 +30,8 @@ export function makeStage(hooks) {
   /** @type {string | null} */
   let clipKey = null;
   let opinionKey = "";
+  /** @type {number[]} */
+  let colours = [];
   /** @type {any} */
   let mel = null;
   let dark = false;
@@ -163,7 +165,7 @@ export function makeStage(hooks) {
       const gutter = h("div", { class: "mp-gutter" }, passages.length
         ? passages.map((/** @type {any} */ passage, /** @type {number} */ row) => h("button", { type: "button", class: `mp-row-label mp-kind-${passage.kind}`, "data-passage": row, "data-arm": index, "aria-pressed": "false", title: `${LETTERS[index]}, ${passage.name}: ${shareText(view.shares[settings.mode][row], settings.mode)}` }, h("span", {}, `${LETTERS[index]} ${passage.short}`), h("small", {}, shareText(view.shares[settings.mode][row], settings.mode))))
         : h("span", {}, h("b", { class: "mp-letter mp-small-letter" }, LETTERS[index]), h("span", { class: "mp-listened" }, " listened")));
-      return { node: h("div", { class: "mp-row", "data-arm": index }, gutter, plot), gutter, plot, canvas, off: null, mark, shown: kept[index] || null };
+      return { node: h("div", { class: "mp-row", style: ownColour(colours[index] || 0), "data-arm": index }, gutter, plot), gutter, plot, canvas, off: null, mark, shown: kept[index] || null };
     });
     refill(armRows, arms.map((arm) => arm.node));
     fillMore();
@@ -346,9 +348,10 @@ export function makeStage(hooks) {
     /** Times that are marked through all tracks. @param {[number, number][]} next */
     band(next) { shownBands = next; placeBands(); },
     rebuild() { if (doc) rebuild(); },
-    /** @param {any} next a comparison document */
-    set(next) {
+    /** @param {any} next a comparison document @param {number[]} hues places of its arms in the palette */
+    set(next, hues) {
       doc = next;
+      colours = hues;
       const key = `${doc.clip.digest} ${doc.clip.seconds}`;
       if (key !== clipKey) {
         clipKey = key;

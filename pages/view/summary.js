@@ -3,10 +3,10 @@
 
 import { h, plural, signed, shorten } from "../../analysis/view/dom.js";
 import { decayLine } from "./decay.js";
-import { LETTERS, countsOf, courseText, verdictOf } from "./words.js";
+import { LETTERS, countsOf, courseText, ownColour, verdictOf } from "./words.js";
 
 /**
- * @param {any} doc @param {{ mode: string, running: boolean, names: (index: number) => { title: string, who: string }, veiled: boolean }} view
+ * @param {any} doc @param {{ mode: string, running: boolean, names: (index: number) => { title: string, who: string }, colours: number[], veiled: boolean }} view
  * @returns {{ node: any, lines: any[] }}
  */
 export function summaryBlock(doc, view) {
@@ -21,7 +21,7 @@ export function summaryBlock(doc, view) {
     const line = view.running ? null : decayLine(arm, view.mode, longest, top, title);
     lines.push(line);
     const ended = arm.finish === "length" ? `, stopped at the ${doc.decoding.max_new_tokens}-token limit` : arm.finish === "cancelled" ? ", stopped" : "";
-    return h("section", { class: "mp-card-arm", "data-arm": index, "aria-label": title },
+    return h("section", { class: "mp-card-arm", style: ownColour(view.colours[index]), "data-arm": index, "aria-label": title },
       h("header", {}, h("span", { class: "mp-letter", "aria-hidden": "true" }, LETTERS[index]), h("h3", { dir: "auto" }, title), h("small", { dir: "auto" }, who)),
       h("p", { class: "mp-answer" }, arm.answer ? h("strong", { dir: "auto" }, shorten(arm.answer, 120)) : h("strong", { class: "mp-none" }, view.running ? "…" : "no answer"),
         verdict ? h("span", { class: `mp-chip mp-${verdict.kind}`, title: verdict.why || "" }, verdict.text) : null),

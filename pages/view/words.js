@@ -41,6 +41,21 @@ export function soundsOf(doc) {
   return doc.opinion && judged.every((/** @type {any} */ arm) => isOpinion(arm.cafe)) ? doc.opinion.events : [];
 }
 
+const USUAL = { cot: 0, mpar2: 2, direct: 3 };
+
+/** Places of the arms in the palette of all figures: a mode has the same colour everywhere, a second arm of it the next free one. @param {any[]} arms */
+export function coloursOf(arms) {
+  /** @type {number[]} */
+  const taken = [];
+  for (const { mode } of arms) {
+    const usual = USUAL[/** @type {keyof typeof USUAL} */ (mode)];
+    taken.push(usual !== undefined && !taken.includes(usual) ? usual : [0, 1, 2, 3, 4, 5].find((place) => !taken.includes(place) && !Object.values(USUAL).includes(place)) ?? 5);
+  }
+  return taken;
+}
+/** The colour of an arm as a style. @param {number} place */
+export const ownColour = (place) => ({ "--mp-own": `var(--mp-arm-${place % 6})` });
+
 /** @param {any} arm */
 export const modeName = (arm) => (MODES[/** @type {keyof typeof MODES} */ (arm.mode)] || { name: arm.mode }).name;
 
