@@ -23,7 +23,15 @@ __all__ = ["REWARDS", "ReferenceScorer", "Sample", "Scorer", "Scores", "make_rew
 
 
 def make_scorer(name: str = "reference", **options: Any) -> Scorer:
-    """A scorer by name: ``reference`` (rules), ``server`` (``model``, ``base_url``) or ``gemini`` (``model``)."""
+    """Make a scorer by name.
+
+    Args:
+        name: ``reference`` (rules), ``server`` (needs ``model`` and ``base_url``) or ``gemini`` (needs ``model``).
+        **options: Options of the scorer.
+
+    Raises:
+        ValueError: No scorer has this name, or an option is missing.
+    """
     if name == "reference":
         if options:
             raise ValueError(f"the reference scorer takes no options, got {', '.join(options)}")

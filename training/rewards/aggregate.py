@@ -19,7 +19,11 @@ __all__ = ["AGGREGATORS", "arithmetic", "geometric", "soft_min", "until_wrong"]
 
 
 def geometric(scores: Sequence[float], floor: float = 0.05) -> float:
-    """The geometric mean of the scores, none counted as less than ``floor``.
+    """Compute the geometric mean of step scores (arXiv 2603.02266, step-wise perception reward).
+
+    Args:
+        scores: Scores of the steps, 0 to 1.
+        floor: No score counts as less, so that one zero does not hide all others.
 
     >>> round(geometric([1.0, 0.25]), 3), round(geometric([1.0, 0.0]), 3), geometric([])
     (0.5, 0.224, 0.0)
@@ -34,12 +38,16 @@ def geometric(scores: Sequence[float], floor: float = 0.05) -> float:
 
 
 def arithmetic(scores: Sequence[float]) -> float:
-    """The mean of the scores."""
+    """Compute the mean of step scores."""
     return sum(scores) / len(scores) if scores else 0.0
 
 
 def soft_min(scores: Sequence[float], temperature: float = 0.1) -> float:
-    """A smooth minimum of the scores.
+    """Compute a smooth minimum of step scores.
+
+    Args:
+        scores: Scores of the steps, 0 to 1.
+        temperature: At 0 the minimum, at infinity the mean.
 
     >>> round(soft_min([1.0, 0.0], temperature=0.01), 2), soft_min([0.5, 0.5])
     (0.01, 0.5)
@@ -54,7 +62,11 @@ def soft_min(scores: Sequence[float], temperature: float = 0.1) -> float:
 
 
 def until_wrong(scores: Sequence[float], threshold: float = 0.5) -> float:
-    """The scores of the steps before the first that falls below ``threshold``, summed and divided by all steps.
+    """Sum the scores of the steps before the first wrong one, over the number of all steps.
+
+    Args:
+        scores: Scores of the steps, 0 to 1.
+        threshold: A step below it is wrong, and ends the sum.
 
     >>> until_wrong([1.0, 1.0, 0.0, 1.0]), until_wrong([0.0, 1.0]), until_wrong([])
     (0.5, 0.0, 0.0)

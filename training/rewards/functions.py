@@ -52,7 +52,7 @@ Value = float | None
 
 
 def format_reward(mode: str = "mpar2") -> Reward:
-    """R_format: 1 for the exact form of the mode, else 0."""
+    """Make R_format: 1 for the exact form of the mode, else 0."""
     has_form(Sample("").trace, mode)  # an unknown mode is an error now, not after the first generation
 
     def score(sample: Sample) -> Value:
@@ -67,12 +67,18 @@ def accuracy_reward() -> Reward:
 
 
 def perception_reward(scorer: Scorer) -> Reward:
-    """R_perception."""
+    """Make R_perception: the scorer's score of the perception part."""
     return _scored("perception", scorer, lambda sample, scores: scores.perception)
 
 
 def step_reward(scorer: Scorer, aggregate: str = "geometric", **options: float) -> Reward:
-    """R_spr; ``options`` are those of the aggregator (``floor``, ``temperature``)."""
+    """Make R_spr: the step scores, aggregated.
+
+    Args:
+        scorer: Scores the steps.
+        aggregate: Name of the aggregator (``training.rewards.aggregate``).
+        **options: Options of the aggregator (``floor``, ``temperature``, ``threshold``).
+    """
     if aggregate not in AGGREGATORS:
         raise ValueError(f"aggregate is {aggregate!r}: use one of {', '.join(AGGREGATORS)}")
     function = AGGREGATORS[aggregate]
@@ -81,7 +87,12 @@ def step_reward(scorer: Scorer, aggregate: str = "geometric", **options: float) 
 
 
 def review_reward(scorer: Scorer, gate: float = 0.2) -> Reward:
-    """R_rea: accuracy that the review gates. ``gate`` is what a right answer keeps without any review."""
+    """Make R_rea: accuracy, gated by the review.
+
+    Args:
+        scorer: Scores the review.
+        gate: The reward of a right answer without any review, 0 to 1.
+    """
     if not 0 <= gate <= 1:
         raise ValueError(f"gate is {gate}: it must lie between 0 and 1")
 
@@ -93,7 +104,13 @@ def review_reward(scorer: Scorer, gate: float = 0.2) -> Reward:
 
 
 def length_reward(soft: int, hard: int) -> Reward:
-    """A soft limit on length in tokens. None where the number of tokens is unknown."""
+    """Make a soft limit on length: 0 up to ``soft`` tokens, falling to -1 at ``hard``.
+
+    A completion whose length is not known gets None.
+
+    Source:
+        Soft overlong punishment of DAPO (arXiv 2503.14476).
+    """
     if not 0 < soft < hard:
         raise ValueError(f"soft is {soft} and hard {hard} tokens: 0 < soft < hard is needed")
 
@@ -139,7 +156,18 @@ REWARDS: dict[str, tuple[Callable[..., Reward], bool]] = {  # name -> (maker, wh
 def make_rewards(
     specs: Mapping[str, Mapping[str, Any]], scorer: Scorer
 ) -> tuple[list[Reward], list[float | Schedule]]:
-    """Reward functions and their weights out of a recipe: ``{name: {"weight": w, **options}}``."""
+    """Make the reward functions of a recipe.
+
+    Args:
+        specs: ``{name: {"weight": w, **options}}``; a weight may be a schedule.
+        scorer: Scores perception, steps and review.
+
+    Returns:
+        Reward functions and their weights, in the order of the recipe.
+
+    Raises:
+        ValueError: A name or option is not known.
+    """
     if not specs:
         raise ValueError(f"the recipe names no reward: give at least one of {', '.join(REWARDS)}")
     functions, weights = [], []

@@ -89,7 +89,7 @@ class JudgeScorer:
         self._in_a_row = 0
 
     async def score(self, sample: Sample) -> Scores | None:
-        """Scores of a sample; None without a truth, or when the judge gave no usable reply."""
+        """Score a sample; None without a truth, or when the judge gave no usable reply."""
         if sample.events is None and not sample.caption:
             return None
         request = self._request(sample)
@@ -170,9 +170,13 @@ class JudgeScorer:
 
 
 def judge_scorer(service: str, model: str, *, base_url: str | None = None, in_flight: int = 16) -> JudgeScorer:
-    """A scorer that asks a registered service: ``server`` (at ``base_url``), ``gemini`` or another of ``llm.services``.
+    """Make a scorer that asks a registered service. Keys come from the environment (``mpar2.llm.keys``).
 
-    Keys come from the environment, as everywhere (``mpar2.llm.keys``).
+    Args:
+        service: ``server`` (at ``base_url``), ``gemini``, or another of ``mpar2.llm.services``.
+        model: Name of the judge's model.
+        base_url: Address of the server.
+        in_flight: Requests at a time.
     """
     from mpar2.llm.services import connect
 

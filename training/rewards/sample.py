@@ -50,7 +50,7 @@ class Sample:
 
 
 def completion_text(completion: Any) -> str:
-    """The text of a completion, chat or plain.
+    """Return the text of a completion, chat or plain.
 
     >>> completion_text([{"role": "assistant", "content": "a dog"}]), completion_text("a dog")
     ('a dog', 'a dog')

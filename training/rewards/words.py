@@ -99,7 +99,7 @@ class Claim:
 
 
 def stems(text: str) -> list[str]:
-    """The words of a text without the endings that do not tell sounds apart.
+    """Return the words of a text without endings that do not distinguish sounds.
 
     >>> stems("Dogs barking, 2 sirens")
     ['dog', 'bark', '2', 'siren']
@@ -141,7 +141,11 @@ class Lexicon:
 
 
 def read_claims(text: str, lexicon: Lexicon) -> list[Claim]:
-    """What a text says sounds, clause by clause. A time belongs to the first sound of its clause.
+    """Read which sounds a text claims, clause by clause. A time belongs to the first sound of its clause.
+
+    Args:
+        text: The text of a part.
+        lexicon: Maps words to sounds.
 
     >>> [(c.sound, c.onset_s, c.offset_s) for c in read_claims("0.4-1.6 s a dog bark; a siren at 2.0 s", Lexicon())]
     [('dog', 0.4, 1.6), ('siren', 2.0, None)]
