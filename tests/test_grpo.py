@@ -84,7 +84,7 @@ def trainer(checkpoint: Path, items, folder: Path, reward=None, *, lora=True, to
     return AudioGRPOTrainer(
         loaded.model,
         processor=loaded.processor,
-        reward_funcs=[reward or Spy()],
+        reward_funcs=reward if isinstance(reward, list) else [reward or Spy()],
         args=grpo_config(**config),
         train_dataset=to_dataset(items, "mpar2"),
         peft_config=peft,
@@ -407,6 +407,19 @@ def test_scheduled_weights_follow_the_step(tiny_checkpoint, items, tmp_path):
     assert [line["rewards/Spy/weight"] for line in lines] == [1.0, 0.5, 0.0]
     for line in lines:
         assert line["reward"] == pytest.approx(line["rewards/Spy/weight"] * line["rewards/Spy/mean"], abs=1e-5)
+
+
+def test_clips_of_the_next_batch_are_decoded_while_this_one_is_generated(tiny_checkpoint, items, tmp_path):
+    """The second batch's clip is asked for before the first one has its completions, and decoded once."""
+    made = trainer(tiny_checkpoint, items, tmp_path, options={"max_steps": 2})
+    events: list[str] = []
+    load, generate = made.clips._load, made._generate_single_turn
+    made.clips._load = lambda number: events.append(made.clips.path(number)) or load(number)
+    made._generate_single_turn = lambda *args, **options: events.append("generate") or generate(*args, **options)
+    made.train()
+    loaded = [event for event in events if event != "generate"]
+    assert len(loaded) == len(set(loaded)) >= 2 and events[:3].count("generate") <= 1
+    assert events.index(loaded[1]) < [i for i, event in enumerate(events) if event == "generate"][1]
 
 
 # variants --------------------------------------------------------------------------------------------------------

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from mpar2.llm.limits import Limiter
+from mpar2.llm.openai_server import OpenAIClient
 from mpar2.question import Item
 from testing.rollout_server import RolloutServer, serve_rollouts
+from testing.wire import Answer, Call, openai_reply, serve
 from tests.test_grpo import Spy, trainer, write_items
 from training.recipe import RecipeError, load_recipe
+from training.rewards import make_rewards
+from training.rewards.judge import JudgeScorer
 from training.rollouts import RolloutError, ServerRollouts
 from training.run import train
 
@@ -18,6 +27,9 @@ from training.run import train
 @pytest.fixture(scope="module")
 def items(tmp_path_factory) -> list[Item]:
     return write_items(tmp_path_factory.mktemp("clips"), 3)
+
+
+DELAY_S = 0.3  # of the slow judge
 
 
 def trained(server: RolloutServer, checkpoint: Path, items: list[Item], folder: Path, **options):
@@ -40,6 +52,64 @@ def test_a_server_makes_the_completions_with_the_weights_of_each_step(tiny_check
         assert line["time/rollout_s"] > 0 and line["time/sync_s"] > 0 and line["rollout/tokens_per_s"] > 0
     bodies = server.requests
     assert {body["n"] for body in bodies} == {4} and bodies[-1]["model"] == "policy-2"
+
+
+def test_the_next_batch_is_asked_for_before_this_one_is_trained_on(tiny_checkpoint, items, tmp_path):
+    """One update old, corrected by ratios; each batch is trained on once, in the order of the trainer without it."""
+    seen = {}
+    for ahead in (False, True):
+        folder, spy = tmp_path / str(ahead), Spy()
+        with serve_rollouts(RolloutServer(tiny_checkpoint)) as server:
+            rollouts = ServerRollouts(
+                base_url=server.url, checkpoint=str(tiny_checkpoint), folder=folder, tolerance=0.5, ahead=ahead
+            )
+            options = {"max_steps": 3, "learning_rate": 1e-2}
+            made = trainer(tiny_checkpoint, items, folder, spy, rollouts=rollouts, options=options)
+            made.train()
+        seen[ahead] = spy.ids
+        models = [body["model"] for body in server.requests]
+        logs = [line for line in made.state.log_history if "reward" in line]
+        if ahead:
+            assert models[:3] == ["policy-0", "policy-0", "policy-1"]
+            assert logs[0]["rollout/logp_difference"] < 1e-4 < logs[1]["rollout/logp_difference"] < 0.5
+        else:
+            assert models == ["policy-0", "policy-1", "policy-2"]
+        assert all(line["grad_norm"] > 0 for line in logs)
+    assert seen[True] == seen[False]
+
+
+def test_a_slow_judge_works_while_completions_are_generated(tiny_checkpoint, tmp_path):
+    """Groups are judged as they arrive; no trace is asked twice; the judge adds less than its work would take alone."""
+    generated, judged = [], []
+
+    class Timed(RolloutServer):
+        def complete(self, body):
+            reply = super().complete(body)
+            generated.append(time.monotonic())
+            return reply
+
+    def plan(call: Call) -> Answer:
+        judged.append(time.monotonic())
+        steps = int(re.search(r'"steps_in_reasoning": (\d+)', call.text)[1])
+        marks = {"perception": 0.5, "steps": [0.5] * steps, "review": 0.0, "thinking": 0.0, "consistent": 0.0}
+        return replace(openai_reply(json.dumps(marks)), delay_s=DELAY_S)
+
+    with serve_rollouts(Timed(tiny_checkpoint)) as server, serve(plan) as judge:
+        client = OpenAIClient("judge", judge.url + "/v1", api_key="k", limiter=Limiter(in_flight=8))
+        functions, _ = make_rewards({"perception": {}, "step": {}, "format": {}}, JudgeScorer(client, in_flight=8))
+        rollouts = ServerRollouts(base_url=server.url, checkpoint=str(tiny_checkpoint), folder=tmp_path / "r")
+        options = {"per_device_train_batch_size": 32, "max_completion_length": 24}
+        folder = tmp_path / "items"
+        folder.mkdir()
+        made = trainer(
+            tiny_checkpoint, write_items(folder, 8), tmp_path, functions, rollouts=rollouts, options=options
+        )
+        made.train()
+    (log,) = [line for line in made.state.log_history if "reward" in line]
+    assert len(generated) == 8 and len(judged) == 32  # 8 groups of 4 traces, which all differ
+    assert sum(at < generated[-1] for at in judged) >= 8, "most judging waits for the last group"
+    assert log["time/judge_s"] < 0.75 * 32 / 8 * DELAY_S
+    assert log["rewards/perception/unscored"] == 0
 
 
 def test_a_server_that_does_not_use_the_audio_stops_the_training(tiny_checkpoint, items, tmp_path):

@@ -9,6 +9,7 @@ policy log-probabilities would be computed without it, and no error would be rai
 ``_generate_and_score_completions``      each completion keeps its clip through TRL's shuffling and splitting
 ``_calculate_rewards``                   logs groups without variance, zero groups, unscored completions
 ``_compute_loss``                        the clips of the slice that is trained on; PAPO's term if asked for
+``_prepare_inputs``                       asks a rollout server for the next batch (``rollouts.ahead``)
 ``training_step``                        logs seconds by stage
 
 All passes get their audio from :class:`training.audio_inputs.AudioInjector`: the G completions of a prompt share one
@@ -46,11 +47,12 @@ from mpar2.engines.merge import merged_adapter
 from training.audio_inputs import AudioInjector, AudioNotUsedError, Clips, inner_model, tower_is_trained
 from training.audio_sft import audio_path, prompt_ids
 from training.cost import StageTimer, peak_memory_gb
+from training.judge_ahead import JudgeAhead
 from training.prefix_sharing import can_share, read_prompts, score_completions
 from training.resample import flat_groups, replace_groups
 from training.rewards.contrast import AudioContrast
 from training.rewards.schedule import Schedule
-from training.rollouts import ServerRollouts
+from training.rollouts import Request, ServerRollouts
 
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
 
@@ -131,6 +133,13 @@ class AudioGRPOTrainer(GRPOTrainer):
         for function in self.reward_funcs:
             if isinstance(function, AudioContrast):
                 function.measure = self._audio_contrast
+        template = any(getattr(self._tokenizer, name, None) for name in ("response_template", "response_schema"))
+        loop = getattr(self, "async_loop", None)  # only where a reward is asynchronous
+        self._judge = None if loop is None or template else JudgeAhead(self.reward_funcs, processor, loop)
+        self._rows: Sequence[Mapping[str, Any]] = ()  # of the batch that is generated
+        self._coming: Sequence[Mapping[str, Any]] = ()  # of the next one
+        if args.dataloader_num_workers == 0:
+            self.data_collator = self._load_ahead
         self._rollouts = rollouts
         if rollouts is not None:
             self._use_server(rollouts)
@@ -144,7 +153,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             "top_p": self.top_p,
             "logit_bias": {str(token): -100 for token in _placeholders(inner_model(self.model).config)},
         }
-        rollouts.attach(self, sampling, self._timer)
+        rollouts.attach(self, sampling, self._timer, arrived=self._judge_group, meanwhile=self._encode_clips)
         self.use_vllm = True  # read by TRL at each step: sync, ratios and their truncation
         self.vllm_generation = rollouts
         self._last_loaded_step = -1
@@ -155,6 +164,30 @@ class AudioGRPOTrainer(GRPOTrainer):
         if self.accelerator.is_main_process:
             policy = self.accelerator.unwrap_model(self.model_wrapped)
             policy.save_pretrained(folder, state_dict=state, selected_adapters=["default"])
+
+    # what overlaps with generation
+
+    def _load_ahead(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Begin to decode the clips of a batch: accelerate fetches it while the one before is trained on."""
+        self._coming = rows
+        self.clips.load_ahead(audio_path(row["prompt"]) for row in rows)
+        return rows
+
+    def _encode_clips(self) -> None:
+        if self.injector.frozen:
+            self.injector.frames(self.accelerator.unwrap_model(self.model), self._clip_numbers)
+
+    def _judge_group(self, request: Request, completions: list[list[int]]) -> None:
+        if self._judge and request.row:
+            self._judge.ask([request.row] * len(completions), completions)
+
+    def _ask_ahead(self) -> None:
+        """Ask the server for the next batch, where that is another one than the last."""
+        coming, size = self._coming, self.num_generations
+        if self._rollouts is not None and self._rollouts.ahead and coming and coming is not self._rows:
+            requests = [Request(audio_path(row["prompt"]), row["prompt"], row) for row in coming]
+            if requests != self._rollouts.requests:
+                self._rollouts.ask_ahead(requests, size)
 
     # prompts and rollouts
 
@@ -169,8 +202,9 @@ class AudioGRPOTrainer(GRPOTrainer):
             rows.append(ids[key])
         self._clip_numbers, self._prompts = numbers, rows
         if self._rollouts is not None:
+            known = self._rows if len(self._rows) == len(prompts) else [{}] * len(prompts)
             paths = [self.clips.path(number) for number in numbers]
-            self._rollouts.requests = list(zip(paths, prompts, strict=True))
+            self._rollouts.requests = [Request(*row) for row in zip(paths, prompts, known, strict=True)]
         return rows, None, {}
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
@@ -189,6 +223,8 @@ class AudioGRPOTrainer(GRPOTrainer):
                 with self.injector.inject(network, self._clip_numbers), merged_adapter(network):
                     completions, logprobs = super()._generate_single_turn(prompt_ids, *rest)
         self._rollout_tokens += sum(len(ids) for ids in completions)
+        if self._rollouts is None and self._judge and len(self._rows) == len(completions):
+            self._judge.ask(self._rows, completions)
         return completions, logprobs
 
     @torch.no_grad()
@@ -235,6 +271,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         """Return a generation batch with the clip of each row, which TRL shuffles and splits with the others."""
         for number, schedule in self._schedules.items():
             self.reward_weights[number] = schedule.at(self.state.global_step)
+        self._rows = inputs
         output = super()._generate_and_score_completions(inputs)
         output["clips"] = torch.tensor(self._clip_numbers, device=output["completion_ids"].device)
         return output
@@ -260,6 +297,12 @@ class AudioGRPOTrainer(GRPOTrainer):
         self._clip_numbers = output["clips"].tolist()
         self._metrics["train"]["resampled_groups"].append(replaced)
         return output
+
+    def _prepare_inputs(self, generation_batch):
+        prepared = super()._prepare_inputs(generation_batch)
+        if self.model.training:
+            self._ask_ahead()  # after this batch has its completions, before it is trained on
+        return prepared
 
     def training_step(self, model, inputs, num_items_in_batch):
         with self._timer.stage("passes"):
@@ -454,6 +497,10 @@ class _GoOn(TrainerCallback):
     def on_train_begin(self, args, state, control, **rest) -> None:
         self._trainer._step = state.global_step * args.gradient_accumulation_steps
         self._trainer._buffered_inputs = None
+
+    def on_train_end(self, args, state, control, **rest) -> None:
+        if self._trainer._rollouts is not None:
+            self._trainer._rollouts.drop_pending()
 
 
 def grpo_config(**options: Any) -> GRPOConfig:

@@ -16,13 +16,16 @@ stock models raise in neither case (Qwen2.5-Omni), so training without audio wou
 Under sharding (FSDP2, ZeRO-3) the tower is called outside of the root module's forward; :func:`gathered` gathers the
 weights that it needs.
 
+Clips of the next batch are decoded in the background (:meth:`Clips.load_ahead`) while completions are generated.
+
 Limit: one clip in each prompt.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,6 +63,8 @@ class Clips:
         self._numbers: dict[str, int] = {}
         self._keep = keep
         self._mels: OrderedDict[int, ClipFeatures] = OrderedDict()
+        self._loading: dict[int, Future[ClipFeatures]] = {}
+        self._loaders: ThreadPoolExecutor | None = None
         self.family = family_of_processor(processor)
         self.max_audio_seconds = self.family.max_audio_seconds(processor)
 
@@ -78,11 +83,23 @@ class Clips:
         if number in self._mels:
             self._mels.move_to_end(number)
             return self._mels[number]
-        mel = self.mel_of(load_clip(self._paths[number]))
+        coming = self._loading.pop(number, None)
+        mel = coming.result() if coming is not None else self._load(number)
         self._mels[number] = mel
         while len(self._mels) > self._keep:
             self._mels.popitem(last=False)
         return mel
+
+    def load_ahead(self, paths: Iterable[str]) -> None:
+        """Decode clips and make their features in the background; :meth:`mel` then waits for them at most."""
+        if self._loaders is None:
+            self._loaders = ThreadPoolExecutor(2, thread_name_prefix="clips")
+        for number in dict.fromkeys(map(self.number, paths)):
+            if number not in self._mels and number not in self._loading:
+                self._loading[number] = self._loaders.submit(self._load, number)
+
+    def _load(self, number: int) -> ClipFeatures:
+        return self.mel_of(load_clip(self._paths[number]))
 
     def silent(self, number: int) -> ClipFeatures:
         """Return the features of silence that takes as many positions as the clip."""

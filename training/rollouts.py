@@ -19,6 +19,11 @@ For each batch:
    :meth:`ServerRollouts.check_audio` those of the first batch with the trainer's on silence. A server that serves other
    weights, or does not get the audio, stops the training before anything is learnt from it.
 
+While requests are in flight the trainer encodes the batch's clips, and each group is judged as soon as it is there.
+
+``ahead: true`` asks for the next batch before the current one is trained on, so that server and trainer work at the
+same time: completions are then one update old, which the truncated ratios correct for. Each batch is trained on once.
+
 An outage pauses the training (``wait_minutes``), then ends it with an error; the last checkpoint is whole, and
 ``--resume`` goes on. Only LoRA training is supported: all weights would have to travel at every step.
 
@@ -32,7 +37,8 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +50,23 @@ from mpar2.errors import MPAR2Error
 from mpar2.export import export_checkpoint
 from training.cost import StageTimer
 
-__all__ = ["RolloutError", "ServerRollouts"]
+__all__ = ["Request", "RolloutError", "ServerRollouts"]
 
 
 class RolloutError(MPAR2Error, RuntimeError):
     """Report a rollout server that cannot be used, or that is away for too long."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A row of a batch: its clip, its messages, and the row of the dataset for those who judge."""
+
+    path: str
+    messages: Sequence[Mapping[str, Any]]
+    row: Mapping[str, Any] = field(compare=False, default_factory=dict)
+
+
+Group = list[tuple[list[int], list[float]]]  # token ids and log-probabilities of the completions of a prompt
 
 
 class ServerRollouts:
@@ -61,7 +79,9 @@ class ServerRollouts:
         in_flight: Requests at a time.
         timeout_s: Of one request.
         wait_minutes: How long an outage may last before the training stops.
-        tolerance: Largest mean difference of log-probabilities between server and trainer, in nats a token.
+        tolerance: Largest mean difference of log-probabilities between server and trainer, in nats a token; with
+            ``ahead`` it has room for one update.
+        ahead: Whether the next batch is asked for before the current one is trained on.
         folder: Where adapters of the steps are written.
     """
 
@@ -76,6 +96,7 @@ class ServerRollouts:
         timeout_s: float = 600.0,
         wait_minutes: float = 30.0,
         tolerance: float = 0.1,
+        ahead: bool = False,
     ) -> None:
         import openai
 
@@ -84,18 +105,38 @@ class ServerRollouts:
         self._base = model or checkpoint
         self._served = self._base
         self._folder = folder
-        self._in_flight = in_flight
+        self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="rollouts")
         self._wait_s = 60 * wait_minutes
         self._tolerance = tolerance
         self._updates = 0
+        self.ahead = ahead
+        self._pending: tuple[list[Request], list[Future[Group]]] | None = None
         # Set by ``attach`` and before each batch, since TRL passes token ids only.
         self._trainer: Any = None
         self._sampling: Mapping[str, Any] = {}
-        self.requests: Sequence[tuple[str, list[Mapping[str, Any]]]] = ()  # (path of the clip, messages) of each row
+        self.requests: list[Request] = []  # of the rows of a batch
+        self._arrived: Callable[[Request, list[list[int]]], None] | None = None
+        self._meanwhile: Callable[[], None] | None = None
 
-    def attach(self, trainer: Any, sampling: Mapping[str, Any], timer: StageTimer) -> None:
-        """Use the adapter and clips of ``trainer``; ``sampling`` are fields of each request."""
-        self._trainer = trainer
+    def attach(
+        self,
+        trainer: Any,
+        sampling: Mapping[str, Any],
+        timer: StageTimer,
+        *,
+        arrived: Callable[[Request, list[list[int]]], None] | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """Use the adapter and clips of a trainer.
+
+        Args:
+            trainer: It gives ``save_policy``, ``clips`` and ``accelerator``.
+            sampling: Fields of each request.
+            timer: Of the stages of a step.
+            arrived: Called with a request and the token ids of its completions as soon as they are there, in a thread.
+            meanwhile: Called while the requests of a batch are in flight.
+        """
+        self._trainer, self._arrived, self._meanwhile = trainer, arrived, meanwhile
         self._timer = timer
         self._sampling = sampling
 
@@ -107,6 +148,9 @@ class ServerRollouts:
         Raises:
             RolloutError: The server refuses the adapter, or is away for longer than ``wait_minutes``.
         """
+        if self._pending is not None:  # they need the adapter that is unloaded now; the batch is waited for anyway
+            with self._timer.stage("rollout"):
+                wait(self._pending[1])
         with self._timer.stage("sync"):
             self._send_adapter(f"policy-{self._updates}")
         self._updates += 1
@@ -145,12 +189,44 @@ class ServerRollouts:
         """
         if len(self.requests) != len(prompts) or len(prompts) % num_generations:
             raise RolloutError(f"{len(prompts)} rows do not fit {len(self.requests)} requests of {num_generations}")
-        firsts = range(0, len(prompts), num_generations)
-        with ThreadPoolExecutor(self._in_flight) as pool:
-            groups = list(pool.map(lambda i: self._complete(*self.requests[i], num_generations), firsts))
+        asked = self.requests[::num_generations]
+        if self._pending is not None and self._pending[0] == asked:
+            futures, self._pending = self._pending[1], None
+        else:
+            futures = self._ask(asked, num_generations)
+        if self._meanwhile is not None:
+            self._meanwhile()
+        groups = [future.result() for future in futures]
         ids = [tokens for group in groups for tokens, _ in group]
         logprobs = [[[value] for value in values] for group in groups for _, values in group]
         return list(prompts), ids, logprobs, None
+
+    def ask_ahead(self, requests: Sequence[Request], num_generations: int) -> None:
+        """Ask for the completions of a coming batch with the adapter that is served now.
+
+        Args:
+            requests: Of all rows of the batch, G equal ones for each prompt.
+            num_generations: G.
+        """
+        asked = list(requests[::num_generations])
+        if self._pending is None or self._pending[0] != asked:
+            self._pending = asked, self._ask(asked, num_generations)
+
+    def _ask(self, requests: Sequence[Request], count: int) -> list[Future[Group]]:
+        return [self._pool.submit(self._group, request, count, self._served) for request in requests]
+
+    def _group(self, request: Request, count: int, served: str) -> Group:
+        group = self._complete(request, count, served)
+        if self._arrived is not None:
+            self._arrived(request, [ids for ids, _ in group])
+        return group
+
+    def drop_pending(self) -> None:
+        """Give up what was asked ahead and is not needed any more."""
+        if self._pending is not None:
+            for future in self._pending[1]:
+                future.cancel()
+            self._pending = None
 
     def check_audio(
         self, server: torch.Tensor, with_clip: torch.Tensor, with_silence: torch.Tensor, mask: torch.Tensor
@@ -205,12 +281,12 @@ class ServerRollouts:
 
     # Requests
 
-    def _complete(self, path: str, messages: Sequence[Mapping[str, Any]], count: int) -> list[tuple[list, list]]:
-        """Return (token ids, log-probabilities) of ``count`` completions of one prompt."""
-        body = _with_audio(messages, _wav_url(path, self._trainer.clips.max_audio_seconds))
+    def _complete(self, request: Request, count: int, served: str) -> Group:
+        """Return token ids and log-probabilities of ``count`` completions of one prompt by the model ``served``."""
+        body = _with_audio(request.messages, _wav_url(request.path, self._trainer.clips.max_audio_seconds))
         reply = self._call(
             lambda: self._client.chat.completions.create(
-                model=self._served,
+                model=served,
                 messages=body,
                 n=count,
                 logprobs=True,

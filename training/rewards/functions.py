@@ -218,4 +218,5 @@ def _scored(name: str, scorer: Scorer, value: Callable[[Sample, Scores], Value])
         return [one(sample, scores) for sample, scores in zip(samples, found, strict=True)]
 
     waiting.__name__ = name
+    waiting.scorer = scorer  # type: ignore[attr-defined]  # for those who ask it ahead (``training.judge_ahead``)
     return waiting

@@ -1,0 +1,50 @@
+"""Judge completions as soon as they are there: while others are generated, and during the reference and old passes.
+
+TRL asks for rewards after all of that. The scorers of this project keep what they know by the content of a request, so
+that a trace that was asked ahead is answered at once, or waited for, when its reward is computed; a judge that fails
+ahead is asked again by the same rules as ever. No trace costs a second request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from training.rewards.sample import read_samples
+from training.rewards.scores import Scorer
+
+__all__ = ["JudgeAhead"]
+
+_COLUMNS = ("question", "choices", "answer", "events", "caption")
+
+
+class JudgeAhead:
+    """Asks the scorers behind reward functions on TRL's event loop.
+
+    Args:
+        functions: Reward functions; those of an asynchronous scorer name it (``rewards.functions``).
+        processor: Decodes token ids as TRL does.
+        loop: Where TRL runs asynchronous rewards.
+    """
+
+    def __init__(self, functions: Iterable[Any], processor: Any, loop: asyncio.AbstractEventLoop) -> None:
+        found = {id(f.scorer): f.scorer for f in functions if getattr(f, "scorer", None) is not None}
+        self._scorers: list[Scorer] = list(found.values())
+        self._processor, self._loop = processor, loop
+
+    def __bool__(self) -> bool:
+        return bool(self._scorers)
+
+    def ask(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Sequence[int]]) -> None:
+        """Have completions judged, from any thread.
+
+        Args:
+            rows: Rows of the dataset, one for each completion.
+            completions: Token ids.
+        """
+        texts = self._processor.batch_decode(completions, skip_special_tokens=True)
+        columns = {name: [row.get(name) for row in rows] for name in _COLUMNS if name in rows[0]}
+        for sample in read_samples(texts, columns):
+            for scorer in self._scorers:
+                asyncio.run_coroutine_threadsafe(scorer.score(sample), self._loop)  # type: ignore[arg-type]
