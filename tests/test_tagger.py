@@ -106,7 +106,7 @@ def test_tagged_events_beside_a_run_keep_their_confidence_and_origin(tmp_path: P
 def test_caption_by_tagger_then_score_in_the_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = bare_run(tmp_path)
     assert main(["cafe", "score", str(run), "--judge", "reference"]) == 2
-    assert "run 'mpar2 cafe caption'" in capsys.readouterr().err
+    assert "cafe caption RUN --by tagger" in capsys.readouterr().err
     assert main(["cafe", "caption", str(run), "--audio-root", str(tmp_path), "--by", "tagger"]) == 0
     assert "2 of 2 clips tagged" in capsys.readouterr().out
     assert {truth.origin for truth in read_captions(run).values()} == {"tagger"}
@@ -146,11 +146,6 @@ def test_a_synthesised_sound_is_named_first(label: str) -> None:
     assert sorted(tops, key=tops.__getitem__, reverse=True)[0] == label
 
 
-@pytest.mark.parametrize("label", ["choir", "knocking", "ship horn", "splash"])
-def test_a_class_of_its_own_has_a_name_of_its_own(label: str) -> None:
-    assert len(label_members()[label]) == 1 and label_of(label) == label
-
-
 def test_noise_is_heard_as_static_and_no_speech() -> None:
     labels = {event.label for event in tag(_clip(_noise(3.0))).events}
     assert "static" in labels and "speech" not in labels
@@ -170,6 +165,5 @@ def test_a_plucked_string_is_an_instrument() -> None:
         for i in range(RATE):
             notes.append(ring[i % len(ring)])
             ring[i % len(ring)] = 0.498 * (ring[i % len(ring)] + ring[(i + 1) % len(ring)])
-    heard = tag(_clip(0.5 * np.array(notes)))
-    assert {event.label for event in (*heard.events, *heard.unsure)} & {"harp", "guitar", "piano", "zither", "music"}
-    assert "speech" not in {event.label for event in heard.events}
+    labels = {event.label for event in tag(_clip(0.5 * np.array(notes))).events}
+    assert labels & {"harp", "guitar", "piano", "zither", "music"} and "speech" not in labels

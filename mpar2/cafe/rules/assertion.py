@@ -40,7 +40,7 @@ _RESTART = re.compile(
     r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
     r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
     r"|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
-    r"|\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"
+    r"|(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
 _ASK = re.compile(
     r"\bwhether\b|\bquestions?\b|\bask(?:s|ed|ing)?\b"
@@ -52,6 +52,10 @@ _ASK = re.compile(
     r"|\b(?:option|choice|answer)s?\s+\(?(?:[a-h]|\d)\)?(?=\W)|\b(?:suggested|offered|listed) (?:by|in|among)\b"
 )
 _LETTERED = re.compile(r"(?:^|[\s(])\(?[A-H][).:]\s*(?:an?\s+|the\s+)?$", re.IGNORECASE)
+_ASK_AFTER = re.compile(
+    r"^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"
+    r"(?:options|choices|candidates|alternatives|possibilities)\b"
+)
 _ANSWER = re.compile(
     r"\banswer\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
     r"|^\s*(?:so\s+)?that gives\b"
@@ -63,7 +67,7 @@ _DENY = re.compile(
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|dismiss(?:es|ing)?|rather than|instead of|unlike)\b"  # noqa: E501
 )
 _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
-    r"^(?:\s*,|\s+(?:doubt|question|matter|surprise|wonder|problem|only|just|merely|simply)\b"
+    r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|only|just|merely|simply)\b"
     r"|\s+(?:other |further )?(?:sounds?|events?|one)\b[^,;]*\b(?:before|after|than|as|until)\b"
     r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
     r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+)?(?:before|after|until|at|during|as|in"
@@ -89,12 +93,14 @@ _HEDGE = re.compile(
     r"|not (?:quite )?sure|unsure|uncertain|unclear"
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would|usually|typically|generally|commonly"
     r"|either|potentially"
+    r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless"
     r"|hypothetical(?:ly)?|expect(?:s|ed|ing)?|typical of|in case)\b"
 )
 # Not said to be heard, but compared with, taken for and corrected, or reported.
 _COMPARE = re.compile(
     r"(?<!sounds )(?<!sounding )(?<!sounded )(?<!seems )(?<!something )(?<!looks )(?<!feels )(?<!sound )\blike\b"
     r"|\b(?:resembl(?:es|ed|ing)|resemble|reminiscent of|similar to|remind(?:s|ed|ing)? (?:me|one|us|you) of|akin to"
+    r"|(?:rather|more) than(?! \d| once| half)|instead of|as opposed to|not to be confused with"
     r"|comparable to|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b"
 )
 _COMPARE_DEGREE = re.compile(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b")
@@ -137,7 +143,7 @@ def assertion_of(
         before = before[restarts[-1].end() :]
     if _quoted_choice(raw, start, stop, choices):
         return AssertionResult("questioned", "it quotes a choice")
-    if _ASK.search(before) or _LETTERED.search(raw[max(0, start - 12) : start]):
+    if _ASK.search(before) or _ASK_AFTER.search(after) or _LETTERED.search(raw[max(0, start - 12) : start]):
         return AssertionResult("questioned", "it is asked about or listed as an option")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")

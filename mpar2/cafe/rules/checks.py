@@ -11,6 +11,7 @@ from mpar2.cafe.rules.claims import (
     LEVEL_TOLERANCE_DB,
     OFFSET_SHARE,
     ORDER_TOLERANCE_S,
+    TO_END_SHARE,
     Claim,
     PairClaim,
 )
@@ -43,12 +44,18 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
         return levels[index] >= max(levels) - LEVEL_TOLERANCE_DB
     if onset is None:
         return True
-    if claim.relation in ("at_start", "at_end"):
+    if claim.relation in ("at_start", "at_end", "to_end", "throughout"):
         ends = [e.offset_s if e.offset_s is not None else e.onset_s for e in events]
         if None in ends or any(e.onset_s is None for e in events):
             return True
         end = max(ends)  # type: ignore[type-var]
         reach = max(BORDER_TOLERANCE_S, BORDER_SHARE * end)  # type: ignore[operator]
+        if claim.relation == "to_end":
+            reach = max(BORDER_TOLERANCE_S, TO_END_SHARE * end)  # type: ignore[operator]
+        if claim.relation == "throughout":  # all events of the name together
+            same = [e for e in events if e.label == event.label]
+            ends_of = [e.offset_s if e.offset_s is not None else e.onset_s for e in same]
+            return min(e.onset_s for e in same) <= reach and max(ends_of) >= end - reach  # type: ignore[type-var,operator]
         if claim.relation == "at_start":
             return onset <= max(min(e.onset_s for e in events) + ORDER_TOLERANCE_S, reach)  # type: ignore[type-var]
         own = offset if offset is not None else onset
@@ -81,6 +88,8 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
             return end >= claim.a - claim.tolerance_s
         case "up_to":
             return onset <= claim.a + claim.tolerance_s
+        case "over_by":
+            return end <= claim.a + collar
         case "length":
             length = end - onset
             return offset is None or abs(claim.a - length) <= max(claim.tolerance_s, LENGTH_SHARE * length)
@@ -108,6 +117,8 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
         return a.onset_s <= b.onset_s + ORDER_TOLERANCE_S
     if claim.relation == "after":
         return a.onset_s >= b.onset_s - ORDER_TOLERANCE_S
+    if claim.relation == "after_end":
+        return b.offset_s is None or a.onset_s >= b.offset_s - ORDER_TOLERANCE_S
     if a.offset_s is None or b.offset_s is None:
         return True
     return min(a.offset_s, b.offset_s) >= max(a.onset_s, b.onset_s) - ORDER_TOLERANCE_S

@@ -30,11 +30,12 @@ OFFSET_SHARE = 0.2
 LENGTH_SHARE = 0.25
 ORDER_TOLERANCE_S = 0.3
 LEVEL_TOLERANCE_DB = 1.0
+TO_END_SHARE = 0.1  # of the clip's known length: "until the end"
 BORDER_TOLERANCE_S, BORDER_SHARE = 1.0, 0.3  # of the clip's known length: "at the start", "at the end"
 
 Relation = Literal[
-    "at", "start", "end", "interval", "length", "from_on", "up_to",  # times: a, b
-    "at_start", "at_end",  # of the clip
+    "at", "start", "end", "interval", "length", "from_on", "up_to", "over_by",  # times: a, b
+    "at_start", "at_end", "to_end", "throughout",  # of the clip
     "first", "last", "nth",  # place among all events: a
     "longest", "shortest", "loudest", "quietest",
 ]  # fmt: skip
@@ -55,7 +56,9 @@ class Claim:
 class PairClaim:
     """A claim that relates the left of two names in a sentence to the right one."""
 
-    relation: Literal["before", "after", "overlap", "longer", "shorter", "louder", "quieter", "as_long", "as_loud"]
+    relation: Literal[
+        "before", "after", "after_end", "overlap", "longer", "shorter", "louder", "quieter", "as_long", "as_loud"
+    ]
     words: str
 
 
@@ -112,7 +115,7 @@ _LAST_AFTER = re.compile(
     r")"
 )
 _BORDER = r"(?:at|near|towards?|in|by|around|right at|close to)\s+(?:the\s+)?(?:very\s+)?"
-_NOT_OF_CLIP = rf"(?!\s+of\s+(?:the|its|his|her|their|an?|that|this)\s+(?!{_CLIP}))(?!\s+(?:up|of it|of them))"
+_NOT_OF_CLIP = rf"(?!\s+of\s+(?:the|its|his|her|their|an?|that|this)\s+(?!(?:\d+[- ]second |whole |entire |full )?{_CLIP}))(?!\s+(?:up|of it|of them))"  # noqa: E501
 _CLIP_START = rf"\b{_BORDER}(?:start|beginning|outset|opening)\b{_NOT_OF_CLIP}"
 _CLIP_END = rf"\b{_BORDER}(?:end|close|conclusion)\b{_NOT_OF_CLIP}"
 _OF_CLIP = rf"(?:\s+of (?:the|this) {_CLIP})?"
@@ -124,11 +127,21 @@ _AT_BORDER = {
     ),
     "at_end": (
         re.compile(rf"{_CLIP_END}{_OF_CLIP}{_LIGHT}$"),
-        re.compile(
-            rf"^(?P<lead>{_BORDER_GAP})(?:{_CLIP_END}|\b(?:until|till|through|to) the (?:very )?end\b{_NOT_OF_CLIP})"
-        ),
+        re.compile(rf"^(?P<lead>{_BORDER_GAP}){_CLIP_END}"),
+    ),
+    "to_end": (
+        re.compile(r"(?!)"),
+        re.compile(rf"^(?P<lead>{_BORDER_GAP})\b(?:until|till|through|to) the (?:very )?end\b{_NOT_OF_CLIP}"),
     ),
 }
+_WHOLE = rf"(?:for |during |over )?(?:the |its )?(?:whole|entire|full)(?: (?:length|duration))?(?: of)?(?: (?:the )?(?:{_CLIP}|duration|time))"  # noqa: E501
+_THROUGHOUT = (
+    re.compile(rf"^\s*throughout(?: (?:the|this) (?:(?:whole|entire) )?{_CLIP})?,?{_LIGHT}$"),
+    re.compile(
+        rf"^(?P<lead>[^,;.|{BLANK}]{{0,40}}?)\b(?:throughout(?=\s*(?:$|[,.;)]|and\b|(?:the|this) (?:(?:whole|entire) )?{_CLIP}\b))"  # noqa: E501
+        rf"|{_WHOLE}\b|from (?:the )?(?:very )?(?:start|beginning) to (?:the )?(?:very )?(?:end|finish)\b)"
+    ),
+)
 _NTH_BEFORE = re.compile(
     rf"\b(?P<word>{'|'.join(_ORDINALS)}) {_THING}(?:\s+\w+){{0,4}}?\s+(?:is|are|was|were)\s+{_DET}$"
     rf"|\bnumber (?P<digit>\d) (?:is|are)\s+{_DET}$"
@@ -167,6 +180,9 @@ def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
         match = left.search(before) or right.search(after)
         if match and not _OTHER_BORDER.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
+    match = _THROUGHOUT[0].search(before) or _THROUGHOUT[1].search(after)
+    if match and not _OTHER_BORDER.search(match.groupdict().get("lead") or ""):
+        claims.append(Claim("throughout", words=match.group().strip(" ,")))
     if match := _NTH_BEFORE.search(before) or _NTH_AFTER.search(after):
         groups = match.groupdict()
         place = _ORDINALS[groups["word"]] if groups.get("word") else int(groups["digit"])
@@ -250,15 +266,15 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "before",
             r"\b(?:after (?:which|that)|afterwards?|followed(?: \w+)? by|before|precedes?|preceded(?! by)|preceding"
-            r"|prior to|earlier than|until|gives way to|leads? to)\b",
+            r"|prior to|earlier than|until|by the time|gives way to|leads? to)\b",
         ),
         ("after", r"\b(?:after|follows?|following|later than|preceded by|subsequent to)\b"),
         ("before", r"(?<!so )(?<!thus )\b(?:then|next)\b(?! to)"),
     )
 )  # fmt: skip
 _FRONTED = re.compile(
-    rf"(?:^|[,;:]\s*|\b(?:so|and|but|then)\s+)(?:right |just |immediately |shortly )?(?P<word>after|following|before"
-    rf"|prior to|while|during)\s+{_DET}(?:\w+\s+)?$"
+    rf"(?:^\s*|[,;:]\s*|\b(?:so|and|but|then)\s+)(?:right |just |immediately |shortly )?(?P<word>after|following|before"
+    rf"|prior to|by the time|while|during)\s+{_DET}(?:\w+\s+)?$"
 )
 _TOGETHER = re.compile(rf"^[^,;{BLANK}]{{0,30}}\b(?:at the same time|simultaneously|overlap(?:s|ping)?)\b(?! as)")
 _SENTENCE_THEN = re.compile(
@@ -266,9 +282,14 @@ _SENTENCE_THEN = re.compile(
 )
 _FRONT = {
     "after": "before", "following": "before", "before": "after", "prior to": "after",
+    "by the time": "after",
     "while": "overlap", "during": "overlap",
 }  # fmt: skip
 _MAX_GAP = 80
+_HAS_ENDED = re.compile(
+    r"\s+(?:(?:has|have|had) (?:already )?)?(?:ends?|ended|stops?|stopped|finish(?:es|ed)|ceases?|ceased|(?:fades?|faded|dies|died)"  # noqa: E501
+    r" (?:out|away|down)|is over|subsides?|subsided)\b"
+)
 # "while" that sets two things against each other says nothing of their time.
 _CONTRAST = re.compile(
     r",\s*while\b|\bwhile\s+(?:the\s+)?(?:second|other|latter|third|last|next|final|former|first|later|option|others?)\b"
@@ -285,13 +306,15 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
     front = masked_text[max(0, left[0] - 60) : left[0]]
     if match := _FRONTED.search(front):
         return PairClaim(_FRONT[match["word"]], match["word"])  # type: ignore[arg-type]
-    if re.search(r"\bbefore and after\b", gap):
+    if re.search(r"\bbefore and after\b|\b(?:more|further|continued|continuing|ongoing)\s+$", gap):
         return None
     contrast = _CONTRAST.search(gap) or _ORDINAL_CONTRAST.search(front + gap)
     for relation, pattern in _PAIRS:
         if match := pattern.search(gap):
             if contrast and match.group() == "while":
                 return None
+            if relation == "after" and _HAS_ENDED.match(masked_text[right[1] : right[1] + 40]):
+                return PairClaim("after_end", match.group())
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
     joined = re.fullmatch(r"\s+and\s+(?:an?\s+|the\s+)?", gap)
     if joined and (match := _TOGETHER.search(masked_text[right[1] : right[1] + 60])):

@@ -49,6 +49,12 @@ _ALSO = {
     "vehicle": ("siren", "car horn", "tire squeal"),
 }
 _ONE = re.compile(r"\b(?:an?|another|one)\s+(?!few\b|couple\b|pair\b|lot\b|series\b)(?:[^\W\d]+\s+)?$")
+#: a person by one word, who may make any sound of people
+_PERSONS = {
+    **dict.fromkeys(("man", "men", "male", "guy", "gentleman", "boy"), "male"),
+    **dict.fromkeys(("woman", "women", "female", "lady", "girl"), "female"),
+    **dict.fromkeys(("child", "children", "kid", "kids"), "child"),
+}
 _SENTENCE_LIMIT = 20_000  # characters; more than a sentence ever has, so that a hostile one is cut
 
 
@@ -198,7 +204,7 @@ class _Judgement:
         if name in self.events_of:
             return self.events_of[name]
         parent = PARENTS.get(name)
-        found = self._events_of_concept(name, parent)
+        found = self._events_of_concept(name, None) or self._events_of_concept(name, parent)
         if not found:  # a crowd stands for the cheering that it makes
             for sound in SOURCE_SOUNDS.get(name, ()):
                 found += self._events_of_concept(sound, None)
@@ -234,6 +240,8 @@ class _Judgement:
             self.choices,
         )
         found = sorted({event for name in candidate.concepts for event in self._events_named(name)})
+        words = self.parsed.text[candidate.start : candidate.stop].lower()
+        found = self._narrowed_by_words(found, words)
         if result.status == "compared" and found and result.why.startswith("degree"):
             pass  # "louder than the dog": both are said to be heard
         elif result.status != "asserted":
@@ -248,6 +256,15 @@ class _Judgement:
         if found:
             state.all = state.candidates = tuple(found)
             return
+        if sex := _PERSONS.get(words.split()[-1]):
+            fitting, others = self._made_by(sex)
+            if fitting:
+                state.all = state.candidates = tuple(fitting)
+                return
+            if others:
+                label = self.truth.events[others[0]].label  # type: ignore[index]
+                state.settle(MentionKind.MISUSED, f"wrong attribute: the truth has {label!r}", others)
+                return
         siblings = self._siblings(candidate.concepts)
         if siblings:
             label = self.truth.events[siblings[0]].label  # type: ignore[index]
@@ -263,6 +280,26 @@ class _Judgement:
             state.settle(MentionKind.NEUTRAL, "general: the truth is less precise than this name and may include it")
             return
         state.settle(MentionKind.HALLUCINATED, f"the truth has no {state.label!r}")
+
+    def _narrowed_by_words(self, found: list[int], words: str) -> list[int]:
+        """Of several events with one name, those whose labels share most words: "the cat meows" is no purring."""
+        if len(found) < 2 or len({self.truth.events[i].label for i in found}) < 2:  # type: ignore[index]
+            return found
+        stems = {word[:4] for word in re.findall(r"[a-z]{3,}", words)}
+        shared = {
+            i: sum(word[:4] in stems for word in re.findall(r"[a-z]{3,}", self.truth.events[i].label.lower()))  # type: ignore[index]
+            for i in found
+        }
+        return [i for i in found if shared[i] == max(shared.values())]
+
+    def _made_by(self, sex: str) -> tuple[list[int], list[int]]:
+        """Events of people: those that a person of this sex (any: "person") may make, and those of the other."""
+        fitting, others = [], []
+        for index, event in enumerate(self.truth.events or ()):
+            if "human" in self._families(index):
+                told = {_PERSONS[word] for word in re.findall(r"[a-z]+", event.label.lower()) if word in _PERSONS}
+                (others if told - {sex, "person"} and sex != "person" and sex not in told else fitting).append(index)
+        return fitting, others
 
     def _wrong_source(self, state: MentionState, candidate: CandidateMention, found: Sequence[int]) -> None:
         sources = sorted({event for name in candidate.source for event in self._events_named(name)})
@@ -367,11 +404,18 @@ class _Judgement:
     def _count(self, state: MentionState, count: claim_rules.CountClaim) -> None:
         state.counted = True
         total = len(state.all)
+        if count.at_least and count.words.endswith(("times", "repeatedly")) and self._may_repeat(state.all[0]):
+            return
         if count.allows(total) or (state.narrowed and count.n <= total):
             if count.allows(total):
                 state.candidates, state.narrowed, state.whole = state.all, False, True
             return
         state.settle(MentionKind.MISUSED, f"wrong count: {count.words!r}, the truth has {total}", state.all)
+
+    def _may_repeat(self, index: int) -> bool:
+        """Whether an event is long enough for what happens "several times" within it."""
+        event = self.truth.events[index]  # type: ignore[index]
+        return event.onset_s is not None and event.offset_s is not None and event.offset_s - event.onset_s >= 1.0
 
     def _check_pairs(self, number: int, group: Sequence[int]) -> None:
         sentence = self.parsed.sentences[number]

@@ -163,7 +163,38 @@ _NOT_SUBJECTS = frozenset(
         "with",
         "hear",
         "heard",
+        *(
+            "the",
+            "its",
+            "his",
+            "her",
+            "their",
+            "this",
+            "that",
+            "these",
+            "those",
+            "which",
+            "some",
+            "any",
+            "each",
+            "another",
+        ),
     ]
+)
+# The subject of a verb is said before: which sound it names is that of the subject.
+_PRONOUN = re.compile(
+    r"\b(?:it|they|which|that)\s+(?:(?:then|also|starts? to|begins? to|keeps|continues to"
+    r"|[a-z]+ly)\s+){0,3}$"
+)
+_SOMEONE = re.compile(
+    r"\b(?:some(?:one|body)|(?:an?|the|another|one|two|several|some)\s+(?:[a-z]+\s+)?(?:persons?|people|individuals?)|people)"
+    r"(?:\s+(?:who|that|is|are|was|were|can be heard|starts?(?: to)?|begins?(?: to)?|having|then|briefly|softly|loudly|[a-z]+ly"  # noqa: E501
+    r"|an?|the|in)){0,3}\s+$",
+    re.IGNORECASE,
+)
+# What only people do says who makes it, whatever the subject is called.
+_ALSO_THINGS = frozenset(
+    ("singing", "whistling", "humming", "breathing", "crying", "scream", "whisper", "sigh", "groan", "crowd", "rap")
 )
 
 
@@ -304,20 +335,34 @@ def _reported_speech(masked: str) -> list[tuple[int, int]]:
     ]
 
 
-def _unknown_subject(masked: str, candidate: CandidateMention, in_truth: frozenset[str]) -> bool:
+def _unknown_subject(
+    masked: str, candidate: CandidateMention, in_truth: frozenset[str], vocabulary: Vocabulary
+) -> bool:
     """Whether the candidate is but a verb ("the projector hums") of something that no vocabulary names."""
     if candidate.role != "action" or in_truth.intersection(candidate.concepts):
         return False
-    word = masked[candidate.start : candidate.stop].lower()
-    before = masked[max(0, candidate.start - 60) : candidate.start].lower()
-    match = _SUBJECT.search(before)
-    if (
-        match is None
-        or match["noun"] in _NOT_SUBJECTS
-        or match["noun"].endswith(("ly", "ing", "ed", "ous", "ic", "al"))
-    ):
+    name = candidate.concepts[0] if candidate.concepts else ""
+    if name and name not in _ALSO_THINGS and vocabulary.concept(name).family == "human":
         return False
-    return word.endswith(("s", "ed")) or word.endswith("ing")
+    if not masked[candidate.start : candidate.stop].lower().endswith(("s", "ed", "ing")):
+        return bool(_PRONOUN.search(masked[max(0, candidate.start - 40) : candidate.start].lower()))
+    before = masked[max(0, candidate.start - 60) : candidate.start].lower()
+    if _PRONOUN.search(before):
+        return True
+    match = _SUBJECT.search(before)
+    return (
+        match is not None
+        and match["noun"] not in _NOT_SUBJECTS
+        and not match["noun"].endswith(("ly", "ing", "ed", "ous", "ic", "al"))
+    )
+
+
+def _with_subject(masked: str, candidate: CandidateMention, least: int) -> CandidateMention:
+    """The candidate with "someone" or "two people" before it, where people do what it names."""
+    match = _SOMEONE.search(masked, max(least, candidate.start - 60), candidate.start)
+    if match is None or (candidate.role != "action" and " having " not in match.group()):
+        return candidate
+    return replace(candidate, start=match.start())
 
 
 @dataclass(frozen=True)
@@ -393,8 +438,11 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     for place, candidate in enumerate(candidates):  # few are changed, and copies take time
         if quoted and any(start <= candidate.start < stop for start, stop in quoted):
             candidates[place] = replace(candidate, quoted=True)
-        elif _unknown_subject(masked, candidate, in_truth):
+        elif _unknown_subject(masked, candidate, in_truth, vocabulary):
             candidates[place] = replace(candidate, unknown_subject=True)
+        elif candidate.concepts and vocabulary.concept(candidate.concepts[0]).family == "human":
+            least = candidates[place - 1].stop if place else 0
+            candidates[place] = _with_subject(masked, candidate, least)
     masked_text = _blank(masked.lower() if len(masked.lower()) == len(masked) else masked, candidates)
     return ParsedTrace(text, masked_text, tuple(candidates), tuple(_sentences(masked, owner, roles, candidates)))
 

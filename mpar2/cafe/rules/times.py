@@ -35,7 +35,9 @@ _CLIP_LENGTH = re.compile(
 )
 _ABOUT = re.compile(r"(?:\b(?:around|about|approximately|roughly|near(?:ly)?|circa|almost)|~)\s*(?:the\s+)?$")
 _END = re.compile(
-    r"\b(?:until|till|up to|through|(?:ends?|ending|ended|stops?|stopping|fades?(?: out)?)(?: at| by| around"
+    r"\b(?:until|till|up to|through|(?:ends?|ending|ended|stops?|stopping|stopped|fad(?:es?|ing|ed)(?: out| away)?|dies (?:down|away|out)|ceases?"  # noqa: E501
+    r"|ceased|drops? out|dropping out|subsid(?:es?|ed)|disappears?|vanish(?:es)?|recedes?|concludes?|finish(?:es|ed)?"
+    r"|cuts? (?:out|off)|falls? silent|goes (?:quiet|silent)|is gone)(?: at| by| around"
     r"| about)*)\s*$"
 )
 _START = re.compile(
@@ -43,9 +45,13 @@ _START = re.compile(
     r"| from)*)\s*$"
 )
 _LENGTH = re.compile(
-    r"\b(?:lasts?|lasted|lasting|for|of|with|duration|length|long)(?: for| of| is| about| around)*\s*$"
+    r"\b(?:lasts?|lasted|lasting|for|of|with|duration|length|long)(?: for| of| is| about| around)*"
+    r"(?: all| the (?:full|whole|entire))?(?: of the)?\s*$"
 )
 _WITHIN = re.compile(r"\b(?:within|in|during)\s+(?:the\s+)?first\s*$")
+_OVER = re.compile(
+    r"\b(?:silent|quiet|inaudible|gone|over|absent|no longer (?:heard|audible|present)) (?:after|from|by)\s*$"
+)
 _FROM_ON = re.compile(r"\b(?:after|since|from)\s*$")
 _UP_TO = re.compile(r"\bbefore\s*$")
 
@@ -125,6 +131,8 @@ def _relation(before: str, after: str) -> tuple[Relation, bool]:
         return "up_to", False
     if re.match(r"\s*-?\s*long\b", after) or _LENGTH.search(before):
         return "length", False
+    if _OVER.search(before):
+        return "over_by", False
     if _END.search(before):
         return "end", False
     if _START.search(before):

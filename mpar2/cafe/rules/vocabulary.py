@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from mpar2.cafe.rules.sounds import GENERAL, MAKERS, PARENTS, SOUNDS, WEAK
+from mpar2.cafe.rules.sounds import GENERAL, MAKERS, PARENTS, SOUNDS, WEAK, WEAK_VERBS
 from mpar2.cafe.sound_classes import CLASSES
 
 __all__ = ["Concept", "Hit", "Vocabulary", "Word", "absent_classes", "words_of"]
@@ -97,7 +97,7 @@ _IRREGULAR_VERBS = {
     "sing": ("sang", "sung"),
     "weep": ("wept",),
 }
-_DOUBLED = frozenset({"hum", "clap", "sob", "drum", "yap", "slam", "rev"})
+_DOUBLED = re.compile(r"[^aeiou]+[aeiou][bdgmnpt]|rev")
 
 
 def _plural(word: str) -> str:
@@ -110,7 +110,7 @@ def _plural(word: str) -> str:
 
 def _verb_forms(verb: str) -> tuple[str, ...]:
     """``bark`` -> bark, barks, barking, barked."""
-    stem = verb + verb[-1] if verb in _DOUBLED else verb
+    stem = verb + verb[-1] if _DOUBLED.fullmatch(verb) else verb
     third = _plural(verb)
     if verb.endswith("e"):
         rest: tuple[str, ...] = (verb[:-1] + "ing", verb + "d")
@@ -131,7 +131,11 @@ def _plural_key(key: tuple[str, ...]) -> tuple[str, ...]:
     return (*key[:head], _plural(key[head]), *key[head + 1 :])
 
 
-_WEAK_KEYS = frozenset(_key(word) for word in WEAK) | frozenset((_plural(word),) for word in WEAK if " " not in word)
+_WEAK_KEYS = (
+    frozenset(_key(word) for word in WEAK)
+    | frozenset((_plural(word),) for word in WEAK if " " not in word)
+    | frozenset((form,) for verb in WEAK_VERBS for form in _verb_forms(verb))
+)
 
 
 class _Table:
@@ -262,6 +266,9 @@ class Vocabulary:
         gaps = (text[a.stop : b.start] for a, b in zip(words, words[1:], strict=False))
         return all(len(gap) <= 3 and not gap.strip(" -\t\n\u00a0") for gap in gaps)
 
+    def _is_human(self, hit: Hit) -> bool:
+        return self._table.concepts[hit.concepts[0]].family == "human"
+
     def _resolve(self, label: str) -> tuple[str, ...]:
         """The concepts of a truth label; unknown labels become concepts, and every label becomes a form of its own."""
         found = self._known(label)
@@ -270,6 +277,7 @@ class Vocabulary:
             family = next((GENERAL[phrase] for phrase in _general_in(label)), None)
             self._table.concepts.setdefault(name, Concept(name, family))
             found = (name,)
+            self._add_words(name)
             if family is not None:
                 for phrase, its in GENERAL.items():
                     if its == family and phrase in _general_in(label):
@@ -278,16 +286,27 @@ class Vocabulary:
             self._table.add_phrase(concept, re.sub(r"[(),/;].*$", "", label), weak=False)
         return found
 
+    def _add_words(self, name: str) -> None:
+        """Other forms of an unknown label of two words: "tree falling" is also "falling tree", and "the tree"."""
+        words = name.split()
+        if len(words) == 2 and words[1].endswith("ing"):
+            for phrase in (f"{words[1]} {words[0]}", words[0]):
+                if _key(phrase) not in self._table.forms:
+                    self._table.add_phrase(name, phrase, weak=False)
+
     def _known(self, label: str) -> tuple[str, ...]:
         """By the whole label; else by its parts at commas and brackets; else by the longest known phrase in it."""
-        pieces = [label, *re.split(r"[(),/;]|\band\b", label)]
+        whole = label.strip().lower()
+        if whole in self._table.concepts:
+            return (whole,)
+        form = self._table.forms.get(_key(label))
+        if form is not None and form.concepts:
+            return form.concepts  # "Horn" may be that of a car, a train or a ship
         names: list[str] = []
-        for piece in pieces:
+        for piece in re.split(r"[(),/;]|\band\b", label):
             form = self._table.forms.get(_key(piece))
             if form is not None and form.concepts:
                 names.append(form.concepts[0])
-                if piece is label:
-                    return (names[0],)
         if names:
             # "Male speech, man speaking": of a parent and its kind, the kind is meant.
             parents = {PARENTS.get(name) for name in names}
@@ -295,6 +314,15 @@ class Vocabulary:
         hits = [hit for hit in self.find(label) if hit.concepts]
         if not hits:
             return ()
+        last = hits[-1]
+        if (
+            last.role == "action"
+            and len(hits) > 1
+            and self._is_human(hits[-2])
+            and self._is_human(last)
+            and self._table.concepts[hits[-2].concepts[0]].parent not in last.concepts
+        ):
+            return (last.concepts[0],)  # "crowd cheering", "woman crying": what they do
         best = max(hits, key=lambda hit: (hit.last - hit.first, not hit.weak, hit.role == "noun", hit.start))
         return (best.concepts[0],)
 
