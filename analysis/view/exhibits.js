@@ -20,7 +20,7 @@ function csvCell(value) {
 }
 
 function toCsv(table) {
-  return [table.columns, ...table.rows].map((row) => row.map(csvCell).join(",")).join("\n") + "\n";
+  return [table.columns, ...table.rows].map((row) => `${row.map(csvCell).join(",")}\n`).join("");
 }
 
 function cellText(value, column) {
@@ -34,19 +34,41 @@ function cellText(value, column) {
 function readingOf(text) {
   const end = text.search(/\. (?=\S)/) + 1;
   if (!end || text.length - end < 160) return h("p", { class: "an-reading", dir: "auto" }, text);
-  return h("div", { class: "an-reading" }, h("p", { dir: "auto" }, text.slice(0, end)), h("details", {}, h("summary", {}, "All of it in words"), h("p", { dir: "auto" }, text.slice(end + 1))));
+  return h(
+    "div",
+    { class: "an-reading" },
+    h("p", { dir: "auto" }, text.slice(0, end)),
+    h("details", {}, h("summary", {}, "All of it in words"), h("p", { dir: "auto" }, text.slice(end + 1))),
+  );
 }
 
 const SHOWN_ROWS = 400;
 
 function tableOf(table, caption) {
   const head = table.columns.map((name) => h("th", { scope: "col" }, name.replaceAll("_", " ")));
-  const rows = table.rows.slice(0, SHOWN_ROWS).map((row) => h("tr", {}, row.map((value, i) =>
-    h("td", { class: typeof value === "number" ? "an-number" : String(value ?? "").length > 40 ? "an-words" : "", dir: "auto" }, cellText(value, table.columns[i])))));
+  const rows = table.rows.slice(0, SHOWN_ROWS).map((row) =>
+    h(
+      "tr",
+      {},
+      row.map((value, i) =>
+        h(
+          "td",
+          {
+            class: typeof value === "number" ? "an-number" : String(value ?? "").length > 40 ? "an-words" : "",
+            dir: "auto",
+          },
+          cellText(value, table.columns[i]),
+        ),
+      ),
+    ),
+  );
   const left = table.rows.length - rows.length;
-  return h("div", { class: "an-scroll", tabindex: "0", role: "region", "aria-label": caption },
+  return h(
+    "div",
+    { class: "an-scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
-    left > 0 ? h("p", { class: "an-note" }, `${left} more rows are in the CSV.`) : null);
+    left > 0 ? h("p", { class: "an-note" }, `${left} more rows are in the CSV.`) : null,
+  );
 }
 
 // Small letters, labels that leave room for the figure, and panels below each other.
@@ -58,12 +80,18 @@ function makeNarrow(data, layout) {
   for (const [name, axis] of Object.entries(layout)) {
     if (!/^[xy]axis/.test(name)) continue;
     const title = axis.title && axis.title.text;
-    if (title) axis.title = { ...axis.title, text: name.startsWith("x") ? inLines(title, 24, 4) : title, font: { ...(axis.title.font || {}), size: 11 } };
+    if (title)
+      axis.title = {
+        ...axis.title,
+        text: name.startsWith("x") ? inLines(title, 24, 4) : title,
+        font: { ...(axis.title.font || {}), size: 11 },
+      };
     if (name.startsWith("y") && axis.ticktext) {
       axis.ticktext = axis.ticktext.map((text) => inLines(text, 26, 3));
       if (axis.ticktext.some((text) => text.split("<br>").length > 2)) layout.height += 8 * axis.ticktext.length;
     }
-    if (name.startsWith("x") && axis.ticktext && axis.ticktext.length > 5) { // upright: one line each
+    if (name.startsWith("x") && axis.ticktext && axis.ticktext.length > 5) {
+      // upright: one line each
       axis.ticktext = axis.ticktext.map((text) => shortLabel(text.replaceAll("<br>", " "), 22));
       axis.tickangle = 90;
     }
@@ -73,7 +101,8 @@ function makeNarrow(data, layout) {
 // A long legend and upright labels grow the figure: they do not eat its plot.
 function makeRoom(data, layout, columns) {
   if (layout.meta && layout.meta.panels) return;
-  const entries = layout.showlegend === false ? 0 : data.filter((trace) => trace.name && trace.showlegend !== false).length;
+  const entries =
+    layout.showlegend === false ? 0 : data.filter((trace) => trace.name && trace.showlegend !== false).length;
   const upright = layout.xaxis && layout.xaxis.tickangle === 90 ? 60 : 0;
   layout.height = (layout.height || 380) + 18 * Math.max(0, Math.ceil(entries / columns) - 2) + upright;
 }
@@ -83,7 +112,8 @@ function stackPanels(layout, count) {
   const gap = 60 / height;
   const high = (1 - gap * (count - 1)) / count;
   const titles = { x: "", y: "" };
-  for (const [name, axis] of Object.entries(layout)) if (/^[xy]axis/.test(name) && axis.title && axis.title.text) titles[name[0]] = axis.title.text;
+  for (const [name, axis] of Object.entries(layout))
+    if (/^[xy]axis/.test(name) && axis.title && axis.title.text) titles[name[0]] = axis.title.text;
   for (let i = 0; i < count; i += 1) {
     const top = 1 - i * (high + gap);
     const [x, y] = ["x", "y"].map((letter) => layout[`${letter}axis${i ? i + 1 : ""}`]);
@@ -110,7 +140,7 @@ function inLines(text, limit, most) {
 
 // Labels hold entities (&lt;): one is never cut in two.
 function shortLabel(text, limit) {
-  const letters = text.match(/&[a-z0-9#]+;|[^]/gu) || [];
+  const letters = text.match(/&[a-z0-9#]+;|./gsu) || [];
   return letters.length <= limit ? text : `${letters.slice(0, limit - 1).join("")}…`;
 }
 
@@ -136,9 +166,15 @@ export function mountExhibits(root, options) {
     if (narrow) makeNarrow(data, layout);
     makeRoom(data, layout, narrow ? 1 : 3);
     // Plotly's own bar would also offer to send the data to a service: only these buttons are ours to give.
-    await Plotly.newPlot(entry.node, data, layout, { displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: "",
-      displayModeBar: narrow ? false : "hover", modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
-      toImageButtonOptions: { filename: entry.exhibit.name, scale: 2 } });
+    await Plotly.newPlot(entry.node, data, layout, {
+      displaylogo: false,
+      responsive: true,
+      showSendToCloud: false,
+      plotlyServerURL: "",
+      displayModeBar: narrow ? false : "hover",
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
+      toImageButtonOptions: { filename: entry.exhibit.name, scale: 2 },
+    });
     if (options.onPoint) {
       entry.node.on("plotly_click", (event) => {
         const point = event.points.map((p) => p.customdata).find((data) => typeof data === "string");
@@ -148,12 +184,18 @@ export function mountExhibits(root, options) {
   }
 
   // Figures are drawn when they come into sight: sixteen at once would hold up the first one.
-  const watcher = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      const entry = drawn.find(({ node }) => node === target);
-      if (isIntersecting && entry) draw(entry).catch((error) => { target.textContent = `This figure could not be drawn: ${error.message}`; });
-    }
-  }, { rootMargin: "300px" });
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        const entry = drawn.find(({ node }) => node === target);
+        if (isIntersecting && entry)
+          draw(entry).catch((error) => {
+            target.textContent = `This figure could not be drawn: ${error.message}`;
+          });
+      }
+    },
+    { rootMargin: "300px" },
+  );
 
   async function save(entry, format) {
     await draw(entry);
@@ -163,47 +205,140 @@ export function mountExhibits(root, options) {
     const source = options.source ? options.source() : "";
     const title = escaped(`${entry.exhibit.title}${source ? ` · ${source}` : ""}`);
     const margin = { ...(layout.margin || {}), t: Math.max(80, ((layout.margin || {}).t || 40) + 40) };
-    await Plotly.downloadImage({ data, layout: { ...layout, margin, title: { text: title, x: 0, xref: "container", font: { size: 15 } } } },
-      { format, filename: entry.exhibit.name, width: 1000, height: (layout.height || 400) + 40, scale: format === "png" ? 2 : 1 });
+    await Plotly.downloadImage(
+      { data, layout: { ...layout, margin, title: { text: title, x: 0, xref: "container", font: { size: 15 } } } },
+      {
+        format,
+        filename: entry.exhibit.name,
+        width: 1000,
+        height: (layout.height || 400) + 40,
+        scale: format === "png" ? 2 : 1,
+      },
+    );
   }
 
   // The points of a figure as a list of buttons: what the mouse reaches, the keyboard reaches.
   function pointList(exhibit) {
-    const found = exhibit.figure.data.flatMap((trace) => (trace.customdata || []).map((point, i) => ({ point, name: trace.name || "", x: (trace.x || [])[i], y: (trace.y || [])[i] }))).filter(({ point }) => typeof point === "string");
+    const found = exhibit.figure.data
+      .flatMap((trace) =>
+        (trace.customdata || []).map((point, i) => ({
+          point,
+          name: trace.name || "",
+          x: (trace.x || [])[i],
+          y: (trace.y || [])[i],
+        })),
+      )
+      .filter(({ point }) => typeof point === "string");
     if (!found.length) return null;
     const shown = (value) => (typeof value === "number" ? cellText(value, "") : String(value ?? ""));
     const fold = h("details", {}, h("summary", {}, "Points as a list: choose one to list its traces"));
     fold.addEventListener("toggle", () => {
       if (!fold.open || fold.childNodes.length > 1) return;
-      fold.append(h("div", { class: "an-points" }, found.slice(0, 120).map(({ point, name, x, y }) => h("button", { type: "button", dir: "auto", onclick: () => options.onPoint(exhibit.name, point) }, `${plain(name)} ${plain(shown(x))}: ${plain(shown(y))}`))));
+      fold.append(
+        h(
+          "div",
+          { class: "an-points" },
+          found
+            .slice(0, 120)
+            .map(({ point, name, x, y }) =>
+              h(
+                "button",
+                { type: "button", dir: "auto", onclick: () => options.onPoint(exhibit.name, point) },
+                `${plain(name)} ${plain(shown(x))}: ${plain(shown(y))}`,
+              ),
+            ),
+        ),
+      );
     });
     return fold;
   }
 
   function block(exhibit) {
-    const node = exhibit.figure ? h("div", { class: "an-figure", role: "figure", "aria-label": `${exhibit.title}. ${exhibit.reading}` }) : null;
+    const node = exhibit.figure
+      ? h("div", { class: "an-figure", role: "figure", "aria-label": `${exhibit.title}. ${exhibit.reading}` })
+      : null;
     const entry = { exhibit, node, done: false };
-    if (node) { node.style.minHeight = `${exhibit.figure.layout.height || 380}px`; drawn.push(entry); watcher.observe(node); }
+    if (node) {
+      node.style.minHeight = `${exhibit.figure.layout.height || 380}px`;
+      drawn.push(entry);
+      watcher.observe(node);
+    }
     const filled = exhibit.table.rows.length > 0;
     const button = (text, work, title) => h("button", { type: "button", title, onclick: work }, text);
-    return h("section", { class: `an-exhibit${node || filled ? "" : " an-empty"}`, id: `exhibit-${exhibit.name}`, "data-exhibit": exhibit.name },
-      h("header", {}, h("h3", { dir: "auto" }, exhibit.title),
-        h("div", { class: "an-actions" }, exhibit.paper ? h("span", { class: "an-paper" }, `paper: ${exhibit.paper}`) : null,
-          node ? [button("PNG", () => save(entry, "png"), "Download the figure as PNG"), button("SVG", () => save(entry, "svg"), "Download the figure as SVG")] : null,
-          filled ? button("CSV", () => saveFile(`${exhibit.name}.csv`, "text/csv", toCsv(exhibit.table)), "Download the table behind it as CSV") : null)),
+    return h(
+      "section",
+      {
+        class: `an-exhibit${node || filled ? "" : " an-empty"}`,
+        id: `exhibit-${exhibit.name}`,
+        "data-exhibit": exhibit.name,
+      },
+      h(
+        "header",
+        {},
+        h("h3", { dir: "auto" }, exhibit.title),
+        h(
+          "div",
+          { class: "an-actions" },
+          exhibit.paper ? h("span", { class: "an-paper" }, `paper: ${exhibit.paper}`) : null,
+          node
+            ? [
+                button("PNG", () => save(entry, "png"), "Download the figure as PNG"),
+                button("SVG", () => save(entry, "svg"), "Download the figure as SVG"),
+              ]
+            : null,
+          filled
+            ? button(
+                "CSV",
+                () => saveFile(`${exhibit.name}.csv`, "text/csv", toCsv(exhibit.table)),
+                "Download the table behind it as CSV",
+              )
+            : null,
+        ),
+      ),
       readingOf(exhibit.reading),
       node,
-      h("div", { class: "an-folds" },
+      h(
+        "div",
+        { class: "an-folds" },
         node && options.onPoint ? pointList(exhibit) : null,
-        filled ? h("details", { open: !node }, h("summary", {}, `Table (${exhibit.table.rows.length} rows)`), tableOf(exhibit.table, `Table of: ${exhibit.title}`)) : null,
-        exhibit.notes.length || exhibit.command.length ? h("details", {}, h("summary", {}, "How it is made"),
-          h("ul", {}, exhibit.notes.map((note) => h("li", { dir: "auto" }, note))),
-          exhibit.command.length ? h("p", { class: "an-note" }, "Again, from the shell: ", h("code", {}, exhibit.command.map(shellWord).join(" "))) : null) : null));
+        filled
+          ? h(
+              "details",
+              { open: !node },
+              h("summary", {}, `Table (${exhibit.table.rows.length} rows)`),
+              tableOf(exhibit.table, `Table of: ${exhibit.title}`),
+            )
+          : null,
+        exhibit.notes.length || exhibit.command.length
+          ? h(
+              "details",
+              {},
+              h("summary", {}, "How it is made"),
+              h(
+                "ul",
+                {},
+                exhibit.notes.map((note) => h("li", { dir: "auto" }, note)),
+              ),
+              exhibit.command.length
+                ? h(
+                    "p",
+                    { class: "an-note" },
+                    "Again, from the shell: ",
+                    h("code", {}, exhibit.command.map(shellWord).join(" ")),
+                  )
+                : null,
+            )
+          : null,
+      ),
+    );
   }
 
   function show(next) {
     value = next;
-    for (const { node } of drawn) { watcher.unobserve(node); if (window.Plotly && node.data) window.Plotly.purge(node); }
+    for (const { node } of drawn) {
+      watcher.unobserve(node);
+      if (window.Plotly && node.data) window.Plotly.purge(node);
+    }
     drawn = [];
     seen = isDarkNow();
     root.replaceChildren();
@@ -218,10 +353,15 @@ export function mountExhibits(root, options) {
 
   // Printed, nothing comes into sight: all figures are drawn and everything folded is opened first.
   window.addEventListener("beforeprint", () => {
-    for (const entry of drawn) draw(entry).catch((error) => { entry.node.textContent = `This figure could not be drawn: ${error.message}`; });
+    for (const entry of drawn)
+      draw(entry).catch((error) => {
+        entry.node.textContent = `This figure could not be drawn: ${error.message}`;
+      });
   });
 
-  const restyle = () => { if (value && isDarkNow() !== seen) show(value); };
+  const restyle = () => {
+    if (value && isDarkNow() !== seen) show(value);
+  };
   new MutationObserver(restyle).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
   return { show, add };
@@ -233,4 +373,11 @@ function shellWord(word) {
 
 // Labels of figures hold entities (analysis/exhibit.py); titles that this script adds are escaped the same way.
 const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const plain = (text) => text.replace(/<br>/g, " ").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&quot;/g, '"').replace(/&#x27;/g, "'").replace(/&amp;/g, "&");
+const plain = (text) =>
+  text
+    .replace(/<br>/g, " ")
+    .replace(/&lt;/g, "<")
+    .replace(/&gt;/g, ">")
+    .replace(/&quot;/g, '"')
+    .replace(/&#x27;/g, "'")
+    .replace(/&amp;/g, "&");

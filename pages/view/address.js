@@ -20,14 +20,20 @@ export function setAddress(changes, step = false) {
   const text = query.toString();
   const next = `${location.pathname}${text ? `?${text}` : ""}`;
   if (next === `${location.pathname}${location.search}`) return;
-  if (step) history.pushState(null, "", next); else history.replaceState(null, "", next);
+  if (step) history.pushState(null, "", next);
+  else history.replaceState(null, "", next);
 }
 
 /** A choice in the trace as a few letters, and back: "1w12" is word 12 of the second arm. @param {any} choice */
 export function choiceText(choice) {
   if (!choice) return null;
   if (choice.event !== undefined) return `e${choice.event}`;
-  for (const [letter, key] of [["c", "claim"], ["p", "passage"], ["w", "word"]]) if (choice[key] !== undefined) return `${choice.arm}${letter}${choice[key]}`;
+  for (const [letter, key] of [
+    ["c", "claim"],
+    ["p", "passage"],
+    ["w", "word"],
+  ])
+    if (choice[key] !== undefined) return `${choice.arm}${letter}${choice[key]}`;
   return null;
 }
 
@@ -39,8 +45,10 @@ export function choiceOf(text, doc) {
   const one = doc.arms[arm];
   if (!one) return null;
   if (match[2] === "e") return number < soundsOf(doc).length ? { arm: 0, event: number } : null;
-  if (match[2] === "c") return one.cafe && one.cafe.claims && number < one.cafe.claims.length ? { arm, claim: number } : null;
-  if (match[2] === "p") return one.attention && number < one.attention.passages.length ? { arm, passage: number } : null;
+  if (match[2] === "c")
+    return one.cafe && one.cafe.claims && number < one.cafe.claims.length ? { arm, claim: number } : null;
+  if (match[2] === "p")
+    return one.attention && number < one.attention.passages.length ? { arm, passage: number } : null;
   return number < one.words.length ? { arm, word: number } : null;
 }
 
@@ -56,7 +64,8 @@ export function followTabs() {
     if (button && button.getAttribute("aria-selected") !== "true") /** @type {HTMLElement} */ (button).click();
   };
   document.addEventListener("click", (event) => {
-    const button = event.target instanceof Element ? event.target.closest("#tabs > .tab-wrapper button[role=tab]") : null;
+    const button =
+      event.target instanceof Element ? event.target.closest("#tabs > .tab-wrapper button[role=tab]") : null;
     if (!button || !event.isTrusted) return;
     const name = nameOf(button);
     setAddress({ tab: name === "compare" ? null : name }, true);

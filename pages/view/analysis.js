@@ -13,12 +13,24 @@ const LONGEST_WAIT_MS = 20_000;
 /** @param {any} root @param {{ setup: any, home: string, trigger: (name: string, data?: any) => void }} app */
 export function mountAnalysis(root, app) {
   const { setup } = app;
-  if (!document.getElementById("an-style")) { const style = document.createElement("style"); style.id = "an-style"; style.textContent = setup.styles; document.head.append(style); }
+  if (!document.getElementById("an-style")) {
+    const style = document.createElement("style");
+    style.id = "an-style";
+    style.textContent = setup.styles;
+    document.head.append(style);
+  }
   const query = address();
   /** One choice for all figures. @type {any} */
   const choice = {
-    runs: query.getAll("run").filter((name) => setup.runs.includes(name)), mine: false, arms: query.has("arm") ? query.getAll("arm") : null, metric: query.get("metric") || setup.metric,
-    binning: "count", bins: 8, length: "tokens", outcome: "all", filters: {},
+    runs: query.getAll("run").filter((name) => setup.runs.includes(name)),
+    mine: false,
+    arms: query.has("arm") ? query.getAll("arm") : null,
+    metric: query.get("metric") || setup.metric,
+    binning: "count",
+    bins: 8,
+    length: "tokens",
+    outcome: "all",
+    filters: {},
   };
   if (!choice.runs.length && setup.first) choice.runs = [setup.first];
   /** @type {any} */
@@ -36,16 +48,72 @@ export function mountAnalysis(root, app) {
 
   // ---- the bar ------------------------------------------------------------------------------------------------------
   const runMenu = h("div", { class: "an-checks" });
-  const runs = h("details", { class: "mp-menu" }, h("summary", { class: "mp-button" }, "Runs"), h("div", { class: "mp-menu-box" }, runMenu));
-  const file = h("input", { type: "file", accept: ".zip,.jsonl", class: "mp-hidden", id: "run-file-input", tabindex: -1, "aria-label": "Your own run", onchange: () => { if (file.files[0]) send(file.files[0]); file.value = ""; } });
+  const runs = h(
+    "details",
+    { class: "mp-menu" },
+    h("summary", { class: "mp-button" }, "Runs"),
+    h("div", { class: "mp-menu-box" }, runMenu),
+  );
+  const file = h("input", {
+    type: "file",
+    accept: ".zip,.jsonl",
+    class: "mp-hidden",
+    id: "run-file-input",
+    tabindex: -1,
+    "aria-label": "Your own run",
+    onchange: () => {
+      if (file.files[0]) send(file.files[0]);
+      file.value = "";
+    },
+  });
   const armChips = h("div", { class: "an-arms", role: "group", "aria-label": "Arms, the first as the baseline" });
   const armMenu = h("div", { class: "an-checks" });
-  const metric = h("select", { "aria-label": "Metric", title: "Metric", onchange: () => { choice.metric = metric.value; ask(); } }, setup.metrics.map((/** @type {string[]} */ [name, label, meaning]) => h("option", { value: name, title: meaning, selected: name === choice.metric }, label)));
+  const metric = h(
+    "select",
+    {
+      "aria-label": "Metric",
+      title: "Metric",
+      onchange: () => {
+        choice.metric = metric.value;
+        ask();
+      },
+    },
+    setup.metrics.map((/** @type {string[]} */ [name, label, meaning]) =>
+      h("option", { value: name, title: meaning, selected: name === choice.metric }, label),
+    ),
+  );
   const filterBox = h("div", { class: "mp-menu-box an-filters" });
-  const filters = h("details", { class: "mp-menu" }, h("summary", { class: "mp-button" }, "Group and filter"), filterBox);
+  const filters = h(
+    "details",
+    { class: "mp-menu" },
+    h("summary", { class: "mp-button" }, "Group and filter"),
+    filterBox,
+  );
   const note = h("div", { class: "an-run-note", id: "run-note", role: "status" });
-  const bar = h("div", { class: "an-bar" }, runs, iconButton("up", "Your own run", { onclick: () => file.click(), title: "A zip of a run's folder, or its items.jsonl. Uploaded files are only read, and gone after an hour." }, true), file, armChips,
-    h("details", { class: "mp-menu" }, h("summary", { class: "mp-button", title: "Choose arms" }, "Arms"), h("div", { class: "mp-menu-box" }, armMenu)), metric, filters);
+  const bar = h(
+    "div",
+    { class: "an-bar" },
+    runs,
+    iconButton(
+      "up",
+      "Your own run",
+      {
+        onclick: () => file.click(),
+        title: "A zip of a run's folder, or its items.jsonl. Uploaded files are only read, and gone after an hour.",
+      },
+      true,
+    ),
+    file,
+    armChips,
+    h(
+      "details",
+      { class: "mp-menu" },
+      h("summary", { class: "mp-button", title: "Choose arms" }, "Arms"),
+      h("div", { class: "mp-menu-box" }, armMenu),
+    ),
+    metric,
+    filters,
+  );
   // ---- the page -----------------------------------------------------------------------------------------------------
   const summary = h("div", { class: "an-summary", "aria-live": "polite" });
   const contents = h("nav", { class: "an-contents", "aria-label": "Contents" });
@@ -60,15 +128,26 @@ export function mountAnalysis(root, app) {
   const main = h("div", { class: "an-main" }, figures, emptyLine, trainingBar, training, paper, items);
   root.classList.add("mp-app");
   root.replaceChildren(bar, note, summary, h("div", { class: "an-page" }, contents, main, side));
-  const plotly = () => (/** @type {any} */ (window).mpPlotly ||= new Promise((done, fail) => {
-    const script = document.createElement("script");
-    script.src = `${app.home}/${setup.plotly}`;
-    script.onload = () => done(/** @type {any} */ (window).Plotly);
-    script.onerror = () => fail(new Error("Plotly could not be loaded"));
-    document.head.append(script);
-  }));
+  /** @type {Promise<any> | null} */
+  let loaded = null;
+  function plotly() {
+    if (!loaded) {
+      loaded = new Promise((done, fail) => {
+        const script = document.createElement("script");
+        script.src = `${app.home}/${setup.plotly}`;
+        script.onload = () => done(/** @type {any} */ (window).Plotly);
+        script.onerror = () => fail(new Error("Plotly could not be loaded"));
+        document.head.append(script);
+      });
+    }
+    return loaded;
+  }
   const options = { plotly, source: () => (value ? value.source : "") };
-  const drawing = mountExhibits(figures, { ...options, onPoint: (/** @type {string} */ name, /** @type {string} */ point) => app.trigger("select", { ...choice, mine: choice.mine, name, point }) });
+  const drawing = mountExhibits(figures, {
+    ...options,
+    onPoint: (/** @type {string} */ name, /** @type {string} */ point) =>
+      app.trigger("select", { ...choice, mine: choice.mine, name, point }),
+  });
   const drawnTraining = mountExhibits(training, options);
   const drawnPaper = mountExhibits(paper, options);
   /** Places of the opened item's arms among the chosen ones. @type {number[]} */
@@ -81,7 +160,11 @@ export function mountAnalysis(root, app) {
     behind = null;
     root.setAttribute("aria-busy", "true");
     main.classList.add("an-old");
-    setAddress({ run: choice.runs.length === 1 && choice.runs[0] === setup.first ? [] : choice.runs, arm: choice.arms || [], metric: choice.metric === setup.metric ? null : choice.metric });
+    setAddress({
+      run: choice.runs.length === 1 && choice.runs[0] === setup.first ? [] : choice.runs,
+      arm: choice.arms || [],
+      metric: choice.metric === setup.metric ? null : choice.metric,
+    });
     if (!sent || performance.now() - sentAt > LONGEST_WAIT_MS) submit(); // else what is asked last is sent when the answer is here
   }
   function submit() {
@@ -90,43 +173,225 @@ export function mountAnalysis(root, app) {
     app.trigger("apply", { ...choice, number });
   }
   function drawBar() {
-    runs.querySelector("summary").textContent = choice.mine && !choice.runs.length ? mine : choice.runs.length === 1 && !choice.mine ? choice.runs[0] : plural(choice.runs.length + (choice.mine ? 1 : 0), "run");
-    refill(runMenu, setup.runs.map((/** @type {string} */ name) => check(name, choice.runs.includes(name), (on) => { choice.runs = on ? [...choice.runs, name] : choice.runs.filter((/** @type {string} */ one) => one !== name); choice.arms = null; choice.filters = {}; ask(); })),
-      mine ? check(mine, choice.mine, (on) => { choice.mine = on; choice.arms = null; ask(); }) : null);
+    runs.querySelector("summary").textContent =
+      choice.mine && !choice.runs.length
+        ? mine
+        : choice.runs.length === 1 && !choice.mine
+          ? choice.runs[0]
+          : plural(choice.runs.length + (choice.mine ? 1 : 0), "run");
+    refill(
+      runMenu,
+      setup.runs.map((/** @type {string} */ name) =>
+        check(name, choice.runs.includes(name), (on) => {
+          choice.runs = on ? [...choice.runs, name] : choice.runs.filter((/** @type {string} */ one) => one !== name);
+          choice.arms = null;
+          choice.filters = {};
+          ask();
+        }),
+      ),
+      mine
+        ? check(mine, choice.mine, (on) => {
+            choice.mine = on;
+            choice.arms = null;
+            ask();
+          })
+        : null,
+    );
     const chosen = value ? value.chosen || [] : [];
-    refill(armChips, chosen.map((/** @type {string} */ arm, /** @type {number} */ i) => h("span", { class: "an-chip", dir: "auto" }, h("i", { class: `an-colour an-colour-${i}`, "aria-hidden": "true" }), arm, iconButton("close", `Leave out ${arm}`, { class: "an-small", onclick: () => { choice.arms = chosen.filter((/** @type {string} */ one) => one !== arm); ask(); } }))));
+    refill(
+      armChips,
+      chosen.map((/** @type {string} */ arm, /** @type {number} */ i) =>
+        h(
+          "span",
+          { class: "an-chip", dir: "auto" },
+          h("i", { class: `an-colour an-colour-${i}`, "aria-hidden": "true" }),
+          arm,
+          iconButton("close", `Leave out ${arm}`, {
+            class: "an-small",
+            onclick: () => {
+              choice.arms = chosen.filter((/** @type {string} */ one) => one !== arm);
+              ask();
+            },
+          }),
+        ),
+      ),
+    );
     const all = value ? value.arms || [] : [];
-    refill(armMenu, all.map((/** @type {string} */ arm) => check(arm, chosen.includes(arm), (on) => { choice.arms = on ? [...chosen, arm] : chosen.filter((/** @type {string} */ one) => one !== arm); ask(); }, !chosen.includes(arm) && chosen.length >= setup.most_arms)),
-      all.length > setup.most_arms ? h("p", { class: "mp-note" }, `Figures draw ${setup.most_arms} arms at most; figures about controls, forced lengths and seeds choose their own.`) : null);
+    refill(
+      armMenu,
+      all.map((/** @type {string} */ arm) =>
+        check(
+          arm,
+          chosen.includes(arm),
+          (on) => {
+            choice.arms = on ? [...chosen, arm] : chosen.filter((/** @type {string} */ one) => one !== arm);
+            ask();
+          },
+          !chosen.includes(arm) && chosen.length >= setup.most_arms,
+        ),
+      ),
+      all.length > setup.most_arms
+        ? h(
+            "p",
+            { class: "mp-note" },
+            `Figures draw ${setup.most_arms} arms at most; figures about controls, forced lengths and seeds choose their own.`,
+          )
+        : null,
+    );
     const levels = value ? value.levels || {} : {};
-    const menu = (/** @type {string} */ label, /** @type {string} */ key, /** @type {string[][]} */ entries) => h("label", {}, h("span", {}, label), h("select", { onchange: (/** @type {any} */ event) => { choice[key] = event.target.value; ask(); } }, entries.map(([name, text]) => h("option", { value: name, selected: choice[key] === name }, text))));
-    refill(filterBox, menu("Length", "length", setup.lengths), menu("Bins", "binning", setup.binnings),
-      h("label", {}, h("span", {}, "How many bins at most"), h("input", { type: "number", min: 2, max: 20, value: choice.bins, onchange: (/** @type {any} */ event) => { choice.bins = Math.max(2, Math.min(20, Math.round(Number(event.target.value) || 8))); ask(); } })),
+    const menu = (/** @type {string} */ label, /** @type {string} */ key, /** @type {string[][]} */ entries) =>
+      h(
+        "label",
+        {},
+        h("span", {}, label),
+        h(
+          "select",
+          {
+            onchange: (/** @type {any} */ event) => {
+              choice[key] = event.target.value;
+              ask();
+            },
+          },
+          entries.map(([name, text]) => h("option", { value: name, selected: choice[key] === name }, text)),
+        ),
+      );
+    refill(
+      filterBox,
+      menu("Length", "length", setup.lengths),
+      menu("Bins", "binning", setup.binnings),
+      h(
+        "label",
+        {},
+        h("span", {}, "How many bins at most"),
+        h("input", {
+          type: "number",
+          min: 2,
+          max: 20,
+          value: choice.bins,
+          onchange: (/** @type {any} */ event) => {
+            choice.bins = Math.max(2, Math.min(20, Math.round(Number(event.target.value) || 8)));
+            ask();
+          },
+        }),
+      ),
       menu("Answers", "outcome", setup.outcomes),
-      setup.filters.map((/** @type {string} */ name) => ((levels[name] || []).length > 1 ? h("fieldset", {}, h("legend", {}, name.charAt(0).toUpperCase() + name.slice(1)), levels[name].map((/** @type {string} */ level) => check(level, (choice.filters[name] || []).includes(level), (on) => { const before = choice.filters[name] || []; choice.filters = { ...choice.filters, [name]: on ? [...before, level] : before.filter((/** @type {string} */ one) => one !== level) }; ask(); }))) : null)));
+      setup.filters.map((/** @type {string} */ name) =>
+        (levels[name] || []).length > 1
+          ? h(
+              "fieldset",
+              {},
+              h("legend", {}, name.charAt(0).toUpperCase() + name.slice(1)),
+              levels[name].map((/** @type {string} */ level) =>
+                check(level, (choice.filters[name] || []).includes(level), (on) => {
+                  const before = choice.filters[name] || [];
+                  choice.filters = {
+                    ...choice.filters,
+                    [name]: on ? [...before, level] : before.filter((/** @type {string} */ one) => one !== level),
+                  };
+                  ask();
+                }),
+              ),
+            )
+          : null,
+      ),
+    );
   }
   /** @param {string} label @param {boolean} checked @param {(on: boolean) => void} change @param {boolean} [disabled] */
   function check(label, checked, change, disabled) {
-    return h("label", { class: "mp-check" }, h("input", { type: "checkbox", checked, disabled, onchange: (/** @type {any} */ event) => change(event.target.checked) }), h("span", { dir: "auto" }, label));
+    return h(
+      "label",
+      { class: "mp-check" },
+      h("input", {
+        type: "checkbox",
+        checked,
+        disabled,
+        onchange: (/** @type {any} */ event) => change(event.target.checked),
+      }),
+      h("span", { dir: "auto" }, label),
+    );
   }
   function drawSummary() {
-    refill(summary, (value.summary || []).map((/** @type {any} */ line) => h("p", {}, h("b", {}, line.metric), h("span", { dir: "auto" }, ` ${line.base} `), h("strong", {}, percent(line.value)),
-      line.arms.map((/** @type {any} */ arm) => h("span", { class: "an-gap", dir: "auto" }, ` · ${arm.arm} `, h("strong", {}, percent(arm.value)), arm.difference === null ? null : h("span", { class: !arm.clear ? "an-unclear" : arm.difference > 0 ? "an-clear" : "an-clear an-worse", title: arm.clear ? "The 95 % interval of the difference leaves out 0" : "The 95 % interval of the difference holds 0" }, ` ${signed(100 * arm.difference)}${arm.low === null ? "" : ` (${signed(100 * arm.low)} to ${signed(100 * arm.high)})`} ${arm.clear ? "clear" : "not clear"}`))))));
+    refill(
+      summary,
+      (value.summary || []).map((/** @type {any} */ line) =>
+        h(
+          "p",
+          {},
+          h("b", {}, line.metric),
+          h("span", { dir: "auto" }, ` ${line.base} `),
+          h("strong", {}, percent(line.value)),
+          line.arms.map((/** @type {any} */ arm) =>
+            h(
+              "span",
+              { class: "an-gap", dir: "auto" },
+              ` · ${arm.arm} `,
+              h("strong", {}, percent(arm.value)),
+              arm.difference === null
+                ? null
+                : h(
+                    "span",
+                    {
+                      class: !arm.clear ? "an-unclear" : arm.difference > 0 ? "an-clear" : "an-clear an-worse",
+                      title: arm.clear
+                        ? "The 95 % interval of the difference leaves out 0"
+                        : "The 95 % interval of the difference holds 0",
+                    },
+                    ` ${signed(100 * arm.difference)}${arm.low === null ? "" : ` (${signed(100 * arm.low)} to ${signed(100 * arm.high)})`} ${arm.clear ? "clear" : "not clear"}`,
+                  ),
+            ),
+          ),
+        ),
+      ),
+    );
   }
   function drawContents() {
     const known = new Set((value ? value.exhibits : []).map((/** @type {any} */ exhibit) => exhibit.name));
     const listed = new Set(setup.groups.flatMap((/** @type {any} */ [, names]) => names));
     const others = [...known].filter((name) => !listed.has(name));
-    const groups = [...setup.groups, ...(others.length ? [["More", others]] : []), ["Items", []], ["Training", []], ["The paper", []]];
+    const groups = [
+      ...setup.groups,
+      ...(others.length ? [["More", others]] : []),
+      ["Items", []],
+      ["Training", []],
+      ["The paper", []],
+    ];
     if (!groups.some(([name]) => name === group)) group = setup.groups[0][0];
-    refill(contents, h("ul", {}, groups.map(([name]) => h("li", {}, h("button", { type: "button", "aria-current": name === group ? "true" : null, onclick: () => openGroup(name, true) }, name)))));
+    refill(
+      contents,
+      h(
+        "ul",
+        {},
+        groups.map(([name]) =>
+          h(
+            "li",
+            {},
+            h(
+              "button",
+              { type: "button", "aria-current": name === group ? "true" : null, onclick: () => openGroup(name, true) },
+              name,
+            ),
+          ),
+        ),
+      ),
+    );
     const names = new Set((groups.find(([name]) => name === group) || [null, []])[1]);
     const isMeasured = group !== "Training" && group !== "The paper";
-    const empty = value ? value.exhibits.filter((/** @type {any} */ exhibit) => !exhibit.figure && !exhibit.table.rows.length) : [];
-    figures.querySelectorAll(".an-exhibit").forEach((/** @type {any} */ node) => { node.hidden = !names.has(node.dataset.exhibit) || empty.some((/** @type {any} */ e) => e.name === node.dataset.exhibit); });
+    const empty = value
+      ? value.exhibits.filter((/** @type {any} */ exhibit) => !exhibit.figure && !exhibit.table.rows.length)
+      : [];
+    figures.querySelectorAll(".an-exhibit").forEach((/** @type {any} */ node) => {
+      node.hidden =
+        !names.has(node.dataset.exhibit) || empty.some((/** @type {any} */ e) => e.name === node.dataset.exhibit);
+    });
     const missing = empty.filter((/** @type {any} */ exhibit) => names.has(exhibit.name));
     emptyLine.hidden = !isMeasured || !missing.length;
-    refill(emptyLine, h("summary", {}, `Not in this run: ${missing.map((/** @type {any} */ exhibit) => exhibit.title).join(" · ")}`), missing.map((/** @type {any} */ exhibit) => h("p", { class: "an-note", dir: "auto" }, `${exhibit.title}: ${exhibit.reading}`)));
+    refill(
+      emptyLine,
+      h("summary", {}, `Not in this run: ${missing.map((/** @type {any} */ exhibit) => exhibit.title).join(" · ")}`),
+      missing.map((/** @type {any} */ exhibit) =>
+        h("p", { class: "an-note", dir: "auto" }, `${exhibit.title}: ${exhibit.reading}`),
+      ),
+    );
     figures.hidden = !isMeasured || group === "Items";
     items.hidden = !isMeasured;
     training.hidden = trainingBar.hidden = group !== "Training";
@@ -145,22 +410,97 @@ export function mountAnalysis(root, app) {
     if (name === "The paper" && !paper.childNodes.length) app.trigger("collapse", choice);
   }
   // ---- items --------------------------------------------------------------------------------------------------------
-  const search = h("input", { type: "search", placeholder: "Search questions and ids", "aria-label": "Search items", oninput: () => { shownRows = ROWS; drawRows(); } });
-  const show_ = h("select", { "aria-label": "Which items", onchange: () => { shownRows = ROWS; drawRows(); } });
+  const search = h("input", {
+    type: "search",
+    placeholder: "Search questions and ids",
+    "aria-label": "Search items",
+    oninput: () => {
+      shownRows = ROWS;
+      drawRows();
+    },
+  });
+  const show_ = h("select", {
+    "aria-label": "Which items",
+    onchange: () => {
+      shownRows = ROWS;
+      drawRows();
+    },
+  });
   const behindChip = h("span", {});
   const countText = h("span", { class: "mp-note", role: "status" });
   const head = h("thead", {});
   const body = h("tbody", {});
-  const moreRows = h("button", { type: "button", class: "mp-button", onclick: () => { shownRows += ROWS; drawRows(); } }, "Show more");
-  refill(items, h("div", { class: "an-items-bar" }, h("h3", {}, "Items"), search, show_, behindChip, countText), h("div", { class: "an-scroll", tabindex: 0, role: "region", "aria-label": "Table of items" }, h("table", {}, head, body)), moreRows);
+  const moreRows = h(
+    "button",
+    {
+      type: "button",
+      class: "mp-button",
+      onclick: () => {
+        shownRows += ROWS;
+        drawRows();
+      },
+    },
+    "Show more",
+  );
+  refill(
+    items,
+    h("div", { class: "an-items-bar" }, h("h3", {}, "Items"), search, show_, behindChip, countText),
+    h(
+      "div",
+      { class: "an-scroll", tabindex: 0, role: "region", "aria-label": "Table of items" },
+      h("table", {}, head, body),
+    ),
+    moreRows,
+  );
   function drawItems() {
     const { arms } = value.items || { arms: [] };
     const wanted = show_.value;
-    const entries = [["all", "All items"], ...arms.flatMap((/** @type {string} */ arm, /** @type {number} */ i) => [[`w${i}`, `${arm} wrong`], [`r${i}`, `${arm} right`]])];
-    for (let i = 0; i < arms.length; i += 1) for (let j = 0; j < arms.length; j += 1) if (i !== j) entries.push([`d${i},${j}`, `${arms[i]} right, ${arms[j]} wrong`]);
-    refill(show_, entries.map(([name, text]) => h("option", { value: name, selected: name === wanted }, text)));
-    const column = (/** @type {string} */ by, /** @type {string} */ text) => h("th", { scope: "col", "aria-sort": order.by === by ? (order.up ? "ascending" : "descending") : null }, h("button", { type: "button", class: "an-sort", onclick: () => { order = { by, up: order.by === by ? !order.up : true }; drawItems(); } }, text, order.by === by ? (order.up ? " ▴" : " ▾") : ""));
-    refill(head, h("tr", {}, column("id", "Question"), column("level", "Kind"), arms.map((/** @type {string} */ arm, /** @type {number} */ i) => [column(`right${i}`, arm), column(`tokens${i}`, "tokens"), column(`claims${i}`, "claims")])));
+    const entries = [
+      ["all", "All items"],
+      ...arms.flatMap((/** @type {string} */ arm, /** @type {number} */ i) => [
+        [`w${i}`, `${arm} wrong`],
+        [`r${i}`, `${arm} right`],
+      ]),
+    ];
+    for (let i = 0; i < arms.length; i += 1)
+      for (let j = 0; j < arms.length; j += 1)
+        if (i !== j) entries.push([`d${i},${j}`, `${arms[i]} right, ${arms[j]} wrong`]);
+    refill(
+      show_,
+      entries.map(([name, text]) => h("option", { value: name, selected: name === wanted }, text)),
+    );
+    const column = (/** @type {string} */ by, /** @type {string} */ text) =>
+      h(
+        "th",
+        { scope: "col", "aria-sort": order.by === by ? (order.up ? "ascending" : "descending") : null },
+        h(
+          "button",
+          {
+            type: "button",
+            class: "an-sort",
+            onclick: () => {
+              order = { by, up: order.by === by ? !order.up : true };
+              drawItems();
+            },
+          },
+          text,
+          order.by === by ? (order.up ? " ▴" : " ▾") : "",
+        ),
+      );
+    refill(
+      head,
+      h(
+        "tr",
+        {},
+        column("id", "Question"),
+        column("level", "Kind"),
+        arms.map((/** @type {string} */ arm, /** @type {number} */ i) => [
+          column(`right${i}`, arm),
+          column(`tokens${i}`, "tokens"),
+          column(`claims${i}`, "claims"),
+        ]),
+      ),
+    );
     drawRows();
   }
   function rowsShown() {
@@ -168,11 +508,15 @@ export function mountAnalysis(root, app) {
     const filter = show_.value || "all";
     const right = (/** @type {any} */ item, /** @type {number} */ i) => (item[4][i] ? item[4][i][1] : null);
     const test = (/** @type {any} */ item) => {
-      if (behind && !item[4].some((/** @type {any} */ cell) => cell && /** @type {any} */ (behind).rows.has(cell[0]))) return false;
+      if (behind && !item[4].some((/** @type {any} */ cell) => cell && /** @type {any} */ (behind).rows.has(cell[0])))
+        return false;
       if (words && !`${item[0]} ${item[1]}`.toLowerCase().includes(words)) return false;
       if (filter[0] === "w") return right(item, Number(filter.slice(1))) === 0;
       if (filter[0] === "r") return right(item, Number(filter.slice(1))) === 1;
-      if (filter[0] === "d") { const [i, j] = filter.slice(1).split(",").map(Number); return right(item, i) === 1 && right(item, j) === 0; }
+      if (filter[0] === "d") {
+        const [i, j] = filter.slice(1).split(",").map(Number);
+        return right(item, i) === 1 && right(item, j) === 0;
+      }
       return true;
     };
     const key = (/** @type {any} */ item) => {
@@ -181,25 +525,85 @@ export function mountAnalysis(root, app) {
       const [, kind, place] = /** @type {any} */ (/^(right|tokens|claims)(\d+)$/.exec(order.by) || []);
       const cell = item[4][Number(place)];
       if (!cell) return -1;
-      return kind === "right" ? cell[1] ?? -1 : kind === "tokens" ? cell[2] ?? -1 : cell[4] ? cell[3] / cell[4] : -1;
+      return kind === "right"
+        ? (cell[1] ?? -1)
+        : kind === "tokens"
+          ? (cell[2] ?? -1)
+          : cell[4]
+            ? cell[3] / cell[4]
+            : -1;
     };
     const found = value.items.items.filter(test);
-    found.sort((/** @type {any} */ a, /** @type {any} */ b) => { const [x, y] = [key(a), key(b)]; return (x < y ? -1 : x > y ? 1 : 0) * (order.up ? 1 : -1); });
+    found.sort((/** @type {any} */ a, /** @type {any} */ b) => {
+      const [x, y] = [key(a), key(b)];
+      return (x < y ? -1 : x > y ? 1 : 0) * (order.up ? 1 : -1);
+    });
     return found;
   }
   function drawRows() {
     if (!value || !value.items) return;
     const found = rowsShown();
-    refill(behindChip, behind ? h("span", { class: "an-chip", dir: "auto" }, behind.title, iconButton("close", "Show all items", { class: "an-small", onclick: () => { behind = null; drawRows(); search.focus(); } })) : null);
+    refill(
+      behindChip,
+      behind
+        ? h(
+            "span",
+            { class: "an-chip", dir: "auto" },
+            behind.title,
+            iconButton("close", "Show all items", {
+              class: "an-small",
+              onclick: () => {
+                behind = null;
+                drawRows();
+                search.focus();
+              },
+            }),
+          )
+        : null,
+    );
     countText.textContent = `${found.length} of ${value.items.total}`;
     moreRows.hidden = found.length <= shownRows;
-    const cellOf = (/** @type {any} */ cell) => (cell ? [h("td", { class: cell[1] === 1 ? "an-right" : cell[1] === 0 ? "an-wrong" : "" }, cell[1] === 1 ? "✓ right" : cell[1] === 0 ? "✗ wrong" : "–"), h("td", { class: "an-number" }, cell[2] === null ? "–" : String(cell[2])), h("td", { class: "an-number" }, cell[4] ? `${cell[3]} of ${cell[4]}` : "–")] : [h("td", {}, "–"), h("td", {}), h("td", {})]);
-    refill(body, found.slice(0, shownRows).map((/** @type {any} */ item) => h("tr", {}, h("th", { scope: "row" }, h("button", { type: "button", class: "an-item", dir: "auto", title: item[0], onclick: () => openItem(item) }, item[1] || item[0])), h("td", {}, [item[3], item[2]].filter(Boolean).join(", ")), item[4].map(cellOf))));
+    const cellOf = (/** @type {any} */ cell) =>
+      cell
+        ? [
+            h(
+              "td",
+              { class: cell[1] === 1 ? "an-right" : cell[1] === 0 ? "an-wrong" : "" },
+              cell[1] === 1 ? "✓ right" : cell[1] === 0 ? "✗ wrong" : "–",
+            ),
+            h("td", { class: "an-number" }, cell[2] === null ? "–" : String(cell[2])),
+            h("td", { class: "an-number" }, cell[4] ? `${cell[3]} of ${cell[4]}` : "–"),
+          ]
+        : [h("td", {}, "–"), h("td", {}), h("td", {})];
+    refill(
+      body,
+      found
+        .slice(0, shownRows)
+        .map((/** @type {any} */ item) =>
+          h(
+            "tr",
+            {},
+            h(
+              "th",
+              { scope: "row" },
+              h(
+                "button",
+                { type: "button", class: "an-item", dir: "auto", title: item[0], onclick: () => openItem(item) },
+                item[1] || item[0],
+              ),
+            ),
+            h("td", {}, [item[3], item[2]].filter(Boolean).join(", ")),
+            item[4].map(cellOf),
+          ),
+        ),
+    );
   }
   /** @param {any} item */
   function openItem(item) {
     const rows = item[4].filter(Boolean).map((/** @type {any} */ cell) => cell[0]);
-    places = item[4].map((/** @type {any} */ cell, /** @type {number} */ place) => (cell ? place : -1)).filter((/** @type {number} */ place) => place >= 0);
+    places = item[4]
+      .map((/** @type {any} */ cell, /** @type {number} */ place) => (cell ? place : -1))
+      .filter((/** @type {number} */ place) => place >= 0);
     setAddress({ item: item[0] }, true);
     side.hidden = false;
     root.querySelector(".an-page").classList.add("an-with-side");
@@ -217,11 +621,27 @@ export function mountAnalysis(root, app) {
     root.querySelector(".an-page").classList.remove("an-with-side");
     setAddress({ item: null });
     const button = Array.from(body.querySelectorAll("button")).find((/** @type {any} */ one) => one.title === item[0]);
-    if (button) button.focus({ preventScroll: true }); else search.focus();
+    if (button) button.focus({ preventScroll: true });
+    else search.focus();
   }
-  side.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape" && !event.defaultPrevented) { const close = side.querySelector("header button"); if (close) close.click(); } });
-  document.addEventListener("pointerdown", (event) => { bar.querySelectorAll("details[open]").forEach((/** @type {any} */ menu) => { if (event.target instanceof Node && !menu.contains(event.target)) menu.open = false; }); });
-  bar.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape") bar.querySelectorAll("details[open]").forEach((/** @type {any} */ menu) => { menu.open = false; menu.querySelector("summary").focus(); }); });
+  side.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Escape" && !event.defaultPrevented) {
+      const close = side.querySelector("header button");
+      if (close) close.click();
+    }
+  });
+  document.addEventListener("pointerdown", (event) => {
+    bar.querySelectorAll("details[open]").forEach((/** @type {any} */ menu) => {
+      if (event.target instanceof Node && !menu.contains(event.target)) menu.open = false;
+    });
+  });
+  bar.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Escape")
+      bar.querySelectorAll("details[open]").forEach((/** @type {any} */ menu) => {
+        menu.open = false;
+        menu.querySelector("summary").focus();
+      });
+  });
   /** @param {File} chosen */
   function send(chosen) {
     const input = inputOf("run-file");
@@ -236,8 +656,14 @@ export function mountAnalysis(root, app) {
   // ---- what the server sends ----------------------------------------------------------------------------------------
   /** @param {any} next */
   function show(next) {
-    if (!next) { if (!opened) watchOpening(); return; }
-    if (next.whole && next.number === sent) { sent = 0; if (next.number !== number) setTimeout(submit, 200); }
+    if (!next) {
+      if (!opened) watchOpening();
+      return;
+    }
+    if (next.whole && next.number === sent) {
+      sent = 0;
+      if (next.number !== number) setTimeout(submit, 200);
+    }
     if (next.number !== undefined && next.number !== number) return;
     const goesOn = value && !value.whole && next.whole && value.number === next.number && value.exhibits.length;
     const before = goesOn ? value.exhibits.length : 0;
@@ -245,20 +671,40 @@ export function mountAnalysis(root, app) {
     root.setAttribute("aria-busy", String(!next.whole));
     main.classList.remove("an-old");
     if (next.arms) drawBar();
-    if (next.summary) drawSummary(); else refill(summary);
-    if (goesOn) drawing.add(next.exhibits.slice(before)); // what is drawn stays
+    if (next.summary) drawSummary();
+    else refill(summary);
+    if (goesOn)
+      drawing.add(next.exhibits.slice(before)); // what is drawn stays
     else drawing.show({ exhibits: next.exhibits, dark: next.dark, message: next.message });
     if (next.items) drawItems();
     drawContents();
     items.hidden = items.hidden || !next.items;
     const wanted = address().get("item");
-    if (next.whole && wanted && side.hidden && next.items) { const item = next.items.items.find((/** @type {any} */ one) => one[0] === wanted); if (item) openItem(item); }
+    if (next.whole && wanted && side.hidden && next.items) {
+      const item = next.items.items.find((/** @type {any} */ one) => one[0] === wanted);
+      if (item) openItem(item);
+    }
   }
-  function watchOpening() { // nothing is loaded before the tab is seen
-    const watcher = new IntersectionObserver((entries) => { if (!opened && entries.some((entry) => entry.isIntersecting)) { opened = true; watcher.disconnect(); drawBar(); drawContents(); ask(); openGroup(group, false); plotly().catch(() => {}); } });
+  function watchOpening() {
+    // nothing is loaded before the tab is seen
+    const watcher = new IntersectionObserver((entries) => {
+      if (!opened && entries.some((entry) => entry.isIntersecting)) {
+        opened = true;
+        watcher.disconnect();
+        drawBar();
+        drawContents();
+        ask();
+        openGroup(group, false);
+        plotly().catch(() => {});
+      }
+    });
     watcher.observe(root);
   }
-  window.addEventListener("popstate", () => { const now = address(); const wanted = now.get("figure") || setup.groups[0][0]; if (opened && wanted !== group) openGroup(wanted, false); });
+  window.addEventListener("popstate", () => {
+    const now = address();
+    const wanted = now.get("figure") || setup.groups[0][0];
+    if (opened && wanted !== group) openGroup(wanted, false);
+  });
   root.style.minHeight = "50rem";
   watchOpening();
   return {
@@ -266,24 +712,76 @@ export function mountAnalysis(root, app) {
     /** Items behind a point, or one item. @param {any} next */
     item(next) {
       if (!next) return;
-      if (next.rows) { behind = { rows: new Set(next.rows), title: next.title }; shownRows = ROWS; drawRows(); items.scrollIntoView({ block: "nearest" }); search.focus({ preventScroll: true }); }
-      else if (next.document) comparison.show(next.document);
+      if (next.rows) {
+        behind = { rows: new Set(next.rows), title: next.title };
+        shownRows = ROWS;
+        drawRows();
+        items.scrollIntoView({ block: "nearest" });
+        search.focus({ preventScroll: true });
+      } else if (next.document) comparison.show(next.document);
       else sideView.replaceChildren(h("p", { class: "mp-note" }, "This item is not there any more."));
     },
     /** @param {any} next */
     training(next) {
       if (!next) return;
-      const window_ = h("input", { type: "range", min: 1, max: 25, value: next.window, "aria-label": "Moving mean over logged steps", onchange: () => app.trigger("expand", { recipes: next.chosen, window: Number(window_.value) }) });
-      refill(trainingBar, h("details", { class: "mp-menu" }, h("summary", { class: "mp-button" }, plural(next.chosen.length, "recipe")), h("div", { class: "mp-menu-box" }, h("div", { class: "an-checks" }, next.recipes.map((/** @type {string} */ name) => check(name, next.chosen.includes(name), (on) => app.trigger("expand", { recipes: on ? [...next.chosen, name] : next.chosen.filter((/** @type {string} */ one) => one !== name), window: next.window })))))),
-        next.chosen.map((/** @type {string} */ name) => h("span", { class: "an-chip", dir: "auto" }, name)), h("label", { class: "mp-check" }, h("span", {}, `Moving mean over ${plural(next.window, "step")}`), window_), h("div", { id: "training-note" }, next.left_out.map((/** @type {string} */ text) => h("p", { class: "mp-note", dir: "auto" }, text))));
+      const window_ = h("input", {
+        type: "range",
+        min: 1,
+        max: 25,
+        value: next.window,
+        "aria-label": "Moving mean over logged steps",
+        onchange: () => app.trigger("expand", { recipes: next.chosen, window: Number(window_.value) }),
+      });
+      refill(
+        trainingBar,
+        h(
+          "details",
+          { class: "mp-menu" },
+          h("summary", { class: "mp-button" }, plural(next.chosen.length, "recipe")),
+          h(
+            "div",
+            { class: "mp-menu-box" },
+            h(
+              "div",
+              { class: "an-checks" },
+              next.recipes.map((/** @type {string} */ name) =>
+                check(name, next.chosen.includes(name), (on) =>
+                  app.trigger("expand", {
+                    recipes: on
+                      ? [...next.chosen, name]
+                      : next.chosen.filter((/** @type {string} */ one) => one !== name),
+                    window: next.window,
+                  }),
+                ),
+              ),
+            ),
+          ),
+        ),
+        next.chosen.map((/** @type {string} */ name) => h("span", { class: "an-chip", dir: "auto" }, name)),
+        h("label", { class: "mp-check" }, h("span", {}, `Moving mean over ${plural(next.window, "step")}`), window_),
+        h(
+          "div",
+          { id: "training-note" },
+          next.left_out.map((/** @type {string} */ text) => h("p", { class: "mp-note", dir: "auto" }, text)),
+        ),
+      );
       drawnTraining.show(next);
     },
     /** @param {any} next */
-    paper(next) { if (next) drawnPaper.show(next); },
+    paper(next) {
+      if (next) drawnPaper.show(next);
+    },
     /** @param {any} next */
     note(next) {
       if (!next) return;
-      refill(note, h("div", { class: next.level === "error" ? "mp-error" : "mp-ok", role: next.level === "error" ? "alert" : "status" }, next.lines.map((/** @type {string} */ line) => h("p", { dir: "auto" }, line))));
+      refill(
+        note,
+        h(
+          "div",
+          { class: next.level === "error" ? "mp-error" : "mp-ok", role: next.level === "error" ? "alert" : "status" },
+          next.lines.map((/** @type {string} */ line) => h("p", { dir: "auto" }, line)),
+        ),
+      );
       if (next.level === "error") return;
       mine = next.name;
       Object.assign(choice, { mine: true, runs: [], arms: null, filters: {} });

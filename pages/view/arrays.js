@@ -24,7 +24,11 @@ export function pictureOf(pictures, mode) {
   const bytes = bytesOf(packed.data === null ? pictures[packed.as].data : packed.data);
   const scale = new Float32Array(bytesOf(packed.scale).buffer);
   const [rows, columns] = packed.shape;
-  const made = { rows, columns, at: (/** @type {number} */ row, /** @type {number} */ column) => (bytes[row * columns + column] / 255) * scale[row] };
+  const made = {
+    rows,
+    columns,
+    at: (/** @type {number} */ row, /** @type {number} */ column) => (bytes[row * columns + column] / 255) * scale[row],
+  };
   opened.set(packed, made);
   return made;
 }

@@ -13,9 +13,35 @@ export function makeClock(step) {
   let last = 0;
   let speed = 1;
   const button = iconButton("words", "Play the trace (T)", { onclick: () => toggle() }, true);
-  const slider = h("input", { type: "range", min: 0, max: 1, value: 0, step: 1, "aria-label": "Token of the trace", oninput: () => { playing = false; token = Number(slider.value); tell(); } });
+  const slider = h("input", {
+    type: "range",
+    min: 0,
+    max: 1,
+    value: 0,
+    step: 1,
+    "aria-label": "Token of the trace",
+    oninput: () => {
+      playing = false;
+      token = Number(slider.value);
+      tell();
+    },
+  });
   const count = h("span", { class: "mp-clock" }, "");
-  const pace = h("select", { "aria-label": "Speed of the trace", onchange: () => { speed = Number(pace.value); } }, [["0.5", "½×"], ["1", "1×"], ["2", "2×"], ["4", "4×"]].map(([value, text]) => h("option", { value, selected: value === "1" }, text)));
+  const pace = h(
+    "select",
+    {
+      "aria-label": "Speed of the trace",
+      onchange: () => {
+        speed = Number(pace.value);
+      },
+    },
+    [
+      ["0.5", "½×"],
+      ["1", "1×"],
+      ["2", "2×"],
+      ["4", "4×"],
+    ].map(([value, text]) => h("option", { value, selected: value === "1" }, text)),
+  );
   const close = iconButton("close", "Show the whole trace", { onclick: () => stop() });
   const row = h("div", { class: "mp-trace-clock", hidden: true }, slider, count, pace, close);
 
@@ -55,12 +81,29 @@ export function makeClock(step) {
     step(null);
   }
   return {
-    button, row, toggle,
-    get on() { return !row.hidden; },
-    stop() { if (!row.hidden) stop(); },
+    button,
+    row,
+    toggle,
+    get on() {
+      return !row.hidden;
+    },
+    stop() {
+      if (!row.hidden) stop();
+    },
     /** @param {number} tokens of the longest arm */
-    set(tokens) { length = tokens; slider.max = String(Math.max(1, tokens - 1)); button.disabled = tokens < 2; token = 0; if (!row.hidden) stop(); },
+    set(tokens) {
+      length = tokens;
+      slider.max = String(Math.max(1, tokens - 1));
+      button.disabled = tokens < 2;
+      token = 0;
+      if (!row.hidden) stop();
+    },
     /** @param {number} by */
-    nudge(by) { if (!length) return; playing = false; token = clamp(row.hidden ? (by > 0 ? 0 : length - 1) : token + by, 0, length - 1); tell(); },
+    nudge(by) {
+      if (!length) return;
+      playing = false;
+      token = clamp(row.hidden ? (by > 0 ? 0 : length - 1) : token + by, 0, length - 1);
+      tell();
+    },
   };
 }

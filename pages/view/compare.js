@@ -10,26 +10,66 @@ import { decoded, record, stretchOf } from "./sound_file.js";
 import { LETTERS } from "./words.js";
 
 const KEPT = 10; // comparisons of the session
-const START = "Choose an example, or bring a sound and a question. Each arm answers here, with a picture of where it listened.";
+const START =
+  "Choose an example, or bring a sound and a question. Each arm answers here, with a picture of where it listened.";
 const KEYS = [
-  ["Space", "play or pause the sound"], ["← →", "seek 0.1 s, with Shift 1 s; in a trace: previous or next word"], ["+ −", "zoom the time axis"], ["L", "loop the selected stretch"], ["M", "mark a sound at the cursor"],
-  ["T", "play the trace"], ["[ ]", "one token back or on"], ["1 … 4", "show the trace of an arm"], ["J K", "next or previous example"], ["Ctrl + Enter", "compare"], ["B", "hide the names until you have voted"], ["P", "present: large type, no form"], ["Esc", "choose nothing, close"], ["?", "this list"],
+  ["Space", "play or pause the sound"],
+  ["← →", "seek 0.1 s, with Shift 1 s; in a trace: previous or next word"],
+  ["+ −", "zoom the time axis"],
+  ["L", "loop the selected stretch"],
+  ["M", "mark a sound at the cursor"],
+  ["T", "play the trace"],
+  ["[ ]", "one token back or on"],
+  ["1 … 4", "show the trace of an arm"],
+  ["J K", "next or previous example"],
+  ["Ctrl + Enter", "compare"],
+  ["B", "hide the names until you have voted"],
+  ["P", "present: large type, no form"],
+  ["Esc", "choose nothing, close"],
+  ["?", "this list"],
 ];
 const TOUR = [
-  ["What each arm says it hears", "One clip, one question, several answers. The cards show who is right and how many of the sounds that an arm names are really there.", ".mp-summary"],
-  ["Where it listens while it writes", "The line in each card is the share of attention on the sound, word by word. On long traces of many models it falls: audio perception decay. Below the sound a row for each arm shows when it listened.", ".mp-stage"],
-  ["Claim by claim", "Each sound that a trace names is checked against the clip. Click a word, a claim or a sound to light all that belongs to it. One clip proves nothing: the Analysis tab counts over many.", ".mp-arms"],
+  [
+    "What each arm says it hears",
+    "One clip, one question, several answers. The cards show who is right and how many of the sounds that an arm names are really there.",
+    ".mp-summary",
+  ],
+  [
+    "Where it listens while it writes",
+    "The line in each card is the share of attention on the sound, word by word. On long traces of many models it falls: audio perception decay. Below the sound a row for each arm shows when it listened.",
+    ".mp-stage",
+  ],
+  [
+    "Claim by claim",
+    "Each sound that a trace names is checked against the clip. Click a word, a claim or a sound to light all that belongs to it. One clip proves nothing: the Analysis tab counts over many.",
+    ".mp-arms",
+  ],
 ];
 
 /** @param {any} root @param {{ setup: any, home: string, trigger: (name: string, data?: any) => void }} app */
 export function mountCompare(root, app) {
   const { setup } = app;
   const result = h("div", { class: "mp-result", id: "comparison-result" });
-  const stale = h("div", { class: "mp-stale-note", role: "status", hidden: true }, h("span", {}, "This is the earlier comparison. Press Compare for the new one."));
-  const history_ = h("details", { class: "mp-menu mp-history", hidden: true }, h("summary", { class: "mp-button" }, "History"), h("div", { class: "mp-menu-box mp-menu-list" }));
+  const stale = h(
+    "div",
+    { class: "mp-stale-note", role: "status", hidden: true },
+    h("span", {}, "This is the earlier comparison. Press Compare for the new one."),
+  );
+  const history_ = h(
+    "details",
+    { class: "mp-menu mp-history", hidden: true },
+    h("summary", { class: "mp-button" }, "History"),
+    h("div", { class: "mp-menu-box mp-menu-list" }),
+  );
   const dialog = h("dialog", { class: "mp-dialog", "aria-label": "Keys and help" });
   const drop = h("div", { class: "mp-drop", hidden: true, "aria-hidden": "true" }, "Drop a sound here");
-  const presentBar = h("div", { class: "mp-present-bar" }, iconButton("previous", "Previous example (K)", { onclick: () => form.step(-1) }), iconButton("next", "Next example (J)", { onclick: () => form.step(1) }), iconButton("close", "Leave the presentation (Esc)", { onclick: () => present(false) }));
+  const presentBar = h(
+    "div",
+    { class: "mp-present-bar" },
+    iconButton("previous", "Previous example (K)", { onclick: () => form.step(-1) }),
+    iconButton("next", "Next example (J)", { onclick: () => form.step(1) }),
+    iconButton("close", "Leave the presentation (Esc)", { onclick: () => present(false) }),
+  );
   /** @type {any[]} */
   const kept = [];
   /** What the shown comparison was made of, to tell when the form asks for something else. */
@@ -41,14 +81,49 @@ export function mountCompare(root, app) {
   let recording = null;
   let wanted = ""; // example that is being fetched
 
-  const form = makeForm(setup, { run, stop: () => app.trigger("stop"), example: (name) => openExample(name, true), file: takeFile, record: takeRecording, changed: showStale, help: openHelp, present: () => present(true) });
-  const view = mountComparison(result, {
-    editable: true, start: START, shell: () => fetch(`${app.home}/${setup.shell}`).then((answer) => answer.text()),
-    onEvents: (events) => { form.setEvents(events); showStale(); }, onProblem: (text) => form.refuse("events", text),
-    onChoice: (choice) => setAddress({ pick: choiceText(choice) }),
-    onAct: (name) => { form.openDrawer(true); const field = name === "use-judge" ? form.fields.judge : form.fields.events; field.focus(); field.scrollIntoView({ block: "center" }); },
+  const form = makeForm(setup, {
+    run,
+    stop: () => app.trigger("stop"),
+    example: (name) => openExample(name, true),
+    file: takeFile,
+    record: takeRecording,
+    changed: showStale,
+    help: openHelp,
+    present: () => present(true),
   });
-  const tools = h("div", { class: "mp-tools", hidden: true }, history_, h("button", { type: "button", class: "mp-button", onclick: () => view.hideNames(), title: "Hide the names until you have voted (B)" }, "Blind test"), h("button", { type: "button", class: "mp-button", onclick: () => tour(0) }, "Tour"));
+  const view = mountComparison(result, {
+    editable: true,
+    start: START,
+    shell: () => fetch(`${app.home}/${setup.shell}`).then((answer) => answer.text()),
+    onEvents: (events) => {
+      form.setEvents(events);
+      showStale();
+    },
+    onProblem: (text) => form.refuse("events", text),
+    onChoice: (choice) => setAddress({ pick: choiceText(choice) }),
+    onAct: (name) => {
+      form.openDrawer(true);
+      const field = name === "use-judge" ? form.fields.judge : form.fields.events;
+      field.focus();
+      field.scrollIntoView({ block: "center" });
+    },
+  });
+  const tools = h(
+    "div",
+    { class: "mp-tools", hidden: true },
+    history_,
+    h(
+      "button",
+      {
+        type: "button",
+        class: "mp-button",
+        onclick: () => view.hideNames(),
+        title: "Hide the names until you have voted (B)",
+      },
+      "Blind test",
+    ),
+    h("button", { type: "button", class: "mp-button", onclick: () => tour(0) }, "Tour"),
+  );
   root.classList.add("mp-app");
   root.replaceChildren(form.node, stale, result, tools, dialog, drop, presentBar);
   view.show(null);
@@ -56,9 +131,24 @@ export function mountCompare(root, app) {
 
   // ---- what is asked and what is shown ------------------------------------------------------------------------------
   const fingerprint = () => {
-    const { question, choices, arms, events, answer, source, example, max_new_tokens, temperature, seed, judge } = form.values();
+    const { question, choices, arms, events, answer, source, example, max_new_tokens, temperature, seed, judge } =
+      form.values();
     const sound = source === "example" ? example : form.state.digest;
-    return JSON.stringify([sound, question, choices.split("\n").map((text) => text.trim()).filter(Boolean), arms, events, answer, max_new_tokens, temperature, seed, judge]);
+    return JSON.stringify([
+      sound,
+      question,
+      choices
+        .split("\n")
+        .map((/** @type {string} */ text) => text.trim())
+        .filter(Boolean),
+      arms,
+      events,
+      answer,
+      max_new_tokens,
+      temperature,
+      seed,
+      judge,
+    ]);
   };
   function showStale() {
     tools.hidden = !view.doc;
@@ -73,12 +163,32 @@ export function mountCompare(root, app) {
     kept.unshift({ id: doc.id, doc, made: madeOf, source: { ...form.state }, values: form.values() });
     kept.splice(KEPT);
     history_.hidden = kept.length < 1;
-    refill(history_.querySelector(".mp-menu-box"), kept.map((entry) => h("button", { type: "button", class: "mp-button", onclick: () => { history_.open = false; reopen(entry); } },
-      h("span", { dir: "auto" }, `${entry.doc.question.text.slice(0, 60)} · ${entry.doc.clip.name.slice(0, 30)} · ${entry.doc.arms.map((/** @type {any} */ arm, /** @type {number} */ i) => `${LETTERS[i]} ${arm.correct === true ? "✓" : arm.correct === false ? "✗" : "–"}`).join(" ")}`))));
+    refill(
+      history_.querySelector(".mp-menu-box"),
+      kept.map((entry) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "mp-button",
+            onclick: () => {
+              history_.open = false;
+              reopen(entry);
+            },
+          },
+          h(
+            "span",
+            { dir: "auto" },
+            `${entry.doc.question.text.slice(0, 60)} · ${entry.doc.clip.name.slice(0, 30)} · ${entry.doc.arms.map((/** @type {any} */ arm, /** @type {number} */ i) => `${LETTERS[i]} ${arm.correct === true ? "✓" : arm.correct === false ? "✗" : "–"}`).join(" ")}`,
+          ),
+        ),
+      ),
+    );
   }
   function reopen(/** @type {any} */ entry) {
     const card = setup.examples.find((/** @type {any} */ one) => one.name === entry.source.example);
-    if (card) form.setExample(card); else form.setClip({ ...entry.source, warnings: [] });
+    if (card) form.setExample(card);
+    else form.setClip({ ...entry.source, warnings: [] });
     form.setQuestion(entry.values.question, entry.values.choices.split("\n").filter(Boolean));
     form.setArms(entry.values.arms);
     form.fields.events.value = entry.values.events;
@@ -96,12 +206,31 @@ export function mountCompare(root, app) {
     if (busy) return;
     form.mendAll();
     const values = form.values();
-    if (values.source === "none") { form.refuse("audio", "Choose an example, or upload or record a sound first."); return; }
-    if (!values.question) { form.refuse("question", "Write a question first."); return; }
+    if (values.source === "none") {
+      form.refuse("audio", "Choose an example, or upload or record a sound first.");
+      return;
+    }
+    if (!values.question) {
+      form.refuse("question", "Write a question first.");
+      return;
+    }
     const { wrong } = form.showEvents();
-    if (wrong.length) { form.refuse("events", wrong[0]); return; }
-    const options = values.choices.split("\n").map((text) => text.trim()).filter(Boolean);
-    if (values.answer && options.length && !options.some((text) => text.toLowerCase() === values.answer.toLowerCase())) { form.refuse("answer", `“${values.answer.slice(0, 60)}” is not one of your choices.`); return; }
+    if (wrong.length) {
+      form.refuse("events", wrong[0]);
+      return;
+    }
+    const options = values.choices
+      .split("\n")
+      .map((/** @type {string} */ text) => text.trim())
+      .filter(Boolean);
+    if (
+      values.answer &&
+      options.length &&
+      !options.some((/** @type {string} */ text) => text.toLowerCase() === values.answer.toLowerCase())
+    ) {
+      form.refuse("answer", `“${values.answer.slice(0, 60)}” is not one of your choices.`);
+      return;
+    }
     number += 1;
     waitsFor = number;
     busy = true;
@@ -135,14 +264,36 @@ export function mountCompare(root, app) {
       busy = false;
       form.setRunning(false);
       keep(value);
-      setAddress({ example: value.example, q: value.question.text, choice: value.question.choices, ...armsAddress() }, true);
+      setAddress(
+        { example: value.example, q: value.question.text, choice: value.question.choices, ...armsAddress() },
+        true,
+      );
     } else {
-      const counts = value.arms.map((/** @type {any} */ arm, /** @type {number} */ i) => (arm.stage === "done" ? `${LETTERS[i]} ✓` : arm.token_count ? `${LETTERS[i]} ${arm.token_count}` : null)).filter(Boolean);
-      form.setRunning(true, counts.length ? counts.join(" · ") : value.arms.some((/** @type {any} */ arm) => arm.stage === "loading") ? "Loading the model" : "Running");
+      const counts = value.arms
+        .map((/** @type {any} */ arm, /** @type {number} */ i) =>
+          arm.stage === "done" ? `${LETTERS[i]} ✓` : arm.token_count ? `${LETTERS[i]} ${arm.token_count}` : null,
+        )
+        .filter(Boolean);
+      form.setRunning(
+        true,
+        counts.length
+          ? counts.join(" · ")
+          : value.arms.some((/** @type {any} */ arm) => arm.stage === "loading")
+            ? "Loading the model"
+            : "Running",
+      );
     }
     showStale();
   }
-  const armsAddress = () => ({ arm1: null, arm2: null, arm3: null, arm4: null, ...Object.fromEntries(form.state.arms.map((/** @type {string[]} */ arm, /** @type {number} */ i) => [`arm${i + 1}`, arm.join(":")])) });
+  const armsAddress = () => ({
+    arm1: null,
+    arm2: null,
+    arm3: null,
+    arm4: null,
+    ...Object.fromEntries(
+      form.state.arms.map((/** @type {string[]} */ arm, /** @type {number} */ i) => [`arm${i + 1}`, arm.join(":")]),
+    ),
+  });
 
   // ---- sounds -------------------------------------------------------------------------------------------------------
   /** @param {string} name @param {boolean} step */
@@ -152,14 +303,25 @@ export function mountCompare(root, app) {
     wanted = name;
     form.setExample(card);
     form.setArms(setup.arms);
-    if (step) setAddress({ example: name, q: null, choice: [], arm1: null, arm2: null, arm3: null, arm4: null, pick: null }, true);
-    if (!card.url) { run(); return; }
+    if (step)
+      setAddress(
+        { example: name, q: null, choice: [], arm1: null, arm2: null, arm3: null, arm4: null, pick: null },
+        true,
+      );
+    if (!card.url) {
+      run();
+      return;
+    }
     const known = kept.find(({ doc }) => doc.stored && doc.example === name);
     const doc = known ? known.doc : await fetchExample(card.url);
     if (wanted !== name) return; // another one was chosen meanwhile
-    if (!doc) { run(); return; }
+    if (!doc) {
+      run();
+      return;
+    }
     // Stored with models that this app does not offer: the form keeps the arms that can be run.
-    if (doc.arms.every((/** @type {any} */ arm) => setup.offers.includes(arm.name) && setup.modes[arm.mode])) form.setArms(doc.arms.map((/** @type {any} */ arm) => [arm.name, arm.mode]));
+    if (doc.arms.every((/** @type {any} */ arm) => setup.offers.includes(arm.name) && setup.modes[arm.mode]))
+      form.setArms(doc.arms.map((/** @type {any} */ arm) => [arm.name, arm.mode]));
     madeOf = fingerprint();
     view.show(doc);
     keep(doc);
@@ -167,7 +329,12 @@ export function mountCompare(root, app) {
     showStale();
   }
   async function fetchExample(/** @type {string} */ url) {
-    try { const answer = await fetch(`${app.home}/${url}`); return answer.ok ? await answer.json() : null; } catch { return null; }
+    try {
+      const answer = await fetch(`${app.home}/${url}`);
+      return answer.ok ? await answer.json() : null;
+    } catch {
+      return null;
+    }
   }
   /** @param {File} file */
   async function takeFile(file) {
@@ -175,42 +342,113 @@ export function mountCompare(root, app) {
     wanted = "";
     refill(form.soundNote, h("span", { class: "mp-note", dir: "auto" }, `Reading ${file.name} …`));
     const buffer = await decoded(file);
-    if (buffer && buffer.duration > setup.most_seconds + 0.05) { offerTrim(file, buffer); return; }
+    if (buffer && buffer.duration > setup.most_seconds + 0.05) {
+      offerTrim(file, buffer);
+      return;
+    }
     send(file);
   }
   /** @param {File} file */
   function send(file) {
     const input = inputOf("audio");
-    if (!input) { form.refuse("audio", "Uploads are not possible here: reload the page."); return; }
+    if (!input) {
+      form.refuse("audio", "Uploads are not possible here: reload the page.");
+      return;
+    }
     const carried = new DataTransfer();
     carried.items.add(file);
     input.files = carried.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
-    refill(form.soundNote, h("span", { class: "mp-note", dir: "auto" }, h("span", { class: "mp-spinner", "aria-hidden": "true" }), ` Sending ${file.name} …`));
+    refill(
+      form.soundNote,
+      h(
+        "span",
+        { class: "mp-note", dir: "auto" },
+        h("span", { class: "mp-spinner", "aria-hidden": "true" }),
+        ` Sending ${file.name} …`,
+      ),
+    );
   }
   /** @param {File} file @param {AudioBuffer} buffer */
   function offerTrim(file, buffer) {
     const most = setup.most_seconds - 0.02; // a hair below the limit, whatever the encoder adds
-    const start = h("input", { type: "range", min: 0, max: Math.max(0, buffer.duration - 1), step: 0.1, value: 0, "aria-label": "Start of the stretch, in seconds" });
-    const length = h("input", { type: "range", min: 1, max: most, step: 0.1, value: most, "aria-label": "Length of the stretch, in seconds" });
+    const start = h("input", {
+      type: "range",
+      min: 0,
+      max: Math.max(0, buffer.duration - 1),
+      step: 0.1,
+      value: 0,
+      "aria-label": "Start of the stretch, in seconds",
+    });
+    const length = h("input", {
+      type: "range",
+      min: 1,
+      max: most,
+      step: 0.1,
+      value: most,
+      "aria-label": "Length of the stretch, in seconds",
+    });
     const text = h("span", { class: "mp-clock" });
-    const name = () => { text.textContent = `${Number(start.value).toFixed(1)} to ${Math.min(buffer.duration, Number(start.value) + Number(length.value)).toFixed(1)} s`; };
+    const name = () => {
+      text.textContent = `${Number(start.value).toFixed(1)} to ${Math.min(buffer.duration, Number(start.value) + Number(length.value)).toFixed(1)} s`;
+    };
     start.addEventListener("input", name);
     length.addEventListener("input", name);
     name();
-    refill(form.soundNote, h("span", { dir: "auto" }, `${file.name} is ${buffer.duration.toFixed(0)} s long; the limit is ${setup.most_seconds.toFixed(0)} s.`),
-      h("button", { type: "button", class: "mp-button mp-primary", onclick: () => send(stretchOf(buffer, 0, most, file.name)) }, `Use the first ${setup.most_seconds.toFixed(0)} s`),
-      h("span", { class: "mp-trim" }, "or start at ", start, " for ", length, text, h("button", { type: "button", class: "mp-button", onclick: () => send(stretchOf(buffer, Number(start.value), Number(start.value) + Number(length.value), file.name)) }, "Use this stretch")));
+    refill(
+      form.soundNote,
+      h(
+        "span",
+        { dir: "auto" },
+        `${file.name} is ${buffer.duration.toFixed(0)} s long; the limit is ${setup.most_seconds.toFixed(0)} s.`,
+      ),
+      h(
+        "button",
+        { type: "button", class: "mp-button mp-primary", onclick: () => send(stretchOf(buffer, 0, most, file.name)) },
+        `Use the first ${setup.most_seconds.toFixed(0)} s`,
+      ),
+      h(
+        "span",
+        { class: "mp-trim" },
+        "or start at ",
+        start,
+        " for ",
+        length,
+        text,
+        h(
+          "button",
+          {
+            type: "button",
+            class: "mp-button",
+            onclick: () =>
+              send(stretchOf(buffer, Number(start.value), Number(start.value) + Number(length.value), file.name)),
+          },
+          "Use this stretch",
+        ),
+      ),
+    );
     form.soundNote.querySelector("button").focus();
   }
   async function takeRecording() {
     form.mend("audio");
-    if (recording) { recording.stop(); return; }
-    try { recording = await record(); } catch (error) { form.refuse("audio", error instanceof Error ? error.message : "The microphone cannot be used."); return; }
+    if (recording) {
+      recording.stop();
+      return;
+    }
+    try {
+      recording = await record();
+    } catch (error) {
+      form.refuse("audio", error instanceof Error ? error.message : "The microphone cannot be used.");
+      return;
+    }
     const begun = performance.now();
     form.recordButton.setAttribute("aria-pressed", "true");
     const label = form.recordButton.querySelector("span");
-    const tick = setInterval(() => { const now = (performance.now() - begun) / 1000; label.textContent = `Stop, ${now.toFixed(0)} s`; if (now >= setup.most_seconds) recording.stop(); }, 250);
+    const tick = setInterval(() => {
+      const now = (performance.now() - begun) / 1000;
+      label.textContent = `Stop, ${now.toFixed(0)} s`;
+      if (now >= setup.most_seconds) recording.stop();
+    }, 250);
     const file = await recording.ended;
     clearInterval(tick);
     recording = null;
@@ -221,24 +459,84 @@ export function mountCompare(root, app) {
   /** The sound that the server took, or why not. @param {any} value */
   function clip(value) {
     if (!value) return;
-    if (value.refused) { refill(form.soundNote); form.refuse("audio", value.refused); return; }
+    if (value.refused) {
+      refill(form.soundNote);
+      form.refuse("audio", value.refused);
+      return;
+    }
     form.setClip(value);
     setAddress({ example: null, pick: null }, true);
     if (view.doc) showStale();
     // The new sound stands on the stage at once, to be heard and marked; nothing is said of it yet.
-    view.show({ format: "mpar2.comparison", version: 2, id: `clip-${value.digest}`, created: "", package: "", status: "sound", clip: value, question: { text: "Ask a question about your sound", choices: [], answer: null, domain: null, difficulty: null }, truth: null, opinion: value.opinion || null, decoding: {}, prompts: {}, credits: null, example: null, link: null, scales: null, arms: [] });
+    view.show({
+      format: "mpar2.comparison",
+      version: 2,
+      id: `clip-${value.digest}`,
+      created: "",
+      package: "",
+      status: "sound",
+      clip: value,
+      question: { text: "Ask a question about your sound", choices: [], answer: null, domain: null, difficulty: null },
+      truth: null,
+      opinion: value.opinion || null,
+      decoding: {},
+      prompts: {},
+      credits: null,
+      example: null,
+      link: null,
+      scales: null,
+      arms: [],
+    });
     madeOf = fingerprint();
     showStale();
     form.fields.question.focus();
   }
-  for (const kind of ["dragenter", "dragover"]) window.addEventListener(kind, (event) => { const { dataTransfer } = /** @type {DragEvent} */ (event); if (!root.offsetParent || !dataTransfer || !Array.from(dataTransfer.types).includes("Files")) return; event.preventDefault(); drop.hidden = false; });
-  window.addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.hidden = true; });
-  window.addEventListener("drop", (event) => { drop.hidden = true; const { dataTransfer } = event; if (!root.offsetParent || !dataTransfer || !dataTransfer.files[0]) return; event.preventDefault(); takeFile(dataTransfer.files[0]); });
+  for (const kind of ["dragenter", "dragover"])
+    window.addEventListener(kind, (event) => {
+      const { dataTransfer } = /** @type {DragEvent} */ (event);
+      if (!root.offsetParent || !dataTransfer || !Array.from(dataTransfer.types).includes("Files")) return;
+      event.preventDefault();
+      drop.hidden = false;
+    });
+  window.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) drop.hidden = true;
+  });
+  window.addEventListener("drop", (event) => {
+    drop.hidden = true;
+    const { dataTransfer } = event;
+    if (!root.offsetParent || !dataTransfer || !dataTransfer.files[0]) return;
+    event.preventDefault();
+    takeFile(dataTransfer.files[0]);
+  });
 
   // ---- help, tour, presentation, keys -------------------------------------------------------------------------------
   function openHelp() {
-    refill(dialog, h("h2", {}, "Keys"), h("dl", { class: "mp-keys" }, KEYS.map(([key, text]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, text)))),
-      h("p", { class: "mp-actions" }, h("button", { type: "button", class: "mp-button", onclick: () => { closeDialog(); tour(0); } }, "Tour in three steps"), h("button", { type: "button", class: "mp-button mp-primary", onclick: closeDialog }, "Close")));
+    refill(
+      dialog,
+      h("h2", {}, "Keys"),
+      h(
+        "dl",
+        { class: "mp-keys" },
+        KEYS.map(([key, text]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, text))),
+      ),
+      h(
+        "p",
+        { class: "mp-actions" },
+        h(
+          "button",
+          {
+            type: "button",
+            class: "mp-button",
+            onclick: () => {
+              closeDialog();
+              tour(0);
+            },
+          },
+          "Tour in three steps",
+        ),
+        h("button", { type: "button", class: "mp-button mp-primary", onclick: closeDialog }, "Close"),
+      ),
+    );
     dialog.showModal();
   }
   /** @param {number} step */
@@ -246,18 +544,58 @@ export function mountCompare(root, app) {
     const [title, text, selector] = TOUR[step];
     unmark();
     const target = result.querySelector(selector);
-    if (target) { target.classList.add("mp-toured"); target.scrollIntoView({ block: "center" }); }
-    refill(dialog, h("p", { class: "mp-note" }, `${step + 1} of ${TOUR.length}`), h("h2", { tabindex: -1 }, title), h("p", {}, text),
-      h("p", { class: "mp-actions" }, step ? h("button", { type: "button", class: "mp-button", onclick: () => tour(step - 1) }, "Back") : null,
-        h("button", { type: "button", class: "mp-button mp-primary", onclick: () => { if (step + 1 < TOUR.length) tour(step + 1); else { closeDialog(); view.focusHead(); } } }, step + 1 < TOUR.length ? "Next" : "Done")));
+    if (target) {
+      target.classList.add("mp-toured");
+      target.scrollIntoView({ block: "center" });
+    }
+    refill(
+      dialog,
+      h("p", { class: "mp-note" }, `${step + 1} of ${TOUR.length}`),
+      h("h2", { tabindex: -1 }, title),
+      h("p", {}, text),
+      h(
+        "p",
+        { class: "mp-actions" },
+        step ? h("button", { type: "button", class: "mp-button", onclick: () => tour(step - 1) }, "Back") : null,
+        h(
+          "button",
+          {
+            type: "button",
+            class: "mp-button mp-primary",
+            onclick: () => {
+              if (step + 1 < TOUR.length) tour(step + 1);
+              else {
+                closeDialog();
+                view.focusHead();
+              }
+            },
+          },
+          step + 1 < TOUR.length ? "Next" : "Done",
+        ),
+      ),
+    );
     if (!dialog.open) dialog.show();
     dialog.querySelector("h2").focus({ preventScroll: true });
     dialog.classList.add("mp-tour");
   }
-  const unmark = () => result.querySelectorAll(".mp-toured").forEach((/** @type {any} */ node) => node.classList.remove("mp-toured"));
-  function closeDialog() { dialog.classList.remove("mp-tour"); unmark(); if (dialog.open) dialog.close(); }
-  dialog.addEventListener("close", () => { if (!dialog.open) closeDialog(); }); // comes later: a tour may have begun meanwhile
-  dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape") { event.stopPropagation(); event.preventDefault(); closeDialog(); view.focusHead(); } });
+  const unmark = () =>
+    result.querySelectorAll(".mp-toured").forEach((/** @type {any} */ node) => node.classList.remove("mp-toured"));
+  function closeDialog() {
+    dialog.classList.remove("mp-tour");
+    unmark();
+    if (dialog.open) dialog.close();
+  }
+  dialog.addEventListener("close", () => {
+    if (!dialog.open) closeDialog();
+  }); // comes later: a tour may have begun meanwhile
+  dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      event.preventDefault();
+      closeDialog();
+      view.focusHead();
+    }
+  });
   /** @param {boolean} on */
   function present(on) {
     document.documentElement.classList.toggle("mp-presenting", on);
@@ -265,10 +603,16 @@ export function mountCompare(root, app) {
     if (!on && document.fullscreenElement) document.exitFullscreen().catch(() => {});
     view.focusHead();
   }
-  document.addEventListener("fullscreenchange", () => { if (!document.fullscreenElement) document.documentElement.classList.remove("mp-presenting"); });
+  document.addEventListener("fullscreenchange", () => {
+    if (!document.fullscreenElement) document.documentElement.classList.remove("mp-presenting");
+  });
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || !root.offsetParent || (dialog.open && !dialog.classList.contains("mp-tour"))) return;
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(); return; }
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      run();
+      return;
+    }
     if (takesText(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target instanceof Element && event.target !== document.body && !root.contains(event.target)) return;
     if (event.key === "?") openHelp();
@@ -277,7 +621,10 @@ export function mountCompare(root, app) {
     else if (event.key === "b") view.hideNames();
     else if (event.key === "p") present(!document.documentElement.classList.contains("mp-presenting"));
     else if (event.key === "Escape" && document.documentElement.classList.contains("mp-presenting")) present(false);
-    else { view.onKey(event); return; }
+    else {
+      view.onKey(event);
+      return;
+    }
     event.preventDefault();
   });
 
@@ -286,18 +633,36 @@ export function mountCompare(root, app) {
     const query = address();
     const named = query.get("example");
     const card = setup.examples.find((/** @type {any} */ one) => one.name === named);
-    const arms = [1, 2, 3, 4].map((i) => (query.get(`arm${i}`) || "").split(/:(?=[^:]*$)/)).filter((arm) => arm.length === 2 && setup.offers.includes(arm[0]) && setup.modes[arm[1]]);
-    if (named && !card) { form.refuse("audio", `There is no example “${named.slice(0, 60)}” here: choose one from the list.`); }
-    if (card || (!named && !query.has("q"))) { if (card || setup.first) await openExample(card ? card.name : setup.first, false); }
-    if (query.has("q")) form.setQuestion(/** @type {string} */ (query.get("q")).slice(0, setup.most_question), query.getAll("choice").slice(0, 26).map((text) => text.slice(0, 300)));
+    const arms = [1, 2, 3, 4]
+      .map((i) => (query.get(`arm${i}`) || "").split(/:(?=[^:]*$)/))
+      .filter((arm) => arm.length === 2 && setup.offers.includes(arm[0]) && setup.modes[arm[1]]);
+    if (named && !card) {
+      form.refuse("audio", `There is no example “${named.slice(0, 60)}” here: choose one from the list.`);
+    }
+    if (card || (!named && !query.has("q"))) {
+      if (card || setup.first) await openExample(card ? card.name : setup.first, false);
+    }
+    if (query.has("q"))
+      form.setQuestion(
+        /** @type {string} */ (query.get("q")).slice(0, setup.most_question),
+        query
+          .getAll("choice")
+          .slice(0, 26)
+          .map((text) => text.slice(0, 300)),
+      );
     if (arms.length) form.setArms(arms);
     showStale();
   }
-  window.addEventListener("popstate", () => { if (!busy && (address().get("tab") || "compare") === "compare") openAddress(); });
+  window.addEventListener("popstate", () => {
+    if (!busy && (address().get("tab") || "compare") === "compare") openAddress();
+  });
   openAddress();
   return {
-    show, clip,
+    show,
+    clip,
     /** @param {any} value */
-    place(value) { if (value && busy && value.ahead > 0) form.setRunning(true, `Number ${value.ahead + 1} in the line`); },
+    place(value) {
+      if (value && busy && value.ahead > 0) form.setRunning(true, `Number ${value.ahead + 1} in the line`);
+    },
   };
 }

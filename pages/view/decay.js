@@ -16,20 +16,56 @@ export function decayLine(arm, mode, longest, top, who) {
   const course = attention.course[mode];
   const x = (/** @type {number} */ t) => (100 * (t + 0.5)) / Math.max(1, longest);
   const y = (/** @type {number} */ value) => HEIGHT - 2 - ((HEIGHT - 4) * value) / Math.max(top, 1e-9);
-  const points = course.map((/** @type {number} */ value, /** @type {number} */ t) => `${x(t).toFixed(2)},${y(value).toFixed(2)}`).join(" ");
+  const points = course
+    .map((/** @type {number} */ value, /** @type {number} */ t) => `${x(t).toFixed(2)},${y(value).toFixed(2)}`)
+    .join(" ");
   const shade = svg("rect", { class: "mp-decay-mark", x: 0, y: 0, width: 0, height: HEIGHT });
   const veil = svg("rect", { class: "mp-decay-veil", x: 0, y: 0, width: 0, height: HEIGHT });
-  const parts = attention.passages.map((/** @type {any} */ passage) => svg("rect", { class: `mp-kind-${passage.kind}`, x: (100 * passage.tokens[0]) / longest, y: HEIGHT - 2, width: (100 * (passage.tokens[1] - passage.tokens[0])) / longest, height: 2 }));
-  const drawing = svg("svg", { viewBox: `0 0 100 ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${who}: ${courseText(attention, mode)}` },
-    shade, ...parts,
-    svg("polygon", { class: "mp-decay-area", points: `${x(0)},${HEIGHT - 2} ${points} ${x(course.length - 1)},${HEIGHT - 2}` }),
-    svg("polyline", { class: "mp-decay-line", points }), veil);
-  const span = (/** @type {any} */ rect, /** @type {number} */ from, /** @type {number} */ to) => { rect.setAttribute("x", (100 * from) / longest); rect.setAttribute("width", Math.max(0, (100 * (to - from)) / longest)); };
+  const parts = attention.passages.map((/** @type {any} */ passage) =>
+    svg("rect", {
+      class: `mp-kind-${passage.kind}`,
+      x: (100 * passage.tokens[0]) / longest,
+      y: HEIGHT - 2,
+      width: (100 * (passage.tokens[1] - passage.tokens[0])) / longest,
+      height: 2,
+    }),
+  );
+  const drawing = svg(
+    "svg",
+    {
+      viewBox: `0 0 100 ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": `${who}: ${courseText(attention, mode)}`,
+    },
+    shade,
+    ...parts,
+    svg("polygon", {
+      class: "mp-decay-area",
+      points: `${x(0)},${HEIGHT - 2} ${points} ${x(course.length - 1)},${HEIGHT - 2}`,
+    }),
+    svg("polyline", { class: "mp-decay-line", points }),
+    veil,
+  );
+  const span = (/** @type {any} */ rect, /** @type {number} */ from, /** @type {number} */ to) => {
+    rect.setAttribute("x", (100 * from) / longest);
+    rect.setAttribute("width", Math.max(0, (100 * (to - from)) / longest));
+  };
   return {
-    node: h("div", { class: "mp-decay" }, h("span", { class: "mp-decay-top", "aria-hidden": "true" }, shareText(top, mode)), drawing),
+    node: h(
+      "div",
+      { class: "mp-decay" },
+      h("span", { class: "mp-decay-top", "aria-hidden": "true" }, shareText(top, mode)),
+      drawing,
+    ),
     /** @param {number | null} token */
-    until(token) { if (token === null) span(veil, 0, 0); else span(veil, token, longest); },
+    until(token) {
+      if (token === null) span(veil, 0, 0);
+      else span(veil, token, longest);
+    },
     /** @param {number} from @param {number} to */
-    mark(from, to) { span(shade, from, to); },
+    mark(from, to) {
+      span(shade, from, to);
+    },
   };
 }

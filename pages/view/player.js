@@ -28,15 +28,23 @@ export class Player {
     this.loop = null;
     this.buffer = null;
     this.uri = uri;
-    if (!uri) { this.audio.removeAttribute("src"); this.audio.load(); return false; }
+    if (!uri) {
+      this.audio.removeAttribute("src");
+      this.audio.load();
+      return false;
+    }
     this.audio.src = uri;
     const bytes = bytesOf(uri.slice(uri.indexOf(",") + 1));
     const buffer = await new OfflineAudioContext(1, 1, 16000).decodeAudioData(bytes.buffer);
     if (uri === this.uri) this.buffer = buffer;
     return true;
   }
-  get ready() { return this.uri !== ""; }
-  get playing() { return this.source !== null || !this.audio.paused; }
+  get ready() {
+    return this.uri !== "";
+  }
+  get playing() {
+    return this.source !== null || !this.audio.paused;
+  }
   get time() {
     if (!this.source || !this.loop || !this.context) return this.audio.currentTime;
     const { start, stop } = this.loop;
@@ -67,7 +75,12 @@ export class Player {
     this.audio.play().catch(() => {});
   }
   /** Ends a stretch where it ends; asked in every frame while it plays. */
-  check() { if (this.until !== null && this.audio.currentTime >= this.until) { this.until = null; this.audio.pause(); } }
+  check() {
+    if (this.until !== null && this.audio.currentTime >= this.until) {
+      this.until = null;
+      this.audio.pause();
+    }
+  }
   pause() {
     if (this.source) {
       const here = this.time;

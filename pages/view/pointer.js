@@ -45,7 +45,10 @@ export function watchPointer(pad, axis, hooks) {
     }
   });
   const up = (/** @type {PointerEvent} */ event) => {
-    if (press && event.type === "pointerup") { if (press.moved) hooks.selected(); else hooks.click(clamp(press.t, 0, axis.duration), event); }
+    if (press && event.type === "pointerup") {
+      if (press.moved) hooks.selected();
+      else hooks.click(clamp(press.t, 0, axis.duration), event);
+    }
     fingers.delete(event.pointerId);
     if (fingers.size < 2) pinch = null;
     press = null;
@@ -53,8 +56,17 @@ export function watchPointer(pad, axis, hooks) {
   pad.addEventListener("pointerup", up);
   pad.addEventListener("pointercancel", up);
   pad.addEventListener("pointerleave", () => hooks.hover(null, null));
-  pad.addEventListener("wheel", (/** @type {WheelEvent} */ event) => {
-    if (event.ctrlKey || event.metaKey) { event.preventDefault(); axis.zoom(Math.exp(-event.deltaY * 0.0025), axis.t(xOf(event))); }
-    else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) { event.preventDefault(); axis.pan(((event.deltaX || event.deltaY) / axis.width) * (axis.t1 - axis.t0)); }
-  }, { passive: false });
+  pad.addEventListener(
+    "wheel",
+    (/** @type {WheelEvent} */ event) => {
+      if (event.ctrlKey || event.metaKey) {
+        event.preventDefault();
+        axis.zoom(Math.exp(-event.deltaY * 0.0025), axis.t(xOf(event)));
+      } else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
+        event.preventDefault();
+        axis.pan(((event.deltaX || event.deltaY) / axis.width) * (axis.t1 - axis.t0));
+      }
+    },
+    { passive: false },
+  );
 }

@@ -5,7 +5,18 @@
 import { TimeAxis } from "./axis.js";
 import { pictureOf } from "./arrays.js";
 import { RAMPS, isDark, rampCss, watchTheme } from "./colours.js";
-import { clamp, h, icon, iconButton, interval, percent, refill, saveFile, seconds, takesText } from "../../analysis/view/dom.js";
+import {
+  clamp,
+  h,
+  icon,
+  iconButton,
+  interval,
+  percent,
+  refill,
+  saveFile,
+  seconds,
+  takesText,
+} from "../../analysis/view/dom.js";
 import { fromLabels, toLabels } from "./labels.js";
 import { makeLane } from "./lane.js";
 import { Player } from "./player.js";
@@ -46,42 +57,164 @@ export function makeStage(hooks) {
   const playButton = iconButton("play", "Play (Space)", { class: "mp-primary", onclick: () => toggle() });
   const clock = h("span", { class: "mp-clock" }, "");
   const rangeText = h("span", { class: "mp-range" }, "");
-  const loopButton = iconButton("loop", "Loop the selected stretch, or all (L)", { "aria-pressed": "false", onclick: () => setLoop(!player.loop) });
-  const rowsMenu = h("select", { "aria-label": "Rows of attention", onchange: () => { settings.rows = rowsMenu.value === "one" ? null : rowsMenu.value; rebuild(); hooks.settings(); } },
-    [["one", "Attention: one row an arm"], ["passages", "Attention: all passages"], ["words", "Attention: single words"]].map(([value, text]) => h("option", { value }, text)));
-  const modeMenu = h("select", { "aria-label": "Attention as", onchange: () => { settings.mode = modeMenu.value; rebuild(); hooks.settings(); } },
-    h("option", { value: "raw" }, "Share on the sound"), h("option", { value: "length" }, "Against an even spread"));
-  const more = h("details", { class: "mp-menu" }, h("summary", { class: "mp-button mp-square", title: "More", "aria-label": "More settings of the stage" }, icon("more")), h("div", { class: "mp-menu-box" }));
+  const loopButton = iconButton("loop", "Loop the selected stretch, or all (L)", {
+    "aria-pressed": "false",
+    onclick: () => setLoop(!player.loop),
+  });
+  const rowsMenu = h(
+    "select",
+    {
+      "aria-label": "Rows of attention",
+      onchange: () => {
+        settings.rows = rowsMenu.value === "one" ? null : rowsMenu.value;
+        rebuild();
+        hooks.settings();
+      },
+    },
+    [
+      ["one", "Attention: one row an arm"],
+      ["passages", "Attention: all passages"],
+      ["words", "Attention: single words"],
+    ].map(([value, text]) => h("option", { value }, text)),
+  );
+  const modeMenu = h(
+    "select",
+    {
+      "aria-label": "Attention as",
+      onchange: () => {
+        settings.mode = modeMenu.value;
+        rebuild();
+        hooks.settings();
+      },
+    },
+    h("option", { value: "raw" }, "Share on the sound"),
+    h("option", { value: "length" }, "Against an even spread"),
+  );
+  const more = h(
+    "details",
+    { class: "mp-menu" },
+    h(
+      "summary",
+      { class: "mp-button mp-square", title: "More", "aria-label": "More settings of the stage" },
+      icon("more"),
+    ),
+    h("div", { class: "mp-menu-box" }),
+  );
   const laneNode = h("div", { class: "mp-plot mp-lane" });
-  const laneRow = h("div", { class: "mp-row mp-row-lane" }, h("div", { class: "mp-gutter" }, h("span", {}, "in the clip")), laneNode);
-  const [spectrum, wave] = [h("canvas", { role: "img", "aria-label": "Spectrogram of the clip, 0 to 8 kHz" }), h("canvas", { "aria-hidden": "true", class: "mp-wave" })];
-  const soundRow = h("div", { class: "mp-row mp-row-sound" }, h("div", { class: "mp-gutter" }, h("span", {}, "sound"), h("small", {}, "0–8 kHz")), h("div", { class: "mp-plot" }, spectrum, wave));
+  const laneRow = h(
+    "div",
+    { class: "mp-row mp-row-lane" },
+    h("div", { class: "mp-gutter" }, h("span", {}, "in the clip")),
+    laneNode,
+  );
+  const [spectrum, wave] = [
+    h("canvas", { role: "img", "aria-label": "Spectrogram of the clip, 0 to 8 kHz" }),
+    h("canvas", { "aria-hidden": "true", class: "mp-wave" }),
+  ];
+  const soundRow = h(
+    "div",
+    { class: "mp-row mp-row-sound" },
+    h("div", { class: "mp-gutter" }, h("span", {}, "sound"), h("small", {}, "0–8 kHz")),
+    h("div", { class: "mp-plot" }, spectrum, wave),
+  );
   const armRows = h("div", { class: "mp-arm-rows" });
   const opinionNode = h("div", { class: "mp-plot mp-lane" });
-  const opinionMenu = h("details", { class: "mp-menu mp-opinion-menu" }, h("summary", { title: "What a tagger found: a machine’s opinion" }, h("span", {}, "tagger"), h("small", {}, "an opinion")), h("div", { class: "mp-menu-box" }));
-  const opinionRow = h("div", { class: "mp-row mp-row-lane mp-row-opinion", hidden: true }, h("div", { class: "mp-gutter" }, opinionMenu), opinionNode);
+  const opinionMenu = h(
+    "details",
+    { class: "mp-menu mp-opinion-menu" },
+    h(
+      "summary",
+      { title: "What a tagger found: a machine’s opinion" },
+      h("span", {}, "tagger"),
+      h("small", {}, "an opinion"),
+    ),
+    h("div", { class: "mp-menu-box" }),
+  );
+  const opinionRow = h(
+    "div",
+    { class: "mp-row mp-row-lane mp-row-opinion", hidden: true },
+    h("div", { class: "mp-gutter" }, opinionMenu),
+    opinionNode,
+  );
   const axisPlot = h("div", { class: "mp-plot mp-axis", "aria-hidden": "true" });
   const cursor = h("div", { class: "mp-cursor" });
   const hover = h("div", { class: "mp-hover-line" });
   const rangeNode = h("div", { class: "mp-range-box" });
   const bands = h("div", { class: "mp-bands" });
-  const pad = h("div", { class: "mp-pad", tabindex: 0, role: "slider", "aria-label": "Position in the clip. Arrows seek, Space plays, L loops, plus and minus zoom.", "aria-valuemin": 0, "aria-valuenow": 0 }, bands, rangeNode, cursor, hover);
+  const pad = h(
+    "div",
+    {
+      class: "mp-pad",
+      tabindex: 0,
+      role: "slider",
+      "aria-label": "Position in the clip. Arrows seek, Space plays, L loops, plus and minus zoom.",
+      "aria-valuemin": 0,
+      "aria-valuenow": 0,
+    },
+    bands,
+    rangeNode,
+    cursor,
+    hover,
+  );
   const tip = h("div", { class: "mp-tip", "aria-hidden": "true" });
-  const body = h("div", { class: "mp-tracks" }, laneRow, h("div", { class: "mp-pad-rows" }, soundRow, armRows, pad), opinionRow, h("div", { class: "mp-row" }, h("div", { class: "mp-gutter" }), axisPlot), tip);
+  const body = h(
+    "div",
+    { class: "mp-tracks" },
+    laneRow,
+    h("div", { class: "mp-pad-rows" }, soundRow, armRows, pad),
+    opinionRow,
+    h("div", { class: "mp-row" }, h("div", { class: "mp-gutter" }), axisPlot),
+    tip,
+  );
   const extra = h("div", { class: "mp-stage-extra" });
-  const bar = h("div", { class: "mp-stage-bar" }, playButton, clock, loopButton,
-    iconButton("minus", "Zoom out (−)", { onclick: () => axis.zoom(1 / 1.6, player.time) }), iconButton("plus", "Zoom in (+)", { onclick: () => axis.zoom(1.6, player.time) }),
-    rangeText, h("span", { class: "mp-spring" }), extra, rowsMenu, modeMenu, more);
+  const bar = h(
+    "div",
+    { class: "mp-stage-bar" },
+    playButton,
+    clock,
+    loopButton,
+    iconButton("minus", "Zoom out (−)", { onclick: () => axis.zoom(1 / 1.6, player.time) }),
+    iconButton("plus", "Zoom in (+)", { onclick: () => axis.zoom(1.6, player.time) }),
+    rangeText,
+    h("span", { class: "mp-spring" }),
+    extra,
+    rowsMenu,
+    modeMenu,
+    more,
+  );
   const info = h("div", { class: "mp-chosen", "aria-live": "polite" });
-  const node = h("section", { class: "mp-stage", "aria-label": "The sound, and where each arm listened" }, bar, body, info);
+  const node = h(
+    "section",
+    { class: "mp-stage", "aria-label": "The sound, and where each arm listened" },
+    bar,
+    body,
+    info,
+  );
 
   const lane = makeLane(laneNode, axis, {
-    changed: (events) => hooks.changed(events), select: (event) => { setRange(event.onset_s, event.offset_s); hooks.event(event); },
-    play: (start, stop) => play(start, stop), seek: (time) => seek(time), editable: () => hooks.editable,
+    changed: (events) => hooks.changed(events),
+    select: (event) => {
+      setRange(event.onset_s, event.offset_s);
+      hooks.event(event);
+    },
+    play: (start, stop) => play(start, stop),
+    seek: (time) => seek(time),
+    editable: () => hooks.editable,
   });
   const opinionLane = makeLane(opinionNode, axis, {
-    changed: (events, touched) => takeOver(events.filter((event) => !event.unsure || event === touched), touched), opinion: true,
-    select: (event) => { setRange(event.onset_s, event.offset_s); hooks.opinion(event); }, play: (start, stop) => play(start, stop), seek: (time) => seek(time), editable: () => hooks.editable,
+    changed: (events, touched) =>
+      takeOver(
+        events.filter((event) => !event.unsure || event === touched),
+        touched,
+      ),
+    opinion: true,
+    select: (event) => {
+      setRange(event.onset_s, event.offset_s);
+      hooks.opinion(event);
+    },
+    play: (start, stop) => play(start, stop),
+    seek: (time) => seek(time),
+    editable: () => hooks.editable,
   });
   /** What the tagger found becomes the visitor's own list: all of it where that is empty, else the one that was touched. @param {any[]} events @param {any} touched */
   function takeOver(events, touched) {
@@ -91,15 +224,51 @@ export function makeStage(hooks) {
     lane.set(taken);
     showOpinion();
     hooks.changed(taken);
-    if (touched) lane.focus(touched); else opinionMenu.querySelector("summary").focus();
+    if (touched) lane.focus(touched);
+    else opinionMenu.querySelector("summary").focus();
   }
   function showOpinion() {
     const { opinion } = doc;
     opinionRow.hidden = !opinion;
     if (!opinion) return;
-    opinionLane.set([...opinion.events.map((/** @type {any} */ event, /** @type {number} */ index) => ({ ...event, index: doc.truth ? undefined : index })), ...opinion.unsure.map((/** @type {any} */ event) => ({ ...event, unsure: true }))]);
-    refill(opinionMenu.querySelector(".mp-menu-box"), h("p", { class: "mp-note" }, opinion.note), h("p", { class: "mp-note" }, opinion.events.length || opinion.unsure.length ? "Dashed sounds with “?” it is not sure of." : "It finds no sound in this clip."),
-      hooks.editable ? h("p", { class: "mp-actions" }, h("button", { type: "button", class: "mp-button", disabled: !opinion.events.length, onclick: () => { opinionMenu.open = false; lane.set([]); takeOver(opinion.events, null); } }, "Take it as my list, and correct it")) : null);
+    opinionLane.set([
+      ...opinion.events.map((/** @type {any} */ event, /** @type {number} */ index) => ({
+        ...event,
+        index: doc.truth ? undefined : index,
+      })),
+      ...opinion.unsure.map((/** @type {any} */ event) => ({ ...event, unsure: true })),
+    ]);
+    refill(
+      opinionMenu.querySelector(".mp-menu-box"),
+      h("p", { class: "mp-note" }, opinion.note),
+      h(
+        "p",
+        { class: "mp-note" },
+        opinion.events.length || opinion.unsure.length
+          ? "Dashed sounds with “?” it is not sure of."
+          : "It finds no sound in this clip.",
+      ),
+      hooks.editable
+        ? h(
+            "p",
+            { class: "mp-actions" },
+            h(
+              "button",
+              {
+                type: "button",
+                class: "mp-button",
+                disabled: !opinion.events.length,
+                onclick: () => {
+                  opinionMenu.open = false;
+                  lane.set([]);
+                  takeOver(opinion.events, null);
+                },
+              },
+              "Take it as my list, and correct it",
+            ),
+          )
+        : null,
+    );
   }
 
   // ---- drawing ----------------------------------------------------------------------------------------------------
@@ -107,20 +276,49 @@ export function makeStage(hooks) {
   function redraw() {
     if (queued) return;
     queued = true;
-    requestAnimationFrame(() => { queued = false; drawAll(); });
+    requestAnimationFrame(() => {
+      queued = false;
+      drawAll();
+    });
   }
   function drawAll() {
     if (!doc || !node.isConnected) return;
     axis.width = pad.clientWidth || 1;
     const now = isDark(node);
-    if (now !== dark || (doc.clip.mel && !mel)) { dark = now; mel = doc.clip.mel ? melPicture(doc.clip.mel, dark) : null; arms.forEach((arm) => { arm.off = null; }); }
+    if (now !== dark || (doc.clip.mel && !mel)) {
+      dark = now;
+      mel = doc.clip.mel ? melPicture(doc.clip.mel, dark) : null;
+      arms.forEach((arm) => {
+        arm.off = null;
+      });
+    }
     if (doc.clip.mel) drawPicture(spectrum, mel, doc.clip.mel.start_s, doc.clip.mel.column_s, axis, true);
-    drawWave(wave, player.buffer && player.buffer.getChannelData(0), player.buffer ? player.buffer.sampleRate : 1, axis, getComputedStyle(node).getPropertyValue("--mp-wave"));
+    drawWave(
+      wave,
+      player.buffer && player.buffer.getChannelData(0),
+      player.buffer ? player.buffer.sampleRate : 1,
+      axis,
+      getComputedStyle(node).getPropertyValue("--mp-wave"),
+    );
     arms.forEach((arm, index) => {
       if (!arm.off) arm.off = armPicture(index);
-      drawPicture(arm.canvas, arm.off, 0, doc.arms[index].attention ? doc.arms[index].attention.column_s : 1, axis, false);
+      drawPicture(
+        arm.canvas,
+        arm.off,
+        0,
+        doc.arms[index].attention ? doc.arms[index].attention.column_s : 1,
+        axis,
+        false,
+      );
     });
-    refill(axisPlot, axis.ticks().map((t) => ({ t, x: axis.x(t) })).filter(({ x }) => x > 6 && x < axis.width - 16).map(({ t, x }) => h("span", { style: { left: `${x}px` } }, `${t} s`)));
+    refill(
+      axisPlot,
+      axis
+        .ticks()
+        .map((t) => ({ t, x: axis.x(t) }))
+        .filter(({ x }) => x > 6 && x < axis.width - 16)
+        .map(({ t, x }) => h("span", { style: { left: `${x}px` } }, `${t} s`)),
+    );
     placeRange();
     placeBands();
     placeCursor();
@@ -131,22 +329,38 @@ export function makeStage(hooks) {
     if (!attention || !attention.whole || !doc.scales) return null;
     const key = modeKey();
     if (settings.rows) {
-      const pictures = settings.rows === "words" ? attention.words : attention.views[Math.min(settings.view, attention.views.length - 1)].pictures;
+      const pictures =
+        settings.rows === "words"
+          ? attention.words
+          : attention.views[Math.min(settings.view, attention.views.length - 1)].pictures;
       if (!pictures) return null;
       const picture = pictureOf(pictures, key);
-      return heatPicture(picture, Array.from({ length: picture.rows }, (_, i) => i), doc.scales[settings.rows][key], dark);
+      return heatPicture(
+        picture,
+        Array.from({ length: picture.rows }, (_, i) => i),
+        doc.scales[settings.rows][key],
+        dark,
+      );
     }
     const shown = arms[index].shown;
-    const pictures = !shown ? attention.whole : shown.word !== undefined ? attention.words : attention.views[0].pictures;
+    const pictures = !shown
+      ? attention.whole
+      : shown.word !== undefined
+        ? attention.words
+        : attention.views[0].pictures;
     const picture = pictureOf(pictures, key);
     const row = !shown ? 0 : shown.word !== undefined ? shown.word : shown.passage;
-    return row < picture.rows ? heatPicture(picture, [row], doc.scales[shown && shown.word !== undefined ? "words" : "passages"][key], dark) : null;
+    return row < picture.rows
+      ? heatPicture(picture, [row], doc.scales[shown && shown.word !== undefined ? "words" : "passages"][key], dark)
+      : null;
   }
   /** @param {number} index */
   function rowCount(index) {
     const { attention } = doc.arms[index];
     if (!attention || !attention.whole || !settings.rows) return 1;
-    return settings.rows === "words" ? Math.max(1, doc.arms[index].words.length) : Math.max(1, attention.passages.length);
+    return settings.rows === "words"
+      ? Math.max(1, doc.arms[index].words.length)
+      : Math.max(1, attention.passages.length);
   }
   function rebuild() {
     node.classList.toggle("mp-tall", settings.rows !== null);
@@ -155,45 +369,196 @@ export function makeStage(hooks) {
     const kept = arms.map(({ shown }) => shown);
     arms = doc.arms.map((/** @type {any} */ arm, /** @type {number} */ index) => {
       const count = rowCount(index);
-      const high = settings.rows === "passages" ? PASSAGE_PX * count : settings.rows === "words" ? clamp(WORD_PX * count, 40, 420) : ARM_PX;
-      const canvas = h("canvas", { role: "img", "aria-label": `Attention of ${LETTERS[index]} over the clip. ${arm.attention ? arm.attention.summary[settings.mode] : ""}` });
+      const high =
+        settings.rows === "passages"
+          ? PASSAGE_PX * count
+          : settings.rows === "words"
+            ? clamp(WORD_PX * count, 40, 420)
+            : ARM_PX;
+      const canvas = h("canvas", {
+        role: "img",
+        "aria-label": `Attention of ${LETTERS[index]} over the clip. ${arm.attention ? arm.attention.summary[settings.mode] : ""}`,
+      });
       const mark = h("div", { class: "mp-row-mark" });
-      const empty = arm.attention && arm.attention.whole ? null : h("span", { class: "mp-empty" }, doc.status === "running" ? "comes when the trace is finished" : arm.attention ? "only each word's share was kept" : "attention was not recorded");
+      const empty =
+        arm.attention && arm.attention.whole
+          ? null
+          : h(
+              "span",
+              { class: "mp-empty" },
+              doc.status === "running"
+                ? "comes when the trace is finished"
+                : arm.attention
+                  ? "only each word's share was kept"
+                  : "attention was not recorded",
+            );
       const plot = h("div", { class: "mp-plot", style: { height: `${high}px` } }, canvas, mark, empty);
       const passages = settings.rows === "passages" && arm.attention ? arm.attention.passages : [];
       const view = arm.attention && arm.attention.views[Math.min(settings.view, arm.attention.views.length - 1)];
-      const gutter = h("div", { class: "mp-gutter" }, passages.length
-        ? passages.map((/** @type {any} */ passage, /** @type {number} */ row) => h("button", { type: "button", class: `mp-row-label mp-kind-${passage.kind}`, "data-passage": row, "data-arm": index, "aria-pressed": "false", title: `${LETTERS[index]}, ${passage.name}: ${shareText(view.shares[settings.mode][row], settings.mode)}` }, h("span", {}, `${LETTERS[index]} ${passage.short}`), h("small", {}, shareText(view.shares[settings.mode][row], settings.mode))))
-        : h("span", {}, h("b", { class: "mp-letter mp-small-letter" }, LETTERS[index]), h("span", { class: "mp-listened" }, " listened")));
-      return { node: h("div", { class: "mp-row", style: ownColour(colours[index] || 0), "data-arm": index }, gutter, plot), gutter, plot, canvas, off: null, mark, shown: kept[index] || null };
+      const gutter = h(
+        "div",
+        { class: "mp-gutter" },
+        passages.length
+          ? passages.map((/** @type {any} */ passage, /** @type {number} */ row) =>
+              h(
+                "button",
+                {
+                  type: "button",
+                  class: `mp-row-label mp-kind-${passage.kind}`,
+                  "data-passage": row,
+                  "data-arm": index,
+                  "aria-pressed": "false",
+                  title: `${LETTERS[index]}, ${passage.name}: ${shareText(view.shares[settings.mode][row], settings.mode)}`,
+                },
+                h("span", {}, `${LETTERS[index]} ${passage.short}`),
+                h("small", {}, shareText(view.shares[settings.mode][row], settings.mode)),
+              ),
+            )
+          : h(
+              "span",
+              {},
+              h("b", { class: "mp-letter mp-small-letter" }, LETTERS[index]),
+              h("span", { class: "mp-listened" }, " listened"),
+            ),
+      );
+      return {
+        node: h("div", { class: "mp-row", style: ownColour(colours[index] || 0), "data-arm": index }, gutter, plot),
+        gutter,
+        plot,
+        canvas,
+        off: null,
+        mark,
+        shown: kept[index] || null,
+      };
     });
-    refill(armRows, arms.map((arm) => arm.node));
+    refill(
+      armRows,
+      arms.map((arm) => arm.node),
+    );
     fillMore();
     redraw();
     markRows();
   }
   function fillMore() {
-    const records = doc.arms.map((/** @type {any} */ arm) => arm.attention).filter((/** @type {any} */ a) => a && a.whole);
-    const views = records.length ? records.map((/** @type {any} */ a) => a.views.map((/** @type {any} */ v) => v.label)).sort((/** @type {any} */ a, /** @type {any} */ b) => a.length - b.length)[0] : [];
+    const records = doc.arms
+      .map((/** @type {any} */ arm) => arm.attention)
+      .filter((/** @type {any} */ a) => a && a.whole);
+    const views = records.length
+      ? records
+          .map((/** @type {any} */ a) => a.views.map((/** @type {any} */ v) => v.label))
+          .sort((/** @type {any} */ a, /** @type {any} */ b) => a.length - b.length)[0]
+      : [];
     const sinks = records.some((/** @type {any} */ a) => a.sinks.length);
-    const scale = records.length && doc.scales ? doc.scales[settings.rows === "words" ? "words" : "passages"][modeKey()] : 0;
-    const viewMenu = h("select", { onchange: () => { settings.view = viewMenu.selectedIndex; settings.rows = settings.rows || "passages"; rebuild(); } }, views.map((/** @type {string} */ label, /** @type {number} */ i) => h("option", { value: i, selected: i === settings.view }, label)));
-    const file = h("input", { type: "file", accept: ".txt,text/plain", class: "mp-hidden", tabindex: -1, "aria-hidden": "true", onchange: async () => { if (file.files[0]) readLabels(await file.files[0].text()); file.value = ""; } });
-    refill(more.querySelector(".mp-menu-box"),
+    const scale =
+      records.length && doc.scales ? doc.scales[settings.rows === "words" ? "words" : "passages"][modeKey()] : 0;
+    const viewMenu = h(
+      "select",
+      {
+        onchange: () => {
+          settings.view = viewMenu.selectedIndex;
+          settings.rows = settings.rows || "passages";
+          rebuild();
+        },
+      },
+      views.map((/** @type {string} */ label, /** @type {number} */ i) =>
+        h("option", { value: i, selected: i === settings.view }, label),
+      ),
+    );
+    const file = h("input", {
+      type: "file",
+      accept: ".txt,text/plain",
+      class: "mp-hidden",
+      tabindex: -1,
+      "aria-hidden": "true",
+      onchange: async () => {
+        if (file.files[0]) readLabels(await file.files[0].text());
+        file.value = "";
+      },
+    });
+    refill(
+      more.querySelector(".mp-menu-box"),
       views.length > 1 ? h("label", {}, h("span", {}, "Layers and heads"), viewMenu) : null,
-      sinks ? h("label", { class: "mp-check" }, h("input", { type: "checkbox", checked: settings.clean, onchange: (/** @type {any} */ e) => { settings.clean = e.target.checked; rebuild(); hooks.settings(); } }), h("span", {}, "Hide moments that always draw attention")) : h("p", { class: "mp-note" }, records.length ? "No moment draws attention at every word." : "No attention was recorded."),
-      records.length ? h("p", { class: "mp-scale" }, h("span", {}, "0"), h("i", { style: { background: rampCss(RAMPS[dark ? "dark" : "light"].heat) } }), h("span", {}, settings.mode === "raw" ? percent(scale, 2) : shareText(scale, "length")),
-        h("small", {}, settings.mode === "raw" ? "of a word's attention on 40 ms of sound; one scale for all arms" : "times an even spread; one scale for all arms")) : null,
-      h("p", { class: "mp-actions" }, hooks.editable ? [h("button", { type: "button", class: "mp-button", onclick: () => { closeMore(); lane.addAt(player.time); } }, "Mark a sound here"), h("button", { type: "button", class: "mp-button", onclick: () => file.click() }, "Read Audacity labels"), file] : null,
-        h("button", { type: "button", class: "mp-button", onclick: () => saveFile("sounds.txt", "text/plain", toLabels(lane.get())) }, "Save Audacity labels")));
+      sinks
+        ? h(
+            "label",
+            { class: "mp-check" },
+            h("input", {
+              type: "checkbox",
+              checked: settings.clean,
+              onchange: (/** @type {any} */ e) => {
+                settings.clean = e.target.checked;
+                rebuild();
+                hooks.settings();
+              },
+            }),
+            h("span", {}, "Hide moments that always draw attention"),
+          )
+        : h(
+            "p",
+            { class: "mp-note" },
+            records.length ? "No moment draws attention at every word." : "No attention was recorded.",
+          ),
+      records.length
+        ? h(
+            "p",
+            { class: "mp-scale" },
+            h("span", {}, "0"),
+            h("i", { style: { background: rampCss(RAMPS[dark ? "dark" : "light"].heat) } }),
+            h("span", {}, settings.mode === "raw" ? percent(scale, 2) : shareText(scale, "length")),
+            h(
+              "small",
+              {},
+              settings.mode === "raw"
+                ? "of a word's attention on 40 ms of sound; one scale for all arms"
+                : "times an even spread; one scale for all arms",
+            ),
+          )
+        : null,
+      h(
+        "p",
+        { class: "mp-actions" },
+        hooks.editable
+          ? [
+              h(
+                "button",
+                {
+                  type: "button",
+                  class: "mp-button",
+                  onclick: () => {
+                    closeMore();
+                    lane.addAt(player.time);
+                  },
+                },
+                "Mark a sound here",
+              ),
+              h("button", { type: "button", class: "mp-button", onclick: () => file.click() }, "Read Audacity labels"),
+              file,
+            ]
+          : null,
+        h(
+          "button",
+          {
+            type: "button",
+            class: "mp-button",
+            onclick: () => saveFile("sounds.txt", "text/plain", toLabels(lane.get())),
+          },
+          "Save Audacity labels",
+        ),
+      ),
+    );
   }
-  const closeMore = () => { more.open = false; };
+  const closeMore = () => {
+    more.open = false;
+  };
   /** @param {string} text */
   function readLabels(text) {
     const { events, problems } = fromLabels(text, axis.duration);
     closeMore();
     if (problems.length) hooks.problem(problems.slice(0, 3).join(" "));
-    if (events.length) { lane.set(events); hooks.changed(events); }
+    if (events.length) {
+      lane.set(events);
+      hooks.changed(events);
+    }
   }
 
   // ---- the cursor and the range -----------------------------------------------------------------------------------
@@ -208,7 +573,10 @@ export function makeStage(hooks) {
   }
   function placeRange() {
     rangeNode.style.display = range ? "block" : "none";
-    if (!range) { rangeText.textContent = ""; return; }
+    if (!range) {
+      rangeText.textContent = "";
+      return;
+    }
     rangeNode.style.transform = `translateX(${axis.x(range[0])}px)`;
     rangeNode.style.width = `${Math.max(1, axis.x(range[1]) - axis.x(range[0]))}px`;
     rangeText.textContent = interval(range[0], range[1]);
@@ -216,7 +584,12 @@ export function makeStage(hooks) {
   /** @type {[number, number][]} */
   let shownBands = [];
   function placeBands() {
-    refill(bands, shownBands.map(([from, to]) => h("i", { style: { left: `${axis.x(from)}px`, width: `${Math.max(2, axis.x(to) - axis.x(from))}px` } })));
+    refill(
+      bands,
+      shownBands.map(([from, to]) =>
+        h("i", { style: { left: `${axis.x(from)}px`, width: `${Math.max(2, axis.x(to) - axis.x(from))}px` } }),
+      ),
+    );
   }
   /** @param {number | null} from @param {number} [to] */
   function setRange(from, to) {
@@ -232,24 +605,44 @@ export function makeStage(hooks) {
     run();
   }
   /** @param {number} time */
-  function seek(time) { player.seek(clamp(time, 0, axis.duration)); everyFrame(); }
-  function toggle() { if (player.playing) player.pause(); else player.play(); run(); }
+  function seek(time) {
+    player.seek(clamp(time, 0, axis.duration));
+    everyFrame();
+  }
+  function toggle() {
+    if (player.playing) player.pause();
+    else player.play();
+    run();
+  }
   /** @param {number} start @param {number} [stop] */
   function play(start, stop) {
-    if (player.loop) { player.setLoop(null); loopButton.setAttribute("aria-pressed", "false"); }
-    if (start < axis.t0 || start > axis.t1) axis.set(start - (axis.t1 - axis.t0) / 4, start + (3 * (axis.t1 - axis.t0)) / 4);
+    if (player.loop) {
+      player.setLoop(null);
+      loopButton.setAttribute("aria-pressed", "false");
+    }
+    if (start < axis.t0 || start > axis.t1)
+      axis.set(start - (axis.t1 - axis.t0) / 4, start + (3 * (axis.t1 - axis.t0)) / 4);
     player.play(clamp(start, 0, Math.max(0, axis.duration - 0.05)), stop);
     run();
   }
-  function everyFrame() { player.check(); placeCursor(); hooks.frame(player.time, player.playing); }
+  function everyFrame() {
+    player.check();
+    placeCursor();
+    hooks.frame(player.time, player.playing);
+  }
   function frame() {
     frameId = 0;
-    if (!node.isConnected) { player.pause(); return; } // taken out of the page: a sound must not go on without its player
+    if (!node.isConnected) {
+      player.pause();
+      return;
+    } // taken out of the page: a sound must not go on without its player
     everyFrame();
     showPlaying();
     if (player.playing) run();
   }
-  function run() { if (!frameId) frameId = requestAnimationFrame(frame); }
+  function run() {
+    if (!frameId) frameId = requestAnimationFrame(frame);
+  }
   let playingShown = false;
   function showPlaying() {
     if (playingShown === player.playing) return;
@@ -270,7 +663,13 @@ export function makeStage(hooks) {
       if (!player.playing) play(t);
     },
     select: (from, to) => setRange(from, to),
-    selected: () => { if (!range) return; if (player.loop) { player.setLoop({ start: range[0], stop: range[1] }); run(); } else play(range[0], range[1]); },
+    selected: () => {
+      if (!range) return;
+      if (player.loop) {
+        player.setLoop({ start: range[0], stop: range[1] });
+        run();
+      } else play(range[0], range[1]);
+    },
     hover: (t, event) => {
       hover.style.display = t === null ? "none" : "block";
       tip.textContent = "";
@@ -279,10 +678,16 @@ export function makeStage(hooks) {
       const at = rowAt(event);
       if (!at || !settings.rows) return;
       const { attention, words, text } = doc.arms[at.arm];
-      const pictures = settings.rows === "words" ? attention.words : attention.views[Math.min(settings.view, attention.views.length - 1)].pictures;
+      const pictures =
+        settings.rows === "words"
+          ? attention.words
+          : attention.views[Math.min(settings.view, attention.views.length - 1)].pictures;
       const picture = pictureOf(pictures, modeKey());
       const column = clamp(Math.floor(t / attention.column_s), 0, picture.columns - 1);
-      const name = settings.rows === "words" ? `“${Array.from(text).slice(words[at.row][0], words[at.row][1]).join("")}”` : attention.passages[at.row].name;
+      const name =
+        settings.rows === "words"
+          ? `“${Array.from(text).slice(words[at.row][0], words[at.row][1]).join("")}”`
+          : attention.passages[at.row].name;
       tip.textContent = `${LETTERS[at.arm]} · ${name} · ${t.toFixed(2)} s · ${settings.mode === "raw" ? percent(picture.at(at.row, column), 2) : shareText(picture.at(at.row, column), "length")}`;
     },
   });
@@ -290,7 +695,11 @@ export function makeStage(hooks) {
   function rowAt(event) {
     for (let index = 0; index < arms.length; index += 1) {
       const box = arms[index].plot.getBoundingClientRect();
-      if (event.clientY >= box.top && event.clientY < box.bottom && arms[index].off) return { arm: index, row: clamp(Math.floor(((event.clientY - box.top) / box.height) * rowCount(index)), 0, rowCount(index) - 1) };
+      if (event.clientY >= box.top && event.clientY < box.bottom && arms[index].off)
+        return {
+          arm: index,
+          row: clamp(Math.floor(((event.clientY - box.top) / box.height) * rowCount(index)), 0, rowCount(index) - 1),
+        };
     }
     return null;
   }
@@ -307,47 +716,103 @@ export function makeStage(hooks) {
     else if (event.key === "-") axis.zoom(1 / 1.6, player.time);
     else if (event.key === "l") setLoop(!player.loop);
     else if (event.key === "m" && hooks.editable) lane.addAt(player.time);
-    else if (event.key === "Escape" && (range || player.loop || more.open)) { closeMore(); setRange(null); setLoop(false); }
-    else return false;
+    else if (event.key === "Escape" && (range || player.loop || more.open)) {
+      closeMore();
+      setRange(null);
+      setLoop(false);
+    } else return false;
     event.preventDefault();
     return true;
   }
-  node.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (onKey(event)) event.stopPropagation(); });
+  node.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (onKey(event)) event.stopPropagation();
+  });
   for (const menu of [more, opinionMenu]) {
-    document.addEventListener("pointerdown", (event) => { if (menu.open && event.target instanceof Node && !menu.contains(event.target)) menu.open = false; });
-    menu.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => { if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); event.stopPropagation(); } });
+    document.addEventListener("pointerdown", (event) => {
+      if (menu.open && event.target instanceof Node && !menu.contains(event.target)) menu.open = false;
+    });
+    menu.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+      if (event.key === "Escape") {
+        menu.open = false;
+        menu.querySelector("summary").focus();
+        event.stopPropagation();
+      }
+    });
   }
   axis.onChange(redraw);
-  new ResizeObserver(() => { if (pad.clientWidth) { axis.width = pad.clientWidth; axis.emit(); } }).observe(pad);
-  watchTheme(node, () => { arms.forEach((arm) => { arm.off = null; }); if (doc) { fillMore(); redraw(); } });
+  new ResizeObserver(() => {
+    if (pad.clientWidth) {
+      axis.width = pad.clientWidth;
+      axis.emit();
+    }
+  }).observe(pad);
+  watchTheme(node, () => {
+    arms.forEach((arm) => {
+      arm.off = null;
+    });
+    if (doc) {
+      fillMore();
+      redraw();
+    }
+  });
 
   // ---- rows that are chosen ---------------------------------------------------------------------------------------
   function markRows() {
     arms.forEach((arm, index) => {
-      const row = settings.rows && arm.shown ? (settings.rows === "words" ? arm.shown.words : arm.shown.passages) : null;
+      const row =
+        settings.rows && arm.shown ? (settings.rows === "words" ? arm.shown.words : arm.shown.passages) : null;
       const count = rowCount(index);
       arm.mark.style.display = row ? "block" : "none";
-      if (row) { arm.mark.style.top = `${(100 * row[0]) / count}%`; arm.mark.style.height = `${(100 * (row[1] - row[0])) / count}%`; }
-      arm.gutter.querySelectorAll("[data-passage]").forEach((/** @type {any} */ button) => { const n = Number(button.dataset.passage); button.setAttribute("aria-pressed", String(Boolean(arm.shown && arm.shown.passages && n >= arm.shown.passages[0] && n < arm.shown.passages[1]))); });
+      if (row) {
+        arm.mark.style.top = `${(100 * row[0]) / count}%`;
+        arm.mark.style.height = `${(100 * (row[1] - row[0])) / count}%`;
+      }
+      arm.gutter.querySelectorAll("[data-passage]").forEach((/** @type {any} */ button) => {
+        const n = Number(button.dataset.passage);
+        button.setAttribute(
+          "aria-pressed",
+          String(Boolean(arm.shown && arm.shown.passages && n >= arm.shown.passages[0] && n < arm.shown.passages[1])),
+        );
+      });
     });
   }
 
   return {
-    node, extra, info, player, axis, settings, seek, play, toggle, onKey, setRange,
+    node,
+    extra,
+    info,
+    player,
+    axis,
+    settings,
+    seek,
+    play,
+    toggle,
+    onKey,
+    setRange,
     /** Which sounds are lit, by number. @param {(index: number) => boolean} test */
-    light(test) { for (const one of [lane, opinionLane]) one.light((event) => event.index !== undefined && test(event.index)); },
+    light(test) {
+      for (const one of [lane, opinionLane]) one.light((event) => event.index !== undefined && test(event.index));
+    },
     pause: () => player.pause(),
     /** Rows of an arm to show: { passage?, word?, passages?: [from, to], words?: [from, to] } or null. @param {number} arm @param {any} shown */
     show(arm, shown) {
       if (!arms[arm]) return;
       const before = arms[arm].shown;
       arms[arm].shown = shown;
-      if (!settings.rows && (!before || !shown || before.word !== shown.word || before.passage !== shown.passage)) { arms[arm].off = null; redraw(); }
+      if (!settings.rows && (!before || !shown || before.word !== shown.word || before.passage !== shown.passage)) {
+        arms[arm].off = null;
+        redraw();
+      }
       markRows();
     },
     /** Times that are marked through all tracks. @param {[number, number][]} next */
-    band(next) { shownBands = next; placeBands(); },
-    rebuild() { if (doc) rebuild(); },
+    band(next) {
+      shownBands = next;
+      placeBands();
+    },
+    rebuild() {
+      if (doc) rebuild();
+    },
     /** @param {any} next a comparison document @param {number[]} hues places of its arms in the palette */
     set(next, hues) {
       doc = next;
@@ -360,20 +825,29 @@ export function makeStage(hooks) {
         shownBands = [];
         axis.open(doc.clip.seconds);
         pad.setAttribute("aria-valuemax", String(doc.clip.seconds));
-        const uri = typeof doc.clip.audio === "string" && doc.clip.audio.startsWith("data:audio/") ? doc.clip.audio : "";
+        const uri =
+          typeof doc.clip.audio === "string" && doc.clip.audio.startsWith("data:audio/") ? doc.clip.audio : "";
         playButton.disabled = !uri;
         loopButton.disabled = !uri;
         player.load(uri).then(redraw, redraw);
-        lane.set((doc.truth && doc.truth.events ? doc.truth.events : []).map((/** @type {any} */ event, /** @type {number} */ index) => ({ ...event, index })));
+        lane.set(
+          (doc.truth && doc.truth.events ? doc.truth.events : []).map(
+            (/** @type {any} */ event, /** @type {number} */ index) => ({ ...event, index }),
+          ),
+        );
       }
       lane.number(doc.truth && doc.truth.events ? doc.truth.events : []);
       soundRow.hidden = !doc.clip.mel;
       const heard = JSON.stringify(doc.opinion || null) + Boolean(doc.truth);
-      if (heard !== opinionKey) { opinionKey = heard; showOpinion(); }
+      if (heard !== opinionKey) {
+        opinionKey = heard;
+        showOpinion();
+      }
       rebuild();
     },
     /** Other true sounds of the same clip. @param {any[]} events */
-    setEvents(events) { lane.set(events); },
+    setEvents(events) {
+      lane.set(events);
+    },
   };
 }
-

@@ -20,17 +20,61 @@ export function summaryBlock(doc, view) {
     const counts = view.veiled ? null : countsOf(arm.cafe);
     const line = view.running ? null : decayLine(arm, view.mode, longest, top, title);
     lines.push(line);
-    const ended = arm.finish === "length" ? `, stopped at the ${doc.decoding.max_new_tokens}-token limit` : arm.finish === "cancelled" ? ", stopped" : "";
-    return h("section", { class: "mp-card-arm", style: ownColour(view.colours[index]), "data-arm": index, "aria-label": title },
-      h("header", {}, h("span", { class: "mp-letter", "aria-hidden": "true" }, LETTERS[index]), h("h3", { dir: "auto" }, title), h("small", { dir: "auto" }, who)),
-      h("p", { class: "mp-answer" }, arm.answer ? h("strong", { dir: "auto" }, shorten(arm.answer, 120)) : h("strong", { class: "mp-none" }, view.running ? "…" : "no answer"),
-        verdict ? h("span", { class: `mp-chip mp-${verdict.kind}`, title: verdict.why || "" }, verdict.text) : null),
-      h("p", { class: "mp-claim-line" }, counts ? claimLine(counts) : view.running ? "" : view.veiled ? "hidden until you vote" : arm.cafe && arm.cafe.unscored ? "claims not scored" : "claims not checked",
-        counts && arm.against && arm.against.right_claims ? h("b", { class: arm.against.right_claims > 0 ? "mp-up" : "mp-down" }, ` ${signed(arm.against.right_claims)} against ${LETTERS[arm.against.base]}`) : null),
+    const ended =
+      arm.finish === "length"
+        ? `, stopped at the ${doc.decoding.max_new_tokens}-token limit`
+        : arm.finish === "cancelled"
+          ? ", stopped"
+          : "";
+    return h(
+      "section",
+      { class: "mp-card-arm", style: ownColour(view.colours[index]), "data-arm": index, "aria-label": title },
+      h(
+        "header",
+        {},
+        h("span", { class: "mp-letter", "aria-hidden": "true" }, LETTERS[index]),
+        h("h3", { dir: "auto" }, title),
+        h("small", { dir: "auto" }, who),
+      ),
+      h(
+        "p",
+        { class: "mp-answer" },
+        arm.answer
+          ? h("strong", { dir: "auto" }, shorten(arm.answer, 120))
+          : h("strong", { class: "mp-none" }, view.running ? "…" : "no answer"),
+        verdict ? h("span", { class: `mp-chip mp-${verdict.kind}`, title: verdict.why || "" }, verdict.text) : null,
+      ),
+      h(
+        "p",
+        { class: "mp-claim-line" },
+        counts
+          ? claimLine(counts)
+          : view.running
+            ? ""
+            : view.veiled
+              ? "hidden until you vote"
+              : arm.cafe && arm.cafe.unscored
+                ? "claims not scored"
+                : "claims not checked",
+        counts && arm.against && arm.against.right_claims
+          ? h(
+              "b",
+              { class: arm.against.right_claims > 0 ? "mp-up" : "mp-down" },
+              ` ${signed(arm.against.right_claims)} against ${LETTERS[arm.against.base]}`,
+            )
+          : null,
+      ),
       line ? line.node : h("div", { class: "mp-decay mp-decay-empty" }),
-      h("p", { class: "mp-small" }, view.running && arm.stage !== "done" ? plural(arm.token_count, "token") : `${arm.attention ? `${courseText(arm.attention, view.mode)} · ` : ""}${plural(arm.token_count, "token")}${ended}${Number.isFinite(arm.seconds) ? `, ${arm.seconds.toFixed(1)} s` : ""}`),
+      h(
+        "p",
+        { class: "mp-small" },
+        view.running && arm.stage !== "done"
+          ? plural(arm.token_count, "token")
+          : `${arm.attention ? `${courseText(arm.attention, view.mode)} · ` : ""}${plural(arm.token_count, "token")}${ended}${Number.isFinite(arm.seconds) ? `, ${arm.seconds.toFixed(1)} s` : ""}`,
+      ),
       arm.error ? h("p", { class: "mp-warning" }, arm.error) : null,
-      arm.warnings.map((/** @type {string} */ warning) => h("p", { class: "mp-warning" }, warning)));
+      arm.warnings.map((/** @type {string} */ warning) => h("p", { class: "mp-warning" }, warning)),
+    );
   });
   return { node: h("div", { class: `mp-summary mp-of-${doc.arms.length}` }, cards), lines };
 }
@@ -45,10 +89,11 @@ function claimLine(counts) {
 
 /** The comparison in one sentence, for its head and for screen readers. @param {any} doc @param {(index: number) => string} name */
 export function resultSentence(doc, name) {
-  return doc.arms.map((/** @type {any} */ arm, /** @type {number} */ index) => {
-    const verdict = verdictOf(arm, doc.question);
-    const counts = countsOf(arm.cafe);
-    return `${name(index)}: ${arm.answer ? shorten(arm.answer, 60) : "no answer"}${verdict ? ` (${verdict.text.replace(/[✓✗] /, "")})` : ""}${counts && counts[0].of ? `, ${counts[0].text}` : ""}`;
-  }).join("; ");
+  return doc.arms
+    .map((/** @type {any} */ arm, /** @type {number} */ index) => {
+      const verdict = verdictOf(arm, doc.question);
+      const counts = countsOf(arm.cafe);
+      return `${name(index)}: ${arm.answer ? shorten(arm.answer, 60) : "no answer"}${verdict ? ` (${verdict.text.replace(/[✓✗] /, "")})` : ""}${counts && counts[0].of ? `, ${counts[0].text}` : ""}`;
+    })
+    .join("; ");
 }
-

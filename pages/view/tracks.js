@@ -10,8 +10,14 @@ import { clamp } from "../../analysis/view/dom.js";
 /** The context of a canvas, at the size that it has on the screen. @param {HTMLCanvasElement} canvas */
 function fitted(canvas) {
   const ratio = window.devicePixelRatio || 1;
-  const [width, height] = [Math.max(1, Math.round(canvas.clientWidth * ratio)), Math.max(1, Math.round(canvas.clientHeight * ratio))];
-  if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
+  const [width, height] = [
+    Math.max(1, Math.round(canvas.clientWidth * ratio)),
+    Math.max(1, Math.round(canvas.clientHeight * ratio)),
+  ];
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
+  }
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.clearRect(0, 0, width, height);
   return context;
@@ -26,7 +32,12 @@ export function melPicture(mel, dark) {
 
 /** Some rows of a picture of attention. @param {{ columns: number, at: (row: number, column: number) => number }} picture @param {number[]} rows @param {number} top takes the strongest colour @param {boolean} dark */
 export function heatPicture(picture, rows, top, dark) {
-  return paint(picture.columns, rows.length, (x, y) => (top > 0 ? clamp(Math.round((255 * picture.at(rows[y], x)) / top), 0, 255) : 0), RAMPS[dark ? "dark" : "light"].heat);
+  return paint(
+    picture.columns,
+    rows.length,
+    (x, y) => (top > 0 ? clamp(Math.round((255 * picture.at(rows[y], x)) / top), 0, 255) : 0),
+    RAMPS[dark ? "dark" : "light"].heat,
+  );
 }
 
 /** Draw a picture whose columns begin at start_s and last column_s. @param {HTMLCanvasElement} canvas @param {HTMLCanvasElement | null} picture @param {number} start_s @param {number} column_s @param {TimeAxis} axis @param {boolean} soft */
@@ -52,7 +63,10 @@ export function drawWave(canvas, samples, rate, axis, colour) {
     const to = Math.min(samples.length, Math.max(from + 1, Math.floor(axis.t((x + 1) / ratio) * rate)));
     if (from >= to) continue;
     let [low, high] = [samples[from], samples[from]];
-    for (let i = from; i < to; i += 1) { if (samples[i] < low) low = samples[i]; else if (samples[i] > high) high = samples[i]; }
+    for (let i = from; i < to; i += 1) {
+      if (samples[i] < low) low = samples[i];
+      else if (samples[i] > high) high = samples[i];
+    }
     context.fillRect(x, height / 2 - (high * height) / 2, 1, Math.max(1, ((high - low) * height) / 2));
   }
 }

@@ -20,7 +20,11 @@ export const FATES = {
 /** The same where what a machine found stands in for what is known: it is never called true. */
 export const OPINIONS = {
   matched: { name: "agrees", sign: "✓", meaning: "sounds it names that the tagger finds too" },
-  misused: { name: "differs", sign: "≠", meaning: "sounds that the tagger finds at another time, in another order or count" },
+  misused: {
+    name: "differs",
+    sign: "≠",
+    meaning: "sounds that the tagger finds at another time, in another order or count",
+  },
   hallucinated: { name: "not found", sign: "✗", meaning: "sounds it names that the tagger does not find" },
   missed: { name: "not named", sign: "○", meaning: "sounds that the tagger finds and it never names" },
   neutral: { name: "no claim", sign: "·", meaning: "only asked about or denied, or the tagger is unsure of them" },
@@ -49,7 +53,11 @@ export function coloursOf(arms) {
   const taken = [];
   for (const { mode } of arms) {
     const usual = USUAL[/** @type {keyof typeof USUAL} */ (mode)];
-    taken.push(usual !== undefined && !taken.includes(usual) ? usual : [0, 1, 2, 3, 4, 5].find((place) => !taken.includes(place) && !Object.values(USUAL).includes(place)) ?? 5);
+    taken.push(
+      usual !== undefined && !taken.includes(usual)
+        ? usual
+        : ([0, 1, 2, 3, 4, 5].find((place) => !taken.includes(place) && !Object.values(USUAL).includes(place)) ?? 5),
+    );
   }
   return taken;
 }
@@ -83,10 +91,24 @@ export function countsOf(cafe) {
   if (!cafe || !cafe.counts) return null;
   const c = cafe.counts;
   const opinion = isOpinion(cafe);
-  const rest = (/** @type {string} */ fate, /** @type {number} */ count, /** @type {number} */ of) => ({ fate, count, of, text: `${count} ${fateOf(cafe, fate).name}` });
+  const rest = (/** @type {string} */ fate, /** @type {number} */ count, /** @type {number} */ of) => ({
+    fate,
+    count,
+    of,
+    text: `${count} ${fateOf(cafe, fate).name}`,
+  });
   return [
-    { fate: "matched", count: c.matched, of: c.predicted, text: opinion ? `the tagger agrees with ${c.matched} of ${plural(c.predicted, "claim")}` : `${c.matched} of ${plural(c.predicted, "claim")} right` },
-    rest("hallucinated", c.hallucinated, c.predicted), rest("misused", c.misused, c.predicted), rest("missed", c.missed, c.targets),
+    {
+      fate: "matched",
+      count: c.matched,
+      of: c.predicted,
+      text: opinion
+        ? `the tagger agrees with ${c.matched} of ${plural(c.predicted, "claim")}`
+        : `${c.matched} of ${plural(c.predicted, "claim")} right`,
+    },
+    rest("hallucinated", c.hallucinated, c.predicted),
+    rest("misused", c.misused, c.predicted),
+    rest("missed", c.missed, c.targets),
   ];
 }
 
@@ -100,5 +122,8 @@ export function courseText(attention, mode) {
   const whole = mode === "raw" ? `${percent(value)} of its attention on the sound` : `${times(value)} an even spread`;
   if (!attention.thirds) return whole;
   const [first, last] = attention.thirds[mode];
-  return `${shareText(first, mode)} → ${shareText(last, mode)} of its attention on the sound, first to last third`.replace("× of its attention on the sound", "× an even spread");
+  return `${shareText(first, mode)} → ${shareText(last, mode)} of its attention on the sound, first to last third`.replace(
+    "× of its attention on the sound",
+    "× an even spread",
+  );
 }
