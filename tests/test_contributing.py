@@ -11,6 +11,7 @@ import soundfile
 from mpar2 import engines
 from mpar2.audio import SAMPLE_RATE
 from mpar2.cafe import judges
+from mpar2.cafe.schema import Truth
 from mpar2.cafe.score import read_scores
 from mpar2.cli import main
 from mpar2.engines import engine_names, make_engine
@@ -87,7 +88,8 @@ def test_the_judge_scores_a_run_from_the_shell_and_a_trace_in_the_app(
     assert all(count.n_pred == 0 and count.missed == count.n_tgt > 0 for count in counts)
     judging = Judging("silent")
     judging.check(local=False)
-    told = score_traces(judging, make_clip(), Question("Which?"), (Event("dog bark"),), None, ["A dog barks."])
+    truth = Truth((Event("dog bark"),))
+    told = score_traces(judging, make_clip(), Question("Which?"), truth, ["A dog barks."])
     ((_, document),) = [said for said in told if said is not None]
     assert document["counts"]["missed"] == 1 and "silent" in document["source"]
     assert main(["cafe", "score", str(run), "--judge", "silent", "--truth", "caption"]) == 2
