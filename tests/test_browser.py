@@ -154,11 +154,11 @@ def test_settings_of_the_stage_change_what_is_drawn_and_say_so(app: str) -> None
         page.get_by_label("Attention as").select_option("length")
         seen.add(pixels(page, ARM_ROW % 0))
         assert "an even spread" in page.locator(".mp-card-arm").first.inner_text()
-        page.locator(".mp-stage .mp-menu summary").click()
+        page.locator(".mp-stage-bar .mp-menu summary").click()
         page.get_by_label("Hide moments that always draw attention").check()
         seen.add(pixels(page, ARM_ROW % 0))
-        if not page.locator(".mp-stage .mp-menu[open]").count():
-            page.locator(".mp-stage .mp-menu summary").click()
+        if not page.locator(".mp-stage-bar .mp-menu[open]").count():
+            page.locator(".mp-stage-bar .mp-menu summary").click()
         page.get_by_label("Layers and heads").select_option(label="Layer 2")
         seen.add(pixels(page, ARM_ROW % 0))
         assert len(seen) == 6
