@@ -123,12 +123,13 @@ def visit(url: str, meta: tuple[int, list[str]], number: int, tokens: int, end: 
                     tally.outcomes[f"connection: {type(error).__name__}"] += 1
 
 
-def _start_app(port: int, tokens: int) -> subprocess.Popen[bytes]:
+def start_app(port: int, tokens: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "app.py", "--port", str(port), "--max-new-tokens", str(tokens), "--runs-per-hour", "0"]
-    return subprocess.Popen(command, cwd=_ROOT, env=os.environ | {"OMP_NUM_THREADS": "2"})
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "MPAR2_BEHIND_PROXY": "1"}  # visitors by X-Forwarded-For
+    return subprocess.Popen(command, cwd=_ROOT, env=environment)
 
 
-def _wait_for(url: str, app: subprocess.Popen[bytes]) -> dict[str, Any]:
+def wait_for(url: str, app: subprocess.Popen[bytes]) -> dict[str, Any]:
     end = time.monotonic() + _START_S
     while time.monotonic() < end and app.poll() is None:
         try:
@@ -149,9 +150,9 @@ def main(arguments: list[str] | None = None) -> int:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url, tally, memory = f"http://127.0.0.1:{port}", Tally(), []
-    app = _start_app(port, options.tokens)
+    app = start_app(port, options.tokens)
     try:
-        config = _wait_for(url, app)
+        config = wait_for(url, app)
         compare = next(d["id"] for d in config["dependencies"] if d["api_name"] == "compare")
         boxes = {c["props"].get("label"): c["props"] for c in config["components"]}
         names = [boxes[f"{side}_model"]["value"] for side in ("left", "right")]

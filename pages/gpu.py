@@ -1,14 +1,19 @@
 """ZeroGPU: on a Space whose GPUs are lent by the minute, generation asks for one; anywhere else this does nothing.
 
 The decorated function runs in another process: its arguments and what it yields must be plain values, and it can be
-stopped only by closing it.
+stopped only by closing it. Errors come back as values.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
+
+from mpar2.engines.base import EngineError
+from pages.errors import message_of
 
 __all__ = ["lends_gpus", "on_gpu"]
 
@@ -22,14 +27,39 @@ def lends_gpus() -> bool:
     return bool(os.environ.get("SPACES_ZERO_GPU"))
 
 
-def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+@dataclass(frozen=True)
+class _Failure:
+    """An error of the lent process, in words: of an exception only the name of its class arrives there."""
+
+    words: str
+
+
+def on_gpu(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     """``function(clip, question, arms, decoding)`` with a GPU lent to it for as long as the decoding may take."""
     if not lends_gpus():
         return function
+    import gradio as gr
     import spaces
 
     def duration(_clip: Any, _question: Any, arms: Any, decoding: Any) -> int:
         seconds = _SECONDS_TO_START + _SECONDS_PER_TOKEN * decoding.max_new_tokens * max(1, len(arms) // 2)
         return min(_LONGEST_S, round(seconds))
 
-    return spaces.GPU(duration=duration)(function)
+    @spaces.GPU(duration=duration)
+    def lent(*arguments: Any) -> Iterator[Any]:
+        try:
+            yield from function(*arguments)
+        except Exception as error:
+            yield _Failure(message_of(error))
+
+    def generate(*arguments: Any) -> Iterator[Any]:
+        try:
+            with closing(lent(*arguments)) as updates:
+                for update in updates:
+                    if isinstance(update, _Failure):
+                        raise EngineError(update.words)
+                    yield update
+        except gr.Error as error:  # no GPU was lent, or it was taken back
+            raise EngineError(str(error.message)) from None
+
+    return generate

@@ -26,6 +26,7 @@ from mpar2.cafe.schema import JudgeRequest, Truth, Unscored, Verdict
 from mpar2.errors import MPAR2Error
 from mpar2.llm.address import check_base_url
 from mpar2.llm.errors import LLMError
+from mpar2.llm.transport import public_only
 from mpar2.question import Question
 from mpar2.tagger import ORIGIN
 from pages.errors import message_of
@@ -125,7 +126,7 @@ def score_traces(
         return
     requests = [(index, text) for index, text in enumerate(texts) if text.strip()]
     most_s = _TIMEOUT_S if local else _PUBLIC_TIMEOUT_S
-    asking = asyncio.wait_for(_ask(judging, clip, question, truth, requests), most_s)
+    asking = asyncio.wait_for(_ask(judging, clip, question, truth, requests, local=local), most_s)
     try:
         with asyncio.Runner() as runner:  # its end cancels what is still asked
             task = runner.get_loop().create_task(asking)
@@ -145,7 +146,13 @@ def score_traces(
 
 
 async def _ask(
-    judging: Judging, clip: Clip, question: Question, truth: Truth | None, requests: list[tuple[int, str]]
+    judging: Judging,
+    clip: Clip,
+    question: Question,
+    truth: Truth | None,
+    requests: list[tuple[int, str]],
+    *,
+    local: bool,
 ) -> dict[int, Verdict | Unscored]:
     from mpar2.cafe.caption import Captioner
     from mpar2.llm.services import connect, judge_model
@@ -155,14 +162,16 @@ async def _ask(
     model = judging.model.strip() or None
     address = judging.address.strip() if service is not None and service.needs_address else None
     key = judging.secret.strip() or _NO_KEY
-    if truth is None:
-        assert service is not None  # see needs_sounds
-        with tempfile.TemporaryDirectory(prefix="mpar2-caption-") as folder:  # a visitor's caption is not kept
-            async with connect(service.name, judge_model(service.name, model), base_url=address, api_key=key) as client:
-                truth = (await Captioner(client, folder).caption(clip)).truth()
-    known = (question.text, question.choices, question.answer, truth)
-    judge = make_judge(entry.name, JudgeOptions(model, address, key))
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(public_only(not local))
+        if truth is None:
+            assert service is not None  # see needs_sounds
+            with tempfile.TemporaryDirectory(prefix="mpar2-caption-") as folder:  # a visitor's caption is not kept
+                named = judge_model(service.name, model)
+                async with connect(service.name, named, base_url=address, api_key=key) as client:
+                    truth = (await Captioner(client, folder).caption(clip)).truth()
+        known = (question.text, question.choices, question.answer, truth)
+        judge = make_judge(entry.name, JudgeOptions(model, address, key))
         if isinstance(judge, contextlib.AbstractAsyncContextManager):
             await stack.enter_async_context(judge)
         verdicts = await asyncio.gather(*(judge.judge(JudgeRequest(*known, text)) for _, text in requests))

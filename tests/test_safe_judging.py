@@ -51,7 +51,7 @@ def test_the_engine_is_free_before_the_judge_is_asked(
 def test_a_fault_of_a_judge_leaves_the_traces(
     comparer: Comparer, asked: Asked, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    async def broken(*_: Any) -> Any:
+    async def broken(*_: Any, **__: Any) -> Any:
         raise error
 
     monkeypatch.setattr(scoring, "_ask", broken)

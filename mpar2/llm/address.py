@@ -2,8 +2,9 @@
 
 An app that connects wherever a visitor says can be made to ask machines that only it can reach (server-side request
 forgery). ``public_only=True`` resolves the name and refuses loopback, private, link-local (cloud metadata) and reserved
-addresses. A name that changes its address between this check and the request gets past it: an app that must exclude
-that too filters outgoing connections. The clients follow no redirects, so a public server cannot send them elsewhere.
+addresses. A name may change its address between this check and the request, so clients that are opened inside
+``transport.public_only`` check again, and connect to what they checked. The clients follow no redirects, so a public
+server cannot send them elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from mpar2.llm.errors import SettingError, clip_text
 
-__all__ = ["check_base_url"]
+__all__ = ["check_base_url", "public_addresses"]
 
 
 def check_base_url(base_url: str, *, public_only: bool = False) -> str:
@@ -58,11 +59,12 @@ def check_base_url(base_url: str, *, public_only: bool = False) -> str:
             f"server address {clip_text(base_url, 80)!r} cannot be used: {clip_text(str(error), 120)}"
         ) from None
     if public_only:
-        _refuse_private(url.hostname, port or (443 if url.scheme == "https" else 80))
+        public_addresses(url.hostname, port or (443 if url.scheme == "https" else 80))
     return base_url.strip().rstrip("/")
 
 
-def _refuse_private(host: str, port: int) -> None:
+def public_addresses(host: str, port: int) -> list[str]:
+    """Look up the addresses of a name; ``SettingError`` where one of them is not on the public internet."""
     try:
         entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -73,6 +75,7 @@ def _refuse_private(host: str, port: int) -> None:
             raise SettingError(
                 f"server address {clip_text(host, 80)!r} is not on the public internet; it is refused here"
             )
+    return [str(address[0]) for *_, address in entries]
 
 
 def _embedded(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:

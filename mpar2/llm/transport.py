@@ -8,16 +8,23 @@ are never reached through a proxy of the environment.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import httpcore2
 import httpx2
 
-__all__ = ["MAX_REPLY_BYTES", "MAX_STREAM_BYTES", "BadReplyError", "http_client", "proxy_of"]
+from mpar2.llm.address import public_addresses
+from mpar2.llm.errors import SettingError
+
+__all__ = ["MAX_REPLY_BYTES", "MAX_STREAM_BYTES", "BadReplyError", "http_client", "proxy_of", "public_only"]
 
 MAX_REPLY_BYTES = 1_000_000  # of a reply as one body; 65,536 tokens of text are about 300 kB
 MAX_STREAM_BYTES = 32_000_000  # of a streamed reply, or one with log-probabilities: about 300 bytes a token
@@ -86,7 +93,40 @@ class _BoundedTransport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+class _PublicOnly(httpcore2.AsyncNetworkBackend):
+    """Connects to the very address that was checked: a name that changes its address meanwhile gains nothing."""
+
+    def __init__(self, inner: httpcore2.AsyncNetworkBackend) -> None:
+        self._inner = inner
+
+    async def connect_tcp(self, host: str, port: int, **options: Any) -> Any:
+        try:
+            address = (await asyncio.to_thread(public_addresses, host, port))[0]
+        except SettingError as error:
+            raise httpcore2.ConnectError(str(error)) from None
+        return await self._inner.connect_tcp(address, port, **options)
+
+    async def connect_unix_socket(self, path: str, **options: Any) -> Any:
+        raise httpcore2.ConnectError("a socket of this machine is not on the public internet")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
 _CODING_HEADERS = (b"content-encoding", b"content-length")
+
+
+_PUBLIC = ContextVar("_PUBLIC", default=False)
+
+
+@contextlib.contextmanager
+def public_only(wanted: bool = True) -> Iterator[None]:
+    """Let clients that are opened inside connect to addresses of the public internet only."""
+    token = _PUBLIC.set(wanted)
+    try:
+        yield
+    finally:
+        _PUBLIC.reset(token)
 
 
 def http_client(base_url: str, *, timeout_s: float, keep_alive: int, max_bytes: int) -> httpx2.AsyncClient:
@@ -99,7 +139,10 @@ def http_client(base_url: str, *, timeout_s: float, keep_alive: int, max_bytes: 
         max_bytes: the most decoded bytes of one reply.
     """
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=keep_alive)
-    inner = httpx2.AsyncHTTPTransport(limits=limits, proxy=_proxy_url(base_url))
+    proxy = _proxy_url(base_url)
+    inner = httpx2.AsyncHTTPTransport(limits=limits, proxy=proxy)
+    if _PUBLIC.get() and proxy is None:
+        inner._pool._network_backend = _PublicOnly(inner._pool._network_backend)
     return httpx2.AsyncClient(transport=_BoundedTransport(inner, max_bytes), follow_redirects=False, timeout=timeout_s)
 
 
