@@ -26,7 +26,7 @@ from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest
 from analysis.findings import finding
 from analysis.load import RunTable
-from analysis.metrics import CAFE, RULES, Metric, measured, metric_of, rate, rate_of, with_f1
+from analysis.metrics import CAFE, RULES, Metric, measured, metric_of, rate, rate_of, units, with_f1
 from analysis.words import count, difference, listed, number, paired_p, plural, size_of, span, told, value
 
 __all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception", "rules"]
@@ -46,7 +46,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
     title = f"{metric.label} of the arms"
     rows = []
     for name in table.labels:
-        part = table.frame[table.frame["arm"] == name]
+        part = table.rows(name)
         found = rate(part, metric)
         if found.estimate is not None:
             rows.append({"arm": name, **found.columns()})
@@ -98,7 +98,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
     rows: list[dict[str, Any]] = []
     bases: dict[str, str] = {}  # by benchmark: the first arm that names events
     for name in table.labels:
-        part = table.frame[table.frame["arm"] == name]
+        part = table.rows(name)
         benchmark = benchmark_of(table, table.arm(name))
         if rate(part, metric_of("acc_per")).estimate is not None:
             bases.setdefault(benchmark, name)
@@ -106,7 +106,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             base = bases.get(benchmark, name)
             compared = versus(table, base, name, metric) if base != name else {}
             above, below, known = measured(part, metric)
-            found = rate_of(above, below, part[known], share=metric.share)
+            found = rate_of(above, below, units(part, known), share=metric.share)
             rows.append(
                 {
                     "arm": name,
@@ -234,7 +234,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
     for direct, reasoning in pairs:
         compared = versus(table, direct.label, reasoning.label, metric)
         for kind, arm in (("direct answer", direct), ("reasoning", reasoning)):
-            found = rate(table.frame[table.frame["arm"] == arm.label], metric)
+            found = rate(table.rows(arm.label), metric)
             rows.append(
                 {
                     "pair": f"{direct.label} / {reasoning.label}",
@@ -406,7 +406,7 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
     rows = []
     bases: dict[str, str] = {}
     for name in table.labels:
-        part = table.frame[table.frame["arm"] == name]
+        part = table.rows(name)
         if not rate(part, metric_of("acc_per_mention")).estimate:
             continue
         base = bases.setdefault(benchmark_of(table, table.arm(name)), name)

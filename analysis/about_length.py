@@ -367,7 +367,7 @@ def _tip(metric: Metric) -> Any:
 
 def _trends(table: RunTable, choice: Choice, metric: Metric, arms: list[str]) -> list[str]:
     """Return a sentence for each arm: its change for each doubling of the length, tested over traces, not over bins."""
-    slopes = {arm: measures.trend(table.frame[table.frame["arm"] == arm], metric, choice.length) for arm in arms}
+    slopes = {arm: measures.trend(table.rows(arm), metric, choice.length) for arm in arms}
     corrected = holm([found.p_value for found in slopes.values()])
     return [
         f"{arm} has no trend to test."
@@ -381,7 +381,7 @@ def _trends(table: RunTable, choice: Choice, metric: Metric, arms: list[str]) ->
 
 def _together(table: RunTable, choice: Choice, arm: str) -> str:
     """Return whether accuracy and Acc_per of an arm change alike with length."""
-    part = table.frame[table.frame["arm"] == arm]
+    part = table.rows(arm)
     found = {name: measures.trend(part, metric_of(name), choice.length) for name in ("accuracy", "acc_per")}
     if any(slope.low is None for slope in found.values()):
         return f"{arm}: too few traces to test a trend."

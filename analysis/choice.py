@@ -73,7 +73,7 @@ def apply_choice(table: RunTable, choice: Choice) -> RunTable:
     place = np.cumsum(kept) - 1
     attention = table.attention[kept[table.attention["row"].to_numpy()]]
     attention = attention.assign(row=place[attention["row"].to_numpy()])
-    chosen = frame[kept].reset_index(drop=True)
+    chosen = frame.copy(deep=False) if kept.all() else frame[kept].reset_index(drop=True)
     chosen["arm"] = chosen["arm"].cat.set_categories([arm.label for arm in arms])
     probes = table.probes[table.probes["arm"].isin([arm.label for arm in arms])]
     return RunTable(chosen, attention.reset_index(drop=True), probes, arms, table.runs)

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.load import ArmInfo, RunTable
-from analysis.metrics import Metric, codes_of, measured, metric_of, rate, rate_of
+from analysis.metrics import Metric, codes_of, measured, metric_of, rate, rate_of, units
 from mpar2 import statistics
 
 __all__ = [
@@ -159,7 +159,7 @@ def arms_table(table: RunTable) -> pd.DataFrame:
     """What each arm did: counts, accuracy by both rules, length."""
     rows = []
     for label in table.labels:
-        part = table.frame[table.frame["arm"] == label]
+        part = table.rows(label)
         if part.empty:
             continue
         accuracy, strict, tokens = (rate(part, metric_of(name)) for name in ("accuracy", "strict", "tokens"))
@@ -198,9 +198,9 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
     """
     sides = []
     for label in (first, second):
-        part = table.frame[table.frame["arm"] == label]
+        part = table.rows(label)
         above, below, known = measured(part, metric)
-        sides.append(Side(above, below, part[known]))
+        sides.append(Side(above, below, units(part, known)))
     difference = paired(*sides)
     exact = difference.exact if metric.share else None
     return {
@@ -320,7 +320,7 @@ def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
         for arm, what in ((pair.reference, "unchanged"), (pair.control, pair.what)):
             for metric in metrics:
                 key = (pair.reference.label, arm.label, metric.label)
-                found = rate(table.frame[table.frame["arm"] == arm.label], metric)
+                found = rate(table.rows(arm.label), metric)
                 if key not in rows and found.estimate is not None:
                     names = {"reference": key[0], "arm": key[1], "control": what, "metric": key[2]}
                     rows[key] = names | found.columns()
@@ -387,7 +387,7 @@ def roles(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
 
 def attending_roles(table: RunTable, metric: Metric) -> list[tuple[str, str]]:
     """Return (base, MPAR²) labels of each benchmark among the arms whose attention was recorded."""
-    there = {arm.label for arm in table.arms if rate(table.frame[table.frame["arm"] == arm.label], metric).items}
+    there = {arm.label for arm in table.arms if rate(table.rows(arm.label), metric).items}
     recorded = RunTable(
         table.frame, table.attention, table.probes, tuple(arm for arm in table.arms if arm.label in there), table.runs
     )
@@ -471,7 +471,7 @@ def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
     for (name, kind, *_), members in families.items():
         if len({seed for seed, _ in members}) < 2:
             continue
-        values = [(seed, rate(table.frame[table.frame["arm"] == arm.label], metric).estimate) for seed, arm in members]
+        values = [(seed, rate(table.rows(arm.label), metric).estimate) for seed, arm in members]
         known = [value for _, value in values if value is not None]
         if known:
             rows.append(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.choice import Choice
 from analysis.load import RunTable
-from analysis.metrics import Metric, codes_of, measured, metric_of, rate_of
+from analysis.metrics import Metric, codes_of, measured, metric_of, rate_of, units
 from analysis.slopes import held_difficulty, within_item
 from mpar2.statistics import Slope, correlation, holm, slope
 
@@ -62,23 +62,28 @@ def bin_edges(lengths: _Floats, binning: str, bins: int) -> _Floats:
 
 def curves(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.DataFrame:
     """One row for each arm, metric and bin."""
-    frame = table.frame[np.isfinite(table.frame[choice.length])]
-    shared = bin_edges(frame[choice.length].to_numpy(), "width", choice.bins) if choice.binning == "width" else None
+    lengths = table.frame[choice.length].to_numpy()
+    lengths = lengths[np.isfinite(lengths)]
+    shared = bin_edges(lengths, "width", choice.bins) if choice.binning == "width" else None
     rows = []
-    for arm, part in frame.groupby("arm", observed=True, sort=False):
+    for arm in table.labels:
+        part = table.rows(arm)
+        finite = np.isfinite(part[choice.length].to_numpy())
+        part = part if finite.all() else part[finite]
+        if part.empty:
+            continue
         edges = bin_edges(part[choice.length].to_numpy(), "count", choice.bins) if shared is None else shared
         for name in metrics:
-            rows += [{"arm": str(arm), "metric": name, **row} for row in _curve(part, choice, metric_of(name), edges)]
-    order = {label: place for place, label in enumerate(table.labels)}
-    return pd.DataFrame(rows, columns=_CURVE).sort_values("arm", key=lambda arms: arms.map(order), kind="stable")
+            rows += [{"arm": arm, "metric": name, **row} for row in _curve(part, choice, metric_of(name), edges)]
+    return pd.DataFrame(rows, columns=_CURVE)
 
 
 def _curve(part: pd.DataFrame, choice: Choice, metric: Metric, edges: _Floats) -> list[dict[str, object]]:
     lengths = part[choice.length].to_numpy()
     place = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
     above, below, known = measured(part, metric)
-    rows, scored_rows = [], part[known]
-    null = null_model(scored_rows, metric)
+    rows, scored_rows = [], units(part, known)
+    null = null_model(part[known], metric) if metric.name in _WITH_NULL else None
     for number in range(max(len(edges) - 1, 1)):
         inside = place == number
         if not inside.any():
@@ -104,6 +109,9 @@ def _pooled(values: _Floats, weights: _Floats) -> float:
     return float((values * weights).sum() / weights.sum())
 
 
+_WITH_NULL = ("acc_per", "acc_per_any")  # rules by which length alone changes the rate
+
+
 def null_model(rows: pd.DataFrame, metric: Metric) -> _Floats | None:
     """Return what each trace's rate would be if nothing decayed: every mention right at one rate, whatever the length.
 
@@ -111,7 +119,7 @@ def null_model(rows: pd.DataFrame, metric: Metric) -> _Floats | None:
     more chances to be wrong, so it falls with length by itself; ``acc_per_any`` rises. The one rate of an arm is the
     one that gives its own pooled value. None for other metrics, and where mentions are unknown.
     """
-    if metric.name not in ("acc_per", "acc_per_any") or rows.empty:
+    if metric.name not in _WITH_NULL or rows.empty:
         return None
     events, mentions = rows["n_pred"].to_numpy(float), rows["mentions_asserted"].to_numpy(float)
     used = np.isfinite(mentions) & (events > 0)
@@ -133,7 +141,10 @@ def null_model(rows: pd.DataFrame, metric: Metric) -> _Floats | None:
 def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
     """Pearson and Spearman of length, outcome and Acc_per of traces, by arm."""
     rows = []
-    for arm, part in table.frame.groupby("arm", observed=True, sort=False):
+    for arm in table.labels:
+        part = table.rows(arm)
+        if part.empty:
+            continue
         with np.errstate(divide="ignore", invalid="ignore"):
             perceived = (part["matched"] / part["n_pred"]).to_numpy()
         length, right = part[choice.length].to_numpy(), part["right"].to_numpy()
@@ -149,7 +160,7 @@ def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
             spearman = correlation(*ranks, groups=clips)
             rows.append(
                 {
-                    "arm": str(arm),
+                    "arm": arm,
                     "of": name,
                     "pearson": pearson.estimate,
                     "pearson_low": pearson.low,
@@ -179,12 +190,14 @@ def trend(part: pd.DataFrame, metric: Metric, length: str, held: str = "nothing"
         The slope in units of the metric, with its interval over clips.
     """
     above, below, known = measured(part, metric)
-    rows = part[known]
-    size = rows[length].to_numpy()
+    size = part[length].to_numpy()[known]
     used = np.isfinite(size) & (below > 0)
-    rows, size, above, below = rows[used], size[used], above[used], below[used]
-    strata = None if held == "nothing" else codes_of(rows[held]) + 1  # codes_of gives -1 where it is unknown
-    return slope(np.log2(np.maximum(size, 1)), above / below, below, groups=codes_of(rows["clip"]), strata=strata)
+    size, above, below = size[used], above[used], below[used]
+    kept = np.flatnonzero(known)[used]
+    # codes_of gives -1 where a level is unknown
+    strata = None if held == "nothing" else codes_of(part[held].iloc[kept]) + 1
+    clips = codes_of(part["clip"].iloc[kept])
+    return slope(np.log2(np.maximum(size, 1)), above / below, below, groups=clips, strata=strata)
 
 
 _HELD = {"nothing": "nothing held", "difficulty": "difficulty held", "item": "item held"}
@@ -196,7 +209,10 @@ def slopes(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.Data
     Accuracy has its odds ratio beside it (``analysis.slopes``). ``p_holm`` is corrected for all rows of the table.
     """
     rows: list[dict[str, object]] = []
-    for arm, part in table.frame.groupby("arm", observed=True, sort=False):
+    for arm in table.labels:
+        part = table.rows(arm)
+        if part.empty:
+            continue
         several = part["item"].nunique() < len(part)
         graded = part["difficulty"].nunique() > 1
         for name in metrics:
@@ -207,7 +223,7 @@ def slopes(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.Data
                 found = trend(part, metric, choice.length, held)
                 known = measured(part, metric)[2] & np.isfinite(part[choice.length].to_numpy())
                 row: dict[str, object] = {
-                    "arm": str(arm),
+                    "arm": arm,
                     "metric": name,
                     "held": words,
                     "slope": found.estimate,

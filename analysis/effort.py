@@ -26,7 +26,7 @@ def budget(table: RunTable, field: str) -> pd.DataFrame:
     assert field in FILTERS
     rows = []
     for label in table.labels:
-        part = table.frame[table.frame["arm"] == label]
+        part = table.rows(label)
         for level in levels(table.frame, field):
             own = part[(part[field] == level).to_numpy()]
             if own.empty:
@@ -52,7 +52,7 @@ def frontier(table: RunTable) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     bases: dict[str, tuple[str, Side]] = {}
     for label in table.labels:
-        part = table.frame[table.frame["arm"] == label]
+        part = table.rows(label)
         part = part[np.isfinite(part["right"])]
         if part.empty:
             continue

@@ -31,6 +31,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,18 @@ class RunTable:
             if arm.label == label:
                 return arm
         raise AnalysisError(f"no arm {label[:80]!r} here: choose from {', '.join(arm.label for arm in self.arms)}")
+
+    def rows(self, label: str) -> pd.DataFrame:
+        """The rows of one arm, without the texts that no figure computes with."""
+        return self._by_arm[label]
+
+    @cached_property
+    def _by_arm(self) -> dict[str, pd.DataFrame]:
+        """Every arm's rows, taken apart once: a figure asks for them many times."""
+        frame = self.frame.drop(columns=["key", "id", "error", "unscored"])
+        arms = frame["arm"].cat
+        codes = arms.codes.to_numpy()
+        return {label: frame[codes == arms.categories.get_loc(label)] for label in self.labels}
 
     @property
     def labels(self) -> list[str]:

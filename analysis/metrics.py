@@ -29,6 +29,7 @@ __all__ = [
     "metric_of",
     "rate",
     "rate_of",
+    "units",
     "with_f1",
 ]
 
@@ -138,7 +139,13 @@ def codes_of(column: pd.Series) -> NDArray[np.intp]:
 def rate(frame: pd.DataFrame, metric: Metric, **options: Any) -> Rate:
     """Return the metric of the rows, pooled, with its interval over clips."""
     above, below, known = measured(frame, metric)
-    return rate_of(above, below, frame[known], share=metric.share, **options)
+    return rate_of(above, below, units(frame, known), share=metric.share, **options)
+
+
+def units(frame: pd.DataFrame, known: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return item and clip of the known rows: all that an interval needs of them."""
+    own = frame[["item", "clip"]]
+    return own if known.all() else own[known]
 
 
 def rate_of(
@@ -153,7 +160,7 @@ def rate_of(
         found = statistics.accuracy_interval(above, clips, **options)
     else:
         found = statistics.bootstrap_interval(above, below, groups=clips, **options)
-    return Rate(*found[:3], int(len(np.unique(codes_of(rows["item"])))), found.n)
+    return Rate(*found[:3], int(codes_of(rows["item"]).max(initial=-1)) + 1, found.n)
 
 
 def with_f1(frame: pd.DataFrame, metric: Metric) -> list[Metric]:

@@ -183,7 +183,7 @@ def beside_cells(cells: pd.DataFrame, table: RunTable) -> pd.DataFrame:
         found: dict[str, Any] = dict.fromkeys(("ours", "low", "high", "items", "clips", "arm"))
         arm, metric, domain, why = _ours(cell, table)
         if arm is not None and metric is not None:
-            part = table.frame[table.frame["arm"] == arm.label]
+            part = table.rows(arm.label)
             if domain is not None:
                 part = part[part["domain"].map(_domain_words).isin([domain])]
             measured = rate(part, metric_of(metric))

@@ -24,7 +24,7 @@ from analysis.exhibits import EXHIBITS, build_exhibits
 from analysis.load import load_runs
 from testing.synthetic import FakeArm, write_run
 
-LIMITS_S = {100_000: 2.0, 1_000_000: 15.0}  # of processor time, after the first load
+LIMITS_S = {100_000: 2.0, 1_000_000: 10.0}  # of processor time, after the first load
 ARMS = (
     FakeArm("base cot", "cot", 2.0, -0.8, 90),
     FakeArm("base direct", "direct", 0.8, 0.0, 6),
