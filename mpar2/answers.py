@@ -36,6 +36,7 @@ __all__ = ["Answer", "named_choice", "read_answer", "stated_answer", "visible_te
 _MAX_CHARS = 4000  # of a passage; in a longer one the end is read
 _MAX_STATEMENTS = 60  # of a passage; more are a loop
 _OBJECT_CHARS = 400  # of what follows "the answer is"
+_MAX_DENIALS = 8  # "not A, it is not B, it is ..", a line
 
 
 class Answer(NamedTuple):
@@ -108,7 +109,9 @@ def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
         return None
     names = _Names(choices)
     stated = _from_statements(lines, names)
-    return stated if isinstance(stated, str) else None if stated else _from_position(lines, names, text)
+    if stated:
+        return stated if isinstance(stated, str) else None
+    return _from_position(lines, names, text) or _from_pair(lines, names)
 
 
 def stated_answer(text: str, *, alone: bool = True) -> str | None:
@@ -149,6 +152,11 @@ _SPACING = re.compile(r"\\[,;:! ()\[\]]")
 _OTHER_TAG = re.compile(r"<\|?(/?)([a-z_][a-z_ -]{0,30})\|?>", re.IGNORECASE)
 
 
+# "it is not A, it is B" and "not A but B" state B; what is denied goes.
+_DENIED = re.compile(
+    r"\b(is|was|be)(?:n't| not) [^,;.!?\n]{1,80}[,;]? (?:but(?: rather)?|it's|it is|it was|rather|instead)(?= )",
+    re.IGNORECASE,
+)
 _BULLET = re.compile(r"^(?:[^\w\s(\[{\"'\\<.?!]+ ?)+(?=\S)")
 
 
@@ -162,7 +170,17 @@ def _lines(text: str) -> list[str]:
     if "__" in folded:
         folded = re.sub(r"(?<!\w)__([^_\n]{1,400})__(?!\w)", r"\1", folded)
     lines = (_BULLET.sub("", " ".join(line.split()), count=1).rstrip(",; ") for line in folded.splitlines())
-    return [line for line in lines if line]
+    return [_without_denials(line) for line in lines if line]
+
+
+def _without_denials(line: str) -> str:
+    """Return the line with "is not A, it is B" as "is B"."""
+    for _ in range(_MAX_DENIALS):
+        shorter = _DENIED.sub(r"\1", line, count=1)
+        if shorter == line:
+            break
+        line = shorter
+    return line
 
 
 # Statements: "the answer is X", "X is correct", "I would choose X", boxed answers.
@@ -215,6 +233,20 @@ _IS_CORRECT = re.compile(
     r",? (?:is|would be|must be|seems|should be|has to be)(?: (?:therefore|thus|then|clearly|definitely))?"
     rf"(?: the)? (?:{_JUDGED}|answer)\b"
     r"(?! (?:not|only|if))",
+    re.IGNORECASE,
+)
+# What remains after the others were excluded, and what takes the place of a word just written.
+_LEAVES = re.compile(
+    r"\b(?:leaving|leaves)(?: us| me)?(?: with)?(?: only| just)?(?: the)?(?: (?:option|choice|answer))? ", re.IGNORECASE
+)
+_CORRECTED = re.compile(
+    r"(?:\.{2,}|[,;.-]) ?(?:no|sorry|wait|actually|i meant?|correction|make that)[,:.]? "
+    r"(?:(?:no|wait|sorry|actually|i meant?|make that|it's|it is)[,:]? )*",
+    re.IGNORECASE,
+)
+_ANSWER_ELSEWHERE = re.compile(
+    r"\b(?:respuesta|réponse|resposta|risposta|antwort|ответ)\b(?: \w+)? ?(?:\b(?:es|est|é|è|ist|lautet)\b|[:-])"
+    r"(?: (?:la|le|die))?(?: (?:opción|option|opção|opzione))? |(?:答えは|正解は|정답은|답은) ?",
     re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\boxed\s{0,4}\{([^{}]{1,400})\}|\bboxed\{([^{}]{1,400})\}")
@@ -275,6 +307,11 @@ def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
     for match in _BOXED.finditer(line):
         words = match[1] or match[2]
         yield _Statement(number, match.start(), words, True, False, match.start())
+    for pattern in (_LEAVES, _CORRECTED, _ANSWER_ELSEWHERE):
+        for match in pattern.finditer(line):
+            words, explicit = line[match.end() : match.end() + _OBJECT_CHARS], pattern is _ANSWER_ELSEWHERE
+            if words.strip() and not _is_asked(line, match.start() + 1):
+                yield _Statement(number, match.start(), words, explicit, not explicit, match.end())
     if not _CUE.search(line):
         return
     for match in _ANSWER_IS.finditer(line):
@@ -539,6 +576,29 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
         if turn and names.mentioned(text.strip()[turn.start() :]) - {choice}:
             return True
     return choice
+
+
+_PAIR = re.compile(r"[(\[]([A-Z])[)\]][.:]?\s+|\b(?:option|choice) (\d{1,2})\s?[.:)-]\s*", re.IGNORECASE)
+
+_EXCLUDED = re.compile(
+    r"\b(?:eliminat|exclud|rul(?:e|ed|ing) |reject|discard|dismiss|except|unlike|without|instead|than|besides|remov|"
+    r"drop|doubt|unsure|guess|question|consider|compar|contrast|versus|vs)",
+    re.IGNORECASE,
+)
+
+
+def _from_pair(lines: Sequence[str], names: _Names) -> str | None:
+    """Return the choice that the last sentence names by letter (or number) and text, "it belongs to (B) Woman"."""
+    named: set[str] = set()
+    for line in lines:
+        for match in _PAIR.finditer(line):
+            choice = names.of_letter(match[1] or chr(ord("A") + int(match[2]) - 1))
+            text = names.at_start(line[match.end() :])
+            named.add(choice if choice is not None and text is not None and text[0] == choice else "")
+    last = _UNIT.split(lines[-1])[-1]
+    if len(named) != 1 or not _PAIR.search(last) or _UNSURE.search(last) or _EXCLUDED.search(last):
+        return None
+    return named.pop() or None
 
 
 _UNIT = re.compile(r"(?<=[.!?;])\s+(?=\S)")

@@ -25,6 +25,16 @@ PEOPLE = ("Man", "Woman", "Child", "Robot")
 
 MAN = [
     "Man",
+    "The correct option isn't B, it's A.",
+    "It isn't B, it isn't C, it isn't D, it's A.",
+    "I can rule out Woman, Child and Robot, leaving Man.",
+    "The voice belongs to **(A) Man**.",
+    "My answer is B... no, A.",
+    "The answer is Woman. Sorry, I meant Man.",
+    "Choice 1: Man",
+    "La respuesta es A.",
+    "Réponse : A",
+    "Die Antwort lautet A.",
     "man.",
     "The speaker is a Man.",
     "Option A: Man",
@@ -172,6 +182,12 @@ WOMAN = [
 ]
 
 NOBODY = [
+    "I would eliminate (A) Man.",
+    "Excluding (A) Man we are left with three options.",
+    "Eliminating Man and Woman leaves Child or Robot.",
+    "Is it A? Actually, B is tempting, but I am not sure.",
+    "The answer could be (B) Woman.",
+    "It is not clear, it is noisy.",
     "Man or Woman",
     "A or B",
     "A and B",
