@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scoring import TEMPLATE, TRUTH, rate
 from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.schema import Truth, validate_verdict
 from mpar2.question import Event
@@ -31,21 +32,9 @@ def test_agrees_with_people_on_traces_that_were_unseen_once(name: str) -> None:
 
 
 def test_scores_at_least_1400_traces_a_core_second_on_average() -> None:
-    truth = Truth((Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0)))
-    text = (
-        "<perception>A dog barks at 0.5 s, then a siren wails from 4.0 to 6.0 s.</perception><step><ask>Which comes first?"  # noqa: E501
-        "</ask><hear>The dog bark, before the siren.</hear><infer>The dog is first, and no bell is heard at all here."
-        "</infer></step><review>The dog barks twice? No, once.</review><answer>dog</answer> It could be mistaken for a cat."  # noqa: E501
-    )
-    annotate(text, truth)
-    best = 0.0
-    for _ in range(5):
-        start = time.process_time()
-        for _ in range(100):
-            annotate(text, truth)
-        best = max(best, 100 / (time.process_time() - start))
-    print(f"{best:.0f} traces of {len(text)} characters a core-second")
-    assert best > 350  # a loaded machine; the benchmark says how fast it is alone
+    best = rate([(TEMPLATE, TRUTH)] * 100, counted=True, repeat=5)
+    print(f"{best:.0f} traces of {len(TEMPLATE)} characters a core-second")
+    assert best > 350  # a loaded machine; "python -m benchmarks scoring" says how fast it is alone
 
 
 def test_360000_characters_of_opened_steps_take_bounded_time() -> None:

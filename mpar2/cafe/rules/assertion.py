@@ -8,6 +8,7 @@ looks at most ``REACH`` characters to either side, so that a hostile trace costs
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 __all__ = ["BLANK", "REACH", "Sentence", "AssertionStatus", "assertion_of"]
@@ -35,6 +36,25 @@ class AssertionResult(NamedTuple):
     why: str
 
 
+class _Cued:
+    """A pattern that is searched for only in texts that hold one of its cues: most hold none, and looking is quick."""
+
+    def __init__(self, pattern: str, cues: str) -> None:
+        self._pattern, self._cues = re.compile(pattern), tuple(cues.split("|"))
+
+    def search(self, text: str) -> re.Match[str] | None:
+        for cue in self._cues:
+            if cue in text:
+                return self._pattern.search(text)
+        return None
+
+    def finditer(self, text: str) -> Iterator[re.Match[str]]:
+        for cue in self._cues:
+            if cue in text:
+                return self._pattern.finditer(text)
+        return iter(())
+
+
 # A new start within the sentence ends the reach of what stands before it.
 _RESTART = re.compile(
     r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
@@ -42,23 +62,26 @@ _RESTART = re.compile(
     r"|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
     r"|(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
-_ASK = re.compile(
+_ASK = _Cued(
     r"\bwhether\b|\bquestions?\b|\bask(?:s|ed|ing)?\b"
     r"|\b(?:check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"
     r"|which|how)\b"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
     r"|(?<!of the )(?<!among the )\b(?:options|choices)(?:\s+(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose"  # noqa: E501
     r"|provided)\w*\b|\s*:)"
-    r"|\b(?:option|choice|answer)s?\s+\(?(?:[a-h]|\d)\)?(?=\W)|\b(?:suggested|offered|listed) (?:by|in|among)\b"
+    r"|\b(?:option|choice|answer)s?\s+\(?(?:[a-h]|\d)\)?(?=\W)|\b(?:suggested|offered|listed) (?:by|in|among)\b",
+    "wheth|question|ask|check|see|determ|decid|find out|verif|tell|know|wonder|listen|look|search|option|choice|answer|suggest|offer|listed",  # noqa: E501
 )
 _LETTERED = re.compile(r"(?:^|[\s(])\(?[A-H][).:]\s*(?:an?\s+|the\s+)?$", re.IGNORECASE)
-_ASK_AFTER = re.compile(
+_ASK_AFTER = _Cued(
     r"^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"
-    r"(?:options|choices|candidates|alternatives|possibilities)\b"
+    r"(?:options|choices|candidates|alternatives|possibilities)\b",
+    "option|choices|candidat|alternativ|possibilit",
 )
-_ANSWER = re.compile(
+_ANSWER = _Cued(
     r"\banswer\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
-    r"|^\s*(?:so\s+)?that gives\b"
+    r"|^\s*(?:so\s+)?that gives\b",
+    "answer|choose|select|pick|go with|option|choice|that gives",
 )
 
 _DENY = re.compile(
@@ -97,18 +120,20 @@ _HEDGE = re.compile(
     r"|hypothetical(?:ly)?|expect(?:s|ed|ing)?|typical of|in case)\b"
 )
 # Not said to be heard, but compared with, taken for and corrected, or reported.
-_COMPARE = re.compile(
+_COMPARE = _Cued(
     r"(?<!sounds )(?<!sounding )(?<!sounded )(?<!seems )(?<!something )(?<!looks )(?<!feels )(?<!sound )\blike\b"
     r"|\b(?:resembl(?:es|ed|ing)|resemble|reminiscent of|similar to|remind(?:s|ed|ing)? (?:me|one|us|you) of|akin to"
-    r"|(?:rather|more) than(?! \d| once| half)|instead of|as opposed to|not to be confused with"
-    r"|comparable to|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b"
+    r"|(?:rather|more) than(?! \d| once| half| an? (?:few|dozen|couple)| (?:one|two|three|four|five|six|ten|just)\b)|instead of|as opposed to|not to be confused with"  # noqa: E501
+    r"|comparable to|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b",
+    "like|resembl|reminis|similar|remind|akin|than|instead|opposed|confused|compar|as if|as though|evok|imitat|mimic",
 )
-_COMPARE_DEGREE = re.compile(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b")
-_RETRACT = re.compile(
+_COMPARE_DEGREE = _Cued(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
+_RETRACT = _Cued(
     r"\b(?:mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
     r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she) (?:was|were|heard|might)"  # noqa: E501
-    r"|(?:might|may|could) (?:easily )?(?:be|sound|seem))\b"
+    r"|(?:might|may|could) (?:easily )?(?:be|sound|seem))\b",
+    "mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could",
 )
 _RETRACT_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait|actually,|or rather|correction|scratch that|on second thought)"
@@ -193,7 +218,7 @@ def _hedge(before: str, after: str) -> str | None:
     return None
 
 
-def _unclaimed(cue: re.Pattern[str], before: str) -> str | None:
+def _unclaimed(cue: _Cued, before: str) -> str | None:
     """The last cue that stands before the phrase with no other name, comma or clause between."""
     matches = list(cue.finditer(before))
     match = matches[-1] if matches else None

@@ -164,6 +164,11 @@ _TOP_AFTER = re.compile(
 _OTHER_BORDER = re.compile(
     r"\bnot\b|n['’]t\b|\bnever\b|\b(?:until|from|before|after|then|and|but|stops?|ends?|continues?|lasts?|fad\w+)\b"  # noqa: RUF001
 )
+# One of these letters is in whatever the patterns of places find; most sentences have none.
+_PLACE_WORD = re.compile(
+    r"first|1st|second|third|fourth|fifth|\d(?:nd|rd|th)|last|final|number|start|begin|open|end|clos|finish|conclu|outset"
+    r"|nothing|no |through|whole|entire|full|before (?:all|every|any)|after (?:all|every)|est\b"
+)
 _NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
 
 
@@ -172,6 +177,8 @@ def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
     before, after = masked_text[max(0, start - REACH) : start], masked_text[stop : stop + REACH]
     before = before[before.rfind(BLANK) + 1 :]
     claims: list[Claim] = []
+    if not _PLACE_WORD.search(before) and not _PLACE_WORD.search(after):
+        return claims
     for relation, left, right in (("first", _FIRST_BEFORE, _FIRST_AFTER), ("last", _LAST_BEFORE, _LAST_AFTER)):
         match = left.search(before) or right.search(after)
         if match and not _NEGATED.search(match.groupdict().get("lead") or ""):

@@ -134,6 +134,7 @@ def _vocabulary(labels: tuple[str, ...]) -> Vocabulary:
     return Vocabulary(labels)
 
 
+@lru_cache(maxsize=256)
 def _relatives(names: frozenset[str]) -> frozenset[str]:
     """Parents and kinds of the names."""
     return frozenset(PARENTS[n] for n in names if n in PARENTS) | frozenset(k for k, p in PARENTS.items() if p in names)
@@ -203,20 +204,12 @@ class _Judgement:
         """Truth events that the name fits: the same, a more precise or a less precise one."""
         if name in self.events_of:
             return self.events_of[name]
-        parent = PARENTS.get(name)
-        found = self._events_of_concept(name, None) or self._events_of_concept(name, parent)
+        labels, parent = self.vocabulary.labels_named, PARENTS.get(name)
+        found = labels(name) or (labels(parent, kinds=False) if parent else [])
         if not found:  # a crowd stands for the cheering that it makes
-            for sound in SOURCE_SOUNDS.get(name, ()):
-                found += self._events_of_concept(sound, None)
+            found = [index for sound in SOURCE_SOUNDS.get(name, ()) for index in labels(sound)]
         self.events_of[name] = sorted(set(found))
         return self.events_of[name]
-
-    def _events_of_concept(self, name: str, parent: str | None) -> list[int]:
-        return [
-            index
-            for index, names in enumerate(self.vocabulary.truth)
-            if name in names or (parent and parent in names) or any(PARENTS.get(other) == name for other in names)
-        ]
 
     def _families(self, index: int) -> set[str | None]:
         names = self.vocabulary.truth[index]

@@ -359,6 +359,8 @@ def _unknown_subject(
 
 def _with_subject(masked: str, candidate: CandidateMention, least: int) -> CandidateMention:
     """The candidate with "someone" or "two people" before it, where people do what it names."""
+    if "eople" not in masked and "erson" not in masked and "omeone" not in masked and "omebody" not in masked:
+        return candidate
     match = _SOMEONE.search(masked, max(least, candidate.start - 60), candidate.start)
     if match is None or (candidate.role != "action" and " having " not in match.group()):
         return candidate
@@ -427,7 +429,8 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         else:
             candidates[-1] = joined
         maker = its_maker
-    idioms = [match.span() for match in _IDIOM.finditer(masked.lower())]
+    lower = masked.lower()
+    idioms = [match.span() for match in _IDIOM.finditer(lower)]
     candidates = [
         candidate
         for candidate in candidates
@@ -443,8 +446,10 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         elif candidate.concepts and vocabulary.concept(candidate.concepts[0]).family == "human":
             least = candidates[place - 1].stop if place else 0
             candidates[place] = _with_subject(masked, candidate, least)
-    masked_text = _blank(masked.lower() if len(masked.lower()) == len(masked) else masked, candidates)
-    return ParsedTrace(text, masked_text, tuple(candidates), tuple(_sentences(masked, owner, roles, candidates)))
+    masked_text = _blank(lower if len(lower) == len(masked) else masked, candidates)
+    borders = {place for part in trace.parts for place in (part.chars.start, part.chars.stop)}
+    sentences = _sentences(masked, owner, borders, roles, candidates)
+    return ParsedTrace(text, masked_text, tuple(candidates), tuple(sentences))
 
 
 def _mask(trace: Trace) -> tuple[str, list[int]]:
@@ -557,11 +562,13 @@ def _blank(text: str, candidates: list[CandidateMention]) -> str:
     return "".join([*pieces, text[position:]])
 
 
-def _sentences(masked: str, owner: list[int], roles: list[str], candidates: list[CandidateMention]) -> list[Sentence]:
+def _sentences(
+    masked: str, owner: list[int], borders: set[int], roles: list[str], candidates: list[CandidateMention]
+) -> list[Sentence]:
     """Sentences end at full stops, ";", line ends and borders of parts, but not inside a candidate."""
     cuts = {match.end(): match.group() == "?" for match in _END.finditer(masked)}
-    for position in range(1, len(owner)):
-        if owner[position] != owner[position - 1]:
+    for position in borders:
+        if 0 < position < len(owner) and owner[position] != owner[position - 1]:
             cuts.setdefault(position, False)
     starts = [candidate.start for candidate in candidates]
     kept = []

@@ -26,6 +26,7 @@ _TIME = re.compile(
     rf"|(?<![\d.:])(?P<clock>{_CLOCK})(?![\d:])"
     rf"|(?<![\d.:])(?P<point>{_N}){_UNIT}"
 )
+_DIGIT = re.compile(r"\d")
 _NOT_A_TIME = re.compile(
     r"^\s*(?:after(?! (?:the )?(?:start|beginning))|before|later|earlier|apart|clip|audio|recording|file|sample"
     r"|segment|excerpt|sound clip|track)\b"
@@ -96,6 +97,8 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
     """All times of a sentence, in order. Times that measure the clip or a distance between events are left out."""
     found = []
     masked_text = _with_digits(masked_text)
+    if not _DIGIT.search(masked_text):
+        return found
     for match in _TIME.finditer(masked_text):
         before, after = (
             masked_text[max(0, match.start() - 40) : match.start()],

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mpar2.cafe.rules.sounds import GENERAL, MAKERS, PARENTS, SOUNDS, WEAK, WEAK_VERBS
 from mpar2.cafe.sound_classes import CLASSES
@@ -33,8 +33,7 @@ class Concept:
     parent: str | None = None
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A word of a text, normalised, and where it stands."""
 
     text: str
@@ -42,8 +41,7 @@ class Word:
     stop: int
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A phrase that may name a sound. ``concepts`` holds at least one name; empty for general words (``family``)."""
 
     start: int
@@ -75,11 +73,15 @@ def words_of(text: str) -> list[Word]:
     >>> [word.text for word in words_of("A dog's bark, hi-hat")]
     ['a', 'dog', 'bark', 'hi', 'hat']
     """
-    words = []
-    for match in _WORD.finditer(text):
-        word = match.group().lower().replace("’", "'")  # noqa: RUF001
-        words.append(Word(word.removesuffix("'s"), match.start(), match.end()))
-    return words
+    if len(lower := text.lower()) != len(text):  # a few letters become two
+        return [Word(_bare(m.group().lower()), m.start(), m.end()) for m in _WORD.finditer(text)]
+    return [Word(_bare(m.group()), m.start(), m.end()) for m in _WORD.finditer(lower)]
+
+
+def _bare(word: str) -> str:
+    if word.isalnum():
+        return word
+    return word.replace("’", "'").removesuffix("'s")  # noqa: RUF001
 
 
 _IRREGULAR_PLURALS = {
@@ -228,10 +230,20 @@ class Vocabulary:
         base = _base()
         self._table = base.copy() if labels else base
         self.truth: tuple[tuple[str, ...], ...] = tuple(self._resolve(label) for label in labels)
+        self._named: dict[str, list[int]] = {}
+        self._kinds: dict[str | None, list[int]] = {}
+        for index, names in enumerate(self.truth):
+            for name in names:
+                self._named.setdefault(name, []).append(index)
+                self._kinds.setdefault(PARENTS.get(name), []).append(index)
 
     def concept(self, name: str) -> Concept:
         """The concept of that name."""
         return self._table.concepts[name]
+
+    def labels_named(self, name: str, kinds: bool = True) -> list[int]:
+        """The numbers of the labels that name this concept or, with ``kinds``, a kind of it."""
+        return self._named.get(name, []) + (self._kinds.get(name, []) if kinds else [])
 
     def maker(self, hit: Hit, words: Sequence[Word]) -> str | None:
         """The concept whose maker (an animal) the hit names by a single word, else None."""
@@ -244,20 +256,21 @@ class Vocabulary:
     def find(self, text: str, words: Sequence[Word] | None = None) -> list[Hit]:
         """All hits in order of position, not overlapping, the longest phrase first."""
         words = words_of(text) if words is None else words
+        forms, longest_of = self._table.forms, self._table.longest
+        texts = [word.text for word in words]
         hits = []
-        position = 0
-        while position < len(words):
-            longest = self._table.longest.get(words[position].text, 0)
+        free = 0  # the first word that no hit has
+        for position, first_text in enumerate(texts):
+            longest = longest_of.get(first_text)
+            if longest is None or position < free:
+                continue
             for length in range(min(longest, len(words) - position), 0, -1):
-                key = tuple(word.text for word in words[position : position + length])
-                form = self._table.forms.get(key)
-                if form is not None and self._unbroken(text, words[position : position + length]):
-                    first, last = position, position + length - 1
-                    hits.append(Hit(words[first].start, words[last].stop, first, last, *_fields(form)))
-                    position += length
+                form = forms.get(tuple(texts[position : position + length]))
+                if form is not None and (length == 1 or self._unbroken(text, words[position : position + length])):
+                    free = position + length
+                    last = free - 1
+                    hits.append(Hit(words[position].start, words[last].stop, position, last, *_fields(form)))
                     break
-            else:
-                position += 1
         return hits
 
     @staticmethod
