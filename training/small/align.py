@@ -68,7 +68,7 @@ def teach(
     """Teach a pair one lesson.
 
     Args:
-        model: the pair, in float32.
+        model: the pair, best in the precision that the processor is fast in; what is trained is float32.
         features: rendered scenes (``training.tiny.features``) with ``pooled.npy``.
         out: folder of the stage's log and state; what lies there is gone on with.
         before: lessons that are repeated among it.
@@ -86,6 +86,7 @@ def teach(
     options = {"r": lesson.rank, "lora_alpha": 2 * lesson.rank, "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
     adapted = get_peft_model(model, LoraConfig(**options, target_modules=LORA_TARGETS))
     parameters = {name: p for name, p in adapted.named_parameters() if "lora_" in name}
+    model.model.audio_tower.proj.float()
     if projection:
         parameters |= {f"proj.{name}": p for name, p in model.model.audio_tower.proj.named_parameters()}
     for parameter in parameters.values():

@@ -192,9 +192,9 @@ class Lesson:
 
 
 LESSONS: dict[str, Lesson] = {
-    "name": Lesson(naming_turns, 900, strides=(4,), lr=5e-4, earlier=0.0),
-    "list": Lesson(listing_turns, 3000, strides=(2, 4)),
-    "time": Lesson(time_turns, 1200),
-    "question": Lesson(question_turns, 3000, earlier=0.3),
-    "chain": Lesson(chain_turns, 2500, strides=(1, 2), rank=32, earlier=0.0, english=0.0),
+    "name": Lesson(naming_turns, 600, strides=(4,), lr=5e-4, earlier=0.0),
+    "list": Lesson(listing_turns, 1500, strides=(2, 4)),
+    "time": Lesson(time_turns, 800, strides=(1, 2)),
+    "question": Lesson(question_turns, 1800, batch=4, earlier=0.3),
+    "chain": Lesson(chain_turns, 1600, strides=(1, 2), batch=4, rank=32, earlier=0.0, english=0.0),
 }

@@ -17,7 +17,6 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,6 @@ __all__ = ["HEAD", "frame_labels", "keep_pooled", "make_tower", "pooled_outputs"
 WHISPER_LAYERS, LAYERS = 4, 5
 HEAD = {"sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS}  # logits a frame; the last event: none
 _NONE = -100  # no target: no event sounds here
-_precision = cache(fast_dtype)
 _BASIS = torch.from_numpy(BASIS)
 _READ = (_BASIS / (_BASIS**2).sum(1, keepdim=True)).T  # (WIDTH, columns): codes @ _BASIS @ _READ = codes
 _COLUMN_WEIGHTS = torch.cat(
@@ -202,7 +200,7 @@ class _Data:
 
 def _fast():
     """Matrix products in the precision that the processor is fast in; weights and losses stay in float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=_precision() == torch.bfloat16)
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16)
 
 
 def pooled_outputs(tower, folder: Path, most: int | None = None) -> list[np.ndarray]:
