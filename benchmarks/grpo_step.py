@@ -1,85 +1,101 @@
-"""Steps per hour of the GRPO trainer as it is, against the same trainer with the tower run for every completion.
+"""Steps per hour of the GRPO trainer as it is, against the same trainer without what it shares and merges.
 
-    python -m benchmarks.grpo_step [--seconds 30] [--generations 8] [--tokens 64] [--steps 4] [--shape tiny|wide]
+    python -m benchmarks.grpo_step [--seconds 10] [--prompts 8] [--generations 8] [--tokens 192] [--rounds 3]
+                                   [--shape tiny|wide] [--tower]
 
-Whole steps of ``training.audio_grpo.AudioGRPOTrainer`` on one prompt: generation, reward, policy pass, backward and
-optimizer, with LoRA on the text model (tower frozen) and on both (tower trained). Three ways, in one process:
-``every completion`` runs the tower for each row of each pass; ``clip once`` shares the clip's encoding; ``prompt once``
-shares the reading of the prompt as well, which is what the trainer does in one process. The learning rate is 0, so that
-all ways hold the same weights; they must give one completion the same log-probabilities to 1e-5 (float32) before any
-time is printed. Completions have ``--tokens`` tokens each. Wall-clock time, so the machine should be otherwise idle;
-median of ``--steps`` steps after the first.
+Whole steps of ``training.audio_grpo.AudioGRPOTrainer`` with LoRA r16 on all linear layers of the text model:
+generation, reward, reference and policy passes, and backward. Ways, interleaved round by round in one process:
+
+``every completion``  the audio tower runs for each row of each pass
+``clip once``         the rows of a prompt share the clip's encoding
+``prompt once``       they share the reading of the prompt too; adapters stay apart, and each row decodes with a copy of
+                      its prompt's keys and values: the former recipe
+``as it is``          adapters are merged for the rollout, and rows attend to one copy of their prompt
+
+The learning rate is 0 and seeds are equal, so that all ways hold the same weights and sample the same tokens: they must
+give one completion the same log-probabilities to 1e-5 (float32), and each step the same mean reward to 1e-3, before any
+time is printed. Completions have ``--tokens`` tokens each. Median of the rounds after the first; wall-clock time, and
+processor time beside it, which another program on the machine disturbs less.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import soundfile
 import torch
 from peft import LoraConfig
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, set_seed
 
 from benchmarks.setting import QUESTION, SHAPES, checkpoint, machine, noise
 from mpar2.audio import SAMPLE_RATE
 from mpar2.engines.checkpoint import load_checkpoint
+from mpar2.engines.families import get_family
 from mpar2.question import Event, Item
 from training import audio_grpo
 from training.audio_grpo import AudioGRPOTrainer, grpo_config
 from training.audio_inputs import AudioInjector
 from training.data import to_dataset
 
-LIMIT = 1.5  # times the steps per hour of the first way
-WAYS = ("every completion", "clip once", "prompt once")
+LIMIT = 1.8  # times the steps per hour of "prompt once"
+WAYS = ("every completion", "clip once", "prompt once", "as it is")
 
 
 class EveryRow(AudioInjector):
-    """AudioInjector that run the tower for each row, equal clips or not."""
+    """AudioInjector that runs the tower for each row, equal clips or not."""
 
     def frames(self, model, numbers: Sequence[int]) -> list[torch.Tensor]:
         return self._encode(model, numbers)
 
 
-class Clock(TrainerCallback):
-    def __init__(self) -> None:
-        self.taken: list[float] = []
+@contextmanager
+def _plain_cache(network, cache, group, room) -> Iterator[Any]:
+    """Each row with a copy of its prompt, in transformers' own cache."""
+    cache.batch_select_indices(torch.tensor(group, device=cache.layers[0].keys.device))
+    yield cache
 
-    def _now(self) -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
 
-    def on_step_begin(self, args, state, control, **more) -> None:
-        self._began = self._now()
-
-    def on_step_end(self, args, state, control, **more) -> None:
-        self.taken.append(self._now() - self._began)
+@contextmanager
+def _way(way: str) -> Iterator[None]:
+    """Take from the trainer what ``way`` is without."""
+    with ExitStack() as stack:
+        if way != "as it is":
+            stack.enter_context(patch.object(audio_grpo, "merged_adapter", lambda network: nullcontext()))
+            stack.enter_context(patch.object(audio_grpo, "shared_cache", _plain_cache))
+        if way in WAYS[:2]:
+            stack.enter_context(patch.object(audio_grpo, "can_share", lambda *_: False))
+        yield
 
 
 def _reward(completion_ids, **columns) -> list[float]:
     return [float(sum(ids) % 7) for ids in completion_ids]
 
 
-def _trainer(model: str, clip: Path, tower: bool, args: argparse.Namespace, out: Path) -> AudioGRPOTrainer:
+def _trainer(way: str, model: str, clips: Sequence[Path], args: argparse.Namespace, out: Path) -> AudioGRPOTrainer:
     loaded = load_checkpoint(model)
     torch.manual_seed(0)
-    parts = "(language_model|audio_tower)" if tower else "language_model"
-    items = [Item(str(i), str(clip), QUESTION, (Event("bell", 0.2, 1.0),), truth_origin="scene") for i in range(4)]
+    items = [
+        Item(str(i), str(clip), QUESTION, (Event("bell", 0.2, 1.0),), truth_origin="scene")
+        for i, clip in enumerate(clips)
+    ]
     config = grpo_config(
         output_dir=str(out),
-        per_device_train_batch_size=args.generations,
+        per_device_train_batch_size=args.prompts * args.generations,
         num_generations=args.generations,
         max_completion_length=args.tokens,
         generation_kwargs={"min_new_tokens": args.tokens},
-        max_steps=args.steps + 1,
+        max_steps=1,
         learning_rate=0.0,
-        beta=0.0,
+        beta=0.02,
         temperature=1.0,
         logging_strategy="no",
         save_strategy="no",
@@ -88,8 +104,9 @@ def _trainer(model: str, clip: Path, tower: bool, args: argparse.Namespace, out:
         gradient_checkpointing=False,
         bf16=loaded.dtype == torch.bfloat16,
     )
-    lora = LoraConfig(r=32, target_modules=rf".*{parts}.*(q|k|v)_proj", init_lora_weights=False)
-    return AudioGRPOTrainer(
+    targets = get_family("qwen2_5_omni").lora_targets(audio=args.tower)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules=targets, init_lora_weights=False)
+    made = AudioGRPOTrainer(
         loaded.model,
         processor=loaded.processor,
         reward_funcs=[_reward],
@@ -97,56 +114,82 @@ def _trainer(model: str, clip: Path, tower: bool, args: argparse.Namespace, out:
         train_dataset=to_dataset(items, "mpar2"),
         peft_config=lora,
     )
+    if way == WAYS[0]:
+        made.injector = EveryRow(made.clips, made.injector.audio_token_id, frozen=made.injector.frozen)
+    made.remove_callback(PrinterCallback)  # the summary of a run would stand among the figures
+    return made
 
 
-def _logps(trainer: AudioGRPOTrainer, prompt: list[int], said: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (G, tokens) of completions ``said``, by the trainer's own pass."""
-    device = trainer.accelerator.device
-    ids = torch.cat([torch.tensor([prompt] * len(said)), said], dim=1).to(device)
-    trainer._clip_numbers = [0] * len(said)
+def _logps(trainer: AudioGRPOTrainer, said: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (G, tokens) of completions ``said`` of the first item, by the trainer's own pass."""
+    prompts, _, _ = trainer._tokenize_prompts([trainer.train_dataset[0]["prompt"]])
+    ids = torch.cat([torch.tensor(prompts * len(said)), said], dim=1).to(trainer.accelerator.device)
+    trainer._clip_numbers *= len(said)
     with torch.no_grad():
         return trainer._get_per_token_logps_and_entropies(trainer.model, ids, torch.ones_like(ids), said.shape[1])[0]
 
 
-def _run(way: str, tower: bool, model: str, clip: Path, args: argparse.Namespace, out: Path):
-    trainer = _trainer(model, clip, tower, args, out)
-    if way == "every completion":
-        trainer.injector = EveryRow(trainer.clips, trainer.injector.audio_token_id, frozen=trainer.injector.frozen)
-    shares = audio_grpo.can_share if way == "prompt once" else lambda *_: False
-    said = torch.randint(300, 900, (args.generations, args.tokens), generator=torch.Generator().manual_seed(0))
-    with patch.object(audio_grpo, "can_share", shares):
-        prompts, _, _ = trainer._tokenize_prompts([trainer.train_dataset[0]["prompt"]])
-        logps = _logps(trainer, prompts[0], said)
-        clock = Clock()
-        trainer.remove_callback(PrinterCallback)  # the summary of a run would stand among the figures
-        trainer.add_callback(clock)
-        trainer.train()
-    return logps, statistics.median(clock.taken[1:])
+def _step(trainer: AudioGRPOTrainer, seed: int) -> tuple[float, float, float]:
+    """(wall-clock seconds, processor seconds, mean reward) of one step."""
+    set_seed(seed)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    size = trainer.num_generations
+    rows = [row for row in trainer.train_dataset for _ in range(size)]
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    wall, busy = time.perf_counter(), time.process_time()
+    batch = trainer._generate_and_score_completions(rows)
+    trainer._compute_loss(trainer.model, batch).backward()
+    trainer.model.zero_grad()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    reward = trainer._metrics["train"]["reward"][-1]
+    return time.perf_counter() - wall, time.process_time() - busy, reward
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each clip")
+    parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--generations", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=64, help="of each completion")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=192, help="of each completion")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shape", choices=tuple(SHAPES), default="tiny")
+    parser.add_argument("--tower", action="store_true", help="train the audio tower too")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     args = parser.parse_args()
-    print(machine())
+    print(machine(), f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}", sep="; ")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model, clip = checkpoint(folder, args.shape), folder / "clip.wav"
-        soundfile.write(clip, noise(args.seconds).samples, SAMPLE_RATE)
-        for tower in (False, True):
-            runs = {way: _run(way, tower, model, clip, args, folder / way) for way in WAYS}
-            slow_logps, slow = runs[WAYS[0]]
-            gap = max(float((logps - slow_logps).abs().max()) for logps, _ in runs.values())
-            if gap > (1e-5 if slow_logps.dtype == torch.float32 else 0.1):
-                raise SystemExit(f"log-probabilities differ by {gap:.1e}: the ways do not do the same")
-            print(f"tower {'trained' if tower else 'frozen'}; log-probabilities agree to {gap:.0e}")
-            for way, (_, taken) in runs.items():
-                print(f"  {way:17} {taken:6.2f} s a step, {3600 / taken:6.0f} steps an hour, {slow / taken:.2f} x")
-    print(f"\nlimit {LIMIT} x")
+        model = checkpoint(folder, args.shape)
+        clips = [folder / f"{i}.wav" for i in range(args.prompts)]
+        for seed, clip in enumerate(clips):
+            soundfile.write(clip, noise(args.seconds, seed).samples, SAMPLE_RATE)
+        trainers = {way: _trainer(way, model, clips, args, folder / way) for way in args.ways}
+        said = torch.randint(300, 900, (args.generations, args.tokens), generator=torch.Generator().manual_seed(0))
+        logps, taken = {}, {way: [] for way in args.ways}
+        for number in range(args.rounds + 1):
+            for way, trainer in trainers.items():
+                with _way(way):
+                    if not number:
+                        logps[way] = _logps(trainer, said)
+                    taken[way].append(_step(trainer, number))
+        first = args.ways[0]
+        gap = max(float((found - logps[first]).abs().max()) for found in logps.values())
+        rewards = [max(abs(a[2] - b[2]) for a, b in zip(taken[first], taken[way], strict=True)) for way in args.ways]
+        print(f"log-probabilities agree to {gap:.0e}, mean rewards of a step to {max(rewards):.0e}")
+        if gap > (1e-5 if logps[first].dtype == torch.float32 else 0.1) or max(rewards) > 1e-3:
+            raise SystemExit("the ways do not do the same")
+        before = WAYS[2] if WAYS[2] in args.ways else first
+        base = [statistics.median(row[i] for row in taken[before][1:]) for i in (0, 1)]
+        for way in args.ways:
+            wall, busy = (statistics.median(row[i] for row in taken[way][1:]) for i in (0, 1))
+            print(
+                f"  {way:17} {wall:6.2f} s a step, {3600 / wall:6.0f} steps an hour, {base[0] / wall:.2f} x; "
+                f"processor {busy:6.2f} s, {base[1] / busy:.2f} x"
+            )
+    print(f"\nlimit {LIMIT} x of '{before}'")
 
 
 if __name__ == "__main__":

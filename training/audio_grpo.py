@@ -48,7 +48,7 @@ from training.audio_inputs import AudioInjector, AudioNotUsedError, Clips, inner
 from training.audio_sft import audio_path, prompt_ids
 from training.cost import StageTimer, peak_memory_gb
 from training.judge_ahead import JudgeAhead
-from training.prefix_sharing import can_share, read_prompts, score_completions
+from training.prefix_sharing import can_share, read_prompts, score_completions, shared_cache
 from training.resample import flat_groups, replace_groups
 from training.rewards.contrast import AudioContrast
 from training.rewards.schedule import Schedule
@@ -238,14 +238,15 @@ class AudioGRPOTrainer(GRPOTrainer):
             self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs
         )
         with ready as model, self.accelerator.autocast():
-            cache, _ = read_prompts(network, self.injector, ids, seen, self._clip_numbers)
+            prompts_cache, group, _ = read_prompts(network, self.injector, ids, seen, self._clip_numbers)
             inner_model(network).model.rope_deltas = None  # of another pass: Qwen2.5-Omni would add them to positions
-            found = model.generate(
-                input_ids=ids,
-                attention_mask=seen,
-                past_key_values=cache,
-                generation_config=self.generation_config,
-            )
+            with shared_cache(network, prompts_cache, group, self.max_completion_length + 1) as cache:
+                found = model.generate(
+                    input_ids=ids,
+                    attention_mask=seen,
+                    past_key_values=cache,
+                    generation_config=self.generation_config,
+                )
         said = []
         for row in found[:, ids.shape[1] :].cpu():
             stops = torch.isin(row, ends).nonzero()

@@ -11,14 +11,18 @@ model for each pass; and gradient checkpointing keeps no keys and values. Elsewh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.cache_utils import DynamicLayer
+from transformers.masking_utils import sdpa_mask
 
 from training.audio_inputs import AudioInjector, inner_model
 
-__all__ = ["can_share", "read_prompts", "score_completions"]
+__all__ = ["can_share", "read_prompts", "score_completions", "shared_cache"]
 
 
 def can_share(accelerator: Any, network: Any) -> bool:
@@ -29,10 +33,12 @@ def can_share(accelerator: Any, network: Any) -> bool:
 
 def read_prompts(
     network: Any, injector: AudioInjector, ids: torch.Tensor, seen: torch.Tensor, numbers: Sequence[int]
-) -> tuple[Any, torch.Tensor]:
-    """Read left-padded prompts (N, L), row i hearing clip ``numbers[i]``, up to their last token.
+) -> tuple[Any, list[int], torch.Tensor]:
+    """Read left-padded prompts (N, L), row i with clip ``numbers[i]``, up to their last token, each distinct one once.
 
-    Returns the cache of N rows and L - 1 columns, and the positions (N, L) of the prompts' tokens.
+    Returns:
+        The cache of the distinct prompts, L - 1 columns; for each of the N rows its row in that cache; the positions
+        (N, L) of the prompts' tokens.
     """
     firsts: dict[tuple[int, bytes], int] = {}  # clip and tokens of a prompt -> its first row
     group, rows = [], []
@@ -51,9 +57,105 @@ def read_prompts(
             position_ids=positions[rows, :-1],
             use_cache=True,
         )
-    cache = read.past_key_values
-    cache.batch_select_indices(torch.tensor(group, device=ids.device))
-    return cache, positions
+    return read.past_key_values, group, positions
+
+
+class _Prefixed(DynamicLayer):
+    """Keys and values of a layer: of each prompt once, and of the tokens after it in a buffer with ``room`` columns."""
+
+    def __init__(self, prompts: DynamicLayer, copies: int, room: int) -> None:
+        super().__init__()
+        self.prompt_keys, self.prompt_values, self.copies = prompts.keys, prompts.values, copies
+        rows, heads, self.prompt_length, size = prompts.keys.shape
+        shape = (rows * copies, heads, room, size)
+        self.keys, self.values = (x.new_empty(shape) for x in (prompts.keys, prompts.values))
+        self.dtype, self.device = prompts.keys.dtype, prompts.keys.device
+        self.is_initialized = True
+        self._length = 0
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **rest: Any):
+        end = self._length + key_states.shape[-2]
+        self.keys[:, :, self._length : end] = key_states
+        self.values[:, :, self._length : end] = value_states
+        self._length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def get_seq_length(self) -> int:
+        return self.prompt_length + self._length
+
+
+@contextmanager
+def shared_cache(network: Any, cache: Any, group: Sequence[int], room: int) -> Iterator[Any]:
+    """Give a cache for decoding in which the rows of a prompt share its keys and values.
+
+    Attention over the prompt is one product for all rows of the prompt, and nothing is copied when a token is added:
+    transformers' own cache would hold the prompt once for each row and copy all of it at every token.
+
+    Args:
+        network: The model; its text attention is another one inside of the context.
+        cache: Of the distinct prompts (:func:`read_prompts`).
+        group: The prompt of each row.
+        room: Columns for new tokens.
+
+    Yields:
+        The cache of all rows. Where the rows of a prompt do not stand together in equal numbers it is the plain one.
+    """
+    copies = len(group) // (max(group) + 1)
+    if list(group) != [row // copies for row in range(len(group))]:
+        cache.batch_select_indices(torch.tensor(group, device=cache.layers[0].keys.device))
+        yield cache
+        return
+    global _active
+    inner = inner_model(network)
+    before = inner.config.get_text_config()._attn_implementation
+    shared = DynamicCache()
+    shared.layers = [_Prefixed(layer, copies, room) for layer in cache.layers]
+    inner.set_attn_implementation({"text_config": _NAME})
+    _active = shared
+    try:
+        yield shared
+    finally:
+        _active = None
+        inner.set_attn_implementation({"text_config": before})
+
+
+def _attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    **rest: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend from (N, heads, T, d) to the shared prompts and to the rows' own (N, kv heads, t, d)."""
+    layer = _active.layers[module.layer_idx]
+    prompts, heads, length, size = layer.prompt_keys.shape
+    rows, all_heads, count, _ = query.shape
+    copies, each = layer.copies, all_heads // heads * count  # queries of a row and key head
+    own = query.reshape(rows, heads, each, size) * scaling
+
+    def together(x: torch.Tensor) -> torch.Tensor:  # (N, heads, each, ·) -> (prompts, heads, copies x each, ·)
+        x = x.reshape(prompts, copies, heads, each, -1).transpose(1, 2)
+        return x.reshape(prompts, heads, copies * each, -1)
+
+    def apart(x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(prompts, heads, copies, each, -1).transpose(1, 2).reshape(rows, heads, each, -1)
+
+    scores = torch.cat([apart(together(own) @ layer.prompt_keys.mT), own @ key.mT], dim=-1)
+    if attention_mask is not None:
+        split = scores.reshape(rows, heads, -1, count, scores.shape[-1])
+        scores = split.masked_fill(~attention_mask[:, :, None], -torch.inf).view_as(scores)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    far, near = weights[..., :length], weights[..., length:]
+    out = apart(together(far) @ layer.prompt_values) + near @ value
+    return out.reshape(rows, all_heads, count, size).transpose(1, 2).contiguous(), None
+
+
+_NAME = "mpar2_shared_prompts"
+_active: Any = None  # the cache of the generation that runs; a process generates one batch at a time
+AttentionInterface.register(_NAME, _attention)
+AttentionMaskInterface.register(_NAME, sdpa_mask)
 
 
 def score_completions(
@@ -64,7 +166,8 @@ def score_completions(
     The head is the one that TRL adds to the model it trains (``add_fused_lm_head``).
     """
     length = ids.shape[1] - keep
-    cache, positions = read_prompts(network, injector, ids[:, :length], seen[:, :length], numbers)
+    cache, group, positions = read_prompts(network, injector, ids[:, :length], seen[:, :length], numbers)
+    cache.batch_select_indices(torch.tensor(group, device=ids.device))
     after = positions[:, -1:] + seen[:, length:].cumsum(-1)
     labels = ids[:, length - 1 :].masked_fill(seen[:, length - 1 :] == 0, -100)
     labels[:, 0] = -100  # the last token of the prompt: it is read, not scored
