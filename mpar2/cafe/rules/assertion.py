@@ -117,7 +117,7 @@ _HEDGE = re.compile(
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would|usually|typically|generally|commonly"
     r"|either|potentially"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless"
-    r"|hypothetical(?:ly)?|expect(?:s|ed|ing)?|typical of|in case)\b"
+    r"|possible|hypothetical(?:ly)?|expect(?:s|ed|ing)?|typical of|in case)\b"
 )
 # Not said to be heard, but compared with, taken for and corrected, or reported.
 _COMPARE = _Cued(

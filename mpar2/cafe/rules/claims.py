@@ -295,7 +295,8 @@ _FRONT = {
 _MAX_GAP = 80
 _HAS_ENDED = re.compile(
     r"\s+(?:(?:has|have|had) (?:already )?)?(?:ends?|ended|stops?|stopped|finish(?:es|ed)|ceases?|ceased|(?:fades?|faded|dies|died)"  # noqa: E501
-    r" (?:out|away|down)|is over|subsides?|subsided)\b"
+    r" (?:out|away|down)|is over|subsides?|subsided"
+    r"|(?:is|are|was|were|has been|have been|gets|got) (?:turned|switched|shut) off)\b"
 )
 # "while" that sets two things against each other says nothing of their time.
 _CONTRAST = re.compile(

@@ -462,7 +462,7 @@ class _Judgement:
             return
         for state, other in ((left, right), (right, left)):
             if state.kind in (None, MentionKind.MATCHED) and (state.kind is None or state is left):
-                order = claim.relation in ("before", "after", "overlap")
+                order = claim.relation in ("before", "after", "after_end", "overlap")
                 why = f"wrong {'order' if order else 'attribute'}: {claim.words!r} with {other.label!r}"
                 state.settle(MentionKind.MISUSED, why, state.candidates)
 

@@ -194,7 +194,7 @@ _SOMEONE = re.compile(
 )
 # What only people do says who makes it, whatever the subject is called.
 _ALSO_THINGS = frozenset(
-    ("singing", "whistling", "humming", "breathing", "crying", "scream", "whisper", "sigh", "groan", "crowd", "rap")
+    ("singing", "whistling", "humming", "breathing", "crying", "whisper", "sigh", "groan", "crowd", "rap")
 )
 
 

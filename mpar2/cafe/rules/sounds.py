@@ -120,10 +120,10 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("leaves", "nature", "rustling leaf|leaf rustling|leaf|foliage|rustle|twig", "rustle|crackle"),
     ("earthquake", "nature", "earthquake|landslide|avalanche", ""),
     # vehicles
-    ("train", "vehicle", "train|railway|subway|train whistle|train horn|locomotive|tram|railroad|train passing|train wheel|freight train|steam engine|engine", "chug|rumble"),  # noqa: E501
+    ("train", "vehicle", "wheel|train|railway|subway|train whistle|train horn|locomotive|tram|railroad|train passing|train wheel|freight train|steam engine|engine", "chug|rumble|hiss"),  # noqa: E501
     ("airplane", "vehicle", "airplane|aeroplane|plane|jet|aircraft|jet engine|propeller|engine|propeller plane|airliner|biplane", "drone|roar"),  # noqa: E501
     ("motorcycle", "vehicle", "motorcycle|motorbike|scooter|moped|engine|motor|motorcycle engine|dirt bike", "rev|roar"),  # noqa: E501
-    ("bicycle", "vehicle", "bicycle|bike|cyclist|bicycle wheel|pedal", ""),
+    ("bicycle", "vehicle", "wheel|bicycle|bike|cyclist|bicycle wheel|pedal", ""),
     ("boat", "vehicle", "boat|ship|motorboat|engine|motor|speedboat|boat engine|vessel", ""),
     ("tractor", "vehicle", "tractor|engine|motor", ""),
     ("lawn mower", "vehicle", "lawn mower|lawnmower|engine|motor|mower|mowing", ""),
@@ -170,7 +170,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("electric guitar", "music", "electric guitar|guitar solo|guitar riff|distorted guitar|guitar", ""),
     ("band", "music", "brass band|rock band|marching band|jazz band", ""),
     ("metronome", "object", "metronome", ""),
-    ("kettle", "object", "kettle|boiling water|tea kettle|whistle|kettle whistle|steaming kettle|boiling kettle", "whistle"),  # noqa: E501
+    ("kettle", "object", "kettle|boiling water|tea kettle|whistle|kettle whistle|steaming kettle|boiling kettle", "whistle|hiss"),  # noqa: E501
     ("microwave", "object", "microwave|microwave oven|microwave hum", "hum|whir"),
     ("fan", "object", "electric fan|ceiling fan|air conditioner|air conditioning|ventilation|fridge|refrigerator|fan noise|motor|hvac|exhaust fan", "whir|whirr|hum"),  # noqa: E501
     ("printer", "object", "printer|photocopier|fax machine|printing", "whir|whirr"),
@@ -185,10 +185,10 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("basketball bounce", "object", "basketball|basketball bounce|bouncing ball|ball bouncing|basketball dribbling|ball", "dribble|bounce"),  # noqa: E501
     ("ball", "object", "tennis ball|ping-pong ball|table tennis|bowling ball|ball|tennis|ping-pong|racket", "bounce"),
     ("brakes", "vehicle", "brake|squealing brake|air brake|brake squeal|squeal|screech|hiss", "squeal|screech"),
-    ("bus", "vehicle", "bus|engine|coach", ""),
-    ("truck", "vehicle", "truck|lorry|truck engine|garbage truck|engine|pickup truck|semi-truck|diesel engine", "rumble"),  # noqa: E501
+    ("bus", "vehicle", "bus|engine|coach", "hiss"),
+    ("truck", "vehicle", "wheel|truck|lorry|truck engine|garbage truck|engine|pickup truck|semi-truck|diesel engine", "rumble|hiss"),  # noqa: E501
     ("race car", "vehicle", "race car|racing car|engine|formula one car", "rev|roar"),
-    ("skateboard", "vehicle", "skateboard|roller skate|skating|skater|skate", ""),
+    ("skateboard", "vehicle", "wheel|skateboard|roller skate|skating|skater|skate", ""),
     ("rocket", "vehicle", "rocket|missile", ""),
     ("spaceship", "vehicle", "spaceship", ""),
     ("horse hooves", "animal", "hoof|hoofbeat|clip-clop|galloping|galloping horse|horse galloping|hooves|horse trotting|trot|horse", "gallop|clop|trot"),  # noqa: E501
@@ -226,6 +226,10 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("broom", "object", "broom|sweeping", ""),
     ("throat singing", "human", "throat singing|overtone singing", ""),
     ("cat purr", "animal", "purr|purring cat", "purr"),
+    ("carriage", "vehicle", "carriage|horse-drawn carriage|cart|wagon|shopping cart|wheel", ""),
+    ("pencil sharpener", "object", "sharpener|sharpening", "sharpen"),
+    ("blowing nose", "human", "nose blowing|blowing nose|nose", ""),
+    ("notification", "signal", "notification sound|message tone|chime|alert", "ping"),
     ("train horn", "vehicle", "train horn|train whistle|steam whistle|horn|whistle|horn blast|locomotive horn", "blare|blow|toot"),  # noqa: E501
     ("ship horn", "vehicle", "horn|ship whistle|boat whistle|horn blast", "blare|blow|bellow"),
     ("air horn", "signal", "air horn|horn|vuvuzela", "blare"),
@@ -363,7 +367,7 @@ _WEAK_WORDS = (
     "step|tone|string|stream|key|mallet|crash|speaker|recorder|wave|leaf|bass|boom|shot|chorus|ensemble|burning|burn"
     "|watch|tap|song|cock|camera|lightning|triangle|click|clicks|clicking|clicked|fan|fox|bear|bus|sigh|sink|fly|radio|television|shower|buzz|ball|walk|walked|walking|hum|rap|tick|river|sea|surf|jet|saw|paper|ship|bull|calf|ring|rang|static|pant|pants"  # noqa: E501
     "|bang|banging|talk|vocal|break|rev|slam|crunch|blast|ape|hen|flame"
-    "|motor|propeller|rotor|toddler|liquid|beverage|drink|spoon|bubble|knife|ice|wood"
+    "|wheel|cart|wagon|carriage|nose|alert|notification|motor|propeller|rotor|toddler|liquid|beverage|drink|spoon|bubble|knife|ice|wood"  # noqa: E501
     "|plank|machine|machinery|pump|compressor|generator|conveyor|pen|chalk|wrapper|bottle|blade|wing|card|swimmer"
     "|dive|switch|mouse|cup|pot|pan|plate|gate|drawer|cupboard|blaze|storm|tide|swell|key"
     "|lecture|interview|interviewer|spokesperson|father|mother|grandfather|grandmother|pipe|pedal|racket|skate|beat"

@@ -209,5 +209,5 @@ def _cut(gap: str) -> bool:
 
 
 def _own_words(gap: str) -> str:
-    """The gap without earlier times in it."""
-    return re.sub(r"\d[\d.:]*", " ", gap)
+    """The gap without earlier times in it, and without the "after" of "is silent after"."""
+    return re.sub(r"\d[\d.:]*|(?<=silent )after|(?<=quiet )after|(?<=gone )after|(?<=inaudible )after", " ", gap)
