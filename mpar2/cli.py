@@ -44,6 +44,7 @@ def _run(arguments: list[str]) -> int:
         if arguments[:1] == [name]:  # the others are not even imported
             module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")
             module.configure(chosen)
+            _describe_tasks(chosen)
     options = parser.parse_args(arguments)
     assert module is not None  # argparse has left otherwise
     try:
@@ -59,6 +60,14 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:  # a file that cannot be read or written
         print(f"mpar2 {options.command}: {advice_for(error)}", file=sys.stderr)
         return 2
+
+
+def _describe_tasks(parser: argparse.ArgumentParser) -> None:
+    """Open the help of each task of a command with the line that lists it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for line in action._choices_actions:
+                action.choices[line.dest].description = line.help
 
 
 def _load_plugins() -> None:

@@ -134,3 +134,24 @@ def test_json_holds_what_the_loader_warns_of(capsys, tmp_path):
     path.write_bytes(good_wav()[:20_000])
     assert main(["reason", str(path), "--question", "What?", "--max-new-tokens", "2", "--json"]) == 0
     assert "cut off" in json.loads(capsys.readouterr().out)["warnings"][0]
+
+
+def test_the_help_of_a_task_opens_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, sentence in (
+        (["cafe", "score"], "judge every trace of a run"),
+        (["cafe", "probe"], "ask the models of a run directly about each event"),
+        (["items", "from-captions"], "captions that people wrote"),
+        (["convert", "to-inspect"], "a run to logs for `inspect view"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        usage, described = capsys.readouterr().out.split("\n\n")[:2]
+        assert usage.startswith("usage: mpar2") and " ".join(described.split()).startswith(sentence)
+
+
+def test_the_help_of_report_names_every_figure_and_metric() -> None:
+    from analysis.exhibits import EXHIBITS
+    from analysis.metrics import METRICS
+    from mpar2.commands import report
+
+    assert report.FIGURES.split(", ") == list(EXHIBITS) and set(report.METRICS.split(", ")) == set(METRICS)

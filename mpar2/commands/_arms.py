@@ -39,7 +39,13 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0)
     add_engine_options(parser)
     output = parser.add_argument_group("output")
-    output.add_argument("--attention", type=Path, metavar="FILE.npz", help="write where the model attended")
+    output.add_argument(
+        "--attention",
+        type=Path,
+        metavar="FILE.npz",
+        help="write where the model attended: FILE.npz, of several arms FILE-1.npz, FILE-2.npz, ..; "
+        "mpar2.attention.load_record reads one",
+    )
     output.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -164,7 +170,7 @@ def run_arms(
     generations = [done[index] for index in range(len(arms))]
     for path, generation in zip(attention_files(attention, len(arms)), generations, strict=False):
         if generation.attention is not None:
-            save_record(generation.attention, path)
+            print(f"attention of {generation.arm.name}: {save_record(generation.attention, path)}", file=sys.stderr)
     return generations
 
 
@@ -174,7 +180,7 @@ def printable(text: str) -> str:
 
 
 def attention_files(path: Path | None, arms: int) -> list[Path]:
-    """FILE.npz for one arm; FILE-1.npz and FILE-2.npz for two."""
+    """FILE.npz for one arm; FILE-1.npz, FILE-2.npz, .. for several."""
     if path is None or arms == 1:
         return [] if path is None else [path]
     return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, arms + 1)]

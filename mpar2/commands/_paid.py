@@ -64,7 +64,11 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         "--in-flight", type=at_least_one, default=4, metavar="N", help="requests at once (default: %(default)s)"
     )
     parser.add_argument("--max-tokens", type=at_least_one, metavar="N", help="stop before this many tokens are spent")
-    parser.add_argument("--prices", metavar="FILE.json", help="prices by model, for an estimate of the cost")
+    parser.add_argument(
+        "--prices",
+        metavar="FILE.json",
+        help='prices per million tokens, for an estimate of the cost: {"MODEL": {"prompt": 2.0, "completion": 12.0}}',
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask before a service is paid")
 
 

@@ -51,7 +51,7 @@ def configure(tasks: Any) -> None:
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("run", metavar="RUN", help="a run folder whose items have events")
     parser.add_argument("--audio-root", required=True, metavar="DIR", help="where the run's audio is")
     parser.add_argument("--arm", action="append", default=[], help="of these arms only; give the option once for each")
     parser.add_argument("--limit", type=at_least_one, metavar="N", help="the first N items only")

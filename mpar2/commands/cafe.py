@@ -68,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     damage = tasks.add_parser(
         "damage", help="what dropped, swapped and added truth events, and the tagger's errors, do to the metrics"
     )
-    damage.add_argument("run", metavar="RUN")
+    damage.add_argument("run", metavar="RUN", help="a run folder whose items have a truth")
     damage.add_argument("--arm", help="of this arm only")
     damage.add_argument("--limit", type=paid.at_least_one, metavar="N", help="the first N traces only")
     add_truth(damage, "what is damaged")

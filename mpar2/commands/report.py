@@ -12,6 +12,14 @@ from mpar2.errors import MPAR2Error
 
 __all__ = ["ReportError", "configure", "run"]
 
+FIGURES = (
+    "decay, curves, arms, levels, controls, modes, slopes, correlations, forced, cafe, rules, probes, attention, "
+    "attention-corrected, attention-tokens, frontier, budget, seeds"
+)
+METRICS = (
+    "accuracy, strict, acc_per, recall, f1, err_per, err_use, err_omit, events, acc_per_first, acc_per_any, "
+    "acc_per_mention, label_precision, label_recall, label_f1, mentions_per_event, parsed, tokens, attention, corrected"
+)
 _NAMED = ("domain", "category", "sub-category", "difficulty", "needs-audio")
 
 
@@ -25,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="default: report.html"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="write every table there too, as CSV and Parquet")
-    parser.add_argument("--only", action="append", metavar="NAME", help="this figure only; give it once for each")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help=f"this figure only; give it once for each: {FIGURES}"
+    )
     parser.add_argument("--judge", metavar="NAME", help="whose scores to take where a run has several")
     parser.add_argument(
         "--paper", metavar="DIR", help="the paper's arXiv source: each number of its tables beside these runs"
@@ -40,9 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--arm", action="append", dest="arms", metavar="NAME", help="these arms only; the first is the base"
     )
-    what.add_argument(
-        "--metric", help="accuracy (default), strict, acc_per, recall, f1, err_per, err_use, err_omit, .."
-    )
+    what.add_argument("--metric", metavar="NAME", help=f"default: accuracy; one of {METRICS}")
     what.add_argument(
         "--length", choices=("tokens", "reasoning_tokens"), help="what counts as length (default: tokens)"
     )

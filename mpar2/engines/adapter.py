@@ -15,6 +15,7 @@ Weights are read from safetensors only: ``.bin`` files are pickles, which run co
 from __future__ import annotations
 
 import re
+import warnings as py_warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,9 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     lora = _exact_config(LoraConfig, config, weights, saved, name)
     try:
         if checkpoint.peft is None:
-            checkpoint.peft = PeftModel(base, lora, adapter_name=key)
+            with py_warnings.catch_warnings():  # peft reads a property by its old name, which is no concern of a user
+                py_warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+                checkpoint.peft = PeftModel(base, lora, adapter_name=key)
         else:
             checkpoint.peft.add_adapter(key, lora)
         result = set_peft_model_state_dict(checkpoint.peft, weights, adapter_name=key)
