@@ -1,38 +1,65 @@
-"""What hostile files cost: hundreds of damaged, lying and exploding recordings and runs through the app's loaders.
+"""What strangers' files and requests cost: through the loaders, one process a file, and through the running app.
 
-    python -m benchmarks.hostile [--seed 0] [--odd-values 200]
+    python -m benchmarks.hostile [--seed 0] [--odd-values 200] [--only loaders|app]
 
-Every file goes to the loader in a process of its own, with the limits of the public app; processor time and the rise
-of peak memory are measured for each. Exit status 1 if one was neither used nor refused in words, or cost too much.
+Loaders: every file in a process of its own, with the limits of the public app; processor time and the rise of peak
+memory for each. App: the same files, and requests of odd values to every handler by every route, to one running app
+with the tiny pair, one after the other. Exit status 1 if a file was neither used nor refused in words, or cost too
+much; if the app ended, took longer than 10 s for one, answered one without words, or kept more than 200 MB.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import random
+import socket
 import sys
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from testing.hostile.sounds import hostile_sounds, write_sounds
+import httpx
+import psutil
+
+from benchmarks.load import start_app, wait_for
+from testing.hostile.sounds import good_wav, hostile_sounds, write_sounds
 from testing.hostile.uploads import hostile_uploads, write_uploads
 from testing.hostile.worker import Report, examine
 
 LIMIT_MB, LIMIT_S = 300, 10.0
+APP_LIMIT_MB, APP_LIMIT_S = 200, 10.0
+_TOKENS = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print one line for each kind of file, and every file that broke a promise."""
+    """Print one line for each kind, and everything that broke a promise."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--odd-values", type=int, default=200, help="runs with one odd value (default: %(default)s)")
+    parser.add_argument("--only", choices=("loaders", "app"))
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="through the app: every Nth only")
     options = parser.parse_args(arguments)
-    runs = hostile_uploads(options.seed, options.odd_values)
-    by_hand = len(runs) - options.odd_values
+    bad = 0
+    if options.only != "app":
+        bad += _loaders(options.seed, options.odd_values)
+    if options.only != "loaders":
+        bad += _app(options.seed, options.odd_values, options.every)
+    return 1 if bad else 0
+
+
+def _loaders(seed: int, odd_values: int) -> int:
+    runs = hostile_uploads(seed, odd_values)
+    by_hand = len(runs) - odd_values
     bad: list[Report] = []
     print(f"{'files':34}{'n':>6}{'used':>6}{'refused':>9}{'other':>7}{'most MB':>9}{'most s':>8}")
     for title, kind, files, write in (
-        ("recordings, loaded", "sounds", hostile_sounds(options.seed), write_sounds),
+        ("recordings, loaded", "sounds", hostile_sounds(seed), write_sounds),
         ("runs, loaded", "uploads", runs[:by_hand], write_uploads),
         ("runs with an odd value, drawn", "figures", runs[by_hand:], write_uploads),
     ):
@@ -49,7 +76,188 @@ def main(arguments: list[str] | None = None) -> int:
         ]
     for report in bad:
         print(f"{report.name}: {report.outcome}, {report.seconds:.1f} s, {report.extra_mb:.0f} MB: {report.message}")
-    return 1 if bad else 0
+    return len(bad)
+
+
+# ---- the running app -----------------------------------------------------------------------------------------------
+
+
+def _app(seed: int, odd_values: int, every: int) -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, app = f"http://127.0.0.1:{port}", start_app(port, _TOKENS)
+    bad: list[str] = []
+    try:
+        stranger = _Stranger(url, wait_for(url, app))
+        for _ in range(5):
+            stranger.ask(good_wav())  # the models and all libraries are in memory before anything is counted
+        process = psutil.Process(app.pid)
+        before, most, slowest = _megabytes(process), 0.0, 0.0
+        counts: Counter[str] = Counter()
+        for kind, name, attempt in islice(_attempts(stranger, seed, odd_values), 0, None, every):
+            begun = time.monotonic()
+            try:
+                outcome, words = attempt()
+            except httpx.HTTPError as error:
+                outcome, words = "connection", f"{type(error).__name__}: {error}"
+            seconds = time.monotonic() - begun
+            counts[f"{kind}, {outcome}"] += 1
+            most, slowest = max(most, _megabytes(process)), max(slowest, seconds)
+            silent = outcome not in ("used", "status") and not words.strip()
+            if outcome == "connection" or seconds > APP_LIMIT_S or silent or "on our side" in words:
+                bad.append(f"{kind} {name}: {outcome} after {seconds:.1f} s: {words[:300]}")
+                print(bad[-1], flush=True)
+            if app.poll() is not None:
+                bad.append(f"the app ended with exit status {app.returncode} at {kind} {name}")
+                break
+        answered = app.poll() is None and stranger.ask(good_wav())[0] == "used"
+        after = _megabytes(process) if app.poll() is None else 0.0
+    finally:
+        app.terminate()
+        app.wait(30)
+    for outcome, number in sorted(counts.items()):
+        print(f"{outcome:50}{number:6}")
+    print(
+        f"{sum(counts.values())} through the running app: longest {slowest:.1f} s; memory {before:.0f} MB before, "
+        f"{most:.0f} at most, {after:.0f} after; a good clip afterwards is {'answered' if answered else 'NOT answered'}"
+    )
+    if after - before > APP_LIMIT_MB:
+        bad.append(f"the app kept {after - before:.0f} MB")
+        print(bad[-1])
+    return len(bad) + (not answered)
+
+
+def _megabytes(process: psutil.Process) -> float:
+    """Memory of the app and of its processes."""
+    total = 0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            total += one.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total / 1e6
+
+
+class _Stranger:
+    """Speaks to the app as a program would; another visitor (by the proxy's header) for each request."""
+
+    def __init__(self, url: str, config: dict[str, Any]) -> None:
+        self.url, self.dependencies = url, [d for d in config["dependencies"] if d.get("backend_fn", True)]
+        self.components = {component["id"]: component for component in config["components"]}
+        self.client = httpx.Client(base_url=url, timeout=60)
+        self.number = 0
+        reason = next(d for d in self.dependencies if d["api_name"] == "reason")
+        self.models = [self.components[number]["props"].get("value") for number in reason["inputs"]]
+
+    def headers(self) -> dict[str, str]:
+        self.number += 1
+        return {"X-Forwarded-For": f"11.{self.number >> 16 & 255}.{self.number >> 8 & 255}.{self.number & 255}"}
+
+    def upload(self, data: bytes, name: str = "clip.wav") -> dict[str, Any] | str:
+        reply = self.client.post("/gradio_api/upload", files={"files": (name, data)}, headers=self.headers())
+        if reply.status_code != 200:
+            return reply.text
+        return {"path": reply.json()[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+
+    def ask(self, data: bytes, name: str = "clip.wav") -> tuple[str, str]:
+        """``/reason`` about a recording, as programs ask."""
+        file = self.upload(data, name)
+        if isinstance(file, str):
+            return "refused", file
+        values = [file, "What is heard?", "", *self.models[3:5], _TOKENS, 0, 0]
+        begun = self.client.post("/gradio_api/call/reason", json={"data": values}, headers=self.headers())
+        if begun.status_code != 200:
+            return "refused", begun.text
+        words = self.client.get(f"/gradio_api/call/reason/{begun.json()['event_id']}").text
+        return ("used", words) if '"tokens"' in words else ("refused", words.rsplit("data: ", 1)[-1].strip(' \n"nul'))
+
+    def join(self, fn: int, values: Any, **more: Any) -> tuple[str, str]:
+        """A handler of the page, through the queue."""
+        session = os.urandom(6).hex()
+        body = {"data": values, "fn_index": fn, "session_hash": session} | more
+        try:
+            content = json.dumps(body).encode("utf-8", "surrogatepass")
+        except RecursionError:
+            content = b'{"data":' + b"[" * 5000 + b"]" * 5000 + b"}"
+        headers = self.headers() | {"Content-Type": "application/json"}
+        joined = self.client.post("/gradio_api/queue/join", content=content, headers=headers)
+        if joined.status_code != 200:
+            return "refused", joined.text
+        words = ""
+        with self.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
+            for line in events.iter_lines():
+                message = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if message.get("msg") == "process_completed":
+                    output = message.get("output") or {}
+                    return ("used", "") if message.get("success") else ("refused", str(output.get("error") or ""))
+                if message.get("msg") in ("unexpected_error", "close_stream"):
+                    return "refused", str(message.get("message") or "the stream is closed")
+        return "refused", words
+
+    def inputs(self, dependency: dict[str, Any], file: Any) -> list[Any]:
+        """A real value for each input."""
+        kinds = [self.components[number] for number in dependency["inputs"]]
+        files = ("audio", "file", "uploadbutton")
+        return [file if one["type"] in files else one["props"].get("value") for one in kinds]
+
+
+def _attempts(stranger: _Stranger, seed: int, odd_values: int) -> Iterator[tuple[str, str, Any]]:
+    for sound in hostile_sounds(seed):
+        data = sound.make()
+        if sound.size is not None:
+            data += bytes(min(sound.size, 25_000_000) - len(data))
+        yield "recording", sound.name, lambda data=data, sound=sound: stranger.ask(data, sound.name)
+    takes_files = [
+        dependency
+        for dependency in stranger.dependencies
+        if any(stranger.components[n]["type"] in ("file", "uploadbutton") for n in dependency["inputs"])
+    ]
+    for upload in hostile_uploads(seed, odd_values):
+        data = upload.make()
+
+        def attempt(data: bytes = data, name: str = upload.name) -> tuple[str, str]:
+            file = stranger.upload(data, name)
+            if isinstance(file, str):
+                return "refused", file
+            dependency = takes_files[0]
+            return stranger.join(dependency["id"], stranger.inputs(dependency, file))
+
+        yield "run", upload.name, attempt
+    chance = random.Random(seed)
+    good = stranger.upload(good_wav())
+    for dependency in stranger.dependencies:
+        whole, name = stranger.inputs(dependency, good), f"{dependency['id']} {dependency.get('api_name')}"
+        if dependency.get("api_name") == "compare":
+            whole = [value if value is not None else "" for value in whole]
+        for odd in _odd_values(chance):
+            place = chance.randrange(len(whole)) if whole else 0
+            values = [*whole[:place], odd, *whole[place + 1 :]]
+            yield "queued request", name, lambda d=dependency, v=values: stranger.join(d["id"], v)
+        for values in ([], None, {}, "x", whole + whole, [None] * len(whole)):
+            yield "queued request", name, lambda d=dependency, v=values: stranger.join(d["id"], v)
+        for route in (f"run/{dependency.get('api_name') or 'predict'}", "api/predict", "run/predict/"):
+            yield "direct request", name, lambda d=dependency, r=route, v=whole: _post(stranger, r, d["id"], v)
+
+
+def _post(stranger: _Stranger, route: str, fn: int, values: list[Any]) -> tuple[str, str]:
+    reply = stranger.client.post(
+        f"/gradio_api/{route}", json={"data": values, "fn_index": fn}, headers=stranger.headers()
+    )
+    return ("refused" if reply.status_code >= 400 else "used"), reply.text
+
+
+def _odd_values(chance: random.Random) -> list[Any]:
+    deep: Any = "x"
+    for _ in range(300):
+        deep = [deep]
+    file = {"meta": {"_type": "gradio.FileData"}}
+    odd = [
+        *(None, True, -1, 1e308, 10**400, "", "\0", "\ud800", "x" * 900_000, [], {}, deep, ["x"] * 10_000),
+        *({"path": "/etc/passwd"} | file, {"path": "http://127.0.0.1:1/x.wav"} | file, {"path": "../../x"} | file),
+        *({"path": None} | file, {"path": "a\0b"} | file, {"__type__": "update"}, "<script>alert(1)</script>", "=1+1"),
+    ]
+    return chance.sample(odd, 9)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from tests.test_safe_properties import _JSON, planted
 
 _SECONDS = float(os.environ.get("MPAR2_FUZZ_S", "12"))
 _search = settings(
-    max_examples=100_000 if "MPAR2_FUZZ_S" in os.environ else 150,
+    max_examples=max(150, int(20 * _SECONDS)),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     database=None if "MPAR2_FUZZ_S" not in os.environ else settings.default.database,

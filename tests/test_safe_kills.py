@@ -1,0 +1,70 @@
+"""Judging and captions, killed with signal 9 at random moments, end in the files of an undisturbed run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mpar2.cli import main
+from mpar2.question import Event, Item, Question
+from testing.hostile.sounds import good_wav
+from testing.wire import Answer, Call, judge_plan, openai_reply, serve
+from tests.test_cafe_score import record, write_run
+
+CLIPS = 12
+
+
+def _plan(call: Call) -> Answer:
+    """A server that listens (more audio, more tokens), captions, and judges."""
+    if "DATA" in call.text:
+        return judge_plan(openai_reply, delay_s=0.01)(call)
+    usage = {"prompt_tokens": len(call.body), "completion_tokens": 5, "total_tokens": 5}
+    return openai_reply("A dog barks, then a siren.", model="captioner-7", usage=usage, delay_s=0.03)
+
+
+def _run(folder: Path, *, events: bool) -> Path:
+    """A run of one trace a clip, beside its clips."""
+    folder.mkdir()
+    known = (Event("dog bark", 0.1, 0.3), Event("siren", 0.3, 0.4)) if events else None
+    lines = []
+    for number in range(CLIPS):
+        (folder / f"{number}.wav").write_bytes(good_wav(0.5 + number / 100))
+        item = Item(f"q{number}", f"{number}.wav", Question("What is heard?"), known, None, "scene" if events else None)
+        lines.append(record(item, "true", f"A dog barks {number} times, then a piano."))
+    return write_run(folder / "run", 0, tuple(lines))
+
+
+@pytest.mark.parametrize("command", ["score", "caption"])
+def test_kill_9_changes_nothing(command: str, tmp_path: Path) -> None:
+    with serve(_plan) as server:
+
+        def options(run: Path) -> list[str]:
+            service = ["--base-url", server.url + "/v1", "--model", "m", "--yes"]
+            if command == "score":
+                return ["cafe", "score", str(run), "--judge", "server", *service]
+            audio = ["--audio-root", str(run.parent), "--cache", str(run.parent / "cache")]
+            return ["cafe", "caption", str(run), "--by", "server", *audio, *service]
+
+        calm = _run(tmp_path / "calm", events=command == "score")
+        disturbed = _run(tmp_path / "disturbed", events=command == "score")
+        begun = time.monotonic()
+        assert main(options(calm)) == 0
+        seconds, asked = time.monotonic() - begun, len(server.calls)
+        program = [sys.executable, "-m", "testing.kill", "4", "1", f"{seconds * 0.7:.3f}", *options(disturbed)]
+        done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        kills = int(done.stdout.rsplit("killed ", 1)[1].split()[0])
+        assert kills >= 1 and len(server.calls) <= 2 * asked + 4 * kills, "what was paid is not paid again"
+
+    # Lines stand in the order of the replies, and say how long each took.
+    def files(run: Path) -> dict[str, list[bytes]]:
+        kept = [path for path in sorted(run.rglob("*")) if path.is_file() and path.suffix != ".lock"]
+        lines = {path.relative_to(run).as_posix(): path.read_bytes().splitlines() for path in kept}
+        return {name: sorted(re.sub(rb'"seconds":[^,}]*', b"", line) for line in own) for name, own in lines.items()}
+
+    assert len(files(calm)) >= 3 and files(calm) == files(disturbed)
