@@ -281,6 +281,27 @@ def test_what_a_tagger_finds_in_an_own_recording_is_an_opinion_that_a_visitor_co
         assert page.problems == []
 
 
+def test_what_was_typed_is_there_after_the_page_loads_itself_again(app: str) -> None:
+    """As it does once a server that was lost answers again; a new visit begins with the example."""
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        question = page.get_by_label("Question", exact=True)
+        own = question.input_value()
+        question.fill("Which sound is the loudest?")
+        if page.locator(".mp-drawer").is_hidden():
+            page.get_by_role("button", name="Choices, arms, more", exact=False).click()
+        page.get_by_label("Answer choices").fill("the horn\nthe rain")
+        page.get_by_label("Sounds in the clip").fill("rain 0.5-1")
+        page.reload()
+        page.wait_for_function("document.querySelector('textarea').value === 'Which sound is the loudest?'")
+        assert page.get_by_label("Answer choices").input_value() == "the horn\nthe rain"
+        assert page.get_by_label("Sounds in the clip").input_value() == "rain 0.5-1"
+        page.goto("about:blank")
+        opened(page, app)
+        assert page.get_by_label("Question", exact=True).input_value() == own
+        assert page.problems == []
+
+
 def test_a_result_that_the_form_no_longer_asks_for_is_marked(app: str, tmp_path: Path) -> None:
     with browser_page(viewport={"width": 1440, "height": 900}) as page:
         opened(page, app)

@@ -87,7 +87,10 @@ export function mountCompare(root, app) {
     example: (name) => openExample(name, true),
     file: takeFile,
     record: takeRecording,
-    changed: showStale,
+    changed: () => {
+      showStale();
+      keepDraft();
+    },
     help: openHelp,
     present: () => present(true),
   });
@@ -653,10 +656,42 @@ export function mountCompare(root, app) {
     if (arms.length) form.setArms(arms);
     showStale();
   }
+  // A page that lost its server loads itself again: what was typed is there. Never keys; gone with the tab.
+  function keepDraft() {
+    const { question, choices, arms, events, answer } = form.values();
+    try {
+      sessionStorage.setItem("mpar2-draft", JSON.stringify({ question, choices, arms, events, answer }));
+    } catch {
+      /* no store: typed text lives as long as the page */
+    }
+  }
+  function draftOfReload() {
+    const [entry] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
+    try {
+      return entry && entry.type === "reload" ? JSON.parse(sessionStorage.getItem("mpar2-draft") || "null") : null;
+    } catch {
+      return null;
+    }
+  }
+  /** @param {any} draft */
+  function takeDraft(draft) {
+    if (!draft) return;
+    try {
+      form.setQuestion(draft.question, draft.choices.split("\n").filter(Boolean));
+      if (draft.arms.length) form.setArms(draft.arms);
+      form.fields.events.value = draft.events;
+      form.fields.answer.value = draft.answer;
+      form.showEvents();
+      showStale();
+    } catch {
+      /* a damaged draft: the form as the address has it */
+    }
+  }
   window.addEventListener("popstate", () => {
     if (!busy && (address().get("tab") || "compare") === "compare") openAddress();
   });
-  openAddress();
+  const draft = draftOfReload();
+  openAddress().then(() => takeDraft(draft));
   return {
     show,
     clip,
