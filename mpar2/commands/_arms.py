@@ -170,7 +170,9 @@ def run_arms(
     generations = [done[index] for index in range(len(arms))]
     for path, generation in zip(attention_files(attention, len(arms)), generations, strict=False):
         if generation.attention is not None:
-            print(f"attention of {generation.arm.name}: {save_record(generation.attention, path)}", file=sys.stderr)
+            written = save_record(generation.attention, path)
+            if live:
+                print(f"attention of {generation.arm.name}: {written}", file=sys.stderr)
     return generations
 
 
