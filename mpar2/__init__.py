@@ -20,6 +20,7 @@ Contents, in the order in which data flows:
 ``accuracy``   what a run scored; ``rescore``, the same under every rule; ``statistics``, how sure its numbers are
 ``library``    what a user calls from Python without knowing the parts
 ``export``     checkpoints and adapters in the layouts that other programs serve
+``gguf_converter``  llama.cpp's converter, run by ``export``
 ``errors``     the base of all errors; ``locks``, one process at a time on a file;
                ``terminal``, text cleaned for printing
 ``cli``        the command line; ``commands``, one module for each

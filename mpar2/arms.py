@@ -51,7 +51,7 @@ from urllib.parse import urlsplit
 from mpar2.audio import Clip
 from mpar2.engines.base import Arm, Decoding, EngineError, Mode
 from mpar2.errors import MPAR2Error
-from mpar2.prompts import prompt_identity
+from mpar2.prompts import mode_names, prompt_identity
 from mpar2.question import Event, Item, Question
 
 __all__ = [
@@ -145,7 +145,7 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
     Raises:
         ArmError: no model, an unknown mode, an address without a model.
     """
-    modes = get_args(Mode)
+    modes = mode_names()
     name, equals, spec = text.partition("=")
     if not equals or "/" in name or ":" in name or "#" in name:  # a sign of equality inside of a path or an address
         name, spec = "", text
@@ -328,7 +328,7 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
         raise ArmError(f"{where}: adapter is {adapter!r}; a name or a folder is needed, or nothing")
     # Values from fixed lists.
     for key, value, allowed in (
-        ("mode", mode, get_args(Mode)),
+        ("mode", mode, mode_names()),
         ("audio", data.get("audio", "normal"), get_args(Audio)),
         ("perception", data.get("perception", "own"), get_args(Perception)),
         ("dtype", data.get("dtype"), (None, *_DTYPES)),

@@ -33,7 +33,7 @@ __all__ = ["FORMS", "export_checkpoint"]
 Form = Literal["whole", "thinker", "adapter", "gguf"]
 FORMS: tuple[Form, ...] = ("whole", "thinker", "adapter", "gguf")
 _WHOLE = {  # family -> (architecture, model type) of the whole repository
-    "qwen2_5_omni": ("Qwen2_5OmniForConditionalGeneration", "qwen2_5_omni"),
+    "qwen2_5_omni": ("Qwen2_5OmniModel", "qwen2_5_omni"),
     "qwen3_omni_moe": ("Qwen3OmniMoeForConditionalGeneration", "qwen3_omni_moe"),
 }
 _SHARD = "4GB"
@@ -193,9 +193,9 @@ def _write_adapter(model: str, adapter: str | None, folder: Path) -> None:
 
 def _convert(llama_cpp: Path, whole: Path, out: Path) -> None:
     """llama.cpp's converter, once for the text model and once for the audio projector."""
-    script = str(llama_cpp / "convert_hf_to_gguf.py")
     for name, options in (("model.gguf", []), ("mmproj.gguf", ["--mmproj"])):
-        command = [sys.executable, script, str(whole), "--outfile", str(out / name), *options]
+        command = [sys.executable, "-m", "mpar2.gguf_converter", str(llama_cpp.resolve()), str(whole.resolve())]
+        command += ["--outfile", str((out / name).resolve()), *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not (out / name).exists():
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]

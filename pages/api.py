@@ -22,11 +22,12 @@ from typing import Any
 import gradio as gr
 
 from mpar2.engines.as_json import generation_to_json
+from mpar2.prompts import mode_names
 from pages.document import without_arrays
 from pages.errors import guarded
 from pages.limits import visitor_of
 from pages.running import Asked, Comparer
-from pages.services import MODES, Services
+from pages.services import Services
 
 __all__ = ["build_api"]
 
@@ -138,9 +139,9 @@ def build_api(services: Services) -> None:
         question = gr.Textbox(label="question")
         choices = gr.Textbox(label="choices", value="")
         left_model = gr.Dropdown(names, value=left.name, label="left_model")
-        left_mode = gr.Dropdown(list(MODES), value="cot", label="left_mode")
+        left_mode = gr.Dropdown(list(mode_names()), value="cot", label="left_mode")
         right_model = gr.Dropdown(names, value=right.name, label="right_model")
-        right_mode = gr.Dropdown(list(MODES), value="mpar2", label="right_mode")
+        right_mode = gr.Dropdown(list(mode_names()), value="mpar2", label="right_mode")
         tokens = gr.Number(value=services.max_new_tokens, label="max_new_tokens")
         temperature = gr.Number(value=0, label="temperature")
         seed = gr.Number(value=0, label="seed", precision=0)

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["MODE_NAMES", "first_arms"]
-
-MODE_NAMES = {
-    "direct": ("Answer at once", "answers at once"),
-    "cot": ("Reason freely", "reasons freely"),
-    "mpar2": ("MPAR²", "lists the sounds, reasons in steps, checks"),
-}
+__all__ = ["first_arms"]
 
 
 class _Offer(Protocol):

@@ -15,11 +15,12 @@ from typing import Any
 
 import gradio as gr
 
+from mpar2 import prompts
 from mpar2.audio import AudioError, load_clip
 from mpar2.cafe.judges import judge_named
 from mpar2.errors import MPAR2Error
 from mpar2.question import QuestionError
-from pages.arms import MODE_NAMES, first_arms
+from pages.arms import first_arms
 from pages.document import clip_document
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
@@ -31,7 +32,7 @@ from pages.published import publish
 from pages.running import Asked, Comparer
 from pages.safe_html import app_module, channel, view_component
 from pages.scoring import Judging, JudgingError, judge_choices
-from pages.services import MODES, Services
+from pages.services import Services
 from pages.suggested import suggestion_value
 
 __all__ = ["build_compare", "field_of"]
@@ -107,7 +108,7 @@ def setup_of(services: Services) -> dict[str, Any]:
         "examples": examples,
         "first": services.first_example,
         "offers": [offer.name for offer in services.offers],
-        "modes": {mode: list(MODE_NAMES[mode]) for mode in MODES},
+        "modes": {name: [mode.label, mode.summary] for name, mode in prompts.MODES.items()},
         "arms": [list(arm) for arm in services.arms or first_arms(services.offers)],
         "most_seconds": services.limits.max_seconds,
         "most_tokens": max(2, services.max_new_tokens),

@@ -39,7 +39,7 @@ from mpar2.arms import split_engine
 from mpar2.audio import SAMPLE_RATE, Clip
 from mpar2.engines.base import Arm, Decoding, Generation, Progress
 from mpar2.errors import MPAR2Error
-from mpar2.prompts import PROMPT_HASHES
+from mpar2.prompts import prompt_identity
 from mpar2.question import Event, Question, strict_match
 from mpar2.tagger import ORIGIN
 from mpar2.trace import parse_trace, trace_to_json
@@ -116,7 +116,7 @@ class Run:
                 "top_p": decoding.top_p,
                 "seed": decoding.seed,
             },
-            "prompts": {arm.mode: PROMPT_HASHES[arm.mode] for arm in arms},
+            "prompts": {arm.mode: prompt_identity(arm.mode, arm.prompt)[1] for arm in arms},
             "credits": credits,
             "example": example,
             "link": share_query(question, arms, example),

@@ -13,17 +13,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import get_args
 
 from mpar2.audio import Clip
-from mpar2.engines.base import Arm, Engine, EngineError, Mode
+from mpar2.engines.base import Arm, Engine, EngineError
 from mpar2.formats import Limits
+from mpar2.prompts import mode_names
 from pages.examples import Example
 from pages.limits import RunCounter, VisitorLimits
 
-__all__ = ["MODES", "Offer", "Services", "StopBoard", "Uploads"]
-
-MODES: tuple[Mode, ...] = get_args(Mode)
+__all__ = ["Offer", "Services", "StopBoard", "Uploads"]
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,8 @@ class Services:
         """The arm of an offered checkpoint."""
         for offer in self.offers:
             if offer.name == name:
-                if mode not in MODES:
-                    raise EngineError(f"unknown mode '{str(mode)[:40]}': choose one of {', '.join(MODES)}")
+                if mode not in mode_names():
+                    raise EngineError(f"unknown mode '{str(mode)[:40]}': choose one of {', '.join(mode_names())}")
                 return Arm(offer.name, offer.model, offer.adapter, mode)  # type: ignore[arg-type]
         raise EngineError(
             f"no checkpoint '{str(name)[:80]}' here: choose one of {', '.join(o.name for o in self.offers)}"

@@ -94,6 +94,7 @@ def test_probe_in_float32_is_exact(tiny_checkpoint: Path, clip, question) -> Non
     probe._stores[0].add = lambda audio, visible: (seen.append(audio), stock_add(audio, visible))
     with torch.inference_mode(), probe.listen([0], queries=5):
         probed = checkpoint.model(**inputs).logits
+    assert probe.record(0, 5).mass.shape[0] == 5
     assert torch.equal(plain, probed)  # listening changes nothing
     expected = torch.stack([layer[0, :, -5:, at[0] : at[-1] + 1] for layer in eager]).permute(2, 0, 1, 3).numpy()
     assert np.abs(seen[0] - expected).max() < 1e-6

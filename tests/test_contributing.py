@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import soundfile
 
-from mpar2 import engines
+from mpar2 import engines, prompts
 from mpar2.audio import SAMPLE_RATE
 from mpar2.cafe import judges
 from mpar2.cafe.schema import Truth
@@ -19,9 +20,13 @@ from mpar2.engines.base import Arm, Request
 from mpar2.items import base as items
 from mpar2.llm import services
 from mpar2.question import Event, Question
+from pages.compare import setup_of
+from pages.running import Asked, Comparer
 from pages.scoring import Judging, judge_choices, score_traces
+from pages.services import Offer, Services
 from tests.conftest import make_clip
 from tests.test_cafe_score import write_run
+from training.recipe import load_recipe
 from training.rewards import functions, make_rewards, make_scorer
 from training.sources import read_source
 
@@ -33,10 +38,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_ENGINES", dict(engines._ENGINES))
     monkeypatch.setattr(services, "SERVICES", dict(services.SERVICES))
     monkeypatch.setattr(items, "_READERS", dict(items._READERS))
+    monkeypatch.setattr(prompts, "MODES", dict(prompts.MODES))
     monkeypatch.setattr(judges, "_JUDGES", dict(judges._JUDGES))
     monkeypatch.setattr(functions, "REWARDS", dict(functions.REWARDS))
     snippets = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(snippets) == 5
+    assert len(snippets) == 6
     for snippet in snippets:
         exec(compile(snippet, "CONTRIBUTING.md", "exec"), {"__name__": "snippet"})
 
@@ -93,6 +99,29 @@ def test_the_judge_scores_a_run_from_the_shell_and_a_trace_in_the_app(
     ((_, document),) = [said for said in told if said is not None]
     assert document["counts"]["missed"] == 1 and "silent" in document["source"]
     assert main(["cafe", "score", str(run), "--judge", "silent", "--truth", "caption"]) == 2
+
+
+def test_the_mode_is_known_to_commands_arms_the_app_and_recipes(registered, tmp_path, capsys) -> None:
+    soundfile.write(tmp_path / "a.wav", make_clip().samples, SAMPLE_RATE)
+    ask = [str(tmp_path / "a.wav"), "--question", "Which?", "--choice", "a dog", "--choice", "a cat"]
+    ask += ["--engine", "first-choice", "--json"]
+    assert main(["reason", *ask, "--model", "any", "--mode", "describe"]) == 0
+    assert main(["reason", *ask, "--arm", "any:describe"]) == 0
+    hashes = {json.loads(line)["prompt_hash"] for line in capsys.readouterr().out.splitlines()}
+    assert hashes == {prompts.prompt_identity("describe")[1]}
+    line = {"id": "1", "audio": "a.wav", "question": "Which?", "choices": ["a dog", "a cat"], "answer": "a dog"}
+    (tmp_path / "items.jsonl").write_text(json.dumps(line))
+    command = ["evaluate", "--benchmark", "jsonl", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert main([*command, "--engine", "first-choice", "--arm", "any:describe"]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())["arms"]["any describe"]
+    assert metrics["official"]["estimate"] == 1.0 and metrics["form"]["estimate"] == 0.0, "no thoughts are written"
+
+    app = Services(engine=make_engine("first-choice"), offers=(Offer("any", "any", None),))
+    assert setup_of(app)["modes"]["describe"] == ["Describe first", "describes the sounds first"]
+    asked = Asked(str(tmp_path / "a.wav"), "Which?", "a dog\na cat", (("any", "describe"),))
+    *_, document = Comparer(app).run(asked, "session")
+    assert document["arms"][0]["answer"] == "a dog" and document["prompts"] == {"describe": hashes.pop()}
+    assert load_recipe("tiny", ["mode=describe"]).mode == "describe"
 
 
 def test_the_reward_is_given_a_weight_by_a_recipe(registered) -> None:

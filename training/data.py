@@ -33,7 +33,7 @@ from typing import Any
 import soundfile
 
 from mpar2.audio import AudioError, load_clip
-from mpar2.prompts import PROMPT_HASHES, build_messages
+from mpar2.prompts import build_messages, prompt_identity
 from mpar2.question import Item, item_to_json, match_choice
 from mpar2.runs.lines import dump_json, write_bytes, write_json
 from training.sources import Source, read_source
@@ -350,7 +350,7 @@ def save_corpus(
             for s in corpus.sources
         ],
         "steps": [step.as_json() for step in corpus.steps],
-        "prompt_hashes": {mode: PROMPT_HASHES[mode] for mode in prompts},
+        "prompt_hashes": {mode: prompt_identity(mode)[1] for mode in prompts},
         "recordings": sorted({name for item in corpus.items for name in item.extra.get("sources", ())}),
         "notes": corpus.notes,
     }

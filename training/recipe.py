@@ -20,10 +20,10 @@ import yaml
 
 from mpar2.engines.families import family_names
 from mpar2.errors import MPAR2Error
+from mpar2.prompts import mode_names
 
 __all__ = ["Recipe", "RecipeError", "load_recipe", "recipe_names"]
 
-_MODES = ("direct", "cot", "mpar2")
 _ORDERS = ("shuffled", "easy_first")
 _DATA_KEYS = {"sources", "validation", "held_out", "decode", "limit", "drop_guessable", "drop_longer", "pass_rate"}
 
@@ -177,7 +177,7 @@ def _number(value: Any) -> Any:
 
 
 def _check(recipe: Recipe) -> None:
-    for key, allowed in (("family", family_names()), ("mode", _MODES), ("order", _ORDERS)):
+    for key, allowed in (("family", family_names()), ("mode", mode_names()), ("order", _ORDERS)):
         if getattr(recipe, key) not in allowed:
             raise RecipeError(f"{key} is {getattr(recipe, key)!r}: use one of {', '.join(allowed)}")
     if unknown := sorted(set(recipe.data) - _DATA_KEYS):

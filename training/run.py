@@ -27,7 +27,7 @@ from mpar2.engines.checkpoint import load_checkpoint, load_processor
 from mpar2.engines.families import get_family
 from mpar2.engines.names import resolve, split_adapter
 from mpar2.errors import MPAR2Error
-from mpar2.prompts import PROMPT_HASHES
+from mpar2.prompts import prompt_identity
 from mpar2.question import Item
 from mpar2.runs.lines import LineWriter, load_json, read_lines, write_json
 from mpar2.runs.manifest import differences, environment
@@ -78,7 +78,7 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
             "sources": [{"name": s.name, "fingerprint": s.fingerprint, "items": len(s.items)} for s in corpus.sources],
             "steps": [step.as_json() for step in corpus.steps],
         },
-        "prompt_hash": PROMPT_HASHES[recipe.mode],
+        "prompt_hash": prompt_identity(recipe.mode)[1],
         "environment": environment() | {"command": list(command)},
     }
     checkpoint = _begin(out, manifest, resume, main)

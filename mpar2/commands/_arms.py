@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mpar2.engines.base import Arm, Decoding, Engine, Generation
     from mpar2.question import Question
 
-MODES = ("direct", "cot", "mpar2")
-
 
 def add_question_options(parser: argparse.ArgumentParser) -> None:
     """The recording and what is asked about it."""

@@ -12,7 +12,6 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from mpar2.commands._arms import (
-    MODES,
     add_arm_option,
     add_decoding_options,
     add_prompt_option,
@@ -26,6 +25,7 @@ from mpar2.commands._arms import (
     run_arms,
 )
 from mpar2.engines.as_json import generation_to_json
+from mpar2.prompts import mode_names
 
 if TYPE_CHECKING:
     from mpar2.engines.base import Arm, Generation
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             f"--{prefix}model", help=f"of the {side} arm: short name, folder or hub id (default: {model})"
         )
         arms.add_argument(f"--{prefix}adapter", help="a LoRA adapter for it: folder or hub id")
-        arms.add_argument(f"--{prefix}mode", choices=MODES, help=f"how it is asked (default: {mode})")
+        arms.add_argument(f"--{prefix}mode", choices=mode_names(), help=f"how it is asked (default: {mode})")
     add_decoding_options(parser)
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mpar2.commands._arms import MODES, add_arm_option, add_precision_options, add_prompt_option
+from mpar2.commands._arms import add_arm_option, add_precision_options, add_prompt_option
 from mpar2.engines import engine_names
 from mpar2.items import benchmark_names
+from mpar2.prompts import mode_names
 
 if TYPE_CHECKING:
     from mpar2.arms import EvaluationArm
@@ -47,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     arm.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
     add_prompt_option(arm)
     arm.add_argument(
-        "--mode", choices=MODES, help="direct: answer at once; cot: reason freely; mpar2: the MPAR² form (default)"
+        "--mode", choices=mode_names(), help="how it is asked: at once, reasoning freely, in the MPAR² form (default)"
     )
     arm.add_argument("--name", help="the arm's name in tables (default: model and mode)")
     arm.add_argument(

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from mpar2.commands._arms import (
-    MODES,
     add_arm_option,
     add_engine_options,
     add_prompt_option,
@@ -17,6 +16,7 @@ from mpar2.commands._arms import (
     printable,
     read_arms,
 )
+from mpar2.prompts import mode_names
 
 __all__ = ["configure", "run"]
 
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_question_options(parser)
     parser.add_argument("--model", help="short name, folder or hub id (default: tiny-mpar2)")
     parser.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
-    parser.add_argument("--mode", choices=MODES, help="how it is asked (default: mpar2)")
+    parser.add_argument("--mode", choices=mode_names(), help="how it is asked (default: mpar2)")
     add_arm_option(parser, several=False)
     add_prompt_option(parser)
     parser.add_argument("--text", type=Path, metavar="FILE", help="a trace to explain; by default the model writes one")

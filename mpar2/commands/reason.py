@@ -6,7 +6,6 @@ import argparse
 import json
 
 from mpar2.commands._arms import (
-    MODES,
     add_arm_option,
     add_decoding_options,
     add_prompt_option,
@@ -19,6 +18,7 @@ from mpar2.commands._arms import (
     run_arms,
 )
 from mpar2.engines.as_json import generation_to_json
+from mpar2.prompts import mode_names
 
 __all__ = ["configure", "run"]
 
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_arm_option(parser, several=False)
     parser.add_argument("--model", help="short name, folder or hub id (default: tiny-mpar2)")
     parser.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
-    parser.add_argument("--mode", choices=MODES, help="how it is asked (default: mpar2)")
+    parser.add_argument("--mode", choices=mode_names(), help="how it is asked (default: mpar2)")
     add_decoding_options(parser)
 
 

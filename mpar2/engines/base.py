@@ -40,7 +40,7 @@ __all__ = [
     "Token",
 ]
 
-Mode = Literal["direct", "cot", "mpar2"]
+Mode = str  # a name of ``mpar2.prompts.MODES``: direct, cot, mpar2, or one that was registered
 AttentionDetail = Literal["none", "ratio", "full"]
 
 

@@ -1,8 +1,8 @@
 """Records attention to audio while a model generates, without changing what it generates.
 
 transformers lets a program register an attention function. Ours computes the output with the stock SDPA function and,
-while a probe listens, the softmax row of the last queries alone, of which it keeps the audio columns. T×T is never
-held: for one query and K keys it costs one product of size heads × K in each layer.
+while a probe listens, keeps the last queries; every few tokens the softmax rows of these alone are computed from the
+cache's keys, and their audio columns kept. T×T is never held: one query and K keys cost heads × K products in a layer.
 
 Only the text stack is switched to it (the encoder keeps its own), and with no probe listening it *is* SDPA. Which probe
 listens is a context variable that is set around one forward pass, so models in other threads do not see it.
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -26,6 +27,7 @@ from mpar2.attention import AttentionRecord
 __all__ = ["MEMORY_BUDGET", "Probe", "install"]
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of one record's rows
+_BLOCK = 4  # queries whose rows are computed together
 _NAME = "mpar2_probe"
 
 _listening: ContextVar[Probe | None] = ContextVar("listening", default=None)
@@ -61,12 +63,12 @@ class Probe:
     ) -> None:
         self._audio = list(audio)
         self._stores = [_Store(len(span), frame_s, budget if keep == "full" else 0) for span in audio]
-        self._queries = 1
-        self._columns: slice | torch.Tensor = slice(0)
-        self._inside: torch.Tensor | None = None  # None: the columns are a slice, the same for all rows
-        self._allowed: torch.Tensor | None = None
-        self._visible: torch.Tensor | None = None
-        self._layers: dict[int, torch.Tensor] = {}
+        self._rows: list[int] = []  # of the passes that are pending
+        self._queries = 1  # of the pass under way
+        self._allowed: list[torch.Tensor] = []  # of each pending pass: (B or 1, 1, n, K)
+        self._asked: dict[int, list[torch.Tensor]] = {}  # by layer: the queries of each pending pass, (B, H, n, D)
+        self._keys: dict[int, torch.Tensor] = {}  # by layer: the keys of the latest pass, which hold all earlier ones
+        self._scaling: dict[int, float] = {}
 
     @contextmanager
     def listen(self, rows: Sequence[int], queries: int = 1) -> Iterator[None]:
@@ -76,35 +78,27 @@ class Probe:
             rows: Prompts of the batch's rows.
             queries: Queries of each row, at the end of the pass.
         """
-        self._queries, self._layers, self._visible = queries, {}, None
-        spans = [self._audio[row] for row in rows]
-        if spans and all(span == spans[0] for span in spans):
-            self._columns, self._inside = slice(spans[0].start, spans[0].stop), None
-        else:
-            offsets = torch.arange(max((len(span) for span in spans), default=0))
-            starts = torch.tensor([span.start for span in spans])
-            self._inside = offsets[None] < torch.tensor([len(span) for span in spans])[:, None]
-            self._columns = torch.where(self._inside, starts[:, None] + offsets[None], 0)
+        if list(rows) != self._rows:
+            self._compute()
+            self._rows = list(rows)
+        self._queries = queries
         token = _listening.set(self)
         try:
             yield
         finally:
             _listening.reset(token)
-        audio = torch.stack([self._layers[layer] for layer in sorted(self._layers)], dim=2)  # (B, queries, L, H, F)
-        audio = audio.float().cpu().numpy()
-        visible = self._visible.cpu().numpy() if self._visible is not None else np.zeros(audio.shape[:2])
-        for place, row in enumerate(rows):
-            self._stores[row].add(audio[place, ..., : len(self._audio[row])], visible[place])
-        self._layers = {}
+        if sum(allowed.shape[2] for allowed in self._allowed) >= _BLOCK:
+            self._compute()
 
     def record(self, row: int, tokens: int) -> AttentionRecord:
         """Return the record of prompt ``row``, cut to its first ``tokens`` tokens."""
+        self._compute()
         return self._stores[row].record(tokens)
 
     def observe(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float
     ) -> None:
-        """Record one layer; the attention function calls it.
+        """Keep what the rows of one layer are computed from; the attention function calls it.
 
         Args:
             layer: Index of the layer.
@@ -113,22 +107,61 @@ class Probe:
             mask: Additive or boolean mask, (B, 1, Q, K); None for a causal one.
             scaling: Factor of the dot products.
         """
-        if self._visible is None:  # the same in every layer
-            allowed = _allowed(query, key, mask, self._queries)  # (B or 1, 1, n, K)
-            self._visible = allowed[:, 0].sum(-1).expand(query.shape[0], -1)
-            self._allowed = None if allowed.all() else allowed
-        weights = _last_rows(query, key, self._allowed, scaling, self._queries)  # (B, H, n, K)
-        if self._inside is None:
-            audio = weights[..., self._columns]
-        else:
-            columns = self._columns.to(weights.device)[:, None, None, :].expand(*weights.shape[:3], -1)
-            audio = weights.gather(-1, columns) * self._inside.to(weights.device)[:, None, None, :]
-        self._layers[layer] = audio.transpose(1, 2)
+        n = min(self._queries, query.shape[2])
+        asked = self._asked.setdefault(layer, [])
+        if len(asked) == len(self._allowed):  # the first layer of the pass; the mask is the same in all of them
+            self._allowed.append(_allowed(query, key, mask, n))
+        last = query[:, :, query.shape[2] - n :].detach()
+        asked.append(last if n == query.shape[2] else last.clone())  # a view would hold all of a prompt's queries
+        self._keys[layer], self._scaling[layer] = key.detach(), scaling
+
+    @torch.inference_mode()
+    def _compute(self) -> None:
+        """Compute the rows of the pending passes.
+
+        Several tokens at a time cost a fraction of as many times one: the products are larger, and there are fewer of
+        them. Keys are only ever appended, so those of the latest pass serve the earlier ones.
+        """
+        if not self._asked:
+            return
+        # What each query sees: nothing that came after it.
+        keys = self._keys[next(iter(self._keys))].shape[2]
+        batch = max(allowed.shape[0] for allowed in self._allowed)
+        allowed = torch.cat(
+            [pad(each, (0, keys - each.shape[3])).expand(batch, -1, -1, -1) for each in self._allowed], dim=2
+        )
+        visible = allowed[:, 0].sum(-1).expand(len(self._rows), -1).cpu().numpy()  # (B, n)
+        first = keys - allowed.shape[2] if allowed[..., : keys - allowed.shape[2]].all() else 0
+        hidden = ~allowed[..., first:]
+        # The audio's columns: a slice where they are the same in all rows.
+        spans = [self._audio[row] for row in self._rows]
+        width = max((len(span) for span in spans), default=0)
+        columns = None
+        if any(span != spans[0] for span in spans):
+            offsets, starts = torch.arange(width), torch.tensor([span.start for span in spans])
+            columns = (starts[:, None] + offsets).clamp(max=keys - 1)[:, None, None].to(hidden.device)
+        count, heads = allowed.shape[2], self._asked[next(iter(self._asked))][0].shape[1]
+        shape = (len(self._rows), count, len(self._asked), heads, width)
+        audio = torch.empty(shape, device=hidden.device)  # one buffer: no layer's whole rows outlive the layer
+        for place, layer in enumerate(sorted(self._asked)):
+            query, key = torch.cat(self._asked[layer], dim=2), self._keys[layer]
+            scores = _scores(query, key, self._scaling[layer])  # (B, H, n, K)
+            scores[..., first:].masked_fill_(hidden, float("-inf"))
+            weights = torch.softmax(scores, dim=-1)
+            if columns is None:
+                found = weights[..., spans[0].start : spans[0].stop]
+            else:
+                found = weights.gather(-1, columns.expand(*weights.shape[:3], -1))
+            audio[:, :, place] = found.transpose(1, 2)
+        self._asked, self._keys, self._allowed = {}, {}, []
+        kept = audio.cpu().numpy()
+        for place, row in enumerate(self._rows):
+            self._stores[row].add(kept[place, ..., : len(self._audio[row])], visible[place])
 
 
 def _allowed(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, n: int) -> torch.Tensor:
     """Which keys the last n queries see: bool (B or 1, 1, n, K)."""
-    n, keys = min(n, query.shape[2]), key.shape[2]
+    keys = key.shape[2]
     if mask is None:
         last = keys - n + torch.arange(n, device=query.device)
         return (torch.arange(keys, device=query.device)[None] <= last[:, None])[None, None]
@@ -136,18 +169,12 @@ def _allowed(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, 
     return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
 
 
-def _last_rows(
-    query: torch.Tensor, key: torch.Tensor, allowed: torch.Tensor | None, scaling: float, n: int
-) -> torch.Tensor:
-    """Softmax rows of the last n queries, in float32. ``allowed``: None where they see every key."""
-    batch, heads, length, size = query.shape
-    n = min(n, length)
+def _scores(query: torch.Tensor, key: torch.Tensor, scaling: float) -> torch.Tensor:
+    """(B, H, n, K) scaled dot products in float32."""
+    batch, heads, n, size = query.shape
     groups, keys = key.shape[1], key.shape[2]
-    rows = (query[:, :, length - n :].float() * scaling).reshape(batch, groups, heads // groups * n, size)
-    scores = torch.matmul(rows, key.float().transpose(-1, -2)).reshape(batch, heads, n, keys)
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, float("-inf"))
-    return torch.softmax(scores, dim=-1)
+    rows = (query.float() * scaling).reshape(batch, groups, heads // groups * n, size)
+    return torch.matmul(rows, key.float().transpose(-1, -2)).reshape(batch, heads, n, keys)
 
 
 def _attention(

@@ -297,6 +297,8 @@ class OpenAIClient:
             return Failure(refused, f"HTTP {status}: {clip_text(message)}", "request")
         if status in (400, 422) and re.search("top_k|repetition_penalty", message):
             message += ". This server takes OpenAI's own fields only: leave these two out (evaluate --fields openai)"
+        if re.search(r"exceeds the available context size", message):
+            message += ". llama.cpp shares its context (-c) among its slots (-np)"
         failure = failure_of_status(status, message, headers, body, max_wait_s=self._policy.max_wait_s)
         if status >= 500 and re.search(r"mtmd|failed to (process|decode|find).{0,40}(chunk|batch|slot)", message):
             # llama.cpp: the requests in flight share one context

@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpar2.errors import MPAR2Error
 from mpar2.question import Question, QuestionError, choice_letter
@@ -37,19 +38,22 @@ if TYPE_CHECKING:
     from mpar2.engines.base import Mode
 
 __all__ = [
+    "MODES",
     "PROMPT_HASHES",
     "PROMPT_SETS",
     "PROMPT_VERSIONS",
     "PromptError",
+    "PromptMode",
     "build_messages",
+    "mode_names",
     "neutralise",
     "prompt_identity",
     "prompt_text",
+    "register_mode",
     "requested_form",
     "user_message",
 ]
 
-_MODES = ("direct", "cot", "mpar2")
 _ANSWER = {True: "the right choice in its own words", False: "the answer in a few words"}  # by: has choices
 _EXACT = _ANSWER | {True: "one of the choices, copied exactly"}
 _SHARED = ("r1-aqa", "r1-aqa-think", "ke-omni", "plain")  # one text for all modes
@@ -65,12 +69,58 @@ def _load(name: str) -> tuple[int, str]:
     return int(head.removeprefix("# version:")), body.rstrip("\n")
 
 
-_LOADED = {name: _load(name) for name in (*_MODES, *_SHARED)}
-PROMPT_VERSIONS: dict[str, int] = {mode: _LOADED[mode][0] for mode in _MODES}
-PROMPT_HASHES: dict[str, str] = {  # over the file's text and the two answer phrases, which are part of the prompt
-    mode: hashlib.sha256("\0".join((_LOADED[mode][1], _ANSWER[True], _ANSWER[False])).encode()).hexdigest()
-    for mode in _MODES
+@dataclass(frozen=True)
+class PromptMode:
+    """One way in which a model is asked.
+
+    Attributes:
+        version: Of the text; raised whenever the text changes.
+        text: The words that follow the audio, with the slots ``{question}``, ``{choices}``, ``{answer}``, ``{list}``.
+        label: Name in menus.
+        summary: What the model does then, in a few words.
+        form: Mode whose tags the text asks for (``mpar2.trace.has_form``); None: no form.
+    """
+
+    version: int
+    text: str
+    label: str
+    summary: str
+    form: Literal["direct", "cot", "mpar2"] | None = None
+
+
+_LOADED = {name: _load(name) for name in _SHARED}
+MODES: dict[str, PromptMode] = {
+    "direct": PromptMode(*_load("direct"), "Answer at once", "answers at once", "direct"),
+    "cot": PromptMode(*_load("cot"), "Reason freely", "reasons freely", "cot"),
+    "mpar2": PromptMode(*_load("mpar2"), "MPAR²", "lists the sounds, reasons in steps, checks", "mpar2"),
 }
+
+
+def register_mode(name: str, mode: PromptMode) -> None:
+    """Make a mode known to the shell, arms, the app and recipes under ``name``; a mode of that name is replaced.
+
+    Raises:
+        PromptError: The name does not fit into an arm (``MODEL:MODE``), or the text lacks the slot of the question.
+    """
+    if not re.fullmatch(r"\w{2,40}", name):
+        raise PromptError(f"mode {name!r}: 2 to 40 letters, digits and underscores are needed")
+    if "{question}" not in mode.text:
+        raise PromptError(f"the text of mode {name!r} must hold the slot {{question}}")
+    MODES[name] = mode
+
+
+def mode_names() -> tuple[str, ...]:
+    """The names of all modes."""
+    return tuple(MODES)
+
+
+def _hash(body: str, answer: dict[bool, str]) -> str:
+    """Hash of a template and of the two answer phrases, which are part of the prompt."""
+    return hashlib.sha256("\0".join((body, answer[True], answer[False])).encode()).hexdigest()
+
+
+PROMPT_VERSIONS: dict[str, int] = {name: mode.version for name, mode in MODES.items()}
+PROMPT_HASHES: dict[str, str] = {name: _hash(mode.text, _ANSWER) for name, mode in MODES.items()}
 
 
 class PromptError(MPAR2Error, ValueError):
@@ -83,26 +133,23 @@ def prompt_identity(mode: Mode, prompt: str | None = None) -> tuple[int, str]:
     Raises:
         PromptError: No such set, or a file that cannot be used.
     """
-    if prompt in (None, "ours"):
-        return PROMPT_VERSIONS[mode], PROMPT_HASHES[mode]
     version, body, answer = _template(mode, prompt)
-    return version, hashlib.sha256("\0".join((body, answer[True], answer[False])).encode()).hexdigest()
+    return version, _hash(body, answer)
 
 
-def requested_form(mode: Mode, prompt: str | None = None) -> Mode | None:
-    """The mode whose tags a prompt asks for (``mpar2.trace.has_form``); None for ``plain``, and for files."""
+def requested_form(mode: Mode, prompt: str | None = None) -> str | None:
+    """The form that a prompt asks for (``mpar2.trace.has_form``); None for ``plain``, and for files."""
     if prompt in (None, "ours", "ours-exact"):
-        return mode if mode in _MODES else None
-    forms: dict[str, Mode] = {"r1-aqa": "direct", "r1-aqa-think": "cot", "ke-omni": "cot"}
-    return forms.get(str(prompt))
+        return MODES[mode].form if mode in MODES else None
+    return {"r1-aqa": "direct", "r1-aqa-think": "cot", "ke-omni": "cot"}.get(str(prompt))
 
 
 def _template(mode: Mode, prompt: str | None) -> tuple[int, str, dict[bool, str]]:
     """Version, text and answer phrases of a mode in a set, or of a file."""
-    if mode not in _MODES:
-        raise ValueError(f"unknown mode {mode!r}: choose one of {', '.join(_MODES)}")
+    if mode not in MODES:
+        raise ValueError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
     if prompt in (None, "ours", "ours-exact"):
-        return *_LOADED[mode], _EXACT if prompt == "ours-exact" else _ANSWER
+        return MODES[mode].version, MODES[mode].text, _EXACT if prompt == "ours-exact" else _ANSWER
     if prompt in _SHARED:
         return *_LOADED[prompt], _ANSWER
     path = Path(prompt)
@@ -138,7 +185,7 @@ def prompt_text(question: Question, mode: Mode, prompt: str | None = None) -> st
 
     Args:
         question: what is asked.
-        mode: direct, cot or mpar2.
+        mode: one of :func:`mode_names`.
         prompt: a set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
 
     Raises:
