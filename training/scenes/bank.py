@@ -14,7 +14,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -66,9 +66,9 @@ def build(
         for split, specs in splits.items()
         if only is None or (label, split) in only
     ]
-    for spec in dict.fromkeys(spec for *_, specs in jobs for spec in specs):  # one after another: two would race
-        if package := _package(spec):
-            fetch(package, packages)
+    needed = dict.fromkeys(filter(None, (_package(spec) for *_, specs in jobs for spec in specs)))
+    with ThreadPoolExecutor(4) as pool:  # each once, before the sounds are made: two of one would race
+        list(pool.map(lambda package: fetch(package, packages), needed))
     with ProcessPoolExecutor() as pool:
         rows = [row for part in pool.map(partial(_fill, bank, packages), jobs) for row in part]
     (bank / "bank.json").write_text(json.dumps(rows, indent=1))
