@@ -45,7 +45,9 @@ def test_audioset_has_names_and_certified_absences_only(tmp_path):
 
 def test_tacos_has_events_in_words(tmp_path):
     text = '\ufefffilename,text,onset,offset\n1.mp3,"a dog barks, twice",0.5,2.0\n1.mp3,background noise,0.0,9.0\n'
-    (count, *_) = items_from_events(of(tmp_path / "strong.csv", text), "tacos")
+    text += "2.mp3,dog barking,0.5,2.0\n"
+    (count, *rest) = items_from_events(of(tmp_path / "strong.csv", text), "tacos")
+    assert not any("absent" in item.extra for item in rest), "other words may name the same sound"
     assert [event.label for event in count.events] == ["a dog barks, twice"] and count.audio == "1.mp3"
 
 
@@ -53,6 +55,7 @@ def test_maestro_joins_confident_seconds_and_urbansed_has_no_header(tmp_path):
     soft = "0\t1\tbirds_singing\t0.8\n1\t2\tbirds_singing\t0.6\n2\t3\tbirds_singing\t0.2\n5\t6\tbirds_singing\t0.9\n"
     items = items_from_events(of(tmp_path / "cafe_01.txt", soft), "maestro")
     assert [(e.onset_s, e.offset_s) for e in items[0].events] == [(0, 2), (5, 6)] and items[0].audio == "cafe_01.wav"
+    assert items[0].extra["soft"] == [0.7, 0.9]
     folder = tmp_path / "urban"
     folder.mkdir()
     of(folder / "s0.txt", "0.5\t1.5\tdog_bark\n2.0\t3.0\tsiren\n")

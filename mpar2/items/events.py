@@ -7,12 +7,15 @@ kind            columns of its file
 ``audioset``    TSV ``segment_id start_time_seconds end_time_seconds label`` (a MID; names from
                 ``mid_to_display_name.tsv``); with ``present``, NOT_PRESENT frames are certified absences
 ``tacos``       CSV ``filename,text,onset,offset``: events in words; generic ones ("background noise") are dropped
-``maestro``     text without header ``start end label soft``, one file a recording: seconds at or above 0.5 are joined
-``urbansed``    text without header ``start end label``, one file a recording
+``maestro``     text without header ``start end label soft``, one file a recording: seconds at or above 0.5 are joined;
+                ``extra["soft"]`` has the mean of their soft values, an entry for each event
+``urbansed``    text without header ``start end label``, one file a recording (scaper's form, also of synthetic DESED)
 ==============  =====================================================================================================
 
 Each clip becomes items with its ``events`` (``truth_origin`` "human"), its certified absences in ``extra["absent"]``,
-and generated questions: which sound comes first, how often a sound occurs, and whether an absent sound is there.
+and generated questions: which sound comes first, how often a sound occurs, and whether an absent sound is there. A
+label that a table does not give to a clip is absent only where every clip was annotated with the same closed set of
+labels (not AudioSet's, whose absences are certified, nor TACOS's free words, which name one sound in many ways).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mpar2.items.base import ItemsError
 from mpar2.question import Event, Item, Question
@@ -39,6 +42,7 @@ class _Row(NamedTuple):
     onset: float
     offset: float
     present: bool = True
+    soft: float = 1.0
 
 
 def items_from_events(
@@ -64,6 +68,7 @@ def items_from_events(
     known = _display_names(Path(names)) if names else {}
     events: dict[str, list[Event]] = {}
     absent: dict[str, set[str]] = {}
+    soft: dict[str, dict[str, list[tuple[float, float]]]] = {}  # clip -> label -> (onset, value)
     for row in _rows(source, kind):
         events.setdefault(row.clip, [])
         absent.setdefault(row.clip, set())
@@ -74,18 +79,26 @@ def items_from_events(
             continue
         if row.present:
             events[row.clip].append(Event(label, row.onset, row.offset))
+            soft.setdefault(row.clip, {}).setdefault(label, []).append((row.onset, row.soft))
         else:
             absent[row.clip].add(label)
     if not events:
         raise ItemsError(f"{source} holds no event")
     # Questions need labels that a clip does not have; only AudioSet lists absences.
     vocabulary = sorted({event.label for own in events.values() for event in own})
-    exhaustive = kind != "audioset"
-    return [
-        item
-        for clip, own in events.items()
-        for item in _items(clip, _joined(own), absent[clip], vocabulary, exhaustive, audio_suffix)
-    ]
+    closed = vocabulary if kind not in ("audioset", "tacos") else []
+    items: list[Item] = []
+    for clip, own in events.items():
+        joined = _joined(own)
+        extra = {"soft": [_mean_soft(event, soft[clip][event.label]) for event in joined]} if kind == "maestro" else {}
+        items += _items(clip, joined, absent[clip], closed, audio_suffix, extra)
+    return items
+
+
+def _mean_soft(event: Event, values: list[tuple[float, float]]) -> float:
+    """Return the mean soft value of the seconds of an event."""
+    inside = [value for onset, value in values if event.onset_s <= onset < event.offset_s]  # type: ignore[operator]
+    return round(sum(inside) / len(inside), 4)
 
 
 def _rows(source: Path, kind: str) -> Iterator[_Row]:
@@ -99,7 +112,7 @@ def _rows(source: Path, kind: str) -> Iterator[_Row]:
                     )
                 soft = _number(cells[3], where, "soft") if kind == "maestro" else 1.0
                 if soft >= 0.5:
-                    yield _timed(file.stem, cells[2], cells[0], cells[1], where)
+                    yield _timed(file.stem, cells[2], cells[0], cells[1], where)._replace(soft=soft)
         return
     table = list(_cells(source, "," if kind == "tacos" else "\t"))
     header = [cell.strip() for cell in table[0]] if table else []
@@ -170,15 +183,13 @@ def _joined(events: list[Event]) -> tuple[Event, ...]:
 
 
 def _items(
-    clip: str, events: tuple[Event, ...], certified: set[str], vocabulary: list[str], exhaustive: bool, suffix: str
+    clip: str, events: tuple[Event, ...], certified: set[str], closed: list[str], suffix: str, extra: dict[str, Any]
 ) -> Iterator[Item]:
     """The generated questions of one clip; those that its events cannot decide are left out."""
     audio = clip if Path(clip).suffix in (".wav", ".flac", ".mp3", ".ogg") else clip + suffix
     labels = list(dict.fromkeys(event.label for event in events))
-    absent = sorted(certified - set(labels))
-    if exhaustive:
-        absent = absent or [label for label in vocabulary if label not in labels][:5]
-    extra = {"absent": absent} if absent else {}
+    absent = sorted(certified - set(labels)) or [label for label in closed if label not in labels][:5]
+    extra = extra | ({"absent": absent} if absent else {})
 
     def item(kind: str, text: str, choices: tuple[str, ...], answer: str) -> Item:
         return Item(
