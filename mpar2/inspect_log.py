@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def write_inspect_logs(source: str | Path, folder: str | Path, scores: str | Pat
         by_arm.setdefault(record["arm"], []).append(_sample(record, settings.get(record["arm"], {}), events))
     paths = []
     for name, samples in by_arm.items():
-        created = str(run.manifest.get("created") or "1970-01-01T00:00:00+00:00")
-        stem = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "arm"
+        created = _date(run.manifest.get("created"))
+        stem = re.sub(r"[^\w.+-]+", "-", name).strip("-.")[:60] or "arm"
         # the viewer reads date and task from the name: DATE_TASK_ID.json
         id = _id(run.name, name)
         path = Path(folder) / f"{created.replace(':', '-')}_{stem}_{id}.json"
@@ -180,6 +181,14 @@ def _scores(record: Mapping[str, Any], events: Mapping[str, Mapping[str, Any]]) 
     if counts := events.get(record["key"]):
         asserted = counts["matched"] + counts["hallucinated"] + counts["misused"]
         yield "cafe", {"value": dict(counts), "explanation": f"{asserted} events asserted"}
+
+
+def _date(text: Any) -> str:
+    """The date of a manifest, which is untrusted text; the epoch where it is none."""
+    try:
+        return datetime.fromisoformat(str(text)).astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
+        return "1970-01-01T00:00:00+00:00"
 
 
 def _id(*parts: str) -> str:

@@ -68,7 +68,7 @@ def import_samples(
     paths = [Path(file) for file in files]
     if names and len(names) != len(paths):
         raise SamplesError(f"{len(names)} names are given for {len(paths)} files: one for each is needed")
-    arms = list(names) or [path.resolve().parent.name for path in paths]
+    arms = [re.sub(r"[|/\\]+", "-", name).strip()[:80] for name in names or (p.resolve().parent.name for p in paths)]
     if len(set(arms)) < len(arms):
         raise SamplesError(f"two files would be the arm {Counter(arms).most_common(1)[0][0]!r}: name them with --name")
     task = match["task"] if (match := _NAME.fullmatch(paths[0].name)) else paths[0].stem

@@ -108,3 +108,14 @@ def test_logs_are_of_the_form_that_inspect_reads(tmp_path):
     reader = pytest.importorskip("inspect_ai.log", reason="install inspect_ai to read the log by its own reader")
     read = reader.read_eval_log(str(path))
     assert read.samples[0].output.completion == "B" and read.results.scores[0].name == "official"
+
+
+def test_names_and_dates_of_a_foreign_run_stay_in_the_folder(tmp_path):
+    line = {"doc_id": 0, "doc": DOC, "target": "Woman", "resps": [["B"]], "filtered_resps": ["B"]}
+    file = write(tmp_path / "m" / "samples_mmau.jsonl", [line])
+    import_samples([file], tmp_path / "run", names=["../../a|b" + "x" * 300])
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest | {"created": "../../../2026"}))
+    (path,) = write_inspect_logs(tmp_path / "run", tmp_path / "logs")
+    assert path.parent == tmp_path / "logs" and path.name.startswith("1970-01-01T") and len(path.name) < 120
+    assert {p.name for p in tmp_path.iterdir()} == {"m", "run", "logs"}

@@ -85,7 +85,8 @@ def _table(source: Path, kind: str) -> Iterator[tuple[Mapping[str, str], list[st
             if missing := [name for name in needed if name not in header]:
                 raise ItemsError(f"{source}: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
             for number, row in enumerate(table, 2):
-                captions = [text.strip() for name, text in row.items() if name and name.startswith("caption") and text]
+                texts = (row[name] or "" for name in header if name.startswith("caption"))
+                captions = [text.strip() for text in texts if text.strip()]
                 if not row[needed[0]] or not captions:
                     raise ItemsError(f"{source}, line {number}: '{needed[0]}' or the caption is empty")
                 yield row, captions, False
