@@ -15,7 +15,7 @@
 ``scoring``      CAFE of a comparison                    ``opinion``   what a tagger finds in a clip
 ``suggested``    questions to start from                 ``spectrogram``  the picture of a clip
 ``stored_item``  answers of a run as a comparison        ``store``, ``store_run``   commands that store them
-``gpu``          GPUs that a Space lends by the minute
+``batch``        several clips at once, as a run         ``gpu``         GPUs that a Space lends by the minute
 """
 
 from __future__ import annotations

@@ -21,11 +21,13 @@ from mpar2.cafe.judges import judge_named
 from mpar2.errors import MPAR2Error
 from mpar2.question import QuestionError
 from pages.arms import first_arms
+from pages.batch import MOST_CLIPS, Batches
 from pages.document import clip_document
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
 from pages.export import page_shell
 from pages.gate import ahead_of
+from pages.gpu import lends_gpus
 from pages.limits import LimitError, visitor_of
 from pages.opinion import opinion_document, tagging_of
 from pages.published import publish
@@ -42,12 +44,14 @@ _LONGEST = 8000  # characters of any text of the form
 
 def build_compare(services: Services, demo: gr.Blocks) -> None:
     """Put the tab into the open ``gr.Blocks``."""
-    comparer = Comparer(services)
+    comparer, batches = Comparer(services), Batches(services)
     view = view_component("comparison", "mountCompare", setup=setup_of(services))
     clip = channel("clip", "comparison", "clip")
     place = channel("place", "comparison", "place")
+    batch = channel("batch", "comparison", "batch")
     # Seen by nobody: the view's own buttons and the whole page as drop zone hand their file to its input.
     audio = gr.UploadButton("Upload a file", type="filepath", elem_id="audio", elem_classes="mp-offscreen")
+    one_of_many = gr.UploadButton("One of several", type="filepath", elem_id="batch-file", elem_classes="mp-offscreen")
 
     def on_run(event: gr.EventData, request: gr.Request, path: str | None) -> Iterator[Any]:
         form = _form(event)
@@ -56,6 +60,24 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
             yield from comparer.trace(asked_of(form, path, services), session, visitor=visitor_of(request))
         except MPAR2Error as error:
             yield {"refused": {"field": field_of(error), "message": message_of(error)}, "number": form.get("number")}
+
+    def on_batch_file(path: str | None, request: gr.Request) -> dict[str, Any] | None:
+        if not path:
+            return None
+        services.uploads.hold(session_of(request), path)
+        try:
+            return {"added": batches.add(session_of(request), path), "at": time.monotonic()}
+        except MPAR2Error as error:
+            return {"refused": message_of(error), "at": time.monotonic()}
+
+    def on_batch(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        form, session = _form(event), session_of(request)
+        try:
+            if form.get("begin") is True:
+                batches.begin(session, asked_of(form, None, services), visitor_of(request))
+            return batches.turn(session) | {"at": time.monotonic()}
+        except MPAR2Error as error:
+            return {"state": "refused", "message": message_of(error), "at": time.monotonic()}
 
     def on_judge(request: gr.Request) -> Iterator[Any]:
         judged = False
@@ -70,10 +92,15 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
 
     def on_stop(request: gr.Request) -> None:
         services.stops.stop(session_of(request))
+        batches.stop(session_of(request))
+
+    def on_forget(request: gr.Request) -> None:
+        batches.forget(session_of(request))
 
     def on_leave(request: gr.Request) -> None:
         on_stop(request)
         comparer.forget(session_of(request))
+        batches.forget(session_of(request))
         services.uploads.release(session_of(request))
 
     def on_clip(path: str | None, request: gr.Request) -> dict[str, Any] | None:
@@ -96,6 +123,10 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     view.stop(on_stop, None, None, queue=False, **private)
     demo.unload(on_leave)
     audio.upload(guarded(on_clip), audio, clip, **private)
+    one_of_many.upload(guarded(on_batch_file), one_of_many, batch, **private)
+    # a turn of some seconds at a time: other visitors' comparisons come between
+    view.apply(guarded(on_batch), None, batch, concurrency_id="engine", **private)
+    view.clear(on_forget, None, None, queue=False, **private)
 
 
 def setup_of(services: Services) -> dict[str, Any]:
@@ -115,6 +146,7 @@ def setup_of(services: Services) -> dict[str, Any]:
         "most_question": services.visitors.question_chars,
         "judges": [_judge(label, name) for label, name in judge_choices()],
         "suggested": suggestion_value(),
+        "most_clips": 0 if lends_gpus() else MOST_CLIPS,
         "shell": publish("page.txt", page_shell(), page_shell),
     }
 

@@ -59,6 +59,7 @@ __all__ = [
     "check_document",
     "clip_document",
     "complete",
+    "shown_model",
     "without_arrays",
 ]
 
@@ -247,7 +248,7 @@ def without_arrays(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"clip": clip, "arms": arms}
 
 
-def _shown(model: str | None) -> str | None:
+def shown_model(model: str | None) -> str | None:
     """A hub id or a short name as it is; of a folder, its name: paths of this machine are nobody's business."""
     if model is None:
         return None
@@ -333,8 +334,8 @@ def clip_document(clip: Clip, *, shareable: bool) -> dict[str, Any]:
 def _waiting(arm: Arm) -> dict[str, Any]:
     return {
         "name": arm.name,
-        "model": _shown(arm.model),
-        "adapter": _shown(arm.adapter),
+        "model": shown_model(arm.model),
+        "adapter": shown_model(arm.adapter),
         "mode": arm.mode,
         "stage": "queued",
         "text": "",

@@ -28,7 +28,7 @@ from pages.opinion import known_tagging, opinion_document, tagging_of
 from pages.scoring import Judging, score_traces
 from pages.services import Services
 
-__all__ = ["Asked", "Comparer", "parse_events", "split_choices"]
+__all__ = ["Asked", "Comparer", "decoding_of", "parse_events", "split_choices"]
 
 _EVERY_S = 0.12  # between two updates of the page
 _WAITING_S = 1.0  # the same while a judge is waited for: where a caller who left is noticed
@@ -231,7 +231,7 @@ class Comparer:
             known = example.question
             if question.answer is None and (question.text, question.choices) == (known.text, known.choices):
                 question = known
-        decoding = _decoding(asked, self.services.max_new_tokens)
+        decoding = decoding_of(asked, self.services.max_new_tokens)
         run = Run(
             clip,
             question,
@@ -304,7 +304,7 @@ _TIMES = re.compile(rf"(?:^|\s){_NUMBER}\s*[-–—]\s*{_NUMBER}\s*$", re.IGNORE
 _ALMOST_TIMES = re.compile(r"(?:^|\s)(?:[\d.,:]*\d[\d.,:]*\s*s?\s*[-–—].*|[-–—]\s*\S*)$|\d[.,:]\d")
 
 
-def _decoding(asked: Asked, most: int) -> Decoding:
+def decoding_of(asked: Asked, most: int) -> Decoding:
     tokens, temperature, seed = (_number(value) for value in (asked.max_new_tokens, asked.temperature, asked.seed))
     if not 1 <= tokens <= most:
         raise EngineError(f"{tokens:g} new tokens: choose 1 to {most}")

@@ -293,12 +293,38 @@ def test_what_was_typed_is_there_after_the_page_loads_itself_again(app: str) -> 
         page.get_by_label("Answer choices").fill("the horn\nthe rain")
         page.get_by_label("Sounds in the clip").fill("rain 0.5-1")
         page.reload()
-        page.wait_for_function("document.querySelector('textarea').value === 'Which sound is the loudest?'")
+        page.wait_for_function("document.querySelector('textarea')?.value === 'Which sound is the loudest?'")
         assert page.get_by_label("Answer choices").input_value() == "the horn\nthe rain"
         assert page.get_by_label("Sounds in the clip").input_value() == "rain 0.5-1"
         page.goto("about:blank")
         opened(page, app)
         assert page.get_by_label("Question", exact=True).input_value() == own
+        assert page.problems == []
+
+
+def test_several_clips_become_a_run_that_the_analysis_opens(app: str, tmp_path: Path) -> None:
+    for name, seconds in (("one.wav", 1.0), ("two.wav", 1.5)):
+        (tmp_path / name).write_bytes(wav_bytes(make_clip(seconds)))
+    table = tmp_path / "questions.csv"
+    table.write_text("audio,question,choices,answer\none.wav,What is it?,dog|bell,dog\ntwo.wav,How many?,,\n", "utf-8")
+    with browser_page(viewport={"width": 1440, "height": 900}, accept_downloads=True) as page:
+        opened(page, app)
+        page.locator("#clip-file").set_input_files([str(tmp_path / "one.wav"), str(tmp_path / "two.wav"), str(table)])
+        batch = page.locator(".mp-batch")
+        batch.get_by_text("2 sounds and a table of questions").wait_for(timeout=60_000)
+        assert page.evaluate("document.activeElement.textContent") == "Run them"
+        page.keyboard.press("Enter")
+        batch.get_by_role("button", name="Open in Analysis").wait_for(timeout=120_000)
+        assert "of 4 answers" in batch.inner_text() or "of 6 answers" in batch.inner_text()
+        with page.expect_download() as saved:
+            batch.get_by_role("link", name="Download the run").click()
+        assert Path(saved.value.path()).read_bytes().startswith(b"PK")
+        batch.get_by_role("button", name="Open in Analysis").click()
+        page.locator("#run-note .mp-ok").wait_for(timeout=90_000)
+        page.locator(".an-item").first.wait_for(timeout=60_000)
+        assert page.locator(".an-item").count() == 2 and "tab=analysis" in page.url
+        page.go_back()
+        page.wait_for_function("document.querySelector('#comparison').offsetParent !== null")
         assert page.problems == []
 
 

@@ -54,22 +54,29 @@ export function choiceOf(text, doc) {
 
 const TABS = ["compare", "analysis"];
 
+const tabButtons = () => Array.from(document.querySelectorAll("#tabs > .tab-wrapper button[role=tab]"));
+const tabName = (/** @type {Element} */ button) => (button.textContent || "").trim().toLowerCase();
+
+/** Show a tab, as a step that Back takes back. @param {string} name */
+export function openTab(name) {
+  setAddress({ tab: name === "compare" ? null : name }, true);
+  showTab();
+}
+function showTab() {
+  const wanted = TABS.includes(address().get("tab") || "") ? address().get("tab") : "compare";
+  const button = tabButtons().find((one) => tabName(one) === wanted);
+  if (button && button.getAttribute("aria-selected") !== "true") /** @type {HTMLElement} */ (button).click();
+}
+
 /** Gradio's own tabs follow the address, and the address follows them. */
 export function followTabs() {
-  const buttons = () => Array.from(document.querySelectorAll("#tabs > .tab-wrapper button[role=tab]"));
-  const nameOf = (/** @type {Element} */ button) => (button.textContent || "").trim().toLowerCase();
-  const open = () => {
-    const wanted = TABS.includes(address().get("tab") || "") ? address().get("tab") : "compare";
-    const button = buttons().find((one) => nameOf(one) === wanted);
-    if (button && button.getAttribute("aria-selected") !== "true") /** @type {HTMLElement} */ (button).click();
-  };
   document.addEventListener("click", (event) => {
     const button =
       event.target instanceof Element ? event.target.closest("#tabs > .tab-wrapper button[role=tab]") : null;
     if (!button || !event.isTrusted) return;
-    const name = nameOf(button);
+    const name = tabName(button);
     setAddress({ tab: name === "compare" ? null : name }, true);
   });
-  window.addEventListener("popstate", open);
-  open();
+  window.addEventListener("popstate", showTab);
+  showTab();
 }

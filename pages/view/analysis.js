@@ -645,12 +645,13 @@ export function mountAnalysis(root, app) {
   /** @param {File} chosen */
   function send(chosen) {
     const input = inputOf("run-file");
-    if (!input) return;
+    if (!input) return false;
     const carried = new DataTransfer();
     carried.items.add(chosen);
     input.files = carried.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
     refill(note, h("p", { class: "mp-note", dir: "auto" }, `Reading ${chosen.name} …`));
+    return true;
   }
 
   // ---- what the server sends ----------------------------------------------------------------------------------------
@@ -709,6 +710,7 @@ export function mountAnalysis(root, app) {
   watchOpening();
   return {
     show,
+    take: send,
     /** Items behind a point, or one item. @param {any} next */
     item(next) {
       if (!next) return;

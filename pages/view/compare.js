@@ -1,10 +1,11 @@
 // @ts-check
 // The Compare tab: the form above, the comparison below, and what connects them: addresses, keys, history, what is stale.
 
-import { address, choiceOf, choiceText, followTabs, setAddress } from "./address.js";
+import { address, choiceOf, choiceText, followTabs, openTab, setAddress } from "./address.js";
 import { mountComparison } from "./comparison.js";
 import { h, iconButton, refill, takesText } from "../../analysis/view/dom.js";
-import { inputOf } from "./upload.js";
+import { filesOf, inputOf } from "./upload.js";
+import { makeBatch } from "./batch.js";
 import { makeForm } from "./form.js";
 import { decoded, record, stretchOf } from "./sound_file.js";
 import { LETTERS } from "./words.js";
@@ -85,7 +86,7 @@ export function mountCompare(root, app) {
     run,
     stop: () => app.trigger("stop"),
     example: (name) => openExample(name, true),
-    file: takeFile,
+    files: takeFiles,
     record: takeRecording,
     changed: () => {
       showStale();
@@ -94,6 +95,16 @@ export function mountCompare(root, app) {
     help: openHelp,
     present: () => present(true),
   });
+  const batch = makeBatch(setup, {
+    trigger: app.trigger,
+    values: () => form.values(),
+    open: () => {
+      form.openDrawer(true);
+      batch.node.scrollIntoView({ block: "nearest" });
+    },
+    analyse: openInAnalysis,
+  });
+  form.drawer.append(batch.node);
   const view = mountComparison(result, {
     editable: true,
     start: START,
@@ -298,6 +309,17 @@ export function mountCompare(root, app) {
     ),
   });
 
+  /** Hand a run to the Analysis tab, which may not be there before it is seen. @param {File} file */
+  function openInAnalysis(file) {
+    openTab("analysis");
+    let tries = 0;
+    const hand = setInterval(() => {
+      tries += 1;
+      const there = /** @type {any} */ (window).mpViews.analysis;
+      if ((there && there.take(file)) || tries > 100) clearInterval(hand);
+    }, 150);
+  }
+
   // ---- sounds -------------------------------------------------------------------------------------------------------
   /** @param {string} name @param {boolean} step */
   async function openExample(name, step) {
@@ -338,6 +360,11 @@ export function mountCompare(root, app) {
     } catch {
       return null;
     }
+  }
+  /** @param {File[]} files */
+  function takeFiles(files) {
+    if (files.length > 1 && setup.most_clips) batch.send(files);
+    else if (files[0]) takeFile(files[0]);
   }
   /** @param {File} file */
   async function takeFile(file) {
@@ -509,7 +536,7 @@ export function mountCompare(root, app) {
     const { dataTransfer } = event;
     if (!root.offsetParent || !dataTransfer || !dataTransfer.files[0]) return;
     event.preventDefault();
-    takeFile(dataTransfer.files[0]);
+    filesOf(dataTransfer).then(takeFiles);
   });
 
   // ---- help, tour, presentation, keys -------------------------------------------------------------------------------
@@ -695,6 +722,7 @@ export function mountCompare(root, app) {
   return {
     show,
     clip,
+    batch: batch.show,
     /** @param {any} value */
     place(value) {
       if (value && busy && value.ahead > 0) form.setRunning(true, `Number ${value.ahead + 1} in the line`);

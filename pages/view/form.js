@@ -8,7 +8,7 @@ const GROUPS = ["MPAR² helps", "Both right", "Both wrong", "MPAR² harms", "Oth
 
 /**
  * @param {any} setup what the server knows (pages.compare.setup_of)
- * @param {{ run: () => void, stop: () => void, example: (name: string) => void, file: (file: File) => void, record: () => void, changed: () => void, help: () => void, present: () => void }} hooks
+ * @param {{ run: () => void, stop: () => void, example: (name: string) => void, files: (files: File[]) => void, record: () => void, changed: () => void, help: () => void, present: () => void }} hooks
  */
 export function makeForm(setup, hooks) {
   const state = {
@@ -79,8 +79,9 @@ export function makeForm(setup, hooks) {
     class: "mp-hidden",
     tabindex: -1,
     "aria-label": "Sound file",
+    multiple: true,
     onchange: () => {
-      if (file.files[0]) hooks.file(file.files[0]);
+      hooks.files(Array.from(file.files));
       file.value = "";
     },
   });
@@ -388,6 +389,7 @@ export function makeForm(setup, hooks) {
   showJudge();
   return {
     node,
+    drawer,
     state,
     fields,
     step,

@@ -1,0 +1,275 @@
+"""Several clips at once: a table of questions, or one question about several sounds, as a run that Analysis opens.
+
+The files arrive one by one, through Gradio's own upload, and lie in a folder of the visitor's session. The work is done
+in turns of a few seconds, so that a long one stands in the line with everybody else's comparisons; what is done is kept
+between turns, as in every run (``mpar2.evaluation``). At the end the traces are scored by rules: against the events of
+the table where it has them, else against the tagger's opinion (``pages.opinion``).
+
+A table is CSV (or tab-separated) with the columns ``audio`` and ``question`` and, where known, ``choices`` (separated
+by ``|``), ``answer``, ``id``, ``domain``, ``difficulty``; or JSONL as ``mpar2 evaluate --benchmark jsonl`` reads it. An
+``audio`` is the name of one of the sounds: folders before it are left out, so no path can be named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from mpar2.arms import EvaluationArm, arm_from_json
+from mpar2.audio import load_clip
+from mpar2.cafe.caption import write_captions
+from mpar2.errors import MPAR2Error
+from mpar2.evaluation import Settings, evaluate
+from mpar2.items import ItemSet, read_items
+from mpar2.question import make_question
+from mpar2.runs.lines import dump_json, load_json, write_json
+from pages.document import MOST_ARMS, shown_model
+from pages.opinion import tagging_of
+from pages.running import Asked, decoding_of, split_choices
+from pages.services import Services
+
+__all__ = ["MOST_CLIPS", "BatchError", "Batches", "read_table"]
+
+MOST_CLIPS = 50
+_MOST_TABLE_BYTES = 1_000_000
+_TURN_S = 4.0
+_TABLES = (".csv", ".tsv", ".jsonl")
+
+
+class BatchError(MPAR2Error, ValueError):
+    """The files cannot be run as they are; the message says what to change."""
+
+
+class _Pause(Exception):
+    """The turn is over; what is done is kept."""
+
+
+@dataclass
+class _Batch:
+    """A session's files, and the work on them."""
+
+    folder: Path
+    sounds: dict[str, Path] = field(default_factory=dict)  # by the name without signs, see _plain
+    table: Path | None = None
+    items: ItemSet | None = None
+    arms: tuple[EvaluationArm, ...] = ()
+    seed: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+
+class Batches:
+    """The batches of all sessions."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._batches: dict[str, _Batch] = {}
+        self._lock = threading.Lock()
+
+    def add(self, session: str, path: str) -> dict[str, Any]:
+        """Take in one uploaded file, a sound or a table. Raises :class:`BatchError` or ``AudioError``."""
+        source = Path(path)
+        with self._lock:
+            batch = self._batches.get(session)
+            if batch is None or batch.items is not None:  # files after a start are of another batch
+                self._drop(session)
+                batch = self._batches[session] = _Batch(Path(tempfile.mkdtemp(prefix="mpar2-batch-")))
+        if source.suffix.lower() in _TABLES:
+            if source.stat().st_size > _MOST_TABLE_BYTES:
+                raise BatchError(f"{source.name} has {source.stat().st_size:,} bytes; a table may have 1 MB: cut it")
+            batch.table = Path(shutil.copyfile(source, batch.folder / f"table{source.suffix.lower()}"))
+        else:
+            if len(batch.sounds) >= MOST_CLIPS:
+                raise BatchError(f"{MOST_CLIPS} sounds are the most at once: run 'mpar2 evaluate' for more")
+            load_clip(path, limits=self.services.limits)  # refused here, with the reason
+            kept = batch.folder / f"{len(batch.sounds):02d}{source.suffix.lower()[:8]}"
+            batch.sounds[_plain(source.name)] = Path(shutil.copyfile(source, kept))
+        return {"sounds": len(batch.sounds), "table": batch.table is not None}
+
+    def begin(self, session: str, asked: Asked, visitor: str) -> None:
+        """Make items and arms of the session's files and of the form."""
+        batch = self._of(session)
+        if not batch.sounds:
+            raise BatchError("there is no sound yet: choose the recordings that the table names")
+        if batch.table is not None:
+            entries = _named(read_table(batch.table), batch.sounds)
+        else:
+            question = make_question(asked.question, split_choices(asked.choices), answer=asked.answer.strip() or None)
+            known = {"question": question.text, "choices": list(question.choices), "answer": question.answer}
+            entries = [known | {"id": name, "audio": path.name} for name, path in batch.sounds.items()]
+        if len(entries) > MOST_CLIPS:
+            raise BatchError(f"the table has {len(entries)} questions; {MOST_CLIPS} are the most at once: cut it")
+        for entry in entries:
+            self.services.visitors.check(str(entry.get("question")), [str(text) for text in entry.get("choices") or ()])
+            self.services.runs.begin(visitor)
+        (batch.folder / "items.jsonl").write_bytes(b"".join(dump_json(entry) + b"\n" for entry in entries))
+        decoding = decoding_of(asked, self.services.max_new_tokens)
+        if not 1 <= len(asked.arms) <= MOST_ARMS or len(set(asked.arms)) < len(asked.arms):
+            raise BatchError(f"{len(asked.arms)} arms: choose one to {MOST_ARMS}, no two of them alike")
+        arms = [self.services.arm(name, mode) for name, mode in asked.arms]
+        settings = {"max_new_tokens": decoding.max_new_tokens, "temperature": decoding.temperature}
+        batch.arms = tuple(
+            arm_from_json(
+                {"name": f"{arm.name} {arm.mode}", "model": arm.model, "adapter": arm.adapter, "mode": arm.mode}
+                | settings
+            )
+            for arm in arms
+        )
+        batch.seed = decoding.seed
+        try:
+            batch.items = read_items("jsonl", batch.folder, batch.folder)
+        except MPAR2Error as error:  # in the visitor's words: the folder is nobody's business
+            raise BatchError(str(error).replace(str(batch.folder / "items.jsonl"), "the table")) from None
+
+    def turn(self, session: str) -> dict[str, Any]:
+        """Work for a few seconds: ``{"state": "more", done, total, failed}``, at the end with the run as a zip."""
+        batch = self._of(session)
+        assert batch.items is not None
+        counts = {"done": 0, "total": len(batch.items.items) * len(batch.arms), "failed": 0}
+        until, first = time.monotonic() + _TURN_S, True
+
+        def report(done: int, total: int, failed: int) -> None:
+            nonlocal first
+            counts.update(done=done, total=total, failed=failed)
+            over = time.monotonic() > until or batch.stop.is_set()
+            if not first and over and done + failed < total:
+                raise _Pause
+            first = False
+
+        engine = self.services.engine
+        attends = all(engine.engine_for(arm.arm).attention for arm in batch.arms)
+        how = Settings(seed=batch.seed, attention_share=1.0 if attends else 0.0, batch_size=1)
+        try:
+            evaluate(batch.items, batch.arms, engine, batch.run, how, report)
+        except _Pause:
+            if not batch.stop.is_set():
+                return {"state": "more", **counts}
+        stopped = batch.stop.is_set() and counts["done"] + counts["failed"] < counts["total"]
+        packed = self._packed(batch)
+        self.forget(session)
+        return {"state": "stopped" if stopped else "done", **counts, "zip": packed}
+
+    def stop(self, session: str) -> None:
+        """Ask the session's batch to end after the answer that is being written."""
+        if (batch := self._batches.get(session)) is not None:
+            batch.stop.set()
+
+    def forget(self, session: str) -> None:
+        """Delete the session's files."""
+        with self._lock:
+            self._drop(session)
+
+    def _drop(self, session: str) -> None:
+        if (batch := self._batches.pop(session, None)) is not None:
+            batch.stop.set()
+            shutil.rmtree(batch.folder, ignore_errors=True)
+
+    def _of(self, session: str) -> _Batch:
+        batch = self._batches.get(session)
+        if batch is None:
+            raise BatchError("the files are not here any more: choose them again")
+        return batch
+
+    def _packed(self, batch: _Batch) -> str:
+        """The run's folder with its scores, as a zip in base64."""
+        from mpar2.cafe.rules.judge import ReferenceJudge
+        from mpar2.cafe.score import score_run
+
+        assert batch.items is not None
+        bare = {item.id: batch.items.audio_path(item) for item in batch.items.items if item.events is None}
+        write_captions(batch.run, {id: tagging_of(load_clip(path)).truth() for id, path in bare.items()})
+        asyncio.run(score_run(batch.run, ReferenceJudge(), batch.run / "cafe" / "reference"))
+        manifest = load_json((batch.run / "manifest.json").read_bytes(), "manifest.json")
+        for arm in manifest["arms"]:  # no path of this machine leaves it
+            arm |= {key: shown_model(arm.get(key)) for key in ("model", "adapter")}
+        write_json(batch.run / "manifest.json", manifest)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(batch.run.rglob("*")):
+                if path.is_file() and path.suffix in (".json", ".jsonl"):
+                    archive.write(path, f"run/{path.relative_to(batch.run).as_posix()}")
+        return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table of questions (see the module), as they stand. Raises :class:`BatchError`."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BatchError("the table is not UTF-8: save it as CSV in UTF-8") from None
+    rows = _json_lines(text) if path.suffix == ".jsonl" else _csv_rows(text)
+    if not rows:
+        raise BatchError("the table holds no question")
+    return rows
+
+
+def _json_lines(text: str) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise BatchError(f"line {number} of the table is no JSON object")
+            rows.append({"id": str(number)} | row)
+    return rows
+
+
+def _csv_rows(text: str) -> list[dict[str, Any]]:
+    head = text.partition("\n")[0]
+    separator = max(",;\t", key=head.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    names = {name.strip().lower() for name in reader.fieldnames or () if name}
+    if not {"audio", "question"} <= names:
+        raise BatchError(f"the table needs the columns audio and question; it has {', '.join(sorted(names)) or 'none'}")
+    rows = []
+    for number, raw in enumerate(reader, 1):
+        row = {name.strip().lower(): value.strip() for name, value in raw.items() if name and isinstance(value, str)}
+        if not any(row.values()):
+            continue
+        entry: dict[str, Any] = {"id": row.get("id") or str(number), "audio": row["audio"], "question": row["question"]}
+        if choices := [text.strip() for text in row.get("choices", "").split("|") if text.strip()]:
+            entry["choices"] = choices
+        entry |= {name: row[name] for name in ("answer", "domain", "category", "difficulty") if row.get(name)}
+        rows.append(entry)
+    return rows
+
+
+def _named(rows: Iterable[Mapping[str, Any]], sounds: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """The rows with the names that the sounds have in the batch's folder."""
+    found, missing = [], []
+    for row in rows:
+        name = PurePosixPath(PureWindowsPath(str(row.get("audio") or "")).as_posix()).name
+        sound = sounds.get(_plain(name))
+        if sound is None:
+            missing.append(name or "(none)")
+        else:
+            found.append(dict(row) | {"audio": sound.name})
+    if missing:
+        raise BatchError(
+            f"{len(missing)} sounds of the table are not among the files (first: {missing[0][:60]}): choose them too"
+        )
+    return found
+
+
+def _plain(name: str) -> str:
+    """A file's name as uploads keep it: letters, digits and dots."""
+    return re.sub(r"[^\w.]+", "", name, flags=re.UNICODE).lower()
