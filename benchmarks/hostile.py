@@ -104,7 +104,7 @@ def _app(seed: int, odd_values: int, every: int) -> int:
             seconds = time.monotonic() - begun
             counts[f"{kind}, {outcome}"] += 1
             most, slowest = max(most, _megabytes(process)), max(slowest, seconds)
-            silent = outcome not in ("used", "status") and not words.strip()
+            silent = not words.strip()
             if outcome == "connection" or seconds > APP_LIMIT_S or silent or "on our side" in words:
                 bad.append(f"{kind} {name}: {outcome} after {seconds:.1f} s: {words[:300]}")
                 print(bad[-1], flush=True)
@@ -190,7 +190,9 @@ class _Stranger:
                 message = json.loads(line[6:]) if line.startswith("data: ") else {}
                 if message.get("msg") == "process_completed":
                     output = message.get("output") or {}
-                    return ("used", "") if message.get("success") else ("refused", str(output.get("error") or ""))
+                    if not message.get("success"):
+                        return "refused", str(output.get("error") or "")
+                    return "answered", json.dumps(output.get("data") or "nothing to show")
                 if message.get("msg") in ("unexpected_error", "close_stream"):
                     return "refused", str(message.get("message") or "the stream is closed")
         return "refused", words

@@ -44,7 +44,7 @@ def build_app(services: Services) -> gr.Blocks:
     from pages.analysis import build_analysis
     from pages.api import build_api
     from pages.compare import build_compare
-    from pages.gate import refuse_downloads
+    from pages.gate import refuse_downloads, word_input_errors
 
     refuse_downloads()
     with gr.Blocks(
@@ -63,6 +63,7 @@ def build_app(services: Services) -> gr.Blocks:
     # Without the direct routes, which would run any number of requests at once, past the queue.
     demo.queue(max_size=services.visitors.queue, default_concurrency_limit=4, api_open=False)
     demo.services = services  # for the gate
+    word_input_errors(demo)
     return demo
 
 

@@ -9,7 +9,8 @@
 * more waiting requests than one visitor's share of the line.
 
 A visitor is an address where the app is public, and a session where only one machine reaches it.
-:func:`refuse_downloads` keeps Gradio from fetching addresses that stand where a file should.
+:func:`refuse_downloads` keeps Gradio from fetching addresses that stand where a file should;
+:func:`word_input_errors` gives words to what it refuses itself.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from pages.services import Services
 
-__all__ = ["Gate", "UploadShares", "ahead_of", "host_is_local", "refuse_downloads"]
+__all__ = ["Gate", "UploadShares", "ahead_of", "host_is_local", "refuse_downloads", "word_input_errors"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -279,3 +280,36 @@ def refuse_downloads() -> None:
         raise gr.Error("Addresses are not fetched here: upload the file itself.", print_exception=False)
 
     processing_utils.async_ssrf_protected_get = refuse
+
+
+def word_input_errors(demo: gr.Blocks) -> None:
+    """Refuse in words what Gradio refuses before any handler runs: odd numbers, types and paths of inputs.
+
+    Its own texts are not shown to visitors, because they may hold paths of the machine.
+    """
+    import gradio as gr
+    from gradio.exceptions import InvalidPathError
+
+    whole = demo.preprocess_data
+
+    async def preprocess_data(block_fn: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        try:
+            return await whole(block_fn, inputs, *rest, **more)
+        except gr.Error as error:
+            if error.message:
+                raise
+            words = "an input of this request cannot be used"
+        except InvalidPathError:
+            words = "a file must be uploaded before it is named: this path is no upload of this app"
+        except Exception as error:
+            wanted = len(block_fn.inputs)
+            place = re.search(r"at index (\d+) \(a `(\w+)` component\)", str(error))
+            if not isinstance(inputs, list) or len(inputs) != wanted:
+                words = f"this function takes a list of {wanted} inputs: /gradio_api/info lists them"
+            elif place is not None:
+                words = f"input {int(place[1]) + 1} cannot be read: give what a {place[2]} of the page gives"
+            else:
+                words = "an input of this request cannot be read: /gradio_api/info lists their types"
+        raise gr.Error(words, print_exception=False)
+
+    demo.preprocess_data = preprocess_data  # type: ignore[method-assign]

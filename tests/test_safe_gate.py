@@ -87,12 +87,45 @@ def test_no_queued_handler_runs_by_a_direct_route(app: SimpleNamespace) -> None:
 def finished(app: SimpleNamespace, fn: int, data: list[Any], session: str) -> dict[str, Any]:
     joined = app.client.post("/gradio_api/queue/join", json={"data": data, "fn_index": fn, "session_hash": session})
     assert joined.status_code == 200, joined.text
+    return completed(app, session)
+
+
+def completed(app: SimpleNamespace, session: str) -> dict[str, Any]:
     with app.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
         for line in events.iter_lines():
             message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
             if message.get("msg") == "process_completed":
                 return message
     raise AssertionError("the stream ended")
+
+
+def test_inputs_that_no_handler_takes_are_refused_in_words(app: SimpleNamespace) -> None:
+    """Every queued handler, with odd values in each of its inputs: words, or a result; and nothing of the machine."""
+    sound, refused = send(app), 0
+    odd: list[Any] = [None, True, [], {}, "\ud800", 10**400, ["x"] * 50, {"path": "/etc/passwd"}, {"path": None}]
+    for dependency in app.config["dependencies"]:
+        if not queued(dependency) or not dependency["inputs"]:
+            continue
+        whole = inputs_of(app, dependency, sound)
+        attempts = [[], whole[:-1], [*whole, 1]]
+        attempts += [
+            [*whole[:place], odd[(place + dependency["id"]) % len(odd)], *whole[place + 1 :]]
+            for place in range(len(whole))
+        ]
+        for number, data in enumerate(attempts):
+            body = json.dumps({"data": data, "fn_index": dependency["id"], "session_hash": f"o{number}"})
+            headers = {"Content-Type": "application/json"}
+            joined = app.client.post("/gradio_api/queue/join", content=body, headers=headers)
+            if joined.status_code != 200:
+                assert joined.status_code < 500 and joined.text, (dependency, data)
+                continue
+            message = completed(app, f"o{number}")
+            if not message["success"]:
+                refused += 1
+                words = str(message["output"].get("error") or "")
+                assert words and "Traceback" not in words and "/root" not in words, (dependency["api_name"], data)
+                assert "on our side" not in words, (dependency["api_name"], data, words)
+    assert refused > 20
 
 
 def test_no_handler_fetches_an_address(app: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
