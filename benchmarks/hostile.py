@@ -259,7 +259,7 @@ def _odd_values(chance: random.Random) -> list[Any]:
         *({"path": "/etc/passwd"} | file, {"path": "http://127.0.0.1:1/x.wav"} | file, {"path": "../../x"} | file),
         *({"path": None} | file, {"path": "a\0b"} | file, {"__type__": "update"}, "<script>alert(1)</script>", "=1+1"),
     ]
-    return chance.sample(odd, 9)
+    return chance.sample(odd, 14)
 
 
 if __name__ == "__main__":
