@@ -104,7 +104,8 @@ _DENY_AFTER = re.compile(
     rf"|(?:is|are|was|were|do|does|did|ca|could|has|have|had|wo)n['’]t|cannot|never|nowhere)\b"  # noqa: RUF001
     rf"(?!\s+(?:only|just|the|an?|as|before|after|longer|louder|shorter|softer|quieter|first|last|at|in|until|from"
     rf"|very|much|loud|long|short|soft"
-    rf"|over|by|too|so|part|on)\b)(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d)\b)"
+    rf"|over|by|too|so|part|on)\b)(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d"
+    rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b)"  # noqa: E501
     r"|^\s*,?\s*(?:(?:can|could|may|should|must|has|have)\s+(?:all\s+|both\s+|also\s+|therefore\s+|thus\s+|now\s+)?(?:be|been)\s+)?"
     r"(?:(?:is|are|was|were|seems?|remains?|be)\s+)?(?:\w+ly\s+)?"
     r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|not present|not heard|lacking"  # noqa: E501
@@ -129,11 +130,12 @@ _COMPARE = _Cued(
 )
 _COMPARE_DEGREE = _Cued(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
 _RETRACT = _Cued(
-    r"\b(?:mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
+    r"\b(?:what (?:at first |first |initially )?(?:sound|seem|appear|look)(?:s|ed)? (?:like|to be)"
+    r"|(?:confuse|mistake) [^,;.]{0,30}? (?:with|for)|takes? (?:it|this|that|them) for|mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
     r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she) (?:was|were|heard|might)"  # noqa: E501
     r"|(?:might|may|could) (?:easily )?(?:be|sound|seem))\b",
-    "mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could",
+    "what |take|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could",
 )
 _RETRACT_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait|actually,|or rather|correction|scratch that|on second thought)"
@@ -206,9 +208,14 @@ def _denial(before: str, after: str) -> str | None:
     return match.group().strip(" ,") if match else None
 
 
+_CONFUSE = re.compile(r"(?:easily |perhaps )?(?:confuse|mistake)\b")
+
+
 def _hedge(before: str, after: str) -> str | None:
     for match in _HEDGE.finditer(before):
         gap = before[match.end() :].lstrip(" ,")
+        if _CONFUSE.match(gap):  # "some could confuse the crow with a gull": the crow is claimed
+            continue
         if not re.search(r"[,:()]", gap) and not (match.group() == "either" and "or" not in gap + after):
             return match.group()
     if match := _HEDGE_AFTER.search(after):

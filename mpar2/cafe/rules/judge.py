@@ -55,6 +55,15 @@ _PERSONS = {
     **dict.fromkeys(("woman", "women", "female", "lady", "girl"), "female"),
     **dict.fromkeys(("child", "children", "kid", "kids"), "child"),
 }
+#: things that are named as the place of another sound ("footsteps approach the door")
+_PLACES = frozenset(
+    ("door", "car engine", "train", "bus", "truck", "boat", "airplane", "water", "waves", "telephone", "radio", "television",  # noqa: E501
+     "fountain", "bicycle", "faucet", "piano", "organ", "fire", "clock", "printer", "toilet flush", "washing machine")
+)  # fmt: skip
+_AT_PLACE = re.compile(
+    r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|by|towards?|approach(?:es|ing)?|into|onto|aboard|through|around|next to"  # noqa: E501
+    r"|close to|out of)\s+(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?$"
+)
 _SENTENCE_LIMIT = 20_000  # characters; more than a sentence ever has, so that a hostile one is cut
 
 
@@ -246,10 +255,16 @@ class _Judgement:
         if candidate.source:
             self._wrong_source(state, candidate, found)
             return
+        sex = _PERSONS.get(words.split()[-1])
         if found:
+            before = self.parsed.text[max(0, candidate.start - 8) : candidate.start].lower().split()
+            if others := self._of_the_other_sex(" ".join([*before[-1:], words]), found):
+                label = self.truth.events[others[0]].label  # type: ignore[index]
+                state.settle(MentionKind.MISUSED, f"wrong attribute: the truth has {label!r}", others)
+                return
             state.all = state.candidates = tuple(found)
             return
-        if sex := _PERSONS.get(words.split()[-1]):
+        if sex:
             fitting, others = self._made_by(sex)
             if fitting:
                 state.all = state.candidates = tuple(fitting)
@@ -269,6 +284,11 @@ class _Judgement:
                 return
             state.settle(MentionKind.HALLUCINATED, f"the truth has no {candidate.family} sound")
             return
+        if candidate.concepts[0] in _PLACES and _AT_PLACE.search(
+            self.parsed.masked_text[max(0, candidate.start - 40) : candidate.start]
+        ):
+            state.settle(MentionKind.NEUTRAL, "a place: where something else sounds")
+            return
         if self._only_general(candidate.concepts):
             state.settle(MentionKind.NEUTRAL, "general: the truth is less precise than this name and may include it")
             return
@@ -284,6 +304,13 @@ class _Judgement:
             for i in found
         }
         return [i for i in found if shared[i] == max(shared.values())]
+
+    def _of_the_other_sex(self, words: str, found: list[int]) -> list[int]:
+        """The events, where the mention says one sex and the labels of all of them the other."""
+        told = {_PERSONS[word] for word in re.findall(r"[a-z]+", words) if word in _PERSONS} - {"child"}
+        labels = [set(re.findall(r"[a-z]+", self.truth.events[i].label.lower())) for i in found]  # type: ignore[index]
+        sexes = [{_PERSONS[word] for word in label if word in _PERSONS} for label in labels]
+        return found if len(told) == 1 and all(sex and not sex & told for sex in sexes) else []
 
     def _made_by(self, sex: str) -> tuple[list[int], list[int]]:
         """Events of people: those that a person of this sex (any: "person") may make, and those of the other."""

@@ -40,10 +40,20 @@ _NOT_A_SOUND = {
     ),
     "key": (re.compile(r"\b(?:the|a|major|minor|is)\s+$"), None),
     "wave": (re.compile(r"\b(?:sound|sine|square)\s+$"), re.compile(r"^\s*form")),
+    "speaker": (re.compile(r"\b(?:from|through|over|out of|via)\s+(?:the\s+|a\s+)?$"), None),
     "walk": (None, re.compile(r"^\s+(?:through|us|me)\b")),
 }  # fmt: skip
 
 
+# A weak word counts where it is said to be heard, or to do what only sounds do.
+_HEARD_BEFORE = re.compile(
+    r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of)\s+(?:an?\s+|the\s+|some\s+)?(?:loud\s+|soft\s+|faint\s+|distant\s+)?$"  # noqa: E501
+)
+_HEARD_AFTER = re.compile(
+    r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
+    r"(?:playing|plays|heard|audible|sounding|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"
+    r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"
+)
 _IDIOM = re.compile(
     r"\b(?:rings? (?:a|any) bells?|alarm bells?|barking up the wrong tree|raining cats and dogs|elephant in the room"
     r"|cat out of the bag|music to (?:my|the|our|one's) ears|at the drop of a hat|under the radar|a grain of salt|drums? up"  # noqa: E501
@@ -434,7 +444,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     candidates = [
         candidate
         for candidate in candidates
-        if (not candidate.weak or in_truth.intersection(candidate.concepts))
+        if (not candidate.weak or in_truth.intersection(candidate.concepts) or _is_heard(candidate, lower))
         and not any(start <= candidate.start < stop for start, stop in idioms)
     ]
     quoted = _reported_speech(masked)
@@ -485,6 +495,14 @@ def _is_sound(hit: Hit, masked: str) -> bool:
             if after and after.search(masked[hit.stop : hit.stop + 20].lower()):
                 return False
     return True
+
+
+def _is_heard(candidate: CandidateMention, lower: str) -> bool:
+    """Whether a noun is said to be heard, or to do what only sounds do."""
+    if candidate.role != "noun":
+        return False
+    before = lower[max(0, candidate.start - 40) : candidate.start]
+    return _HEARD_BEFORE.search(before) is not None or _HEARD_AFTER.match(lower, candidate.stop) is not None
 
 
 def _joinable(

@@ -84,8 +84,8 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("choir", "music", "choir|chorus|choral music|choral singing|group singing", ""),
     ("humming", "human", "humming|hum", "hum"),
     ("whistling", "human", "whistle|whistling tune", "whistle"),
-    ("cheering", "human", "cheer|cheering crowd|crowd cheer|spectator|crowd cheering|people cheering|fan cheering|roar of the crowd|crowd roar|roaring crowd", "cheer|roar"),  # noqa: E501
-    ("crowd", "human", "crowd|audience|chatter|babble|crowd noise|murmur|people talking|chattering crowd|crowd murmur|hubbub", "chatter|chat"),  # noqa: E501
+    ("cheering", "human", "cheer|fan|cheering crowd|crowd cheer|spectator|crowd cheering|people cheering|fan cheering|roar of the crowd|crowd roar|roaring crowd", "cheer|roar"),  # noqa: E501
+    ("crowd", "human", "crowd|fan|audience|chatter|babble|crowd noise|murmur|people talking|chattering crowd|crowd murmur|hubbub", "chatter|chat"),  # noqa: E501
     ("rap", "human", "rap|rapper|rapping", ""),
     ("chewing", "human", "chewing", "chew|crunch"),
     ("burp", "human", "burp|hiccup|belch", "burp|belch"),

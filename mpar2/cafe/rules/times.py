@@ -38,7 +38,8 @@ _ABOUT = re.compile(r"(?:\b(?:around|about|approximately|roughly|near(?:ly)?|cir
 _END = re.compile(
     r"\b(?:until|till|up to|through|(?:ends?|ending|ended|stops?|stopping|stopped|fad(?:es?|ing|ed)(?: out| away)?|dies (?:down|away|out)|ceases?"  # noqa: E501
     r"|ceased|drops? out|dropping out|subsid(?:es?|ed)|disappears?|vanish(?:es)?|recedes?|concludes?|finish(?:es|ed)?"
-    r"|cuts? (?:out|off)|falls? silent|goes (?:quiet|silent)|is gone)(?: at| by| around"
+    r"|cuts? (?:out|off)|falls? silent|goes (?:quiet|silent)|is gone"
+    r"|(?:switched|turned|shut|cut) off)(?: at| by| around"
     r"| about)*)\s*$"
 )
 _START = re.compile(
