@@ -67,6 +67,11 @@ def test_the_benchmark_is_evaluated_and_trained_on(registered, tmp_path, capsys)
     command = ["evaluate", "--benchmark", "my-table", "--data", str(table), "--out", str(out)]
     assert main([*command, "--engine", "first-choice", "--model", "any", "--mode", "direct"]) == 0
     assert "50.0 %" in capsys.readouterr().out, "the answer A is the first choice, a cat is not"
+    command[-1] = str(tmp_path / "three")
+    assert main([*command, "--engine", "first-choice", "--base", "any"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"any {arm}" in printed for arm in ("direct", "free reasoning", "MPAR² prompt"))
+    assert main([*command, "--engine", "first-choice", "--base", "any", "--mode", "cot"]) == 2
     source = read_source({"kind": "my-table", "data": str(table)})
     assert [item.question.answer for item in source.items] == ["a dog", "a cat"]
     assert Path(source.items[0].audio).is_file()

@@ -44,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     arm = parser.add_argument_group("the arms")
     add_arm_option(arm, several=True)
     arm.add_argument("--arms", metavar="FILE.yaml", help="several arms over the same items (mpar2.arms has the form)")
+    arm.add_argument("--base", metavar="MODEL", help="one model in three arms: direct, free reasoning, MPAR² prompt")
     arm.add_argument("--model", help="short name, folder, hub id, or the name under which a server has it")
     arm.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
     add_prompt_option(arm)
@@ -186,16 +187,17 @@ _SINGLE = ("model", "adapter", "mode")
 
 
 def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
-    """The arms of ``--arm``, of a file, or the one of ``--model``; other options hold for all of them."""
-    from mpar2.arms import ArmError, arm_from_json, load_arms, parse_arms
+    """The arms of ``--arm``, of a file, of ``--base``, or the one of ``--model``; other options hold for all."""
+    from mpar2.arms import ArmError, arm_from_json, arms_of_base, load_arms, parse_arms
 
     names = ("prompt", "samples", "audio", "perception")
     names += ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty")
     names += ("max_reasoning_tokens", "min_reasoning_tokens", "hide_audio_after")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    ways = [way for way, value in (("--arm", options.arm), ("--arms", options.arms)) if value]
+    named = (("--arm", options.arm), ("--arms", options.arms), ("--base", options.base))
+    ways = [way for way, value in named if value]
     if len(ways) > 1:
-        raise ArmError("--arm and --arms both name arms: give one or the other")
+        raise ArmError(f"{ways[0]} and {ways[1]} both name arms: give one or the other")
     for name in ("name", *_SINGLE):
         if ways and getattr(options, name) is not None:
             raise ArmError(
@@ -203,13 +205,13 @@ def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
             )
     if options.arms is not None:
         return load_arms(options.arms, **given)
-    if options.arm:
+    if ways:
         return [
             arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | given)
-            for a in parse_arms(options.arm)
+            for a in (parse_arms(options.arm) if options.arm else arms_of_base(options.base))
         ]
     if options.model is None:
-        raise ArmError("no model is given: use --model, --arm, or --arms with a file")
+        raise ArmError("no model is given: use --model, --base, --arm, or --arms with a file")
     single = {name: getattr(options, name) for name in _SINGLE if getattr(options, name) is not None}
     stem = Path(options.model).name
     name = options.name or " ".join(
