@@ -275,7 +275,7 @@ def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
 
     try:
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ArmError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("arms"), list) or not data["arms"]:
         raise ArmError(f"{path}: a list of arms under the key 'arms' is needed")
@@ -301,7 +301,10 @@ def _spelled_out(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> d
         raise ArmError(f"arm is {text!r}: write NAME=MODEL[+ADAPTER][:MODE]")
     if twice := [key for key in ("name", "model", "adapter", "mode") if key in entry]:
         raise ArmError(f"arm {text!r} stands beside {twice[0]!r}: give one or the other")
-    arm = parse_arm(text, common.get("mode", "mpar2"))
+    mode = common.get("mode", "mpar2")
+    if mode not in mode_names():
+        raise ArmError(f"mode is {mode!r}; choose one of {', '.join(mode_names())}")
+    arm = parse_arm(text, mode)
     rest = {key: value for key, value in common.items() if key not in ("model", "adapter")}
     return rest | {"name": arm.name, "model": arm.model, "adapter": arm.adapter, "mode": arm.mode} | entry
 

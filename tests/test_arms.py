@@ -323,3 +323,20 @@ def test_arms_of_equal_names_are_all_kept(tmp_path):
 def test_one_model_alone_is_compared_in_three_modes():
     arms = arms_of_base("Qwen/Qwen2.5-Omni-7B")
     assert [arm.mode for arm in arms] == ["direct", "cot", "mpar2"] and len({arm.name for arm in arms}) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "defaults: {mode: [x]}\narms: [m]",
+        "arms: " + "[" * 3000 + "]" * 3000,
+        "{[1]: 2}",
+        "arms: [{arm: [m]}]",
+        "\ud800",
+    ],
+)
+def test_odd_files_of_arms_are_arm_errors(text, tmp_path):
+    file = tmp_path / "arms.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ArmError):
+        load_arms(file)

@@ -18,20 +18,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from mpar2.cafe.caption import read_captions
 from mpar2.cafe.llm_judge import locate_quotes
 from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.schema import Truth
+from mpar2.cafe.score import ScoreError, read_scores
 from mpar2.engines.base import EngineError
 from mpar2.llm.base import Reply, Usage
-from mpar2.llm.errors import ReplyRejected
+from mpar2.llm.errors import ReplyRejected, SettingError
 from mpar2.llm.structured import parse
 from mpar2.question import Event, QuestionError, match_choice, string_match
 from mpar2.runs import RunError, check_record
 from mpar2.runs.lines import dump_json, load_json, read_lines
 from mpar2.runs.manifest import check_manifest
 from mpar2.trace import parse_trace
-from pages.running import Asked, parse_events
-from pages.running import _decoding as read_decoding
+from pages.running import Asked, decoding_of, parse_events
 from tests.test_runs import manifest, record
 
 _KEYS = st.sampled_from([*record(), *manifest(), "name", "events", "choices", "label", "onset_s", "ratio", "samples"])
@@ -79,6 +80,30 @@ def test_any_value_anywhere_in_a_manifest(value: Any, places: list[int]) -> None
         assert str(error).startswith("run")
     else:
         assert all(isinstance(arm["name"], str) for arm in checked["arms"])
+
+
+@_many
+@given(_JSON, st.lists(st.integers(0, 40), min_size=1, max_size=4))
+def test_any_value_anywhere_in_captions_and_scores(tmp_path_factory: Any, value: Any, places: list[int]) -> None:
+    run = tmp_path_factory.getbasetemp() / "captioned"
+    (run / "cafe").mkdir(parents=True, exist_ok=True)
+    events = [{"label": "dog", "onset_s": 0.0, "offset_s": 1.0}]
+    tagged = {"id": "a", "events": events, "unsure": events, "truth_origin": "tagger"}
+    for whole in (tagged, {"id": "a", "caption": "a dog", "truth_origin": "caption:x"}):
+        (run / "cafe" / "captions.jsonl").write_text(json.dumps(planted(whole, value, places)) + "\n")
+        try:
+            for id, truth in read_captions(run).items():
+                assert isinstance(id, str) and isinstance(truth.origin, str)
+                assert truth.caption is None or isinstance(truth.caption, str)
+        except SettingError as error:
+            assert "line 1" in str(error)
+    verdict = annotate("A dog barks.", Truth((Event("dog bark", 0.0, 1.0),), None, "scene")).as_dict()
+    line = {"key": "a|b|0", "id": "a", "arm": "b", "sample": 0, "clip": "a.wav", "chars": 12, "verdict": verdict}
+    (run / "scores.jsonl").write_text(json.dumps(planted(line, value, places)) + "\n")
+    try:
+        assert all(isinstance(score.key, str) for score in read_scores(run / "scores.jsonl").scores)
+    except (ScoreError, RunError) as error:
+        assert "line 1" in str(error)
 
 
 @_many
@@ -141,7 +166,7 @@ def test_any_list_of_events(text: str, seconds: float) -> None:
 @given(_LEAVES, _LEAVES, _LEAVES)
 def test_any_numbers_of_decoding(tokens: Any, temperature: Any, seed: Any) -> None:
     try:
-        decoding = read_decoding(Asked(None, "?", max_new_tokens=tokens, temperature=temperature, seed=seed), 64)
+        decoding = decoding_of(Asked(None, "?", max_new_tokens=tokens, temperature=temperature, seed=seed), 64)
     except EngineError:
         return
     assert 1 <= decoding.max_new_tokens <= 64 and 0 <= decoding.temperature <= 2 and 0 <= decoding.seed < 2**31

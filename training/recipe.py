@@ -121,7 +121,10 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         text = resources.files(__package__).joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
     else:
         raise RecipeError(f"no recipe '{name}': there is no such file, and the package has {', '.join(recipe_names())}")
-    tree = _number(yaml.safe_load(text))
+    try:
+        tree = _number(yaml.safe_load(text))
+    except (RecursionError, yaml.YAMLError) as error:
+        raise RecipeError(f"recipe '{name}' cannot be read as YAML: {error}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"recipe '{name}' is not a mapping")
     parent = tree.pop("extends", None)

@@ -151,7 +151,7 @@ def _read(name: str) -> dict[str, Any]:
         raise ReproduceError(f"no plan '{name}': there is no such file, and the package has {', '.join(plan_names())}")
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (RecursionError, yaml.YAMLError) as error:
         raise ReproduceError(f"plan '{name}' cannot be read: {error}") from None
     if not isinstance(tree, dict):
         raise ReproduceError(f"plan '{name}' is not a mapping")

@@ -75,7 +75,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(f"study {path} cannot be read: {error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("runs"), list) or not data["runs"]:
         raise RecipeError(f"study {path}: a list of runs under the key 'runs' is needed")

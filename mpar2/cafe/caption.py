@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpar2.cafe.prompts import load_prompt
 from mpar2.cafe.schema import Truth
+from mpar2.errors import MPAR2Error
 from mpar2.llm.audio_check import require_audio
 from mpar2.llm.base import ChatClient, Reply
 from mpar2.llm.cost import Estimate, Prices, estimate_tokens
@@ -28,8 +29,8 @@ from mpar2.llm.errors import ReplyRejected, SettingError
 from mpar2.llm.journal import content_key
 from mpar2.llm.once import KeyedLocks, finish_in_thread
 from mpar2.locks import try_lock
-from mpar2.question import Event
-from mpar2.runs.lines import dump_json, read_lines, write_bytes
+from mpar2.question import item_from_json
+from mpar2.runs.lines import RunError, dump_json, read_lines, write_bytes
 
 if TYPE_CHECKING:
     from mpar2.audio import Clip
@@ -172,12 +173,17 @@ def read_captions(run: str | Path) -> dict[str, Truth]:
     path = Path(run) / "cafe" / CAPTIONS
     if not path.is_file():
         return {}
+    found: dict[str, Truth] = {}
+    number = 0
     try:
         with path.open("rb") as file:
-            lines = [raw for _, raw in read_lines(file, CAPTIONS)]
-        return {raw["id"]: _caption_truth(raw) for raw in lines}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise SettingError(f"{path} is damaged ({error}); remove it and run 'mpar2 cafe caption' again") from None
+            for number, raw in read_lines(file, CAPTIONS):  # noqa: B007 - the line that the message names
+                id, truth = _caption_truth(raw)
+                found[id] = truth
+    except (MPAR2Error, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, RunError) else f"line {number}: {error}"
+        raise SettingError(f"{path} is damaged ({why}); remove it and run 'mpar2 cafe caption' again") from None
+    return found
 
 
 def _caption_line(id: str, truth: Truth) -> dict[str, Any]:
@@ -187,14 +193,18 @@ def _caption_line(id: str, truth: Truth) -> dict[str, Any]:
     return {"id": id, "events": events, "unsure": unsure, "truth_origin": truth.origin}
 
 
-def _caption_truth(raw: Mapping[str, Any]) -> Truth:
+def _caption_truth(raw: Mapping[str, Any]) -> tuple[str, Truth]:
+    """Read a line, by the schema of items."""
+    known = {"audio": "-", "question": "-", "truth_origin": raw["truth_origin"]}
     if "events" not in raw:
-        return Truth(None, raw["caption"], raw["truth_origin"])
-    events, unsure = (
-        tuple(Event(event["label"], event["onset_s"], event["offset_s"]) for event in raw[name])
-        for name in ("events", "unsure")
-    )
-    return Truth(events, origin=raw["truth_origin"], unsure=unsure)
+        item = item_from_json({**known, "id": raw["id"], "caption": raw["caption"]})
+        if not item.caption or not item.truth_origin:
+            raise TypeError("a caption and its 'truth_origin' are needed")
+        return item.id, Truth(None, item.caption, item.truth_origin)
+    item, unsure = (item_from_json({**known, "id": raw["id"], "events": raw[name]}) for name in ("events", "unsure"))
+    if item.events is None or unsure.events is None or not item.truth_origin:
+        raise TypeError("two lists of events and their 'truth_origin' are needed")
+    return item.id, Truth(item.events, origin=item.truth_origin, unsure=unsure.events)
 
 
 def _write(path: Path, caption: Caption) -> None:

@@ -156,9 +156,9 @@ class Mention:
             chars=Span(int(data["start"]), int(data["stop"])),
             label=str(data["label"]),
             kind=MentionKind(data["kind"]),
-            events=tuple(int(index) for index in data["events"]),
+            events=tuple(int(index) for index in _list(data["events"])),
             reason=str(data.get("reason", "")),
-            claims=tuple(str(claim) for claim in data.get("claims", ())),
+            claims=tuple(str(claim) for claim in _list(data.get("claims", ()))),
             part=str(data.get("part", "")),
         )
 
@@ -212,9 +212,9 @@ class Verdict:
     def from_dict(cls, data: dict[str, Any]) -> Verdict:
         """The verdict that :meth:`as_dict` wrote."""
         return cls(
-            mentions=tuple(Mention.from_dict(mention) for mention in data["mentions"]),
-            missed=tuple(int(index) for index in data["missed"]),
-            targets=tuple(str(label) for label in data["targets"]),
+            mentions=tuple(Mention.from_dict(mention) for mention in _list(data["mentions"])),
+            missed=tuple(int(index) for index in _list(data["missed"])),
+            targets=tuple(str(label) for label in _list(data["targets"])),
             judge=str(data["judge"]),
             truth_origin=str(data["truth_origin"]),
             model=data.get("model"),
@@ -223,9 +223,15 @@ class Verdict:
             package_version=str(data["package_version"]),
             attempts=int(data.get("attempts", 1)),
             usage=Usage(int(data.get("input_tokens", 0)), int(data.get("output_tokens", 0))),
-            uncovered=tuple(str(word) for word in data.get("uncovered", ())),
+            uncovered=tuple(str(word) for word in _list(data.get("uncovered", ()))),
             lenient=int(data.get("lenient", 0)),
         )
+
+
+def _list(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{str(value)[:40]!r} where a list is needed")
+    return value
 
 
 UNSCORED_REASONS = (

@@ -291,9 +291,11 @@ def read_scores(source: str | Path) -> ScoreSet:
         for number, raw in read_lines(file, str(path.name)):
             try:
                 outcome = Verdict.from_dict(raw["verdict"]) if "verdict" in raw else Unscored(**raw["unscored"])
-                names = (raw[name] for name in ("key", "id", "arm", "sample"))
+                names = [raw[name] for name in ("key", "id", "arm", "sample")]
+                if [*map(type, names)] != [str, str, str, int]:
+                    raise TypeError("key, id and arm are texts, sample is a whole number")
                 scores.append(Score(*names, outcome, raw.get("clip") or "", int(raw.get("chars") or 0)))
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ScoreError(f"{path}, line {number}: no score ({error!r})") from None
     summary: Mapping[str, Any] = {}
     if (path.parent / METRICS).is_file():

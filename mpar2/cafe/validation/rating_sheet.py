@@ -185,7 +185,7 @@ def read_ratings(path: str | Path) -> Ratings:
         bad = sorted(set(kinds.values()) - allowed)
         if data["format"] != FORMAT or bad:
             raise ValueError(f"kind {bad[0]!r}" if bad else f"format {data['format']!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ScoreError(f"{path} is no file of ratings that a rating sheet saved ({error})") from None
     return Ratings(str(data.get("rater") or Path(path).stem)[:60], str(data.get("sheet", "")), kinds)
 
