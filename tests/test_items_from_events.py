@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from mpar2.audio import SAMPLE_RATE, Clip, load_clip, wav_bytes
 from mpar2.cli import main
 from mpar2.items import ItemsError, read_items
 from mpar2.items.events import items_from_events
@@ -76,3 +78,28 @@ def test_maestro_joins_confident_seconds_and_urbansed_has_no_header(tmp_path):
 def test_a_wrong_table_is_named_with_its_line(tmp_path, kind, text, message):
     with pytest.raises(ItemsError, match=message):
         items_from_events(of(tmp_path / "table", text), kind)
+
+
+def test_recordings_of_minutes_are_cut_into_windows_with_their_audio(tmp_path, capsys):
+    soft = "0\t1\tbirds_singing\t0.8\n9\t10\tbirds_singing\t0.6\n10\t11\tbirds_singing\t0.8\n14\t15\tcar\t0.3\n"
+    table = of(tmp_path / "park_01.txt", soft + "24\t25\tcutlery_and_dishes\t1.0\n")
+    (tmp_path / "audio").mkdir()
+    ramp = np.linspace(-0.5, 0.5, 25 * SAMPLE_RATE, dtype=np.float32)
+    (tmp_path / "audio" / "park_01.wav").write_bytes(wav_bytes(Clip(ramp)))
+    out = tmp_path / "made" / "items.jsonl"
+    command = ["items", "from-events", str(table), "--kind", "maestro", "--window", "10", "--out", str(out)]
+    assert main(command) == 2 and "--audio-root" in capsys.readouterr().err
+    assert main([*command, "--audio-root", str(tmp_path / "nowhere")]) == 2
+    assert "1 of 1 recordings are not in" in capsys.readouterr().err
+    assert main([*command, "--audio-root", str(tmp_path / "audio")]) == 0
+    found = read_items("jsonl", out)
+    assert not [problem for problem in found.problems if "not there" in problem]
+    by_clip = {item.audio: item for item in found.items}
+    assert list(by_clip) == [f"windows/park_01-{start}.wav" for start in (0, 10, 20)]
+    first, second, third = by_clip.values()
+    assert [(e.onset_s, e.offset_s) for e in first.events] == [(0, 1), (9, 10)] and first.extra["soft"] == [0.8, 0.7]
+    assert [(e.onset_s, e.offset_s) for e in second.events] == [(0, 1)], "an event over the edge is in both windows"
+    assert [(e.label, e.onset_s) for e in third.events] == [("cutlery and dishes", 4)]
+    assert not any("car" in item.extra.get("absent", []) for item in found.items), "what may be there is not absent"
+    assert load_clip(found.audio_path(third)).seconds == pytest.approx(5)
+    assert load_clip(found.audio_path(second)).samples[0] == pytest.approx(-0.1, abs=1e-3)

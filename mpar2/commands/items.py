@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpar2.question import Item
 
 __all__ = ["configure", "run"]
 
@@ -18,6 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     events.add_argument("--kind", required=True, choices=KINDS, help="what the table is of")
     events.add_argument("--names", metavar="TSV", help="AudioSet's mid_to_display_name.tsv")
     events.add_argument("--audio-suffix", default=".wav", metavar="EXT", help="of clips named without one (.wav)")
+    events.add_argument(
+        "--window", type=float, metavar="SECONDS", help="cut recordings of minutes (maestro) into windows, audio too"
+    )
+    events.add_argument("--audio-root", type=Path, metavar="DIR", help="where the recordings to cut are")
     captions = tasks.add_parser("from-captions", help="captions that people wrote to items with an open question each")
     captions.add_argument("file", metavar="FILE", help="the captions; a folder of files for mecat")
     captions.add_argument("--kind", required=True, choices=caption_sets.KINDS, help="what the captions are of")
@@ -33,15 +41,49 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mpar2.items.captions import items_from_captions
-    from mpar2.items.events import items_from_events
     from mpar2.question import item_to_json
     from mpar2.runs.lines import dump_json, write_bytes
 
     if options.task == "from-events":
-        items = items_from_events(options.file, options.kind, names=options.names, audio_suffix=options.audio_suffix)
+        items = _cut(options) if options.window is not None else _whole(options)
     else:
         items = items_from_captions(options.file, options.kind, audio_name=options.audio_name)
     write_bytes(options.out, b"".join(dump_json(item_to_json(item)) + b"\n" for item in items))
     clips = len({item.audio for item in items})
     print(f"{len(items)} items of {clips} clips: {options.out} (mpar2 evaluate --benchmark jsonl --data {options.out})")
     return 0
+
+
+def _whole(options: argparse.Namespace, **windows: Any) -> list[Item]:
+    from mpar2.items.events import items_from_events
+
+    return items_from_events(
+        options.file, options.kind, names=options.names, audio_suffix=options.audio_suffix, **windows
+    )
+
+
+def _cut(options: argparse.Namespace) -> list[Item]:
+    """Cut the recordings into windows beside the question file (mono, 16 kHz, as models get them); their items."""
+    from dataclasses import replace
+
+    from mpar2.audio import SAMPLE_RATE, Clip, Limits, load_clip, wav_bytes
+    from mpar2.items import ItemsError
+    from mpar2.runs.lines import write_bytes
+
+    if options.audio_root is None or options.window < 1:
+        raise ItemsError("--window needs at least 1 second, and --audio-root with the recordings to cut")
+    recordings = sorted({item.audio for item in _whole(options)})
+    if lost := [name for name in recordings if not (options.audio_root / name).is_file()]:
+        raise ItemsError(f"{len(lost)} of {len(recordings)} recordings are not in {options.audio_root}: {lost[0]}")
+    limits = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_samples=2_000_000_000)
+    folder, durations = options.out.parent / "windows", {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in recordings:
+        clip = load_clip(options.audio_root / name, limits=limits)
+        durations[name] = clip.seconds
+        for start in range(0, len(clip.samples), int(options.window * SAMPLE_RATE)):
+            piece = clip.samples[start : start + int(options.window * SAMPLE_RATE)]
+            path = folder / f"{Path(name).stem}-{start / SAMPLE_RATE:g}{options.audio_suffix}"
+            write_bytes(path, wav_bytes(Clip(piece)))
+    items = _whole(options, window_s=options.window, durations=durations)
+    return [replace(item, audio=f"windows/{item.audio}") for item in items]

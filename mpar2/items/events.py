@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +46,13 @@ class _Row(NamedTuple):
 
 
 def items_from_events(
-    source: str | Path, kind: str, *, names: str | Path | None = None, audio_suffix: str = ".wav"
+    source: str | Path,
+    kind: str,
+    *,
+    names: str | Path | None = None,
+    audio_suffix: str = ".wav",
+    window_s: float | None = None,
+    durations: Mapping[str, float] | None = None,
 ) -> list[Item]:
     """Read a table of events and return its items, clip by clip.
 
@@ -55,6 +61,8 @@ def items_from_events(
         kind: One of :data:`KINDS`.
         names: ``mid_to_display_name.tsv`` of AudioSet.
         audio_suffix: What a clip's name gets behind it where the table has none.
+        window_s: Cut recordings into windows of that many seconds; ``NAME-START`` is the clip of each (START in s).
+        durations: Seconds of each recording by its audio name, for windows; else it ends with its last event.
 
     Raises:
         ItemsError: The file is not of this kind; the message names file, line and field.
@@ -68,6 +76,7 @@ def items_from_events(
     known = _display_names(Path(names)) if names else {}
     events: dict[str, list[Event]] = {}
     absent: dict[str, set[str]] = {}
+    unsure: dict[str, set[str]] = {}  # labels that may be there
     soft: dict[str, dict[str, list[tuple[float, float]]]] = {}  # clip -> label -> (onset, value)
     for row in _rows(source, kind):
         events.setdefault(row.clip, [])
@@ -77,7 +86,9 @@ def items_from_events(
         label = known.get(row.label, row.label).replace("_", " ").strip()
         if kind == "tacos" and label.lower().strip(" .") in _GENERIC:
             continue
-        if row.present:
+        if row.soft < 0.5:
+            unsure.setdefault(row.clip, set()).add(label if row.soft > 0 else "")
+        elif row.present:
             events[row.clip].append(Event(label, row.onset, row.offset))
             soft.setdefault(row.clip, {}).setdefault(label, []).append((row.onset, row.soft))
         else:
@@ -90,9 +101,34 @@ def items_from_events(
     items: list[Item] = []
     for clip, own in events.items():
         joined = _joined(own)
-        extra = {"soft": [_mean_soft(event, soft[clip][event.label]) for event in joined]} if kind == "maestro" else {}
-        items += _items(clip, joined, absent[clip], closed, audio_suffix, extra)
+        sure = [_mean_soft(event, soft[clip][event.label]) for event in joined]
+        lacking = [label for label in closed if label not in unsure.get(clip, ())]
+        length = (durations or {}).get(_audio_name(clip, audio_suffix)) or max((e.offset_s for e in joined), default=0)
+        for name, inside in _windows(clip, joined, window_s, length):
+            extra = {"soft": [sure[number] for number, _ in inside]} if kind == "maestro" else {}
+            items += _items(name, tuple(e for _, e in inside), absent[clip], lacking, audio_suffix, extra)
     return items
+
+
+def _windows(
+    clip: str, events: tuple[Event, ...], window_s: float | None, length: float
+) -> Iterator[tuple[str, list[tuple[int, Event]]]]:
+    """Yield each window's name and its events, numbered as in the recording, in seconds from the window's start."""
+    if window_s is None:
+        yield clip, list(enumerate(events))
+        return
+    for start in (window_s * number for number in range(max(1, math.ceil(length / window_s - 1e-9)))):
+        end = start + window_s
+        inside = [
+            (number, Event(event.label, max(event.onset_s, start) - start, min(event.offset_s, end) - start))
+            for number, event in enumerate(events)
+            if event.onset_s < end and event.offset_s > start  # type: ignore[operator]
+        ]
+        yield f"{Path(clip).stem}-{start:g}", inside
+
+
+def _audio_name(clip: str, suffix: str) -> str:
+    return clip if Path(clip).suffix in (".wav", ".flac", ".mp3", ".ogg") else clip + suffix
 
 
 def _mean_soft(event: Event, values: list[tuple[float, float]]) -> float:
@@ -111,8 +147,7 @@ def _rows(source: Path, kind: str) -> Iterator[_Row]:
                         f"{where}: {len(cells)} columns; start, end and label are needed, maestro's value too"
                     )
                 soft = _number(cells[3], where, "soft") if kind == "maestro" else 1.0
-                if soft >= 0.5:
-                    yield _timed(file.stem, cells[2], cells[0], cells[1], where)._replace(soft=soft)
+                yield _timed(file.stem, cells[2], cells[0], cells[1], where)._replace(soft=soft)
         return
     table = list(_cells(source, "," if kind == "tacos" else "\t"))
     header = [cell.strip() for cell in table[0]] if table else []
@@ -186,7 +221,7 @@ def _items(
     clip: str, events: tuple[Event, ...], certified: set[str], closed: list[str], suffix: str, extra: dict[str, Any]
 ) -> Iterator[Item]:
     """The generated questions of one clip; those that its events cannot decide are left out."""
-    audio = clip if Path(clip).suffix in (".wav", ".flac", ".mp3", ".ogg") else clip + suffix
+    audio = _audio_name(clip, suffix)
     labels = list(dict.fromkeys(event.label for event in events))
     absent = sorted(certified - set(labels)) or [label for label in closed if label not in labels][:5]
     extra = extra | ({"absent": absent} if absent else {})
