@@ -19,7 +19,10 @@ from analysis.decay import null_model, trend
 from analysis.exhibits import EXHIBITS, build_exhibits
 from analysis.load import RunTable, load_runs
 from analysis.metrics import metric_of, rate
+from mpar2.cafe import annotate, count_events
+from mpar2.cafe.score import read_scores, requests_of
 from mpar2.cli import main
+from mpar2.runs import read_run
 from testing.synthetic import ARMS, write_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -230,3 +233,13 @@ def test_published_answers_without_the_audio_are_joined_by_id(tmp_path: Path, ca
     assert "line 1: 'id' and 'llm_correct'" in capsys.readouterr().err
     with pytest.raises(AnalysisError, match="has no none_llm_judge.jsonl"):
         read_audio_need(tmp_path / "run")
+
+
+def test_the_shipped_scores_are_those_of_today_s_rule_judge() -> None:
+    """When this fails: score the runs again ('mpar2 cafe score', 'mpar2 compress'), then run examples/tables.py."""
+    run = RUNS / "held-out-recordings"
+    stored = {score.key: score.counts for score in read_scores(run).scores}
+    requests, _ = requests_of(read_run(run).records())
+    judged = {key: count_events(annotate(one.trace, one.truth, choices=one.choices)) for key, one in requests.items()}
+    assert judged.keys() == stored.keys() and len(judged) == 276
+    assert sum(judged[key] == stored[key] for key in judged) >= 0.99 * len(judged)
