@@ -46,6 +46,8 @@ __all__ = ["MOST_CLIPS", "BatchError", "Batches", "read_table"]
 MOST_CLIPS = 50
 _MOST_TABLE_BYTES = 1_000_000
 _TURN_S = 4.0
+_KEPT_S = 2700.0  # as long as uploads
+_MOST_BATCHES = 50  # of all sessions
 _TABLES = (".csv", ".tsv", ".jsonl")
 
 
@@ -67,6 +69,7 @@ class _Batch:
     items: ItemSet | None = None
     arms: tuple[EvaluationArm, ...] = ()
     seed: int = 0
+    touched: float = 0.0  # seconds of the monotonic clock
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -86,10 +89,16 @@ class Batches:
         """Take in one uploaded file, a sound or a table. Raises :class:`BatchError` or ``AudioError``."""
         source = Path(path)
         with self._lock:
+            now = time.monotonic()
+            for old in [name for name, one in self._batches.items() if now - one.touched > _KEPT_S]:
+                self._drop(old)
+            if session not in self._batches and len(self._batches) >= _MOST_BATCHES:
+                raise BatchError(f"{_MOST_BATCHES} visitors have brought files: try again in some minutes")
             batch = self._batches.get(session)
             if batch is None or batch.items is not None:  # files after a start are of another batch
                 self._drop(session)
                 batch = self._batches[session] = _Batch(Path(tempfile.mkdtemp(prefix="mpar2-batch-")))
+            batch.touched = now
         if source.suffix.lower() in _TABLES:
             if source.stat().st_size > _MOST_TABLE_BYTES:
                 raise BatchError(f"{source.name} has {source.stat().st_size:,} bytes; a table may have 1 MB: cut it")
@@ -99,7 +108,12 @@ class Batches:
                 raise BatchError(f"{MOST_CLIPS} sounds are the most at once: run 'mpar2 evaluate' for more")
             load_clip(path, limits=self.services.limits)  # refused here, with the reason
             kept = batch.folder / f"{len(batch.sounds):02d}{source.suffix.lower()[:8]}"
-            batch.sounds[_plain(source.name)] = Path(shutil.copyfile(source, kept))
+            kept.unlink(missing_ok=True)
+            try:  # a second name of the upload takes no space
+                kept.hardlink_to(source)
+            except OSError:  # another disk
+                shutil.copyfile(source, kept)
+            batch.sounds[_plain(source.name)] = kept
         return {"sounds": len(batch.sounds), "table": batch.table is not None}
 
     def begin(self, session: str, asked: Asked, visitor: str) -> None:
@@ -115,9 +129,6 @@ class Batches:
             entries = [known | {"id": name, "audio": path.name} for name, path in batch.sounds.items()]
         if len(entries) > MOST_CLIPS:
             raise BatchError(f"the table has {len(entries)} questions; {MOST_CLIPS} are the most at once: cut it")
-        for entry in entries:
-            self.services.visitors.check(str(entry.get("question")), [str(text) for text in entry.get("choices") or ()])
-            self.services.runs.begin(visitor)
         (batch.folder / "items.jsonl").write_bytes(b"".join(dump_json(entry) + b"\n" for entry in entries))
         decoding = decoding_of(asked, self.services.max_new_tokens)
         if not 1 <= len(asked.arms) <= MOST_ARMS or len(set(asked.arms)) < len(asked.arms):
@@ -133,14 +144,21 @@ class Batches:
         )
         batch.seed = decoding.seed
         try:
-            batch.items = read_items("jsonl", batch.folder, batch.folder)
+            items = read_items("jsonl", batch.folder, batch.folder)
         except MPAR2Error as error:  # in the visitor's words: the folder is nobody's business
             raise BatchError(str(error).replace(str(batch.folder / "items.jsonl"), "the table")) from None
+        for item in items.items:
+            self.services.visitors.check(item.question.text, list(item.question.choices))
+        for _ in items.items:
+            self.services.runs.begin(visitor)
+        batch.items = items
 
     def turn(self, session: str) -> dict[str, Any]:
         """Work for a few seconds: ``{"state": "more", done, total, failed}``, at the end with the run as a zip."""
         batch = self._of(session)
-        assert batch.items is not None
+        if batch.items is None:
+            raise BatchError("the batch was not begun: choose the files and begin it")
+        batch.touched = time.monotonic()
         counts = {"done": 0, "total": len(batch.items.items) * len(batch.arms), "failed": 0}
         until, first = time.monotonic() + _TURN_S, True
 
@@ -224,8 +242,8 @@ def _json_lines(text: str) -> list[dict[str, Any]]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = json.loads(line, parse_constant=_no_number)
+            except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 raise BatchError(f"line {number} of the table is no JSON object")
@@ -233,19 +251,33 @@ def _json_lines(text: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _csv_rows(text: str) -> list[dict[str, Any]]:
     head = text.partition("\n")[0]
     separator = max(",;\t", key=head.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
-    names = {name.strip().lower() for name in reader.fieldnames or () if name}
+    try:
+        names = {name.strip().lower() for name in reader.fieldnames or () if name}
+    except csv.Error as error:
+        raise BatchError(f"the table cannot be read ({error}): save it as CSV again") from None
     if not {"audio", "question"} <= names:
         raise BatchError(f"the table needs the columns audio and question; it has {', '.join(sorted(names)) or 'none'}")
+    try:
+        lines = list(reader)
+    except csv.Error as error:
+        raise BatchError(
+            f"line {reader.line_num} of the table cannot be read ({error}): save it as CSV again"
+        ) from None
     rows = []
-    for number, raw in enumerate(reader, 1):
+    for number, raw in enumerate(lines, 1):
         row = {name.strip().lower(): value.strip() for name, value in raw.items() if name and isinstance(value, str)}
         if not any(row.values()):
             continue
-        entry: dict[str, Any] = {"id": row.get("id") or str(number), "audio": row["audio"], "question": row["question"]}
+        entry: dict[str, Any] = {"id": row.get("id") or str(number), "audio": row.get("audio", "")}
+        entry["question"] = row.get("question", "")
         if choices := [text.strip() for text in row.get("choices", "").split("|") if text.strip()]:
             entry["choices"] = choices
         entry |= {name: row[name] for name in ("answer", "domain", "category", "difficulty") if row.get(name)}
@@ -257,7 +289,7 @@ def _named(rows: Iterable[Mapping[str, Any]], sounds: Mapping[str, Path]) -> lis
     """The rows with the names that the sounds have in the batch's folder."""
     found, missing = [], []
     for row in rows:
-        name = PurePosixPath(PureWindowsPath(str(row.get("audio") or "")).as_posix()).name
+        name = PurePosixPath(PureWindowsPath(row["audio"] if isinstance(row.get("audio"), str) else "").as_posix()).name
         sound = sounds.get(_plain(name))
         if sound is None:
             missing.append(name or "(none)")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import make_clip
@@ -118,3 +120,47 @@ def test_what_cannot_be_run_is_said_and_no_file_outside_is_read(batches: Batches
     assert str(folder) not in str(refused.value)
     batches.forget("me")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b"[" * 100_000),
+        ("a.jsonl", b'{"audio": "a.wav", "question": 5}'),
+        ("a.jsonl", b'{"audio": "a.wav", "question": "?", "choices": 5}'),
+        ("a.jsonl", b'{"audio": "a.wav", "question": "?", "choices": {"A": "x"}}'),
+        ("a.jsonl", b'{"audio": "a.wav", "question": "?", "events": "dog"}'),
+        ("a.jsonl", b'{"audio": "a.wav", "question": "?", "difficulty": NaN}'),
+        ("a.jsonl", b'{"audio": ["a.wav"], "question": "?"}'),
+        ("a.jsonl", b'{"id": ' + b"9" * 5000 + b"}"),
+        ("a.csv", b"audio,question\na.wav," + b"x" * 200_000),
+        ("a.csv", b"question,audio\nonly a question\n"),
+        ("a.csv", b"audio,question\na.wav\n"),
+        ("a.csv", b'"' * 300_001),
+        ("a.csv", b"\xff\xfe\0"),
+    ],
+)
+def test_any_table_is_run_or_refused_in_words(batches: Batches, tmp_path: Path, name: str, content: bytes) -> None:
+    clip, table = tmp_path / "a.wav", tmp_path / name
+    clip.write_bytes(wav_bytes(make_clip(0.5)))
+    table.write_bytes(content)
+    batches.add("odd", str(clip))
+    batches.add("odd", str(table))
+    asked = Asked(None, "What is heard?", arms=(("small-base", "direct"),), max_new_tokens=4)
+    with pytest.raises(MPAR2Error) as caught:
+        batches.begin("odd", asked, "")
+    assert str(tmp_path) not in str(caught.value) and "mpar2-batch" not in str(caught.value)
+
+
+def test_files_that_nobody_runs_are_bounded_and_go(batches: Batches, tmp_path: Path, monkeypatch: Any) -> None:
+    clip = Path(sound(tmp_path, "a.wav", 0.5))
+    for number in range(50):
+        batches.add(f"visitor {number}", str(clip))
+    with pytest.raises(BatchError, match="50 visitors have brought files"):
+        batches.add("one more", str(clip))
+    folders = [batch.folder for batch in batches._batches.values()]
+    assert clip.stat().st_nlink == 51, "no copy of it"
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3600)
+    batches.add("one more", str(clip))
+    assert not any(folder.exists() for folder in folders)
