@@ -100,7 +100,7 @@ def test_a_person_rates_and_saves_and_hostile_text_stays_text(page: str, tmp_pat
     assert quote
     scores, _ = scores_and_records()
     report = rate_judge(ratings, scores)
-    assert (report.units, report.cannot_tell, report.unrated) == (1, 1, 14)
+    assert (report.units, report.cannot_tell, report.unrated) == (1, 1, 6) and "6 of the sheet not rated" in str(report)
 
 
 def test_people_are_measured_against_the_judge() -> None:

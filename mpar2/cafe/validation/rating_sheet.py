@@ -71,6 +71,7 @@ class Ratings:
     rater: str
     sheet: str
     kinds: Mapping[str, str]
+    mentions: int | None = None  # of the sheet; older files do not say
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class RatingsReport:
     rater: str
     units: int
     cannot_tell: int
-    unrated: int
+    unrated: int | None  # of the sheet; None where its size is not known
     agreement: Interval
     kappa: Interval
     precision: dict[str, Interval]
@@ -88,8 +89,9 @@ class RatingsReport:
     confusion: np.ndarray  # (kinds, kinds): person, judge
 
     def __str__(self) -> str:
+        left = "" if self.unrated is None else f", {self.unrated} of the sheet not rated"
         lines = [
-            f"{self.rater}: {self.units} mentions rated, {self.cannot_tell} cannot tell, {self.unrated} not rated",
+            f"{self.rater}: {self.units} mentions rated, {self.cannot_tell} cannot tell{left}",
             f"agreement {self.agreement}, kappa {self.kappa}",
         ]
         lines += [f"{k:14}precision {self.precision[k]}  recall {self.recall[k]}" for k in KINDS]
@@ -187,18 +189,21 @@ def read_ratings(path: str | Path) -> Ratings:
             raise ValueError(f"kind {bad[0]!r}" if bad else f"format {data['format']!r}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ScoreError(f"{path} is no file of ratings that a rating sheet saved ({error})") from None
-    return Ratings(str(data.get("rater") or Path(path).stem)[:60], str(data.get("sheet", "")), kinds)
+    mentions = data.get("mentions")
+    known = type(mentions) is int and mentions >= len(kinds)
+    rater = str(data.get("rater") or Path(path).stem)[:60]
+    return Ratings(rater, str(data.get("sheet", "")), kinds, mentions if known else None)
 
 
 def rate_judge(ratings: Ratings, scores: Sequence[Score], **options: Any) -> RatingsReport:
-    """The judge behind ``scores`` against the person; items are drawn whole for the intervals."""
+    """The judge behind ``scores`` against the person; intervals are clustered by clip."""
     by_unit: dict[str, tuple[str, str]] = {}
     for score in scores:
         if isinstance(score.outcome, Verdict):
             for mention in score.outcome.mentions:
                 span = mention.chars
                 name = hashlib.sha256(f"{score.key}|{span.start}|{span.stop}".encode()).hexdigest()[:16]
-                by_unit[name] = (score.id, str(mention.kind))
+                by_unit[name] = (score.clip or score.id, str(mention.kind))
     return _report(ratings, by_unit, options)
 
 
@@ -241,7 +246,7 @@ def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: d
         rater=ratings.rater,
         units=len(both),
         cannot_tell=len(ratings.kinds) - len(told),
-        unrated=len(by_unit) - len(ratings.kinds.keys() & by_unit.keys()),
+        unrated=None if ratings.mentions is None else ratings.mentions - len(ratings.kinds),
         agreement=bootstrap_interval(right, **options),
         kappa=bootstrap_statistic(statistic, person, judge, **options),
         precision=rates["precision"],
