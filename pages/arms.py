@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["first_arms"]
+__all__ = ["REAL_MODELS", "first_arms"]
+
+REAL_MODELS = (  # how to serve it, what it needs, and how to start the app with it as an arm
+    (
+        "llama-server -hf ggml-org/Qwen2.5-Omni-3B-GGUF -c 8192 --port 8080",
+        "on a laptop: 3.4 GB to download, about 4.7 GB of memory",
+        'python app.py --arm "server:http://127.0.0.1:8080/v1#Qwen2.5-Omni-3B:cot"',
+    ),
+    (
+        "vllm serve Qwen/Qwen2.5-Omni-7B",
+        "on a GPU: about 18 GB for the weights",
+        'python app.py --arm "server:http://127.0.0.1:8000/v1#Qwen/Qwen2.5-Omni-7B:cot"',
+    ),
+)
 
 
 class _Offer(Protocol):

@@ -20,7 +20,7 @@ from mpar2.audio import AudioError, load_clip
 from mpar2.cafe.judges import judge_named
 from mpar2.errors import MPAR2Error
 from mpar2.question import QuestionError
-from pages.arms import first_arms
+from pages.arms import REAL_MODELS, first_arms
 from pages.batch import MOST_CLIPS, Batches
 from pages.document import clip_document
 from pages.errors import guarded, message_of
@@ -141,6 +141,7 @@ def setup_of(services: Services) -> dict[str, Any]:
         "offers": [offer.name for offer in services.offers],
         "modes": {name: [mode.label, mode.summary] for name, mode in prompts.MODES.items()},
         "arms": [list(arm) for arm in services.arms or first_arms(services.offers)],
+        "real_models": [list(entry) for entry in REAL_MODELS] if services.local else [],
         "most_seconds": services.limits.max_seconds,
         "most_tokens": max(2, services.max_new_tokens),
         "most_question": services.visitors.question_chars,

@@ -14,7 +14,8 @@ and the API, so what a visitor sees is what a visitor can keep.
     arms       name, model, adapter, mode, stage, text, parts, problems, token_count, words [chars, tokens],
                answer, choice, correct (true, false, null), unscored (why null), finish, seconds, first_token_s,
                prompt_tokens, audio_seconds, attention_ratio, attention_corrected, warnings, error,
-               attention (see ``attention_view``) or null, cafe (see ``scoring``) with claims (see ``claims``) or null,
+               attention (see ``attention_view``) or null, confidence (probability along the tokens: course, summary)
+               or null, cafe (see ``scoring``) with claims (see ``claims``) or null,
                against (differences from arm ``base``, see :func:`differences`) or null
 
 Conventions: spans are half-open and count characters (code points) or generated tokens; times are seconds. Every
@@ -33,6 +34,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
+
 from mpar2 import __version__
 from mpar2.answers import read_answer
 from mpar2.arms import split_engine
@@ -44,7 +47,7 @@ from mpar2.question import Event, Question, strict_match
 from mpar2.tagger import ORIGIN
 from mpar2.trace import parse_trace, trace_to_json
 from pages.arrays import unpack
-from pages.attention_view import ATTENTION_BYTES, attention_view, row_maximum
+from pages.attention_view import ATTENTION_BYTES, attention_view, row_maximum, smooth
 from pages.claims import claims_of, reason_in_words
 from pages.spectrogram import mel_picture
 from pages.units import passages, words
@@ -295,6 +298,7 @@ def generation_document(
         "attention_ratio": attention["ratio"] if attention else None,
         "attention_corrected": attention["corrected"] if attention else None,
         "warnings": list(generation.warnings),
+        "confidence": _confidence(generation),
         "attention": attention,
     }
 
@@ -354,8 +358,21 @@ def _waiting(arm: Arm) -> dict[str, Any]:
         "warnings": [],
         "error": None,
         "attention": None,
+        "confidence": None,
         "cafe": None,
         "against": None,
+    }
+
+
+def _confidence(generation: Generation) -> dict[str, Any] | None:
+    """Return the probabilities of the tokens, smoothed, of an arm without attention whose engine gives them."""
+    logprobs = [token.logprob for token in generation.tokens if token.logprob is not None]
+    if generation.attention is not None or len(logprobs) < 2:
+        return None
+    chances = np.exp(np.asarray(logprobs))
+    return {
+        "course": [round(float(value), 4) for value in smooth(chances)],
+        "summary": f"no attention from a server; its tokens had a probability of {chances.mean():.0%} on average",
     }
 
 
@@ -417,6 +434,11 @@ def _check_arm(arm: dict[str, Any]) -> None:
     for start, stop, first, last in arm["words"]:
         if not 0 <= start < stop <= length or not 0 <= first < last:
             raise DocumentError(f"a word of '{arm['name']}' has the span {start}:{stop}")
+    if (confidence := arm.get("confidence")) is not None:
+        course = confidence["course"]
+        if not all(type(value) in (int, float) and 0 <= value <= 1 for value in (0, *course)):
+            raise DocumentError(f"the probabilities of '{arm['name']}' are no numbers from 0 to 1")
+        confidence["summary"] = str(confidence["summary"])[:200]
     if (view := arm["attention"]) is None:
         return
     columns, rows = view["columns"], len(view["passages"])

@@ -7,13 +7,31 @@ import { courseText, shareText } from "./words.js";
 const HEIGHT = 40;
 
 /**
- * The line of one arm. `until(token)` draws it up to a token; `mark(from, to)` shades tokens.
+ * The line of one arm: its attention, or the probability of its tokens where a server gives that and no attention. `until(token)` draws it up to a token; `mark(from, to)` shades tokens.
  * @param {any} arm @param {string} mode raw or length @param {number} longest tokens of the longest arm @param {number} top value at the upper edge @param {string} who
  */
 export function decayLine(arm, mode, longest, top, who) {
-  const { attention } = arm;
-  if (!attention || attention.tokens < 2) return null;
-  const course = attention.course[mode];
+  const { attention, confidence } = arm;
+  if (attention && attention.tokens > 1)
+    return lineOf(
+      attention.course[mode],
+      attention.passages,
+      longest,
+      top,
+      `${who}: ${courseText(attention, mode)}`,
+      shareText(top, mode),
+    );
+  if (!attention && confidence && confidence.course.length > 1)
+    return lineOf(confidence.course, [], longest, 1, `${who}: ${confidence.summary}`, "100%");
+  return null;
+}
+
+/** Tokens of an arm's line. @param {any} arm */
+export const lineLength = (arm) =>
+  arm.attention ? arm.attention.tokens : arm.confidence ? arm.confidence.course.length : 0;
+
+/** @param {number[]} course @param {any[]} passages @param {number} longest @param {number} top @param {string} label @param {string} edge */
+function lineOf(course, passages, longest, top, label, edge) {
   const x = (/** @type {number} */ t) => (100 * (t + 0.5)) / Math.max(1, longest);
   const y = (/** @type {number} */ value) => HEIGHT - 2 - ((HEIGHT - 4) * value) / Math.max(top, 1e-9);
   const points = course
@@ -21,7 +39,7 @@ export function decayLine(arm, mode, longest, top, who) {
     .join(" ");
   const shade = svg("rect", { class: "mp-decay-mark", x: 0, y: 0, width: 0, height: HEIGHT });
   const veil = svg("rect", { class: "mp-decay-veil", x: 0, y: 0, width: 0, height: HEIGHT });
-  const parts = attention.passages.map((/** @type {any} */ passage) =>
+  const parts = passages.map((/** @type {any} */ passage) =>
     svg("rect", {
       class: `mp-kind-${passage.kind}`,
       x: (100 * passage.tokens[0]) / longest,
@@ -36,7 +54,7 @@ export function decayLine(arm, mode, longest, top, who) {
       viewBox: `0 0 100 ${HEIGHT}`,
       preserveAspectRatio: "none",
       role: "img",
-      "aria-label": `${who}: ${courseText(attention, mode)}`,
+      "aria-label": label,
     },
     shade,
     ...parts,
@@ -55,7 +73,7 @@ export function decayLine(arm, mode, longest, top, who) {
     node: h(
       "div",
       { class: "mp-decay" },
-      h("span", { class: "mp-decay-top", "aria-hidden": "true" }, shareText(top, mode)),
+      h("span", { class: "mp-decay-top", "aria-hidden": "true" }, edge),
       drawing,
     ),
     /** @param {number | null} token */

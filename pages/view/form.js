@@ -208,6 +208,7 @@ export function makeForm(setup, hooks) {
           .map((/** @type {any} */ [name, text]) => `${name}: ${text}. `)
           .join(""),
       ),
+      setup.real_models.length ? realModels(setup.real_models) : null,
     ),
     h(
       "fieldset",
@@ -521,4 +522,19 @@ export function makeForm(setup, hooks) {
     },
     redrawArms: drawArms,
   };
+}
+
+/** How to compare models of full size. @param {string[][]} entries command, what it needs, start of the app */
+function realModels(entries) {
+  return h(
+    "details",
+    { class: "mp-fold" },
+    h("summary", {}, "A real model on this machine"),
+    h(
+      "p",
+      { class: "mp-note" },
+      "The models that come with the app are very small. One of these commands serves a real one; give --arm once for each arm. A server gives no attention. None of these weights was run by the authors of the app.",
+    ),
+    entries.map(([command, needs, start]) => [h("p", { class: "mp-note" }, needs), h("pre", {}, `${command}\n${start}`)]),
+  );
 }

@@ -2,7 +2,7 @@
 // The result at a glance: a card an arm with its answer, its claims and its decay, and the differences from the first.
 
 import { h, plural, signed, shorten } from "../../analysis/view/dom.js";
-import { decayLine } from "./decay.js";
+import { decayLine, lineLength } from "./decay.js";
 import { LETTERS, countsOf, courseText, ownColour, verdictOf } from "./words.js";
 
 /**
@@ -10,7 +10,7 @@ import { LETTERS, countsOf, courseText, ownColour, verdictOf } from "./words.js"
  * @returns {{ node: any, lines: any[] }}
  */
 export function summaryBlock(doc, view) {
-  const longest = Math.max(1, ...doc.arms.map((/** @type {any} */ arm) => (arm.attention ? arm.attention.tokens : 0)));
+  const longest = Math.max(1, ...doc.arms.map(lineLength));
   const top = doc.scales ? doc.scales.line[view.mode] : 0;
   /** @type {any[]} */
   const lines = [];
@@ -70,7 +70,7 @@ export function summaryBlock(doc, view) {
         { class: "mp-small" },
         view.running && arm.stage !== "done"
           ? plural(arm.token_count, "token")
-          : `${arm.attention ? `${courseText(arm.attention, view.mode)} · ` : ""}${plural(arm.token_count, "token")}${ended}${Number.isFinite(arm.seconds) ? `, ${arm.seconds.toFixed(1)} s` : ""}`,
+          : `${arm.attention ? `${courseText(arm.attention, view.mode)} · ` : arm.confidence ? `${arm.confidence.summary} · ` : ""}${plural(arm.token_count, "token")}${ended}${Number.isFinite(arm.seconds) ? `, ${arm.seconds.toFixed(1)} s` : ""}`,
       ),
       arm.error ? h("p", { class: "mp-warning" }, arm.error) : null,
       arm.warnings.map((/** @type {string} */ warning) => h("p", { class: "mp-warning" }, warning)),
