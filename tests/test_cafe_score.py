@@ -224,6 +224,14 @@ def test_disagreements_are_measured_by_kind_and_listed(tmp_path: Path) -> None:
     assert found.confusion[1, 3] == len(found.disagreements) == 12
 
 
+def test_two_items_of_one_clip_are_one_cluster_of_agreement(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    first, second = scored(run).scores, scored(run, Opinion(err=True), "other").scores
+    one_clip = compare([replace(score, clip="one.wav") for score in first], second).kappa
+    assert one_clip.n == 1 and one_clip.low is None, "one clip has no interval"
+    assert compare(first, second).kappa.n > 1
+
+
 def test_unlisted_mentions_count_against_both_rates(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 3)
     first = scored(run).scores

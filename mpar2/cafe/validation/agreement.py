@@ -16,7 +16,7 @@ Metrics
 ``kappa_missed``            Cohen's, of "missed or not" over truth events, where both have the same events
 ``listed``                  share of first's mentions that second lists, and the reverse
 
-Intervals are bootstrap intervals over items, whole.
+Intervals are bootstrap intervals, clustered by clip.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[t
 
 
 def compare(first: Sequence[Score], second: Sequence[Score], **options: Any) -> Agreement:
-    """Agreement of two score sets of one run; ``options`` are those of the bootstrap."""
+    """Agreement of two score sets of one run, clustered by clip; ``options`` are those of the bootstrap."""
     others = {score.key: score for score in second}
     pairs, left_out = [], len({s.key for s in second} - {s.key for s in first})
     for score in first:
@@ -114,13 +114,13 @@ def compare(first: Sequence[Score], second: Sequence[Score], **options: Any) -> 
                 "runs; give two judges' scores of one run"
             )
         else:
-            pairs.append((score.key, score.id, score.outcome, other.outcome))
+            pairs.append((score.key, score.clip or score.id, score.outcome, other.outcome))
     if not pairs:
         raise ScoreError("the two have no scored trace in common: are they scores of the same run?")
     return agreement(
         [(a, b) for _, _, a, b in pairs],
         keys=[key for key, *_ in pairs],
-        groups=[id for _, id, *_ in pairs],
+        groups=[clip for _, clip, *_ in pairs],
         left_out=left_out,
         **options,
     )
