@@ -24,7 +24,7 @@ def test_agrees_with_people_on_the_constructions_it_was_written_for() -> None:
 
 @pytest.mark.parametrize("name", ["cafe_traces_held_out.txt", "cafe_traces_fresh.txt"])
 def test_agrees_with_people_on_traces_that_were_unseen_once(name: str) -> None:
-    """Before the differences were looked at it agreed with 85.7 %; 80.2 %, 80.0 %, 91.2 % and 88.1 %."""
+    """Before the differences were looked at it agreed with 85.7 %; 80.2, 80.0, 91.2, 88.1, 86.5 %."""
     found = agreement_with(annotate, read_labelled(DATA / name))
     assert found.mentions >= 140
     assert found.agreed / found.mentions >= 0.93, found.differences

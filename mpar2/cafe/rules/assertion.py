@@ -75,8 +75,10 @@ _ASK = _Cued(
 _LETTERED = re.compile(r"(?:^|[\s(])\(?[A-H][).:]\s*(?:an?\s+|the\s+)?$", re.IGNORECASE)
 _ASK_AFTER = _Cued(
     r"^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"
-    r"(?:options|choices|candidates|alternatives|possibilities)\b",
-    "option|choices|candidat|alternativ|possibilit",
+    r"(?:options|choices|candidates|alternatives|possibilities)\b"
+    r"|^ (?:is|are|was|were) (?:also |only )?(?:listed|mentioned|offered|given|named|included|suggested|provided)"
+    r" (?:as|among|in|by|with)\b[^.;!?]{0,40}\b(?:options?|choices?|answers?|questions?)\b",
+    "option|choice|candidat|alternativ|possibilit|answer|question",
 )
 _ANSWER = _Cued(
     r"\banswer\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
@@ -140,6 +142,8 @@ _RETRACT = _Cued(
 _RETRACT_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait|actually,|or rather|correction|scratch that|on second thought)"
     r"|^[^.;\0]{0,25},? but (?:it|this|that) (?:is|was|turns? out)(?: to be)?(?: actually| in fact| really| clearly)?(?: an?| the)? ?(?:not\b|\0)"  # noqa: E501
+    r"|^[^.;,\0]{0,40},? but (?:it |they |that )?(?:(?:is|are|was|were|do|does|did|can) not|(?:is|are|was|were|do|does|did|ca)n.t)"  # noqa: E501
+    r" (?:\w+ )?(?:occur|appear|present|heard|there|audible|happen|sound|exist|in the)"  # noqa: E501
 )
 _HEDGE_AFTER = re.compile(
     r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even )*(?:hear|heard)\b)"

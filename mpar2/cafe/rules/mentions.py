@@ -54,6 +54,7 @@ _HEARD_AFTER = re.compile(
     r"(?:playing|plays|heard|audible|sounding|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"
 )
+_BARE = re.compile(r"[A-Za-z]+(?<!s)(?<!ing)(?<!ed)")
 _IDIOM = re.compile(
     r"\b(?:rings? (?:a|any) bells?|alarm bells?|barking up the wrong tree|raining cats and dogs|elephant in the room"
     r"|cat out of the bag|music to (?:my|the|our|one's) ears|at the drop of a hat|under the radar|a grain of salt|drums? up"  # noqa: E501
@@ -433,6 +434,9 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         joined = None
         if candidates and _joinable(candidates[-1], candidate, text, masked, owner, roles):
             gap = masked[candidates[-1].stop : candidate.start].lower().split()
+            last = candidates[-1]
+            if not gap and last.role == "action" == candidate.role and _BARE.fullmatch(masked[last.start : last.stop]):
+                candidates[-1] = replace(last, role="noun")  # "rain drums on the roof": the first is what does it
             joined = _join(candidates[-1], candidate, vocabulary, maker, its_maker, in_truth, gap)
         if joined is None:
             candidates.append(candidate)
@@ -540,7 +544,7 @@ def _join(
     noun, action = (left, right) if left.role == "noun" else (right, left)
     maker = left_maker if noun is left else right_maker
     shared = tuple(c for c in noun.concepts if c in action.concepts)
-    if shared:
+    if shared and (in_truth.intersection(shared) or not in_truth.intersection(noun.concepts)):
         return _span(left, right, shared)
     kinds = {vocabulary.concept(c).parent for c in noun.concepts}
     if kinds.intersection(action.concepts):  # "a man is talking": the noun is the more precise name

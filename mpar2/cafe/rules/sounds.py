@@ -16,17 +16,17 @@ __all__ = ["GENERAL", "MAKERS", "PARENTS", "SOUNDS", "SOURCE_SOUNDS", "WEAK", "W
 
 SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     # more words for the project's classes
-    ("dog bark", "animal", "dog|puppy|dog bark|bark|dog howl|canine|hound|doggy|dog growl|growl|whimper|terrier|dogs barking", "bark|yap|woof|howl|growl|whine|whimper|yelp"),  # noqa: E501
-    ("cat meow", "animal", "cat|kitten|cat meow|meow|feline|meowing cat", "meow|yowl|hiss|mew"),
+    ("dog bark", "animal", "bow-wow|yip|dog|puppy|dog bark|bark|dog howl|canine|hound|doggy|dog growl|growl|whimper|terrier|dogs barking", "bark|yap|woof|howl|growl|whine|whimper|yelp"),  # noqa: E501
+    ("cat meow", "animal", "caterwaul|cat|kitten|cat meow|meow|feline|meowing cat", "meow|yowl|hiss|mew"),
     ("cow moo", "animal", "cow|moo|bull|calf|cattle|heifer", "moo|bellow"),
-    ("horse neigh", "animal", "horse|neigh|whinny|pony|mare|stallion|horse snort", "neigh|whinny|snort"),
+    ("horse neigh", "animal", "zebra|mule|horse|neigh|whinny|pony|mare|stallion|horse snort", "neigh|whinny|snort"),
     ("sheep bleat", "animal", "lamb|goat|bleat|ram|ewe|kid goat|baa", "bleat|baa"),
     ("duck quack", "animal", "duck|quack", "quack|honk"),
-    ("bird song", "animal", "bird|songbird|bird song|birdsong|bird call|bird chirp|chirp|tweet|birdcall|sparrow|robin|warbler|finch|blackbird|nightingale|thrush|trill|bird sound|canary|chirping|twittering", "chirp|tweet|twitter|trill|warble|whistle"),  # noqa: E501
+    ("bird song", "animal", "magpie|swallow|oriole|chickadee|rooks|lark|finches|songbirds|bird|songbird|bird song|birdsong|bird call|bird chirp|chirp|tweet|birdcall|sparrow|robin|warbler|finch|blackbird|nightingale|thrush|trill|bird sound|canary|chirping|twittering", "chirp|tweet|twitter|trill|warble|whistle"),  # noqa: E501
     ("crickets", "animal", "cricket|insect|cicada|cricket chirr|chirr|cricket chirp|grasshopper|katydid|cricket sound", "chirp|chirr|stridulate"),  # noqa: E501
     ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview", "speak|talk|chat|converse|narrate|discuss"),  # noqa: E501
     ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|audience", "clap|applaud"),  # noqa: E501
-    ("footsteps", "human", "footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
+    ("footsteps", "human", "shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
     ("hammering", "object", "hammer|hammer blow|hammer strike|hammering|mallet|nailing|pounding", "hammer|bang|pound"),
     ("glass breaking", "object", "glass|breaking glass|broken glass|shattering glass|glass break|glass shatter|shattering|smash|smashing glass|window breaking|broken window|glass smash|glass shard", "shatter|smash|break"),  # noqa: E501
     ("bell", "object", "bell|church bell|bell ring|bell toll|chime|bell stroke|hand bell|handbell|cowbell|wind chime|tubular bell|jingle bell|sleigh bell", "toll|chime|ring|clang|jingle|tinkle|peal"),  # noqa: E501
@@ -42,12 +42,12 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("helicopter", "vehicle", "helicopter|chopper|helicopter rotor|rotor|rotor blade|propeller|chopper blade|blade|engine|aircraft|copter", "whir|whirr|hover"),  # noqa: E501
     ("piano", "music", "piano|piano note|piano phrase|piano chord|piano music|piano melody|keyboard|grand piano|pianist|upright piano|piano key", ""),  # noqa: E501
     ("guitar", "music", "guitar|guitar note|guitar phrase|guitar chord|acoustic guitar|guitar music|guitar strumming|strumming guitar|plucked string|guitarist|strum|strumming|plucking|guitar picking", "strum|pluck"),  # noqa: E501
-    ("violin", "music", "violin|fiddle|violin note|violin phrase|bowed string|string|violin music|violinist", ""),
+    ("violin", "music", "pizzicato|violin|fiddle|violin note|violin phrase|bowed string|string|violin music|violinist", ""),  # noqa: E501
     ("trumpet", "music", "trumpet|trumpet note|trumpet phrase|brass|horn|trumpet music|trumpeter|fanfare|bugle|cornet", "blare"),  # noqa: E501
     ("flute", "music", "flute|flute note|flute phrase|woodwind|recorder|piccolo|flute music|flutist|pan flute|pipe", ""),  # noqa: E501
     ("organ", "music", "organ|church organ|pipe organ|organ note|organ phrase|organ chord|keyboard", ""),
     ("xylophone", "music", "xylophone|marimba|glockenspiel|vibraphone|xylophone note|xylophone phrase|mallet", ""),
-    ("drums", "music", "drum|drum beat|drumbeat|drum roll|percussion|drum kit|drum set|snare|kick drum|drummer|drum pattern|drum fill|beat|drum machine|drumming|tom-tom|bass drum", "drum|beat|pound"),  # noqa: E501
+    ("drums", "music", "rimshot|drum loop|drum|drum beat|drumbeat|drum roll|percussion|drum kit|drum set|snare|kick drum|drummer|drum pattern|drum fill|beat|drum machine|drumming|tom-tom|bass drum", "drum|beat|pound"),  # noqa: E501
     ("cymbal", "music", "cymbal|gong|crash cymbal|cymbal crash|cymbal hit", ""),
     # animals
     ("wolf howl", "animal", "wolf|coyote|wolf howl|wolf pack", "howl"),
@@ -71,7 +71,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("male speech", "human", "male speech|male voice|man's voice|male speaker|man|man's speech|male narrator|guy|gentleman|male commentator|father|grandfather", ""),  # noqa: E501
     ("female speech", "human", "female speech|female voice|woman's voice|female speaker|woman|lady|female narrator|mother|grandmother|female commentator", ""),  # noqa: E501
     ("child speech", "human", "child speech|child's voice|child|kid|boy|girl|children's voice|toddler|children playing|children|kids", ""),  # noqa: E501
-    ("laughter", "human", "laughter|laugh|giggle|chuckle|laughing|laughing audience|chuckling|giggling|laughing crowd|canned laughter|laugh track", "laugh|giggle|chuckle|cackle|snicker"),  # noqa: E501
+    ("laughter", "human", "snigger|guffaw|laughter|laugh|giggle|chuckle|laughing|laughing audience|chuckling|giggling|laughing crowd|canned laughter|laugh track", "laugh|giggle|chuckle|cackle|snicker"),  # noqa: E501
     ("crying", "human", "baby cry|crying baby|sob|crying|infant cry|baby|infant|toddler|newborn", "cry|sob|weep|wail|whimper|bawl"),  # noqa: E501
     ("cough", "human", "cough|throat clearing|coughing fit|clearing of the throat", "cough"),
     ("sneeze", "human", "sneeze|sneezing", "sneeze"),
@@ -80,8 +80,8 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("scream", "human", "scream|shriek", "scream|shriek"),
     ("shouting", "human", "shout|yell|shouting|shouting voice|yelling", "shout|yell|holler|bellow"),
     ("whisper", "human", "whisper|voice", "whisper"),
-    ("singing", "human", "singing|singer|vocal|song lyrics|singing voice|vocalist|voice|human voice|female voice|male voice|woman's voice|man's voice|child's voice|female singing|male singing", "sing"),  # noqa: E501
-    ("choir", "music", "choir|chorus|choral music|choral singing|group singing", ""),
+    ("singing", "human", "chant|chanting|mantra|a capella|opera singer|hymn|singing|singer|vocal|song lyrics|singing voice|vocalist|voice|human voice|female voice|male voice|woman's voice|man's voice|child's voice|female singing|male singing", "sing"),  # noqa: E501
+    ("choir", "music", "chant|gregorian chant|choir|chorus|choral music|choral singing|group singing", ""),
     ("humming", "human", "humming|hum", "hum"),
     ("whistling", "human", "whistle|whistling tune", "whistle"),
     ("cheering", "human", "cheer|fan|cheering crowd|crowd cheer|spectator|crowd cheering|people cheering|fan cheering|roar of the crowd|crowd roar|roaring crowd", "cheer|roar"),  # noqa: E501
@@ -108,29 +108,29 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("dishes", "object", "dish|clinking dish|cutlery|clinking glass|silverware|plate|glass clink|clink|cup|crockery|pot|pan|clattering dish|tableware", "clink|clatter|rattle"),  # noqa: E501
     ("frying", "object", "frying|sizzle|frying pan|sizzling|bacon|frying food|stir fry|cooking", "sizzle|fry"),
     ("washing machine", "object", "washing machine|dishwasher|motor|washer", "whir|rumble|hum"),
-    ("gunshot", "object", "gunshot|gun|gunfire|shot|shot being fired|rifle|pistol|machine gun|shooting|shotgun|firearm|bang", "bang"),  # noqa: E501
+    ("gunshot", "object", "fusillade|cannon|musket|volley of shots|gunshot|gun|gunfire|shot|shot being fired|rifle|pistol|machine gun|shooting|shotgun|firearm|bang", "bang"),  # noqa: E501
     ("explosion", "object", "explosion|blast|bomb|boom|detonation|bomb blast|burst", "explode|detonate|blast|boom|bang"),  # noqa: E501
     ("fireworks", "object", "firework|firecracker|explosion|bang|pop|boom|blast|pyrotechnic", "crackle|bang|pop|explode|whistle"),  # noqa: E501
     ("balloon", "object", "balloon|balloon pop", ""),
     # nature
     ("rain", "nature", "rain|rainfall|raindrop|heavy rain|rain on surface|rain fall|drizzle|downpour|rainstorm|rain drop", "rain|patter|drizzle"),  # noqa: E501
     ("wind", "nature", "wind|breeze|gust|gust of wind|wind howling|howling wind|wind blowing|blowing wind|wind gust|wind noise|strong wind|airflow", "howl|whistle|blow|whoosh"),  # noqa: E501
-    ("waves", "nature", "ocean wave|sea wave|wave crashing|crashing wave|surf|ocean|wave|sea|breaking wave|sea sound|ocean sound|shoreline|tide|swell", "crash|lap"),  # noqa: E501
+    ("waves", "nature", "lapping water|ocean wave|sea wave|wave crashing|crashing wave|surf|ocean|wave|sea|breaking wave|sea sound|ocean sound|shoreline|tide|swell", "crash|lap"),  # noqa: E501
     ("hail", "nature", "hailstone", ""),
     ("leaves", "nature", "rustling leaf|leaf rustling|leaf|foliage|rustle|twig", "rustle|crackle"),
     ("earthquake", "nature", "earthquake|landslide|avalanche", ""),
     # vehicles
-    ("train", "vehicle", "wheel|train|railway|subway|train whistle|train horn|locomotive|tram|railroad|train passing|train wheel|freight train|steam engine|engine", "chug|rumble|hiss"),  # noqa: E501
+    ("train", "vehicle", "metro|underground train|subway train|monorail|wheel|train|railway|subway|train whistle|train horn|locomotive|tram|railroad|train passing|train wheel|freight train|steam engine|engine", "chug|rumble|hiss"),  # noqa: E501
     ("airplane", "vehicle", "airplane|aeroplane|plane|jet|aircraft|jet engine|propeller|engine|propeller plane|airliner|biplane", "drone|roar"),  # noqa: E501
     ("motorcycle", "vehicle", "motorcycle|motorbike|scooter|moped|engine|motor|motorcycle engine|dirt bike", "rev|roar"),  # noqa: E501
     ("bicycle", "vehicle", "wheel|bicycle|bike|cyclist|bicycle wheel|pedal", ""),
-    ("boat", "vehicle", "boat|ship|motorboat|engine|motor|speedboat|boat engine|vessel", ""),
+    ("boat", "vehicle", "rowboat|canoe|kayak|sailboat|ferry|yacht|boat|ship|motorboat|engine|motor|speedboat|boat engine|vessel", ""),  # noqa: E501
     ("tractor", "vehicle", "tractor|engine|motor", ""),
     ("lawn mower", "vehicle", "lawn mower|lawnmower|engine|motor|mower|mowing", ""),
     ("car horn", "vehicle", "car horn|horn|honk|honking car|car honking|truck horn|vehicle horn|honking|beeping horn|hooter", "honk|blare|toot"),  # noqa: E501
     ("tire squeal", "vehicle", "tire squeal|squealing tire|tire screech|screeching tire|skid|tyre screech|squeal|screech|tyre|tire", "squeal|screech|skid"),  # noqa: E501
     # signals
-    ("alarm", "signal", "alarm|fire alarm|smoke detector|alarm clock|car alarm|smoke alarm|alarm bell|alarm sound|burglar alarm|security alarm|intruder alarm|buzzer", "|blare|buzz|ring|wail"),  # noqa: E501
+    ("alarm", "signal", "egg timer|kitchen timer|timer|alarm|fire alarm|smoke detector|alarm clock|car alarm|smoke alarm|alarm bell|alarm sound|burglar alarm|security alarm|intruder alarm|buzzer", "|blare|buzz|ring|wail"),  # noqa: E501
     ("doorbell", "signal", "doorbell|ding-dong|door bell|chime", "ring|chime"),
     ("busy signal", "signal", "busy signal|dial tone", ""),
     ("whistle blow", "signal", "referee whistle|police whistle|whistle blow|steam whistle|whistle|referee's whistle|sports whistle", ""),  # noqa: E501
@@ -177,7 +177,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("television", "object", "television|tv set|tv show|tv|tv program|tv broadcast", ""),
     ("radio", "object", "radio|radio broadcast|radio transmission|walkie-talkie|radio voice|radio chatter", ""),
     ("mouse click", "object", "mouse click|click of a mouse|clicking mouse|mouse clicking|click|mouse", "click"),
-    ("click", "object", "clicking sound|clicking noise|switch|light switch|click", "click"),
+    ("click", "object", "turn signal|indicator|blinker|pen click|clicking sound|clicking noise|switch|light switch|click", "click"),  # noqa: E501
     ("scissors", "object", "scissors|snip|shears", "snip"),
     ("zipper", "object", "zipper|zip", "zip"),
     ("faucet", "nature", "faucet|tap|shower|sink|tap water|water tap|bathtub|water running", ""),
@@ -230,6 +230,48 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("pencil sharpener", "object", "sharpener|sharpening", "sharpen"),
     ("blowing nose", "human", "nose blowing|blowing nose|nose", ""),
     ("notification", "signal", "notification sound|message tone|chime|alert", "ping"),
+    ("slap", "human", "slap|smack|spanking", "slap|smack"),
+    ("fart", "human", "fart|flatulence", "fart"),
+    ("lip smacking", "human", "lip smacking|smacking lips", ""),
+    ("spitting", "human", "spitting|spit", "spit"),
+    ("babbling", "human", "baby babbling|baby talk|cooing baby", ""),
+    ("battle cry", "human", "battle cry|war cry", ""),
+    ("ratchet", "object", "ratchet|gear|pulley|cogwheel|winch", ""),
+    ("spray", "object", "spray|spray can|aerosol|sprayer", "spray"),
+    ("steam", "object", "steam|steam release|pressure cooker", "hiss"),
+    ("lock", "object", "lock|latch|padlock|bolt|key turning", "lock"),
+    ("window", "object", "window|window opening|blinds|curtain", ""),
+    ("chair", "object", "chair|chair scraping|furniture|furniture moving|table being moved", "scrape"),
+    ("umbrella", "object", "umbrella|umbrella opening", ""),
+    ("popcorn", "object", "popcorn|popcorn popping", "pop"),
+    ("suitcase", "object", "suitcase|luggage|rolling suitcase|trolley", "roll"),
+    ("hand dryer", "object", "hand dryer", "blow|roar"),
+    ("coffee machine", "object", "coffee machine|espresso machine|coffee maker|coffee grinder", "hiss|grind"),
+    ("juicer", "object", "juicer|electric mixer|hand mixer", "whir"),
+    ("loom", "object", "loom|weaving", ""),
+    ("lathe", "object", "lathe|milling machine|angle grinder|grinder|grinding wheel|welding|welder|blowtorch", "grind"),
+    ("hedge trimmer", "object", "hedge trimmer|leaf blower|brush cutter|weed whacker", "buzz"),
+    ("drone aircraft", "vehicle", "quadcopter|flying drone", "buzz"),
+    ("snowmobile", "vehicle", "snowmobile|jet ski|quad bike", ""),
+    ("roller coaster", "vehicle", "roller coaster|carousel", ""),
+    ("escalator", "object", "escalator", ""),
+    ("robot", "object", "robot|servo", ""),
+    ("laser", "signal", "laser|laser gun|raygun", ""),
+    ("jump rope", "object", "jump rope|rope skipping|trampoline", ""),
+    ("volleyball", "object", "volleyball|football kick|soccer ball", "bounce"),
+    ("darts", "object", "darts|billiard ball|pool ball|snooker", ""),
+    ("marbles", "object", "marble", "roll"),
+    ("wood block", "music", "wood block|woodblock|clave", ""),
+    ("tuning fork", "music", "tuning fork", ""),
+    ("shofar", "music", "shofar|conch|alphorn", ""),
+    ("singing bowl", "music", "singing bowl|tibetan bowl", ""),
+    ("crocodile", "animal", "crocodile|alligator", "hiss|growl"),
+    ("cheetah", "animal", "cheetah|hyena", ""),
+    ("otter", "animal", "otter|ferret|chipmunk|chinchilla", ""),
+    ("hippo", "animal", "hippo|rhino|camel", "grunt"),
+    ("tornado", "nature", "tornado|hurricane|blizzard|sandstorm", "roar"),
+    ("geyser", "nature", "geyser|hot spring", ""),
+    ("footsteps in water", "nature", "sloshing|wading", "slosh|wade"),
     ("train horn", "vehicle", "train horn|train whistle|steam whistle|horn|whistle|horn blast|locomotive horn", "blare|blow|toot"),  # noqa: E501
     ("ship horn", "vehicle", "horn|ship whistle|boat whistle|horn blast", "blare|blow|bellow"),
     ("air horn", "signal", "air horn|horn|vuvuzela", "blare"),
@@ -367,7 +409,8 @@ _WEAK_WORDS = (
     "step|tone|string|stream|key|mallet|crash|speaker|recorder|wave|leaf|bass|boom|shot|chorus|ensemble|burning|burn"
     "|watch|tap|song|cock|camera|lightning|triangle|click|clicks|clicking|clicked|fan|fox|bear|bus|sigh|sink|fly|radio|television|shower|buzz|ball|walk|walked|walking|hum|rap|tick|river|sea|surf|jet|saw|paper|ship|bull|calf|ring|rang|static|pant|pants"  # noqa: E501
     "|bang|banging|talk|vocal|break|rev|slam|crunch|blast|ape|hen|flame"
-    "|wheel|cart|wagon|carriage|nose|alert|notification|motor|propeller|rotor|toddler|liquid|beverage|drink|spoon|bubble|knife|ice|wood"  # noqa: E501
+    "|timer|indicator|gear|winch|spray|steam|lock|latch|bolt|window|curtain|blinds|chair|furniture|trolley|furniture|marble"  # noqa: E501
+    "|robot|laser|grinder|hymn|lark|spit|wood block|volley|ferry|wheel|cart|wagon|carriage|nose|alert|notification|motor|propeller|rotor|toddler|liquid|beverage|drink|spoon|bubble|knife|ice|wood"  # noqa: E501
     "|plank|machine|machinery|pump|compressor|generator|conveyor|pen|chalk|wrapper|bottle|blade|wing|card|swimmer"
     "|dive|switch|mouse|cup|pot|pan|plate|gate|drawer|cupboard|blaze|storm|tide|swell|key"
     "|lecture|interview|interviewer|spokesperson|father|mother|grandfather|grandmother|pipe|pedal|racket|skate|beat"
@@ -382,7 +425,7 @@ _WEAK_WORDS = (
 _WEAK_VERBS = (
     "crunch|hum|whir|whirr|drone|rumble|crackle|pop|clatter|rattle|clank|clang|jingle|tinkle|peal|squeak"
     "|squeal|screech|growl|whine|whimper|squawk|blare|toot|blow|peep|flow|drip|lap|crash|patter|fry|burn|pound"
-    "|beat|bounce|rip|rustle|crumple|crinkle|pluck|hover|chop|slice|vibrate|thump|thud|bump|smash|whoosh"
+    "|beat|bounce|rip|rustle|crumple|crinkle|pluck|hover|chop|slice|spray|lock|slap|smack|wade|slosh|roll|grind|sharpen|vibrate|thump|thud|bump|smash|whoosh"  # noqa: E501
     "|swoosh|swish|ding|scratch|scrape|grind|fizz|clash|shuffle|ping|erupt|drink|eat|sip|idle|discuss|jog"
     "|tread|trot|stomp|boil|pour|stir|bubble|flap|clop|collide|flush|click|tap|scribble|whisk|blend|chug|trill"
     "|warble|blast|boom|bang|jangle|zip|snip|yelp|plunge"
@@ -413,6 +456,30 @@ GENERAL: dict[str, str] = {
     "instrumental": "music",
     "jazz": "music",
     "techno": "music",
+    **dict.fromkeys(
+        (
+            "heavy metal",
+            "punk rock",
+            "grunge",
+            "blues",
+            "funk",
+            "disco",
+            "dubstep",
+            "electronica",
+            "flamenco",
+            "salsa",  # noqa: E501
+            "opera",
+            "bluegrass",
+            "ska",
+            "gospel",
+            "afrobeat",
+            "bossa nova",
+            "hip-hop",
+            "orchestral piece",
+            "waltz",
+        ),  # noqa: E501
+        "music",
+    ),
     "reggae": "music",
     "hip hop": "music",
     "soundtrack": "music",
