@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
+from safetensors.torch import load_file
 
 import training.data
+import training.recipe
 from mpar2.audio import SAMPLE_RATE
+from mpar2.prompts import PromptError
 from mpar2.question import Event, Item, Question, item_to_json
 from tests.conftest import make_clip
 from training.__main__ import main
@@ -28,7 +32,7 @@ from training.data import (
 from training.memory import MODELS, needs, table
 from training.recipe import RecipeError, load_recipe, recipe_names, variants
 from training.rewards import ReferenceScorer, make_rewards
-from training.run import _corpus, train
+from training.run import _common, _corpus, train
 from training.smoke import smoke_test_recipe
 from training.sources import SourceError, read_source
 
@@ -275,8 +279,39 @@ def test_an_early_stop_keeps_the_best_checkpoint(worlds, tmp_path):
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     losses = [line["eval_loss"] for line in logged if "eval_loss" in line]
     assert len(losses) < 8 and losses[-1] > min(losses)
+    best = tmp_path / f"checkpoint-{1 + losses.index(min(losses))}" / "adapter_model.safetensors"
+    kept = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(weight, kept[name]) for name, weight in load_file(best).items())
     with pytest.raises(RecipeError, match="needs data.validation"):
         train("sft", replace(recipe, data=small.data), tmp_path / "without")
+
+
+def test_trackers_are_one_option_of_both_methods(tmp_path, monkeypatch):
+    with pytest.raises(RecipeError, match="report_to names 'mlflow': use wandb, tensorboard, trackio"):
+        load_recipe("tiny", ["report_to=mlflow"])
+    monkeypatch.setattr(training.recipe.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match="trackio, which is not installed: pip install trackio"):
+        load_recipe("tiny", ["report_to=[trackio]"])
+    monkeypatch.setattr(training.recipe.importlib.util, "find_spec", lambda name: object())
+    recipe = load_recipe("tiny", ["report_to=[wandb, trackio]"])
+    for options in (recipe.sft, recipe.grpo):
+        assert _common(recipe, tmp_path, options)["report_to"] == ["wandb", "trackio"]
+
+
+def test_a_recipe_asks_in_the_words_that_it_names(tmp_path):
+    question = item("a", sound(tmp_path / "a.wav"))
+    asked = {}
+    for name in ("r1-aqa", "r1-aqa-think", "sari"):
+        recipe = load_recipe(name)
+        row = to_dataset([question], recipe.mode, prompt=recipe.prompt)[0]
+        asked[name] = row["prompt"][0]["content"][1]["text"]
+    assert asked["r1-aqa"] == (
+        "What in a? Please choose the answer from the following options: ['dog', 'cat']. "
+        "Output the final answer in <answer> </answer>."
+    )
+    assert "<think> </think>" in asked["r1-aqa-think"] and "(A) dog" in asked["sari"]
+    with pytest.raises(PromptError, match="no prompt 'theirs'"):
+        load_recipe("tiny", ["prompt=theirs"])
 
 
 @pytest.mark.parametrize("name", ["tiny", "qwen2-audio-7b", "tiny-r1-aqa-think"])

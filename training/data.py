@@ -291,8 +291,8 @@ def completion_of(item: Item, mode: str) -> str | None:
     return written
 
 
-def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False) -> Any:
-    """A ``datasets.Dataset`` of rows as above; with ``completions`` only items that have one for this mode."""
+def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False, prompt: str | None = None) -> Any:
+    """A ``datasets.Dataset`` of rows as above, asked by ``prompt``; with ``completions`` only items that have one."""
     import datasets
 
     rows = []
@@ -300,7 +300,7 @@ def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False) -
         text = completion_of(item, mode)
         if completions and text is None:
             continue
-        rows.append(_row(item, mode, text))
+        rows.append(_row(item, mode, text, prompt))
     if not rows:
         raise ValueError(
             f"none of {len(items)} items has a completion for mode '{mode}' (extra.completions.{mode}): build the cold "
@@ -309,8 +309,8 @@ def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False) -
     return datasets.Dataset.from_list(rows)
 
 
-def _row(item: Item, mode: str, completion: str | None) -> dict[str, Any]:
-    messages = build_messages(item.question, mode)  # type: ignore[arg-type]
+def _row(item: Item, mode: str, completion: str | None, prompt: str | None) -> dict[str, Any]:
+    messages = build_messages(item.question, mode, prompt)  # type: ignore[arg-type]
     for part in messages[0]["content"]:
         if part["type"] == "audio":
             part["path"] = item.audio

@@ -10,6 +10,7 @@ What a recipe resolves to is written beside the result, so that a training can b
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
@@ -20,10 +21,11 @@ import yaml
 
 from mpar2.engines.families import family_names
 from mpar2.errors import MPAR2Error
-from mpar2.prompts import mode_names
+from mpar2.prompts import mode_names, prompt_identity
 
 __all__ = ["Recipe", "RecipeError", "load_recipe", "recipe_names"]
 
+TRACKERS = ("wandb", "tensorboard", "trackio")
 _ORDERS = ("shuffled", "easy_first")
 _DATA_KEYS = {"sources", "validation", "held_out", "decode", "limit", "drop_guessable", "drop_longer", "pass_rate"}
 
@@ -41,6 +43,7 @@ class Recipe:
     family: str
     model: str
     mode: str = "mpar2"
+    prompt: str | None = None  # a set of ``mpar2.prompts`` or a text file; None: ours
     adapter: str | None = None  # where GRPO starts: the adapter that SFT made; None: the bare model
     dtype: str = "bfloat16"
     seed: int = 0
@@ -58,6 +61,7 @@ class Recipe:
     rollouts: dict[str, Any] | None = None  # None: transformers' generate; else options of ``training.rollouts``
     watch_attention_every: int = 0
     resample_rounds: int = 0  # GRPO: how often groups without variance are replaced in a step
+    report_to: str | list[str] | None = None  # wandb, tensorboard, trackio; for SFT and GRPO alike
     early_stop: dict[str, Any] | None = None  # {metric, patience, min_delta}: on validation, the best checkpoint kept
     smoke: bool = False  # two steps of a small random model on noise: does the recipe run at all?
 
@@ -187,6 +191,13 @@ def _check(recipe: Recipe) -> None:
         raise RecipeError(f"data has unknown keys {', '.join(unknown)}: it takes {', '.join(sorted(_DATA_KEYS))}")
     if recipe.minutes is not None and (not isinstance(recipe.minutes, int | float) or not recipe.minutes > 0):
         raise RecipeError(f"minutes is {recipe.minutes!r}: a number above 0 is needed, or nothing")
+    prompt_identity(recipe.mode, recipe.prompt)  # type: ignore[arg-type]  # no such set, or a file that is not there
+    trackers = [recipe.report_to] if isinstance(recipe.report_to, str) else recipe.report_to or []
+    for name in trackers:
+        if name not in TRACKERS:
+            raise RecipeError(f"report_to names {name!r}: use {', '.join(TRACKERS)}")
+        if importlib.util.find_spec(name) is None:
+            raise RecipeError(f"report_to names {name}, which is not installed: pip install {name}")
     for key in ("sft", "grpo"):
         owned = {"output_dir", "seed", "data_seed", "remove_unused_columns"} & set(getattr(recipe, key))
         if owned:

@@ -78,7 +78,7 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
             "sources": [{"name": s.name, "fingerprint": s.fingerprint, "items": len(s.items)} for s in corpus.sources],
             "steps": [step.as_json() for step in corpus.steps],
         },
-        "prompt_hash": prompt_identity(recipe.mode)[1],
+        "prompt_hash": prompt_identity(recipe.mode, recipe.prompt)[1],  # type: ignore[arg-type]
         "environment": environment() | {"command": list(command)},
     }
     checkpoint = _begin(out, manifest, resume, main)
@@ -129,7 +129,8 @@ def _begin(out: Path, manifest: Mapping[str, Any], resume: bool, main: bool) -> 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in manifest.items() if key not in ("environment", "created")}
-    recipe = {key: value for key, value in (kept.get("recipe") or {}).items() if key != "minutes"}
+    free = ("minutes", "report_to")
+    recipe = {k: v for k, v in (kept.get("recipe") or {}).items() if k not in free and v is not None}
     for section in ("sft", "grpo"):  # a run may be made longer, or log and save at other times
         recipe[section] = {
             key: value
@@ -238,6 +239,8 @@ def _lora(recipe: Recipe, model: Any) -> Any:
 def _common(recipe: Recipe, out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options of TRL's configuration, with those of an early stop where the recipe has one."""
     common = {"output_dir": str(out), "seed": recipe.seed, "data_seed": recipe.seed, **options}
+    if recipe.report_to is not None:
+        common["report_to"] = recipe.report_to
     if recipe.early_stop:
         metric = recipe.early_stop.get("metric", "eval_loss")
         steps = common.get("save_steps", 500)
@@ -270,8 +273,8 @@ def _sft(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
         clips=Clips(processor),
         max_tokens=recipe.max_tokens,
         args=sft_config(**_common(recipe, out, recipe.sft)),
-        train_dataset=to_dataset(corpus.items, recipe.mode, completions=True),
-        eval_dataset=to_dataset(held, recipe.mode, completions=True) if held else None,
+        train_dataset=to_dataset(corpus.items, recipe.mode, completions=True, prompt=recipe.prompt),
+        eval_dataset=to_dataset(held, recipe.mode, completions=True, prompt=recipe.prompt) if held else None,
         peft_config=_lora(recipe, model),
         callbacks=_callbacks(recipe),
     )
@@ -303,8 +306,8 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
         schedules=schedules,
         reward_funcs=functions,
         args=grpo_config(**options),
-        train_dataset=to_dataset(corpus.items, recipe.mode),
-        eval_dataset=to_dataset(held, recipe.mode) if held else None,
+        train_dataset=to_dataset(corpus.items, recipe.mode, prompt=recipe.prompt),
+        eval_dataset=to_dataset(held, recipe.mode, prompt=recipe.prompt) if held else None,
         peft_config=_lora(recipe, model),
         callbacks=_callbacks(recipe),
     )

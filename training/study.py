@@ -200,6 +200,8 @@ def _write_arms(study: Study, results: Mapping[str, str | None], out: Path) -> N
         if run.name not in results or not run.evaluate:
             continue
         arm: dict[str, Any] = {"name": run.name, "model": run.recipe.model, "mode": run.recipe.mode}
+        if run.recipe.prompt is not None:
+            arm["prompt"] = run.recipe.prompt
         if run.recipe.lora is None and run.method != "none":
             arm["model"] = results[run.name]
         elif results[run.name] is not None:

@@ -1,0 +1,156 @@
+"""How busy a rollout server keeps the GRPO trainer that is as fast as itself, the next batch asked ahead and not.
+
+    python -m benchmarks.grpo_server [--prompts 32] [--generations 2] [--tokens 64] [--steps 4] [--judge 0.2]
+
+The trainer is the real one on a checkpoint of the tiny shape with random weights. The server speaks vLLM's wire format
+and takes a set time for a batch, all requests at once (``--prompts`` in flight), without using a core: as long as the
+trainer needs for its own part of a step, which is measured first. A judge takes ``--judge`` seconds for each trace, 32
+in flight. Busy is the share of a step in which the trainer does not wait for completions or for the judge; weights
+travel at every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from peft import LoraConfig
+from transformers import PrinterCallback
+
+from benchmarks.setting import QUESTION, checkpoint, machine, noise
+from mpar2.audio import SAMPLE_RATE
+from mpar2.engines.checkpoint import load_checkpoint
+from mpar2.engines.families import get_family
+from mpar2.llm.limits import Limiter
+from mpar2.llm.openai_server import OpenAIClient
+from mpar2.question import Event, Item
+from testing.rollout_server import RolloutServer, serve_rollouts
+from testing.wire import Answer, Call, openai_reply, serve
+from training.audio_grpo import AudioGRPOTrainer, grpo_config
+from training.data import to_dataset
+from training.rewards import make_rewards
+from training.rewards.judge import JudgeScorer
+from training.rollouts import ServerRollouts
+
+LIMIT = 0.85
+
+
+class TimedServer(RolloutServer):
+    """Answers after ``seconds`` with random tokens; adapters are taken and not used."""
+
+    seconds = 0.0
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(0)
+
+    def load(self, name: str, path: str) -> None:
+        self.adapters.append(name)
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(self.seconds)
+        choices = []
+        for index in range(body["n"]):
+            ids = [self._rng.randrange(300, 900) for _ in range(body["max_tokens"])]
+            content = [{"token": str(i), "logprob": -6.5, "bytes": None, "top_logprobs": []} for i in ids]
+            message = {"role": "assistant", "content": ""}
+            choices.append(
+                {"index": index, "finish_reason": "length", "message": message, "token_ids": ids}
+                | {"logprobs": {"content": content, "refusal": None}}
+            )
+        return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices}
+
+
+def _steps(
+    server: TimedServer, judge_url: str, ahead: bool, model: str, items: list[Item], args: Any, out: Path
+) -> list[dict[str, float]]:
+    """Train and return the logged steps."""
+    loaded = load_checkpoint(model)
+    client = OpenAIClient("judge", judge_url, api_key="none", limiter=Limiter(in_flight=32))
+    functions, _ = make_rewards({"perception": {}, "step": {}}, JudgeScorer(client, in_flight=32))
+    config = grpo_config(
+        output_dir=str(out),
+        per_device_train_batch_size=args.prompts * args.generations,
+        num_generations=args.generations,
+        max_completion_length=args.tokens,
+        max_steps=args.steps,
+        learning_rate=0.0,
+        beta=0.02,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        gradient_checkpointing=False,
+        bf16=False,
+    )
+    rollouts = ServerRollouts(
+        base_url=server.url, checkpoint=model, folder=out / "adapters", in_flight=32, tolerance=1e9, ahead=ahead
+    )
+    trainer = AudioGRPOTrainer(
+        loaded.model,
+        processor=loaded.processor,
+        rollouts=rollouts,
+        reward_funcs=functions,
+        args=config,
+        train_dataset=to_dataset(items, "mpar2"),
+        peft_config=LoraConfig(r=16, target_modules=get_family("qwen2_5_omni").lora_targets()),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return [line for line in trainer.state.log_history if "time/passes_s" in line]
+
+
+def _mean(steps: list[dict[str, float]], stage: str) -> float:
+    return sum(step[f"time/{stage}_s"] for step in steps) / len(steps)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=32, help="requests in flight")
+    parser.add_argument("--generations", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--judge", type=float, default=0.2, help="seconds of the judge for each trace")
+    args = parser.parse_args()
+
+    def plan(call: Call) -> Answer:
+        found = re.search(r'"steps_in_reasoning": (\d+)', call.text)
+        marks = {"perception": 0.5, "steps": [0.5] * int(found[1] if found else 0)}
+        marks |= {"review": 0.0, "thinking": 0.0, "consistent": 0.0}
+        return replace(openai_reply(json.dumps(marks)), delay_s=args.judge)
+
+    print(machine(), f"load {os.getloadavg()[0]:.1f}", sep="; ")
+    with tempfile.TemporaryDirectory() as temporary, serve(plan) as judge:
+        folder, url = Path(temporary), judge.url + "/v1"
+        model = checkpoint(folder, "tiny")
+        items = []
+        for i in range(2 * args.prompts):
+            clip = folder / f"{i}.wav"
+            soundfile.write(clip, noise(2.0, i).samples, SAMPLE_RATE)
+            items.append(Item(str(i), str(clip), QUESTION, (Event("bell", 0.2, 1.0),), truth_origin="scene"))
+        with serve_rollouts(TimedServer(folder)) as server:
+            first = _steps(server, url, False, model, items, args, folder / "first")[1:]
+            server.seconds = sum(_mean(first, stage) for stage in ("passes", "tower", "sync"))
+            print(f"the trainer's own part of a step, and a batch of the server: {server.seconds:.2f} s")
+            for ahead in (False, True):
+                steps = _steps(server, url, ahead, model, items, args, folder / str(ahead))[2:]
+                waits = {stage: _mean(steps, stage) for stage in ("rollout", "judge")}
+                whole = sum(_mean(steps, stage) for stage in ("rollout", "tower", "judge", "sync", "passes"))
+                busy = 1 - sum(waits.values()) / whole
+                print(
+                    f"  ahead {str(ahead):5}  step {whole:5.2f} s, waiting for completions {waits['rollout']:5.2f} s, "
+                    f"for the judge {waits['judge']:5.2f} s: busy {busy:.0%}"
+                )
+    print(f"\nlimit {LIMIT:.0%} with the next batch asked ahead")
+
+
+if __name__ == "__main__":
+    main()
