@@ -26,8 +26,9 @@ from pages.scoring import Judging, judge_choices, score_traces
 from pages.services import Offer, Services
 from tests.conftest import make_clip
 from tests.test_cafe_score import write_run
+from training import rewards
 from training.recipe import load_recipe
-from training.rewards import functions, make_rewards, make_scorer
+from training.rewards import Sample, Scores, functions, make_rewards, make_scorer
 from training.sources import read_source
 
 TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -132,6 +133,23 @@ def test_the_mode_is_known_to_commands_arms_the_app_and_recipes(registered, tmp_
 def test_the_reward_is_given_a_weight_by_a_recipe(registered) -> None:
     rewards, weights = make_rewards({"brief": {"weight": 0.2, "most": 2}}, make_scorer())
     assert rewards[0](["a", "b"], completion_ids=[[1, 2], [1, 2, 3]]) == [1.0, 0.0] and weights == [0.2]
+
+
+def test_a_scorer_of_ones_own_is_named_by_a_recipe(registered, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half:
+        id, is_async = "half", False
+
+        def __init__(self, mark: float = 0.5) -> None:
+            self.mark = mark
+
+        def score(self, sample: Sample) -> Scores:
+            return Scores(perception=self.mark)
+
+    monkeypatch.setattr(rewards, "_SCORERS", {})
+    rewards.register_scorer("half", Half)
+    (perception,), _ = make_rewards({"perception": {}}, make_scorer("half", mark=0.25))
+    text = "<perception>A dog barks.</perception><answer>a</answer>"
+    assert perception([text], events=[[{"label": "dog bark"}]], question=["Which?"], choices=[["a"]]) == [0.25]
 
 
 FILES = sorted(set(re.findall(r"`((?:mpar2|analysis|pages|training|tests|examples)/[\w/.]+)`", TEXT)))

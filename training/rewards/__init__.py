@@ -12,6 +12,7 @@ learns to please the one has learnt nothing about the other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from training.rewards.functions import REWARDS, make_rewards
@@ -19,19 +20,30 @@ from training.rewards.reference import ReferenceScorer
 from training.rewards.sample import Sample
 from training.rewards.scores import Scorer, Scores
 
-__all__ = ["REWARDS", "ReferenceScorer", "Sample", "Scorer", "Scores", "make_rewards", "make_scorer"]
+__all__ = ["REWARDS", "ReferenceScorer", "Sample", "Scorer", "Scores", "make_rewards", "make_scorer", "register_scorer"]
+
+
+_SCORERS: dict[str, Callable[..., Scorer]] = {}
+
+
+def register_scorer(name: str, make: Callable[..., Scorer]) -> None:
+    """Make a scorer known under ``name``, for ``scorer: {name: ...}`` of a recipe; its options go to ``make``."""
+    _SCORERS[name] = make
 
 
 def make_scorer(name: str = "reference", **options: Any) -> Scorer:
     """Make a scorer by name.
 
     Args:
-        name: ``reference`` (rules), ``server`` (needs ``model`` and ``base_url``) or ``gemini`` (needs ``model``).
+        name: ``reference`` (rules), a service (``server`` needs ``model`` and ``base_url``, ``gemini`` ``model``), or
+            one that was registered.
         **options: Options of the scorer.
 
     Raises:
         ValueError: No scorer has this name, or an option is missing.
     """
+    if name in _SCORERS:
+        return _SCORERS[name](**options)
     if name == "reference":
         if options:
             raise ValueError(f"the reference scorer takes no options, got {', '.join(options)}")
