@@ -271,9 +271,11 @@ def _damage(options: argparse.Namespace) -> int:
     requests = {key: request for key, request in requests.items() if request.truth.events is not None}
     if not requests:
         nothing_to_do(options.run, "rules against damaged truths", f"{len(records)} traces have", options.truth)
-    items = {record["key"]: record["id"] for record in records}
-    rows = damage_report(requests, [items[key] for key in requests], seed=options.seed)
-    print(f"{len(requests)} traces, judged by rules against damaged truths\n{damage_table(rows)}")
+    clips = {record["key"]: record["item"]["audio"] or record["id"] for record in records}
+    groups = [clips[key] for key in requests]
+    rows = damage_report(requests, groups, seed=options.seed)
+    print(f"{len(requests)} traces of {len(set(groups))} clips, judged by rules against damaged truths")
+    print(damage_table(rows))
     if options.out is not None:
         report = [{"damage": row.damage, "rate": row.rate, "metrics": rates_as_json(row.rates)} for row in rows]
         write_json(options.out, {"seed": options.seed, "traces": len(requests), "rows": report})

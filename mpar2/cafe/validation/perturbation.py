@@ -118,7 +118,7 @@ def damage_report(
     seed: int = 0,
     resamples: int = 1000,
 ) -> list[DamageRow]:
-    """Score every trace against every damaged truth; ``groups`` names the item of each request, in order.
+    """Score every trace against every damaged truth; ``groups`` names the clip of each request, in order.
 
     The last row is the damage that the tagger does.
     """
@@ -126,7 +126,7 @@ def damage_report(
     for damage, rate in [*product(damages, rates), ("tagger", None)]:
         counts = []
         for request, group in zip(requests.values(), groups, strict=True):
-            # Damaged by item: all arms and samples of a clip meet the same wrong truth.
+            # Damaged by clip: all arms, samples and questions of it meet the same wrong truth.
             if rate is None:
                 truth = tagged_truth(request.truth, errors(), group, seed)
             else:
