@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     from mpar2.errors import MPAR2Error
     from pages import build_app, launch_settings
+    from pages.compare import first_comparison
     from pages.gpu import lends_gpus
     from pages.options import build_services, parse_options
 
@@ -34,22 +35,24 @@ def main(arguments: list[str] | None = None) -> None:
 
     demo = build_app(services)
     if lends_gpus():
-        _preload(services)  # models must be on the device before the first GPU is lent
+        _preload(demo)  # models must be on the device before the first GPU is lent
     else:
-        threading.Thread(target=_preload, args=(services,), daemon=True).start()
-    settings = launch_settings(options.max_upload_mb, mcp=options.mcp)
+        threading.Thread(target=_preload, args=(demo,), daemon=True).start()
+    settings = launch_settings(options.max_upload_mb, mcp=options.mcp, first=first_comparison(services))
     demo.launch(server_name=options.host, server_port=options.port, **settings)
 
 
-def _preload(services: Any) -> None:
-    from pages import opinion, spectrogram
+def _preload(demo: Any) -> None:
+    from pages import analysis, opinion, spectrogram
 
+    services = demo.services
     spectrogram.warm_up()
     try:
         services.engine.preload([services.arm(offer.name, "mpar2") for offer in services.offers[:2]])
     except Exception as error:  # the first comparison will say it to the visitor
         _log.warning("the models could not be loaded yet: %s", error)
     opinion.warm_up()
+    analysis.warm_up(demo.shelf)
 
 
 if __name__ == "__main__":

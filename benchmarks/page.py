@@ -9,7 +9,8 @@ that the app sends to the page, ``page`` the self-contained page that a visitor 
 
 How the first screen of a running app comes up in a real browser, at 1440 and 390 pixels, each loaded anew three times
 (the best counts: machines that test are busy): first paint, the stored comparison on screen, layout shift, height of
-the page, Tab stops before the question, first figure of the Analysis.
+the page, Tab stops before the question, first figure of the Analysis. Then once over a slow line: 500 kbit/s, 400 ms, and
+a processor four times slower. The load of the machine stands beside the figures.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -80,6 +82,7 @@ def first_screen(app: str) -> None:
     from testing.browser import browser_page
 
     print(machine())
+    print(f"load (1, 5, 15 min): {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
     print("\n| width | first paint s | comparison s | shift | height px | Tab stops to the question |")
     print("| --- | --- | --- | --- | --- | --- |")
     for width in (1440, 390):
@@ -109,6 +112,25 @@ def first_screen(app: str) -> None:
         page.reload()
         page.wait_for_selector("#exhibit-decay .main-svg", timeout=60_000)
         print(f"\nfirst figure of the Analysis, second visit: {time.perf_counter() - start:.2f} s")
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        session = page.context.new_cdp_session(page)
+        session.send("Network.enable")
+        slow = {"offline": False, "latency": 400, "downloadThroughput": 62_500, "uploadThroughput": 62_500}
+        session.send("Network.emulateNetworkConditions", slow)
+        session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+        page.add_init_script(_WATCH)
+        page.goto(app, wait_until="commit", timeout=120_000)
+        page.wait_for_selector(".mp-card-arm", timeout=120_000)
+        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        drawn = page.evaluate("window.drawn")
+        sent = page.evaluate(
+            "performance.getEntriesByType('resource').reduce((sum, one) => sum + one.transferSize, 0)"
+            " + performance.getEntriesByType('navigation')[0].transferSize"
+        )
+        print(
+            f"slow line, first visit: first paint {paint / 1000:.1f} s, comparison {drawn / 1000:.1f} s, "
+            f"{sent / 1000:.0f} kB"
+        )
 
 
 if __name__ == "__main__":

@@ -42,27 +42,29 @@ def build_app(services: Services) -> gr.Blocks:
     import gradio as gr
 
     from pages.analysis import build_analysis
+    from pages.analysis_runs import Shelf
     from pages.api import build_api
     from pages.compare import build_compare
     from pages.gate import refuse_downloads, word_input_errors
 
     refuse_downloads()
+    shelf = Shelf()
     with gr.Blocks(
         title="MPAR²: audio reasoning, side by side",
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(900, 2700),  # every 15 min what is older than 45: nothing lives for more than an hour
     ) as demo:
-        gr.HTML(_HEAD, padding=False)
+        gr.HTML(_HEAD, padding=False, elem_id="brand")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Compare", id="compare"):
                 build_compare(services, demo)
             with gr.Tab("Analysis", id="analysis"):
-                build_analysis()
+                build_analysis(shelf)
         build_api(services)
     # Without the direct routes, which would run any number of requests at once, past the queue.
     demo.queue(max_size=services.visitors.queue, default_concurrency_limit=4, api_open=False)
-    demo.services = services  # for the gate
+    demo.services, demo.shelf = services, shelf  # for the gate, and for what is loaded before anybody comes
     word_input_errors(demo)
     return demo
 
@@ -117,15 +119,21 @@ def theme() -> gr.themes.Base:
     )
 
 
-def launch_settings(upload_mb: int = 20, *, mcp: bool = False) -> dict[str, Any]:
-    """Arguments of ``launch`` for an app that strangers use: no path is served, uploads are small and short-lived."""
+def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None = None) -> dict[str, Any]:
+    """Arguments of ``launch`` for an app that strangers use: no path is served, uploads are small and short-lived.
+
+    ``first`` is the address of the comparison that the page opens with: browsers fetch it before they know why.
+    """
     from starlette.middleware import Middleware
+    from starlette.middleware.gzip import GZipMiddleware
 
     from pages.gate import Gate
     from pages.published import routes
     from pages.safe_html import app_module
 
+    early = f'<link rel="preload" as="fetch" crossorigin="anonymous" href="{first}">' if first else ""
     gate = Middleware(Gate, upload_bytes=upload_mb * 1_000_000)
+    packed = Middleware(GZipMiddleware, compresslevel=6)  # the page itself; Gradio packs only its scripts
     return {
         "theme": theme(),
         "css_paths": [_FOLDER / "view" / "view.css", _FOLDER / "style.css"],
@@ -136,8 +144,8 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False) -> dict[str, Any]
         "footer_links": ["api"],
         "state_session_capacity": 200,
         "enable_monitoring": False,
-        "app_kwargs": {"routes": routes(), "middleware": [gate]},
-        "head": f'<link rel="modulepreload" href="{app_module()}">',
+        "app_kwargs": {"routes": routes(), "middleware": [gate, packed]},
+        "head": f'<link rel="modulepreload" href="{app_module()}">{early}',
         "mcp_server": mcp,
         "ssr_mode": False,
         "pwa": False,

@@ -34,7 +34,7 @@ from pages.errors import guarded
 from pages.published import publish
 from pages.safe_html import channel, view_component
 
-__all__ = ["GROUPS", "build_analysis", "choice_of", "drawn"]
+__all__ = ["GROUPS", "build_analysis", "choice_of", "drawn", "warm_up"]
 
 _FILTERS = ("domain", "difficulty", "category")
 _MOST_ARMS = 6
@@ -75,7 +75,9 @@ def build_analysis(shelf: Shelf | None = None) -> None:
         sent = _data(event)
         number = sent.get("number")
         try:
-            yield from (value | {"number": number} for value in drawn(table_of(sent, brought), sent))
+            table = table_of(sent, brought)
+            values = drawn(table, sent) if brought is not None and sent.get("mine") else shelf.drawn(table, sent, drawn)
+            yield from (value | {"number": number} for value in values)
         except (AnalysisError, RunError) as error:
             yield {"exhibits": [], "message": str(error)[:600], "dark": DARK, "number": number, "whole": True}
 
@@ -135,6 +137,13 @@ def build_analysis(shelf: Shelf | None = None) -> None:
     view.expand(guarded(on_training), None, training, **last)
     view.collapse(guarded(on_paper), upload, paper, **last)
     file.upload(guarded(on_file), file, [upload, note], **quiet)
+
+
+def warm_up(shelf: Shelf) -> None:
+    """Draw what the tab opens on, so that the first visitor does not wait for it."""
+    if shelf.first is not None:
+        for _ in shelf.drawn(shelf.table(shelf.first), {"runs": [shelf.first]}, drawn):
+            pass
 
 
 def setup_of(shelf: Shelf) -> dict[str, Any]:

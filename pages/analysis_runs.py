@@ -6,11 +6,12 @@ are checked one by one, and every size is bounded (``mpar2.runs``). Its table be
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ _MOST_CHARACTERS = 5_000_000
 _MOST_NUMBERS = 3_000_000
 _MOST_VALUES = {"arm": 64, "domain": 100, "category": 100, "sub_category": 400, "difficulty": 100}
 _MOST_S = 20.0
+_MOST_DRAWN = 8  # choices whose figures are remembered
 _log = logging.getLogger(__name__)
 
 
@@ -40,6 +42,7 @@ class Shelf:
     def __init__(self, root: Path = RUNS) -> None:
         self.root = root
         self._tables: dict[str, RunTable] = {}
+        self._drawn: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -62,6 +65,28 @@ class Shelf:
             if name not in self._tables:
                 self._tables[name] = load_runs([self.root / name])
             return self._tables[name]
+
+    def drawn(
+        self,
+        table: RunTable | None,
+        sent: Mapping[str, Any],
+        draw: Callable[[RunTable | None, Mapping[str, Any]], Iterator[dict[str, Any]]],
+    ) -> Iterator[dict[str, Any]]:
+        """What ``draw`` makes of shipped runs by one choice; of the last choices it is remembered."""
+        usual = {"runs": None, "arms": None, "metric": "acc_per", "binning": "count", "bins": 8}
+        usual |= {"length": "tokens", "outcome": "all", "filters": {}}
+        key = json.dumps({name: sent.get(name, value) for name, value in usual.items()}, sort_keys=True, default=str)
+        if (known := self._drawn.get(key)) is not None:
+            yield from known
+            return
+        values = []
+        for value in draw(table, sent):
+            values.append(value)
+            yield value
+        with self._lock:
+            self._drawn[key] = values
+            while len(self._drawn) > _MOST_DRAWN:
+                self._drawn.pop(next(iter(self._drawn)))
 
     def tables(self, names: Sequence[str]) -> list[RunTable]:
         """The tables of several; one that cannot be read is left out, and the log says why."""

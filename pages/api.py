@@ -9,7 +9,8 @@ model stops. ``predict`` returns the last value, which is the result.
 
 With ``python app.py --mcp`` both are tools of an MCP server at ``/gradio_api/mcp/``, described by their docstrings.
 
-The audio goes through a real ``gr.Audio`` input, so only files that were uploaded are opened.
+The audio goes through a real ``gr.File`` input, so only files that were uploaded are opened (``gr.Audio`` would make
+every visitor load a player that nobody sees).
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def build_api(services: Services) -> None:
                     yield generation_to_json(generation) | {"model": generation.arm.name}  # never a folder's path
 
     with gr.Column(visible=False):
-        audio = gr.Audio(type="filepath", label="audio")
+        audio = gr.File(type="filepath", label="audio")
         question = gr.Textbox(label="question")
         choices = gr.Textbox(label="choices", value="")
         left_model = gr.Dropdown(names, value=left.name, label="left_model")

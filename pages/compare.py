@@ -22,7 +22,7 @@ from mpar2.errors import MPAR2Error
 from mpar2.question import QuestionError
 from pages.arms import REAL_MODELS, first_arms
 from pages.batch import MOST_CLIPS, Batches
-from pages.document import clip_document
+from pages.document import audio_uri, clip_document
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
 from pages.export import page_shell
@@ -37,7 +37,7 @@ from pages.scoring import Judging, JudgingError, judge_choices
 from pages.services import Services
 from pages.suggested import suggestion_value
 
-__all__ = ["build_compare", "field_of"]
+__all__ = ["build_compare", "field_of", "first_comparison"]
 
 _LONGEST = 8000  # characters of any text of the form
 
@@ -134,7 +134,7 @@ def setup_of(services: Services) -> dict[str, Any]:
     examples = []
     for example in services.examples:
         known = example.outcome is not None or example.comparison_path.exists()
-        examples.append(example.card() | {"url": _published(example) if known else None})
+        examples.append(example.card() | (_published(example) if known else {"url": None}))
     return {
         "examples": examples,
         "first": services.first_example,
@@ -152,6 +152,12 @@ def setup_of(services: Services) -> dict[str, Any]:
     }
 
 
+def first_comparison(services: Services) -> str | None:
+    """The address of the comparison on the first screen."""
+    cards = setup_of(services)["examples"]
+    return next((card["url"] for card in cards if card["name"] == services.first_example), None)
+
+
 def _judge(label: str, name: str) -> list[Any]:
     """A judge as the form lists it: name, label, whether it needs a key and an address."""
     if name == "rules":
@@ -160,11 +166,21 @@ def _judge(label: str, name: str) -> list[Any]:
     return [name, label, service is not None, service is not None and service.needs_address]
 
 
-def _published(example: Example) -> str:
-    """Where the page finds the stored comparison of an example."""
+def _published(example: Example) -> dict[str, str]:
+    """Where the page finds the stored comparison of an example, and its sound, which need not be there to read it."""
     stat = example.comparison_path.stat()
     key = f"{example.digest} {stat.st_size} {stat.st_mtime_ns} {app_module()}"
-    return publish(f"{example.name}.json", key, lambda: json.dumps(stored_comparison(example), ensure_ascii=False))
+
+    def silent() -> str:
+        document = stored_comparison(example)
+        if document is not None:
+            document["clip"] |= {"audio": None}
+        return json.dumps(document, ensure_ascii=False)
+
+    return {
+        "url": publish(f"{example.name}.json", key, silent),
+        "audio": publish(f"{example.name}.txt", example.digest, lambda: audio_uri(example.clip) or ""),
+    }
 
 
 def session_of(request: gr.Request | None) -> str:

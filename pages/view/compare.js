@@ -350,6 +350,12 @@ export function mountCompare(root, app) {
     madeOf = fingerprint();
     view.show(doc);
     keep(doc);
+    if (!doc.clip.audio && card.audio) {
+      fetch(`${app.home}/${card.audio}`)
+        .then((answer) => (answer.ok ? answer.text() : ""))
+        .then((uri) => view.sound(doc.clip, uri))
+        .catch(() => {}); // without its sound the comparison stands all the same
+    }
     view.choose(choiceOf(address().get("pick"), doc));
     showStale();
   }

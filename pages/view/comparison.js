@@ -861,6 +861,11 @@ export function mountComparison(root, options) {
   return {
     show,
     stage,
+    /** The sound of a clip, which came after the rest. @param {any} clip @param {string} uri */
+    sound(clip, uri) {
+      clip.audio = uri;
+      if (doc && doc.clip === clip) stage.loadSound();
+    },
     choose,
     hideNames,
     onKey,

@@ -756,6 +756,13 @@ export function makeStage(hooks) {
     }
   });
 
+  function loadSound() {
+    const uri = typeof doc.clip.audio === "string" && doc.clip.audio.startsWith("data:audio/") ? doc.clip.audio : "";
+    playButton.disabled = !uri;
+    loopButton.disabled = !uri;
+    player.load(uri).then(redraw, redraw);
+  }
+
   // ---- rows that are chosen ---------------------------------------------------------------------------------------
   function markRows() {
     arms.forEach((arm, index) => {
@@ -794,6 +801,7 @@ export function makeStage(hooks) {
       for (const one of [lane, opinionLane]) one.light((event) => event.index !== undefined && test(event.index));
     },
     pause: () => player.pause(),
+    loadSound,
     /** Rows of an arm to show: { passage?, word?, passages?: [from, to], words?: [from, to] } or null. @param {number} arm @param {any} shown */
     show(arm, shown) {
       if (!arms[arm]) return;
@@ -825,11 +833,7 @@ export function makeStage(hooks) {
         shownBands = [];
         axis.open(doc.clip.seconds);
         pad.setAttribute("aria-valuemax", String(doc.clip.seconds));
-        const uri =
-          typeof doc.clip.audio === "string" && doc.clip.audio.startsWith("data:audio/") ? doc.clip.audio : "";
-        playButton.disabled = !uri;
-        loopButton.disabled = !uri;
-        player.load(uri).then(redraw, redraw);
+        loadSound();
         lane.set(
           (doc.truth && doc.truth.events ? doc.truth.events : []).map(
             (/** @type {any} */ event, /** @type {number} */ index) => ({ ...event, index }),
