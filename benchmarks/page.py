@@ -9,8 +9,8 @@ that the app sends to the page, ``page`` the self-contained page that a visitor 
 
 How the first screen of a running app comes up in a real browser, at 1440 and 390 pixels, each loaded anew three times
 (the best counts: machines that test are busy): first paint, the stored comparison on screen, layout shift, height of
-the page, Tab stops before the question, first figure of the Analysis. Then once over a slow line: 500 kbit/s, 400 ms, and
-a processor four times slower. The load of the machine stands beside the figures.
+the page, Tab stops before the question, first figure of the Analysis. Then once over a slow line: 500 kbit/s, 400 ms,
+and a processor four times slower. The load of the machine stands beside the figures.
 """
 
 from __future__ import annotations

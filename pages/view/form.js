@@ -3,6 +3,7 @@
 
 import { clamp, h, icon, iconButton, percent, refill, seconds } from "../../analysis/view/dom.js";
 import { eventsOf, linesOf } from "./labels.js";
+import { coloursOf, ownColour } from "./words.js";
 
 const GROUPS = ["MPAR² helps", "Both right", "Both wrong", "MPAR² harms", "Others", "Not run yet"];
 
@@ -268,6 +269,7 @@ export function makeForm(setup, hooks) {
     return { known, wrong };
   }
   function drawArms() {
+    const colours = coloursOf(state.arms.map((/** @type {string[]} */ [, mode]) => ({ mode })));
     refill(
       armList,
       state.arms.map((/** @type {string[]} */ arm, /** @type {number} */ index) => {
@@ -278,6 +280,12 @@ export function makeForm(setup, hooks) {
               "aria-label": `${label} of arm ${"ABCD"[index]}`,
               onchange: (/** @type {any} */ event) => {
                 arm[place] = event.target.value;
+                const own = coloursOf(state.arms.map((/** @type {string[]} */ [, mode]) => ({ mode })));
+                armList
+                  .querySelectorAll(".mp-arm-choice")
+                  .forEach((/** @type {any} */ node, /** @type {number} */ i) => {
+                    for (const [name, value] of Object.entries(ownColour(own[i]))) node.style.setProperty(name, value);
+                  });
                 mend("arms");
                 hooks.changed();
               },
@@ -286,7 +294,7 @@ export function makeForm(setup, hooks) {
           );
         return h(
           "div",
-          { class: "mp-arm-choice" },
+          { class: "mp-arm-choice", style: ownColour(colours[index]) },
           h("span", { class: "mp-letter", "aria-hidden": "true" }, "ABCD"[index]),
           menu(
             "Mode",
