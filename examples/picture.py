@@ -25,7 +25,8 @@ def main() -> None:
     with browser_page(viewport={"width": 1440, "height": 1200}, color_scheme="light") as page:
         page.goto(url)
         page.wait_for_selector("#comparison .mp-card-arm", timeout=120_000)
-        page.wait_for_timeout(1500)  # the waveform is drawn late
+        page.wait_for_selector(".mp-stage-bar .mp-primary:not([disabled])")  # the sound comes after the rest
+        page.wait_for_timeout(1500)  # and its waveform after that
         page.screenshot(path=target)
     demo.close()
     Image.open(target).convert("RGB").quantize(256).save(target, optimize=True)
