@@ -70,12 +70,7 @@ function lineOf(course, passages, longest, top, label, edge) {
     rect.setAttribute("width", Math.max(0, (100 * (to - from)) / longest));
   };
   return {
-    node: h(
-      "div",
-      { class: "mp-decay" },
-      h("span", { class: "mp-decay-top", "aria-hidden": "true" }, edge),
-      drawing,
-    ),
+    node: h("div", { class: "mp-decay" }, h("span", { class: "mp-decay-top", "aria-hidden": "true" }, edge), drawing),
     /** @param {number | null} token */
     until(token) {
       if (token === null) span(veil, 0, 0);

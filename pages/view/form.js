@@ -543,6 +543,9 @@ function realModels(entries) {
       { class: "mp-note" },
       "The models that come with the app are very small. One of these commands serves a real one; give --arm once for each arm. A server gives no attention. None of these weights was run by the authors of the app.",
     ),
-    entries.map(([command, needs, start]) => [h("p", { class: "mp-note" }, needs), h("pre", {}, `${command}\n${start}`)]),
+    entries.map(([command, needs, start]) => [
+      h("p", { class: "mp-note" }, needs),
+      h("pre", {}, `${command}\n${start}`),
+    ]),
   );
 }
