@@ -1,12 +1,15 @@
 """Many visitors at once: does everyone get the answer to their own clip, and does the app stay the size it was?
 
-    python -m benchmarks.load [--seconds 300] [--visitors 50] [--tokens 16]
+    python -m benchmarks.load [--seconds 300] [--visitors 50] [--tokens 16] [--hostile 5]
 
 The app is started as a process of its own, with the shipped pair, on a free port. Each visitor sends a clip of a length
 of their own and a question with a number of their own to ``/compare``, and checks that both come back; then asks again,
 until the time is over. Meanwhile some visitors leave in the middle of the line, and it is looked whether their places
-are free again. Exit status 1 if an answer was somebody else's, an error was none of "busy", or memory grew by more than
-``LIMIT_MB`` between the first fifth of the time and the last.
+are free again. With ``--hostile N`` the same honest visitors (all but N) come twice, alone and beside N who send files
+without end, large bodies, direct requests, requests that nobody listens to, and runs that are dear to read; honest
+median waits may grow by ``MOST_RATIO``. Visitors are told apart by the header of a proxy. Exit status 1 if an answer
+was somebody else's, an error was none of "busy", or memory grew by more than ``LIMIT_MB`` between the first fifth of
+the time and the last.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ import httpx
 import numpy as np
 import psutil
 
+from testing.hostile.uploads import hostile_uploads
+
 LIMIT_MB = 150
+MOST_RATIO = 1.5
 _ROOT = Path(__file__).resolve().parents[1]
 _START_S = 600
 
@@ -71,7 +77,7 @@ def ask(client: httpx.Client, number: int, tokens: int, tally: Tally, *, leave_a
     data = [audio, question, "", client.names[0], "cot", client.names[1], "mpar2", tokens, 0, 0, False]
     body = {"data": data, "fn_index": client.compare, "session_hash": session}
     joined = client.post("/gradio_api/queue/join", json=body)
-    if joined.status_code == 503:
+    if joined.status_code in (429, 503):
         with tally.lock:
             tally.outcomes["told that the line is full"] += 1
         time.sleep(1.0)
@@ -112,7 +118,7 @@ def _check(message: dict[str, Any], number: int, question: str, tally: Tally) ->
 def visit(url: str, meta: tuple[int, list[str]], number: int, tokens: int, end: float, tally: Tally) -> None:
     """One visitor until the end. Every fifth leaves each second line after three seconds."""
     turn = 0
-    with httpx.Client(base_url=url, timeout=_START_S) as client:
+    with httpx.Client(base_url=url, timeout=_START_S, headers={"X-Forwarded-For": f"11.0.0.{number}"}) as client:
         client.compare, client.names = meta
         while time.monotonic() < end:
             turn += 1
@@ -123,8 +129,57 @@ def visit(url: str, meta: tuple[int, list[str]], number: int, tokens: int, end: 
                     tally.outcomes[f"connection: {type(error).__name__}"] += 1
 
 
+def molest(
+    url: str, meta: tuple[int, list[str]], reads: tuple[int, list[Any]], number: int, end: float, tally: Tally
+) -> None:
+    """One visitor who takes what can be had, without a pause; answers are counted, nothing is waited for."""
+    with httpx.Client(base_url=url, timeout=30, headers={"X-Forwarded-For": f"12.0.0.{number}"}) as client:
+        file = {"path": _uploaded(client, clip_of(number)), "meta": {"_type": "gradio.FileData"}}
+        data = [file, "What?", "", meta[1][0], "cot", meta[1][1], "mpar2", 64, 0, 0, False]
+        dear = next(upload for upload in hostile_uploads(0, 1) if upload.name == "30,000 lines.zip").make()
+        while time.monotonic() < end:
+            body = {"data": data, "fn_index": meta[0], "session_hash": os.urandom(8).hex()}
+            try:
+                match number % 5:
+                    case 0:
+                        reply = client.post("/gradio_api/upload", files={"files": ("a.wav", bytes(15_000_000))})
+                    case 1:
+                        reply = client.post("/gradio_api/queue/join", json=body | {"data": ["x" * 20_000_000]})
+                    case 2:
+                        reply = client.post("/gradio_api/run/compare", json=body)
+                    case 3:
+                        reply = client.post("/gradio_api/queue/join", json=body)  # nobody listens
+                    case _:
+                        run = {"path": _uploaded(client, dear, "run.zip"), "meta": {"_type": "gradio.FileData"}}
+                        values = [run if value is None else value for value in reads[1]]
+                        reply = client.post(
+                            "/gradio_api/queue/join", json=body | {"data": values, "fn_index": reads[0]}
+                        )
+                outcome = f"status {reply.status_code}"
+            except httpx.HTTPError as error:
+                outcome = type(error).__name__
+            with tally.lock:
+                tally.outcomes[outcome] += 1
+
+
+def _uploaded(client: httpx.Client, content: bytes, name: str = "clip.wav") -> str:
+    return client.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
+
+
 def start_app(port: int, tokens: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "app.py", "--port", str(port), "--max-new-tokens", str(tokens), "--runs-per-hour", "0"]
+    # not a local app: there every session is its own, and only this machine is let in
+    command = [
+        sys.executable,
+        "app.py",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        str(port),
+        "--max-new-tokens",
+        str(tokens),
+        "--runs-per-hour",
+        "0",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "2", "MPAR2_BEHIND_PROXY": "1"}  # visitors by X-Forwarded-For
     return subprocess.Popen(command, cwd=_ROOT, env=environment)
 
@@ -144,6 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--visitors", type=int, default=50)
+    parser.add_argument("--hostile", type=int, default=0, help="of the visitors, in a second part of as many seconds")
     parser.add_argument("--tokens", type=int, default=16, help="longest trace (default: %(default)s)")
     options = parser.parse_args(arguments)
     with socket.socket() as free:
@@ -156,20 +212,33 @@ def main(arguments: list[str] | None = None) -> int:
         compare = next(d["id"] for d in config["dependencies"] if d["api_name"] == "compare")
         boxes = {c["props"].get("label"): c["props"] for c in config["components"]}
         names = [boxes[f"{side}_model"]["value"] for side in ("left", "right")]
+        kinds = {c["id"]: c for c in config["components"]}
+        files = ("file", "uploadbutton")
+        reads = next(
+            (d["id"], [None if kinds[i]["type"] in files else kinds[i]["props"].get("value", "") for i in d["inputs"]])
+            for d in config["dependencies"]
+            if any(kinds[i]["type"] in files for i in d["inputs"])
+        )
         with httpx.Client(base_url=url, timeout=_START_S) as client:  # the models are in memory before anyone counts
             client.compare, client.names = compare, names
             ask(client, options.visitors, options.tokens, Tally())
         process, begun = psutil.Process(app.pid), time.monotonic()
-        end = begun + options.seconds
-        visitors = [
-            threading.Thread(target=visit, args=(url, (compare, names), number, options.tokens, end, tally))
-            for number in range(options.visitors)
-        ]
-        for visitor in visitors:
-            visitor.start()
-        while any(visitor.is_alive() for visitor in visitors):
-            memory.append((time.monotonic() - begun, process.memory_info().rss / 1e6))
-            time.sleep(0.5)
+        honest, beside, hostile = options.visitors - options.hostile, Tally(), Tally()
+        for part, (found, strangers) in enumerate(((tally, 0), (beside, options.hostile))[: 1 + bool(options.hostile)]):
+            end = begun + (part + 1) * options.seconds
+            threads = [
+                threading.Thread(target=visit, args=(url, (compare, names), number, options.tokens, end, found))
+                for number in range(honest)
+            ]
+            threads += [
+                threading.Thread(target=molest, args=(url, (compare, names), reads, number, end, hostile))
+                for number in range(strangers)
+            ]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                memory.append((time.monotonic() - begun, process.memory_info().rss / 1e6))
+                time.sleep(0.5)
         status = app.poll()
         with httpx.Client(base_url=url, timeout=_START_S) as client:  # nobody is left: the next is served at once
             client.compare, client.names = compare, names
@@ -196,10 +265,30 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for line in tally.wrong:
         print(f"  CROSSED: {line}")
+    ratio = _beside_hostile(tally, beside, hostile) if options.hostile else 0.0
+    tally.wrong += beside.wrong
+    tally.outcomes += beside.outcomes
     allowed = ("own answer", "told that the line is full", "left the line")
     errors = sum(number for outcome, number in tally.outcomes.items() if outcome not in allowed)
-    failed = tally.wrong or errors or status is not None or late - early > LIMIT_MB or not last.outcomes["own answer"]
+    failed = (
+        tally.wrong
+        or errors
+        or status is not None
+        or ratio > MOST_RATIO
+        or late - early > LIMIT_MB
+        or not last.outcomes["own answer"]
+    )
     return 1 if failed else 0
+
+
+def _beside_hostile(alone: Tally, beside: Tally, hostile: Tally) -> float:
+    """Print both parts; return how much longer honest visitors waited."""
+    ratio = median(beside.waits) / median(alone.waits) if alone.waits and beside.waits else float("inf")
+    for name, tally in (("alone", alone), ("beside hostile ones", beside)):
+        waits = f"median wait {median(tally.waits):.1f} s" if tally.waits else "no answer"
+        print(f"  honest {name}: {waits}, {dict(tally.outcomes)}")
+    print(f"  ratio of median waits {ratio:.2f}; hostile: {dict(hostile.outcomes)}")
+    return ratio
 
 
 if __name__ == "__main__":

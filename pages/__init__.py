@@ -127,7 +127,7 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None
     from starlette.middleware import Middleware
     from starlette.middleware.gzip import GZipMiddleware
 
-    from pages.gate import Gate
+    from pages.gate import SESSIONS, Gate
     from pages.published import routes
     from pages.safe_html import app_module
 
@@ -142,7 +142,7 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None
         "show_error": False,
         "run_history": False,
         "footer_links": ["api"],
-        "state_session_capacity": 200,
+        "state_session_capacity": SESSIONS,
         "enable_monitoring": False,
         "app_kwargs": {"routes": routes(), "middleware": [gate, packed]},
         "head": f'<link rel="modulepreload" href="{app_module()}">{early}',

@@ -67,6 +67,8 @@ def build_analysis(shelf: Shelf | None = None) -> None:
 
     def table_of(sent: Mapping[str, Any], brought: RunTable | None) -> RunTable | None:
         names = [name for name in sent.get("runs") or () if isinstance(name, str)]
+        if brought is None and sent.get("mine") is True:
+            raise RunError("your run is not kept any more (for an hour at most): choose its file again")
         mine = brought is not None and sent.get("mine") is True
         tables = shelf.tables(names[:8])
         return joined([*tables, brought] if mine else tables)

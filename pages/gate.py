@@ -6,7 +6,7 @@
   of its own at 127.0.0.1 (DNS rebinding);
 * bodies that are larger than any form: Gradio bounds uploads only;
 * more uploads than one visitor's share of an hour, or than the disk's share for all;
-* more waiting requests than one visitor's share of the line.
+* more waiting requests than one visitor's share of the line, or more sessions than theirs of what is kept.
 
 A visitor is an address where the app is public, and a session where only one machine reaches it.
 :func:`refuse_downloads` keeps Gradio from fetching addresses that stand where a file should;
@@ -46,6 +46,8 @@ _HOUR_S = 3600.0
 _SHARE_OF_UPLOADS = 25  # largest uploads that one visitor may send in an hour
 _SHARE_OF_DISK = 200  # the same of all visitors: what is older has been deleted
 _SHARE_OF_LINE = 8  # waiting requests of one visitor; a page sends two or three at a time
+_SHARE_OF_SESSIONS = 120  # of one visitor in an hour; SESSIONS are kept in all
+SESSIONS = 1000
 _MOST_VISITORS = 10_000
 
 
@@ -81,11 +83,38 @@ class UploadShares:
             return None
 
 
+class SessionShares:
+    """Sessions that each visitor has begun within the last hour: each may hold a run that was brought."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._clock = most, clock
+        self._begun: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def refusal(self, visitor: str, session: str) -> str | None:
+        """Count a request of a session; or say why it is one session too many."""
+        with self._lock:
+            mine = self._begun.setdefault(visitor, OrderedDict())
+            self._begun.move_to_end(visitor)
+            old = self._clock() - _HOUR_S
+            while mine and next(iter(mine.values())) <= old:
+                mine.popitem(last=False)
+            if session in mine:
+                mine.move_to_end(session)
+            elif len(mine) >= self._most:
+                return f"you have begun {self._most} sessions within an hour, which is one visitor's share: go on later"
+            mine[session] = self._clock()
+            while len(self._begun) > _MOST_VISITORS:
+                self._begun.popitem(last=False)
+            return None
+
+
 class Gate:
     """The middleware. The app behind it has ``services``; its queue is asked who waits."""
 
     def __init__(self, app: Any, *, upload_bytes: int) -> None:
         self.app, self.upload_bytes = app, upload_bytes
+        self.sessions = SessionShares(_SHARE_OF_SESSIONS)
         self.shares = UploadShares(_SHARE_OF_UPLOADS * upload_bytes, _SHARE_OF_DISK * upload_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,6 +151,10 @@ class Gate:
             if _waits_too_often(demo, request, body, local=local):
                 words = f"you have {_SHARE_OF_LINE} requests in the line, which is one visitor's share: wait for them"
                 await _answer(send, 429, words)
+                return
+            session = _session_in(body) or secrets.token_hex(8)  # a call without one begins its own
+            if not local and (refusal := self.sessions.refusal(visitor_of(request), session)):
+                await _answer(send, 429, refusal)
                 return
             if services is not None:
                 _hold_files(services, body)

@@ -175,9 +175,7 @@ class Comparer:
         elif waiting.judging.needs_sounds:
             truth = tagging_of(waiting.clip).truth()
         texts = run.texts(ended=ended)
-        return score_traces(
-            waiting.judging, waiting.clip, waiting.question, truth, texts, local=self.services.local
-        )
+        return score_traces(waiting.judging, waiting.clip, waiting.question, truth, texts, local=self.services.local)
 
     def reason(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[Generation | None]:
         """The generation of a single arm; before it None, now and then: where a caller who left can be let go."""

@@ -197,6 +197,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path):
         ({"tokens": 1e300}, "whole number"),
         ({"seconds": -1}, "number of seconds"),
         ({"seconds": 10**400}, "number of seconds"),
+        ({"audio_seconds": 1e7}, "at most a day"),
         ({"token_ends": [3, 1]}, "must not fall"),
         ({"attention": {"ratio": [[[[[1]]]]]}}, "numbers, short texts"),
         ({"attention": {"ratio": [float("inf")]}}, "numbers, short texts"),

@@ -17,7 +17,7 @@ import pytest
 
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
-from pages.gate import BODY_BYTES, UploadShares, host_is_local
+from pages.gate import BODY_BYTES, SessionShares, UploadShares, host_is_local
 from pages.services import Offer, Services, Uploads
 from testing.hostile.sounds import good_wav
 
@@ -199,6 +199,15 @@ def test_uploads_of_an_hour_are_shared_out() -> None:
     assert "full" in (shares.refusal("d", 100) or "")
     now[0] = 3601.0
     assert shares.refusal("a", 100) is None and shares.refusal("d", 100) is None
+
+
+def test_sessions_of_an_hour_are_shared_out() -> None:
+    now = [0.0]
+    shares = SessionShares(3, clock=lambda: now[0])
+    assert [shares.refusal("a", name) for name in ("1", "2", "3", "1")] == [None] * 4
+    assert "3 sessions within an hour" in str(shares.refusal("a", "4")) and shares.refusal("b", "4") is None
+    now[0] = 3601.0
+    assert shares.refusal("a", "4") is None
 
 
 def test_only_names_of_this_machine_reach_a_local_app(app: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

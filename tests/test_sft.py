@@ -102,6 +102,18 @@ def test_a_completion_with_the_placeholder_is_refused(collator, items):
         collator([rows(items)[0] | {"completion": "a dog <|AUDIO|>"}])
 
 
+def test_a_chat_template_that_does_not_end_stops_the_training_in_words(tiny_checkpoint, monkeypatch):
+    from mpar2.engines import chat
+    from mpar2.engines.base import EngineError
+    from training.audio_sft import prompt_ids
+
+    processor = load_processor(str(tiny_checkpoint))
+    processor.chat_template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    monkeypatch.setattr(chat, "_SECONDS", 0.3)
+    with pytest.raises(EngineError, match="does not end"):
+        prompt_ids(processor, [{"role": "user", "content": [{"type": "text", "text": "What?"}]}], 4)
+
+
 def trainer(checkpoint: Path, items, folder: Path, **options) -> AudioSFTTrainer:
     loaded = load_checkpoint(str(checkpoint), device="cpu", dtype="float32")
     from peft import LoraConfig

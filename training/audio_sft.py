@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
+from mpar2.engines.chat import render_template
 from mpar2.engines.families import family_of_processor, stack_features
 from mpar2.prompts import user_message
 from training.audio_inputs import AudioNotUsedError, Clips
@@ -51,7 +52,7 @@ def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: i
     clean = [_without_paths(message) for message in prompt]
     family = family_of_processor(processor)
     _, token = family.audio_token(processor)
-    text = processor.apply_chat_template(clean, tokenize=False, add_generation_prompt=True)
+    text = render_template(processor, clean)
     ids = family.prompt_ids(processor, text, positions)
     if ids.count(token) != positions:
         raise AudioNotUsedError(

@@ -13,7 +13,7 @@ from typing import Any
 from mpar2.engines.base import EngineError
 from mpar2.engines.names import first_line
 
-__all__ = ["render_chat"]
+__all__ = ["render_chat", "render_template"]
 
 _SECONDS = 5.0
 _MAX_CHARS = 1_000_000
@@ -35,7 +35,7 @@ def render_chat(processor: Any, messages: list[dict[str, Any]], audio_token: str
     errors: list[EngineError] = []
     for form in (messages, _as_plain_text(messages, audio_token)):
         try:
-            text = _bounded(processor, form)
+            text = render_template(processor, form)
         except EngineError as error:
             errors.append(error)
             if "does not end" in str(error):
@@ -60,8 +60,12 @@ def _as_plain_text(messages: list[dict[str, Any]], audio_token: str) -> list[dic
     return [message | {"content": words(message["content"])} for message in messages]
 
 
-def _bounded(processor: Any, messages: list[dict[str, Any]]) -> str:
-    """Render in a thread that is interrupted when its time is over."""
+def render_template(processor: Any, messages: list[dict[str, Any]]) -> str:
+    """Render messages as text, in a thread that is interrupted when its time is over.
+
+    Raises:
+        EngineError: The template does not end, fails, or writes too much.
+    """
     outcome: list[str | BaseException] = []
 
     def work() -> None:

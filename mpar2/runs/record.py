@@ -120,6 +120,13 @@ def _seconds(value: Any) -> float | None:
     return float(value)
 
 
+def _day(value: Any) -> float | None:
+    """Seconds of a recording: views draw an axis of them."""
+    if value is not None and _seconds(value) > 86_400:  # type: ignore[operator]
+        raise ValueError(f"is {_show(value)}; a recording has at most a day (86,400 s)")
+    return _seconds(value)
+
+
 def _item(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"is {_show(value)}; an object is needed")
@@ -202,7 +209,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "prompt_tokens": _count(10_000_000),
     "token_ends": _ends,
     "seconds": _seconds,
-    "audio_seconds": _seconds,
+    "audio_seconds": _day,
     "finish": _one_of("stop", "length"),
     "attention": _numbers,
     "served_model": _LABEL,

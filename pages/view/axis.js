@@ -54,7 +54,7 @@ export class TimeAxis {
   ticks() {
     const step =
       [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120].find((s) => (this.t1 - this.t0) / s <= this.width / 64) ||
-      300;
+      300 * Math.ceil(((this.t1 - this.t0) * 64) / (this.width * 300)); // however long: never more than fit
     const found = [];
     for (let k = Math.ceil(this.t0 / step - 1e-9); k * step <= this.t1 + 1e-9; k += 1)
       found.push(+(k * step).toFixed(2));
