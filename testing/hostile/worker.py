@@ -53,11 +53,14 @@ def examine(kind: str, paths: Sequence[Path]) -> Iterator[Report]:
             with subprocess.Popen(
                 command, stdin=asked, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=_ROOT, env=environment
             ) as process:
+                ready = process.stdout.readline()
                 for line in process.stdout:
                     yield Report(**json.loads(line))
                     del left[0]
+            errors.seek(0)
+            if not ready:  # a fault of ours, which says nothing about any file
+                raise RuntimeError(f"the process that reads {kind} does not start: {errors.read()[-2000:]}")
             if left:
-                errors.seek(0)
                 hung = process.returncode in (-signal.SIGPROF, -signal.SIGALRM)
                 why = "longer than the guard" if hung else f"exit status {process.returncode}"
                 yield Report(Path(left.pop(0)).name, "killed", f"{why}: {errors.read()[-300:]}", GUARD_S, 0.0)
@@ -65,6 +68,7 @@ def examine(kind: str, paths: Sequence[Path]) -> Iterator[Report]:
 
 def _main(kind: str) -> None:
     load, known = _sounds() if kind == "sounds" else _uploads(draw=kind == "figures")
+    print("ready", flush=True)
     for path in json.load(sys.stdin):
         signal.alarm(_WAIT_S)
         signal.setitimer(signal.ITIMER_PROF, GUARD_S)
@@ -105,10 +109,11 @@ def _uploads(*, draw: bool):
     from analysis.choice import Choice
     from analysis.exhibits import build_exhibits, rows_of
     from mpar2.runs import RunError
-    from pages.analysis_runs import load_upload, traces_document
+    from pages.analysis_items import first_arms, items_value, summary_value
+    from pages.analysis_runs import compared, load_upload
 
     def load(path: str) -> str:
-        """All that the Analysis tab does with an upload: its figures, and the traces behind a point."""
+        """All that the Analysis tab does with an upload: its figures, summary and items, and one item opened."""
         table = load_upload(path)
         said = f"{len(table.frame)} answers; {'; '.join(table.runs[0].notes)}"
         if not draw:
@@ -116,8 +121,9 @@ def _uploads(*, draw: bool):
         exhibits = build_exhibits(table, Choice())
         shown = json.dumps([exhibit.to_json() for exhibit in exhibits], allow_nan=False)
         rows = rows_of(table, Choice(), json.dumps({"arm": 0}))
-        traces = json.dumps(traces_document(table, rows, table.labels, "all"), allow_nan=False)
-        (shown + traces).encode()
+        arms = first_arms(table)
+        opened = compared(table, rows[0], None) if rows else None
+        (shown + json.dumps([items_value(table, arms), summary_value(table, arms), opened], allow_nan=False)).encode()
         return said
 
     load(_sound_run())  # pandas and the figures are loaded before anything is measured
