@@ -1,12 +1,14 @@
 """How busy a rollout server keeps the GRPO trainer that is as fast as itself, the next batch asked ahead and not.
 
-    python -m benchmarks.grpo_server [--prompts 32] [--generations 2] [--tokens 64] [--steps 4] [--judge 0.2]
+    python -m benchmarks.grpo_server [--prompts 32] [--generations 2] [--tokens 64] [--steps 4]
+                                     [--shape tiny|small] [--gpu 0] [--judge 0.2]
 
-The trainer is the real one on a checkpoint of the tiny shape with random weights. The server speaks vLLM's wire format
+The trainer is the real one on a checkpoint with random weights. The server speaks vLLM's wire format
 and takes a set time for a batch, all requests at once (``--prompts`` in flight), without using a core: as long as the
 trainer needs for its own part of a step, which is measured first. A judge takes ``--judge`` seconds for each trace, 32
-in flight. Busy is the share of a step in which the trainer does not wait for completions or for the judge; weights
-travel at every step.
+in flight. ``--gpu`` lets the trainer wait in each step as it would for a GPU, so that a loaded machine disturbs less.
+Busy is the share of a step in which the trainer does not wait for completions or for the judge; weights travel at every
+step.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from training.data import to_dataset
 from training.rewards import make_rewards
 from training.rewards.judge import JudgeScorer
 from training.rollouts import ServerRollouts
+from training.smoke import build_small_model
 
 LIMIT = 0.85
 
@@ -59,7 +62,7 @@ class TimedServer(RolloutServer):
         time.sleep(self.seconds)
         choices = []
         for index in range(body["n"]):
-            ids = [self._rng.randrange(300, 900) for _ in range(body["max_tokens"])]
+            ids = [self._rng.randrange(30, 250) for _ in range(body["max_tokens"])]
             content = [{"token": str(i), "logprob": -6.5, "bytes": None, "top_logprobs": []} for i in ids]
             message = {"role": "assistant", "content": ""}
             choices.append(
@@ -104,6 +107,8 @@ def _steps(
         peft_config=LoraConfig(r=16, target_modules=get_family("qwen2_5_omni").lora_targets()),
     )
     trainer.remove_callback(PrinterCallback)
+    loss = trainer._compute_loss
+    trainer._compute_loss = lambda *inputs: (time.sleep(args.gpu), loss(*inputs))[1]
     trainer.train()
     return [line for line in trainer.state.log_history if "time/passes_s" in line]
 
@@ -118,6 +123,8 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--shape", choices=("tiny", "small"), default="tiny", help="small: of smoke runs")
+    parser.add_argument("--gpu", type=float, default=0.0, help="seconds that a step waits, as for a GPU")
     parser.add_argument("--judge", type=float, default=0.2, help="seconds of the judge for each trace")
     args = parser.parse_args()
 
@@ -130,7 +137,8 @@ def main() -> None:
     print(machine(), f"load {os.getloadavg()[0]:.1f}", sep="; ")
     with tempfile.TemporaryDirectory() as temporary, serve(plan) as judge:
         folder, url = Path(temporary), judge.url + "/v1"
-        model = checkpoint(folder, "tiny")
+        small = args.shape == "small"
+        model = str(build_small_model("qwen2_5_omni", folder / "small")) if small else checkpoint(folder, "tiny")
         items = []
         for i in range(2 * args.prompts):
             clip = folder / f"{i}.wav"
@@ -141,7 +149,7 @@ def main() -> None:
             server.seconds = sum(_mean(first, stage) for stage in ("passes", "tower", "sync"))
             print(f"the trainer's own part of a step, and a batch of the server: {server.seconds:.2f} s")
             for ahead in (False, True):
-                steps = _steps(server, url, ahead, model, items, args, folder / str(ahead))[2:]
+                steps = _steps(server, url, ahead, model, items, args, folder / str(ahead))[2:]  # one is asked late
                 waits = {stage: _mean(steps, stage) for stage in ("rollout", "judge")}
                 whole = sum(_mean(steps, stage) for stage in ("rollout", "tower", "judge", "sync", "passes"))
                 busy = 1 - sum(waits.values()) / whole
