@@ -4,7 +4,9 @@
 
 ``evaluate``: ``mpar2 evaluate`` with the server engine, as a run does it: clips of 10 s decoded, sent as WAV, every
 answer fsynced. Ideal is ``ceil(items / in_flight) * latency``. ``stream``: three arms side by side against one of them
-alone, by server-sent events. The server runs in a process of its own. Ratios are medians of ``--repeat`` rounds.
+alone, by server-sent events. The server runs in a process of its own. Ratios are medians of ``--repeat`` rounds. On a
+machine that does other work too they say little: the client's processor time for a request is printed beside them, and
+the requests per second that it allows.
 """
 
 from __future__ import annotations
@@ -52,6 +54,9 @@ def main() -> None:
             data = _items(Path(folder) / "data", args.items)
             ideal = math.ceil(args.items / args.in_flight) * args.latency
             _evaluate(data, url, Path(folder) / "warm", args.in_flight, 2)
+            before = time.process_time()
+            _evaluate(data, url, Path(folder) / "counted", args.in_flight, args.items)
+            a_request = (time.process_time() - before) / args.items
             ratios = {
                 "evaluate": [
                     _evaluate(data, url, Path(folder) / str(n), args.in_flight, args.items) / ideal
@@ -64,6 +69,7 @@ def main() -> None:
         server.join(10)
     print(machine())
     print(f"{args.items} items, {args.in_flight} in flight, {args.latency:g} s latency: ideal {ideal:g} s\n")
+    print(f"{a_request * 1000:.1f} ms of processor a request: at most {1 / a_request:.0f} requests a second\n")
     print("| what | ratio, median | rounds | limit |\n| --- | --- | --- | --- |")
     for name, values in ratios.items():
         rounds = ", ".join(f"{value:.3f}" for value in values)

@@ -422,5 +422,7 @@ def _is_plain(checkpoint: Checkpoint, config: Mapping[str, Any], weights: Mappin
     if config.get("bias", "none") != "none" or config.get("layer_replication"):
         return False
     layers = [m for m in checkpoint.peft.modules() if key in getattr(m, "lora_A", ())]
-    simple = all(type(m.lora_A[key]) is Linear and key not in m.lora_variant for m in layers)
+    simple = all(
+        type(m.lora_A[key]) is Linear and m.lora_B[key].bias is None and key not in m.lora_variant for m in layers
+    )
     return simple and all(".lora_A." in path or ".lora_B." in path for path in weights)

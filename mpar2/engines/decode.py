@@ -187,7 +187,7 @@ def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iter
     Where all rows share one plain adapter, and memory allows, it is merged into the weights for as long as this lasts.
 
     PEFT mixes adapters in a batch too, and costs as much as a second pass on small models: it looks rows up by lists of
-    indices in every layer. Here the layers run bare, and a hook adds each adapter's part to its rows.
+    indices in every layer. Here each layer's base runs bare, and each adapter's part is added to its rows.
     """
     if not all(adapter is None or adapter.batchable for adapter in adapters):
         checkpoint.use(adapters[0])  # batches of such adapters hold one adapter only
@@ -204,11 +204,11 @@ def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iter
         if adapter is not None:
             rows[adapter.key].append(row)
     groups = {key: _index(places, len(adapters), checkpoint.device) for key, places in rows.items()}
-    with ExitStack() as hooks:
+    with ExitStack() as changes:
         for module in checkpoint.model.modules() if groups else ():
             if any(key in getattr(module, "lora_A", ()) for key in groups):
-                handle = module.register_forward_hook(partial(_add_lora, groups=groups))
-                hooks.callback(handle.remove)
+                module.forward = partial(_forward_by_rows, module.base_layer, _factors(module, groups))
+                changes.callback(delattr, module, "forward")  # the class's own shows again
         yield
 
 
@@ -227,18 +227,30 @@ def _index(places: list[int], batch: int, device: torch.device) -> slice | torch
     return torch.tensor(places, device=device)
 
 
-def _add_lora(
-    layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, groups: dict[str, slice | torch.Tensor]
-) -> torch.Tensor:
-    for key, rows in groups.items():
-        if key not in layer.lora_A:
-            continue
-        down, up = layer.lora_A[key], layer.lora_B[key]
-        added = up(down(inputs[0][rows].to(down.weight.dtype))) * layer.scaling[key]
-        if isinstance(rows, slice):
-            output[rows].add_(added)
+_Factors = list[tuple["slice | torch.Tensor", torch.Tensor, torch.Tensor]]
+
+
+@torch.no_grad()
+def _factors(layer: Any, groups: dict[str, slice | torch.Tensor]) -> _Factors:
+    """Rows, A (r, in) and scaled B (out, r) of each adapter of a layer."""
+    return [
+        (rows, layer.lora_A[key].weight, layer.lora_B[key].weight * layer.scaling[key])
+        for key, rows in groups.items()
+        if key in layer.lora_A
+    ]
+
+
+def _forward_by_rows(base: Any, factors: _Factors, hidden: torch.Tensor) -> torch.Tensor:
+    """(B, T, out): the base layer, and on the rows of each adapter its B A x."""
+    output = base(hidden)
+    for rows, down, up in factors:
+        low = torch.nn.functional.linear(hidden[rows].to(down.dtype), down)
+        if isinstance(rows, slice) and output.dtype == up.dtype:
+            output[rows].view(-1, output.shape[-1]).addmm_(low.view(-1, low.shape[-1]), up.t())
         else:
-            output.index_add_(0, rows, added.to(output.dtype))
+            added = torch.nn.functional.linear(low, up).to(output.dtype)
+            places = torch.arange(len(output), device=output.device)[rows] if isinstance(rows, slice) else rows
+            output.index_add_(0, places, added)
     return output
 
 
