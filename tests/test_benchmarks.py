@@ -30,4 +30,4 @@ def test_a_name_that_is_none_is_told() -> None:
 def test_a_benchmark_prints_its_table_and_its_limit() -> None:
     said = run("side_by_side", "--tokens", "4", "--seconds", "1", "--repeat", "1")
     assert said.returncode == 0, said.stderr
-    assert "| together | 8 |" in said.stdout and "limit 0.65" in said.stdout
+    assert "| together | 12 |" in said.stdout and "limit 0.5" in said.stdout
