@@ -351,6 +351,7 @@ export function mountComparison(root, options) {
   /** @param {number} index */
   function front(index) {
     shownArm = index;
+    shownOf = doc.id;
     tabs
       .querySelectorAll("button")
       .forEach((/** @type {any} */ button, /** @type {number} */ i) =>
@@ -422,7 +423,7 @@ export function mountComparison(root, options) {
   function full() {
     choice = pointed = null;
     arms = [];
-    if (doc.id !== shownOf) {
+    if (!running && doc.id !== shownOf) {
       // on narrow screens the longest trace stands first
       shownOf = doc.id;
       const lengths = doc.arms.map((/** @type {any} */ arm) => arm.token_count || 0);
