@@ -17,7 +17,7 @@ __all__ = ["PUBLIC_RUNS_PER_HOUR", "build_services", "is_local", "parse_options"
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Options of the command line, with the environment behind them."""
-    from mpar2.commands._arms import add_precision_options
+    from mpar2.commands._arms import add_precision_options, add_prompt_option
     from mpar2.engines import engine_names
 
     environment = os.environ.get
@@ -36,6 +36,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--engine", choices=engine_names(), default="transformers", help="default: %(default)s")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
     add_precision_options(parser)
+    add_prompt_option(parser)
     parser.add_argument("--host", default=host, help="default: %(default)s")
     parser.add_argument("--port", type=int, default=port, help="default: %(default)s")
     parser.add_argument("--mcp", action="store_true", help="serve the endpoints as tools for language models too (MCP)")
@@ -89,10 +90,13 @@ def build_services(options: argparse.Namespace) -> Any:
     from mpar2.engines.base import Arm, EngineOptions
     from mpar2.engines.routing import engine_for_arms
     from mpar2.formats import Limits
+    from mpar2.prompts import mode_names, prompt_identity
     from pages.examples import EXAMPLES, first_example, load_examples
     from pages.limits import VisitorLimits
     from pages.services import Services
 
+    for mode in mode_names():
+        prompt_identity(mode, options.prompt)  # what is no prompt is refused at the start
     root = options.examples or EXAMPLES
     examples = load_examples(root)
     offers, arms = _offers(options)
@@ -105,6 +109,7 @@ def build_services(options: argparse.Namespace) -> Any:
         first_example=first_example(examples, root),
         limits=Limits(max_seconds=options.max_seconds, max_bytes=options.max_upload_mb * 1_000_000),
         max_new_tokens=options.max_new_tokens,
+        prompt=options.prompt,
         local=is_local(options.host),
         visitors=VisitorLimits(
             question_chars=options.max_question,

@@ -110,6 +110,7 @@ class Services:
     first_example: str | None = None
     limits: Limits = field(default_factory=lambda: Limits(max_seconds=60.0, max_bytes=20_000_000))
     max_new_tokens: int = 512
+    prompt: str | None = None  # set or file of the prompt's words (``mpar2.prompts``)
     local: bool = True  # only this machine can reach the app, so its visitor may name any server
     visitors: VisitorLimits = field(default_factory=VisitorLimits)
     stops: StopBoard = field(default_factory=StopBoard)
@@ -126,7 +127,7 @@ class Services:
             if offer.name == name:
                 if mode not in mode_names():
                     raise EngineError(f"unknown mode '{str(mode)[:40]}': choose one of {', '.join(mode_names())}")
-                return Arm(offer.name, offer.model, offer.adapter, mode)  # type: ignore[arg-type]
+                return Arm(offer.name, offer.model, offer.adapter, mode, prompt=self.prompt)  # type: ignore[arg-type]
         raise EngineError(
             f"no checkpoint '{str(name)[:80]}' here: choose one of {', '.join(o.name for o in self.offers)}"
         )

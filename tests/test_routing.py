@@ -17,6 +17,7 @@ from mpar2.engines.base import Arm, Engine, EngineError, Generation
 from mpar2.engines.routing import RoutingEngine, engine_for_arms
 from mpar2.llm import services
 from mpar2.llm.base import Reply, Usage
+from mpar2.prompts import prompt_identity
 from mpar2.question import Item, Question, item_to_json, make_question
 from mpar2.runs import read_run
 from mpar2.trace import parse_trace
@@ -243,11 +244,14 @@ def test_the_app_compares_served_and_local_arms_that_its_operator_names(data, mo
     with serve(plan) as server:
         address = f"server:{server.url}/v1#org/omni"
         options = ["--arm", f"{address}:cot", "--arm", f"{address}:mpar2", "--arm", "here=tiny:cot", "--arm", "fake:m"]
-        services = build_services(parse_options(options))
+        services = build_services(parse_options([*options, "--prompt", "r1-aqa"]))
         asked = Asked(str(data / "0.wav"), "What?", "dog bark\nbell", services.arms)
         *_, document = Comparer(services).run(asked, "session")
         models = {call.json["model"] for call in server.calls}
+        asked_in = [call.text for call in server.calls if call.json.get("stream")]
     assert document["status"] == "done" and models == {"org/omni"}
+    assert len(asked_in) == 2 and all("Output the final answer in <answer>" in text for text in asked_in)
+    assert document["prompts"]["cot"] == prompt_identity("cot", "r1-aqa")[1]
     assert [arm["answer"] for arm in document["arms"]] == ["bell", "bell", "bell", "dog bark"]
     names = [name for name, _ in services.arms]
     assert names[0].startswith("omni") and server.url not in json.dumps(document)
