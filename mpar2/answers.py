@@ -192,8 +192,8 @@ _JUDGED = (
 _IS = (
     r"(?: (?:here|to (?:this|the|that) question|for (?:this|the) question|in this case|that (?:best )?(?:fits|matches)"
     r"(?: the (?:audio|recording|clip))?|should|would|must|will|has to|seems to|appears to|can only|therefore|then))*"
-    r" ?\"?\)? ?(?:\b(?:is|was|be|being|remains)\b(?: (?:therefore|thus|then|clearly|definitely|most likely|likely|"
-    r"probably|simply|indeed|option|as follows))* ?:?|:|=|->|=>|-(?= ))"
+    r" ?\"?\)? ?(?:\b(?:is|was|(?:to )?be|being|remains)\b(?: (?:therefore|thus|then|clearly|definitely|most likely|"
+    r"likely|probably|simply|indeed|option|as follows))* ?:?|:|=|->|=>|-(?= ))"
 )
 _REJECTED = (
     "wrong|incorrect|false|other|another|alternative|possible|potential|tempting|common|previous|second|first|"

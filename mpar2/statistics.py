@@ -303,7 +303,7 @@ def paired_bootstrap(
     sums = _resampled_sums(rows, resamples, np.random.default_rng(seed))
     draws = _ratio(sums[:, 2], sums[:, 3]) - _ratio(sums[:, 0], sums[:, 1])
     low, high = _percentiles(draws, n, level)
-    return PairedDifference(estimate, low, high, None if low is None else _p_value(draws, estimate), n)
+    return PairedDifference(estimate, low, high, None if low is None else _p_value(draws, estimate, n), n)
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
@@ -376,7 +376,7 @@ def slope(
     sums = _resampled_sums(rows, resamples, np.random.default_rng(seed))
     draws = _ratio(sums[:, 0], sums[:, 1])
     low, high = _percentiles(draws, n, level)
-    return Slope(estimate, low, high, None if low is None else _p_value(draws, estimate), n)
+    return Slope(estimate, low, high, None if low is None else _p_value(draws, estimate, n), n)
 
 
 def correlation(
@@ -480,18 +480,27 @@ def _pearson(sums: _Floats) -> _Floats:
     return np.where(np.isfinite(r), r, np.nan)
 
 
-def _p_value(draws: _Floats, estimate: float) -> float:
-    """Share of draws at least as far from the estimate as 0 is, counted with the estimate itself."""
+def _p_value(draws: _Floats, estimate: float, clusters: int) -> float:
+    """Return the share of draws at least as far from the estimate as 0 is, with the correction of the intervals.
+
+    The share is counted with the estimate itself. As the intervals are, it is widened for few clusters: its normal
+    quantile becomes one of Student's t.
+    """
+    from scipy.special import ndtri, stdtr
+
     draws = draws[np.isfinite(draws)]
     # 1e-12: sums of the same numbers in another order must still count as equal.
     extreme = int((np.abs(draws - estimate) >= abs(estimate) - 1e-12).sum())
-    counted = (extreme + 1) / (len(draws) + 1)
+    share = (extreme + 1) / (len(draws) + 1)
     spread = float(np.sqrt(np.mean((draws - estimate) ** 2)))
-    if extreme >= _FEW_DRAWS or spread == 0:
-        return counted
-    # So far out, too few draws are left to count: the normal tail with their spread (a correction for many
-    # comparisons would otherwise meet the floor of one over the draws).
-    return min(counted, float(erfc(abs(estimate) / spread / sqrt(2))))
+    if extreme < _FEW_DRAWS and spread > 0:
+        # So far out, too few draws are left to count: the normal tail with their spread (a correction for many
+        # comparisons would otherwise meet the floor of one over the draws).
+        share = min(share, float(erfc(abs(estimate) / spread / sqrt(2))))
+    if share <= 0 or clusters < 2:
+        return share
+    t = float(-ndtri(share / 2)) * sqrt((clusters - 1) / clusters)
+    return float(2 * stdtr(clusters - 1, -t))
 
 
 def _cluster_rows(columns: tuple[ArrayLike | None, ...], groups: _Groups, level: float) -> _Floats:

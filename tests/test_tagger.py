@@ -165,5 +165,7 @@ def test_a_plucked_string_is_an_instrument() -> None:
         for i in range(RATE):
             notes.append(ring[i % len(ring)])
             ring[i % len(ring)] = 0.498 * (ring[i % len(ring)] + ring[(i + 1) % len(ring)])
-    labels = {event.label for event in tag(_clip(0.5 * np.array(notes))).events}
-    assert labels & {"harp", "guitar", "piano", "zither", "music"} and "speech" not in labels
+    found = tag(_clip(0.5 * np.array(notes)))
+    instruments = {"harp", "guitar", "piano", "zither", "music"}
+    assert instruments & {event.label for event in (*found.events, *found.unsure)}
+    assert {event.label for event in found.events} <= instruments
