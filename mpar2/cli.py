@@ -71,7 +71,7 @@ def _describe_tasks(parser: argparse.ArgumentParser) -> None:
 
 
 def _load_plugins() -> None:
-    """Import what installed packages name in the entry point group ``mpar2``: it registers engines and benchmarks."""
+    """Import what installed packages name in the entry point group ``mpar2``: engines, benchmarks, judges."""
     for plugin in importlib.metadata.entry_points(group="mpar2"):
         try:
             plugin.load()
