@@ -46,6 +46,7 @@ _HOUR_S = 3600.0
 _SHARE_OF_UPLOADS = 25  # largest uploads that one visitor may send in an hour
 _SHARE_OF_DISK = 200  # the same of all visitors: what is older has been deleted
 _SHARE_OF_LINE = 8  # waiting requests of one visitor; a page sends two or three at a time
+_SHARE_OF_MODELS = 4  # of these, on a public app, those that wait for the models
 _SHARE_OF_SESSIONS = 120  # of one visitor in an hour; SESSIONS are kept in all
 SESSIONS = 1000
 _MOST_VISITORS = 10_000
@@ -149,7 +150,7 @@ class Gate:
             return
         if path.endswith("/queue/join") or re.search(r"/call/(v2/)?[^/]+$", path):
             if _waits_too_often(demo, request, body, local=local):
-                words = f"you have {_SHARE_OF_LINE} requests in the line, which is one visitor's share: wait for them"
+                words = "your requests in the line are one visitor's share: wait for them"
                 await _answer(send, 429, words)
                 return
             session = _session_in(body) or secrets.token_hex(8)  # a call without one begins its own
@@ -173,12 +174,27 @@ class Gate:
 
 def _waits_too_often(demo: gr.Blocks, request: Any, body: bytes, *, local: bool) -> bool:
     session, visitor = _session_in(body), visitor_of(request)
-    mine = 0
-    for event in _events(demo):
-        same = bool(session) and event.session_hash == session
-        if same or (not local and visitor and visitor_of(event.request) == visitor):
-            mine += 1
-    return mine >= _SHARE_OF_LINE
+    mine = [
+        event.concurrency_id
+        for event in _events(demo)
+        if (session and event.session_hash == session)
+        or (not local and visitor and visitor_of(event.request) == visitor)
+    ]
+    of_models = not local and mine.count("engine") >= _SHARE_OF_MODELS and _wants_models(demo, request, body)
+    return of_models or len(mine) >= _SHARE_OF_LINE
+
+
+def _wants_models(demo: gr.Blocks, request: Any, body: bytes) -> bool:
+    """Whether a request is for the one event at a time that the models serve."""
+    name = request.scope["path"].rstrip("/").rsplit("/", 1)[-1]
+    try:
+        number = json.loads(body).get("fn_index")
+    except (ValueError, RecursionError, AttributeError):
+        return False
+    return any(
+        function.concurrency_id == "engine" and (function._id == number or function.api_name == name)
+        for function in demo.fns.values()
+    )
 
 
 def _hold_files(services: Services, body: bytes) -> None:

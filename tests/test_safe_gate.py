@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import pytest
 
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
-from pages.gate import BODY_BYTES, SessionShares, UploadShares, host_is_local
+from pages.gate import BODY_BYTES, SessionShares, UploadShares, _events, host_is_local
 from pages.services import Offer, Services, Uploads
 from testing.hostile.sounds import good_wav
 
@@ -234,6 +235,24 @@ def test_one_visitor_does_not_fill_the_line(app: SimpleNamespace) -> None:
     begun = time.monotonic()
     message = finished(app, reason["id"], data, "honest")
     assert message["success"] and time.monotonic() - begun < 60
+
+
+def test_on_a_public_app_one_visitor_gets_less_of_the_models(
+    app: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the queue and by calls, whatever the session."""
+    monkeypatch.setattr(app.demo, "services", replace(app.services, local=False))
+    reason = next(d for d in app.config["dependencies"] if d["api_name"] == "reason")
+    data = [send(app), "What?", "", "small", "cot", 8, 0, 0]
+    statuses = []
+    for number in range(12):
+        body = {"data": data, "fn_index": reason["id"], "session_hash": f"greedy {number}"}
+        statuses.append(app.client.post("/gradio_api/queue/join", json=body).status_code)
+    assert statuses[:4] == [200] * 4 and statuses.count(200) < 8 and 429 in statuses
+    assert app.client.post("/gradio_api/call/reason", json={"data": data}).status_code == 429
+    end = time.monotonic() + 60
+    while any(_events(app.demo)) and time.monotonic() < end:  # for the tests that come after
+        time.sleep(0.1)
 
 
 def test_a_place_in_the_line_is_a_waiting_request(app: SimpleNamespace) -> None:
