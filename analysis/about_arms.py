@@ -27,7 +27,7 @@ from analysis.figures import dots, forest
 from analysis.findings import finding
 from analysis.load import RunTable
 from analysis.metrics import CAFE, RULES, Metric, measured, metric_of, rate, rate_of, units, with_f1
-from analysis.words import count, difference, listed, number, paired_p, plural, size_of, span, told, value
+from analysis.words import caption, count, difference, listed, number, paired_p, plural, size_of, span, value
 
 __all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception", "rules"]
 
@@ -75,13 +75,13 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         **_guessing(table, metric),
     )
     by_name = {row["arm"]: row for row in compared}
-    said = [
-        _said(by_name[row["arm"]], metric)
+    findings = [
+        _finding(by_name[row["arm"]], metric)
         if row["arm"] in by_name
         else f"{row['arm']}: {value(metric, row['value'])}{span(metric, row['low'], row['high'])}."
         for row in rows
     ]
-    said = [*finding(table, metric), *said]
+    findings = [*finding(table, metric), *findings]
     notes = (
         f"{metric.label}: {metric.meaning}. Intervals: 95 % over clips.",
         f"{plural(len(compared), 'comparison')} made: p_holm in the table is corrected for them (Holm).",
@@ -89,7 +89,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         "clips, or by McNemar's exact test where each clip has one question with one answer.",
         *(f"{run.name} ({run.benchmark}): {note}." for run in table.runs for note in run.notes),
     )
-    return Exhibit("arms", title, told(said), figure, sheet, notes, "Table 2")
+    return Exhibit("arms", title, caption(findings), figure, sheet, notes, "Table 2")
 
 
 def cafe(table: RunTable, choice: Choice) -> Exhibit:
@@ -145,13 +145,13 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             f"{count(row['denominator'])} events, {plural(row['traces'], 'trace')}"
         ),
     )
-    said = []
+    findings = []
     for name in table.labels:
         own = {row["metric"]: row for row in rows if row["arm"] == name and row["value"] is not None}
         if "Acc_per" in own and "Recall" in own:
             kinds = ("Acc_per", "matched"), ("Err_use", "misused"), ("Err_per", "hallucinated")
             shares = [f"{value(metric_of('acc_per'), own[rate]['value'])} {kind}" for rate, kind in kinds]
-            said.append(
+            findings.append(
                 f"{name} names {number(own['Events per trace']['value'])} events a trace ({', '.join(shares)}) and "
                 f"matches {value(metric_of('recall'), own['Recall']['value'])} of the truth"
                 f"{_beyond(metric_of('acc_per'), own['Acc_per'])}."
@@ -168,7 +168,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             origins = listed([f"{key} ({n})" for key, n in (about.get("truth_origins") or {}).items()])
             model = f", model {about['model']}" if about.get("model") else ""
             notes.append(f"{run.name}: judged by {run.scores.judge}{model}; truth: {origins or 'unknown'}.")
-    return Exhibit("cafe", title, told(said), figure, sheet, tuple(notes), "Table 1")
+    return Exhibit("cafe", title, caption(findings), figure, sheet, tuple(notes), "Table 1")
 
 
 def perception(table: RunTable, choice: Choice) -> Exhibit:
@@ -197,21 +197,21 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
             f"{span(metric_of('accuracy'), row['low'], row['high'])}<br>{plural(row['probes'], 'probe')}"
         ),
     )
-    said = []
+    findings = []
     for name in table.labels:
         own = [row for row in rows if row["arm"] == name]
         few = [row for row in own if row["probes"] < row["asked"]]
         if few:
             rest = sum(row["probes"] for row in own), sum(row["asked"] for row in own)
-            said.append(f"{name} rests on {rest[0]} of {rest[1]} probes: its other answers are neither yes nor no.")
+            findings.append(f"{name} rests on {rest[0]} of {rest[1]} probes: its other answers are neither yes nor no.")
         if len(own) == 2:
             mean = value(_ACCURACY, (own[0]["value"] + own[1]["value"]) / 2)
             parts = [
                 f"{row['probe']}{_beyond(_ACCURACY, row)}" for row in own if row["difference"] == row["difference"]
             ]
             more = f"; {listed(parts)}" if parts else ""
-            said.append(f"{name}: probe accuracy {mean}, the mean of present and absent{more}.")
-    return Exhibit("probes", title, told(said), figure, sheet, ("Answering yes to everything gives 50 %.",))
+            findings.append(f"{name}: probe accuracy {mean}, the mean of present and absent{more}.")
+    return Exhibit("probes", title, caption(findings), figure, sheet, ("Answering yes to everything gives 50 %.",))
 
 
 def modes(table: RunTable, choice: Choice) -> Exhibit:
@@ -259,13 +259,15 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
         places=(6, 7),  # the colours of no arm
         **_guessing(table, metric),
     )
-    said = told([_said(versus(table, a.label, b.label, metric), metric) for a, b in pairs])
+    findings = [_finding(versus(table, a.label, b.label, metric), metric) for a, b in pairs]
     notes = (
         "Pairs share a checkpoint and differ in the mode (budgets and sampling may differ too), or differ by a dagger "
         "or 'thinks' in their names.",
         f"{plural(len(pairs), 'comparison')} made: p_holm in the table is corrected for them (Holm).",
     )
-    return Exhibit("modes", title, said, figure, pd.DataFrame(rows).drop(columns="point"), notes, "Figure 1")
+    return Exhibit(
+        "modes", title, caption(findings), figure, pd.DataFrame(rows).drop(columns="point"), notes, "Figure 1"
+    )
 
 
 def control(table: RunTable, choice: Choice) -> Exhibit:
@@ -295,7 +297,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         ),
         places=lambda row: table.labels.index(row["minus"]),
     )
-    said = [
+    findings = [
         f"{row['minus']} with {row['control']}: {difference(metric, row['difference'], row['low'], row['high'])}, "
         f"{paired_p(row)}."
         for row in rows.to_dict("records")
@@ -314,7 +316,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         )
     if any(found.setting == "hide_audio_after" for found in controls(table)):
         notes.append("With the audio masked, what falls is what the later trace still takes from the audio.")
-    return Exhibit("controls", title, told(said), figure, rows, tuple(notes))
+    return Exhibit("controls", title, caption(findings), figure, rows, tuple(notes))
 
 
 def levels(table: RunTable, choice: Choice) -> Exhibit:
@@ -346,15 +348,15 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
         places=symbols,
         hues=hues,
     )
-    said = []
+    findings = []
     for legend, found in series:
         own, *others = found
         if own["control"] != "unchanged":
             continue
         ends = [f"{value(metric, row['value'])} with {row['control']}" for row in others]
-        said.append(f"{legend}: {value(metric, own['value'])} unchanged, {listed(ends)}.")
+        findings.append(f"{legend}: {value(metric, own['value'])} unchanged, {listed(ends)}.")
     notes = ("Intervals: 95 % over clips. Whether two of these differ is for the paired differences to say, below.",)
-    return Exhibit("levels", title, told(said), figure, rows, notes)
+    return Exhibit("levels", title, caption(findings), figure, rows, notes)
 
 
 def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
@@ -381,7 +383,7 @@ def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
         tip=lambda row: f"{label(row['arm'])}<br>mean {value(metric, row['mean'])}",
         zero=None,
     )
-    said = [
+    findings = [
         f"{row['arm']}: {value(metric, row['mean'])} over {row['seeds']} seeds of {row['of']}, "
         f"from {value(metric, row['lowest'])} to {value(metric, row['highest'])}."
         for row in rows.to_dict("records")
@@ -389,7 +391,7 @@ def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
     notes = ["Whiskers span the seeds; they are no interval."]
     if any(not table.arm(name).get("temperature", 0) for name in table.labels):
         notes.append("At temperature 0 an arm answers alike under every seed, unless its audio is shuffled.")
-    return Exhibit("seeds", title, told(said), figure, rows, tuple(notes))
+    return Exhibit("seeds", title, caption(findings), figure, rows, tuple(notes))
 
 
 def _guessing(table: RunTable, metric: Metric) -> dict[str, Any]:
@@ -444,14 +446,14 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
             f"{span(metric_of('acc_per'), row['low'], row['high'])}<br>{size_of(row)}"
         ),
     )
-    said = [sentence for rule in RULES[:4] for sentence in finding(table, metric_of(rule))[:1]]
-    said = said or ["No pair of base and MPAR² is here: see the table."]
+    findings = [sentence for rule in RULES[:4] for sentence in finding(table, metric_of(rule))[:1]]
+    findings = findings or ["No pair of base and MPAR² is here: see the table."]
     notes = [metric_of(rule).label + ": " + metric_of(rule).meaning + "." for rule in RULES]
     notes.append(
         "Acc_per counts an event as misused if any mention of it is wrong. A conclusion that holds under one rule only "
         "is one about that rule."
     )
-    return Exhibit("rules", title, told(said), figure, sheet, tuple(notes))
+    return Exhibit("rules", title, caption(findings), figure, sheet, tuple(notes))
 
 
 def _beyond(metric: Metric, row: dict[str, Any]) -> str:
@@ -461,7 +463,7 @@ def _beyond(metric: Metric, row: dict[str, Any]) -> str:
     return f" ({metric.label} minus that of {row['minus']}: {away}, {paired_p(row)})"
 
 
-def _said(row: dict[str, Any], metric: Metric) -> str:
+def _finding(row: dict[str, Any], metric: Metric) -> str:
     if row["difference"] is None:
         return f"{row['arm']} and {row['minus']} share no item."
     return (

@@ -14,7 +14,7 @@ from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, lines
 from analysis.load import RunTable
 from analysis.metrics import Metric, metric_of
-from analysis.words import difference, number, p_value, paired_p, plural, size_of, span, told, value
+from analysis.words import caption, difference, number, p_value, paired_p, plural, size_of, span, value
 
 __all__ = ["attention", "attention_absolute", "attention_corrected", "budget", "frontier"]
 
@@ -49,7 +49,7 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
         ),
     )
     best = _undominated(rows)
-    said = "; ".join(
+    frontier_points = "; ".join(
         f"{row['arm']}{'' if row['votes'] == 1 else ' with ' + plural(row['votes'], 'vote')} "
         f"({value(_ACCURACY, row['accuracy'])} for {number(row['tokens'])} tokens{_beside(row)})"
         for row in best
@@ -60,7 +60,12 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
         "The estimates alone decide which arms are on the frontier; neighbours' intervals may overlap.",
     )
     return Exhibit(
-        "frontier", title, f"Nothing here is both cheaper and more often right than {said}.", figure, rows, notes
+        "frontier",
+        title,
+        f"Nothing here is both cheaper and more often right than {frontier_points}.",
+        figure,
+        rows,
+        notes,
     )
 
 
@@ -110,13 +115,13 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
             f"accuracy {value(_ACCURACY, row['accuracy'])}"
         ),
     )
-    said = []
+    findings = []
     for arm in table.labels:
         own = [row for row in rows[rows["field"] == fields[0].replace("_", "-")].to_dict("records")]
         own = [row for row in own if row["arm"] == arm and row["tokens"] == row["tokens"]]
         if len(own) > 1:
             least, most = min(own, key=lambda row: row["tokens"]), max(own, key=lambda row: row["tokens"])
-            said.append(
+            findings.append(
                 f"{arm} writes {number(least['tokens'])} tokens for {least['level']} and {number(most['tokens'])} for "
                 f"{most['level']}."
             )
@@ -125,7 +130,7 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
         f"By {fields[0].replace('_', '-')} in the sentence above; the table has "
         f"{', '.join(name.replace('_', '-') for name in fields)}.",
     )
-    return Exhibit("budget", title, told(said), figure, rows, notes, "Figure 7")
+    return Exhibit("budget", title, caption(findings), figure, rows, notes, "Figure 7")
 
 
 def _varies(table: RunTable, name: str) -> bool:
@@ -180,15 +185,15 @@ def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) ->
         reference=1.0 if corrected else None,
     )
     found = measures.changes(table, corrected)
-    said = [_change(arm, found[arm], corrected) for arm, own in series if own]
-    said = [*_who_attends_more(table, metric), *said]
+    findings = [_change(arm, found[arm], corrected) for arm, own in series if own]
+    findings = [*_who_attends_more(table, metric), *findings]
     notes = (
         "Mean over layers and heads of the attention mass on audio positions; the paper defines neither.",
         "1 means: as much as if attention were spread evenly over all that is visible."
         if corrected
         else "The raw ratio falls as text grows even where nothing changes: see the corrected one.",
     )
-    return Exhibit(name, title, told(said), figure, rows, notes, "Figure 6")
+    return Exhibit(name, title, caption(findings), figure, rows, notes, "Figure 6")
 
 
 def _who_attends_more(table: RunTable, metric: Metric) -> list[str]:

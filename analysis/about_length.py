@@ -16,7 +16,7 @@ from analysis.figures import dots, forest, lines, panels
 from analysis.findings import finding
 from analysis.load import RunTable
 from analysis.metrics import RULES, Metric, metric_of, with_f1
-from analysis.words import count, difference, number, p_value, paired_p, plural, size_of, span, told, value
+from analysis.words import caption, count, difference, number, p_value, paired_p, plural, size_of, span, value
 from mpar2.statistics import holm
 
 __all__ = ["correlations", "curves", "decay", "forced", "slopes"]
@@ -75,7 +75,7 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
     return Exhibit(
         "decay",
         title,
-        told([*finding(table, metric), *_trends(table, choice, metric, names)]),
+        caption([*finding(table, metric), *_trends(table, choice, metric, names)]),
         figure,
         rows,
         (*notes, *_lengthless(table, choice), *_conditioned(choice, metric)),
@@ -122,7 +122,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
     rows = measures.curves(table, choice, names)
     if rows.loc[rows["metric"] == "acc_per", "value"].isna().all():
         return _without("curves", title, _UNJUDGED, "Figure 3")
-    groups, said = [], []
+    groups, findings = [], []
     for arm in table.labels:
         series = []
         for name in names:
@@ -132,7 +132,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
             series.append((metric_of(name).label, points))
         if any(row["value"] == row["value"] for row in series[1][1]):
             groups.append((arm, series))
-            said.append(_together(table, choice, arm))
+            findings.append(_together(table, choice, arm))
     left_out, groups = max(0, len(groups) - _MOST_LINES), groups[:_MOST_LINES]
     figure = panels(
         groups,
@@ -150,8 +150,8 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
     notes.append(_RULES)
     if left_out:
         notes.append(f"{plural(left_out, 'arm')} are in the table only: choose arms to draw them.")
-    said = [*finding(table, metric_of("acc_per")), *said]
-    return Exhibit("curves", title, told(said), figure, rows, (*notes, *_lengthless(table, choice)), "Figure 3")
+    findings = [*finding(table, metric_of("acc_per")), *findings]
+    return Exhibit("curves", title, caption(findings), figure, rows, (*notes, *_lengthless(table, choice)), "Figure 3")
 
 
 def correlations(table: RunTable, choice: Choice) -> Exhibit:
@@ -178,10 +178,10 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
         ),
         places=lambda row: table.labels.index(row["arm"]),
     )
-    said = []
+    findings = []
     for row in rows.to_dict("records"):
         if row["of"] == "length and accuracy" and row["pearson"] == row["pearson"]:
-            said.append(
+            findings.append(
                 f"{row['arm']}: longer traces are {_direction(row['pearson_low'], row['pearson_high'])} "
                 f"(r = {row['pearson']:.2f}{span(None, row['pearson_low'], row['pearson_high'])})."
             )
@@ -189,7 +189,7 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
         "Of single traces, not of bins: a correlation over a handful of bin means is close to 1 by making.",
         "Hard questions get longer traces and more wrong answers, so this alone does not blame length: see the slopes.",
     )
-    return Exhibit("correlations", title, told(said), figure, rows, notes, "Figure 3")
+    return Exhibit("correlations", title, caption(findings), figure, rows, notes, "Figure 3")
 
 
 def slopes(table: RunTable, choice: Choice) -> Exhibit:
@@ -219,11 +219,11 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
         places=lambda row: table.labels.index(row["arm"]),
     )
     firmest = {"item held": 0, "difficulty held": 1, "nothing held": 2}
-    said = []
+    findings = []
     for arm in table.labels:
         own = rows[(rows["arm"] == arm) & (rows["metric"] == shown)].to_dict("records")
         if own:
-            said.append(_trend_sentence(arm, min(own, key=lambda row: firmest[row["held"]]), metric_of(shown)))
+            findings.append(_trend_sentence(arm, min(own, key=lambda row: firmest[row["held"]]), metric_of(shown)))
     tested = int(rows["p_value"].notna().sum())
     notes = (
         "Least squares over traces, pooled rates weighted by what they divide by; intervals over clips.",
@@ -234,7 +234,7 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
         "(logistic regression with errors by clip; conditional logistic regression within items).",
         _RULES,
     )
-    return Exhibit("slopes", title, told(said), figure, rows, notes)
+    return Exhibit("slopes", title, caption(findings), figure, rows, notes)
 
 
 def _trend_sentence(arm: str, row: Mapping[str, Any], metric: Metric) -> str:
@@ -281,7 +281,7 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
             f"{_from_free(row, metric, '<br>', label)}"
         ),
     )
-    said = [
+    findings = [
         f"{legend}, on the same {size_of(found[0])}: {value(metric, found[0]['value'])} at "
         f"{number(found[0]['length'])} tokens{_from_free(found[0], metric)}, {value(metric, found[-1]['value'])} at "
         f"{number(found[-1]['length'])}{_from_free(found[-1], metric)}."
@@ -292,7 +292,7 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
         "Differences are from the arm of free length, paired by item: every one of them is in the table.",
         "Where the length is a mere limit, an answer that does not come within it counts as wrong.",
     )
-    return Exhibit("forced", title, told(said), figure, rows, notes)
+    return Exhibit("forced", title, caption(findings), figure, rows, notes)
 
 
 def _from_free(row: Mapping[str, Any], metric: Metric, before: str = ", ", shown: Callable[[str], str] = str) -> str:

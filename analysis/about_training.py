@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.exhibit import Exhibit
 from analysis.figures import lines, panels
 from analysis.training_log import TrainingLog, curve, families
-from analysis.words import number, told
+from analysis.words import caption, number
 
 __all__ = ["build_training_exhibits"]
 
@@ -128,7 +128,7 @@ def _exhibit(
     figure: _Figure, shown: Mapping[str, Sequence[TrainingLog]], places: Mapping[str, int], window: int
 ) -> Exhibit:
     groups: list[tuple[_Curve, list[tuple[str, list[dict[str, Any]]]]]] = []
-    sheets, said, short = [], [], set()
+    sheets, findings, short = [], [], set()
     for part in figure.curves:
         series = []
         for name, logs in shown.items():
@@ -140,7 +140,7 @@ def _exhibit(
                 short.add(name)
             sheets.append(found.assign(recipe=name, metric=part.metric))
             line = _smooth(found, window)
-            said.append(_said(name, part, line, len(figure.curves) > 1))
+            findings.append(_finding(name, part, line, len(figure.curves) > 1))
             series.append((name, line.to_dict("records")))
         if series:
             groups.append((part, series))
@@ -174,14 +174,14 @@ def _exhibit(
     return Exhibit(
         figure.name,
         figure.title,
-        told(said),
+        caption(findings),
         drawing,
         table[["recipe", "metric", "step", "value", "low", "high", "logs"]],
         (*figure.notes, *_notes(shown, names, window), *_short(short)),
     )
 
 
-def _said(name: str, part: _Curve, line: pd.DataFrame, titled: bool) -> str:
+def _finding(name: str, part: _Curve, line: pd.DataFrame, titled: bool) -> str:
     """Read a line as it is drawn: its ends, or where it has few points only the values between which it stays."""
     steps, values = line["step"], line["value"]
     what = f"{part.title} " if titled else ""

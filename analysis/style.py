@@ -1,4 +1,4 @@
-"""Colours and layout of all figures: told apart by hue, symbol and dash together, in light and in dark.
+"""Colours and layout of all figures: distinguished by hue, symbol and dash together, in light and in dark.
 
 Hues are Okabe and Ito's (2008), which colour-blind readers tell apart; each has a lighter twin for dark pages. A figure
 is built in its light colours; ``in_dark`` (and the page's script, with the same table) turns them.

@@ -4,7 +4,7 @@
     log.jsonl       {"step": 10, "<metric as TRL logs it>": 0.5, ...}, a line for each logged step
 
 ``python -m training export`` and hands may write them, and strangers may have: every field is looked at, sizes are
-bounded, and what is wrong is said with its line. A step that stands in several lines (an evaluation beside a training
+bounded, and errors name their line. A step that stands in several lines (an evaluation beside a training
 step, or a step run again after a resume) is one row, and the later value counts.
 """
 

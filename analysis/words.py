@@ -18,7 +18,7 @@ __all__ = [
     "plural",
     "size_of",
     "span",
-    "told",
+    "caption",
     "value",
 ]
 
@@ -111,8 +111,8 @@ def size_of(row: Mapping[str, Any]) -> str:
     return plural(items, "item") + (f" of {plural(clips, 'clip')}" if clips != items else "")
 
 
-def told(sentences: list[str], most: int = 4) -> str:
-    """The sentences of the first few arms; the table has the rest."""
+def caption(sentences: list[str], most: int = 4) -> str:
+    """Join the sentences of the first few arms as a caption; the table has the rest."""
     left = len(sentences) - most
     return " ".join(sentences[:most]) + (f" The table has {left} more." if left > 0 else "")
 
