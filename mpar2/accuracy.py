@@ -75,7 +75,7 @@ def score(record: Mapping[str, Any], given: Answer | None = None) -> Score | Non
 
     >>> item = {"choices": ["Man", "Woman"], "answer": "Man"}
     >>> score({"item": item, "choice": "Man", "prediction": "Man"})
-    Score(official=True, strict=True, parsed=True, answered=True)
+    Score(official=True, strict=True, parsed=True, answered=True, form=None)
     """
     item = record["item"]
     answer, choices = item["answer"], item["choices"] or ()

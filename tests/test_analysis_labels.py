@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from pages.analysis import GROUPS
 from pages.analysis_runs import Shelf
 from testing.browser import browser_page, chromium
 from testing.synthetic import FakeArm, write_run
-from tests.test_analysis_page import drawn, opened, serve
+from tests.test_analysis_page import drawn_figure, opened, serve
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium found: figures are drawn in a browser")
 
@@ -29,15 +30,23 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     arms = [FakeArm(f"mpar2 with control {n} of twelve", "mpar2", 2.0 - 0.2 * n, 0.0, 20 + 12 * n) for n in range(12)]
     write_run(root / "scenes", 40, arms)
     patch = pytest.MonkeyPatch()
-    patch.setattr("pages.analysis._FIRST_ARMS", len(arms))
+    patch.setattr("pages.analysis_items._FIRST", len(arms))
+    patch.setattr("pages.analysis._MOST_ARMS", len(arms))
     demo, url = serve(Shelf(root))
     yield url
     demo.close()
     patch.undo()
 
 
+def drawn(page: Any, name: str) -> Any:
+    """The figure, after its group was chosen in the contents."""
+    (group,) = (title for title, names in GROUPS if name in names)
+    page.get_by_role("button", name=group, exact=True).click()
+    return drawn_figure(page, name)
+
+
 @pytest.mark.parametrize("width", [1440, 390])
-def test_labels_are_all_there_and_told_apart(app: str, width: int) -> None:
+def test_labels_are_all_there_and_distinct(app: str, width: int) -> None:
     pytest.importorskip("playwright")
 
     def texts(name: str, axis: str) -> list[str]:
@@ -61,13 +70,16 @@ def test_lists_and_tables_are_readable_on_a_phone(app: str) -> None:
     pytest.importorskip("playwright")
     with browser_page(viewport={"width": 390, "height": 800}) as page:
         opened(page, app)
-        spot = drawn(page, "arms").locator(".scatterlayer .trace .points path").first.bounding_box()
-        page.mouse.click(spot["x"] + spot["width"] / 2, spot["y"] + spot["height"] / 2)
-        page.wait_for_selector("#traces .an-list button", timeout=60_000)
+        figure = drawn(page, "arms")
+        figure.locator("summary", has_text="Points as a list").click()
         cut = "nodes => nodes.filter((node) => node.scrollHeight > node.clientHeight + 1).length"
-        assert page.locator("#traces .an-list button").evaluate_all(cut) == 0
-        page.locator("#analysis-tabs .overflow-menu button").first.click()
-        page.get_by_text("What the paper reports").last.click()
+        points = figure.locator(".an-points button")
+        points.last.wait_for()
+        assert points.count() == 12 and points.evaluate_all(cut) == 0
+        points.first.click()
+        page.locator(".an-items .an-chip").first.wait_for(timeout=60_000)
+        assert page.locator(".an-items tbody .an-item").evaluate_all(cut) == 0
+        page.get_by_role("button", name="The paper", exact=True).click()
         page.wait_for_selector("#paper #exhibit-paper-claims td", timeout=90_000)
         says = page.locator("#paper #exhibit-paper-claims td:nth-child(2)").first
         assert says.bounding_box()["width"] > 150

@@ -136,6 +136,8 @@ def test_every_payload_in_the_form_of_the_compare_tab() -> None:
                 "most_seconds": 60,
                 "most_tokens": 100,
                 "most_question": 1000,
+                "most_clips": 50,
+                "real_models": [[text, text, text]],
             }
             page.evaluate(
                 """([setup, text]) => {
