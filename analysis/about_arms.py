@@ -41,7 +41,7 @@ _NO_CONTROL = (
 
 
 def arms(table: RunTable, choice: Choice) -> Exhibit:
-    """Every arm's metric, and its paired difference from the first arm (Table 2)."""
+    """Return every arm's metric, and its paired difference from the first arm (Table 2)."""
     metric = metric_of(choice.metric)
     title = f"{metric.label} of the arms"
     rows = []
@@ -271,7 +271,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def control(table: RunTable, choice: Choice) -> Exhibit:
-    """What each control does to the metric, on the same items."""
+    """Return what each control does to the metric, on the same items."""
     metric = metric_of(choice.metric)
     named = metric.label if "_" in metric.label else metric.label.lower()
     title = f"Controls: what one change does to {named}"
@@ -320,7 +320,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def levels(table: RunTable, choice: Choice) -> Exhibit:
-    """Where each control ends up: the metric and F1, with their intervals."""
+    """Return where each control ends up: the metric and F1, with their intervals."""
     metric = metric_of(choice.metric)
     title = f"{metric.label} under each control"
     rows = control_levels(table, with_f1(table.frame, metric))
@@ -360,7 +360,7 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
-    """The spread over seeds of arms that ran under several."""
+    """Return the spread over seeds of arms that ran under several."""
     metric = metric_of(choice.metric)
     title = f"{metric.label} over seeds"
     rows = seeds(table, metric)

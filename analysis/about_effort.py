@@ -139,17 +139,17 @@ def _varies(table: RunTable, name: str) -> bool:
 
 
 def attention(table: RunTable, choice: Choice) -> Exhibit:
-    """The ratio by relative position (Figure 6)."""
+    """Return the ratio by relative position (Figure 6)."""
     return _attention(table, "attention", "relative", corrected=False)
 
 
 def attention_corrected(table: RunTable, choice: Choice) -> Exhibit:
-    """The length-corrected ratio by relative position."""
+    """Return the length-corrected ratio by relative position."""
     return _attention(table, "attention-corrected", "relative", corrected=True)
 
 
 def attention_absolute(table: RunTable, choice: Choice) -> Exhibit:
-    """The length-corrected ratio by tokens written so far."""
+    """Return the length-corrected ratio by tokens written so far."""
     return _attention(table, "attention-tokens", "absolute", corrected=True)
 
 

@@ -33,7 +33,7 @@ _MOST_LINES = 8  # of one plot
 
 
 def decay(table: RunTable, choice: Choice) -> Exhibit:
-    """The chosen metric over length, one line an arm (Figure 5); a panel for each run where there are many."""
+    """Return the chosen metric over length, one line an arm (Figure 5); a panel for each run where there are many."""
     metric = metric_of(choice.metric)
     rows = measures.curves(table, choice, (metric.name,))
     title = f"{metric.label} over reasoning length"
@@ -248,7 +248,7 @@ def _trend_sentence(arm: str, row: Mapping[str, Any], metric: Metric) -> str:
 
 
 def forced(table: RunTable, choice: Choice) -> Exhibit:
-    """The same items at several forced lengths: difficulty cannot pose as length."""
+    """Return the same items at several forced lengths: difficulty cannot pose as length."""
     metric = metric_of(choice.metric)
     title = f"{metric.label} of the same items at several forced lengths"
     parts = [forced_rows(table, shown).assign(metric=shown.label) for shown in with_f1(table.frame, metric)]
@@ -296,7 +296,7 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def _from_free(row: Mapping[str, Any], metric: Metric, before: str = ", ", shown: Callable[[str], str] = str) -> str:
-    """The paired difference from the arm that may write as it likes; nothing where the row is that arm's."""
+    """Return the paired difference from the arm that may write as it likes; nothing where the row is that arm's."""
     if row["difference"] is None or row["difference"] != row["difference"]:
         return ""
     away = difference(metric, row["difference"], row["difference_low"], row["difference_high"])

@@ -45,7 +45,7 @@ class _Figure(NamedTuple):
 def build_training_exhibits(
     logs: Sequence[TrainingLog], chosen: Sequence[str] | None = None, window: int = 1
 ) -> list[Exhibit]:
-    """Every figure over the chosen families of ``analysis.training_log.families`` (all by default).
+    """Return every figure over the chosen families of ``analysis.training_log.families`` (all by default).
 
     ``window``: lines, and the readings of them, are moving means over that many logged steps (1: as logged); tables are
     as logged.

@@ -24,7 +24,7 @@ _FEWEST = 0.05
 
 
 def along(table: RunTable, position: Literal["relative", "absolute"], corrected: bool) -> pd.DataFrame:
-    """The mean ratio of traces at each position, with its interval over clips."""
+    """Return the mean ratio of traces at each position, with its interval over clips."""
     rows: list[dict[str, Any]] = []
     data = _placed(table, 0 if position == "relative" else 1)
     column = "corrected" if corrected else "ratio"

@@ -20,7 +20,7 @@ _DECLARED = re.compile(r"^(?:export )?(?:async )?(?:function|const|let|class) (\
 
 @cache
 def bundle(*paths: Path) -> str:
-    """The modules and all that they import, as plain script text in which every export is a name.
+    """Return the modules and all that they import, as plain script text in which every export is a name.
 
     Raises:
         ValueError: two modules declare one name, import each other in a circle, or import in a form that is not known.

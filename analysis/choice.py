@@ -60,7 +60,7 @@ class Choice:
 
 
 def apply_choice(table: RunTable, choice: Choice) -> RunTable:
-    """The table with only the chosen arms (in the order chosen) and items."""
+    """Return the table with only the chosen arms (in the order chosen) and items."""
     labels = list(choice.arms) or table.labels
     arms = tuple(table.arm(label) for label in dict.fromkeys(labels))
     frame = table.frame
@@ -87,7 +87,7 @@ def levels(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def choice_from(values: Mapping[str, Any]) -> Choice:
-    """A choice out of plain values, as a form or a file has them."""
+    """Return a choice out of plain values, as a form or a file has them."""
     known = {f.name for f in fields(Choice)}
     given = {name: value for name, value in values.items() if name in known and value is not None}
     if "arms" in given:
@@ -98,7 +98,7 @@ def choice_from(values: Mapping[str, Any]) -> Choice:
 
 
 def command_of(choice: Choice, runs: tuple[str, ...], only: str | None = None) -> list[str]:
-    """The words of the command that draws what this choice shows."""
+    """Return the words of the command that draws what this choice shows."""
     words = ["mpar2", "report", *runs]
     default = Choice()
     for name in ("metric", "length", "binning", "bins", "outcome"):

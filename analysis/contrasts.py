@@ -138,13 +138,13 @@ class Control(NamedTuple):
 
 
 def benchmark_of(table: RunTable, arm: ArmInfo) -> str:
-    """What an arm's items are of: arms of two benchmarks share no item, and are not compared."""
+    """Return what an arm's items are of: arms of two benchmarks share no item, and are not compared."""
     (run,) = (run for run in table.runs if run.name == arm.run)
     return str((run.manifest.get("benchmark") or {}).get("fingerprint") or run.name)
 
 
 def baseline_of(table: RunTable, label: str) -> str:
-    """The arm that one is compared with: the first arm of its benchmark (itself, if it is that)."""
+    """Return the arm that one is compared with: the first arm of its benchmark (itself, if it is that)."""
     wanted = benchmark_of(table, table.arm(label))
     return next(arm.label for arm in table.arms if benchmark_of(table, arm) == wanted)
 
@@ -156,7 +156,7 @@ def _pairs(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
 
 
 def arms_table(table: RunTable) -> pd.DataFrame:
-    """What each arm did: counts, accuracy by both rules, length."""
+    """Return what each arm did: counts, accuracy by both rules, length."""
     rows = []
     for label in table.labels:
         part = table.rows(label)
@@ -220,7 +220,10 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
 
 
 def against(name: str, first: Side, second: Side) -> dict[str, Any]:
-    """The difference columns of two sides, the first being ``name``'s; sides are (values, denominators, items)."""
+    """Return the difference columns of two sides, the first being ``name``'s.
+
+    Sides are (values, denominators, items).
+    """
     away = paired(first, second)
     exact = away.exact
     found = {"minus": name, "difference": away.estimate, "low": away.low, "high": away.high}
@@ -252,14 +255,17 @@ def probe_rows(table: RunTable) -> pd.DataFrame:
 
 
 def difference_columns(compared: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`versus` found, as columns beside an arm's own value and interval; None for the arm of reference."""
+    """Return what :func:`versus` found, as columns beside an arm's own value and interval.
+
+    None for the arm of reference.
+    """
     names = {"low": "difference_low", "high": "difference_high"}
     keys = ("minus", "difference", "low", "high", "p_bootstrap", "p_mcnemar")
     return {names.get(key, key): compared.get(key) for key in keys}
 
 
 def controls(table: RunTable) -> list[Control]:
-    """Every pair of arms that differ in one setting, reference first."""
+    """Return every pair of arms that differ in one setting, reference first."""
     found = []
     for a, b in _pairs(table):
         differing = _differing(a, b)
@@ -284,7 +290,7 @@ def _differing(a: ArmInfo, b: ArmInfo) -> set[str]:
 
 
 def _is_reference(a: ArmInfo, b: ArmInfo, setting: str) -> bool:
-    """Whether a, rather than b, is the arm that nothing was done to."""
+    """Return whether a, rather than b, is the arm that nothing was done to."""
     if setting in _NORMAL:
         return a.get(setting, _NORMAL[setting]) == _NORMAL[setting]
     if setting == "sampling":
@@ -305,7 +311,7 @@ def _what(reference: ArmInfo, control: ArmInfo, setting: str) -> str:
 
 
 def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
-    """The paired difference of each control."""
+    """Return the paired difference of each control."""
     rows = [
         {"control": control.what, **versus(table, control.reference.label, control.control.label, metric)}
         for control in controls(table)
@@ -314,7 +320,7 @@ def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
 
 
 def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
-    """Each metric of each reference and of its controls, with intervals over the items of the arm."""
+    """Return each metric of each reference and of its controls, with intervals over the items of the arm."""
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for pair in controls(table):
         for arm, what in ((pair.reference, "unchanged"), (pair.control, pair.what)):
@@ -338,7 +344,7 @@ def chance_of(rows: pd.DataFrame) -> float | None:
 
 
 def is_plain(arm: ArmInfo) -> bool:
-    """Whether nothing is done to the arm: its own audio and perception, no forced length, one answer an item."""
+    """Return whether nothing is done to the arm: its own audio and perception, no forced length, one answer an item."""
     free = all(arm.get(key, normal) == normal for key, normal in _NORMAL.items())
     return free and arm.get("samples", 1) == 1
 
@@ -445,7 +451,7 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
 
 
 def _is_free(arm: ArmInfo) -> bool:
-    """Whether the arm may reason as long or as short as it likes."""
+    """Return whether the arm may reason as long or as short as it likes."""
     return all(arm.get(key, _NORMAL[key]) == _NORMAL[key] for key in ("max_reasoning_tokens", "min_reasoning_tokens"))
 
 

@@ -22,7 +22,7 @@ __all__ = ["budget", "frontier", "votes"]
 
 
 def budget(table: RunTable, field: str) -> pd.DataFrame:
-    """Mean tokens and accuracy by the levels of ``field``, for each arm."""
+    """Return mean tokens and accuracy by the levels of ``field``, for each arm."""
     assert field in FILTERS
     rows = []
     for label in table.labels:

@@ -62,7 +62,7 @@ class Exhibit:
 
 
 def label(text: Any) -> str:
-    """Text as a label of a figure: shortened, without markup.
+    """Return text as a label of a figure: shortened, without markup.
 
     >>> label("<b>base</b>")
     '&lt;b&gt;base&lt;/b&gt;'
@@ -77,7 +77,7 @@ def point(table: RunTable, arm: str, column: str | None = None, low: Any = None,
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """The table as CSV. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """Return the table as CSV. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
     safe = pd.DataFrame({_cell(name): [_cell(value) for value in table[name]] for name in table.columns})
     buffer = io.StringIO()
     safe.to_csv(buffer, index=False, lineterminator="\n")

@@ -346,12 +346,12 @@ def _line(
 
 
 def _expected(rows: Sequence[Row]) -> bool:
-    """Whether the rows are what a null model expects."""
+    """Return whether the rows are what a null model expects."""
     return any(row.get("null") is True for row in rows)
 
 
 def _wrapped(text: Any) -> str:
-    """A label in lines of a few words."""
+    """Return a label in lines of a few words."""
     return "<br>".join(label(line) for line in wrap(" ".join(str(text).split())[:80], 18)[:3])
 
 
@@ -391,7 +391,7 @@ def _refer(drawn: Drawing, value: float | None, text: str) -> None:
 
 
 def _rule(along: str, value: float) -> dict[str, Any]:
-    """A dotted line over the whole figure at one value of an axis."""
+    """Return a dotted line over the whole figure at one value of an axis."""
     other = "x" if along == "y" else "y"
     return {
         "type": "line",

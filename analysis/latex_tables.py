@@ -95,7 +95,7 @@ def table_cells(text: str, macros: dict[str, str] | None = None) -> Iterator[tup
 
 
 def _grid(body: str) -> list[list[str]]:
-    """The texts of a table, a cell over several columns or rows repeated in each of them."""
+    """Return the texts of a table, a cell over several columns or rows repeated in each of them."""
     grid: list[list[str]] = []
     hanging: dict[int, tuple[str, int]] = {}  # column -> text and rows that it still covers
     for line in _split(_RULES.sub(" ", body), "\\\\"):
@@ -155,7 +155,7 @@ def _cell(source: str) -> _Cell:
 
 
 def _plain(text: str) -> str:
-    """The words of a cell.
+    """Return the words of a cell.
 
     >>> _plain("\\\\textbf{63.51}$^{\\\\dagger}$"), _plain("MPAR$^2$-7B~\\\\cite{x}")
     ('63.51†', 'MPAR2-7B')
@@ -171,7 +171,7 @@ def _plain(text: str) -> str:
 
 
 def _braced(text: str, start: int) -> tuple[str, int]:
-    """What stands between the brace at ``start`` and the one that closes it, and the place behind that."""
+    """Return what stands between the brace at ``start`` and the one that closes it, and the place behind that."""
     start = text.find("{", start)
     depth = 0
     for place in range(max(start, 0), len(text)):

@@ -65,7 +65,7 @@ class ArmInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A setting of the arm."""
+        """Return a setting of the arm."""
         return self.settings.get(key, default)
 
 
@@ -98,14 +98,14 @@ class RunTable:
     runs: tuple[RunInfo, ...]
 
     def arm(self, label: str) -> ArmInfo:
-        """The arm of that label."""
+        """Return the arm of that label."""
         for arm in self.arms:
             if arm.label == label:
                 return arm
         raise AnalysisError(f"no arm {label[:80]!r} here: choose from {', '.join(arm.label for arm in self.arms)}")
 
     def rows(self, label: str) -> pd.DataFrame:
-        """The rows of one arm, without the texts that no figure computes with."""
+        """Return the rows of one arm, without the texts that no figure computes with."""
         return self._by_arm[label]
 
     @cached_property
@@ -197,7 +197,7 @@ def _needs_audio(frame: pd.DataFrame, arms: Sequence[ArmInfo], known: Mapping[st
 
 
 def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """The frames one below the other; categories are united, not turned into text."""
+    """Return the frames one below the other; categories are united, not turned into text."""
     from pandas.api.types import union_categoricals
 
     united = {
@@ -241,7 +241,7 @@ def _load_one(path: Path, name: str, judge: str | None, limits: Limits | None, c
 
 
 def _read(run: Run, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The frame (without run) and the attention of one run, line by line."""
+    """Return the frame (without run) and the attention of one run, line by line."""
     fingerprint = str((run.manifest.get("benchmark") or {}).get("fingerprint", ""))[:12]
     forms = {arm["name"]: requested_form(arm.get("mode"), arm.get("prompt")) for arm in run.manifest.get("arms", [])}
     columns: dict[str, list[Any]] = {}
@@ -324,7 +324,7 @@ def _typed(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
 
 
 def _levels(values: Iterable[Any]) -> pd.Index:
-    """The texts that occur, as the levels of a category: texts also where there are none."""
+    """Return the texts that occur, as the levels of a category: texts also where there are none."""
     return pd.Index(sorted({value for value in values if isinstance(value, str)}), dtype="str")
 
 

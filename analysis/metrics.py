@@ -102,7 +102,7 @@ RULES = ("acc_per", *(metric.name for metric in _RULES))
 
 
 def metric_of(name: str) -> Metric:
-    """The metric of that name."""
+    """Return the metric of that name."""
     if name not in METRICS:
         raise AnalysisError(f"no metric {name[:40]!r}: choose from {', '.join(METRICS)}")
     return METRICS[name]
@@ -164,6 +164,6 @@ def rate_of(
 
 
 def with_f1(frame: pd.DataFrame, metric: Metric) -> list[Metric]:
-    """The metric, and F1 beside it where both are shares and traces are judged: answers and hearing together."""
+    """Return the metric, and F1 beside it where both are shares and traces are judged: answers and hearing together."""
     f1 = METRICS["f1"]
     return [metric, f1] if metric.percent and metric != f1 and frame["matched"].notna().any() else [metric]

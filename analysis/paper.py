@@ -50,7 +50,7 @@ def _data() -> dict[str, Any]:
 
 
 def source() -> str:
-    """The paper, as it is cited."""
+    """Return the paper, as it is cited."""
     return str(_data()["source"])
 
 
@@ -69,7 +69,7 @@ def paper_claims() -> pd.DataFrame:
 
 
 def paper_exhibits() -> list[Exhibit]:
-    """The paper's numbers drawn on their own, and the list of what it leaves unknown."""
+    """Return the paper's numbers drawn on their own, and the list of what it leaves unknown."""
     values = paper_values()
     table_two = values[values["table"].isin(["Table 2", "Appendix"])]
     rows = [row | {"low": None, "high": None, "share": row["value"] / 100} for row in table_two.to_dict("records")]
@@ -131,7 +131,7 @@ def paper_exhibits() -> list[Exhibit]:
 
 
 def beside_ours(table: RunTable | None, choice: Choice) -> pd.DataFrame:
-    """Each claim, and what the measured runs say about it: in words, with what was measured named."""
+    """Return each claim, and what the measured runs say about it: in words, with what was measured named."""
     from analysis.exhibits import build_exhibits
 
     rows = []
@@ -201,7 +201,7 @@ def beside_cells(cells: pd.DataFrame, table: RunTable) -> pd.DataFrame:
 
 
 def cells_exhibit(cells: pd.DataFrame, table: RunTable) -> Exhibit:
-    """The paper's cells beside the runs, with how many are reproduced."""
+    """Return the paper's cells beside the runs, with how many are reproduced."""
     beside = beside_cells(cells, table)
     counts = {state: int((beside["state"] == state).sum()) for state in ("reproduced", "differs", "unknown")}
     whys = beside.loc[beside["state"] == "unknown", "why"]
@@ -221,7 +221,7 @@ def cells_exhibit(cells: pd.DataFrame, table: RunTable) -> Exhibit:
 
 
 def _ours(cell: dict[str, Any], table: RunTable) -> tuple[ArmInfo | None, str | None, frozenset[str] | None, str]:
-    """The arm, metric and domain that a cell answers to, and why there are none."""
+    """Return the arm, metric and domain that a cell answers to, and why there are none."""
     where, column = f"{cell['table']} {cell['column']}".lower(), re.sub(r"[^a-z]", "", str(cell["column"]).lower())
     metric = next((name for words, name in _QUANTITIES.items() if words in column), "accuracy")
     # CAFE was run on MMAR [paper]
@@ -252,7 +252,7 @@ def _ours(cell: dict[str, Any], table: RunTable) -> tuple[ArmInfo | None, str | 
 
 
 def _key(name: Any) -> str:
-    """Names that differ in case, blanks, marks and superscripts are the same; "(base)" is no part of a name."""
+    """Return names that differ in case, blanks, marks and superscripts are the same; "(base)" is no part of a name."""
     words = re.sub(r"\((?:base|ours)\)", "", str(name), flags=re.IGNORECASE).replace("²", "2")
     return re.sub(r"[^a-z0-9]", "", words.lower())
 

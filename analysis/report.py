@@ -98,7 +98,7 @@ def write_data(exhibits: Iterable[Exhibit], folder: Path) -> None:
 
 
 def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], beside: Exhibit | None = None) -> str:
-    """The page; ``beside`` has the paper's numbers beside the runs'."""
+    """Return the page; ``beside`` has the paper's numbers beside the runs'."""
     ours = beside_ours(apply_choice(table, choice), Choice(metric="accuracy"))
     paper = [
         *paper_exhibits(),
@@ -171,7 +171,7 @@ def _run_block(run: RunInfo) -> str:
 
 
 def shown_manifest(manifest: Any) -> dict[str, Any]:
-    """The manifest with the folders of the machine that ran taken out of its command."""
+    """Return the manifest with the folders of the machine that ran taken out of its command."""
     shown = json.loads(json.dumps(manifest))
     environment = shown.get("environment")
     if isinstance(environment, dict) and isinstance(environment.get("command"), list):
@@ -201,13 +201,13 @@ def plotly_js() -> str:
 
 @cache
 def view_js() -> str:
-    """The script that shows exhibits; it defines ``mountExhibits``."""
+    """Return the script that shows exhibits; it defines ``mountExhibits``."""
     return bundle(_VIEW / "exhibits.js")
 
 
 @cache
 def view_css() -> str:
-    """Its styles."""
+    """Return its styles."""
     return (_VIEW / "exhibits.css").read_text(encoding="utf-8")
 
 

@@ -72,7 +72,7 @@ def find_scores(source: Path, judge: str | None = None, limits: Limits | None = 
 
 
 def read_scores(source: Path, found: Scores, limits: Limits | None = None) -> Scores:
-    """What :func:`find_scores` found, with the counts of every line."""
+    """Return what :func:`find_scores` found, with the counts of every line."""
     if found.judge is None:
         return found
     limits = limits or _MANY
@@ -97,7 +97,7 @@ def read_scores(source: Path, found: Scores, limits: Limits | None = None) -> Sc
 def score_lines(
     source: Path, scores: Scores, keys: set[str], limits: Limits | None = None
 ) -> dict[str, dict[str, Any]]:
-    """The judge's lines of some keys; only those that look like one of them are parsed."""
+    """Return the judge's lines of some keys; only those that look like one of them are parsed."""
     if scores.judge is None:
         return {}
     limits, needles = limits or _MANY, key_needles(keys)
@@ -116,7 +116,7 @@ def score_lines(
 
 
 def key_needles(keys: Iterable[str]) -> list[bytes]:
-    """How keys stand in a line of JSON."""
+    """Return how keys stand in a line of JSON."""
     return [json.dumps(key, ensure_ascii=False).encode("utf-8", "backslashreplace") for key in keys]
 
 
@@ -211,7 +211,7 @@ class _Zip:
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """The file's bytes. They are read whole, to the limit: scores are far smaller than what they are of."""
+        """Yield the file's bytes. They are read whole, to the limit: scores are far smaller than what they are of."""
         info = self._archive.getinfo(name)
         if info.flag_bits & 1:
             raise RunError(f"{self._where} is encrypted: zip the run without a password")

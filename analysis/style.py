@@ -43,17 +43,17 @@ _FONT = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif"
 
 
 def colour_of(place: int) -> str:
-    """The colour of the arm at that place."""
+    """Return the colour of the arm at that place."""
     return PALETTE[place % len(PALETTE)]
 
 
 def with_alpha(colour: str, alpha: float) -> str:
-    """A translucent colour, as #RRGGBBAA: it starts with the colour it is of, so both turn dark together."""
+    """Return a translucent colour, as #RRGGBBAA: it starts with the colour it is of, so both turn dark together."""
     return f"{colour}{round(255 * alpha):02X}"
 
 
 def axis(title: str, *, percent: bool = False, **settings: Any) -> dict[str, Any]:
-    """An axis as all figures have it."""
+    """Return an axis as all figures have it."""
     return {
         "title": {"text": title, "font": {"color": SOFT}, "standoff": 8},
         "gridcolor": GRID,
@@ -67,7 +67,7 @@ def axis(title: str, *, percent: bool = False, **settings: Any) -> dict[str, Any
 
 
 def layout(**settings: Any) -> dict[str, Any]:
-    """The layout that all figures share, with what one of them adds."""
+    """Return the layout that all figures share, with what one of them adds."""
     return {
         "template": "none",
         "font": {"family": _FONT, "size": 13, "color": INK},
@@ -82,7 +82,7 @@ def layout(**settings: Any) -> dict[str, Any]:
 
 
 def in_dark(drawing: dict[str, Any]) -> dict[str, Any]:
-    """A figure's data in its dark colours; the page's script does the same."""
+    """Return a figure's data in its dark colours; the page's script does the same."""
     text = json.dumps(drawing)
     for light, dark in DARK.items():
         text = text.replace(light, dark)

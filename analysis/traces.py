@@ -19,7 +19,7 @@ __all__ = ["fetch", "fetch_verdicts"]
 
 
 def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
-    """The records of rows of the table (by position), in their order; one whose file is gone is left out."""
+    """Return the records of rows of the table (by position), in their order; one whose file is gone is left out."""
     wanted = table.frame.iloc[list(rows)]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for run in table.runs:
@@ -31,7 +31,7 @@ def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def fetch_verdicts(table: RunTable, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The line of the judge for each row that has one, as it stands: ``verdict`` or ``unscored``, unchecked."""
+    """Return the line of the judge for each row that has one, as it stands: ``verdict`` or ``unscored``, unchecked."""
     wanted = table.frame.iloc[list(rows)]
     found: dict[int, dict[str, Any]] = {}
     for run in table.runs:

@@ -44,7 +44,7 @@ class TrainingLog:
 
 
 def load_logs(root: Path) -> tuple[list[TrainingLog], list[str]]:
-    """The logs of the folders in ``root`` by name, and why any other folder is left out."""
+    """Return the logs of the folders in ``root`` by name, and why any other folder is left out."""
     found, left_out = [], []
     for folder in sorted(path for path in root.glob("*") if path.is_dir()) if root.is_dir() else ():
         try:
@@ -116,7 +116,7 @@ def _seeds(group: Sequence[TrainingLog]) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    """The file's bytes, if they are not too many."""
+    """Return the file's bytes, if they are not too many."""
     if (size := path.stat().st_size) > _MOST_BYTES:
         raise RunError(f"{path.parent.name}/{path.name} has {size:,} bytes; the limit is {_MOST_BYTES:,}")
     return path.read_bytes()

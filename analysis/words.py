@@ -28,14 +28,14 @@ def _known(x: Any) -> bool:
 
 
 def value(metric: Metric, x: Any) -> str:
-    """A value of a metric: "63.4 %" or "128.0"."""
+    """Return a value of a metric: "63.4 %" or "128.0"."""
     if not _known(x):
         return "unknown"
     return f"{100 * x:.1f} %" if metric.percent else number(x)
 
 
 def number(x: Any) -> str:
-    """A plain number, with the two or three digits that count.
+    """Return a plain number, with the two or three digits that count.
 
     >>> number(1234.5), number(12.345), number(0.0123), number(None)
     ('1,234', '12.3', '0.012', 'unknown')
@@ -49,7 +49,7 @@ def number(x: Any) -> str:
 
 
 def span(metric: Metric | None, low: Any, high: Any) -> str:
-    """An interval in brackets, or nothing where there is none."""
+    """Return an interval in brackets, or nothing where there is none."""
     if not _known(low) or not _known(high):
         return ""
     if metric is not None and metric.percent:
@@ -58,7 +58,7 @@ def span(metric: Metric | None, low: Any, high: Any) -> str:
 
 
 def difference(metric: Metric, x: Any, low: Any = None, high: Any = None) -> str:
-    """A difference with its sign: "+3.2 points (95 %: -0.4 to +6.8)"."""
+    """Return a difference with its sign: "+3.2 points (95 %: -0.4 to +6.8)"."""
     if not _known(x):
         return "unknown"
     scale, unit = (100, " points") if metric.percent else (1, "")
@@ -70,14 +70,14 @@ def difference(metric: Metric, x: Any, low: Any = None, high: Any = None) -> str
 
 
 def p_value(p: Any) -> str:
-    """A p value, never as zero."""
+    """Return a p value, never as zero."""
     if not _known(p):
         return "no test"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def paired_p(row: Mapping[str, Any]) -> str:
-    """The paired test of a difference: McNemar's where each item has one answer, else the bootstrap's.
+    """Return the paired test of a difference: McNemar's where each item has one answer, else the bootstrap's.
 
     >>> paired_p({"p_mcnemar": 0.02, "p_bootstrap": 0.03}), paired_p({"p_mcnemar": None, "p_bootstrap": 0.03})
     ('McNemar p = 0.020', 'paired bootstrap p = 0.030')
@@ -88,12 +88,12 @@ def paired_p(row: Mapping[str, Any]) -> str:
 
 
 def count(x: Any) -> str:
-    """A whole number with its thousands apart."""
+    """Return a whole number with its thousands apart."""
     return f"{int(x):,}" if _known(x) else "0"
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:
-    """A number with its noun.
+    """Return a number with its noun.
 
     >>> plural(1, "item"), plural(2, "item")
     ('1 item', '2 items')
@@ -102,7 +102,7 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
 
 def size_of(row: Mapping[str, Any]) -> str:
-    """What a number rests on: its items, and its clips where these are fewer.
+    """Return what a number rests on: its items, and its clips where these are fewer.
 
     >>> size_of({"items": 100, "clips": 50}), size_of({"items": 8, "clips": 8})
     ('100 items of 50 clips', '8 items')

@@ -59,7 +59,7 @@ class EveryRow(AudioInjector):
 
 @contextmanager
 def _plain_cache(network, cache, group, room) -> Iterator[Any]:
-    """Each row with a copy of its prompt, in transformers' own cache."""
+    """Yield each row with a copy of its prompt, in transformers' own cache."""
     cache.batch_select_indices(torch.tensor(group, device=cache.layers[0].keys.device))
     yield cache
 
@@ -130,7 +130,7 @@ def _logps(trainer: AudioGRPOTrainer, said: torch.Tensor) -> torch.Tensor:
 
 
 def _step(trainer: AudioGRPOTrainer, seed: int) -> tuple[float, float, float]:
-    """(wall-clock seconds, processor seconds, mean reward) of one step."""
+    """Return (wall-clock seconds, processor seconds, mean reward) of one step."""
     set_seed(seed)
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1

@@ -161,7 +161,7 @@ class _Stranger:
         return {"path": reply.json()[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
     def ask(self, data: bytes, name: str = "clip.wav") -> tuple[str, str]:
-        """``/reason`` about a recording, as programs ask."""
+        """Return ``/reason`` about a recording, as programs ask."""
         file = self.upload(data, name)
         if isinstance(file, str):
             return "refused", file
@@ -173,7 +173,7 @@ class _Stranger:
         return ("used", words) if '"tokens"' in words else ("refused", words.rsplit("data: ", 1)[-1].strip(' \n"nul'))
 
     def join(self, fn: int, values: Any, **more: Any) -> tuple[str, str]:
-        """A handler of the page, through the queue."""
+        """Return a handler of the page, through the queue."""
         session = os.urandom(6).hex()
         body = {"data": values, "fn_index": fn, "session_hash": session} | more
         try:
@@ -198,7 +198,7 @@ class _Stranger:
         return "refused", words
 
     def inputs(self, dependency: dict[str, Any], file: Any) -> list[Any]:
-        """A real value for each input."""
+        """Return a real value for each input."""
         kinds = [self.components[number] for number in dependency["inputs"]]
         files = ("audio", "file", "uploadbutton")
         return [file if one["type"] in files else one["props"].get("value") for one in kinds]

@@ -54,7 +54,7 @@ class Tally:
 
 
 def clip_of(number: int) -> bytes:
-    """A tone; its length, 1 s and 20 ms more for each number, says whose it is."""
+    """Return a tone; its length, 1 s and 20 ms more for each number, says whose it is."""
     times = np.arange(16_000 + 320 * number) / 16_000
     samples = (8000 * np.sin(2 * np.pi * (200 + 10 * number) * times)).astype("<i2")
     buffer = BytesIO()

@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _items(folder: Path, count: int) -> Path:
-    """``count`` items over 16 clips of 10 s."""
+    """Return ``count`` items over 16 clips of 10 s."""
     folder.mkdir()
     for number in range(16):
         soundfile.write(folder / f"{number}.wav", noise(10.0, number).samples, SAMPLE_RATE)

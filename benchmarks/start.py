@@ -32,7 +32,7 @@ def import_s() -> float:
 
 
 def app_s(port: int) -> tuple[float, float]:
-    """Seconds from the command to the first page, and to the first token."""
+    """Return seconds from the command to the first page, and to the first token."""
     url = f"http://127.0.0.1:{port}"
     start = time.perf_counter()
     app = subprocess.Popen(

@@ -30,7 +30,7 @@ LIMITS = {"loop": 4.0, "batches": 1.5}
 
 
 def plain(loaded: Checkpoint, asked: list[tuple[Clip, Mode]], tokens: int, batch_size: int) -> int:
-    """``generate`` over batches in the given order; tokens written."""
+    """Return ``generate`` over batches in the given order; tokens written."""
     processor, written = loaded.processor, 0
     processor.tokenizer.padding_side = "left"
     for first in range(0, len(asked), batch_size):

@@ -180,7 +180,7 @@ def _count(tally: _Tally, record: Mapping[str, Any], samples: int) -> None:
 
 
 def _grouped(errors: Counter[str]) -> dict[str, int]:
-    """The ten most frequent causes of failures: the first message of each kind, and how many there are."""
+    """Return the ten most frequent causes of failures: the first message of each kind, and how many there are."""
     kinds: dict[str, list[str]] = {}
     for message in sorted(errors):
         kinds.setdefault(kind_of_message(message), []).append(message)
@@ -220,7 +220,7 @@ def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str],
 
 
 def _rates(tally: _Tally, ids: set[str]) -> dict[str, Any]:
-    """The rates over some of the items."""
+    """Return the rates over some of the items."""
     rows = [(id, found) for id, found in zip(tally.ids, tally.scores, strict=True) if id in ids]
     missing = [id for id in tally.missing if id in ids]
     answered = [id for id, _ in rows]
@@ -278,7 +278,7 @@ def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
 
 
 def _pairs(tallies: Mapping[str, _Tally]) -> list[dict[str, Any]]:
-    """Each pair of arms over the items that both answered: paired differences by the official rule."""
+    """Return each pair of arms over the items that both answered: paired differences by the official rule."""
     means: dict[str, dict[str, float]] = {}
     for name, tally in tallies.items():
         sums: dict[str, list[bool]] = {}

@@ -357,7 +357,7 @@ def _is_asked(line: str, position: int) -> bool:
 
 
 def _retracted(lines: Sequence[str], statement: _Statement) -> bool:
-    """Whether the text after a statement turns against it."""
+    """Return whether the text after a statement turns against it."""
     rest = lines[statement.line][statement.stop :]
     end = _SENTENCE_END.search(rest)
     after = rest[end.end() :] if end else ""
@@ -494,7 +494,7 @@ class _Names:
         return choice, rest
 
     def _joined(self, choice: str, rest: str) -> bool:
-        """Whether another choice is joined to this one: "A or B", "Man, Woman", "A/B"."""
+        """Return whether another choice is joined to this one: "A or B", "Man, Woman", "A/B"."""
         match = _JOIN.match(rest)
         if match is None:
             return False
@@ -523,7 +523,7 @@ _WHOLE = re.compile(
 
 
 def _ends(rest: str) -> bool:
-    """Whether nothing but punctuation, a reason, or another sentence follows."""
+    """Return whether nothing but punctuation, a reason, or another sentence follows."""
     return _WHOLE.match(rest) is not None
 
 

@@ -244,7 +244,7 @@ def _default_name(model: str, adapter: str | None, mode: str) -> str:
 
 
 def short_name(model: str) -> str:
-    """The last part of a path, hub id or address, without what a name of an arm may not hold.
+    """Return the last part of a path, hub id or address, without what a name of an arm may not hold.
 
     >>> short_name("Qwen/Qwen2.5-Omni-3B"), short_name("server:http://127.0.0.1:8080/v1#omni")
     ('Qwen2.5-Omni-3B', 'omni')
@@ -254,7 +254,7 @@ def short_name(model: str) -> str:
 
 
 def _parent(arm: Arm) -> str:
-    """The folder, owner or host that distinguishes two arms of one name; "" where there is none."""
+    """Return the folder, owner or host that distinguishes two arms of one name; "" where there is none."""
     engine, model = split_engine(arm.model)
     if engine is not None:
         return re.sub(r"[|/\\\x00-\x1f]", " ", urlsplit(model).netloc)
@@ -292,7 +292,7 @@ def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
 
 
 def _spelled_out(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of an entry of a file: of a text, or of ``arm`` in it, those of :func:`parse_arm`."""
+    """Return the values of an entry of a file: of a text, or of ``arm`` in it, those of :func:`parse_arm`."""
     entry = {"arm": entry} if isinstance(entry, str) else dict(entry)
     if "arm" not in entry:
         return dict(common) | entry

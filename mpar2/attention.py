@@ -267,7 +267,7 @@ def load_record(path: str | os.PathLike[str]) -> AttentionRecord:
 
 
 def _columns(record: AttentionRecord, layers: Sequence[int] | None, heads: Sequence[int] | None) -> np.ndarray:
-    """(T, C) weight on each column, mean over layers and heads."""
+    """Return (T, C) weight on each column, mean over layers and heads."""
     if record.heads == "none":
         raise ValueError("this record holds the attention ratio only: record with attention='full' for a heatmap")
     if record.heads == "mean" and heads is not None:

@@ -80,7 +80,7 @@ def _load_plugins() -> None:
 
 
 def _commands() -> dict[str, str]:
-    """Each command's name and the first line of its module's docstring, read without importing it."""
+    """Return each command's name and the first line of its module's docstring, read without importing it."""
     found = {}
     for info in pkgutil.iter_modules(commands.__path__):
         if info.name.startswith("_"):

@@ -69,7 +69,7 @@ class View(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Position, in bytes."""
+        """Return position, in bytes."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -107,7 +107,7 @@ class _Frame(NamedTuple):
 
 
 def _mp3_frame(data: bytes, at: int) -> _Frame | None:
-    """The MPEG layer 3 header at a position, or None."""
+    """Return the MPEG layer 3 header at a position, or None."""
     if at + 4 > len(data) or data[at] != 0xFF or data[at + 1] & 0xE0 != 0xE0:
         return None
     version, layer = data[at + 1] >> 3 & 3, data[at + 1] >> 1 & 3
@@ -141,7 +141,7 @@ def _tag_end(data: bytes, at: int) -> int:
 
 
 def _kind_at(data: bytes, at: int) -> str | None:
-    """The kind of a recording that begins here."""
+    """Return the kind of a recording that begins here."""
     head = data[at : at + 16]
     if head[:4] in (b"RIFF", b"RF64", b"BW64", b"RIFX") and head[8:12] == b"WAVE":
         return "wav"
@@ -191,7 +191,7 @@ def locate(data: bytes) -> tuple[str, int] | None:
 
 
 def split(data: bytes, kind: str, start: int) -> list[Piece]:
-    """All recordings of a file, in order; at least one. They may be of several kinds.
+    """Return all recordings of a file, in order; at least one. They may be of several kinds.
 
     Args:
         data: A file.
@@ -214,7 +214,7 @@ def split(data: bytes, kind: str, start: int) -> list[Piece]:
 
 
 def _following(data: bytes, end: int) -> tuple[tuple[str, int] | None, int]:
-    """The recording behind a place, past tags and zero bytes; and the bytes that are neither."""
+    """Return the recording behind a place, past tags and zero bytes; and the bytes that are neither."""
     at = end
     for _ in range(100):
         if kind := _kind_at(data, at):
@@ -241,7 +241,7 @@ def _split_whole(data: bytes, kind: str, start: int) -> tuple[list[Piece], int]:
 
 
 def _next_start(data: bytes, at: int) -> int:
-    """Where what begins like another recording stands; else the end."""
+    """Return where what begins like another recording stands; else the end."""
     found = _NEXT.search(data, at)
     return len(data) if found is None else found.start() - 4 * (found[0][:4] == b"ftyp")
 
@@ -327,7 +327,7 @@ _ENDS: dict[str, Callable[[bytes, int], int]] = {
 
 
 def _xing(data: bytes, at: int, frame: _Frame) -> tuple[bool, int | None]:
-    """Whether a frame is the information frame of a stream, and the number of frames that it promises."""
+    """Return whether a frame is the information frame of a stream, and the number of frames that it promises."""
     for place in (at + 4 + 32, at + 4 + 17, at + 4 + 9, at + 6 + 32, at + 6 + 17, at + 6 + 9):
         if data[place : place + 4] in (b"Xing", b"Info") and place + 12 <= at + frame.size:
             flags = int.from_bytes(data[place + 4 : place + 8], "big")

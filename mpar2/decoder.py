@@ -92,7 +92,7 @@ def _words_of_end(end: _ProcessEnded, limits: Limits) -> str:
 
 
 def _cpu_s(limits: Limits) -> int:
-    """Seconds of processor time for one file; a minute of sound takes a fraction of a second."""
+    """Return seconds of processor time for one file; a minute of sound takes a fraction of a second."""
     return 8 + int(limits.max_seconds) // 60
 
 
@@ -231,7 +231,7 @@ def _send(pipe: BinaryIO, header: dict[str, Any], body: bytes | memoryview = b""
 
 
 def _receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """A header and its body; None where the other end closed."""
+    """Return a header and its body; None where the other end closed."""
     size = pipe.read(4)
     if len(size) < 4:
         return None
@@ -282,7 +282,7 @@ def _main() -> None:
 
 
 def _address_space() -> int:
-    """Bytes of address space in use; 0 where the system does not say."""
+    """Return bytes of address space in use; 0 where the system does not say."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")

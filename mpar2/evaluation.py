@@ -66,7 +66,7 @@ class Settings:
 
 
 def engine_settings(name: str, options: EngineOptions) -> dict[str, Any]:
-    """What of an engine's options changes answers, and so belongs to what a run is.
+    """Return what of an engine's options changes answers, and so belongs to what a run is.
 
     ``quantize`` is left out where it is not set: runs that were begun before it could be set go on.
     """
@@ -95,7 +95,7 @@ class _Work:
         self.clip_warnings: dict[str, tuple[str, ...]] = {}  # by the item's audio
 
     def _audio_item(self, task: Task) -> Item:
-        """The item whose recording the task gets."""
+        """Return the item whose recording the task gets."""
         return self.partners[task.item.id] if task.arm.audio == "shuffled" else task.item
 
     def inputs(self, batch: Batch) -> list[tuple[Clip, Question] | Exception]:
@@ -231,7 +231,7 @@ def evaluate(
 
 
 def _recording_problems(records: Iterable[Mapping[str, Any]], arms: Sequence[EvaluationArm]) -> list[str]:
-    """What the loader warned of, by kind, with the number of recordings and the first of them."""
+    """Return what the loader warned of, by kind, with the number of recordings and the first of them."""
     shuffled = {arm.name for arm in arms if arm.audio == "shuffled"}  # they get the recordings of other items
     recordings: set[str] = set()
     kinds: dict[str, dict[str, str]] = {}
@@ -345,7 +345,7 @@ def _generate(
 
 
 def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
-    """Each batch with what ``load`` makes of it, the next one being loaded meanwhile."""
+    """Yield each batch with what ``load`` makes of it, the next one being loaded meanwhile."""
     with ThreadPoolExecutor(1, thread_name_prefix="audio") as pool:
         coming = pool.submit(load, batches[0]) if batches else None
         for index, batch in enumerate(batches):

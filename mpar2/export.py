@@ -128,7 +128,7 @@ def _merged(checkpoint: Checkpoint, adapter: str | None) -> Any:
 
 
 def _stored_dtype(model: str) -> str:
-    """The precision of the checkpoint's files, as its configuration says."""
+    """Return the precision of the checkpoint's files, as its configuration says."""
     from transformers import AutoConfig
 
     from mpar2.engines.names import resolve

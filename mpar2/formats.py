@@ -171,7 +171,7 @@ def decode_pieces(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -
 
 
 def _mapped(file: BinaryIO) -> Any:
-    """The whole file as bytes to search in, without holding it where it can be mapped."""
+    """Return the whole file as bytes to search in, without holding it where it can be mapped."""
     import mmap
 
     try:
@@ -368,7 +368,7 @@ _WAV_CODECS = {
 
 
 def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
-    """Whether the file goes on with well-formed chunks, up to its end: then they are no sound."""
+    """Return whether the file goes on with well-formed chunks, up to its end: then they are no sound."""
     for _ in range(64):
         file.seek(position)
         head = file.read(8)
@@ -409,7 +409,7 @@ class _Overlay(io.RawIOBase):
 
 
 def _ogg_is_complete(file: BinaryIO) -> bool:
-    """True if the last page of the file is whole and marked as the end of its stream (RFC 3533, section 6)."""
+    """Return True if the last page of the file is whole and marked as the end of its stream (RFC 3533, section 6)."""
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 65536 - 512))
     tail = file.read()
@@ -490,7 +490,10 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
 
 
 def _declared_s(file: BinaryIO, container: Any, stream: Any, kind: str) -> float | None:
-    """Seconds that a header promises of the sound itself; FFmpeg's estimates, and other tracks, promise nothing."""
+    """Return seconds that a header promises of the sound itself.
+
+    FFmpeg's estimates, and other tracks, promise nothing.
+    """
     if kind == "mp4" and stream.duration:
         return float(stream.duration * stream.time_base)
     if kind == "matroska" and container.duration and len(container.streams) == 1:
@@ -519,7 +522,7 @@ _DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "f
 
 
 def _frame_samples(frame: Any) -> np.ndarray:
-    """A decoded frame as (frames, channels) float32.
+    """Return a decoded frame as (frames, channels) float32.
 
     ``frame.to_ndarray()`` is not used: with 8 planar channels it reads a ninth plane behind the last one and crashes
     (PyAV 17.1 to 18.1).

@@ -170,7 +170,7 @@ def _question(item: Mapping[str, Any]) -> str:
 
 
 def _scores(record: Mapping[str, Any], events: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The scores of a sample; a failed answer is wrong, one without a known answer is not scored."""
+    """Yield the scores of a sample; a failed answer is wrong, one without a known answer is not scored."""
     ok = record["status"] == "ok"
     if record["item"]["answer"] is not None:
         given = answer_of(record) if ok else None
@@ -184,7 +184,7 @@ def _scores(record: Mapping[str, Any], events: Mapping[str, Mapping[str, Any]]) 
 
 
 def _date(text: Any) -> str:
-    """The date of a manifest, which is untrusted text; the epoch where it is none."""
+    """Return the date of a manifest, which is untrusted text; the epoch where it is none."""
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError):

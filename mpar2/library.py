@@ -169,7 +169,7 @@ def compare(
 
 
 def _frame(run: Run) -> pd.DataFrame:
-    """The answers of a run, one row each (:func:`evaluate` describes the columns)."""
+    """Return the answers of a run, one row each (:func:`evaluate` describes the columns)."""
     import pandas as pd
 
     from mpar2.accuracy import answer_of, score

@@ -112,7 +112,7 @@ def import_samples(
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines of a file, one for each item (of several filters the first)."""
+    """Yield the lines of a file, one for each item (of several filters the first)."""
     seen: set[Any] = set()
     for number, line in read_json_lines(path):
         where = f"{path}, line {number}"
@@ -150,7 +150,7 @@ class _Finder:
 
 
 def _item(line: Mapping[str, Any], where: str, task: str) -> Item:
-    """The item that a line itself describes."""
+    """Return the item that a line itself describes."""
     entry, prompt = _entry(line) or {}, _prompt(line)
     choices = entry.get("choices")
     if isinstance(choices, str):
@@ -192,7 +192,7 @@ def _prompt(line: Mapping[str, Any]) -> str:
 
 
 def _choices(prompt: str) -> tuple[str, ...]:
-    """The choices that a prompt lists as "A. words", if their letters follow each other from A."""
+    """Return the choices that a prompt lists as "A. words", if their letters follow each other from A."""
     found = _CHOICE.findall(prompt)
     letters = "".join(letter for letter, _ in found)
     return tuple(words for _, words in found) if letters and "ABCDEFGHIJ".startswith(letters) else ()

@@ -76,13 +76,13 @@ class Occlusion:
 
 
 def answer_span(text: str) -> Span:
-    """The characters of the answer in a trace; of the whole text where it has no answer part."""
+    """Return the characters of the answer in a trace; of the whole text where it has no answer part."""
     parts = [part for part in parse_trace(text).parts if part.kind == "answer"]
     return parts[-1].chars if parts and parts[-1].chars.stop > parts[-1].chars.start else Span(0, len(text))
 
 
 def occluded_clips(clip: Clip, windows: int, fill: Fill = "silence", seed: int = 0) -> tuple[np.ndarray, list[Clip]]:
-    """The clip with each window replaced, one after the other.
+    """Return the clip with each window replaced, one after the other.
 
     Returns:
         (N + 1,) edges of the windows in s, and N clips of the clip's length.

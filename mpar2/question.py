@@ -223,7 +223,10 @@ def _by_letter(match: re.Match[str], choices: Sequence[str]) -> str | None:
 
 
 def _by_text(text: str, choices: Sequence[str]) -> list[str]:
-    """The different choices whose text this is; more than one only if they differ in case or punctuation alone."""
+    """Return the different choices whose text this is.
+
+    More than one only if they differ in case or punctuation alone.
+    """
     exact = [choice for choice in choices if choice.strip() == text.strip()]
     if exact:
         return exact[:1]

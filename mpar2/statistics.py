@@ -73,7 +73,7 @@ class Interval(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        """``0.412 (0.371-0.455)``, ``-`` where there is no estimate."""
+        """Return ``0.412 (0.371-0.455)``, ``-`` where there is no estimate."""
         if self.estimate is None:
             return "-"
         if self.low is None:
@@ -504,7 +504,7 @@ def _p_value(draws: _Floats, estimate: float, clusters: int) -> float:
 
 
 def _cluster_rows(columns: tuple[ArrayLike | None, ...], groups: _Groups, level: float) -> _Floats:
-    """(clusters, columns): the sums of each cluster; a missing denominator counts the values."""
+    """Return (clusters, columns): the sums of each cluster; a missing denominator counts the values."""
     length = len(np.asarray(columns[0]))
     full = [np.ones(length) if column is None else column for column in columns]
     values = np.stack(validate(*full, groups=groups, level=level))
@@ -516,7 +516,7 @@ def _cluster_rows(columns: tuple[ArrayLike | None, ...], groups: _Groups, level:
 
 
 def _resampled_sums(rows: _Floats, resamples: int, rng: np.random.Generator) -> _Floats:
-    """(resamples, columns): column sums of ``len(rows)`` rows drawn with replacement, many times.
+    """Return (resamples, columns): column sums of ``len(rows)`` rows drawn with replacement, many times.
 
     Equal rows are interchangeable, so drawing how often each distinct row occurs (a multinomial) has the same
     distribution as drawing row by row, and costs nothing where values are 0 or 1.

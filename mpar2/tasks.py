@@ -169,6 +169,6 @@ def _attention(generation: Generation) -> dict[str, Any] | None:
 
 
 def _share(seed: int, id: str) -> float:
-    """A number in [0, 1) for an item, the same in every run of this seed."""
+    """Return a number in [0, 1) for an item, the same in every run of this seed."""
     digest = hashlib.sha256(f"attention|{seed}|{id}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

@@ -16,7 +16,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u
 
 
 def clean(text: str) -> str:
-    """``text`` with control characters written out as ``\\uXXXX``, which in JSON means the same.
+    """Return ``text`` with control characters written out as ``\\uXXXX``, which in JSON means the same.
 
     >>> clean("a\\x1b[31mb")
     'a\\\\u001b[31mb'
@@ -68,7 +68,7 @@ _ADVICE = {
 
 
 def advice_for(error: OSError) -> str:
-    """An operating system's error as a message: what is wrong, where, and what to do."""
+    """Return an operating system's error as a message: what is wrong, where, and what to do."""
     if error.strerror is None:
         return str(error)
     where = f"{error.filename}: " if error.filename else ""

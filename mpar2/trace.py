@@ -78,7 +78,7 @@ class Trace:
     answer: str | None = None
 
     def top(self) -> tuple[Part, ...]:
-        """The top-level parts; their ``outer`` spans tile the text."""
+        """Return the top-level parts; their ``outer`` spans tile the text."""
         return tuple(part for part in self.parts if part.parent is None)
 
     def of_kind(self, kind: PartKind) -> tuple[Part, ...]:
@@ -151,7 +151,7 @@ def is_wellformed(trace: Trace) -> bool:
 
 
 def has_form(trace: Trace, mode: str) -> bool:
-    """Whether a trace is what its mode (direct, cot, mpar2) asks for, and nothing beside it."""
+    """Return whether a trace is what its mode (direct, cot, mpar2) asks for, and nothing beside it."""
     if mode == "mpar2":
         return is_wellformed(trace)
     if mode not in ("direct", "cot"):
@@ -302,7 +302,7 @@ class _Builder:
 
 
 def _tag_fragment(text: str) -> int:
-    """Where an unfinished tag at the very end begins; ``len(text)`` if the text does not end inside one."""
+    """Return where an unfinished tag at the very end begins; ``len(text)`` if the text does not end inside one."""
     start = text.rfind("<", max(0, len(text) - _LONGEST_TAG))
     if start < 0:
         return len(text)

@@ -38,7 +38,7 @@ _HEAD = """
 
 
 def build_app(services: Services) -> gr.Blocks:
-    """The whole app. Nothing is loaded before the first request."""
+    """Return the whole app. Nothing is loaded before the first request."""
     import gradio as gr
 
     from pages.analysis import build_analysis

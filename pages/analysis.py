@@ -84,7 +84,7 @@ def build_analysis(shelf: Shelf | None = None) -> None:
             yield {"exhibits": [], "message": str(error)[:600], "dark": DARK, "number": number, "whole": True}
 
     def on_point(event: gr.EventData, brought: RunTable | None) -> dict[str, Any] | None:
-        """The items behind a point of a figure, or one item as a comparison."""
+        """Return the items behind a point of a figure, or one item as a comparison."""
         sent = _data(event)
         table = table_of(sent, brought)
         if table is None:
@@ -149,7 +149,7 @@ def warm_up(shelf: Shelf) -> None:
 
 
 def setup_of(shelf: Shelf) -> dict[str, Any]:
-    """What the page knows before anything is loaded."""
+    """Return what the page knows before anything is loaded."""
     from plotly import __version__
 
     return {
@@ -170,7 +170,7 @@ def setup_of(shelf: Shelf) -> dict[str, Any]:
 
 
 def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
-    """The choice that a page sent, checked; arms that the runs do not have are left out."""
+    """Return the choice that a page sent, checked; arms that the runs do not have are left out."""
     arms = sent.get("arms")
     known = [name for name in arms if name in table.labels] if isinstance(arms, list) else []
     if arms is None or (arms and not known):
@@ -195,7 +195,7 @@ def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
 
 
 def drawn(table: RunTable | None, sent: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What the page shows of a table: first the figure on top with summary and items, then the rest.
+    """Yield what the page shows of a table: first the figure on top with summary and items, then the rest.
 
     Raises:
         AnalysisError: no answer is left by the arms and filters, or an arm or metric does not exist.
@@ -227,7 +227,7 @@ def drawn(table: RunTable | None, sent: Mapping[str, Any]) -> Iterator[dict[str,
 
 
 def _built(table: RunTable, choice: Choice, names: Sequence[str]) -> list[Exhibit]:
-    """The named exhibits; one that the chosen arms leave empty takes all arms of the runs."""
+    """Return the named exhibits; one that the chosen arms leave empty takes all arms of the runs."""
     made = {exhibit.name: exhibit for exhibit in build_exhibits(table, choice, names)}
     empty = [name for name, exhibit in made.items() if exhibit.drawing is None and exhibit.table.empty]
     if empty and choice.arms:
@@ -238,7 +238,7 @@ def _built(table: RunTable, choice: Choice, names: Sequence[str]) -> list[Exhibi
 
 
 def _with_all_arms(table: RunTable, choice: Choice) -> Choice:
-    """The choice with all arms, the chosen ones first: an arm has one colour in all figures."""
+    """Return the choice with all arms, the chosen ones first: an arm has one colour in all figures."""
     return replace(choice, arms=tuple(dict.fromkeys((*choice.arms, *table.labels))))
 
 

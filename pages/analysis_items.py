@@ -49,7 +49,7 @@ def first_arms(table: RunTable) -> list[str]:
 
 
 def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
-    """Every item with what each arm made of it.
+    """Return every item with what each arm made of it.
 
     ``items`` are [id, question, domain, difficulty, cells]; a cell for each arm is [row, right, tokens, right claims,
     claims] or null.
@@ -86,7 +86,7 @@ def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
 
 
 def summary_value(table: RunTable, arms: Sequence[str]) -> list[dict[str, Any]]:
-    """A few sentences with intervals: accuracy and Acc_per of the first arm and of each other one against it."""
+    """Return a few sentences with intervals: accuracy and Acc_per of the first arm and of each other one against it."""
     if not arms:
         return []
     found = []

@@ -58,7 +58,7 @@ class Shelf:
         return FIRST_RUN if FIRST_RUN in names else next(iter(names), None)
 
     def table(self, name: str) -> RunTable:
-        """The table of a shipped run; any other name is refused."""
+        """Return the table of a shipped run; any other name is refused."""
         if name not in self.names():
             raise AnalysisError(f"there is no run {name[:80]!r} here")
         with self._lock:
@@ -72,7 +72,7 @@ class Shelf:
         sent: Mapping[str, Any],
         draw: Callable[[RunTable | None, Mapping[str, Any]], Iterator[dict[str, Any]]],
     ) -> Iterator[dict[str, Any]]:
-        """What ``draw`` makes of shipped runs by one choice; of the last choices it is remembered."""
+        """Yield what ``draw`` makes of shipped runs by one choice; of the last choices it is remembered."""
         usual = {"runs": None, "arms": None, "metric": "acc_per", "binning": "count", "bins": 8}
         usual |= {"length": "tokens", "outcome": "all", "filters": {}}
         key = json.dumps({name: sent.get(name, value) for name, value in usual.items()}, sort_keys=True, default=str)
@@ -89,7 +89,7 @@ class Shelf:
                 self._drawn.pop(next(iter(self._drawn)))
 
     def tables(self, names: Sequence[str]) -> list[RunTable]:
-        """The tables of several; one that cannot be read is left out, and the log says why."""
+        """Return the tables of several; one that cannot be read is left out, and the log says why."""
         found = []
         for name in names:
             try:
@@ -100,7 +100,7 @@ class Shelf:
 
 
 def load_upload(path: str | Path) -> RunTable:
-    """A visitor's run."""
+    """Return a visitor's run."""
     path = Path(path)
     if not path.is_file():
         raise AnalysisError("the upload is not there any more: choose the file again")
@@ -146,7 +146,7 @@ def _check_contents(path: Path) -> None:
 
 
 def _size(value: Any, depth: int = 6) -> int:
-    """How many values a nested one has."""
+    """Return how many values a nested one has."""
     if depth and isinstance(value, dict):
         return sum(_size(inner, depth - 1) for inner in value.values())
     if depth and isinstance(value, list):

@@ -33,7 +33,7 @@ class TrainingLogs:
         self._lock = threading.Lock()
 
     def read(self) -> tuple[list[TrainingLog], list[str]]:
-        """The logs, and why others are left out."""
+        """Return the logs, and why others are left out."""
         with self._lock:
             if self._read is None:
                 self._read = load_logs(self.root)

@@ -31,7 +31,7 @@ def pack(array: np.ndarray) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> np.ndarray:
-    """The values that :func:`pack` wrote; raises ``ValueError`` where sizes contradict each other."""
+    """Return the values that :func:`pack` wrote; raises ``ValueError`` where sizes contradict each other."""
     shape = tuple(int(n) for n in packed["shape"])
     data = np.frombuffer(base64.b64decode(packed["data"], validate=True), dtype=np.uint8)
     scale = np.frombuffer(base64.b64decode(packed["scale"], validate=True), dtype="<f4")

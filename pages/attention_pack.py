@@ -35,7 +35,7 @@ _MOST_COLUMNS, _FEWEST_COLUMNS = 400, 100
 
 
 def attention_document(record: AttentionRecord | None, trace: Trace, budget: int) -> dict[str, Any] | None:
-    """``record`` in at most about ``budget`` bytes of weights; None where nothing was recorded."""
+    """Return ``record`` in at most about ``budget`` bytes of weights; None where nothing was recorded."""
     if record is None or not len(record.visible):
         return None
     tokens, layers, heads = record.mass.shape
@@ -89,7 +89,7 @@ def _part_means(weights: np.ndarray, spans: list[tuple[int, int]]) -> np.ndarray
 
 
 def _join_columns(weights: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Mean over as many neighbouring columns as it takes to have at most ``most``."""
+    """Return mean over as many neighbouring columns as it takes to have at most ``most``."""
     step = -(-weights.shape[-1] // most)
     if step <= 1:
         return weights, 1
@@ -99,7 +99,7 @@ def _join_columns(weights: np.ndarray, most: int) -> tuple[np.ndarray, int]:
 
 
 def record_of(packed: dict[str, Any]) -> AttentionRecord:
-    """The record that :func:`attention_document` packed, as far as it was kept.
+    """Return the record that :func:`attention_document` packed, as far as it was kept.
 
     Raises:
         ValueError, KeyError, TypeError: the sizes of its arrays contradict each other, or one is missing.

@@ -52,7 +52,7 @@ def attention_view(
     seconds: float,
     budget: int = ATTENTION_BYTES,
 ) -> dict[str, Any] | None:
-    """What the page draws of ``record``, in about ``budget`` bytes of pictures; None where nothing was recorded.
+    """Return what the page draws of ``record``, in about ``budget`` bytes of pictures; None where nothing was recorded.
 
     Args:
         record: attention of one generation.
@@ -140,7 +140,7 @@ def attention_view(
 
 
 def smooth(course: np.ndarray) -> np.ndarray:
-    """The course as it is drawn: a moving mean over one thirtieth of the trace, at least three tokens."""
+    """Return the course as it is drawn: a moving mean over one thirtieth of the trace, at least three tokens."""
     half = max(1, round(len(course) / 60))
     sums = np.concatenate([[0.0], np.cumsum(course, dtype=np.float64)])
     places = np.arange(len(course))
@@ -149,7 +149,7 @@ def smooth(course: np.ndarray) -> np.ndarray:
 
 
 def peaks(row: np.ndarray, column_s: float, seconds: float) -> list[list[float]]:
-    """Where a row has its attention: ``[start_s, stop_s, share]`` of the three runs that hold most of it.
+    """Return where a row has its attention: ``[start_s, stop_s, share]`` of the three runs that hold most of it.
 
     The row is smoothed over 0.2 s; a run is above the mean plus one standard deviation, and runs join over 0.12 s.
     """
@@ -174,7 +174,7 @@ def peaks(row: np.ndarray, column_s: float, seconds: float) -> list[list[float]]
 
 
 def row_maximum(pictures: Sequence[np.ndarray]) -> float:
-    """The value that takes the strongest colour: the 99th percentile of all cells, shared by the arms."""
+    """Return the value that takes the strongest colour: the 99th percentile of all cells, shared by the arms."""
     cells = [picture[np.isfinite(picture)].ravel() for picture in pictures]
     values = np.concatenate(cells) if cells else np.zeros(0)
     if not values.size:
@@ -183,7 +183,7 @@ def row_maximum(pictures: Sequence[np.ndarray]) -> float:
 
 
 def _choices(record: AttentionRecord) -> Iterator[tuple[str, list[int] | None, list[int] | None]]:
-    """What may be looked at on its own: everything, groups of layers, single layers, single heads."""
+    """Yield what may be looked at on its own: everything, groups of layers, single layers, single heads."""
     layers, heads = record.rows.shape[1:3]
     yield "All layers and heads", None, None
     if layers >= 6:
@@ -238,7 +238,7 @@ def _box(values: np.ndarray, half: int) -> np.ndarray:
 
 
 def _lights(rows: np.ndarray, column_s: float, seconds: float) -> list[list[float]]:
-    """``[word, start_s, stop_s]`` of the words that listen, with hysteresis, at most five at a time."""
+    """Return ``[word, start_s, stop_s]`` of the words that listen, with hysteresis, at most five at a time."""
     level = _box(np.nan_to_num(rows.astype(np.float64)), int(_SMOOTH_S / 2 / column_s))
     mean = level.mean(axis=1, keepdims=True)
     strength = np.divide(level, mean, out=np.zeros_like(level), where=mean > 0)
@@ -272,7 +272,7 @@ def _listed(course: np.ndarray) -> list[float]:
 
 
 def _summary(rows: Sequence[Passage], shares: Sequence[float], by_row: Sequence[Any], mode: str) -> str:
-    """The picture in one sentence, from the numbers that it is drawn from."""
+    """Return the picture in one sentence, from the numbers that it is drawn from."""
     if not rows:
         return "The trace holds no words."
     best, least = int(np.argmax(shares)), int(np.argmin(shares))

@@ -205,7 +205,7 @@ class Batches:
         return batch
 
     def _packed(self, batch: _Batch) -> str:
-        """The run's folder with its scores, as a zip in base64."""
+        """Return the run's folder with its scores, as a zip in base64."""
         from mpar2.cafe.rules.judge import ReferenceJudge
         from mpar2.cafe.score import score_run
 
@@ -226,7 +226,7 @@ class Batches:
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table of questions (see the module), as they stand. Raises :class:`BatchError`."""
+    """Return the rows of a table of questions (see the module), as they stand. Raises :class:`BatchError`."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -286,7 +286,7 @@ def _csv_rows(text: str) -> list[dict[str, Any]]:
 
 
 def _named(rows: Iterable[Mapping[str, Any]], sounds: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """The rows with the names that the sounds have in the batch's folder."""
+    """Return the rows with the names that the sounds have in the batch's folder."""
     found, missing = [], []
     for row in rows:
         name = PurePosixPath(PureWindowsPath(row["audio"] if isinstance(row.get("audio"), str) else "").as_posix()).name
@@ -303,5 +303,5 @@ def _named(rows: Iterable[Mapping[str, Any]], sounds: Mapping[str, Path]) -> lis
 
 
 def _plain(name: str) -> str:
-    """A file's name as uploads keep it: letters, digits and dots."""
+    """Return a file's name as uploads keep it: letters, digits and dots."""
     return re.sub(r"[^\w.]+", "", name, flags=re.UNICODE).lower()

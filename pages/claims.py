@@ -59,7 +59,7 @@ def claims_of(
 
 
 def reason_in_words(mention: Mapping[str, Any], *, opinion: bool = False) -> str:
-    """Why a mention is of its kind, as a sentence."""
+    """Return why a mention is of its kind, as a sentence."""
     reason = str(mention.get("reason") or "").strip()
     detail = reason.partition(": ")[2] or reason
     if opinion:

@@ -130,7 +130,10 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
 
 
 def setup_of(services: Services) -> dict[str, Any]:
-    """What the page knows before anybody does anything: examples, arms, limits. No secret and no path is in it."""
+    """Return what the page knows before anybody does anything: examples, arms, limits.
+
+    No secret and no path is in it.
+    """
     examples = []
     for example in services.examples:
         known = example.outcome is not None or example.comparison_path.exists()
@@ -153,13 +156,13 @@ def setup_of(services: Services) -> dict[str, Any]:
 
 
 def first_comparison(services: Services) -> str | None:
-    """The address of the comparison on the first screen."""
+    """Return the address of the comparison on the first screen."""
     cards = setup_of(services)["examples"]
     return next((card["url"] for card in cards if card["name"] == services.first_example), None)
 
 
 def _judge(label: str, name: str) -> list[Any]:
-    """A judge as the form lists it: name, label, whether it needs a key and an address."""
+    """Return a judge as the form lists it: name, label, whether it needs a key and an address."""
     if name == "rules":
         return [name, "Fixed rules, against the sounds listed, or a tagger’s opinion", False, False]
     service = judge_named(name).service
@@ -184,7 +187,7 @@ def _published(example: Example) -> dict[str, str]:
 
 
 def session_of(request: gr.Request | None) -> str:
-    """The visitor's session."""
+    """Return the visitor's session."""
     return str(getattr(request, "session_hash", None) or "")
 
 
@@ -194,7 +197,7 @@ def _form(event: gr.EventData) -> Mapping[str, Any]:
 
 
 def asked_of(form: Mapping[str, Any], path: str | None, services: Services) -> Asked:
-    """The form as it came from a browser, as plain texts and numbers; ``path`` is the visitor's own upload."""
+    """Return the form as it came from a browser, as plain texts and numbers; ``path`` is the visitor's own upload."""
 
     def text(key: str) -> str:
         value = form.get(key)
@@ -223,7 +226,7 @@ def asked_of(form: Mapping[str, Any], path: str | None, services: Services) -> A
 
 
 def field_of(error: MPAR2Error) -> str:
-    """The field of the form that an error belongs to."""
+    """Return the field of the form that an error belongs to."""
     words = str(error).lower()
     if isinstance(error, AudioError):
         return "audio"

@@ -149,7 +149,7 @@ class Run:
         complete(self._document | {"arms": self._arms}, into=self._document)
 
     def texts(self, *, ended: bool = False) -> list[str]:
-        """The traces as they stand; with ``ended`` those that came to their end, "" for the others."""
+        """Return the traces as they stand; with ``ended`` those that came to their end, "" for the others."""
         return [arm["text"] if not ended or arm["finish"] not in (None, "cancelled") else "" for arm in self._arms]
 
     def opine(self, opinion: dict[str, Any] | None) -> None:
@@ -166,7 +166,7 @@ class Run:
         self._arms[index].update(cafe=with_claims(cafe), stage="done")
 
     def snapshot(self) -> dict[str, Any]:
-        """The document as it stands."""
+        """Return the document as it stands."""
         for arm in self._arms:
             if arm["stage"] != "done" and arm["text"]:
                 arm["parts"] = trace_to_json(parse_trace(arm["text"]))["parts"]
@@ -252,7 +252,7 @@ def without_arrays(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def shown_model(model: str | None) -> str | None:
-    """A hub id or a short name as it is; of a folder, its name: paths of this machine are nobody's business."""
+    """Return a hub id or a short name as it is; of a folder, its name: paths of this machine are nobody's business."""
     if model is None:
         return None
     engine, served = split_engine(model)
@@ -272,7 +272,7 @@ def share_query(question: Question, arms: Sequence[Arm], example: str | None) ->
 def generation_document(
     generation: Generation, question: Question, seconds: float, attention_bytes: int
 ) -> dict[str, Any]:
-    """The finished fields of an arm."""
+    """Return the finished fields of an arm."""
     trace = trace_to_json(generation.trace)
     correct, unscored = _correctness(generation, question)
     tokens = [(token.chars.start, token.chars.stop) for token in generation.tokens]
@@ -304,7 +304,7 @@ def generation_document(
 
 
 def audio_uri(clip: Clip) -> str | None:
-    """What the model heard, as a data URI that every browser plays; None for clips too long to carry along.
+    """Return what the model heard, as a data URI that every browser plays; None for clips too long to carry along.
 
     FLAC, so sample for sample, where that is small; else MP3 without added delay, so that times stay true.
     """
@@ -396,7 +396,7 @@ _ARM_LISTS = ("parts", "problems", "words", "warnings")
 
 
 def check_document(data: Any) -> dict[str, Any]:
-    """A document read from a file, checked so far that the page can draw it. Raises :class:`DocumentError`."""
+    """Return a document read from a file, checked so far that the page can draw it. Raises :class:`DocumentError`."""
     try:
         if data["format"] == FORMAT and data["version"] == 1:
             from pages.document_v1 import upgraded

@@ -15,7 +15,7 @@ __all__ = ["upgraded"]
 
 
 def upgraded(data: dict[str, Any]) -> dict[str, Any]:
-    """A document of version 1 in the present form. Raises what a damaged one raises (see ``check_document``)."""
+    """Return a document of version 1 in the present form. Raises what a damaged one raises (see ``check_document``)."""
     seconds = float(data["clip"]["seconds"])
     arms = []
     for arm in data["arms"]:

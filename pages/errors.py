@@ -28,7 +28,10 @@ _PATH = re.compile(r"(?<![\w.:/])/[\w.+-]+(?:/[\w.+-]+)+")
 
 
 def message_of(error: Exception) -> str:
-    """The message for the visitor. An unknown error is logged under a short number, and only the number is shown."""
+    """Return the message for the visitor.
+
+    An unknown error is logged under a short number, and only the number is shown.
+    """
     if isinstance(error, MPAR2Error):
         text = _PATH.sub(_last_name, str(error)).translate(_NO_MARKUP)
         return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
@@ -38,7 +41,7 @@ def message_of(error: Exception) -> str:
 
 
 def _last_name(path: re.Match[str]) -> str:
-    """The name at the end of a path of this machine, which is nobody's business; anything else as it stands."""
+    """Return the name at the end of a path of this machine, which is nobody's business; anything else as it stands."""
     first = "/" + path[0].split("/")[1]
     return path[0].rsplit("/", 1)[1] if os.path.isdir(first) else path[0]
 

@@ -129,7 +129,7 @@ def read_example(folder: Path) -> Example:
 
 
 def load_examples(root: Path = EXAMPLES) -> tuple[Example, ...]:
-    """All examples in their order. One that cannot be read is left out, and the log says why."""
+    """Return all examples in their order. One that cannot be read is left out, and the log says why."""
     folders = sorted(path.parent for path in root.glob("*/example.json"))
     order = _index(root).get("order") or []
     folders.sort(key=lambda folder: (order.index(folder.name) if folder.name in order else len(order), folder.name))
@@ -162,7 +162,7 @@ def first_example(examples: tuple[Example, ...], root: Path = EXAMPLES) -> str |
 
 
 def stored_comparison(example: Example) -> dict[str, Any] | None:
-    """The example's stored comparison, checked, with the audio put back in; None where none can be shown."""
+    """Return the example's stored comparison, checked, with the audio put back in; None where none can be shown."""
     path = example.comparison_path
     try:
         if path.stat().st_size > _LARGEST:

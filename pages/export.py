@@ -39,19 +39,19 @@ document.addEventListener("keydown", (event) => { if (!event.defaultPrevented) v
 
 @cache
 def view_js() -> str:
-    """All scripts of the comparison view; they define ``mountComparison``."""
+    """Return all scripts of the comparison view; they define ``mountComparison``."""
     return bundle(VIEW / "comparison.js")
 
 
 @cache
 def view_css() -> str:
-    """The styles of the view."""
+    """Return the styles of the view."""
     return (VIEW / "view.css").read_text(encoding="utf-8")
 
 
 @cache
 def page_shell() -> str:
-    """The exported page with :data:`SLOT` in the place of the document."""
+    """Return the exported page with :data:`SLOT` in the place of the document."""
     # The slot must not occur in the script itself, where a replacement would break it.
     name, quoted = json.dumps(SLOT), json.dumps(SLOT[:4]) + " + " + json.dumps(SLOT[4:])
     script = "(() => {\n" + view_js().replace(name, quoted) + _START + "})();"
@@ -75,7 +75,7 @@ def page_shell() -> str:
 
 
 def to_html(document: dict[str, Any]) -> str:
-    """A comparison document as a self-contained page."""
+    """Return a comparison document as a self-contained page."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -185,7 +185,7 @@ def _waits_too_often(demo: gr.Blocks, request: Any, body: bytes, *, local: bool)
 
 
 def _wants_models(demo: gr.Blocks, request: Any, body: bytes) -> bool:
-    """Whether a request is for the one event at a time that the models serve."""
+    """Return whether a request is for the one event at a time that the models serve."""
     name = request.scope["path"].rstrip("/").rsplit("/", 1)[-1]
     try:
         number = json.loads(body).get("fn_index")
@@ -255,7 +255,7 @@ def ahead_of(demo: gr.Blocks, session: str, concurrency_id: str = "engine") -> i
 
 
 def host_is_local(host: str) -> bool:
-    """Whether a Host header names this machine, or is an address: a page's own name is neither.
+    """Return whether a Host header names this machine, or is an address: a page's own name is neither.
 
     Behind a proxy (``GRADIO_ROOT_PATH`` or ``MPAR2_BEHIND_PROXY=1``) any name is the proxy's business.
 
@@ -275,7 +275,7 @@ def host_is_local(host: str) -> bool:
 
 
 async def _read(request: Any, receive: Receive, most: int) -> bytes | None:
-    """The whole body; None where it is larger than ``most`` bytes."""
+    """Return the whole body; None where it is larger than ``most`` bytes."""
     try:
         if int(request.headers.get("content-length", 0)) > most:
             return None
@@ -294,7 +294,7 @@ async def _read(request: Any, receive: Receive, most: int) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives the body that was already read, then what comes after it."""
+    """Return a ``receive`` that gives the body that was already read, then what comes after it."""
     given = False
 
     async def replay() -> Message:

@@ -23,7 +23,7 @@ _LONGEST_S = 110
 
 
 def lends_gpus() -> bool:
-    """Whether this is a ZeroGPU Space."""
+    """Return whether this is a ZeroGPU Space."""
     return bool(os.environ.get("SPACES_ZERO_GPU"))
 
 
@@ -35,7 +35,7 @@ class _Failure:
 
 
 def on_gpu(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """``function(clip, question, arms, decoding)`` with a GPU lent to it for as long as the decoding may take."""
+    """Yield ``function(clip, question, arms, decoding)`` with a GPU lent to it for as long as the decoding may take."""
     if not lends_gpus():
         return function
     import gradio as gr

@@ -87,7 +87,7 @@ class RunCounter:
 
 
 def visitor_of(request: Any, environment: Mapping[str, str] = os.environ) -> str:
-    """The address that a request came from; "" where it came from this process.
+    """Return the address that a request came from; "" where it came from this process.
 
     Behind a proxy (a Space, or ``MPAR2_BEHIND_PROXY=1``) that is the last public address of ``X-Forwarded-For``: the
     proxy itself wrote it, while anything before it may be the visitor's invention.

@@ -30,7 +30,7 @@ _lock = threading.Lock()
 
 
 def tagging_of(clip: Clip) -> Tagging:
-    """What the tagger finds in a clip; the last clips are remembered."""
+    """Return what the tagger finds in a clip; the last clips are remembered."""
     found = known_tagging(clip)
     if found is None:
         found = tag(clip)
@@ -42,13 +42,13 @@ def tagging_of(clip: Clip) -> Tagging:
 
 
 def known_tagging(clip: Clip) -> Tagging | None:
-    """The tagging of a clip that was tagged before, else None: for callers who must not wait."""
+    """Return the tagging of a clip that was tagged before, else None: for callers who must not wait."""
     with _lock:
         return _taggings.get(clip.digest)
 
 
 def opinion_document(tagging: Tagging | None) -> dict[str, Any] | None:
-    """The ``opinion`` of a document (see the module)."""
+    """Return the ``opinion`` of a document (see the module)."""
     if tagging is None:
         return None
     events, unsure = (_events(found) for found in (tagging.events, tagging.unsure))

@@ -81,12 +81,12 @@ def _whole_number(name: str, least: int, most: int) -> Any:
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can reach an app that listens on ``host``."""
+    """Return whether only this machine can reach an app that listens on ``host``."""
     return host in ("127.0.0.1", "localhost", "::1") and not os.environ.get("SPACE_ID")
 
 
 def build_services(options: argparse.Namespace) -> Any:
-    """The engine and what it offers, from the options."""
+    """Return the engine and what it offers, from the options."""
     from mpar2.engines.base import Arm, EngineOptions
     from mpar2.engines.routing import engine_for_arms
     from mpar2.formats import Limits
@@ -149,7 +149,7 @@ def _offers(options: argparse.Namespace) -> tuple[Any, tuple[tuple[str, str], ..
 
 
 def _name(model: str) -> str:
-    """A short name to show; never the path of a folder."""
+    """Return a short name to show; never the path of a folder."""
     from mpar2.arms import short_name
 
     return short_name(model)

@@ -26,7 +26,7 @@ class _File:
         self._packed: bytes | None = None
 
     def packed(self) -> bytes:
-        """The content, compressed."""
+        """Return the content, compressed."""
         with self._lock:
             if self._packed is None:
                 self._packed = gzip.compress(self._make().encode("utf-8", "replace"), 6, mtime=0)

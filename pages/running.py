@@ -178,7 +178,7 @@ class Comparer:
         return score_traces(waiting.judging, waiting.clip, waiting.question, truth, texts, local=self.services.local)
 
     def reason(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[Generation | None]:
-        """The generation of a single arm; before it None, now and then: where a caller who left can be let go."""
+        """Yield the generation of a single arm; before it None, now and then: where a caller who left can be let go."""
         _, clip, question, arms, decoding = self._prepare(asked, 0)
         self.services.runs.begin(visitor)
         stop = self.services.stops.begin(session)
@@ -278,7 +278,7 @@ def parse_events(text: str, clip_seconds: float) -> tuple[Event, ...] | None:
 
 
 def _event(line: str, clip_seconds: float) -> Event:
-    """An event of one line; what looks like times and cannot be read is refused, never taken for a name."""
+    """Return an event of one line; what looks like times and cannot be read is refused, never taken for a name."""
     match = _TIMES.search(line)
     if match is None:
         if _ALMOST_TIMES.search(line):
@@ -312,7 +312,7 @@ def decoding_of(asked: Asked, most: int) -> Decoding:
 
 
 def _number(value: float | None) -> float:
-    """A number as programs send it, which may be none at all."""
+    """Return a number as programs send it, which may be none at all."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

@@ -54,7 +54,7 @@ def app_module() -> str:
 
 
 def view_component(elem_id: str, mount: str, **props: Any) -> gr.HTML:
-    """An empty element that the function ``mount`` of the module fills from the component's value.
+    """Return an empty element that the function ``mount`` of the module fills from the component's value.
 
     Events of the component carry the data that the view triggers them with.
     """
@@ -73,7 +73,7 @@ def view_component(elem_id: str, mount: str, **props: Any) -> gr.HTML:
 
 
 def channel(elem_id: str, view: str, method: str) -> gr.HTML:
-    """A component that shows nothing: its value is handed to a method of a view."""
+    """Return a component that shows nothing: its value is handed to a method of a view."""
     import gradio as gr
 
     return gr.HTML(

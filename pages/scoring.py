@@ -179,7 +179,7 @@ async def _ask(
 
 
 def cafe_document(outcome: Verdict | Unscored) -> dict[str, Any]:
-    """The ``cafe`` of an arm in the comparison document."""
+    """Return the ``cafe`` of an arm in the comparison document."""
     if isinstance(outcome, Unscored):
         why = "The judge did not answer" if outcome.reason == "unavailable" else outcome.reason.replace("_", " ")
         return {"unscored": f"{why}. {outcome.detail}".strip()}

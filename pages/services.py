@@ -41,7 +41,7 @@ class StopBoard:
         self._lock = threading.Lock()
 
     def begin(self, session: str) -> threading.Event:
-        """The event of a new run; an older run of the same session is stopped."""
+        """Return the event of a new run; an older run of the same session is stopped."""
         with self._lock:
             if (old := self._events.get(session)) is not None:
                 old.set()
@@ -122,7 +122,7 @@ class Services:
         return RunCounter(self.visitors.runs_per_hour)
 
     def arm(self, name: str, mode: str) -> Arm:
-        """The arm of an offered checkpoint."""
+        """Return the arm of an offered checkpoint."""
         for offer in self.offers:
             if offer.name == name:
                 if mode not in mode_names():
@@ -133,9 +133,9 @@ class Services:
         )
 
     def example(self, name: str | None) -> Example | None:
-        """The example of that name, or None."""
+        """Return the example of that name, or None."""
         return next((example for example in self.examples if example.name == name), None)
 
     def example_of(self, clip: Clip) -> Example | None:
-        """The example whose recording this is, whatever the file is called."""
+        """Return the example whose recording this is, whatever the file is called."""
         return next((example for example in self.examples if example.digest == clip.digest), None)

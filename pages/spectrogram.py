@@ -27,7 +27,7 @@ _MOST_COLUMNS = 1200
 
 
 def mel_picture(clip: Clip) -> dict[str, Any]:
-    """``{"shape": [bands, columns], "start_s", "column_s", "data": base64}`` of a clip."""
+    """Return ``{"shape": [bands, columns], "start_s", "column_s", "data": base64}`` of a clip."""
     import librosa
 
     sound = np.abs(

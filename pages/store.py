@@ -21,7 +21,7 @@ __all__ = ["main", "make_comparison", "write_comparison"]
 
 
 def make_comparison(services: Services, example: Example) -> dict[str, Any]:
-    """The finished comparison document of an example, without its audio."""
+    """Return the finished comparison document of an example, without its audio."""
     asked = Asked(
         audio=str(example.clip_path),
         question=example.question.text,

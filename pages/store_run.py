@@ -78,7 +78,7 @@ def _arm(data: Mapping[str, Any]) -> EvaluationArm:
 
 
 def _kept(folder: Path, audio_root: Path, audio: str) -> Path:
-    """The recording beside the run, copied there from ``audio_root`` if it is not there yet."""
+    """Return the recording beside the run, copied there from ``audio_root`` if it is not there yet."""
     target = (folder / audio).resolve()
     if not target.is_relative_to(folder.resolve()):
         raise RunError(f"the recording {audio!r} would lie outside of the run: its path must be relative")

@@ -59,7 +59,7 @@ class _Answer:
 
 
 def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | None:
-    """The comparison document of one to four rows of one item; None where the run is not there any more."""
+    """Return the comparison document of one to four rows of one item; None where the run is not there any more."""
     answers = _answers(table, list(rows)[:MOST_ARMS])
     if not answers:
         return None
@@ -102,7 +102,7 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
 
 
 def audio_of(run: RunInfo, item: Mapping[str, Any]) -> Path | None:
-    """The item's recording, if the run is a folder of this machine and the recording lies inside of it."""
+    """Return the item's recording, if the run is a folder of this machine and the recording lies inside of it."""
     audio = item["audio"]
     if run.limits is not None or not run.source.is_dir() or not isinstance(audio, str) or not audio:
         return None
@@ -129,7 +129,7 @@ def _answers(table: RunTable, rows: Sequence[int]) -> list[_Answer]:
 
 
 def _seconds(record: Mapping[str, Any]) -> float:
-    """How long the clip lasts: as heard, else to the end of its last event."""
+    """Return how long the clip lasts: as heard, else to the end of its last event."""
     if record["audio_seconds"]:
         return float(record["audio_seconds"])
     ends = [event["offset_s"] for event in record["item"]["events"] or () if event["offset_s"]]
@@ -213,7 +213,7 @@ def _tokens(ends: Sequence[int] | None, length: int) -> list[tuple[int, int]]:
 
 
 def _shares(record: Mapping[str, Any], tokens: int) -> AttentionRecord | None:
-    """The record's share on audio for each token, as attention without a picture."""
+    """Return the record's share on audio for each token, as attention without a picture."""
     raw = record["attention"] or {}
     ratio, corrected, positions = raw.get("ratio"), raw.get("corrected"), raw.get("audio_positions")
     lists = isinstance(ratio, list) and isinstance(corrected, list)
@@ -232,7 +232,7 @@ def _shares(record: Mapping[str, Any], tokens: int) -> AttentionRecord | None:
 
 
 def _heatmap(answer: _Answer, tokens: int) -> AttentionRecord | None:
-    """The stored attention of an answer, if it is of this trace."""
+    """Return the stored attention of an answer, if it is of this trace."""
     for line in _heatmap_lines(answer.run, {answer.record["key"]}):
         attention = line.get("attention")
         if line["key"] == answer.record["key"] and isinstance(attention, dict):
@@ -281,12 +281,12 @@ def _cafe(answer: _Answer, text: str, cut: bool) -> dict[str, Any] | None:
 
 
 def _object(value: Any) -> Mapping[str, Any]:
-    """``value`` if it is an object, else an empty one: manifests and judges' lines are a stranger's."""
+    """Return ``value`` if it is an object, else an empty one: manifests and judges' lines are a stranger's."""
     return value if isinstance(value, dict) else {}
 
 
 def _shown(model: Any) -> str | None:
-    """A checkpoint's name; of a path, its last part."""
+    """Return a checkpoint's name; of a path, its last part."""
     return None if model is None else str(model).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1][:120]
 
 

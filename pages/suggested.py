@@ -30,5 +30,5 @@ _NOTE = (
 
 
 def suggestion_value() -> dict[str, Any]:
-    """What the page shows."""
+    """Return what the page shows."""
     return {"questions": [{"text": text, "choices": list(choices)} for text, choices in QUESTIONS], "note": _NOTE}

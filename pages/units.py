@@ -50,7 +50,7 @@ class Word(NamedTuple):
 
 
 def passages(text: str, parts: Sequence[Mapping[str, Any]], tokens: Sequence[Sequence[int]]) -> list[Passage]:
-    """The passages of a trace in their order.
+    """Return the passages of a trace in their order.
 
     Args:
         text: the generated text.
@@ -83,7 +83,7 @@ def passages(text: str, parts: Sequence[Mapping[str, Any]], tokens: Sequence[Seq
 
 
 def words(text: str, tokens: Sequence[Sequence[int]]) -> list[Word]:
-    """The words of a trace that tokens write; the tags of its form are none.
+    """Return the words of a trace that tokens write; the tags of its form are none.
 
     >>> words("a dog bark 0.5 s", [(0, 1), (1, 5), (5, 10), (10, 14), (14, 16)])[1]
     Word(chars=(2, 5), tokens=(1, 2))

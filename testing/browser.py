@@ -74,7 +74,7 @@ def make_clip(seconds: float = 6.0) -> Clip:
 def generation(
     arm: Arm, text: str, question: Question = QUESTION, *, columns: int = 150, sink: bool = False
 ) -> Generation:
-    """A generation of ``text`` whose attention is random but known."""
+    """Return a generation of ``text`` whose attention is random but known."""
     spans = [Span(*match.span()) for match in _PIECES.finditer(text)]
     trace = parse_trace(text, spans)
     rng = np.random.default_rng(len(text))
@@ -104,7 +104,7 @@ def generation(
 def document(
     traces: tuple[str, str] = TRACES, question: Question = QUESTION, *, clip: Clip | None = None, **options: Any
 ) -> dict[str, Any]:
-    """A finished comparison document, with its mentions sorted by the reference judge."""
+    """Return a finished comparison document, with its mentions sorted by the reference judge."""
     clip = clip or make_clip()
     run = Run(clip, question, ARMS, Decoding(), truth=EVENTS, truth_origin="scene", **options)
     for index, (arm, text) in enumerate(zip(ARMS, traces, strict=True)):
@@ -118,7 +118,7 @@ def document(
 
 
 def write_example(root: Path, name: str, *, stored: dict[str, Any] | None = None, **values: Any) -> Path:
-    """A folder of an example as ``pages.examples`` reads it."""
+    """Return a folder of an example as ``pages.examples`` reads it."""
     folder = root / name
     folder.mkdir(parents=True)
     (folder / "clip.wav").write_bytes(wav_bytes(make_clip(values.pop("seconds", 6.0))))
@@ -143,7 +143,7 @@ def write_example(root: Path, name: str, *, stored: dict[str, Any] | None = None
 
 
 def chromium() -> str | None:
-    """Where a chromium is, or None."""
+    """Return where a chromium is, or None."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is not None:
         return found
@@ -159,7 +159,10 @@ def chromium() -> str | None:
 
 @contextmanager
 def browser_page(*, first_visit: bool = False, **options: Any) -> Iterator[Any]:
-    """A page of a fresh browser that keeps its errors in ``page.problems``; a ``first_visit`` is met by the guide."""
+    """Yield a page of a fresh browser that keeps its errors in ``page.problems``.
+
+    A ``first_visit`` is met by the guide.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

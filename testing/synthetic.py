@@ -40,7 +40,7 @@ class FakeArm:
     max_new_tokens: int = 512
 
     def settings(self, items: int) -> dict[str, Any]:
-        """The arm's entry in the manifest."""
+        """Return the arm's entry in the manifest."""
         return {
             "name": self.name,
             "model": self.model,
@@ -80,7 +80,7 @@ def write_run(
     padding: int = 0,
     hostile: str = "",
 ) -> Path:
-    """A finished run folder. ``hostile`` stands in every text that a stranger could write."""
+    """Return a finished run folder. ``hostile`` stands in every text that a stranger could write."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     manifest = build_manifest(

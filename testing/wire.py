@@ -87,7 +87,7 @@ class Server:
 
 
 def openai_reply(text: str | None, *, model: str = "served-1", finish: str = "stop", **options: Any) -> Answer:
-    """A chat completion. Options: refusal, reasoning, usage, delay_s, thoughts."""
+    """Return a chat completion. Options: refusal, reasoning, usage, delay_s, thoughts."""
     message: dict[str, Any] = {"role": "assistant", "content": text}
     for name in ("refusal", "reasoning_content"):
         if name in options:
@@ -109,7 +109,10 @@ def openai_reply(text: str | None, *, model: str = "served-1", finish: str = "st
 def openai_stream(
     texts: Sequence[str], *, model: str = "served-1", finish: str | None = "stop", **options: Any
 ) -> Answer:
-    """A chat completion as server-sent events, a text each. Options: reasoning, logprobs, usage, done, pause_s."""
+    """Return a chat completion as server-sent events, a text each.
+
+    Options: reasoning, logprobs, usage, done, pause_s.
+    """
 
     def event(body: Any) -> bytes:
         return b"data: " + (body if isinstance(body, bytes) else json.dumps(body).encode()) + b"\n\n"
@@ -136,7 +139,7 @@ def openai_stream(
 
 
 def gemini_stream(texts: Sequence[str], *, model: str = "served-1", finish: str = "STOP", **options: Any) -> Answer:
-    """A streamed generateContent response, a text a chunk. Options: pause_s."""
+    """Return a streamed generateContent response, a text a chunk. Options: pause_s."""
     pieces = []
     for number, text in enumerate(texts, 1):
         candidate: dict[str, Any] = {"index": 0, "content": {"role": "model", "parts": [{"text": text}]}}
@@ -150,7 +153,7 @@ def gemini_stream(texts: Sequence[str], *, model: str = "served-1", finish: str 
 
 
 def gemini_reply(text: str | None, *, model: str = "served-1", finish: str = "STOP", **options: Any) -> Answer:
-    """A generateContent response. Options: block, thought, delay_s."""
+    """Return a generateContent response. Options: block, thought, delay_s."""
     body: dict[str, Any] = {
         "modelVersion": model,
         "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 7, "thoughtsTokenCount": 3},
@@ -166,7 +169,7 @@ def gemini_reply(text: str | None, *, model: str = "served-1", finish: str = "ST
 
 
 def error(status: int, message: str = "scripted", *, retry_after: str | None = None, **options: Any) -> Answer:
-    """An error that either SDK understands. Options: details (Google's), code (OpenAI's), location."""
+    """Return an error that either SDK understands. Options: details (Google's), code (OpenAI's), location."""
     inner = {"message": message, "code": options.get("code", status), "status": "SCRIPTED", "type": "scripted"}
     if "details" in options:
         inner["details"] = options["details"]
@@ -178,7 +181,7 @@ def error(status: int, message: str = "scripted", *, retry_after: str | None = N
 
 @contextmanager
 def serve(plan: Plan | Sequence[Answer]) -> Iterator[Server]:
-    """A server on a free port of the loopback, for the length of the block."""
+    """Yield a server on a free port of the loopback, for the length of the block."""
     loop = asyncio.new_event_loop()
     server = Server("")
     answer = plan if callable(plan) else _in_turn(plan)
@@ -293,7 +296,7 @@ def judge_plan(
 
 
 def read_data(text: str) -> Any:
-    """The JSON object that a request to a judge carries between its delimiters."""
+    """Return the JSON object that a request to a judge carries between its delimiters."""
     opening, _, rest = text.partition("\n")
     mark = opening.removeprefix("<<<DATA ")
     body, closing, _ = rest.partition(f"\n{mark} DATA>>>")

@@ -31,7 +31,7 @@ class AudioAttention:
 def attention_to_audio(
     model: Any, injector: AudioInjector, number: int, prompt: torch.Tensor, completion: torch.Tensor
 ) -> AudioAttention | None:
-    """The attention of ``completion``'s tokens to clip ``number``; None for models whose columns move."""
+    """Return the attention of ``completion``'s tokens to clip ``number``; None for models whose columns move."""
     from mpar2.engines.families import family_of
     from mpar2.engines.probe import Probe, install
 

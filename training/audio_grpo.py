@@ -528,7 +528,7 @@ def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def _masked(
     heard: Sequence[torch.Tensor], silent: Sequence[torch.Tensor], share: float, seed: int
 ) -> list[torch.Tensor]:
-    """Each clip with a share of its spans of 0.4 s silenced; equal seeds mask equally."""
+    """Return each clip with a share of its spans of 0.4 s silenced; equal seeds mask equally."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for real, quiet in zip(heard, silent, strict=True):

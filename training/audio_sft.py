@@ -32,7 +32,7 @@ _IGNORED = -100
 
 
 def audio_path(prompt: Sequence[Mapping[str, Any]]) -> str:
-    """The path of the one clip of a prompt."""
+    """Return the path of the one clip of a prompt."""
     paths = [
         part.get("path") or part.get("audio") or part.get("audio_url")
         for message in prompt
@@ -116,7 +116,7 @@ class AudioCollator:
         return batch
 
     def tokenize(self, example: Mapping[str, Any], positions: int) -> Ids:
-        """The ids of one example."""
+        """Return the ids of one example."""
         prompt = prompt_ids(self._processor, example["prompt"], positions)
         text = completion_text(example["completion"])
         completion = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]

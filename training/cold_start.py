@@ -119,7 +119,7 @@ class Chains:
 
 
 def format_chain(chain: Chain) -> str:
-    """The chain in the form of the design; tags inside the model's words lose their brackets."""
+    """Return the chain in the form of the design; tags inside the model's words lose their brackets."""
     steps = "\n".join(
         f"<step><ask>{neutralise(s.ask)}</ask><hear>{neutralise(s.hear)}</hear><infer>{neutralise(s.infer)}</infer></step>"
         for s in chain.steps
@@ -131,7 +131,7 @@ def format_chain(chain: Chain) -> str:
 
 
 def check_chain(text: str, item: Item, *, most_words: int = 400) -> str | None:
-    """Why a chain is no good for its item; None if it is good."""
+    """Return why a chain is no good for its item; None if it is good."""
     trace = parse_trace(text)
     if not is_wellformed(trace):
         return "form"
@@ -157,7 +157,7 @@ def _sounds(text: str) -> set[str]:
 async def captions(
     items: Sequence[Item], client: ChatClient, folder: Path, *, in_flight: int = 8
 ) -> tuple[list[Item], Counter[str]]:
-    """The items with captions by ``client``, which must hear; those that got none are left out and counted."""
+    """Return the items with captions by ``client``, which must hear; those that got none are left out and counted."""
     from mpar2.cafe.caption import Captioner
 
     captioner = Captioner(client, folder)
@@ -186,7 +186,7 @@ def _request(item: Item) -> str:
 
 
 def estimate_chains(items: Sequence[Item], prices: Prices | None = None) -> Estimate:
-    """What writing chains for ``items`` is expected to take."""
+    """Return what writing chains for ``items`` is expected to take."""
     prompt = sum(estimate_tokens(PROMPT, _request(item)) for item in items)
     return Estimate(len(items), prompt, len(items) * _REPLY_TOKENS, prices)
 
@@ -200,7 +200,7 @@ async def chains(
     sampling: Sampling | None = None,
     most_words: int = 400,
 ) -> Chains:
-    """A chain for each item that has a caption and an answer; see the module."""
+    """Return a chain for each item that has a caption and an answer; see the module."""
     made = Chains()
     ready = []
     for item in items:
@@ -236,7 +236,7 @@ async def chains(
 
 
 def tagged(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
-    """The items with the shipped tagger's list of events as their caption; clips without any are left out."""
+    """Return the items with the shipped tagger's list of events as their caption; clips without any are left out."""
     from mpar2.tagger import tag
     from training.rule_chains import caption_of_events
 
@@ -257,7 +257,7 @@ def tagged(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
 
 
 def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
-    """The command ``captions``: show what it takes, then do it. Without a client the tagger lists events."""
+    """Return the command ``captions``: show what it takes, then do it. Without a client the tagger lists events."""
     from mpar2.cafe.caption import Captioner
     from training.data import Corpus, save_corpus
 
@@ -277,7 +277,7 @@ def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: P
 
 
 def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
-    """The command ``chains``. Without a client they are written by rule."""
+    """Return the command ``chains``. Without a client they are written by rule."""
     from training.data import Corpus, save_corpus
     from training.rule_chains import rule_chains
 

@@ -71,7 +71,7 @@ class Step:
         return text + (f" ({taken} taken, first: {self.first})" if taken else "")
 
     def as_json(self) -> dict[str, Any]:
-        """The step as manifests and cards have it."""
+        """Return the step as manifests and cards have it."""
         return {key: value for key, value in asdict(self).items() if key != "changed" or value}
 
 
@@ -86,7 +86,7 @@ class Corpus:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def report(self) -> str:
-        """The steps as lines."""
+        """Return the steps as lines."""
         read = [f"{source.name}: {len(source.items)} read" for source in self.sources]
         return "\n".join([*read, *map(str, self.steps)])
 
@@ -157,7 +157,7 @@ def build_corpus(
 
 @lru_cache(maxsize=100_000)
 def _seconds(path: str) -> float:
-    """The length of a clip by its header where there is one; 0 for what cannot be decoded."""
+    """Return the length of a clip by its header where there is one; 0 for what cannot be decoded."""
     try:
         return float(soundfile.info(path).duration)
     except soundfile.SoundFileError:
@@ -210,12 +210,15 @@ def _file_digest(path: str) -> str:
 
 
 def _recordings(item: Item) -> list[str]:
-    """What a clip is made of: the recordings of a scene, else the file itself, by content."""
+    """Return what a clip is made of: the recordings of a scene, else the file itself, by content."""
     return [f"recording:{name}" for name in item.extra.get("sources", ())] + [f"file:{_file_digest(item.audio)}"]
 
 
 def recordings_of(specs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """All recordings of evaluation sets, to be kept out of training. Synthetic sounds do not count as recordings."""
+    """Return all recordings of evaluation sets, to be kept out of training.
+
+    Synthetic sounds do not count as recordings.
+    """
     found = (name for spec in specs for item in read_source(spec).items for name in _recordings(item))
     return frozenset(name for name in found if not name.startswith("recording:synth:"))
 
@@ -258,7 +261,7 @@ def filter_by_pass_rate(
 def _right_answers(
     items: Sequence[Item], model: str, adapter: str | None, mode: str, samples: int, batch_size: int, *, silent: bool
 ) -> list[float]:
-    """The share of right answers of each item: greedy for one sample, else at temperature 1."""
+    """Return the share of right answers of each item: greedy for one sample, else at temperature 1."""
     import numpy as np
 
     from mpar2.audio import SAMPLE_RATE, Clip
@@ -284,7 +287,7 @@ def _right_answers(
 
 
 def completion_of(item: Item, mode: str) -> str | None:
-    """What the item's author wrote for this mode; a bare answer is known wherever the answer is."""
+    """Return what the item's author wrote for this mode; a bare answer is known wherever the answer is."""
     written = (item.extra.get("completions") or {}).get(mode)
     if written is None and mode == "direct" and item.question.answer is not None:
         return f"<answer>{item.question.answer}</answer>"
@@ -292,7 +295,10 @@ def completion_of(item: Item, mode: str) -> str | None:
 
 
 def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False, prompt: str | None = None) -> Any:
-    """A ``datasets.Dataset`` of rows as above, asked by ``prompt``; with ``completions`` only items that have one."""
+    """Return a ``datasets.Dataset`` of rows as above, asked by ``prompt``.
+
+    With ``completions`` only items that have one.
+    """
     import datasets
 
     rows = []

@@ -23,7 +23,7 @@ _DIGITS = 6
 
 
 def export_run(run: Path, out: Path) -> Path:
-    """The log of a folder that ``training.run`` wrote."""
+    """Return the log of a folder that ``training.run`` wrote."""
     manifest = load_json((run / "training.json").read_bytes(), str(run / "training.json"))
     recipe = manifest["recipe"]
     start = "its bare weights" if recipe["adapter"] is None else f"the adapter {_called(recipe['adapter'])}"
@@ -48,7 +48,7 @@ def _called(path: str) -> str:
 
 
 def log_rows(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log, of a training that may still be at work."""
+    """Return the whole lines of a log, of a training that may still be at work."""
     with path.open("rb") as file:
         return [row for _, row in read_lines(file, str(path))]
 

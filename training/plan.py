@@ -130,7 +130,7 @@ class Plan:
         return None if self.hours is None or self.price is None else self.hours * self.devices * self.price
 
     def text(self) -> str:
-        """The plan as lines."""
+        """Return the plan as lines."""
         stages = ", ".join(f"{name} {seconds:.2g}" for name, seconds in self.seconds.items())
         lines = [
             f"estimate for {self.devices} x {self.device.name} (operators counted, speeds assumed; nothing was run)",
@@ -169,7 +169,7 @@ def this_cpu() -> Device:
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    """The quickest of the runs of ``work`` in a tenth of a second."""
+    """Return the quickest of the runs of ``work`` in a tenth of a second."""
     best, end = math.inf, time.perf_counter() + 0.1
     while time.perf_counter() < end:
         start = time.perf_counter()
@@ -251,7 +251,7 @@ def plan_training(
 
 
 def _shapes(recipe: Recipe) -> tuple[Any, Model]:
-    """The model's configuration, and its shapes as ``training.memory`` wants them."""
+    """Return the model's configuration, and its shapes as ``training.memory`` wants them."""
     import transformers
 
     if recipe.smoke:
@@ -290,7 +290,7 @@ def _shapes(recipe: Recipe) -> tuple[Any, Model]:
 
 
 def _build(family: str, config: Any) -> Any:
-    """A model of the family on the meta device."""
+    """Return a model of the family on the meta device."""
     import transformers
 
     with torch.device("meta"):

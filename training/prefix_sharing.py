@@ -26,7 +26,7 @@ __all__ = ["can_share", "read_prompts", "score_completions", "shared_cache"]
 
 
 def can_share(accelerator: Any, network: Any) -> bool:
-    """Whether prompts can be read once here; see the module."""
+    """Return whether prompts can be read once here; see the module."""
     alone = accelerator.num_processes == 1 and accelerator.distributed_type.value == "NO"
     return alone and not any(getattr(part, "gradient_checkpointing", False) for part in inner_model(network).modules())
 

@@ -71,7 +71,7 @@ class Recipe:
 
 
 def recipe_names() -> list[str]:
-    """The recipes that this package has."""
+    """Return the recipes that this package has."""
     folder = resources.files(__package__).joinpath("recipes")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 

@@ -98,7 +98,7 @@ class Reproduction:
 
 
 def plan_names() -> list[str]:
-    """The plans that this package has."""
+    """Return the plans that this package has."""
     folder = resources.files(__package__).joinpath("plans")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
@@ -273,7 +273,7 @@ def _digest(value: Any) -> str:
 
 
 def _fingerprint(path: Path) -> Any:
-    """A file by its content; a folder by names and sizes, since audio is large."""
+    """Return a file by its content; a folder by names and sizes, since audio is large."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -307,7 +307,7 @@ def estimate_text(plan: Reproduction) -> str:
 
 
 def _estimate(stage: Stage, plan: Reproduction) -> tuple[float | None, float | None, float | None, str]:
-    """(hours, GB on each device, money, how it is known); None where unknown."""
+    """Return (hours, GB on each device, money, how it is known); None where unknown."""
     given = stage.estimate
     words = list(stage.run)
     while words and words[0] != "training":  # accelerate launch … -m training grpo …

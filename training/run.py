@@ -105,7 +105,7 @@ def _write_costs(out: Path) -> None:
 
 
 def finished(recipe: Recipe, out: Path) -> Path | None:
-    """The result of a training that is done, or None."""
+    """Return the result of a training that is done, or None."""
     final = out / ("adapter" if recipe.lora is not None else "model")
     return final if final.is_dir() else None
 
@@ -170,7 +170,7 @@ def _corpus(recipe: Recipe) -> Corpus:
 
 
 def _longest_s(recipe: Recipe) -> float | None:
-    """The longest audio that the model takes, or None where its processor is not at hand yet."""
+    """Return the longest audio that the model takes, or None where its processor is not at hand yet."""
     family = get_family(recipe.family)
     try:
         return family.max_audio_seconds(load_processor(split_adapter(recipe.model, recipe.adapter)[0]))
@@ -192,7 +192,7 @@ def _validation(recipe: Recipe) -> tuple[Item, ...]:
 
 
 def _model(recipe: Recipe) -> tuple[Any, Any]:
-    """The model ready to train, with the adapter to go on with if there is one, and its processor."""
+    """Return the model ready to train, with the adapter to go on with if there is one, and its processor."""
     base, adapter = split_adapter(recipe.model, recipe.adapter)
     loaded = load_checkpoint(base, device=_place(recipe), dtype=recipe.dtype)
     model = loaded.model
@@ -215,7 +215,7 @@ def _model(recipe: Recipe) -> tuple[Any, Any]:
 
 
 def _place(recipe: Recipe) -> str | None:
-    """Where a process loads the model: its own GPU, or the CPU where the weights are to be sharded."""
+    """Return where a process loads the model: its own GPU, or the CPU where the weights are to be sharded."""
     import torch
 
     sharded = any(os.environ.get(f"ACCELERATE_USE_{how}", "").lower() == "true" for how in ("FSDP", "DEEPSPEED"))
@@ -342,7 +342,7 @@ def _need_a_thinker(model: Any) -> None:
 
 
 def _save(trainer: Any, recipe: Recipe, out: Path) -> Path:
-    """The result, in a temporary folder that is renamed when it is whole."""
+    """Return the result, in a temporary folder that is renamed when it is whole."""
     final = out / ("adapter" if recipe.lora is not None else "model")
     part = out / f".{final.name}.part"
     if trainer.accelerator.is_main_process:
@@ -374,7 +374,7 @@ class _Nothing:
 
 
 def _minutes_so_far(out: Path) -> float:
-    """What a stopped training has taken by its last checkpoint, as near as its log says."""
+    """Return what a stopped training has taken by its last checkpoint, as near as its log says."""
     path = out / "log.jsonl"
     checkpoint = get_last_checkpoint(str(out))
     if not path.exists() or checkpoint is None:

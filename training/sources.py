@@ -52,7 +52,7 @@ class Source:
 
 
 def source_kinds() -> tuple[str, ...]:
-    """The kinds of sources: every registered benchmark, ``events`` and ``hf``."""
+    """Return the kinds of sources: every registered benchmark, ``events`` and ``hf``."""
     return (*benchmark_names(), "events", "hf")
 
 
@@ -142,7 +142,7 @@ def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
 
 
 def _stored(audio: Any, cache: Path, number: int) -> str:
-    """The path of a clip; bytes inside the table become a file, named by their content."""
+    """Return the path of a clip; bytes inside the table become a file, named by their content."""
     if audio is None:
         return str(cache / f"missing-{number}")
     if audio.get("bytes") is None:

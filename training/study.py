@@ -140,7 +140,7 @@ def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[s
 
 
 def _claim(run: Run, out: Path) -> AbstractContextManager[Any] | None:
-    """What keeps other processes from ``run`` until it is closed; None where one of them is at it.
+    """Return what keeps other processes from ``run`` until it is closed; None where one of them is at it.
 
     The processes of one training (``accelerate launch``) go through the runs together: they claim nothing.
     """

@@ -62,7 +62,7 @@ class Caption:
         return f"caption:{self.model_version or self.model}"
 
     def truth(self) -> Truth:
-        """The caption as the truth of its clip, with its origin."""
+        """Return the caption as the truth of its clip, with its origin."""
         return Truth(events=None, caption=self.text, origin=self.origin)
 
 
@@ -83,15 +83,18 @@ class Captioner:
         self.prompt_hash = content_key(self._system, _REQUEST)
 
     def key(self, clip: Clip) -> str:
-        """What a caption depends on."""
+        """Return what a caption depends on."""
         return content_key(clip.digest, self.model, self.prompt_hash)
 
     def cached(self, clip: Clip) -> Caption | None:
-        """The caption on disk, or None."""
+        """Return the caption on disk, or None."""
         return self._read(self._path(self.key(clip)))
 
     async def caption(self, clip: Clip) -> Caption:
-        """The caption of ``clip``; raises an :class:`~mpar2.llm.errors.LLMError` where there is none to be had."""
+        """Return the caption of ``clip``.
+
+        Raises an :class:`~mpar2.llm.errors.LLMError` where there is none to be had.
+        """
         from mpar2.audio import wav_bytes
 
         key = self.key(clip)
@@ -108,7 +111,10 @@ class Captioner:
             return caption
 
     def estimate(self, clips: Iterable[Clip], prices: Prices | None = None) -> Estimate:
-        """What captioning ``clips`` is expected to take; captions on disk are free, a clip given twice counts once."""
+        """Return what captioning ``clips`` is expected to take.
+
+        Captions on disk are free, a clip given twice counts once.
+        """
         new = {self.key(clip): clip.seconds for clip in clips if self.cached(clip) is None}
         prompt = estimate_tokens(self._system, _REQUEST)
         # Gemini's 32 tokens per second, as in estimate_tokens
@@ -169,7 +175,7 @@ def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
 
 
 def read_captions(run: str | Path) -> dict[str, Truth]:
-    """The captions and tagged events beside a run, as truths by item; none where none were made."""
+    """Return the captions and tagged events beside a run, as truths by item; none where none were made."""
     path = Path(run) / "cafe" / CAPTIONS
     if not path.is_file():
         return {}

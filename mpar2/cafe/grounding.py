@@ -54,7 +54,7 @@ def ground(
     kinds: Sequence[MentionKind] = (MentionKind.MATCHED,),
     keep_sinks: bool = False,
 ) -> list[Grounding]:
-    """The grounding of each mention of ``kinds`` that has tokens, and an event with times.
+    """Return the grounding of each mention of ``kinds`` that has tokens, and an event with times.
 
     ``token_spans[t]`` are the characters of token t, as the record's rows count them. Mentions for which chance would
     be 0 or 1 (an event that fills the clip) say nothing and are left out.
@@ -82,7 +82,7 @@ def ground(
 
 
 def event_columns(events: Sequence[Event], indices: Sequence[int], record: AttentionRecord) -> np.ndarray:
-    """(C,) share of each column that lies inside one of the events; 0 throughout if none of them has times."""
+    """Return (C,) share of each column that lies inside one of the events; 0 throughout if none of them has times."""
     columns = record.rows.shape[-1]
     # Fine grid: overlapping events must not count twice where a column holds both.
     steps = 8

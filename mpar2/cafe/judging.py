@@ -32,7 +32,7 @@ class BatchJudgement:
 
 
 def request_key(judge: Judge, request: JudgeRequest) -> str:
-    """What a verdict depends on, in one hash."""
+    """Return what a verdict depends on, in one hash."""
     content = asdict(request)
     if not request.truth.unsure:  # verdicts of before such truths keep their keys
         del content["truth"]["unsure"]

@@ -154,7 +154,10 @@ class LLMJudge:
             )
 
     def estimate(self, requests: Iterable[JudgeRequest], prices: Prices | None = None) -> Estimate:
-        """What judging ``requests`` is expected to take, before anything is sent. Retries and thoughts not included."""
+        """Return what judging ``requests`` is expected to take, before anything is sent.
+
+        Retries and thoughts not included.
+        """
         total = Estimate(0, 0, 0, prices)
         captions: set[str] = set()
         table = estimate_tokens(self._sort_text) + estimate_tokens(self._extract_text)
@@ -325,7 +328,7 @@ def llm_judge(
 
 
 def data_block(data: dict[str, Any]) -> str:
-    """``data`` as JSON between delimiters that no text inside it can close.
+    """Return ``data`` as JSON between delimiters that no text inside it can close.
 
     The hash in the delimiters depends on all of the data, so its author cannot know it. The characters of the
     delimiters are escaped inside the JSON strings on top, which a JSON reader undoes.

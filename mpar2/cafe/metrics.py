@@ -94,7 +94,7 @@ class EventCounts:
         return self.matched + self.misused + self.missed if self.targets is None else self.targets
 
     def as_dict(self) -> dict[str, int]:
-        """The counts and the two denominators, for JSON."""
+        """Return the counts and the two denominators, for JSON."""
         return {name: value for name, value in asdict(self).items() if value is not None} | {
             "n_pred": self.n_pred,
             "n_tgt": self.n_tgt,
@@ -282,7 +282,7 @@ def null_counts(verdict: Verdict, rate: float, rule: str = DEFAULT_RULE) -> tupl
 
 
 def mention_rate(verdicts: Iterable[Verdict]) -> float | None:
-    """The share of right mentions among asserted ones, pooled; None where nothing is asserted."""
+    """Return the share of right mentions among asserted ones, pooled; None where nothing is asserted."""
     counts = [count_events(verdict, "mention") for verdict in verdicts]
     asserted = sum(count.n_pred for count in counts)
     return sum(count.matched for count in counts) / asserted if asserted else None
@@ -346,7 +346,7 @@ def validate(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = 
 
 
 def rates_of_trace(counts: EventCounts) -> dict[str, float | None]:
-    """The metrics of one trace; None where its denominator is 0."""
+    """Return the metrics of one trace; None where its denominator is 0."""
     validate([counts])
     return {
         name: None if not _defined(name, counts) else up(counts) / down(counts) for name, (up, down) in METRICS.items()
@@ -362,7 +362,10 @@ def evaluate(
     seed: int = 0,
     table: Mapping[str, Any] = METRICS,
 ) -> dict[str, Rate]:
-    """Every metric of ``table`` over traces. ``groups`` names the clip of each trace (default: one trace a clip)."""
+    """Return every metric of ``table`` over traces.
+
+    ``groups`` names the clip of each trace (default: one trace a clip).
+    """
     validate(counts, groups)
     options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     rates: dict[str, Rate] = {}
@@ -385,7 +388,7 @@ def evaluate(
 
 
 def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
-    """The rates as text: each with its counts, interval, and how many traces have none."""
+    """Return the rates as text: each with its counts, interval, and how many traces have none."""
     lines = [f"{'':10}{'micro':>7}  {'95 % interval':15}  {'counts':>13}  {'macro':>7}  {'95 % interval':15}  without"]
     for name, rate in rates.items():
         fraction = f"{rate.numerator}/{rate.denominator}"
@@ -414,7 +417,7 @@ _SHOWN = ("matched", "hallucinated", "misused", "missed", "neutral_mentions", "m
 
 
 def rules_table(by_rule: Mapping[str, Mapping[str, Rate]]) -> str:
-    """The rates of one arm under every counting rule, side by side."""
+    """Return the rates of one arm under every counting rule, side by side."""
     lines = [f"{'rule':14}{'acc_per':>24}{'recall':>24}{'f1':>24}"]
     for rule, rates in by_rule.items():
         cells = [str(rates[name].micro) for name in ("acc_per", "recall", "f1")]

@@ -178,7 +178,7 @@ def probe_record(answers: Sequence[ProbeAnswer]) -> list[dict[str, Any]]:
 
 
 def read_answers(record: Mapping[str, Any] | None, probes: Sequence[Probe]) -> list[ProbeAnswer]:
-    """The inverse of :func:`probe_record`, for the probes it was made from."""
+    """Return the inverse of :func:`probe_record`, for the probes it was made from."""
     by_label = {entry["label"]: entry for entry in (record or {}).get("answers", [])}
     return [
         ProbeAnswer(probe, by_label[probe.label]["yes"], by_label[probe.label]["text"])

@@ -50,7 +50,7 @@ def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) ->
 
 
 def is_exact(text: str, span: Span, quote: str) -> bool:
-    """Whether ``quote`` reads as the text does at ``span``, white space aside."""
+    """Return whether ``quote`` reads as the text does at ``span``, white space aside."""
     return text[span.start : span.stop].split() == quote.split()
 
 
@@ -80,7 +80,7 @@ class _Text:
         self._folded: tuple[str, list[Span]] | None = None
 
     def places(self, quote: str) -> list[Span]:
-        """Where the quote stands, in order; the same answer for the same quote."""
+        """Return where the quote stands, in order; the same answer for the same quote."""
         if quote not in self._known:
             self._known[quote] = _occurrences(self._text, quote) or self._folded_places(quote)
         return self._known[quote]
@@ -97,7 +97,7 @@ class _Text:
 
 
 def _fold(text: str) -> tuple[str, list[Span]]:
-    """The folded text, and for each of its characters those of ``text`` that it comes from."""
+    """Return the folded text, and for each of its characters those of ``text`` that it comes from."""
     pieces: list[str] = []
     at: list[Span] = []
     for place, letter in enumerate(text):

@@ -149,7 +149,7 @@ class Mention:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Mention:
-        """The mention that :meth:`as_dict` wrote."""
+        """Return the mention that :meth:`as_dict` wrote."""
         return cls(
             id=str(data["id"]),
             quote=str(data["quote"]),
@@ -210,7 +210,7 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Verdict:
-        """The verdict that :meth:`as_dict` wrote."""
+        """Return the verdict that :meth:`as_dict` wrote."""
         return cls(
             mentions=tuple(Mention.from_dict(mention) for mention in _list(data["mentions"])),
             missed=tuple(int(index) for index in _list(data["missed"])),
@@ -406,7 +406,7 @@ DECISION_TABLE: tuple[Decision, ...] = _rows(
 
 
 def decision_text(table: Sequence[Decision] = DECISION_TABLE) -> str:
-    """The table as numbered plain text, for prompts, docstrings and the rating sheet."""
+    """Return the table as numbered plain text, for prompts, docstrings and the rating sheet."""
     return "\n".join(
         f"{number}. {row.kind.value.upper()} if {row.condition}.\n"
         f"   Truth: {row.truth}. Trace: {row.text} Mention: {row.quote!r}. Why: {row.why}."

@@ -110,22 +110,22 @@ class ScoreSet:
         return sum(verdict.lenient for verdict in asked), sum(verdict.attempts for verdict in asked)
 
     def arms(self) -> list[str]:
-        """The arms in order of appearance."""
+        """Return the arms in order of appearance."""
         return list(dict.fromkeys(score.arm for score in self.scores))
 
     def of_arm(self, arm: str) -> tuple[list[EventCounts], list[str]]:
-        """The counts, under the rule of the set, and the clips of an arm's scored traces."""
+        """Return the counts, under the rule of the set, and the clips of an arm's scored traces."""
         verdicts, clips = self.verdicts_of(arm)
         return [count_events(verdict, self.rule) for verdict in verdicts], clips
 
     def verdicts_of(self, arm: str) -> tuple[list[Verdict], list[str]]:
-        """The verdicts and the clips of an arm's scored traces."""
+        """Return the verdicts and the clips of an arm's scored traces."""
         pairs = [(score.outcome, score.clip or score.id) for score in self.scores if score.arm == arm]
         kept = [(outcome, clip) for outcome, clip in pairs if isinstance(outcome, Verdict)]
         return [verdict for verdict, _ in kept], [clip for _, clip in kept]
 
     def rules_of(self, arm: str, **options: Any) -> dict[str, dict[str, Rate]]:
-        """The metrics of an arm under every counting rule."""
+        """Return the metrics of an arm under every counting rule."""
         verdicts, clips = self.verdicts_of(arm)
         return {
             rule: evaluate([count_events(verdict, rule) for verdict in verdicts], clips, **options) for rule in RULES
@@ -147,11 +147,11 @@ class ScoreSet:
         return sum(len(v.uncovered) for v in verdicts), sum(len(v.mentions) for v in verdicts)
 
     def rates(self, **options: Any) -> dict[str, dict[str, Rate]]:
-        """The metrics of each arm; see :func:`mpar2.cafe.metrics.evaluate`."""
+        """Return the metrics of each arm; see :func:`mpar2.cafe.metrics.evaluate`."""
         return {arm: evaluate(*self.of_arm(arm), **options) for arm in self.arms()}
 
     def report(self, rates: Mapping[str, Mapping[str, Rate]] | None = None) -> str:
-        """All of it as text, arm by arm."""
+        """Return all of it as text, arm by arm."""
         rates = self.rates() if rates is None else rates
         parts = []
         for arm in self.arms():
@@ -192,7 +192,7 @@ class ScoreSet:
 def requests_of(
     records: Iterable[Mapping[str, Any]], captions: Mapping[str, Truth] | None = None, which: str | None = None
 ) -> tuple[dict[str, JudgeRequest], dict[str, Unscored]]:
-    """What to ask a judge about the lines of a run, by key, and the lines that cannot be judged.
+    """Return what to ask a judge about the lines of a run, by key, and the lines that cannot be judged.
 
     ``captions`` (by item) stand in where an item has no truth of its own.
     """
@@ -284,7 +284,7 @@ async def score_run(
 
 
 def read_scores(source: str | Path) -> ScoreSet:
-    """The scores in a folder of scores, in a run that has one such folder, or in a file."""
+    """Return the scores in a folder of scores, in a run that has one such folder, or in a file."""
     path = find_scores(source)
     scores = []
     with open_lines(path) as file:
@@ -304,7 +304,7 @@ def read_scores(source: str | Path) -> ScoreSet:
 
 
 def find_scores(source: str | Path) -> Path:
-    """The file of scores that ``source`` names."""
+    """Return the file of scores that ``source`` names."""
     path = Path(source)
     if path.is_file():
         return path

@@ -22,7 +22,7 @@ class TruthError(MPAR2Error, ValueError):
 
 
 def truth_of(item: Item) -> Truth | None:
-    """The truth that an item carries: its events, else its caption, else None."""
+    """Return the truth that an item carries: its events, else its caption, else None."""
     levels = item.extra.get("levels_db")
     known = isinstance(levels, list) and item.events is not None and len(levels) == len(item.events)
     if item.events is None and not (item.caption or "").strip():

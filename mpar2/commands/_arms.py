@@ -86,7 +86,7 @@ def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None
 
 
 def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, ...]:
-    """The arms that ``--arm`` names, asked in the words of ``--prompt``; empty without ``--arm``.
+    """Return the arms that ``--arm`` names, asked in the words of ``--prompt``; empty without ``--arm``.
 
     Args:
         options: of the command.
@@ -106,7 +106,7 @@ def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, 
 
 
 def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
-    """The engine that :func:`add_engine_options` describes, or the several that ``arms`` name."""
+    """Return the engine that :func:`add_engine_options` describes, or the several that ``arms`` name."""
     from mpar2.engines.base import EngineOptions
     from mpar2.engines.routing import engine_for_arms
 
@@ -116,7 +116,7 @@ def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
 
 
 def read_question(options: argparse.Namespace) -> tuple[Clip, Question, Decoding]:
-    """The clip, the question and the decoding that the options name. Errors are for the user to read."""
+    """Return the clip, the question and the decoding that the options name. Errors are for the user to read."""
     from mpar2.audio import load_clip
     from mpar2.engines.base import Decoding, EngineError
     from mpar2.question import make_question

@@ -73,7 +73,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def at_least_one(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
+    """Return a whole number from 1 on, for argparse."""
     number = int(text) if text.strip().isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 on")
@@ -81,14 +81,14 @@ def at_least_one(text: str) -> int:
 
 
 def limiter(options: argparse.Namespace) -> Limiter:
-    """The bound that all requests of the task share."""
+    """Return the bound that all requests of the task share."""
     from mpar2.llm.limits import Limiter
 
     return Limiter(getattr(options, "in_flight", 4), getattr(options, "max_tokens", None))
 
 
 def prices(options: argparse.Namespace, model: str | None) -> Prices | None:
-    """What the table of prices says of the model."""
+    """Return what the table of prices says of the model."""
     from mpar2.llm.cost import Prices
 
     return None if options.prices is None else Prices.load(options.prices, model or "")
@@ -106,7 +106,7 @@ def agreed(what: str, estimate: Estimate, options: argparse.Namespace) -> bool:
 
 
 def spent(replies: Journal, table: Prices | None) -> str:
-    """What all replies that are kept cost, those of earlier starts and those that were rejected among them."""
+    """Return what all replies that are kept cost, those of earlier starts and those that were rejected among them."""
     from mpar2.llm.journal import usage_of
 
     usage = usage_of(replies)

@@ -89,13 +89,16 @@ def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, It
 
 
 def _is_controlled(entry: Mapping[str, Any]) -> bool:
-    """Whether the input of a manifest's arm was another than the recording and the question."""
+    """Return whether the input of a manifest's arm was another than the recording and the question."""
     audio, perception = entry.get("audio") or "normal", entry.get("perception") or "own"
     return audio != "normal" or perception != "own" or entry.get("hide_audio_after") is not None
 
 
 def _has_changed(arm: Arm, entry: Mapping[str, Any], engine: Engine) -> bool:
-    """Whether the weights are not those whose hashes the manifest holds. Where a hash is not known, they are not."""
+    """Return whether the weights are not those whose hashes the manifest holds.
+
+    Where a hash is not known, they are not.
+    """
     now = engine.weights(arm)
     return any(now.get(key) and entry.get(key) and now[key] != entry[key] for key in ("model_hash", "adapter_hash"))
 
@@ -225,14 +228,14 @@ def _ground(options: argparse.Namespace) -> int:
 
 
 def _texts(run: Any, arm: str, items: Mapping[str, Item]) -> Iterator[tuple[str, str]]:
-    """(item, trace) of each trace of the arm that has text."""
+    """Yield (item, trace) of each trace of the arm that has text."""
     for record in run.records():
         if record["arm"] == arm and record["id"] in items and record.get("text"):
             yield record["id"], record["text"]
 
 
 def _arm_of(entry: Mapping[str, Any]) -> Arm:
-    """The arm of a manifest, without the hashes that stand beside its settings."""
+    """Return the arm of a manifest, without the hashes that stand beside its settings."""
     from mpar2.arms import arm_from_json
 
     known = ("name", "model", "adapter", "mode")

@@ -37,7 +37,7 @@ def refuse_unfit(who: str, which: str | None) -> None:
 
 
 def event_truths(run: str, items: Mapping[str, Item], which: str | None, who: str) -> dict[str, Truth]:
-    """The truths with events of those items that have one.
+    """Return the truths with events of those items that have one.
 
     Args:
         run: the run's folder, beside which captions and tagged events may stand.

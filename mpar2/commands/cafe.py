@@ -110,7 +110,7 @@ def _judge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _judge(options: argparse.Namespace, replies: Journal | None = None) -> Judge:
-    """The judge that the options name; a model judge keeps its replies in the journal."""
+    """Return the judge that the options name; a model judge keeps its replies in the journal."""
     from mpar2.cafe.judges import JudgeOptions, make_judge
 
     where = {"model": options.model, "base_url": options.base_url}
@@ -163,7 +163,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _requests(options: argparse.Namespace, entry: JudgeEntry) -> dict[str, JudgeRequest]:
-    """What the judge can be asked about the run; refuse a run in which nothing can be judged."""
+    """Return what the judge can be asked about the run; refuse a run in which nothing can be judged."""
     from mpar2.cafe.caption import read_captions
     from mpar2.cafe.score import requests_of
     from mpar2.runs import read_run
@@ -177,7 +177,7 @@ def _requests(options: argparse.Namespace, entry: JudgeEntry) -> dict[str, Judge
 
 
 async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path, canaries: list[Canary]) -> ScoreSet:
-    """The run judged, after the canaries that say how easily this judge is talked into a verdict."""
+    """Return the run judged, after the canaries that say how easily this judge is talked into a verdict."""
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from mpar2.cafe.score import score_run
@@ -200,7 +200,7 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path, ca
 
 
 def _to_pay(requests: dict[str, JudgeRequest], judge: Judge, folder: Path) -> list[JudgeRequest]:
-    """What is not judged yet."""
+    """Return what is not judged yet."""
     from mpar2.cafe.judging import request_key
     from mpar2.llm.journal import Journal
 

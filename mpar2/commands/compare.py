@@ -79,7 +79,7 @@ _SIDES = ("model", "adapter", "mode", "other_model", "other_adapter", "other_mod
 
 
 def _arms(options: argparse.Namespace) -> Sequence[Arm]:
-    """The arms of ``--arm``, of ``--base``, or a left and a right one."""
+    """Return the arms of ``--arm``, of ``--base``, or a left and a right one."""
     from mpar2.arms import ArmError, arms_of_base
     from mpar2.engines.base import Arm
 

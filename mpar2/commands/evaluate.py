@@ -187,7 +187,7 @@ _SINGLE = ("model", "adapter", "mode")
 
 
 def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
-    """The arms of ``--arm``, of a file, of ``--base``, or the one of ``--model``; other options hold for all."""
+    """Return the arms of ``--arm``, of a file, of ``--base``, or the one of ``--model``; other options hold for all."""
     from mpar2.arms import ArmError, arm_from_json, arms_of_base, load_arms, parse_arms
 
     names = ("prompt", "samples", "audio", "perception")
@@ -245,7 +245,7 @@ def _engine_options(options: argparse.Namespace, world: int) -> EngineOptions:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """What engines find out about servers, on stderr."""
+    """Yield what engines find out about servers, on stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("note: %(message)s"))
     logger = logging.getLogger("mpar2.engines")

@@ -78,7 +78,7 @@ def register_engine(name: str, factory: Factory) -> None:
 
 
 def engine_names() -> tuple[str, ...]:
-    """The names of all engines, ``transformers`` first."""
+    """Return the names of all engines, ``transformers`` first."""
     return tuple(_ENGINES)
 
 

@@ -163,7 +163,7 @@ def _read_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
 def _with_current_names(
     checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], name: str
 ) -> tuple[dict[str, torch.Tensor], _Rename]:
-    """The tensors by today's names, with PEFT's prefix; and the way back, from a module's name to the file's."""
+    """Return the tensors by today's names, with PEFT's prefix; and the way back, from a module's name to the file's."""
     family = checkpoint.family
     bare = {path.removeprefix(_PREFIX): value for path, value in tensors.items()}
     renamed = {family.current_name(path): value for path, value in bare.items()}
@@ -248,7 +248,7 @@ def _saved_modules(
 
 
 def _split(path: str) -> tuple[str, str, str]:
-    """(module, what, rest) of a tensor's full name."""
+    """Return (module, what, rest) of a tensor's full name."""
     mark = _MARK.search(path)
     assert mark is not None
     return path[: mark.start()].removeprefix(_PREFIX), mark[1], path[mark.end() :]
@@ -272,7 +272,7 @@ def _check_promises(
     older: _Rename,
     name: str,
 ) -> list[str]:
-    """Every layer that ``target_modules`` names must have both of its halves. Returns warnings.
+    """Return every layer that ``target_modules`` names must have both of its halves. Returns warnings.
 
     Names are compared in the layout that the adapter was trained in. Parts of the model (text stack, audio encoder) of
     which the file has no weight at all count as not promised, with a warning: a bare list of layer names fits both.

@@ -24,7 +24,7 @@ class _Expired(BaseException):
 
 
 def render_chat(processor: Any, messages: list[dict[str, Any]], audio_token: str) -> str:
-    """The chat as text, with the header of the model's turn.
+    """Return the chat as text, with the header of the model's turn.
 
     Templates that know parts of a message write a placeholder for the audio part; those that take plain strings only
     are given the placeholder before the words.

@@ -240,7 +240,10 @@ def _load_network(
 
 
 def _check_quantisation(config: Any, name: str, quantize: Quantize | None) -> Any:
-    """The quantisation that a repository was saved with, or None. Refuses what cannot be read here, by its name."""
+    """Return the quantisation that a repository was saved with, or None.
+
+    Refuses what cannot be read here, by its name.
+    """
     from importlib.util import find_spec
 
     stored = getattr(config, "quantization_config", None)
@@ -299,7 +302,7 @@ def _check_memory(
 
 
 def _needed_bytes(kind: Any, config: Any, family: Family, dtype: torch.dtype, quantize: Quantize | None) -> float:
-    """Bytes of the weights, counted on a model without memory."""
+    """Return bytes of the weights, counted on a model without memory."""
     import copy
 
     import torch

@@ -67,13 +67,13 @@ class Session:
         self._adapters.enter_context(_adapted(checkpoint, [prompt.adapter for prompt in prompts]))
 
     def audio_positions(self) -> list[range]:
-        """Where each prompt's audio stands in the padded batch: what a probe wants to know."""
+        """Return where each prompt's audio stands in the padded batch: what a probe wants to know."""
         shifts = [self._width - len(prompt.ids) + prompt.audio_start for prompt in self._prompts]
         return [range(start, start + len(p.audio)) for start, p in zip(shifts, self._prompts, strict=True)]
 
     @torch.inference_mode()
     def prefill(self) -> torch.Tensor:
-        """(B, V) logits of the first new token. Prompts are padded on the left."""
+        """Return (B, V) logits of the first new token. Prompts are padded on the left."""
         device = self._checkpoint.device
         pad = self._network.generation_config.pad_token_id or 0
         padded = [[pad] * (self._width - len(p.ids)) + list(p.ids) for p in self._prompts]
@@ -241,7 +241,7 @@ def _factors(layer: Any, groups: dict[str, slice | torch.Tensor]) -> _Factors:
 
 
 def _forward_by_rows(base: Any, factors: _Factors, hidden: torch.Tensor) -> torch.Tensor:
-    """(B, T, out): the base layer, and on the rows of each adapter its B A x."""
+    """Return (B, T, out): the base layer, and on the rows of each adapter its B A x."""
     output = base(hidden)
     for rows, down, up in factors:
         low = torch.nn.functional.linear(hidden[rows].to(down.dtype), down)

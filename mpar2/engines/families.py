@@ -276,7 +276,7 @@ def register(kind: type[Family]) -> type[Family]:
 
 
 def family_names() -> tuple[str, ...]:
-    """The names of all families."""
+    """Return the names of all families."""
     return tuple(_FAMILIES)
 
 
@@ -471,7 +471,7 @@ class MusicFlamingo(_Windowed):
         return processor.replace_audio_token({"num_audio_tokens": [positions]}, 0)
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        """The encoder takes its times from where the audio stands in the prompt, hence one clip a pass."""
+        """Return the encoder takes its times from where the audio stands in the prompt, hence one clip a pass."""
         import torch
 
         token, frames = model.config.audio_token_id, []
@@ -521,11 +521,11 @@ class Voxtral(Family):
         return _split(model.get_audio_features(features, return_dict=True).pooler_output, clips)
 
     def render(self, processor: Any, messages: list[dict[str, Any]]) -> str:
-        """The words alone: Mistral's tokenizer has no template, and control tokens are no text to it."""
+        """Return the words alone: Mistral's tokenizer has no template, and control tokens are no text to it."""
         return "".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
 
     def prompt_ids(self, processor: Any, text: str, positions: int) -> list[int]:
-        """``<s>[INST][BEGIN_AUDIO][AUDIO]..words[/INST]``, Voxtral's instruction format."""
+        """Return ``<s>[INST][BEGIN_AUDIO][AUDIO]..words[/INST]``, Voxtral's instruction format."""
         tokenizer = processor.tokenizer
         marks = [tokenizer.convert_tokens_to_ids(mark) for mark in ("<s>", "[INST]", "[BEGIN_AUDIO]", "[/INST]")]
         if None in marks or len(set(marks)) < len(marks):
@@ -582,5 +582,5 @@ class GraniteSpeech(Family):
 
 
 def _split(frames: torch.Tensor, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-    """(sum of positions, hidden), in whatever leading shape, to the frames of each clip."""
+    """Return (sum of positions, hidden), in whatever leading shape, to the frames of each clip."""
     return list(frames.reshape(-1, frames.shape[-1]).split([clip.positions for clip in clips]))

@@ -80,7 +80,7 @@ class ForcedDecoding:
         self._pass = 0
 
     def step(self, logits: torch.Tensor) -> Step:
-        """The next token, by the logits of the latest pass."""
+        """Return the next token, by the logits of the latest pass."""
         here, self._pass = self._pass, self._pass + 1
         if not self._forced and self._must_close():
             closing = self._closing()
@@ -97,7 +97,7 @@ class ForcedDecoding:
         return Step(self.text.ids[-1], back, "length" if len(self.text.ids) >= self._budget else None)
 
     def should_hide_audio(self) -> bool:
-        """Whether the audio is to be hidden now; true once."""
+        """Return whether the audio is to be hidden now; true once."""
         if self._hide_after is None or len(self.text.ids) < self._hide_after:
             return False
         self._hide_after = None
@@ -111,7 +111,7 @@ class ForcedDecoding:
         self._forced.extend(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _must_close(self) -> bool:
-        """Whether the trace is to be cut here."""
+        """Return whether the trace is to be cut here."""
         tokens = len(self.text.ids)
         if self._most is None or self._answers or tokens < self._most:
             return False
@@ -140,24 +140,24 @@ class ForcedDecoding:
         return seen
 
     def _continuation(self, lead: str = "") -> str:
-        """What makes the model reason on; ``lead`` is text that will stand before it."""
+        """Return what makes the model reason on; ``lead`` is text that will stand before it."""
         closing = self._closing(lead) if self._mode == "mpar2" else ""
         return closing + self._line(lead + closing) + _CONTINUATIONS[self._mode]
 
     def _closing(self, lead: str = "") -> str:
-        """The closing tags of what is open."""
+        """Return the closing tags of what is open."""
         text = self.text.text + lead + "."  # the parts that would hold one more letter are open
         open_parts = [p.kind for p in parse_trace(text).parts if p.kind != "text" and p.chars.stop == len(text)]
         return "".join(f"</{kind}>" for kind in reversed(open_parts))
 
     def _line(self, lead: str) -> str:
-        """A new line, unless one has just begun."""
+        """Return a new line, unless one has just begun."""
         text = lead or self.text.text
         return "" if not text or text.endswith("\n") else "\n"
 
 
 def _token_budget(checkpoint: Checkpoint, prompt: Prompt, decoding: Decoding) -> int:
-    """How many tokens may follow the prompt."""
+    """Return how many tokens may follow the prompt."""
     positions = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
     room = positions - len(prompt.ids) if positions else decoding.max_new_tokens
     if room < 1:

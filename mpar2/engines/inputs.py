@@ -58,7 +58,7 @@ class AudioFeatureCache:
 
 @torch.inference_mode()
 def _encode(checkpoint: Checkpoint, clips: Sequence[Clip]) -> list[torch.Tensor]:
-    """(F, hidden) for each clip. Raises :class:`ItemError` for clips that are too short."""
+    """Return (F, hidden) for each clip. Raises :class:`ItemError` for clips that are too short."""
     family = checkpoint.family
     features = [family.features(checkpoint.processor, np.asarray(clip.samples)) for clip in clips]
     for clip, made in zip(clips, features, strict=True):

@@ -160,7 +160,7 @@ class Probe:
 
 
 def _allowed(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, n: int) -> torch.Tensor:
-    """Which keys the last n queries see: bool (B or 1, 1, n, K)."""
+    """Return which keys the last n queries see: bool (B or 1, 1, n, K)."""
     keys = key.shape[2]
     if mask is None:
         last = keys - n + torch.arange(n, device=query.device)
@@ -170,7 +170,7 @@ def _allowed(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, 
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor, scaling: float) -> torch.Tensor:
-    """(B, H, n, K) scaled dot products in float32."""
+    """Return (B, H, n, K) scaled dot products in float32."""
     batch, heads, n, size = query.shape
     groups, keys = key.shape[1], key.shape[2]
     rows = (query.float() * scaling).reshape(batch, groups, heads // groups * n, size)

@@ -59,7 +59,7 @@ class RoutingEngine(Engine):
         self._entered: set[int] = set()
 
     def _route(self, arm: Arm) -> tuple[Engine, Arm]:
-        """The engine of an arm, and the arm as that engine knows it."""
+        """Return the engine of an arm, and the arm as that engine knows it."""
         name, model = split_engine(arm.model)
         address = ""
         if name == "server":
@@ -104,7 +104,7 @@ class RoutingEngine(Engine):
             engine.preload([arm for _, arm in inner])
 
     def _groups(self, arms: Sequence[Arm]) -> list[tuple[Engine, list[int], list[tuple[int, Arm]]]]:
-        """The engines in use, the places of their arms in ``arms``, and the arms as they know them."""
+        """Return the engines in use, the places of their arms in ``arms``, and the arms as they know them."""
         groups: dict[int, tuple[Engine, list[int], list[tuple[int, Arm]]]] = {}
         for index, arm in enumerate(arms):
             engine, inner = self._route(arm)
@@ -239,7 +239,7 @@ class _EitherEvent(threading.Event):
 
 
 def _make(name: str, options: EngineOptions) -> Engine:
-    """The engine of that name, or the one that asks the service of that name."""
+    """Return the engine of that name, or the one that asks the service of that name."""
     if name in engine_names():
         return make_engine(name, options)
     from mpar2.engines.server import RemoteEngine

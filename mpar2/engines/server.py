@@ -392,7 +392,7 @@ def _check_reply(reply: Reply) -> None:
 
 
 def _as_engine_error(error: BaseException, arm: Arm | None = None) -> BaseException:
-    """An error of a service in the words of the engine contract."""
+    """Return an error of a service in the words of the engine contract."""
     if isinstance(error, EngineError) or not isinstance(error, MPAR2Error):
         return error
     return EngineError(f"{arm.name}: {error}" if arm is not None else str(error))
@@ -446,7 +446,7 @@ def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm, warnings
 
 
 def _stopped(text: str, clip: Clip, question: Question, arm: Arm, seconds: float, pieces: int) -> Generation:
-    """The generation of an arm that was stopped: what there was of its text."""
+    """Return the generation of an arm that was stopped: what there was of its text."""
     trace = parse_trace(text)
     return Generation(
         arm=arm,

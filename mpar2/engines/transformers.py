@@ -330,7 +330,7 @@ class TransformersEngine(Engine):
     def _hide_after_a_share(
         self, loaded: _Loaded, jobs: Sequence[Job], decoding: Decoding, attention: AttentionDetail, stops: _Stops
     ) -> Iterator[Progress]:
-        """The traces once with the audio, to know their lengths; then again from where it is hidden."""
+        """Yield the traces once with the audio, to know their lengths; then again from where it is hidden."""
         share = decoding.hidden_share or 0.0
         decoding = replace(decoding, hide_audio_after=None)
         whole = {

@@ -63,13 +63,13 @@ class ItemSet:
     file_problems: tuple[str, ...] = ()  # of the file as a whole, whichever items are kept
 
     def audio_path(self, item: Item) -> Path:
-        """The item's file: its path under ``audio_root``, or the bare file name there (flat downloads)."""
+        """Return the item's file: its path under ``audio_root``, or the bare file name there (flat downloads)."""
         path = self.audio_root / item.audio
         flat = self.audio_root / Path(item.audio).name
         return flat if not path.is_file() and flat.is_file() else path
 
     def first(self, count: int | None) -> ItemSet:
-        """The first ``count`` items (all of them for None), with the fingerprint of those."""
+        """Return the first ``count`` items (all of them for None), with the fingerprint of those."""
         if count is None or count >= len(self.items):
             return self
         if count < 1:
@@ -105,7 +105,7 @@ def register_benchmark(name: str, reader: Reader) -> None:
 
 
 def benchmark_names() -> tuple[str, ...]:
-    """The names of all benchmarks."""
+    """Return the names of all benchmarks."""
     return tuple(_READERS)
 
 
@@ -155,13 +155,13 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
 
 
 def _with_problems(found: ItemSet) -> ItemSet:
-    """``found`` with what is odd about its items, and no others."""
+    """Return ``found`` with what is odd about its items, and no others."""
     problems = (*found.file_problems, *_letter_answers(found), *_content_problems(found.items))
     return replace(found, problems=(*problems, *_audio_problems(found)))
 
 
 def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of a JSONL file with their line numbers; blank lines are passed over."""
+    """Return the objects of a JSONL file with their line numbers; blank lines are passed over."""
     entries: list[tuple[int, dict[str, Any]]] = []
     with source.open(encoding="utf-8-sig") as file:
         try:
@@ -181,7 +181,7 @@ def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str | None:
-    """The text under ``key``; a blank one counts as missing."""
+    """Return the text under ``key``; a blank one counts as missing."""
     value = entry.get(key)
     if isinstance(value, str) and value.strip():
         return value
@@ -193,7 +193,7 @@ def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = Tr
 
 
 def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """The list of choices under ``key``: texts, at least two."""
+    """Return the list of choices under ``key``: texts, at least two."""
     value = entry.get(key)
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
         raise ItemsError(f"{where}: '{key}' is {value!r}; a list of at least two texts is needed")
@@ -201,7 +201,7 @@ def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, .
 
 
 def answers_in_other_words(entries: ItemSet) -> list[str]:
-    """The ids of items whose answer was given by letter or in other words than their choice."""
+    """Return the ids of items whose answer was given by letter or in other words than their choice."""
     return [
         item.id
         for item, entry in zip(entries.items, entries.official, strict=True)

@@ -95,7 +95,7 @@ def _table(source: Path, kind: str) -> Iterator[tuple[Mapping[str, str], list[st
 
 
 def _mecat(source: Path, kind: str) -> Iterator[tuple[Mapping[str, str], list[str], bool]]:
-    """The same for the references of MECAT; the short captions, and the long ones after them."""
+    """Yield the same for the references of MECAT; the short captions, and the long ones after them."""
     for file in sorted(source.glob("*.jsonl")) if source.is_dir() else [source]:
         for number, entry in read_json_lines(file):
             for key, fields in entry.items():

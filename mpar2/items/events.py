@@ -220,7 +220,7 @@ def _joined(events: list[Event]) -> tuple[Event, ...]:
 def _items(
     clip: str, events: tuple[Event, ...], certified: set[str], closed: list[str], suffix: str, extra: dict[str, Any]
 ) -> Iterator[Item]:
-    """The generated questions of one clip; those that its events cannot decide are left out."""
+    """Yield the generated questions of one clip; those that its events cannot decide are left out."""
     audio = _audio_name(clip, suffix)
     labels = list(dict.fromkeys(event.label for event in events))
     absent = sorted(certified - set(labels)) or [label for label in closed if label not in labels][:5]

@@ -55,7 +55,7 @@ def read_mmau(source: Path) -> Entries:
 
 
 def mmau_version(items: tuple[Item, ...]) -> str:
-    """Which MMAU these items are, in words for a manifest.
+    """Return which MMAU these items are, in words for a manifest.
 
     >>> mmau_version(())
     'unknown: none of the 36 items that tell versions apart is among these 0'

@@ -48,7 +48,7 @@ def read_audiomcq(source: Path) -> Entries:
 
 
 def _entries(source: Path, make: Callable[[Row, str], Item | str], version: str) -> Entries:
-    """The items of all rows; ``make`` returns the reason where a row is left out."""
+    """Return the items of all rows; ``make`` returns the reason where a row is left out."""
     items: list[Item] = []
     official: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()

@@ -79,7 +79,7 @@ def public_addresses(host: str, port: int) -> list[str]:
 
 
 def _embedded(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses inside of an IPv6 one: mapped, compatible, 6to4, Teredo, and NAT64."""
+    """Return the IPv4 addresses inside of an IPv6 one: mapped, compatible, 6to4, Teredo, and NAT64."""
     if not isinstance(ip, ipaddress.IPv6Address):
         return []
     inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]

@@ -184,7 +184,7 @@ class GeminiClient:
         return types.GenerateContentConfig(**fields)
 
     async def _contents(self, parts: Sequence[Part], uploaded: list[str]) -> list[Any]:
-        """The parts in the SDK's form; names of files uploaded for them are added to ``uploaded``."""
+        """Return the parts in the SDK's form; names of files uploaded for them are added to ``uploaded``."""
         from google.genai import types
 
         size = sum(len(part.encode()) if isinstance(part, str) else len(part) * 4 / 3 for part in parts)

@@ -346,7 +346,7 @@ def classify_transport(error: Exception, cause: BaseException | None, place: str
 
 
 async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    """The data of server-sent events. Comments, names and ids are passed over; an error is handed on as data."""
+    """Yield the data of server-sent events. Comments, names and ids are passed over; an error is handed on as data."""
     data: list[str] = []
     async for line in lines:
         if line.startswith("data:"):
@@ -368,12 +368,12 @@ def _json_or_text(text: str) -> Any:
 
 
 def _audio_form(request: dict[str, Any]) -> AudioForm | None:
-    """The form of the audio in a request; None where it has none."""
+    """Return the form of the audio in a request; None where it has none."""
     return next((part["type"] for part in request["messages"][-1]["content"] if part["type"] != "text"), None)
 
 
 def _refused(message: str, status: int) -> str | None:
-    """Which field a refusal names; None where it names none that can be given up."""
+    """Return which field a refusal names; None where it names none that can be given up."""
     if status in (400, 415, 422) and re.search(
         r"response_format|json_schema|guided|structured.?output|grammar", message, re.I
     ):

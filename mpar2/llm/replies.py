@@ -209,7 +209,7 @@ def _raise_inner_error(body: dict[str, Any]) -> None:
 
 
 def _content(content: Any) -> tuple[str, str]:
-    """Text and thoughts of a message's content: a string, nothing, or a list of typed chunks."""
+    """Return text and thoughts of a message's content: a string, nothing, or a list of typed chunks."""
     if content is None:
         return "", ""
     if isinstance(content, str):
@@ -278,7 +278,7 @@ def _logprobs(value: Any) -> list[TokenLogprob]:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens; None for what is none."""
+    """Return a number of tokens; None for what is none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= _MAX_COUNT else None

@@ -223,7 +223,7 @@ def _details(error: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _quota_ids(body: Any) -> list[str]:
-    """The quotas that Google says were exceeded: ``quotaId`` of QuotaFailure, ``quota_limit`` of ErrorInfo."""
+    """Return the quotas that Google says were exceeded: ``quotaId`` of QuotaFailure, ``quota_limit`` of ErrorInfo."""
     found: list[Any] = []
     for detail in _details(_error_of(body)):
         violations = detail.get("violations")

@@ -165,7 +165,10 @@ def _read_json(text: str) -> tuple[Any, bool]:
 
 
 def _objects(text: str) -> list[Any]:
-    """The different whole JSON objects in ``text`` that stand in no other; braces inside of strings do not count."""
+    """Return the different whole JSON objects in ``text`` that stand in no other.
+
+    Braces inside of strings do not count.
+    """
     found: list[Any] = []
     place = text.find("{")
     for _ in range(_MAX_OBJECTS):
@@ -189,7 +192,7 @@ def _objects(text: str) -> list[Any]:
 
 
 def _balanced(text: str, start: int) -> int:
-    """The end of the object that begins at ``start``, -1 where it has none."""
+    """Return the end of the object that begins at ``start``, -1 where it has none."""
     depth = 0
     for match in _BRACKETS.finditer(text, start):
         if match.group() in "{}":

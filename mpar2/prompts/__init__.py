@@ -110,7 +110,7 @@ def register_mode(name: str, mode: PromptMode) -> None:
 
 
 def mode_names() -> tuple[str, ...]:
-    """The names of all modes."""
+    """Return the names of all modes."""
     return tuple(MODES)
 
 
@@ -138,7 +138,7 @@ def prompt_identity(mode: Mode, prompt: str | None = None) -> tuple[int, str]:
 
 
 def requested_form(mode: Mode, prompt: str | None = None) -> str | None:
-    """The form that a prompt asks for (``mpar2.trace.has_form``); None for ``plain``, and for files."""
+    """Return the form that a prompt asks for (``mpar2.trace.has_form``); None for ``plain``, and for files."""
     if prompt in (None, "ours", "ours-exact"):
         return MODES[mode].form if mode in MODES else None
     return {"r1-aqa": "direct", "r1-aqa-think": "cot", "ke-omni": "cot"}.get(str(prompt))
@@ -181,7 +181,7 @@ def neutralise(text: str) -> str:
 
 
 def prompt_text(question: Question, mode: Mode, prompt: str | None = None) -> str:
-    """The words that follow the audio in the user's turn.
+    """Return the words that follow the audio in the user's turn.
 
     Args:
         question: what is asked.

@@ -33,7 +33,7 @@ _MAX_NUMBERS = 2_000_000  # of one attention record
 
 
 def record_key(id: str, arm: str, sample: int) -> str:
-    """The key of a line. Arm names have no "|", so it can be read back from its end.
+    """Return the key of a line. Arm names have no "|", so it can be read back from its end.
 
     >>> record_key("a|b", "base", 0)
     'a|b|base|0'
@@ -42,7 +42,7 @@ def record_key(id: str, arm: str, sample: int) -> str:
 
 
 def item_of(record: Mapping[str, Any]) -> Item:
-    """The item that a line is about."""
+    """Return the item that a line is about."""
     return item_from_json(record["item"], id=record["id"])
 
 
@@ -50,7 +50,7 @@ _PARTICULAR = re.compile(r"audio file .+? is not there|'[^']*'|\"[^\"]*\"|\d[\d.
 
 
 def kind_of_message(message: str) -> str:
-    """A message without what is particular to one item: names, numbers, quoted words.
+    """Return a message without what is particular to one item: names, numbers, quoted words.
 
     >>> kind_of_message("the audio file a/1.wav is not there") == kind_of_message("the audio file b.wav is not there")
     True
@@ -59,7 +59,7 @@ def kind_of_message(message: str) -> str:
 
 
 def check_record(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The known fields of ``raw``, each of the right type and within its bounds."""
+    """Return the known fields of ``raw``, each of the right type and within its bounds."""
     record: dict[str, Any] = {}
     for name, check in _FIELDS.items():
         try:
@@ -121,7 +121,7 @@ def _seconds(value: Any) -> float | None:
 
 
 def _day(value: Any) -> float | None:
-    """Seconds of a recording: views draw an axis of them."""
+    """Return seconds of a recording: views draw an axis of them."""
     if value is not None and _seconds(value) > 86_400:  # type: ignore[operator]
         raise ValueError(f"is {_show(value)}; a recording has at most a day (86,400 s)")
     return _seconds(value)

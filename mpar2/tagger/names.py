@@ -25,7 +25,7 @@ def _rows() -> list[tuple[str, str]]:
 
 
 def audioset_names() -> tuple[str, ...]:
-    """The AudioSet names in the order of the scores."""
+    """Return the AudioSet names in the order of the scores."""
     return tuple(name for name, _ in _rows())
 
 
@@ -54,7 +54,7 @@ def label_families() -> Mapping[str, str | None]:
 
 @cache
 def label_of(name: str) -> str | None:
-    """The tagger's label that means the same as ``name``, None where it has none.
+    """Return the tagger's label that means the same as ``name``, None where it has none.
 
     >>> label_of("a dog barking"), label_of("plucked strings"), label_of("justice")
     ('dog bark', 'guitar', None)

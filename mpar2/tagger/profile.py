@@ -57,7 +57,7 @@ class ErrorProfile:
         return wrong * drop / (drop + swap), wrong * swap / (drop + swap)
 
     def note_of(self, label: str) -> str | None:
-        """How good it is at one label, as a short text; None where that was not measured."""
+        """Return how good it is at one label, as a short text; None where that was not measured."""
         counts = self.labels.get(label)
         if counts is None or not counts["events"]:
             return None
@@ -69,5 +69,5 @@ class ErrorProfile:
 
 @cache
 def errors() -> ErrorProfile:
-    """The errors of the shipped tagger."""
+    """Return the errors of the shipped tagger."""
     return ErrorProfile(**stored()["errors"])

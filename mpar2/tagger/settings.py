@@ -28,7 +28,7 @@ class Settings:
     label_offsets: Mapping[str, float] = field(default_factory=dict)  # of labels that are right more or less often
 
     def confidence(self, score: float, label: str) -> float:
-        """The measured share of right events of ``label`` among those whose highest score is ``score``."""
+        """Return the measured share of right events of ``label`` among those whose highest score is ``score``."""
         score = min(max(score, 1e-6), 1 - 1e-6)
         logit = self.slope * math.log(score / (1 - score)) + self.offset + self.label_offsets.get(label, 0.0)
         return 1 / (1 + math.exp(-logit))
@@ -36,11 +36,11 @@ class Settings:
 
 @cache
 def settings() -> Settings:
-    """The settings of the shipped tagger."""
+    """Return the settings of the shipped tagger."""
     return Settings(**stored()["settings"])
 
 
 @cache
 def stored() -> dict[str, Any]:
-    """What ``tagger.json`` holds: ``settings`` and ``errors``."""
+    """Return what ``tagger.json`` holds: ``settings`` and ``errors``."""
     return json.loads(files("mpar2.tagger").joinpath("tagger.json").read_text("utf-8"))

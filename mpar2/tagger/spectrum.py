@@ -20,7 +20,7 @@ _HOP, _WINDOW, _FFT = 160, 400, 512
 
 
 def power_spectrum(samples: torch.Tensor) -> torch.Tensor:
-    """The power (frames, 257) of samples (n,)."""
+    """Return the power (frames, 257) of samples (n,)."""
     if len(samples) < _FFT:
         samples = torch.nn.functional.pad(samples, (0, _FFT - len(samples)))
     window = torch.hann_window(_WINDOW, device=samples.device)

@@ -56,7 +56,7 @@ class Tagging:
     seconds: float
 
     def truth(self) -> Truth:
-        """The opinion as a truth for CAFE, with its origin and with what is unsure."""
+        """Return the opinion as a truth for CAFE, with its origin and with what is unsure."""
         return Truth(events=self.events, origin=ORIGIN, unsure=self.unsure)
 
 
@@ -76,7 +76,7 @@ def tag(clip: Clip) -> Tagging:
 
 
 def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
-    """The scores (frames, 521) in [0, 1] of the AudioSet names, a frame every 80 ms; zeros for silence.
+    """Return the scores (frames, 521) in [0, 1] of the AudioSet names, a frame every 80 ms; zeros for silence.
 
     ``net``: other weights than the shipped ones.
     """

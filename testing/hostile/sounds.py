@@ -72,7 +72,7 @@ def write_sounds(sounds: list[Sound], folder: Path) -> list[Path]:
 
 
 def good_wav(seconds: float = 1.0, hz: float = 440.0) -> bytes:
-    """A wav that nothing is wrong with."""
+    """Return a wav that nothing is wrong with."""
     return _encode(_tone(seconds, hz=hz), "WAV", "PCM_16")
 
 
@@ -170,7 +170,7 @@ def _zeroed(name: str) -> bytes:
 
 
 def _shuffled(name: str, seed: int) -> bytes:
-    """The first 64 bytes in their place, the rest in pieces of another order, one of them twice."""
+    """Return the first 64 bytes in their place, the rest in pieces of another order, one of them twice."""
     data = _encoded(name)
     pieces = [data[start : start + 512] for start in range(64, len(data), 512)]
     order = np.random.default_rng(seed).permutation(len(pieces)).tolist()
@@ -181,7 +181,7 @@ def _shuffled(name: str, seed: int) -> bytes:
 
 
 def _patched(name: str, offset: int | bytes, layout: str, *values: int | float) -> bytes:
-    """The file with ``values`` packed at an offset, or (for bytes) behind the first place where they stand."""
+    """Return the file with ``values`` packed at an offset, or (for bytes) behind the first place where they stand."""
     data = bytearray(_encoded(name))
     place = offset if isinstance(offset, int) else data.index(offset) + len(offset)
     struct.pack_into(layout, data, place, *values)
@@ -288,7 +288,10 @@ def _silent_flac(seconds: int, rate: int, channels: int) -> bytes:
 
 
 def _flac_number(number: int) -> bytes:
-    """A number as UTF-8 would write it; below 2**16 only characters, the halves of pairs apart, are concerned."""
+    """Return a number as UTF-8 would write it.
+
+    Below 2**16 only characters, the halves of pairs apart, are concerned.
+    """
     return chr(number).encode("utf-8", "surrogatepass")
 
 

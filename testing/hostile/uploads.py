@@ -48,7 +48,7 @@ def write_uploads(uploads: list[Upload], folder: Path) -> list[Path]:
 
 
 def good_upload(folder: Path) -> Path:
-    """A zip of a run that nothing is wrong with."""
+    """Return a zip of a run that nothing is wrong with."""
     path = folder / "good.zip"
     path.write_bytes(_with({}))
     return path
@@ -56,7 +56,7 @@ def good_upload(folder: Path) -> Path:
 
 @cache
 def _run() -> Files:
-    """The files of a small finished run with scores and probes."""
+    """Return the files of a small finished run with scores and probes."""
     with tempfile.TemporaryDirectory() as folder:
         root = write_run(Path(folder) / "run", 6, ARMS[:2])
         return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}

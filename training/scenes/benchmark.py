@@ -43,7 +43,7 @@ class SceneError(MPAR2Error, ValueError):
 def scene_items(
     bank: Bank, split: str, count: int, *, questions: int = 2, kinds: Collection[str] = KINDS, seed: int = 50_000
 ) -> Iterator[tuple[Item, np.ndarray]]:
-    """``questions`` items for each of ``count`` scenes: seeds ``seed``, ``seed + 1``, …"""
+    """Yield ``questions`` items for each of ``count`` scenes: seeds ``seed``, ``seed + 1``, …"""
     rng = random.Random(f"benchmark {split} {seed}")
     seen: dict[str, int] = {}
     for number in range(seed, seed + count):
@@ -90,7 +90,7 @@ def recording_items(bank: Bank, split: str, *, most: int = 6, seed: int = 0) -> 
 
 
 def _recording(bank: Bank, row: dict) -> tuple[Scene, np.ndarray]:
-    """A row of the bank with quiet around it: its truth and its audio."""
+    """Return a row of the bank with quiet around it: its truth and its audio."""
     dry = soundfile.read(Path(bank.folder) / row["file"], dtype="float32")[0][: 8 * SAMPLE_RATE] * 0.5
     pad = np.zeros(int(_PAD_S * SAMPLE_RATE), np.float32)
     samples = np.concatenate([pad, dry, pad])
@@ -100,7 +100,7 @@ def _recording(bank: Bank, row: dict) -> tuple[Scene, np.ndarray]:
 
 
 def items_of_run(folder: Path, run: Path, packages: Path, split: str = "test") -> Iterator[tuple[Item, np.ndarray]]:
-    """The items of a run of such a benchmark, with their audio composed again.
+    """Yield the items of a run of such a benchmark, with their audio composed again.
 
     Args:
         folder: the bank; of it, the classes that occur in the run. Where there is none, it is built of these.

@@ -53,7 +53,7 @@ def _answer(sq: ScenedQuestion) -> str:
 
 
 def briefly(question: Question) -> str:
-    """A question and its lettered choices, a line each, without the words of a prompt."""
+    """Return a question and its lettered choices, a line each, without the words of a prompt."""
     return "\n".join((question.text, *(f"({choice_letter(i)}) {choice}" for i, choice in enumerate(question.choices))))
 
 
@@ -61,17 +61,20 @@ def briefly(question: Question) -> str:
 
 
 def direct_answer(sq: ScenedQuestion) -> str:
-    """``<answer>…</answer>``."""
+    """Return ``<answer>…</answer>``."""
     return f"<answer>{_answer(sq)}</answer>"
 
 
 def mpar2_chain(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """The trace in the design's format. One step for easy kinds of question, two or three for others."""
+    """Return the trace in the design's format. One step for easy kinds of question, two or three for others."""
     return f"<perception>{_perception(scene, rng)}</perception>\n{mpar2_steps(scene, sq, rng)}"
 
 
 def mpar2_steps(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """A chain after its perception: steps, review and answer. What follows up on a chain perceives nothing anew."""
+    """Return a chain after its perception: steps, review and answer.
+
+    What follows up on a chain perceives nothing anew.
+    """
     plan = make_plan(scene, sq, rng)
     steps = "".join(f"<step><ask>{s.ask}</ask><hear>{s.hear}</hear><infer>{s.infer}</infer></step>\n" for s in plan)
     return f"{steps}<review>{_review(scene, sq, plan, rng)}</review>\n{direct_answer(sq)}"
@@ -83,7 +86,10 @@ def _perception(scene: Scene, rng: random.Random) -> str:
 
 
 def _review(scene: Scene, sq: ScenedQuestion, plan: Plan, rng: random.Random) -> str:
-    """Each claim that the steps rest on, held against the audio again; all of them, as they come from the truth."""
+    """Return each claim that the steps rest on, held against the audio again.
+
+    All of them, as they come from the truth.
+    """
     used = sorted({i for step in plan for i in step.events})
     claims = list(dict.fromkeys(f"{singular(scene.events[i].label)} at {scene.events[i].onset_s:.1f} s" for i in used))
     verdict = rng.choice(("heard", "supported"))
@@ -122,7 +128,7 @@ LONG_WORDS = 180
 
 
 def _recount(scene: Scene, rng: random.Random) -> str:
-    """The events once more, in one of several wordings, with or without times."""
+    """Return the events once more, in one of several wordings, with or without times."""
     if not scene.events:
         return "Nothing is heard."
     form = rng.randrange(5)
@@ -143,7 +149,7 @@ def _recount(scene: Scene, rng: random.Random) -> str:
 
 
 def _argue(plan: Plan, rng: random.Random) -> list[str]:
-    """The steps of the plan as prose."""
+    """Return the steps of the plan as prose."""
     said = []
     for step in plan:
         parts = []
@@ -160,7 +166,7 @@ def _argue(plan: Plan, rng: random.Random) -> list[str]:
 
 
 def free_reasoning(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """``<think>…</think><answer>…</answer>``: prose about a written scene, of varied length, always right.
+    """Return ``<think>…</think><answer>…</answer>``: prose about a written scene, of varied length, always right.
 
     Harder questions are checked again more often, and about one chain in six goes over the scene several times.
     """
@@ -203,7 +209,10 @@ class TextExample:
 
 
 def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")) -> Iterator[TextExample]:
-    """``n`` examples over random scenes, one question each; kinds of question are equally frequent where possible."""
+    """Yield ``n`` examples over random scenes, one question each.
+
+    Kinds of question are equally frequent where possible.
+    """
     rng = random.Random(f"text examples {seed}")
     seen: dict[str, int] = {}
     for _ in range(n):
@@ -227,7 +236,7 @@ def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")
 
 
 def corpus(n: int, seed: int) -> Iterator[str]:
-    """``n`` texts of every kind the models read or write, from random scenes without audio."""
+    """Yield ``n`` texts of every kind the models read or write, from random scenes without audio."""
     rng = random.Random(f"corpus {seed}")
     for index, example in enumerate(text_examples(n, seed, modes=("direct", "cot", "mpar2"))):
         form = index % 8

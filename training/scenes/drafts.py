@@ -47,14 +47,14 @@ def onset_gap(a: SceneEvent, b: SceneEvent) -> bool:
 
 
 def in_order(events: Sequence[SceneEvent], index: int) -> bool:
-    """Whether the place of this event in the order of onsets is beyond dispute."""
+    """Return whether the place of this event in the order of onsets is beyond dispute."""
     before = index == 0 or onset_gap(events[index - 1], events[index])
     after = index == len(events) - 1 or onset_gap(events[index], events[index + 1])
     return before and after
 
 
 def countable(events: Sequence[SceneEvent], labels: set[str]) -> bool:
-    """Whether the events of each of these labels are separated well enough to be counted."""
+    """Return whether the events of each of these labels are separated well enough to be counted."""
     for label in labels:
         mine = [e for e in events if e.label == label]
         if any(b.onset_s - a.offset_s < ORDER_GAP_S - TOLERANCE for a, b in zip(mine, mine[1:], strict=False)):

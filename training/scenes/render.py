@@ -75,7 +75,7 @@ class Bank:
         return sorted({row["label"] for row in self.rows if row["split"] == split})
 
     def draw(self, split: str, label: str, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-        """A random sound of a class: its source and its samples."""
+        """Return a random sound of a class: its source and its samples."""
         groups = self._groups[split, label]
         weights = np.array([min(len(group), 8) for group in groups], float)
         group = groups[rng.choice(len(groups), p=weights / weights.sum())]
@@ -94,7 +94,7 @@ def compose(
     seconds: tuple[float, float] = (6.0, 10.0),
     crop: bool = False,
 ) -> Rendered:
-    """The scene of ``seed``: ``count`` events in ``seconds`` s; overlap is allowed between different classes.
+    """Return the scene of ``seed``: ``count`` events in ``seconds`` s; overlap is allowed between different classes.
 
     A sound that is longer than the clip is left out, or with ``crop`` cut to fit.
     """
@@ -134,7 +134,7 @@ def compose(
 
 
 def compose_varied(bank: Bank, split: str, seed: int, longest_s: float = 30.0) -> Rendered:
-    """A clip as visitors bring them, 0.3 to ``longest_s`` s.
+    """Return a clip as visitors bring them, 0.3 to ``longest_s`` s.
 
     Silent (1 in 16), a single sound (5 in 16), else a scene of 2-5 events.
     One clip in eight is quiet, 20 to 40 dB lower; ``level_db`` of its events says so. No event reaches beyond the end.
@@ -159,7 +159,10 @@ def compose_varied(bank: Bank, split: str, seed: int, longest_s: float = 30.0) -
 def _place(
     label: str, duration_s: float, length_s: float, placed: list[SceneEvent], rng: np.random.Generator
 ) -> float | None:
-    """An onset that keeps same-class events apart and at least half of every event uncovered; None if there is none."""
+    """Return an onset that keeps same-class events apart and at least half of every event uncovered.
+
+    None if there is none.
+    """
     for _ in range(40):
         onset = float(rng.uniform(0.1, max(0.11, length_s - duration_s - 0.1)))
         onset = round(onset, 2)
@@ -174,7 +177,7 @@ def _place(
 
 
 def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, most: float) -> np.ndarray:
-    """A crop of at most 3.2 s, faster or slower and so higher or lower by up to the factor ``most``.
+    """Return a crop of at most 3.2 s, faster or slower and so higher or lower by up to the factor ``most``.
 
     Short sounds of some classes are repeated.
     """
@@ -202,7 +205,7 @@ def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, most: float) ->
 
 
 def _colour(dry: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random equaliser curve and a short reverberation (0.05-0.5 s), as one multiplication of spectra."""
+    """Return a random equaliser curve and a short reverberation (0.05-0.5 s), as one multiplication of spectra."""
     tail = int(rng.uniform(0.05, 0.5) * SAMPLE_RATE)
     n = len(dry) + tail
     size = 1 << (n - 1).bit_length()

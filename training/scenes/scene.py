@@ -29,7 +29,7 @@ class SceneEvent:
         return self.offset_s - self.onset_s
 
     def as_event(self) -> Event:
-        """The event as the rest of the package knows it."""
+        """Return the event as the rest of the package knows it."""
         return Event(self.label, round(self.onset_s, 2), round(self.offset_s, 2))
 
 

@@ -395,5 +395,5 @@ _PLANS: dict[str, Callable[[Scene, ScenedQuestion, random.Random], Plan]] = {
 
 
 def make_plan(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
-    """The steps that lead to the answer: one for easy kinds, two or three for the others."""
+    """Return the steps that lead to the answer: one for easy kinds, two or three for the others."""
     return _PLANS[sq.kind](scene, sq, rng)

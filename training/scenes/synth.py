@@ -25,7 +25,7 @@ def _fade(samples: np.ndarray, seconds: float = 0.01) -> np.ndarray:
 
 
 def colored_noise(n: int, slope: float, rng: np.random.Generator) -> np.ndarray:
-    """``n`` samples of noise whose power falls as f^-slope (0 white, 1 pink, 2 brown), peak 1."""
+    """Return ``n`` samples of noise whose power falls as f^-slope (0 white, 1 pink, 2 brown), peak 1."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     spectrum *= np.maximum(np.arange(len(spectrum)), 1.0) ** (-slope / 2)
     noise = np.fft.irfft(spectrum, n)
@@ -46,7 +46,7 @@ def beep(rng: np.random.Generator) -> np.ndarray:
 
 
 def siren(rng: np.random.Generator) -> np.ndarray:
-    """A wail (slow sweep), a yelp (fast sweep) or two tones in turn, with harmonics."""
+    """Return a wail (slow sweep), a yelp (fast sweep) or two tones in turn, with harmonics."""
     t = _time(rng.uniform(1.5, 3.5))
     low, high = rng.uniform(350, 700), rng.uniform(900, 1700)
     kind = rng.integers(3)
@@ -61,7 +61,7 @@ def siren(rng: np.random.Generator) -> np.ndarray:
 
 
 def static(rng: np.random.Generator) -> np.ndarray:
-    """A burst of white to pink noise, sometimes interrupted as a badly tuned radio is."""
+    """Return a burst of white to pink noise, sometimes interrupted as a badly tuned radio is."""
     n = int(rng.uniform(0.8, 3.0) * _RATE)
     noise = colored_noise(n, rng.uniform(0.0, 0.6), rng)
     if rng.random() < 0.4:
@@ -104,7 +104,7 @@ def crickets(rng: np.random.Generator) -> np.ndarray:
 
 
 def explosion(rng: np.random.Generator) -> np.ndarray:
-    """A crack that falls to a rumble: noise whose bandwidth and level decay, over a thump of 35-80 Hz."""
+    """Return a crack that falls to a rumble: noise whose bandwidth and level decay, over a thump of 35-80 Hz."""
     t = _time(rng.uniform(1.0, 2.6))
     decay = rng.uniform(2.0, 4.5)
     noise = rng.standard_normal(len(t))
@@ -186,7 +186,7 @@ def alarm(rng: np.random.Generator) -> np.ndarray:
 
 
 def rain(rng: np.random.Generator) -> np.ndarray:
-    """A bed of noise above 400-1500 Hz with hundreds of drops a second on it."""
+    """Return a bed of noise above 400-1500 Hz with hundreds of drops a second on it."""
     n = int(rng.uniform(2.0, 5.0) * _RATE)
     bed = signal.lfilter(*signal.butter(1, rng.uniform(400, 1500), "high", fs=_RATE), rng.standard_normal(n))
     drops = np.where(rng.random(n) < rng.uniform(0.002, 0.02), rng.exponential(1.0, n), 0.0)
@@ -211,7 +211,7 @@ def wind(rng: np.random.Generator) -> np.ndarray:
 
 
 def ship_horn(rng: np.random.Generator) -> np.ndarray:
-    """A steady low tone (70-190 Hz) rich in harmonics, one to two blasts."""
+    """Return a steady low tone (70-190 Hz) rich in harmonics, one to two blasts."""
     pitch, parts = rng.uniform(70, 190), []
     for _ in range(int(rng.integers(1, 3))):
         t = _time(rng.uniform(1.0, 2.2))

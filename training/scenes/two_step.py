@@ -121,7 +121,7 @@ def _count_beside(scene: Scene, rng: random.Random, side: str) -> Draft | None:
 
 
 def _members(scene: Scene, rng: random.Random) -> tuple[str, list[int]] | None:
-    """A family that may be asked about, and the events that belong to it."""
+    """Return a family that may be asked about, and the events that belong to it."""
     present = set(labels_of(scene))
     families = [f for f in FAMILY_WORDS if not (DISPUTED[f] & present)]
     groups = [(f, [i for i, e in enumerate(scene.events) if CLASSES[e.label].family == f]) for f in families]

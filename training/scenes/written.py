@@ -38,23 +38,23 @@ _SOFT_FROM_DB = 14.0
 
 
 def singular(label: str) -> str:
-    """``dog bark`` -> ``a dog bark``."""
+    """Return ``dog bark`` -> ``a dog bark``."""
     return CLASSES[label].singular
 
 
 def bare(label: str) -> str:
-    """The singular without its article: ``a crackling fire`` -> ``crackling fire``."""
+    """Return the singular without its article: ``a crackling fire`` -> ``crackling fire``."""
     words = singular(label).split(" ", 1)
     return words[1] if words[0] in ("a", "an") else " ".join(words)
 
 
 def the(label: str) -> str:
-    """``dog bark`` -> ``the dog bark``."""
+    """Return ``dog bark`` -> ``the dog bark``."""
     return "the " + bare(label)
 
 
 def are(label: str) -> bool:
-    """Whether the singular takes a plural verb (``footsteps``, ``drums``)."""
+    """Return whether the singular takes a plural verb (``footsteps``, ``drums``)."""
     text = singular(label)
     return text == bare(label) and text.endswith("s")
 
@@ -65,12 +65,12 @@ def sentence(text: str) -> str:
 
 
 def interval(event: SceneEvent) -> str:
-    """``0.4-1.6 s``."""
+    """Return ``0.4-1.6 s``."""
     return f"{event.onset_s:.1f}-{event.offset_s:.1f} s"
 
 
 def timed(event: SceneEvent) -> str:
-    """``a dog bark 0.4-1.6 s``: the sound first, so that its times can be looked up by it."""
+    """Return ``a dog bark 0.4-1.6 s``: the sound first, so that its times can be looked up by it."""
     return f"{singular(event.label)} {interval(event)}"
 
 
@@ -80,19 +80,19 @@ def numbered(scene: Scene, index: int) -> str:
 
 
 def length_s(event: SceneEvent) -> float:
-    """Length as a reader of the printed times would work it out: the difference of the rounded times."""
+    """Return length as a reader of the printed times would work it out: the difference of the rounded times."""
     return round(float(f"{event.offset_s:.1f}") - float(f"{event.onset_s:.1f}"), 1)
 
 
 def listing(words: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Return ``a``, ``a and b``, ``a, b and c``."""
     if len(words) < 2:
         return "".join(words)
     return ", ".join(words[:-1]) + " and " + words[-1]
 
 
 def loudness_words(scene: Scene) -> tuple[str, ...]:
-    """``loud``, ``medium`` or ``soft`` for each event, relative to the loudest one.
+    """Return ``loud``, ``medium`` or ``soft`` for each event, relative to the loudest one.
 
     Where the loudest event leads by 6 dB, it alone is ``loud``.
     """
@@ -102,7 +102,7 @@ def loudness_words(scene: Scene) -> tuple[str, ...]:
 
 
 def event_list(scene: Scene, rng: random.Random | None = None) -> str:
-    """All events with their times. Without ``rng`` the canonical form, which is numbered:
+    """Return all events with their times. Without ``rng`` the canonical form, which is numbered:
 
     ``1: a dog bark 0.4-1.6 s; 2: a piano 2.0-3.1 s``. The number tells a small model which sound comes next.
     """
@@ -143,14 +143,14 @@ def caption(scene: Scene, rng: random.Random) -> str:
 
 
 def _then(words: Sequence[str]) -> str:
-    """``a, then b, then c``."""
+    """Return ``a, then b, then c``."""
     return ", then ".join(words)
 
 
 def written_scene(
     scene: Scene, rng: random.Random, *, levels: Literal["any", "words", "decibels", "none"] | None = None
 ) -> str:
-    """The scene as a text to reason over, in one of several formats, always with times and the clip's length.
+    """Return the scene as a text to reason over, in one of several formats, always with times and the clip's length.
 
     ``levels`` says how loudness is told (questions about loudness need it): in words, in decibels, in either; None
     leaves even whether it is told to chance.
@@ -204,7 +204,7 @@ def written_scene(
 
 
 def random_scene(rng: random.Random) -> Scene:
-    """A scene that nobody has rendered: 2-5 events of any classes in 6-10 s, some repeated, some overlapping."""
+    """Return a scene that nobody has rendered: 2-5 events of any classes in 6-10 s, some repeated, some overlapping."""
     seed = rng.randrange(2**31)
     seconds = round(rng.uniform(6.0, 10.0), 1)
     count = rng.choices((2, 3, 4, 5), (2, 4, 4, 3))[0]

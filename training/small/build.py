@@ -47,7 +47,7 @@ def fetch_smollm2(folder: Path) -> tuple[Any, Any]:
 
 
 def small_processor(tokenizer: Any, mel_bins: int = 80) -> Any:
-    """The processor: the Llama's tokenizer, to which tokens and template of Qwen2.5-Omni are added in place."""
+    """Return the processor: the Llama's tokenizer, to which tokens and template of Qwen2.5-Omni are added in place."""
     from tokenizers import AddedToken
     from transformers import WhisperFeatureExtractor
 
@@ -128,7 +128,7 @@ def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
 
 
 def _state(llama: Any, tower: Any, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The Thinker's ``state`` with the weights of Llama and tower in their places."""
+    """Return the Thinker's ``state`` with the weights of Llama and tower in their places."""
     prefix = "model.language_model."
     for name, value in llama.model.state_dict().items():
         target = prefix + name

@@ -43,7 +43,7 @@ def fit_readout(pooled: Sequence[np.ndarray], scenes: Sequence[Scene], ridge: fl
 
 
 def heard_events(pooled: np.ndarray, readout: torch.Tensor) -> list[Heard]:
-    """The events of one clip, (frames, d)."""
+    """Return the events of one clip, (frames, d)."""
     rows = torch.from_numpy(pooled.astype(np.float32))
     return read_codes((torch.cat([rows, torch.ones(len(rows), 1)], 1) @ readout).numpy())
 
@@ -87,7 +87,7 @@ def measure_ears(heard: Sequence[Sequence[Heard]], scenes: Sequence[Scene], labe
 
 
 def load_tower_of(folder: Path, width: int = WIDTH):
-    """The tower of a checkpoint, of a training (``tower.safetensors``) or of packed rows, with a new projection.
+    """Return the tower of a checkpoint, of a training (``tower.safetensors``) or of packed rows, with a new projection.
 
     Raises ``FileNotFoundError`` where the folder holds none, ``ValueError`` where a weight is missing.
     """
@@ -128,7 +128,7 @@ def compare_towers(features: Path, towers: Mapping[str, Path], out: Path, most: 
 
 
 def scores_table(found: dict[str, dict]) -> str:
-    """A table of ``measure_ears`` by name, in Markdown."""
+    """Return a table of ``measure_ears`` by name, in Markdown."""
     lines = ["| tower | event F1 | named F1 | clip F1 | named precision | named recall |", "| --- " * 6 + "|"]
     for name, scores in found.items():
         cells = [scores["event"]["f1"], scores["named"]["f1"], scores["clip"]["f1"]]

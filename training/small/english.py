@@ -78,7 +78,7 @@ def own_chats(llama: Any, tokenizer: Any, path: Path, *, count: int = 320, batch
 def replies(
     model: Any, tokenizer: Any, requests: list[str], *, tokens: int, temperature: float = 0.0, seed: int = 0
 ) -> list[str]:
-    """What a causal language model replies, up to its last whole sentence; greedy without a temperature."""
+    """Return what a causal language model replies, up to its last whole sentence; greedy without a temperature."""
     torch.manual_seed(seed)
     tokenizer.padding_side = "left"
     prompts = [f"<|im_start|>user\n{request}<|im_end|>\n<|im_start|>assistant\n" for request in requests]

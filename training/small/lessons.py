@@ -57,7 +57,7 @@ _SECONDS = ("List the sounds with whole seconds.", "Roughly when is each sound?"
 
 
 def naming_turns(scene: Scene, rng: random.Random, n: int = 3) -> Turns:
-    """``n`` questions about which sounds a clip holds, and their true answers."""
+    """Return ``n`` questions about which sounds a clip holds, and their true answers."""
     labels = list(dict.fromkeys(event.label for event in scene.events))
     absent = [label for label in CLASSES if label not in labels and label not in scene.background]
     turns = []
@@ -80,7 +80,7 @@ def naming_turns(scene: Scene, rng: random.Random, n: int = 3) -> Turns:
 
 
 def listing_turns(scene: Scene, rng: random.Random) -> Turns:
-    """The list of events, to tenths of a second or to whole ones."""
+    """Return the list of events, to tenths of a second or to whole ones."""
     if not scene.events:
         return [(rng.choice(_LISTS), rng.choice(NOTHING))]
     if rng.random() < 0.5:
@@ -90,7 +90,7 @@ def listing_turns(scene: Scene, rng: random.Random) -> Turns:
 
 
 def time_turns(scene: Scene, rng: random.Random, n: int = 4) -> Turns:
-    """``n`` questions about the times of sounds that occur once, and about what sounds at a moment."""
+    """Return ``n`` questions about the times of sounds that occur once, and about what sounds at a moment."""
     labels = [event.label for event in scene.events]
     once = [event for event in scene.events if labels.count(event.label) == 1]
     turns = []
@@ -161,7 +161,7 @@ def _subject(event: SceneEvent, place: str) -> str:
 
 
 def chain_turns(scene: Scene, rng: random.Random) -> Turns:
-    """A question and its MPAR² chain. Of a silent clip it is asked what there is, and nothing is perceived."""
+    """Return a question and its MPAR² chain. Of a silent clip it is asked what there is, and nothing is perceived."""
     asked: Sequence[ScenedQuestion] = make_questions(scene, rng) if scene.events else ()
     if not asked:
         return naming_turns(scene, rng, 1)

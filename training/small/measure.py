@@ -82,7 +82,7 @@ def _answer(record: Mapping[str, Any]) -> str:
 
 
 def balanced_accuracy(records: Iterable[Mapping[str, Any]], arm: str) -> tuple[Interval, int, int]:
-    """Mean of the shares right of "yes" and of "no" probes, with its interval; answers given, and probes."""
+    """Return mean of the shares right of "yes" and of "no" probes, with its interval; answers given, and probes."""
     yes, right, clips, answered = [], [], [], 0
     for record in records:
         if record["arm"] == arm:
@@ -112,7 +112,7 @@ def inside(texts: Iterable[tuple[str, float]]) -> tuple[int, int]:
 
 
 def pair_table(runs: Mapping[str, Path], tower_f1: Interval | None = None) -> str:
-    """The rows that runs over ``recordings``, ``scenes`` and ``probes`` answer, in Markdown."""
+    """Return the rows that runs over ``recordings``, ``scenes`` and ``probes`` answer, in Markdown."""
     lines = ["| what | figure | n |", "| --- | --- | --- |"]
 
     def row(what: str, figure: object, n: object) -> None:
@@ -149,7 +149,7 @@ def pair_table(runs: Mapping[str, Path], tower_f1: Interval | None = None) -> st
 
 
 def _perceptions(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Mapping[str, Any], str]]:
-    """The perception part of each of MPAR²'s traces, with its record."""
+    """Yield the perception part of each of MPAR²'s traces, with its record."""
     for record in records:
         if record["arm"] == "mpar2" and record["status"] == "ok":
             parts = parse_trace(record["text"]).parts
@@ -190,7 +190,7 @@ def evaluate_pair(work: Path, counts: Mapping[str, int] = COUNTS, tokens: int = 
 
 
 def _tower_reading(base: Path, features: Path, benchmark: Path) -> tuple[list, list[Scene]]:
-    """What the pair's tower hears in the scenes of a benchmark, and the scenes."""
+    """Return what the pair's tower hears in the scenes of a benchmark, and the scenes."""
     from mpar2.audio import load_clip
     from mpar2.items import read_items
     from training.small.align import load_pooled
@@ -234,7 +234,10 @@ def _english_rows(start: Path, base: Path) -> str:
 
 
 def _time_rows(engine: Any, base: Path, adapter: Path, tokens: int) -> str:
-    """Seconds to the first words and until base and MPAR² are finished side by side, on 6 s of noise; peak memory."""
+    """Return seconds to the first words and until base and MPAR² are finished side by side, on 6 s of noise.
+
+    Peak memory.
+    """
     clip = Clip(0.05 * np.random.default_rng(0).standard_normal(96_000).astype(np.float32))
     arms = [Arm("base", str(base), mode="cot"), Arm("mpar2", str(base), str(adapter), mode="mpar2")]
     engine.preload(arms)

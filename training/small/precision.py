@@ -12,7 +12,7 @@ __all__ = ["fast_dtype"]
 
 @cache  # one answer for a process: what goes on after a stop must not change its precision on the way
 def fast_dtype(rows: int = 64, width: int = 576, seconds: float = 0.02) -> torch.dtype:
-    """``bfloat16`` where products in it are at least as fast as in float32 on this CPU, else ``float32``.
+    """Return ``bfloat16`` where products in it are at least as fast as in float32 on this CPU, else ``float32``.
 
     Measured, since a flag of the processor does not say what the library does with it: products of (rows, width) and
     (width, 4 width), as a layer of a small model has them, for ``seconds`` in each precision, best of the repeats. The

@@ -65,7 +65,7 @@ def unpack(folder: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> Path
 
 
 def read_rows(folder: Path, dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]:
-    """The weights of a folder of :func:`pack`, by name.
+    """Return the weights of a folder of :func:`pack`, by name.
 
     Raises ``FileNotFoundError`` where ``folder`` holds no packed weights, or a shard is missing.
     """

@@ -41,7 +41,7 @@ and on the test scenes of that time two of three sure events were wrong (precisi
 
 
 def card(stored: dict) -> str:
-    """The text of the card."""
+    """Return the text of the card."""
     errors, settings = stored["errors"], stored["settings"]
     alone, scenes = errors["recordings"], errors["scenes"]
     lines = [_HEAD, f"| {alone['count']} single recordings of {alone['labels']} labels | share |", "| --- | --- |"]

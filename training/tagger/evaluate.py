@@ -65,7 +65,7 @@ def _usable(row: dict) -> bool:
 
 
 def recordings(bank: Path, split: str, net: TaggerNet) -> list[Case]:
-    """Every recording of a split alone, with half a second of near silence around it."""
+    """Return every recording of a split alone, with half a second of near silence around it."""
     seen: Counter[tuple[str, str]] = Counter()
     cases = []
     for row in _Bank(bank).rows:
@@ -198,7 +198,7 @@ def _f1(rows: np.ndarray) -> float:
 
 
 def measure(single: Sequence[Case], mixed: Sequence[Case], how: Settings) -> dict:
-    """The errors on held-out recordings, alone and in scenes, as ``tagger.json`` has them."""
+    """Return the errors on held-out recordings, alone and in scenes, as ``tagger.json`` has them."""
     return {
         "recordings": _of_recordings(single, how),
         "scenes": _of_scenes(mixed, how),

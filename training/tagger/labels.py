@@ -37,7 +37,7 @@ class Known(NamedTuple):
 
 
 def read_labels(sources: Path, packages: Path) -> dict[str, Known]:
-    """``package/file`` -> split and label, of all recordings of the list that are below ``packages``."""
+    """Return ``package/file`` -> split and label, of all recordings of the list that are below ``packages``."""
     table = json.loads(Path(sources).read_text())
     table.pop("comment", None)
     known: dict[str, Known] = {}
@@ -59,7 +59,7 @@ def read_labels(sources: Path, packages: Path) -> dict[str, Known]:
 
 
 def find_label(known: dict[str, Known], source: str) -> Known | None:
-    """The entry of a source; those of Qt resource files are patterns."""
+    """Return the entry of a source; those of Qt resource files are patterns."""
     if source in known or "!" not in source:
         return known.get(source)
     patterns = (pattern for pattern in known if "!" in pattern)
@@ -67,7 +67,7 @@ def find_label(known: dict[str, Known], source: str) -> Known | None:
 
 
 def tagger_label(label: str) -> str | None:
-    """The tagger's label that means the same as the class ``label`` of a bank, or None."""
+    """Return the tagger's label that means the same as the class ``label`` of a bank, or None."""
     return label_of(_MEANT.get(label, label))
 
 

@@ -82,7 +82,7 @@ class Corpus:
         self._bare_weights = weights / weights.sum()
 
     def draw(self) -> Mixture:
-        """A mixture; every call another."""
+        """Return a mixture; every call another."""
         rng = self.rng
         power = np.zeros((FRAMES, BANDS), np.float32)
         scores, known = np.zeros((WINDOWS, 521), np.float32), np.ones(WINDOWS, bool)
@@ -144,7 +144,7 @@ class Corpus:
         return targets
 
     def _colour(self, mel: np.ndarray) -> np.ndarray:
-        """A smooth equaliser curve of up to 8 dB, and a shift by up to three bands."""
+        """Return a smooth equaliser curve of up to 8 dB, and a shift by up to three bands."""
         rng = self.rng
         curve = np.interp(np.arange(BANDS), np.linspace(0, BANDS - 1, 6), rng.uniform(-0.8, 0.8, 6))
         shift = int(rng.integers(-3, 4)) if rng.random() < 0.4 else 0
@@ -155,7 +155,7 @@ class Corpus:
         return mel + curve.astype(np.float32)
 
     def _finish(self, power: np.ndarray) -> np.ndarray:
-        """The floor of noise, and the level of the whole."""
+        """Return the floor of noise, and the level of the whole."""
         rng = self.rng
         slope = np.linspace(0.0, rng.uniform(-2.5, 0.5), BANDS) + rng.uniform(-6.5, -2.2)
         jitter = rng.standard_normal((FRAMES, BANDS)).astype(np.float32) * 0.2
@@ -200,7 +200,10 @@ def active_frames(mel: np.ndarray) -> np.ndarray:
 
 
 def read_recordings(folder: Path, known: Mapping[str, Known], splits: Collection[str]) -> Iterator[Recording]:
-    """The collected pieces of the splits. Of what no list names, the groups of ``HELD_OUT`` are test, others train."""
+    """Yield the collected pieces of the splits.
+
+    Of what no list names, the groups of ``HELD_OUT`` are test, others train.
+    """
     for path in sorted(Path(folder).glob("*.npz")):
         rest = "test" if path.stem in HELD_OUT else "train"
         with np.load(path) as group:

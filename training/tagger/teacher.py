@@ -67,7 +67,7 @@ class Teacher:
 
 @cache
 def _bands() -> np.ndarray:
-    """(257, 64) YAMNet's own mel bands, 125-7500 Hz."""
+    """Return (257, 64) YAMNet's own mel bands, 125-7500 Hz."""
     from transformers.audio_utils import mel_filter_bank
 
     return mel_filter_bank(257, 64, 125.0, 7500.0, 16000, norm=None, mel_scale="htk")

@@ -35,7 +35,7 @@ _KEEP = 0.998  # of the average of weights, each step
 
 
 def loss_of(logits: torch.Tensor, batch: list[Mixture]) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of logits (batch, 32, 521), and its parts."""
+    """Return the loss of logits (batch, 32, 521), and its parts."""
     scores = torch.sigmoid(logits)
     frames = scores.unfold(1, WINDOW_FRAMES // STRIDE, HOP_FRAMES // STRIDE)  # (B, 7, 521, 12)
     pooled = frames.square().sum(-1) / (frames.sum(-1) + 1e-6)

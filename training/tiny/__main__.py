@@ -62,12 +62,12 @@ def _finish(stage: subprocess.Popen) -> None:
 
 
 def _words(work: Path) -> tuple[str, Path]:
-    """The option that names the rows in which this text model hears codes."""
+    """Return the option that names the rows in which this text model hears codes."""
     return "--codes", work / "codes.npy"
 
 
 def base(work: Path) -> Path:
-    """All stages up to ``WORK/tiny-base``."""
+    """Return all stages up to ``WORK/tiny-base``."""
     sounds, scenes, out = work / "bank", work / "features", work / "tiny-base"
     text = None
     if not (work / "text" / "model.safetensors").exists():
@@ -95,7 +95,7 @@ def base(work: Path) -> Path:
 
 
 def mpar2(work: Path) -> Path:
-    """The cold start: ``WORK/tiny-mpar2``."""
+    """Return the cold start: ``WORK/tiny-mpar2``."""
     out = work / "tiny-mpar2"
     options = ("--from", base(work), "--features", work / "features" / "train", "--minutes", MINUTES["sft"])
     options += ("--lr", 2e-3, *_words(work))

@@ -230,7 +230,7 @@ def look_back(language_model: Any, sharpness: float = 4.0, frequencies: int = 10
 
 
 def build_tokenizer(corpus: Iterable[str], vocab_size: int = 3072) -> Any:
-    """A byte-level BPE in Qwen's class: ``vocab_size`` pieces with Qwen's special tokens and the trace tags."""
+    """Return a byte-level BPE in Qwen's class: ``vocab_size`` pieces with Qwen's special tokens and the trace tags."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2TokenizerFast
 

@@ -68,7 +68,7 @@ BASIS = _basis()  # (columns, WIDTH)
 
 
 def basis_in_words(classes: np.ndarray, digits: np.ndarray) -> np.ndarray:
-    """``BASIS`` with other rows for classes and places: float32 (columns, WIDTH).
+    """Return ``BASIS`` with other rows for classes and places: float32 (columns, WIDTH).
 
     ``classes`` (classes, WIDTH) and ``digits`` (places, WIDTH) are a text model's embeddings of the words for
     ``LABELS`` and of 1, 2, …; of each its own part is taken, without the mean of its kind.
@@ -87,7 +87,10 @@ def _waves(seconds: float) -> np.ndarray:
 
 
 def event_codes(scene: Scene, shift_s: np.ndarray | None = None) -> np.ndarray:
-    """The code of each event in front, without others: (events, columns). ``shift_s`` (events, 2) moves the times."""
+    """Return the code of each event in front, without others: (events, columns).
+
+    ``shift_s`` (events, 2) moves the times.
+    """
     codes = np.zeros((len(scene.events), sum(PARTS.values())), np.float32)
     if not scene.events:
         return codes
@@ -133,7 +136,7 @@ def frame_codes(scene: Scene, n: int, codes: np.ndarray | None = None) -> np.nda
 
 
 def read_codes(codes: np.ndarray) -> list[tuple[str, float, float]]:
-    """The events that codes (frames, columns) of one clip say: label, onset and offset in seconds.
+    """Return the events that codes (frames, columns) of one clip say: label, onset and offset in seconds.
 
     Frames with an event in front are gathered by its ordinal; their sum names class and times.
     """

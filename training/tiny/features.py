@@ -44,7 +44,7 @@ def _one(seed: int, folder: Path, split: str) -> tuple[np.ndarray, int, str]:
 
 
 def load_scenes(folder: Path) -> list[Scene]:
-    """The scenes of a rendered folder, in order."""
+    """Return the scenes of a rendered folder, in order."""
     rows = map(json.loads, (Path(folder) / "scenes.jsonl").read_text().splitlines())
     return [Scene(**{**row, "events": tuple(SceneEvent(**event) for event in row["events"])}) for row in rows]
 

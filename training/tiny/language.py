@@ -51,7 +51,7 @@ LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.
 
 
 def load_tower(path: Path, basis: np.ndarray):
-    """The trained tower, in float32 and evaluation mode; its codes are in the rows of ``basis``."""
+    """Return the trained tower, in float32 and evaluation mode; its codes are in the rows of ``basis``."""
     tower = make_tower()
     tower.load_state_dict({k.removeprefix("tower."): v for k, v in load_file(path).items() if k.startswith("tower.")})
     turn = torch.from_numpy((np.linalg.pinv(codes.BASIS) @ basis).T.astype(np.float32))
@@ -179,7 +179,7 @@ def _save(model, processor, out: Path) -> None:
 
 
 def _mixed(one: Iterator, other: Iterator, share: float, seed: int) -> Iterator:
-    """``share`` of ``other``, the rest of ``one``."""
+    """Yield ``share`` of ``other``, the rest of ``one``."""
     rng = np.random.default_rng(seed)
     while True:
         yield next(other) if rng.random() < share else next(one)

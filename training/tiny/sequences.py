@@ -126,7 +126,7 @@ class Encoder:
 
 
 def written(seed: int) -> Iterator[Chat]:
-    """Text only: a written scene, a question, a reply in every mode. What the language model learns first.
+    """Yield text only: a written scene, a question, a reply in every mode. What the language model learns first.
 
     A quarter of the scenes are told as an evaluation with an oracle's perception tells them.
     """
@@ -142,12 +142,12 @@ def written(seed: int) -> Iterator[Chat]:
 
 
 def _told(question: Question, scene: Scene) -> Question:
-    """The question as an arm with an oracle's perception is asked it."""
+    """Return the question as an arm with an oracle's perception is asked it."""
     return after_events(question, [event.as_event() for event in scene.events])
 
 
 def copied(seed: int) -> Iterator[Chat]:
-    """A written event list and many turns that each look something up in it: how a text model learns to copy.
+    """Yield a written event list and many turns that each look something up in it: how a text model learns to copy.
 
     Reasoning says a sound again at every step, and what is said again must be what was heard.
     """

@@ -44,7 +44,7 @@ _COLUMN_WEIGHTS = torch.cat(
 
 
 def make_tower(output_dim: int = WIDTH):
-    """An audio tower with Whisper tiny's sizes and a layer more, randomly initialised."""
+    """Return an audio tower with Whisper tiny's sizes and a layer more, randomly initialised."""
     from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
     from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder
 
@@ -119,7 +119,7 @@ def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 
 def frame_labels(scene: Scene, n: int) -> np.ndarray:
-    """What the head is taught of ``n`` frames of 40 ms: int16 (n, classes + 2).
+    """Return what the head is taught of ``n`` frames of 40 ms: int16 (n, classes + 2).
 
     0 or 1 for each class, whether it sounds; the class of the event in front (or "none") and its place in order of
     onset from 0 (``-100`` where no event sounds).
@@ -161,7 +161,7 @@ class _Data:
 
     @torch.no_grad()
     def pooled(self, tower, most: int | None = None, batch: int = 16) -> Iterator[np.ndarray]:
-        """What the projection sees of each scene, (frames, d) float32, of the first ``most``."""
+        """Yield what the projection sees of each scene, (frames, d) float32, of the first ``most``."""
         count = min(most or len(self.frames), len(self.frames))
         for start in range(0, count, batch):
             rows = np.arange(start, min(start + batch, count))

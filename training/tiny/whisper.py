@@ -18,7 +18,7 @@ _DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
 def read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a CTranslate2 model file. Raises ``ValueError`` for another version or type."""
+    """Return all tensors of a CTranslate2 model file. Raises ``ValueError`` for another version or type."""
     tensors = {}
     with open(path, "rb") as file:
 

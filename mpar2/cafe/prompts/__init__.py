@@ -14,10 +14,10 @@ __all__ = ["load_json", "load_prompt"]
 
 
 def load_prompt(name: str, version: int = 1) -> str:
-    """The text of prompt ``name``."""
+    """Return the text of prompt ``name``."""
     return files(__name__).joinpath(f"{name}.v{version}.txt").read_text(encoding="utf-8").strip()
 
 
 def load_json(name: str, version: int = 1) -> Any:
-    """The data of ``name``."""
+    """Return the data of ``name``."""
     return json.loads(files(__name__).joinpath(f"{name}.v{version}.json").read_text(encoding="utf-8"))

@@ -230,7 +230,7 @@ def _hedge(before: str, after: str) -> str | None:
 
 
 def _unclaimed(cue: _Cued, before: str) -> str | None:
-    """The last cue that stands before the phrase with no other name, comma or clause between."""
+    """Return the last cue that stands before the phrase with no other name, comma or clause between."""
     matches = list(cue.finditer(before))
     match = matches[-1] if matches else None
     if match is None or len(before) - match.end() > 45:
@@ -243,7 +243,7 @@ def _unclaimed(cue: _Cued, before: str) -> str | None:
 
 
 def _quoted_choice(raw: str, start: int, stop: int, choices: frozenset[str]) -> bool:
-    """Whether the phrase stands in quotation marks that enclose one of the choices."""
+    """Return whether the phrase stands in quotation marks that enclose one of the choices."""
     if not choices:
         return False
     left = max((raw.rfind(mark, max(0, start - 60), start) for mark in _QUOTES), default=-1)

@@ -26,7 +26,7 @@ def _length(event: Event) -> float | None:
 
 
 def holds(claim: Claim, index: int, truth: Truth) -> bool:
-    """Whether the claim is true of event ``index``, or cannot be decided by this truth."""
+    """Return whether the claim is true of event ``index``, or cannot be decided by this truth."""
     events = truth.events or ()
     event = events[index]
     onset, offset = event.onset_s, event.offset_s
@@ -97,7 +97,7 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
 
 
 def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
-    """Whether the claim is true of the events ``left`` and ``right``, or cannot be decided by this truth."""
+    """Return whether the claim is true of the events ``left`` and ``right``, or cannot be decided by this truth."""
     events = truth.events or ()
     a, b = events[left], events[right]
     if claim.relation in ("louder", "quieter", "as_loud"):
@@ -131,7 +131,7 @@ def _compares(relation: str, difference: float, tolerance: float, words: tuple[s
 
 
 def nearest(claims: Sequence[Claim], candidates: Sequence[int], truth: Truth) -> int:
-    """The candidate that the claimed times lie closest to; the first one where there is no time to go by."""
+    """Return the candidate that the claimed times lie closest to; the first one where there is no time to go by."""
     times = [c.a for c in claims if c.relation in ("at", "start", "end", "interval", "from_on", "up_to")]
     events = truth.events or ()
 

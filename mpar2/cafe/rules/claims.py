@@ -71,7 +71,7 @@ class CountClaim:
     words: str
 
     def allows(self, count: int) -> bool:
-        """Whether a truth with ``count`` such events bears the claim out."""
+        """Return whether a truth with ``count`` such events bears the claim out."""
         return count >= self.n if self.at_least else count == self.n
 
 
@@ -230,7 +230,7 @@ _ORDINAL = re.compile(rf"\b(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECT
 
 
 def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
-    """How many of the named events are claimed. A bare plural claims no number; neither does "a" or "one"."""
+    """Return how many of the named events are claimed. A bare plural claims no number; neither does "a" or "one"."""
     before, after = masked_text[max(0, start - 60) : start], masked_text[stop : stop + 60]
     if match := _COUNT_BEFORE.search(before):
         groups, words = match.groupdict(), match.group().strip()
@@ -249,7 +249,7 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
 
 
 def ordinal_of(masked_text: str, start: int) -> int | None:
-    """``the second bark`` -> 2, ``the last bark`` -> -1: which event of the name's own kind is meant."""
+    """Return ``the second bark`` -> 2, ``the last bark`` -> -1: which event of the name's own kind is meant."""
     match = _ORDINAL.search(masked_text[max(0, start - 40) : start])
     return None if match is None else _ORDINALS.get(match["word"], -1)
 
@@ -307,7 +307,7 @@ _ORDINAL_CONTRAST = re.compile(r"\b(?:first|second|former|latter|one of)\b.*\bwh
 
 
 def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
-    """What a sentence claims of two neighbouring names, stored with the left one."""
+    """Return what a sentence claims of two neighbouring names, stored with the left one."""
     gap = masked_text[left[1] : right[0]]
     if len(gap) > _MAX_GAP or BLANK in gap or _NEGATED.search(gap) or re.search(r"\bor\b|;", gap):
         return None
@@ -331,5 +331,5 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
 
 
 def continues(masked_text: str, start: int) -> bool:
-    """Whether the sentence begins with "then" (or the like) and comes to the name at ``start`` at once."""
+    """Return whether the sentence begins with "then" (or the like) and comes to the name at ``start`` at once."""
     return start <= _MAX_GAP and _SENTENCE_THEN.match(masked_text[:start]) is not None

@@ -80,7 +80,7 @@ class ReferenceJudge:
     prompt_hash: str | None = None
 
     async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
-        """A verdict at once, or ``no_truth`` where only a caption is known."""
+        """Return a verdict at once, or ``no_truth`` where only a caption is known."""
         if request.truth.events is None:
             return Unscored("no_truth", "the reference judge needs a list of events; this item has only a caption")
         return annotate(request.trace, request.truth, choices=request.choices)
@@ -167,7 +167,7 @@ class MentionState:
     whole: bool = False  # its count is that of all events of the name
 
     def claim_kinds(self) -> tuple[str, ...]:
-        """What the mention says beside the sound: time, order, count, attribute."""
+        """Return what the mention says beside the sound: time, order, count, attribute."""
         kinds = {_CLAIM_KINDS.get(claim.relation, "time") for claim in self.claims}
         kinds |= {"order"} if self.related else set()
         kinds |= {"count"} if self.counted else set()
@@ -306,7 +306,7 @@ class _Judgement:
         return [i for i in found if shared[i] == max(shared.values())]
 
     def _of_the_other_sex(self, words: str, found: list[int]) -> list[int]:
-        """The events, where the mention says one sex and the labels of all of them the other."""
+        """Return the events, where the mention says one sex and the labels of all of them the other."""
         told = {_PERSONS[word] for word in re.findall(r"[a-z]+", words) if word in _PERSONS} - {"child"}
         labels = [set(re.findall(r"[a-z]+", self.truth.events[i].label.lower())) for i in found]  # type: ignore[index]
         sexes = [{_PERSONS[word] for word in label if word in _PERSONS} for label in labels]
@@ -433,7 +433,7 @@ class _Judgement:
         state.settle(MentionKind.MISUSED, f"wrong count: {count.words!r}, the truth has {total}", state.all)
 
     def _may_repeat(self, index: int) -> bool:
-        """Whether an event is long enough for what happens "several times" within it."""
+        """Return whether an event is long enough for what happens "several times" within it."""
         event = self.truth.events[index]  # type: ignore[index]
         return event.onset_s is not None and event.offset_s is not None and event.offset_s - event.onset_s >= 1.0
 
@@ -463,7 +463,7 @@ class _Judgement:
         return bool(self.states[index].candidates)
 
     def _last_before(self, number: int) -> int | None:
-        """The last real event named in the sentence before this one, in the same part."""
+        """Return the last real event named in the sentence before this one, in the same part."""
         if number == 0 or self.parsed.sentences[number - 1].part != self.parsed.sentences[number].part:
             return None
         group = self.groups[number - 1]

@@ -338,7 +338,7 @@ def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], 
 
 
 def _reported_speech(masked: str) -> list[tuple[int, int]]:
-    """Where the words of a speaker are quoted: what is named there is talked about, not heard."""
+    """Return where the words of a speaker are quoted: what is named there is talked about, not heard."""
     return [
         match.span(1)
         for match in _QUOTATION.finditer(masked)
@@ -349,7 +349,7 @@ def _reported_speech(masked: str) -> list[tuple[int, int]]:
 def _unknown_subject(
     masked: str, candidate: CandidateMention, in_truth: frozenset[str], vocabulary: Vocabulary
 ) -> bool:
-    """Whether the candidate is but a verb ("the projector hums") of something that no vocabulary names."""
+    """Return whether the candidate is but a verb ("the projector hums") of something that no vocabulary names."""
     if candidate.role != "action" or in_truth.intersection(candidate.concepts):
         return False
     name = candidate.concepts[0] if candidate.concepts else ""
@@ -369,7 +369,7 @@ def _unknown_subject(
 
 
 def _with_subject(masked: str, candidate: CandidateMention, least: int) -> CandidateMention:
-    """The candidate with "someone" or "two people" before it, where people do what it names."""
+    """Return the candidate with "someone" or "two people" before it, where people do what it names."""
     if "eople" not in masked and "erson" not in masked and "omeone" not in masked and "omebody" not in masked:
         return candidate
     match = _SOMEONE.search(masked, max(least, candidate.start - 60), candidate.start)
@@ -409,7 +409,7 @@ class ParsedTrace:
     sentences: tuple[Sentence, ...]
 
     def by_sentence(self) -> list[list[int]]:
-        """The indices of the candidates of each sentence, in order."""
+        """Return the indices of the candidates of each sentence, in order."""
         starts = [sentence.start for sentence in self.sentences]
         groups: list[list[int]] = [[] for _ in self.sentences]
         for index, candidate in enumerate(self.candidates):
@@ -467,7 +467,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
 
 
 def _mask(trace: Trace) -> tuple[str, list[int]]:
-    """The text with tags as blanks, and for each character the innermost part (-1: none)."""
+    """Return the text with tags as blanks, and for each character the innermost part (-1: none)."""
     owner = [-1] * len(trace.text)
     letters = list(trace.text)
     for index, part in enumerate(trace.parts):
@@ -481,14 +481,14 @@ def _mask(trace: Trace) -> tuple[str, list[int]]:
 
 
 def _section_role(trace: Trace, part: int) -> str:
-    """What a part does with what stands in it."""
+    """Return what a part does with what stands in it."""
     if part < 0:
         return "asserted"
     return {"ask": "questioned", "answer": "answer"}.get(trace.parts[part].kind, "asserted")
 
 
 def _is_sound(hit: Hit, masked: str) -> bool:
-    """Whether a weak word may stand for a sound here; other words always do."""
+    """Return whether a weak word may stand for a sound here; other words always do."""
     if not hit.weak:
         return True
     word = masked[hit.start : hit.stop].lower()
@@ -502,7 +502,7 @@ def _is_sound(hit: Hit, masked: str) -> bool:
 
 
 def _is_heard(candidate: CandidateMention, lower: str) -> bool:
-    """Whether a noun is said to be heard, or to do what only sounds do."""
+    """Return whether a noun is said to be heard, or to do what only sounds do."""
     if candidate.role != "noun":
         return False
     before = lower[max(0, candidate.start - 40) : candidate.start]

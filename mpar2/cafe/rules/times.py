@@ -95,7 +95,10 @@ def _with_digits(masked_text: str) -> str:
 
 
 def time_expressions(masked_text: str) -> list[TimeExpression]:
-    """All times of a sentence, in order. Times that measure the clip or a distance between events are left out."""
+    """Return all times of a sentence, in order.
+
+    Times that measure the clip or a distance between events are left out.
+    """
     found = []
     masked_text = _with_digits(masked_text)
     if not _DIGIT.search(masked_text):
@@ -159,7 +162,7 @@ _FOREIGN = re.compile(
 
 
 def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Claim]]:
-    """Each time goes to the name before or after it, whichever is not cut off by a comma or an "and".
+    """Return each time goes to the name before or after it, whichever is not cut off by a comma or an "and".
 
     Where nothing decides, a sentence whose first time stands before its first name is read as "time name, time name".
     """
@@ -205,10 +208,10 @@ def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, le
 
 
 def _cut(gap: str) -> bool:
-    """Whether a separator parts the time from the name; "which ends at" and an open bracket do not."""
+    """Return whether a separator parts the time from the name; "which ends at" and an open bracket do not."""
     return _SEPARATOR.search(gap) is not None and not _CONTINUES.match(gap)
 
 
 def _own_words(gap: str) -> str:
-    """The gap without earlier times in it, and without the "after" of "is silent after"."""
+    """Return the gap without earlier times in it, and without the "after" of "is silent after"."""
     return re.sub(r"\d[\d.:]*|(?<=silent )after|(?<=quiet )after|(?<=gone )after|(?<=inaudible )after", " ", gap)

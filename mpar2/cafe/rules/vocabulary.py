@@ -68,7 +68,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")  # noqa: RUF001 (typographic ap
 
 
 def words_of(text: str) -> list[Word]:
-    """The words of ``text`` in lower case, possessive endings removed; hyphens separate words.
+    """Return the words of ``text`` in lower case, possessive endings removed; hyphens separate words.
 
     >>> [word.text for word in words_of("A dog's bark, hi-hat")]
     ['a', 'dog', 'bark', 'hi', 'hat']
@@ -111,7 +111,7 @@ def _plural(word: str) -> str:
 
 
 def _verb_forms(verb: str) -> tuple[str, ...]:
-    """``bark`` -> bark, barks, barking, barked."""
+    """Return ``bark`` -> bark, barks, barking, barked."""
     stem = verb + verb[-1] if _DOUBLED.fullmatch(verb) else verb
     third = _plural(verb)
     if verb.endswith("e"):
@@ -128,7 +128,7 @@ def _key(phrase: str) -> tuple[str, ...]:
 
 
 def _plural_key(key: tuple[str, ...]) -> tuple[str, ...]:
-    """The last word in the plural, or the one before "of"."""
+    """Return the last word in the plural, or the one before "of"."""
     head = key.index("of") - 1 if "of" in key[1:] else len(key) - 1
     return (*key[:head], _plural(key[head]), *key[head + 1 :])
 
@@ -238,15 +238,15 @@ class Vocabulary:
                 self._kinds.setdefault(PARENTS.get(name), []).append(index)
 
     def concept(self, name: str) -> Concept:
-        """The concept of that name."""
+        """Return the concept of that name."""
         return self._table.concepts[name]
 
     def labels_named(self, name: str, kinds: bool = True) -> list[int]:
-        """The numbers of the labels that name this concept or, with ``kinds``, a kind of it."""
+        """Return the numbers of the labels that name this concept or, with ``kinds``, a kind of it."""
         return self._named.get(name, []) + (self._kinds.get(name, []) if kinds else [])
 
     def maker(self, hit: Hit, words: Sequence[Word]) -> str | None:
-        """The concept whose maker (an animal) the hit names by a single word, else None."""
+        """Return the concept whose maker (an animal) the hit names by a single word, else None."""
         return _MAKER_WORDS.get(words[hit.first].text) if hit.first == hit.last else None
 
     def lookup(self, label: str) -> tuple[str, ...]:
@@ -254,7 +254,7 @@ class Vocabulary:
         return self._known(label)
 
     def find(self, text: str, words: Sequence[Word] | None = None) -> list[Hit]:
-        """All hits in order of position, not overlapping, the longest phrase first."""
+        """Return all hits in order of position, not overlapping, the longest phrase first."""
         words = words_of(text) if words is None else words
         forms, longest_of = self._table.forms, self._table.longest
         texts = [word.text for word in words]
@@ -275,7 +275,7 @@ class Vocabulary:
 
     @staticmethod
     def _unbroken(text: str, words: Sequence[Word]) -> bool:
-        """Whether nothing but blanks and hyphens stands between the words of a phrase."""
+        """Return whether nothing but blanks and hyphens stands between the words of a phrase."""
         gaps = (text[a.stop : b.start] for a, b in zip(words, words[1:], strict=False))
         return all(len(gap) <= 3 and not gap.strip(" -\t\n\u00a0") for gap in gaps)
 
@@ -283,7 +283,10 @@ class Vocabulary:
         return self._table.concepts[hit.concepts[0]].family == "human"
 
     def _resolve(self, label: str) -> tuple[str, ...]:
-        """The concepts of a truth label; unknown labels become concepts, and every label becomes a form of its own."""
+        """Return the concepts of a truth label.
+
+        Unknown labels become concepts, and every label becomes a form of its own.
+        """
         found = self._known(label)
         if not found:
             name = " ".join(_key(label)) or label.strip().lower() or "unnamed"
@@ -350,7 +353,7 @@ def _fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | None]
 
 
 def absent_classes(labels: Sequence[str]) -> list[str]:
-    """The project's classes that none of ``labels`` names, nor is a kind of, nor has among its kinds.
+    """Return the project's classes that none of ``labels`` names, nor is a kind of, nor has among its kinds.
 
     >>> {"speech", "female speech"} & set(absent_classes(["male speech"]))
     set()

@@ -219,7 +219,7 @@ def _disagreements(key: str, a: Verdict, b: Verdict, paired: Sequence[tuple[int,
 
 
 def _same_words(a: Verdict, b: Verdict) -> bool:
-    """Whether mentions of the same characters quote the same words; scores do not hold the trace itself."""
+    """Return whether mentions of the same characters quote the same words; scores do not hold the trace itself."""
     for i, j in pair_mentions(a.mentions, b.mentions):
         x, y = a.mentions[i], b.mentions[j]
         start, stop = max(x.chars.start, y.chars.start), min(x.chars.stop, y.chars.stop)

@@ -82,7 +82,7 @@ class FlipReport:
         return self.right / self.labelled if self.labelled else None
 
     def as_dict(self) -> dict[str, int]:
-        """The counts, for JSON."""
+        """Return the counts, for JSON."""
         return {
             "canaries": self.canaries,
             "unscored": len(self.unscored),
@@ -180,7 +180,7 @@ async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipR
 
 
 def _kind_at(span: Span, mentions: Sequence[Mention]) -> str:
-    """The kind of the mention that shares most with ``span``; one that is not listed is neutral."""
+    """Return the kind of the mention that shares most with ``span``; one that is not listed is neutral."""
     shared = [(_shared(span, mention.chars), str(mention.kind)) for mention in mentions]
     return max((pair for pair in shared if pair[0]), default=(0, "neutral"))[1]
 

@@ -45,7 +45,7 @@ class DamageRow(NamedTuple):
 
 
 def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int = 0) -> Truth:
-    """The truth with events damaged at ``rate``; the same arguments give the same damage."""
+    """Return the truth with events damaged at ``rate``; the same arguments give the same damage."""
     if truth.events is None:
         raise ValueError("only a list of events can be damaged; this truth is a caption")
     if damage not in DAMAGES or not 0 <= rate <= 1:
@@ -137,7 +137,7 @@ def damage_report(
 
 
 def damage_table(rows: Sequence[DamageRow]) -> str:
-    """The pooled rates as text, one line for each damage and rate."""
+    """Return the pooled rates as text, one line for each damage and rate."""
     names = ("acc_per", "err_per", "err_use", "err_omit", "recall", "f1")
     lines = [f"{'damage':8}{'rate':>6}" + "".join(f"{name:>24}" for name in names)]
     for damage, rate, rates in rows:
@@ -152,7 +152,10 @@ def damage_table(rows: Sequence[DamageRow]) -> str:
 
 
 def _elsewhere(event: Event, label: str, onset_s: float) -> Event:
-    """An event of that label, as long as ``event``, from ``onset_s`` on; what ``event`` leaves open stays open."""
+    """Return an event of that label, as long as ``event``, from ``onset_s`` on.
+
+    What ``event`` leaves open stays open.
+    """
     if event.onset_s is None:
         return Event(label)
     end = None if event.offset_s is None else round(onset_s + event.offset_s - event.onset_s, 2)
@@ -160,7 +163,7 @@ def _elsewhere(event: Event, label: str, onset_s: float) -> Event:
 
 
 def _shifted(event: Event, onset_s: float, offset_s: float) -> Event:
-    """The event with its ends moved, not before 0 and at least 0.1 s long; what it leaves open stays open."""
+    """Return the event with its ends moved, not before 0 and at least 0.1 s long; what it leaves open stays open."""
     if event.onset_s is None:
         return event
     start = max(0.0, event.onset_s + onset_s)

@@ -101,7 +101,7 @@ class RatingsReport:
 def choose_units(
     scores: Sequence[Score], records: Mapping[str, Mapping[str, Any]], n: int, *, seed: int = 0
 ) -> list[Unit]:
-    """``n`` mentions of scored traces at random, each kind of the judge equally often as far as it goes.
+    """Return ``n`` mentions of scored traces at random, each kind of the judge equally often as far as it goes.
 
     The kinds are balanced because misused and hallucinated mentions may be rare, and then shuffled, so that the order
     tells nothing. ``records`` are the lines of the run by key.
@@ -144,7 +144,7 @@ def choose_units(
 
 
 def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes], *, title: str = "") -> str:
-    """The page. ``audio_of`` turns the audio's name into WAV bytes; each clip is embedded once."""
+    """Return the page. ``audio_of`` turns the audio's name into WAV bytes; each clip is embedded once."""
     if not units:
         raise ScoreError("there is no mention to rate: the scored traces name no event")
     sounds = {unit.audio: base64.b64encode(audio_of(unit.audio)).decode() for unit in units}
@@ -179,7 +179,7 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes], *, title
 
 
 def read_ratings(path: str | Path) -> Ratings:
-    """The file that the page saved."""
+    """Return the file that the page saved."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         allowed = {*map(str, MentionKind), CANNOT_TELL}
@@ -196,7 +196,7 @@ def read_ratings(path: str | Path) -> Ratings:
 
 
 def rate_judge(ratings: Ratings, scores: Sequence[Score], **options: Any) -> RatingsReport:
-    """The judge behind ``scores`` against the person; intervals are clustered by clip."""
+    """Return the judge behind ``scores`` against the person; intervals are clustered by clip."""
     by_unit: dict[str, tuple[str, str]] = {}
     for score in scores:
         if isinstance(score.outcome, Verdict):
@@ -208,7 +208,7 @@ def rate_judge(ratings: Ratings, scores: Sequence[Score], **options: Any) -> Rat
 
 
 def rate_person(ratings: Ratings, other: Ratings, **options: Any) -> RatingsReport:
-    """``other`` in the judge's place against the first person, over the mentions that both could tell.
+    """Return ``other`` in the judge's place against the first person, over the mentions that both could tell.
 
     Ratings do not hold their items, so mentions are drawn one by one: intervals are narrower than those of a judge.
     """
