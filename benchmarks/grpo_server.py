@@ -140,7 +140,7 @@ def main() -> None:
         small = args.shape == "small"
         model = str(build_small_model("qwen2_5_omni", folder / "small")) if small else checkpoint(folder, "tiny")
         items = []
-        for i in range(2 * args.prompts):
+        for i in range((args.steps + 1) * args.prompts):
             clip = folder / f"{i}.wav"
             soundfile.write(clip, noise(2.0, i).samples, SAMPLE_RATE)
             items.append(Item(str(i), str(clip), QUESTION, (Event("bell", 0.2, 1.0),), truth_origin="scene"))

@@ -32,7 +32,7 @@ __all__ = ["build_app", "launch_settings", "theme"]
 
 _FOLDER = Path(__file__).resolve().parent
 _HEAD = """
-<header class="mp-brand"><h1>MPAR²</h1><p>Do audio models perceive less the longer they reason?
+<header class="mp-brand"><h1>MPAR²</h1><p>Do audio models perceive less as they reason?
 <span>Compare them on your own sound.</span></p></header>
 """
 
