@@ -9,6 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from pathlib import Path  # noqa: E402
 
+import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
@@ -18,6 +19,10 @@ from mpar2.question import Question  # noqa: E402
 BENCHMARK_FILES = Path(
     os.environ.get("MPAR2_BENCHMARK_FILES") or Path(__file__).resolve().parents[2] / "shared" / "benchmarks"
 )  # official question files, which are no part of the project
+
+# The same examples in every run, so that a change is what fails; HYPOTHESIS_PROFILE=default searches new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 CORPUS = [
     "<perception>a dog bark from 0.5 to 1.2 s, then a bell from 2 to 3 s</perception>",

@@ -217,9 +217,9 @@ class Verdict:
             targets=tuple(str(label) for label in _list(data["targets"])),
             judge=str(data["judge"]),
             truth_origin=str(data["truth_origin"]),
-            model=data.get("model"),
-            model_version=data.get("model_version"),
-            prompt_hash=data.get("prompt_hash"),
+            model=_text_or_none(data.get("model")),
+            model_version=_text_or_none(data.get("model_version")),
+            prompt_hash=_text_or_none(data.get("prompt_hash")),
             package_version=str(data["package_version"]),
             attempts=int(data.get("attempts", 1)),
             usage=Usage(int(data.get("input_tokens", 0)), int(data.get("output_tokens", 0))),
@@ -231,6 +231,12 @@ class Verdict:
 def _list(value: Any) -> Any:
     if not isinstance(value, list | tuple):
         raise TypeError(f"{str(value)[:40]!r} where a list is needed")
+    return value
+
+
+def _text_or_none(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]!r} where a text is needed")
     return value
 
 
@@ -261,6 +267,8 @@ class Unscored:
     def __post_init__(self) -> None:
         if self.reason not in UNSCORED_REASONS:
             raise ValueError(f"unknown reason {self.reason!r}; use one of {', '.join(UNSCORED_REASONS)}")
+        if not isinstance(self.detail, str) or type(self.attempts) is not int:
+            raise TypeError("detail is a text, attempts a whole number")
 
 
 @dataclass(frozen=True)

@@ -294,13 +294,19 @@ def read_scores(source: str | Path) -> ScoreSet:
                 names = [raw[name] for name in ("key", "id", "arm", "sample")]
                 if [*map(type, names)] != [str, str, str, int]:
                     raise TypeError("key, id and arm are texts, sample is a whole number")
-                scores.append(Score(*names, outcome, raw.get("clip") or "", int(raw.get("chars") or 0)))
+                clip, chars = raw.get("clip") or "", raw.get("chars") or 0
+                if not isinstance(clip, str) or type(chars) is not int:
+                    raise TypeError("clip is a text, chars a whole number")
+                scores.append(Score(*names, outcome, clip, chars))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ScoreError(f"{path}, line {number}: no score ({error!r})") from None
     summary: Mapping[str, Any] = {}
     if (path.parent / METRICS).is_file():
         summary = load_json((path.parent / METRICS).read_bytes(), METRICS)
-    return ScoreSet(tuple(scores), {}, summary.get("canaries"), summary.get("rule") or DEFAULT_RULE)
+    rule = summary.get("rule") or DEFAULT_RULE
+    if str(rule) not in RULES:
+        raise ScoreError(f"{path.parent / METRICS}: no counting rule {str(rule)[:40]!r}: use one of {', '.join(RULES)}")
+    return ScoreSet(tuple(scores), {}, summary.get("canaries"), rule)
 
 
 def find_scores(source: str | Path) -> Path:
