@@ -20,9 +20,9 @@ BENCHMARK_FILES = Path(
     os.environ.get("MPAR2_BENCHMARK_FILES") or Path(__file__).resolve().parents[2] / "shared" / "benchmarks"
 )  # official question files, which are no part of the project
 
-# The same examples in every run, so that a change is what fails; HYPOTHESIS_PROFILE=default searches new ones.
+# The same examples in every run, so that a change is what fails; MPAR2_FUZZ_S searches new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+hypothesis.settings.load_profile("default" if "MPAR2_FUZZ_S" in os.environ else "repeatable")
 
 CORPUS = [
     "<perception>a dog bark from 0.5 to 1.2 s, then a bell from 2 to 3 s</perception>",

@@ -37,11 +37,12 @@ class ErrorProfile:
     def note(self) -> str:
         """One sentence for wherever the tagger's events are shown."""
         scenes, alone = self.scenes, self.recordings["first"]
+        right = round(alone["estimate"], 2)  # as the card has it
         return (
             "The tagger's events are a machine's opinion, not the truth: in scenes of 2-5 sounds that it never heard, "
             f"{scenes['named_precision']['estimate']:.0%} of the events it is sure of are there and it names "
-            f"{scenes['named_recall']['estimate']:.0%} of those that are; of single recordings "
-            f"it puts {round(alone['estimate'], 2):.0%} ({alone['low']:.0%} to {alone['high']:.0%}) under the right one of its names."
+            f"{scenes['named_recall']['estimate']:.0%} of those that are; of single recordings it puts "
+            f"{right:.0%} ({alone['low']:.0%} to {alone['high']:.0%}) under the right one of its names."
         )
 
     def rates_of(self, name: str) -> tuple[float, float]:
