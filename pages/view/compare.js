@@ -11,6 +11,7 @@ import { decoded, record, stretchOf } from "./sound_file.js";
 import { LETTERS } from "./words.js";
 
 const KEPT = 10; // comparisons of the session
+const UPLOAD_TRIES = 40; // a quarter of a second each
 const START =
   "Choose an example, or bring a sound and a question. Each arm answers here, with a picture of where it listened.";
 const KEYS = [
@@ -78,6 +79,8 @@ export function mountCompare(root, app) {
   let number = 0; // of the last run
   let waitsFor = 0; // run whose documents are shown
   let busy = false;
+  /** @type {File | null} */
+  let sending = null; // on its way to the server
   /** @type {any} */
   let recording = null;
   let wanted = ""; // example that is being fetched
@@ -326,6 +329,7 @@ export function mountCompare(root, app) {
     const card = setup.examples.find((/** @type {any} */ one) => one.name === name);
     if (!card || busy) return;
     wanted = name;
+    sending = null;
     form.setExample(card);
     form.setArms(setup.arms);
     if (step)
@@ -384,12 +388,22 @@ export function mountCompare(root, app) {
     }
     send(file);
   }
-  /** @param {File} file */
-  function send(file) {
+  /**
+   * A page that is still starting has no upload button yet, or one that nobody listens to: both are tried again.
+   * @param {File} file @param {number} [tries]
+   */
+  function send(file, tries = 0) {
     const input = inputOf("audio");
     if (!input) {
-      form.refuse("audio", "Uploads are not possible here: reload the page.");
+      if (tries < UPLOAD_TRIES) setTimeout(() => send(file, tries + 1), 250);
+      else form.refuse("audio", "Uploads are not possible here: reload the page.");
       return;
+    }
+    sending = file;
+    if (tries <= UPLOAD_TRIES) {
+      setTimeout(() => {
+        if (sending === file) send(file, UPLOAD_TRIES + 1);
+      }, 15_000);
     }
     const carried = new DataTransfer();
     carried.items.add(file);
@@ -495,6 +509,7 @@ export function mountCompare(root, app) {
   /** The sound that the server took, or why not. @param {any} value */
   function clip(value) {
     if (!value) return;
+    sending = null;
     if (value.refused) {
       refill(form.soundNote);
       form.refuse("audio", value.refused);
