@@ -249,7 +249,9 @@ def test_on_a_public_app_one_visitor_gets_less_of_the_models(
         body = {"data": data, "fn_index": reason["id"], "session_hash": f"greedy {number}"}
         statuses.append(app.client.post("/gradio_api/queue/join", json=body).status_code)
     assert statuses[:4] == [200] * 4 and statuses.count(200) < 8 and 429 in statuses
-    assert app.client.post("/gradio_api/call/reason", json={"data": data}).status_code == 429
+    # some may have finished meanwhile, so that a few calls are let in before the share is full again
+    calls = [app.client.post("/gradio_api/call/reason", json={"data": data}).status_code for _ in range(12)]
+    assert 429 in calls and calls.count(200) < 12
     end = time.monotonic() + 60
     while any(_events(app.demo)) and time.monotonic() < end:  # for the tests that come after
         time.sleep(0.1)
