@@ -141,7 +141,7 @@ def validate(*columns: ArrayLike, groups: _Groups = None, level: float = 0.95) -
 
 
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
-    """Compute the Wilson score interval of a proportion (statsmodels ``proportion_confint``).
+    """Compute the Wilson score interval of a proportion (scipy ``binomtest``).
 
     Args:
         successes: Number of successes.
@@ -307,7 +307,7 @@ def paired_bootstrap(
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
-    """Test whether the items that only one arm has right split evenly (exact McNemar test, statsmodels).
+    """Test whether the items that only one arm has right split evenly (exact McNemar test by scipy ``binomtest``).
 
     Args:
         first_right: 0 or 1 for each item, (n,).
@@ -417,7 +417,7 @@ def correlation(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct p values for their number (Holm's method, statsmodels), so that the family-wise error stays at the level.
+    """Correct p values for their number by Holm's method, so that the family-wise error stays at the level.
 
     Args:
         p_values: One for each comparison; None where no test was made, which is no comparison.

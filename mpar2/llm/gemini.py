@@ -120,13 +120,13 @@ class GeminiClient:
         config = self._config(system, schema, sampling or self._sampling, streamed=on_text is not None)
         uploaded: list[str] = []  # names of files to delete afterwards
         try:
-            # Long audio is uploaded first; requests have a limit of 20 MB.
+            # Long audio is uploaded first: it would pass the limit of a request.
             contents = await self._contents(parts, uploaded)
 
             async def send() -> tuple[Parts, float, float | None]:
                 started = time.monotonic()
                 models = self._client.aio.models
-                # The SDK's typed response drops unknown fields: the body is read as it came.
+                # The body is read as it came, by the reader that streams use too.
                 if on_text is None:
                     response = await models.generate_content(model=self.model, contents=contents, config=config)
                     body = getattr(response.sdk_http_response, "body", None)
