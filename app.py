@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -21,6 +22,9 @@ _log = logging.getLogger("mpar2.app")
 def main(arguments: list[str] | None = None) -> None:
     """Build, serve, and load the default models meanwhile."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # A model's thread lets go of the interpreter at each of its thousands of operations, and gets it back after as long
+    # as this where any other thread computes (a request, a figure): the default of 5 ms would add up to seconds.
+    sys.setswitchinterval(0.0005)
     from mpar2.errors import MPAR2Error
     from pages import build_app, launch_settings
     from pages.compare import first_comparison

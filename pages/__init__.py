@@ -16,6 +16,7 @@
 ``suggested``    questions to start from                 ``spectrogram``  the picture of a clip
 ``stored_item``  answers of a run as a comparison        ``store``, ``store_run``   commands that store them
 ``batch``        several clips at once, as a run         ``gpu``         GPUs that a Space lends by the minute
+``line``         whose request is served next
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def build_app(services: Services) -> gr.Blocks:
     from pages.api import build_api
     from pages.compare import build_compare
     from pages.gate import refuse_downloads, word_input_errors
+    from pages.line import take_turns
 
     refuse_downloads()
     shelf = Shelf()
@@ -65,6 +67,7 @@ def build_app(services: Services) -> gr.Blocks:
     # Without the direct routes, which would run any number of requests at once, past the queue.
     demo.queue(max_size=services.visitors.queue, default_concurrency_limit=4, api_open=False)
     demo.services, demo.shelf = services, shelf  # for the gate, and for what is loaded before anybody comes
+    take_turns(demo)
     word_input_errors(demo)
     return demo
 

@@ -26,9 +26,9 @@ from pages.document import audio_uri, clip_document
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
 from pages.export import page_shell
-from pages.gate import ahead_of
 from pages.gpu import lends_gpus
 from pages.limits import LimitError, visitor_of
+from pages.line import ahead_of
 from pages.opinion import opinion_document, tagging_of
 from pages.published import publish
 from pages.running import Asked, Comparer
@@ -122,8 +122,10 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     view.submit(on_ask, None, place, queue=False, **private)
     view.stop(on_stop, None, None, queue=False, **private)
     demo.unload(on_leave)
-    audio.upload(guarded(on_clip), audio, clip, **private)
-    one_of_many.upload(guarded(on_batch_file), one_of_many, batch, **private)
+    # fewer at once than mpar2.decoder decodes, so that a comparison's own clip does not wait for uploads
+    decoding = {"concurrency_id": "decoding", "concurrency_limit": 3} | private
+    audio.upload(guarded(on_clip), audio, clip, **decoding)
+    one_of_many.upload(guarded(on_batch_file), one_of_many, batch, **decoding)
     # a turn of some seconds at a time: other visitors' comparisons come between
     view.apply(guarded(on_batch), None, batch, concurrency_id="engine", **private)
     view.clear(on_forget, None, None, queue=False, **private)

@@ -8,15 +8,18 @@
 * more uploads than one visitor's share of an hour, or than the disk's share for all;
 * more waiting requests than one visitor's share of the line, or more sessions than theirs of what is kept.
 
-A visitor is an address where the app is public, and a session where only one machine reaches it.
+A visitor is an address where the app is public, and a session where only one machine reaches it. Who sends much to a
+public app is answered late (:class:`Pace`): what is refused costs time too, in the process in which the models run.
 :func:`refuse_downloads` keeps Gradio from fetching addresses that stand where a file should;
 :func:`word_input_errors` gives words to what it refuses itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
+import math
 import os
 import re
 import secrets
@@ -27,13 +30,14 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from pages.limits import visitor_of
+from pages.line import events_of, share_of_line
 
 if TYPE_CHECKING:
     import gradio as gr
 
     from pages.services import Services
 
-__all__ = ["Gate", "UploadShares", "ahead_of", "host_is_local", "refuse_downloads", "word_input_errors"]
+__all__ = ["Gate", "Pace", "UploadShares", "host_is_local", "refuse_downloads", "word_input_errors"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,10 +49,10 @@ _FORM_BYTES = 100_000  # of an upload, beside its file
 _HOUR_S = 3600.0
 _SHARE_OF_UPLOADS = 25  # largest uploads that one visitor may send in an hour
 _SHARE_OF_DISK = 200  # the same of all visitors: what is older has been deleted
-_SHARE_OF_LINE = 8  # waiting requests of one visitor; a page sends two or three at a time
-_SHARE_OF_MODELS = 4  # of these, on a public app, those that wait for the models
 _SHARE_OF_SESSIONS = 120  # of one visitor in an hour; SESSIONS are kept in all
 SESSIONS = 1000
+_PER_S, _BURST, _LONGEST_S = 10.0, 100.0, 5.0  # of a visitor's pace: see Pace
+_UNITS_OF_READING = 0.1  # a page has a hundred files
 _MOST_VISITORS = 10_000
 
 
@@ -110,11 +114,35 @@ class SessionShares:
             return None
 
 
+class Pace:
+    """How long each visitor's requests are held back before they are looked at.
+
+    A visitor may send ``per_s`` units a second, and ``burst`` at once; what is beyond waits for its time, at most
+    ``longest_s``. Used by one thread.
+    """
+
+    def __init__(
+        self, per_s: float, burst: float, longest_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_s, self._burst_s, self._longest_s, self._clock = per_s, burst / per_s, longest_s, clock
+        self._due: OrderedDict[str, float] = OrderedDict()  # when all that a visitor has sent is paid for
+
+    def wait_s(self, visitor: str, units: float) -> float:
+        """Count a request; return the seconds for which it is to wait."""
+        now = self._clock()
+        due = max(self._due.pop(visitor, -math.inf), now - self._burst_s)
+        self._due[visitor] = due = min(due + units / self._per_s, now + self._longest_s)
+        while len(self._due) > _MOST_VISITORS:
+            self._due.popitem(last=False)
+        return max(0.0, due - now)
+
+
 class Gate:
     """The middleware. The app behind it has ``services``; its queue is asked who waits."""
 
     def __init__(self, app: Any, *, upload_bytes: int) -> None:
         self.app, self.upload_bytes = app, upload_bytes
+        self.pace = Pace(_PER_S, _BURST, _LONGEST_S)
         self.sessions = SessionShares(_SHARE_OF_SESSIONS)
         self.shares = UploadShares(_SHARE_OF_UPLOADS * upload_bytes, _SHARE_OF_DISK * upload_bytes)
 
@@ -132,7 +160,12 @@ class Gate:
         if local and not host_is_local(request.headers.get("host", "")):
             await _answer(send, 403, "this app serves its own machine only: open it as http://127.0.0.1 or localhost")
             return
-        if scope["method"] not in ("POST", "PUT", "PATCH", "DELETE"):
+        reads = scope["method"] not in ("POST", "PUT", "PATCH", "DELETE")
+        if not local and (
+            wait_s := self.pace.wait_s(visitor_of(request), _UNITS_OF_READING if reads else _units(request))
+        ):
+            await asyncio.sleep(wait_s)
+        if reads:
             await self.app(scope, receive, send)
             return
         path = scope["path"].rstrip("/")
@@ -172,29 +205,21 @@ class Gate:
         return (429, refusal) if refusal else None
 
 
+def _units(request: Any) -> float:
+    """Return what a request costs by its :class:`Pace`: one, and one for each megabyte that it announces."""
+    size = request.headers.get("content-length", "")
+    return 1.0 + (min(int(size), 10**9) / 1e6 if size.isdecimal() else 0.0)
+
+
 def _waits_too_often(demo: gr.Blocks, request: Any, body: bytes, *, local: bool) -> bool:
     session, visitor = _session_in(body), visitor_of(request)
-    mine = [
-        event.concurrency_id
-        for event in _events(demo)
-        if (session and event.session_hash == session)
-        or (not local and visitor and visitor_of(event.request) == visitor)
-    ]
-    of_models = not local and mine.count("engine") >= _SHARE_OF_MODELS and _wants_models(demo, request, body)
-    return of_models or len(mine) >= _SHARE_OF_LINE
-
-
-def _wants_models(demo: gr.Blocks, request: Any, body: bytes) -> bool:
-    """Return whether a request is for the one event at a time that the models serve."""
-    name = request.scope["path"].rstrip("/").rsplit("/", 1)[-1]
-    try:
-        number = json.loads(body).get("fn_index")
-    except (ValueError, RecursionError, AttributeError):
-        return False
-    return any(
-        function.concurrency_id == "engine" and (function._id == number or function.api_name == name)
-        for function in demo.fns.values()
+    mine = sum(
+        bool(session)
+        and event.session_hash == session
+        or (not local and bool(visitor) and visitor_of(event.request) == visitor)
+        for event in events_of(demo)
     )
+    return mine >= share_of_line(demo._queue.max_size - len(demo._queue))
 
 
 def _hold_files(services: Services, body: bytes) -> None:
@@ -229,29 +254,6 @@ def _paths(value: Any, depth: int = 8) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value[:100]:
             yield from _paths(inner, depth - 1)
-
-
-def _events(demo: gr.Blocks) -> Iterator[Any]:
-    """Events of the queue that wait or run."""
-    queue = demo._queue
-    for waiting in list(queue.event_queue_per_concurrency_id.values()):
-        yield from list(waiting.queue)
-    for running in list(queue.active_jobs):
-        yield from running or ()
-
-
-def ahead_of(demo: gr.Blocks, session: str, concurrency_id: str = "engine") -> int:
-    """How many requests for the models are before the session's own, in the queue itself: nothing else is a place."""
-    queue = demo._queue
-    active = [event for jobs in list(queue.active_jobs) for event in jobs or ()]
-    running = [event for event in active if event.concurrency_id == concurrency_id]
-    waiting = queue.event_queue_per_concurrency_id.get(concurrency_id)
-    ahead = 0
-    for event in [*running, *(list(waiting.queue) if waiting else ())]:
-        if event.session_hash == session:
-            break
-        ahead += 1
-    return ahead
 
 
 def host_is_local(host: str) -> bool:

@@ -87,7 +87,9 @@ class RunCounter:
 
 
 def visitor_of(request: Any, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the address that a request came from; "" where it came from this process.
+    """Return the address that a request came from, of IPv6 its network (/64); "" where it came from this process.
+
+    Whoever has an IPv6 address has all those of its network.
 
     Behind a proxy (a Space, or ``MPAR2_BEHIND_PROXY=1``) that is the last public address of ``X-Forwarded-For``: the
     proxy itself wrote it, while anything before it may be the visitor's invention.
@@ -96,10 +98,21 @@ def visitor_of(request: Any, environment: Mapping[str, str] = os.environ) -> str
     host = str(getattr(client, "host", None) or "")
     if environment.get("SPACE_ID") or environment.get("MPAR2_BEHIND_PROXY") == "1":
         for hop in reversed(str(request.headers.get("x-forwarded-for", "")).split(",")):
-            try:
-                address = ipaddress.ip_address(hop.strip())
-            except ValueError:
-                continue
-            if address.is_global:
-                return str(address)
-    return host
+            network = _network(hop.strip())
+            if network is not None and network.is_global:
+                return _named(network)
+    network = _network(host)
+    return host if network is None else _named(network)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    address = getattr(address, "ipv4_mapped", None) or address
+    return ipaddress.ip_network((address.packed, 32 if address.version == 4 else 64), strict=False)
+
+
+def _named(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    return str(network.network_address if network.version == 4 else network)

@@ -101,9 +101,7 @@ def test_a_slow_judge_works_while_completions_are_generated(tiny_checkpoint, tmp
         options = {"per_device_train_batch_size": 32, "max_completion_length": 24}
         folder = tmp_path / "items"
         folder.mkdir()
-        made = trainer(
-            tiny_checkpoint, write_items(folder, 8), tmp_path, functions, rollouts=rollouts, options=options
-        )
+        made = trainer(tiny_checkpoint, write_items(folder, 8), tmp_path, functions, rollouts=rollouts, options=options)
         made.train()
     (log,) = [line for line in made.state.log_history if "reward" in line]
     assert len(generated) == 8 and len(judged) == 32  # 8 groups of 4 traces, which all differ

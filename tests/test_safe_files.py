@@ -271,6 +271,8 @@ def test_behind_a_proxy_the_last_public_address_counts() -> None:
     assert visitor_of(request("not an address"), space) == "10.0.0.1"
     assert visitor_of(request("8.8.8.8"), {}) == "10.0.0.1", "without a proxy a header is only a claim"
     assert visitor_of(None, {}) == ""
+    assert visitor_of(request("2a00:1:2:3::4"), space) == visitor_of(request("2a00:1:2:3:9::9"), space) != "10.0.0.1"
+    assert visitor_of(request("::ffff:8.8.8.8"), space) == "8.8.8.8"
 
 
 def test_options_and_environment_set_the_limits(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
