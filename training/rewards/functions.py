@@ -153,9 +153,7 @@ REWARDS: dict[str, tuple[Callable[..., Reward], bool]] = {  # name -> (maker, wh
 }
 
 
-def make_rewards(
-    specs: Mapping[str, Mapping[str, Any]], scorer: Scorer
-) -> tuple[list[Reward], list[float | Schedule]]:
+def make_rewards(specs: Mapping[str, Mapping[str, Any]], scorer: Scorer) -> tuple[list[Reward], list[float | Schedule]]:
     """Make the reward functions of a recipe.
 
     Args:
