@@ -210,11 +210,12 @@ def _attempts(stranger: _Stranger, seed: int, odd_values: int) -> Iterator[tuple
         if sound.size is not None:
             data += bytes(min(sound.size, 25_000_000) - len(data))
         yield "recording", sound.name, lambda data=data, sound=sound: stranger.ask(data, sound.name)
-    takes_files = [
-        dependency
+    (reads,) = (
+        dependency["id"]
         for dependency in stranger.dependencies
-        if any(stranger.components[n]["type"] in ("file", "uploadbutton") for n in dependency["inputs"])
-    ]
+        for target, event in dependency["targets"]
+        if event == "upload" and stranger.components[target]["props"].get("elem_id") == "run-file"
+    )
     for upload in hostile_uploads(seed, odd_values):
         data = upload.make()
 
@@ -222,8 +223,7 @@ def _attempts(stranger: _Stranger, seed: int, odd_values: int) -> Iterator[tuple
             file = stranger.upload(data, name)
             if isinstance(file, str):
                 return "refused", file
-            dependency = takes_files[0]
-            return stranger.join(dependency["id"], stranger.inputs(dependency, file))
+            return stranger.join(reads, [file])
 
         yield "run", upload.name, attempt
     chance = random.Random(seed)

@@ -4,12 +4,11 @@
 
 The app is started as a process of its own, with the shipped pair, on a free port. Each visitor sends a clip of a length
 of their own and a question with a number of their own to ``/compare``, and checks that both come back; then asks again,
-until the time is over. Meanwhile some visitors leave in the middle of the line, and it is looked whether their places
-are free again. With ``--hostile N`` the same honest visitors (all but N) come twice, alone and beside N who send files
-without end, large bodies, direct requests, requests that nobody listens to, and runs that are dear to read; honest
-median waits may grow by ``MOST_RATIO``. Visitors are told apart by the header of a proxy. Exit status 1 if an answer
-was somebody else's, an error was none of "busy", or memory grew by more than ``LIMIT_MB`` between the first fifth of
-the time and the last.
+until the time is over. A wait counts from the first attempt, with those that were told that the line is full. Some
+visitors leave in the middle of the line, and it is looked whether their places are free again. With ``--hostile N`` the
+same honest visitors (all but N) come twice, alone and beside N of ``HOSTILE``; honest median waits may grow by
+``MOST_RATIO``. Visitors are told apart by the header of a proxy. Exit status 1 if an answer was somebody else's, an
+error was none of "busy", or memory grew by more than ``LIMIT_MB`` between the first fifth of the time and the last.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ import time
 import wave
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -36,10 +36,45 @@ import psutil
 
 from testing.hostile.uploads import hostile_uploads
 
+HOSTILE = ("bulk", "large bodies", "direct routes", "nobody listens", "silent judge")  # of their visitors, in turn
 LIMIT_MB = 150
 MOST_RATIO = 1.5
 _ROOT = Path(__file__).resolve().parents[1]
 _START_S = 600
+# The silent judge is on this machine, where a public app calls none: its check of addresses is left out.
+_APP = """
+import contextlib, app
+from pages import scoring
+scoring.check_address, scoring.public_only = lambda *_, **__: None, lambda _: contextlib.nullcontext()
+app.main()
+"""
+
+
+@dataclass(frozen=True)
+class Routes:
+    """What the visitors know of the app: numbers of its functions, and the names of two models."""
+
+    compare: int  # of programs
+    run: int  # of the page
+    judge: int
+    read: int  # a run that is brought
+    models: tuple[str, str]
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> Routes:
+        """Read them from the configuration that the app serves."""
+        components = {component["id"]: component["props"] for component in config["components"]}
+        labels = {props.get("label"): props for props in components.values()}
+        by_name = {d["api_name"]: d["id"] for d in config["dependencies"]}
+        by_event = {
+            (components.get(target, {}).get("elem_id"), event, len(d["inputs"])): d["id"]
+            for d in config["dependencies"]
+            for target, event in d["targets"]
+        }
+        judge = next(d["id"] for d in config["dependencies"] if [None, "success"] in d["targets"])
+        run = next(d["id"] for d in config["dependencies"] if d["inputs"] and d["targets"][0][1] == "submit")
+        names = labels["left_model"]["value"], labels["right_model"]["value"]
+        return cls(by_name["compare"], run, judge, by_event["run-file", "upload", 1], names)
 
 
 @dataclass
@@ -66,22 +101,33 @@ def clip_of(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def ask(client: httpx.Client, number: int, tokens: int, tally: Tally, *, leave_after_s: float | None = None) -> None:
-    """One request of one visitor, from upload to answer, in the words of Gradio's queue."""
-    start = time.monotonic()
+def ask(
+    client: httpx.Client,
+    routes: Routes,
+    number: int,
+    tokens: int,
+    tally: Tally,
+    *,
+    start: float,
+    leave_after_s: float | None = None,
+) -> bool:
+    """One request of one visitor, from upload to answer, in the words of Gradio's queue; False where the line is full.
+
+    The wait counts from ``start``.
+    """
     session = os.urandom(8).hex()
     sent = client.post("/gradio_api/upload", files={"files": (f"clip {number}.wav", clip_of(number))})
     sent.raise_for_status()
     question = f"Is this visitor number {number}?"
     audio = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
-    data = [audio, question, "", client.names[0], "cot", client.names[1], "mpar2", tokens, 0, 0, False]
-    body = {"data": data, "fn_index": client.compare, "session_hash": session}
+    data = [audio, question, "", routes.models[0], "cot", routes.models[1], "mpar2", tokens, 0, 0, False]
+    body = {"data": data, "fn_index": routes.compare, "session_hash": session}
     joined = client.post("/gradio_api/queue/join", json=body)
     if joined.status_code in (429, 503):
         with tally.lock:
             tally.outcomes["told that the line is full"] += 1
         time.sleep(1.0)
-        return
+        return False
     joined.raise_for_status()
     with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
         for line in events.iter_lines():
@@ -93,13 +139,14 @@ def ask(client: httpx.Client, number: int, tokens: int, tally: Tally, *, leave_a
                 _check(message, number, question, tally)
                 with tally.lock:
                     tally.waits.append(time.monotonic() - start)
-                return
+                return True
             if leave_after_s is not None and time.monotonic() - start > leave_after_s:
                 with tally.lock:
                     tally.outcomes["left the line"] += 1
-                return
+                return True
     with tally.lock:
         tally.outcomes["stream ended early"] += 1
+    return True
 
 
 def _check(message: dict[str, Any], number: int, question: str, tally: Tally) -> None:
@@ -115,63 +162,93 @@ def _check(message: dict[str, Any], number: int, question: str, tally: Tally) ->
         tally.outcomes["own answer" if document["status"] == "done" else f"status {document['status']}"] += 1
 
 
-def visit(url: str, meta: tuple[int, list[str]], number: int, tokens: int, end: float, tally: Tally) -> None:
+def visit(url: str, routes: Routes, number: int, tokens: int, end: float, tally: Tally) -> None:
     """One visitor until the end. Every fifth leaves each second line after three seconds."""
-    turn = 0
+    turn, start = 0, time.monotonic()
     with httpx.Client(base_url=url, timeout=_START_S, headers={"X-Forwarded-For": f"11.0.0.{number}"}) as client:
-        client.compare, client.names = meta
         while time.monotonic() < end:
             turn += 1
+            leave = 3.0 if number % 5 == 0 and turn % 2 else None
             try:
-                ask(client, number, tokens, tally, leave_after_s=3.0 if number % 5 == 0 and turn % 2 else None)
+                if ask(client, routes, number, tokens, tally, start=start, leave_after_s=leave):
+                    start = time.monotonic()
             except httpx.HTTPError as error:
                 with tally.lock:
                     tally.outcomes[f"connection: {type(error).__name__}"] += 1
 
 
-def molest(
-    url: str, meta: tuple[int, list[str]], reads: tuple[int, list[Any]], number: int, end: float, tally: Tally
-) -> None:
-    """One visitor who takes what can be had, without a pause; answers are counted, nothing is waited for."""
+@cache
+def dear_run() -> bytes:
+    """Return a run that is small to send and dear to read."""
+    return next(upload for upload in hostile_uploads(0, 1) if upload.name == "30,000 lines.zip").make()
+
+
+def molest(url: str, routes: Routes, silent: str, number: int, tokens: int, end: float, tally: Tally) -> None:
+    """One visitor who takes what can be had, without a pause; answers are counted, nothing is waited for.
+
+    ``silent`` is the address of a server that never answers.
+    """
+    kind = HOSTILE[number % len(HOSTILE)]
     with httpx.Client(base_url=url, timeout=30, headers={"X-Forwarded-For": f"12.0.0.{number}"}) as client:
-        file = {"path": _uploaded(client, clip_of(number)), "meta": {"_type": "gradio.FileData"}}
-        data = [file, "What?", "", meta[1][0], "cot", meta[1][1], "mpar2", 64, 0, 0, False]
-        dear = next(upload for upload in hostile_uploads(0, 1) if upload.name == "30,000 lines.zip").make()
-        large = b'{"data": ["' + b"x" * 20_000_000 + b'"]}' if number % 5 == 1 else b""
+        file, turn = _uploaded(client, clip_of(number)), 0
+        arms = [[routes.models[0], "cot"], [routes.models[1], "mpar2"]]
+        data = [file, "What?", "", *arms[0], *arms[1], tokens, 0, 0, False]
+        form = {"question": "What?", "arms": arms, "max_new_tokens": tokens, "events": "a bell"}
+        form |= {"judge": "server", "address": silent, "model": "none", "key": "none"}
+        dear = dear_run()
+        large = b'{"data": ["' + b"x" * 20_000_000 + b'"]}'
+
+        def join(fn: int, values: list[Any], session: str, **more: Any) -> httpx.Response:
+            body = {"data": values, "fn_index": fn, "session_hash": session} | more
+            return client.post("/gradio_api/queue/join", json=body)
+
         while time.monotonic() < end:
-            body = {"data": data, "fn_index": meta[0], "session_hash": os.urandom(8).hex()}
+            turn += 1
+            session = f"hostile {number} {turn % 100}"
             try:
-                match number % 5:
-                    case 0:
+                match kind:
+                    case "bulk" if turn % 2:
                         reply = client.post("/gradio_api/upload", files={"files": ("a.wav", bytes(15_000_000))})
-                    case 1:
+                    case "bulk":
+                        reply = join(routes.read, [_uploaded(client, dear, "run.zip")], session)
+                    case "large bodies":
                         reply = client.post("/gradio_api/queue/join", content=large)
-                    case 2:
+                    case "direct routes":
+                        body = {"data": data, "fn_index": routes.compare, "session_hash": session}
                         reply = client.post("/gradio_api/run/compare", json=body)
-                    case 3:
-                        reply = client.post("/gradio_api/queue/join", json=body)  # nobody listens
-                    case _:
-                        run = {"path": _uploaded(client, dear, "run.zip"), "meta": {"_type": "gradio.FileData"}}
-                        values = [run if value is None else value for value in reads[1]]
-                        reply = client.post(
-                            "/gradio_api/queue/join", json=body | {"data": values, "fn_index": reads[0]}
-                        )
-                outcome = f"status {reply.status_code}"
-            except httpx.HTTPError as error:
-                outcome = type(error).__name__
+                    case "nobody listens":
+                        reply = join(routes.compare, data, session)
+                    case "silent judge":
+                        reply = join(routes.run, [file], session, event_data=form)
+                        if reply.status_code == 200:
+                            _listen(client, session)
+                            reply = join(routes.judge, [], session)
+                outcome = f"{kind}: {reply.status_code}"
+            except (httpx.HTTPError, ValueError, LookupError) as error:
+                outcome = f"{kind}: {type(error).__name__}"
             with tally.lock:
                 tally.outcomes[outcome] += 1
 
 
-def _uploaded(client: httpx.Client, content: bytes, name: str = "clip.wav") -> str:
-    return client.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
+def _listen(client: httpx.Client, session: str) -> None:
+    """Wait until an event of the session has ended."""
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
+        for line in events.iter_lines():
+            if '"process_completed"' in line:
+                return
+
+
+def _uploaded(client: httpx.Client, content: bytes, name: str = "clip.wav") -> dict[str, Any]:
+    path = client.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def start_app(port: int, tokens: int) -> subprocess.Popen[bytes]:
     # not a local app: there every session is its own, and only this machine is let in
     command = [
         sys.executable,
-        "app.py",
+        "-c",
+        _APP,
         "--host",
         "0.0.0.0",
         "--port",
@@ -208,31 +285,23 @@ def main(arguments: list[str] | None = None) -> int:
         port = free.getsockname()[1]
     url, tally, memory = f"http://127.0.0.1:{port}", Tally(), []
     app = start_app(port, options.tokens)
+    judge = socket.create_server(("127.0.0.1", 0), backlog=1000)  # connections are taken, and nothing is said
+    silent = f"http://127.0.0.1:{judge.getsockname()[1]}/v1"
     try:
-        config = wait_for(url, app)
-        compare = next(d["id"] for d in config["dependencies"] if d["api_name"] == "compare")
-        boxes = {c["props"].get("label"): c["props"] for c in config["components"]}
-        names = [boxes[f"{side}_model"]["value"] for side in ("left", "right")]
-        kinds = {c["id"]: c for c in config["components"]}
-        files = ("file", "uploadbutton")
-        reads = next(
-            (d["id"], [None if kinds[i]["type"] in files else kinds[i]["props"].get("value", "") for i in d["inputs"]])
-            for d in config["dependencies"]
-            if any(kinds[i]["type"] in files for i in d["inputs"])
-        )
+        routes = Routes.of(wait_for(url, app))
         with httpx.Client(base_url=url, timeout=_START_S) as client:  # the models are in memory before anyone counts
-            client.compare, client.names = compare, names
-            ask(client, options.visitors, options.tokens, Tally())
+            ask(client, routes, options.visitors, options.tokens, Tally(), start=0.0)
+        dear_run()
         process, begun = psutil.Process(app.pid), time.monotonic()
         honest, beside, hostile = options.visitors - options.hostile, Tally(), Tally()
-        for part, (found, strangers) in enumerate(((tally, 0), (beside, options.hostile))[: 1 + bool(options.hostile)]):
-            end = begun + (part + 1) * options.seconds
+        for found, strangers in ((tally, 0), (beside, options.hostile))[: 1 + bool(options.hostile)]:
+            end = time.monotonic() + options.seconds
             threads = [
-                threading.Thread(target=visit, args=(url, (compare, names), number, options.tokens, end, found))
+                threading.Thread(target=visit, args=(url, routes, number, options.tokens, end, found))
                 for number in range(honest)
             ]
             threads += [
-                threading.Thread(target=molest, args=(url, (compare, names), reads, number, end, hostile))
+                threading.Thread(target=molest, args=(url, routes, silent, number, options.tokens, end, hostile))
                 for number in range(strangers)
             ]
             for thread in threads:
@@ -242,10 +311,10 @@ def main(arguments: list[str] | None = None) -> int:
                 time.sleep(0.5)
         status = app.poll()
         with httpx.Client(base_url=url, timeout=_START_S) as client:  # nobody is left: the next is served at once
-            client.compare, client.names = compare, names
             last = Tally()
-            ask(client, options.visitors, options.tokens, last)
+            ask(client, routes, options.visitors, options.tokens, last, start=0.0)
     finally:
+        judge.close()
         app.terminate()
         app.wait(30)
     fifth = options.seconds / 5
