@@ -217,10 +217,10 @@ def _collect(blocks: Iterable[Block], limits: Limits, warnings: list[str]) -> np
             )
         block_peak = float(np.abs(samples).max(initial=0.0))  # NaN stays NaN
         if not np.isfinite(block_peak):
-            raise AudioError("some samples are not numbers (NaN or infinite): the file is damaged; export it again")
+            raise AudioError("some samples are not numbers (NaN or infinite): the file may be damaged; export it again")
         if block_peak > _ABSURD:
             raise AudioError(
-                f"samples reach {block_peak:.3g}; full scale is 1: the file is damaged or no audio; export it again"
+                f"samples reach {block_peak:.3g}; full scale is 1: the file may be damaged or no audio; export it again"
             )
         peak = max(peak, block_peak)
         if resampler is None or resampler.rate != rate:  # some codecs change their rate in the stream

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
-__all__ = ["Piece", "View", "locate", "split"]
+__all__ = ["Piece", "View", "flac_frames", "locate", "split"]
 
 _SEARCHED = 1 << 20  # bytes of junk before a recording
 _MOST_PIECES = 1000
@@ -31,6 +31,7 @@ _NEXT = re.compile(
     re.DOTALL,
 )
 _NONZERO = re.compile(rb"[^\0]")
+_FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
 _BEGINNING = re.compile(rb"\xff[\xe2-\xff]|fLaC\0|OggS\0|(?:RIFF|RF64|BW64)....WAVE", re.DOTALL)
 _OGG_CODECS = (
@@ -259,6 +260,40 @@ def _flac_end(data: bytes, start: int) -> int:
     return min(end + 2, stop)  # two zeros may be the last frame's check sum
 
 
+def flac_frames(data: bytes, block: int) -> Iterator[tuple[int, int]]:
+    """Find the frames of a FLAC by their headers, whose check sum is right (RFC 9639, section 9.1).
+
+    Args:
+        data: A FLAC.
+        block: Samples of a block, where all have as many.
+
+    Yields:
+        Where a frame begins, and the number of its first sample.
+    """
+    for match in _FLAC_SYNC.finditer(data, 42):
+        at, head = match.start(), data[match.start() : match.start() + 16]
+        ones = 8 - (head[4] ^ 0xFF).bit_length() if len(head) == 16 else 8
+        if ones in (1, 8):
+            continue
+        length = max(1, ones)  # of the number, coded as in UTF-8
+        number = head[4] & (0x7F >> ones)
+        for byte in head[5 : 4 + length]:
+            number = number << 6 | byte & 0x3F
+        size, rate = head[2] >> 4, head[2] & 15
+        end = 4 + length + {6: 1, 7: 2}.get(size, 0) + {12: 1, 13: 2, 14: 2}.get(rate, 0)
+        if end < 16 and _crc8(head[:end]) == head[end]:
+            yield at, number if head[1] & 1 else number * block
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x07 if crc & 0x80 else 0)) & 0xFF
+    return crc
+
+
 def _aac_end(data: bytes, start: int) -> int:
     at = start
     for _ in range(_MOST_HEADERS):
@@ -299,22 +334,55 @@ def _mp4_end(data: bytes, start: int) -> int:
     return len(data)
 
 
-def _wav_end(data: bytes, start: int) -> int:
+class _Chunk(NamedTuple):
+    name: bytes
+    at: int  # of its header
+    stop: int  # of its content
+    next: int
+
+
+def _wav_chunks(data: bytes, start: int) -> Iterator[_Chunk]:
+    """Yield the chunks of a wav; of a list of waves (``wavl``) its own header alone, then what it holds."""
     order: Any = "big" if data[start : start + 4] == b"RIFX" else "little"
-    if data[start : start + 4] not in (b"RIFF", b"RIFX"):
-        return len(data)  # 64-bit sizes
     at = start + 12
     for _ in range(_MOST_HEADERS):
-        if not re.fullmatch(rb"[A-Za-z][A-Za-z0-9_ ]{3}", data[at : at + 4]) or at + 8 > len(data):
-            return at
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], order)
+        if not re.fullmatch(rb"[A-Za-z][A-Za-z0-9_ ]{3}", name) or at + 8 > len(data):
+            return
         if name in (b"RIFF", b"RIFX", b"OggS", b"fLaC"):
-            return at
-        if name == b"data" and (size == 0 or size >= 0x7FFF0000):
-            return len(data)  # written as a stream
-        at += 8 + size
-        at += size % 2 and data[at : at + 1] == b"\0"
-    return len(data)
+            return
+        stop = at + 8 + size
+        if name == b"data" and (size >= 0x7FFF0000 or (size == 0 and data[stop : stop + 4] != b"data")):
+            stop = len(data)  # written as a stream
+        if name == b"LIST" and data[at + 8 : at + 12] == b"wavl":
+            name, stop = b"wavl", at + 12
+        following = stop + ((stop - at) % 2 and data[stop : stop + 1] == b"\0")
+        yield _Chunk(name, at, stop, following)
+        at = following
+
+
+def _split_wav(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
+    """One recording. Its sound may lie in several chunks, or before its format: then they are put in order."""
+    if data[start : start + 4] not in (b"RIFF", b"RIFX"):
+        return [], len(data)  # 64-bit sizes
+    chunks = list(_wav_chunks(data, start))
+    end = max(start + 1, min(len(data), chunks[-1].next if chunks else start + 12))
+    of = {name: [chunk for chunk in chunks if chunk.name == name] for name in (b"fmt ", b"data", b"slnt", b"wavl")}
+    formats, sounds = of[b"fmt "], of[b"data"]
+    usual = len(formats) == len(sounds) == 1 and formats[0].at < sounds[0].at and not of[b"wavl"]
+    if usual or not formats or not sounds or data[start : start + 4] == b"RIFX":
+        return [], end
+    first, filled = formats[0], [chunk for chunk in sounds if chunk.stop > chunk.at + 8]
+    ranges = [(start, start + 12), (first.at, first.next), (sounds[0].at, sounds[0].at + 8)]
+    piece = Piece("wav", ranges + [(chunk.at + 8, min(chunk.stop, len(data))) for chunk in filled])
+    tag, align = (int.from_bytes(data[first.at + at : first.at + at + 2], "little") for at in (8, 20))
+    if tag in (1, 3, 0xFFFE) and align:  # as many bytes for every sample
+        piece.promised = sum(chunk.stop - chunk.at - 8 for chunk in filled) // align
+    if len(filled) > 1:
+        piece.notes.append(f"the sound lies in {len(filled)} chunks of the file, which were joined")
+    if of[b"slnt"]:
+        piece.notes.append("stretches of silence that the file declares between its sounds were left out")
+    return [piece], end
 
 
 _ENDS: dict[str, Callable[[bytes, int], int]] = {
@@ -322,7 +390,6 @@ _ENDS: dict[str, Callable[[bytes, int], int]] = {
     "aac": _aac_end,
     "matroska": _matroska_end,
     "mp4": _mp4_end,
-    "wav": _wav_end,
 }
 
 
@@ -438,4 +505,4 @@ def _split_ogg(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
     return pieces, min(at, len(data))
 
 
-_SPLITTERS = {"mp3": _split_mp3, "ogg": _split_ogg}
+_SPLITTERS = {"mp3": _split_mp3, "ogg": _split_ogg, "wav": _split_wav}

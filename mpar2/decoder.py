@@ -82,12 +82,12 @@ def _words_of_end(end: _ProcessEnded, limits: Limits) -> str:
     late = end.late or end.status == -getattr(signal, "SIGXCPU", 0)
     if late:
         return (
-            f"decoding took longer than {_cpu_s(limits)} s, the limit: the file is damaged, or made to hold up "
+            f"decoding took longer than {_cpu_s(limits)} s, the limit: the file may be damaged, or made to hold up "
             "programs; export it again as wav or flac"
         )
     return (
-        f"the decoder crashed at this file (exit status {end.status}): the file is damaged or made to crash programs; "
-        "export it again as wav or flac"
+        f"the decoder crashed at this file (exit status {end.status}): the file may be damaged or made to crash "
+        "programs; export it again as wav or flac"
     )
 
 
@@ -272,7 +272,7 @@ def _main() -> None:
         except AudioError as error:
             _send(replies, {"fault": str(error)})
         except MemoryError:
-            words = "decoding takes more memory than a recording needs: the file is damaged; export it again as wav"
+            words = "decoding takes more memory than a recording needs: the file may be damaged; export it again as wav"
             _send(replies, {"fault": words, "memory": True})
         except Exception as error:  # a library's own fault at this file
             words = f"the file cannot be decoded ({type(error).__name__}): it may be damaged; export it again as wav"

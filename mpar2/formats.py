@@ -25,12 +25,14 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from mpar2.containers import Piece, View, locate, split
+from mpar2.containers import Piece, View, flac_frames, locate, split
 from mpar2.errors import MPAR2Error
 
 __all__ = ["BLOCK_FRAMES", "AudioError", "Block", "Limits", "check_stream", "decode_pieces"]
 
 BLOCK_FRAMES = 8192
+_MOST_ATTEMPTS = 200  # to go on behind damage
+_MOST_LOST = 1 << 20  # samples at one place, of a file that does not say how many it has
 
 
 class AudioError(MPAR2Error, ValueError):
@@ -210,26 +212,20 @@ def _with_libsndfile(
     import soundfile
 
     kind = piece.kind
-
-    class ForwardOnly(soundfile.SoundFile):
-        """Without seeking, ``read`` neither trusts the declared length nor seeks after each block."""
-
-        def seekable(self) -> bool:
-            return False
-
     # Headers are read by this project first: some have to be patched before libsndfile accepts them.
-    header = _read_header(file, kind, limits)
+    header = _read_header(file, piece, limits)
     file.seek(0)
     source = file if header.patch is None else _Overlay(file, *header.patch)
     try:
-        sound = ForwardOnly(source)
+        sound = _opened(source)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
         if header.codec is not None:
             raise AudioError(
                 f"the audio is encoded as {header.codec}, which is not accepted: export it as wav"
             ) from error
         raise AudioError(
-            f"the file begins like {kind} but cannot be decoded: it is damaged or cut off; export it again"
+            f"the file begins like {kind} but cannot be decoded: it may be damaged, cut off, or of a form that is not "
+            "known here; export it again"
         ) from error
     with sound:
         if sound.format not in ("WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG"):
@@ -263,6 +259,16 @@ def _with_libsndfile(
                 break
             frames += len(samples)
             yield Block(rate, samples)
+    if broken and kind == "flac":
+        lost = 0
+        for silence, samples in _behind_damage(file, frames, declared):
+            lost, frames = lost + silence, frames + silence + len(samples)
+            for start in range(0, silence, BLOCK_FRAMES):
+                yield Block(rate, np.zeros((min(BLOCK_FRAMES, silence - start), channels), np.float32))
+            yield Block(rate, samples)
+        if lost:
+            warn(f"the file is damaged: {lost / rate:.2f} s of it are lost, silence stands in their place")
+        broken = not lost
     if frames == 0 and (broken or header.frames or header.holds_more):
         raise AudioError("the file is damaged or cut off: nothing could be decoded; record or export it again")
     # Compare what came with what the header promises.
@@ -276,6 +282,48 @@ def _with_libsndfile(
         warn(_cut_off(frames / rate))
 
 
+def _opened(source: Any) -> Any:
+    import soundfile
+
+    class ForwardOnly(soundfile.SoundFile):
+        """Without seeking, ``read`` neither trusts the declared length nor seeks after each block."""
+
+        def seekable(self) -> bool:
+            return False
+
+    return ForwardOnly(source)
+
+
+def _behind_damage(file: BinaryIO, done: int, declared: int | None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield what a FLAC holds behind a place where its decoder fails, by frames that decode.
+
+    Args:
+        file: The recording.
+        done: Samples that were decoded before.
+        declared: Samples that the header promises.
+
+    Yields:
+        How many samples are lost before a block, and the block, (samples, channels) float32.
+    """
+    import soundfile
+
+    file.seek(0)
+    data = file.read()
+    # Each attempt is a file of its own: STREAMINFO as the last of its metadata, of unknown length, and the frames.
+    patch = b"\x80" + data[5:21] + bytes([data[21] & 0xF0]) + bytes(4)
+    block = int.from_bytes(data[8:10], "big")
+    attempts = 0
+    for at, first in flac_frames(data, block):
+        if first < done or attempts == _MOST_ATTEMPTS or first >= (declared or done + _MOST_LOST):
+            continue
+        attempts += 1
+        source = _Overlay(io.BufferedReader(View(file, [(0, 42), (at, len(data))]), 1 << 16), 4, patch)
+        with contextlib.suppress(soundfile.LibsndfileError), _opened(source) as sound:
+            while len(samples := sound.read(max(16, min(block, BLOCK_FRAMES)), dtype="float32", always_2d=True)):
+                yield first - done, samples
+                first = done = first + len(samples)
+
+
 class _Header(NamedTuple):
     """What a header declares, and how to cover it up where libsndfile would believe it."""
 
@@ -285,9 +333,10 @@ class _Header(NamedTuple):
     codec: str | None = None  # where libsndfile has no decoder for it
 
 
-def _read_header(file: BinaryIO, kind: str, limits: Limits) -> _Header:
+def _read_header(file: BinaryIO, piece: Piece, limits: Limits) -> _Header:
+    kind = piece.kind
     if kind == "wav":
-        header = _read_wav_header(file, limits)
+        header = _read_wav_header(file, limits, joined=len(piece.ranges) > 1)
         file.seek(0)
         if file.read(4) == b"BW64" and header.patch is None:  # EBU Tech 3306 v2: RF64 under another name
             return header._replace(patch=(0, b"RF64"))
@@ -310,7 +359,7 @@ def _read_flac_header(file: BinaryIO, limits: Limits) -> _Header:
     return _Header(frames=word & (1 << 36) - 1 or None, patch=(18, unknown))
 
 
-def _read_wav_header(file: BinaryIO, limits: Limits) -> _Header:
+def _read_wav_header(file: BinaryIO, limits: Limits, *, joined: bool) -> _Header:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     if file.read(4) == b"RIFX":  # big-endian; libsndfile reads it
@@ -330,6 +379,8 @@ def _read_wav_header(file: BinaryIO, limits: Limits) -> _Header:
             codec = None if tag in _WAV_DECODED else _WAV_CODECS.get(tag, f"wav format {tag:#06x}")
         elif name == b"data":
             present = size - position - 8
+            if joined:  # the length is that of the first of several
+                return _Header(patch=(position + 4, struct.pack("<I", present)), codec=codec)
             if length == 0 and present > 0 and _only_chunks(file, position + 8, size):
                 raise AudioError("the file holds no audio (0 samples): record or export it again")
             if length == 0 and present > 0:
@@ -435,8 +486,8 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
         _check_mp4_tables(file)
     file.seek(0)
     broken = (
-        f"the file begins like {'m4a or mp4' if kind == 'mp4' else kind} but cannot be decoded: it is damaged or cut "
-        "off (an unfinished recording?); record or export it again, as wav if you can"
+        f"the file begins like {'m4a or mp4' if kind == 'mp4' else kind} but cannot be decoded: it may be damaged or "
+        "cut off (an unfinished recording?); record or export it again, as wav if you can"
     )
     # Only audio codecs, no network, no references to other files.
     options = {"codec_whitelist": ",".join(_CODECS), "protocol_whitelist": "none", "enable_drefs": "0"}

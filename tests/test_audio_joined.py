@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from sounds import encode, encode_av, pitch, refused, tone
+from sounds import encode, encode_av, noise, pitch, refused, tone
 
 from mpar2.audio import Clip, load_clip
 
@@ -147,3 +147,47 @@ def test_lost_pages_are_told() -> None:
     pages = [index for index in range(len(data)) if data[index : index + 4] == b"OggS"]
     middle = pages[len(pages) // 2], pages[len(pages) // 2 + 1]
     assert "pages of sound are missing" in " ".join(load_clip(data[: middle[0]] + data[middle[1] :]).warnings)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+_PCM = (noise(2.0, 16_000) * 32767).astype("<i2").tobytes()
+_FORMAT = _chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16))
+_TWO = _chunk(b"data", _PCM[:20_000]) + _chunk(b"LIST", b"INFOabc") + _chunk(b"data", _PCM[20_000:])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "words"),
+    [
+        (_FORMAT + _TWO, "2 chunks of the file, which were joined"),
+        (_FORMAT + _chunk(b"LIST", b"wavl" + _TWO), "2 chunks of the file, which were joined"),
+        (_FORMAT + _chunk(b"data", b"") + _chunk(b"data", _PCM), ""),
+        (_FORMAT + _FORMAT + _chunk(b"data", _PCM), ""),
+        (_chunk(b"data", _PCM) + _FORMAT, ""),
+    ],
+    ids=["two", "list of waves", "an empty one first", "format twice", "format behind"],
+)
+def test_sound_in_unusual_chunks_is_used_whole(chunks: bytes, words: str) -> None:
+    usual = load_clip(b"RIFF" + struct.pack("<I", 40 + len(_PCM)) + b"WAVE" + _FORMAT + _chunk(b"data", _PCM))
+    clip = load_clip(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
+    assert clip.digest == usual.digest and words in " ".join(clip.warnings) and bool(words) == bool(clip.warnings)
+    cut = load_clip(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + (_FORMAT + _TWO)[:-30_000])
+    assert cut.seconds == pytest.approx(2.0 - 15_000 / 16_000, abs=0.001) and "promises 2.0 s" in cut.warnings[-1]
+
+
+@pytest.mark.parametrize("places", [[0.5], [0.3, 0.6], [0.9]])
+def test_a_flac_that_is_damaged_in_its_middle_is_used_to_its_end(places: list[float]) -> None:
+    """Silence stands for what is lost, so that everything else stays at its time."""
+    sound = noise(4.0, 16_000)
+    data = bytearray(encode(sound, 16_000, "FLAC"))
+    for place in places:
+        at = int(len(data) * place)
+        data[at : at + 50] = bytes(50)
+    clip, whole = load_clip(bytes(data)), load_clip(encode(sound, 16_000, "FLAC"))
+    kept = clip.samples == whole.samples
+    assert clip.seconds == 4.0 and kept.mean() > 0.75 and not clip.samples[~kept].any()
+    assert clip.warnings == (
+        f"the file is damaged: {(~kept).sum() / 16_000:.2f} s of it are lost, silence stands in their place",
+    )
