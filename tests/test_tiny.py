@@ -24,7 +24,18 @@ from training.tiny import codes, language
 from training.tiny.build import build_checkpoint, look_back
 from training.tiny.codes import LABELS, frame_codes, read_codes, simulated
 from training.tiny.features import mel_features
-from training.tiny.sequences import Chat, Encoder, aligned, cold_start, copied, imagined, rendered, stepped, written
+from training.tiny.sequences import (
+    Chat,
+    Encoder,
+    aligned,
+    blocks,
+    cold_start,
+    copied,
+    imagined,
+    rendered,
+    stepped,
+    written,
+)
 from training.tiny.tower import (
     HEAD,
     _lower,
@@ -69,11 +80,13 @@ def test_labels_and_codes_name_the_event_in_front():
     labels, said = frame_labels(scene, 150), codes._split(frame_codes(scene, 150))
     dog, siren, bell = (LABELS.index(name) for name in ("dog bark", "siren", "bell"))
     n = len(LABELS)
-    assert labels.shape == (150, n + 2)
+    assert labels.shape == (150, n + 3)
     assert labels[:, dog].nonzero()[0].tolist() == list(range(25, 50))
-    assert [labels[frame, n:].tolist() for frame in (30, 40, 80)] == [[dog, 0], [siren, 1], [bell, 2]]
+    assert [labels[frame, n:-1].tolist() for frame in (30, 40, 80)] == [[dog, 0], [siren, 1], [bell, 2]]
+    digits = [int("1450"[slot]) for slot in codes.slots(150)[40:70]]
+    assert labels[40:70, -1].tolist() == digits, "frames take turns in the siren's 1.4-5.0 s"
     assert labels[120, n] == siren and labels[120, dog] == 0, "the longer one comes back"
-    assert labels[0, n:].tolist() == [n, -100]
+    assert labels[0, n:].tolist() == [n, -100, -100]
     for frame in (30, 40, 80, 120):
         assert (
             said["event"][frame].argmax() == labels[frame, n]
@@ -165,21 +178,17 @@ def test_language_training_sees_what_the_whole_model_sees(model, tiny_checkpoint
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
     rng = np.random.default_rng(0)
     samples = [rng.normal(scale=0.1, size=n).astype(np.float32) for n in (32000, 48000)]
-    rows, sequences = [], []
     counts = [len(s) // 160 // 4 for s in samples]
-    encode = Encoder(processor, codes.BASIS, lambda row: counts[row])
-    for row in range(2):
-        sequences.append(encode(Chat((("What is heard?", "<answer>a bell</answer>"),), (SCENE, row))))
-        rows.append(mel_features(samples[row]))
+    rows = [mel_features(clip) for clip in samples]
     frames = torch.tensor([4 * n for n in counts])
     mel = torch.from_numpy(np.stack(rows))
     with torch.no_grad():
         tower = model.model.audio_tower
-        kept = np.zeros((2, 250, tower.config.d_model), np.float32)
-        pooled = _upper(tower, *_lower(tower, mel, frames, 0), 0).split(counts)
-        for row, clip in enumerate(pooled):
-            kept[row, : len(clip)] = clip.numpy()
-        ours, targets = language._forward(model, sequences, kept, 0.0)
+        pooled = [clip.numpy() for clip in _upper(tower, *_lower(tower, mel, frames, 0), 0).split(counts)]
+        encode = Encoder(processor, codes.BASIS, pooled.__getitem__)
+        turns = (("What is heard?", "<answer>a bell</answer>"),)
+        sequences = [encode(Chat(turns, (SCENE, row))) for row in range(2)]
+        ours, targets = language.forward(model, sequences, 0.0)
         stock = []
         for row, sequence in enumerate(sequences):
             mask = (torch.arange(1000) < frames[row]).long()[None]
@@ -196,7 +205,7 @@ def test_training_prompts_are_the_prompts_of_inference(tiny_checkpoint):
 
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
     question = Question("Which sound comes first?", ("a bell", "a dog bark"))
-    sequence = Encoder(processor, codes.BASIS, lambda row: 1)(
+    sequence = Encoder(processor, codes.BASIS, lambda row: np.zeros((1, 8)))(
         Chat(((prompt_text(question, "mpar2"), "x"),), (SCENE, 0))
     )
     asked = processor.apply_chat_template(build_messages(question, "mpar2"), add_generation_prompt=True, tokenize=False)
@@ -205,7 +214,7 @@ def test_training_prompts_are_the_prompts_of_inference(tiny_checkpoint):
 
 def test_only_replies_are_learnt_and_cold_start_chains_are_whole(tiny_checkpoint):
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
-    encode = Encoder(processor, codes.BASIS, lambda row: 7)
+    encode = Encoder(processor, codes.BASIS, lambda row: np.zeros((7, 8)))
     for chat in itertools.islice(cold_start(rendered([SCENE], 0), 0), 12):
         sequence = encode(chat)
         reply = processor.tokenizer.decode(sequence.ids[sequence.learn])
@@ -260,9 +269,16 @@ def test_imagined_scenes_are_heard_as_codes(tiny_checkpoint):
     for chat in itertools.islice(aligned(imagined(0), 0), 4):
         sequence = encode(chat)
         scene, row = chat.heard
-        assert row is None and sequence.row is None
+        assert row is None and sequence.pooled is None
         assert sequence.codes.shape == (int(scene.seconds * 25 + 1e-6), codes.WIDTH)
         assert (sequence.ids == processor.audio_token_id).sum() == len(sequence.codes)
+
+
+def test_blocks_keep_a_frame_of_every_slot():
+    assert blocks(20, 1).tolist() == list(range(20))
+    assert blocks(20, 2).tolist() == [*range(8), *range(16, 20)]
+    turns = codes.slots(250)
+    assert all(set(turns[start : start + 8]) == {0, 1, 2, 3} for start in range(0, 240, 8))
 
 
 def test_a_batch_may_mix_what_is_rendered_imagined_and_written(model, tiny_checkpoint):
@@ -270,13 +286,13 @@ def test_a_batch_may_mix_what_is_rendered_imagined_and_written(model, tiny_check
     processor = AudioProcessor.from_pretrained(tiny_checkpoint)
     width = model.get_input_embeddings().weight.shape[1]
     basis = np.random.default_rng(0).standard_normal((sum(codes.PARTS.values()), width)).astype(np.float32)
-    encode = Encoder(processor, basis, lambda row: 30)
+    kept = np.random.default_rng(0).standard_normal((30, model.model.audio_tower.config.d_model)).astype(np.float32)
+    encode = Encoder(processor, basis, lambda row: kept)
     turns = (("What is heard?", "<answer>a bell</answer>"),)
     batch = [encode(Chat(turns, heard)) for heard in ((SCENE, 0), None, (SCENE, None))]
-    kept = np.random.default_rng(0).standard_normal((1, 250, model.model.audio_tower.config.d_model)).astype(np.float32)
     with torch.no_grad():
-        together, _ = language._forward(model, batch, kept, 0.0)
-        alone = torch.cat([language._forward(model, [sequence], kept, 0.0)[0] for sequence in batch])
+        together, _ = language.forward(model, batch, 0.0)
+        alone = torch.cat([language.forward(model, [sequence], 0.0)[0] for sequence in batch])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
@@ -284,10 +300,8 @@ def test_a_stage_learns(tiny_checkpoint, tmp_path):
     """A minute's worth of a stage on one chat drives its loss down, and logs it."""
     loaded, processor = language._load(tiny_checkpoint)
     chats = itertools.cycle([Chat((("Say it.", "<answer>a bell rings twice</answer>"),))])
-    encode = Encoder(processor, codes.BASIS, lambda row: 0)
-    row = language.train_stage(
-        loaded, map(encode, chats), None, tmp_path / "log.jsonl", minutes=0.15, lr=3e-3, tokens=256
-    )
+    encode = Encoder(processor, codes.BASIS)
+    row = language.train_stage(loaded, map(encode, chats), tmp_path / "log.jsonl", minutes=0.15, lr=3e-3, tokens=256)
     assert row["loss"] < 6.5 and (tmp_path / "log.jsonl").read_text().count("\n") >= 1
 
 

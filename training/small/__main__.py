@@ -5,7 +5,8 @@
 ``ears``      what that tower hears beside the tiny pair's, on the validation scenes
 ``start``     SmolLM2-135M and the tower as a checkpoint: ``WORK/start``
 ``english``   the language model's own chats, which every lesson mixes in: ``WORK/english.jsonl``
-``name``, ``list``, ``time``, ``question``   the base's lessons (``training.small.lessons``): ``WORK/<lesson>/merged``
+``name``, ``list``, ``time``, ``question``, ``hear``   the base's lessons (``training.small.lessons``), the first four
+              without a tower: ``WORK/<lesson>/merged``
 ``base``      the last of them: ``WORK/small-base``
 ``chain``     the SFT cold start, an adapter: ``WORK/small-sft``
 ``grpo``      GRPO with all rewards (``recipes/small.yaml``), single sounds included: ``WORK/small-mpar2``
@@ -31,12 +32,12 @@ import torch
 import mpar2
 from training.small.lessons import LESSONS
 
-BASE_LESSONS = ("name", "list", "time", "question")
+IMAGINED = ("name", "list", "time", "question")  # need no tower: they may run while it is trained
+BASE_LESSONS = (*IMAGINED, "hear")
 STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
 SCENES = {"train": 4800, "validation": 300}
 TOWER_MINUTES = 90.0
 TINY = Path(mpar2.__file__).parent / "checkpoints" / "tiny-base"
-SHIPPED_TOWER = Path(__file__).with_name("tower")  # of int8 rows; made by ``tower`` where it is not there
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -117,8 +118,7 @@ def _start(work: Path) -> Path:
     out = work / "start"
     if not (out / "model.safetensors").exists():
         llama, tokenizer = fetch_smollm2(work / "smollm2")
-        kept = work / "tower" if (work / "tower" / "tower.safetensors").exists() else SHIPPED_TOWER
-        tower = load_tower_of(kept, llama.config.hidden_size)
+        tower = load_tower_of(TINY, llama.config.hidden_size)  # its place is taken in the lesson "hear"
         processor = small_processor(tokenizer)
         small_thinker(llama, tower, processor.tokenizer).to(torch.bfloat16).save_pretrained(out)
         processor.save_pretrained(out)
@@ -141,7 +141,9 @@ def _lesson(work: Path, name: str, steps: int | None, seed: int) -> Path:
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     from mpar2.engines.processor import AudioProcessor
-    from training.small.align import fit_projection, load_pooled, teach
+    from training.small.align import load_pooled, teach
+    from training.small.ears import load_tower_of
+    from training.small.frames import fit_projection, frame_basis
     from training.small.precision import fast_dtype
 
     place = list(LESSONS).index(name)
@@ -155,16 +157,20 @@ def _lesson(work: Path, name: str, steps: int | None, seed: int) -> Path:
     options = {"dtype": fast_dtype(), "attn_implementation": "eager"}
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(source, **options)
     processor = AudioProcessor.from_pretrained(source)
-    features = work / "features" / "train"
-    _keep_heard(model, features)
-    if not before:
+    features = None if name in IMAGINED else work / "features" / "train"
+    if name == "hear":
+        if (work / "tower").exists():  # else the start's own
+            tower = load_tower_of(work / "tower", model.config.text_config.hidden_size)
+            model.model.audio_tower.load_state_dict(tower.state_dict())
         scenes, pooled, counts = load_pooled(features)
-        fit_projection(model, processor.tokenizer, pooled, counts, scenes)
+        basis = frame_basis(model, processor.tokenizer)
+        explained = fit_projection(model.model.audio_tower.proj, basis, pooled, counts, scenes)
+        print(f"the projection explains {explained:.2f} of what the frames say", flush=True)
     chats = work / "english.jsonl"
     english = [tuple(json.loads(line)) for line in chats.read_text().splitlines()] if chats.exists() else []
     lesson = replace(LESSONS[name], steps=steps or LESSONS[name].steps)
     earlier = [] if adapter else [LESSONS[other] for other in before]
-    options = {"before": earlier, "english": english, "projection": not adapter, "seed": seed}
+    options = {"before": earlier, "english": english, "projection": name == "hear", "seed": seed}
     adapted = teach(model, processor, features, work / name, lesson, **options)
     if adapter:
         adapted.peft_config["default"].base_model_name_or_path = source.name  # found beside it, wherever that is
@@ -173,14 +179,6 @@ def _lesson(work: Path, name: str, steps: int | None, seed: int) -> Path:
         adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
         processor.save_pretrained(out)
     return out
-
-
-def _keep_heard(model: Any, features: Path) -> None:
-    """Write ``pooled.npy`` where it is not there, as with a tower that came trained."""
-    from training.tiny.tower import keep_pooled
-
-    if not (features / "pooled.npy").exists():
-        keep_pooled(model.model.audio_tower, features)
 
 
 def _base(work: Path) -> Path:

@@ -1,7 +1,8 @@
 """A lesson of the small pair over a frozen tower whose pooled outputs are kept: ``teach``.
 
-A LoRA and the tower's projection learn what ``training.small.lessons`` says of each clip. The projection begins as a
-ridge regression from the tower's frames to the text model's own words for what sounds. Of a clip every n-th frame is
+A LoRA and the tower's projection learn what ``training.small.lessons`` says of each clip; the projection begins as
+``training.small.frames.fit_projection``. Scenes that nobody has rendered are heard as their frames' targets with a
+tower's mistakes, so that the language model learns while the tower is trained. Of a clip every n-th block of frames is
 heard, which makes a step cheap. Products of matrices are in the precision that the processor is fast in.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mpar2.cafe.sound_classes import CLASSES
 from training.scenes.scene import Scene
-from training.scenes.written import bare
+from training.scenes.written import random_scene
+from training.small.frames import frame_basis, simulated_rows
 from training.small.lessons import Lesson
 from training.small.precision import fast_dtype
 from training.small.stage import run_stage
-from training.tiny.codes import FRAME_S
 from training.tiny.features import load_scenes
-from training.tiny.language import LORA_TARGETS, _forward
-from training.tiny.sequences import Chat, Encoder
+from training.tiny.language import LORA_TARGETS, forward
+from training.tiny.sequences import Chat, Encoder, blocks
 
-__all__ = ["fit_projection", "load_pooled", "teach"]
+__all__ = ["imagined_scene", "load_pooled", "teach"]
 
 
 def load_pooled(features: Path) -> tuple[list[Scene], np.ndarray, np.ndarray]:
@@ -36,40 +37,31 @@ def load_pooled(features: Path) -> tuple[list[Scene], np.ndarray, np.ndarray]:
     return load_scenes(features), pooled, np.load(features / "frames.npy") // 4
 
 
-def fit_projection(model: Any, tokenizer: Any, pooled: np.ndarray, counts: np.ndarray, scenes: list[Scene]) -> None:
-    """Set the tower's projection to the ridge regression from its frames to the words of what sounds in them.
-
-    ``pooled`` (scenes, frames, d), ``counts`` (scenes,) valid frames of 40 ms. The mean of the words of all classes is
-    taken away; frames in which nothing sounds go to zero.
-    """
-    embeddings = model.get_input_embeddings().weight.detach().float()
-    words = {c: embeddings[tokenizer(" " + bare(c)).input_ids].mean(0) for c in CLASSES}
-    middle = torch.stack(list(words.values())).mean(0)
-    rows, targets = [], []
-    for scene, frames, n in zip(scenes, pooled, counts.tolist(), strict=True):
-        target = torch.zeros(n, embeddings.shape[1])
-        for event in scene.events:
-            start = min(int(event.onset_s / FRAME_S), n - 1)
-            target[start : max(int(event.offset_s / FRAME_S), start + 1)] = words[event.label] - middle
-        rows.append(torch.from_numpy(frames[:n:4].astype(np.float32)))
-        targets.append(target[::4])
-    x = torch.cat(rows)
-    x = torch.cat([x, torch.ones(len(x), 1)], 1)
-    weights = torch.linalg.solve(x.T @ x + 30 * torch.eye(x.shape[1]), x.T @ torch.cat(targets))
-    projection = model.model.audio_tower.proj
-    projection.weight.data.copy_(weights[:-1].T)
-    projection.bias.data.copy_(weights[-1])
+def imagined_scene(rng: random.Random) -> Scene:
+    """Return a scene that nobody has rendered: of one to five sounds, now and then short, or silent."""
+    scene = random_scene(rng)
+    kind = rng.random()
+    if kind < 0.05:
+        return replace(scene, events=(), seconds=round(rng.uniform(1, 8), 1))
+    if kind < 0.25:
+        event = rng.choice(scene.events)
+        onset = round(rng.choice((0.0, rng.uniform(0, 1.5))), 2)
+        length = min(event.duration_s, 8.0)
+        only = replace(event, onset_s=onset, offset_s=round(onset + length, 2))
+        return replace(scene, events=(only,), seconds=round(onset + length + rng.uniform(0, 2), 1))
+    return scene
 
 
 def teach(
-    model: Any, processor: Any, features: Path, out: Path, lesson: Lesson, *, before: Sequence[Lesson] = (),
-    english: Sequence[tuple[str, str]] = (), projection: bool = True, seed: int = 0, window: int = 50,
+    model: Any, processor: Any, features: Path | None, out: Path, lesson: Lesson, *, before: Sequence[Lesson] = (),
+    english: Sequence[tuple[str, str]] = (), projection: bool = True, seed: int = 0, window: int = 20,
+    micro_batch: int = 4,
 ) -> Any:  # fmt: skip
     """Teach a pair one lesson.
 
     Args:
         model: the pair, best in the precision that the processor is fast in; what is trained is float32.
-        features: rendered scenes (``training.tiny.features``) with ``pooled.npy``.
+        features: rendered scenes (``training.tiny.features``) with ``pooled.npy``; none where all scenes are imagined.
         out: folder of the stage's log and state; what lies there is gone on with.
         before: lessons that are repeated among it.
         english: the language model's own chats (request, reply), of which a share is mixed in.
@@ -80,7 +72,8 @@ def teach(
     """
     from peft import LoraConfig, get_peft_model
 
-    scenes, pooled, counts = load_pooled(features)
+    scenes, pooled, counts = load_pooled(features) if features else ([], None, None)
+    basis = frame_basis(model, processor.tokenizer)
     model.requires_grad_(False)
     torch.manual_seed(seed)
     options = {"r": lesson.rank, "lora_alpha": 2 * lesson.rank, "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
@@ -93,22 +86,35 @@ def teach(
         parameter.requires_grad_(True)
     dtype = fast_dtype()
 
-    def loss_of(step: int) -> torch.Tensor:
+    def gradients(step: int) -> float:
         rng = random.Random(f"lesson {seed} {step}")
         stride = rng.choice(lesson.strides)
-        encode = Encoder(processor, np.zeros((1, 1), np.float32), lambda row: len(range(0, int(counts[row]), stride)))
+
+        def pooled_of(row: int) -> np.ndarray:
+            return pooled[row][blocks(int(counts[row]), stride)]
+
+        encode = Encoder(processor, basis, pooled_of, step, (stride,), simulated_rows)
         chats = []
         while len(chats) < lesson.batch:
             if english and rng.random() < lesson.english:
                 chats.append(Chat((rng.choice(english),)))
                 continue
-            row = rng.randrange(len(scenes))
+            row = None if rng.random() < lesson.imagined else rng.randrange(len(scenes))
+            scene = imagined_scene(rng) if row is None else scenes[row]
             source = rng.choice(before) if before and rng.random() < lesson.earlier else lesson
-            if turns := source.turns(scenes[row], rng):
-                chats.append(Chat(tuple(turns), (scenes[row], row)))
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            logits, targets = _forward(model, [encode(chat) for chat in chats], pooled[:, ::stride], noise=0.1)
-        return functional.cross_entropy(logits.float(), targets)
+            if turns := source.turns(scene, rng):
+                chats.append(Chat(tuple(turns), (scene, row)))
+        sequences = sorted(map(encode, chats), key=lambda sequence: len(sequence.ids))
+        learnt = sum(int(sequence.learn.sum()) for sequence in sequences)
+        total = 0.0
+        # Chats of similar length together: padding is computed too.
+        for start in range(0, len(sequences), micro_batch):
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                logits, targets = forward(model, sequences[start : start + micro_batch], noise=0.1)
+            loss = functional.cross_entropy(logits.float(), targets, reduction="sum") / learnt
+            loss.backward()
+            total += loss.item()
+        return total
 
-    run_stage(parameters, loss_of, out, steps=lesson.steps, lr=lesson.lr, seed=seed, window=window)
+    run_stage(parameters, gradients, out, steps=lesson.steps, lr=lesson.lr, seed=seed, window=window)
     return adapted

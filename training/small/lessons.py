@@ -1,9 +1,11 @@
-"""What the small pair is taught of a clip, one skill after another: ``LESSONS``, in their order.
+"""What the small pair is taught of a clip, one skill after another: ``LESSONS``, in their order. The first four need no
+rendered scene: they are learnt from what frames are to say (``training.small.frames``) while the tower is trained.
 
 ``name``      which sounds there are: named, asked for by yes or no, chosen from four
 ``list``      the sounds in order with their times; half of the chats give whole seconds, which are learnt first
 ``time``      when a sound begins and ends, how long it lasts, what sounds at a moment
 ``question``  captions, order, counts, comparisons, in sentences and as ``<answer>``: all that the base can do
+``hear``      all of these over rendered scenes, through the trained tower
 ``chain``     MPAR² chains (the adapter's lesson): perception, steps, review, answer; one in ten is told the events
 
 Every turn follows from the exact events of the scene; a clip in which nothing sounds is said to be silent. No lesson
@@ -176,14 +178,15 @@ def chain_turns(scene: Scene, rng: random.Random) -> Turns:
 class Lesson:
     """A stage of training.
 
-    ``steps`` of ``batch`` chats at most, which ``run_stage`` may end sooner; ``strides``: of a clip every n-th frame is
-    heard, n drawn for each step; ``earlier``: share of chats of the lessons before; ``english``: share of the language
-    model's own chats, without audio.
+    ``steps`` of ``batch`` chats at most, which ``run_stage`` may end sooner; ``strides``: of a clip every n-th block of
+    frames is heard, n drawn for each step; ``imagined``: share of scenes that nobody has rendered; ``earlier``: share
+    of chats of the lessons before; ``english``: share of the language model's own chats, without audio.
     """
 
     turns: Callable[[Scene, random.Random], Turns]
     steps: int
-    strides: tuple[int, ...] = (1, 2, 4)
+    strides: tuple[int, ...] = (1, 2, 3)
+    imagined: float = 1.0
     batch: int = 8
     lr: float = 4e-4
     rank: int = 16
@@ -192,9 +195,10 @@ class Lesson:
 
 
 LESSONS: dict[str, Lesson] = {
-    "name": Lesson(naming_turns, 600, strides=(4,), lr=5e-4, earlier=0.0),
-    "list": Lesson(listing_turns, 1500, strides=(2, 4)),
-    "time": Lesson(time_turns, 800, strides=(1, 2)),
-    "question": Lesson(question_turns, 1800, batch=4, earlier=0.3),
-    "chain": Lesson(chain_turns, 1600, strides=(1, 2), batch=4, rank=32, earlier=0.0, english=0.0),
+    "name": Lesson(naming_turns, 60, strides=(2, 3), lr=5e-4, earlier=0.0, english=0.0),
+    "list": Lesson(listing_turns, 350, strides=(2, 3)),
+    "time": Lesson(time_turns, 100, strides=(2, 3)),
+    "question": Lesson(question_turns, 250, earlier=0.5),
+    "hear": Lesson(question_turns, 400, earlier=0.7, imagined=0.15, strides=(1, 2)),
+    "chain": Lesson(chain_turns, 500, strides=(1, 2), rank=32, earlier=0.0, english=0.0, imagined=0.3),
 }

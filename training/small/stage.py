@@ -19,21 +19,22 @@ __all__ = ["run_stage"]
 
 def run_stage(
     parameters: Mapping[str, torch.nn.Parameter],
-    loss_of: Callable[[int], torch.Tensor],
+    gradients: Callable[[int], float],
     out: Path,
     *,
     steps: int,
     lr: float,
-    window: int = 50,
-    patience: int = 4,
+    window: int = 20,
+    patience: int = 8,
     least_gain: float = 0.01,
     seed: int = 0,
 ) -> dict:
-    """Minimise ``loss_of(step)`` over ``parameters`` with AdamW, warm-up and a cosine; the last row of the log.
+    """Minimise the loss of ``gradients(step)`` over ``parameters`` with AdamW, warm-up and a cosine; the last log row.
 
     Args:
         parameters: by name; their values are part of the state.
-        loss_of: the loss of a step; its random choices must follow from the step's number or from torch's generator.
+        gradients: adds the gradients of a step's loss to the parameters and returns the loss; its random choices must
+            follow from the step's number or from torch's generator.
         out: folder of ``state.pt`` and ``log.jsonl``; what lies there is gone on with.
         steps: the schedule's length; a stage may end before it.
         window: steps between two rows of the log and two states.
@@ -66,11 +67,10 @@ def run_stage(
         for group in optimizer.param_groups:
             group["lr"] = lr * rate
         optimizer.zero_grad()
-        loss = loss_of(step)
-        loss.backward()
+        loss = gradients(step)
         torch.nn.utils.clip_grad_norm_(values, 1.0)
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(loss)
         step += 1
         if step % window and step < steps:
             continue

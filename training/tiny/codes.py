@@ -23,26 +23,34 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from mpar2.cafe.sound_classes import CLASSES
-from training.scenes.scene import Scene
+from training.scenes.scene import Scene, SceneEvent
 
 __all__ = [
     "BASIS",
+    "DIGITS",
     "FRAME_S",
     "LABELS",
     "MOST_EVENTS",
     "PARTS",
+    "SLOTS",
     "WIDTH",
     "basis_in_words",
+    "event_digits",
     "event_codes",
     "frame_codes",
     "read_codes",
     "simulated",
+    "slots",
+    "spans",
 ]
 
 FRAME_S = 0.04
 WIDTH = 256
 MOST_EVENTS = 5
 LABELS = list(CLASSES)
+SLOTS = 4  # digits of an event's times: seconds and tenths of its onset, seconds and tenths of its offset
+_TURN = 5.88  # frames in which all four are said once: the period of a pair of sines in Whisper's table of positions
+DIGITS = 11  # a tenth is 0 to 9; the seconds of a clip of 10 s reach 10
 _PERIODS_S = np.array([20.0, 10.0, 5.0, 2.5, 1.25])
 PARTS = {  # name -> columns
     "event": len(LABELS),
@@ -107,18 +115,30 @@ def event_codes(scene: Scene, shift_s: np.ndarray | None = None) -> np.ndarray:
     return codes
 
 
+def slots(n: int) -> np.ndarray:
+    """Return which of the four digits each of ``n`` frames says: int (n,)."""
+    return (SLOTS * ((np.arange(n) + 0.25) / _TURN % 1)).astype(int)
+
+
+def event_digits(event: SceneEvent) -> tuple[int, int, int, int]:
+    """Return the digits of an event's times as they are written: seconds and tenths of its onset and of its offset."""
+    (a, b), (c, d) = (f"{seconds:.1f}".split(".") for seconds in (event.onset_s, event.offset_s))
+    return min(int(a), DIGITS - 1), int(b), min(int(c), DIGITS - 1), int(d)
+
+
 def _split(code: np.ndarray) -> dict[str, np.ndarray]:
     """Views of the parts of codes (…, columns)."""
     parts = np.split(code, np.cumsum(list(PARTS.values()))[:-1], axis=-1)
     return dict(zip(PARTS, parts, strict=True))
 
 
-def _spans(scene: Scene, n: int) -> list[tuple[int, int]]:
-    spans = []
+def spans(scene: Scene, n: int) -> list[tuple[int, int]]:
+    """Return the first frame of each event and the one after its last, of ``n``."""
+    found = []
     for event in scene.events:
         start = min(round(event.onset_s / FRAME_S), n - 1)
-        spans.append((start, min(max(round(event.offset_s / FRAME_S), start + 1), n)))
-    return spans
+        found.append((start, min(max(round(event.offset_s / FRAME_S), start + 1), n)))
+    return found
 
 
 def frame_codes(scene: Scene, n: int, codes: np.ndarray | None = None) -> np.ndarray:
@@ -126,7 +146,7 @@ def frame_codes(scene: Scene, n: int, codes: np.ndarray | None = None) -> np.nda
     codes = event_codes(scene) if codes is None else codes
     frames = np.zeros((n, codes.shape[1]), np.float32)
     sounding = np.zeros((n, len(LABELS)), np.float32)
-    for code, (start, stop) in zip(codes, _spans(scene, n), strict=True):  # in order: a later event comes in front
+    for code, (start, stop) in zip(codes, spans(scene, n), strict=True):  # in order: a later event comes in front
         frames[start:stop] = code
         named = _split(code)["event"]
         sounding[start:stop] = np.maximum(sounding[start:stop], named)
@@ -154,10 +174,9 @@ def read_codes(codes: np.ndarray) -> list[tuple[str, float, float]]:
     return events
 
 
-def simulated(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
+def simulated(scene: Scene, n: int, rng: np.random.Generator, shift_s: np.ndarray | None = None) -> np.ndarray:
     """Codes as a tower might say them, (n, columns): times off by tenths of a second, doubtful classes, noise."""
-    events = len(scene.events)
-    codes = event_codes(scene, rng.normal(0, 0.08, (events, 2)))
+    codes = event_codes(scene, rng.normal(0, 0.08, (len(scene.events), 2)) if shift_s is None else shift_s)
     named = _split(codes)["event"]
     for row in named:  # a view: some of the belief goes to another class, never most of it
         doubt = rng.uniform(0, 0.45) if rng.random() < 0.35 else rng.uniform(0, 0.1)

@@ -44,7 +44,7 @@ from training.tiny.sequences import (
 )
 from training.tiny.tower import make_tower
 
-__all__ = ["load_tower", "train_stage"]
+__all__ = ["forward", "load_tower", "train_stage"]
 
 LORA = {"r": 32, "lora_alpha": 64, "lora_dropout": 0.0}
 LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
@@ -80,12 +80,10 @@ def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequen
         yield from (groups[i] for i in order)
 
 
-def _forward(
-    model, batch: list[Sequence], pooled: np.ndarray | None, noise: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(model, batch: list[Sequence], noise: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (N, V) before learnt tokens, and those tokens (N,). Right-padded and causal: no mask needed.
 
-    ``pooled`` (scenes, 250, d) is what the tower's projection sees; ``noise`` is added to it, in its own spread.
+    ``noise`` is added to the tower's pooled outputs, in their own spread.
     """
     longest = max(len(s.ids) for s in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
@@ -95,16 +93,13 @@ def _forward(
         learn[i, : len(sequence.ids)] = torch.from_numpy(sequence.learn)
     embeds = model.get_input_embeddings()(ids)
     places = ids == model.config.audio_token_id
-    for kind in ("row", "codes"):
-        heard = torch.tensor([getattr(s, kind) is not None for s in batch])
+    for kind in ("pooled", "codes"):
+        frames = [getattr(s, kind) for s in batch]
+        heard = torch.tensor([clip is not None for clip in frames])
         if not heard.any():
             continue
-        if kind == "codes":
-            audio = torch.from_numpy(np.concatenate([s.codes for s in batch if s.codes is not None]))
-        else:
-            counts = places.sum(1).tolist()
-            rows = [pooled[s.row, :n] for s, n in zip(batch, counts, strict=True) if s.row is not None]
-            audio = torch.from_numpy(np.concatenate(rows).astype(np.float32))
+        audio = torch.from_numpy(np.concatenate([clip for clip in frames if clip is not None]).astype(np.float32))
+        if kind == "pooled":
             if noise:
                 audio = audio + noise * audio.std() * torch.randn_like(audio)
             audio = model.model.audio_tower.proj(audio)
@@ -116,7 +111,6 @@ def _forward(
 def train_stage(
     model,
     sequences: Iterator[Sequence],
-    pooled: np.ndarray | None,
     log: Path,
     *,
     minutes: float,
@@ -137,7 +131,7 @@ def train_stage(
         for batch in _batches(sequences, tokens):
             scale = min(1, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
             optimizer.param_groups[0]["lr"] = lr * scale
-            logits, targets = _forward(model, batch, pooled, noise)
+            logits, targets = forward(model, batch, noise)
             loss = functional.cross_entropy(logits.float(), targets)
             model.zero_grad()
             loss.backward()
@@ -227,15 +221,16 @@ def main(argv: list[str] | None = None) -> None:
             np.save(args.codes, _basis_of(model, processor.tokenizer))
         chats = _mixed(listed(imagined(args.seed), args.seed), text_only, args.replay, args.seed)
         encode = Encoder(processor, np.load(args.codes), seed=args.seed, strides=(1, 2, 4, 8))
-        train_stage(model, map(encode, chats), None, log, **options)
+        train_stage(model, map(encode, chats), log, **options)
         _save(model, processor, args.out)
         return
     model, processor = _load(args.start)
     basis = np.load(args.codes)
     scenes = load_scenes(args.features)
     frames = np.load(args.features / "frames.npy")
+    pooled = np.load(args.features / "pooled.npy", mmap_mode="r")
     strides = (1,) if args.stage == "align" else (1, 2, 4, 8)
-    encode = Encoder(processor, basis, lambda row: int(frames[row]) // 4, args.seed, strides)
+    encode = Encoder(processor, basis, lambda row: pooled[row, : frames[row] // 4], args.seed, strides)
     heard = _mixed(rendered(scenes, args.seed), imagined(args.seed + 1), args.imagined, args.seed)
     if args.stage == "align":
         if args.tower:
@@ -252,8 +247,7 @@ def main(argv: list[str] | None = None) -> None:
         else:
             adapted = get_peft_model(model, LoraConfig(**LORA, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"))
         chats = cold_start(heard, args.seed)
-    pooled = np.load(args.features / "pooled.npy", mmap_mode="r")
-    train_stage(model, map(encode, chats), pooled, log, noise=args.noise, **options)
+    train_stage(model, map(encode, chats), log, noise=args.noise, **options)
     if args.stage == "align":
         _save(model, processor, args.out)
     else:

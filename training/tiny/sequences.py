@@ -31,6 +31,7 @@ __all__ = [
     "Heard",
     "Sequence",
     "aligned",
+    "blocks",
     "cold_start",
     "copied",
     "imagined",
@@ -67,12 +68,13 @@ class Chat:
 class Sequence:
     """``ids`` int64 (T,), ``learn`` bool (T,): True where the token is a target.
 
-    Of a clip either its ``row`` among the rendered scenes, or what is heard of it, ``codes``, float32 (frames, WIDTH).
+    Of a clip either what its tower gives, ``pooled`` (frames, d), or what is to come of the projection, ``codes``
+    (frames, text model's width), both float32.
     """
 
     ids: np.ndarray
     learn: np.ndarray
-    row: int | None = None
+    pooled: np.ndarray | None = None
     codes: np.ndarray | None = None
 
 
@@ -83,20 +85,28 @@ class Encoder:
         self,
         processor,
         basis: np.ndarray,
-        audio_tokens: Callable[[int], int] | None = None,
+        pooled_of: Callable[[int], np.ndarray] | None = None,
         seed: int = 0,
         strides: tuple[int, ...] = (1,),
+        simulate: Callable[[Scene, int, np.random.Generator], np.ndarray] = simulated,
     ):
-        """``basis`` (columns, WIDTH) turns codes into what is heard; ``audio_tokens``: frames of the scene of a row.
+        """Make an encoder.
 
-        Of scenes that nobody has rendered every n-th frame is heard, n drawn from ``strides``: a clip of 50 frames
-        teaches as much as one of 200 at a third of the cost, and at several rates what a frame says is learnt, not
-        where it stands.
+        Args:
+            processor: of the checkpoint.
+            basis: (columns, text model's width), turns codes into what is heard.
+            pooled_of: pooled tower outputs of the scene of a row.
+            seed: of the simulation and of the strides.
+            strides: of a scene that nobody has rendered frames are kept in blocks, every n-th block, n
+                drawn from here: a clip of 50 frames teaches as much as one of 200 at a third of the cost, and at
+                several rates what a frame says is learnt, not where it stands.
+            simulate: the codes of such a scene (frames, columns).
         """
         self._basis = basis
         self._strides = strides
+        self._simulate = simulate
         self._tokenizer = processor.tokenizer
-        self._audio_tokens = audio_tokens
+        self._pooled_of = pooled_of
         self._rng = np.random.default_rng(seed)
         template = processor.apply_chat_template(
             [{"role": "user", "content": "@"}], add_generation_prompt=True, tokenize=False
@@ -107,14 +117,16 @@ class Encoder:
     def __call__(self, chat: Chat) -> Sequence:
         ids: list[int] = []
         learn: list[bool] = []
-        row = codes = None
+        pooled = codes = None
         opening = ""
         if chat.heard is not None:
             scene, row = chat.heard
-            frames = int(scene.seconds / FRAME_S + 1e-6) if row is None else self._audio_tokens(row)
             if row is None:
-                codes = simulated(scene, frames, self._rng)[:: self._rng.choice(self._strides)] @ self._basis
-                frames = len(codes)
+                codes = self._simulate(scene, int(scene.seconds / FRAME_S + 1e-6), self._rng)
+                codes = codes[blocks(len(codes), self._rng.choice(self._strides))] @ self._basis
+            else:
+                pooled = self._pooled_of(row)
+            frames = len(codes if pooled is None else pooled)
             opening = "<|audio_bos|>" + "<|AUDIO|>" * frames + "<|audio_eos|>"
         for i, (asked, reply) in enumerate(chat.turns):
             clip = "" if i else opening
@@ -122,7 +134,12 @@ class Encoder:
             after = self._tokenizer(reply + "<|im_end|>").input_ids
             ids += before + after
             learn += [False] * len(before) + [True] * len(after)
-        return Sequence(np.array(ids), np.array(learn), row, codes)
+        return Sequence(np.array(ids), np.array(learn), pooled, codes)
+
+
+def blocks(n: int, stride: int) -> np.ndarray:
+    """Return which of ``n`` frames are kept: the first of every ``stride`` blocks of 8, which say all digits."""
+    return np.flatnonzero(np.arange(n) // 8 % stride == 0)
 
 
 def written(seed: int) -> Iterator[Chat]:

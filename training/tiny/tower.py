@@ -27,14 +27,28 @@ from torch.nn import functional
 
 from training.scenes.scene import Scene, SceneEvent
 from training.small.precision import fast_dtype
-from training.tiny.codes import BASIS, FRAME_S, LABELS, MOST_EVENTS, PARTS, WIDTH, frame_codes, read_codes
+from training.tiny.codes import (
+    BASIS,
+    DIGITS,
+    LABELS,
+    MOST_EVENTS,
+    PARTS,
+    WIDTH,
+    event_digits,
+    frame_codes,
+    read_codes,
+    slots,
+    spans,
+)
 from training.tiny.features import load_scenes
 from training.tiny.whisper import whisper_encoder_state
 
 __all__ = ["HEAD", "frame_labels", "keep_pooled", "make_tower", "pooled_outputs", "tower_forward"]
 
 WHISPER_LAYERS, LAYERS = 4, 5
-HEAD = {"sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS}  # logits a frame; the last event: none
+HEAD = {  # logits a frame; the last event: none
+    "sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS, "digit": DIGITS,
+}  # fmt: skip
 _NONE = -100  # no target: no event sounds here
 _BASIS = torch.from_numpy(BASIS)
 _READ = (_BASIS / (_BASIS**2).sum(1, keepdim=True)).T  # (WIDTH, columns): codes @ _BASIS @ _READ = codes
@@ -119,32 +133,34 @@ def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 
 def frame_labels(scene: Scene, n: int) -> np.ndarray:
-    """Return what the head is taught of ``n`` frames of 40 ms: int16 (n, classes + 2).
+    """Return what the head is taught of ``n`` frames of 40 ms: int16 (n, classes + 3).
 
-    0 or 1 for each class, whether it sounds; the class of the event in front (or "none") and its place in order of
-    onset from 0 (``-100`` where no event sounds).
+    0 or 1 for each class, whether it sounds; the class of the event in front (or "none"), its place in order of
+    onset from 0, and the digit of its times whose turn it is (``-100`` where no event sounds).
     """
-    labels = np.zeros((n, len(LABELS) + 2), np.int16)
-    labels[:, -2:] = len(LABELS), _NONE
-    for place, event in enumerate(scene.events):  # in order of onset: a later event comes in front
+    labels = np.zeros((n, len(LABELS) + 3), np.int16)
+    labels[:, -3:] = len(LABELS), _NONE, _NONE
+    turns = slots(n)
+    # In order of onset: a later event comes in front.
+    for place, (event, (start, stop)) in enumerate(zip(scene.events, spans(scene, n), strict=True)):
         column = LABELS.index(event.label)
-        start = min(round(event.onset_s / FRAME_S), n - 1)
-        stop = min(max(round(event.offset_s / FRAME_S), start + 1), n)
         labels[start:stop, column] = 1
-        labels[start:stop, -2:] = column, min(place, MOST_EVENTS - 1)
+        labels[start:stop, -3:-1] = column, min(place, MOST_EVENTS - 1)
+        labels[start:stop, -1] = np.array(event_digits(event))[turns[start:stop]]
     return labels
 
 
 def loss_of(outputs: torch.Tensor, logits: torch.Tensor, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Loss of frames: tower outputs (F, D) against ``codes`` (F, columns), head logits against :func:`frame_labels`."""
-    sounds, event, ordinal = logits.split(list(HEAD.values()), 1)
-    on, named, place = labels[:, : len(LABELS)].float(), labels[:, -2], labels[:, -1]
+    sounds, event, ordinal, digit = logits.split(list(HEAD.values()), 1)
+    on, (named, place, turn) = labels[:, : len(LABELS)].float(), labels[:, len(LABELS) :].unbind(1)
     binary = functional.binary_cross_entropy_with_logits(sounds, on, pos_weight=torch.tensor(2.0))
     read = outputs @ _READ
     wrong = read - codes
     stray = ((outputs - read @ _BASIS) ** 2).sum(1).mean()  # what no column explains should vanish
     squared = (_COLUMN_WEIGHTS * wrong**2).sum(1).mean() + 2 * stray
     crossed = functional.cross_entropy(event, named) + functional.cross_entropy(ordinal, place, ignore_index=_NONE)
+    crossed += 2 * functional.cross_entropy(digit, turn, ignore_index=_NONE)
     return 4 * binary + crossed + squared
 
 
@@ -250,6 +266,7 @@ def evaluate(tower, head, data: _Data) -> dict:
     An event of ``codes.read_codes`` is right as for CAFE's reference judge: its class, its onset within 0.5 s and its
     offset within the larger of 0.5 s and 20 % of its length. ``named_f1`` asks for the class alone.
     """
+    digits = np.zeros(2)
     width, frame, clip, named, placed = len(LABELS), np.zeros(3), np.zeros((len(LABELS), 3)), np.zeros(3), np.zeros(3)
     for rows in np.array_split(np.arange(len(data.frames)), math.ceil(len(data.frames) / 16)):
         outputs, logits = data.heard(tower, head, rows)
@@ -257,6 +274,8 @@ def evaluate(tower, head, data: _Data) -> dict:
         ends = np.cumsum(data.frames[rows] // 4)[:-1]
         parts = (np.split(part, ends) for part in (logits.numpy(), codes, truth))
         for row, said, code, target in zip(rows, *parts, strict=True):
+            right = said[:, -DIGITS:].argmax(1) == target[:, -1]
+            digits += right.sum(), (target[:, -1] != _NONE).sum()
             g, t = said[:, :width] > 0, target[:, :width] > 0
             frame += (g & t).sum(), (g & ~t).sum(), (~g & t).sum()
             g, t = g.sum(0) >= 4, t.any(0)
@@ -270,6 +289,7 @@ def evaluate(tower, head, data: _Data) -> dict:
         "clip_f1": _f1(clip.sum(0)),
         "named_f1": _f1(named),
         "event_f1": _f1(placed),
+        "digits_right": round(float(digits[0] / max(digits[1], 1)), 4),
         "by_class": dict(zip(LABELS, map(_f1, clip), strict=True)),
     }
 
