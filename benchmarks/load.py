@@ -19,9 +19,11 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import wave
+import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,7 +36,7 @@ import httpx
 import numpy as np
 import psutil
 
-from testing.hostile.uploads import hostile_uploads
+from testing.synthetic import write_run
 
 HOSTILE = ("bulk", "large bodies", "direct routes", "nobody listens", "silent judge")  # of their visitors, in turn
 LIMIT_MB = 150
@@ -180,7 +182,11 @@ def visit(url: str, routes: Routes, number: int, tokens: int, end: float, tally:
 @cache
 def dear_run() -> bytes:
     """Return a run that is small to send and dear to read."""
-    return next(upload for upload in hostile_uploads(0, 1) if upload.name == "30,000 lines.zip").make()
+    with tempfile.TemporaryDirectory() as folder, BytesIO() as packed:
+        lines = write_run(Path(folder, "run"), 2000) / "items.jsonl"
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(lines, "run/items.jsonl")
+        return packed.getvalue()
 
 
 def molest(url: str, routes: Routes, silent: str, number: int, tokens: int, end: float, tally: Tally) -> None:

@@ -28,9 +28,10 @@ from analysis.report import plotly_js, view_css
 from analysis.style import DARK
 from mpar2.runs import RunError
 from pages.analysis_items import first_arms, items_value, summary_value
-from pages.analysis_runs import Shelf, compared, joined, load_upload
+from pages.analysis_runs import Brought, Shelf, compared, joined, load_upload
 from pages.analysis_training import TrainingLogs, training_value
 from pages.errors import guarded
+from pages.limits import session_of, visitor_of
 from pages.published import publish
 from pages.safe_html import channel, view_component
 
@@ -57,7 +58,7 @@ def build_analysis(shelf: Shelf | None = None) -> None:
     """Put the tab's content into the open ``gr.Tab``."""
     shelf = shelf or Shelf()
     logs = TrainingLogs(shelf.root / "training")
-    upload = gr.State(None, time_to_live=3600)
+    brought = Brought()
     view = view_component("analysis", "mountAnalysis", setup=setup_of(shelf))
     item, training, paper, note = (
         channel(f"analysis-{name}", "analysis", name) for name in ("item", "training", "paper", "note")
@@ -65,28 +66,25 @@ def build_analysis(shelf: Shelf | None = None) -> None:
     # Seen by nobody: the view's own button hands its file over.
     file = gr.UploadButton("Your own run", type="filepath", elem_id="run-file", elem_classes="mp-offscreen")
 
-    def table_of(sent: Mapping[str, Any], brought: RunTable | None) -> RunTable | None:
+    def table_of(sent: Mapping[str, Any], request: gr.Request) -> RunTable | None:
         names = [name for name in sent.get("runs") or () if isinstance(name, str)]
-        if brought is None and sent.get("mine") is True:
-            raise RunError("your run is not kept any more (for an hour at most): choose its file again")
-        mine = brought is not None and sent.get("mine") is True
-        tables = shelf.tables(names[:8])
-        return joined([*tables, brought] if mine else tables)
+        mine = [brought.table(session_of(request))] if sent.get("mine") is True else []
+        return joined([*shelf.tables(names[:8]), *mine])
 
-    def on_apply(event: gr.EventData, brought: RunTable | None) -> Iterator[dict[str, Any]]:
+    def on_apply(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
         sent = _data(event)
         number = sent.get("number")
         try:
-            table = table_of(sent, brought)
-            values = drawn(table, sent) if brought is not None and sent.get("mine") else shelf.drawn(table, sent, drawn)
+            table = table_of(sent, request)
+            values = drawn(table, sent) if sent.get("mine") is True else shelf.drawn(table, sent, drawn)
             yield from (value | {"number": number} for value in values)
         except (AnalysisError, RunError) as error:
             yield {"exhibits": [], "message": str(error)[:600], "dark": DARK, "number": number, "whole": True}
 
-    def on_point(event: gr.EventData, brought: RunTable | None) -> dict[str, Any] | None:
+    def on_point(event: gr.EventData, request: gr.Request) -> dict[str, Any] | None:
         """Return the items behind a point of a figure, or one item as a comparison."""
         sent = _data(event)
-        table = table_of(sent, brought)
+        table = table_of(sent, request)
         if table is None:
             return None
         if (name := sent.get("name")) is not None:
@@ -109,8 +107,8 @@ def build_analysis(shelf: Shelf | None = None) -> None:
         window = sent.get("window") if isinstance(sent.get("window"), int) else 5
         return training_value(logs, chosen, min(25, max(1, window))) | {"dark": DARK}
 
-    def on_paper(event: gr.EventData, brought: RunTable | None) -> dict[str, Any]:
-        table = table_of(_data(event), brought)
+    def on_paper(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        table = table_of(_data(event), request)
         chosen = Choice() if table is None else Choice(arms=tuple(first_arms(table)))
         beside = Exhibit(
             "paper-beside-ours",
@@ -121,24 +119,25 @@ def build_analysis(shelf: Shelf | None = None) -> None:
         )
         return _value([*paper_exhibits(), beside])
 
-    def on_file(path: str | None) -> tuple[Any, Any]:
+    def on_file(path: str | None, request: gr.Request) -> dict[str, Any] | None:
         if not path:
-            return None, None
+            return None
         try:
             table = load_upload(path)
         except (AnalysisError, RunError) as error:
-            return None, {"level": "error", "lines": [str(error)[:600]], "at": time.monotonic()}
+            return {"level": "error", "lines": [str(error)[:600]], "at": time.monotonic()}
         notes = [f"{len(table.frame):,} answers of {len(table.arms)} arms", *table.runs[0].notes]
-        return table, {"level": "ok", "lines": notes, "name": table.runs[0].name, "at": time.monotonic()}
+        brought.keep(session_of(request), visitor_of(request), table)
+        return {"level": "ok", "lines": notes, "name": table.runs[0].name, "at": time.monotonic()}
 
     quiet = {"api_visibility": "private", "concurrency_id": "analysis", "concurrency_limit": 2}
     quiet |= {"show_progress": "hidden"}
     last = quiet | {"trigger_mode": "always_last"}  # a choice made while figures are drawn is drawn next, not dropped
-    view.apply(guarded(on_apply), upload, view, **last)
-    view.select(guarded(on_point), upload, item, **last)
+    view.apply(guarded(on_apply), None, view, **last)
+    view.select(guarded(on_point), None, item, **last)
     view.expand(guarded(on_training), None, training, **last)
-    view.collapse(guarded(on_paper), upload, paper, **last)
-    file.upload(guarded(on_file), file, [upload, note], **quiet)
+    view.collapse(guarded(on_paper), None, paper, **last)
+    file.upload(guarded(on_file), file, note, **quiet)
 
 
 def warm_up(shelf: Shelf) -> None:

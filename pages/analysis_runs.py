@@ -1,16 +1,19 @@
 """The runs that the Analysis tab can show: those shipped with the app, and the one that a visitor brings.
 
 A visitor's file is read where Gradio put it, as data: a zip is never unpacked, no name inside it becomes a path, lines
-are checked one by one, and every size is bounded (``mpar2.runs``). Its table belongs to the visitor's session.
+are checked one by one, and every size is bounded (``mpar2.runs``). Its table belongs to the visitor's session, and is
+kept while there is room (:class:`Brought`).
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import pickle
 import threading
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from pages.document import MOST_ARMS
 from pages.examples import EXAMPLES
 from pages.stored_item import stored_document
 
-__all__ = ["RUNS", "UPLOAD", "Shelf", "compared", "joined", "load_upload"]
+__all__ = ["RUNS", "UPLOAD", "Brought", "Shelf", "compared", "joined", "load_upload"]
 
 RUNS = EXAMPLES / "runs"
 FIRST_RUN = "held-out-scenes"
@@ -97,6 +100,58 @@ class Shelf:
             except (AnalysisError, RunError) as error:
                 _log.warning("the run '%s' is left out: %s", name, error)
         return found
+
+
+class Brought:
+    """The runs that visitors have brought, one a session, within a bound of memory for all of them.
+
+    Where that is passed, the visitor who holds most gives back first, the oldest run of theirs.
+    """
+
+    def __init__(
+        self, most_bytes: int = 500_000_000, kept_s: float = 3600.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most_bytes, self._kept_s, self._clock = most_bytes, kept_s, clock
+        self._kept: dict[str, tuple[float, str, int, RunTable]] = {}  # session -> since when, visitor, bytes, table
+        self._lock = threading.Lock()
+
+    def keep(self, session: str, visitor: str, table: RunTable) -> None:
+        """Keep a table in place of the session's last one."""
+        counted = _Counted()
+        pickle.dump(table, counted, protocol=5)
+        with self._lock:
+            self._kept.pop(session, None)
+            self._kept[session] = (self._clock(), visitor, 2 * counted.bytes, table)  # figures take it apart by arms
+            while others := [name for name in self._kept if name != session]:
+                held_by: Counter[str] = Counter()
+                for _, owner, size, _ in self._kept.values():
+                    held_by[owner] += size
+                if held_by.total() <= self._most_bytes:
+                    break
+                del self._kept[max(others, key=lambda name: held_by[self._kept[name][1]])]  # the first of equals
+
+    def table(self, session: str) -> RunTable:
+        """Return the session's table. Raises ``RunError`` where it is not kept any more."""
+        with self._lock:
+            for name in [name for name, one in self._kept.items() if one[0] <= self._clock() - self._kept_s]:
+                del self._kept[name]
+            if session in self._kept:
+                return self._kept[session][3]
+        raise RunError(
+            "your run is not kept any more (runs are kept for an hour at most, and while there is room for them): "
+            "choose its file again"
+        )
+
+
+class _Counted:
+    """A file that only counts."""
+
+    bytes = 0
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self.bytes += size
+        return size
 
 
 def load_upload(path: str | Path) -> RunTable:

@@ -27,7 +27,7 @@ from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
 from pages.export import page_shell
 from pages.gpu import lends_gpus
-from pages.limits import LimitError, visitor_of
+from pages.limits import LimitError, session_of, visitor_of
 from pages.line import ahead_of
 from pages.opinion import opinion_document, tagging_of
 from pages.published import publish
@@ -186,11 +186,6 @@ def _published(example: Example) -> dict[str, str]:
         "url": publish(f"{example.name}.json", key, silent),
         "audio": publish(f"{example.name}.txt", example.digest, lambda: audio_uri(example.clip) or ""),
     }
-
-
-def session_of(request: gr.Request | None) -> str:
-    """Return the visitor's session."""
-    return str(getattr(request, "session_hash", None) or "")
 
 
 def _form(event: gr.EventData) -> Mapping[str, Any]:

@@ -219,7 +219,7 @@ def _waits_too_often(demo: gr.Blocks, request: Any, body: bytes, *, local: bool)
         or (not local and bool(visitor) and visitor_of(event.request) == visitor)
         for event in events_of(demo)
     )
-    return mine >= share_of_line(demo._queue.max_size - len(demo._queue))
+    return mine >= share_of_line((demo._queue.max_size or 10_000) - len(demo._queue))
 
 
 def _hold_files(services: Services, body: bytes) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from mpar2.errors import MPAR2Error
 from mpar2.question import MAX_CHOICE_CHARS, MAX_CHOICES, MAX_QUESTION_CHARS
 
-__all__ = ["LimitError", "RunCounter", "VisitorLimits", "visitor_of"]
+__all__ = ["LimitError", "RunCounter", "VisitorLimits", "session_of", "visitor_of"]
 
 _WINDOW_S = 3600.0
 _MOST_VISITORS = 10_000  # remembered at once; the one who came longest ago is forgotten first
@@ -84,6 +84,11 @@ class RunCounter:
             self._begun.move_to_end(visitor)
             while len(self._begun) > _MOST_VISITORS:
                 self._begun.popitem(last=False)
+
+
+def session_of(request: Any) -> str:
+    """Return the session of a request: a tab of a browser, or a client of a program."""
+    return str(getattr(request, "session_hash", None) or "")
 
 
 def visitor_of(request: Any, environment: Mapping[str, str] = os.environ) -> str:

@@ -19,9 +19,10 @@ from analysis.exhibits import EXHIBITS, build_exhibits
 from analysis.load import load_runs
 from analysis.style import colour_of
 from mpar2.audio import wav_bytes
+from mpar2.runs import RunError
 from pages.analysis import GROUPS, choice_of, drawn
 from pages.analysis_items import first_arms, items_value, summary_value
-from pages.analysis_runs import UPLOAD, Shelf, compared, load_upload
+from pages.analysis_runs import UPLOAD, Brought, Shelf, compared, load_upload
 from pages.arrays import pack
 from pages.document import check_document
 from pages.stored_item import HEATMAPS, audio_of
@@ -50,6 +51,28 @@ def test_the_shelf_has_what_is_there_and_nothing_else(root: Path, tmp_path: Path
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "manifest.json").write_text("{}", "utf-8")
     assert Shelf(tmp_path).tables(["broken"]) == []
+
+
+def test_brought_runs_have_a_bound_and_who_holds_most_gives_back_first(root: Path) -> None:
+    table, now = Shelf(root).table("scenes"), [0.0]
+    one = Brought(clock=lambda: now[0])
+    one.keep("only", "me", table)
+    size = one._kept["only"][2]
+    brought = Brought(3 * size, kept_s=100.0, clock=lambda: now[0])
+    brought.keep("mine", "me", table)
+    for number in range(5):
+        now[0] += 1
+        brought.keep(f"theirs {number}", "greedy", table)
+    assert brought.table("mine") is table and brought.table("theirs 4") is table
+    for gone in ("theirs 0", "theirs 2", "nobody's"):
+        with pytest.raises(RunError, match="not kept any more .* choose its file again"):
+            brought.table(gone)
+    brought.keep("mine", "me", table)
+    assert len(brought._kept) == 3, "a session has one"
+    now[0] += 100
+    with pytest.raises(RunError, match="an hour at most"):
+        brought.table("mine")
+    assert not brought._kept
 
 
 def test_the_table_of_items_holds_every_item_and_what_each_arm_made_of_it(root: Path) -> None:
