@@ -10,7 +10,8 @@
 ``paper``       the paper's own numbers, with their sources   ``words``      numbers as words
 ``latex_tables``  the numbers in tables of a LaTeX source     ``audio_need``  which items need the audio
 ``figures``     exhibits: a figure, its reading, its table    ``exhibits``   all exhibits of a table of runs
-``report``      one page that holds them all                  ``style``      colours, light and dark
+``report``      one page that holds them all                  ``command``    ``mpar2 report``
+``style``       colours, light and dark
 
     table = load_runs(["runs/scenes"])
     for exhibit in build_exhibits(table):

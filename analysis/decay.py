@@ -16,7 +16,7 @@ from analysis.choice import Choice
 from analysis.load import RunTable
 from analysis.metrics import Metric, codes_of, measured, metric_of, rate_of, units
 from analysis.slopes import held_difficulty, within_item
-from mpar2.statistics import Slope, correlation, holm, slope
+from mpar2.statistics import Effect, correlation, holm, slope
 
 __all__ = ["bin_edges", "correlations", "curves", "null_model", "slopes", "trend"]
 
@@ -176,7 +176,7 @@ def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def trend(part: pd.DataFrame, metric: Metric, length: str, held: str = "nothing") -> Slope:
+def trend(part: pd.DataFrame, metric: Metric, length: str, held: str = "nothing") -> Effect:
     """Return the change of a metric for each doubling of the length, over the traces of one arm.
 
     Args:

@@ -291,7 +291,7 @@ def _pairs(tallies: Mapping[str, _Tally]) -> list[dict[str, Any]]:
     for first, second in pairs:
         ids = [id for id in means[first] if id in means[second]]
         clips = [tallies[first].clips[id] for id in ids]
-        compared = statistics.evaluate(
+        compared = statistics.compare_arms(
             [means[first][id] for id in ids], [means[second][id] for id in ids], groups=clips
         )
         rows.append({"arms": [first, second], "items": len(ids), "clips": len(set(clips)), **compared})

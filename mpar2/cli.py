@@ -1,4 +1,4 @@
-"""The ``mpar2`` command. It only dispatches: each command is a module of :mod:`mpar2.commands`.
+"""The ``mpar2`` command. It only dispatches: each command is a module of :mod:`mpar2.commands`, or an entry point.
 
 Exit status: 0 done, 1 the command found what it reports as a failure, 2 bad input (a message on stderr says what and
 what to do), 130 interrupted.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import pkgutil
 import sys
@@ -34,16 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     _load_plugins()
-    known = _commands()
     parser = argparse.ArgumentParser(prog="mpar2", description="See, measure and train away audio perception decay.")
     parser.add_argument("--version", action="version", version=f"mpar2 {__version__}")
     choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     module = None
-    for name, help_line in known.items():
+    for name, path in sorted(_commands().items()):
+        help_line = _help_line(path)
         chosen = choices.add_parser(name, help=help_line, description=help_line)
         if arguments[:1] == [name]:  # the others are not even imported
-            module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")
-            module.configure(chosen)
+            try:
+                module = importlib.import_module(path)
+                module.configure(chosen)
+            except ModuleNotFoundError as error:
+                advice = "install the project with its requirements.txt"
+                print(f"mpar2 {name}: it needs {error.name}, which is not installed: {advice}", file=sys.stderr)
+                return 2
             _describe_tasks(chosen)
     options = parser.parse_args(arguments)
     assert module is not None  # argparse has left otherwise
@@ -80,15 +87,20 @@ def _load_plugins() -> None:
 
 
 def _commands() -> dict[str, str]:
-    """Return each command's name and the first line of its module's docstring, read without importing it."""
-    found = {}
-    for info in pkgutil.iter_modules(commands.__path__):
-        if info.name.startswith("_"):
-            continue
-        source = Path(info.module_finder.path, f"{info.name}.py")  # type: ignore[union-attr]
-        text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) if source.exists() else None
-        found[info.name.replace("_", "-")] = (text or "").split("\n", 1)[0]
-    return found
+    """Return the module of each command: those of :mod:`mpar2.commands`, and of the entry points ``mpar2.commands``."""
+    own = [info.name for info in pkgutil.iter_modules(commands.__path__) if not info.name.startswith("_")]
+    others = importlib.metadata.entry_points(group=commands.__name__)
+    return {name.replace("_", "-"): f"{commands.__name__}.{name}" for name in own} | {p.name: p.value for p in others}
+
+
+def _help_line(module: str) -> str:
+    """Return the first line of a module's docstring, read without importing it; empty where it is not installed."""
+    with contextlib.suppress(ModuleNotFoundError):
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin is not None:
+            source = Path(spec.origin).read_text(encoding="utf-8")
+            return (ast.get_docstring(ast.parse(source)) or "").split("\n", 1)[0]
+    return ""
 
 
 if __name__ == "__main__":

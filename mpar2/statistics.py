@@ -26,8 +26,8 @@ Metrics:
 ``mcnemar``              exact test on the items that only one arm got right (Q. McNemar 1947); for independent items
 ``slope``                change of an outcome for each unit of x, with strata held
 ``correlation``          Pearson's r, or Spearman's of ranks
-``holm``                 p values corrected for the number of comparisons (S. Holm 1979)
-``evaluate``             all that two arms on the same items can say, as a dict
+``holm``                 p values corrected for the number of comparisons (S. Holm 1979; statsmodels)
+``compare_arms``         all that two arms on the same items can say, as a dict
 """
 
 from __future__ import annotations
@@ -40,15 +40,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "Effect",
     "Interval",
     "McNemar",
-    "PairedDifference",
-    "Slope",
     "accuracy_interval",
     "bootstrap_interval",
     "bootstrap_statistic",
+    "compare_arms",
     "correlation",
-    "evaluate",
     "holm",
     "mcnemar",
     "paired_bootstrap",
@@ -81,18 +80,8 @@ class Interval(NamedTuple):
         return f"{self.estimate:.3f} ({self.low:.3f}-{self.high:.3f})"
 
 
-class PairedDifference(NamedTuple):
-    """``estimate`` = second minus first; ``p_value`` two-sided, of no difference; ``n`` counts clusters."""
-
-    estimate: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None
-    n: int
-
-
-class Slope(NamedTuple):
-    """Change of the outcome for each unit of x; ``p_value`` two-sided, of no slope; ``n`` counts clusters."""
+class Effect(NamedTuple):
+    """A difference or a slope, with the two-sided p value of "it is 0"; ``n`` counts clusters."""
 
     estimate: float | None
     low: float | None
@@ -278,7 +267,7 @@ def paired_bootstrap(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> PairedDifference:
+) -> Effect:
     """Compute second minus first (means, or pooled ratios) over the same items, drawn together.
 
     The p value is the share of resamples whose difference lies at least as far from the estimate as 0 does
@@ -298,12 +287,11 @@ def paired_bootstrap(
     n = len(rows)
     total = rows.sum(axis=0)
     if n == 0 or total[1] == 0 or total[3] == 0:
-        return PairedDifference(None, None, None, None, n)
+        return Effect(None, None, None, None, n)
     estimate = float(total[2] / total[3] - total[0] / total[1])
     sums = _resampled_sums(rows, resamples, np.random.default_rng(seed))
     draws = _ratio(sums[:, 2], sums[:, 3]) - _ratio(sums[:, 0], sums[:, 1])
-    low, high = _percentiles(draws, n, level)
-    return PairedDifference(estimate, low, high, None if low is None else _p_value(draws, estimate, n), n)
+    return _effect(estimate, draws, n, level)
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
@@ -342,7 +330,7 @@ def slope(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> Slope:
+) -> Effect:
     """Return the least-squares slope of y over x within strata, with its cluster bootstrap interval.
 
     Args:
@@ -358,7 +346,7 @@ def slope(
     columns = validate(x, y, np.ones(len(np.asarray(x))) if weights is None else weights, groups=groups, level=level)
     at, value, weight = columns
     if not len(at):
-        return Slope(None, None, None, None, 0)
+        return Effect(None, None, None, None, 0)
     inside = np.zeros(len(at), dtype=np.intp) if strata is None else strata
     # Frisch-Waugh-Lovell: a level for each stratum is the same as taking its weighted means away.
     total = np.maximum(np.bincount(inside, weight), 1e-300)
@@ -370,13 +358,11 @@ def slope(
     rows = rows[rows[:, 1] > 0]
     n = len(rows)
     if n == 0:
-        return Slope(None, None, None, None, 0)
+        return Effect(None, None, None, None, 0)
     above, below = rows.sum(axis=0)
     estimate = float(above / below)
     sums = _resampled_sums(rows, resamples, np.random.default_rng(seed))
-    draws = _ratio(sums[:, 0], sums[:, 1])
-    low, high = _percentiles(draws, n, level)
-    return Slope(estimate, low, high, None if low is None else _p_value(draws, estimate, n), n)
+    return _effect(estimate, _ratio(sums[:, 0], sums[:, 1]), n, level)
 
 
 def correlation(
@@ -428,16 +414,16 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None and p == p)
-    corrected: list[float | None] = [None] * len(p_values)
-    least = 0.0
-    for rank, (p, place) in enumerate(tested):
-        least = max(least, min(1.0, p * (len(tested) - rank)))
-        corrected[place] = least
-    return corrected
+    from statsmodels.stats.multitest import multipletests
+
+    values = np.array(p_values, dtype=float)  # None becomes NaN
+    tested = ~np.isnan(values)
+    if tested.any():
+        values[tested] = multipletests(values[tested], method="holm")[1]
+    return [value if known else None for value, known in zip(values.tolist(), tested, strict=True)]
 
 
-def evaluate(
+def compare_arms(
     first: ArrayLike,
     second: ArrayLike,
     *,
@@ -478,6 +464,11 @@ def _pearson(sums: _Floats) -> _Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         r = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
     return np.where(np.isfinite(r), r, np.nan)
+
+
+def _effect(estimate: float, draws: _Floats, clusters: int, level: float) -> Effect:
+    low, high = _percentiles(draws, clusters, level)
+    return Effect(estimate, low, high, None if low is None else _p_value(draws, estimate, clusters), clusters)
 
 
 def _p_value(draws: _Floats, estimate: float, clusters: int) -> float:

@@ -343,6 +343,6 @@ def test_the_papers_numbers_stay_apart(table: RunTable) -> None:
 
 def test_nothing_heavy_is_loaded() -> None:
     modules = "[m for m in ('torch', 'plotly', 'pandas') if m in sys.modules]"
-    code = f"import sys, analysis, mpar2.commands.report; print({modules})"
+    code = f"import sys, analysis, mpar2.cli; print({modules})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -147,11 +147,3 @@ def test_the_help_of_a_task_opens_with_what_it_does(capsys: pytest.CaptureFixtur
             main([*words, "--help"])
         usage, described = capsys.readouterr().out.split("\n\n")[:2]
         assert usage.startswith("usage: mpar2") and " ".join(described.split()).startswith(sentence)
-
-
-def test_the_help_of_report_names_every_figure_and_metric() -> None:
-    from analysis.exhibits import EXHIBITS
-    from analysis.metrics import METRICS
-    from mpar2.commands import report
-
-    assert report.FIGURES.split(", ") == list(EXHIBITS) and set(report.METRICS.split(", ")) == set(METRICS)

@@ -70,7 +70,7 @@ def test_tables_go_out_as_data(page: Path) -> None:
 def test_parquet_that_cannot_be_written_is_said(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("analysis.report", "mpar2.commands.report"):
+    for module in ("analysis.report", "analysis.command"):
         monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
     out = ["--out", str(tmp_path / "x.html"), "--data", str(tmp_path / "data"), "--only", "arms"]
     assert main(["report", str(page.parent.parent / "run"), *out]) == 0

@@ -11,7 +11,7 @@ from mpar2.statistics import (
     accuracy_interval,
     bootstrap_interval,
     bootstrap_statistic,
-    evaluate,
+    compare_arms,
     mcnemar,
     paired_bootstrap,
     wilson,
@@ -148,8 +148,8 @@ def test_any_statistic_can_be_bootstrapped():
 
 
 def test_evaluate_is_json_and_leaves_mcnemar_out_for_means_of_samples():
-    single = evaluate([1, 1, 0, 1], [0, 1, 0, 0])
+    single = compare_arms([1, 1, 0, 1], [0, 1, 0, 0])
     assert single["mcnemar"]["only_first"] == 2 and single["first"] == wilson(3, 4)._asdict()
-    means = evaluate([1, 0.5, 0], [0, 0.5, 0.25])
+    means = compare_arms([1, 0.5, 0], [0, 0.5, 0.25])
     assert means["mcnemar"] is None and means["difference"]["estimate"] == pytest.approx(-0.25)
     json.dumps([single, means], allow_nan=False)

@@ -1,4 +1,7 @@
-"""Draw what runs measured: one self-contained page with every figure, table and manifest."""
+"""Draw what runs measured: one self-contained page with every figure, table and manifest.
+
+The command ``mpar2 report``, which the entry point group ``mpar2.commands`` names.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mpar2.errors import MPAR2Error
+from analysis.choice import BINNINGS, LENGTHS, choice_from
+from analysis.exhibits import EXHIBITS
+from analysis.metrics import METRICS
+from analysis.report import write_report
 
-__all__ = ["ReportError", "configure", "run"]
+__all__ = ["configure", "run"]
 
-FIGURES = (
-    "decay, curves, arms, levels, controls, modes, slopes, correlations, forced, cafe, rules, probes, attention, "
-    "attention-corrected, attention-tokens, frontier, budget, seeds"
-)
-METRICS = (
-    "accuracy, strict, acc_per, recall, f1, err_per, err_use, err_omit, events, acc_per_first, acc_per_any, "
-    "acc_per_mention, label_precision, label_recall, label_f1, mentions_per_event, parsed, tokens, attention, corrected"
-)
 _NAMED = ("domain", "category", "sub-category", "difficulty", "needs-audio")
-
-
-class ReportError(MPAR2Error, ValueError):
-    """The report cannot be made as asked."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +28,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="write every table there too, as CSV and Parquet")
     parser.add_argument(
-        "--only", action="append", metavar="NAME", help=f"this figure only; give it once for each: {FIGURES}"
+        "--only",
+        action="append",
+        metavar="NAME",
+        help=f"this figure only; give it once for each: {', '.join(EXHIBITS)}",
     )
     parser.add_argument("--judge", metavar="NAME", help="whose scores to take where a run has several")
     parser.add_argument(
@@ -50,11 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--arm", action="append", dest="arms", metavar="NAME", help="these arms only; the first is the base"
     )
-    what.add_argument("--metric", metavar="NAME", help=f"default: accuracy; one of {METRICS}")
-    what.add_argument(
-        "--length", choices=("tokens", "reasoning_tokens"), help="what counts as length (default: tokens)"
-    )
-    what.add_argument("--binning", choices=("count", "width"), help="bins of equal count (default) or equal width")
+    what.add_argument("--metric", metavar="NAME", help=f"default: accuracy; one of {', '.join(METRICS)}")
+    what.add_argument("--length", choices=tuple(LENGTHS), help="what counts as length (default: tokens)")
+    what.add_argument("--binning", choices=tuple(BINNINGS), help="bins of equal count (default) or equal width")
     what.add_argument("--bins", type=int, metavar="N", help="default: 8")
     what.add_argument("--outcome", choices=("all", "right", "wrong"), help="of the answers (default: all)")
     for name in _NAMED:
@@ -62,30 +57,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    try:
-        from analysis import AnalysisError
-        from analysis.choice import choice_from
-        from analysis.report import write_report
-    except ModuleNotFoundError as error:
-        raise ReportError(
-            f"the report needs {error.name}, which is not installed: install the project with its requirements.txt"
-        ) from None
     given: dict[str, Any] = {name: getattr(options, name) for name in ("arms", "metric", "length", "binning", "bins")}
     filters = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) or () for name in _NAMED}
-    try:
-        choice = choice_from(given | {"outcome": options.outcome, "filters": filters})
-        exhibits = write_report(
-            options.runs,
-            options.out,
-            choice,
-            only=options.only,
-            judge=options.judge,
-            data_folder=options.data,
-            paper=options.paper,
-            audio_need=options.audio_need,
-        )
-    except AnalysisError as error:
-        raise ReportError(str(error)) from None
+    exhibits = write_report(
+        options.runs,
+        options.out,
+        choice_from(given | {"outcome": options.outcome, "filters": filters}),
+        only=options.only,
+        judge=options.judge,
+        data_folder=options.data,
+        paper=options.paper,
+        audio_need=options.audio_need,
+    )
     for exhibit in exhibits:
         print(f"{exhibit.title}\n  {exhibit.reading}\n")
     print(options.out)
