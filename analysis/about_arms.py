@@ -27,12 +27,13 @@ from analysis.figures import dots, forest
 from analysis.findings import finding
 from analysis.load import RunTable
 from analysis.metrics import CAFE, RULES, Metric, measured, metric_of, rate, rate_of, units, with_f1
-from analysis.words import caption, count, difference, listed, number, paired_p, plural, size_of, span, value
+from analysis.words import caption, count, difference, estimate, listed, number, paired_p, plural, size_of, value
 
 __all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception", "rules"]
 
 
 _ACCURACY = metric_of("accuracy")
+_PERCEPTION = metric_of("acc_per")
 _NO_CONTROL = (
     "No two arms here differ in one setting only: choose more arms. If the run has none, add arms with "
     "'audio: silent', 'audio: shuffled', 'perception: oracle', 'hide_audio_after: 50%', 'max_reasoning_tokens: 32' or "
@@ -51,7 +52,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         if found.estimate is not None:
             rows.append({"arm": name, **found.columns()})
     if not rows:
-        return Exhibit("arms", title, "No answer here has a value of this metric.", None, pd.DataFrame())
+        return Exhibit("arms", title, "No answer here has a value of this metric.")
     bases = {row["arm"]: baseline_of(table, row["arm"]) for row in rows}
     compared = [versus(table, base, name, metric) for name, base in bases.items() if base != name]
     base_rows = [{"arm": name, "minus": None, "difference": None} for name, base in bases.items() if base == name]
@@ -66,19 +67,14 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         x_title="",
         y_title=metric.label,
         percent=metric.percent,
-        tip=lambda row: (
-            f"{label(row['arm'])}<br>{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
-            f"<br>{size_of(row)}"
-        ),
+        tip=lambda row: f"{label(row['arm'])}<br>{estimate(metric, row)}<br>{size_of(row)}",
         places=[table.labels.index(row["arm"]) for row in rows],
         spread=False,
         **_guessing(table, metric),
     )
     by_name = {row["arm"]: row for row in compared}
     findings = [
-        _finding(by_name[row["arm"]], metric)
-        if row["arm"] in by_name
-        else f"{row['arm']}: {value(metric, row['value'])}{span(metric, row['low'], row['high'])}."
+        _finding(by_name[row["arm"]], metric) if row["arm"] in by_name else f"{row['arm']}: {estimate(metric, row)}."
         for row in rows
     ]
     findings = [*finding(table, metric), *findings]
@@ -100,7 +96,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
     for name in table.labels:
         part = table.rows(name)
         benchmark = benchmark_of(table, table.arm(name))
-        if rate(part, metric_of("acc_per")).estimate is not None:
+        if rate(part, _PERCEPTION).estimate is not None:
             bases.setdefault(benchmark, name)
         for metric in map(metric_of, CAFE):
             base = bases.get(benchmark, name)
@@ -126,10 +122,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             "cafe",
             title,
             "The traces are not judged yet: run 'mpar2 cafe score RUN --judge reference', or another judge.",
-            None,
-            pd.DataFrame(),
-            (),
-            "Table 1",
+            paper="Table 1",
         )
     shown = [row for row in rows if row["metric"] != metric_of("events").label]
     figure = dots(
@@ -140,8 +133,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
         y_title="Rate, pooled over traces",
         percent=True,
         tip=lambda row: (
-            f"{label(row['arm'])}<br>{row['metric']} {value(metric_of('acc_per'), row['value'])}"
-            f"{span(metric_of('acc_per'), row['low'], row['high'])}<br>{count(row['numerator'])} of "
+            f"{label(row['arm'])}<br>{row['metric']} {estimate(_PERCEPTION, row)}<br>{count(row['numerator'])} of "
             f"{count(row['denominator'])} events, {plural(row['traces'], 'trace')}"
         ),
     )
@@ -150,11 +142,11 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
         own = {row["metric"]: row for row in rows if row["arm"] == name and row["value"] is not None}
         if "Acc_per" in own and "Recall" in own:
             kinds = ("Acc_per", "matched"), ("Err_use", "misused"), ("Err_per", "hallucinated")
-            shares = [f"{value(metric_of('acc_per'), own[rate]['value'])} {kind}" for rate, kind in kinds]
+            shares = [f"{value(_PERCEPTION, own[rate]['value'])} {kind}" for rate, kind in kinds]
             findings.append(
                 f"{name} names {number(own['Events per trace']['value'])} events a trace ({', '.join(shares)}) and "
                 f"matches {value(metric_of('recall'), own['Recall']['value'])} of the truth"
-                f"{_beyond(metric_of('acc_per'), own['Acc_per'])}."
+                f"{_beyond(_PERCEPTION, own['Acc_per'])}."
             )
     notes = [
         "Matched: an event of the truth, rightly described. Misused: an event of the truth with a wrong time, order, "
@@ -180,8 +172,6 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
             title,
             "No probes were run: 'mpar2 cafe probe RUN --audio-root DIR' gives the run's models a yes/no question on "
             "each event, and about absent ones. An event that a trace omits may still be perceived.",
-            None,
-            pd.DataFrame(),
         )
     sheet = probe_rows(table)
     rows = sheet.to_dict("records")
@@ -193,8 +183,7 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
         y_title="Right answers",
         percent=True,
         tip=lambda row: (
-            f"{label(row['arm'])}<br>{row['probe']}: {value(metric_of('accuracy'), row['value'])}"
-            f"{span(metric_of('accuracy'), row['low'], row['high'])}<br>{plural(row['probes'], 'probe')}"
+            f"{label(row['arm'])}<br>{row['probe']}: {estimate(_ACCURACY, row)}<br>{plural(row['probes'], 'probe')}"
         ),
     )
     findings = []
@@ -225,10 +214,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
             title,
             "No model here answered both directly and with reasoning: evaluate it with --mode direct as well, or name "
             "the arm that was trained to reason like the other arm, with a dagger (†) behind it.",
-            None,
-            pd.DataFrame(),
-            (),
-            "Figure 1",
+            paper="Figure 1",
         )
     rows = []
     for direct, reasoning in pairs:
@@ -252,10 +238,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
         x_title="",
         y_title=metric.label,
         percent=True,
-        tip=lambda row: (
-            f"{label(row['arm'])} ({row['kind']})<br>{value(metric, row['value'])}"
-            f"{span(metric, row['low'], row['high'])}"
-        ),
+        tip=lambda row: f"{label(row['arm'])} ({row['kind']})<br>{estimate(metric, row)}",
         places=(6, 7),  # the colours of no arm
         **_guessing(table, metric),
     )
@@ -277,13 +260,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
     title = f"Controls: what one change does to {named}"
     rows = control_rows(table, metric)
     if rows.empty or rows["difference"].isna().all():
-        return Exhibit(
-            "controls",
-            title,
-            _NO_CONTROL,
-            None,
-            pd.DataFrame(),
-        )
+        return Exhibit("controls", title, _NO_CONTROL)
     figure = forest(
         [row | {"point": point(table, row["arm"])} for row in rows.to_dict("records")],
         "difference",
@@ -341,10 +318,7 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
         x_title="",
         y_title="Rate" if several else metric.label,
         percent=metric.percent,
-        tip=lambda row: (
-            f"{label(row['arm'])}<br>{label(row['metric'])} {value(metric, row['value'])}"
-            f"{span(metric, row['low'], row['high'])}<br>{size_of(row)}"
-        ),
+        tip=lambda row: f"{label(row['arm'])}<br>{label(row['metric'])} {estimate(metric, row)}<br>{size_of(row)}",
         places=symbols,
         hues=hues,
     )
@@ -370,8 +344,6 @@ def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
             title,
             "No arm here ran or was trained under two seeds: evaluate again with another --seed into another folder "
             "and load both, or name trainings 'NAME seed 0', 'NAME seed 1'.",
-            None,
-            pd.DataFrame(),
         )
     long = [row | {"low": row["lowest"], "high": row["highest"]} for row in rows.to_dict("records")]
     figure = forest(
@@ -419,7 +391,7 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
             rows.append({"arm": name, "metric": metric.label, **found.columns(), **difference_columns(compared)})
     if not rows:
         why = "No trace here is judged mention by mention: run 'mpar2 cafe score RUN --judge reference'."
-        return Exhibit("rules", title, why, None, pd.DataFrame())
+        return Exhibit("rules", title, why)
     sheet = corrected(pd.DataFrame(rows))
     counted = metric_of("mentions_per_event").label
     arms_shown = list(dict.fromkeys(row["arm"] for row in rows))
@@ -441,10 +413,7 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
         y_title="Rate, pooled over traces",
         percent=True,
         places=[table.labels.index(name) for name in arms_shown],
-        tip=lambda row: (
-            f"{label(row['arm'])}<br>{row['metric']} {value(metric_of('acc_per'), row['value'])}"
-            f"{span(metric_of('acc_per'), row['low'], row['high'])}<br>{size_of(row)}"
-        ),
+        tip=lambda row: f"{label(row['arm'])}<br>{row['metric']} {estimate(_PERCEPTION, row)}<br>{size_of(row)}",
     )
     findings = [sentence for rule in RULES[:4] for sentence in finding(table, metric_of(rule))[:1]]
     findings = findings or ["No pair of base and MPAR² is here: see the table."]

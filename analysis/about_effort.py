@@ -14,7 +14,7 @@ from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, lines
 from analysis.load import RunTable
 from analysis.metrics import Metric, metric_of
-from analysis.words import caption, difference, number, p_value, paired_p, plural, size_of, span, value
+from analysis.words import caption, difference, estimate, number, p_value, paired_p, plural, size_of, span, value
 
 __all__ = ["attention", "attention_absolute", "attention_corrected", "budget", "frontier"]
 
@@ -90,7 +90,7 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
     fields = [name for name in ("difficulty", "category", "domain", "sub_category") if _varies(table, name)]
     if not fields or table.frame["tokens"].isna().all():
         why = "the token counts are unknown" if fields else "the items have neither difficulty nor category"
-        return Exhibit("budget", title, f"Nothing to compare: {why}.", None, pd.DataFrame(), (), "Figure 7")
+        return Exhibit("budget", title, f"Nothing to compare: {why}.", paper="Figure 7")
     sheets = [effort.budget(table, name).assign(field=name.replace("_", "-")) for name in fields]
     rows = pd.concat(sheets, ignore_index=True)
     shown = rows[rows["field"].isin([name.replace("_", "-") for name in fields[:2]])]
@@ -179,8 +179,7 @@ def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) ->
         percent=not corrected,
         share_x=position == "relative",
         tip=lambda row: (
-            f"{label(row['arm'])}<br>{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
-            f"<br>{plural(row['traces'], 'trace')} of {size_of(row)}"
+            f"{label(row['arm'])}<br>{estimate(metric, row)}<br>{plural(row['traces'], 'trace')} of {size_of(row)}"
         ),
         reference=1.0 if corrected else None,
     )

@@ -16,7 +16,7 @@ from analysis.figures import dots, forest, lines, panels
 from analysis.findings import finding
 from analysis.load import RunTable
 from analysis.metrics import RULES, Metric, metric_of, with_f1
-from analysis.words import caption, count, difference, number, p_value, paired_p, plural, size_of, span, value
+from analysis.words import caption, count, difference, estimate, number, p_value, paired_p, plural, size_of, span, value
 from mpar2.statistics import holm
 
 __all__ = ["correlations", "curves", "decay", "forced", "slopes"]
@@ -38,7 +38,7 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
     rows = measures.curves(table, choice, (metric.name,))
     title = f"{metric.label} over reasoning length"
     if rows["value"].isna().all():
-        return _without("decay", title, _why_no_value(table, choice, metric), "Figures 3 and 5")
+        return Exhibit("decay", title, _why_no_value(table, choice, metric), paper="Figures 3 and 5")
     series = _series(table, rows, choice, metric)
     drawn, left_out = _by_run(table, [(name, own) for name, own in series if any(_known(row) for row in own)])
     options: dict[str, Any] = {
@@ -121,7 +121,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
     names = ("accuracy", "acc_per", "recall", "f1")
     rows = measures.curves(table, choice, names)
     if rows.loc[rows["metric"] == "acc_per", "value"].isna().all():
-        return _without("curves", title, _UNJUDGED, "Figure 3")
+        return Exhibit("curves", title, _UNJUDGED, paper="Figure 3")
     groups, findings = [], []
     for arm in table.labels:
         series = []
@@ -159,7 +159,8 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
     title = "Correlation of length, accuracy and perception"
     rows = measures.correlations(table, choice)
     if rows["pearson"].isna().all():
-        return _without("correlations", title, "Too few traces, or all of one length or one outcome.", "Figure 3")
+        reading = "Too few traces, or all of one length or one outcome."
+        return Exhibit("correlations", title, reading, paper="Figure 3")
     long = []
     for row in rows.to_dict("records"):
         for kind in ("pearson", "spearman"):
@@ -200,9 +201,7 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
     rows = measures.slopes(table, choice, names)
     rows = rows[rows["slope"].notna()]
     if rows.empty:
-        return _without(
-            "slopes", title, "No slope can be estimated: the scored traces of no arm differ in length.", None
-        )
+        return Exhibit("slopes", title, "No slope can be estimated: the scored traces of no arm differ in length.")
     shown = names[0] if (rows["metric"] == names[0]).any() else rows["metric"].iat[0]
     figure = forest(
         rows[rows["metric"] == shown].to_dict("records"),
@@ -254,12 +253,11 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
     parts = [forced_rows(table, shown).assign(metric=shown.label) for shown in with_f1(table.frame, metric)]
     rows = pd.concat(parts, ignore_index=True)
     if rows.empty:
-        return _without(
+        return Exhibit(
             "forced",
             title,
             "No arms here differ only in how long they may or must reason. Add arms with max_reasoning_tokens or "
             "min_reasoning_tokens to the file of arms, evaluate again and load that run.",
-            None,
         )
     several = rows["metric"].nunique() > 1
     series = []
@@ -276,9 +274,8 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
         percent=metric.percent,
         joined=True,
         tip=lambda row: (
-            f"{label(row['arm'])}<br>{label(row['metric'])} {value(metric, row['value'])}"
-            f"{span(metric, row['low'], row['high'])}<br>{number(row['length'])} tokens; {size_of(row)}"
-            f"{_from_free(row, metric, '<br>', label)}"
+            f"{label(row['arm'])}<br>{label(row['metric'])} {estimate(metric, row)}<br>{number(row['length'])} tokens; "
+            f"{size_of(row)}{_from_free(row, metric, '<br>', label)}"
         ),
     )
     findings = [
@@ -307,10 +304,6 @@ _UNJUDGED = (
     "The traces are not judged yet: run 'mpar2 cafe score RUN --judge reference' (rules, exact truth, free) "
     "or another judge, and load the run again."
 )
-
-
-def _without(name: str, title: str, reading: str, paper: str | None, rows: pd.DataFrame | None = None) -> Exhibit:
-    return Exhibit(name, title, reading, None, pd.DataFrame() if rows is None else rows, (), paper)
 
 
 def _why_no_value(table: RunTable, choice: Choice, metric: Metric) -> str:
@@ -356,8 +349,7 @@ def _with_points(table: RunTable, rows: pd.DataFrame, choice: Choice) -> list[di
 def _tip(metric: Metric) -> Any:
     def tip(row: Any) -> str:
         return (
-            f"{label(row['arm'])}<br>{metric.label} {value(metric, row['value'])}"
-            f"{span(metric, row['low'], row['high'])}<br>{number(row['length'])} tokens "
+            f"{label(row['arm'])}<br>{metric.label} {estimate(metric, row)}<br>{number(row['length'])} tokens "
             f"({count(row['from'])} to {count(row['to'])})<br>{plural(row['scored'], 'scored trace')} of "
             f"{count(row['traces'])}, {size_of(row)}"
         )

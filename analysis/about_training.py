@@ -145,7 +145,7 @@ def _exhibit(
         if series:
             groups.append((part, series))
     if not groups:
-        return Exhibit(figure.name, figure.title, figure.missing, None, pd.DataFrame())
+        return Exhibit(figure.name, figure.title, figure.missing)
     names = [name for name in shown if any(name == known for _, series in groups for known, _ in series)]
     # Every panel has every recipe, so that a colour and a place in the legend mean the same one in each.
     full = [(part, [(name, dict(series).get(name, [])) for name in names]) for part, series in groups]

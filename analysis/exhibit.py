@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -34,8 +34,8 @@ class Exhibit:
     name: str
     title: str
     reading: str
-    drawing: dict[str, Any] | None
-    table: pd.DataFrame
+    drawing: dict[str, Any] | None = None
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: tuple[str, ...] = ()
     paper: str | None = None  # the figure or table of the paper that it answers to
     command: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ __all__ = [
     "METRICS",
     "RULES",
     "Metric",
-    "Rate",
+    "MetricRate",
     "codes_of",
     "measured",
     "metric_of",
@@ -116,7 +116,7 @@ def measured(frame: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], 
     return above[known], below[known], known
 
 
-class Rate(NamedTuple):
+class MetricRate(NamedTuple):
     """A metric of some answers with its interval over clips, and the items and clips that it rests on."""
 
     estimate: float | None
@@ -136,7 +136,7 @@ def codes_of(column: pd.Series) -> NDArray[np.intp]:
     return pd.factorize(values)[0]
 
 
-def rate(frame: pd.DataFrame, metric: Metric, **options: Any) -> Rate:
+def rate(frame: pd.DataFrame, metric: Metric, **options: Any) -> MetricRate:
     """Return the metric of the rows, pooled, with its interval over clips."""
     above, below, known = measured(frame, metric)
     return rate_of(above, below, units(frame, known), share=metric.share, **options)
@@ -150,7 +150,7 @@ def units(frame: pd.DataFrame, known: NDArray[np.bool_]) -> pd.DataFrame:
 
 def rate_of(
     above: NDArray[np.float64], below: NDArray[np.float64] | None, rows: pd.DataFrame, *, share: bool, **options: Any
-) -> Rate:
+) -> MetricRate:
     """Return ``sum(above) / sum(below)`` of ``rows`` (their items and clips) with its interval over clips.
 
     ``share`` says that each value is 0 or 1.
@@ -160,7 +160,7 @@ def rate_of(
         found = statistics.accuracy_interval(above, clips, **options)
     else:
         found = statistics.bootstrap_interval(above, below, groups=clips, **options)
-    return Rate(*found[:3], int(codes_of(rows["item"]).max(initial=-1)) + 1, found.n)
+    return MetricRate(*found[:3], int(codes_of(rows["item"]).max(initial=-1)) + 1, found.n)
 
 
 def with_f1(frame: pd.DataFrame, metric: Metric) -> list[Metric]:

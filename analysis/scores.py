@@ -6,18 +6,17 @@ the bytes are counted as they are unpacked, whatever the directory of the zip sa
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mpar2.cafe.metrics import tally_events
-from mpar2.runs import Limits, RunError, open_lines
+from mpar2.runs import Limits, RunError, open_lines, open_member
 from mpar2.runs.lines import load_json, read_lines
 
 __all__ = ["COUNTS", "Scores", "find_scores", "key_needles", "probe_rows", "read_scores", "score_lines"]
@@ -33,6 +32,14 @@ COUNTS = (*_STORED, *_BY_RULE)
 """
 _SCORES = re.compile(r"(?:[^/]+/)?cafe/([^/]{1,120})/scores\.jsonl(?:\.gz)?")
 _PROBES = re.compile(r"(?:[^/]+/)?cafe/probes\.jsonl(?:\.gz)?")
+_PATTERNS = (
+    "cafe/*/scores.jsonl",
+    "cafe/*/scores.jsonl.gz",
+    "cafe/*/metrics.json",
+    "cafe/probes.jsonl",
+    "cafe/probes.jsonl.gz",
+)
+_Files = dict[str, Callable[[], BinaryIO]]
 _MOST = 100_000  # events of a trace: above it, a count is damage
 _MANY = Limits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, max_manifest_bytes=64_000_000)
 
@@ -51,22 +58,22 @@ class Scores:
 def find_scores(source: Path, judge: str | None = None, limits: Limits | None = None) -> Scores:
     """Whose scores there are, without them: of the named judge, else ``reference``, else the first by name."""
     limits = limits or _MANY
-    with _opened(source, limits) as files:
-        found = _judges(files)
-        if judge is not None and judge not in found:
-            known = f"it has {', '.join(sorted(found))}" if found else "it has none"
-            raise RunError(f"{source.name} has no scores named {judge[:80]!r}; {known}")
-        if not found:
-            return Scores()
-        chosen = judge or ("reference" if "reference" in found else min(found))
-        about: dict[str, Any] = {}
-        beside = found[chosen].removesuffix(".gz").removesuffix("scores.jsonl") + "metrics.json"
-        if beside in files.names():
-            with files.open(beside) as file:
-                where = f"{source.name}/cafe/{chosen}/metrics.json"
-                about = load_json(file.read(limits.max_manifest_bytes), where)
-            if not isinstance(about.get("truth_origins"), dict | None):
-                raise RunError(f"{where}: 'truth_origins' must be an object of counts")
+    files = _files(source, limits)
+    found = _judges(files)
+    if judge is not None and judge not in found:
+        known = f"it has {', '.join(sorted(found))}" if found else "it has none"
+        raise RunError(f"{source.name} has no scores named {judge[:80]!r}; {known}")
+    if not found:
+        return Scores()
+    chosen = judge or ("reference" if "reference" in found else min(found))
+    about: dict[str, Any] = {}
+    beside = found[chosen].removesuffix(".gz").removesuffix("scores.jsonl") + "metrics.json"
+    if beside in files:
+        with files[beside]() as file:
+            where = f"{source.name}/cafe/{chosen}/metrics.json"
+            about = load_json(file.read(limits.max_manifest_bytes), where)
+        if not isinstance(about.get("truth_origins"), dict | None):
+            raise RunError(f"{where}: 'truth_origins' must be an object of counts")
     kept = ("judge", "model", "model_version", "prompt_hash", "package_version", "truth_origins", "canaries", "limit")
     return Scores(chosen, tuple(sorted(set(found) - {chosen})), about={k: about[k] for k in kept if k in about})
 
@@ -79,7 +86,8 @@ def read_scores(source: Path, found: Scores, limits: Limits | None = None) -> Sc
     counts: dict[str, tuple[int | None, ...]] = {}
     unscored: dict[str, str] = {}
     where = f"{source.name}/cafe/{found.judge}/scores.jsonl"
-    with _opened(source, limits) as files, files.open(_judges(files)[found.judge]) as file:
+    files = _files(source, limits)
+    with files[_judges(files)[found.judge]]() as file:
         lines = read_lines(file, where, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes)
         for number, raw in lines:
             key = raw.get("key")
@@ -103,7 +111,8 @@ def score_lines(
     limits, needles = limits or _MANY, key_needles(keys)
     found: dict[str, dict[str, Any]] = {}
     try:
-        with _opened(source, limits) as files, files.open(_judges(files)[scores.judge]) as file:
+        files = _files(source, limits)
+        with files[_judges(files)[scores.judge]]() as file:
             while len(found) < len(keys) and (line := file.readline(limits.max_line_bytes + 1)):
                 head = line[:12_000]  # the key stands first in what this project writes
                 if any(needle in head for needle in needles):
@@ -120,9 +129,9 @@ def key_needles(keys: Iterable[str]) -> list[bytes]:
     return [json.dumps(key, ensure_ascii=False).encode("utf-8", "backslashreplace") for key in keys]
 
 
-def _judges(files: _Folder | _Zip | _Nothing) -> dict[str, str]:
+def _judges(files: _Files) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in files.names():
+    for name in files:
         if match := _SCORES.fullmatch(name):
             found.setdefault(match[1], name)  # sorted: a new file stands before the compressed one that it replaces
     return found
@@ -132,30 +141,28 @@ def probe_rows(source: Path, limits: Limits | None = None) -> list[dict[str, Any
     """One row for each probe: arm, item, label, present, yes (None where the answer is neither yes nor no)."""
     limits = limits or _MANY
     rows: list[dict[str, Any]] = []
-    with _opened(source, limits) as files:
-        names = [name for name in files.names() if _PROBES.fullmatch(name)]
-        if not names:
-            return rows
-        with files.open(names[0]) as file:
-            where = f"{source.name}/cafe/probes.jsonl"
-            for number, raw in read_lines(
-                file, where, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes
-            ):
-                answers = raw.get("answers")
-                if not isinstance(answers, list) or not isinstance(raw.get("arm"), str):
-                    raise RunError(f"{where}, line {number}: no answers of an arm")
-                for answer in answers:
-                    if not isinstance(answer, dict):
-                        raise RunError(f"{where}, line {number}: an answer that is no object")
-                    rows.append(
-                        {
-                            "arm": raw["arm"],
-                            "item": str(raw.get("item")),
-                            "label": str(answer.get("label"))[:200],
-                            "present": bool(answer.get("present")),
-                            "yes": answer.get("yes") if isinstance(answer.get("yes"), bool) else None,
-                        }
-                    )
+    files = _files(source, limits)
+    name = next(filter(_PROBES.fullmatch, files), None)
+    if name is None:
+        return rows
+    with files[name]() as file:
+        where = f"{source.name}/cafe/probes.jsonl"
+        for number, raw in read_lines(file, where, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes):
+            answers = raw.get("answers")
+            if not isinstance(answers, list) or not isinstance(raw.get("arm"), str):
+                raise RunError(f"{where}, line {number}: no answers of an arm")
+            for answer in answers:
+                if not isinstance(answer, dict):
+                    raise RunError(f"{where}, line {number}: an answer that is no object")
+                rows.append(
+                    {
+                        "arm": raw["arm"],
+                        "item": str(raw.get("item")),
+                        "label": str(answer.get("label"))[:200],
+                        "present": bool(answer.get("present")),
+                        "yes": answer.get("yes") if isinstance(answer.get("yes"), bool) else None,
+                    }
+                )
     return rows
 
 
@@ -187,60 +194,15 @@ def _by_rule(verdict: Any, matched: int) -> tuple[int | None, ...]:
     return tally.first_right, tally.any_right, tally.mentions_right, tally.mentions
 
 
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def names(self) -> list[str]:
-        patterns = ("cafe/*/scores.jsonl", "cafe/*/scores.jsonl.gz", "cafe/*/metrics.json", "cafe/probes.jsonl")
-        found = [path for pattern in (*patterns, "cafe/probes.jsonl.gz") for path in self._root.glob(pattern)]
-        return sorted(path.relative_to(self._root).as_posix() for path in found)
-
-    @contextmanager
-    def open(self, name: str) -> Iterator[BinaryIO]:
-        with open_lines(self._root / name) as file:
-            yield file
-
-
-class _Zip:
-    def __init__(self, archive: zipfile.ZipFile, limits: Limits, where: str) -> None:
-        self._archive, self._limits, self._where = archive, limits, where
-
-    def names(self) -> list[str]:
-        return sorted({info.filename for info in self._archive.infolist() if not info.is_dir()})
-
-    @contextmanager
-    def open(self, name: str) -> Iterator[BinaryIO]:
-        """Yield the file's bytes. They are read whole, to the limit: scores are far smaller than what they are of."""
-        info = self._archive.getinfo(name)
-        if info.flag_bits & 1:
-            raise RunError(f"{self._where} is encrypted: zip the run without a password")
-        try:
-            with self._archive.open(info) as file:
-                data = file.read(self._limits.max_bytes + 1)
-        except RunError:
-            raise
-        except Exception as error:  # zlib, lzma and zipfile raise many kinds
-            raise RunError(f"{self._where}: a damaged file of scores ({str(error)[:100]}); zip the run again") from None
-        if len(data) > self._limits.max_bytes:
-            raise RunError(f"{self._where}: its scores unpack to more than {self._limits.max_bytes:,} bytes, the limit")
-        yield io.BytesIO(data)
-
-
-class _Nothing:
-    def names(self) -> list[str]:
-        return []
-
-    def open(self, name: str) -> Any:
-        raise RunError(f"there is no {name}")
-
-
-@contextmanager
-def _opened(source: Path, limits: Limits) -> Iterator[_Folder | _Zip | _Nothing]:
+def _files(source: Path, limits: Limits) -> _Files:
+    """Return what opens each file of a run, by name in order."""
+    files: _Files = {}
     if source.is_dir():
-        yield _Folder(source)
+        for path in (path for pattern in _PATTERNS for path in source.glob(pattern)):
+            files[path.relative_to(source).as_posix()] = partial(open_lines, path)
     elif source.is_file() and zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
-            yield _Zip(archive, limits, source.name)
-    else:
-        yield _Nothing()
+            for info in archive.infolist():
+                if not info.is_dir():
+                    files[info.filename] = partial(open_member, source, info, limits.max_bytes)
+    return dict(sorted(files.items()))

@@ -11,6 +11,7 @@ from analysis.metrics import Metric
 __all__ = [
     "count",
     "difference",
+    "estimate",
     "listed",
     "number",
     "p_value",
@@ -55,6 +56,11 @@ def span(metric: Metric | None, low: Any, high: Any) -> str:
     if metric is not None and metric.percent:
         return f" (95 %: {100 * low:.1f} to {100 * high:.1f} %)"
     return f" (95 %: {number(low)} to {number(high)})"
+
+
+def estimate(metric: Metric, row: Mapping[str, Any]) -> str:
+    """Return the value of a row with its interval, where there is one."""
+    return f"{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
 
 
 def difference(metric: Metric, x: Any, low: Any = None, high: Any = None) -> str:

@@ -29,13 +29,13 @@ from mpar2.question import Item, strict_match, string_match
 from mpar2.runs.record import kind_of_message, record_key
 from mpar2.trace import Trace, has_form, parse_trace
 
-__all__ = ["GROUPS", "Score", "answer_of", "score", "summarise"]
+__all__ = ["GROUPS", "Correctness", "answer_of", "score", "summarise"]
 
 GROUPS = ("domain", "category", "sub_category", "difficulty")
 _ALL_PAIRS = 8  # with more arms than that, each is compared with the first one only
 
 
-class Score(NamedTuple):
+class Correctness(NamedTuple):
     """One answer by both rules; ``parsed`` if it names one choice, ``answered`` if an answer was found at all."""
 
     official: bool
@@ -63,7 +63,7 @@ def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
     return read_answer(trace, record["item"]["choices"] or ())
 
 
-def score(record: Mapping[str, Any], given: Answer | None = None) -> Score | None:
+def score(record: Mapping[str, Any], given: Answer | None = None) -> Correctness | None:
     """Score one answered record by the official and the strict rule.
 
     Args:
@@ -75,14 +75,14 @@ def score(record: Mapping[str, Any], given: Answer | None = None) -> Score | Non
 
     >>> item = {"choices": ["Man", "Woman"], "answer": "Man"}
     >>> score({"item": item, "choice": "Man", "prediction": "Man"})
-    Score(official=True, strict=True, parsed=True, answered=True, form=None)
+    Correctness(official=True, strict=True, parsed=True, answered=True, form=None)
     """
     item = record["item"]
     answer, choices = item["answer"], item["choices"] or ()
     if answer is None:
         return None
     given = answer_of(record) if given is None else given
-    return Score(
+    return Correctness(
         official=string_match(answer, given.prediction, choices),
         strict=strict_match(answer, given.choice if choices else given.words, choices),
         parsed=given.choice is not None if choices else given.words is not None,
@@ -96,7 +96,7 @@ class _Tally:
 
     clips: dict[str, str]  # of each item
     ids: list[str] = field(default_factory=list)
-    scores: list[Score] = field(default_factory=list)
+    scores: list[Correctness] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     answered: int = 0
     form: str | None = None  # that the arm is asked for

@@ -34,7 +34,7 @@ from mpar2.errors import MPAR2Error
 from mpar2.items import ItemSet
 from mpar2.llm.batch import FailuresInARow, for_each
 from mpar2.llm.errors import CallFailed, LLMError, ReplyRejected
-from mpar2.llm.once import finish_in_thread
+from mpar2.llm.journal import finish_in_thread
 from mpar2.predictions import write_predictions
 from mpar2.prompts import prompt_identity, requested_form
 from mpar2.question import Item, Question
@@ -42,7 +42,7 @@ from mpar2.runs import RunWriter, build_manifest, read_run
 from mpar2.runs.record import kind_of_message
 from mpar2.tasks import Batch, Task, audio_seconds, plan, record_of_answer, record_of_failure, seed_of
 
-__all__ = ["EvaluationError", "Settings", "engine_settings", "evaluate"]
+__all__ = ["EvaluationError", "Settings", "engine_settings", "evaluate", "free_memory"]
 
 GIVE_UP_AFTER = 20
 _LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_samples=2_000_000_000)
@@ -334,7 +334,7 @@ def _generate(
             attention="ratio" if batch.attention else "none",
         )
     except (MPAR2Error, MemoryError) as error:
-        _free_memory()
+        free_memory()
         if len(ready) == 1:
             yield ready[0][0], error
             return
@@ -376,8 +376,8 @@ async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> N
         await for_each(tasks, one, in_flight=engine.concurrency)
 
 
-def _free_memory() -> None:
-    """After a batch that may have been too large: give its memory back before trying smaller ones."""
+def free_memory() -> None:
+    """Give back what a batch or a training that is over holds of memory."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mpar2.engines.base import Arm
     from mpar2.question import Question
 
-__all__ = ["Occlusion", "agreement", "answer_span", "occlude", "occluded_clips"]
+__all__ = ["Occlusion", "attention_agreement", "answer_span", "occlude", "occluded_clips"]
 
 Fill = Literal["silence", "noise"]
 _MAX_WINDOWS = 200
@@ -175,7 +175,9 @@ def occlude(
     return Occlusion(edges, chosen, base, drops, measure, fill, max(len(values) - 1, 0))
 
 
-def agreement(occlusion: Occlusion, record: AttentionRecord, tokens: Sequence[Span], span: int = 0) -> float | None:
+def attention_agreement(
+    occlusion: Occlusion, record: AttentionRecord, tokens: Sequence[Span], span: int = 0
+) -> float | None:
     """Rank correlation, over windows, of the drop of a span and the attention of its tokens to the window.
 
     Args:

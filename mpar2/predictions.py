@@ -23,7 +23,7 @@ from typing import Any
 from mpar2.accuracy import answer_of
 from mpar2.items import ItemSet
 from mpar2.runs import Run
-from mpar2.runs.lines import dump_json, write_bytes, write_json
+from mpar2.runs.lines import write_json, write_lines
 from mpar2.trace import parse_trace
 
 __all__ = ["prediction_keys", "write_predictions"]
@@ -75,7 +75,7 @@ def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Pat
         if items.form == "json":
             write_json(path, entries)
         else:
-            write_bytes(path, b"".join(dump_json(entry) + b"\n" for entry in entries))
+            write_lines(path, entries)
         files[name] = path
     return files
 

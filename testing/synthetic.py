@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mpar2.runs import build_manifest
-from mpar2.runs.lines import dump_json, write_bytes, write_json
+from mpar2.runs.lines import write_json, write_lines
 
 __all__ = ["ARMS", "FakeArm", "write_run"]
 
@@ -97,13 +97,13 @@ def write_run(
         for arm in arms:
             for sample in range(arm.samples):
                 record, counts = _answer(rng, arm, number, sample, int(difficulty[number]), attention, padding, hostile)
-                lines.append(dump_json(record))
+                lines.append(record)
                 key = {name: record[name] for name in ("key", "id", "arm", "sample")}
-                scores.append(dump_json(key | {"verdict": _VERDICT, "counts": counts}))
-    write_bytes(folder / "items.jsonl", b"\n".join(lines) + b"\n")
+                scores.append(key | {"verdict": _VERDICT, "counts": counts})
+    write_lines(folder / "items.jsonl", lines)
     if judged:
         (folder / "cafe" / "reference").mkdir(parents=True)
-        write_bytes(folder / "cafe" / "reference" / "scores.jsonl", b"\n".join(scores) + b"\n")
+        write_lines(folder / "cafe" / "reference" / "scores.jsonl", scores)
         about = {"judge": "reference 1", "model": None, "truth_origins": {"scene": len(lines)}}
         write_json(folder / "cafe" / "reference" / "metrics.json", about)
         probes = [
@@ -119,7 +119,7 @@ def write_run(
             for arm in arms
             for number in range(min(items, 20))
         ]
-        write_bytes(folder / "cafe" / "probes.jsonl", b"".join(dump_json(line) + b"\n" for line in probes))
+        write_lines(folder / "cafe" / "probes.jsonl", probes)
     return folder
 
 

@@ -23,7 +23,7 @@ from mpar2.attention import (
 )
 from mpar2.engines.base import Arm, Decoding, Request
 from mpar2.engines.checkpoint import load_checkpoint
-from mpar2.engines.probe import Probe, install
+from mpar2.engines.probe import AttentionProbe, install
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.trace import Span
 
@@ -88,7 +88,7 @@ def test_probe_in_float32_is_exact(tiny_checkpoint: Path, clip, question) -> Non
     with torch.inference_mode():
         plain = checkpoint.model(**inputs).logits
     assert install(checkpoint.model)
-    probe = Probe([range(at[0], at[-1] + 1)], 0.04)
+    probe = AttentionProbe([range(at[0], at[-1] + 1)], 0.04)
     seen = []
     stock_add = probe._stores[0].add
     probe._stores[0].add = lambda audio, visible: (seen.append(audio), stock_add(audio, visible))
@@ -153,7 +153,7 @@ def test_the_memory_budget_holds_and_mass_stays(tiny_checkpoint: Path) -> None:
     random = np.random.default_rng(0)
     steps = random.random((40, 1, 3, 4, 101), dtype=np.float32) / 500
     for budget, heads in ((40 * 3 * 4 * 101 * 2, "all"), (40 * 3 * 101 * 2, "mean"), (5000, "mean"), (1, "mean")):
-        probe = Probe([range(101)], 0.04, budget=budget)
+        probe = AttentionProbe([range(101)], 0.04, budget=budget)
         for step in steps:
             probe._stores[0].add(step, np.array([120]))
             if budget == 5000:

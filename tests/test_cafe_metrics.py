@@ -13,12 +13,12 @@ from mpar2.cafe.metrics import (
     METRICS,
     RULES,
     EventCounts,
+    check_counts,
     count_events,
     evaluate,
     null_counts,
     rates_of_trace,
     table,
-    validate,
 )
 from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.schema import Mention, MentionKind, Truth, Verdict, missed_events
@@ -145,7 +145,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 @pytest.mark.parametrize("bad", [-1, 0.5, True])
 def test_counts_that_no_verdict_gave_are_refused(bad: Any) -> None:
     with pytest.raises(ValueError, match=r"trace 0: matched .* whole numbers"):
-        validate([EventCounts(matched=bad)])
+        check_counts([EventCounts(matched=bad)])
 
 
 def test_groups_must_be_one_for_each_trace() -> None:

@@ -16,9 +16,9 @@ from mpar2.audio import wav_bytes
 from mpar2.cafe.metrics import evaluate
 from mpar2.cafe.rules.judge import ReferenceJudge, annotate
 from mpar2.cafe.schema import JudgeRequest, Mention, MentionKind, Truth, Unscored, Verdict, missed_events
-from mpar2.cafe.score import Score, ScoreError, ScoreSet, read_scores, requests_of, score_run
+from mpar2.cafe.score import ScoreError, ScoreSet, TraceScore, read_scores, requests_of, score_run
 from mpar2.cafe.truth import TruthError, truth_from_json, truth_of
-from mpar2.cafe.validation.agreement import compare, kappa, pair_mentions
+from mpar2.cafe.validation.agreement import compare_scores, kappa, pair_mentions
 from mpar2.cafe.validation.perturbation import damage_report, damage_truth
 from mpar2.cli import main
 from mpar2.question import Event, Item, Question, item_to_json
@@ -205,7 +205,7 @@ def test_truths_that_say_nothing_are_refused(bad: Any) -> None:
 
 def test_a_judge_agrees_with_itself(tmp_path: Path) -> None:
     found = scored(write_run(tmp_path / "run"))
-    same = compare(found.scores, found.scores)
+    same = compare_scores(found.scores, found.scores)
     assert same.kappa.estimate == 1.0 and same.kappa_missed.estimate == 1.0
     assert not same.disagreements and same.left_out == 0
     assert same.precision[MentionKind.MATCHED].estimate == same.recall[MentionKind.HALLUCINATED].estimate == 1.0
@@ -214,7 +214,7 @@ def test_a_judge_agrees_with_itself(tmp_path: Path) -> None:
 def test_disagreements_are_measured_by_kind_and_listed(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     first, second = scored(run), scored(run, Opinion(err=True), "other")
-    found = compare(first.scores, second.scores)
+    found = compare_scores(first.scores, second.scores)
     assert found.recall[MentionKind.HALLUCINATED].estimate == 0.0
     assert found.precision[MentionKind.HALLUCINATED].estimate is None
     assert found.recall[MentionKind.MATCHED].estimate == 1.0
@@ -227,9 +227,9 @@ def test_disagreements_are_measured_by_kind_and_listed(tmp_path: Path) -> None:
 def test_two_items_of_one_clip_are_one_cluster_of_agreement(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     first, second = scored(run).scores, scored(run, Opinion(err=True), "other").scores
-    one_clip = compare([replace(score, clip="one.wav") for score in first], second).kappa
+    one_clip = compare_scores([replace(score, clip="one.wav") for score in first], second).kappa
     assert one_clip.n == 1 and one_clip.low is None, "one clip has no interval"
-    assert compare(first, second).kappa.n > 1
+    assert compare_scores(first, second).kappa.n > 1
 
 
 def test_unlisted_mentions_count_against_both_rates(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_unlisted_mentions_count_against_both_rates(tmp_path: Path) -> None:
         mentions = score.outcome.mentions[1:]
         missed = missed_events(mentions, len(score.outcome.targets))
         second.append(replace(score, outcome=replace(score.outcome, mentions=mentions, missed=missed)))
-    found = compare(first, second)
+    found = compare_scores(first, second)
     assert found.listed_by_second.estimate < 1.0 and found.listed_by_first.estimate == 1.0
     assert any(d.second == "unlisted" for d in found.disagreements)
     assert found.recall[MentionKind.HALLUCINATED].estimate == 0.0
@@ -263,12 +263,12 @@ def test_pairs_share_most_and_are_one_to_one() -> None:
 def test_scores_of_different_runs_are_refused(tmp_path: Path) -> None:
     found = scored(write_run(tmp_path / "run", 2)).scores
     with pytest.raises(ScoreError, match="no scored trace in common"):
-        compare(found, [replace(score, key="other") for score in found])
+        compare_scores(found, [replace(score, key="other") for score in found])
     mention = found[0].outcome.mentions[0]
     said = replace(mention, quote="x" * len(mention.quote))
     other = replace(found[0], outcome=replace(found[0].outcome, mentions=(said, *found[0].outcome.mentions[1:])))
     with pytest.raises(ScoreError, match="scores of different runs"):
-        compare(found, [other, *found[1:]])
+        compare_scores(found, [other, *found[1:]])
 
 
 # Damage
@@ -406,7 +406,7 @@ def test_evaluate_groups_are_items(tmp_path: Path) -> None:
     found = scored(write_run(tmp_path / "run", 6))
     counts, items = found.of_arm("poor")
     assert found.rates()["poor"] == evaluate(counts, items)
-    assert isinstance(found.scores[0], Score) and isinstance(found.scores[0].outcome.mentions[0], Mention)
+    assert isinstance(found.scores[0], TraceScore) and isinstance(found.scores[0].outcome.mentions[0], Mention)
 
 
 def test_a_served_judge_scores_a_run_from_the_shell_and_is_paid_once(

@@ -17,7 +17,7 @@ from mpar2.cafe.grounding import event_columns, ground, grounding_report
 from mpar2.cafe.probes import Probe, ProbeAnswer, ask_probes, make_probes, probe_record, probe_report, read_answers
 from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.schema import MentionKind, Truth
-from mpar2.cafe.score import Score, ScoreError
+from mpar2.cafe.score import ScoreError, TraceScore
 from mpar2.cafe.validation.rating_sheet import Ratings, choose_units, rate_judge, rate_person, read_ratings, sheet_html
 from mpar2.engines.base import Arm, Decoding, Engine, Generation
 from mpar2.question import Event, Question
@@ -30,12 +30,12 @@ HOSTILE = (
 TRUTH = Truth((Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0)))
 
 
-def scores_and_records(n: int = 4) -> tuple[list[Score], dict[str, dict]]:
+def scores_and_records(n: int = 4) -> tuple[list[TraceScore], dict[str, dict]]:
     scores, records = [], {}
     for number in range(n):
         text = f"😀 A dog barks, then a siren wails at 9.0 s. Is it a cat? A cow moos. {HOSTILE} {number}"
         key = f"i{number}|a|0"
-        scores.append(Score(key, f"i{number}", "a", 0, annotate(text, TRUTH)))
+        scores.append(TraceScore(key, f"i{number}", "a", 0, annotate(text, TRUTH)))
         item = {"audio": f"{number}.wav", "question": f"What? {HOSTILE}", "choices": [HOSTILE, "dog"]}
         records[key] = {"text": text, "item": item}
     return scores, records

@@ -16,8 +16,7 @@ from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress,
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.decode import Session, TextStream
 from mpar2.engines.inputs import AudioFeatureCache, build_prompt
-from mpar2.engines.jobs import Base
-from mpar2.engines.transformers import TransformersEngine
+from mpar2.engines.transformers import Base, TransformersEngine
 from mpar2.prompts import build_messages
 from mpar2.question import Question
 

@@ -19,8 +19,7 @@ from conftest import make_clip
 from mpar2.arms import ArmError, shuffled_partners
 from mpar2.cli import main
 from mpar2.engines.base import EngineError
-from mpar2.engines.gemini import GeminiEngine
-from mpar2.engines.server import ServerEngine
+from mpar2.engines.server import GeminiEngine, ServerEngine
 from mpar2.evaluation import EvaluationError, Settings, evaluate
 from mpar2.items import read_items
 from mpar2.question import Event, Item, Question, item_to_json

@@ -214,7 +214,7 @@ def checkpoint(request, tokenizer, tmp_path_factory) -> Checkpoint:
 def engine(checkpoint: Checkpoint, monkeypatch) -> TransformersEngine:
     monkeypatch.setattr("mpar2.engines.transformers.load_checkpoint", lambda *args, **options: checkpoint)
     monkeypatch.setattr("mpar2.engines.transformers.resolve", lambda name: name)
-    monkeypatch.setattr("mpar2.engines.jobs.split_adapter", lambda model, adapter=None: (model, adapter))
+    monkeypatch.setattr("mpar2.engines.transformers.split_adapter", lambda model, adapter=None: (model, adapter))
     return TransformersEngine(device="cpu")
 
 

@@ -15,7 +15,7 @@ from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Request
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.decode import Sampler, Session
 from mpar2.engines.inputs import AudioFeatureCache, build_prompt
-from mpar2.engines.probe import Probe, install
+from mpar2.engines.probe import AttentionProbe, install
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.question import Question
 
@@ -167,7 +167,7 @@ def test_an_end_that_comes_too_soon_is_taken_back(engine, folder: Path, says, mo
     checkpoint, prompt = prompted(arm)
     assert install(checkpoint.model)
     session = Session(checkpoint, [prompt])
-    session.probe = Probe(session.audio_positions(), 0.04)
+    session.probe = AttentionProbe(session.audio_positions(), 0.04)
     session.prefill()
     for token in ids(longer)[:-1]:
         session.feed([[token]])

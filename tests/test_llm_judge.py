@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpar2 import __version__
-from mpar2.cafe.judging import judge_all
 from mpar2.cafe.llm_judge import LLMJudge, data_block, llm_judge, locate_quotes
 from mpar2.cafe.rules.judge import ReferenceJudge
 from mpar2.cafe.schema import (
@@ -25,6 +24,7 @@ from mpar2.cafe.schema import (
     Verdict,
     validate_verdict,
 )
+from mpar2.cafe.score import judge_all
 from mpar2.cafe.validation.injection import choose_canaries, flip_rate, load_canaries
 from mpar2.llm import Journal, Limiter, RetryPolicy, StopRun
 from mpar2.question import Event
@@ -98,7 +98,7 @@ def test_a_verdict_has_exact_spans_missed_events_and_its_origin(wire: str) -> No
     assert verdict.missed == (1,) and verdict.targets == ("dog bark", "rain")
     assert (verdict.judge, verdict.model, verdict.model_version) == (wire, "asked", "served-3")
     assert (verdict.truth_origin, verdict.package_version, verdict.attempts) == ("scene", __version__, 2)
-    assert verdict.usage.input_tokens == 20 and len(verdict.prompt_hash or "") == 64
+    assert verdict.input_tokens == 20 and len(verdict.prompt_hash or "") == 64
 
 
 def test_a_judge_outside_a_block_opens_and_closes_its_own_connection() -> None:

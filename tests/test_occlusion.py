@@ -18,7 +18,7 @@ from mpar2.engines.base import Arm, Decoding, EngineError, Request
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.inputs import build_prompt
 from mpar2.engines.transformers import TransformersEngine
-from mpar2.occlusion import Occlusion, agreement, answer_span, occlude, occluded_clips
+from mpar2.occlusion import Occlusion, answer_span, attention_agreement, occlude, occluded_clips
 from mpar2.question import Question
 from mpar2.trace import Span
 
@@ -141,8 +141,8 @@ def test_agreement_is_the_rank_correlation_over_windows() -> None:
     weights = np.repeat([0.0, 0.3, 0.1, 0.2], 5) / 5  # 20 columns of 0.1 s
     rows = np.tile(weights, (2, 1, 1, 1)).reshape(2, 1, 1, 20).astype(np.float16)
     record = AttentionRecord(rows, rows.sum(-1).astype(np.float32), np.array([9, 9], np.int32), 20, 0.1)
-    assert agreement(made, record, [Span(0, 2), Span(2, 4)]) == pytest.approx(1.0)
-    assert agreement(made, record, [Span(5, 6), Span(6, 7)]) is None
+    assert attention_agreement(made, record, [Span(0, 2), Span(2, 4)]) == pytest.approx(1.0)
+    assert attention_agreement(made, record, [Span(5, 6), Span(6, 7)]) is None
 
 
 def test_engines_that_score_nothing_are_asked_anew() -> None:

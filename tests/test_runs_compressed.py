@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,9 @@ def test_a_compressed_run_reads_as_before(folder: Path, capsys) -> None:
     pd.testing.assert_frame_equal(again.frame, table.frame)
     pd.testing.assert_frame_equal(again.probes, table.probes)
     assert fetch(again, [0, 3]) == fetch(table, [0, 3]) and len(fetch_verdicts(again, [1])) == 1
+    zipped = load_runs([shutil.make_archive(str(folder), "zip", folder)])
+    pd.testing.assert_frame_equal(zipped.frame, table.frame)
+    pd.testing.assert_frame_equal(zipped.probes, table.probes)
 
 
 def test_a_compressed_run_is_gone_on_with(folder: Path) -> None:

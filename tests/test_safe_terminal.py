@@ -15,7 +15,7 @@ from mpar2.terminal import advice_for, clean
 STEERING = "\x1b[31m\x07\x9b\u202e\u2066\u2028\x08"
 
 
-@pytest.mark.parametrize("command", ["evaluate", "reason", "report", "cafe", "items"])
+@pytest.mark.parametrize("command", ["evaluate", "reason", "rescore", "cafe", "items"])
 def test_no_command_prints_what_steers_a_terminal(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
 ) -> None:

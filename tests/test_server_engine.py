@@ -10,8 +10,7 @@ from asking import FAST
 from conftest import make_clip
 
 from mpar2.engines.base import Arm, Decoding, EngineError, Request
-from mpar2.engines.gemini import GeminiEngine
-from mpar2.engines.server import ServerEngine
+from mpar2.engines.server import GeminiEngine, ServerEngine
 from mpar2.llm import RetryPolicy
 from mpar2.question import make_question
 from testing.wire import Answer, error, gemini_stream, openai_reply, openai_stream, serve

@@ -19,12 +19,12 @@ from mpar2.cli import main
 from mpar2.question import Event
 from mpar2.tagger import ORIGIN, TaggedEvent, Tagging, errors, frame_scores, tag
 from mpar2.tagger.names import audioset_names, label_members, label_of
-from mpar2.tagger.settings import Settings
+from mpar2.tagger.profile import EventSettings
 from mpar2.tagger.tagging import events_of
 from tests.test_cafe_paid import bare_run
 
 RATE = 16_000
-HOW = Settings(threshold=0.1, stay=0.5, gap_s=0.3, shortest_s=0.16, sure=0.5, least=0.1, slope=1.0, offset=0.0)
+HOW = EventSettings(threshold=0.1, stay=0.5, gap_s=0.3, shortest_s=0.16, sure=0.5, least=0.1, slope=1.0, offset=0.0)
 
 
 def _clip(samples: np.ndarray) -> Clip:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,9 +135,7 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
         return _reproduce(args)
     if args.command == "study":
         return _study(args, argv)
-    overrides = list(args.overrides)
-    out = next((o.partition("=")[2] for o in overrides if o.startswith("out=")), None)
-    rest = [o for o in overrides if not o.startswith("out=")]
+    out, rest = _out_and_rest(args.overrides)
     recipe = load_recipe(args.recipe, rest, variant=getattr(args, "variant", None))
     if args.command == "show":
         print(json.dumps(recipe.as_dict(), indent=2))
@@ -144,9 +143,9 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
     folder = Path(out or f"runs/{recipe.name}-{args.command}")
     if args.command == "data":
         from training.data import save_corpus
-        from training.run import _corpus
+        from training.run import corpus_of
 
-        corpus = _corpus(recipe)
+        corpus = corpus_of(recipe)
         print(corpus.report())
         print(save_corpus(corpus, folder, split=args.split, prompts=(recipe.mode,)))
         return 0
@@ -157,6 +156,12 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
 
     print(train(args.command, recipe, folder, resume=args.resume, command=["python", "-m", "training", *argv]))
     return 0
+
+
+def _out_and_rest(overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the value of ``out=``, empty where it is not given, and the other overrides."""
+    outs = [word.partition("=")[2] for word in overrides if word.startswith("out=")]
+    return "".join(outs[:1]), [word for word in overrides if not word.startswith("out=")]
 
 
 def _add_plan_options(command: argparse.ArgumentParser) -> None:
@@ -180,9 +185,8 @@ def _plan(method: str, recipe: Recipe, args: argparse.Namespace) -> Plan:
 def _reproduce(args: argparse.Namespace) -> int:
     from training.reproduce import estimate_text, load_plan, run_plan
 
-    rest = [o for o in args.overrides if not o.startswith("out=")]
-    out = next((o.partition("=")[2] for o in args.overrides if o.startswith("out=")), f"runs/{Path(args.file).stem}")
-    plan = load_plan(args.file, Path(out), rest, complete=not args.plan)
+    out, rest = _out_and_rest(args.overrides)
+    plan = load_plan(args.file, Path(out or f"runs/{Path(args.file).stem}"), rest, complete=not args.plan)
     if args.plan:
         print(estimate_text(plan))
     else:
@@ -193,10 +197,10 @@ def _reproduce(args: argparse.Namespace) -> int:
 def _study(args: argparse.Namespace, argv: list[str]) -> int:
     from training.study import load_study, run_study
 
-    study = load_study(args.file, [o for o in args.overrides if not o.startswith("out=")])
-    out = next((o.partition("=")[2] for o in args.overrides if o.startswith("out=")), f"runs/{args.file.stem}")
-    failed = run_study(study, Path(out), command=["python", "-m", "training", *argv])
-    print(f"{Path(out) / 'arms.yaml'}")
+    out, rest = _out_and_rest(args.overrides)
+    folder = Path(out or f"runs/{args.file.stem}")
+    failed = run_study(load_study(args.file, rest), folder, command=["python", "-m", "training", *argv])
+    print(folder / "arms.yaml")
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if failed else 0

@@ -33,7 +33,7 @@ def attention_to_audio(
 ) -> AudioAttention | None:
     """Return the attention of ``completion``'s tokens to clip ``number``; None for models whose columns move."""
     from mpar2.engines.families import family_of
-    from mpar2.engines.probe import Probe, install
+    from mpar2.engines.probe import AttentionProbe, install
 
     network = inner_model(model)
     text = network.config.get_text_config()
@@ -46,7 +46,7 @@ def attention_to_audio(
         ids = torch.cat([prompt, completion])[None, :-1]  # the last token is produced, not read
         where = torch.nonzero(prompt == injector.audio_token_id).flatten()
         span = range(int(where[0]), int(where[-1]) + 1)
-        probe = Probe([span], family_of(network.config.model_type).frame_s, keep="ratio")
+        probe = AttentionProbe([span], family_of(network.config.model_type).frame_s, keep="ratio")
         with injector.inject(network, [number]), probe.listen([0], len(completion)):
             network.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
         record = probe.record(0, len(completion))

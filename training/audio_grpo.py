@@ -52,7 +52,7 @@ from training.prefix_sharing import can_share, read_prompts, score_completions, 
 from training.resample import flat_groups, replace_groups
 from training.rewards.contrast import AudioContrast
 from training.rewards.schedule import Schedule
-from training.rollouts import Request, ServerRollouts
+from training.rollouts import GroupRequest, ServerRollouts
 
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
 
@@ -177,7 +177,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         if self.injector.frozen:
             self.injector.frames(self.accelerator.unwrap_model(self.model), self._clip_numbers)
 
-    def _judge_group(self, request: Request, completions: list[list[int]]) -> None:
+    def _judge_group(self, request: GroupRequest, completions: list[list[int]]) -> None:
         if self._judge and request.row:
             self._judge.ask([request.row] * len(completions), completions)
 
@@ -185,7 +185,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         """Ask the server for the next batch, where that is another one than the last."""
         coming, size = self._coming, self.num_generations
         if self._rollouts is not None and self._rollouts.ahead and coming and coming is not self._rows:
-            requests = [Request(audio_path(row["prompt"]), row["prompt"], row) for row in coming]
+            requests = [GroupRequest(audio_path(row["prompt"]), row["prompt"], row) for row in coming]
             if requests != self._rollouts.requests:
                 self._rollouts.ask_ahead(requests, size)
 
@@ -204,7 +204,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         if self._rollouts is not None:
             known = self._rows if len(self._rows) == len(prompts) else [{}] * len(prompts)
             paths = [self.clips.path(number) for number in numbers]
-            self._rollouts.requests = [Request(*row) for row in zip(paths, prompts, known, strict=True)]
+            self._rollouts.requests = [GroupRequest(*row) for row in zip(paths, prompts, known, strict=True)]
         return rows, None, {}
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):

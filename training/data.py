@@ -40,7 +40,7 @@ from training.sources import Source, read_source
 
 __all__ = [
     "Corpus",
-    "Step",
+    "FilterStep",
     "build_corpus",
     "completion_of",
     "filter_by_pass_rate",
@@ -54,7 +54,7 @@ SILENT = 1e-4  # a clip whose loudest sample is below this holds nothing
 
 
 @dataclass(frozen=True)
-class Step:
+class FilterStep:
     """One filter: how many rows it was given and kept, the first that it took or changed, how many it changed."""
 
     name: str
@@ -81,7 +81,7 @@ class Corpus:
 
     items: tuple[Item, ...]
     sources: tuple[Source, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[FilterStep, ...]
     seed: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -135,20 +135,20 @@ def build_corpus(
     if longest_s is not None and drop_longer:
         filters.append(("longer", lambda rows: [item for item in rows if _seconds(item.audio) <= longest_s]))
     letters = [id for source in sources for id in source.lettered]
-    steps = [Step("letters", len(items), len(items), letters[0], len(letters))] if letters else []
+    steps = [FilterStep("letters", len(items), len(items), letters[0], len(letters))] if letters else []
     for name, keep in filters:
         kept = list(keep(items))
         ids = {id(item) for item in kept}
         first = next((item.id for item in items if id(item) not in ids), None)
-        steps.append(Step(name, len(items), len(kept), first))
+        steps.append(FilterStep(name, len(items), len(kept), first))
         items = kept
     if longest_s is not None and not drop_longer:
         cut = [item.id for item in items if _seconds(item.audio) > longest_s]
-        steps += [Step("cut", len(items), len(items), cut[0], len(cut))] if cut else []
+        steps += [FilterStep("cut", len(items), len(items), cut[0], len(cut))] if cut else []
     if shuffle_seed is not None:
         random.Random(shuffle_seed).shuffle(items)
     if limit is not None and limit < len(items):
-        steps.append(Step("limit", len(items), limit))
+        steps.append(FilterStep("limit", len(items), limit))
         items = items[:limit]
     if not items:
         raise ValueError(f"no item is left to train on:\n{Corpus((), sources, tuple(steps)).report()}")

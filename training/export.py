@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mpar2 import __version__
-from mpar2.runs.lines import dump_json, load_json, read_lines, write_bytes, write_json
+from mpar2.runs.lines import load_json, read_lines, write_json, write_lines
 
 __all__ = ["export_run", "log_rows", "write_log"]
 
@@ -70,7 +70,6 @@ def write_log(out: Path, told: Mapping[str, Any], rows: Iterable[Mapping[str, An
     if not steps:
         raise ValueError(f"the log for {out.name} has no step yet")
     out.mkdir(parents=True, exist_ok=True)
-    lines = [dump_json({"step": step} | steps[step]) + b"\n" for step in sorted(steps)]
-    write_bytes(out / "log.jsonl", b"".join(lines))
+    write_lines(out / "log.jsonl", ({"step": step} | steps[step] for step in sorted(steps)))
     write_json(out / "manifest.json", dict(told) | {"steps": max(steps), "package": __version__})
     return out

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from training.rewards.sample import read_samples
+from training.rewards.sample import samples_of_call
 from training.rewards.scores import Scorer
 
 __all__ = ["JudgeAhead"]
@@ -45,6 +45,6 @@ class JudgeAhead:
         """
         texts = self._processor.batch_decode(completions, skip_special_tokens=True)
         columns = {name: [row.get(name) for row in rows] for name in _COLUMNS if name in rows[0]}
-        for sample in read_samples(texts, columns):
+        for sample in samples_of_call(texts, columns):
             for scorer in self._scorers:
                 asyncio.run_coroutine_threadsafe(scorer.score(sample), self._loop)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from mpar2.engines.families import family_names
 from mpar2.errors import MPAR2Error
 from mpar2.prompts import mode_names, prompt_identity
 
-__all__ = ["Recipe", "RecipeError", "load_recipe", "recipe_names"]
+__all__ = ["Recipe", "RecipeError", "load_recipe", "packaged_names", "read_mapping", "recipe_names"]
 
 TRACKERS = ("wandb", "tensorboard", "trackio")
 _ORDERS = ("shuffled", "easy_first")
@@ -72,8 +72,40 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """Return the recipes that this package has."""
-    folder = resources.files(__package__).joinpath("recipes")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return packaged_names("recipes")
+
+
+def packaged_names(folder: str) -> list[str]:
+    """Return the names of the YAML files in a folder of this package."""
+    entries = resources.files(__package__).joinpath(folder).iterdir()
+    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+
+
+def read_mapping(name: str, kind: str, error: type[Exception]) -> dict[str, Any]:
+    """Read a mapping from YAML.
+
+    Args:
+        name: The path of a YAML file, or a file of the package's folder for this kind.
+        kind: ``recipe`` or ``plan``; the folder is its plural.
+        error: The class of the errors that are raised: no such file, or no mapping.
+
+    Returns:
+        The mapping, with numbers such as ``1e-6`` as numbers.
+    """
+    path, packaged = Path(name), packaged_names(f"{kind}s")
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif name in packaged:
+        text = resources.files(__package__).joinpath(f"{kind}s", f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        raise error(f"no {kind} '{name}': there is no such file, and the package has {', '.join(packaged)}")
+    try:
+        tree = _number(yaml.safe_load(text))
+    except (RecursionError, yaml.YAMLError) as reason:
+        raise error(f"{kind} '{name}' cannot be read as YAML: {reason}") from None
+    if not isinstance(tree, dict):
+        raise error(f"{kind} '{name}' is not a mapping")
+    return tree
 
 
 def variants() -> dict[str, dict[str, Any]]:
@@ -118,19 +150,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, variant: str | None
 def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if name in seen:
         raise RecipeError(f"recipe '{name}' extends itself: {' -> '.join((*seen, name))}")
-    path = Path(name)
-    if path.suffix == ".yaml" and path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif name in recipe_names():
-        text = resources.files(__package__).joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        raise RecipeError(f"no recipe '{name}': there is no such file, and the package has {', '.join(recipe_names())}")
-    try:
-        tree = _number(yaml.safe_load(text))
-    except (RecursionError, yaml.YAMLError) as error:
-        raise RecipeError(f"recipe '{name}' cannot be read as YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise RecipeError(f"recipe '{name}' is not a mapping")
+    tree = read_mapping(name, "recipe", RecipeError)
     parent = tree.pop("extends", None)
     return tree if parent is None else _merge(_read(parent, (*seen, name)), tree)
 

@@ -36,7 +36,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -47,6 +46,7 @@ from mpar2.errors import MPAR2Error
 from mpar2.llm.cost import Estimate, Prices
 from mpar2.locks import try_lock
 from mpar2.runs.lines import load_json, write_bytes, write_json
+from training.recipe import packaged_names, read_mapping
 
 __all__ = ["Reproduction", "ReproduceError", "Stage", "estimate_text", "load_plan", "plan_names", "run_plan"]
 
@@ -99,8 +99,7 @@ class Reproduction:
 
 def plan_names() -> list[str]:
     """Return the plans that this package has."""
-    folder = resources.files(__package__).joinpath("plans")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return packaged_names("plans")
 
 
 def load_plan(name: str, out: Path, overrides: Sequence[str] = (), *, complete: bool = True) -> Reproduction:
@@ -115,7 +114,7 @@ def load_plan(name: str, out: Path, overrides: Sequence[str] = (), *, complete: 
     Raises:
         ReproduceError: No such plan, or one that cannot be run; the message names stage and key.
     """
-    tree = _read(name)
+    tree = read_mapping(name, "plan", ReproduceError)
     where = f"plan '{name}'"
     if extra := sorted(set(map(str, tree)) - _PLAN_KEYS):
         raise ReproduceError(f"{where}: unknown key '{extra[0]}'; a plan has {', '.join(sorted(_PLAN_KEYS))}")
@@ -139,23 +138,6 @@ def load_plan(name: str, out: Path, overrides: Sequence[str] = (), *, complete: 
         raise ReproduceError(f"{where}: two stages have one name")
     device = {"name": "cpu", "count": 1, "price": None} | (tree.get("device") or {})
     return Reproduction(str(tree.get("about") or ""), out, stages, values, device, tree.get("prices") or {})
-
-
-def _read(name: str) -> dict[str, Any]:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif name in plan_names():
-        text = resources.files(__package__).joinpath("plans", f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        raise ReproduceError(f"no plan '{name}': there is no such file, and the package has {', '.join(plan_names())}")
-    try:
-        tree = yaml.safe_load(text)
-    except (RecursionError, yaml.YAMLError) as error:
-        raise ReproduceError(f"plan '{name}' cannot be read: {error}") from None
-    if not isinstance(tree, dict):
-        raise ReproduceError(f"plan '{name}' is not a mapping")
-    return tree
 
 
 def _stage(entry: Any, values: Mapping[str, str], where: str) -> Stage:

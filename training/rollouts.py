@@ -50,7 +50,7 @@ from mpar2.errors import MPAR2Error
 from mpar2.export import export_checkpoint
 from training.cost import StageTimer
 
-__all__ = ["Request", "RolloutError", "ServerRollouts"]
+__all__ = ["GroupRequest", "RolloutError", "ServerRollouts"]
 
 
 class RolloutError(MPAR2Error, RuntimeError):
@@ -58,7 +58,7 @@ class RolloutError(MPAR2Error, RuntimeError):
 
 
 @dataclass(frozen=True)
-class Request:
+class GroupRequest:
     """A row of a batch: its clip, its messages, and the row of the dataset for those who judge."""
 
     path: str
@@ -110,12 +110,12 @@ class ServerRollouts:
         self._tolerance = tolerance
         self._updates = 0
         self.ahead = ahead
-        self._pending: tuple[list[Request], list[Future[Group]]] | None = None
+        self._pending: tuple[list[GroupRequest], list[Future[Group]]] | None = None
         # Set by ``attach`` and before each batch, since TRL passes token ids only.
         self._trainer: Any = None
         self._sampling: Mapping[str, Any] = {}
-        self.requests: list[Request] = []  # of the rows of a batch
-        self._arrived: Callable[[Request, list[list[int]]], None] | None = None
+        self.requests: list[GroupRequest] = []  # of the rows of a batch
+        self._arrived: Callable[[GroupRequest, list[list[int]]], None] | None = None
         self._meanwhile: Callable[[], None] | None = None
 
     def attach(
@@ -124,7 +124,7 @@ class ServerRollouts:
         sampling: Mapping[str, Any],
         timer: StageTimer,
         *,
-        arrived: Callable[[Request, list[list[int]]], None] | None = None,
+        arrived: Callable[[GroupRequest, list[list[int]]], None] | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> None:
         """Use the adapter and clips of a trainer.
@@ -201,7 +201,7 @@ class ServerRollouts:
         logprobs = [[[value] for value in values] for group in groups for _, values in group]
         return list(prompts), ids, logprobs, None
 
-    def ask_ahead(self, requests: Sequence[Request], num_generations: int) -> None:
+    def ask_ahead(self, requests: Sequence[GroupRequest], num_generations: int) -> None:
         """Ask for the completions of a coming batch with the adapter that is served now.
 
         Args:
@@ -212,10 +212,10 @@ class ServerRollouts:
         if self._pending is None or self._pending[0] != asked:
             self._pending = asked, self._ask(asked, num_generations)
 
-    def _ask(self, requests: Sequence[Request], count: int) -> list[Future[Group]]:
+    def _ask(self, requests: Sequence[GroupRequest], count: int) -> list[Future[Group]]:
         return [self._pool.submit(self._group, request, count, self._served) for request in requests]
 
-    def _group(self, request: Request, count: int, served: str) -> Group:
+    def _group(self, request: GroupRequest, count: int, served: str) -> Group:
         group = self._complete(request, count, served)
         if self._arrived is not None:
             self._arrived(request, [ids for ids, _ in group])
@@ -281,7 +281,7 @@ class ServerRollouts:
 
     # Requests
 
-    def _complete(self, request: Request, count: int, served: str) -> Group:
+    def _complete(self, request: GroupRequest, count: int, served: str) -> Group:
         """Return token ids and log-probabilities of ``count`` completions of one prompt by the model ``served``."""
         body = _with_audio(request.messages, _wav_url(request.path, self._trainer.clips.max_audio_seconds))
         reply = self._call(

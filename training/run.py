@@ -16,6 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -47,7 +48,7 @@ from training.rewards.schedule import Schedule
 from training.rollouts import ServerRollouts
 from training.smoke import smoke_test_recipe, token_reward
 
-__all__ = ["finished", "train"]
+__all__ = ["corpus_of", "finished", "train"]
 
 Method = Literal["sft", "grpo"]
 
@@ -63,7 +64,7 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     main = rank == 0
     if recipe.smoke:  # each process its own small world: they are equal, and nobody waits for a file
         recipe = smoke_test_recipe(recipe, out / ("smoke" if main else f"smoke-{rank}"))
-    corpus = _corpus(recipe)
+    corpus = corpus_of(recipe)
     scorer = make_scorer(**recipe.scorer) if method == "grpo" else None
     manifest = {
         "format": "mpar2-training",
@@ -87,7 +88,7 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     trainer = _sft(recipe, corpus, out) if method == "sft" else _grpo(recipe, corpus, out, scorer)
     clock = _Clock(recipe.minutes, _minutes_so_far(out))
     trainer.add_callback(clock)
-    with LineWriter(out / "log.jsonl") if main else _Nothing() as log:
+    with LineWriter(out / "log.jsonl") if main else nullcontext() as log:
         trainer.add_callback(_Log(log, clock))
         trainer.train(resume_from_checkpoint=checkpoint)
     if main and method == "grpo":
@@ -140,7 +141,8 @@ def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"recipe": recipe}
 
 
-def _corpus(recipe: Recipe) -> Corpus:
+def corpus_of(recipe: Recipe) -> Corpus:
+    """Return the items that a recipe trains on, filtered and in its order."""
     data = recipe.data
     more = []
     if model := data.get("drop_guessable"):
@@ -361,16 +363,6 @@ def _save(trainer: Any, recipe: Recipe, out: Path) -> Path:
         os.replace(part, final)
     trainer.accelerator.wait_for_everyone()
     return final
-
-
-class _Nothing:
-    """Stands in for the log on processes that do not write."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *exc: object) -> None:
-        return None
 
 
 def _minutes_so_far(out: Path) -> float:

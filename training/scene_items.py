@@ -16,7 +16,7 @@ import soundfile
 from mpar2.audio import SAMPLE_RATE
 from mpar2.prompts import PROMPT_HASHES
 from mpar2.question import Item, item_to_json
-from mpar2.runs.lines import dump_json, write_bytes, write_json
+from mpar2.runs.lines import write_json, write_lines
 from training.scenes.chains import direct_answer, free_reasoning, mpar2_chain
 from training.scenes.kinds import KINDS
 from training.scenes.questions import make_questions
@@ -73,8 +73,8 @@ def write_scenes(
                 truth_origin="scene",
                 extra={"seed": number, "sources": sources, "completions": completions},
             )
-            lines.append(dump_json(item_to_json(item)) + b"\n")
-    write_bytes(out / "items.jsonl", b"".join(lines))
+            lines.append(item_to_json(item))
+    write_lines(out / "items.jsonl", lines)
     card = {
         "format": "mpar2-data-card",
         "version": 1,

@@ -15,7 +15,7 @@ import soundfile
 
 from mpar2.audio import SAMPLE_RATE
 from mpar2.question import Event, Item, Question, item_to_json
-from mpar2.runs.lines import dump_json, write_bytes
+from mpar2.runs.lines import write_lines
 from training.recipe import Recipe, RecipeError
 
 __all__ = ["build_small_model", "smoke_test_recipe", "token_reward"]
@@ -81,7 +81,7 @@ def _cut(options: dict[str, Any]) -> dict[str, Any]:
 
 def _clips(folder: Path) -> Path:
     (folder / "audio").mkdir(parents=True, exist_ok=True)
-    lines = []
+    items = []
     for i in range(4):
         times = np.arange(int(SAMPLE_RATE * (1.0 + 0.3 * i))) / SAMPLE_RATE
         noise = np.random.default_rng(i).normal(scale=0.05, size=times.size)
@@ -90,9 +90,8 @@ def _clips(folder: Path) -> Path:
         question = Question(f"What comes first in clip {i}?", ("dog bark", "bell"), "dog bark", difficulty="easy")
         events = (Event("dog bark", 0.2, 1.0),)
         extra = {"completions": _REPLIES}
-        item = Item(str(i), name, question, events, "A dog barks.", "scene", extra)
-        lines.append(dump_json(item_to_json(item)) + b"\n")
-    write_bytes(folder / "items.jsonl", b"".join(lines))
+        items.append(Item(str(i), name, question, events, "A dog barks.", "scene", extra))
+    write_lines(folder / "items.jsonl", map(item_to_json, items))
     return folder
 
 

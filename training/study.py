@@ -21,7 +21,6 @@ or two GPUs with ``CUDA_VISIBLE_DEVICES``), the processes share the runs: each t
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import time
@@ -34,12 +33,13 @@ from typing import Any
 
 import yaml
 
+from mpar2.evaluation import free_memory
 from mpar2.locks import try_lock
 from mpar2.runs.lines import write_bytes
 from training.export import export_run
 from training.recipe import Recipe, RecipeError, load_recipe
 
-__all__ = ["Run", "Study", "load_study", "run_study"]
+__all__ = ["StudyRun", "Study", "load_study", "run_study"]
 
 _METHODS = ("grpo", "sft", "none")
 _KEYS = {"name", "recipe", "method", "seed", "minutes", "after", "overrides", "evaluate"}
@@ -48,7 +48,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w .+-]{0,59}")
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """One training, or an arm without one. ``minutes`` stops it early; ``evaluate`` puts it among the arms."""
 
     name: str
@@ -65,7 +65,7 @@ class Run:
 @dataclass(frozen=True)
 class Study:
     about: str
-    runs: tuple[Run, ...]
+    runs: tuple[StudyRun, ...]
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -82,7 +82,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     if extra := sorted(set(map(str, data)) - {"about", "overrides", "runs"}):
         raise RecipeError(f"study {path}: unknown key '{extra[0]}'; a study has about, overrides and runs")
     common = [*(data.get("overrides") or []), *overrides]
-    runs: list[Run] = []
+    runs: list[StudyRun] = []
     for entry in data["runs"]:
         runs.append(_run(path, entry, common, [run.name for run in runs if run.method != "none"]))
     folders = [run.folder for run in runs]
@@ -91,7 +91,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     return Study(str(data.get("about") or ""), tuple(runs))
 
 
-def _run(path: Path, entry: Any, common: Sequence[str], before: Sequence[str]) -> Run:
+def _run(path: Path, entry: Any, common: Sequence[str], before: Sequence[str]) -> StudyRun:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or "recipe" not in entry:
         raise RecipeError(f"study {path}: each run needs a name and a recipe, not {entry!r}")
     name = entry["name"]
@@ -110,7 +110,7 @@ def _run(path: Path, entry: Any, common: Sequence[str], before: Sequence[str]) -
         recipe = load_recipe(str(entry["recipe"]), [*common, *own, *(entry.get("overrides") or [])])
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
-    return Run(name, recipe, method, after, bool(entry.get("evaluate", True)))
+    return StudyRun(name, recipe, method, after, bool(entry.get("evaluate", True)))
 
 
 def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[str]:
@@ -139,7 +139,7 @@ def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[s
     return [f"{run.name}: {failed[run.name]}" for run in study.runs if run.name in failed]
 
 
-def _claim(run: Run, out: Path) -> AbstractContextManager[Any] | None:
+def _claim(run: StudyRun, out: Path) -> AbstractContextManager[Any] | None:
     """Return what keeps other processes from ``run`` until it is closed; None where one of them is at it.
 
     The processes of one training (``accelerate launch``) go through the runs together: they claim nothing.
@@ -157,7 +157,7 @@ def _claim(run: Run, out: Path) -> AbstractContextManager[Any] | None:
 
 
 def _settle(
-    run: Run, results: dict[str, str | None], failed: dict[str, str], out: Path, command: Sequence[str]
+    run: StudyRun, results: dict[str, str | None], failed: dict[str, str], out: Path, command: Sequence[str]
 ) -> None:
     """Put the result of ``run`` in ``results``, or why it has none in ``failed``."""
     if run.after in failed:
@@ -170,7 +170,7 @@ def _settle(
         failed[run.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _result(run: Run, results: Mapping[str, str | None], out: Path, command: Sequence[str]) -> str | None:
+def _result(run: StudyRun, results: Mapping[str, str | None], out: Path, command: Sequence[str]) -> str | None:
     from training.run import finished, train
 
     if run.method == "none":
@@ -181,17 +181,8 @@ def _result(run: Run, results: Mapping[str, str | None], out: Path, command: Seq
         try:
             done = train(run.method, recipe, folder, resume=True, command=command)
         finally:
-            _forget()
+            free_memory()
     return str(done)
-
-
-def _forget() -> None:
-    """Give the memory of a training back before the next one."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _write_arms(study: Study, results: Mapping[str, str | None], out: Path) -> None:

@@ -6,7 +6,7 @@
 ``rules``       a judge by rules over exact truth, no model      ``sound_classes``  the classes of the project's scenes
 ``llm_judge``   judges that are language models                  ``quotes``    where a model's quotes stand in a text
 ``caption``     captions by an audio model                       ``prompts``   their words, in versions; the canaries
-``judges``      the judges by name         ``judging``     many traces, resumable
+``judges``      the judges by name
 
 ``metrics``     from verdicts to rates with intervals            ``score``     the scores of a run
 ``validation``  agreement, perturbed truth, prompt injection, rating sheets

@@ -26,11 +26,10 @@ from mpar2.llm.audio_check import require_audio
 from mpar2.llm.base import ChatClient, Reply
 from mpar2.llm.cost import Estimate, Prices, estimate_tokens
 from mpar2.llm.errors import ReplyRejected, SettingError
-from mpar2.llm.journal import content_key
-from mpar2.llm.once import KeyedLocks, finish_in_thread
+from mpar2.llm.journal import KeyedLocks, content_key, finish_in_thread
 from mpar2.locks import try_lock
 from mpar2.question import item_from_json
-from mpar2.runs.lines import RunError, dump_json, read_lines, write_bytes
+from mpar2.runs.lines import RunError, dump_json, read_lines, write_bytes, write_lines
 
 if TYPE_CHECKING:
     from mpar2.audio import Clip
@@ -169,8 +168,8 @@ def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
     """
     path = Path(run) / "cafe" / CAPTIONS
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (_caption_line(id, truth) for id, truth in (read_captions(run) | dict(captions)).items())
-    write_bytes(path, b"".join(dump_json(line) + b"\n" for line in lines))
+    merged = read_captions(run) | dict(captions)
+    write_lines(path, (_caption_line(id, truth) for id, truth in merged.items()))
     return path
 
 

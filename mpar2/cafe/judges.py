@@ -119,7 +119,18 @@ def judge_named(name: str) -> JudgeEntry:
 
 
 def make_judge(name: str, options: JudgeOptions | None = None) -> Judge:
-    """Make the judge of that name. No service is called yet."""
+    """Make a judge. No service is called yet.
+
+    Args:
+        name: one of :func:`judge_names`.
+        options: what the command line says of judges; what does not concern this one is not read.
+
+    Returns:
+        The judge.
+
+    Raises:
+        JudgeError: no judge has this name; the message lists those that there are.
+    """
     return judge_named(name).make(options or JudgeOptions())
 
 

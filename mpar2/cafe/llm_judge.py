@@ -40,14 +40,12 @@ from mpar2.cafe.schema import (
     MentionKind,
     Truth,
     Unscored,
-    Usage,
     Verdict,
     decision_text,
     missed_events,
     validate_verdict,
 )
-from mpar2.llm.base import ChatClient, Sampling
-from mpar2.llm.base import Usage as Tokens
+from mpar2.llm.base import ChatClient, Sampling, Usage
 from mpar2.llm.cost import Estimate, Prices, estimate_tokens
 from mpar2.llm.errors import CallFailed, ReplyRejected, clip_text
 from mpar2.llm.journal import Journal, RecordedClient, content_key
@@ -190,7 +188,8 @@ class LLMJudge:
             prompt_hash=self.prompt_hash,
             attempts=spent.replies,
             lenient=spent.lenient,
-            usage=Usage(spent.usage.prompt or 0, (spent.usage.completion or 0) + (spent.usage.thoughts or 0)),
+            input_tokens=spent.usage.prompt or 0,
+            output_tokens=(spent.usage.completion or 0) + (spent.usage.thoughts or 0),
         )
         validate_verdict(verdict, request.trace)
         return verdict
@@ -383,7 +382,7 @@ class _Spent:
     def __init__(self) -> None:
         self.replies = 0
         self.lenient = 0
-        self.usage = Tokens()
+        self.usage = Usage()
         self.versions: set[str] = set()
 
     def add(self, asked: StructuredReply[Any], exact: bool = True) -> None:

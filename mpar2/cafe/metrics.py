@@ -63,7 +63,7 @@ __all__ = [
     "rules_table",
     "table",
     "tally_events",
-    "validate",
+    "check_counts",
 ]
 
 
@@ -333,7 +333,7 @@ def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
     return table
 
 
-def validate(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = None) -> None:
+def check_counts(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = None) -> None:
     """Raise ``ValueError`` for counts that no verdict can have given."""
     for position, count in enumerate(counts):
         for name, value in asdict(count).items():
@@ -346,8 +346,15 @@ def validate(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = 
 
 
 def rates_of_trace(counts: EventCounts) -> dict[str, float | None]:
-    """Return the metrics of one trace; None where its denominator is 0."""
-    validate([counts])
+    """Compute the metrics of one trace.
+
+    Args:
+        counts: of :func:`count_events`.
+
+    Returns:
+        Each metric of :data:`METRICS` by name; None where its denominator is 0.
+    """
+    check_counts([counts])
     return {
         name: None if not _defined(name, counts) else up(counts) / down(counts) for name, (up, down) in METRICS.items()
     }
@@ -362,11 +369,20 @@ def evaluate(
     seed: int = 0,
     table: Mapping[str, Any] = METRICS,
 ) -> dict[str, Rate]:
-    """Return every metric of ``table`` over traces.
+    """Compute every metric of a table over traces.
 
-    ``groups`` names the clip of each trace (default: one trace a clip).
+    Args:
+        counts: of each trace.
+        groups: the clip of each trace; default: one trace a clip.
+        level: of the intervals.
+        resamples: of the bootstrap over clips.
+        seed: of the bootstrap.
+        table: the metrics, by name.
+
+    Returns:
+        Each metric by name, pooled and per trace, with intervals.
     """
-    validate(counts, groups)
+    check_counts(counts, groups)
     options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     rates: dict[str, Rate] = {}
     for name, (up, down) in table.items():

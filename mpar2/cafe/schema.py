@@ -18,7 +18,7 @@ sheet and the end of this text (``help(mpar2.cafe.schema)``) all show that one t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
@@ -36,7 +36,6 @@ __all__ = [
     "MentionKind",
     "Truth",
     "Unscored",
-    "Usage",
     "Verdict",
     "decision_text",
     "missed_events",
@@ -132,7 +131,7 @@ class Mention:
         return self.events[0] if self.events else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON data; :meth:`from_dict` reads it back."""
+        """Return plain JSON data; :meth:`from_dict` reads it back."""
         return {
             "id": self.id,
             "quote": self.quote,
@@ -164,14 +163,6 @@ class Mention:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """Tokens that a verdict cost, summed over all attempts; zero for judges that use no model."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
-@dataclass(frozen=True)
 class Verdict:
     """A judge's answer for one trace, with everything needed to know where it came from."""
 
@@ -185,12 +176,13 @@ class Verdict:
     prompt_hash: str | None = None
     package_version: str = __version__
     attempts: int = 1
-    usage: Usage = field(default_factory=Usage)
+    input_tokens: int = 0  # over all attempts; 0 for judges that use no model
+    output_tokens: int = 0
     uncovered: tuple[str, ...] = ()  # nouns said to be heard that the judge's vocabulary does not know
     lenient: int = 0  # replies of a model judge that were read leniently
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON data; :meth:`from_dict` reads it back."""
+        """Return plain JSON data; :meth:`from_dict` reads it back."""
         return {
             "mentions": [mention.as_dict() for mention in self.mentions],
             "missed": list(self.missed),
@@ -202,8 +194,8 @@ class Verdict:
             "prompt_hash": self.prompt_hash,
             "package_version": self.package_version,
             "attempts": self.attempts,
-            "input_tokens": self.usage.input_tokens,
-            "output_tokens": self.usage.output_tokens,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
             "uncovered": list(self.uncovered),
             "lenient": self.lenient,
         }
@@ -222,7 +214,8 @@ class Verdict:
             prompt_hash=_text_or_none(data.get("prompt_hash")),
             package_version=str(data["package_version"]),
             attempts=int(data.get("attempts", 1)),
-            usage=Usage(int(data.get("input_tokens", 0)), int(data.get("output_tokens", 0))),
+            input_tokens=int(data.get("input_tokens", 0)),
+            output_tokens=int(data.get("output_tokens", 0)),
             uncovered=tuple(str(word) for word in _list(data.get("uncovered", ()))),
             lenient=int(data.get("lenient", 0)),
         )
@@ -289,7 +282,16 @@ class Judge(Protocol):
     model: str | None
     prompt_hash: str | None
 
-    async def judge(self, request: JudgeRequest) -> Verdict | Unscored: ...
+    async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
+        """Judge one trace.
+
+        Args:
+            request: the trace with its truth.
+
+        Returns:
+            The verdict, or why there is none.
+        """
+        ...
 
 
 def missed_events(mentions: Iterable[Mention], n_targets: int) -> tuple[int, ...]:

@@ -1,12 +1,16 @@
 """Scores of a run: one verdict for each trace, beside the run, resumable.
 
-    RUN/cafe/NAME/verdicts.jsonl   the journal: what is judged, one fsynced line each (``judging``)
+    RUN/cafe/NAME/verdicts.jsonl   the journal: what is judged, one fsynced line each
     RUN/cafe/NAME/replies.jsonl    what a model judge answered, so that no reply is paid twice
     RUN/cafe/NAME/scores.jsonl     one line for each line of the run, written when all is judged, or not at all
     RUN/cafe/NAME/metrics.json     rates for each arm, and everything that the scores depend on
 
 A line of scores: ``key, id, arm, sample``, and either ``verdict`` and ``counts``, or ``unscored`` with the reason.
 A trace without a verdict enters no rate. Verdicts of two served model versions never share a table.
+
+Each verdict stands in the journal under the hash of all that it depends on: judge, model, prompts and the request. A
+start after a kill judges what is missing. An unscored trace is a result like any other, except where the service gave
+no answer at all: such a trace is reported as failed, left out of the journal, and judged on the next start.
 """
 
 from __future__ import annotations
@@ -14,12 +18,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mpar2 import __version__
 from mpar2.cafe.caption import read_captions
-from mpar2.cafe.judging import judge_all
 from mpar2.cafe.metrics import (
     CLAIM_METRICS,
     DEFAULT_RULE,
@@ -38,16 +42,20 @@ from mpar2.cafe.schema import Judge, JudgeRequest, Truth, Unscored, Verdict
 from mpar2.cafe.truth import choose_truth
 from mpar2.cafe.validation.injection import FlipReport
 from mpar2.errors import MPAR2Error
-from mpar2.llm.journal import Journal
+from mpar2.llm.batch import run_batch
+from mpar2.llm.errors import CallFailed
+from mpar2.llm.journal import Journal, content_key
 from mpar2.runs import item_of, open_lines, read_run
-from mpar2.runs.lines import dump_json, load_json, read_lines, write_bytes, write_json
+from mpar2.runs.lines import load_json, read_lines, write_json, write_lines
 from mpar2.tagger import ORIGIN, errors
 
 __all__ = [
-    "Score",
+    "TraceScore",
     "ScoreError",
     "ScoreSet",
     "against_truth",
+    "judge_all",
+    "request_key",
     "find_scores",
     "rates_as_json",
     "read_scores",
@@ -56,6 +64,8 @@ __all__ = [
 ]
 
 SCORES, METRICS = "scores.jsonl", "metrics.json"
+# No answer came; asking later may bring one, and nothing was paid.
+_TRANSIENT = ("rate_limited", "unavailable", "bad_request")
 
 
 class ScoreError(MPAR2Error, ValueError):
@@ -63,7 +73,7 @@ class ScoreError(MPAR2Error, ValueError):
 
 
 @dataclass(frozen=True)
-class Score:
+class TraceScore:
     """What a judge says of one line of a run."""
 
     key: str
@@ -84,7 +94,7 @@ class Score:
 class ScoreSet:
     """The scores of a run by one judge."""
 
-    scores: tuple[Score, ...]
+    scores: tuple[TraceScore, ...]
     failed: Mapping[str, str]  # lines that got no answer; the next start tries them again
     canaries: str | None = None
     rule: str = DEFAULT_RULE  # how the mentions of an event are counted
@@ -106,7 +116,7 @@ class ScoreSet:
     def leniency(self) -> tuple[int, int]:
         """Replies that were read leniently, and all replies, of a model judge."""
         verdicts = [score.outcome for score in self.scores if isinstance(score.outcome, Verdict)]
-        asked = [verdict for verdict in verdicts if verdict.usage.input_tokens or verdict.usage.output_tokens]
+        asked = [verdict for verdict in verdicts if verdict.input_tokens or verdict.output_tokens]
         return sum(verdict.lenient for verdict in asked), sum(verdict.attempts for verdict in asked)
 
     def arms(self) -> list[str]:
@@ -218,8 +228,8 @@ def requests_of(
 
 
 def against_truth(
-    run: str | Path, scores: Iterable[Score], records: Mapping[str, Mapping[str, Any]], which: str
-) -> tuple[Score, ...]:
+    run: str | Path, scores: Iterable[TraceScore], records: Mapping[str, Mapping[str, Any]], which: str
+) -> tuple[TraceScore, ...]:
     """Choose the scores whose verdict was made against a kind of truth.
 
     Args:
@@ -235,6 +245,61 @@ def against_truth(
         if truth is not None and isinstance(score.outcome, Verdict) and score.outcome.truth_origin == truth.origin:
             kept.append(score)
     return tuple(kept)
+
+
+@dataclass(frozen=True)
+class BatchJudgement:
+    """Outcomes under the names of the requests, in their order; ``failed``: without an answer, with the reason."""
+
+    outcomes: dict[str, Verdict | Unscored]
+    failed: dict[str, str]
+    resumed: int  # outcomes that were in the journal before
+
+
+def request_key(judge: Judge, request: JudgeRequest) -> str:
+    """Return what a verdict depends on, in one hash."""
+    content = asdict(request)
+    if not request.truth.unsure:  # verdicts of before such truths keep their keys
+        del content["truth"]["unsure"]
+    return content_key(judge.id, judge.model, judge.prompt_hash, content)
+
+
+async def judge_all(
+    judge: Judge,
+    requests: Mapping[str, JudgeRequest],
+    *,
+    journal: Journal | None = None,
+    in_flight: int = 4,
+    label: str | None = None,
+) -> BatchJudgement:
+    """Judge every request, ``in_flight`` at a time; those with equal content once.
+
+    A model judge is entered by the caller (``async with``), so that all traces share its connections. ``label`` names a
+    progress bar. Raises :class:`~mpar2.llm.errors.StopRun` where the run cannot go on.
+    """
+    keys = {name: request_key(judge, request) for name, request in requests.items()}
+
+    async def work(item: tuple[str, JudgeRequest]) -> dict[str, Any]:
+        outcome = await judge.judge(item[1])
+        if isinstance(outcome, Verdict):
+            return {"verdict": outcome.as_dict()}
+        if outcome.reason in _TRANSIENT:
+            scope = "request" if outcome.reason == "bad_request" else "endpoint"
+            raise CallFailed(outcome.reason, outcome.detail, outcome.attempts, scope=scope)
+        return {"unscored": asdict(outcome)}
+
+    done = await run_batch(
+        requests.items(), work, key=lambda item: keys[item[0]], journal=journal, in_flight=in_flight, label=label
+    )
+    outcomes = {name: _outcome(done.records[key]) for name, key in keys.items() if key in done.records}
+    failed = {name: str(done.failed[key]) for name, key in keys.items() if key in done.failed}
+    return BatchJudgement(outcomes, failed, done.resumed)
+
+
+def _outcome(record: dict[str, Any]) -> Verdict | Unscored:
+    if "verdict" in record:
+        return Verdict.from_dict(record["verdict"])
+    return Unscored(**record["unscored"])
 
 
 async def score_run(
@@ -255,17 +320,13 @@ async def score_run(
     the judge did on them.
     """
     folder = Path(folder)
-    records = []
-    for record in read_run(run).records():
-        if limit is not None and len(records) >= limit:
-            break
-        records.append(record)
+    records = list(islice(read_run(run).records(), limit))
     requests, unscored = requests_of(records, read_captions(run), truth)
     with Journal(folder / "verdicts.jsonl") as journal:
         judged = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
     outcomes = {**judged.outcomes, **unscored}
     scores = tuple(
-        Score(
+        TraceScore(
             record["key"],
             record["id"],
             record["arm"],
@@ -278,7 +339,7 @@ async def score_run(
         if record["key"] in outcomes
     )
     found = ScoreSet(scores, judged.failed, str(canaries or "") or None, rule)
-    write_bytes(folder / SCORES, b"".join(dump_json(_line(score)) + b"\n" for score in found.scores))
+    write_lines(folder / SCORES, map(_line, found.scores))
     write_json(folder / METRICS, _summary(found, judge, limit, canaries))
     return found
 
@@ -297,7 +358,7 @@ def read_scores(source: str | Path) -> ScoreSet:
                 clip, chars = raw.get("clip") or "", raw.get("chars") or 0
                 if not isinstance(clip, str) or type(chars) is not int:
                     raise TypeError("clip is a text, chars a whole number")
-                scores.append(Score(*names, outcome, clip, chars))
+                scores.append(TraceScore(*names, outcome, clip, chars))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ScoreError(f"{path}, line {number}: no score ({error!r})") from None
     summary: Mapping[str, Any] = {}
@@ -337,7 +398,7 @@ def _one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
         )
 
 
-def _line(score: Score) -> dict[str, Any]:
+def _line(score: TraceScore) -> dict[str, Any]:
     line: dict[str, Any] = {"key": score.key, "id": score.id, "arm": score.arm, "sample": score.sample}
     line |= {"clip": score.clip} if score.clip else {}
     line |= {"chars": score.chars} if score.chars else {}
@@ -361,8 +422,8 @@ def _summary(found: ScoreSet, judge: Judge, limit: int | None, canaries: FlipRep
         "scored": len(verdicts),
         "unscored": dict(found.unscored),
         "failed": len(found.failed),
-        "input_tokens": sum(verdict.usage.input_tokens for verdict in verdicts),
-        "output_tokens": sum(verdict.usage.output_tokens for verdict in verdicts),
+        "input_tokens": sum(verdict.input_tokens for verdict in verdicts),
+        "output_tokens": sum(verdict.output_tokens for verdict in verdicts),
         "canaries": found.canaries,
         "canary_counts": canaries.as_dict() if canaries else None,
         "lenient_replies": found.leniency[0],

@@ -22,7 +22,14 @@ class TruthError(MPAR2Error, ValueError):
 
 
 def truth_of(item: Item) -> Truth | None:
-    """Return the truth that an item carries: its events, else its caption, else None."""
+    """Take the truth that an item carries.
+
+    Args:
+        item: with events, a caption, or neither.
+
+    Returns:
+        Its events, else its caption, else None.
+    """
     levels = item.extra.get("levels_db")
     known = isinstance(levels, list) and item.events is not None and len(levels) == len(item.events)
     if item.events is None and not (item.caption or "").strip():
@@ -62,11 +69,21 @@ def choose_truth(item: Item, caption: Truth | None = None, which: str | None = N
 
 
 def truth_from_json(data: Any, origin: str = "human") -> Truth:
-    """A person's truth: a list of labels or of ``{"label", "onset_s", "offset_s", "level_db"}``, or an object with
-    ``events`` (or MMAR's ``cue``) or ``caption`` and, if it is known, ``truth_origin``.
+    """Read a truth that a person wrote.
 
     >>> truth_from_json(["dog", {"label": "siren", "onset_s": 1}]).events[1].onset_s
     1.0
+
+    Args:
+        data: a list of labels or of ``{"label", "onset_s", "offset_s", "level_db"}``, or an object with ``events`` (or
+            MMAR's ``cue``) or ``caption`` and, if it is known, ``truth_origin``.
+        origin: where the truth comes from, if ``data`` does not say.
+
+    Returns:
+        The truth.
+
+    Raises:
+        TruthError: the data is none of these; the message names the event.
     """
     caption = None
     if isinstance(data, Mapping):

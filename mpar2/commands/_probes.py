@@ -188,13 +188,13 @@ def _err_omit(run: Any, arm: str, items: Mapping[str, Item], truths: Mapping[str
 
 def _write_probes(path: Path, lines: list[dict[str, Any]]) -> None:
     """Replace the lines of the arms that were probed now; lines of other arms stay."""
-    from mpar2.runs.lines import dump_json, read_lines, write_bytes
+    from mpar2.runs.lines import read_lines, write_lines
 
     now, old = {line["arm"] for line in lines}, []
     if path.is_file():
         with path.open("rb") as file:
             old = [line for _, line in read_lines(file, path.name) if line.get("arm") not in now]
-    write_bytes(path, b"".join(dump_json(line) + b"\n" for line in (*old, *lines)))
+    write_lines(path, (*old, *lines))
 
 
 def _ground(options: argparse.Namespace) -> int:

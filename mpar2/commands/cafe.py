@@ -7,7 +7,7 @@ import asyncio
 import json
 import re
 import sys
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +168,7 @@ def _requests(options: argparse.Namespace, entry: JudgeEntry) -> dict[str, Judge
     from mpar2.cafe.score import requests_of
     from mpar2.runs import read_run
 
-    records = _first(read_run(options.run).records(), options.limit)
+    records = list(islice(read_run(options.run).records(), options.limit))
     requests, unscored = requests_of(records, read_captions(options.run), options.truth)
     usable = {k: r for k, r in requests.items() if not entry.needs_events or r.truth.events is not None}
     if not usable and (requests or any(reason.reason == "no_truth" for reason in unscored.values())):
@@ -201,7 +201,7 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path, ca
 
 def _to_pay(requests: dict[str, JudgeRequest], judge: Judge, folder: Path) -> list[JudgeRequest]:
     """Return what is not judged yet."""
-    from mpar2.cafe.judging import request_key
+    from mpar2.cafe.score import request_key
     from mpar2.llm.journal import Journal
 
     with Journal(folder / "verdicts.jsonl") as journal:
@@ -241,10 +241,10 @@ def _agree(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from mpar2.cafe.score import read_scores
-    from mpar2.cafe.validation.agreement import compare
-    from mpar2.runs.lines import dump_json, write_bytes
+    from mpar2.cafe.validation.agreement import compare_scores
+    from mpar2.runs.lines import write_lines
 
-    found = compare(read_scores(options.first).scores, read_scores(options.second).scores)
+    found = compare_scores(read_scores(options.first).scores, read_scores(options.second).scores)
     print(found)
     for difference in found.disagreements[: max(0, options.show)]:
         quote = printable(" ".join(difference.quote.split()))
@@ -254,7 +254,7 @@ def _agree(options: argparse.Namespace) -> int:
     if left > 0:
         print(f"\n{left} more disagreements; --out FILE.jsonl has them all")
     if options.out is not None:
-        write_bytes(options.out, b"".join(dump_json(asdict(d)) + b"\n" for d in found.disagreements))
+        write_lines(options.out, map(asdict, found.disagreements))
     return 0
 
 
@@ -266,7 +266,8 @@ def _damage(options: argparse.Namespace) -> int:
     from mpar2.runs.lines import write_json
 
     refuse_unfit("the judge of damaged truths", options.truth)
-    records = _first((r for r in read_run(options.run).records() if options.arm in (None, r["arm"])), options.limit)
+    of_arm = (r for r in read_run(options.run).records() if options.arm in (None, r["arm"]))
+    records = list(islice(of_arm, options.limit))
     requests, _ = requests_of(records, read_captions(options.run), options.truth)
     requests = {key: request for key, request in requests.items() if request.truth.events is not None}
     if not requests:
@@ -313,15 +314,6 @@ def _rate(options: argparse.Namespace) -> int:
     for person, other in combinations(people, 2):
         print(f"{other.rater} against {rate_person(person, other)}", end="\n\n")
     return 0
-
-
-def _first(records: Any, limit: int | None) -> list[Any]:
-    found = []
-    for record in records:
-        if limit is not None and len(found) >= limit:
-            break
-        found.append(record)
-    return found
 
 
 def _json(path: str) -> Any:

@@ -42,13 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from mpar2.items.captions import items_from_captions
     from mpar2.question import item_to_json
-    from mpar2.runs.lines import dump_json, write_bytes
+    from mpar2.runs.lines import write_lines
 
     if options.task == "from-events":
         items = _cut(options) if options.window is not None else _whole(options)
     else:
         items = items_from_captions(options.file, options.kind, audio_name=options.audio_name)
-    write_bytes(options.out, b"".join(dump_json(item_to_json(item)) + b"\n" for item in items))
+    write_lines(options.out, map(item_to_json, items))
     clips = len({item.audio for item in items})
     print(f"{len(items)} items of {clips} clips: {options.out} (mpar2 evaluate --benchmark jsonl --data {options.out})")
     return 0

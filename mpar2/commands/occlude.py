@@ -8,15 +8,13 @@ import sys
 from pathlib import Path
 
 from mpar2.commands._arms import (
-    add_arm_option,
     add_engine_options,
-    add_prompt_option,
+    add_model_options,
     add_question_options,
     engine_of,
     printable,
-    read_arms,
+    read_arm,
 )
-from mpar2.prompts import mode_names
 
 __all__ = ["configure", "run"]
 
@@ -25,11 +23,7 @@ _BAR = 40
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_question_options(parser)
-    parser.add_argument("--model", help="short name, folder or hub id (default: tiny-mpar2)")
-    parser.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
-    parser.add_argument("--mode", choices=mode_names(), help="how it is asked (default: mpar2)")
-    add_arm_option(parser, several=False)
-    add_prompt_option(parser)
+    add_model_options(parser)
     parser.add_argument("--text", type=Path, metavar="FILE", help="a trace to explain; by default the model writes one")
     parser.add_argument("--windows", type=int, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument("--fill", choices=("silence", "noise"), default="silence", help="default: %(default)s")
@@ -41,14 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mpar2.audio import load_clip
-    from mpar2.engines.base import Arm, Decoding, EngineError, Request
-    from mpar2.occlusion import agreement, occlude
+    from mpar2.engines.base import Decoding, EngineError, Request
+    from mpar2.occlusion import attention_agreement, occlude
     from mpar2.question import make_question
 
     clip, question = load_clip(options.audio), make_question(options.question, options.choice)
-    arms = read_arms(options, ("model", "adapter", "mode"))
-    model = options.model or "tiny-mpar2"
-    arm = arms[0] if arms else Arm(model, model, options.adapter, options.mode or "mpar2", prompt=options.prompt)
+    arm = read_arm(options)
     engine = engine_of(options, [arm])
     decoding = Decoding(max_new_tokens=options.max_new_tokens)
     # The text: given, or generated first.
@@ -81,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     if engine.engine_for(arm).attention:
         reread = engine.attend(clip, question, arm, text)
         if reread.attention is not None:
-            rho = agreement(result, reread.attention, [token.chars for token in reread.tokens])
+            rho = attention_agreement(result, reread.attention, [token.chars for token in reread.tokens])
     if options.json:
         print(json.dumps(result.to_json() | {"text": text, "agreement_with_attention": rho}, ensure_ascii=False))
         return 0

@@ -11,10 +11,9 @@
 ``probe``         records attention while a model generates
 ``decode``        one batch of prompts through a model
 ``forced_decoding`` one row of a batch: sampling, forced lengths, hidden audio
-``jobs``          what is asked for, as rows, and which rows may share a batch
-``transformers``  the engine that runs checkpoints in this process; ``background``, its thread
-``server``        the engine that asks OpenAI-compatible servers
-``gemini``        the engine that asks Gemini
+``transformers``  the engine that runs checkpoints in this process
+``server``        the engines that ask OpenAI-compatible servers and Gemini
+``background``    threads of engines, and their updates
 ``routing``       arms that run in different places, side by side
 ``as_json``       a generation as plain JSON values
 
@@ -59,7 +58,7 @@ def _server(options: EngineOptions) -> Engine:
 
 
 def _gemini(options: EngineOptions) -> Engine:
-    from mpar2.engines.gemini import GeminiEngine
+    from mpar2.engines.server import GeminiEngine
 
     return GeminiEngine(in_flight=options.in_flight or 4, base_url=(*options.base_urls, None)[0])
 
@@ -83,7 +82,14 @@ def engine_names() -> tuple[str, ...]:
 
 
 def make_engine(name: str, options: EngineOptions | None = None) -> Engine:
-    """Make the engine of that name. Nothing is loaded and no service is called yet.
+    """Make an engine. Nothing is loaded and no service is called yet.
+
+    Args:
+        name: One of :func:`engine_names`.
+        options: What the command line says of engines; what does not concern this one is not read.
+
+    Returns:
+        The engine.
 
     Raises:
         EngineError: No engine has this name; the message lists those that there are.

@@ -1,46 +1,75 @@
-"""Generate in a thread of its own, so that who reads slowly, or not at all, does not hold the model."""
+"""Generate in threads, so that who reads slowly, or not at all, does not hold the model."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from mpar2.engines.base import Progress
 
-__all__ = ["in_background"]
+__all__ = ["Put", "in_background"]
 
 _MOST_UNREAD = 64  # each holds the text so far; the last one of an arm has everything, so a slow reader misses nothing
 
+Put = Callable[[Progress | BaseException], None]
 
-def in_background(generate: Callable[[threading.Event], Iterator[Progress]]) -> Iterator[Progress]:
-    """Yield the updates of ``generate``, which runs in a thread until it ends or its event is set.
 
-    Closing the iterator sets the event and returns when the thread has ended. An error is raised here.
+class _EitherEvent(threading.Event):
+    """Set when it is set itself, or when another event is."""
+
+    def __init__(self, other: threading.Event | None) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self._other is not None and self._other.is_set())
+
+
+def in_background(
+    workers: Sequence[Callable[[Put, threading.Event], None]], stop: threading.Event | None = None
+) -> Iterator[Progress]:
+    """Run each worker in a thread, and yield the updates of all until every one has ended.
+
+    A worker that fails, or puts an error, lets the others finish; then its error is raised here. Closing the iterator
+    stops the workers and returns when their threads have ended.
 
     Args:
-        generate: Makes the updates; takes the event that ends it.
+        workers: Each takes the function that hands an update on, and an event that is set when it has to stop.
+        stop: Stops the workers too.
     """
-    ended = threading.Event()
+    ended = _EitherEvent(stop)
     updates: queue.SimpleQueue[Progress | BaseException | None] = queue.SimpleQueue()
 
-    def work() -> None:
+    def put(update: Progress | BaseException) -> None:
+        if not isinstance(update, Progress) or update.stage != "reasoning" or updates.qsize() < _MOST_UNREAD:
+            updates.put(update)
+
+    def work(worker: Callable[[Put, threading.Event], None]) -> None:
         try:
-            for update in generate(ended):
-                if update.stage != "reasoning" or updates.qsize() < _MOST_UNREAD:
-                    updates.put(update)
+            worker(put, ended)
         except BaseException as error:
             updates.put(error)
         finally:
             updates.put(None)
 
-    worker = threading.Thread(target=work, name="generation", daemon=True)
-    worker.start()
+    threads = [threading.Thread(target=work, args=(worker,), name="generation", daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    failure: BaseException | None = None
+    running = len(threads)
     try:
-        while (update := updates.get()) is not None:
-            if isinstance(update, BaseException):
-                raise update
-            yield update
+        while running:
+            update = updates.get()
+            if update is None:
+                running -= 1
+            elif isinstance(update, BaseException):
+                failure = failure or update
+            else:
+                yield update
     finally:
         ended.set()
-        worker.join()
+        for thread in threads:
+            thread.join()
+    if failure is not None:
+        raise failure

@@ -30,7 +30,7 @@ from mpar2.engines.adapter import Adapter
 from mpar2.engines.base import Decoding, EngineError
 from mpar2.engines.checkpoint import Checkpoint, free_bytes
 from mpar2.engines.merge import merged_adapter
-from mpar2.engines.probe import Probe
+from mpar2.engines.probe import AttentionProbe
 from mpar2.trace import Span
 
 __all__ = ["Prompt", "Sampler", "Session", "TextStream", "end_tokens"]
@@ -58,7 +58,7 @@ class Session:
         self._prompts = list(prompts)
         self._width = max(len(prompt.ids) for prompt in prompts)
         self.rows = list(range(len(prompts)))  # the prompts that are still in the batch
-        self.probe: Probe | None = None
+        self.probe: AttentionProbe | None = None
         self._cache = DynamicCache(config=self._network.config.get_text_config())
         self._mask = torch.zeros(0)  # (B, columns of the cache): what attention sees
         self._counts = torch.zeros(0)  # the same, but hidden audio keeps its place: what positions are counted from
@@ -89,7 +89,8 @@ class Session:
         for row, (span, prompt) in enumerate(zip(spans, self._prompts, strict=True)):
             embeds[row, span.start : span.stop] = prompt.audio.to(device, embeds.dtype)
         positions, self._deltas = self._checkpoint.family.first_positions(self._network, ids, self._mask)
-        return self._forward(embeds, positions, 1)
+        # logits of the last position only: vocabularies are large
+        return self._checkpoint.family.logits(self._network, self._hidden(embeds, positions, 1)[:, -1])
 
     @torch.inference_mode()
     def feed(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -101,11 +102,8 @@ class Session:
         Returns:
             Logits of the last position, (B, V).
         """
-        ids = torch.tensor(tokens, device=self._checkpoint.device)
-        self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
-        self._counts = torch.cat([self._counts, torch.ones_like(ids)], dim=1)
-        positions = self._counts.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
-        return self._forward(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
+        hidden = self._follow(torch.tensor(tokens, device=self._checkpoint.device))
+        return self._checkpoint.family.logits(self._network, hidden[:, -1])
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> torch.Tensor:
@@ -122,11 +120,7 @@ class Session:
         targets = torch.tensor(tokens, device=self._checkpoint.device)
         found = [torch.log_softmax(first, dim=-1)[:, targets[:1]]]
         if len(tokens) > 1:
-            ids = targets[None, :-1].expand(rows, -1)
-            self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
-            self._counts = torch.cat([self._counts, torch.ones_like(ids)], dim=1)
-            positions = self._counts.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
-            hidden = self._hidden(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
+            hidden = self._follow(targets[None, :-1].expand(rows, -1))
             step = max(1, _LOGITS // (rows * first.shape[-1]))  # logits of a whole text may not fit
             for start in range(0, hidden.shape[1], step):
                 logits = self._checkpoint.family.logits(self._network, hidden[:, start : start + step])
@@ -162,10 +156,12 @@ class Session:
     def close(self) -> None:
         self._adapters.close()
 
-    def _forward(self, embeds: torch.Tensor, positions: torch.Tensor, queries: int) -> torch.Tensor:
-        hidden = self._hidden(embeds, positions, queries)
-        # of the last position only: vocabularies are large
-        return self._checkpoint.family.logits(self._network, hidden[:, -1])
+    def _follow(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the last hidden states (B, T, hidden) of tokens (B, T) that follow what the cache holds."""
+        self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
+        self._counts = torch.cat([self._counts, torch.ones_like(ids)], dim=1)
+        positions = self._counts.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
+        return self._hidden(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
 
     def _hidden(self, embeds: torch.Tensor, positions: torch.Tensor, queries: int) -> torch.Tensor:
         with ExitStack() as stack:

@@ -83,6 +83,8 @@ class Family:
         audio_modules: parts of module names that sound passes before the text model.
         lora_layers: linear layers of the text stack that LoRA adapts by default, as a regular expression.
         lora_audio_layers: the same of the audio encoder.
+        lora_audio_part: the audio encoder in their full names, as a regular expression.
+        longest_s: the longest audio that the model takes; None: as its feature extractor says.
         layer_classes: layers by which FSDP shards.
         old_names: (pattern, replacement) from the parameter names of older checkpoints to those of today.
     """
@@ -94,9 +96,11 @@ class Family:
     unused_weights: ClassVar[tuple[str, ...]] = ()  # patterns of names in the files that are not loaded, by intention
     mask_name: ClassVar[str] = "feature_attention_mask"  # of the forward's arguments
     frame_s: ClassVar[float] = 0.04
+    longest_s: ClassVar[float | None] = None
     audio_modules: ClassVar[tuple[str, ...]] = ("audio_tower", "multi_modal_projector")
     lora_layers: ClassVar[str] = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
     lora_audio_layers: ClassVar[str] = "q_proj|k_proj|v_proj|out_proj|fc1|fc2"
+    lora_audio_part: ClassVar[str] = "audio_tower"
     layer_classes: ClassVar[tuple[str, ...]] = ("Qwen2DecoderLayer",)
     old_names: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"^language_model\.lm_head\.", "lm_head."),
@@ -126,6 +130,8 @@ class Family:
 
     def max_audio_seconds(self, processor: Any) -> float:
         """Return the longest audio that the model takes, in seconds; what comes after it is cut off."""
+        if self.longest_s is not None:
+            return self.longest_s
         extractor = processor.feature_extractor
         return extractor.n_samples / extractor.sampling_rate
 
@@ -135,12 +141,17 @@ class Family:
         Args:
             processor: The processor of the checkpoint.
             samples: Mono audio at 16 kHz, (n,), float32.
+
+        Returns:
+            The features, their mask, and the number of audio positions.
         """
+        return self._features(processor, np.asarray(samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)]))
+
+    def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
         import torch
 
-        samples = samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)]
         options = {"sampling_rate": SAMPLE_RATE, "return_attention_mask": True, "return_tensors": "pt"}
-        made, _ = processor._process_audio([np.asarray(samples)], **options)
+        made, _ = processor._process_audio([samples], **options)
         mask = made["feature_attention_mask" if "feature_attention_mask" in made else "input_features_mask"]
         return ClipFeatures(
             torch.as_tensor(made["input_features"]), torch.as_tensor(mask), int(made["num_audio_tokens"][0])
@@ -261,9 +272,12 @@ class Family:
         Args:
             layers: Names of layers of the text stack, as a pattern; the family's own if not given.
             audio: Adapt the audio encoder too.
+
+        Returns:
+            The pattern.
         """
         targets = rf".*language_model.*\.({layers or self.lora_layers})"
-        return rf"{targets}|.*audio_tower.*\.({self.lora_audio_layers})" if audio else targets
+        return rf"{targets}|.*{self.lora_audio_part}.*\.({self.lora_audio_layers})" if audio else targets
 
 
 _FAMILIES: dict[str, Family] = {}
@@ -392,15 +406,13 @@ class Qwen3OmniMoe(_Omni):
     audio_modules = ("audio_tower",)
     lora_layers = "q_proj|k_proj|v_proj|o_proj"  # experts are no linear modules
     layer_classes = ("Qwen3OmniMoeThinkerTextDecoderLayer", "Qwen3OmniMoeAudioEncoderLayer")
+    longest_s = 2400.0
     old_names = Qwen25Omni.old_names
 
     def load_processor(self, source: Path | str) -> Any:
         from mpar2.engines.processor import Qwen3AudioProcessor
 
         return Qwen3AudioProcessor.from_pretrained(source)
-
-    def max_audio_seconds(self, processor: Any) -> float:
-        return 2400.0
 
 
 @register
@@ -438,10 +450,9 @@ class _Windowed(Family):
     def max_audio_seconds(self, processor: Any) -> float:
         return float(processor.max_audio_len)
 
-    def features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
+    def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
         import torch
 
-        samples = np.asarray(samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)])
         made, _ = processor._process_audio([samples], **type(processor).audio_kwargs)
         return ClipFeatures(
             torch.as_tensor(made["input_features"]),
@@ -471,7 +482,7 @@ class MusicFlamingo(_Windowed):
         return processor.replace_audio_token({"num_audio_tokens": [positions]}, 0)
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        """Return the encoder takes its times from where the audio stands in the prompt, hence one clip a pass."""
+        """One clip a pass: the encoder takes its times from where the audio stands in the prompt."""
         import torch
 
         token, frames = model.config.audio_token_id, []
@@ -500,15 +511,12 @@ class Voxtral(Family):
     processor_class = "VoxtralProcessor"
     frame_s = 0.08
     layer_classes = ("LlamaDecoderLayer", "VoxtralEncoderLayer")
+    longest_s = 2400.0
     _COLUMNS = 3000  # of a window of 30 s
 
-    def max_audio_seconds(self, processor: Any) -> float:
-        return 2400.0
-
-    def features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
+    def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
         import torch
 
-        samples = np.asarray(samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)])
         window = self._COLUMNS * processor.feature_extractor.hop_length
         options = {"sampling_rate": SAMPLE_RATE, "padding": True, "truncation": False, "pad_to_multiple_of": window}
         features = processor._retrieve_input_features([samples], self._COLUMNS, return_tensors="pt", **options)
@@ -543,11 +551,10 @@ class GraniteSpeech(Family):
     frame_s = 0.1
     audio_modules = (".encoder.", ".projector.")
     lora_audio_layers = "to_q|to_kv|to_out|up_proj|down_proj"
+    lora_audio_part = r"\.encoder\."
     layer_classes = ("GraniteDecoderLayer", "GraniteSpeechConformerBlock")
+    longest_s = 600.0
     old_names = (*Family.old_names, (r"^(encoder|projector)\.", r"model.\1."))
-
-    def max_audio_seconds(self, processor: Any) -> float:
-        return 600.0
 
     def audio_part(self, model: Any) -> Any:
         return model.model.encoder
@@ -555,10 +562,9 @@ class GraniteSpeech(Family):
     def audio_token(self, processor: Any) -> tuple[str, int]:
         return processor.audio_token, processor.tokenizer.convert_tokens_to_ids(processor.audio_token)
 
-    def features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
+    def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
         import torch
 
-        samples = np.asarray(samples[: round(self.max_audio_seconds(processor) * SAMPLE_RATE)])
         made = processor.audio_processor(torch.as_tensor(samples, dtype=torch.float32)[None], device="cpu")
         features = torch.as_tensor(made["input_features"])
         mask = torch.ones(features.shape[:2], dtype=torch.long)
@@ -576,11 +582,7 @@ class GraniteSpeech(Family):
         """Scaled as Granite's text models are: the stock speech class leaves the scale out, which sampling needs."""
         return super().logits(model, hidden) / getattr(model.config.get_text_config(), "logits_scaling", 1.0)
 
-    def lora_targets(self, *, layers: str | None = None, audio: bool = False) -> str:
-        targets = rf".*language_model.*\.({layers or self.lora_layers})"
-        return rf"{targets}|.*\.encoder\..*\.({self.lora_audio_layers})" if audio else targets
-
 
 def _split(frames: torch.Tensor, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-    """Return (sum of positions, hidden), in whatever leading shape, to the frames of each clip."""
+    """Cut frames (sum of positions, hidden), in whatever leading shape, into those of each clip."""
     return list(frames.reshape(-1, frames.shape[-1]).split([clip.positions for clip in clips]))

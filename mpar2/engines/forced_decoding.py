@@ -31,7 +31,7 @@ from mpar2.engines.checkpoint import Checkpoint
 from mpar2.engines.decode import Prompt, Sampler, TextStream, end_tokens
 from mpar2.trace import parse_trace
 
-__all__ = ["Step", "ForcedDecoding"]
+__all__ = ["DecodingStep", "ForcedDecoding"]
 
 _MAX_DELAY_TOKENS = 8  # tokens by which a cut may come late
 _CLOSES_REASONING = {
@@ -42,7 +42,7 @@ _CONTINUATIONS = {"cot": "Wait,", "mpar2": "<step><ask>"}
 _IN_A_TAG = re.compile(r"<[^<>]{0,12}$")
 
 
-class Step(NamedTuple):
+class DecodingStep(NamedTuple):
     """What one pass came to: the token to feed next, how many fed tokens to take back first, and whether it ended."""
 
     token: int
@@ -79,7 +79,7 @@ class ForcedDecoding:
         self._answers = False  # made to, or by itself
         self._pass = 0
 
-    def step(self, logits: torch.Tensor) -> Step:
+    def step(self, logits: torch.Tensor) -> DecodingStep:
         """Return the next token, by the logits of the latest pass."""
         here, self._pass = self._pass, self._pass + 1
         if not self._forced and self._must_close():
@@ -89,12 +89,12 @@ class ForcedDecoding:
         token = self._sampler.choose(logits, self.text.ids) if chooses else self._forced.popleft()
         if chooses and token in self._ends:
             if len(self.text.ids) >= self._least:
-                return Step(token, finish="stop")
+                return DecodingStep(token, finish="stop")
             self._force(self._continuation())
             token, chooses = self._forced.popleft(), False
         self._push(token, here)
         back = self._rollback_early_end() if chooses else 0
-        return Step(self.text.ids[-1], back, "length" if len(self.text.ids) >= self._budget else None)
+        return DecodingStep(self.text.ids[-1], back, "length" if len(self.text.ids) >= self._budget else None)
 
     def should_hide_audio(self) -> bool:
         """Return whether the audio is to be hidden now; true once."""

@@ -24,13 +24,13 @@ from transformers.masking_utils import sdpa_mask
 
 from mpar2.attention import AttentionRecord
 
-__all__ = ["MEMORY_BUDGET", "Probe", "install"]
+__all__ = ["MEMORY_BUDGET", "AttentionProbe", "install"]
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of one record's rows
 _BLOCK = 4  # queries whose rows are computed together
 _NAME = "mpar2_probe"
 
-_listening: ContextVar[Probe | None] = ContextVar("listening", default=None)
+_listening: ContextVar[AttentionProbe | None] = ContextVar("listening", default=None)
 
 
 def install(model: Any) -> bool:
@@ -46,7 +46,7 @@ def install(model: Any) -> bool:
     return True
 
 
-class Probe:
+class AttentionProbe:
     """Collects one record for each prompt of a batch.
 
     ``audio[i]`` are the positions of prompt i's audio *in the padded batch*, each of ``frame_s`` seconds. Listen with

@@ -18,8 +18,8 @@ from transformers import ProcessorMixin, Qwen2_5OmniProcessor, Qwen3OmniMoeProce
 __all__ = ["AudioProcessor", "Qwen3AudioProcessor"]
 
 
-class AudioProcessor(Qwen2_5OmniProcessor):
-    """``Qwen2_5OmniProcessor`` of a feature extractor and a tokenizer."""
+class _WithoutVision:
+    """A processor of a feature extractor and a tokenizer alone."""
 
     def __init__(self, feature_extractor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
         ProcessorMixin.__init__(self, feature_extractor, tokenizer, chat_template=chat_template)
@@ -28,6 +28,10 @@ class AudioProcessor(Qwen2_5OmniProcessor):
             setattr(self, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
         for name in ("vision_bos", "vision_eos", "audio_bos", "audio_eos"):
             setattr(self, f"{name}_token", getattr(tokenizer, f"{name}_token"))
+
+
+class AudioProcessor(_WithoutVision, Qwen2_5OmniProcessor):
+    """``Qwen2_5OmniProcessor`` of a feature extractor and a tokenizer."""
 
     def _process_audio(self, audio: Any, **kwargs: Any) -> Any:
         extractor = self.feature_extractor
@@ -42,16 +46,8 @@ class AudioProcessor(Qwen2_5OmniProcessor):
         return list(dict.fromkeys([*names, "feature_attention_mask"]))
 
 
-class Qwen3AudioProcessor(Qwen3OmniMoeProcessor):
+class Qwen3AudioProcessor(_WithoutVision, Qwen3OmniMoeProcessor):
     """``Qwen3OmniMoeProcessor`` of a feature extractor and a tokenizer."""
-
-    def __init__(self, feature_extractor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
-        ProcessorMixin.__init__(self, feature_extractor, tokenizer, chat_template=chat_template)
-        for name in ("image", "audio", "video"):
-            setattr(self, f"{name}_token", getattr(tokenizer, f"{name}_token"))
-            setattr(self, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
-        for name in ("vision_bos", "vision_eos", "audio_bos", "audio_eos"):
-            setattr(self, f"{name}_token", getattr(tokenizer, f"{name}_token"))
 
     def _process_audio(self, audio: Any, **kwargs: Any) -> Any:
         return super()._process_audio(audio, **({"padding": True, "truncation": False} | kwargs))

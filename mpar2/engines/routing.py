@@ -8,16 +8,15 @@ place gets one engine, made when the first of its arms comes. Arms of several pl
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from types import TracebackType
 
 from mpar2.arms import split_engine
 from mpar2.audio import Clip
 from mpar2.engines import engine_names, make_engine
+from mpar2.engines.background import Put, in_background
 from mpar2.engines.base import (
     Arm,
     AttentionDetail,
@@ -100,17 +99,15 @@ class RoutingEngine(Engine):
         return list(self._engines.values())
 
     def preload(self, arms: Sequence[Arm]) -> None:
-        for engine, _, inner in self._groups(arms):
-            engine.preload([arm for _, arm in inner])
+        for engine, inner in self._groups(arms):
+            engine.preload(list(inner.values()))
 
-    def _groups(self, arms: Sequence[Arm]) -> list[tuple[Engine, list[int], list[tuple[int, Arm]]]]:
-        """Return the engines in use, the places of their arms in ``arms``, and the arms as they know them."""
-        groups: dict[int, tuple[Engine, list[int], list[tuple[int, Arm]]]] = {}
+    def _groups(self, arms: Sequence[Arm]) -> list[tuple[Engine, dict[int, Arm]]]:
+        """Return the engines in use, and their arms as they know them, by their places in ``arms``."""
+        groups: dict[int, tuple[Engine, dict[int, Arm]]] = {}
         for index, arm in enumerate(arms):
             engine, inner = self._route(arm)
-            _, places, entries = groups.setdefault(id(engine), (engine, [], []))
-            places.append(index)
-            entries.append((index, inner))
+            groups.setdefault(id(engine), (engine, {}))[1][index] = inner
         return list(groups.values())
 
     def generate_batch(
@@ -122,12 +119,11 @@ class RoutingEngine(Engine):
         attention: AttentionDetail = "none",
     ) -> list[Generation]:
         made: dict[int, Generation] = {}
-        for engine, places, entries in self._groups([request.arm for request in requests]):
-            inner = [replace(requests[index], arm=arm) for index, arm in entries]
+        for engine, arms in self._groups([request.arm for request in requests]):
+            inner = [replace(requests[index], arm=arm) for index, arm in arms.items()]
             detail: AttentionDetail = attention if engine.attention else "none"
-            for index, generation in zip(
-                places, engine.generate_batch(inner, decoding, batch_size=batch_size, attention=detail), strict=True
-            ):
+            done = engine.generate_batch(inner, decoding, batch_size=batch_size, attention=detail)
+            for index, generation in zip(arms, done, strict=True):
                 made[index] = replace(generation, arm=requests[index].arm)
         return [made[index] for index in range(len(requests))]
 
@@ -145,44 +141,18 @@ class RoutingEngine(Engine):
 
         An engine that fails lets the others finish; then its error is raised.
         """
-        updates: queue.SimpleQueue[Progress | BaseException | None] = queue.SimpleQueue()
-        ended = _EitherEvent(stop)
-        groups = self._groups(arms)
 
-        def run(engine: Engine, places: list[int], entries: list[tuple[int, Arm]]) -> None:
-            try:
-                inner = [arm for _, arm in entries]
-                for update in engine.stream(clip, question, inner, decoding, attention=attention, stop=ended):
-                    index = places[update.index]
-                    made = update.generation
+        def worker(engine: Engine, inner: dict[int, Arm]) -> Callable[..., None]:
+            def work(put: Put, ended: threading.Event) -> None:
+                places, own = list(inner), list(inner.values())
+                for update in engine.stream(clip, question, own, decoding, attention=attention, stop=ended):
+                    index, made = places[update.index], update.generation
                     made = None if made is None else replace(made, arm=arms[index])
-                    updates.put(replace(update, index=index, generation=made))
-            except BaseException as error:  # raised in the caller's thread
-                updates.put(error)
-            finally:
-                updates.put(None)
+                    put(replace(update, index=index, generation=made))
 
-        # One thread for each engine; all put their updates into one queue.
-        threads = [threading.Thread(target=run, args=group, name="arms", daemon=True) for group in groups]
-        for thread in threads:
-            thread.start()
-        failure: BaseException | None = None
-        running = len(threads)
-        try:
-            while running:
-                update = updates.get()
-                if update is None:
-                    running -= 1
-                elif isinstance(update, BaseException):
-                    failure = failure or update
-                else:
-                    yield update
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
-        if failure is not None:
-            raise failure
+            return work
+
+        return in_background([worker(*group) for group in self._groups(arms)], stop)
 
     async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
         engine, inner = self._route(arm)
@@ -200,9 +170,7 @@ class RoutingEngine(Engine):
         self._entered = set()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         stack, self._stack = self._stack, None
         if stack is not None:
             await stack.aclose()
@@ -213,9 +181,9 @@ class RoutingEngine(Engine):
 
     def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
         scored: dict[int, tuple[Token, ...]] = {}
-        for engine, places, entries in self._groups([request.arm for request in requests]):
-            inner = [replace(requests[index], arm=arm) for index, arm in entries]
-            scored |= zip(places, engine.score(inner, text, batch_size=batch_size), strict=True)
+        for engine, arms in self._groups([request.arm for request in requests]):
+            inner = [replace(requests[index], arm=arm) for index, arm in arms.items()]
+            scored |= zip(arms, engine.score(inner, text, batch_size=batch_size), strict=True)
         return [scored[index] for index in range(len(requests))]
 
     def base_of(self, arm: Arm) -> str:
@@ -225,17 +193,6 @@ class RoutingEngine(Engine):
     def weights(self, arm: Arm) -> dict[str, str | None]:
         engine, inner = self._route(arm)
         return engine.weights(inner)
-
-
-class _EitherEvent(threading.Event):
-    """Set when it is set itself, or when another event is."""
-
-    def __init__(self, other: threading.Event | None) -> None:
-        super().__init__()
-        self._other = other
-
-    def is_set(self) -> bool:
-        return super().is_set() or (self._other is not None and self._other.is_set())
 
 
 def _make(name: str, options: EngineOptions) -> Engine:

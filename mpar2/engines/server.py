@@ -1,4 +1,4 @@
-"""The engine that asks servers: any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp), one or many.
+"""The engines that ask services: any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp), one or many; Gemini.
 
 * The audio goes first, as a WAV file, then the words of :func:`mpar2.prompts.prompt_text`.
 * Every sampling parameter is sent, also the neutral ones: servers otherwise apply the checkpoint's own
@@ -21,22 +21,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from types import TracebackType
 from typing import Literal
 
 from mpar2.answers import read_answer
 from mpar2.audio import Clip, wav_bytes
+from mpar2.engines.background import Put, in_background
 from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Progress, Request, Token
 from mpar2.errors import MPAR2Error
 from mpar2.llm.audio_check import check_audio
 from mpar2.llm.base import ChatClient, OnText, Reply, Sampling, TokenLogprob
 from mpar2.llm.errors import CallFailed, ReplyRejected
+from mpar2.llm.gemini import GeminiClient
 from mpar2.llm.limits import Limiter
 from mpar2.llm.openai_server import AudioForm, OpenAIClient
 from mpar2.llm.retry import RetryPolicy
@@ -44,7 +44,7 @@ from mpar2.prompts import prompt_text
 from mpar2.question import Question
 from mpar2.trace import Span, parse_trace
 
-__all__ = ["RemoteEngine", "ServerEngine"]
+__all__ = ["GeminiEngine", "RemoteEngine", "ServerEngine"]
 
 _log = logging.getLogger(__name__)
 _ELSEWHERE = ("unavailable", "timeout", "bad_body")  # failures that another endpoint may not have
@@ -73,9 +73,7 @@ class _Session:
     async def __aenter__(self) -> _Session:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
 
     async def client(self, place: int, model: str) -> ChatClient:
@@ -121,12 +119,10 @@ class RemoteEngine(Engine):
         self._session = await self._new_session(logprobs=False).__aenter__()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         session, self._session = self._session, None
         if session is not None:
-            await session.__aexit__(kind, error, trace)
+            await session.__aexit__(*exc)
 
     def _new_session(self, *, logprobs: bool) -> _Session:
         """Clients of its own event loop, so that several streams may run at the same time."""
@@ -237,28 +233,11 @@ class RemoteEngine(Engine):
 
         An arm that fails lets the others finish; then its error is raised.
         """
-        updates: queue.SimpleQueue[Progress | BaseException | None] = queue.SimpleQueue()
-        cancel = threading.Event()
-        worker = threading.Thread(
-            target=lambda: asyncio.run(
-                self._stream_all(clip, question, arms, decoding or Decoding(), updates, stop, cancel)
-            ),
-            name="services",
-            daemon=True,
-        )
-        worker.start()
-        failure: BaseException | None = None
-        try:
-            while (update := updates.get()) is not None:
-                if isinstance(update, BaseException):
-                    failure = failure or update
-                else:
-                    yield update
-        finally:
-            cancel.set()
-            worker.join()
-        if failure is not None:
-            raise failure
+
+        def work(put: Put, ended: threading.Event) -> None:
+            asyncio.run(self._stream_all(clip, question, arms, decoding or Decoding(), put, ended))
+
+        return in_background([work], stop)
 
     async def _stream_all(
         self,
@@ -266,54 +245,47 @@ class RemoteEngine(Engine):
         question: Question,
         arms: Sequence[Arm],
         decoding: Decoding,
-        updates: queue.SimpleQueue[Progress | BaseException | None],
-        stop: threading.Event | None,
-        cancel: threading.Event,
+        put: Put,
+        ended: threading.Event,
     ) -> None:
-        """Run the arms' tasks, and put their updates, errors and at last None into ``updates``."""
+        """Run the arms' tasks, and put their updates and errors."""
         started = time.monotonic()
         texts = ["" for _ in arms]
 
         async def one(session: _Session, index: int, arm: Arm) -> None:
-            updates.put(Progress(index, "loading"))
+            put(Progress(index, "loading"))
             pieces = 0
 
             def on_text(text: str, reasoning: str) -> None:
                 nonlocal pieces
                 pieces += 1
                 texts[index] = _joined(text, reasoning)
-                updates.put(Progress(index, "reasoning", texts[index], pieces))
+                put(Progress(index, "reasoning", texts[index], pieces))
 
             try:
                 generation = await self._answer(session, clip, question, arm, decoding, on_text)
             except MPAR2Error as error:
-                updates.put(_as_engine_error(error, arm))
-            except asyncio.CancelledError:
-                if not cancel.is_set():  # stopped: what there is so far is the result
-                    generation = _stopped(texts[index], clip, question, arm, time.monotonic() - started, pieces)
-                    updates.put(Progress(index, "done", generation.text, pieces, generation))
+                put(_as_engine_error(error, arm))
+            except asyncio.CancelledError:  # stopped: what there is so far is the result
+                generation = _stopped(texts[index], clip, question, arm, time.monotonic() - started, pieces)
+                put(Progress(index, "done", generation.text, pieces, generation))
                 raise
             else:
                 count = generation.token_count or pieces
-                updates.put(Progress(index, "done", generation.text, count, generation))
+                put(Progress(index, "done", generation.text, count, generation))
 
-        try:
-            # All arms at the same time; the stop signal is polled.
-            async with self._new_session(logprobs=self.logprobs) as session:
-                tasks = [asyncio.create_task(one(session, index, arm)) for index, arm in enumerate(arms)]
-                waiting = asyncio.gather(*tasks, return_exceptions=True)
-                while not waiting.done():
-                    await asyncio.wait([waiting], timeout=_STOP_POLL_S)
-                    if cancel.is_set() or (stop is not None and stop.is_set()):
-                        for task in tasks:
-                            task.cancel()
-                for outcome in await waiting:
-                    if isinstance(outcome, Exception):  # a programming error
-                        updates.put(outcome)
-        except Exception as error:
-            updates.put(error)
-        finally:
-            updates.put(None)
+        # All arms at the same time; the stop signal is polled.
+        async with self._new_session(logprobs=self.logprobs) as session:
+            tasks = [asyncio.create_task(one(session, index, arm)) for index, arm in enumerate(arms)]
+            waiting = asyncio.gather(*tasks, return_exceptions=True)
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=_STOP_POLL_S)
+                if ended.is_set():
+                    for task in tasks:
+                        task.cancel()
+            for outcome in await waiting:
+                if isinstance(outcome, Exception):  # a programming error
+                    put(outcome)
 
     async def _check(self, place: int, client: ChatClient) -> None:
         found = await check_audio(client)
@@ -329,7 +301,7 @@ class ServerEngine(RemoteEngine):
     Args:
         base_urls: their addresses, which end in ``/v1``.
         in_flight: requests at once, at each.
-        api_key: None takes the environment's (``mpar2.llm.keys``).
+        api_key: None takes the environment's (``mpar2.llm.address``).
         audio_as: the form of audio that is tried first.
         fields: ``openai`` leaves out what OpenAI does not know.
         policy: how often to try, and how long to wait.
@@ -378,6 +350,38 @@ class ServerEngine(RemoteEngine):
         if decoding.top_k or decoding.repetition_penalty != 1.0:
             raise EngineError("top_k and repetition_penalty are not among OpenAI's fields: leave them at 0 and 1")
         return Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed=sampling.seed)
+
+
+class GeminiEngine(RemoteEngine):
+    """Gemini models, through google-genai; the key is read from the environment. ``base_url`` is for a gateway.
+
+    Gemini has no repetition penalty, and its thoughts are hidden: a trace is what it writes where its prompt asks for
+    one. ``max_new_tokens`` counts its hidden thoughts too, so leave room for them.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_flight: int = 4,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        def connect(place: int, model: str, logprobs: bool) -> ChatClient:
+            return GeminiClient(model, api_key=api_key, base_url=base_url, limiter=Limiter(in_flight), policy=policy)
+
+        super().__init__(connect, range(1), in_flight)
+
+    def sampling(self, decoding: Decoding) -> Sampling:
+        if decoding.repetition_penalty != 1.0:
+            raise EngineError("Gemini has no repetition penalty: leave it at 1")
+        return Sampling(
+            max_tokens=decoding.max_new_tokens,
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            top_k=decoding.top_k or None,
+            seed=decoding.seed,
+        )
 
 
 def _check_reply(reply: Reply) -> None:

@@ -21,14 +21,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mpar2.answers import read_answer
 from mpar2.audio import Clip
-from mpar2.engines.background import in_background
+from mpar2.engines.background import Put, in_background
 from mpar2.engines.base import Arm, AttentionDetail, Decoding, Engine, EngineError, Generation, Progress, Request, Token
 from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
-from mpar2.engines.jobs import Base, Job, by_base, group_by_batchability
 from mpar2.engines.names import resolve, split_adapter
 from mpar2.question import Question
 from mpar2.trace import parse_trace
@@ -37,13 +36,54 @@ if TYPE_CHECKING:
     import torch
 
     from mpar2.attention import AttentionRecord
+    from mpar2.engines.adapter import Adapter
     from mpar2.engines.decode import Prompt, Session, TextStream
     from mpar2.engines.inputs import AudioFeatureCache
-    from mpar2.engines.probe import Probe
+    from mpar2.engines.probe import AttentionProbe
 
 __all__ = ["TransformersEngine"]
 
 _BLOCK = 32  # tokens at a time when a finished text is read again
+
+
+class Base(NamedTuple):
+    """What is loaded: a checkpoint in a precision; None as in :class:`mpar2.engines.base.Arm`."""
+
+    model: str
+    dtype: str | None = None
+    quantize: Literal["4bit", "8bit"] | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """One row to generate. ``index`` is the caller's."""
+
+    index: int
+    request: Request
+    adapter: str | None
+    attached: Adapter | None = None
+    written: tuple[int, ...] = ()  # tokens that the trace begins with
+    hide_after: int | None = None  # tokens after which the audio is masked
+
+
+def by_base(requests: Sequence[Request]) -> dict[Base, list[Job]]:
+    """Group requests as rows of each base checkpoint (with its precision), in the order of the requests."""
+    groups: dict[Base, list[Job]] = {}
+    for index, request in enumerate(requests):
+        base, adapter = split_adapter(request.arm.model, request.arm.adapter)
+        arm = request.arm
+        groups.setdefault(Base(base, arm.dtype, arm.quantize), []).append(Job(index, request, adapter))
+    return groups
+
+
+def group_by_batchability(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[list[Job]]:
+    """Group jobs that can run in one batch: all whose adapters mix, and the jobs of each adapter that does not."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        job.attached = checkpoint.attach(job.adapter) if job.adapter is not None else None
+        alone = job.attached is not None and not job.attached.batchable
+        groups.setdefault(job.attached.key if alone and job.attached else "", []).append(job)
+    return list(groups.values())
 
 
 @dataclass(eq=False)
@@ -95,10 +135,12 @@ class TransformersEngine(Engine):
         stop: threading.Event | None = None,
     ) -> Iterator[Progress]:
         """Generate every arm, yielding each arm's text as it grows; its last update carries the generation."""
-        decoding = decoding or Decoding()
-        return in_background(
-            lambda ended: self._stream(clip, question, arms, decoding, attention, (ended, stop))  # type: ignore[arg-type]
-        )
+
+        def work(put: Put, ended: threading.Event) -> None:
+            for update in self._stream(clip, question, arms, decoding or Decoding(), attention, ended):
+                put(update)
+
+        return in_background([work], stop)
 
     def _stream(
         self,
@@ -107,7 +149,7 @@ class TransformersEngine(Engine):
         arms: Sequence[Arm],
         decoding: Decoding,
         attention: bool,
-        stops: _Stops,
+        stop: threading.Event,
     ) -> Iterator[Progress]:
         jobs = [Request(clip, question, arm) for arm in arms]
         for base, group in by_base(jobs).items():
@@ -116,13 +158,13 @@ class TransformersEngine(Engine):
             loaded = self._load(base)
             while not loaded.lock.acquire(blocking=False):
                 yield from (Progress(job.index, "waiting") for job in group)
-                if _stopped(stops):
+                if stop.is_set():
                     return
                 if loaded.lock.acquire(timeout=0.5):
                     break
             try:
                 for batch in group_by_batchability(loaded.checkpoint, group):
-                    yield from self._generate(loaded, batch, decoding, "full" if attention else "none", stops)
+                    yield from self._generate(loaded, batch, decoding, "full" if attention else "none", stop)
             finally:
                 loaded.lock.release()
 
@@ -150,7 +192,7 @@ class TransformersEngine(Engine):
                 for alike in group_by_batchability(loaded.checkpoint, group):
                     for first in range(0, len(alike), batch_size):
                         batch = alike[first : first + batch_size]
-                        for update in self._generate(loaded, batch, decoding, attention, ()):
+                        for update in self._generate(loaded, batch, decoding, attention):
                             if update.generation is not None:
                                 results[update.index] = update.generation
         return [results[index] for index in range(len(requests))]
@@ -168,16 +210,10 @@ class TransformersEngine(Engine):
 
     def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
         """Read ``text`` after each request: two passes for a batch, one over the prompts and one over the text."""
-        from mpar2.engines.decode import TextStream
-
         results: dict[int, tuple[Token, ...]] = {}
         for base, group in by_base(requests).items():
             loaded = self._load(base)
-            tokenizer = loaded.checkpoint.processor.tokenizer
-            stream = TextStream(tokenizer)
-            for token in tokenizer(text, add_special_tokens=False)["input_ids"]:
-                stream.push(token)
-            stream.finish()
+            stream = _written(loaded.checkpoint, text)
             if not stream.ids:
                 raise EngineError("there is no text to score")
             with loaded.lock:
@@ -245,16 +281,16 @@ class TransformersEngine(Engine):
         jobs: Sequence[Job],
         decoding: Decoding,
         attention: AttentionDetail,
-        stops: _Stops,
+        stop: threading.Event | None = None,
     ) -> Iterator[Progress]:
         """One batch from beginning to end. The caller holds the lock; whatever happens, the session is closed."""
         import torch
 
         from mpar2.engines.forced_decoding import ForcedDecoding
-        from mpar2.engines.probe import Probe
+        from mpar2.engines.probe import AttentionProbe
 
         if decoding.hidden_share is not None:
-            yield from self._hide_after_a_share(loaded, jobs, decoding, attention, stops)
+            yield from self._hide_after_a_share(loaded, jobs, decoding, attention, stop)
             return
         start = time.perf_counter()
         yield from (Progress(job.index, "listening") for job in jobs)
@@ -276,7 +312,7 @@ class TransformersEngine(Engine):
         # The session holds the key-value cache; the probe records attention where it can be read.
         session = self._session(checkpoint, prompts)
         if attention != "none" and loaded.can_probe:
-            session.probe = Probe(session.audio_positions(), checkpoint.family.frame_s, keep=attention)
+            session.probe = AttentionProbe(session.audio_positions(), checkpoint.family.frame_s, keep=attention)
         first_token_s = 0.0
 
         def finished(row: int, why: Literal["stop", "length", "cancelled"]) -> Progress:
@@ -294,7 +330,7 @@ class TransformersEngine(Engine):
             logits = session.prefill()
             first_token_s = time.perf_counter() - start
             while session.rows:
-                if _stopped(stops):
+                if stop is not None and stop.is_set():
                     yield from [finished(row, "cancelled") for row in session.rows]
                     return
                 going: list[int] = []
@@ -328,37 +364,38 @@ class TransformersEngine(Engine):
             session.close()
 
     def _hide_after_a_share(
-        self, loaded: _Loaded, jobs: Sequence[Job], decoding: Decoding, attention: AttentionDetail, stops: _Stops
+        self,
+        loaded: _Loaded,
+        jobs: Sequence[Job],
+        decoding: Decoding,
+        attention: AttentionDetail,
+        stop: threading.Event | None,
     ) -> Iterator[Progress]:
         """Yield the traces once with the audio, to know their lengths; then again from where it is hidden."""
         share = decoding.hidden_share or 0.0
         decoding = replace(decoding, hide_audio_after=None)
         whole = {
             update.index: update.generation
-            for update in self._generate(loaded, jobs, decoding, "none", stops)
+            for update in self._generate(loaded, jobs, decoding, "none", stop)
             if update.generation is not None
         }
         for job in jobs:
             ids = [token.id for token in whole[job.index].tokens]
             job.hide_after = max(1, round(share * len(ids)))
             job.written = tuple(ids[: job.hide_after])
-        yield from self._generate(loaded, jobs, decoding, attention, stops)
+        yield from self._generate(loaded, jobs, decoding, attention, stop)
 
     def _reread(self, loaded: _Loaded, job: Job, text: str) -> Generation:
-        from mpar2.engines.decode import TextStream
-        from mpar2.engines.probe import Probe
+        from mpar2.engines.probe import AttentionProbe
 
         if not loaded.can_probe:
             raise EngineError(_NO_PROBE)
         checkpoint = loaded.checkpoint
         start = time.perf_counter()
         (prompt,) = self._prompts(loaded, [job])
-        stream = TextStream(checkpoint.processor.tokenizer)
-        for token in checkpoint.processor.tokenizer(text, add_special_tokens=False)["input_ids"]:
-            stream.push(token)
-        stream.finish()
+        stream = _written(checkpoint, text)
         session = self._session(checkpoint, [prompt])
-        session.probe = probe = Probe(session.audio_positions(), checkpoint.family.frame_s)
+        session.probe = probe = AttentionProbe(session.audio_positions(), checkpoint.family.frame_s)
         try:
             session.prefill()
             first_token_s = time.perf_counter() - start
@@ -387,9 +424,6 @@ class TransformersEngine(Engine):
         return Session(checkpoint, prompts)
 
 
-_Stops = Sequence[threading.Event | None]
-
-
 def _cached_commit(repository: str) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
@@ -399,14 +433,22 @@ def _cached_commit(repository: str) -> str | None:
     return None
 
 
-def _stopped(stops: _Stops) -> bool:
-    return any(stop is not None and stop.is_set() for stop in stops)
-
-
 _NO_PROBE = "this model attends through sliding windows, in which positions move: attention to audio is not recorded"
 
 
-def _record(probe: Probe, row: int, passes: Sequence[int], seconds: float) -> AttentionRecord:
+def _written(checkpoint: Checkpoint, text: str) -> TextStream:
+    """Return the tokens of a finished text, with their characters."""
+    from mpar2.engines.decode import TextStream
+
+    tokenizer = checkpoint.processor.tokenizer
+    stream = TextStream(tokenizer)
+    for token in tokenizer(text, add_special_tokens=False)["input_ids"]:
+        stream.push(token)
+    stream.finish()
+    return stream
+
+
+def _record(probe: AttentionProbe, row: int, passes: Sequence[int], seconds: float) -> AttentionRecord:
     """The row's record, without the passes whose tokens were taken back, and without columns beyond the clip's end.
 
     Families that pad a clip have positions there; ``mass`` counts them, a picture over time has no place for them.

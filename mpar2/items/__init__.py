@@ -3,8 +3,7 @@
 ``base``   the set of items, its fingerprint, what all readers share
 ``mmau``   MMAU's JSON array; the version is recognised by content
 ``mmar``   MMAR's JSONL (or the JSON it was before 2026-02); its cues become events of origin ``cue``
-``avqa``   AVQA lines as R1-AQA and its followers write them
-``tables`` MMAU-Pro, MMSU and AudioMCQ: a question a row, as JSON or parquet
+``tables`` MMAU-Pro, MMSU, AudioMCQ and AVQA: a question a row, as JSON or parquet
 ``plain``  ``jsonl``: one item a line, as :func:`mpar2.question.item_to_json` writes it; ``scenes``: a folder with
            ``items.jsonl`` beside its audio, every item with its exact events
 ``events`` tables of strong labels (DESED, AudioSet-strong, TACOS, MAESTRO Real, URBAN-SED) -> items

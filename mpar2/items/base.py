@@ -20,7 +20,9 @@ __all__ = [
     "ItemsError",
     "benchmark_names",
     "choice_texts",
+    "id_of",
     "read_items",
+    "read_json_array",
     "read_json_lines",
     "register_benchmark",
     "text_of",
@@ -63,13 +65,27 @@ class ItemSet:
     file_problems: tuple[str, ...] = ()  # of the file as a whole, whichever items are kept
 
     def audio_path(self, item: Item) -> Path:
-        """Return the item's file: its path under ``audio_root``, or the bare file name there (flat downloads)."""
+        """Find the file of an item.
+
+        Args:
+            item: One of the set.
+
+        Returns:
+            Its path under ``audio_root``, or the bare file name there (flat downloads).
+        """
         path = self.audio_root / item.audio
         flat = self.audio_root / Path(item.audio).name
         return flat if not path.is_file() and flat.is_file() else path
 
     def first(self, count: int | None) -> ItemSet:
-        """Return the first ``count`` items (all of them for None), with the fingerprint of those."""
+        """Take the first items.
+
+        Args:
+            count: How many; None for all.
+
+        Returns:
+            The set of those, with their fingerprint.
+        """
         if count is None or count >= len(self.items):
             return self
         if count < 1:
@@ -88,7 +104,7 @@ _READERS: dict[str, Reader | str] = {
     "mmau-pro": "mpar2.items.tables:read_mmau_pro",
     "mmsu": "mpar2.items.tables:read_mmsu",
     "audiomcq": "mpar2.items.tables:read_audiomcq",
-    "avqa": "mpar2.items.avqa:read_avqa",
+    "avqa": "mpar2.items.tables:read_avqa",
     "scenes": "mpar2.items.plain:read_scenes",
     "jsonl": "mpar2.items.plain:read_jsonl",
 }
@@ -178,6 +194,25 @@ def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
         except (ValueError, RecursionError) as error:
             raise ItemsError(f"{source}, line {number}: not JSON ({str(error)[:200]})") from None
     return entries
+
+
+def read_json_array(source: Path) -> list[Any]:
+    """Return the entries of a file that is one JSON array."""
+    try:
+        entries = json.loads(source.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ItemsError(f"{source} is not the JSON array that is needed: {error}") from None
+    if not isinstance(entries, list):
+        raise ItemsError(f"{source} holds {type(entries).__name__}; a JSON array of objects is needed")
+    return entries
+
+
+def id_of(entry: Mapping[str, Any], where: str) -> str:
+    """Return the entry's id, a number or a text, as text."""
+    id = entry.get("id")
+    if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
+        raise ItemsError(f"{where}: 'id' is {id!r}; a number or a text is needed")
+    return str(id)
 
 
 def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str | None:

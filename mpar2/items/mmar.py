@@ -12,11 +12,10 @@ of the rubrics ``thinking_prediction`` as well.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-from mpar2.items.base import Entries, ItemsError, choice_texts, read_json_lines, text_of
+from mpar2.items.base import Entries, ItemsError, choice_texts, read_json_array, read_json_lines, text_of
 from mpar2.question import Event, Item, Question
 
 __all__ = ["read_mmar"]
@@ -28,14 +27,7 @@ def read_mmar(source: Path) -> Entries:
     """Read ``MMAR-meta.jsonl`` or the older ``MMAR-meta.json``."""
     with source.open(encoding="utf-8-sig") as file:
         array = file.read(64).lstrip().startswith("[")
-    if array:
-        try:
-            records = json.loads(source.read_text(encoding="utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise ItemsError(f"{source} is not the JSON array that MMAR was: {error}") from None
-        numbered = list(enumerate(records, 1))
-    else:
-        numbered = read_json_lines(source)
+    numbered = list(enumerate(read_json_array(source), 1)) if array else read_json_lines(source)
     items = tuple(_item(record, f"{source}, entry {number}") for number, record in numbered)
     version = _KNOWN.get(hashlib.sha256(source.read_bytes()).hexdigest())
     if version is None:

@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mpar2.items.base import Entries, ItemsError, choice_texts, text_of
+from mpar2.items.base import Entries, ItemsError, choice_texts, read_json_array, text_of
 from mpar2.question import Item, Question
 
 __all__ = ["mmau_version", "read_mmau"]
@@ -44,12 +44,7 @@ _REVISED_MARKS = """
 
 def read_mmau(source: Path) -> Entries:
     """Read ``mmau-test-mini.json``, ``mmau-test.json``, or a part of one."""
-    try:
-        records = json.loads(source.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ItemsError(f"{source} is not the JSON array that MMAU is: {error}") from None
-    if not isinstance(records, list):
-        raise ItemsError(f"{source} holds {type(records).__name__}; MMAU is a JSON array of objects")
+    records = read_json_array(source)
     items = tuple(_item(record, f"{source}, entry {number}") for number, record in enumerate(records, 1))
     return Entries(items, tuple(records), "json", mmau_version(items), source.parent)
 

@@ -1,4 +1,4 @@
-"""Benchmarks with one question a row: MMAU-Pro, MMSU and AudioMCQ, as JSON lines, a JSON array or parquet.
+"""Benchmarks with one question a row: MMAU-Pro, MMSU and AudioMCQ (JSON lines, a JSON array or parquet), and AVQA.
 
 ==============  ======================================================================================================
 benchmark       columns that are read
@@ -10,6 +10,8 @@ benchmark       columns that are read
                 ``choice_d``; ``answer`` or ``answer_gt``, a text or a letter; ``category, task_name``
 ``audiomcq``    ``id, audio_path``; ``question, choices`` or ``question_text, multi_choice`` (the DCASE 2026 sets);
                 ``answer, question_type, source_dataset`` (arXiv 2509.21060)
+``avqa``        ``id, audio_path, question_text, multi_choice, answer`` (an index), ``question_type,
+                question_relation``: JSON lines as R1-AQA writes them. As there, "video" in a question becomes "audio"
 ==============  ======================================================================================================
 
 A folder stands for the files in it (``*.jsonl``, ``*.json``, ``*.parquet``), in the order of their names.
@@ -17,16 +19,24 @@ A folder stands for the files in it (``*.jsonl``, ``*.json``, ``*.parquet``), in
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpar2.items.base import Entries, ItemsError, choice_texts, read_json_lines, text_of
+from mpar2.items.base import (
+    Entries,
+    ItemsError,
+    choice_texts,
+    id_of,
+    read_json_array,
+    read_json_lines,
+    text_of,
+)
 from mpar2.question import Item, Question
 
-__all__ = ["read_audiomcq", "read_mmau_pro", "read_mmsu"]
+__all__ = ["read_audiomcq", "read_avqa", "read_mmau_pro", "read_mmsu"]
 
 _FORMS = (".jsonl", ".json", ".parquet")
 Row = Mapping[str, Any]
@@ -45,6 +55,13 @@ def read_mmsu(source: Path) -> Entries:
 def read_audiomcq(source: Path) -> Entries:
     """Read AudioMCQ, its strong audio-contribution part, or the DCASE 2026 development set."""
     return _entries(source, _audiomcq, "AudioMCQ")
+
+
+def read_avqa(source: Path) -> Entries:
+    """Read a JSONL file of AVQA questions."""
+    numbered = read_json_lines(source)
+    items = tuple(_avqa(record, f"{source}, line {number}") for number, record in numbered)
+    return Entries(items, tuple(record for _, record in numbered), "jsonl", "R1-AQA lines", source.parent)
 
 
 def _entries(source: Path, make: Callable[[Row, str], Item | str], version: str) -> Entries:
@@ -76,23 +93,13 @@ def _rows(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if file.suffix == ".parquet":
             numbered = enumerate(_parquet(file), 1)
         elif file.suffix == ".json":
-            numbered = enumerate(_array(file), 1)
+            numbered = enumerate(read_json_array(file), 1)
         else:
             numbered = iter(read_json_lines(file))
         for number, row in numbered:
             if not isinstance(row, dict):
                 raise ItemsError(f"{file}, row {number}: {type(row).__name__} where an object is needed")
             yield f"{file}, row {number}", row
-
-
-def _array(file: Path) -> list[Any]:
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ItemsError(f"{file} is not JSON: {error}") from None
-    if not isinstance(rows, list):
-        raise ItemsError(f"{file} holds {type(rows).__name__}; an array of objects is needed")
-    return rows
 
 
 def _parquet(file: Path) -> list[dict[str, Any]]:
@@ -130,7 +137,7 @@ def _mmau_pro(row: Row, where: str) -> Item | str:
         category=category,
         sub_category=text_of(row, "sub-cat", where, needed=False),
     )
-    return Item(_id(row, where), clips[0], question, extra=extra)
+    return Item(id_of(row, where), clips[0], question, extra=extra)
 
 
 def _mmsu(row: Row, where: str) -> Item:
@@ -150,7 +157,7 @@ def _mmsu(row: Row, where: str) -> Item:
         category=text_of(row, "category", where, needed=False),
         sub_category=text_of(row, "task_name", where, needed=False),
     )
-    id = _id(row, where)
+    id = id_of(row, where)
     return Item(id, text_of(row, "audio_path", where, needed=False) or f"{id}.wav", question)
 
 
@@ -164,11 +171,23 @@ def _audiomcq(row: Row, where: str) -> Item:
         category=text_of(row, "question_type", where, needed=False),
     )
     extra = {"source_dataset": source} if source else {}
-    return Item(_id(row, where), str(text_of(row, "audio_path", where)), question, extra=extra)
+    return Item(id_of(row, where), str(text_of(row, "audio_path", where)), question, extra=extra)
 
 
-def _id(row: Row, where: str) -> str:
-    id = row.get("id")
-    if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
-        raise ItemsError(f"{where}: 'id' is {id!r}; a number or a text is needed")
-    return str(id)
+def _avqa(record: dict[str, Any], where: str) -> Item:
+    choices = choice_texts(record, "multi_choice", where)
+    answer = record.get("answer")
+    if answer is not None and (type(answer) is not int or not 0 <= answer < len(choices)):
+        raise ItemsError(f"{where}: 'answer' is {answer!r}; the index of one of {len(choices)} choices is needed")
+    question = Question(
+        text=_about_audio(str(text_of(record, "question_text", where))),
+        choices=choices,
+        answer=None if answer is None else choices[answer],
+        category=text_of(record, "question_type", where, needed=False),
+        sub_category=text_of(record, "question_relation", where, needed=False),
+    )
+    return Item(id_of(record, where), str(text_of(record, "audio_path", where)), question)
+
+
+def _about_audio(text: str) -> str:
+    return re.sub(r"video", lambda match: "Audio" if match[0][0] == "V" else "audio", text, flags=re.IGNORECASE)

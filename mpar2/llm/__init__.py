@@ -2,13 +2,12 @@
 
 ``base``           parts, sampling, the reply, the ``ChatClient`` protocol
 ``openai_server``  any OpenAI-compatible server          ``gemini``   Gemini
-``services``       the registry of services              ``keys``     where keys come from
+``services``       the registry of services              ``address``  addresses and keys
 ``transport``      bounded bodies, proxies               ``replies``  from a body of any shape to a reply
 ``retry``          the scope of a failure, and waits     ``limits``   in flight, token budget, stop
 ``structured``     from a reply to a validated value     ``cost``     tokens and prices before and after
 ``journal``        what is paid for already              ``batch``    many items: progress, resume
-``errors``         three ways to fail                    ``once``     nothing paid twice
-``address``        which server addresses are taken      ``audio_check``  does audio arrive at all
+``errors``         three ways to fail                    ``audio_check``  does audio arrive at all
 
     async with connect("server", "qwen3-32b", base_url="http://localhost:8000/v1") as client:
         reply = await client.complete("You are terse.", ["What is heard?", wav_bytes])

@@ -1,22 +1,40 @@
-"""Addresses of servers, as people type them: plain http(s), and, for a public app, not one of our own network.
+"""Addresses of servers, as people type them, and their keys.
+
+An address is plain http(s), and, for a public app, not one of our own network.
 
 An app that connects wherever a visitor says can be made to ask machines that only it can reach (server-side request
 forgery). ``public_only=True`` resolves the name and refuses loopback, private, link-local (cloud metadata) and reserved
 addresses. A name may change its address between this check and the request, so clients that are opened inside
 ``transport.public_only`` check again, and connect to what they checked. The clients follow no redirects, so a public
 server cannot send them elsewhere.
+
+Keys are read from the environment here, and nowhere else:
+
+| service | variables, in order |
+| --- | --- |
+| gemini | GEMINI_API_KEY, GOOGLE_API_KEY |
+| api.openai.com | OPENAI_API_KEY |
+| any other OpenAI-compatible server | MPAR2_SERVER_KEY; none needed |
+
+``OPENAI_API_KEY`` goes to OpenAI only: a key must not reach a server because a variable happened to be set.
+A key given by hand (a visitor's) wins, is used for that client only and is stored nowhere.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 from urllib.parse import urlsplit
 
-from mpar2.llm.errors import SettingError, clip_text
+from pydantic import SecretStr
 
-__all__ = ["check_base_url", "public_addresses"]
+from mpar2.llm.errors import SettingError, StopRun, clip_text
+
+__all__ = ["check_base_url", "gemini_key", "public_addresses", "server_key"]
+
+_NO_KEY = "EMPTY"  # what vLLM and SGLang expect in the header when they check none
 
 
 def check_base_url(base_url: str, *, public_only: bool = False) -> str:
@@ -89,3 +107,30 @@ def _embedded(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddre
     if int(ip) >> 32 == 0:
         inner.append(low)
     return [address for address in inner if address is not None]
+
+
+def gemini_key(given: str | None = None) -> SecretStr:
+    """Return the Gemini key: ``given``, else the environment's.
+
+    Raises:
+        StopRun: There is none.
+    """
+    return _first(given, "GEMINI_API_KEY", "GOOGLE_API_KEY") or _missing("Gemini", "GEMINI_API_KEY")
+
+
+def server_key(base_url: str, given: str | None = None) -> SecretStr:
+    """Return the key of an OpenAI-compatible server: ``given``, else the environment's."""
+    if urlsplit(base_url).hostname == "api.openai.com":
+        return _first(given, "OPENAI_API_KEY") or _missing("OpenAI", "OPENAI_API_KEY")
+    return _first(given, "MPAR2_SERVER_KEY") or SecretStr(_NO_KEY)
+
+
+def _first(given: str | None, *names: str) -> SecretStr | None:
+    for value in (given, *(os.environ.get(name) for name in names)):
+        if value and value.strip():
+            return SecretStr(value.strip())
+    return None
+
+
+def _missing(service: str, variable: str) -> SecretStr:
+    raise StopRun("no_key", f"no {service} key: set {variable} in the environment, or give a key for this call")

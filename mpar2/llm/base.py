@@ -27,7 +27,7 @@ __all__ = [
     "TokenLogprob",
     "Usage",
     "audio_mime",
-    "audio_seconds",
+    "wav_seconds",
 ]
 
 Part = str | bytes
@@ -165,7 +165,7 @@ def audio_mime(data: bytes) -> str:
     )
 
 
-def audio_seconds(data: bytes) -> float | None:
+def wav_seconds(data: bytes) -> float | None:
     """Return the duration of a PCM WAV file in seconds; None for other formats, whose length is not in the header."""
     try:
         with wave.open(io.BytesIO(data)) as file:

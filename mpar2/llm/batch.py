@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mpar2.llm.errors import CallFailed, LLMError, StopRun
-from mpar2.llm.journal import Journal
-from mpar2.llm.once import finish_in_thread
+from mpar2.llm.journal import Journal, finish_in_thread
 
 __all__ = ["BatchResult", "FailuresInARow", "for_each", "run_batch"]
 

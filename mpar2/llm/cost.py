@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpar2.llm.base import Part, Usage, audio_seconds
+from mpar2.llm.base import Part, Usage, wav_seconds
 from mpar2.llm.errors import SettingError
 
 __all__ = ["Estimate", "Prices", "estimate_tokens"]
@@ -110,7 +110,7 @@ def estimate_tokens(*texts_or_parts: Part | Iterable[Part]) -> int:
         if isinstance(part, str):
             total += len(part.encode("utf-8", "replace")) / BYTES_PER_TOKEN
         elif isinstance(part, bytes):
-            seconds = audio_seconds(part)
+            seconds = wav_seconds(part)
             total += AUDIO_TOKENS_PER_S * (len(part) / _UNKNOWN_AUDIO_BYTES_PER_S if seconds is None else seconds)
         else:
             total += sum(estimate_tokens(inner) for inner in part)

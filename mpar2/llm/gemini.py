@@ -23,11 +23,10 @@ from contextvars import ContextVar
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from mpar2.llm.address import check_base_url
-from mpar2.llm.base import OnText, Part, Reply, Sampling, audio_mime
+from mpar2.llm.address import check_base_url, gemini_key
+from mpar2.llm.base import OnText, Part, Reply, Sampling, Structured, audio_mime
 from mpar2.llm.cost import estimate_tokens
 from mpar2.llm.errors import SettingError, clip_text, redact
-from mpar2.llm.keys import gemini_key
 from mpar2.llm.limits import Limiter, call_with_retries
 from mpar2.llm.openai_server import classify_transport
 from mpar2.llm.replies import ErrorInReply, Parts, decode_json, gemini_parts
@@ -148,19 +147,8 @@ class GeminiClient:
             # Uploads are deleted whatever happened.
             for name in uploaded:
                 await self._delete(name)
-        reply = Reply(
-            text=found.text,
-            model=self.model,
-            model_version=found.model_version,
-            usage=found.usage,
-            finish=found.finish,
-            detail=found.detail,
-            reasoning=found.reasoning,
-            structured="none" if schema is None else "json_schema",
-            tries=tries,
-            seconds=seconds,
-            first_s=first_s,
-        )
+        structured: Structured = "none" if schema is None else "json_schema"
+        reply = found.reply(self.model, structured, tries, seconds, first_s)
         self.limiter.spend(reply.usage)
         return reply
 

@@ -5,25 +5,30 @@
 ``RecordedClient`` is a chat client that appends every reply to a journal before it hands it on, under the hash of all
 that the reply depends on. Asked the same again it answers from the journal. So a judge of several requests per item
 loses no reply that had arrived, and only requests in flight at the moment of the kill may be asked, and paid, again.
+
+``KeyedLocks`` lets one caller at a time ask for a key; ``finish_in_thread`` completes a write of a cancelled caller.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpar2.llm.base import ChatClient, OnText, Part, Reply, Sampling, Usage
-from mpar2.llm.once import KeyedLocks, finish_in_thread
 from mpar2.runs.lines import LineWriter, RunError, read_lines
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["Journal", "JournalError", "RecordedClient", "content_key", "usage_of"]
+__all__ = ["Journal", "JournalError", "KeyedLocks", "RecordedClient", "content_key", "finish_in_thread", "usage_of"]
+
+T = TypeVar("T")
 
 
 class JournalError(RunError):
@@ -118,6 +123,35 @@ class Journal:
             except RunError as error:
                 raise JournalError(f"{error}; repair or remove that line") from None
         return records
+
+
+class KeyedLocks:
+    """A lock for each key that is in use."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # lock, callers that hold it or wait for it
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        self._locks[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(key)
+            if users > 1:
+                self._locks[key] = (lock, users - 1)
+
+
+async def finish_in_thread(function: Callable[..., T], *args: object) -> T:
+    """Call ``function(*args)`` in a thread; a caller that is cancelled meanwhile waits for its end first."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 class RecordedClient:

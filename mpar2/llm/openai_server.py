@@ -28,11 +28,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from mpar2.llm.address import check_base_url
+from mpar2.llm.address import check_base_url, server_key
 from mpar2.llm.base import OnText, Part, Reply, Sampling, Structured, audio_mime
 from mpar2.llm.cost import estimate_tokens
 from mpar2.llm.errors import CallFailed, clip_text, redact
-from mpar2.llm.keys import server_key
 from mpar2.llm.limits import Limiter, call_with_retries
 from mpar2.llm.replies import BadBodyError, ErrorInReply, Parts, decode_json, openai_delta, openai_parts
 from mpar2.llm.retry import Failure, RetryPolicy, error_message, failure_of_status
@@ -54,7 +53,7 @@ class OpenAIClient:
     Args:
         model: the name under which the server has it.
         base_url: its address.
-        api_key: None takes the environment's (:mod:`mpar2.llm.keys`).
+        api_key: None takes the environment's (:mod:`mpar2.llm.address`).
         sampling: where :meth:`complete` is given none.
         audio_as: the form of audio that is tried first.
         logprobs: ask for the log-probability of each token.
@@ -179,20 +178,7 @@ class OpenAIClient:
                 refused.add(failure.reason)
                 continue
             # Account for the reply.
-            reply = Reply(
-                text=found.text,
-                model=self.model,
-                model_version=found.model_version,
-                usage=found.usage,
-                finish=found.finish,
-                detail=found.detail,
-                reasoning=found.reasoning,
-                structured=structured,
-                tries=tries + sent,
-                seconds=seconds,
-                first_s=first_s,
-                logprobs=tuple(found.logprobs),
-            )
+            reply = found.reply(self.model, structured, tries + sent, seconds, first_s)
             self.limiter.spend(reply.usage)
             return reply
 

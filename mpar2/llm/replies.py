@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from mpar2.llm.base import Finish, TokenLogprob, Usage
+from mpar2.llm.base import Finish, Reply, Structured, TokenLogprob, Usage
 from mpar2.llm.errors import clip_text
 from mpar2.llm.retry import error_message
 
@@ -86,6 +86,23 @@ class Parts:
             self.usage = other.usage
         self.logprobs += other.logprobs
         self.pieces += bool(other.text or other.reasoning)
+
+    def reply(self, model: str, structured: Structured, tries: int, seconds: float, first_s: float | None) -> Reply:
+        """Return the finished reply of a model that was asked ``tries`` times."""
+        return Reply(
+            text=self.text,
+            model=model,
+            model_version=self.model_version,
+            usage=self.usage,
+            finish=self.finish,
+            detail=self.detail,
+            reasoning=self.reasoning,
+            structured=structured,
+            tries=tries,
+            seconds=seconds,
+            first_s=first_s,
+            logprobs=tuple(self.logprobs),
+        )
 
 
 def decode_json(data: bytes | str) -> Any:

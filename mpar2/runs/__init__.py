@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from mpar2.runs.folder import Limits, Run, RunWriter, compress_run, open_lines, read_run
+from mpar2.runs.folder import Limits, Run, RunWriter, compress_run, open_lines, open_member, read_run
 from mpar2.runs.lines import RunError
 from mpar2.runs.manifest import build_manifest, differences, weights_hash
 from mpar2.runs.record import check_record, item_of, record_key
@@ -27,6 +27,7 @@ __all__ = [
     "differences",
     "item_of",
     "open_lines",
+    "open_member",
     "read_run",
     "record_key",
     "weights_hash",

@@ -25,19 +25,17 @@ import io
 import mmap
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from mpar2.runs.lines import LineWriter, RunError, dump_json, load_json, read_lines, write_bytes, write_json
 from mpar2.runs.manifest import check_manifest, differences
 from mpar2.runs.record import check_record
 
-__all__ = ["Limits", "Run", "RunWriter", "compress_run", "open_lines", "read_run"]
+__all__ = ["Limits", "Run", "RunWriter", "compress_run", "open_lines", "open_member", "read_run"]
 
 _MANIFEST, _METRICS = "manifest.json", "metrics.json"
 _ITEMS = re.compile(r"items(?:\.(\d{1,4}))?\.jsonl(?:\.gz)?")
@@ -101,9 +99,7 @@ class RunWriter:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._lines.close()
 
     def refresh(self) -> None:
@@ -176,6 +172,9 @@ def read_run(source: str | Path, limits: Limits | None = None) -> Run:
         source: A run folder, a zip of one, or a JSONL file of its lines.
         limits: Bounds for uploads; none if not given.
 
+    Returns:
+        The run; its lines are read when they are asked for.
+
     Raises:
         RunError: The source is no run, or passes a bound.
     """
@@ -198,7 +197,9 @@ def open_lines(path: Path, max_bytes: int = _OWN.max_bytes) -> BinaryIO:
         path: The file.
         max_bytes: The most that a compressed one may unpack to; its own word is not taken for it.
     """
-    return _GzipLines(path, max_bytes) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    if path.suffix != ".gz":
+        return path.open("rb")
+    return _LimitedLines(gzip.GzipFile(path, "rb"), path.name, max_bytes, "compress the run again")  # type: ignore[return-value]
 
 
 def compress_run(folder: str | Path) -> tuple[int, int]:
@@ -275,64 +276,54 @@ def _from_zip(path: Path, limits: Limits) -> Run:
         raise RunError(f"{path.name} cannot be read as a zip ({error}): zip the run again") from None
 
     # The sizes that the directory of the zip states are the sender's words: the stream is counted as it is read.
-    files = {name: lambda info=entries[name]: _ZipMember(path, info, limits.max_bytes) for name in items}
+    files = {name: lambda info=entries[name]: open_member(path, info, limits.max_bytes) for name in items}
     return Run(path.stem, manifest, metrics, files, limits)
 
 
-class _ZipMember(io.RawIOBase):
-    """One file of a zip as a stream that stops at a limit, and that turns every fault of the zip into a RunError."""
+def open_member(path: Path, info: zipfile.ZipInfo, max_bytes: int) -> BinaryIO:
+    """Open a file of lines in a zip, compressed (``.gz``) or not, for reading.
 
-    def __init__(self, path: Path, info: zipfile.ZipInfo, limit: int) -> None:
-        super().__init__()
-        self._where = f"{path.name}/{info.filename}"
-        self._left = limit
-        try:
-            self._archive = zipfile.ZipFile(path)
-            self._file = self._archive.open(info)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-            raise RunError(f"{self._where}: damaged ({error}); zip the run again") from None
-
-    def readline(self, size: int | None = -1) -> bytes:  # what read_lines calls
-        try:
-            line = self._file.readline(-1 if size is None else size)
-        except Exception as error:  # zlib, lzma and zipfile raise many kinds
-            raise RunError(f"{self._where}: damaged ({error}); zip the run again") from None
-        self._left -= len(line)
-        if self._left < 0:
-            raise RunError(f"{self._where} unpacks to more than the limit: upload a part of the run")
-        return line
-
-    def close(self) -> None:
-        self._archive.close()
-        super().close()
+    Args:
+        path: The zip.
+        info: The file's entry.
+        max_bytes: The most that it may unpack to.
+    """
+    where, advice = f"{path.name}/{info.filename}", "zip the run again"
+    try:
+        archive = zipfile.ZipFile(path)
+        file = archive.open(info)
+        unpacked = gzip.GzipFile(fileobj=file) if info.filename.endswith(".gz") else file
+        return _LimitedLines(unpacked, where, max_bytes, advice, archive)  # type: ignore[return-value]
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise RunError(f"{where}: damaged ({error}); {advice}") from None
 
 
-class _GzipLines(io.RawIOBase):
+class _LimitedLines(io.RawIOBase):
     """A compressed file of lines that stops at a limit, and whose damage is a RunError."""
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, file: Any, where: str, limit: int, advice: str, archive: zipfile.ZipFile | None = None) -> None:
         super().__init__()
-        self._where, self._left = path.name, limit
-        self._file = gzip.GzipFile(path, "rb")
+        self._file, self._archive = file, archive
+        self._where, self._left, self._advice = where, limit, advice
 
     def readline(self, size: int | None = -1) -> bytes:  # what read_lines calls
-        return self._counted(lambda: self._file.readline(-1 if size is None else size))
+        return self._counted(self._file.readline, size)
 
     def read(self, size: int | None = -1) -> bytes:
-        return self._counted(lambda: self._file.read(-1 if size is None else size))
+        return self._counted(self._file.read, size)
 
-    def _counted(self, read: Callable[[], bytes]) -> bytes:
+    def _counted(self, read: Callable[[int], bytes], size: int | None) -> bytes:
         try:
-            data = read()
-        except (OSError, EOFError, zlib.error) as error:
-            raise RunError(f"{self._where}: damaged ({error}); compress the run again") from None
+            data = read(-1 if size is None else size)
+        except Exception as error:  # zlib, lzma and zipfile raise many kinds
+            raise RunError(f"{self._where}: damaged ({error}); {self._advice}") from None
         self._left -= len(data)
         if self._left < 0:
             raise RunError(f"{self._where} unpacks to more than the limit: give a part of the run")
         return data
 
     def close(self) -> None:
-        self._file.close()
+        (self._archive or self._file).close()
         super().close()
 
 

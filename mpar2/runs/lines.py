@@ -13,15 +13,24 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, NoReturn
 
 from mpar2.errors import MPAR2Error
 from mpar2.locks import try_lock
 
-__all__ = ["LineWriter", "RunError", "dump_json", "load_json", "read_lines", "sync_folder", "write_bytes", "write_json"]
+__all__ = [
+    "LineWriter",
+    "RunError",
+    "dump_json",
+    "load_json",
+    "read_lines",
+    "sync_folder",
+    "write_bytes",
+    "write_json",
+    "write_lines",
+]
 
 MAX_LINE_BYTES = 16_000_000
 
@@ -61,6 +70,11 @@ def load_json(data: bytes, where: str) -> dict[str, Any]:
 def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
     """Write ``value`` as JSON; see :func:`write_bytes`."""
     return write_bytes(path, dump_json(value, indent=2) + b"\n", replace=replace)
+
+
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write each of ``values`` as a line of JSON; see :func:`write_bytes`."""
+    write_bytes(path, b"".join(dump_json(value) + b"\n" for value in values))
 
 
 def write_bytes(path: Path, data: bytes, *, replace: bool = True) -> bool:
@@ -147,9 +161,7 @@ class LineWriter:
     def __enter__(self) -> LineWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def append(self, record: dict[str, Any]) -> None:

@@ -11,9 +11,8 @@
 What it says is a machine's opinion with a confidence, and never the truth; ``errors().note()`` says how good it is, in
 one sentence that belongs wherever its events are shown.
 
-``spectrum``  log-mel input        ``model``    the network
-``names``     the AudioSet names   ``tagging``  from scores to events
-``profile``   its measured errors  ``settings``  thresholds and confidences
+``model``    log-mel input and the network            ``names``    the AudioSet names
+``profile``  thresholds, confidences, measured errors  ``tagging``  from scores to events
 Weights, settings with errors, and the card: ``tagger.safetensors``, ``tagger.json`` and ``CARD.md``.
 """
 

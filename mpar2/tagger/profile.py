@@ -1,4 +1,6 @@
-"""How often the tagger errs, measured on recordings that it never learned from (``tagger.json``, part ``errors``).
+"""What ``tagger.json`` beside this file has: how events are read from scores, and how often the tagger errs.
+
+The errors were measured on recordings that it never learned from:
 
 ``recordings``  single sounds: the share whose label comes first, and among the first three
 ``scenes``      scenes of two to five events: precision, recall and F1 of events by name, and by name and times; errors
@@ -12,17 +14,52 @@ Rates are shares in [0, 1] with 95 % bootstrap intervals over labels (recordings
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from mpar2.tagger.names import label_of
-from mpar2.tagger.settings import stored
 
-__all__ = ["ErrorProfile", "errors"]
+__all__ = ["ErrorProfile", "EventSettings", "errors", "settings", "stored"]
 
 _ENOUGH = 10
+
+
+@dataclass(frozen=True)
+class EventSettings:
+    """Thresholds of events, and the map from a score to a confidence; both chosen on validation recordings."""
+
+    threshold: float  # score that an event must reach
+    stay: float  # share of its highest score down to which an event lasts
+    gap_s: float
+    shortest_s: float
+    sure: float  # least confidence of an event; below it is unsure
+    least: float  # confidence that an unsure event needs to be reported at all
+    slope: float  # confidence = 1 / (1 + exp(-(slope * logit(score) + offset)))
+    offset: float
+    label_offsets: Mapping[str, float] = field(default_factory=dict)  # of labels that are right more or less often
+
+    def confidence(self, score: float, label: str) -> float:
+        """Return the measured share of right events of ``label`` among those whose highest score is ``score``."""
+        score = min(max(score, 1e-6), 1 - 1e-6)
+        logit = self.slope * math.log(score / (1 - score)) + self.offset + self.label_offsets.get(label, 0.0)
+        return 1 / (1 + math.exp(-logit))
+
+
+@cache
+def settings() -> EventSettings:
+    """Return the settings of the shipped tagger."""
+    return EventSettings(**stored()["settings"])
+
+
+@cache
+def stored() -> dict[str, Any]:
+    """Return what ``tagger.json`` holds: ``settings`` and ``errors``."""
+    return json.loads(files("mpar2.tagger").joinpath("tagger.json").read_text("utf-8"))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mpar2.audio import Clip
 from mpar2.cafe.schema import Truth
 from mpar2.question import Event
 from mpar2.tagger.names import GENERAL, label_families, label_members
-from mpar2.tagger.settings import Settings, settings
+from mpar2.tagger.profile import EventSettings, settings
 
 if TYPE_CHECKING:
     import torch
@@ -82,8 +82,7 @@ def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
     """
     import torch
 
-    from mpar2.tagger.model import STRIDE
-    from mpar2.tagger.spectrum import FLOOR, log_mel, power_spectrum
+    from mpar2.tagger.model import FLOOR, STRIDE, log_mel, power_spectrum
 
     frames = max(1, math.ceil(clip.seconds / FRAME_S))
     if float(np.abs(clip.samples).max(initial=0.0)) < _QUIET:
@@ -99,7 +98,7 @@ def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
         return (scores * (level > level.max() - _DEPTH)[:, None]).numpy()
 
 
-def events_of(scores: np.ndarray, seconds: float, how: Settings) -> list[TaggedEvent]:
+def events_of(scores: np.ndarray, seconds: float, how: EventSettings) -> list[TaggedEvent]:
     """Events in scores (frames, 521) of a clip of ``seconds``, in order of onset, unsure ones among them."""
     found: list[TaggedEvent] = []
     for label, members in label_members().items():
@@ -115,7 +114,7 @@ def events_of(scores: np.ndarray, seconds: float, how: Settings) -> list[TaggedE
     return sorted(_without_families(found), key=lambda event: (event.onset_s, -event.confidence))
 
 
-def _runs(track: np.ndarray, how: Settings) -> Iterator[tuple[int, int]]:
+def _runs(track: np.ndarray, how: EventSettings) -> Iterator[tuple[int, int]]:
     """Half-open runs of frames above the lower threshold that rise above the higher one, near ones joined.
 
     The lower threshold follows the run's own peak, so that a loud event does not drag its echo along.

@@ -30,7 +30,7 @@ from typing import Any
 from mpar2.trace import has_form
 from training.rewards.aggregate import AGGREGATORS
 from training.rewards.contrast import AudioContrast
-from training.rewards.sample import Sample, read_samples
+from training.rewards.sample import Sample, samples_of_call
 from training.rewards.schedule import Schedule, read_weight
 from training.rewards.scores import Scorer, Scores
 
@@ -192,7 +192,7 @@ def _accuracy(sample: Sample) -> Value:
 
 def _plain(name: str, score: Callable[[Sample], Value]) -> Reward:
     def reward(completions: Sequence[Any], **columns: Any) -> list[Value]:
-        return [score(sample) for sample in read_samples(completions, columns)]
+        return [score(sample) for sample in samples_of_call(completions, columns)]
 
     reward.__name__ = name
     return reward
@@ -205,13 +205,13 @@ def _scored(name: str, scorer: Scorer, value: Callable[[Sample, Scores], Value])
     if not scorer.is_async:
 
         def reward(completions: Sequence[Any], **columns: Any) -> list[Value]:
-            return [one(sample, scorer.score(sample)) for sample in read_samples(completions, columns)]
+            return [one(sample, scorer.score(sample)) for sample in samples_of_call(completions, columns)]
 
         reward.__name__ = name
         return reward
 
     async def waiting(completions: Sequence[Any], **columns: Any) -> list[Value]:
-        samples = read_samples(completions, columns)
+        samples = samples_of_call(completions, columns)
         found = await asyncio.gather(*(scorer.score(sample) for sample in samples))  # type: ignore[arg-type]
         return [one(sample, scores) for sample, scores in zip(samples, found, strict=True)]
 

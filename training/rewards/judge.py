@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mpar2.llm.base import ChatClient, Sampling
 from mpar2.llm.errors import CallFailed, ReplyRejected, StopRun
-from mpar2.llm.once import KeyedLocks
+from mpar2.llm.journal import KeyedLocks
 from mpar2.llm.structured import ask
 from training.rewards.sample import Sample
 from training.rewards.scores import Scores
@@ -170,7 +170,7 @@ class JudgeScorer:
 
 
 def judge_scorer(service: str, model: str, *, base_url: str | None = None, in_flight: int = 16) -> JudgeScorer:
-    """Make a scorer that asks a registered service. Keys come from the environment (``mpar2.llm.keys``).
+    """Make a scorer that asks a registered service. Keys come from the environment (``mpar2.llm.address``).
 
     Args:
         service: ``server`` (at ``base_url``), ``gemini``, or another of ``mpar2.llm.services``.

@@ -28,7 +28,7 @@ from mpar2.question import Event
 from mpar2.trace import Part, Trace
 from training.rewards.sample import Sample
 from training.rewards.scores import Scores
-from training.rewards.words import Claim, Lexicon, read_claims
+from training.rewards.words import Lexicon, SoundClaim, read_claims
 
 __all__ = ["ReferenceScorer"]
 
@@ -83,7 +83,7 @@ def _truth(sample: Sample) -> tuple[tuple[Event, ...] | None, Lexicon]:
     return None, Lexicon()
 
 
-def _credit(claim: Claim, event: Event) -> float:
+def _credit(claim: SoundClaim, event: Event) -> float:
     """Return what a claim earns for naming this event, whose sound it has."""
     if event.onset_s is None or event.offset_s is None:
         return 1.0
@@ -96,7 +96,7 @@ def _credit(claim: Claim, event: Event) -> float:
     return _WRONG_TIME + (1 - _WRONG_TIME) * (max(0.0, shared) / whole if whole > 0 else 1.0)
 
 
-def _f1(claims: Sequence[Claim], truth: Sequence[Event], lexicon: Lexicon) -> float:
+def _f1(claims: Sequence[SoundClaim], truth: Sequence[Event], lexicon: Lexicon) -> float:
     """Claims and events paired one to one, the best pairs first."""
     said = [claim for claim in claims if not claim.denied for _ in range(claim.count)]
     if not said or not truth:
@@ -121,7 +121,7 @@ def _f1(claims: Sequence[Claim], truth: Sequence[Event], lexicon: Lexicon) -> fl
     return 2 * earned / (len(said) + len(truth))
 
 
-def _supported(claim: Claim, truth: Sequence[Event], lexicon: Lexicon) -> float:
+def _supported(claim: SoundClaim, truth: Sequence[Event], lexicon: Lexicon) -> float:
     same = [event for event in truth if lexicon.sound(event.label) == claim.sound]
     if claim.denied:
         return 0.0 if same else 1.0

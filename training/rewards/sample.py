@@ -17,7 +17,7 @@ from mpar2.answers import Answer, read_answer
 from mpar2.question import Event, resolve_answer, strict_match
 from mpar2.trace import Trace, parse_trace
 
-__all__ = ["Sample", "completion_text", "read_samples"]
+__all__ = ["Sample", "completion_text", "samples_of_call"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def completion_text(completion: Any) -> str:
     return "".join(part.get("text") or "" for part in content)
 
 
-def read_samples(completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Sample]:
+def samples_of_call(completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Sample]:
     """Return the samples of one call of a reward function."""
     count = len(completions)
 

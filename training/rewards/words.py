@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Claim", "Lexicon", "read_claims", "stems"]
+__all__ = ["SoundClaim", "Lexicon", "read_claims", "stems"]
 
 _SOUNDS = {
     "dog": "dog bark puppy hound woof yap growl",
@@ -87,7 +87,7 @@ _MAX_CLAUSES = 400  # a trace has some dozens; more is a loop of the model, whic
 
 
 @dataclass(frozen=True)
-class Claim:
+class SoundClaim:
     """A sound that a clause speaks of. Times in seconds, None where not said; ``count`` of how many it speaks."""
 
     sound: str
@@ -140,7 +140,7 @@ class Lexicon:
         return next((_STEM_OF[stem] for stem in stems(label) if stem in _STEM_OF), None)
 
 
-def read_claims(text: str, lexicon: Lexicon) -> list[Claim]:
+def read_claims(text: str, lexicon: Lexicon) -> list[SoundClaim]:
     """Read which sounds a text claims, clause by clause. A time belongs to the first sound of its clause.
 
     Args:
@@ -150,7 +150,7 @@ def read_claims(text: str, lexicon: Lexicon) -> list[Claim]:
     >>> [(c.sound, c.onset_s, c.offset_s) for c in read_claims("0.4-1.6 s a dog bark; a siren at 2.0 s", Lexicon())]
     [('dog', 0.4, 1.6), ('siren', 2.0, None)]
     """
-    claims: list[Claim] = []
+    claims: list[SoundClaim] = []
     for number, clause in enumerate(_CLAUSE.split(text.lower())[:_MAX_CLAUSES]):
         rest = _ENUMERATION.sub("", clause)
         onset, offset, rest = _times(rest)
@@ -163,7 +163,7 @@ def read_claims(text: str, lexicon: Lexicon) -> list[Claim]:
                 count = min(_NUMBERS.get(stem) or int(stem), 20)
             elif (sound := lexicon.get(stem)) is not None and sound not in seen:
                 first, last = (onset, offset) if fresh else (None, None)
-                claims.append(Claim(sound, first, last, max(count, 1), denied, number))
+                claims.append(SoundClaim(sound, first, last, max(count, 1), denied, number))
                 seen.add(sound)
                 fresh, count = False, 1
     return claims

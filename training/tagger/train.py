@@ -24,7 +24,7 @@ from torch.nn import functional
 from mpar2.tagger.model import STRIDE, TaggerNet
 from mpar2.tagger.names import label_members
 from training.tagger.labels import Known, read_labels
-from training.tagger.mixtures import Corpus, Mixture, read_recordings
+from training.tagger.mixtures import Mixture, Mixtures, read_recordings
 from training.tagger.teacher import HOP_FRAMES, WINDOW_FRAMES
 
 __all__ = ["loss_of", "train"]
@@ -88,7 +88,7 @@ def train(audio: Path, out: Path, minutes: float, known: dict[str, Known], start
         optimizer.load_state_dict(state["optimizer"])
         step, used = state["step"], state["used"]
     recordings = list(read_recordings(audio, known, ("train",)))
-    corpus = Corpus(recordings, np.random.default_rng([seed, step]))
+    corpus = Mixtures(recordings, np.random.default_rng([seed, step]))
     labels = {recording.label for recording in recordings} - {None}
     hours = sum(len(recording.mel) for recording in recordings) / 360_000
     print(f"{len(recordings)} pieces, {hours:.1f} h, {len(labels)} labels", flush=True)

@@ -10,7 +10,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["load_json", "load_prompt"]
+__all__ = ["packaged_json", "load_prompt"]
 
 
 def load_prompt(name: str, version: int = 1) -> str:
@@ -18,6 +18,6 @@ def load_prompt(name: str, version: int = 1) -> str:
     return files(__name__).joinpath(f"{name}.v{version}.txt").read_text(encoding="utf-8").strip()
 
 
-def load_json(name: str, version: int = 1) -> Any:
+def packaged_json(name: str, version: int = 1) -> Any:
     """Return the data of ``name``."""
     return json.loads(files(__name__).joinpath(f"{name}.v{version}.json").read_text(encoding="utf-8"))

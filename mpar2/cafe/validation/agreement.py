@@ -29,10 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpar2.cafe.schema import Mention, MentionKind, Verdict
-from mpar2.cafe.score import Score, ScoreError
+from mpar2.cafe.score import ScoreError, TraceScore
 from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
 
-__all__ = ["Agreement", "Disagreement", "agreement", "compare", "pair_mentions"]
+__all__ = ["Agreement", "Disagreement", "agreement", "compare_scores", "pair_mentions"]
 
 KINDS = tuple(MentionKind)
 
@@ -100,7 +100,7 @@ def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[t
     return sorted(pairs)
 
 
-def compare(first: Sequence[Score], second: Sequence[Score], **options: Any) -> Agreement:
+def compare_scores(first: Sequence[TraceScore], second: Sequence[TraceScore], **options: Any) -> Agreement:
     """Agreement of two score sets of one run, clustered by clip; ``options`` are those of the bootstrap."""
     others = {score.key: score for score in second}
     pairs, left_out = [], len({s.key for s in second} - {s.key for s in first})

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mpar2.cafe.prompts import load_json
+from mpar2.cafe.prompts import packaged_json
 from mpar2.cafe.quotes import locate_quotes
 from mpar2.cafe.schema import Judge, JudgeRequest, Mention, Truth, Unscored, Verdict
 from mpar2.question import Event
@@ -112,7 +112,7 @@ class FlipReport:
 
 def load_canaries() -> list[Canary]:
     """Load the canaries of the package: every base under every attack, each attack with another base first."""
-    data = load_json("canaries", 2)
+    data = packaged_json("canaries", 2)
     bases, attacks = list(data["bases"].items()), data["attacks"]
     order = [(base + shift, attack) for base in range(len(bases)) for shift, attack in enumerate(attacks)]
     pairs = [(*bases[number % len(bases)], attack) for number, attack in order]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from mpar2.cafe.schema import MentionKind, Verdict, decision_text
-from mpar2.cafe.score import Score, ScoreError
+from mpar2.cafe.score import ScoreError, TraceScore
 from mpar2.cafe.validation.agreement import KINDS, kappa
 from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
 
@@ -99,7 +99,7 @@ class RatingsReport:
 
 
 def choose_units(
-    scores: Sequence[Score], records: Mapping[str, Mapping[str, Any]], n: int, *, seed: int = 0
+    scores: Sequence[TraceScore], records: Mapping[str, Mapping[str, Any]], n: int, *, seed: int = 0
 ) -> list[Unit]:
     """Return ``n`` mentions of scored traces at random, each kind of the judge equally often as far as it goes.
 
@@ -195,7 +195,7 @@ def read_ratings(path: str | Path) -> Ratings:
     return Ratings(rater, str(data.get("sheet", "")), kinds, mentions if known else None)
 
 
-def rate_judge(ratings: Ratings, scores: Sequence[Score], **options: Any) -> RatingsReport:
+def rate_judge(ratings: Ratings, scores: Sequence[TraceScore], **options: Any) -> RatingsReport:
     """Return the judge behind ``scores`` against the person; intervals are clustered by clip."""
     by_unit: dict[str, tuple[str, str]] = {}
     for score in scores:
