@@ -32,7 +32,7 @@ from training.data import (
 from training.memory import MODELS, needs, table
 from training.recipe import RecipeError, load_recipe, recipe_names, variants
 from training.rewards import ReferenceScorer, make_rewards
-from training.run import _common, _corpus, train
+from training.run import _common, corpus_of, train
 from training.smoke import smoke_test_recipe
 from training.sources import SourceError, read_source
 
@@ -126,10 +126,10 @@ def test_items_are_kept_and_ordered_by_how_often_a_policy_is_right(tmp_path, tin
     monkeypatch.setattr(training.data, "_right_answers", lambda rows, *a, **k: [0.25, 1.0, 0.75][: len(rows)])
     rates = {"model": "tiny-base", "keep": [0.1, 0.9]}
     spec = yaml.safe_dump({"sources": [source], "pass_rate": rates}, default_flow_style=True).strip()
-    made = _corpus(load_recipe("tiny", ["order=easy_first", f"data={spec}"]))
+    made = corpus_of(load_recipe("tiny", ["order=easy_first", f"data={spec}"]))
     assert [i.extra["pass_rate"] for i in made.items] == [0.75, 0.25] and made.steps[-1].name == "pass_rate"
     with pytest.raises(RecipeError, match="not tries"):
-        _corpus(load_recipe("tiny", [f"data={spec}", "data.pass_rate.tries=3"]))
+        corpus_of(load_recipe("tiny", [f"data={spec}", "data.pass_rate.tries=3"]))
     with pytest.raises(ValueError, match="keep is"):
         filter_by_pass_rate(items, "tiny-base", keep=(0.9, 0.1))
 
