@@ -24,10 +24,21 @@ from analysis.contrasts import (
 )
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest
-from analysis.findings import finding
 from analysis.load import RunTable
 from analysis.metrics import CAFE, RULES, Metric, measured, metric_of, rate, rate_of, units, with_f1
-from analysis.words import caption, count, difference, estimate, listed, number, paired_p, plural, size_of, value
+from analysis.words import (
+    caption,
+    count,
+    difference,
+    estimate,
+    finding,
+    listed,
+    number,
+    paired_p,
+    plural,
+    size_of,
+    value,
+)
 
 __all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception", "rules"]
 

@@ -13,10 +13,22 @@ from analysis.choice import BINNINGS, LENGTHS, Choice
 from analysis.contrasts import chance_of, forced_rows
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, forest, lines, panels
-from analysis.findings import finding
 from analysis.load import RunTable
 from analysis.metrics import RULES, Metric, metric_of, with_f1
-from analysis.words import caption, count, difference, estimate, number, p_value, paired_p, plural, size_of, span, value
+from analysis.words import (
+    caption,
+    count,
+    difference,
+    estimate,
+    finding,
+    number,
+    p_value,
+    paired_p,
+    plural,
+    size_of,
+    span,
+    value,
+)
 from mpar2.statistics import holm
 
 __all__ = ["correlations", "curves", "decay", "forced", "slopes"]

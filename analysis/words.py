@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
+from analysis.contrasts import roles, versus
+from analysis.load import RunTable
 from analysis.metrics import Metric
 
 __all__ = [
     "count",
     "difference",
     "estimate",
+    "finding",
     "listed",
     "number",
     "p_value",
@@ -126,3 +129,27 @@ def caption(sentences: list[str], most: int = 4) -> str:
 def listed(parts: list[str]) -> str:
     """a, b and c."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+
+
+def finding(table: RunTable, metric: Metric) -> list[str]:
+    """State what a figure finds: MPAR² minus the base, with its interval, on the same items.
+
+    Args:
+        table: the runs.
+        metric: what is compared.
+
+    Returns:
+        A sentence for each benchmark that has both a base and an MPAR² arm; none where there is no such pair.
+    """
+    sentences = []
+    pairs = roles(table)
+    for base, trained in pairs:
+        row = versus(table, base.label, trained.label, metric)
+        if row["difference"] is None:
+            continue
+        where = f" ({trained.run})" if len(pairs) > 1 and base.run not in base.label else ""
+        sentences.append(
+            f"{metric.label}, {trained.label} minus {base.label}{where}: "
+            f"{difference(metric, row['difference'], row['low'], row['high'])}, {paired_p(row)}, on {size_of(row)}."
+        )
+    return sentences

@@ -22,7 +22,7 @@ from mpar2 import __version__, commands
 from mpar2.errors import MPAR2Error
 from mpar2.terminal import advice_for, cleaned_output
 
-__all__ = ["main"]
+__all__ = ["command_modules", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def _run(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"mpar2 {__version__}")
     choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     module = None
-    for name, path in sorted(_commands().items()):
+    for name, path in sorted(command_modules().items()):
         help_line = _help_line(path)
         chosen = choices.add_parser(name, help=help_line, description=help_line)
         if arguments[:1] == [name]:  # the others are not even imported
@@ -86,7 +86,7 @@ def _load_plugins() -> None:
             print(f"note: the plugin {plugin.name} ({plugin.value}) cannot be imported: {error}", file=sys.stderr)
 
 
-def _commands() -> dict[str, str]:
+def command_modules() -> dict[str, str]:
     """Return the module of each command: those of :mod:`mpar2.commands`, and of the entry points ``mpar2.commands``."""
     own = [info.name for info in pkgutil.iter_modules(commands.__path__) if not info.name.startswith("_")]
     others = importlib.metadata.entry_points(group=commands.__name__)

@@ -13,6 +13,7 @@ import yaml
 
 import training.reproduce
 from mpar2.audio import SAMPLE_RATE
+from mpar2.cli import command_modules
 from mpar2.cli import main as mpar2
 from mpar2.locks import try_lock
 from tests.conftest import make_clip
@@ -142,7 +143,7 @@ def test_the_commands_of_a_shipped_plan_are_ones_that_exist(name, tmp_path):
             words = words[words.index("-m") + 1 :]
         if words[0] == "mpar2":
             parser = argparse.ArgumentParser(exit_on_error=False)
-            importlib.import_module(f"mpar2.commands.{words[1]}").configure(parser)
+            importlib.import_module(command_modules()[words[1]]).configure(parser)
             parser.parse_args(words[2:])
         elif words[0] == "training":
             parser_of_commands().parse_args(words[1:])

@@ -11,8 +11,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from training.rewards.sample import samples_of_call
-from training.rewards.scores import Scorer
+from training.rewards.sample import Scorer, samples_of_call
 
 __all__ = ["JudgeAhead"]
 

@@ -136,7 +136,7 @@ def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
     from mpar2.engines.base import EngineOptions
     from mpar2.engines.routing import engine_for_arms
 
-    _quiet()
+    quiet_libraries()
     made = EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
     return engine_for_arms(arms, options.engine, made)
 
@@ -231,7 +231,7 @@ def print_warnings(clip: Clip, generations: Sequence[Generation]) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _quiet() -> None:
+def quiet_libraries() -> None:
     """Progress bars and advice of the libraries do not belong into a command's output."""
     from transformers.utils import logging as transformers_logging
 

@@ -221,12 +221,12 @@ def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
 
 
 def _engine_options(options: argparse.Namespace, world: int) -> EngineOptions:
-    from mpar2.commands._arms import _quiet
+    from mpar2.commands._arms import quiet_libraries
     from mpar2.engines.base import EngineOptions
 
     device = options.device
     if options.engine == "transformers":
-        _quiet()
+        quiet_libraries()
         if device is None and world > 1:
             import torch
 

@@ -35,10 +35,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mpar2.commands._arms import _quiet
+    from mpar2.commands._arms import quiet_libraries
     from mpar2.export import export_checkpoint
 
-    _quiet()
+    quiet_libraries()
     out = export_checkpoint(
         options.model,
         options.out,

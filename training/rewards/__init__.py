@@ -1,7 +1,7 @@
 """Rewards for GRPO, as functions that TRL calls: format, accuracy, perception, steps, review, length.
 
 ``functions``  the rewards                  ``aggregate``  from step scores to one
-``sample``     a completion and its truth   ``scores``     what a scorer says
+``sample``     a completion, its truth, and what a scorer says of it
 ``reference``  the scorer by rules          ``words``      its own words for sounds
 ``judge``      the scorer by an LLM           ``schedule``   weights that change
 ``contrast``   with the clip against silence
@@ -17,8 +17,7 @@ from typing import Any
 
 from training.rewards.functions import REWARDS, make_rewards
 from training.rewards.reference import ReferenceScorer
-from training.rewards.sample import Sample
-from training.rewards.scores import Scorer, Scores
+from training.rewards.sample import Sample, Scorer, Scores
 
 __all__ = ["REWARDS", "ReferenceScorer", "Sample", "Scorer", "Scores", "make_rewards", "make_scorer", "register_scorer"]
 

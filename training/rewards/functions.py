@@ -30,9 +30,8 @@ from typing import Any
 from mpar2.trace import has_form
 from training.rewards.aggregate import AGGREGATORS
 from training.rewards.contrast import AudioContrast
-from training.rewards.sample import Sample, samples_of_call
+from training.rewards.sample import Sample, Scorer, Scores, samples_of_call
 from training.rewards.schedule import Schedule, read_weight
-from training.rewards.scores import Scorer, Scores
 
 __all__ = [
     "REWARDS",

@@ -26,8 +26,7 @@ from mpar2.llm.base import ChatClient, Sampling
 from mpar2.llm.errors import CallFailed, ReplyRejected, StopRun
 from mpar2.llm.journal import KeyedLocks
 from mpar2.llm.structured import ask
-from training.rewards.sample import Sample
-from training.rewards.scores import Scores
+from training.rewards.sample import Sample, Scores
 
 __all__ = ["PROMPT", "PROMPT_HASH", "JudgeScorer", "judge_scorer"]
 

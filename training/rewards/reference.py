@@ -26,8 +26,7 @@ from functools import lru_cache
 
 from mpar2.question import Event
 from mpar2.trace import Part, Trace
-from training.rewards.sample import Sample
-from training.rewards.scores import Scores
+from training.rewards.sample import Sample, Scores
 from training.rewards.words import Lexicon, SoundClaim, read_claims
 
 __all__ = ["ReferenceScorer"]

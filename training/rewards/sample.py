@@ -1,4 +1,4 @@
-"""One completion and what it is scored against, out of what TRL hands to a reward function.
+"""One completion with what it is scored against, out of what TRL hands to a reward function; and what a scorer says.
 
 TRL calls ``f(prompts=, completions=, completion_ids=, **columns)``: a completion is a text or a list of chat messages,
 every column of the dataset arrives as a list of the same length. The columns that rewards read are those of
@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from mpar2.answers import Answer, read_answer
 from mpar2.question import Event, resolve_answer, strict_match
 from mpar2.trace import Trace, parse_trace
 
-__all__ = ["Sample", "completion_text", "samples_of_call"]
+__all__ = ["Sample", "Scorer", "Scores", "completion_text", "samples_of_call"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,33 @@ class Sample:
     def given(self) -> Answer:
         """The answer of the completion."""
         return read_answer(self.trace, self.choices)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores in [0, 1]: of the perception part, of each step in order, of the review.
+
+    ``thinking`` and ``consistent`` are for traces of one ``<think>``: how well it rests on the truth, and whether the
+    answer is the one that it arrives at.
+    """
+
+    perception: float = 0.0
+    steps: tuple[float, ...] = ()
+    review: float = 0.0
+    thinking: float = 0.0
+    consistent: float = 0.0
+
+
+class Scorer(Protocol):
+    """Scores traces against their truth. ``None`` means not scored: no truth, or the judge did not answer.
+
+    ``is_async`` says that scoring asks a service: ``score`` is then a coroutine function.
+    """
+
+    id: str
+    is_async: bool
+
+    def score(self, sample: Sample) -> Scores | None: ...
 
 
 def completion_text(completion: Any) -> str:

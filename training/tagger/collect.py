@@ -36,7 +36,6 @@ from mpar2.audio import SAMPLE_RATE
 from mpar2.tagger.model import log_mel, power_spectrum
 from training.scenes import synth
 from training.scenes.packages import find
-from training.tagger.instruments import PROGRAMS
 from training.tagger.teacher import Teacher
 
 __all__ = ["RESERVED", "Snippet", "collect"]
@@ -56,6 +55,32 @@ _SENTENCES = (
     "When the lights went out, everybody started to laugh, and then it was quiet for a long time.",
     "No, not this one, the other one on the left.",
 )
+
+
+_PROGRAM_RANGES = {
+    "piano": "0-5", "harpsichord": "6", "xylophone": "9,11-13", "bell": "14", "zither": "15", "organ": "16-20",
+    "accordion": "21,23", "harmonica": "22", "guitar": "24-31", "bass guitar": "32-39", "violin": "40-42,110",
+    "double bass": "43", "string section": "44,48-51", "plucked strings": "45", "harp": "46", "timpani": "47",
+    "singing": "52-54", "orchestra": "55", "trumpet": "56,59", "trombone": "57", "brass": "58,61", "french horn": "60",
+    "synthesizer": "62,63,80-103", "saxophone": "64-67", "woodwind": "68-70", "clarinet": "71", "flute": "72-77,79",
+    "whistling": "78", "sitar": "104", "banjo": "105", "plucked string": "106,107", "bagpipes": "109",
+    "steelpan": "114", "wood block": "115", "drums": "116-118", "waves": "122", "bird song": "123", "telephone": "124",
+    "helicopter": "125", "applause": "126", "gunshot": "127",
+}  # fmt: skip
+
+
+def _program_numbers(text: str) -> list[str]:
+    numbers = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return [str(number) for number in numbers]
+
+
+# General MIDI program ("kit": the drum channel) -> the label that it is taught
+_PROGRAMS: dict[str, str] = {n: label for label, text in _PROGRAM_RANGES.items() for n in _program_numbers(text)} | {
+    "kit": "drums"
+}
 
 
 class Snippet(NamedTuple):
@@ -144,7 +169,7 @@ def _instruments(font: Path) -> Iterator[Snippet]:
 
     rng = np.random.default_rng(_hash(font.name) % 2**32)
     track, cuts, now = mido.MidiTrack(), [], 0
-    for program, label in PROGRAMS.items():
+    for program, label in _PROGRAMS.items():
         channel = 9 if program == "kit" else 0
         if channel == 0:
             track.append(mido.Message("program_change", program=int(program), channel=0))
