@@ -178,7 +178,8 @@ def test_uploads_are_read_in_place_and_bounded(folder: Path, tmp_path: Path) -> 
 
     link = zipfile.ZipInfo("items.jsonl")
     link.external_attr = 0o120777 << 16
-    bomb_scores = b'{"key":"a","counts":{}}\n' + b" " * 60_000_000
+    counts = dict.fromkeys(("matched", "hallucinated", "misused", "missed", "neutral_mentions"), 0)
+    bomb_scores = (json.dumps({"key": "a", "counts": counts, "pad": " " * 150_000}).encode() + b"\n") * 400
     for path, words in (
         (archive("bomb.zip", ("items.jsonl", b"x" * 60_000_000)), "bytes"),
         (archive("scores.zip", ("items.jsonl", items), ("cafe/reference/scores.jsonl", bomb_scores)), "unpack"),
