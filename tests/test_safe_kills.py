@@ -1,7 +1,9 @@
-"""Judging and captions, killed with signal 9 at random moments, end in the files of an undisturbed run."""
+"""Judging, captions and trainings, killed with signal 9 at random moments, end in the files of an undisturbed run."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -15,8 +17,10 @@ from mpar2.question import Event, Item, Question
 from testing.hostile.sounds import good_wav
 from testing.wire import Answer, Call, judge_plan, openai_reply, serve
 from tests.test_cafe_score import record, write_run
+from training.run import _last_checkpoint
 
 CLIPS = 12
+KILLS = int(os.environ.get("MPAR2_KILLS", "4"))
 
 
 def _plan(call: Call) -> Answer:
@@ -55,16 +59,54 @@ def test_kill_9_changes_nothing(command: str, tmp_path: Path) -> None:
         begun = time.monotonic()
         assert main(options(calm)) == 0
         seconds, asked = time.monotonic() - begun, len(server.calls)
-        program = [sys.executable, "-m", "testing.kill", "4", "1", f"{seconds * 0.7:.3f}", *options(disturbed)]
+        program = [sys.executable, "-m", "testing.kill", str(KILLS), "1", f"{seconds * 0.7:.3f}", *options(disturbed)]
         done = subprocess.run(program, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
         kills = int(done.stdout.rsplit("killed ", 1)[1].split()[0])
         assert kills >= 1 and len(server.calls) <= 2 * asked + 4 * kills, "what was paid is not paid again"
 
-    # Lines stand in the order of the replies, and say how long each took.
+    # Lines stand in the order of the replies, and say how long each took; the two runs were made one after the other.
     def files(run: Path) -> dict[str, list[bytes]]:
         kept = [path for path in sorted(run.rglob("*")) if path.is_file() and path.suffix != ".lock"]
         lines = {path.relative_to(run).as_posix(): path.read_bytes().splitlines() for path in kept}
-        return {name: sorted(re.sub(rb'"seconds":[^,}]*', b"", line) for line in own) for name, own in lines.items()}
+        return {
+            name: sorted(re.sub(rb'"seconds":[^,}]*|"created":[^,}]*', b"", line) for line in own)
+            for name, own in lines.items()
+        }
 
     assert len(files(calm)) >= 3 and files(calm) == files(disturbed)
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_kill_9_changes_no_training(method: str, tmp_path: Path) -> None:
+    def train(name: str, kills: int, seconds: float) -> tuple[int, float]:
+        options = ["training", method, "--recipe", "tiny", "--resume", f"out={tmp_path / name}", "smoke=true"]
+        program = [sys.executable, "-m", "testing.kill", str(kills), "1", f"{seconds:.3f}", *options]
+        done = subprocess.run(program, capture_output=True, text=True, timeout=3600)
+        assert done.returncode == 0, done.stderr[-2000:]
+        killed, _, took = done.stdout.rsplit("killed ", 1)[1].split()[:3]
+        return int(killed), float(took)
+
+    def result(name: str) -> dict[str, bytes]:
+        (folder,) = (path for path in (tmp_path / name).iterdir() if path.name in ("adapter", "model"))
+        here = name.encode()  # the base model's place is written down
+        files = [path for path in folder.iterdir() if path.suffix != ".md"]
+        return {path.name: path.read_bytes().replace(here, b"") for path in files}
+
+    def losses(name: str) -> dict[int, float]:
+        rows = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        return {row["step"]: row["loss"] for row in rows if "loss" in row}  # of a step that was done again, the last
+
+    seconds = train("calm", 0, 0.0)[1]
+    assert train("disturbed", KILLS, seconds)[0] >= 1
+    assert losses("calm") == losses("disturbed") and len(losses("calm")) == 2
+    assert result("calm") == result("disturbed")
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path: Path) -> None:
+    assert _last_checkpoint(tmp_path) is None
+    for step, state in ((3, "{}"), (10, "{}"), (20, '{"epoch": 1.'), (30, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert _last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")

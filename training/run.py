@@ -12,6 +12,8 @@ this, and the main process writes.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import time
@@ -22,7 +24,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transformers import EarlyStoppingCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from mpar2.engines.checkpoint import load_checkpoint, load_processor
 from mpar2.engines.families import get_family
@@ -115,7 +116,7 @@ def _begin(out: Path, manifest: Mapping[str, Any], resume: bool, main: bool) -> 
     """Write the manifest of a new run, or find the checkpoint of one that goes on."""
     path = out / "training.json"
     if not main:  # the main process refuses for all; its manifest may or may not be written by now
-        return get_last_checkpoint(str(out)) if resume else None
+        return _last_checkpoint(out) if resume else None
     if not path.exists():
         write_json(path, dict(manifest))
         return None
@@ -125,7 +126,17 @@ def _begin(out: Path, manifest: Mapping[str, Any], resume: bool, main: bool) -> 
         raise RecipeError(f"{out} holds another training ({'; '.join(changed[:5])}): choose another out=FOLDER")
     if not resume:
         raise RecipeError(f"{out} holds this training already: add --resume to go on with it, or choose another folder")
-    return get_last_checkpoint(str(out))  # None before the first save: begins anew
+    return _last_checkpoint(out)  # None before the first save: begins anew
+
+
+def _last_checkpoint(out: Path) -> str | None:
+    """Return the newest checkpoint that is whole: one whose writing was stopped lacks its state, which comes last."""
+    whole = []
+    for state in out.glob("checkpoint-*/trainer_state.json"):
+        with contextlib.suppress(ValueError):
+            json.loads(state.read_bytes())
+            whole.append(state.parent)
+    return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -368,7 +379,7 @@ def _save(trainer: Any, recipe: Recipe, out: Path) -> Path:
 def _minutes_so_far(out: Path) -> float:
     """Return what a stopped training has taken by its last checkpoint, as near as its log says."""
     path = out / "log.jsonl"
-    checkpoint = get_last_checkpoint(str(out))
+    checkpoint = _last_checkpoint(out)
     if not path.exists() or checkpoint is None:
         return 0.0
     last = int(checkpoint.rpartition("-")[2])
