@@ -18,7 +18,7 @@ from analysis.contrasts import (
     corrected,
     difference_columns,
     mode_pairs,
-    probe_rows,
+    probe_rates,
     seeds,
     versus,
 )
@@ -184,7 +184,7 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
             "No probes were run: 'mpar2 cafe probe RUN --audio-root DIR' gives the run's models a yes/no question on "
             "each event, and about absent ones. An event that a trace omits may still be perceived.",
         )
-    sheet = probe_rows(table)
+    sheet = probe_rates(table)
     rows = sheet.to_dict("records")
     figure = dots(
         [(name, [row for row in rows if row["arm"] == name]) for name in table.labels],

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.scores import Scores
+from analysis.scores import StoredScores
 from mpar2.runs.lines import write_bytes
 
 __all__ = ["read", "write"]
@@ -26,7 +26,7 @@ _FOLDER, _PARTS = ".analysis", ("frame.parquet", "attention.parquet")
 _KEY = b"mpar2-analysis"
 
 
-def read(run: Path, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+def read(run: Path, scores: StoredScores) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Frame and attention of the run, or None where there is no copy that is still true."""
     if not _worth(run):
         return None
@@ -45,7 +45,7 @@ def read(run: Path, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     return found[0], found[1]
 
 
-def write(run: Path, scores: Scores, frame: pd.DataFrame, attention: pd.DataFrame) -> None:
+def write(run: Path, scores: StoredScores, frame: pd.DataFrame, attention: pd.DataFrame) -> None:
     """Write the copy, each file complete or not at all."""
     if not _worth(run):
         return
@@ -69,7 +69,7 @@ def _worth(run: Path) -> bool:
     return sum(path.stat().st_size for path in run.glob("items*.jsonl*")) >= WORTH_BYTES
 
 
-def _fingerprint(run: Path, scores: Scores) -> bytes:
+def _fingerprint(run: Path, scores: StoredScores) -> bytes:
     files = [run / "manifest.json", *run.glob("items*.jsonl*")]
     if scores.judge is not None:
         files += (run / "cafe" / scores.judge).glob("scores.jsonl*")

@@ -42,7 +42,7 @@ __all__ = [
     "is_plain",
     "mode_pairs",
     "paired",
-    "probe_rows",
+    "probe_rates",
     "roles",
     "seeds",
     "versus",
@@ -230,7 +230,7 @@ def against(name: str, first: Side, second: Side) -> dict[str, Any]:
     return difference_columns(found | {"p_bootstrap": away.p_value, "p_mcnemar": exact.p_value if exact else None})
 
 
-def probe_rows(table: RunTable) -> pd.DataFrame:
+def probe_rates(table: RunTable) -> pd.DataFrame:
     """Right answers of each arm to probes of present and of absent events, against the first arm of its benchmark."""
     rows: list[dict[str, Any]] = []
     bases: dict[tuple[str, str], tuple[str, Side]] = {}

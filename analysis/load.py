@@ -39,7 +39,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import AnalysisError
-from analysis.scores import COUNTS, Scores, find_scores, probe_rows, read_scores
+from analysis.scores import COUNTS, StoredScores, find_stored, probe_rows, read_stored
 from mpar2.accuracy import answer_of, score
 from mpar2.prompts import requested_form
 from mpar2.runs import Limits, Run, read_run
@@ -76,7 +76,7 @@ class RunInfo:
     name: str
     source: Path
     manifest: Mapping[str, Any]
-    scores: Scores
+    scores: StoredScores
     notes: tuple[str, ...] = ()
     limits: Limits | None = None
 
@@ -212,10 +212,10 @@ def _load_one(path: Path, name: str, judge: str | None, limits: Limits | None, c
     from analysis import cache
 
     run = read_run(path, limits)
-    scores = find_scores(path, judge, limits)
+    scores = find_stored(path, judge, limits)
     stored = cache.read(path, scores) if cached else None
     if stored is None:
-        scores = read_scores(path, scores, limits)
+        scores = read_stored(path, scores, limits)
         stored = _read(run, scores)
         if cached:
             cache.write(path, scores, *stored)
@@ -240,7 +240,7 @@ def _load_one(path: Path, name: str, judge: str | None, limits: Limits | None, c
     return RunTable(frame, attention, probes, arms, (info,))
 
 
-def _read(run: Run, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read(run: Run, scores: StoredScores) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the frame (without run) and the attention of one run, line by line."""
     fingerprint = str((run.manifest.get("benchmark") or {}).get("fingerprint", ""))[:12]
     forms = {arm["name"]: requested_form(arm.get("mode"), arm.get("prompt")) for arm in run.manifest.get("arms", [])}
@@ -258,7 +258,7 @@ def _read(run: Run, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame]:
     return _typed(columns), _attention_frame(attention)
 
 
-def _row(record: Mapping[str, Any], fingerprint: str, scores: Scores, form: str | None) -> dict[str, Any]:
+def _row(record: Mapping[str, Any], fingerprint: str, scores: StoredScores, form: str | None) -> dict[str, Any]:
     item, ok = record["item"], record["status"] == "ok"
     trace = parse_trace(record["text"] or "") if ok else None
     given = answer_of(record, trace) if ok else None
@@ -357,7 +357,7 @@ def _attention_frame(parts: list[tuple[np.ndarray, ...]]) -> pd.DataFrame:
     return pd.DataFrame({name: column.astype(kind) for name, column, kind in zip(names, joined, types, strict=True)})
 
 
-def _notes(run: Run, frame: pd.DataFrame, scores: Scores) -> Iterable[str]:
+def _notes(run: Run, frame: pd.DataFrame, scores: StoredScores) -> Iterable[str]:
     failed = int((frame["status"] == "error").sum())
     if failed:
         yield f"{failed} answers failed; they count as wrong and have no length"

@@ -19,7 +19,7 @@ from mpar2.cafe.metrics import tally_events
 from mpar2.runs import Limits, RunError, open_lines, open_member
 from mpar2.runs.lines import load_json, read_lines
 
-__all__ = ["COUNTS", "Scores", "find_scores", "key_needles", "probe_rows", "read_scores", "score_lines"]
+__all__ = ["COUNTS", "StoredScores", "find_stored", "key_needles", "probe_rows", "read_stored", "score_lines"]
 
 _STORED = ("matched", "hallucinated", "misused", "missed", "neutral_mentions")
 _BY_RULE = ("matched_first", "matched_any", "mentions_right", "mentions_asserted")
@@ -45,7 +45,7 @@ _MANY = Limits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, 
 
 
 @dataclass(frozen=True)
-class Scores:
+class StoredScores:
     """The counts of each key (in the order of :data:`COUNTS`), reasons of unscored ones, and who judged."""
 
     judge: str | None = None
@@ -55,7 +55,7 @@ class Scores:
     about: Mapping[str, Any] = field(default_factory=dict)  # the judge's model, prompt hash, origins of truth
 
 
-def find_scores(source: Path, judge: str | None = None, limits: Limits | None = None) -> Scores:
+def find_stored(source: Path, judge: str | None = None, limits: Limits | None = None) -> StoredScores:
     """Whose scores there are, without them: of the named judge, else ``reference``, else the first by name."""
     limits = limits or _MANY
     files = _files(source, limits)
@@ -64,7 +64,7 @@ def find_scores(source: Path, judge: str | None = None, limits: Limits | None = 
         known = f"it has {', '.join(sorted(found))}" if found else "it has none"
         raise RunError(f"{source.name} has no scores named {judge[:80]!r}; {known}")
     if not found:
-        return Scores()
+        return StoredScores()
     chosen = judge or ("reference" if "reference" in found else min(found))
     about: dict[str, Any] = {}
     beside = found[chosen].removesuffix(".gz").removesuffix("scores.jsonl") + "metrics.json"
@@ -75,11 +75,11 @@ def find_scores(source: Path, judge: str | None = None, limits: Limits | None = 
         if not isinstance(about.get("truth_origins"), dict | None):
             raise RunError(f"{where}: 'truth_origins' must be an object of counts")
     kept = ("judge", "model", "model_version", "prompt_hash", "package_version", "truth_origins", "canaries", "limit")
-    return Scores(chosen, tuple(sorted(set(found) - {chosen})), about={k: about[k] for k in kept if k in about})
+    return StoredScores(chosen, tuple(sorted(set(found) - {chosen})), about={k: about[k] for k in kept if k in about})
 
 
-def read_scores(source: Path, found: Scores, limits: Limits | None = None) -> Scores:
-    """Return what :func:`find_scores` found, with the counts of every line."""
+def read_stored(source: Path, found: StoredScores, limits: Limits | None = None) -> StoredScores:
+    """Return what :func:`find_stored` found, with the counts of every line."""
     if found.judge is None:
         return found
     limits = limits or _MANY
@@ -103,7 +103,7 @@ def read_scores(source: Path, found: Scores, limits: Limits | None = None) -> Sc
 
 
 def score_lines(
-    source: Path, scores: Scores, keys: set[str], limits: Limits | None = None
+    source: Path, scores: StoredScores, keys: set[str], limits: Limits | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return the judge's lines of some keys; only those that look like one of them are parsed."""
     if scores.judge is None:

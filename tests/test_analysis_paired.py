@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.contrasts import Side, controls, paired, probe_rows, versus
+from analysis.contrasts import Side, controls, paired, probe_rates, versus
 from analysis.effort import frontier, votes
 from analysis.exhibits import build_exhibits
 from analysis.load import RunTable, load_runs
@@ -92,7 +92,7 @@ def test_cafe_rates_are_compared_with_the_first_arm_that_names_events(table: Run
 
 def test_probes_are_compared_item_by_item(tmp_path: Path) -> None:
     table = load_runs([write_run(tmp_path / "run", 40, ARMS[:3])])
-    rows = probe_rows(table)
+    rows = probe_rates(table)
     first, *others = table.probes["arm"].unique()
     assert set(rows["minus"].dropna()) == {first} and rows[rows["arm"] == first]["difference"].isna().all()
     for name in others:
