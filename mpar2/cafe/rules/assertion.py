@@ -67,18 +67,20 @@ _ASK = _Cued(
     r"|\b(?:check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"
     r"|which|how)\b"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
-    r"|(?<!of the )(?<!among the )\b(?:options|choices)(?:\s+(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose"  # noqa: E501
+    r"|(?<!of the )(?<!among the )\b(?:options|choices|candidates|alternatives|(?:candidate|possible) answers)(?:\s+(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose"  # noqa: E501
     r"|provided)\w*\b|\s*:)"
     r"|\b(?:option|choice|answer)s?\s+\(?(?:[a-h]|\d)\)?(?=\W)|\b(?:suggested|offered|listed) (?:by|in|among)\b",
-    "wheth|question|ask|check|see|determ|decid|find out|verif|tell|know|wonder|listen|look|search|option|choice|answer|suggest|offer|listed",  # noqa: E501
+    "wheth|question|ask|check|see|determ|decid|find out|verif|tell|know|wonder|listen|look|search|option|choice|answer|suggest|offer|listed|candidate|alternative",  # noqa: E501
 )
-_LETTERED = re.compile(r"(?:^|[\s(])\(?[A-H][).:]\s*(?:an?\s+|the\s+)?$", re.IGNORECASE)
+_LETTERED = re.compile(r"(?:^|[\s(])\(?(?P<letter>[A-H])[).:]\s*(?:an?\s+|the\s+)?(?:[\w-]+ ){0,2}$", re.IGNORECASE)
+_CONFIRMED = re.compile(r"^\s*[:\u2013\u2014-]\s*(?:yes|correct|present|heard|confirmed|\u2713|\u2714)", re.IGNORECASE)
 _ASK_AFTER = _Cued(
-    r"^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"
+    r"^\s+(?:option|choice|hypothesis|possibility|theory|idea|interpretation|explanation|scenario)s?\b"
+    r"|^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"  # noqa: E501
     r"(?:options|choices|candidates|alternatives|possibilities)\b"
     r"|^ (?:is|are|was|were) (?:also |only )?(?:listed|mentioned|offered|given|named|included|suggested|provided)"
     r" (?:as|among|in|by|with)\b[^.;!?]{0,40}\b(?:options?|choices?|answers?|questions?)\b",
-    "option|choice|candidat|alternativ|possibilit|answer|question",
+    "option|choice|candidat|alternativ|possibilit|answer|question|hypothes|theory|idea|interpret|explanation|scenario",
 )
 _ANSWER = _Cued(
     r"\banswer\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
@@ -106,12 +108,13 @@ _DENY_AFTER = re.compile(
     rf"|(?:is|are|was|were|do|does|did|ca|could|has|have|had|wo)n['’]t|cannot|never|nowhere)\b"  # noqa: RUF001
     rf"(?!\s+(?:only|just|the|an?|as|before|after|longer|louder|shorter|softer|quieter|first|last|at|in|until|from"
     rf"|very|much|loud|long|short|soft"
-    rf"|over|by|too|so|part|on)\b)(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d"
+    rf"|over|by|too|so|part|on|stop|stops|end|ends|fade|fades|cease|ceases|pause|pauses|change|changes|let|lets|falter|falters"
+    rf"|interrupted|continuous|constant|finish|finishes)\b)(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d"  # noqa: E501
     rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b)"  # noqa: E501
     r"|^\s*,?\s*(?:(?:can|could|may|should|must|has|have)\s+(?:all\s+|both\s+|also\s+|therefore\s+|thus\s+|now\s+)?(?:be|been)\s+)?"
     r"(?:(?:is|are|was|were|seems?|remains?|be)\s+)?(?:\w+ly\s+)?"
     r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|not present|not heard|lacking"  # noqa: E501
-    r"|nowhere)\b"
+    r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely)\b"
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
 )
 _HEDGE = re.compile(
@@ -120,9 +123,16 @@ _HEDGE = re.compile(
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would|usually|typically|generally|commonly"
     r"|either|potentially"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless"
-    r"|possible|hypothetical(?:ly)?|expect(?:s|ed|ing)?|typical of|in case)\b"
+    r"|possible|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b"
+    r"|^\s*(?:were|had|should) (?:the|an?|any|some)\b"
 )
 # Not said to be heard, but compared with, taken for and corrected, or reported.
+_TOPIC = _Cued(
+    r"\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"
+    r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*) (?:that|how|why)\b"  # noqa: E501
+    r"|\bdiscuss(?:es|ed|ing)?\b|\0 (?:about|of how|discussing)\b(?! (?:\d|one|two|three|four|five|six|seven|eight|nine|ten|half)\b)",  # noqa: E501
+    "mention|about|of|that|how|why|discuss",
+)
 _COMPARE = _Cued(
     r"(?<!sounds )(?<!sounding )(?<!sounded )(?<!seems )(?<!something )(?<!looks )(?<!feels )(?<!sound )\blike\b"
     r"|\b(?:resembl(?:es|ed|ing)|resemble|reminiscent of|similar to|remind(?:s|ed|ing)? (?:me|one|us|you) of|akin to"
@@ -136,8 +146,8 @@ _RETRACT = _Cued(
     r"|(?:confuse|mistake) [^,;.]{0,30}? (?:with|for)|takes? (?:it|this|that|them) for|mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
     r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she) (?:was|were|heard|might)"  # noqa: E501
-    r"|(?:might|may|could) (?:easily )?(?:be|sound|seem))\b",
-    "what |take|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could",
+    r"|(?:might|may|could) (?:easily )?(?:be|sound|seem)|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
+    "what |take|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider",
 )
 _RETRACT_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait|actually,|or rather|correction|scratch that|on second thought)"
@@ -147,7 +157,7 @@ _RETRACT_AFTER = re.compile(
 )
 _HEDGE_AFTER = re.compile(
     r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even )*(?:hear|heard)\b)"
-    r"|^(?:\s+\w+){0,2}?\s+would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"
+    r"|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
@@ -156,12 +166,19 @@ _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
 
 
 def assertion_of(
-    masked_text: str, raw: str, start: int, stop: int, sentence: Sentence, choices: frozenset[str] = frozenset()
+    masked_text: str,
+    raw: str,
+    start: int,
+    stop: int,
+    sentence: Sentence,
+    choices: frozenset[str] = frozenset(),
+    around: tuple[str, str] = ("", ""),
 ) -> AssertionResult:
     """Find the assertion status of the phrase ``[start, stop)`` of a sentence, and why.
 
-    ``masked_text`` and ``raw`` are the sentence (offsets count from its start); ``choices`` are in lower case.
-    """
+    ``masked_text`` and ``raw`` are the sentence (offsets count from its start); ``choices`` are in lower case; ``around``
+    is the text before and after the phrase, beyond the sentence.
+    """  # noqa: E501
     if sentence.section_role == "questioned":
         return AssertionResult("questioned", "it stands in <ask>")
     if sentence.section_role == "answer":
@@ -174,7 +191,7 @@ def assertion_of(
         before = before[restarts[-1].end() :]
     if _quoted_choice(raw, start, stop, choices):
         return AssertionResult("questioned", "it quotes a choice")
-    if _ASK.search(before) or _ASK_AFTER.search(after) or _LETTERED.search(raw[max(0, start - 12) : start]):
+    if _ASK.search(before) or _ASK_AFTER.search(after) or _lettered(raw[max(0, start - 30) : start], after, *around):
         return AssertionResult("questioned", "it is asked about or listed as an option")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
@@ -184,6 +201,8 @@ def assertion_of(
         return AssertionResult("retracted", f"taken back or confused: {cue!r}")
     if match := _RETRACT_AFTER.search(after):
         return AssertionResult("retracted", f"taken back: {match.group().strip(' ,')!r}")
+    if cue := _unclaimed(_TOPIC, before):
+        return AssertionResult("quoted", f"what somebody speaks of: {cue!r}")
     if cue := _unclaimed(_COMPARE, before):
         return AssertionResult("compared", f"compared: {cue!r}")
     if cue := _unclaimed(_COMPARE_DEGREE, before):
@@ -191,6 +210,19 @@ def assertion_of(
     if cue := _hedge(before, after):
         return AssertionResult("hedged", f"left open by {cue!r}")
     return AssertionResult("asserted", "")
+
+
+def _lettered(lead: str, after: str, left: str, right: str) -> bool:
+    """Return whether an option's letter stands before the phrase: "(B) a dog", "A. a dog B. a cat"."""
+    if _LETTERED.search(lead):
+        return not _CONFIRMED.match(after)
+    match = _LETTERED.search(left[-30:])
+    if match is None or not match["letter"].isupper():
+        return False
+    order = ord(match["letter"])  # a full stop after the letter ends a sentence too: only a row of letters is a list
+    return bool(
+        re.search(rf"(?:^|\s){chr(order - 1)}[.)]\s", left) or re.search(rf"(?:^|\s){chr(order + 1)}[.)]\s", right)
+    )
 
 
 def _denial(before: str, after: str) -> str | None:

@@ -44,19 +44,19 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
         return levels[index] >= max(levels) - LEVEL_TOLERANCE_DB
     if onset is None:
         return True
-    if claim.relation in ("at_start", "at_end", "to_end", "throughout"):
+    if claim.relation in ("at_start", "at_end", "from_start", "to_end", "throughout"):
         ends = [e.offset_s if e.offset_s is not None else e.onset_s for e in events]
         if None in ends or any(e.onset_s is None for e in events):
             return True
         end = max(ends)  # type: ignore[type-var]
         reach = max(BORDER_TOLERANCE_S, BORDER_SHARE * end)  # type: ignore[operator]
-        if claim.relation == "to_end":
+        if claim.relation in ("from_start", "to_end"):
             reach = max(BORDER_TOLERANCE_S, TO_END_SHARE * end)  # type: ignore[operator]
         if claim.relation == "throughout":  # all events of the name together
             same = [e for e in events if e.label == event.label]
             ends_of = [e.offset_s if e.offset_s is not None else e.onset_s for e in same]
             return min(e.onset_s for e in same) <= reach and max(ends_of) >= end - reach  # type: ignore[type-var,operator]
-        if claim.relation == "at_start":
+        if claim.relation in ("at_start", "from_start"):
             return onset <= max(min(e.onset_s for e in events) + ORDER_TOLERANCE_S, reach)  # type: ignore[type-var]
         own = offset if offset is not None else onset
         return own >= end - reach  # type: ignore[operator]
@@ -119,6 +119,8 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
         return a.onset_s >= b.onset_s - ORDER_TOLERANCE_S
     if claim.relation == "after_end":
         return b.offset_s is None or a.onset_s >= b.offset_s - ORDER_TOLERANCE_S
+    if claim.relation == "end_before":
+        return a.offset_s is None or a.offset_s <= b.onset_s + ORDER_TOLERANCE_S
     if a.offset_s is None or b.offset_s is None:
         return True
     return min(a.offset_s, b.offset_s) >= max(a.onset_s, b.onset_s) - ORDER_TOLERANCE_S

@@ -30,12 +30,12 @@ OFFSET_SHARE = 0.2
 LENGTH_SHARE = 0.25
 ORDER_TOLERANCE_S = 0.3
 LEVEL_TOLERANCE_DB = 1.0
-TO_END_SHARE = 0.1  # of the clip's known length: "until the end"
+TO_END_SHARE = 0.1  # of the clip's known length: "from the start", "until the end"
 BORDER_TOLERANCE_S, BORDER_SHARE = 1.0, 0.3  # of the clip's known length: "at the start", "at the end"
 
 Relation = Literal[
     "at", "start", "end", "interval", "length", "from_on", "up_to", "over_by",  # times: a, b
-    "at_start", "at_end", "to_end", "throughout",  # of the clip
+    "at_start", "at_end", "from_start", "to_end", "throughout",  # of the clip
     "first", "last", "nth",  # place among all events: a
     "longest", "shortest", "loudest", "quietest",
 ]  # fmt: skip
@@ -57,8 +57,9 @@ class PairClaim:
     """A claim that relates the left of two names in a sentence to the right one."""
 
     relation: Literal[
-        "before", "after", "after_end", "overlap", "longer", "shorter", "louder", "quieter", "as_long", "as_loud"
-    ]
+        "before", "after", "after_end", "end_before", "overlap",
+        "longer", "shorter", "louder", "quieter", "as_long", "as_loud",
+    ]  # fmt: skip
     words: str
 
 
@@ -86,7 +87,9 @@ _ORDINALS = {
     "first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4, "fifth": 5, "5th": 5,
 }  # fmt: skip
 _THING = r"(?:sounds?|events?|thing|noise)"
-_CLIP = r"(?:clip|audio|recording|scene|track|sound clip|file)"
+_CLIP = (
+    r"(?:clip|audio|recording|scene|track|sound clip|file|piece|song|excerpt|performance|composition|segment|sequence)"
+)
 _FIRST_BEFORE = re.compile(
     rf"(?:^|[,:]\s*|\b(?:and|so)\s+)first(?:ly)?\b(?!\s*,?\s*(?:i|we) (?!hear)){_LIGHT}$"
     rf"|\bfirst {_THING}(?:\s+\w+){{0,5}}?\s+(?:is|are|was|were)\s+{_DET}$"
@@ -128,6 +131,10 @@ _AT_BORDER = {
     "at_end": (
         re.compile(rf"{_CLIP_END}{_OF_CLIP}{_LIGHT}$"),
         re.compile(rf"^(?P<lead>{_BORDER_GAP}){_CLIP_END}"),
+    ),
+    "from_start": (
+        re.compile(rf"\bfrom the (?:very )?(?:start|beginning|outset)\b{_NOT_OF_CLIP}(?: on)?,?{_LIGHT}$"),
+        re.compile(rf"^(?P<lead>{_BORDER_GAP})\bfrom the (?:very )?(?:start|beginning|outset)\b{_NOT_OF_CLIP}"),
     ),
     "to_end": (
         re.compile(r"(?!)"),
@@ -266,8 +273,13 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("as_long", r"\bas long as\b"),
         ("as_loud", r"\bas loud as\b"),
         (
+            "end_before",
+            r"\b(?:stop(?:s|ped)?|end(?:s|ed)?|ceased?s?|fade[sd]?(?: out| away)?|finish(?:es|ed)|is over|dies (?:down|away))"  # noqa: E501
+            r"(?: just| right| well| shortly)? before\b",
+        ),
+        (
             "overlap",
-            r"\b(?:while|during|at the same time as|simultaneous(?:ly)? with|overlap(?:s|ped|ping)?(?: with)?"
+            r"\b(?:(?:while|during)\b(?![^,]*,)|at the same time as|simultaneous(?:ly)? with|overlap(?:s|ped|ping)?(?: with)?"  # noqa: E501
             r"|in parallel with)\b",
         ),
         (
@@ -275,6 +287,7 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"\b(?:after (?:which|that)|afterwards?|followed(?: \w+)? by|before|precedes?|preceded(?! by)|preceding"
             r"|prior to|earlier than|until|by the time|gives way to|leads? to)\b",
         ),
+        ("after_end", r"\b(?:once|as soon as)\b"),
         ("after", r"\b(?:after|follows?|following|later than|preceded by|subsequent to)\b"),
         ("before", r"(?<!so )(?<!thus )\b(?:then|next)\b(?! to)"),
     )
@@ -321,6 +334,8 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
         if match := pattern.search(gap):
             if contrast and match.group() == "while":
                 return None
+            if relation == "after_end" and not _HAS_ENDED.match(masked_text[right[1] : right[1] + 40]):
+                continue
             if relation == "after" and _HAS_ENDED.match(masked_text[right[1] : right[1] + 40]):
                 return PairClaim("after_end", match.group())
             return PairClaim(relation, match.group())  # type: ignore[arg-type]

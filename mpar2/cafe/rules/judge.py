@@ -55,6 +55,8 @@ _PERSONS = {
     **dict.fromkeys(("woman", "women", "female", "lady", "girl"), "female"),
     **dict.fromkeys(("child", "children", "kid", "kids"), "child"),
 }
+#: who may be heard more than once
+_PEOPLE = frozenset(("speakers", "voices", "people", "persons", "individuals", "singers", "children", *_PERSONS))
 #: things that are named as the place of another sound ("footsteps approach the door")
 _PLACES = frozenset(
     ("door", "car engine", "train", "bus", "truck", "boat", "airplane", "water", "waves", "telephone", "radio", "television",  # noqa: E501
@@ -233,13 +235,15 @@ class _Judgement:
         if candidate.quoted:
             state.settle(MentionKind.NEUTRAL, "quoted: reported speech")
             return
+        text = self.parsed.text
         result = assertion_of(
             self.parsed.masked_text[begin:end],
-            self.parsed.text[begin:end],
+            text[begin:end],
             candidate.start - begin,
             candidate.stop - begin,
             sentence,
             self.choices,
+            (text[max(0, candidate.start - 80) : candidate.start], text[candidate.stop : candidate.stop + 80]),
         )
         found = sorted({event for name in candidate.concepts for event in self._events_named(name)})
         words = self.parsed.text[candidate.start : candidate.stop].lower()
@@ -363,7 +367,8 @@ class _Judgement:
                 continue
             self._narrow(state)
             if state.kind is None and (count := claim_rules.count_claim(masked_text, *spans[index])):
-                self._count(state, count)
+                words = self.parsed.text[candidates[index].start : candidates[index].stop].lower()
+                self._count(state, count, people=words.split()[0] in _PEOPLE)
 
     def _pick(self, state: MentionState, place: int) -> bool:
         """Narrow to the event that an ordinal picks; False where there is none."""
@@ -421,9 +426,11 @@ class _Judgement:
         state.candidates = kept
         return True
 
-    def _count(self, state: MentionState, count: claim_rules.CountClaim) -> None:
+    def _count(self, state: MentionState, count: claim_rules.CountClaim, people: bool) -> None:
         state.counted = True
         total = len(state.all)
+        if people and len({self.truth.events[i].label for i in state.all}) <= count.n <= total:  # type: ignore[index]
+            return  # each may be heard several times
         if count.at_least and count.words.endswith(("times", "repeatedly")) and self._may_repeat(state.all[0]):
             return
         if count.allows(total) or (state.narrowed and count.n <= total):
@@ -489,7 +496,7 @@ class _Judgement:
             return
         for state, other in ((left, right), (right, left)):
             if state.kind in (None, MentionKind.MATCHED) and (state.kind is None or state is left):
-                order = claim.relation in ("before", "after", "after_end", "overlap")
+                order = claim.relation in ("before", "after", "after_end", "end_before", "overlap")
                 why = f"wrong {'order' if order else 'attribute'}: {claim.words!r} with {other.label!r}"
                 state.settle(MentionKind.MISUSED, why, state.candidates)
 

@@ -26,33 +26,36 @@ _LINKERS_WORDS = (
     "|from|this|these|those|while|gets|goes|get|then"
 )
 _LINKERS = frozenset(_LINKERS_WORDS.split("|"))
+_CORRECTS = frozenset(("actually", "really"))  # "rain is actually fire"
 _MOST_LINKERS = 3
 
 # Everyday uses of words that name a sound only in the right company.
-_NOT_A_SOUND = {
-    "step": (
-        re.compile(r"\b(?:these|those|this|next|last|each|every|following|reasoning|by|the|first|second|third|few|my)\s+$"),
-        None,
-    ),
-    "tone": (
-        re.compile(r"\b(?:speaker|friendly|overall|emotional|his|her|their|of|same)\s+$"),
-        re.compile(r"^\s+of\b"),
-    ),
-    "key": (re.compile(r"\b(?:the|a|major|minor|is)\s+$"), None),
-    "wave": (re.compile(r"\b(?:sound|sine|square)\s+$"), re.compile(r"^\s*form")),
-    "speaker": (re.compile(r"\b(?:from|through|over|out of|via)\s+(?:the\s+|a\s+)?$"), None),
-    "walk": (None, re.compile(r"^\s+(?:through|us|me)\b")),
-}  # fmt: skip
+_NOT_A_SOUND = tuple(  # the word, what stands before it, and what after it, where it is no sound
+    tuple(re.compile(pattern) for pattern in row)
+    for row in (
+        ("steps?", r"\b(?:these|those|this|next|last|each|every|following|reasoning|by|the|first|second|third|few|my)\s+$",  # noqa: E501
+         r"(?!\s+(?:only |then |[a-z]+ly )?(?:begin|start|stop|fade|continue|approach|grow|get|become|end|are heard|can be|have))"),  # noqa: E501
+        ("tones?", r"\b(?:speaker|friendly|overall|emotional|his|her|their|of|same)\s+$", ""),
+        ("tones?", "", r"\s+of\b"),
+        ("key", r"\b(?:the|a|major|minor|is)\s+$", ""),
+        ("waves?", r"\b(?:sound|sine|square)\s+$", ""),
+        ("wave", "", r"\s*form"),
+        ("speakers?", r"\b(?:from|through|over|out of|via)\s+(?:the\s+|a\s+)?$", ""),
+        ("walk(?:s|ed|ing)?", "", r"\s+(?:through|us|me)\b"),
+    )
+)  # fmt: skip
 
 
 # A weak word counts where it is said to be heard, or to do what only sounds do.
 _HEARD_BEFORE = re.compile(
     r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of)\s+(?:an?\s+|the\s+|some\s+)?(?:loud\s+|soft\s+|faint\s+|distant\s+)?$"  # noqa: E501
 )
+_DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
 _HEARD_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
     r"(?:playing|plays|heard|audible|sounding|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"
+    r"|\s+(?:[a-z]+|(?:is|are|was|were) [a-z]+ing)(?: [a-z]+ly)? in the (?:background|distance)\b"
 )
 _BARE = re.compile(r"[A-Za-z]+(?<!s)(?<!ing)(?<!ed)")
 _IDIOM = re.compile(
@@ -64,7 +67,7 @@ _IDIOM = re.compile(
     r"|lion's share|hold your horses|horse of a different colou?r|dark horse|rule of thumb|sound(?:s|ing)? the alarm (?:for|about)"  # noqa: E501
     r"|loud and clear|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
     r"|face the music|fire drill|on fire|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
-    r"|open(?:s|ed|ing)? the door (?:to|for)|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
+    r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything) (?:also )?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
 )
 _REPORTED = re.compile(
     r"\b(?:say|says|said|saying|ask|asks|asked|asking|shout|shouts|shouted|shouting|yell|yells|yelled|yelling|announce"
@@ -198,7 +201,7 @@ _PRONOUN = re.compile(
     r"|[a-z]+ly)\s+){0,3}$"
 )
 _SOMEONE = re.compile(
-    r"\b(?:some(?:one|body)|(?:an?|the|another|one|two|several|some)\s+(?:[a-z]+\s+)?(?:persons?|people|individuals?)|people)"
+    r"\b(?:some(?:one|body)|he|she|(?:an?|the|another|one|two|several|some)\s+(?:[a-z]+\s+)?(?:persons?|people|individuals?)|people)"
     r"(?:\s+(?:who|that|is|are|was|were|can be heard|starts?(?: to)?|begins?(?: to)?|having|then|briefly|softly|loudly|[a-z]+ly"  # noqa: E501
     r"|an?|the|in)){0,3}\s+$",
     re.IGNORECASE,
@@ -206,6 +209,12 @@ _SOMEONE = re.compile(
 # What only people do says who makes it, whatever the subject is called.
 _ALSO_THINGS = frozenset(
     ("singing", "whistling", "humming", "breathing", "crying", "whisper", "sigh", "groan", "crowd", "rap")
+)
+
+
+_ASIDE_GAP = re.compile(r"[^,.;:\n]{0,40}, (?:[a-z]+ly )?")
+_ASIDE_OBJECT = re.compile(
+    r" (?:through|over|into|onto|across|against|along|past|down|up|off|out|as|its|his|her|their|the)\b"
 )
 
 
@@ -368,10 +377,17 @@ def _unknown_subject(
     )
 
 
+def _is_aside(masked: str, candidate: CandidateMention, before: CandidateMention | None) -> bool:
+    """Return whether a participle says more of the name before it: "a car passes, splashing through puddles"."""
+    if before is None or candidate.role != "action" or not masked.endswith("ing", candidate.start, candidate.stop):
+        return False
+    return bool(
+        _ASIDE_GAP.fullmatch(masked[before.stop : candidate.start]) and _ASIDE_OBJECT.match(masked, candidate.stop)
+    )
+
+
 def _with_subject(masked: str, candidate: CandidateMention, least: int) -> CandidateMention:
     """Return the candidate with "someone" or "two people" before it, where people do what it names."""
-    if "eople" not in masked and "erson" not in masked and "omeone" not in masked and "omebody" not in masked:
-        return candidate
     match = _SOMEONE.search(masked, max(least, candidate.start - 60), candidate.start)
     if match is None or (candidate.role != "action" and " having " not in match.group()):
         return candidate
@@ -453,12 +469,15 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     ]
     quoted = _reported_speech(masked)
     for place, candidate in enumerate(candidates):  # few are changed, and copies take time
+        before = candidates[place - 1] if place else None
         if quoted and any(start <= candidate.start < stop for start, stop in quoted):
             candidates[place] = replace(candidate, quoted=True)
-        elif _unknown_subject(masked, candidate, in_truth, vocabulary):
+        elif _unknown_subject(masked, candidate, in_truth, vocabulary) or (
+            not in_truth.intersection(candidate.concepts) and _is_aside(masked, candidate, before)
+        ):
             candidates[place] = replace(candidate, unknown_subject=True)
         elif candidate.concepts and vocabulary.concept(candidate.concepts[0]).family == "human":
-            least = candidates[place - 1].stop if place else 0
+            least = before.stop if before else 0
             candidates[place] = _with_subject(masked, candidate, least)
     masked_text = _blank(lower if len(lower) == len(masked) else masked, candidates)
     borders = {place for part in trace.parts for place in (part.chars.start, part.chars.stop)}
@@ -492,20 +511,17 @@ def _is_sound(hit: Hit, masked: str) -> bool:
     if not hit.weak:
         return True
     word = masked[hit.start : hit.stop].lower()
-    for base, (before, after) in _NOT_A_SOUND.items():
-        if word.startswith(base):
-            if before and before.search(masked[max(0, hit.start - 20) : hit.start].lower()):
-                return False
-            if after and after.search(masked[hit.stop : hit.stop + 20].lower()):
-                return False
-    return True
+    before, after = masked[max(0, hit.start - 20) : hit.start].lower(), masked[hit.stop : hit.stop + 20].lower()
+    return not any(
+        name.fullmatch(word) and left.search(before) and right.match(after) for name, left, right in _NOT_A_SOUND
+    )
 
 
 def _is_heard(candidate: CandidateMention, lower: str) -> bool:
     """Return whether a noun is said to be heard, or to do what only sounds do."""
-    if candidate.role != "noun":
-        return False
     before = lower[max(0, candidate.start - 40) : candidate.start]
+    if candidate.role != "noun" and not _DETERMINED.search(before):
+        return False
     return _HEARD_BEFORE.search(before) is not None or _HEARD_AFTER.match(lower, candidate.stop) is not None
 
 
@@ -522,7 +538,9 @@ def _joinable(
     if ends[0] != ends[1] and any(roles[part + 1] != "asserted" for part in ends):
         return False
     words = gap.lower().replace("'s", "").split()
-    return len(words) <= _MOST_LINKERS and all(word in _LINKERS or word.endswith("ly") for word in words)
+    if len(words) > _MOST_LINKERS or _CORRECTS.intersection(words):
+        return False
+    return all(word in _LINKERS or word.endswith("ly") for word in words)
 
 
 def _join(
@@ -554,7 +572,7 @@ def _join(
         return None
     sources = {noun.concepts[0]} & SOURCE_SOUNDS.keys()
     makes_true = bool(in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name]))
-    if families == ["human", "human"]:
+    if families == ["human", "human"] and not noun.weak:
         makes_true = makes_true or bool(in_truth.intersection(noun.concepts))
     if makes_true and not in_truth.intersection(action.concepts):
         return _span(left, right, noun.concepts)
@@ -570,7 +588,7 @@ def _join(
 
 def _span(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:
     plural = left.plural if left.role == "noun" else right.plural
-    weak = left.weak and right.weak
+    weak = left.weak and right.weak and left.role == right.role  # what does what it may do is heard
     return CandidateMention(
         left.start, right.stop, concepts, "noun", plural, weak, left.family or right.family, part=left.part
     )

@@ -14,6 +14,19 @@ from __future__ import annotations
 
 __all__ = ["GENERAL", "MAKERS", "PARENTS", "SOUNDS", "SOURCE_SOUNDS", "WEAK", "WEAK_VERBS"]
 
+#: who people are by what they do: heard where they speak, or do what only people do
+PEOPLE = (
+    "passenger|driver|farmer|parent|coworker|colleague|owner|neighbour|neighbor|student|pupil|teacher|lecturer|professor"
+    "|politician|president|comedian|actor|actress|host|hostess|guest|caller|customer|client|waiter|waitress|cashier|clerk"
+    "|photographer|referee|player|athlete|worker|builder|carpenter|mechanic|officer|policeman|soldier|pilot|captain|doctor"
+    "|nurse|patient|priest|pastor|preacher|monk|nun|reader|storyteller|moderator|instructor|trainer|tourist|visitor"
+    "|pedestrian|passer-by|shopper|vendor|salesman|auctioneer|teenager|friend|couple|husband|wife|brother|sister|son"
+    "|daughter|grandma|grandpa|boss|manager|employee|chef|baker|bartender|barista|dj|emcee|anchor|newsreader"
+    "|correspondent|interviewee|podcaster|operator|dispatcher|sailor|fisherman|hunter|bystander|onlooker|listener"
+    "|participant|protester|performer|entertainer|magician|lawyer|judge|witness|scientist|expert|leader|member|stranger"
+    "|pair of people|group of people|roommate|classmate|boyfriend|girlfriend|uncle|aunt|fellow|bloke|elder"
+)
+
 SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     # more words for the project's classes
     ("dog bark", "animal", "bow-wow|yip|dog|puppy|dog bark|bark|dog howl|canine|hound|doggy|dog growl|growl|whimper|terrier|dogs barking", "bark|yap|woof|howl|growl|whine|whimper|yelp"),  # noqa: E501
@@ -24,7 +37,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("duck quack", "animal", "duck|quack", "quack|honk"),
     ("bird song", "animal", "magpie|swallow|oriole|chickadee|rooks|lark|finches|songbirds|bird|songbird|bird song|birdsong|bird call|bird chirp|chirp|tweet|birdcall|sparrow|robin|warbler|finch|blackbird|nightingale|thrush|trill|bird sound|canary|chirping|twittering", "chirp|tweet|twitter|trill|warble|whistle"),  # noqa: E501
     ("crickets", "animal", "cricket|insect|cicada|cricket chirr|chirr|cricket chirp|grasshopper|katydid|cricket sound", "chirp|chirr|stridulate"),  # noqa: E501
-    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview", "speak|talk|chat|converse|narrate|discuss"),  # noqa: E501
+    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|monologue|" + PEOPLE, "speak|talk|chat|converse|narrate|discuss"),  # noqa: E501
     ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|audience", "clap|applaud"),  # noqa: E501
     ("footsteps", "human", "shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
     ("hammering", "object", "hammer|hammer blow|hammer strike|hammering|mallet|nailing|pounding", "hammer|bang|pound"),
@@ -302,6 +315,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("shaver", "object", "electric shaver|razor|clipper|hair clipper", "buzz"),
     ("sword", "object", "sword|blade clash|clashing sword", "clash|clang"),
     ("arrow", "object", "arrow|bow and arrow", ""),
+    ("shell casing", "object", "shell casing|bullet casing|cartridge", ""),
     ("dice", "object", "dice|die roll", ""),
     ("card shuffling", "object", "card shuffling|shuffling card|deck of cards", "shuffle"),
     ("playground swing", "object", "playground swing|rocking chair", "creak|squeak"),
@@ -323,7 +337,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("theremin", "music", "theremin", ""),
     ("kazoo", "music", "kazoo|ocarina|whistle", ""),
     ("turntable", "music", "turntable|record scratch|scratching|dj scratch|vinyl", "scratch"),
-    ("string quartet", "music", "chamber music|string quartet|string trio", ""),
+    ("string quartet", "music", "string quartet|string trio", ""),
     ("lullaby", "music", "lullaby|nursery rhyme", ""),
     ("penguin", "animal", "penguin|seal|sea lion|walrus", ""),
     ("flying bat", "animal", "flying bat", ""),
@@ -382,6 +396,7 @@ SOURCE_SOUNDS: dict[str, tuple[str, ...]] = {
     "horse neigh": ("horse hooves",),
     "crowd": ("cheering", "applause", "laughter", "booing", "speech", "scream"),
     "crying": ("scream", "laughter", "child speech"),
+    "singing": ("choir", "humming", "rap"),
     "band": ("drums", "trumpet", "guitar", "orchestra"),
     "orchestra": ("violin", "trumpet", "flute"),
     "shouting": ("scream", "cheering", "speech", "male speech", "female speech", "child speech"),
@@ -420,8 +435,8 @@ _WEAK_WORDS = (
     "|nailing|machine noise|rap|tapping|engine noise|drummer|pianist|envelope|camera|shutter|landline|pop"
     "|burst|blast|bang|boom|explosion sound|plunge|flush|crackle|rattle|squeak|squeal|screech|grunt|trickle"
     "|whine|whimper|squawk|rustle|chop|thud|thump|bump|smash|crash|snip|zip|clatter|peal|rumble|drone|hum"
-    "|ping|whir|whirr|fizz|clang|clank|jingle"
-)
+    "|ping|whir|whirr|fizz|clang|clank|jingle|"
+) + PEOPLE
 _WEAK_VERBS = (
     "crunch|hum|whir|whirr|drone|rumble|crackle|pop|clatter|rattle|clank|clang|jingle|tinkle|peal|squeak"
     "|squeal|screech|growl|whine|whimper|squawk|blare|toot|blow|peep|flow|drip|lap|crash|patter|fry|burn|pound"
@@ -477,6 +492,8 @@ GENERAL: dict[str, str] = {
             "hip-hop",
             "orchestral piece",
             "waltz",
+            "chamber music",
+            "classical music",
         ),  # noqa: E501
         "music",
     ),

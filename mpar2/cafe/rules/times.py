@@ -140,6 +140,8 @@ def _relation(before: str, after: str) -> tuple[Relation, bool]:
         return "length", False
     if _OVER.search(before):
         return "over_by", False
+    if re.search(r"\bnot until\s*$", before):
+        return "start", False
     if _END.search(before):
         return "end", False
     if _START.search(before):
@@ -184,7 +186,7 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
         if chosen is None:
             continue
         claim = time.claim
-        if time.bare and chosen == left and left in with_interval:
+        if time.bare and chosen == left and re.search(r"\d\D{0,12}[,(]\s*$", gap_left) and left in with_interval:
             claim = replace(claim, relation="length")  # "0.4-1.6 s a dog bark, 1.2 s"
         if claim.relation == "interval":
             with_interval.add(chosen)

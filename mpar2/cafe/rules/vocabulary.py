@@ -300,7 +300,18 @@ class Vocabulary:
                         self._table.add_phrase(name, phrase, weak=False)
         for concept in found:
             self._table.add_phrase(concept, re.sub(r"[(),/;].*$", "", label), weak=False)
+        self._add_head(found[0], label)
         return found
+
+    def _add_head(self, name: str, label: str) -> None:
+        """Add what the label's last word alone may be called: "hand dryer" is "the dryer", and "drying"."""
+        words = _key(label)
+        if not words or len(words) > 3 or words[-1].endswith("ing"):
+            return
+        forms = [words[-1]] + ([words[-1][:-2] + "ing"] if words[-1].endswith("er") else [])
+        for form in forms:
+            if (form,) not in self._table.forms and form not in _EMPTY_HEADS:
+                self._table.add_phrase(name, form, weak=False)
 
     def _add_words(self, name: str) -> None:
         """Other forms of an unknown label of two words: "tree falling" is also "falling tree", and "the tree"."""
@@ -341,6 +352,9 @@ class Vocabulary:
             return (last.concepts[0],)  # "crowd cheering", "woman crying": what they do
         best = max(hits, key=lambda hit: (hit.last - hit.first, not hit.weak, hit.role == "noun", hit.start))
         return (best.concepts[0],)
+
+
+_EMPTY_HEADS = frozenset("sound sounds noise noises music other effect unit system object water set event".split())  # noqa: SIM905
 
 
 def _general_in(label: str) -> list[str]:
