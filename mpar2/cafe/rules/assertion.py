@@ -89,7 +89,7 @@ _ANSWER = _Cued(
 )
 
 _DENY = re.compile(
-    r"\b(?:no|not|never|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"
+    r"\b(?:no|not|never|nothing (?:suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|dismiss(?:es|ing)?|rather than|instead of|unlike)\b"  # noqa: E501
 )
@@ -118,15 +118,19 @@ _DENY_AFTER = re.compile(
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
 )
 _HEDGE = re.compile(
-    r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard))"
+    r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|not (?:quite )?sure|unsure|uncertain|unclear"
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would|usually|typically|generally|commonly"
     r"|either|potentially"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless"
-    r"|possible|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b"
+    r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b|['\u2019]d have\b"  # noqa: E501
     r"|^\s*(?:were|had|should) (?:the|an?|any|some)\b"
 )
 # Not said to be heard, but compared with, taken for and corrected, or reported.
+_TOLD = _Cued(  # whatever else the sentence names is told
+    r"\b(?:he|she|they)(?:['\u2019]s|['\u2019]re| is| are)? (?:describ|tell|recount|recall|remember|imagin|dream)\w*\b",
+    "describ|tell|recount|recall|remember|imagin|dream",
+)
 _TOPIC = _Cued(
     r"\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*) (?:that|how|why)\b"  # noqa: E501
@@ -137,17 +141,18 @@ _COMPARE = _Cued(
     r"(?<!sounds )(?<!sounding )(?<!sounded )(?<!seems )(?<!something )(?<!looks )(?<!feels )(?<!sound )\blike\b"
     r"|\b(?:resembl(?:es|ed|ing)|resemble|reminiscent of|similar to|remind(?:s|ed|ing)? (?:me|one|us|you) of|akin to"
     r"|(?:rather|more) than(?! \d| once| half| an? (?:few|dozen|couple)| (?:one|two|three|four|five|six|ten|just)\b)|instead of|as opposed to|not to be confused with"  # noqa: E501
-    r"|comparable to|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b",
-    "like|resembl|reminis|similar|remind|akin|than|instead|opposed|confused|compar|as if|as though|evok|imitat|mimic",
+    r"|comparable to|(?:in contrast|contrary) to|(?:differ\w*|distinct|distinguish\w*) from|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b",  # noqa: E501
+    "like|contra|differ|disti|resembl|reminis|similar|remind|akin|than|instead|opposed|confused|compar|as if|as though|evok|imitat|mimic",  # noqa: E501
 )
 _COMPARE_DEGREE = _Cued(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
 _RETRACT = _Cued(
     r"\b(?:what (?:at first |first |initially )?(?:sound|seem|appear|look)(?:s|ed)? (?:like|to be)"
     r"|(?:confuse|mistake) [^,;.]{0,30}? (?:with|for)|takes? (?:it|this|that|them) for|mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
-    r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she) (?:was|were|heard|might)"  # noqa: E501
-    r"|(?:might|may|could) (?:easily )?(?:be|sound|seem)|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
-    "what |take|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider",
+    r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she|the [a-z]+) (?:was|were|heard|might)"  # noqa: E501
+    r"|(?:might|may|could) (?:easily )?(?:be(?! described| called| heard)|sound|seem)"
+    r"|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
+    "what |take|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
 )
 _RETRACT_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait|actually,|or rather|correction|scratch that|on second thought)"
@@ -158,6 +163,7 @@ _RETRACT_AFTER = re.compile(
 _HEDGE_AFTER = re.compile(
     r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even )*(?:hear|heard)\b)"
     r"|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
+    r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
@@ -197,15 +203,16 @@ def assertion_of(
         return AssertionResult("answer", "it is named as the answer")
     if cue := _denial(before, after):
         return AssertionResult("negated", f"negated by {cue!r}")
-    if cue := _unclaimed(_RETRACT, before):
+    if cue := _unclaimed(_RETRACT, before, after):
         return AssertionResult("retracted", f"taken back or confused: {cue!r}")
     if match := _RETRACT_AFTER.search(after):
         return AssertionResult("retracted", f"taken back: {match.group().strip(' ,')!r}")
-    if cue := _unclaimed(_TOPIC, before):
+    if (told := _TOLD.search(before)) or (cue := _unclaimed(_TOPIC, before, after)):
+        cue = told.group() if told else cue
         return AssertionResult("quoted", f"what somebody speaks of: {cue!r}")
-    if cue := _unclaimed(_COMPARE, before):
+    if cue := _unclaimed(_COMPARE, before, after):
         return AssertionResult("compared", f"compared: {cue!r}")
-    if cue := _unclaimed(_COMPARE_DEGREE, before):
+    if cue := _unclaimed(_COMPARE_DEGREE, before, after):
         return AssertionResult("compared", f"degree: {cue!r}")
     if cue := _hedge(before, after):
         return AssertionResult("hedged", f"left open by {cue!r}")
@@ -228,20 +235,27 @@ def _lettered(lead: str, after: str, left: str, right: str) -> bool:
 def _denial(before: str, after: str) -> str | None:
     for match in _DENY.finditer(before):
         gap = before[match.end() :]
-        if _NO_DENIAL.search(gap):
+        if _NO_DENIAL.search(gap) or _CONFUSE.match(gap.lstrip()):
             continue
         other = gap.find(BLANK)
         if other >= 0:
             # The denial hits the first name after it, and others only as members of the same list.
-            if _LIST.match(gap[other:]) and not _BREAK.search(gap[:other]):
-                # "Without music, a dog barks": a comma goes on with the list only before an "or" or "and".
-                listed = "," not in gap[other:] or re.search(r"\b(?:or|nor|and)\b", gap[other:])
-                if listed or re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after):
-                    return match.group()
+            if _in_list(gap, other, after):
+                return match.group()
         elif not _BREAK.search(gap):
             return match.group()
     match = _DENY_AFTER.search(after)
     return match.group().strip(" ,") if match else None
+
+
+def _in_list(gap: str, other: int, after: str) -> bool:
+    """Return whether the phrase after ``gap`` is in one list with the name at ``other`` in it."""
+    if not _LIST.match(gap[other:]) or _BREAK.search(gap[:other]):
+        return False
+    # "Without music, a dog barks": a comma goes on with the list only before an "or" or "and".
+    if "," not in gap[other:] or re.search(r"\b(?:or|nor|and)\b", gap[other:]):
+        return True
+    return re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after) is not None
 
 
 _CONFUSE = re.compile(r"(?:easily |perhaps )?(?:confuse|mistake)\b")
@@ -261,7 +275,7 @@ def _hedge(before: str, after: str) -> str | None:
     return None
 
 
-def _unclaimed(cue: _Cued, before: str) -> str | None:
+def _unclaimed(cue: _Cued, before: str, after: str) -> str | None:
     """Return the last cue that stands before the phrase with no other name, comma or clause between."""
     matches = list(cue.finditer(before))
     match = matches[-1] if matches else None
@@ -270,7 +284,7 @@ def _unclaimed(cue: _Cued, before: str) -> str | None:
     gap = before[match.end() :]
     if BLANK in gap:  # members of a list share the cue
         head = gap.find(BLANK)
-        return match.group() if _LIST.match(gap[head:]) and not _BREAK.search(gap[:head]) else None
+        return match.group() if _in_list(gap, head, after) else None
     return None if re.search(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)", gap) else match.group()
 
 

@@ -103,6 +103,7 @@ _FIRST_AFTER = re.compile(
     rf"|(?:is|are|was) the (?:very )?first (?:{_THING}|to)\b|(?:opens?|starts?|begins?) the {_CLIP}|before (?:all"
     rf"|everything|any)\b"
     r")"
+    r"|^(?: [a-z]+s)? first\s*(?:$|[.,;])"
 )
 _LAST_BEFORE = re.compile(
     rf"(?:^|[,:]\s*|\band\s+)(?:finally|lastly)\b{_LIGHT}$"
@@ -116,6 +117,7 @@ _LAST_AFTER = re.compile(
     rf"|appears?) last\b(?!\s+(?:half|part))"
     rf"|(?:is|are|was) the (?:very )?last (?:{_THING}|to)\b|(?:ends?|closes?) the {_CLIP}|after (?:all|everything)\b"
     r")"
+    r"|^(?: [a-z]+s)? last\s*(?:$|[.,;])"
 )
 _BORDER = r"(?:at|near|towards?|in|by|around|right at|close to)\s+(?:the\s+)?(?:very\s+)?"
 _NOT_OF_CLIP = rf"(?!\s+of\s+(?:the|its|his|her|their|an?|that|this)\s+(?!(?:\d+[- ]second |whole |entire |full )?{_CLIP}))(?!\s+(?:up|of it|of them))"  # noqa: E501
@@ -182,7 +184,7 @@ _NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
 def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
     """First, last, nth, longest, shortest, loudest, quietest: what is claimed of the name at ``[start, stop)``."""
     before, after = masked_text[max(0, start - REACH) : start], masked_text[stop : stop + REACH]
-    before = before[before.rfind(BLANK) + 1 :]
+    before = before[max(0, before.rfind(BLANK)) :]  # with the mark of the name before, which is no start of a sentence
     claims: list[Claim] = []
     if not _PLACE_WORD.search(before) and not _PLACE_WORD.search(after):
         return claims
@@ -244,7 +246,8 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
         if groups["many"]:
             return CountClaim(2, True, words)
         if groups["word"] or groups["digit"]:
-            return CountClaim(int(groups["digit"]) if groups["digit"] else _NUMBERS[groups["word"]], False, words)
+            number = int(groups["digit"]) if groups["digit"] else _NUMBERS[groups["word"]]
+            return CountClaim(number, before[: match.start()].endswith("at least "), words)
         return CountClaim(1 if groups["one"] else 2, False, words)
     if (match := _COUNT_AFTER.search(after)) and not _OTHER_CLAUSE.search(match["lead"]):
         groups, words = match.groupdict(), match.group().strip()
@@ -288,7 +291,7 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"|prior to|earlier than|until|by the time|gives way to|leads? to)\b",
         ),
         ("after_end", r"\b(?:once|as soon as)\b"),
-        ("after", r"\b(?:after|follows?|following|later than|preceded by|subsequent to)\b"),
+        ("after", r"\b(?:after|follows?(?!\s*(?:[,.;]|and\b))|following|later than|preceded by|subsequent to)\b"),
         ("before", r"(?<!so )(?<!thus )\b(?:then|next)\b(?! to)"),
     )
 )  # fmt: skip

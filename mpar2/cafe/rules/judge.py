@@ -24,7 +24,7 @@ from mpar2.cafe.rules import claims as claim_rules
 from mpar2.cafe.rules.assertion import REACH, assertion_of
 from mpar2.cafe.rules.checks import holds, nearest, pair_holds
 from mpar2.cafe.rules.claims import OFFSET_SHARE
-from mpar2.cafe.rules.mentions import CandidateMention, ParsedTrace, parse_mentions, uncovered_nouns
+from mpar2.cafe.rules.mentions import SPEAKS, CandidateMention, ParsedTrace, parse_mentions, uncovered_nouns
 from mpar2.cafe.rules.sounds import PARENTS, SOUNDS, SOURCE_SOUNDS
 from mpar2.cafe.rules.times import attach_times
 from mpar2.cafe.rules.unsure import spare_unsure
@@ -60,10 +60,10 @@ _PEOPLE = frozenset(("speakers", "voices", "people", "persons", "individuals", "
 #: things that are named as the place of another sound ("footsteps approach the door")
 _PLACES = frozenset(
     ("door", "car engine", "train", "bus", "truck", "boat", "airplane", "water", "waves", "telephone", "radio", "television",  # noqa: E501
-     "fountain", "bicycle", "faucet", "piano", "organ", "fire", "clock", "printer", "toilet flush", "washing machine")
+     "glass breaking", "fountain", "bicycle", "faucet", "piano", "organ", "fire", "clock", "printer", "toilet flush", "washing machine")  # noqa: E501
 )  # fmt: skip
 _AT_PLACE = re.compile(
-    r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|by|towards?|approach(?:es|ing)?|into|onto|aboard|through|around|next to"  # noqa: E501
+    r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|by|towards?|approach(?:es|ing)?|into|onto|against|aboard|through|around|next to"  # noqa: E501
     r"|close to|out of)\s+(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?$"
 )
 _SENTENCE_LIMIT = 20_000  # characters; more than a sentence ever has, so that a hostile one is cut
@@ -268,7 +268,7 @@ class _Judgement:
                 return
             state.all = state.candidates = tuple(found)
             return
-        if sex:
+        if sex and not SPEAKS.match(self.parsed.text, candidate.stop):
             fitting, others = self._made_by(sex)
             if fitting:
                 state.all = state.candidates = tuple(fitting)
@@ -366,7 +366,11 @@ class _Judgement:
             if place is not None and not self._pick(state, place):
                 continue
             self._narrow(state)
-            if state.kind is None and (count := claim_rules.count_claim(masked_text, *spans[index])):
+            if (
+                state.kind is None
+                and not candidates[index].family
+                and (count := claim_rules.count_claim(masked_text, *spans[index]))
+            ):
                 words = self.parsed.text[candidates[index].start : candidates[index].stop].lower()
                 self._count(state, count, people=words.split()[0] in _PEOPLE)
 
@@ -431,18 +435,19 @@ class _Judgement:
         total = len(state.all)
         if people and len({self.truth.events[i].label for i in state.all}) <= count.n <= total:  # type: ignore[index]
             return  # each may be heard several times
-        if count.at_least and count.words.endswith(("times", "repeatedly")) and self._may_repeat(state.all[0]):
-            return
+        if count.words.endswith(("times", "repeatedly", "series of")) and total == 1:  # noqa: SIM102
+            if self._may_repeat(state.all[0], 1 if count.at_least else count.n):
+                return
         if count.allows(total) or (state.narrowed and count.n <= total):
             if count.allows(total):
                 state.candidates, state.narrowed, state.whole = state.all, False, True
             return
         state.settle(MentionKind.MISUSED, f"wrong count: {count.words!r}, the truth has {total}", state.all)
 
-    def _may_repeat(self, index: int) -> bool:
+    def _may_repeat(self, index: int, seconds: int) -> bool:
         """Return whether an event is long enough for what happens "several times" within it."""
         event = self.truth.events[index]  # type: ignore[index]
-        return event.onset_s is not None and event.offset_s is not None and event.offset_s - event.onset_s >= 1.0
+        return event.onset_s is not None and event.offset_s is not None and event.offset_s - event.onset_s >= seconds
 
     def _check_pairs(self, number: int, group: Sequence[int]) -> None:
         sentence = self.parsed.sentences[number]

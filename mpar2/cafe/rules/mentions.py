@@ -16,7 +16,7 @@ from mpar2.cafe.rules.sounds import SOURCE_SOUNDS
 from mpar2.cafe.rules.vocabulary import Hit, Vocabulary, words_of
 from mpar2.trace import Trace
 
-__all__ = ["CandidateMention", "ParsedTrace", "parse_mentions", "uncovered_nouns"]
+__all__ = ["SPEAKS", "CandidateMention", "ParsedTrace", "parse_mentions", "uncovered_nouns"]
 
 _TAG = re.compile(r"</?\s{0,4}[A-Za-z]{2,12}\s{0,4}>")
 _END = re.compile(r"(?<!\d)\.|\.(?!\d)|[!?;\n]")
@@ -50,10 +50,15 @@ _NOT_A_SOUND = tuple(  # the word, what stands before it, and what after it, whe
 _HEARD_BEFORE = re.compile(
     r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of)\s+(?:an?\s+|the\s+|some\s+)?(?:loud\s+|soft\s+|faint\s+|distant\s+)?$"  # noqa: E501
 )
+#: what a person does who speaks
+SPEAKS = re.compile(
+    r"\s+(?:then |also |[a-z]+ly )?(?:respond|repl(?:y|ies)|answers?\b|says?\b|asks?\b|tells?\b|explain|announc|introduc"  # noqa: E501
+    r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|speaks?\b|talks?\b)"  # noqa: E501
+)
 _DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
 _HEARD_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
-    r"(?:playing|plays|heard|audible|sounding|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"
+    r"(?:playing|plays|heard|audible|sounding|used|operated|at work|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"
     r"|\s+(?:[a-z]+|(?:is|are|was|were) [a-z]+ing)(?: [a-z]+ly)? in the (?:background|distance)\b"
 )
@@ -66,7 +71,7 @@ _IDIOM = re.compile(
     r"|cry(?:ing)? wolf|train of thought|plays? second fiddle|pull(?:ing|s)? (?:out )?all the stops|a fly on the wall"
     r"|lion's share|hold your horses|horse of a different colou?r|dark horse|rule of thumb|sound(?:s|ing)? the alarm (?:for|about)"  # noqa: E501
     r"|loud and clear|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
-    r"|face the music|fire drill|on fire|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
+    r"|face the music|fire drill|on fire|next door|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
     r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything) (?:also )?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
 )
 _REPORTED = re.compile(
@@ -212,6 +217,11 @@ _ALSO_THINGS = frozenset(
 )
 
 
+#: how something sounds that happens "with a creak"
+_MANNERS = frozenset(
+    "hiss creak bang thud click clatter squeak pop crash clank clang screech squeal whoosh rattle thump snap clink rumble roar".split()  # noqa: E501, SIM905
+)
+_MANNER_GAP = re.compile(r"[^.;:\n]{0,40} with an? (?:[a-z]+ )?")
 _ASIDE_GAP = re.compile(r"[^,.;:\n]{0,40}, (?:[a-z]+ly )?")
 _ASIDE_OBJECT = re.compile(
     r" (?:through|over|into|onto|across|against|along|past|down|up|off|out|as|its|his|her|their|the)\b"
@@ -379,7 +389,13 @@ def _unknown_subject(
 
 def _is_aside(masked: str, candidate: CandidateMention, before: CandidateMention | None) -> bool:
     """Return whether a participle says more of the name before it: "a car passes, splashing through puddles"."""
-    if before is None or candidate.role != "action" or not masked.endswith("ing", candidate.start, candidate.stop):
+    if before is None:
+        return False
+    if candidate.role == "action" and masked[before.stop : candidate.start] == " and ":  # "kids laugh and scream"
+        return any(sound in SOURCE_SOUNDS.get(name, ()) for name in before.concepts[:1] for sound in candidate.concepts)
+    if masked[candidate.start : candidate.stop].lower() in _MANNERS:
+        return _MANNER_GAP.fullmatch(masked[before.stop : candidate.start]) is not None
+    if candidate.role != "action" or not masked.endswith("ing", candidate.start, candidate.stop):
         return False
     return bool(
         _ASIDE_GAP.fullmatch(masked[before.stop : candidate.start]) and _ASIDE_OBJECT.match(masked, candidate.stop)
@@ -476,7 +492,9 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
             not in_truth.intersection(candidate.concepts) and _is_aside(masked, candidate, before)
         ):
             candidates[place] = replace(candidate, unknown_subject=True)
-        elif candidate.concepts and vocabulary.concept(candidate.concepts[0]).family == "human":
+        elif candidate.concepts and (
+            candidate.role == "action" or vocabulary.concept(candidate.concepts[0]).family == "human"
+        ):
             least = before.stop if before else 0
             candidates[place] = _with_subject(masked, candidate, least)
     masked_text = _blank(lower if len(lower) == len(masked) else masked, candidates)
@@ -522,7 +540,8 @@ def _is_heard(candidate: CandidateMention, lower: str) -> bool:
     before = lower[max(0, candidate.start - 40) : candidate.start]
     if candidate.role != "noun" and not _DETERMINED.search(before):
         return False
-    return _HEARD_BEFORE.search(before) is not None or _HEARD_AFTER.match(lower, candidate.stop) is not None
+    after = SPEAKS if candidate.concepts == ("speech",) else _HEARD_AFTER
+    return _HEARD_BEFORE.search(before) is not None or after.match(lower, candidate.stop) is not None
 
 
 def _joinable(

@@ -24,7 +24,9 @@ PEOPLE = (
     "|daughter|grandma|grandpa|boss|manager|employee|chef|baker|bartender|barista|dj|emcee|anchor|newsreader"
     "|correspondent|interviewee|podcaster|operator|dispatcher|sailor|fisherman|hunter|bystander|onlooker|listener"
     "|participant|protester|performer|entertainer|magician|lawyer|judge|witness|scientist|expert|leader|member|stranger"
-    "|pair of people|group of people|roommate|classmate|boyfriend|girlfriend|uncle|aunt|fellow|bloke|elder"
+    "|pair of people|group of people|roommate|classmate|boyfriend|girlfriend|uncle|aunt|fellow|bloke|elder|rider|shepherd|heckler|handyman|repairman|firefighter|plumber"  # noqa: E501
+    "|craftsman|musician|servant|assistant|secretary|receptionist|detective|burglar|thief|villager|camper|hiker|jogger|runner"
+    "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer"
 )
 
 SOUNDS: tuple[tuple[str, str, str, str], ...] = (
@@ -93,8 +95,8 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("scream", "human", "scream|shriek", "scream|shriek"),
     ("shouting", "human", "shout|yell|shouting|shouting voice|yelling", "shout|yell|holler|bellow"),
     ("whisper", "human", "whisper|voice", "whisper"),
-    ("singing", "human", "chant|chanting|mantra|a capella|opera singer|hymn|singing|singer|vocal|song lyrics|singing voice|vocalist|voice|human voice|female voice|male voice|woman's voice|man's voice|child's voice|female singing|male singing", "sing"),  # noqa: E501
-    ("choir", "music", "chant|gregorian chant|choir|chorus|choral music|choral singing|group singing", ""),
+    ("singing", "human", "chant|chanting|mantra|a capella|opera singer|hymn|singing|singer|vocal|song lyrics|singing voice|vocalist|voice|human voice|female voice|male voice|woman's voice|man's voice|child's voice|female singing|male singing", "sing|chant"),  # noqa: E501
+    ("choir", "music", "chant|gregorian chant|choir|chorus|choral music|choral singing|group singing|children's choir|boys choir|men's choir|women's choir", ""),  # noqa: E501
     ("humming", "human", "humming|hum", "hum"),
     ("whistling", "human", "whistle|whistling tune", "whistle"),
     ("cheering", "human", "cheer|fan|cheering crowd|crowd cheer|spectator|crowd cheering|people cheering|fan cheering|roar of the crowd|crowd roar|roaring crowd", "cheer|roar"),  # noqa: E501
@@ -190,7 +192,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("television", "object", "television|tv set|tv show|tv|tv program|tv broadcast", ""),
     ("radio", "object", "radio|radio broadcast|radio transmission|walkie-talkie|radio voice|radio chatter", ""),
     ("mouse click", "object", "mouse click|click of a mouse|clicking mouse|mouse clicking|click|mouse", "click"),
-    ("click", "object", "turn signal|indicator|blinker|pen click|clicking sound|clicking noise|switch|light switch|click", "click"),  # noqa: E501
+    ("click", "object", "turn signal|indicator|blinker|pen click|clicking sound|clicking noise|switch|light switch|clicker|click", "click"),  # noqa: E501
     ("scissors", "object", "scissors|snip|shears", "snip"),
     ("zipper", "object", "zipper|zip", "zip"),
     ("faucet", "nature", "faucet|tap|shower|sink|tap water|water tap|bathtub|water running", ""),
@@ -199,7 +201,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("ball", "object", "tennis ball|ping-pong ball|table tennis|bowling ball|ball|tennis|ping-pong|racket", "bounce"),
     ("brakes", "vehicle", "brake|squealing brake|air brake|brake squeal|squeal|screech|hiss", "squeal|screech"),
     ("bus", "vehicle", "bus|engine|coach", "hiss"),
-    ("truck", "vehicle", "wheel|truck|lorry|truck engine|garbage truck|engine|pickup truck|semi-truck|diesel engine", "rumble|hiss"),  # noqa: E501
+    ("truck", "vehicle", "wheel|van|minivan|delivery van|ice-cream van|truck|lorry|truck engine|garbage truck|engine|pickup truck|semi-truck|diesel engine", "rumble|hiss"),  # noqa: E501
     ("race car", "vehicle", "race car|racing car|engine|formula one car", "rev|roar"),
     ("skateboard", "vehicle", "wheel|skateboard|roller skate|skating|skater|skate", ""),
     ("rocket", "vehicle", "rocket|missile", ""),
@@ -316,6 +318,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("sword", "object", "sword|blade clash|clashing sword", "clash|clang"),
     ("arrow", "object", "arrow|bow and arrow", ""),
     ("shell casing", "object", "shell casing|bullet casing|cartridge", ""),
+    ("backfire", "vehicle", "backfire|backfiring car", "backfire"),
     ("dice", "object", "dice|die roll", ""),
     ("card shuffling", "object", "card shuffling|shuffling card|deck of cards", "shuffle"),
     ("playground swing", "object", "playground swing|rocking chair", "creak|squeak"),
@@ -492,6 +495,7 @@ GENERAL: dict[str, str] = {
             "hip-hop",
             "orchestral piece",
             "waltz",
+            "muzak",
             "chamber music",
             "classical music",
         ),  # noqa: E501

@@ -47,7 +47,7 @@ _START = re.compile(
     r"| from)*)\s*$"
 )
 _LENGTH = re.compile(
-    r"\b(?:lasts?|lasted|lasting|for|of|with|duration|length|long)(?: for| of| is| about| around)*"
+    r"\b(?:lasts?|lasted|lasting|for|of|with|duration|length|long)(?: for| of| is| about| around| only| just)*"
     r"(?: all| the (?:full|whole|entire))?(?: of the)?\s*$"
 )
 _WITHIN = re.compile(r"\b(?:within|in|during)\s+(?:the\s+)?first\s*$")
@@ -182,6 +182,8 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
         right = order[place] if place < len(order) else None
         gap_left = masked_text[spans[left][1] : time.start] if left is not None else ""
         gap_right = masked_text[time.stop : spans[right][0]] if right is not None else ""
+        if left is None and _OF_PRONOUN.search(masked_text[: time.start]):
+            continue
         chosen = _side(left, right, gap_left, gap_right, leading)
         if chosen is None:
             continue
@@ -192,6 +194,9 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
             with_interval.add(chosen)
         attached.append((chosen, claim))
     return attached
+
+
+_OF_PRONOUN = re.compile(r"\b(?:it|they|he|she|this)\s+(?!is\b|was\b)(?:then |also |[a-z]+ly )?[a-z]+s?\b[^,;]{0,40}$")
 
 
 def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, leading: bool) -> int | None:

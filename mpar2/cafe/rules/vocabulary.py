@@ -317,7 +317,7 @@ class Vocabulary:
         """Other forms of an unknown label of two words: "tree falling" is also "falling tree", and "the tree"."""
         words = name.split()
         if len(words) == 2 and words[1].endswith("ing"):
-            for phrase in (f"{words[1]} {words[0]}", words[0]):
+            for phrase in (f"{words[1]} {words[0]}", words[0], re.sub(r"([bdgmnprt])\1$", r"\1", words[1][:-3])):
                 if _key(phrase) not in self._table.forms:
                     self._table.add_phrase(name, phrase, weak=False)
 
