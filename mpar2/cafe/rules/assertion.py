@@ -67,12 +67,12 @@ _ASK = _Cued(
     r"|\b(?:check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"
     r"|which|how)\b"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
-    r"|(?<!of the )(?<!among the )\b(?:options|choices|candidates|alternatives|(?:candidate|possible) answers)(?:\s+(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose"  # noqa: E501
+    r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
     r"|provided)\w*\b|\s*:)"
     r"|\b(?:option|choice|answer)s?\s+\(?(?:[a-h]|\d)\)?(?=\W)|\b(?:suggested|offered|listed) (?:by|in|among)\b",
     "wheth|question|ask|check|see|determ|decid|find out|verif|tell|know|wonder|listen|look|search|option|choice|answer|suggest|offer|listed|candidate|alternative",  # noqa: E501
 )
-_LETTERED = re.compile(r"(?:^|[\s(])\(?(?P<letter>[A-H])[).:]\s*(?:an?\s+|the\s+)?(?:[\w-]+ ){0,2}$", re.IGNORECASE)
+_LETTERED = re.compile(r"(?:^|[\s(])\(?(?P<letter>[A-H])[).:]\s*(?:[Aa]n?\s+|[Tt]he\s+)?(?:[\w-]+ ){0,2}$")
 _CONFIRMED = re.compile(r"^\s*[:\u2013\u2014-]\s*(?:yes|correct|present|heard|confirmed|\u2713|\u2714)", re.IGNORECASE)
 _ASK_AFTER = _Cued(
     r"^\s+(?:option|choice|hypothesis|possibility|theory|idea|interpretation|explanation|scenario)s?\b"
@@ -89,7 +89,7 @@ _ANSWER = _Cued(
 )
 
 _DENY = re.compile(
-    r"\b(?:no|not|never|nothing (?:suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"  # noqa: E501
+    r"\b(?:no|not|never|rarely|seldom|hardly|nothing (?:suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|dismiss(?:es|ing)?|rather than|instead of|unlike)\b"  # noqa: E501
 )
@@ -103,20 +103,28 @@ _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
 )
 _LIST = re.compile(rf"^(?:[\s,{BLANK}]|\b(?:an?|the|any|or|nor|and|of|sounds?|single|other|loud|neither|no)\b)*$")
 _BREAK = re.compile(r"[,:()|]|\b(?:then|so|because|while|when|where|that)\b")
+#: what is denied where a sound is denied; "does not react", "is not loud" deny no sound
+_HEARD = (
+    r"heard|audible|present|there|detect\w*|discern\w*|distinguish\w*|identif\w+|found|perce\w+|notic\w+|record\w+|captur\w+"
+    r"|includ\w+|involved|used|in use|play(?:s|ed|ing)?|made out|observed|evident|apparent|contain\w*|featur\w+|in (?:the|this)"
+    r"|part of|among|one of|occur\w*|appear\w*|happen\w*|exist\w*|take(?:s|n)? (?:part|place)|participat\w+|show\w*|turn up"
+    r"|r[iu]ng|ringing|bark|barking|sing|singing|speak|speaking|talk|talking|sound|sounding|meow|blow|go off|going off|join"
+    r"|match\w*|fit|belong|correspond\w*|apply|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)"
+)
 _DENY_AFTER = re.compile(
-    rf"^(?:\s+[^\W\d]+){{0,4}}?\s+(?:(?:is|are|was|were|do|does|did|can|could|has|have|had|will)\s+(?:not|never)"
+    rf"^(?:\s+[^\W\d]+){{0,4}}?\s+(?:(?:(?:is|are|was|were|do|does|did|can|could|has|have|had|will)\s+(?:not|never)"
     rf"|(?:is|are|was|were|do|does|did|ca|could|has|have|had|wo)n['’]t|cannot|never|nowhere)\b"  # noqa: RUF001
-    rf"(?!\s+(?:only|just|the|an?|as|before|after|longer|louder|shorter|softer|quieter|first|last|at|in|until|from"
-    rf"|very|much|loud|long|short|soft"
-    rf"|over|by|too|so|part|on|stop|stops|end|ends|fade|fades|cease|ceases|pause|pauses|change|changes|let|lets|falter|falters"
-    rf"|interrupted|continuous|constant|finish|finishes)\b)(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d"  # noqa: E501
-    rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b)"  # noqa: E501
+    rf"(?:\s+(?:actually|really|clearly|even|ever|to|be|been|being|appear to be|seem to be|\w+ly))*(?:\s*(?:$|[.,;:!)])|\s+(?:{BLANK}|(?:{_HEARD})\b))"
+    rf"(?!\s+(?:until|before|after|at \d|at the|alone|again)\b)"
+    rf"(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d"
+    rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b))"
     r"|^\s*,?\s*(?:(?:can|could|may|should|must|has|have)\s+(?:all\s+|both\s+|also\s+|therefore\s+|thus\s+|now\s+)?(?:be|been)\s+)?"
-    r"(?:(?:is|are|was|were|seems?|remains?|be)\s+)?(?:\w+ly\s+)?"
+    r"(?:(?:is|are|was|were|seems?|remains?|be)\s+)?(?:\w+ly\s+|(?:all|both|also)\s+)?"
     r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|not present|not heard|lacking"  # noqa: E501
-    r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely)\b"
+    r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely|out of the question)\b"
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
 )
+_MEMBERS = re.compile(rf"(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+(?=\s+(?:are|were|do|have|can)\b)")  # "strings and brass are"
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|not (?:quite )?sure|unsure|uncertain|unclear"
@@ -161,11 +169,13 @@ _RETRACT_AFTER = re.compile(
     r" (?:\w+ )?(?:occur|appear|present|heard|there|audible|happen|sound|exist|in the)"  # noqa: E501
 )
 _HEDGE_AFTER = re.compile(
-    r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even )*(?:hear|heard)\b)"
+    r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even |easily )*(?:hear|heard|taken|mistaken|confused)\b)"
+    r"|^\s+(?:could not|cannot|can not|can['\u2019]t) be (?:ruled out|excluded|dismissed)"
     r"|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
+_GENERIC = re.compile(r"^\s+(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b")
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
 _OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
 _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
@@ -214,6 +224,10 @@ def assertion_of(
         return AssertionResult("compared", f"compared: {cue!r}")
     if cue := _unclaimed(_COMPARE_DEGREE, before, after):
         return AssertionResult("compared", f"degree: {cue!r}")
+    if after.startswith("-like"):
+        return AssertionResult("compared", "something like it")
+    if not before.strip() and _GENERIC.match(after):
+        return AssertionResult("hedged", "what is so in general")
     if cue := _hedge(before, after):
         return AssertionResult("hedged", f"left open by {cue!r}")
     return AssertionResult("asserted", "")
@@ -224,7 +238,7 @@ def _lettered(lead: str, after: str, left: str, right: str) -> bool:
     if _LETTERED.search(lead):
         return not _CONFIRMED.match(after)
     match = _LETTERED.search(left[-30:])
-    if match is None or not match["letter"].isupper():
+    if match is None:
         return False
     order = ord(match["letter"])  # a full stop after the letter ends a sentence too: only a row of letters is a list
     return bool(
@@ -244,7 +258,9 @@ def _denial(before: str, after: str) -> str | None:
                 return match.group()
         elif not _BREAK.search(gap):
             return match.group()
-    match = _DENY_AFTER.search(after)
+    match = _DENY_AFTER.search(after) or (
+        (members := _MEMBERS.match(after)) and _DENY_AFTER.search(after[members.end() :])
+    )
     return match.group().strip(" ,") if match else None
 
 

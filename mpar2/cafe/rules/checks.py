@@ -82,6 +82,8 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
             return abs(claim.a - onset) <= claim.tolerance_s
         case "end":
             return offset is None or abs(claim.a - offset) <= collar
+        case "end_after":  # of the clip, or since it began
+            return offset is None or min(abs(claim.a - offset), abs(claim.a - (end - onset))) <= collar
         case "interval":
             return abs(claim.a - onset) <= claim.tolerance_s and (offset is None or abs(claim.b - offset) <= collar)
         case "from_on":

@@ -34,7 +34,7 @@ TO_END_SHARE = 0.1  # of the clip's known length: "from the start", "until the e
 BORDER_TOLERANCE_S, BORDER_SHARE = 1.0, 0.3  # of the clip's known length: "at the start", "at the end"
 
 Relation = Literal[
-    "at", "start", "end", "interval", "length", "from_on", "up_to", "over_by",  # times: a, b
+    "at", "start", "end", "interval", "length", "from_on", "up_to", "over_by", "end_after",  # times: a, b
     "at_start", "at_end", "from_start", "to_end", "throughout",  # of the clip
     "first", "last", "nth",  # place among all events: a
     "longest", "shortest", "loudest", "quietest",
@@ -237,6 +237,8 @@ _COUNT_AFTER = re.compile(
 _OTHER_CLAUSE = re.compile(r"\b(?:not|never|and|then|but)\b|n['’]t\b")  # noqa: RUF001
 _ORDINAL = re.compile(rf"\b(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$")
 
+_WHICH = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
+
 
 def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
     """Return how many of the named events are claimed. A bare plural claims no number; neither does "a" or "one"."""
@@ -258,10 +260,13 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
     return None
 
 
-def ordinal_of(masked_text: str, start: int) -> int | None:
-    """Return ``the second bark`` -> 2, ``the last bark`` -> -1: which event of the name's own kind is meant."""
-    match = _ORDINAL.search(masked_text[max(0, start - 40) : start])
-    return None if match is None else _ORDINALS.get(match["word"], -1)
+def ordinal_of(masked_text: str, start: int, words: str = "") -> int | None:
+    """Return ``the second bark`` -> 2, ``the last bark`` -> -1: which event of the name's own kind is meant.
+
+    ``words`` are those of the name: "the second" may stand for one.
+    """
+    word = _WHICH.fullmatch(words) or _ORDINAL.search(masked_text[max(0, start - 40) : start])
+    return None if word is None else _ORDINALS.get(word["word"], -1)
 
 
 # Pairs ----------------------------------------------------------------------------------------------------------------
@@ -278,7 +283,7 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "end_before",
             r"\b(?:stop(?:s|ped)?|end(?:s|ed)?|ceased?s?|fade[sd]?(?: out| away)?|finish(?:es|ed)|is over|dies (?:down|away))"  # noqa: E501
-            r"(?: just| right| well| shortly)? before\b",
+            r"(?: just| right| well| shortly)? (?:before|once|when|as soon as)\b",
         ),
         (
             "overlap",

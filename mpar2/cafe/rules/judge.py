@@ -51,8 +51,8 @@ _ALSO = {
 _ONE = re.compile(r"\b(?:an?|another|one)\s+(?!few\b|couple\b|pair\b|lot\b|series\b)(?:[^\W\d]+\s+)?$")
 #: a person by one word, who may make any sound of people
 _PERSONS = {
-    **dict.fromkeys(("man", "men", "male", "guy", "gentleman", "boy"), "male"),
-    **dict.fromkeys(("woman", "women", "female", "lady", "girl"), "female"),
+    **dict.fromkeys(("man", "men", "male", "guy", "gentleman", "boy", "father", "baritone", "tenor"), "male"),
+    **dict.fromkeys(("woman", "women", "female", "lady", "girl", "mother", "soprano", "mezzo"), "female"),
     **dict.fromkeys(("child", "children", "kid", "kids"), "child"),
 }
 #: who may be heard more than once
@@ -313,7 +313,7 @@ class _Judgement:
         """Return the events, where the mention says one sex and the labels of all of them the other."""
         told = {_PERSONS[word] for word in re.findall(r"[a-z]+", words) if word in _PERSONS} - {"child"}
         labels = [set(re.findall(r"[a-z]+", self.truth.events[i].label.lower())) for i in found]  # type: ignore[index]
-        sexes = [{_PERSONS[word] for word in label if word in _PERSONS} for label in labels]
+        sexes = [{_PERSONS[word] for word in label if word in _PERSONS} - {"child"} for label in labels]
         return found if len(told) == 1 and all(sex and not sex & told for sex in sexes) else []
 
     def _made_by(self, sex: str) -> tuple[list[int], list[int]]:
@@ -362,7 +362,8 @@ class _Judgement:
         for index in real:
             state = self.states[index]
             state.claims += claim_rules.place_claims(masked_text, *spans[index])
-            place = claim_rules.ordinal_of(masked_text, spans[index][0])
+            words = self.parsed.text[candidates[index].start : candidates[index].stop].lower()
+            place = claim_rules.ordinal_of(masked_text, spans[index][0], words)
             if place is not None and not self._pick(state, place):
                 continue
             self._narrow(state)
@@ -371,7 +372,6 @@ class _Judgement:
                 and not candidates[index].family
                 and (count := claim_rules.count_claim(masked_text, *spans[index]))
             ):
-                words = self.parsed.text[candidates[index].start : candidates[index].stop].lower()
                 self._count(state, count, people=words.split()[0] in _PEOPLE)
 
     def _pick(self, state: MentionState, place: int) -> bool:

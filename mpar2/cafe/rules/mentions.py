@@ -53,11 +53,11 @@ _HEARD_BEFORE = re.compile(
 #: what a person does who speaks
 SPEAKS = re.compile(
     r"\s+(?:then |also |[a-z]+ly )?(?:respond|repl(?:y|ies)|answers?\b|says?\b|asks?\b|tells?\b|explain|announc|introduc"  # noqa: E501
-    r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|speaks?\b|talks?\b)"  # noqa: E501
+    r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|speaks?\b|talks?\b|gives? (?:orders|instructions|commands|a )|delivers?\b|picks? up|praises?\b|scolds?\b)"  # noqa: E501
 )
 _DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
 _HEARD_AFTER = re.compile(
-    r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
+    r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can (?:also |clearly )?be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
     r"(?:playing|plays|heard|audible|sounding|used|operated|at work|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"
     r"|\s+(?:[a-z]+|(?:is|are|was|were) [a-z]+ing)(?: [a-z]+ly)? in the (?:background|distance)\b"
@@ -228,6 +228,9 @@ _ASIDE_OBJECT = re.compile(
 )
 
 
+_ELLIPSIS = re.compile(
+    r"(?<!\bat )(?<!\bin )(?<!\bby )\b[Tt]he (?P<which>first|second|third|fourth)(?: one)?(?=\s*(?:$|[.,;)(]|(?:at|between|from|around|near|about|after|before)\b))"
+)
 _FRAME = re.compile(
     r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of|there(?:'s| is| are| was| were)|accompanied by|joined by|followed by)\s+"  # noqa: E501
     r"(?:also |then |only |clearly |distinctly )?(?:an?|the|some|another|several|two|three)\s+"
@@ -475,6 +478,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         else:
             candidates[-1] = joined
         maker = its_maker
+    candidates = _with_ellipses(candidates, masked, vocabulary)
     lower = masked.lower()
     idioms = [match.span() for match in _IDIOM.finditer(lower)]
     candidates = [
@@ -501,6 +505,23 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     borders = {place for part in trace.parts for place in (part.chars.start, part.chars.stop)}
     sentences = _sentences(masked, owner, borders, roles, candidates)
     return ParsedTrace(text, masked_text, tuple(candidates), tuple(sentences))
+
+
+def _with_ellipses(candidates: list[CandidateMention], masked: str, vocabulary: Vocabulary) -> list[CandidateMention]:
+    """Add "the second" after "two barks": another event of the name before it, where the truth has several."""
+    found = []
+    starts = [candidate.start for candidate in candidates]
+    for match in _ELLIPSIS.finditer(masked):
+        place = bisect_right(starts, match.start()) - 1
+        if place < 0:
+            continue
+        before = candidates[place]
+        gap = masked[before.stop : match.start()] if before.stop <= match.start() else "."
+        if len(gap) > 80 or _END.search(gap) or not before.concepts:
+            continue
+        if any(len(vocabulary.labels_named(name)) > 1 for name in before.concepts):
+            found.append(replace(before, start=match.start("which"), stop=match.end("which"), role="noun", plural=False))
+    return sorted([*candidates, *found], key=lambda candidate: candidate.start) if found else candidates
 
 
 def _mask(trace: Trace) -> tuple[str, list[int]]:
@@ -579,6 +600,8 @@ def _join(
     if left.role == right.role:
         return None
     noun, action = (left, right) if left.role == "noun" else (right, left)
+    if noun.weak and noun.concepts == ("speech",):  # "the worker hammers"
+        return _span(left, right, action.concepts)
     maker = left_maker if noun is left else right_maker
     shared = tuple(c for c in noun.concepts if c in action.concepts)
     if shared and (in_truth.intersection(shared) or not in_truth.intersection(noun.concepts)):

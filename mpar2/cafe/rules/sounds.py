@@ -26,7 +26,8 @@ PEOPLE = (
     "|participant|protester|performer|entertainer|magician|lawyer|judge|witness|scientist|expert|leader|member|stranger"
     "|pair of people|group of people|roommate|classmate|boyfriend|girlfriend|uncle|aunt|fellow|bloke|elder|rider|shepherd|heckler|handyman|repairman|firefighter|plumber"  # noqa: E501
     "|craftsman|musician|servant|assistant|secretary|receptionist|detective|burglar|thief|villager|camper|hiker|jogger|runner"
-    "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer"
+    "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer|warrior|knight|tamer|spokesman|spokeswoman|journalist|interrogator|inspector|conductor|person|someone|somebody"
+    "|bandleader|mc|toastmaster|inmate|prisoner|sergeant|commander|king|queen"
 )
 
 SOUNDS: tuple[tuple[str, str, str, str], ...] = (
@@ -95,7 +96,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("scream", "human", "scream|shriek", "scream|shriek"),
     ("shouting", "human", "shout|yell|shouting|shouting voice|yelling", "shout|yell|holler|bellow"),
     ("whisper", "human", "whisper|voice", "whisper"),
-    ("singing", "human", "chant|chanting|mantra|a capella|opera singer|hymn|singing|singer|vocal|song lyrics|singing voice|vocalist|voice|human voice|female voice|male voice|woman's voice|man's voice|child's voice|female singing|male singing", "sing|chant"),  # noqa: E501
+    ("singing", "human", "chant|chanting|mantra|a capella|opera singer|soprano|baritone|tenor|mezzo-soprano|crooner|hymn|singing|singer|vocal|song lyrics|singing voice|vocalist|voice|human voice|female voice|male voice|woman's voice|man's voice|child's voice|female singing|male singing", "sing|chant"),  # noqa: E501
     ("choir", "music", "chant|gregorian chant|choir|chorus|choral music|choral singing|group singing|children's choir|boys choir|men's choir|women's choir", ""),  # noqa: E501
     ("humming", "human", "humming|hum", "hum"),
     ("whistling", "human", "whistle|whistling tune", "whistle"),
@@ -466,7 +467,7 @@ GENERAL: dict[str, str] = {
     "vehicle": "vehicle",
     "vehicle sound": "vehicle",
     "music": "music",
-    "musical instrument": "music",
+    **dict.fromkeys(("musical instrument", "musical bed", "musical accompaniment", "musical background"), "music"),
     "instrument": "music",
     "melody": "music",
     "tune": "music",

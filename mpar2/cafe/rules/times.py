@@ -32,7 +32,7 @@ _NOT_A_TIME = re.compile(
     r"|segment|excerpt|sound clip|track)\b"
 )
 _CLIP_LENGTH = re.compile(
-    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"
+    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\b(?:time|interval|gap|pause|delay|distance|silence) (?:between|of)\b[^,;.]*$|\b(?:intro(?:duction)?|solo|interlude|section|passage) of (?:about |around |roughly )?$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"
 )
 _ABOUT = re.compile(r"(?:\b(?:around|about|approximately|roughly|near(?:ly)?|circa|almost)|~)\s*(?:the\s+)?$")
 _END = re.compile(
@@ -105,7 +105,7 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
         return found
     for match in _TIME.finditer(masked_text):
         before, after = (
-            masked_text[max(0, match.start() - 40) : match.start()],
+            masked_text[max(0, match.start() - 60) : match.start()],
             masked_text[match.end() : match.end() + 30],
         )
         if _NOT_A_TIME.search(after) or _CLIP_LENGTH.search(before):
@@ -144,6 +144,8 @@ def _relation(before: str, after: str) -> tuple[Relation, bool]:
         return "start", False
     if _END.search(before):
         return "end", False
+    if before.endswith("after ") and _END.search(before[:-6]):
+        return "end_after", False
     if _START.search(before):
         return "start", False
     if _FROM_ON.search(before):
@@ -182,6 +184,10 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
         right = order[place] if place < len(order) else None
         gap_left = masked_text[spans[left][1] : time.start] if left is not None else ""
         gap_right = masked_text[time.stop : spans[right][0]] if right is not None else ""
+        if re.search(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$", masked_text[max(0, time.start - 12) : time.start]):
+            if left is not None and not re.search(r"[,;]", gap_left):
+                attached.append((left, time.claim))
+            continue
         if left is None and _OF_PRONOUN.search(masked_text[: time.start]):
             continue
         chosen = _side(left, right, gap_left, gap_right, leading)
@@ -220,5 +226,8 @@ def _cut(gap: str) -> bool:
 
 
 def _own_words(gap: str) -> str:
-    """Return the gap without earlier times in it, and without the "after" of "is silent after"."""
-    return re.sub(r"\d[\d.:]*|(?<=silent )after|(?<=quiet )after|(?<=gone )after|(?<=inaudible )after", " ", gap)
+    """Return the gap without earlier times in it, and without an "after" or "before" that leads to the time."""
+    return _LEADS_TO_TIME.sub(" ", re.sub(r"\d[\d.:]*", " ", gap))
+
+
+_LEADS_TO_TIME = re.compile(r"\b(?:after|before)(?: about| around| roughly| approximately| some| just| only)?\s*$")

@@ -310,7 +310,8 @@ class Vocabulary:
             return
         forms = [words[-1]] + ([words[-1][:-2] + "ing"] if words[-1].endswith("er") else [])
         for form in forms:
-            if (form,) not in self._table.forms and form not in _EMPTY_HEADS:
+            known = self._table.forms.get((form,))
+            if (known is None or known.weak) and form not in _EMPTY_HEADS:
                 self._table.add_phrase(name, form, weak=False)
 
     def _add_words(self, name: str) -> None:
