@@ -73,6 +73,11 @@ _ASK = _Cued(
     "wheth|question|ask|check|see|determ|decid|find out|verif|tell|know|wonder|listen|look|search|option|choice|answer|suggest|offer|listed|candidate|alternative",  # noqa: E501
 )
 _LETTERED = re.compile(r"(?:^|[\s(])\(?(?P<letter>[A-H])[).:]\s*(?:[Aa]n?\s+|[Tt]he\s+)?(?:[\w-]+ ){0,2}$")
+_ITEM = r"(?:[-*\u2022] ?|\(?[A-Ha-h\d][.):] ?)"
+_OPTION_LIST = _Cued(
+    rf"\b(?:[Oo]ptions|[Cc]hoices|[Cc]andidates|[Aa]lternatives)\b[^.!?\n]{{0,40}}:\**\s*(?:[^.!?\n]{{0,80}};\s*|(?:\n\s*{_ITEM}[^\n]{{0,60}})*\n\s*{_ITEM})(?:[\w*'-]+ ){{0,3}}\**$",  # noqa: E501
+    "ptions|hoices|andidates|lternatives",
+)
 _CONFIRMED = re.compile(r"^\s*[:\u2013\u2014-]\s*(?:yes|correct|present|heard|confirmed|\u2713|\u2714)", re.IGNORECASE)
 _ASK_AFTER = _Cued(
     r"^\s+(?:option|choice|hypothesis|possibility|theory|idea|interpretation|explanation|scenario)s?\b"
@@ -89,7 +94,7 @@ _ANSWER = _Cued(
 )
 
 _DENY = re.compile(
-    r"\b(?:no|not|never|rarely|seldom|hardly|nothing (?:suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"  # noqa: E501
+    r"\b(?:no|not|never|rarely|seldom|hardly|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|dismiss(?:es|ing)?|rather than|instead of|unlike)\b"  # noqa: E501
 )
@@ -106,31 +111,33 @@ _BREAK = re.compile(r"[,:()|]|\b(?:then|so|because|while|when|where|that)\b")
 #: what is denied where a sound is denied; "does not react", "is not loud" deny no sound
 _HEARD = (
     r"heard|audible|present|there|detect\w*|discern\w*|distinguish\w*|identif\w+|found|perce\w+|notic\w+|record\w+|captur\w+"
-    r"|includ\w+|involved|used|in use|play(?:s|ed|ing)?|made out|observed|evident|apparent|contain\w*|featur\w+|in (?:the|this)"
-    r"|part of|among|one of|occur\w*|appear\w*|happen\w*|exist\w*|take(?:s|n)? (?:part|place)|participat\w+|show\w*|turn up"
-    r"|r[iu]ng|ringing|bark|barking|sing|singing|speak|speaking|talk|talking|sound|sounding|meow|blow|go off|going off|join"
-    r"|match\w*|fit|belong|correspond\w*|apply|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)"
+    r"|includ\w+|involved|used|in use|play(?:s|ed|ing)?|made out|observed|evident|apparent|contain\w*|featur\w+|in (?:the|this)"  # noqa: E501
+    r"|part of|among|one of|occur\w*|appear\w*|happen\w*|exist\w*|take(?:s|n)? (?:part|place)|participat\w+|show\w*|turn up"  # noqa: E501
+    r"|r[iu]ng|ringing|bark|barking|sing|singing|speak|speaking|talk|talking|sound|sounding|meow|blow|go off|going off|join"  # noqa: E501
+    r"|match\w*|fit|belong|correspond\w*|apply|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)"  # noqa: E501
 )
 _DENY_AFTER = re.compile(
     rf"^(?:\s+[^\W\d]+){{0,4}}?\s+(?:(?:(?:is|are|was|were|do|does|did|can|could|has|have|had|will)\s+(?:not|never)"
     rf"|(?:is|are|was|were|do|does|did|ca|could|has|have|had|wo)n['’]t|cannot|never|nowhere)\b"  # noqa: RUF001
-    rf"(?:\s+(?:actually|really|clearly|even|ever|to|be|been|being|appear to be|seem to be|\w+ly))*(?:\s*(?:$|[.,;:!)])|\s+(?:{BLANK}|(?:{_HEARD})\b))"
+    rf"(?:\s+(?:actually|really|clearly|even|ever|to|be|been|being|appear to be|seem to be|\w+ly))*(?:\s*(?:$|[.,;:!)])|\s+(?:{BLANK}|(?:{_HEARD})\b))"  # noqa: E501
     rf"(?!\s+(?:until|before|after|at \d|at the|alone|again)\b)"
     rf"(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d"
-    rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b))"
+    rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b))"  # noqa: E501
     r"|^\s*,?\s*(?:(?:can|could|may|should|must|has|have)\s+(?:all\s+|both\s+|also\s+|therefore\s+|thus\s+|now\s+)?(?:be|been)\s+)?"
     r"(?:(?:is|are|was|were|seems?|remains?|be)\s+)?(?:\w+ly\s+|(?:all|both|also)\s+)?"
     r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|not present|not heard|lacking"  # noqa: E501
-    r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely|out of the question)\b"
+    r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely|out of the question)\b"  # noqa: E501
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
 )
-_MEMBERS = re.compile(rf"(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+(?=\s+(?:are|were|do|have|can)\b)")  # "strings and brass are"
+_MEMBERS = re.compile(
+    rf"(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+(?=\s+(?:are|were|do|have|can)\b)"
+)  # "strings and brass are"
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|not (?:quite )?sure|unsure|uncertain|unclear"
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would|usually|typically|generally|commonly"
     r"|either|potentially"
-    r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless"
+    r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
     r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b|['\u2019]d have\b"  # noqa: E501
     r"|^\s*(?:were|had|should) (?:the|an?|any|some)\b"
 )
@@ -142,10 +149,13 @@ _TOLD = _Cued(  # whatever else the sentence names is told
 _TOPIC = _Cued(
     r"\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*) (?:that|how|why)\b"  # noqa: E501
+    r"|(?:\b(?:he|she|they)|\0) (?:says?|said|claims?|claimed|complains?|explains?|thinks?|believes?) (?:that )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\bdiscuss(?:es|ed|ing)?\b|\0 (?:about|of how|discussing)\b(?! (?:\d|one|two|three|four|five|six|seven|eight|nine|ten|half)\b)",  # noqa: E501
-    "mention|about|of|that|how|why|discuss",
+    "mention|talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discuss|convers|lyrics|say|said|explain|announc"
+    "|promis|claim|believe|\0 about|\0 of|\0 disc",
 )
 _COMPARE = _Cued(
+    r"\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"
     r"(?<!sounds )(?<!sounding )(?<!sounded )(?<!seems )(?<!something )(?<!looks )(?<!feels )(?<!sound )\blike\b"
     r"|\b(?:resembl(?:es|ed|ing)|resemble|reminiscent of|similar to|remind(?:s|ed|ing)? (?:me|one|us|you) of|akin to"
     r"|(?:rather|more) than(?! \d| once| half| an? (?:few|dozen|couple)| (?:one|two|three|four|five|six|ten|just)\b)|instead of|as opposed to|not to be confused with"  # noqa: E501
@@ -169,13 +179,15 @@ _RETRACT_AFTER = re.compile(
     r" (?:\w+ )?(?:occur|appear|present|heard|there|audible|happen|sound|exist|in the)"  # noqa: E501
 )
 _HEDGE_AFTER = re.compile(
-    r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even |easily )*(?:hear|heard|taken|mistaken|confused)\b)"
+    r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even |easily )*(?:hear|heard|taken|mistaken|confused)\b)"  # noqa: E501
     r"|^\s+(?:could not|cannot|can not|can['\u2019]t) be (?:ruled out|excluded|dismissed)"
-    r"|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
+    r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
-_GENERIC = re.compile(r"^\s+(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b")
+_GENERIC = re.compile(
+    r"^\s+(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b"  # noqa: E501
+)
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
 _OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
 _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
@@ -207,7 +219,7 @@ def assertion_of(
         before = before[restarts[-1].end() :]
     if _quoted_choice(raw, start, stop, choices):
         return AssertionResult("questioned", "it quotes a choice")
-    if _ASK.search(before) or _ASK_AFTER.search(after) or _lettered(raw[max(0, start - 30) : start], after, *around):
+    if _ASK.search(before) or _ASK_AFTER.search(after) or _is_option(around[0], after, around[1], start):
         return AssertionResult("questioned", "it is asked about or listed as an option")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
@@ -233,16 +245,21 @@ def assertion_of(
     return AssertionResult("asserted", "")
 
 
-def _lettered(lead: str, after: str, left: str, right: str) -> bool:
-    """Return whether an option's letter stands before the phrase: "(B) a dog", "A. a dog B. a cat"."""
-    if _LETTERED.search(lead):
-        return not _CONFIRMED.match(after)
-    match = _LETTERED.search(left[-30:])
+def _is_option(left: str, after: str, right: str, in_sentence: int) -> bool:
+    """Return whether the phrase is in a list of options: "(B) a dog", "A. a dog B. a cat", "options: a dog; a cat".
+
+    ``left`` and ``right`` are what stands before and after it, of which ``in_sentence`` characters of ``left`` and
+    ``after`` are of its sentence.
+    """
+    lead = left[-30:]
+    match = _LETTERED.search(lead)
     if match is None:
-        return False
+        return _OPTION_LIST.search(left) is not None
+    if len(lead) - match.start() <= in_sentence + 1:
+        return not _CONFIRMED.match(after)
     order = ord(match["letter"])  # a full stop after the letter ends a sentence too: only a row of letters is a list
-    return bool(
-        re.search(rf"(?:^|\s){chr(order - 1)}[.)]\s", left) or re.search(rf"(?:^|\s){chr(order + 1)}[.)]\s", right)
+    return re.search(rf"(?:^|\s){chr(order - 1)}[.)]\s", left) is not None or (
+        re.search(rf"(?:^|\s){chr(order + 1)}[.)]\s", right) is not None
     )
 
 

@@ -234,6 +234,9 @@ _COUNT_AFTER = re.compile(
     rf"|repeatedly)|(?<!at )(?P<once>once|twice|thrice)\b(?!\s+(?:more|again))"
     rf"|(?P<word>one|{_NUMBER}|\d{{1,2}}) times?\b)"
 )
+_NUMBER_OF = re.compile(r"\bnumber of (?:the |distinct |separate |all )?$")
+_NUMBER_IS = re.compile(rf"\s+(?:is|was|equals|=|amounts to|comes to)\s+(?:exactly )?(one|{_NUMBER}|\d{{1,2}})\b")
+_RANGE = re.compile(rf"\b(one|{_NUMBER}|\d{{1,2}}) (?:or|to) $")
 _OTHER_CLAUSE = re.compile(r"\b(?:not|never|and|then|but)\b|n['’]t\b")  # noqa: RUF001
 _ORDINAL = re.compile(rf"\b(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$")
 
@@ -243,20 +246,26 @@ _WHICH = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
 def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
     """Return how many of the named events are claimed. A bare plural claims no number; neither does "a" or "one"."""
     before, after = masked_text[max(0, start - 60) : start], masked_text[stop : stop + 60]
+    if _NUMBER_OF.search(before) and (match := _NUMBER_IS.match(after)):
+        return CountClaim(int(match[1]) if match[1].isdigit() else _NUMBERS[match[1]], False, match.group().strip())
     if match := _COUNT_BEFORE.search(before):
         groups, words = match.groupdict(), match.group().strip()
         if groups["many"]:
             return CountClaim(2, True, words)
         if groups["word"] or groups["digit"]:
             number = int(groups["digit"]) if groups["digit"] else _NUMBERS[groups["word"]]
-            return CountClaim(number, before[: match.start()].endswith("at least "), words)
+            lead = before[: match.start()]
+            if found := _RANGE.search(lead):
+                return CountClaim(_NUMBERS.get(found[1]) or int(found[1]), True, words)
+            return CountClaim(number, lead.endswith("at least "), words)
         return CountClaim(1 if groups["one"] else 2, False, words)
     if (match := _COUNT_AFTER.search(after)) and not _OTHER_CLAUSE.search(match["lead"]):
         groups, words = match.groupdict(), match.group().strip()
         if groups["more"]:
             return CountClaim(2, True, words)
         value = groups["once"] or groups["word"]
-        return CountClaim(int(value) if value.isdigit() else _NUMBERS[value], False, words)
+        least = groups["lead"].endswith("at least ")
+        return CountClaim(int(value) if value.isdigit() else _NUMBERS[value], least, words)
     return None
 
 

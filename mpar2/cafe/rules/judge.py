@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from mpar2.cafe.rules import claims as claim_rules
-from mpar2.cafe.rules.assertion import REACH, assertion_of
+from mpar2.cafe.rules.assertion import BLANK, REACH, assertion_of
 from mpar2.cafe.rules.checks import holds, nearest, pair_holds
 from mpar2.cafe.rules.claims import OFFSET_SHARE
 from mpar2.cafe.rules.mentions import SPEAKS, CandidateMention, ParsedTrace, parse_mentions, uncovered_nouns
 from mpar2.cafe.rules.sounds import PARENTS, SOUNDS, SOURCE_SOUNDS
 from mpar2.cafe.rules.times import attach_times
 from mpar2.cafe.rules.unsure import spare_unsure
-from mpar2.cafe.rules.vocabulary import Vocabulary
+from mpar2.cafe.rules.vocabulary import MAKER_WORDS, Vocabulary
 from mpar2.cafe.schema import (
     JudgeRequest,
     Mention,
@@ -65,6 +65,10 @@ _PLACES = frozenset(
 _AT_PLACE = re.compile(
     r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|by|towards?|approach(?:es|ing)?|into|onto|against|aboard|through|around|next to"  # noqa: E501
     r"|close to|out of)\s+(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?$"
+)
+#: "a man talks to a woman": she need not be heard
+_ADDRESSED = re.compile(
+    rf"{BLANK} (?:[a-z]+ly )?(?:to|at|towards?) (?:an?|the|his|her|their|another|some) (?:[a-z]+ )?$"
 )
 _SENTENCE_LIMIT = 20_000  # characters; more than a sentence ever has, so that a hostile one is cut
 
@@ -243,7 +247,7 @@ class _Judgement:
             candidate.stop - begin,
             sentence,
             self.choices,
-            (text[max(0, candidate.start - 80) : candidate.start], text[candidate.stop : candidate.stop + 80]),
+            (text[max(0, candidate.start - REACH) : candidate.start], text[candidate.stop : candidate.stop + 80]),
         )
         found = sorted({event for name in candidate.concepts for event in self._events_named(name)})
         words = self.parsed.text[candidate.start : candidate.stop].lower()
@@ -260,6 +264,13 @@ class _Judgement:
             self._wrong_source(state, candidate, found)
             return
         sex = _PERSONS.get(words.split()[-1])
+        if (
+            not found
+            and (sex or words.split()[-1] in MAKER_WORDS)
+            and _ADDRESSED.search(self.parsed.masked_text[max(0, candidate.start - 40) : candidate.start])
+        ):
+            state.settle(MentionKind.NEUTRAL, "addressed: somebody speaks to, or barks at, it")
+            return
         if found:
             before = self.parsed.text[max(0, candidate.start - 8) : candidate.start].lower().split()
             if others := self._of_the_other_sex(" ".join([*before[-1:], words]), found):

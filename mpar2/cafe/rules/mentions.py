@@ -229,7 +229,7 @@ _ASIDE_OBJECT = re.compile(
 
 
 _ELLIPSIS = re.compile(
-    r"(?<!\bat )(?<!\bin )(?<!\bby )\b[Tt]he (?P<which>first|second|third|fourth)(?: one)?(?=\s*(?:$|[.,;)(]|(?:at|between|from|around|near|about|after|before)\b))"
+    r"\b[Tt]he (?P<which>first|second|third|fourth)(?: one)?(?=\s*(?:$|[.,;)(]|(?:at|between|from|around|near|about|after|before)\b))"  # noqa: E501
 )
 _FRAME = re.compile(
     r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of|there(?:'s| is| are| was| were)|accompanied by|joined by|followed by)\s+"  # noqa: E501
@@ -484,7 +484,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     candidates = [
         candidate
         for candidate in candidates
-        if (not candidate.weak or in_truth.intersection(candidate.concepts) or _is_heard(candidate, lower))
+        if (not candidate.weak or _is_heard(candidate, lower) or _counts(candidate, lower, in_truth))
         and not any(start <= candidate.start < stop for start, stop in idioms)
     ]
     quoted = _reported_speech(masked)
@@ -513,14 +513,16 @@ def _with_ellipses(candidates: list[CandidateMention], masked: str, vocabulary: 
     starts = [candidate.start for candidate in candidates]
     for match in _ELLIPSIS.finditer(masked):
         place = bisect_right(starts, match.start()) - 1
-        if place < 0:
+        if place < 0 or masked[max(0, match.start() - 3) : match.start()] in ("at ", "in ", "by "):
             continue
         before = candidates[place]
         gap = masked[before.stop : match.start()] if before.stop <= match.start() else "."
         if len(gap) > 80 or _END.search(gap) or not before.concepts:
             continue
         if any(len(vocabulary.labels_named(name)) > 1 for name in before.concepts):
-            found.append(replace(before, start=match.start("which"), stop=match.end("which"), role="noun", plural=False))
+            found.append(
+                replace(before, start=match.start("which"), stop=match.end("which"), role="noun", plural=False)
+            )
     return sorted([*candidates, *found], key=lambda candidate: candidate.start) if found else candidates
 
 
@@ -556,13 +558,23 @@ def _is_sound(hit: Hit, masked: str) -> bool:
     )
 
 
+def _counts(candidate: CandidateMention, lower: str, in_truth: frozenset[str]) -> bool:
+    """Return whether a weak word counts for the truth that holds its sound; "someone" may do anything."""
+    return bool(in_truth.intersection(candidate.concepts)) and lower[candidate.start : candidate.stop] not in _ANYONE
+
+
+_ANYONE = frozenset(("someone", "somebody", "person", "persons"))
+
+
 def _is_heard(candidate: CandidateMention, lower: str) -> bool:
     """Return whether a noun is said to be heard, or to do what only sounds do."""
     before = lower[max(0, candidate.start - 40) : candidate.start]
+    if _HEARD_BEFORE.search(before):
+        return candidate.role == "noun" or lower.endswith("ing", candidate.start, candidate.stop)
+    after = SPEAKS if candidate.concepts == ("speech",) else _HEARD_AFTER
     if candidate.role != "noun" and not _DETERMINED.search(before):
         return False
-    after = SPEAKS if candidate.concepts == ("speech",) else _HEARD_AFTER
-    return _HEARD_BEFORE.search(before) is not None or after.match(lower, candidate.stop) is not None
+    return after.match(lower, candidate.stop) is not None
 
 
 def _joinable(

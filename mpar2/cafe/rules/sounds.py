@@ -56,14 +56,14 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("fire", "nature", "fire|campfire|flame|bonfire|crackling fire|fireplace|crackle of fire|crackling|blaze|inferno|fire crackle|burning wood|wood fire", "crackle|burn|roar"),  # noqa: E501
     ("car engine", "vehicle", "car|engine|motor|automobile|vehicle|car engine|engine running|car passing|traffic|traffic noise|road noise|idling engine|automobile engine|sedan|vehicle engine|ignition|drive by|passing car|passing vehicle", "rev|idle"),  # noqa: E501
     ("helicopter", "vehicle", "helicopter|chopper|helicopter rotor|rotor|rotor blade|propeller|chopper blade|blade|engine|aircraft|copter", "whir|whirr|hover"),  # noqa: E501
-    ("piano", "music", "piano|piano note|piano phrase|piano chord|piano music|piano melody|keyboard|grand piano|pianist|upright piano|piano key", ""),  # noqa: E501
+    ("piano", "music", "piano|piano note|piano phrase|piano chord|piano music|piano melody|keyboard|grand piano|pianist|upright piano|piano key|electric piano|rhodes", ""),  # noqa: E501
     ("guitar", "music", "guitar|guitar note|guitar phrase|guitar chord|acoustic guitar|guitar music|guitar strumming|strumming guitar|plucked string|guitarist|strum|strumming|plucking|guitar picking", "strum|pluck"),  # noqa: E501
     ("violin", "music", "pizzicato|violin|fiddle|violin note|violin phrase|bowed string|string|violin music|violinist", ""),  # noqa: E501
-    ("trumpet", "music", "trumpet|trumpet note|trumpet phrase|brass|horn|trumpet music|trumpeter|fanfare|bugle|cornet", "blare"),  # noqa: E501
+    ("trumpet", "music", "trumpet|trumpet note|trumpet phrase|brass|horn|trumpet music|trumpeter|fanfare|bugle|cornet|flugelhorn", "blare"),  # noqa: E501
     ("flute", "music", "flute|flute note|flute phrase|woodwind|recorder|piccolo|flute music|flutist|pan flute|pipe", ""),  # noqa: E501
     ("organ", "music", "organ|church organ|pipe organ|organ note|organ phrase|organ chord|keyboard", ""),
     ("xylophone", "music", "xylophone|marimba|glockenspiel|vibraphone|xylophone note|xylophone phrase|mallet", ""),
-    ("drums", "music", "rimshot|drum loop|drum|drum beat|drumbeat|drum roll|percussion|drum kit|drum set|snare|kick drum|drummer|drum pattern|drum fill|beat|drum machine|drumming|tom-tom|bass drum", "drum|beat|pound"),  # noqa: E501
+    ("drums", "music", "taiko|cajon|hand drum|frame drum|rimshot|drum loop|drum|drum beat|drumbeat|drum roll|percussion|drum kit|drum set|snare|kick drum|drummer|drum pattern|drum fill|beat|drum machine|drumming|tom-tom|bass drum", "drum|beat|pound"),  # noqa: E501
     ("cymbal", "music", "cymbal|gong|crash cymbal|cymbal crash|cymbal hit", ""),
     # animals
     ("wolf howl", "animal", "wolf|coyote|wolf howl|wolf pack", "howl"),
@@ -96,7 +96,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("scream", "human", "scream|shriek", "scream|shriek"),
     ("shouting", "human", "shout|yell|shouting|shouting voice|yelling", "shout|yell|holler|bellow"),
     ("whisper", "human", "whisper|voice", "whisper"),
-    ("singing", "human", "chant|chanting|mantra|a capella|opera singer|soprano|baritone|tenor|mezzo-soprano|crooner|hymn|singing|singer|vocal|song lyrics|singing voice|vocalist|voice|human voice|female voice|male voice|woman's voice|man's voice|child's voice|female singing|male singing", "sing|chant"),  # noqa: E501
+    ("singing", "human", "backing vocals|chant|chanting|mantra|a capella|opera singer|soprano|baritone|tenor|mezzo-soprano|crooner|hymn|singing|singer|vocal|song lyrics|singing voice|vocalist|voice|human voice|female voice|male voice|woman's voice|man's voice|child's voice|female singing|male singing", "sing|chant"),  # noqa: E501
     ("choir", "music", "chant|gregorian chant|choir|chorus|choral music|choral singing|group singing|children's choir|boys choir|men's choir|women's choir", ""),  # noqa: E501
     ("humming", "human", "humming|hum", "hum"),
     ("whistling", "human", "whistle|whistling tune", "whistle"),
@@ -108,7 +108,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     # things
     ("door", "object", "door|door slam|door creak|slamming door|creaking door|closing door|gate|door opening|door shutting|door hinge|squeaky door|wooden door|cupboard|drawer", "slam|creak|squeak"),  # noqa: E501
     ("knocking", "object", "knock|door knock|rap|rapping|tapping", "knock|rap|tap|pound"),
-    ("clock", "object", "clock|clock tick|ticking clock|tick-tock|clock face|wristwatch|pendulum", "tick"),
+    ("clock", "object", "clock|clock tick|ticking clock|tick-tock|clock face|wristwatch|stopwatch|pendulum", "tick"),
     ("typing", "object", "typing|keyboard typing|typing on a keyboard|typewriter|keystroke|computer keyboard|keypress|key press|keyboard clack|typist|computer typing|keyboard", "clack"),  # noqa: E501
     ("camera shutter", "object", "camera shutter|camera click|shutter click|shutter|camera", "click"),
     ("coins", "object", "coin|jingling coin|coin drop|loose change|jingling change", "jingle|clink|rattle"),
@@ -125,7 +125,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("frying", "object", "frying|sizzle|frying pan|sizzling|bacon|frying food|stir fry|cooking", "sizzle|fry"),
     ("washing machine", "object", "washing machine|dishwasher|motor|washer", "whir|rumble|hum"),
     ("gunshot", "object", "fusillade|cannon|musket|volley of shots|gunshot|gun|gunfire|shot|shot being fired|rifle|pistol|machine gun|shooting|shotgun|firearm|bang", "bang"),  # noqa: E501
-    ("explosion", "object", "explosion|blast|bomb|boom|detonation|bomb blast|burst", "explode|detonate|blast|boom|bang"),  # noqa: E501
+    ("explosion", "object", "artillery|grenade|dynamite|explosion|blast|bomb|boom|detonation|bomb blast|burst", "explode|detonate|blast|boom|bang"),  # noqa: E501
     ("fireworks", "object", "firework|firecracker|explosion|bang|pop|boom|blast|pyrotechnic", "crackle|bang|pop|explode|whistle"),  # noqa: E501
     ("balloon", "object", "balloon|balloon pop", ""),
     # nature
@@ -157,11 +157,11 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("trombone", "music", "trombone|trombone slide", ""),
     ("harp", "music", "harp", ""),
     ("accordion", "music", "accordion|concertina", ""),
-    ("harmonica", "music", "harmonica", ""),
+    ("harmonica", "music", "harmonica|melodica", ""),
     ("banjo", "music", "banjo", ""),
     ("ukulele", "music", "ukulele", ""),
-    ("bass guitar", "music", "bass guitar|double bass|bass line|bassline|bass|bass player|bassist|low bass", ""),
-    ("synthesizer", "music", "synthesizer|synth|synthesiser|electronic music|synth pad|techno|electronic beat", ""),
+    ("bass guitar", "music", "contrabass|electric bass|upright bass|bass guitar|double bass|bass line|bassline|bass|bass player|bassist|low bass", ""),  # noqa: E501
+    ("synthesizer", "music", "vocoder|keytar|synthesizer|synth|synthesiser|electronic music|synth pad|techno|electronic beat", ""),  # noqa: E501
     ("bagpipes", "music", "bagpipe", ""),
     ("tambourine", "music", "tambourine|maraca|shaker|castanet", ""),
     ("bongo", "music", "bongo|conga|djembe", ""),
@@ -189,7 +189,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("kettle", "object", "kettle|boiling water|tea kettle|whistle|kettle whistle|steaming kettle|boiling kettle", "whistle|hiss"),  # noqa: E501
     ("microwave", "object", "microwave|microwave oven|microwave hum", "hum|whir"),
     ("fan", "object", "electric fan|ceiling fan|air conditioner|air conditioning|ventilation|fridge|refrigerator|fan noise|motor|hvac|exhaust fan", "whir|whirr|hum"),  # noqa: E501
-    ("printer", "object", "printer|photocopier|fax machine|printing", "whir|whirr"),
+    ("printer", "object", "scanner|fax|copier|printer|photocopier|fax machine|printing", "whir|whirr"),
     ("television", "object", "television|tv set|tv show|tv|tv program|tv broadcast", ""),
     ("radio", "object", "radio|radio broadcast|radio transmission|walkie-talkie|radio voice|radio chatter", ""),
     ("mouse click", "object", "mouse click|click of a mouse|clicking mouse|mouse clicking|click|mouse", "click"),
@@ -235,7 +235,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("cork", "object", "cork popping|popping cork|champagne cork", ""),
     ("creak", "object", "creaking floor|floorboard", ""),
     ("stapler", "object", "stapler", ""),
-    ("lighter", "object", "cigarette lighter|match being struck", ""),
+    ("lighter", "object", "match strike|lighter flick|cigarette lighter|match being struck", ""),
     ("whip", "object", "whip crack", ""),
     ("axe", "object", "axe|wood chopping|chopping wood|chop|chopping|wood splitting", "chop"),
     ("shovel", "object", "shovel|digging", ""),
@@ -304,7 +304,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("wood creak", "object", "wood cracking|wood creak|plank", ""),
     ("thud", "object", "thud|thump|impact|bump|knocking over", "thud|thump|bump"),
     ("crash", "object", "car crash|crash|collision|smash", "crash|smash|collide"),
-    ("squeak", "object", "squeak|squeaking|squeaky hinge|squeaky toy|rubber duck", "squeak"),
+    ("squeak", "object", "squeak|squeaking|squeaky hinge|squeaky toy|toy|rubber duck", "squeak"),
     ("rattle", "object", "rattle|rattling|rattling chain|chain", "rattle|clank|clatter"),
     ("whoosh", "object", "whoosh|swoosh|swish|whooshing", "whoosh|swoosh|swish"),
     ("machinery", "object", "machinery|machine|engine|motor|pump|compressor|generator|conveyor|factory machine|industrial machine", "whir|whirr|hum|clank"),  # noqa: E501
@@ -319,12 +319,22 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("sword", "object", "sword|blade clash|clashing sword", "clash|clang"),
     ("arrow", "object", "arrow|bow and arrow", ""),
     ("shell casing", "object", "shell casing|bullet casing|cartridge", ""),
+    ("celesta", "music", "celesta|celeste", ""),
+    ("guiro", "music", "guiro|cabasa", ""),
+    ("toaster", "object", "toaster", ""),
+    ("construction vehicle", "vehicle", "bulldozer|excavator|forklift|digger|backhoe|steamroller", ""),
+    ("sprinkler", "nature", "sprinkler|garden hose|water hose", ""),
+    ("windshield wiper", "vehicle", "windshield wiper|windscreen wiper|wiper", ""),
+    ("medical monitor", "signal", "heart monitor|ecg monitor|ventilator", ""),
+    ("pinball", "object", "pinball|pinball machine", ""),
+    ("gavel", "object", "gavel", ""),
+    ("quartet", "music", "quartet|quintet", ""),
     ("backfire", "vehicle", "backfire|backfiring car", "backfire"),
     ("dice", "object", "dice|die roll", ""),
     ("card shuffling", "object", "card shuffling|shuffling card|deck of cards", "shuffle"),
     ("playground swing", "object", "playground swing|rocking chair", "creak|squeak"),
     ("car door", "vehicle", "car door|car door slam", "slam|shut"),
-    ("reversing beep", "signal", "reversing beep|backup beeper|truck reversing|beep", "beep"),
+    ("reversing beep", "signal", "reversing beeper|reversing beep|backup beeper|truck reversing|beep", "beep"),
     ("morse code", "signal", "morse code|telegraph", ""),
     ("radio tuning", "signal", "radio tuning|tuning noise", ""),
     ("video game", "signal", "video game|arcade|game sound effect", ""),
@@ -439,7 +449,7 @@ _WEAK_WORDS = (
     "|nailing|machine noise|rap|tapping|engine noise|drummer|pianist|envelope|camera|shutter|landline|pop"
     "|burst|blast|bang|boom|explosion sound|plunge|flush|crackle|rattle|squeak|squeal|screech|grunt|trickle"
     "|whine|whimper|squawk|rustle|chop|thud|thump|bump|smash|crash|snip|zip|clatter|peal|rumble|drone|hum"
-    "|ping|whir|whirr|fizz|clang|clank|jingle|"
+    "|ping|whir|whirr|fizz|clang|clank|jingle|toy|quartet|quintet|hose|digger|scanner|ventilator|dynamite|copier|wiper|"
 ) + PEOPLE
 _WEAK_VERBS = (
     "crunch|hum|whir|whirr|drone|rumble|crackle|pop|clatter|rattle|clank|clang|jingle|tinkle|peal|squeak"

@@ -32,7 +32,7 @@ _NOT_A_TIME = re.compile(
     r"|segment|excerpt|sound clip|track)\b"
 )
 _CLIP_LENGTH = re.compile(
-    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\b(?:time|interval|gap|pause|delay|distance|silence) (?:between|of)\b[^,;.]*$|\b(?:intro(?:duction)?|solo|interlude|section|passage) of (?:about |around |roughly )?$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"
+    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\b(?:time|interval|gap|pause|delay|distance|silence) (?:between|of)\b[^,;.]*$|\b(?:intro(?:duction)?|solo|interlude|section|passage) of (?:about |around |roughly )?$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"  # noqa: E501
 )
 _ABOUT = re.compile(r"(?:\b(?:around|about|approximately|roughly|near(?:ly)?|circa|almost)|~)\s*(?:the\s+)?$")
 _END = re.compile(
@@ -140,7 +140,7 @@ def _relation(before: str, after: str) -> tuple[Relation, bool]:
         return "length", False
     if _OVER.search(before):
         return "over_by", False
-    if re.search(r"\bnot until\s*$", before):
+    if before.endswith("not until "):
         return "start", False
     if _END.search(before):
         return "end", False
@@ -184,8 +184,8 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
         right = order[place] if place < len(order) else None
         gap_left = masked_text[spans[left][1] : time.start] if left is not None else ""
         gap_right = masked_text[time.stop : spans[right][0]] if right is not None else ""
-        if re.search(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$", masked_text[max(0, time.start - 12) : time.start]):
-            if left is not None and not re.search(r"[,;]", gap_left):
+        if _IN_BRACKET.search(masked_text[max(0, time.start - 12) : time.start]):
+            if left is not None and "," not in gap_left:
                 attached.append((left, time.claim))
             continue
         if left is None and _OF_PRONOUN.search(masked_text[: time.start]):
@@ -202,6 +202,7 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
     return attached
 
 
+_IN_BRACKET = re.compile(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$")
 _OF_PRONOUN = re.compile(r"\b(?:it|they|he|she|this)\s+(?!is\b|was\b)(?:then |also |[a-z]+ly )?[a-z]+s?\b[^,;]{0,40}$")
 
 

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from mpar2.cafe.rules.sounds import GENERAL, MAKERS, PARENTS, SOUNDS, WEAK, WEAK_VERBS
 from mpar2.cafe.sound_classes import CLASSES
 
-__all__ = ["Concept", "Hit", "Vocabulary", "Word", "absent_classes", "words_of"]
+__all__ = ["MAKER_WORDS", "Concept", "Hit", "Vocabulary", "Word", "absent_classes", "words_of"]
 
 Role = Literal["noun", "action", "general"]
 
@@ -212,7 +212,7 @@ def _base() -> _Table:
     return table
 
 
-_MAKER_WORDS = {
+MAKER_WORDS = {
     word: name for name, words in MAKERS.items() for base in words.split("|") for word in (base, _plural(base))
 }
 
@@ -247,7 +247,7 @@ class Vocabulary:
 
     def maker(self, hit: Hit, words: Sequence[Word]) -> str | None:
         """Return the concept whose maker (an animal) the hit names by a single word, else None."""
-        return _MAKER_WORDS.get(words[hit.first].text) if hit.first == hit.last else None
+        return MAKER_WORDS.get(words[hit.first].text) if hit.first == hit.last else None
 
     def lookup(self, label: str) -> tuple[str, ...]:
         """Concepts that a label or choice names, empty if none is known."""
