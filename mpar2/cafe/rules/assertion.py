@@ -128,6 +128,7 @@ _DENY_AFTER = re.compile(
     r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|not present|not heard|lacking"  # noqa: E501
     r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely|out of the question)\b"  # noqa: E501
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
+    r"|^[\s*_)\"'\u201d]*(?:[:\u2013\u2014|-]|\u2192|->)[\s*_]*(?:no(?:t|ne|thing)?\b|absent|never|there (?:is|are) no|(?:is|do|does|was)n.t|\u2717|\u2718|\u274c|\u00d7|eliminated|excluded|ruled out|incorrect|wrong|false|unlikely)"  # noqa: E501
 )
 _MEMBERS = re.compile(
     rf"(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+(?=\s+(?:are|were|do|have|can)\b)"
@@ -149,10 +150,11 @@ _TOLD = _Cued(  # whatever else the sentence names is told
 _TOPIC = _Cued(
     r"\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*) (?:that|how|why)\b"  # noqa: E501
-    r"|(?:\b(?:he|she|they)|\0) (?:says?|said|claims?|claimed|complains?|explains?|thinks?|believes?) (?:that )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
+    r"|(?:\b(?:he|she|they)|\0) (?:says?|said|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
+    r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation) (?:about|on)\b"
     r"|\bdiscuss(?:es|ed|ing)?\b|\0 (?:about|of how|discussing)\b(?! (?:\d|one|two|three|four|five|six|seven|eight|nine|ten|half)\b)",  # noqa: E501
     "mention|talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discuss|convers|lyrics|say|said|explain|announc"
-    "|promis|claim|believe|\0 about|\0 of|\0 disc",
+    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|\0 about|\0 of|\0 disc",  # noqa: E501
 )
 _COMPARE = _Cued(
     r"\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"
@@ -184,6 +186,10 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
+)
+_INDEFINITE = re.compile(r"\s*(?:an?\s+)?")
+_COMPARATIVE = re.compile(
+    r"\s+(?:is|are|sounds?|has|have)\s+(?:(?:usually|much|a|far|generally)\s+)?(?:[a-z]+er|more \w+|less \w+|different)\b"  # noqa: E501
 )
 _GENERIC = re.compile(
     r"^\s+(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b"  # noqa: E501
@@ -240,6 +246,8 @@ def assertion_of(
         return AssertionResult("compared", "something like it")
     if not before.strip() and _GENERIC.match(after):
         return AssertionResult("hedged", "what is so in general")
+    if _INDEFINITE.fullmatch(before) and _COMPARATIVE.match(after):
+        return AssertionResult("compared", "degree: what is so in general")
     if cue := _hedge(before, after):
         return AssertionResult("hedged", f"left open by {cue!r}")
     return AssertionResult("asserted", "")

@@ -404,6 +404,7 @@ SOURCE_SOUNDS: dict[str, tuple[str, ...]] = {
     "female speech": ("shouting", "whisper"),
     "child speech": ("children playing", "laughter", "shouting", "scream"),
     "scream": ("shouting",),
+    "whisper": ("speech", "male speech", "female speech", "child speech"),
     "chewing": ("eating",),
     "bird song": ("seagull", "parrot", "pigeon coo", "woodpecker", "cuckoo", "swan", "flapping wings"),
     "machinery": ("drill", "sewing machine", "washing machine", "printer", "lawn mower", "blender", "fan"),
