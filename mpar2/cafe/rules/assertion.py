@@ -63,8 +63,8 @@ _RESTART = re.compile(
     r"|(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
 _ASK = _Cued(
-    r"\bwhether\b|\bquestions?\b|\bask(?:s|ed|ing)?\b"
-    r"|\b(?:check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"
+    r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b"
+    r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
     r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
@@ -114,20 +114,21 @@ _HEARD = (
     r"|includ\w+|involved|used|in use|play(?:s|ed|ing)?|made out|observed|evident|apparent|contain\w*|featur\w+|in (?:the|this)"  # noqa: E501
     r"|part of|among|one of|occur\w*|appear\w*|happen\w*|exist\w*|take(?:s|n)? (?:part|place)|participat\w+|show\w*|turn up"  # noqa: E501
     r"|r[iu]ng|ringing|bark|barking|sing|singing|speak|speaking|talk|talking|sound|sounding|meow|blow|go off|going off|join"  # noqa: E501
-    r"|match\w*|fit|belong|correspond\w*|apply|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)"  # noqa: E501
+    r"|match\w*|fit|belong|correspond\w*|apply|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)|what (?:i|we) hear|what is heard|a (?:\w+ )?(?:explanation|option|candidate|match|fit|possibility)"  # noqa: E501
 )
 _DENY_AFTER = re.compile(
     rf"^(?:\s+[^\W\d]+){{0,4}}?\s+(?:(?:(?:is|are|was|were|do|does|did|can|could|has|have|had|will)\s+(?:not|never)"
     rf"|(?:is|are|was|were|do|does|did|ca|could|has|have|had|wo)n['’]t|cannot|never|nowhere)\b"  # noqa: RUF001
-    rf"(?:\s+(?:actually|really|clearly|even|ever|to|be|been|being|appear to be|seem to be|\w+ly))*(?:\s*(?:$|[.,;:!)])|\s+(?:{BLANK}|(?:{_HEARD})\b))"  # noqa: E501
+    rf"(?:\s+(?:actually|really|clearly|even|ever|to|be|been|being|appear to be|seem to be|\w+ly))*(?:\s*(?:$|[.,;:!)])|\s+(?:{BLANK}+(?!{BLANK})|(?:{_HEARD})\b))"  # noqa: E501
     rf"(?!\s+(?:until|before|after|at \d|at the|alone|again)\b)"
     rf"(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d"
     rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b))"  # noqa: E501
     r"|^\s*,?\s*(?:(?:can|could|may|should|must|has|have)\s+(?:all\s+|both\s+|also\s+|therefore\s+|thus\s+|now\s+)?(?:be|been)\s+)?"
-    r"(?:(?:is|are|was|were|seems?|remains?|be)\s+)?(?:\w+ly\s+|(?:all|both|also)\s+)?"
+    r"(?:(?:is|are|was|were|seems?|appears?|remains?|be)\s+(?:to be )?)?(?:\w+ly\s+|(?:all|both|also)\s+)?"
     r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|not present|not heard|lacking"  # noqa: E501
     r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely|out of the question)\b"  # noqa: E501
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
+    r"|^\s+(?:no (?!more|less|fewer|longer|later|earlier)|nothing\b)"
     r"|^[\s*_)\"'\u201d]*(?:[:\u2013\u2014|-]|\u2192|->)[\s*_]*(?:no(?:t|ne|thing)?\b|absent|never|there (?:is|are) no|(?:is|do|does|was)n.t|\u2717|\u2718|\u274c|\u00d7|eliminated|excluded|ruled out|incorrect|wrong|false|unlikely)"  # noqa: E501
 )
 _MEMBERS = re.compile(
@@ -152,9 +153,9 @@ _TOPIC = _Cued(
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*) (?:that|how|why)\b"  # noqa: E501
     r"|(?:\b(?:he|she|they)|\0) (?:says?|said|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation) (?:about|on)\b"
-    r"|\bdiscuss(?:es|ed|ing)?\b|\0 (?:about|of how|discussing)\b(?! (?:\d|one|two|three|four|five|six|seven|eight|nine|ten|half)\b)",  # noqa: E501
+    r"|\bdiscuss(?:es|ed|ing)?\b|\0 (?:about|is about|was about|of how|discussing)\b(?! (?:\d|one|two|three|four|five|six|seven|eight|nine|ten|half)\b)",  # noqa: E501
     "mention|talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discuss|convers|lyrics|say|said|explain|announc"
-    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|\0 about|\0 of|\0 disc",  # noqa: E501
+    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|\0 about|\0 of|\0 disc|is about|was about",  # noqa: E501
 )
 _COMPARE = _Cued(
     r"\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"
@@ -175,7 +176,8 @@ _RETRACT = _Cued(
     "what |take|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
 )
 _RETRACT_AFTER = re.compile(
-    r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait|actually,|or rather|correction|scratch that|on second thought)"
+    r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait\b|actually,|or rather|correction|scratch that|on second thought)"
+    r"|^\s+(?:is|was) (?:my|the|an) (?:first|initial|early|original|obvious) (?:guess|impression|thought|candidate|assumption)\b"  # noqa: E501
     r"|^[^.;\0]{0,25},? but (?:it|this|that) (?:is|was|turns? out)(?: to be)?(?: actually| in fact| really| clearly)?(?: an?| the)? ?(?:not\b|\0)"  # noqa: E501
     r"|^[^.;,\0]{0,40},? but (?:it |they |that )?(?:(?:is|are|was|were|do|does|did|can) not|(?:is|are|was|were|do|does|did|ca)n.t)"  # noqa: E501
     r" (?:\w+ )?(?:occur|appear|present|heard|there|audible|happen|sound|exist|in the)"  # noqa: E501
@@ -183,12 +185,14 @@ _RETRACT_AFTER = re.compile(
 _HEDGE_AFTER = re.compile(
     r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even |easily )*(?:hear|heard|taken|mistaken|confused)\b)"  # noqa: E501
     r"|^\s+(?:could not|cannot|can not|can['\u2019]t) be (?:ruled out|excluded|dismissed)"
+    r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
-    r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included)\b"  # noqa: E501
+    r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
 _INDEFINITE = re.compile(r"\s*(?:an?\s+)?")
 _COMPARATIVE = re.compile(
+    r"\s+(?:has|have|makes?|sounds?) (?:an? )?(?:similar|different|comparable)\b|"
     r"\s+(?:is|are|sounds?|has|have)\s+(?:(?:usually|much|a|far|generally)\s+)?(?:[a-z]+er|more \w+|less \w+|different)\b"  # noqa: E501
 )
 _GENERIC = re.compile(

@@ -237,7 +237,7 @@ _COUNT_AFTER = re.compile(
 _NUMBER_OF = re.compile(r"\bnumber of (?:the |distinct |separate |all )?$")
 _NUMBER_IS = re.compile(rf"\s+(?:is|was|equals|=|amounts to|comes to)\s+(?:exactly )?(one|{_NUMBER}|\d{{1,2}})\b")
 _RANGE = re.compile(rf"\b(one|{_NUMBER}|\d{{1,2}}) (?:or|to) $")
-_OTHER_CLAUSE = re.compile(r"\b(?:not|never|and|then|but)\b|n['’]t\b")  # noqa: RUF001
+_OTHER_CLAUSE = re.compile(r"\b(?:not|never|and|then|but|interrupted|mentioned)\b|n['’]t\b")  # noqa: RUF001
 _ORDINAL = re.compile(rf"\b(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$")
 
 _WHICH = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
@@ -322,6 +322,7 @@ _FRONT = {
     "by the time": "after",
     "while": "overlap", "during": "overlap",
 }  # fmt: skip
+_OF_PRONOUN = re.compile(r"\s+(?:it|them|him|her|these|those)\b")
 _MAX_GAP = 80
 _HAS_ENDED = re.compile(
     r"\s+(?:(?:has|have|had) (?:already )?)?(?:ends?|ended|stops?|stopped|finish(?:es|ed)|ceases?|ceased|(?:fades?|faded|dies|died)"  # noqa: E501
@@ -349,6 +350,8 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
     contrast = _CONTRAST.search(gap) or _ORDINAL_CONTRAST.search(front + gap)
     for relation, pattern in _PAIRS:
         if match := pattern.search(gap):
+            if _OF_PRONOUN.match(gap, match.end()):
+                return None
             if contrast and match.group() == "while":
                 return None
             if relation == "after_end" and not _HAS_ENDED.match(masked_text[right[1] : right[1] + 40]):

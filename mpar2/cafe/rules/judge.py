@@ -252,7 +252,8 @@ class _Judgement:
         found = sorted({event for name in candidate.concepts for event in self._events_named(name)})
         words = self.parsed.text[candidate.start : candidate.stop].lower()
         found = self._narrowed_by_words(found, words)
-        if result.status == "compared" and found and result.why.startswith("degree"):
+        sex = _PERSONS.get(words.split()[-1])
+        if result.status == "compared" and (found or sex) and result.why.startswith("degree"):
             pass  # "louder than the dog": both are said to be heard
         elif result.status != "asserted":
             state.settle(MentionKind.NEUTRAL, f"{result.status}: {result.why}")
@@ -263,7 +264,6 @@ class _Judgement:
         if candidate.source:
             self._wrong_source(state, candidate, found)
             return
-        sex = _PERSONS.get(words.split()[-1])
         if (
             not found
             and (sex or words.split()[-1] in MAKER_WORDS)

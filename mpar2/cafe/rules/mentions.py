@@ -58,7 +58,7 @@ SPEAKS = re.compile(
 _DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
 _HEARD_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can (?:also |clearly )?be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
-    r"(?:playing|plays|heard|audible|sounding|used|operated|at work|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
+    r"(?:playing|plays|heard|audible|sounding|struck|sounded|blown|rung|shaken|beaten|used|operated|at work|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"
     r"|\s+(?:[a-z]+|(?:is|are|was|were) [a-z]+ing)(?: [a-z]+ly)? in the (?:background|distance)\b"
 )
@@ -70,7 +70,7 @@ _IDIOM = re.compile(
     r"|let sleeping dogs lie|in the same boat|on the same page|blow(?:s|ing)? the whistle on|second wind|bells and whistles"  # noqa: E501
     r"|cry(?:ing)? wolf|train of thought|plays? second fiddle|pull(?:ing|s)? (?:out )?all the stops|a fly on the wall"
     r"|lion's share|hold your horses|horse of a different colou?r|dark horse|rule of thumb|sound(?:s|ing)? the alarm (?:for|about)"  # noqa: E501
-    r"|loud and clear|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
+    r"|loud and clear|speaks? (?:against|in favou?r)|speaks? for (?=(?:an?|the) (?!first|last|whole|entire|full|rest|few|remain|next|duration))|stuck in traffic|(?:provid|suppl|lay|giv|keep|carr)\w* (?:down )?(?:the|a steady|its) (?:bass(?: ?line)?|beat)|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
     r"|face the music|fire drill|on fire|next door|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
     r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything) (?:also )?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
 )
@@ -626,7 +626,9 @@ def _join(
         return None
     sources = {noun.concepts[0]} & SOURCE_SOUNDS.keys()
     makes_true = bool(in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name]))
-    if families == ["human", "human"] and not noun.weak:
+    if families == ["human", "human"] and not (
+        noun.concepts[0].endswith("speech") and _NO_SPEECH.issuperset(action.concepts)
+    ):
         makes_true = makes_true or bool(in_truth.intersection(noun.concepts))
     if makes_true and not in_truth.intersection(action.concepts):
         return _span(left, right, noun.concepts)
@@ -638,6 +640,12 @@ def _join(
     if in_truth.intersection(action.concepts) and not in_truth.intersection(noun.concepts):
         return _span(left, right, action.concepts)
     return _span(left, right, noun.concepts)
+
+
+#: what people do with their voices or bodies beside speaking
+_NO_SPEECH = frozenset(
+    "laughter crying cough sneeze snoring singing choir humming whistling yawn sigh burp applause breathing rap".split()  # noqa: SIM905
+)
 
 
 def _span(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:

@@ -40,7 +40,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("duck quack", "animal", "duck|quack", "quack|honk"),
     ("bird song", "animal", "magpie|swallow|oriole|chickadee|rooks|lark|finches|songbirds|bird|songbird|bird song|birdsong|bird call|bird chirp|chirp|tweet|birdcall|sparrow|robin|warbler|finch|blackbird|nightingale|thrush|trill|bird sound|canary|chirping|twittering", "chirp|tweet|twitter|trill|warble|whistle"),  # noqa: E501
     ("crickets", "animal", "cricket|insect|cicada|cricket chirr|chirr|cricket chirp|grasshopper|katydid|cricket sound", "chirp|chirr|stridulate"),  # noqa: E501
-    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|monologue|" + PEOPLE, "speak|talk|chat|converse|narrate|discuss"),  # noqa: E501
+    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|speeches|monologue|" + PEOPLE, "speak|talk|chat|converse|narrate|discuss"),  # noqa: E501
     ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|audience", "clap|applaud"),  # noqa: E501
     ("footsteps", "human", "shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
     ("hammering", "object", "hammer|hammer blow|hammer strike|hammering|mallet|nailing|pounding", "hammer|bang|pound"),
@@ -73,7 +73,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("chicken cluck", "animal", "chicken|hen|cluck|clucking chicken|poultry", "cluck|squawk"),
     ("turkey gobble", "animal", "turkey|gobble|turkey call", "gobble"),
     ("pig oink", "animal", "pig|oink|hog|grunt|piglet|swine|boar", "oink|grunt|squeal|snort"),
-    ("bee buzz", "animal", "bee|wasp|mosquito|bee buzz|buzzing insect|housefly|bumblebee|hornet|swarm", "buzz"),
+    ("bee buzz", "animal", "insect|bee|wasp|mosquito|bee buzz|buzzing insect|housefly|bumblebee|hornet|swarm", "buzz"),
     ("owl hoot", "animal", "owl|owl hoot|hoot|hooting owl", "hoot"),
     ("crow caw", "animal", "raven|crow caw|caw|crow", "caw|squawk"),
     ("pigeon coo", "animal", "pigeon|dove|coo", "coo"),
@@ -126,7 +126,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("washing machine", "object", "washing machine|dishwasher|motor|washer", "whir|rumble|hum"),
     ("gunshot", "object", "fusillade|cannon|musket|volley of shots|gunshot|gun|gunfire|shot|shot being fired|rifle|pistol|machine gun|shooting|shotgun|firearm|bang", "bang"),  # noqa: E501
     ("explosion", "object", "artillery|grenade|dynamite|explosion|blast|bomb|boom|detonation|bomb blast|burst", "explode|detonate|blast|boom|bang"),  # noqa: E501
-    ("fireworks", "object", "firework|firecracker|explosion|bang|pop|boom|blast|pyrotechnic", "crackle|bang|pop|explode|whistle"),  # noqa: E501
+    ("fireworks", "object", "rocket|firework|firecracker|explosion|bang|pop|boom|blast|pyrotechnic", "crackle|bang|pop|explode|whistle"),  # noqa: E501
     ("balloon", "object", "balloon|balloon pop", ""),
     # nature
     ("rain", "nature", "rain|rainfall|raindrop|heavy rain|rain on surface|rain fall|drizzle|downpour|rainstorm|rain drop", "rain|patter|drizzle"),  # noqa: E501

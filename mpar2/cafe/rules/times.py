@@ -51,6 +51,7 @@ _LENGTH = re.compile(
     r"(?: all| the (?:full|whole|entire))?(?: of the)?\s*$"
 )
 _WITHIN = re.compile(r"\b(?:within|in|during)\s+(?:the\s+)?first\s*$")
+_ONLY_WITHIN = re.compile(r"\bonly (?:heard |audible |present )?(?:within|in|during|for) the first $")
 _OVER = re.compile(
     r"\b(?:silent|quiet|inaudible|gone|over|absent|no longer (?:heard|audible|present)) (?:after|from|by)\s*$"
 )
@@ -134,6 +135,8 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
 
 
 def _relation(before: str, after: str) -> tuple[Relation, bool]:
+    if _ONLY_WITHIN.search(before):
+        return "over_by", False
     if _WITHIN.search(before) or _UP_TO.search(before):
         return "up_to", False
     if re.match(r"\s*-?\s*long\b", after) or _LENGTH.search(before):
@@ -188,8 +191,12 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
             if left is not None and "," not in gap_left:
                 attached.append((left, time.claim))
             continue
-        if left is None and _OF_PRONOUN.search(masked_text[: time.start]):
-            continue
+        if (
+            left is None
+            and _cut(gap_right)
+            and not _ADVERBIAL.search(masked_text[max(0, time.start - 80) : time.start])
+        ):
+            continue  # "it stops at 5 s, and a man speaks"
         chosen = _side(left, right, gap_left, gap_right, leading)
         if chosen is None:
             continue
@@ -203,7 +210,12 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
 
 
 _IN_BRACKET = re.compile(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$")
-_OF_PRONOUN = re.compile(r"\b(?:it|they|he|she|this)\s+(?!is\b|was\b)(?:then |also |[a-z]+ly )?[a-z]+s?\b[^,;]{0,40}$")
+#: words before a time that are about the time alone
+_ADVERBIAL = re.compile(
+    r"(?:^|[,;:(|*-]|\b(?:and|then|but|so|where|when|that)\b)[\s*]*(?:(?:at|around|about|approximately|roughly|near|nearly|from|between"
+    r"|after|before|by|in|within|until|till|for|over|during|the|just|only|some|another|exactly|starting|beginning|right|shortly"
+    r"|first|last|initial|next|second|into|mark|clip|recording|audio|timestamp|somewhere|precisely|not|again|later|here|~)[\s:]*)*$"
+)
 
 
 def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, leading: bool) -> int | None:

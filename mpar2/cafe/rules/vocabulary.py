@@ -306,7 +306,12 @@ class Vocabulary:
     def _add_head(self, name: str, label: str) -> None:
         """Add what the label's last word alone may be called: "hand dryer" is "the dryer", and "drying"."""
         words = _key(label)
-        if not words or len(words) > 3 or words[-1].endswith("ing"):
+        if not words or len(words) > 3:
+            return
+        if words[-1].endswith("ing"):  # "flag flapping": "the flag", "the flapping"
+            self._table.add_phrase(name, words[-1], weak=False)
+            if len(words) == 2 and (words[0],) not in self._table.forms:
+                self._table.add_phrase(name, words[0], weak=False)
             return
         forms = [words[-1]] + ([words[-1][:-2] + "ing"] if words[-1].endswith("er") else [])
         for form in forms:
