@@ -446,7 +446,7 @@ class _Judgement:
         total = len(state.all)
         if people and len({self.truth.events[i].label for i in state.all}) <= count.n <= total:  # type: ignore[index]
             return  # each may be heard several times
-        if count.words.endswith(("times", "repeatedly", "series of")) and total == 1:  # noqa: SIM102
+        if count.words.endswith(("times", "repeatedly", "series of", "a few")) and total == 1:  # noqa: SIM102
             if self._may_repeat(state.all[0], 1 if count.at_least else count.n):
                 return
         if count.allows(total) or (state.narrowed and count.n <= total):

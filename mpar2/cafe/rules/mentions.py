@@ -230,6 +230,7 @@ _ASIDE_OBJECT = re.compile(
 
 _ELLIPSIS = re.compile(
     r"\b[Tt]he (?P<which>first|second|third|fourth)(?: one)?(?=\s*(?:$|[.,;)(]|(?:at|between|from|around|near|about|after|before)\b))"  # noqa: E501
+    r"|\b(?P<one>[Aa]nother(?: one)?|[Oo]ne|[Tt]he other)(?= (?:at|between|from|around|near|about) )"
 )
 _FRAME = re.compile(
     r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of|there(?:'s| is| are| was| were)|accompanied by|joined by|followed by)\s+"  # noqa: E501
@@ -521,7 +522,13 @@ def _with_ellipses(candidates: list[CandidateMention], masked: str, vocabulary: 
             continue
         if any(len(vocabulary.labels_named(name)) > 1 for name in before.concepts):
             found.append(
-                replace(before, start=match.start("which"), stop=match.end("which"), role="noun", plural=False)
+                replace(
+                    before,
+                    start=match.start(match.lastgroup),
+                    stop=match.end(match.lastgroup),
+                    role="noun",
+                    plural=False,
+                )
             )
     return sorted([*candidates, *found], key=lambda candidate: candidate.start) if found else candidates
 
