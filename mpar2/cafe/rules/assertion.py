@@ -65,7 +65,7 @@ _RESTART = re.compile(
 _ASK = _Cued(
     r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b"
     r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
-    r"|which|how)\b"
+    r"|which|how)\b(?![^:]*:)"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
     r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
     r"|provided)\w*\b|\s*:)"
@@ -94,7 +94,7 @@ _ANSWER = _Cued(
 )
 
 _DENY = re.compile(
-    r"\b(?:no|not|never|rarely|seldom|hardly|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"  # noqa: E501
+    r"\b(?:no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|dismiss(?:es|ing)?|rather than|instead of|unlike)\b"  # noqa: E501
 )
@@ -116,6 +116,10 @@ _HEARD = (
     r"|r[iu]ng|ringing|bark|barking|sing|singing|speak|speaking|talk|talking|sound|sounding|meow|blow|go off|going off|join"  # noqa: E501
     r"|match\w*|fit|belong|correspond\w*|apply|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)|what (?:i|we) hear|what is heard|a (?:\w+ )?(?:explanation|option|candidate|match|fit|possibility)"  # noqa: E501
 )
+_NOT_HEARD = _Cued(  # the head of a list
+    r"\b(?:not (?:detected|heard|present|audible|found)|absent|missing|excluded|ruled out)(?: sounds?)?[*_]*:(?=[^.;]*$)",  # noqa: E501
+    "not |absent|missing|excluded|ruled",
+)
 _DENY_AFTER = re.compile(
     rf"^(?:\s+[^\W\d]+){{0,4}}?\s+(?:(?:(?:is|are|was|were|do|does|did|can|could|has|have|had|will)\s+(?:not|never)"
     rf"|(?:is|are|was|were|do|does|did|ca|could|has|have|had|wo)n['’]t|cannot|never|nowhere)\b"  # noqa: RUF001
@@ -125,7 +129,7 @@ _DENY_AFTER = re.compile(
     rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b))"  # noqa: E501
     r"|^\s*,?\s*(?:(?:can|could|may|should|must|has|have)\s+(?:all\s+|both\s+|also\s+|therefore\s+|thus\s+|now\s+)?(?:be|been)\s+)?"
     r"(?:(?:is|are|was|were|seems?|appears?|remains?|be)\s+(?:to be )?)?(?:\w+ly\s+|(?:all|both|also)\s+)?"
-    r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|not present|not heard|lacking"  # noqa: E501
+    r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|lacking"  # noqa: E501
     r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely|out of the question)\b"  # noqa: E501
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
     r"|^\s+(?:no (?!more|less|fewer|longer|later|earlier)|nothing\b)"
@@ -153,9 +157,10 @@ _TOPIC = _Cued(
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*) (?:that|how|why)\b"  # noqa: E501
     r"|(?:\b(?:he|she|they)|\0) (?:says?|said|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation) (?:about|on)\b"
+    r"|\bto (?:see|watch|visit|buy)\b"
     r"|\bdiscuss(?:es|ed|ing)?\b|\0 (?:about|is about|was about|of how|discussing)\b(?! (?:\d|one|two|three|four|five|six|seven|eight|nine|ten|half)\b)",  # noqa: E501
     "mention|talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discuss|convers|lyrics|say|said|explain|announc"
-    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|\0 about|\0 of|\0 disc|is about|was about",  # noqa: E501
+    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|\0 about|\0 of|\0 disc|is about|was about|to see|watch|visit|buy",  # noqa: E501
 )
 _COMPARE = _Cued(
     r"\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"
@@ -190,10 +195,10 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
-_INDEFINITE = re.compile(r"\s*(?:an?\s+)?")
+_INDEFINITE = re.compile(r"(?:.*\b(?:because|since|as|for|whereas|while|but|and),?)?\s*(?:an?\s+)?")
 _COMPARATIVE = re.compile(
-    r"\s+(?:has|have|makes?|sounds?) (?:an? )?(?:similar|different|comparable)\b|"
-    r"\s+(?:is|are|sounds?|has|have)\s+(?:(?:usually|much|a|far|generally)\s+)?(?:[a-z]+er|more \w+|less \w+|different)\b"  # noqa: E501
+    r"\s+(?:has|have|makes?|sounds?|produces?) (?:an? )?(?:similar|different|comparable)\b|\s+(?:is|are) pitched\b|"
+    r"\s+(?:is|are|sounds?|has|have|makes?|produces?|gives?)\s+(?:(?:usually|much|a|far|generally)\s+)?(?:[a-z]+er|more \w+|less \w+|different)\b"  # noqa: E501
 )
 _GENERIC = re.compile(
     r"^\s+(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b"  # noqa: E501
@@ -276,6 +281,8 @@ def _is_option(left: str, after: str, right: str, in_sentence: int) -> bool:
 
 
 def _denial(before: str, after: str) -> str | None:
+    if match := _NOT_HEARD.search(before):
+        return match.group()
     for match in _DENY.finditer(before):
         gap = before[match.end() :]
         if _NO_DENIAL.search(gap) or _CONFUSE.match(gap.lstrip()):

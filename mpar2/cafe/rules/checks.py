@@ -88,6 +88,8 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
             return abs(claim.a - onset) <= claim.tolerance_s and (offset is None or abs(claim.b - offset) <= collar)
         case "from_on":
             return end >= claim.a - claim.tolerance_s
+        case "not_before":
+            return onset >= claim.a - claim.tolerance_s
         case "up_to":
             return onset <= claim.a + claim.tolerance_s
         case "over_by":
@@ -136,7 +138,7 @@ def _compares(relation: str, difference: float, tolerance: float, words: tuple[s
 
 def nearest(claims: Sequence[Claim], candidates: Sequence[int], truth: Truth) -> int:
     """Return the candidate that the claimed times lie closest to; the first one where there is no time to go by."""
-    times = [c.a for c in claims if c.relation in ("at", "start", "end", "interval", "from_on", "up_to")]
+    times = [c.a for c in claims if c.relation in ("at", "start", "end", "interval", "from_on", "not_before", "up_to")]
     events = truth.events or ()
 
     def distance(index: int) -> float:

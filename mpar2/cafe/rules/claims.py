@@ -34,7 +34,7 @@ TO_END_SHARE = 0.1  # of the clip's known length: "from the start", "until the e
 BORDER_TOLERANCE_S, BORDER_SHARE = 1.0, 0.3  # of the clip's known length: "at the start", "at the end"
 
 Relation = Literal[
-    "at", "start", "end", "interval", "length", "from_on", "up_to", "over_by", "end_after",  # times: a, b
+    "at", "start", "end", "interval", "length", "from_on", "up_to", "over_by", "end_after", "not_before",  # times: a, b
     "at_start", "at_end", "from_start", "to_end", "throughout",  # of the clip
     "first", "last", "nth",  # place among all events: a
     "longest", "shortest", "loudest", "quietest",
@@ -323,6 +323,8 @@ _FRONT = {
     "while": "overlap", "during": "overlap",
 }  # fmt: skip
 _OF_PRONOUN = re.compile(r"\s+(?:it|them|him|her|these|those)\b")
+_STOP_BEFORE = re.compile(r"\b(?:stop(?:s|ped)?|cease[sd]?|finish(?:es|ed)?) $")
+_BEFORE_IT = re.compile(r" (?:when|once|before|as soon as)\b")
 _MAX_GAP = 80
 _HAS_ENDED = re.compile(
     r"\s+(?:(?:has|have|had) (?:already )?)?(?:ends?|ended|stops?|stopped|finish(?:es|ed)|ceases?|ceased|(?:fades?|faded|dies|died)"  # noqa: E501
@@ -347,6 +349,8 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
         return PairClaim(_FRONT[match["word"]], match["word"])  # type: ignore[arg-type]
     if re.search(r"\bbefore and after\b|\b(?:more|further|continued|continuing|ongoing)\s+$", gap):
         return None
+    if _STOP_BEFORE.search(front) and _BEFORE_IT.match(gap):  # "the birds stop singing when the plane appears"
+        return PairClaim("end_before", "stop before")
     contrast = _CONTRAST.search(gap) or _ORDINAL_CONTRAST.search(front + gap)
     for relation, pattern in _PAIRS:
         if match := pattern.search(gap):

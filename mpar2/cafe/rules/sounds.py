@@ -26,7 +26,7 @@ PEOPLE = (
     "|participant|protester|performer|entertainer|magician|lawyer|judge|witness|scientist|expert|leader|member|stranger"
     "|pair of people|group of people|roommate|classmate|boyfriend|girlfriend|uncle|aunt|fellow|bloke|elder|rider|shepherd|heckler|handyman|repairman|firefighter|plumber"  # noqa: E501
     "|craftsman|musician|servant|assistant|secretary|receptionist|detective|burglar|thief|villager|camper|hiker|jogger|runner"
-    "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer|warrior|knight|tamer|spokesman|spokeswoman|journalist|interrogator|inspector|conductor|person|someone|somebody"
+    "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer|warrior|knight|tamer|sleeper|beekeeper|vet|woodcutter|lumberjack|spokesman|spokeswoman|journalist|interrogator|inspector|conductor|person|someone|somebody"
     "|bandleader|mc|toastmaster|inmate|prisoner|sergeant|commander|king|queen"
 )
 
@@ -41,7 +41,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("bird song", "animal", "magpie|swallow|oriole|chickadee|rooks|lark|finches|songbirds|bird|songbird|bird song|birdsong|bird call|bird chirp|chirp|tweet|birdcall|sparrow|robin|warbler|finch|blackbird|nightingale|thrush|trill|bird sound|canary|chirping|twittering", "chirp|tweet|twitter|trill|warble|whistle"),  # noqa: E501
     ("crickets", "animal", "cricket|insect|cicada|cricket chirr|chirr|cricket chirp|grasshopper|katydid|cricket sound", "chirp|chirr|stridulate"),  # noqa: E501
     ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|speeches|monologue|" + PEOPLE, "speak|talk|chat|converse|narrate|discuss"),  # noqa: E501
-    ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|audience", "clap|applaud"),  # noqa: E501
+    ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|hands|audience", "clap|applaud"),  # noqa: E501
     ("footsteps", "human", "shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
     ("hammering", "object", "hammer|hammer blow|hammer strike|hammering|mallet|nailing|pounding", "hammer|bang|pound"),
     ("glass breaking", "object", "glass|breaking glass|broken glass|shattering glass|glass break|glass shatter|shattering|smash|smashing glass|window breaking|broken window|glass smash|glass shard", "shatter|smash|break"),  # noqa: E501
@@ -315,7 +315,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("plastic bag", "object", "plastic bag|crinkling plastic|wrapper|bubble wrap", "crinkle|rustle|crackle"),
     ("bottle opening", "object", "bottle|can opening|soda can|bottle cap", "fizz|pop"),
     ("toothbrush", "object", "toothbrush|electric toothbrush|brushing teeth|brushing", ""),
-    ("shaver", "object", "electric shaver|razor|clipper|hair clipper", "buzz"),
+    ("shaver", "object", "electric shaver|shaving|shave|razor|clipper|hair clipper", "buzz"),
     ("sword", "object", "sword|blade clash|clashing sword", "clash|clang"),
     ("arrow", "object", "arrow|bow and arrow", ""),
     ("shell casing", "object", "shell casing|bullet casing|cartridge", ""),
@@ -327,6 +327,8 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("windshield wiper", "vehicle", "windshield wiper|windscreen wiper|wiper", ""),
     ("medical monitor", "signal", "heart monitor|ecg monitor|ventilator", ""),
     ("pinball", "object", "pinball|pinball machine", ""),
+    ("fork", "object", "fork", "scrape"),
+    ("hole punch", "object", "hole punch", ""),
     ("gavel", "object", "gavel", ""),
     ("quartet", "music", "quartet|quintet", ""),
     ("backfire", "vehicle", "backfire|backfiring car", "backfire"),
@@ -450,7 +452,7 @@ _WEAK_WORDS = (
     "|nailing|machine noise|rap|tapping|engine noise|drummer|pianist|envelope|camera|shutter|landline|pop"
     "|burst|blast|bang|boom|explosion sound|plunge|flush|crackle|rattle|squeak|squeal|screech|grunt|trickle"
     "|whine|whimper|squawk|rustle|chop|thud|thump|bump|smash|crash|snip|zip|clatter|peal|rumble|drone|hum"
-    "|ping|whir|whirr|fizz|clang|clank|jingle|toy|quartet|quintet|hose|digger|scanner|ventilator|dynamite|copier|wiper|"
+    "|ping|whir|whirr|fizz|clang|clank|jingle|toy|quartet|quintet|hands|hose|digger|scanner|ventilator|dynamite|copier|lullaby|nursery rhyme|fork|wiper|"
 ) + PEOPLE
 _WEAK_VERBS = (
     "crunch|hum|whir|whirr|drone|rumble|crackle|pop|clatter|rattle|clank|clang|jingle|tinkle|peal|squeak"
@@ -478,6 +480,7 @@ GENERAL: dict[str, str] = {
     "vehicle": "vehicle",
     "vehicle sound": "vehicle",
     "music": "music",
+    **dict.fromkeys(("wind instrument", "brass instrument", "percussion instrument", "stringed instrument"), "music"),
     **dict.fromkeys(("musical instrument", "musical bed", "musical accompaniment", "musical background"), "music"),
     "instrument": "music",
     "melody": "music",

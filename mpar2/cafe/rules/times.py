@@ -43,7 +43,7 @@ _END = re.compile(
     r"| about)*)\s*$"
 )
 _START = re.compile(
-    r"\b(?:(?:starts?|starting|begins?|beginning|began|started|commences?|sets in|onset|enters)(?: at| around| about"
+    r"\b(?:(?:starts?|starting|begins?|beginning|began|started|commences?|sets in|onset|enters|resumes?|kicks in|comes in)(?: at| around| about"  # noqa: E501
     r"| from)*)\s*$"
 )
 _LENGTH = re.compile(
@@ -55,6 +55,7 @@ _ONLY_WITHIN = re.compile(r"\bonly (?:heard |audible |present )?(?:within|in|dur
 _OVER = re.compile(
     r"\b(?:silent|quiet|inaudible|gone|over|absent|no longer (?:heard|audible|present)) (?:after|from|by)\s*$"
 )
+_AFTER = re.compile(r"(?:only |shortly |just )?\bafter\s*$")
 _FROM_ON = re.compile(r"\b(?:after|since|from)\s*$")
 _UP_TO = re.compile(r"\bbefore\s*$")
 
@@ -147,10 +148,12 @@ def _relation(before: str, after: str) -> tuple[Relation, bool]:
         return "start", False
     if _END.search(before):
         return "end", False
-    if before.endswith("after ") and _END.search(before[:-6]):
-        return "end_after", False
     if _START.search(before):
         return "start", False
+    if match := _AFTER.search(before):
+        if _START.search(before[: match.start()]):
+            return "not_before", False
+        return ("end_after" if _END.search(before[: match.start()]) else "from_on"), False
     if _FROM_ON.search(before):
         return "from_on", False
     return "at", not re.search(r"\b(?:at|@|by|in|from)\s*(?:the\s*)?$", before)

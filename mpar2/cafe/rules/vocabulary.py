@@ -351,7 +351,7 @@ class Vocabulary:
         if (
             last.role == "action"
             and len(hits) > 1
-            and self._is_human(hits[-2])
+            and (self._is_human(hits[-2]) or self._table.concepts[hits[-2].concepts[0]].family == "music")
             and self._is_human(last)
             and self._table.concepts[hits[-2].concepts[0]].parent not in last.concepts
         ):
