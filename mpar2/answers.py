@@ -111,7 +111,7 @@ def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
     stated = _from_statements(lines, names)
     if stated:
         return stated if isinstance(stated, str) else None
-    return _from_position(lines, names, text) or _from_pair(lines, names)
+    return _from_position(lines, names, text) or _from_pair(lines, names) or _from_end(lines, names)
 
 
 def stated_answer(text: str, *, alone: bool = True) -> str | None:
@@ -612,6 +612,43 @@ _UNSURE = re.compile(
     r"potential|tempting|alternative|other|another|previous)\b|n't\b",
     re.IGNORECASE,
 )
+
+
+_TRAILING = re.compile(r", (?:(?:so|hence|thus|therefore|that is|i\.e\.,?|option|choice|answer) )*\(?([A-Z])\)?\.?$")
+_CONCLUDED = re.compile(
+    r"(?:^|[,;] )(?:so|therefore|thus|hence|consequently|in conclusion|overall|this means that),? (?=\S)", re.IGNORECASE
+)
+_OF_ORDER = re.compile(
+    r"\b(?:after|before|between|following|preceding|follows|precedes|preceded by|followed by)\b.*", re.IGNORECASE
+)
+
+
+def _from_end(lines: Sequence[str], names: _Names) -> str | None:
+    """Return the choice of the last sentence: "it barks, B", "a dog rather than a cat", "so the first is a dog"."""
+    last = _UNIT.split(lines[-1])[-1]
+    if last.endswith("?"):
+        return None
+    if match := _TRAILING.search(last):
+        choice = names.of_letter(match[1])
+        rest = last[: match.start()]
+        listed = re.search(r"(?:^|\W)[A-Z]\W?$", rest) is not None  # "A, B"
+        return (
+            choice
+            if choice and not listed and not names.mentioned(rest) - {choice} and not _UNSURE.search(rest)
+            else None
+        )
+    left, _, right = last.partition(" rather than ")
+    if right and not _UNSURE.search(left):
+        chosen, other = names.mentioned(left, letters=False), names.mentioned(right, letters=False)
+        if len(chosen) == 1 and other - chosen:
+            return chosen.pop()
+    for match in _CONCLUDED.finditer(last):
+        stated = _COPULAR.match(last[match.end() :])
+        if stated is None or _UNSURE.search(last[: match.start()] + stated["subject"]):
+            continue
+        if not names.mentioned(_OF_ORDER.sub("", stated["subject"])):
+            return names.read(stated["object"], whole=True)
+    return None
 
 
 def _from_position(lines: Sequence[str], names: _Names, text: str) -> str | None:

@@ -273,6 +273,15 @@ OTHERS = [
     ("<answer>Answer: The bell.</answer>", ("bell", "dog"), "bell"),
     ("Dr. Smith", ("Dr. Smith", "Mr. Jones"), "Dr. Smith"),
     ("The answer is Dr. Smith.", ("Dr. Smith", "Mr. Jones"), "Dr. Smith"),
+    ("First there is a siren, then a bell. So the second sound is the bell.", ("siren", "bell"), "bell"),
+    ("Therefore the sound that comes after the dog is the bell.", ("siren", "bell", "dog"), "bell"),
+    ("So the first speaker is a man. The second is a woman.", ("Man", "Woman"), None),
+    ("So the second sound could be a bell.", ("siren", "bell"), None),
+    ("The voice is deep. It is a man rather than a woman.", ("Man", "Woman"), "Man"),
+    ("It may be a man rather than a woman.", ("Man", "Woman"), None),
+    ("The animal that is heard barks, B.", ("cat", "dog"), "dog"),
+    ("It is a dog barking, so B", ("cat", "dog"), "dog"),
+    ("It is probably a dog, A", ("cat", "dog"), None),
 ]
 
 

@@ -452,7 +452,7 @@ _WEAK_WORDS = (
     "|nailing|machine noise|rap|tapping|engine noise|drummer|pianist|envelope|camera|shutter|landline|pop"
     "|burst|blast|bang|boom|explosion sound|plunge|flush|crackle|rattle|squeak|squeal|screech|grunt|trickle"
     "|whine|whimper|squawk|rustle|chop|thud|thump|bump|smash|crash|snip|zip|clatter|peal|rumble|drone|hum"
-    "|ping|whir|whirr|fizz|clang|clank|jingle|toy|quartet|quintet|hands|hose|digger|scanner|ventilator|dynamite|copier|lullaby|nursery rhyme|fork|wiper|"
+    "|ping|whir|whirr|fizz|clang|clank|jingle|toy|quartet|quintet|hands|hose|digger|scanner|ventilator|dynamite|copier|lullaby|nursery rhyme|fork|wiper|"  # noqa: E501
 ) + PEOPLE
 _WEAK_VERBS = (
     "crunch|hum|whir|whirr|drone|rumble|crackle|pop|clatter|rattle|clank|clang|jingle|tinkle|peal|squeak"
