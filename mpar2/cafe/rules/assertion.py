@@ -63,9 +63,10 @@ _RESTART = re.compile(
     r"|(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
 _ASK = _Cued(
-    r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b"
+    r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b"  # noqa: E501
     r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b(?![^:]*:)"
+    r"|\b(?:options?|choices?) [\"\u201c(]"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
     r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
     r"|provided)\w*\b|\s*:)"
@@ -96,7 +97,7 @@ _ANSWER = _Cued(
 _DENY = re.compile(
     r"\b(?:no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
-    r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|dismiss(?:es|ing)?|rather than|instead of|unlike)\b"  # noqa: E501
+    r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|dismiss(?:es|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
 )
 _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
     r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|only|just|merely|simply)\b"
@@ -157,10 +158,10 @@ _TOPIC = _Cued(
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*) (?:that|how|why)\b"  # noqa: E501
     r"|(?:\b(?:he|she|they)|\0) (?:says?|said|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation) (?:about|on)\b"
-    r"|\bto (?:see|watch|visit|buy)\b"
+    r"|\bsomething about\b|\bto (?:see|watch|visit|buy)\b"
     r"|\bdiscuss(?:es|ed|ing)?\b|\0 (?:about|is about|was about|of how|discussing)\b(?! (?:\d|one|two|three|four|five|six|seven|eight|nine|ten|half)\b)",  # noqa: E501
     "mention|talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discuss|convers|lyrics|say|said|explain|announc"
-    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|\0 about|\0 of|\0 disc|is about|was about|to see|watch|visit|buy",  # noqa: E501
+    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|\0 about|\0 of|\0 disc|is about|was about|something about|to see|watch|visit|buy",  # noqa: E501
 )
 _COMPARE = _Cued(
     r"\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"

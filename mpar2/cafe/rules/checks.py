@@ -127,7 +127,7 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
         return a.offset_s is None or a.offset_s <= b.onset_s + ORDER_TOLERANCE_S
     if a.offset_s is None or b.offset_s is None:
         return True
-    return min(a.offset_s, b.offset_s) >= max(a.onset_s, b.onset_s) - ORDER_TOLERANCE_S
+    return min(a.offset_s, b.offset_s) > max(a.onset_s, b.onset_s)
 
 
 def _compares(relation: str, difference: float, tolerance: float, words: tuple[str, str]) -> bool:

@@ -364,7 +364,8 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
                 return PairClaim("after_end", match.group())
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
     joined = re.fullmatch(r"\s+and\s+(?:an?\s+|the\s+)?", gap)
-    if joined and (match := _TOGETHER.search(masked_text[right[1] : right[1] + 60])):
+    match = _TOGETHER.search(masked_text[right[1] : right[1] + 60]) if joined else None
+    if match and not _NEGATED.search(match.group()):
         return PairClaim("overlap", match.group().strip())
     return None
 

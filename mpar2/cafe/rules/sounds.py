@@ -26,7 +26,7 @@ PEOPLE = (
     "|participant|protester|performer|entertainer|magician|lawyer|judge|witness|scientist|expert|leader|member|stranger"
     "|pair of people|group of people|roommate|classmate|boyfriend|girlfriend|uncle|aunt|fellow|bloke|elder|rider|shepherd|heckler|handyman|repairman|firefighter|plumber"  # noqa: E501
     "|craftsman|musician|servant|assistant|secretary|receptionist|detective|burglar|thief|villager|camper|hiker|jogger|runner"
-    "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer|warrior|knight|tamer|sleeper|beekeeper|vet|woodcutter|lumberjack|spokesman|spokeswoman|journalist|interrogator|inspector|conductor|person|someone|somebody"
+    "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer|warrior|knight|tamer|coach|lifeguard|flight attendant|attendant|diver|writer|dentist|sleeper|beekeeper|vet|woodcutter|lumberjack|spokesman|spokeswoman|journalist|interrogator|inspector|conductor|person|someone|somebody"  # noqa: E501
     "|bandleader|mc|toastmaster|inmate|prisoner|sergeant|commander|king|queen"
 )
 
@@ -40,7 +40,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("duck quack", "animal", "duck|quack", "quack|honk"),
     ("bird song", "animal", "magpie|swallow|oriole|chickadee|rooks|lark|finches|songbirds|bird|songbird|bird song|birdsong|bird call|bird chirp|chirp|tweet|birdcall|sparrow|robin|warbler|finch|blackbird|nightingale|thrush|trill|bird sound|canary|chirping|twittering", "chirp|tweet|twitter|trill|warble|whistle"),  # noqa: E501
     ("crickets", "animal", "cricket|insect|cicada|cricket chirr|chirr|cricket chirp|grasshopper|katydid|cricket sound", "chirp|chirr|stridulate"),  # noqa: E501
-    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|speeches|monologue|" + PEOPLE, "speak|talk|chat|converse|narrate|discuss"),  # noqa: E501
+    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|speeches|monologue|" + PEOPLE, "speak|talk|chat|converse|narrate"),  # noqa: E501
     ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|hands|audience", "clap|applaud"),  # noqa: E501
     ("footsteps", "human", "shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
     ("hammering", "object", "hammer|hammer blow|hammer strike|hammering|mallet|nailing|pounding", "hammer|bang|pound"),
@@ -201,7 +201,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("basketball bounce", "object", "basketball|basketball bounce|bouncing ball|ball bouncing|basketball dribbling|ball", "dribble|bounce"),  # noqa: E501
     ("ball", "object", "tennis ball|ping-pong ball|table tennis|bowling ball|ball|tennis|ping-pong|racket", "bounce"),
     ("brakes", "vehicle", "brake|squealing brake|air brake|brake squeal|squeal|screech|hiss", "squeal|screech"),
-    ("bus", "vehicle", "bus|engine|coach", "hiss"),
+    ("bus", "vehicle", "bus|engine", "hiss"),
     ("truck", "vehicle", "wheel|van|minivan|delivery van|ice-cream van|truck|lorry|truck engine|garbage truck|engine|pickup truck|semi-truck|diesel engine", "rumble|hiss"),  # noqa: E501
     ("race car", "vehicle", "race car|racing car|engine|formula one car", "rev|roar"),
     ("skateboard", "vehicle", "wheel|skateboard|roller skate|skating|skater|skate", ""),
@@ -277,7 +277,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("volleyball", "object", "volleyball|football kick|soccer ball", "bounce"),
     ("darts", "object", "darts|billiard ball|pool ball|snooker", ""),
     ("marbles", "object", "marble", "roll"),
-    ("wood block", "music", "wood block|woodblock|clave", ""),
+    ("wood block", "music", "wood block|wooden block|woodblock|clave|clapstick", ""),
     ("tuning fork", "music", "tuning fork", ""),
     ("shofar", "music", "shofar|conch|alphorn", ""),
     ("singing bowl", "music", "singing bowl|tibetan bowl", ""),
@@ -446,7 +446,7 @@ _WEAK_WORDS = (
     "|plank|machine|machinery|pump|compressor|generator|conveyor|pen|chalk|wrapper|bottle|blade|wing|card|swimmer"
     "|dive|switch|mouse|cup|pot|pan|plate|gate|drawer|cupboard|blaze|storm|tide|swell|key"
     "|lecture|interview|interviewer|spokesperson|father|mother|grandfather|grandmother|pipe|pedal|racket|skate|beat"
-    "|interference|tennis|mixer|washer|golf|bowling|arcade|coach|vessel|hooter|tv|cell|mobile|smartphone|seal|crane|bat"
+    "|interference|tennis|mixer|washer|golf|bowling|arcade|vessel|hooter|tv|cell|mobile|smartphone|seal|crane|bat"
     "|chain|collision|impact|page|pulse|heart|heel|boot|shoe|stride|twig|foliage|shard|cooking|writing|filing"
     "|skating|swimming|discussion|cyclist|racket|atm|dice|arrow|sword|swan|deer|stag|beeper|lava|ignition"
     "|nailing|machine noise|rap|tapping|engine noise|drummer|pianist|envelope|camera|shutter|landline|pop"

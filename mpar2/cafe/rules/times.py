@@ -32,11 +32,11 @@ _NOT_A_TIME = re.compile(
     r"|segment|excerpt|sound clip|track)\b"
 )
 _CLIP_LENGTH = re.compile(
-    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\b(?:time|interval|gap|pause|delay|distance|silence) (?:between|of)\b[^,;.]*$|\b(?:intro(?:duction)?|solo|interlude|section|passage) of (?:about |around |roughly )?$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"  # noqa: E501
+    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\b(?:time|interval|gap|pause|delay|distance|silence|overlap) (?:between|of|by)\b[^,;.]*$|\b(?:intro(?:duction)?|solo|interlude|section|passage) of (?:about |around |roughly )?$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"  # noqa: E501
 )
 _ABOUT = re.compile(r"(?:\b(?:around|about|approximately|roughly|near(?:ly)?|circa|almost)|~)\s*(?:the\s+)?$")
 _END = re.compile(
-    r"\b(?:until|till|up to|through|(?:ends?|ending|ended|stops?|stopping|stopped|fad(?:es?|ing|ed)(?: out| away)?|dies (?:down|away|out)|ceases?"  # noqa: E501
+    r"\b(?:until|till|up to|through|(?:ends?|ending|ended|(?<!the )(?<!a )stops?|stopping|stopped|fad(?:es?|ing|ed)(?: out| away)?|dies (?:down|away|out)|ceases?"  # noqa: E501
     r"|ceased|drops? out|dropping out|subsid(?:es?|ed)|disappears?|vanish(?:es)?|recedes?|concludes?|finish(?:es|ed)?"
     r"|cuts? (?:out|off)|falls? silent|goes (?:quiet|silent)|is gone"
     r"|(?:switched|turned|shut|cut) off)(?: at| by| around"
