@@ -115,7 +115,7 @@ _HEARD = (
     r"|includ\w+|involved|used|in use|play(?:s|ed|ing)?|made out|observed|evident|apparent|contain\w*|featur\w+|in (?:the|this)"  # noqa: E501
     r"|part of|among|one of|occur\w*|appear\w*|happen\w*|exist\w*|take(?:s|n)? (?:part|place)|participat\w+|show\w*|turn up"  # noqa: E501
     r"|r[iu]ng|ringing|bark|barking|sing|singing|speak|speaking|talk|talking|sound|sounding|meow|blow|go off|going off|join"  # noqa: E501
-    r"|match\w*|fit|belong|correspond\w*|apply|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)|what (?:i|we) hear|what is heard|a (?:\w+ )?(?:explanation|option|candidate|match|fit|possibility)"  # noqa: E501
+    r"|match\w*|fit|belong|correspond\w*|apply|applied|running|active|operating|closed|opened|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)|what (?:i|we) hear|what is heard|a (?:\w+ )?(?:explanation|option|candidate|match|fit|possibility)"  # noqa: E501
 )
 _NOT_HEARD = _Cued(  # the head of a list
     r"\b(?:not (?:detected|heard|present|audible|found)|absent|missing|excluded|ruled out)(?: sounds?)?[*_]*:(?=[^.;]*$)",  # noqa: E501
@@ -133,7 +133,7 @@ _DENY_AFTER = re.compile(
     r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|lacking"  # noqa: E501
     r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely|out of the question)\b"  # noqa: E501
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
-    r"|^\s+(?:no (?!more|less|fewer|longer|later|earlier)|nothing\b)"
+    r"|^(?:\s+(?!ha[sd]\b|have\b)\w+)?\s+(?:no (?!more|less|fewer|longer|later|earlier)|nothing\b)"
     r"|^[\s*_)\"'\u201d]*(?:[:\u2013\u2014|-]|\u2192|->)[\s*_]*(?:no(?:t|ne|thing)?\b|absent|never|there (?:is|are) no|(?:is|do|does|was)n.t|\u2717|\u2718|\u274c|\u00d7|eliminated|excluded|ruled out|incorrect|wrong|false|unlikely)"  # noqa: E501
 )
 _MEMBERS = re.compile(
@@ -154,7 +154,7 @@ _TOLD = _Cued(  # whatever else the sentence names is told
     "describ|tell|recount|recall|remember|imagin|dream",
 )
 _TOPIC = _Cued(
-    r"\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"
+    r"(?<!should )\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"  # noqa: E501
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*) (?:that|how|why)\b"  # noqa: E501
     r"|(?:\b(?:he|she|they)|\0) (?:says?|said|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation) (?:about|on)\b"
@@ -168,7 +168,7 @@ _COMPARE = _Cued(
     r"(?<!sounds )(?<!sounding )(?<!sounded )(?<!seems )(?<!something )(?<!looks )(?<!feels )(?<!sound )\blike\b"
     r"|\b(?:resembl(?:es|ed|ing)|resemble|reminiscent of|similar to|remind(?:s|ed|ing)? (?:me|one|us|you) of|akin to"
     r"|(?:rather|more) than(?! \d| once| half| an? (?:few|dozen|couple)| (?:one|two|three|four|five|six|ten|just)\b)|instead of|as opposed to|not to be confused with"  # noqa: E501
-    r"|comparable to|(?:in contrast|contrary) to|(?:differ\w*|distinct|distinguish\w*) from|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b",  # noqa: E501
+    r"|comparable to|compar(?:es?|ed|ing) (?:it|them|this|that|him|her)? ?(?:to|with)|(?:in contrast|contrary) to|(?:differ\w*|distinct|distinguish\w*) from|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b",  # noqa: E501
     "like|contra|differ|disti|resembl|reminis|similar|remind|akin|than|instead|opposed|confused|compar|as if|as though|evok|imitat|mimic",  # noqa: E501
 )
 _COMPARE_DEGREE = _Cued(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
@@ -192,13 +192,14 @@ _HEDGE_AFTER = re.compile(
     r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even |easily )*(?:hear|heard|taken|mistaken|confused)\b)"  # noqa: E501
     r"|^\s+(?:could not|cannot|can not|can['\u2019]t) be (?:ruled out|excluded|dismissed)"
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
+    r"|^\s+(?:must have|(?:is|are) likely to)\b"
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
 _INDEFINITE = re.compile(r"(?:.*\b(?:because|since|as|for|whereas|while|but|and),?)?\s*(?:an?\s+)?")
 _COMPARATIVE = re.compile(
-    r"\s+(?:has|have|makes?|sounds?|produces?) (?:an? )?(?:similar|different|comparable)\b|\s+(?:is|are) pitched\b|"
+    r"\s+(?:has|have|makes?|sounds?|produces?) (?:an? )?(?:similar|different|comparable)\b|\s+(?:is|are) pitched\b|\s+(?:also )?has (?!been\b)|"  # noqa: E501
     r"\s+(?:is|are|sounds?|has|have|makes?|produces?|gives?)\s+(?:(?:usually|much|a|far|generally)\s+)?(?:[a-z]+er|more \w+|less \w+|different)\b"  # noqa: E501
 )
 _GENERIC = re.compile(
@@ -282,6 +283,7 @@ def _is_option(left: str, after: str, right: str, in_sentence: int) -> bool:
 
 
 def _denial(before: str, after: str) -> str | None:
+    after = _PARENTHESIS.sub("", after)
     if match := _NOT_HEARD.search(before):
         return match.group()
     for match in _DENY.finditer(before):
@@ -311,6 +313,9 @@ def _in_list(gap: str, other: int, after: str) -> bool:
     return re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after) is not None
 
 
+_PARENTHESIS = re.compile(
+    r"^,[^,.;\0]{0,40},(?= (?:is|are|was|were|can|could|do|does|did|has|have)\b)"
+)  # ", as option D says,"
 _CONFUSE = re.compile(r"(?:easily |perhaps )?(?:confuse|mistake)\b")
 
 
@@ -338,7 +343,11 @@ def _unclaimed(cue: _Cued, before: str, after: str) -> str | None:
     if BLANK in gap:  # members of a list share the cue
         head = gap.find(BLANK)
         return match.group() if _in_list(gap, head, after) else None
-    return None if re.search(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)", gap) else match.group()
+    return (
+        None
+        if re.search(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)|\b(?:as|while|when)\b", gap)
+        else match.group()
+    )
 
 
 def _quoted_choice(raw: str, start: int, stop: int, choices: frozenset[str]) -> bool:

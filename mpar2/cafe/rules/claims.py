@@ -238,7 +238,9 @@ _NUMBER_OF = re.compile(r"\bnumber of (?:the |distinct |separate |all )?$")
 _NUMBER_IS = re.compile(rf"\s+(?:is|was|equals|=|amounts to|comes to)\s+(?:exactly )?(one|{_NUMBER}|\d{{1,2}})\b")
 _RANGE = re.compile(rf"\b(one|{_NUMBER}|\d{{1,2}}) (?:or|to) $")
 _OTHER_CLAUSE = re.compile(r"\b(?:not|never|and|then|but|interrupted|mentioned)\b|n['’]t\b")  # noqa: RUF001
-_ORDINAL = re.compile(rf"\b(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$")
+_ORDINAL = re.compile(
+    rf"\b(?:the|this|that|his|her|its|their|an?)\s+(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$"
+)
 
 _WHICH = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
 

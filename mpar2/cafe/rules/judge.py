@@ -63,8 +63,8 @@ _PLACES = frozenset(
      "glass breaking", "fountain", "bicycle", "faucet", "piano", "organ", "fire", "clock", "printer", "toilet flush", "washing machine")  # noqa: E501
 )  # fmt: skip
 _AT_PLACE = re.compile(
-    r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|by|towards?|approach(?:es|ing)?|into|onto|against|aboard|through|around|next to"  # noqa: E501
-    r"|close to|out of)\s+(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?$"
+    r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|(?<!followed )(?<!accompanied )(?<!joined )by|towards?|approach(?:es|ing)?|into|onto|against|aboard|through|around|next to"  # noqa: E501
+    r"|close to|out of)\s+(?:(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?)?$"
 )
 #: "a man talks to a woman": she need not be heard
 _ADDRESSED = re.compile(
@@ -253,7 +253,9 @@ class _Judgement:
         words = self.parsed.text[candidate.start : candidate.stop].lower()
         found = self._narrowed_by_words(found, words)
         sex = _PERSONS.get(words.split()[-1])
-        if result.status == "compared" and (found or sex) and result.why.startswith("degree"):
+        if result.status == "negated" and found and "\\x00" in result.why and self._another_sound(index + 1, found):
+            pass  # "the horse does not sneeze": the horse is not denied
+        elif result.status == "compared" and (found or sex) and result.why.startswith("degree"):
             pass  # "louder than the dog": both are said to be heard
         elif result.status != "asserted":
             state.settle(MentionKind.NEUTRAL, f"{result.status}: {result.why}")
@@ -308,6 +310,11 @@ class _Judgement:
             state.settle(MentionKind.NEUTRAL, "general: the truth is less precise than this name and may include it")
             return
         state.settle(MentionKind.HALLUCINATED, f"the truth has no {state.label!r}")
+
+    def _another_sound(self, index: int, found: Sequence[int]) -> bool:
+        """Return whether the candidate is of none of the truth events ``found``."""
+        names = self.parsed.candidates[index].concepts if index < len(self.parsed.candidates) else ()
+        return bool(names) and not any(event in found for name in names for event in self._events_named(name))
 
     def _narrowed_by_words(self, found: list[int], words: str) -> list[int]:
         """Of several events with one name, those whose labels share most words: "the cat meows" is no purring."""

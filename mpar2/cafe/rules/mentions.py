@@ -58,7 +58,7 @@ SPEAKS = re.compile(
 _DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
 _HEARD_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can (?:also |clearly )?be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
-    r"(?:playing|plays|heard|audible|sounding|struck|sounded|blown|rung|shaken|beaten|torn|crumpled|dropped|slammed|flushed|used|operated|at work|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
+    r"(?:playing|plays|heard|audible|sounding|struck|sounded|blown|rung|shaken|beaten|torn|crumpled|dropped|closed|opened|on(?=[.,;])|slammed|flushed|used|operated|at work|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|(?:creak|scrape|clink|chime|strike|ding|slam|screeche|crackle|pop|snap|crashe|bang|tinkle|jingle|blow|roar|murmur|whistle|whine|wail|howl|hoot|thump|thud|clank|clang|chirp|splashe)s|falls? (?:over|down|to)|drops|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"  # noqa: E501
     r"|\s+(?:[a-z]+|(?:is|are|was|were) [a-z]+ing)(?: [a-z]+ly)? in the (?:background|distance)\b"
 )
@@ -70,7 +70,7 @@ _IDIOM = re.compile(
     r"|let sleeping dogs lie|in the same boat|on the same page|blow(?:s|ing)? the whistle on|second wind|bells and whistles"  # noqa: E501
     r"|cry(?:ing)? wolf|train of thought|plays? second fiddle|pull(?:ing|s)? (?:out )?all the stops|a fly on the wall"
     r"|lion's share|hold your horses|horse of a different colou?r|dark horse|rule of thumb|sound(?:s|ing)? the alarm (?:for|about)"  # noqa: E501
-    r"|loud and clear|speaks? (?:against|in favou?r)|speaks? for (?=(?:an?|the) (?!first|last|whole|entire|full|rest|few|remain|next|duration))|stuck in traffic|(?:provid|suppl|lay|giv|keep|carr)\w* (?:down )?(?:the|a steady|its) (?:bass(?: ?line)?|beat)|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
+    r"|loud and clear|speaks? (?:against|in favou?r)|speaks? for (?=(?:an?|the) (?!first|last|whole|entire|full|rest|few|remain|next|duration))|stuck in traffic|(?:provid|suppl|lay|giv|keep|carr|play)\w* (?:down )?(?:the|a steady|its) (?:bass (?:line|notes?|part)|beat)|(?:provid|suppl|lay|giv|carr)\w* the bass|knock(?:s|ed|ing)? (?:down|over|out|off)|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
     r"|face the music|fire drill|on fire|next door|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
     r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything) (?:also )?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
 )
@@ -620,7 +620,8 @@ def _join(
         return None
     noun, action = (left, right) if left.role == "noun" else (right, left)
     if noun.weak and noun.concepts == ("speech",):  # "the worker hammers"
-        return _span(left, right, action.concepts)
+        humans = tuple(c for c in action.concepts if vocabulary.concept(c).family == "human")
+        return _span(left, right, humans or action.concepts)
     maker = left_maker if noun is left else right_maker
     shared = tuple(c for c in noun.concepts if c in action.concepts)
     if shared and (in_truth.intersection(shared) or not in_truth.intersection(noun.concepts)):
@@ -632,10 +633,10 @@ def _join(
     if noun is left and action is right and {"from", "while", "then", "this", "these"} & set(gap):
         return None
     sources = {noun.concepts[0]} & SOURCE_SOUNDS.keys()
-    makes_true = bool(in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name]))
-    if families == ["human", "human"] and not (
-        noun.concepts[0].endswith("speech") and _NO_SPEECH.issuperset(action.concepts)
-    ):
+    spoken = not (noun.concepts[0].endswith("speech") and _NO_SPEECH.issuperset(action.concepts))
+    made = in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name])
+    makes_true = bool(made) if spoken else "children playing" in made
+    if families == ["human", "human"] and spoken:
         makes_true = makes_true or bool(in_truth.intersection(noun.concepts))
     if makes_true and not in_truth.intersection(action.concepts):
         return _span(left, right, noun.concepts)

@@ -26,7 +26,7 @@ PEOPLE = (
     "|participant|protester|performer|entertainer|magician|lawyer|judge|witness|scientist|expert|leader|member|stranger"
     "|pair of people|group of people|roommate|classmate|boyfriend|girlfriend|uncle|aunt|fellow|bloke|elder|rider|shepherd|heckler|handyman|repairman|firefighter|plumber"  # noqa: E501
     "|craftsman|musician|servant|assistant|secretary|receptionist|detective|burglar|thief|villager|camper|hiker|jogger|runner"
-    "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer|warrior|knight|tamer|coach|lifeguard|flight attendant|attendant|diver|writer|dentist|sleeper|beekeeper|vet|woodcutter|lumberjack|spokesman|spokeswoman|journalist|interrogator|inspector|conductor|person|someone|somebody"  # noqa: E501
+    "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer|warrior|knight|tamer|coach|lifeguard|flight attendant|attendant|diver|writer|dentist|adult|chairman|chairwoman|stewardess|steward|yodeler|hairdresser|sleeper|beekeeper|vet|woodcutter|lumberjack|spokesman|spokeswoman|journalist|interrogator|inspector|conductor|person|someone|somebody"  # noqa: E501
     "|bandleader|mc|toastmaster|inmate|prisoner|sergeant|commander|king|queen"
 )
 
@@ -452,7 +452,7 @@ _WEAK_WORDS = (
     "|nailing|machine noise|rap|tapping|engine noise|drummer|pianist|envelope|camera|shutter|landline|pop"
     "|burst|blast|bang|boom|explosion sound|plunge|flush|crackle|rattle|squeak|squeal|screech|grunt|trickle"
     "|whine|whimper|squawk|rustle|chop|thud|thump|bump|smash|crash|snip|zip|clatter|peal|rumble|drone|hum"
-    "|ping|whir|whirr|fizz|clang|clank|jingle|toy|quartet|quintet|hands|hose|digger|scanner|ventilator|dynamite|copier|lullaby|nursery rhyme|fork|wiper|"  # noqa: E501
+    "|ping|whir|whirr|fizz|clang|clank|jingle|toy|quartet|quintet|hands|hose|digger|scanner|ventilator|dynamite|copier|lighter|lullaby|nursery rhyme|fork|wiper|"  # noqa: E501
 ) + PEOPLE
 _WEAK_VERBS = (
     "crunch|hum|whir|whirr|drone|rumble|crackle|pop|clatter|rattle|clank|clang|jingle|tinkle|peal|squeak"

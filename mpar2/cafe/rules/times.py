@@ -43,7 +43,7 @@ _END = re.compile(
     r"| about)*)\s*$"
 )
 _START = re.compile(
-    r"\b(?:(?:starts?|starting|begins?|beginning|began|started|commences?|sets in|onset|enters|resumes?|kicks in|comes in)(?: at| around| about"  # noqa: E501
+    r"\b(?:(?:starts?|starting|begins?|beginning|began|started|commences?|sets in|onset|enters|resumes?|kicks in|comes in)(?: only| at| around| about"  # noqa: E501
     r"| from)*)\s*$"
 )
 _LENGTH = re.compile(
@@ -51,6 +51,7 @@ _LENGTH = re.compile(
     r"(?: all| the (?:full|whole|entire))?(?: of the)?\s*$"
 )
 _WITHIN = re.compile(r"\b(?:within|in|during)\s+(?:the\s+)?first\s*$")
+_NOT_UNTIL = re.compile(r"(?:\bnot|n['\u2019]t)\b[^,;]*\b(?:until|before) $")
 _ONLY_WITHIN = re.compile(r"\bonly (?:heard |audible |present )?(?:within|in|during|for) the first $")
 _OVER = re.compile(
     r"\b(?:silent|quiet|inaudible|gone|over|absent|no longer (?:heard|audible|present)) (?:after|from|by)\s*$"
@@ -144,7 +145,7 @@ def _relation(before: str, after: str) -> tuple[Relation, bool]:
         return "length", False
     if _OVER.search(before):
         return "over_by", False
-    if before.endswith("not until "):
+    if _NOT_UNTIL.search(before):
         return "start", False
     if _END.search(before):
         return "end", False
