@@ -453,9 +453,11 @@ class _Judgement:
         total = len(state.all)
         if people and len({self.truth.events[i].label for i in state.all}) <= count.n <= total:  # type: ignore[index]
             return  # each may be heard several times
-        if count.words.endswith(("times", "repeatedly", "series of", "a few")) and total == 1:  # noqa: SIM102
-            if self._may_repeat(state.all[0], 1 if count.at_least else count.n):
-                return
+        signal = total and "signal" in self._families(state.all[0])  # "the phone rings twice"
+        calls = ("times", "repeatedly", "series of", "a few", *(("twice", "thrice") if signal else ()))
+        least = 1 if count.at_least else count.n
+        if total == 1 and count.words.endswith(calls) and self._may_repeat(state.all[0], least):
+            return
         if count.allows(total) or (state.narrowed and count.n <= total):
             if count.allows(total):
                 state.candidates, state.narrowed, state.whole = state.all, False, True
