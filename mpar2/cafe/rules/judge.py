@@ -70,6 +70,8 @@ _AT_PLACE = re.compile(
 _ADDRESSED = re.compile(
     rf"{BLANK} (?:[a-z]+ly )?(?:to|at|towards?) (?:an?|the|his|her|their|another|some) (?:[a-z]+ )?$"
 )
+#: "is heard three times" counts events, "calls three times" may be within one
+_HEARD_TIMES = re.compile(r"\b(?:heard|occur|appear|happen|audible|present)")
 _SENTENCE_LIMIT = 20_000  # characters; more than a sentence ever has, so that a hostile one is cut
 
 
@@ -456,7 +458,8 @@ class _Judgement:
         signal = total and "signal" in self._families(state.all[0])  # "the phone rings twice"
         calls = ("times", "repeatedly", "series of", "a few", *(("twice", "thrice") if signal else ()))
         least = 1 if count.at_least else count.n
-        if total == 1 and count.words.endswith(calls) and self._may_repeat(state.all[0], least):
+        calling = count.words.endswith(calls) and not _HEARD_TIMES.search(count.words)
+        if total == 1 and calling and self._may_repeat(state.all[0], least):
             return
         if count.allows(total) or (state.narrowed and count.n <= total):
             if count.allows(total):

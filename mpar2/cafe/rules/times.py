@@ -217,7 +217,7 @@ _IN_BRACKET = re.compile(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$")
 #: words before a time that are about the time alone
 _ADVERBIAL = re.compile(
     r"(?:^|[,;:(|*-]|\b(?:and|then|but|so|where|when|that)\b)[\s*]*(?:(?:at|around|about|approximately|roughly|near|nearly|from|between"
-    r"|after|before|by|in|within|until|till|for|over|during|the|just|only|some|another|exactly|starting|beginning|right|shortly"
+    r"|after|before|by|with|in|within|until|till|for|over|during|the|just|only|some|another|exactly|starting|beginning|right|shortly"
     r"|first|last|initial|next|second|into|mark|clip|recording|audio|timestamp|somewhere|precisely|not|again|later|here|~)[\s:]*)*$"
 )
 
