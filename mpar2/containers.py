@@ -270,7 +270,7 @@ def flac_frames(data: bytes, block: int) -> Iterator[tuple[int, int]]:
     Yields:
         Where a frame begins, and the number of its first sample.
     """
-    for match in _FLAC_SYNC.finditer(data, 42):
+    for match, _ in zip(_FLAC_SYNC.finditer(data, 42), range(_MOST_HEADERS), strict=False):
         at, head = match.start(), data[match.start() : match.start() + 16]
         ones = 8 - (head[4] ^ 0xFF).bit_length() if len(head) == 16 else 8
         if ones in (1, 8):
@@ -373,7 +373,7 @@ def _split_wav(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
     if usual or not formats or not sounds or data[start : start + 4] == b"RIFX":
         return [], end
     first, filled = formats[0], [chunk for chunk in sounds if chunk.stop > chunk.at + 8]
-    ranges = [(start, start + 12), (first.at, first.next), (sounds[0].at, sounds[0].at + 8)]
+    ranges = [(start, start + 12), (first.at, min(first.next, len(data))), (sounds[0].at, sounds[0].at + 8)]
     piece = Piece("wav", ranges + [(chunk.at + 8, min(chunk.stop, len(data))) for chunk in filled])
     tag, align = (int.from_bytes(data[first.at + at : first.at + at + 2], "little") for at in (8, 20))
     if tag in (1, 3, 0xFFFE) and align:  # as many bytes for every sample

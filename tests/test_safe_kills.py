@@ -1,4 +1,7 @@
-"""Judging, captions and trainings, killed with signal 9 at random moments, end in the files of an undisturbed run."""
+"""Judging, captions and trainings, killed with signal 9 at random moments, end in the files of an undisturbed run.
+
+``MPAR2_KILLS=50`` kills each so often, and the evaluation of ``test_evaluate`` too.
+"""
 
 from __future__ import annotations
 
