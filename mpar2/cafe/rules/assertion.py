@@ -48,6 +48,9 @@ class _Cued:
                 return self._pattern.search(text)
         return None
 
+    def match(self, text: str) -> re.Match[str] | None:
+        return self._pattern.match(text) if any(cue in text for cue in self._cues) else None
+
     def finditer(self, text: str) -> Iterator[re.Match[str]]:
         for cue in self._cues:
             if cue in text:
@@ -236,7 +239,7 @@ def assertion_of(
         before = before[restarts[-1].end() :]
     if _quoted_choice(raw, start, stop, choices):
         return AssertionResult("questioned", "it quotes a choice")
-    if _ASK.search(before) or _ASK_AFTER.search(after) or _is_option(around[0], after, around[1], start):
+    if _ASK.search(before) or _ASK_AFTER.match(after) or _is_option(around[0], after, around[1], start):
         return AssertionResult("questioned", "it is asked about or listed as an option")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
@@ -244,7 +247,7 @@ def assertion_of(
         return AssertionResult("negated", f"negated by {cue!r}")
     if cue := _unclaimed(_RETRACT, before, after):
         return AssertionResult("retracted", f"taken back or confused: {cue!r}")
-    if match := _RETRACT_AFTER.search(after):
+    if match := _RETRACT_AFTER.match(after):
         return AssertionResult("retracted", f"taken back: {match.group().strip(' ,')!r}")
     if (told := _TOLD.search(before)) or (cue := _unclaimed(_TOPIC, before, after)):
         cue = told.group() if told else cue
@@ -257,7 +260,7 @@ def assertion_of(
         return AssertionResult("compared", "something like it")
     if not before.strip() and _GENERIC.match(after):
         return AssertionResult("hedged", "what is so in general")
-    if _INDEFINITE.fullmatch(before) and _COMPARATIVE.match(after):
+    if _COMPARATIVE.match(after) and _INDEFINITE.fullmatch(before):
         return AssertionResult("compared", "degree: what is so in general")
     if cue := _hedge(before, after):
         return AssertionResult("hedged", f"left open by {cue!r}")
@@ -297,8 +300,8 @@ def _denial(before: str, after: str) -> str | None:
                 return match.group()
         elif not _BREAK.search(gap):
             return match.group()
-    match = _DENY_AFTER.search(after) or (
-        (members := _MEMBERS.match(after)) and _DENY_AFTER.search(after[members.end() :])
+    match = _DENY_AFTER.match(after) or (
+        (members := _MEMBERS.match(after)) and _DENY_AFTER.match(after[members.end() :])
     )
     return match.group().strip(" ,") if match else None
 
@@ -326,9 +329,9 @@ def _hedge(before: str, after: str) -> str | None:
             continue
         if not re.search(r"[,:()]", gap) and not (match.group() == "either" and "or" not in gap + after):
             return match.group()
-    if match := _HEDGE_AFTER.search(after):
+    if match := _HEDGE_AFTER.match(after):
         return match.group().strip(" ,")
-    if _OR_BEFORE.search(before) or _OR_AFTER.search(after):
+    if _OR_BEFORE.search(before) or _OR_AFTER.match(after):
         return "or"
     return None
 

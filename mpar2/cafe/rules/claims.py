@@ -189,21 +189,21 @@ def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
     if not _PLACE_WORD.search(before) and not _PLACE_WORD.search(after):
         return claims
     for relation, left, right in (("first", _FIRST_BEFORE, _FIRST_AFTER), ("last", _LAST_BEFORE, _LAST_AFTER)):
-        match = left.search(before) or right.search(after)
+        match = left.search(before) or right.match(after)
         if match and not _NEGATED.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
     for relation, (left, right) in _AT_BORDER.items():
-        match = left.search(before) or right.search(after)
+        match = left.search(before) or right.match(after)
         if match and not _OTHER_BORDER.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
-    match = _THROUGHOUT[0].search(before) or _THROUGHOUT[1].search(after)
+    match = _THROUGHOUT[0].search(before) or _THROUGHOUT[1].match(after)
     if match and not _OTHER_BORDER.search(match.groupdict().get("lead") or ""):
         claims.append(Claim("throughout", words=match.group().strip(" ,")))
-    if match := _NTH_BEFORE.search(before) or _NTH_AFTER.search(after):
+    if match := _NTH_BEFORE.search(before) or _NTH_AFTER.match(after):
         groups = match.groupdict()
         place = _ORDINALS[groups["word"]] if groups.get("word") else int(groups["digit"])
         claims.append(Claim("nth", place, words=match.group().strip()))
-    if match := _TOP_BEFORE.search(before) or _TOP_AFTER.search(after):
+    if match := _TOP_BEFORE.search(before) or _TOP_AFTER.match(after):
         groups = match.groupdict()
         word = groups.get("word") or groups.get("word2")
         if word and not _NEGATED.search(groups.get("lead") or ""):
@@ -261,7 +261,7 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
                 return CountClaim(_NUMBERS.get(found[1]) or int(found[1]), True, words)
             return CountClaim(number, lead.endswith("at least "), words)
         return CountClaim(1 if groups["one"] else 2, False, words)
-    if (match := _COUNT_AFTER.search(after)) and not _OTHER_CLAUSE.search(match["lead"]):
+    if (match := _COUNT_AFTER.match(after)) and not _OTHER_CLAUSE.search(match["lead"]):
         groups, words = match.groupdict(), match.group().strip()
         if groups["more"]:
             return CountClaim(2, True, words)
@@ -366,7 +366,7 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
                 return PairClaim("after_end", match.group())
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
     joined = re.fullmatch(r"\s+and\s+(?:an?\s+|the\s+)?", gap)
-    match = _TOGETHER.search(masked_text[right[1] : right[1] + 60]) if joined else None
+    match = _TOGETHER.match(masked_text[right[1] : right[1] + 60]) if joined else None
     if match and not _NEGATED.search(match.group()):
         return PairClaim("overlap", match.group().strip())
     return None

@@ -19,7 +19,7 @@ from mpar2.trace import Trace
 __all__ = ["SPEAKS", "CandidateMention", "ParsedTrace", "parse_mentions", "uncovered_nouns"]
 
 _TAG = re.compile(r"</?\s{0,4}[A-Za-z]{2,12}\s{0,4}>")
-_END = re.compile(r"(?<!\d)\.|\.(?!\d)|[!?;\n]")
+_END = re.compile(r"[.!?;\n](?!(?<=\d\.)\d)")  # "3.5" has no end
 _LINKERS_WORDS = (
     "is|are|was|were|be|been|being|that|which|who|of|a|an|the|sound|sounds|noise|starts|begins|keeps|to|start|begin"
     "|started|began|has|can|be|could|heard|their|its|his|her|keep|continues|continue|still|out|away|loud|softly|of"

@@ -111,7 +111,7 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
             masked_text[max(0, match.start() - 60) : match.start()],
             masked_text[match.end() : match.end() + 30],
         )
-        if _NOT_A_TIME.search(after) or _CLIP_LENGTH.search(before):
+        if _NOT_A_TIME.match(after) or _CLIP_LENGTH.search(before):
             continue
         groups = match.groupdict()
         if groups["and"] and not re.search(r"\bbetween\s*$", before):
