@@ -224,9 +224,9 @@ def assertion_of(
 ) -> AssertionResult:
     """Find the assertion status of the phrase ``[start, stop)`` of a sentence, and why.
 
-    ``masked_text`` and ``raw`` are the sentence (offsets count from its start); ``choices`` are in lower case; ``around``
-    is the text before and after the phrase, beyond the sentence.
-    """  # noqa: E501
+    ``masked_text`` and ``raw`` are the sentence (offsets count from its start); ``choices`` are in lower case;
+    ``around`` is the text before and after the phrase, beyond the sentence.
+    """
     if sentence.section_role == "questioned":
         return AssertionResult("questioned", "it stands in <ask>")
     if sentence.section_role == "answer":
