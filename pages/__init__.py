@@ -8,6 +8,7 @@
 ``attention_view``  attention as it is drawn             ``attention_pack``, ``arrays``   attention at rest
 ``export``       the comparison as a page of its own
 ``published``    files that are served beside Gradio's   ``safe_html``  components drawn without HTML
+``first_screen`` the Compare tab before Gradio is there
 ``examples``     clips, questions, stored comparisons    ``errors``    messages to visitors
 ``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
 ``analysis_items``  its table of items                   ``analysis_training``  its training figures
@@ -125,18 +126,19 @@ def theme() -> gr.themes.Base:
 def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None = None) -> dict[str, Any]:
     """Arguments of ``launch`` for an app that strangers use: no path is served, uploads are small and short-lived.
 
-    ``first`` is the address of the comparison that the page opens with: browsers fetch it before they know why.
+    ``first`` is the address of the comparison that the page opens with.
     """
     from starlette.middleware import Middleware
     from starlette.middleware.gzip import GZipMiddleware
 
+    from pages.first_screen import FirstScreen
     from pages.gate import SESSIONS, Gate
     from pages.published import routes
     from pages.safe_html import app_module
 
-    early = f'<link rel="preload" as="fetch" crossorigin="anonymous" href="{first}">' if first else ""
     gate = Middleware(Gate, upload_bytes=upload_mb * 1_000_000)
     packed = Middleware(GZipMiddleware, compresslevel=6)  # the page itself; Gradio packs only its scripts
+    opening = Middleware(FirstScreen, module=app_module(), brand=_HEAD, first=first)
     return {
         "theme": theme(),
         "css_paths": [_FOLDER / "view" / "view.css", _FOLDER / "style.css"],
@@ -147,8 +149,7 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None
         "footer_links": ["api"],
         "state_session_capacity": SESSIONS,
         "enable_monitoring": False,
-        "app_kwargs": {"routes": routes(), "middleware": [gate, packed]},
-        "head": f'<link rel="modulepreload" href="{app_module()}">{early}',
+        "app_kwargs": {"routes": routes(), "middleware": [gate, packed, opening]},
         "mcp_server": mcp,
         "ssr_mode": False,
         "pwa": False,

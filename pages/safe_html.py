@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app_module", "channel", "view_component"]
 
-_EXPORTED = ("mountCompare", "mountAnalysis")
+_EXPORTED = ("openFirst", "mountCompare", "mountAnalysis")
 # The page may be served below a prefix; Gradio knows it. A value may come before the module or after it.
 _LOAD = """
 const root = (window.gradio_config && window.gradio_config.root) || new URL('.', document.baseURI);

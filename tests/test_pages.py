@@ -582,6 +582,15 @@ def test_launch_settings_suit_an_app_for_strangers() -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/)", settings["theme"]._get_theme_css())
 
 
+def test_a_page_that_is_not_gradios_stays_as_it_is() -> None:
+    from pages.first_screen import FirstScreen
+
+    screen = FirstScreen(None, module="view/0/app.js", brand="<h1>MPAR²</h1>", first="view/0/first.json")
+    assert (
+        screen.page("<html><head></head><body>no app</body></html>") == "<html><head></head><body>no app</body></html>"
+    )
+
+
 def test_programs_can_call_both_endpoints(services: Services, recording: str) -> None:
     pytest.importorskip("gradio")
     from gradio_client import Client, handle_file

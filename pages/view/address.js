@@ -62,7 +62,7 @@ export function openTab(name) {
   setAddress({ tab: name === "compare" ? null : name }, true);
   showTab();
 }
-function showTab() {
+export function showTab() {
   const wanted = TABS.includes(address().get("tab") || "") ? address().get("tab") : "compare";
   const button = tabButtons().find((one) => tabName(one) === wanted);
   if (button && button.getAttribute("aria-selected") !== "true") /** @type {HTMLElement} */ (button).click();

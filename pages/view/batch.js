@@ -9,7 +9,7 @@ const TABLE = /\.(csv|tsv|jsonl)$/i;
 
 /**
  * @param {any} setup what the server knows
- * @param {{ trigger: (name: string, data?: any) => void, values: () => any, analyse: (file: File) => void, open: () => void }} hooks
+ * @param {{ trigger: (name: string, data?: any) => void, started?: Promise<any>, values: () => any, analyse: (file: File) => void, open: () => void }} hooks
  */
 export function makeBatch(setup, hooks) {
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Answers written" });
@@ -83,6 +83,7 @@ export function makeBatch(setup, hooks) {
       return;
     }
     busy = true;
+    await hooks.started;
     hooks.trigger("clear");
     refill(buttons);
     bar.hidden = false;

@@ -1,7 +1,7 @@
 // @ts-check
 // The Compare tab: the form above, the comparison below, and what connects them: addresses, keys, history, what is stale.
 
-import { address, choiceOf, choiceText, followTabs, openTab, setAddress } from "./address.js";
+import { address, choiceOf, choiceText, followTabs, openTab, setAddress, showTab } from "./address.js";
 import { mountComparison } from "./comparison.js";
 import { h, iconButton, refill, takesText } from "../../analysis/view/dom.js";
 import { filesOf, inputOf } from "./upload.js";
@@ -48,8 +48,71 @@ const TOUR = [
   ],
 ];
 
-/** @param {any} root @param {{ setup: any, home: string, trigger: (name: string, data?: any) => void }} app */
+/**
+ * Moves the tab that was drawn before Gradio was there into Gradio's element, and sends what waited.
+ * @type {((slot: Element, trigger: (name: string, data?: any) => void) => any) | null}
+ */
+let takeOver = null;
+
+/**
+ * Draw the tab before Gradio is there. Resolves when its first comparison is drawn.
+ * @param {HTMLElement} place @param {any} config Gradio's, which holds the setup of the tab
+ */
+export async function openFirst(place, config) {
+  const found = config.components.find((/** @type {any} */ one) => one.props.elem_id === "comparison");
+  if (!found || (address().get("tab") || "compare") !== "compare") {
+    place.remove();
+    return;
+  }
+  const theme = address().get("__theme") || "system";
+  document.body.classList.toggle(
+    "dark",
+    theme === "dark" || (theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches),
+  );
+  const root = h("div", { class: "mp-view" });
+  let start = () => {};
+  /** @type {Promise<void>} */
+  const started = new Promise((resolve) => {
+    start = resolve;
+  });
+  const app = {
+    setup: found.props.props.setup,
+    home: config.root.replace(/\/$/, ""),
+    started,
+    trigger: (/** @type {string} */ name, /** @type {any} */ data) => {
+      started.then(() => app.trigger(name, data));
+    },
+  };
+  /** @type {Element} */ (place.lastElementChild).append(root);
+  const view = mountCompare(root, app);
+  takeOver = (slot, trigger) => {
+    const held = /** @type {HTMLElement | null} */ (document.activeElement);
+    const parent = /** @type {any} */ (slot.parentNode);
+    if (parent.moveBefore)
+      parent.moveBefore(root, slot); // keeps focus and scrolling
+    else parent.insertBefore(root, slot);
+    slot.remove();
+    place.remove();
+    if (held && root.contains(held)) held.focus({ preventScroll: true });
+    app.trigger = trigger;
+    start();
+    showTab();
+    return view;
+  };
+  await view.ready;
+}
+
+/**
+ * @param {any} root
+ * @param {{ setup: any, home: string, trigger: (name: string, data?: any) => void, started?: Promise<any> }} app
+ *   started: resolves when events reach the server; absent where they do already
+ */
 export function mountCompare(root, app) {
+  if (takeOver) {
+    const take = takeOver;
+    takeOver = null;
+    return take(root, app.trigger);
+  }
   const { setup } = app;
   const result = h("div", { class: "mp-result", id: "comparison-result" });
   const stale = h(
@@ -99,7 +162,8 @@ export function mountCompare(root, app) {
     present: () => present(true),
   });
   const batch = makeBatch(setup, {
-    trigger: app.trigger,
+    trigger: (name, data) => app.trigger(name, data),
+    started: app.started,
     values: () => form.values(),
     open: () => {
       form.openDrawer(true);
@@ -739,8 +803,9 @@ export function mountCompare(root, app) {
     if (!busy && (address().get("tab") || "compare") === "compare") openAddress();
   });
   const draft = draftOfReload();
-  openAddress().then(() => takeDraft(draft));
   return {
+    /** Resolves when the comparison that the address names is drawn. */
+    ready: openAddress().then(() => takeDraft(draft)),
     show,
     clip,
     batch: batch.show,
