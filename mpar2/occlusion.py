@@ -14,8 +14,7 @@ correlation of drop and attention over the windows.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from mpar2.engines.base import Arm
     from mpar2.question import Question
 
-__all__ = ["Occlusion", "attention_agreement", "answer_span", "occlude", "occluded_clips"]
+__all__ = ["Occlusion", "answer_span", "attention_agreement", "occlude", "occluded_clips", "occlusion_steps"]
 
 Fill = Literal["silence", "noise"]
 _MAX_WINDOWS = 200
@@ -47,7 +46,7 @@ class Occlusion:
         drops: (S, N) by how much it falls with the window occluded, nats; for ``changed answer`` 0 or 1.
         measure: what ``drops`` is.
         fill: what windows were replaced by.
-        finished: windows that were computed; fewer than N where it was stopped, the rest is NaN.
+        finished: windows that were computed; the rest is NaN.
     """
 
     edges: np.ndarray
@@ -105,7 +104,7 @@ def occluded_clips(clip: Clip, windows: int, fill: Fill = "silence", seed: int =
     return cuts * (clip.seconds / max(len(samples), 1)), clips
 
 
-def occlude(
+def occlusion_steps(
     engine: Engine,
     clip: Clip,
     question: Question,
@@ -117,10 +116,10 @@ def occlude(
     fill: Fill = "silence",
     batch_size: int = 8,
     decoding: Decoding | None = None,
-    report: Callable[[int, int], None] = lambda done, total: None,
-    stop: threading.Event | None = None,
-) -> Occlusion:
+) -> Iterator[Occlusion]:
     """Occlude ``clip`` window by window, and measure how ``spans`` of ``text`` depend on each.
+
+    The cost is known before: windows + 1 passes.
 
     Args:
         engine: what runs the arm; one that scores texts gives log-probabilities, another changed answers.
@@ -133,46 +132,44 @@ def occlude(
         fill: what replaces a window.
         batch_size: windows at a time.
         decoding: where the arm is asked anew.
-        report: called with passes done and their number; the cost is known before: windows + 1 passes.
-        stop: ends the work with what there is.
 
-    Returns:
-        The drops.
+    Yields:
+        The drops so far, after each batch; what is not known yet is NaN.
     """
-    chosen = tuple(spans) if spans else (answer_span(text),)
     scoring = engine.engine_for(arm).scoring
+    chosen = tuple(spans) if spans and scoring else (answer_span(text),)
     # The clip itself, then one copy for each window, in batches.
     edges, clips = occluded_clips(clip, windows, fill)
-    drops = np.full((len(chosen), windows), np.nan)
-    base = np.full(len(chosen), np.nan)
-    values: list[np.ndarray] = []
-    total = windows + 1
     requests = [Request(each, question, arm) for each in (clip, *clips)]
-    step = max(1, batch_size)
-    for first in range(0, total, step):
-        if stop is not None and stop.is_set():
-            break
-        batch = requests[first : first + step]
+    values: list[Any] = []
+    for first in range(0, windows + 1, max(1, batch_size)):
+        batch = requests[first : first + max(1, batch_size)]
         # Log-probability of the text where the engine can score it; else the answer to the occluded clip.
         if scoring:
-            scored = engine.score(batch, text, batch_size=step)
+            scored = engine.score(batch, text, batch_size=len(batch))
             values += [np.array([_sum_of(tokens, span) for span in chosen]) for tokens in scored]
         else:
-            answers = engine.generate_batch(batch, decoding, batch_size=step)
-            values += [np.array([_answer_of(generation)], dtype=object) for generation in answers]
-        report(len(values), total)
-    # Drops: a changed answer counts 1; of log-probabilities the difference counts.
-    if not scoring:
-        chosen, drops = (answer_span(text),), np.full((1, windows), np.nan)
-        base = np.full(1, np.nan)
+            values += [_answer_of(each) for each in engine.generate_batch(batch, decoding, batch_size=len(batch))]
+        # Drops: a changed answer counts 1; of log-probabilities the difference counts.
+        drops = np.full((len(chosen), windows), np.nan)
         for place, value in enumerate(values[1:]):
-            drops[0, place] = float(value[0] != values[0][0])
-    elif values:
-        base = values[0]
-        for place, value in enumerate(values[1:]):
-            drops[:, place] = base - value
-    measure: Literal["log-probability", "changed answer"] = "log-probability" if scoring else "changed answer"
-    return Occlusion(edges, chosen, base, drops, measure, fill, max(len(values) - 1, 0))
+            drops[:, place] = values[0] - value if scoring else float(value != values[0])
+        base = values[0] if scoring else np.full(1, np.nan)
+        measure: Literal["log-probability", "changed answer"] = "log-probability" if scoring else "changed answer"
+        yield Occlusion(edges, chosen, base, drops, measure, fill, len(values) - 1)
+
+
+def occlude(*args: Any, report: Callable[[int, int], None] = lambda done, total: None, **options: Any) -> Occlusion:
+    """Return all drops; arguments as of :func:`occlusion_steps`.
+
+    Args:
+        args: engine, clip, question, arm, text, and spans.
+        report: called with passes done and their number.
+        options: the other arguments.
+    """
+    for result in occlusion_steps(*args, **options):
+        report(result.finished + 1, result.drops.shape[1] + 1)
+    return result
 
 
 def attention_agreement(

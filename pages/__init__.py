@@ -8,7 +8,7 @@
 ``attention_view``  attention as it is drawn             ``attention_pack``, ``arrays``   attention at rest
 ``export``       the comparison as a page of its own
 ``published``    files that are served beside Gradio's   ``safe_html``  components drawn without HTML
-``first_screen`` the Compare tab before Gradio is there
+``first_screen`` the Compare tab before Gradio is there                           ``occluding``   occlusion of an arm
 ``examples``     clips, questions, stored comparisons    ``errors``    messages to visitors
 ``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
 ``analysis_items``  its table of items                   ``analysis_training``  its training figures

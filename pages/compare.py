@@ -18,6 +18,7 @@ import gradio as gr
 from mpar2 import prompts
 from mpar2.audio import AudioError, load_clip
 from mpar2.cafe.judges import judge_named
+from mpar2.engines.base import EngineError
 from mpar2.errors import MPAR2Error
 from mpar2.question import QuestionError
 from pages.arms import REAL_MODELS, first_arms
@@ -29,6 +30,7 @@ from pages.export import page_shell
 from pages.gpu import lends_gpus
 from pages.limits import LimitError, session_of, visitor_of
 from pages.line import ahead_of
+from pages.occluding import WINDOWS
 from pages.opinion import opinion_document, tagging_of
 from pages.published import publish
 from pages.running import Asked, Comparer
@@ -49,6 +51,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     clip = channel("clip", "comparison", "clip")
     place = channel("place", "comparison", "place")
     batch = channel("batch", "comparison", "batch")
+    occlusion = channel("occlusion", "comparison", "occlusion")
     # Seen by nobody: the view's own buttons and the whole page as drop zone hand their file to its input.
     audio = gr.UploadButton("Upload a file", type="filepath", elem_id="audio", elem_classes="mp-offscreen")
     one_of_many = gr.UploadButton("One of several", type="filepath", elem_id="batch-file", elem_classes="mp-offscreen")
@@ -87,6 +90,21 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
         if not judged:
             yield gr.skip()
 
+    def on_occlude(event: gr.EventData, request: gr.Request, path: str | None) -> Iterator[Any]:
+        form, session = _form(event), session_of(request)
+        place = {"id": form.get("id"), "arm": form.get("arm"), "at": time.monotonic()}
+        text, digest = str(form.get("text") or ""), str(form.get("digest") or "")
+        try:
+            if len(text) > _LONGEST:
+                raise EngineError(f"the trace has {len(text)} characters; occlusion reads {_LONGEST} at most")
+            found = None
+            asked = asked_of(form, path, services)
+            for found in comparer.occlude(asked, text, digest, session, visitor=visitor_of(request)):
+                yield place | {"occlusion": found}
+            yield place | {"occlusion": found, "ended": True}
+        except Exception as error:  # the page waits for an end
+            yield place | {"refused": message_of(error)}
+
     def on_ask(request: gr.Request) -> dict[str, Any] | None:
         return {"ahead": ahead_of(demo, session_of(request)), "at": time.monotonic()}
 
@@ -119,6 +137,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     ran = view.submit(guarded(on_run), audio, view, concurrency_id="engine", concurrency_limit=1, **private)
     # a judge is waited for apart, so that one that is silent holds nobody
     ran.success(guarded(on_judge), None, view, concurrency_id="judge", concurrency_limit=16, **private)
+    view.expand(on_occlude, audio, occlusion, concurrency_id="engine", **private)
     view.submit(on_ask, None, place, queue=False, **private)
     view.stop(on_stop, None, None, queue=False, **private)
     demo.unload(on_leave)
@@ -152,6 +171,7 @@ def setup_of(services: Services) -> dict[str, Any]:
         "most_question": services.visitors.question_chars,
         "judges": [_judge(label, name) for label, name in judge_choices()],
         "suggested": suggestion_value(),
+        "occlusion": 0 if lends_gpus() else WINDOWS,
         "most_clips": 0 if lends_gpus() else MOST_CLIPS,
         "shell": publish("page.txt", page_shell(), page_shell),
     }

@@ -16,6 +16,7 @@ and the API, so what a visitor sees is what a visitor can keep.
                prompt_tokens, audio_seconds, attention_ratio, attention_corrected, warnings, error,
                attention (see ``attention_view``) or null, confidence (probability along the tokens: course, summary)
                or null, cafe (see ``scoring``) with claims (see ``claims``) or null,
+               occlusion (see ``occluding``; absent where nobody asked for it),
                against (differences from arm ``base``, see :func:`differences`) or null
 
 Conventions: spans are half-open and count characters (code points) or generated tokens; times are seconds. Every
@@ -49,6 +50,7 @@ from mpar2.trace import parse_trace, trace_to_json
 from pages.arrays import unpack
 from pages.attention_view import ATTENTION_BYTES, attention_view, row_maximum, smooth
 from pages.claims import claims_of, reason_in_words
+from pages.occluding import check_occlusion
 from pages.spectrogram import mel_picture
 from pages.units import passages, words
 
@@ -439,6 +441,8 @@ def _check_arm(arm: dict[str, Any]) -> None:
         if not all(type(value) in (int, float) and 0 <= value <= 1 for value in (0, *course)):
             raise DocumentError(f"the probabilities of '{arm['name']}' are no numbers from 0 to 1")
         confidence["summary"] = str(confidence["summary"])[:200]
+    if (occlusion := arm.get("occlusion")) is not None:
+        check_occlusion(occlusion)
     if (view := arm["attention"]) is None:
         return
     columns, rows = view["columns"], len(view["passages"])

@@ -19,11 +19,13 @@ from typing import Any
 from mpar2.audio import AudioError, load_clip
 from mpar2.cafe.schema import Truth
 from mpar2.engines.base import Decoding, EngineError, Generation
+from mpar2.occlusion import attention_agreement, occlusion_steps
 from mpar2.question import Event, Question, QuestionError, make_question
 from pages.attention_view import ATTENTION_BYTES
 from pages.document import MOST_ARMS, Run
 from pages.errors import message_of
 from pages.gpu import lends_gpus, on_gpu
+from pages.occluding import WINDOWS, occlusion_document
 from pages.opinion import known_tagging, opinion_document, tagging_of
 from pages.scoring import Judging, score_traces
 from pages.services import Services
@@ -132,9 +134,7 @@ class Comparer:
                 yield run.snapshot()
                 return
         except EngineError as problem:
-            error = message_of(problem)
-            if not self.services.local:  # a server's address is the operator's own
-                error = re.sub(r"https?://[^\s;,)]+", "the server", error)
+            error = self._words(problem)
         finally:
             if not handed_over:
                 self.services.stops.end(session, stop)
@@ -196,6 +196,51 @@ class Comparer:
         finally:
             self.services.stops.end(session, stop)
         raise EngineError("the model ended without a result: try again")
+
+    def occlude(
+        self, asked: Asked, text: str, digest: str, session: str, *, visitor: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Which windows of the clip the answer of a finished trace needs, after each batch of windows.
+
+        Args:
+            asked: as for the comparison; its first arm wrote the trace.
+            text: the trace.
+            digest: of the clip of the comparison.
+            session: whose stop ends it.
+            visitor: whose run it is.
+
+        Yields:
+            Occlusion as the page draws it (``pages.occluding``).
+        """
+        _check_text(text)
+        _, clip, question, (arm, *_), decoding = self._prepare(asked, 0)
+        if clip.digest != digest:
+            raise AudioError("This comparison is of another sound than the form holds: choose that sound again.")
+        if not text.strip():
+            raise EngineError("the arm wrote nothing: there is no answer that could need a part of the clip")
+        self.services.runs.begin(visitor)
+        stop = self.services.stops.begin(session)
+        engine = self.services.engine
+        try:
+            steps = occlusion_steps(engine, clip, question, arm, text, windows=WINDOWS, decoding=decoding)
+            for result in steps:
+                if stop.is_set():
+                    return
+                yield occlusion_document(result)
+            if engine.engine_for(arm).attention:
+                read = engine.attend(clip, question, arm, text)
+                spans = [token.chars for token in read.tokens]
+                rho = read.attention and attention_agreement(result, read.attention, spans)
+                yield occlusion_document(result, rho)
+        except EngineError as problem:
+            raise EngineError(self._words(problem)) from None
+        finally:
+            self.services.stops.end(session, stop)
+
+    def _words(self, problem: EngineError) -> str:
+        """Return the message of an error; on a public app without the address of a server, which is the operator's."""
+        message = message_of(problem)
+        return message if self.services.local else re.sub(r"https?://[^\s;,)]+", "the server", message)
 
     def _updates(
         self, clip: Any, question: Question, arms: Sequence[Any], decoding: Decoding, stop: threading.Event

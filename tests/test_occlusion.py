@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,14 @@ from mpar2.engines.base import Arm, Decoding, EngineError, Request
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.inputs import build_prompt
 from mpar2.engines.transformers import TransformersEngine
-from mpar2.occlusion import Occlusion, answer_span, attention_agreement, occlude, occluded_clips
+from mpar2.occlusion import (
+    Occlusion,
+    answer_span,
+    attention_agreement,
+    occlude,
+    occluded_clips,
+    occlusion_steps,
+)
 from mpar2.question import Question
 from mpar2.trace import Span
 
@@ -115,23 +121,14 @@ def test_the_fill_and_the_windows() -> None:
             occluded_clips(clip, windows)
 
 
-def test_a_stop_leaves_the_rest_unknown(tiny_checkpoint: Path) -> None:
-    stop = threading.Event()
+def test_drops_come_batch_by_batch_and_the_rest_is_unknown(tiny_checkpoint: Path) -> None:
     arm = Arm("a", str(tiny_checkpoint))
-    got = occlude(
-        TransformersEngine(device="cpu"),
-        make_clip(2.0),
-        QUESTION,
-        arm,
-        TEXT,
-        windows=5,
-        batch_size=3,
-        report=lambda done, total: stop.set(),
-        stop=stop,
-    )
-    assert got.finished == 2
-    assert np.isfinite(got.drops[0, :2]).all() and np.isnan(got.drops[0, 2:]).all()
-    assert json.loads(json.dumps(got.to_json()))["drops"][0][2:] == [None] * 3
+    engine = TransformersEngine(device="cpu")
+    steps = occlusion_steps(engine, make_clip(2.0), QUESTION, arm, TEXT, windows=5, batch_size=3)
+    first = next(steps)
+    assert first.finished == 2
+    assert np.isfinite(first.drops[0, :2]).all() and np.isnan(first.drops[0, 2:]).all()
+    assert json.loads(json.dumps(first.to_json()))["drops"][0][2:] == [None] * 3
 
 
 def test_agreement_is_the_rank_correlation_over_windows() -> None:

@@ -582,6 +582,23 @@ def test_launch_settings_suit_an_app_for_strangers() -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/)", settings["theme"]._get_theme_css())
 
 
+def test_occlusion_tells_which_windows_an_answer_needs(services: Services, recording: str) -> None:
+    *_, made = Comparer(services).run(asked(recording), "session")
+    text, digest = made["arms"][1]["text"], made["clip"]["digest"]
+    one = asked(recording, arms=(("small-mpar2", "mpar2"),))
+    *steps, last = Comparer(services).occlude(one, text, digest, "session")
+    assert "of 20 windows are done" in steps[0]["summary"] and None in steps[0]["drops"]
+    assert len(last["drops"]) == 20 == len(last["edges_s"]) - 1 and None not in last["drops"]
+    assert "log-probability of the answer falls" in last["summary"] and "Rank correlation" in last["summary"]
+    made["arms"][1]["occlusion"] = last
+    assert check_document(json.loads(json.dumps(made)))["arms"][1]["occlusion"] == last
+    made["arms"][1]["occlusion"] = last | {"drops": last["drops"][:-1]}
+    with pytest.raises(DocumentError, match="windows of an occlusion"):
+        check_document(made)
+    with pytest.raises(AudioError, match="another sound"):
+        next(Comparer(services).occlude(one, text, "0" * 16, "session"))
+
+
 def test_a_page_that_is_not_gradios_stays_as_it_is() -> None:
     from pages.first_screen import FirstScreen
 

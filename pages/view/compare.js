@@ -182,6 +182,8 @@ export function mountCompare(root, app) {
     },
     onProblem: (text) => form.refuse("events", text),
     onChoice: (choice) => setAddress({ pick: choiceText(choice) }),
+    windows: setup.occlusion,
+    onOcclude: occlude,
     onAct: (name) => {
       form.openDrawer(true);
       const field = name === "use-judge" ? form.fields.judge : form.fields.events;
@@ -364,6 +366,38 @@ export function mountCompare(root, app) {
             : "Running",
       );
     }
+    showStale();
+  }
+  /** Ask which windows of the clip the answer of an arm needs. @param {number} arm */
+  function occlude(arm) {
+    if (busy) return;
+    const { id, clip: heard, example, question, arms } = view.doc;
+    form.mendAll();
+    busy = true;
+    form.setRunning(true, `Occlusion of ${LETTERS[arm]}`);
+    app.trigger("expand", {
+      ...form.values(),
+      ...(example ? { source: "example", example } : { source: "own" }),
+      id,
+      arm,
+      text: arms[arm].text,
+      digest: heard.digest,
+      question: question.text,
+      choices: question.choices.join("\n"),
+      arms: [[arms[arm].name, arms[arm].mode]],
+      events: "",
+      answer: "",
+    });
+  }
+  /** What it found so far. @param {any} value */
+  function occlusion(value) {
+    if (!value) return;
+    const here = view.doc && view.doc.id === value.id;
+    if (value.occlusion && here) view.occlusion(value.arm, value.occlusion);
+    if (!value.ended && !value.refused) return;
+    busy = false;
+    form.setRunning(false);
+    if (value.refused) form.refuse("run", value.refused);
     showStale();
   }
   const armsAddress = () => ({
@@ -809,6 +843,7 @@ export function mountCompare(root, app) {
     show,
     clip,
     batch: batch.show,
+    occlusion,
     /** @param {any} value */
     place(value) {
       if (value && busy && value.ahead > 0) form.setRunning(true, `Number ${value.ahead + 1} in the line`);

@@ -43,7 +43,7 @@ const SLOT = "@@MPAR2_DOCUMENT@@";
 
 /**
  * @param {any} root
- * @param {{ shell?: () => Promise<string>, editable?: boolean, onEvents?: (events: any[]) => void, onChoice?: (choice: any) => void, onProblem?: (text: string) => void, onAct?: (name: string) => void, start?: string, actions?: boolean, colours?: () => number[] }} options
+ * @param {{ shell?: () => Promise<string>, editable?: boolean, onEvents?: (events: any[]) => void, onChoice?: (choice: any) => void, onProblem?: (text: string) => void, onAct?: (name: string) => void, windows?: number, onOcclude?: (arm: number) => void, start?: string, actions?: boolean, colours?: () => number[] }} options
  */
 export function mountComparison(root, options) {
   /** @type {any} */
@@ -91,6 +91,8 @@ export function mountComparison(root, options) {
       if (options.onProblem) options.onProblem(text);
     },
     editable: Boolean(options.editable),
+    windows: options.windows,
+    occlude: options.onOcclude,
   });
   stage.extra.append(clock.button);
   stage.node.append(clock.row);
@@ -866,6 +868,12 @@ export function mountComparison(root, options) {
     sound(clip, uri) {
       clip.audio = uri;
       if (doc && doc.clip === clip) stage.loadSound();
+    },
+    /** The occlusion of an arm, as it grows. @param {number} arm @param {any} track */
+    occlusion(arm, track) {
+      doc.arms[arm].occlusion = track;
+      stage.rebuild();
+      refill(stage.info, h("b", {}, `${LETTERS[arm]} needs`), h("span", {}, ` ${track.summary}`));
     },
     choose,
     hideNames,

@@ -21,7 +21,7 @@ import { fromLabels, toLabels } from "./labels.js";
 import { makeLane } from "./lane.js";
 import { Player } from "./player.js";
 import { watchPointer } from "./pointer.js";
-import { drawPicture, drawWave, heatPicture, melPicture } from "./tracks.js";
+import { drawDrops, drawPicture, drawWave, heatPicture, melPicture } from "./tracks.js";
 import { LETTERS, ownColour, shareText } from "./words.js";
 
 const PASSAGE_PX = 18;
@@ -29,7 +29,7 @@ const WORD_PX = 4;
 const ARM_PX = 18;
 
 /**
- * @param {{ changed: (events: any[]) => void, event: (event: any) => void, opinion: (event: any) => void, passage: (arm: number, passage: number) => void, word: (arm: number, word: number) => void, frame: (time: number, playing: boolean) => void, settings: () => void, problem: (text: string) => void, editable: boolean }} hooks
+ * @param {{ changed: (events: any[]) => void, event: (event: any) => void, opinion: (event: any) => void, passage: (arm: number, passage: number) => void, word: (arm: number, word: number) => void, frame: (time: number, playing: boolean) => void, settings: () => void, problem: (text: string) => void, editable: boolean, windows?: number, occlude?: (arm: number) => void }} hooks
  */
 export function makeStage(hooks) {
   const axis = new TimeAxis();
@@ -46,7 +46,7 @@ export function makeStage(hooks) {
   /** @type {any} */
   let mel = null;
   let dark = false;
-  /** @type {{ node: any, gutter: any, plot: any, canvas: any, off: any, mark: any, shown: any }[]} */
+  /** @type {{ node: any, gutter: any, plot: any, canvas: any, off: any, mark: any, shown: any, needs: any }[]} */
   let arms = [];
   /** @type {[number, number] | null} */
   let range = null;
@@ -310,6 +310,13 @@ export function makeStage(hooks) {
         axis,
         false,
       );
+      if (arm.needs)
+        drawDrops(
+          arm.needs.querySelector("canvas"),
+          doc.arms[index].occlusion,
+          axis,
+          getComputedStyle(arm.needs).getPropertyValue("--mp-own"),
+        );
     });
     refill(
       axisPlot,
@@ -429,16 +436,64 @@ export function makeStage(hooks) {
         off: null,
         mark,
         shown: kept[index] || null,
+        needs: arm.occlusion ? needsRow(arm.occlusion, index) : null,
       };
     });
     refill(
       armRows,
-      arms.map((arm) => arm.node),
+      arms.map((arm) => [arm.node, arm.needs]),
     );
     fillMore();
     redraw();
     markRows();
   }
+  /** The row of an occlusion: which windows of the clip the answer of an arm needs. @param {any} track @param {number} index */
+  const needsRow = (track, index) =>
+    h(
+      "div",
+      { class: "mp-row mp-row-needs", style: ownColour(colours[index] || 0), title: track.summary },
+      h(
+        "div",
+        { class: "mp-gutter" },
+        h(
+          "span",
+          {},
+          h("b", { class: "mp-letter mp-small-letter" }, LETTERS[index]),
+          h("span", { class: "mp-listened" }, " needs"),
+        ),
+      ),
+      h(
+        "div",
+        { class: "mp-plot" },
+        h("canvas", { role: "img", "aria-label": `Occlusion of ${LETTERS[index]}. ${track.summary}` }),
+      ),
+    );
+  /** Buttons that ask which windows of the clip an answer needs. */
+  const occlusionButtons = () =>
+    hooks.windows && hooks.occlude && doc.arms.length && doc.status !== "running"
+      ? h(
+          "p",
+          { class: "mp-actions" },
+          h("span", {}, "Occlude the sound for the answer of"),
+          doc.arms.map((/** @type {any} */ arm, /** @type {number} */ index) =>
+            h(
+              "button",
+              {
+                type: "button",
+                class: "mp-button",
+                disabled: !arm.text,
+                title: `${hooks.windows} windows of silence, one after the other: ${(hooks.windows || 0) + 1} passes`,
+                "aria-label": `Occlusion of ${LETTERS[index]}: ${(hooks.windows || 0) + 1} passes`,
+                onclick: () => {
+                  closeMore();
+                  if (hooks.occlude) hooks.occlude(index);
+                },
+              },
+              LETTERS[index],
+            ),
+          ),
+        )
+      : null;
   function fillMore() {
     const records = doc.arms
       .map((/** @type {any} */ arm) => arm.attention)
@@ -514,6 +569,7 @@ export function makeStage(hooks) {
             ),
           )
         : null,
+      occlusionButtons(),
       h(
         "p",
         { class: "mp-actions" },

@@ -70,3 +70,19 @@ export function drawWave(canvas, samples, rate, axis, colour) {
     context.fillRect(x, height / 2 - (high * height) / 2, 1, Math.max(1, ((high - low) * height) / 2));
   }
 }
+
+/** Bars of an occlusion: up where the answer needs the window, down where that speaks against it. @param {HTMLCanvasElement} canvas @param {{ edges_s: number[], drops: (number | null)[] }} track @param {TimeAxis} axis @param {string} colour */
+export function drawDrops(canvas, track, axis, colour) {
+  const context = fitted(canvas);
+  const ratio = canvas.width / Math.max(1, canvas.clientWidth);
+  const drops = track.drops.map((drop) => drop || 0);
+  const [high, low] = [Math.max(0, ...drops), Math.min(0, ...drops)];
+  if (high === low) return;
+  const y = (/** @type {number} */ value) => ((high - value) / (high - low)) * canvas.height;
+  context.fillStyle = colour;
+  drops.forEach((drop, place) => {
+    const [left, right] = [axis.x(track.edges_s[place]) * ratio, axis.x(track.edges_s[place + 1]) * ratio];
+    context.fillRect(left, Math.min(y(0), y(drop)), Math.max(1, right - left - ratio), Math.abs(y(drop) - y(0)));
+  });
+  context.fillRect(0, y(0) - ratio / 2, canvas.width, ratio);
+}

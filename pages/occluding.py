@@ -1,0 +1,65 @@
+"""Occlusion of one arm as the stage draws it: which windows of the clip the answer of a trace needs.
+
+    measure    "log-probability" (drops in nats) or "changed answer" (1 where the answer changed)
+    edges_s    where the windows begin and end
+    drops      of each window, null where it is not known
+    summary    the track in one sentence
+
+``mpar2.occlusion`` computes it; windows are silence.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mpar2.occlusion import Occlusion
+
+__all__ = ["WINDOWS", "check_occlusion", "occlusion_document"]
+
+WINDOWS = 20
+
+
+def occlusion_document(result: Occlusion, agreement: float | None = None) -> dict[str, Any]:
+    """Return what the page draws of a result.
+
+    Args:
+        result: of one span, the answer.
+        agreement: rank correlation with attention, where that is known.
+    """
+    data = result.to_json()
+    summary = _summary(result) + ("" if agreement is None else f" Rank correlation with attention: {agreement:+.2f}.")
+    return {"measure": data["measure"], "edges_s": data["edges_s"], "drops": data["drops"][0], "summary": summary}
+
+
+def check_occlusion(data: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for a track that cannot be drawn."""
+    edges, drops = data["edges_s"], data["drops"]
+    values = [0.0, *edges, *(drop for drop in drops if drop is not None)]
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+        raise ValueError("the drops of an occlusion are no finite numbers")
+    if len(edges) != len(drops) + 1 or sorted(edges) != edges:
+        raise ValueError("the windows of an occlusion do not follow each other")
+    data["summary"] = str(data["summary"])[:300]
+
+
+def _summary(result: Occlusion) -> str:
+    drops, edges, count = result.drops[0], result.edges, result.drops.shape[1]
+    if result.finished < count:
+        return f"{result.finished} of {count} windows are done."
+
+    def window(place: int) -> str:
+        return f"{edges[place]:.1f}–{edges[place + 1]:.1f} s"
+
+    if result.measure == "changed answer":
+        changed = [window(place) for place in range(count) if drops[place] > 0]
+        if not changed:
+            return f"The answer is the same with each of the {count} windows as silence."
+        return f"The answer changes with {', '.join(changed[:5])}{' and others' if changed[5:] else ''} as silence."
+    most = int(drops.argmax())
+    if not drops[most] > 0:
+        return "With no window as silence the log-probability of the answer falls."
+    return (
+        f"With {window(most)} as silence the log-probability of the answer falls most, by {drops[most]:.2g} nats "
+        f"({count} windows)."
+    )
