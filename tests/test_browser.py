@@ -360,8 +360,8 @@ def test_several_clips_become_a_run_that_the_analysis_opens(app: str, tmp_path: 
         assert Path(saved.value.path()).read_bytes().startswith(b"PK")
         batch.get_by_role("button", name="Open in Analysis").click()
         page.locator("#run-note .mp-ok").wait_for(timeout=90_000)
-        page.locator(".an-item").first.wait_for(timeout=60_000)
-        assert page.locator(".an-item").count() == 2 and "tab=analysis" in page.url
+        page.wait_for_function("document.querySelectorAll('.an-item').length === 2", timeout=60_000)
+        assert "tab=analysis" in page.url
         page.go_back()
         page.wait_for_function("document.querySelector('#comparison').offsetParent !== null")
         assert page.problems == []

@@ -1,7 +1,8 @@
 """Make the small pair: ``python -m training.small all WORK``, or one stage of it. All goes on where it was stopped.
 
 ``bank``      packages -> sounds -> rendered scenes as features: ``WORK/bank``, ``WORK/features``
-``tower``     the audio tower over all classes, from the tiny pair's: ``WORK/tower``
+``tower``     the audio tower over all classes: ``WORK/tower``; the one in this folder, or with ``--minutes`` a new
+              training from the tiny pair's
 ``ears``      what that tower hears beside the tiny pair's, on the validation scenes
 ``start``     SmolLM2-135M and the tower as a checkpoint: ``WORK/start``
 ``english``   the language model's own chats, which every lesson mixes in: ``WORK/english.jsonl``
@@ -37,6 +38,7 @@ BASE_LESSONS = (*IMAGINED, "hear")
 STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
 SCENES = {"train": 4800, "validation": 300}
 TOWER_MINUTES = 90.0
+TOWER = Path(__file__).with_name("tower")  # a trained one, as int8 rows: ``tower`` takes it unless minutes are given
 TINY = Path(mpar2.__file__).parent / "checkpoints" / "tiny-base"
 
 
@@ -73,7 +75,7 @@ def _run(stage: str, args: argparse.Namespace) -> Any:
     if stage in made:
         return made[stage](args.work)
     if stage == "tower":
-        return _tower(args.work, args.minutes or TOWER_MINUTES, args.seed)
+        return _tower(args.work, args.minutes, args.seed)
     if stage == "grpo":
         return _grpo(args.work, args.seed)
     from training.small.measure import evaluate_pair
@@ -93,13 +95,19 @@ def _bank(work: Path) -> Path:
     return work / "features"
 
 
-def _tower(work: Path, minutes: float, seed: int) -> Path:
+def _tower(work: Path, minutes: float | None, seed: int) -> Path:
+    from safetensors.torch import save_file
+
+    from training.small.storage import read_rows
     from training.tiny.tower import average
 
     trained, out = work / f"tower-{seed}", work / "tower"
     if not (out / "scores.json").exists():
-        if not (trained / "tower.safetensors").exists():
-            options = ("--start", TINY, "--minutes", minutes, "--seed", seed)
+        if not trained.exists() and minutes is None and TOWER.exists():
+            trained.mkdir()
+            save_file(read_rows(TOWER, torch.float32), trained / "tower.safetensors")
+        elif not (trained / "tower.safetensors").exists():
+            options = ("--start", TINY, "--minutes", minutes or TOWER_MINUTES, "--seed", seed)
             _python("training.tiny.tower", work / "features", trained, *options)
         average(work / "features", [trained / "tower.safetensors"], out)  # of one: rounds it, and keeps what it hears
     return out
