@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -101,6 +102,12 @@ def test_kill_9_changes_no_training(method: str, tmp_path: Path) -> None:
         return {row["step"]: row["loss"] for row in rows if "loss" in row}  # of a step that was done again, the last
 
     seconds = train("calm", 0, 0.0)[1]
+    shutil.copytree(tmp_path / "calm", tmp_path / "unsaved")  # killed between the last step and its saving
+    shutil.rmtree(next(path for path in (tmp_path / "unsaved").iterdir() if path.name in ("adapter", "model")))
+    document = tmp_path / "unsaved" / "training.json"
+    document.write_text(document.read_text().replace(str(tmp_path / "calm"), str(tmp_path / "unsaved")))
+    train("unsaved", 0, 0.0)
+    assert losses("calm") == losses("unsaved") and result("calm") == result("unsaved")
     assert train("disturbed", KILLS, seconds)[0] >= 1
     assert losses("calm") == losses("disturbed") and len(losses("calm")) == 2
     assert result("calm") == result("disturbed")

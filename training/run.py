@@ -91,7 +91,10 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     trainer.add_callback(clock)
     with LineWriter(out / "log.jsonl") if main else nullcontext() as log:
         trainer.add_callback(_Log(log, clock))
-        trainer.train(resume_from_checkpoint=checkpoint)
+        if checkpoint and (finished := _finished(checkpoint, trainer)):
+            trainer._load_from_checkpoint(finished)
+        else:
+            trainer.train(resume_from_checkpoint=checkpoint)
     if main and method == "grpo":
         _write_costs(out)
     return _save(trainer, recipe, out)
@@ -137,6 +140,15 @@ def _last_checkpoint(out: Path) -> str | None:
             json.loads(state.read_bytes())
             whole.append(state.parent)
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
+
+
+def _finished(checkpoint: str, trainer: Any) -> str | None:
+    """Return the checkpoint to save where all steps were done before the stop: the trainer would do one step more."""
+    state = json.loads((Path(checkpoint) / "trainer_state.json").read_bytes())
+    if state["global_step"] < state["max_steps"] or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return None
+    best = state.get("best_model_checkpoint") if trainer.args.load_best_model_at_end else None
+    return best or checkpoint
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
