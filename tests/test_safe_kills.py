@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,7 +22,7 @@ from mpar2.question import Event, Item, Question
 from testing.hostile.sounds import good_wav
 from testing.wire import Answer, Call, judge_plan, openai_reply, serve
 from tests.test_cafe_score import record, write_run
-from training.run import _last_checkpoint
+from training.run import _complete_checkpoint, _last_checkpoint
 
 CLIPS = 12
 KILLS = int(os.environ.get("MPAR2_KILLS", "4"))
@@ -120,3 +121,17 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path: P
         if state is not None:
             (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
     assert _last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "epochs", "complete"), [(2, 1.0, True), (3, 1.0, False), (-1, 1.0, True), (-1, 2.0, False)]
+)
+def test_only_a_training_without_steps_left_is_saved_as_it_is(
+    max_steps: int, epochs: float, complete: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"global_step": 2, "max_steps": 2, "epoch": 1.0}))
+    args = SimpleNamespace(max_steps=max_steps, num_train_epochs=epochs, load_best_model_at_end=False)
+    trainer = SimpleNamespace(args=args, is_fsdp_enabled=False, is_deepspeed_enabled=False)
+    assert _complete_checkpoint(str(tmp_path), trainer) == (str(tmp_path) if complete else None)
+    trainer.is_fsdp_enabled = True
+    assert _complete_checkpoint(str(tmp_path), trainer) is None

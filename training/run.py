@@ -91,8 +91,8 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     trainer.add_callback(clock)
     with LineWriter(out / "log.jsonl") if main else nullcontext() as log:
         trainer.add_callback(_Log(log, clock))
-        if checkpoint and (finished := _finished(checkpoint, trainer)):
-            trainer._load_from_checkpoint(finished)
+        if checkpoint and (complete := _complete_checkpoint(checkpoint, trainer)):
+            trainer._load_from_checkpoint(complete)
         else:
             trainer.train(resume_from_checkpoint=checkpoint)
     if main and method == "grpo":
@@ -142,12 +142,17 @@ def _last_checkpoint(out: Path) -> str | None:
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
 
-def _finished(checkpoint: str, trainer: Any) -> str | None:
-    """Return the checkpoint to save where all steps were done before the stop: the trainer would do one step more."""
+def _complete_checkpoint(checkpoint: str, trainer: Any) -> str | None:
+    """Return the checkpoint to save where all steps were done before the stop: the trainer would do one step more.
+
+    None where steps are left, and where the weights are sharded (FSDP, DeepSpeed): those are loaded by training only.
+    """
     state = json.loads((Path(checkpoint) / "trainer_state.json").read_bytes())
-    if state["global_step"] < state["max_steps"] or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    args = trainer.args  # the recipe's, which may ask for more steps than the stopped training did
+    left = state["global_step"] < args.max_steps if args.max_steps > 0 else state["epoch"] < args.num_train_epochs
+    if left or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return None
-    best = state.get("best_model_checkpoint") if trainer.args.load_best_model_at_end else None
+    best = state.get("best_model_checkpoint") if args.load_best_model_at_end else None
     return best or checkpoint
 
 
