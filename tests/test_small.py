@@ -28,7 +28,7 @@ from training.small.align import imagined_scene, teach
 from training.small.build import small_processor, small_thinker
 from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
 from training.small.english import HELD_OUT, own_chats, perplexity
-from training.small.frames import fit_projection, frame_basis, frame_rows, simulated_rows
+from training.small.frames import fit_projection, frame_basis, frame_targets, simulated_targets
 from training.small.lessons import LESSONS, NOTHING, naming_turns, time_turns
 from training.small.precision import fast_dtype
 from training.small.stage import run_stage
@@ -315,12 +315,12 @@ def test_the_projection_starts_in_words(toy, features):
 def test_frames_say_the_digits_of_an_event_in_turn(toy):
     basis = frame_basis(toy[1], toy[2].tokenizer)
     scene = Scene(0, "train", 10.0, (SceneEvent("rain", 2.3, 10.0, -20.0, "x"),), "none")
-    rows = frame_rows(scene, 250)
+    rows = frame_targets(scene, 250)
     digits = rows[:, -15:-4].argmax(1)
     turns = slots(250)
     assert digits[60:].tolist() == [(2, 3, 10, 0)[slot] for slot in turns[60:]], "2.3-10.0 s"
     assert not rows[:57].any() and rows.shape[1] == len(basis)
-    said = simulated_rows(scene, 250, np.random.default_rng(0))
+    said = simulated_targets(scene, 250, np.random.default_rng(0))
     seconds = said[60:][turns[60:] == 0][:, -15:-4].argmax(1)
     assert (seconds == 2).mean() > 0.9, "mistakes are small"
     with pytest.raises(ValueError, match="wider"):

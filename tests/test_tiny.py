@@ -28,12 +28,12 @@ from training.tiny.sequences import (
     Chat,
     Encoder,
     aligned,
-    blocks,
     cold_start,
     copied,
     imagined,
     rendered,
     stepped,
+    thinned,
     written,
 )
 from training.tiny.tower import (
@@ -274,9 +274,10 @@ def test_imagined_scenes_are_heard_as_codes(tiny_checkpoint):
         assert (sequence.ids == processor.audio_token_id).sum() == len(sequence.codes)
 
 
-def test_blocks_keep_a_frame_of_every_slot():
-    assert blocks(20, 1).tolist() == list(range(20))
-    assert blocks(20, 2).tolist() == [*range(8), *range(16, 20)]
+def test_frames_are_thinned_one_by_one_or_in_blocks_with_every_digit():
+    assert thinned(20, 1).tolist() == list(range(20)) == thinned(20, 1, 8).tolist()
+    assert thinned(20, 8).tolist() == [0, 8, 16]
+    assert thinned(20, 2, codes.BLOCK).tolist() == [*range(8), *range(16, 20)]
     turns = codes.slots(250)
     assert all(set(turns[start : start + 8]) == {0, 1, 2, 3} for start in range(0, 240, 8))
 

@@ -6,7 +6,7 @@
 ``ears``      what that tower hears beside the tiny pair's, on the validation scenes
 ``start``     SmolLM2-135M and the tower as a checkpoint: ``WORK/start``
 ``english``   the language model's own chats, which every lesson mixes in: ``WORK/english.jsonl``
-``name``, ``list``, ``time``, ``question``, ``hear``   the base's lessons (``training.small.lessons``), the first four
+``name``, ``list``, ``time``, ``question``, ``align``   the base's lessons (``training.small.lessons``), the first four
               without a tower: ``WORK/<lesson>/merged``
 ``base``      the last of them: ``WORK/small-base``
 ``chain``     the SFT cold start, an adapter: ``WORK/small-sft``
@@ -34,7 +34,7 @@ import mpar2
 from training.small.lessons import LESSONS
 
 IMAGINED = ("name", "list", "time", "question")  # need no tower: they may run while it is trained
-BASE_LESSONS = (*IMAGINED, "hear")
+BASE_LESSONS = (*IMAGINED, "align")
 STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
 SCENES = {"train": 4800, "validation": 300}
 TOWER_MINUTES = 90.0
@@ -126,7 +126,7 @@ def _start(work: Path) -> Path:
     out = work / "start"
     if not (out / "model.safetensors").exists():
         llama, tokenizer = fetch_smollm2(work / "smollm2")
-        tower = load_tower_of(TINY, llama.config.hidden_size)  # its place is taken in the lesson "hear"
+        tower = load_tower_of(TINY, llama.config.hidden_size)  # its place is taken in the lesson "align"
         processor = small_processor(tokenizer)
         small_thinker(llama, tower, processor.tokenizer).to(torch.bfloat16).save_pretrained(out)
         processor.save_pretrained(out)
@@ -166,19 +166,19 @@ def _lesson(work: Path, name: str, steps: int | None, seed: int) -> Path:
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(source, **options)
     processor = AudioProcessor.from_pretrained(source)
     features = None if name in IMAGINED else work / "features" / "train"
-    if name == "hear":
+    if name == "align":
         if (work / "tower").exists():  # else the start's own
             tower = load_tower_of(work / "tower", model.config.text_config.hidden_size)
             model.model.audio_tower.load_state_dict(tower.state_dict())
         scenes, pooled, counts = load_pooled(features)
         basis = frame_basis(model, processor.tokenizer)
         explained = fit_projection(model.model.audio_tower.proj, basis, pooled, counts, scenes)
-        print(f"the projection explains {explained:.2f} of what the frames say", flush=True)
+        print(f"the projection explains {explained:.2f} of the variance of the frames' targets", flush=True)
     chats = work / "english.jsonl"
     english = [tuple(json.loads(line)) for line in chats.read_text().splitlines()] if chats.exists() else []
     lesson = replace(LESSONS[name], steps=steps or LESSONS[name].steps)
     earlier = [] if adapter else [LESSONS[other] for other in before]
-    options = {"before": earlier, "english": english, "projection": name == "hear", "seed": seed}
+    options = {"before": earlier, "english": english, "projection": name == "align", "seed": seed}
     adapted = teach(model, processor, features, work / name, lesson, **options)
     if adapter:
         adapted.peft_config["default"].base_model_name_or_path = source.name  # found beside it, wherever that is

@@ -1,9 +1,9 @@
 """A lesson of the small pair over a frozen tower whose pooled outputs are kept: ``teach``.
 
 A LoRA and the tower's projection learn what ``training.small.lessons`` says of each clip; the projection begins as
-``training.small.frames.fit_projection``. Scenes that nobody has rendered are heard as their frames' targets with a
-tower's mistakes, so that the language model learns while the tower is trained. Of a clip every n-th block of frames is
-heard, which makes a step cheap. Products of matrices are in the precision that the processor is fast in.
+``training.small.frames.fit_projection``. Scenes that nobody has rendered enter as the targets of their
+frames with errors like a tower's, so that the language model is trained while the tower is. Of a clip every n-th block
+of frames is kept, which makes a step cheap. Products of matrices are in the precision that the processor is fast in.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from torch.nn import functional
 
 from training.scenes.scene import Scene
 from training.scenes.written import random_scene
-from training.small.frames import frame_basis, simulated_rows
+from training.small.frames import frame_basis, simulated_targets
 from training.small.lessons import Lesson
 from training.small.precision import fast_dtype
 from training.small.stage import run_stage
+from training.tiny.codes import BLOCK
 from training.tiny.features import load_scenes
 from training.tiny.language import LORA_TARGETS, forward
-from training.tiny.sequences import Chat, Encoder, blocks
+from training.tiny.sequences import Chat, Encoder, thinned
 
 __all__ = ["imagined_scene", "load_pooled", "teach"]
 
@@ -91,9 +92,9 @@ def teach(
         stride = rng.choice(lesson.strides)
 
         def pooled_of(row: int) -> np.ndarray:
-            return pooled[row][blocks(int(counts[row]), stride)]
+            return pooled[row][thinned(int(counts[row]), stride, BLOCK)]
 
-        encode = Encoder(processor, basis, pooled_of, step, (stride,), simulated_rows)
+        encode = Encoder(processor, basis, pooled_of, step, (stride,), BLOCK, simulated_targets)
         chats = []
         while len(chats) < lesson.batch:
             if english and rng.random() < lesson.english:

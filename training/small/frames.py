@@ -1,9 +1,10 @@
-"""What a frame of the small pair's audio says, in its language model's own words.
+"""Target embeddings of the small pair's audio frames.
 
-A frame says what one of the tiny pair's says (``training.tiny.codes``) and two things more: a digit, and which of the
-four digits of an event's times it is. Frames take turns: seconds of the onset, its tenths, seconds of the offset, its
-tenths. A class lies in the direction of the model's own embeddings of its words, a digit in that of its token, so that
-a pretrained model copies both as it copies text; everything else lies in random directions beside them.
+The target of a frame is a vector of columns times a basis. The columns are those of the tiny pair
+(``training.tiny.codes``), and two parts more: one digit of the event's times, and which of its four digits that is.
+The digits alternate over the frames: seconds and tenths of the onset, seconds and tenths of the offset. The basis of a
+class is the language model's own embedding of the class's words, that of a digit its token's embedding, so that a
+pretrained model copies both as it copies text. All other columns have random directions orthogonal to these.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from training.scenes.written import bare
 from training.tiny import codes
 from training.tiny.codes import DIGITS, LABELS, SLOTS
 
-__all__ = ["fit_projection", "frame_basis", "frame_rows", "simulated_rows"]
+__all__ = ["fit_projection", "frame_basis", "frame_targets", "simulated_targets"]
 
 _EXTRA = {"digit": DIGITS, "slot": SLOTS}
 _AMPLITUDES = {"event": 0.9, "others": 0.4, "ordinal": 0.5, "onset": 0.2, "offset": 0.2, "most": 0.4, "digit": 0.9}
@@ -27,7 +28,7 @@ _AMPLITUDES["slot"] = 0.6
 
 
 def frame_basis(model: Any, tokenizer: Any) -> np.ndarray:
-    """Return what each column of :func:`frame_rows` adds to a frame: float32 (columns, text model's width).
+    """Return the basis: the embedding of each column of :func:`frame_targets`, float32 (columns, text model's width).
 
     Args:
         model: with ``get_input_embeddings``; lengths are shares of the mean length of an embedding.
@@ -43,11 +44,11 @@ def frame_basis(model: Any, tokenizer: Any) -> np.ndarray:
     sizes = {**codes.PARTS, **_EXTRA}
     if embeddings.shape[1] < sum(sizes.values()):
         raise ValueError(
-            f"a frame says {sum(sizes.values())} things, the model is {embeddings.shape[1]} wide: take a wider model"
+            f"a target has {sum(sizes.values())} columns, the model is {embeddings.shape[1]} wide: take a wider model"
         )
     square = np.random.default_rng(0).standard_normal((embeddings.shape[1], sum(sizes.values())))
     basis = np.linalg.qr(square)[0].T
-    basis -= basis @ np.linalg.pinv(words) @ words  # all else is read apart from the words
+    basis -= basis @ np.linalg.pinv(words) @ words  # all other columns are orthogonal to the words
     ends = np.cumsum(list(sizes.values()))
     starts = dict(zip(sizes, ends - list(sizes.values()), strict=True))
     basis[starts["event"] : starts["event"] + len(LABELS)] = words[: len(LABELS)]
@@ -58,13 +59,13 @@ def frame_basis(model: Any, tokenizer: Any) -> np.ndarray:
     return (length * amplitudes * basis).astype(np.float32)
 
 
-def frame_rows(scene: Scene, n: int) -> np.ndarray:
-    """Return what ``n`` frames of a scene say, exactly: float32 (n, columns)."""
+def frame_targets(scene: Scene, n: int) -> np.ndarray:
+    """Return the exact targets of ``n`` frames of a scene, float32 (n, columns)."""
     return np.concatenate([codes.frame_codes(scene, n), _digits(scene, scene, n, np.ones(len(scene.events)))], 1)
 
 
-def simulated_rows(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return what a tower might say of a scene that nobody has rendered, with its mistakes: float32 (n, columns)."""
+def simulated_targets(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return targets of a scene that has no audio, with errors like a tower's, float32 (n, columns)."""
     shift = rng.normal(0, 0.06, (len(scene.events), 2))
     moved = tuple(
         replace(e, onset_s=float(np.clip(e.onset_s + a, 0, 9.9)), offset_s=float(np.clip(e.offset_s + b, 0, 10)))
@@ -97,14 +98,14 @@ def _digits(scene: Scene, said: Scene, n: int, certain: np.ndarray) -> np.ndarra
 def fit_projection(
     projection: torch.nn.Linear, basis: np.ndarray, pooled: np.ndarray, counts: np.ndarray, scenes: list[Scene]
 ) -> float:
-    """Set the tower's projection to the ridge regression from its pooled outputs to what the frames say.
+    """Set the tower's projection to the ridge regression from its pooled outputs to the targets of their frames.
 
     Args:
         projection: of the tower; set in place.
         basis: of :func:`frame_basis`.
         pooled: (scenes, frames, d).
         counts: (scenes,) valid frames of 40 ms.
-        scenes: what sounds.
+        scenes: the events of each.
 
     Returns:
         The share of the targets' variance that the regression explains.
@@ -113,7 +114,7 @@ def fit_projection(
     for scene, frames, n in zip(scenes, pooled, counts.tolist(), strict=True):
         kept = slice(None, n, 3)  # every slot is among them
         rows.append(frames[kept].astype(np.float32))
-        targets.append(frame_rows(scene, n)[kept])
+        targets.append(frame_targets(scene, n)[kept])
     x = torch.from_numpy(np.concatenate(rows))
     y = torch.from_numpy(np.concatenate(targets))
     x = torch.cat([x, torch.ones(len(x), 1)], 1)

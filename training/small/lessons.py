@@ -1,11 +1,11 @@
 """What the small pair is taught of a clip, one skill after another: ``LESSONS``, in their order. The first four need no
-rendered scene: they are learnt from what frames are to say (``training.small.frames``) while the tower is trained.
+rendered scene: they are trained on the targets of frames (``training.small.frames``), while the tower is trained.
 
 ``name``      which sounds there are: named, asked for by yes or no, chosen from four
 ``list``      the sounds in order with their times; half of the chats give whole seconds, which are learnt first
 ``time``      when a sound begins and ends, how long it lasts, what sounds at a moment
 ``question``  captions, order, counts, comparisons, in sentences and as ``<answer>``: all that the base can do
-``hear``      all of these over rendered scenes, through the trained tower
+``align``     all of these over rendered scenes, through the trained tower
 ``chain``     MPAR² chains (the adapter's lesson): perception, steps, review, answer; one in ten is told the events
 
 Every turn follows from the exact events of the scene; a clip in which nothing sounds is said to be silent. No lesson
@@ -199,6 +199,6 @@ LESSONS: dict[str, Lesson] = {
     "list": Lesson(listing_turns, 350, strides=(2, 3)),
     "time": Lesson(time_turns, 100, strides=(2, 3)),
     "question": Lesson(question_turns, 250, earlier=0.5),
-    "hear": Lesson(question_turns, 400, earlier=0.7, imagined=0.15, strides=(1, 2)),
+    "align": Lesson(question_turns, 400, earlier=0.7, imagined=0.15, strides=(1, 2)),
     "chain": Lesson(chain_turns, 500, strides=(1, 2), rank=32, earlier=0.0, english=0.0, imagined=0.3),
 }

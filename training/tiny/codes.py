@@ -27,6 +27,7 @@ from training.scenes.scene import Scene, SceneEvent
 
 __all__ = [
     "BASIS",
+    "BLOCK",
     "DIGITS",
     "FRAME_S",
     "LABELS",
@@ -49,6 +50,7 @@ WIDTH = 256
 MOST_EVENTS = 5
 LABELS = list(CLASSES)
 SLOTS = 4  # digits of an event's times: seconds and tenths of its onset, seconds and tenths of its offset
+BLOCK = 8  # frames in a row that say all of them
 _TURN = 5.88  # frames in which all four are said once: the period of a pair of sines in Whisper's table of positions
 DIGITS = 11  # a tenth is 0 to 9; the seconds of a clip of 10 s reach 10
 _PERIODS_S = np.array([20.0, 10.0, 5.0, 2.5, 1.25])
