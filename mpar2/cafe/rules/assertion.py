@@ -30,10 +30,16 @@ class Sentence(NamedTuple):
 
 
 class AssertionResult(NamedTuple):
-    """Find the assertion status of a sentence towards a name in it, and what shows it."""
+    """The assertion status of a sentence towards a name in it, and what shows it.
+
+    ``heard`` is what the sentence still says of a name that it does not assert: ``"both"`` are heard ("louder than the
+    dog"), ``"subject"`` of a denied action ("the horse does not sneeze"), ``"before"``: as heard as it was before this
+    sentence ("the dog may be asleep").
+    """
 
     status: AssertionStatus
     why: str
+    heard: Literal["", "both", "subject", "before"] = ""
 
 
 class _Cued:
@@ -244,7 +250,7 @@ def assertion_of(
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
     if cue := _denial(before, after):
-        return AssertionResult("negated", f"negated by {cue!r}")
+        return AssertionResult("negated", f"negated by {cue!r}", "subject" if BLANK in cue else "")
     if cue := _unclaimed(_RETRACT, before, after):
         return AssertionResult("retracted", f"taken back or confused: {cue!r}")
     if match := _RETRACT_AFTER.match(after):
@@ -255,13 +261,13 @@ def assertion_of(
     if cue := _unclaimed(_COMPARE, before, after):
         return AssertionResult("compared", f"compared: {cue!r}")
     if cue := _unclaimed(_COMPARE_DEGREE, before, after):
-        return AssertionResult("compared", f"degree: {cue!r}")
+        return AssertionResult("compared", f"degree: {cue!r}", "both")
     if after.startswith("-like"):
         return AssertionResult("compared", "something like it")
     if not before.strip() and _GENERIC.match(after):
         return AssertionResult("hedged", "what is so in general")
     if _COMPARATIVE.match(after) and _INDEFINITE.fullmatch(before):
-        return AssertionResult("compared", "degree: what is so in general")
+        return AssertionResult("compared", "degree: what is so in general", "both")
     if cue := _hedge(before, after):
         return AssertionResult("hedged", f"left open by {cue!r}")
     return AssertionResult("asserted", "")

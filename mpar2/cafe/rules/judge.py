@@ -255,9 +255,9 @@ class _Judgement:
         words = self.parsed.text[candidate.start : candidate.stop].lower()
         found = self._narrowed_by_words(found, words)
         sex = _PERSONS.get(words.split()[-1])
-        if result.status == "negated" and found and "\\x00" in result.why and self._another_sound(index + 1, found):
+        if result.heard == "subject" and found and self._another_sound(index + 1, found):
             pass  # "the horse does not sneeze": the horse is not denied
-        elif result.status == "compared" and (found or sex) and result.why.startswith("degree"):
+        elif result.heard == "both" and (found or sex):
             pass  # "louder than the dog": both are said to be heard
         elif result.status != "asserted":
             state.settle(MentionKind.NEUTRAL, f"{result.status}: {result.why}")
