@@ -75,12 +75,13 @@ _ASK = _Cued(
     r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b"  # noqa: E501
     r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b(?![^:]*:)"
+    r"|\b(?:tr(?:y|ied|ying)|attempt\w*) to (?:hear|find|detect|identify|discern)\b|\b(?:listen|look|search)ed for\b"
     r"|\b(?:options?|choices?) [\"\u201c(]"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
-    r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
+    r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|distractors?|decoys?|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d |here )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
     r"|provided)\w*\b|\s*:)"
     r"|\b(?:option|choice|answer)s?\s+\(?(?:[a-h]|\d)\)?(?=\W)|\b(?:suggested|offered|listed) (?:by|in|among)\b",
-    "wheth|question|ask|check|see|determ|decid|find out|verif|tell|know|wonder|listen|look|search|option|choice|answer|suggest|offer|listed|candidate|alternative",  # noqa: E501
+    "wheth|question|ask|check|see|determ|decid|find out|verif|tell|know|wonder|listen|look|search|option|choice|answer|suggest|offer|listed|candidate|alternative|tr|attempt|distract|decoy",  # noqa: E501
 )
 _LETTERED = re.compile(r"(?:^|[\s(])\(?(?P<letter>[A-H])[).:]\s*(?:[Aa]n?\s+|[Tt]he\s+)?(?:[\w-]+ ){0,2}$")
 _ITEM = r"(?:[-*\u2022] ?|\(?[A-Ha-h\d][.):] ?)"
@@ -97,6 +98,14 @@ _ASK_AFTER = _Cued(
     r" (?:as|among|in|by|with)\b[^.;!?]{0,40}\b(?:options?|choices?|answers?|questions?)\b",
     "option|choice|candidat|alternativ|possibilit|answer|question|hypothes|theory|idea|interpret|explanation|scenario",
 )
+#: "the statement that a dog barks is wrong", "it is not true that a dog barks"
+_STATEMENT = _Cued(
+    r"\b(?:statement|claim|option|choice|answer|description|idea|suggestion|assumption)s? (?:that|which|saying|claiming|with)\b",
+    "statement|claim|option|choice|answer|descri|idea|sugges|assum",
+)
+_CALLED_WRONG = re.compile(
+    r"^[^.;!?]*\b(?:is|are|was|were|seems|must be) (?:\w+ly )?(?:wrong|false|incorrect|untrue|not (?:true|correct|right))\b"
+)
 _ANSWER = _Cued(
     r"\banswer\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
     r"|^\s*(?:so\s+)?that gives\b",
@@ -104,9 +113,9 @@ _ANSWER = _Cued(
 )
 
 _DENY = re.compile(
-    r"\b(?:no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+[^\W\d]{2})|lacks?|lacking"  # noqa: E501
+    r"\b(?:no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+(?!to\b|until\b|through\b|and\b|sec)[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
-    r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|dismiss(?:es|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
+    r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|(?:dismiss|reject|discard|disregard)(?:es|s|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
 )
 _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
     r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|only|just|merely|simply)\b"
@@ -114,6 +123,7 @@ _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
     r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
     r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+)?(?:before|after|until|at|during|as|in"
     r"|longer|louder|shorter|softer"
+    r"|stop|end|cease|fade|pause|change|react to|respond to|disturb|interrupt|cover|mask|drown|affect|bother"
     r"|quieter|first|last|because|due|from|by|the (?:first|last|longest|loudest|only|same))\b)"
 )
 _LIST = re.compile(rf"^(?:[\s,{BLANK}]|\b(?:an?|the|any|or|nor|and|of|sounds?|single|other|loud|neither|no)\b)*$")
@@ -135,23 +145,25 @@ _DENY_AFTER = re.compile(
     rf"|(?:is|are|was|were|do|does|did|ca|could|has|have|had|wo)n['’]t|cannot|never|nowhere)\b"  # noqa: RUF001
     rf"(?:\s+(?:actually|really|clearly|even|ever|to|be|been|being|appear to be|seem to be|\w+ly))*(?:\s*(?:$|[.,;:!)])|\s+(?:{BLANK}+(?!{BLANK})|(?:{_HEARD})\b))"  # noqa: E501
     rf"(?!\s+(?:until|before|after|at \d|at the|alone|again)\b)"
-    rf"(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|at \d"
+    rf"(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|together|at the same time|simultaneously|at once|at \d"
     rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b))"  # noqa: E501
     r"|^\s*,?\s*(?:(?:can|could|may|should|must|has|have)\s+(?:all\s+|both\s+|also\s+|therefore\s+|thus\s+|now\s+)?(?:be|been)\s+)?"
     r"(?:(?:is|are|was|were|seems?|appears?|remains?|be)\s+(?:to be )?)?(?:\w+ly\s+|(?:all|both|also)\s+)?"
-    r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|inaudible|unheard|lacking"  # noqa: E501
+    r"(?:absent|missing|ruled out|excluded|eliminated|dismissed|discarded|rejected|disregarded|crossed out|inaudible|unheard|lacking"  # noqa: E501
     r"|nowhere|(?:less|not very|not) (?:plausible|likely|fitting|convincing)|implausible|improbable|unlikely|out of the question)\b"  # noqa: E501
+    r"|^\s+(?:is|are|was|were|has|have)(?: not|n['\u2019]t) yet\b(?! (?:stop|end|fad|ceas))"
+    r"|^\s+(?:has|have)(?: not|n['\u2019]t) (?!stop|end|fad|ceas)\w+ yet\b"
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
     r"|^(?:\s+(?!ha[sd]\b|have\b)\w+)?\s+(?:no (?!more|less|fewer|longer|later|earlier)|nothing\b)"
     r"|^[\s*_)\"'\u201d]*(?:[:\u2013\u2014|-]|\u2192|->)[\s*_]*(?:no(?:t|ne|thing)?\b|absent|never|there (?:is|are) no|(?:is|do|does|was)n.t|\u2717|\u2718|\u274c|\u00d7|eliminated|excluded|ruled out|incorrect|wrong|false|unlikely)"  # noqa: E501
 )
 _MEMBERS = re.compile(
-    rf"(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+(?=\s+(?:are|were|do|have|can)\b)"
+    rf"(?:(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+|\s+(?:and|or) (?:an? |the )?[a-z]+)(?=\s+(?:are|were|do|have|can)\b)"
 )  # "strings and brass are"
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|not (?:quite )?sure|unsure|uncertain|unclear"
-    r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would|usually|typically|generally|commonly"
+    r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?! (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"
     r"|either|potentially"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
     r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b|['\u2019]d have\b"  # noqa: E501
@@ -187,8 +199,8 @@ _RETRACT = _Cued(
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
     r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she|the [a-z]+) (?:was|were|heard|might)"  # noqa: E501
     r"|(?:might|may|could) (?:easily )?(?:be(?! described| called| heard)|sound|seem)"
-    r"|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
-    "what |take|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
+    r"|tempt\w*(?: \w+)? to (?:call|think|say|hear|take|identify|name)|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
+    "what |take|tempt|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
 )
 _RETRACT_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait\b|actually,|or rather|correction|scratch that|on second thought)"
@@ -201,6 +213,8 @@ _HEDGE_AFTER = re.compile(
     r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even |easily )*(?:hear|heard|taken|mistaken|confused)\b)"  # noqa: E501
     r"|^\s+(?:could not|cannot|can not|can['\u2019]t) be (?:ruled out|excluded|dismissed)"
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
+    r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"
+    r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
     r"|^\s+(?:must have|(?:is|are) likely to)\b"
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
@@ -213,6 +227,11 @@ _COMPARATIVE = re.compile(
 )
 _GENERIC = re.compile(
     r"^\s+(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b"  # noqa: E501
+)
+_GENERAL = re.compile(  # of "a bell" or "bells", not of "the bell"
+    r"\s+(?:is|are|sounds?|has|have|makes?) (?:usually|often|generally|typically|normally|practically|commonly|rarely|always)\b"
+    r"|\s+(?:is|are) (?:silent|noiseless|inaudible)\b"
+    r"|\s+(?:does|do)(?: not|n['\u2019]t) (?!stop|end|cease|fade|pause|change|last|continue|start|begin|get|become|come|go)[a-z]+\b"
 )
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
 _OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
@@ -247,6 +266,8 @@ def assertion_of(
         return AssertionResult("questioned", "it quotes a choice")
     if _ASK.search(before) or _ASK_AFTER.match(after) or _is_option(around[0], after, around[1], start):
         return AssertionResult("questioned", "it is asked about or listed as an option")
+    if _STATEMENT.search(before) and _CALLED_WRONG.match(after):
+        return AssertionResult("questioned", "it stands in a statement that is called wrong")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
     if cue := _denial(before, after):
@@ -265,6 +286,8 @@ def assertion_of(
     if after.startswith("-like"):
         return AssertionResult("compared", "something like it")
     if not before.strip() and _GENERIC.match(after):
+        return AssertionResult("hedged", "what is so in general")
+    if _GENERAL.match(after) and _INDEFINITE.fullmatch(before):
         return AssertionResult("hedged", "what is so in general")
     if _COMPARATIVE.match(after) and _INDEFINITE.fullmatch(before):
         return AssertionResult("compared", "degree: what is so in general", "both")
@@ -297,7 +320,7 @@ def _denial(before: str, after: str) -> str | None:
         return match.group()
     for match in _DENY.finditer(before):
         gap = before[match.end() :]
-        if _NO_DENIAL.search(gap) or _CONFUSE.match(gap.lstrip()):
+        if _NO_DENIAL.search(gap) or _CONFUSE.match(gap.lstrip()) or _ACTS_ON.search(before, 0, match.start()):
             continue
         other = gap.find(BLANK)
         if other >= 0:
@@ -323,8 +346,12 @@ def _in_list(gap: str, other: int, after: str) -> bool:
 
 
 _PARENTHESIS = re.compile(
-    r"^,[^,.;\0]{0,40},(?= (?:is|are|was|were|can|could|do|does|did|has|have)\b)"
+    r"^,[^,.;]{0,60},(?= (?:is|are|was|were|can|could|do|does|did|has|have)\b)"
 )  # ", as option D says,"
+#: what one sound does to another: "the whistle interrupts neither the speaker nor the crowd"
+_ACTS_ON = re.compile(
+    rf"{BLANK} (?:interrupt|disturb|cover|mask|drown|affect|bother|match|preced|follow|overlap)\w*(?: with| out)? $"
+)
 _CONFUSE = re.compile(r"(?:easily |perhaps )?(?:confuse|mistake)\b")
 
 
