@@ -220,6 +220,9 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
+#: "the dog may be asleep" speaks of a dog that is known; "it may be the dog" and "if the dog barked" do not
+_DEFINITE = re.compile(r"(?<!\bbe )(?<!been )(?<!\bis )(?<!\bwas )\b(?:the|this|both) (?:[a-z]+ )?$")
+_CONDITION = re.compile(r"\b(?:if|or|either|were|had|would|should|unless|suppos\w+|assuming|imagine|in case|expect\w*)\b")
 _INDEFINITE = re.compile(r"(?:.*\b(?:because|since|as|for|whereas|while|but|and),?)?\s*(?:an?\s+)?")
 _COMPARATIVE = re.compile(
     r"\s+(?:has|have|makes?|sounds?|produces?) (?:an? )?(?:similar|different|comparable)\b|\s+(?:is|are) pitched\b|\s+(?:also )?has (?!been\b)|"  # noqa: E501
@@ -292,7 +295,8 @@ def assertion_of(
     if _COMPARATIVE.match(after) and _INDEFINITE.fullmatch(before):
         return AssertionResult("compared", "degree: what is so in general", "both")
     if cue := _hedge(before, after):
-        return AssertionResult("hedged", f"left open by {cue!r}")
+        known = _DEFINITE.search(before) and not _CONDITION.search(cue) and not _CONDITION.search(before)
+        return AssertionResult("hedged", f"left open by {cue!r}", "before" if known else "")
     return AssertionResult("asserted", "")
 
 

@@ -259,6 +259,9 @@ class _Judgement:
             pass  # "the horse does not sneeze": the horse is not denied
         elif result.heard == "both" and (found or sex):
             pass  # "louder than the dog": both are said to be heard
+        elif result.heard == "before" and (known := self._known(found, index, number)):
+            state.settle(MentionKind.MATCHED, f"in the truth: {self._describe(known[0])}, claimed before", known)
+            return
         elif result.status != "asserted":
             state.settle(MentionKind.NEUTRAL, f"{result.status}: {result.why}")
             return
@@ -312,6 +315,14 @@ class _Judgement:
             state.settle(MentionKind.NEUTRAL, "general: the truth is less precise than this name and may include it")
             return
         state.settle(MentionKind.HALLUCINATED, f"the truth has no {state.label!r}")
+
+    def _known(self, found: Sequence[int], index: int, number: int) -> list[int]:
+        """Return the truth events of ``found`` that an earlier mention has claimed."""
+        claimed = set().union(*self.named.values())
+        for earlier in self.groups[number]:
+            if earlier < index:
+                claimed.update(self.states[earlier].candidates)
+        return [event for event in found if event in claimed]
 
     def _another_sound(self, index: int, found: Sequence[int]) -> bool:
         """Return whether the candidate is of none of the truth events ``found``."""
