@@ -68,7 +68,7 @@ class _Cued:
 _RESTART = re.compile(
     r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
     r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
-    r"|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
+    r"|,\s+(?:because|since)\s+(?=an?\b|the\b)|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
     r"|(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
 _ASK = _Cued(
@@ -123,7 +123,7 @@ _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
     r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
     r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+)?(?:before|after|until|at|during|as|in"
     r"|longer|louder|shorter|softer"
-    r"|stop|end|cease|fade|pause|change|react to|respond to|disturb|interrupt|cover|mask|drown|affect|bother"
+    r"|stop|end|cease|fade|pause|change|disturb|interrupt|cover|mask|drown|affect|bother"
     r"|quieter|first|last|because|due|from|by|the (?:first|last|longest|loudest|only|same))\b)"
 )
 _LIST = re.compile(rf"^(?:[\s,{BLANK}]|\b(?:an?|the|any|or|nor|and|of|sounds?|single|other|loud|neither|no)\b)*$")

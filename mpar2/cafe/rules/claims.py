@@ -167,7 +167,7 @@ _TOP_BEFORE = re.compile(
 )
 _TOP_AFTER = re.compile(
     rf"^(?P<lead>[^,;|{BLANK}]{{0,30}}?)\b(?:is|are|was|lasts?|sounds?)\s+(?:clearly "
-    rf"|by far )?(?:the )?(?P<word>{_TOP})\b(?!\s+(?!{_THING}|of\b|in\b|one\b|and\b)\w)"
+    rf"|by far )?(?:the )?(?P<word>{_TOP})\b(?!\s+(?!{_THING}|of\b|in\b|one\b|and\b)[\w{BLANK}])"
     rf"|^[^;{BLANK}]{{0,12}}?,\s*(?:is |are )?the (?P<word2>{_TOP})\b"
 )
 _OTHER_BORDER = re.compile(
@@ -193,7 +193,10 @@ def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
         if match and not _NEGATED.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
     for relation, (left, right) in _AT_BORDER.items():
-        match = left.search(before) or right.match(after)
+        match = left.search(before)
+        if match and "," in match.group() and before.startswith(BLANK) and not before[1 : match.start()].strip():
+            match = None  # "a guitar from the start, vocals later": it is said of the name before
+        match = match or right.match(after)
         if match and not _OTHER_BORDER.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
     match = _THROUGHOUT[0].search(before) or _THROUGHOUT[1].match(after)
@@ -333,6 +336,11 @@ _HAS_ENDED = re.compile(
     r" (?:out|away|down)|is over|subsides?|subsided"
     r"|(?:is|are|was|were|has been|have been|gets|got) (?:turned|switched|shut) off)\b"
 )
+# "is silent after", "continues until": a claim of how long, not of which begins first
+_ASPECT = re.compile(
+    r"\b(?:(?:is|are|was|were|falls?|becomes?|remains?) (?:silent|quiet|gone|over|inaudible|absent)|no longer \w+|continu(?:es?|ed)|goes on"
+    r"|(?:stop|end|ceas|fad|resum)\w*(?: (?:out|away|again))?) (?:right |just |shortly |even )?after\b"
+)
 # "while" that sets two things against each other says nothing of their time.
 _CONTRAST = re.compile(
     r",\s*while\b|\bwhile\s+(?:the\s+)?(?:second|other|latter|third|last|next|final|former|first|later|option|others?)\b"
@@ -351,18 +359,23 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
         return PairClaim(_FRONT[match["word"]], match["word"])  # type: ignore[arg-type]
     if re.search(r"\bbefore and after\b|\b(?:more|further|continued|continuing|ongoing)\s+$", gap):
         return None
+    if _ASPECT.search(gap):
+        return None
     if _STOP_BEFORE.search(front) and _BEFORE_IT.match(gap):  # "the birds stop singing when the plane appears"
         return PairClaim("end_before", "stop before")
     contrast = _CONTRAST.search(gap) or _ORDINAL_CONTRAST.search(front + gap)
+    right_ends = _HAS_ENDED.match(masked_text[right[1] : right[1] + 40])
     for relation, pattern in _PAIRS:
         if match := pattern.search(gap):
             if _OF_PRONOUN.match(gap, match.end()):
                 return None
             if contrast and match.group() == "while":
                 return None
-            if relation == "after_end" and not _HAS_ENDED.match(masked_text[right[1] : right[1] + 40]):
+            if relation == "after_end" and not right_ends:
                 continue
-            if relation == "after" and _HAS_ENDED.match(masked_text[right[1] : right[1] + 40]):
+            if relation == "end_before" and right_ends:
+                return None  # one end before the other
+            if relation == "after" and right_ends:
                 return PairClaim("after_end", match.group())
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
     joined = re.fullmatch(r"\s+and\s+(?:an?\s+|the\s+)?", gap)

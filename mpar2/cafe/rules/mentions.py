@@ -23,7 +23,7 @@ _END = re.compile(r"[.!?;\n](?!(?<=\d\.)\d)")  # "3.5" has no end
 _LINKERS_WORDS = (
     "is|are|was|were|be|been|being|that|which|who|of|a|an|the|sound|sounds|noise|starts|begins|keeps|to|start|begin"
     "|started|began|has|can|be|could|heard|their|its|his|her|keep|continues|continue|still|out|away|loud|softly|of"
-    "|from|this|these|those|while|gets|goes|get|then"
+    "|from|this|these|those|while|gets|goes|get|then|resume|resumes|resumed|continued|kept|finally"
 )
 _LINKERS = frozenset(_LINKERS_WORDS.split("|"))
 _CORRECTS = frozenset(("actually", "really"))  # "rain is actually fire"
@@ -41,7 +41,7 @@ _NOT_A_SOUND = tuple(  # the word, what stands before it, and what after it, whe
         ("waves?", r"\b(?:sound|sine|square)\s+$", ""),
         ("wave", "", r"\s*form"),
         ("speakers?", r"\b(?:from|through|over|out of|via)\s+(?:the\s+|a\s+)?$", ""),
-        ("walk(?:s|ed|ing)?", "", r"\s+(?:through|us|me)\b"),
+        ("walk(?:s|ed|ing)?", "", r"\s+(?:through (?:it|this|them|these|the (?:options|choices|clip|audio|steps))|us|me)\b"),  # noqa: E501
     )
 )  # fmt: skip
 
@@ -70,7 +70,7 @@ _IDIOM = re.compile(
     r"|let sleeping dogs lie|in the same boat|on the same page|blow(?:s|ing)? the whistle on|second wind|bells and whistles"  # noqa: E501
     r"|cry(?:ing)? wolf|train of thought|plays? second fiddle|pull(?:ing|s)? (?:out )?all the stops|a fly on the wall"
     r"|lion's share|hold your horses|horse of a different colou?r|dark horse|rule of thumb|sound(?:s|ing)? the alarm (?:for|about)"  # noqa: E501
-    r"|loud and clear|speaks? (?:against|in favou?r)|speaks? for (?=(?:an?|the) (?!first|last|whole|entire|full|rest|few|remain|next|duration))|stuck in traffic|(?:provid|suppl|lay|giv|keep|carr|play)\w* (?:down )?(?:the|a steady|its) (?:bass (?:line|notes?|part)|beat)|(?:provid|suppl|lay|giv|carr)\w* the bass|knock(?:s|ed|ing)? (?:down|over|out|off)|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
+    r"|loud and clear|speaks? (?:against|in favou?r)|speaks? for (?=(?:an?|the) (?!first|last|whole|entire|full|rest|few|remain|next|duration))|stuck in traffic|(?:provid|suppl|lay|giv|keep|carr|play|doubl|follow|outlin|hold)\w* (?:down )?(?:the|a steady|its) (?:bass (?:line|notes?|part)|beat)|(?:provid|suppl|lay|giv|carr)\w* the bass|knock(?:s|ed|ing)? (?:down|over|out|off)|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
     r"|face the music|fire drill|on fire|next door|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
     r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything) (?:also )?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
 )
@@ -78,6 +78,7 @@ _REPORTED = re.compile(
     r"\b(?:say|says|said|saying|ask|asks|asked|asking|shout|shouts|shouted|shouting|yell|yells|yelled|yelling|announce"
     r"|announces|announced|announcing|tell|tells|telling|told|exclaim|exclaims|whisper|whispers|utter|utters|state|states"
     r"|stated|mention|mentions|words?|phrase|lyrics?|line|sentence|transcript\w*|speech|read|reads|reply|replies|warn|warns"
+    r"|options?|choices?|statements?|claims?|answers?|descriptions?|captions?|alternatives?"
     r"|sing|sings|singing|comment\w*|explain\w*|remark\w*|something like|along the lines of|talk\w* about|called|titled)\b"  # noqa: E501
     r"[^.!?\n]{0,25}$",
     re.IGNORECASE,
@@ -206,9 +207,9 @@ _PRONOUN = re.compile(
     r"|[a-z]+ly)\s+){0,3}$"
 )
 _SOMEONE = re.compile(
-    r"\b(?:some(?:one|body)|he|she|(?:an?|the|another|one|two|several|some)\s+(?:[a-z]+\s+)?(?:persons?|people|individuals?)|people)"
+    r"\b(?:some(?:one|body|thing)|he|she|(?:an?|the|another|one|two|several|some)\s+(?:[a-z]+\s+)?(?:persons?|people|individuals?)|people)"
     r"(?:\s+(?:who|that|is|are|was|were|can be heard|starts?(?: to)?|begins?(?: to)?|having|then|briefly|softly|loudly|[a-z]+ly"  # noqa: E501
-    r"|an?|the|in)){0,3}\s+$",
+    r"|an?|the|in)){0,3}:?\s+$",
     re.IGNORECASE,
 )
 # What only people do says who makes it, whatever the subject is called.
@@ -361,11 +362,13 @@ def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], 
 
 
 def _reported_speech(masked: str) -> list[tuple[int, int]]:
-    """Return where the words of a speaker are quoted: what is named there is talked about, not heard."""
+    """Return where the words of a speaker or an option are quoted: what is named there is not said to be heard."""
     return [
         match.span(1)
         for match in _QUOTATION.finditer(masked)
-        if _REPORTED.search(masked[max(0, match.start() - 60) : match.start()]) or len(match[1].split()) >= 5
+        if len(match[1].split()) >= 5
+        or masked[max(0, match.start() - 2) : match.start()].rstrip().endswith(":")
+        or _REPORTED.search(masked[max(0, match.start() - 60) : match.start()])
     ]
 
 
@@ -504,7 +507,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
             candidates[place] = _with_subject(masked, candidate, least)
     masked_text = _blank(lower if len(lower) == len(masked) else masked, candidates)
     borders = {place for part in trace.parts for place in (part.chars.start, part.chars.stop)}
-    sentences = _sentences(masked, owner, borders, roles, candidates)
+    sentences = _sentences(masked, owner, borders, roles, candidates, quoted)
     return ParsedTrace(text, masked_text, tuple(candidates), tuple(sentences))
 
 
@@ -673,10 +676,22 @@ def _blank(text: str, candidates: list[CandidateMention]) -> str:
 
 
 def _sentences(
-    masked: str, owner: list[int], borders: set[int], roles: list[str], candidates: list[CandidateMention]
+    masked: str,
+    owner: list[int],
+    borders: set[int],
+    roles: list[str],
+    candidates: list[CandidateMention],
+    quoted: list[tuple[int, int]],
 ) -> list[Sentence]:
-    """Sentences end at full stops, ";", line ends and borders of parts, but not inside a candidate."""
+    """Sentences end at full stops, ";", line ends and borders of parts, but not inside a candidate or a quotation.
+
+    Who quotes a question asks none: a "?" before a closing quotation mark ends a plain sentence.
+    """
     cuts = {match.end(): match.group() == "?" for match in _END.finditer(masked)}
+    if quoted:
+        ends = dict.fromkeys((stop for _, stop in quoted), False)
+        inside = {place for start, stop in quoted for place in range(start + 1, stop)}
+        cuts = {place: ends.get(place, asks) for place, asks in cuts.items() if place not in inside}
     for position in borders:
         if 0 < position < len(owner) and owner[position] != owner[position - 1]:
             cuts.setdefault(position, False)

@@ -44,13 +44,13 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|hands|audience", "clap|applaud"),  # noqa: E501
     ("footsteps", "human", "shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
     ("hammering", "object", "hammer|hammer blow|hammer strike|hammering|mallet|nailing|pounding", "hammer|bang|pound"),
-    ("glass breaking", "object", "glass|breaking glass|broken glass|shattering glass|glass break|glass shatter|shattering|smash|smashing glass|window breaking|broken window|glass smash|glass shard", "shatter|smash|break"),  # noqa: E501
+    ("glass breaking", "object", "glass|breaking glass|broken glass|shattering glass|glass break|glass shatter|shattering|smash|smashing glass|window breaking|broken window|glass smash|glass shard|window|windowpane", "shatter|smash|break"),  # noqa: E501
     ("bell", "object", "bell|church bell|bell ring|bell toll|chime|bell stroke|hand bell|handbell|cowbell|wind chime|tubular bell|jingle bell|sleigh bell", "toll|chime|ring|clang|jingle|tinkle|peal"),  # noqa: E501
     ("telephone", "signal", "telephone|phone|telephone ring|phone ring|ringtone|cell phone|cellphone|mobile phone|landline|telephone bell|smartphone|mobile|phone call|cell", "ring|vibrate|buzz"),  # noqa: E501
     ("beep", "signal", "beep|bleep|tone|beep tone|beeping|electronic tone|chirp|sine tone|signal tone|ping|microwave beep", "beep|bleep|ping"),  # noqa: E501
     ("siren", "signal", "siren|police siren|ambulance siren|fire engine siren|fire truck siren|emergency siren|emergency vehicle|police car|ambulance|fire engine|fire truck|sirens|wailing", "wail|blare|yelp"),  # noqa: E501
     ("static", "signal", "static|static noise|white noise|hiss|static hiss|radio static|burst of static|radio noise|pink noise|interference|crackle", "hiss|crackle"),  # noqa: E501
-    ("water", "nature", "water|running water|flowing water|stream|river|creek|brook|waterfall|water running|water flowing|pouring water|dripping water|water drop|trickle|splashing water|gurgle|gurgling|babbling brook|rapids", "trickle|gurgle|flow|drip|burble|babble|lap"),  # noqa: E501
+    ("water", "nature", "water|running water|flowing water|stream|river|creek|brook|waterfall|water running|water flowing|pouring water|dripping water|water drop|trickle|splashing water|gurgle|gurgling|babbling brook|rapids", "trickle|gurgle|flow|drip|burble|babble|lap|murmur"),  # noqa: E501
     ("splash", "nature", "splash|plunge|dive|swimmer|swimming", "splash|plunge"),
     ("thunder", "nature", "thunder|thunderclap|thunderstorm|thunder rumble|clap of thunder|rumble of thunder|thunder crack|thunder roll|lightning strike|storm", "rumble"),  # noqa: E501
     ("fire", "nature", "fire|campfire|flame|bonfire|crackling fire|fireplace|crackle of fire|crackling|blaze|inferno|fire crackle|burning wood|wood fire", "crackle|burn|roar"),  # noqa: E501
@@ -63,7 +63,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("flute", "music", "flute|flute note|flute phrase|woodwind|recorder|piccolo|flute music|flutist|pan flute|pipe", ""),  # noqa: E501
     ("organ", "music", "organ|church organ|pipe organ|organ note|organ phrase|organ chord|keyboard", ""),
     ("xylophone", "music", "xylophone|marimba|glockenspiel|vibraphone|xylophone note|xylophone phrase|mallet", ""),
-    ("drums", "music", "taiko|cajon|hand drum|frame drum|rimshot|drum loop|drum|drum beat|drumbeat|drum roll|percussion|drum kit|drum set|snare|kick drum|drummer|drum pattern|drum fill|beat|drum machine|drumming|tom-tom|bass drum", "drum|beat|pound"),  # noqa: E501
+    ("drums", "music", "taiko|cajon|hand drum|frame drum|rimshot|drum loop|drum|drum beat|drumbeat|drum roll|percussion|drum kit|drum set|snare|kick drum|drummer|drum pattern|drum fill|beat|drum machine|drumming|tom-tom|bass drum|ride cymbal|hi-hat", "drum|beat|pound"),  # noqa: E501
     ("cymbal", "music", "cymbal|gong|crash cymbal|cymbal crash|cymbal hit", ""),
     # animals
     ("wolf howl", "animal", "wolf|coyote|wolf howl|wolf pack", "howl"),
@@ -101,7 +101,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("humming", "human", "humming|hum", "hum"),
     ("whistling", "human", "whistle|whistling tune", "whistle"),
     ("cheering", "human", "cheer|fan|cheering crowd|crowd cheer|spectator|crowd cheering|people cheering|fan cheering|roar of the crowd|crowd roar|roaring crowd", "cheer|roar"),  # noqa: E501
-    ("crowd", "human", "crowd|fan|audience|chatter|babble|crowd noise|murmur|people talking|chattering crowd|crowd murmur|hubbub", "chatter|chat"),  # noqa: E501
+    ("crowd", "human", "crowd|fan|audience|chatter|babble|crowd noise|murmur|people talking|chattering crowd|crowd murmur|hubbub", "chatter|chat|murmur"),  # noqa: E501
     ("rap", "human", "rap|rapper|rapping", ""),
     ("chewing", "human", "chewing", "chew|crunch"),
     ("burp", "human", "burp|hiccup|belch", "burp|belch"),
@@ -457,7 +457,7 @@ _WEAK_WORDS = (
 _WEAK_VERBS = (
     "crunch|hum|whir|whirr|drone|rumble|crackle|pop|clatter|rattle|clank|clang|jingle|tinkle|peal|squeak"
     "|squeal|screech|growl|whine|whimper|squawk|blare|toot|blow|peep|flow|drip|lap|crash|patter|fry|burn|pound"
-    "|beat|bounce|rip|rustle|crumple|crinkle|pluck|hover|chop|slice|spray|lock|slap|smack|wade|slosh|roll|grind|sharpen|vibrate|thump|thud|bump|smash|whoosh"  # noqa: E501
+    "|beat|bounce|rev|rip|rustle|crumple|crinkle|pluck|hover|chop|slice|spray|lock|slap|smack|wade|slosh|roll|grind|sharpen|vibrate|thump|thud|bump|smash|whoosh"  # noqa: E501
     "|swoosh|swish|ding|scratch|scrape|grind|fizz|clash|shuffle|ping|erupt|drink|eat|sip|idle|discuss|jog"
     "|tread|trot|stomp|boil|pour|stir|bubble|flap|clop|collide|flush|click|tap|scribble|whisk|blend|chug|trill"
     "|warble|blast|boom|bang|jangle|zip|snip|yelp|plunge"

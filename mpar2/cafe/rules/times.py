@@ -209,10 +209,17 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
             claim = replace(claim, relation="length")  # "0.4-1.6 s a dog bark, 1.2 s"
         if claim.relation == "interval":
             with_interval.add(chosen)
+            start, stop = spans[chosen]
+            if _STILL_BEFORE.search(masked_text, max(0, start - 30), start) or _STILL_AFTER.match(masked_text, stop):
+                attached += [(chosen, replace(claim, relation="at", a=second)) for second in (claim.a, claim.b)]
+                continue
         attached.append((chosen, claim))
     return attached
 
 
+#: within an interval a sound that is "only", "still" or "again" heard need neither begin nor end
+_STILL_BEFORE = re.compile(r"\b(?:only|just|still|nothing but|back to|continu\w+|remain\w*)\s+(?:with\s+)?(?:an? |the |some )?(?:\w+ )?$")
+_STILL_AFTER = re.compile(r" (?:alone|only|again|still|by itself|continues|keeps)\b")
 _IN_BRACKET = re.compile(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$")
 #: words before a time that are about the time alone
 _ADVERBIAL = re.compile(

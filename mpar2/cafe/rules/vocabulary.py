@@ -123,6 +123,12 @@ def _verb_forms(verb: str) -> tuple[str, ...]:
     return (verb, third, *rest, *_IRREGULAR_VERBS.get(verb, ()))
 
 
+def _agent(verb: str) -> str:
+    """Return who does it: ``snore`` -> snorer."""
+    gerund = _verb_forms(verb)[2]
+    return gerund.removesuffix("ing") + "er"
+
+
 def _key(phrase: str) -> tuple[str, ...]:
     return tuple(word.text for word in words_of(phrase))
 
@@ -198,12 +204,19 @@ def _base() -> _Table:
         for phrase in phrases:
             table.add_phrase(name, phrase)
         table.add(name, _key(sound.plural), "noun", plural=True)
+    agents: list[tuple[str, tuple[str, ...]]] = []
     for name, family, phrases, verbs in SOUNDS:
         table.concepts.setdefault(name, Concept(name, family, PARENTS.get(name)))
         for phrase in (name, *phrases.split("|")):
             table.add_phrase(name, phrase)
         for verb in filter(None, verbs.split("|")):
             table.add_verb(name, verb)
+            if family == "human" and (agent := _key(_agent(verb))) not in table.forms:
+                agents.append((name, agent))
+    for name, agent in agents:
+        if agent not in table.forms:
+            table.add(name, agent, "noun", plural=False, weak=True)
+            table.add(name, _plural_key(agent), "noun", plural=True, weak=True)
     for phrase, family in GENERAL.items():
         for key in {_key(phrase), _plural_key(_key(phrase))}:
             old = table.forms.get(key)
@@ -313,11 +326,20 @@ class Vocabulary:
             if len(words) == 2 and (words[0],) not in self._table.forms:
                 self._table.add_phrase(name, words[0], weak=False)
             return
+        if len(words) == 2 and self._does(words[1]) and words[0] not in _EMPTY_HEADS:  # "mouse squeak": "the mouse"
+            known = self._table.forms.get((words[0],))
+            if known is None or known.weak:
+                self._table.add_phrase(name, words[0], weak=True)
         forms = [words[-1]] + ([words[-1][:-2] + "ing"] if words[-1].endswith("er") else [])
         for form in forms:
             known = self._table.forms.get((form,))
             if (known is None or known.weak) and form not in _EMPTY_HEADS:
                 self._table.add_phrase(name, form, weak=False)
+
+    def _does(self, word: str) -> bool:
+        """Return whether the word is also the name of an action: bark, squeak, honk."""
+        form = self._table.forms.get((_verb_forms(word)[2],))
+        return form is not None and form.role == "action"
 
     def _add_words(self, name: str) -> None:
         """Other forms of an unknown label of two words: "tree falling" is also "falling tree", and "the tree"."""
