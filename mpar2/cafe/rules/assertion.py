@@ -222,7 +222,9 @@ _HEDGE_AFTER = re.compile(
 )
 #: "the dog may be asleep" speaks of a dog that is known; "it may be the dog" and "if the dog barked" do not
 _DEFINITE = re.compile(r"(?<!\bbe )(?<!been )(?<!\bis )(?<!\bwas )\b(?:the|this|both) (?:[a-z]+ )?$")
-_CONDITION = re.compile(r"\b(?:if|or|either|were|had|would|should|unless|suppos\w+|assuming|imagine|in case|expect\w*)\b")
+_CONDITION = re.compile(
+    r"\b(?:if|or|either|were|had|would|should|unless|suppos\w+|assuming|imagine|in case|expect\w*|unlikely|improbable|doubtful)\b"
+)
 _INDEFINITE = re.compile(r"(?:.*\b(?:because|since|as|for|whereas|while|but|and),?)?\s*(?:an?\s+)?")
 _COMPARATIVE = re.compile(
     r"\s+(?:has|have|makes?|sounds?|produces?) (?:an? )?(?:similar|different|comparable)\b|\s+(?:is|are) pitched\b|\s+(?:also )?has (?!been\b)|"  # noqa: E501
@@ -234,7 +236,7 @@ _GENERIC = re.compile(
 _GENERAL = re.compile(  # of "a bell" or "bells", not of "the bell"
     r"\s+(?:is|are|sounds?|has|have|makes?) (?:usually|often|generally|typically|normally|practically|commonly|rarely|always)\b"
     r"|\s+(?:is|are) (?:silent|noiseless|inaudible)\b"
-    r"|\s+(?:does|do)(?: not|n['\u2019]t) (?!stop|end|cease|fade|pause|change|last|continue|start|begin|get|become|come|go)[a-z]+\b"
+    r"|\s+(?:does|do)(?: not|n['\u2019]t) (?!stop|end|cease|fade|pause|change|last|continue|start|begin|get|become|come|go)(?:[a-z]+\b|\0)"
 )
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
 _OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
@@ -273,6 +275,8 @@ def assertion_of(
         return AssertionResult("questioned", "it stands in a statement that is called wrong")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
+    if _STOPS_BUT.search(masked_text[max(0, start - REACH) : start]) and _DOES_NOT.match(after):
+        return AssertionResult("asserted", "")  # "the snoring stops, but the clock doesn't"
     if cue := _denial(before, after):
         return AssertionResult("negated", f"negated by {cue!r}", "subject" if BLANK in cue else "")
     if cue := _unclaimed(_RETRACT, before, after):
@@ -322,9 +326,11 @@ def _denial(before: str, after: str) -> str | None:
     after = _PARENTHESIS.sub("", after)
     if match := _NOT_HEARD.search(before):
         return match.group()
+    acts = False
     for match in _DENY.finditer(before):
         gap = before[match.end() :]
-        if _NO_DENIAL.search(gap) or _CONFUSE.match(gap.lstrip()) or _ACTS_ON.search(before, 0, match.start()):
+        acts = acts and match.group() == "nor" or _ACTS_ON.search(before, 0, match.start()) is not None
+        if acts or _NO_DENIAL.search(gap) or _CONFUSE.match(gap.lstrip()):
             continue
         other = gap.find(BLANK)
         if other >= 0:
@@ -350,12 +356,15 @@ def _in_list(gap: str, other: int, after: str) -> bool:
 
 
 _PARENTHESIS = re.compile(
-    r"^,[^,.;]{0,60},(?= (?:is|are|was|were|can|could|do|does|did|has|have)\b)"
+    rf"^(?:,[^,.;]{{0,60}},| (?:instead of|rather than) (?:an? |the )?{BLANK}+)"
+    r"(?= (?:is|are|was|were|can|could|do|does|did|has|have)(?:not|n['\u2019]t)?\b)"
 )  # ", as option D says,"
 #: what one sound does to another: "the whistle interrupts neither the speaker nor the crowd"
 _ACTS_ON = re.compile(
     rf"{BLANK} (?:interrupt|disturb|cover|mask|drown|affect|bother|match|preced|follow|overlap)\w*(?: with| out)? $"
 )
+_STOPS_BUT = re.compile(r"\b(?:stop|end|ceas|fad|paus|chang|mov)\w*\b[^.;]{0,40}\bbut (?:the )?$")
+_DOES_NOT = re.compile(r" (?:do|does|did)(?: not|n['\u2019]t)\s*(?:[.,;!)]|$)")
 _CONFUSE = re.compile(r"(?:easily |perhaps )?(?:confuse|mistake)\b")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mpar2.cafe.rules.claims import (
     BORDER_SHARE,
     BORDER_TOLERANCE_S,
+    COARSE_TOLERANCE_S,
     LENGTH_SHARE,
     LEVEL_TOLERANCE_DB,
     OFFSET_SHARE,
@@ -121,6 +122,8 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
         return a.onset_s <= b.onset_s + ORDER_TOLERANCE_S
     if claim.relation == "after":
         return a.onset_s >= b.onset_s - ORDER_TOLERANCE_S
+    if claim.relation == "start_together":
+        return abs(a.onset_s - b.onset_s) <= COARSE_TOLERANCE_S
     if claim.relation == "after_end":
         return b.offset_s is None or a.onset_s >= b.offset_s - ORDER_TOLERANCE_S
     if claim.relation == "end_before":

@@ -57,7 +57,7 @@ class PairClaim:
     """A claim that relates the left of two names in a sentence to the right one."""
 
     relation: Literal[
-        "before", "after", "after_end", "end_before", "overlap",
+        "before", "after", "after_end", "end_before", "overlap", "start_together",
         "longer", "shorter", "louder", "quieter", "as_long", "as_loud",
     ]  # fmt: skip
     words: str
@@ -300,6 +300,10 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"(?: just| right| well| shortly)? (?:before|once|when|as soon as)\b",
         ),
         (
+            "start_together",
+            r"\b(?:starts?|begins?|began|started|enters?|sets? in|comes? in) (?:at the same time as|together with|simultaneously with)",
+        ),
+        (
             "overlap",
             r"\b(?:(?:while|during)\b(?![^,]*,)|at the same time as|simultaneous(?:ly)? with|overlap(?:s|ped|ping)?(?: with)?"  # noqa: E501
             r"|in parallel with)\b",
@@ -381,7 +385,8 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
     joined = re.fullmatch(r"\s+and\s+(?:an?\s+|the\s+)?", gap)
     match = _TOGETHER.match(masked_text[right[1] : right[1] + 60]) if joined else None
     if match and not _NEGATED.search(match.group()):
-        return PairClaim("overlap", match.group().strip())
+        starts = re.search(r"\b(?:start|begin|began|enter|set in|come in)", match.group())
+        return PairClaim("start_together" if starts else "overlap", match.group().strip())
     return None
 
 

@@ -535,7 +535,7 @@ class _Judgement:
             return
         for state, other in ((left, right), (right, left)):
             if state.kind in (None, MentionKind.MATCHED) and (state.kind is None or state is left):
-                order = claim.relation in ("before", "after", "after_end", "end_before", "overlap")
+                order = claim.relation in ("before", "after", "after_end", "end_before", "overlap", "start_together")
                 why = f"wrong {'order' if order else 'attribute'}: {claim.words!r} with {other.label!r}"
                 state.settle(MentionKind.MISUSED, why, state.candidates)
 

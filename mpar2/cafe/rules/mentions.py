@@ -222,6 +222,9 @@ _ALSO_THINGS = frozenset(
 _MANNERS = frozenset(
     "hiss creak bang thud click clatter squeak pop crash clank clang screech squeal whoosh rattle thump snap clink rumble roar".split()  # noqa: E501, SIM905
 )
+#: an entry of a list, and what leads from its name to what is said of it
+_ENTRY = re.compile(r"(?:^|[\n.;:*]|\d[.)])[\s*]*$")
+_ENTRY_GAP = re.compile(r"\**\s*[\u2013\u2014:-]\s+(?:an? )?(?:[a-z]+ )?")
 _MANNER_GAP = re.compile(r"[^.;:\n]{0,40} with an? (?:[a-z]+ )?")
 _ASIDE_GAP = re.compile(r"[^,.;:\n]{0,40}, (?:[a-z]+ly )?")
 _ASIDE_OBJECT = re.compile(
@@ -591,6 +594,8 @@ def _joinable(
     left: CandidateMention, right: CandidateMention, text: str, masked: str, owner: list[int], roles: list[str]
 ) -> bool:
     gap = masked[left.stop : right.start]
+    if _ENTRY_GAP.fullmatch(gap) and _ENTRY.search(masked, max(0, left.start - 20), left.start):
+        return bool(set(left.concepts) & set(right.concepts))  # "4. Dog - a single bark"
     if len(gap) > 60 or re.search(r"[^\w\s'’-]", gap):  # noqa: RUF001
         return False
     tagged = "<" in text[left.stop : right.start]

@@ -218,7 +218,9 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
 
 
 #: within an interval a sound that is "only", "still" or "again" heard need neither begin nor end
-_STILL_BEFORE = re.compile(r"\b(?:only|just|still|nothing but|back to|continu\w+|remain\w*)\s+(?:with\s+)?(?:an? |the |some )?(?:\w+ )?$")
+_STILL_BEFORE = re.compile(
+    r"\b(?:only|just|still|nothing but|back to|continu\w+|remain\w*)\s+(?:with\s+)?(?:an? |the |some )?(?:\w+ )?$"
+)
 _STILL_AFTER = re.compile(r" (?:alone|only|again|still|by itself|continues|keeps)\b")
 _IN_BRACKET = re.compile(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$")
 #: words before a time that are about the time alone
