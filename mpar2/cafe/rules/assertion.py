@@ -100,11 +100,11 @@ _ASK_AFTER = _Cued(
 )
 #: "the statement that a dog barks is wrong", "it is not true that a dog barks"
 _STATEMENT = _Cued(
-    r"\b(?:statement|claim|option|choice|answer|description|idea|suggestion|assumption)s? (?:that|which|saying|claiming|with)\b",
+    r"\b(?:statement|claim|option|choice|answer|description|idea|suggestion|assumption)s? (?:that|which|saying|claiming|with)\b",  # noqa: E501
     "statement|claim|option|choice|answer|descri|idea|sugges|assum",
 )
 _CALLED_WRONG = re.compile(
-    r"^[^.;!?]*\b(?:is|are|was|were|seems|must be) (?:\w+ly )?(?:wrong|false|incorrect|untrue|not (?:true|correct|right))\b"
+    r"^[^.;!?]*\b(?:is|are|was|were|seems|must be) (?:\w+ly )?(?:wrong|false|incorrect|untrue|not (?:true|correct|right))\b"  # noqa: E501
 )
 _ANSWER = _Cued(
     r"\banswer\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
@@ -145,7 +145,7 @@ _DENY_AFTER = re.compile(
     rf"|(?:is|are|was|were|do|does|did|ca|could|has|have|had|wo)n['’]t|cannot|never|nowhere)\b"  # noqa: RUF001
     rf"(?:\s+(?:actually|really|clearly|even|ever|to|be|been|being|appear to be|seem to be|\w+ly))*(?:\s*(?:$|[.,;:!)])|\s+(?:{BLANK}+(?!{BLANK})|(?:{_HEARD})\b))"  # noqa: E501
     rf"(?!\s+(?:until|before|after|at \d|at the|alone|again)\b)"
-    rf"(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|together|at the same time|simultaneously|at once|at \d"
+    rf"(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|together|at the same time|simultaneously|at once|at \d"  # noqa: E501
     rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b))"  # noqa: E501
     r"|^\s*,?\s*(?:(?:can|could|may|should|must|has|have)\s+(?:all\s+|both\s+|also\s+|therefore\s+|thus\s+|now\s+)?(?:be|been)\s+)?"
     r"(?:(?:is|are|was|were|seems?|appears?|remains?|be)\s+(?:to be )?)?(?:\w+ly\s+|(?:all|both|also)\s+)?"
@@ -158,12 +158,12 @@ _DENY_AFTER = re.compile(
     r"|^[\s*_)\"'\u201d]*(?:[:\u2013\u2014|-]|\u2192|->)[\s*_]*(?:no(?:t|ne|thing)?\b|absent|never|there (?:is|are) no|(?:is|do|does|was)n.t|\u2717|\u2718|\u274c|\u00d7|eliminated|excluded|ruled out|incorrect|wrong|false|unlikely)"  # noqa: E501
 )
 _MEMBERS = re.compile(
-    rf"(?:(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+|\s+(?:and|or) (?:an? |the )?[a-z]+)(?=\s+(?:are|were|do|have|can)\b)"
+    rf"(?:(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+|\s+(?:and|or) (?:an? |the )?[a-z]+)(?=\s+(?:are|were|do|have|can)\b)"  # noqa: E501
 )  # "strings and brass are"
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|not (?:quite )?sure|unsure|uncertain|unclear"
-    r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?! (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"
+    r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?! (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
     r"|either|potentially"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
     r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b|['\u2019]d have\b"  # noqa: E501
@@ -213,7 +213,7 @@ _HEDGE_AFTER = re.compile(
     r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even |easily )*(?:hear|heard|taken|mistaken|confused)\b)"  # noqa: E501
     r"|^\s+(?:could not|cannot|can not|can['\u2019]t) be (?:ruled out|excluded|dismissed)"
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
-    r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"
+    r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"  # noqa: E501
     r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
     r"|^\s+(?:must have|(?:is|are) likely to)\b"
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
@@ -223,7 +223,7 @@ _HEDGE_AFTER = re.compile(
 #: "the dog may be asleep" speaks of a dog that is known; "it may be the dog" and "if the dog barked" do not
 _DEFINITE = re.compile(r"(?<!\bbe )(?<!been )(?<!\bis )(?<!\bwas )\b(?:the|this|both) (?:[a-z]+ )?$")
 _CONDITION = re.compile(
-    r"\b(?:if|or|either|were|had|would|should|unless|suppos\w+|assuming|imagine|in case|expect\w*|unlikely|improbable|doubtful)\b"
+    r"\b(?:if|or|either|were|had|would|should|unless|suppos\w+|assuming|imagine|in case|expect\w*|unlikely|improbable|doubtful)\b"  # noqa: E501
 )
 _INDEFINITE = re.compile(r"(?:.*\b(?:because|since|as|for|whereas|while|but|and),?)?\s*(?:an?\s+)?")
 _COMPARATIVE = re.compile(
@@ -234,9 +234,9 @@ _GENERIC = re.compile(
     r"^\s+(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b"  # noqa: E501
 )
 _GENERAL = re.compile(  # of "a bell" or "bells", not of "the bell"
-    r"\s+(?:is|are|sounds?|has|have|makes?) (?:usually|often|generally|typically|normally|practically|commonly|rarely|always)\b"
+    r"\s+(?:is|are|sounds?|has|have|makes?) (?:usually|often|generally|typically|normally|practically|commonly|rarely|always)\b"  # noqa: E501
     r"|\s+(?:is|are) (?:silent|noiseless|inaudible)\b"
-    r"|\s+(?:does|do)(?: not|n['\u2019]t) (?!stop|end|cease|fade|pause|change|last|continue|start|begin|get|become|come|go)(?:[a-z]+\b|\0)"
+    r"|\s+(?:does|do)(?: not|n['\u2019]t) (?!stop|end|cease|fade|pause|change|last|continue|start|begin|get|become|come|go)(?:[a-z]+\b|\0)"  # noqa: E501
 )
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
 _OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")

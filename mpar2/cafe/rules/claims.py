@@ -301,7 +301,7 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         (
             "start_together",
-            r"\b(?:starts?|begins?|began|started|enters?|sets? in|comes? in) (?:at the same time as|together with|simultaneously with)",
+            r"\b(?:starts?|begins?|began|started|enters?|sets? in|comes? in) (?:at the same time as|together with|simultaneously with)",  # noqa: E501
         ),
         (
             "overlap",
@@ -342,7 +342,7 @@ _HAS_ENDED = re.compile(
 )
 # "is silent after", "continues until": a claim of how long, not of which begins first
 _ASPECT = re.compile(
-    r"\b(?:(?:is|are|was|were|falls?|becomes?|remains?) (?:silent|quiet|gone|over|inaudible|absent)|no longer \w+|continu(?:es?|ed)|goes on"
+    r"\b(?:(?:is|are|was|were|falls?|becomes?|remains?) (?:silent|quiet|gone|over|inaudible|absent)|no longer \w+|continu(?:es?|ed)|goes on"  # noqa: E501
     r"|(?:stop|end|ceas|fad|resum)\w*(?: (?:out|away|again))?) (?:right |just |shortly |even )?after\b"
 )
 # "while" that sets two things against each other says nothing of their time.
