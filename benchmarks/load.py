@@ -14,6 +14,7 @@ error was none of "busy", or memory grew by more than ``LIMIT_MB`` between the f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import socket
@@ -278,6 +279,15 @@ def wait_for(url: str, app: subprocess.Popen[bytes]) -> dict[str, Any]:
     raise SystemExit("the app did not start")
 
 
+def _memory_mb(app: psutil.Process) -> float:
+    """Return the memory of the app and of its child processes; pages that they share count for each."""
+    found = 0
+    for process in (app, *app.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += process.memory_info().rss
+    return found / 1e6
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the visitors and print what became of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=(__doc__ or "").split("\n")[0])
@@ -313,7 +323,7 @@ def main(arguments: list[str] | None = None) -> int:
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
-                memory.append((time.monotonic() - begun, process.memory_info().rss / 1e6))
+                memory.append((time.monotonic() - begun, _memory_mb(process)))
                 time.sleep(0.5)
         status = app.poll()
         with httpx.Client(base_url=url, timeout=_START_S) as client:  # nobody is left: the next is served at once
@@ -327,8 +337,10 @@ def main(arguments: list[str] | None = None) -> int:
     early = median(mb for at, mb in memory if at <= fifth)
     late = median(mb for at, mb in memory if at >= memory[-1][0] - fifth)
     served = sorted(tally.waits)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(
-        f"{options.visitors} visitors for {memory[-1][0]:.0f} s, {os.cpu_count()} cores, {options.tokens} tokens an arm"
+        f"{options.visitors} visitors for {memory[-1][0]:.0f} s, {os.cpu_count()} cores, load average {load:.1f}, "
+        f"{options.tokens} tokens an arm"
     )
     for outcome, number in tally.outcomes.most_common():
         print(f"  {outcome:40}{number:6}")

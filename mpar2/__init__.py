@@ -2,8 +2,8 @@
 
 Contents, in the order in which data flows:
 
-``audio``      any recording -> :class:`~mpar2.audio.Clip`; ``decoder``, the child process that decodes it;
-               ``containers``, which format it has; ``formats`` reads other files from outside
+``audio``      any recording -> :class:`~mpar2.audio.Clip`; ``decoder`` decodes it in a process
+               of its own (``child``); ``containers``, which format it has; ``formats`` reads other files from outside
 ``question``   questions, choices, items, answer matching
 ``trace``      generated text -> :class:`~mpar2.trace.Trace` (perception, steps, review, answer)
 ``answers``    the answer that a reply gives, tagged or not, and the choice that it names

@@ -11,6 +11,7 @@
 ``first_screen`` the Compare tab before Gradio is there                           ``occluding``   occlusion of an arm
 ``examples``     clips, questions, stored comparisons    ``errors``    messages to visitors
 ``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
+``analysis_process``  the child process of its work      ``analysis_figures``  what it shows of runs
 ``analysis_items``  its table of items                   ``analysis_training``  its training figures
 ``gate``         requests refused before they are read   ``limits``    what one visitor may ask for
 ``scoring``      CAFE of a comparison                    ``opinion``   what a tagger finds in a clip

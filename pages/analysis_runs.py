@@ -1,15 +1,15 @@
 """The runs that the Analysis tab can show: those shipped with the app, and the one that a visitor brings.
 
 A visitor's file is read where Gradio put it, as data: a zip is never unpacked, no name inside it becomes a path, lines
-are checked one by one, and every size is bounded (``mpar2.runs``). Its table belongs to the visitor's session, and is
-kept while there is room (:class:`Brought`).
+are checked one by one, and every size is bounded (``mpar2.runs``). All that is done in a child process
+(``pages.analysis_process``). What was read belongs to the visitor's session, and is kept while there is room
+(:class:`Brought`).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import pickle
 import threading
 import time
 import zipfile
@@ -34,7 +34,6 @@ _BRING = "Bring what 'mpar2 evaluate … --out RUN' wrote: RUN/items.jsonl as it
 _MOST_CHARACTERS = 5_000_000
 _MOST_NUMBERS = 3_000_000
 _MOST_VALUES = {"arm": 64, "domain": 100, "category": 100, "sub_category": 400, "difficulty": 100}
-_MOST_S = 20.0
 _MOST_DRAWN = 8  # choices whose figures are remembered
 _log = logging.getLogger(__name__)
 
@@ -70,10 +69,7 @@ class Shelf:
             return self._tables[name]
 
     def drawn(
-        self,
-        table: RunTable | None,
-        sent: Mapping[str, Any],
-        draw: Callable[[RunTable | None, Mapping[str, Any]], Iterator[dict[str, Any]]],
+        self, sent: Mapping[str, Any], draw: Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
     ) -> Iterator[dict[str, Any]]:
         """Yield what ``draw`` makes of shipped runs by one choice; of the last choices it is remembered."""
         usual = {"runs": None, "arms": None, "metric": "acc_per", "binning": "count", "bins": 8}
@@ -83,7 +79,7 @@ class Shelf:
             yield from known
             return
         values = []
-        for value in draw(table, sent):
+        for value in draw(sent):
             values.append(value)
             yield value
         with self._lock:
@@ -103,55 +99,42 @@ class Shelf:
 
 
 class Brought:
-    """The runs that visitors have brought, one a session, within a bound of memory for all of them.
+    """The runs that visitors have brought, one a session, packed, within a bound of memory for all of them.
 
     Where that is passed, the visitor who holds most gives back first, the oldest run of theirs.
     """
 
     def __init__(
-        self, most_bytes: int = 500_000_000, kept_s: float = 3600.0, clock: Callable[[], float] = time.monotonic
+        self, most_bytes: int = 50_000_000, kept_s: float = 3600.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._most_bytes, self._kept_s, self._clock = most_bytes, kept_s, clock
-        self._kept: dict[str, tuple[float, str, int, RunTable]] = {}  # session -> since when, visitor, bytes, table
+        self._kept: dict[str, tuple[float, str, bytes]] = {}  # session -> since when, visitor, packed table
         self._lock = threading.Lock()
 
-    def keep(self, session: str, visitor: str, table: RunTable) -> None:
-        """Keep a table in place of the session's last one."""
-        counted = _Counted()
-        pickle.dump(table, counted, protocol=5)
+    def keep(self, session: str, visitor: str, packed: bytes) -> None:
+        """Keep a run in place of the session's last one."""
         with self._lock:
             self._kept.pop(session, None)
-            self._kept[session] = (self._clock(), visitor, 2 * counted.bytes, table)  # figures take it apart by arms
+            self._kept[session] = (self._clock(), visitor, packed)
             while others := [name for name in self._kept if name != session]:
                 held_by: Counter[str] = Counter()
-                for _, owner, size, _ in self._kept.values():
-                    held_by[owner] += size
+                for _, owner, content in self._kept.values():
+                    held_by[owner] += len(content)
                 if held_by.total() <= self._most_bytes:
                     break
                 del self._kept[max(others, key=lambda name: held_by[self._kept[name][1]])]  # the first of equals
 
-    def table(self, session: str) -> RunTable:
-        """Return the session's table. Raises ``RunError`` where it is not kept any more."""
+    def packed(self, session: str) -> bytes:
+        """Return the session's run. Raises ``RunError`` where it is not kept any more."""
         with self._lock:
             for name in [name for name, one in self._kept.items() if one[0] <= self._clock() - self._kept_s]:
                 del self._kept[name]
             if session in self._kept:
-                return self._kept[session][3]
+                return self._kept[session][2]
         raise RunError(
             "your run is not kept any more (runs are kept for an hour at most, and while there is room for them): "
             "choose its file again"
         )
-
-
-class _Counted:
-    """A file that only counts."""
-
-    bytes = 0
-
-    def write(self, data: Any) -> int:
-        size = memoryview(data).nbytes
-        self.bytes += size
-        return size
 
 
 def load_upload(path: str | Path) -> RunTable:
@@ -170,7 +153,7 @@ def load_upload(path: str | Path) -> RunTable:
 
 def _check_contents(path: Path) -> None:
     """Refuse what is small to send and takes minutes to read or draw: it is counted before any of it is parsed."""
-    begun, characters, numbers = time.monotonic(), 0, 0
+    characters, numbers = 0, 0
     distinct: dict[str, set[str]] = {name: set() for name in _MOST_VALUES}
     for record in read_run(path, UPLOAD).records():
         characters += sum(len(value) for value in record.values() if isinstance(value, str))
@@ -196,8 +179,6 @@ def _check_contents(path: Path) -> None:
                 f"the run has more than {_MOST_NUMBERS / 1e6:.0f} million numbers of attention, the limit of an "
                 "upload: bring a part of it, or use 'mpar2 report' on your own machine"
             )
-        if time.monotonic() - begun > _MOST_S:
-            raise AnalysisError("reading the run takes too long: bring a part of it")
 
 
 def _size(value: Any, depth: int = 6) -> int:

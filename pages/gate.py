@@ -50,7 +50,7 @@ _HOUR_S = 3600.0
 _SHARE_OF_UPLOADS = 25  # largest uploads that one visitor may send in an hour
 _SHARE_OF_DISK = 200  # the same of all visitors: what is older has been deleted
 _SHARE_OF_SESSIONS = 120  # of one visitor in an hour; SESSIONS are kept in all
-SESSIONS = 1000
+SESSIONS = 250  # a tenth of a megabyte each; one that is forgotten is made again when it is asked for
 _PER_S, _BURST, _LONGEST_S = 10.0, 100.0, 5.0  # of a visitor's pace: see Pace
 _UNITS_OF_READING = 0.1  # a page has a hundred files
 _MOST_VISITORS = 10_000
@@ -181,6 +181,9 @@ class Gate:
         if body is None:
             await _answer(send, 413, f"the request is larger than {most / 1e6:.0f} MB: send files by /upload")
             return
+        if re.search(r"/(run|api)/[^/]+$", path) and _is_queued(demo, body):  # Gradio would first make a session of it
+            await _answer(send, 404, "this function has a line: join it by /queue/join or /call")
+            return
         if path.endswith("/queue/join") or re.search(r"/call/(v2/)?[^/]+$", path):
             if _waits_too_often(demo, request, body, local=local):
                 words = "your requests in the line are one visitor's share: wait for them"
@@ -209,6 +212,16 @@ def _units(request: Any) -> float:
     """Return what a request costs by its :class:`Pace`: one, and one for each megabyte that it announces."""
     size = request.headers.get("content-length", "")
     return 1.0 + (min(int(size), 10**9) / 1e6 if size.isdecimal() else 0.0)
+
+
+def _is_queued(demo: gr.Blocks, body: bytes) -> bool:
+    """Return whether a direct request is not for one of the few functions that have no line."""
+    try:
+        number = json.loads(body).get("fn_index")
+    except (ValueError, RecursionError, AttributeError):
+        return True
+    function = demo.fns.get(number) if isinstance(number, int) else None
+    return function is None or function.queue
 
 
 def _waits_too_often(demo: gr.Blocks, request: Any, body: bytes, *, local: bool) -> bool:

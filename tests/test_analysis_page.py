@@ -20,7 +20,8 @@ from analysis.load import load_runs
 from analysis.style import colour_of
 from mpar2.audio import wav_bytes
 from mpar2.runs import RunError
-from pages.analysis import GROUPS, choice_of, drawn
+from pages.analysis import GROUPS
+from pages.analysis_figures import choice_of, drawn
 from pages.analysis_items import first_arms, items_value, summary_value
 from pages.analysis_runs import UPLOAD, Brought, Shelf, compared, load_upload
 from pages.arrays import pack
@@ -53,25 +54,22 @@ def test_the_shelf_has_what_is_there_and_nothing_else(root: Path, tmp_path: Path
     assert Shelf(tmp_path).tables(["broken"]) == []
 
 
-def test_brought_runs_have_a_bound_and_who_holds_most_gives_back_first(root: Path) -> None:
-    table, now = Shelf(root).table("scenes"), [0.0]
-    one = Brought(clock=lambda: now[0])
-    one.keep("only", "me", table)
-    size = one._kept["only"][2]
-    brought = Brought(3 * size, kept_s=100.0, clock=lambda: now[0])
-    brought.keep("mine", "me", table)
+def test_brought_runs_have_a_bound_and_who_holds_most_gives_back_first() -> None:
+    packed, now = b"x" * 1000, [0.0]
+    brought = Brought(3000, kept_s=100.0, clock=lambda: now[0])
+    brought.keep("mine", "me", packed)
     for number in range(5):
         now[0] += 1
-        brought.keep(f"theirs {number}", "greedy", table)
-    assert brought.table("mine") is table and brought.table("theirs 4") is table
+        brought.keep(f"theirs {number}", "greedy", packed)
+    assert brought.packed("mine") is packed and brought.packed("theirs 4") is packed
     for gone in ("theirs 0", "theirs 2", "nobody's"):
         with pytest.raises(RunError, match="not kept any more .* choose its file again"):
-            brought.table(gone)
-    brought.keep("mine", "me", table)
+            brought.packed(gone)
+    brought.keep("mine", "me", packed)
     assert len(brought._kept) == 3, "a session has one"
     now[0] += 100
     with pytest.raises(RunError, match="an hour at most"):
-        brought.table("mine")
+        brought.packed("mine")
     assert not brought._kept
 
 

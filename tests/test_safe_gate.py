@@ -84,6 +84,7 @@ def test_no_queued_handler_runs_by_a_direct_route(app: SimpleNamespace) -> None:
                     assert reply.status_code == 404, (route, name, dependency["id"], reply.text[:200])
                     tried += 1
     assert tried >= 16
+    assert "direct" not in app.demo.state_holder, "what is refused makes no session"
 
 
 def finished(app: SimpleNamespace, fn: int, data: list[Any], session: str) -> dict[str, Any]:

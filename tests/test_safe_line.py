@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +19,15 @@ def _event(visitor: str, at: float = 0.0, line: str = "engine") -> Any:
     return SimpleNamespace(session_hash=visitor, visitor=visitor, enqueue_time=at, concurrency_id=line, request=None)
 
 
-def _waits(honest: int, hostile: int, *, until: float = 2000.0) -> list[float]:
+def _waits(honest: int, hostile: int, *, takes: int = 1, until: int = 2000) -> list[float]:
     """Let visitors ask an engine that takes a second a request, by the shares and turns of the app.
 
     An honest visitor asks again after each answer, and a second after each "the line is full"; a hostile one sends as
-    much as is taken, before everybody else. Waits count from the first attempt, unanswered ones too.
+    much as is taken, before everybody else, of requests that take ``takes`` seconds. Waits count from the first
+    attempt, unanswered ones too.
     """
     now = 0.0
-    turns = Turns(lambda event: event.visitor, lambda: now)
+    turns = Turns(lambda event: event.visitor)
     waiting: list[Any] = []
     running: list[Any] = []
     asks = {f"honest {number}": number / 100 for number in range(honest)}  # when each one asks
@@ -41,17 +41,14 @@ def _waits(honest: int, hostile: int, *, until: float = 2000.0) -> list[float]:
         waiting.append(_event(visitor, now))
         return True
 
-    def served() -> Iterator[float]:
-        """Yield the times at which the engine is free."""
-        yield from range(int(until))
-
-    for second in served():
+    for second in range(until):
         now = float(second)
-        for event in running:
+        for event in [event for event in running if event.ends <= now]:
+            running.remove(event)
+            turns.end("engine", event, event.ends - event.begun, waiting)
             if event.visitor.startswith("honest"):
                 waits.append(now - since.pop(event.visitor))
                 asks[event.visitor] = now
-        running.clear()
         for visitor in [f"hostile {number}" for number in range(hostile)]:
             while joins(visitor):
                 pass
@@ -59,16 +56,31 @@ def _waits(honest: int, hostile: int, *, until: float = 2000.0) -> list[float]:
             since.setdefault(visitor, now)
             if joins(visitor):
                 del asks[visitor]
-        if (event := turns.begin("engine", waiting, running, 1)) is not None:
+        if not running and (event := turns.begin("engine", waiting, running, 1)) is not None:
             waiting.remove(event)
+            event.begun, event.ends = now, now + (1 if event.visitor.startswith("honest") else takes)
             running.append(event)
     return [*waits, *(until - at for at in since.values())]
 
 
+@pytest.mark.parametrize("takes", [1, 6])
 @pytest.mark.parametrize("honest", [10, 20])
-def test_beside_hostile_visitors_the_wait_grows_by_their_number_alone(honest: int) -> None:
-    alone, beside = median(_waits(honest, 0)), median(_waits(honest, 5))
-    assert beside <= alone * (honest + 5) / honest + 1, "as if each of the five asked once at a time"
+def test_beside_hostile_visitors_the_wait_grows_by_their_number_alone(honest: int, takes: int) -> None:
+    """Whether they send many requests or long ones: what counts is the seconds of work."""
+    alone, beside = median(_waits(honest, 0)), median(_waits(honest, 5, takes=takes))
+    assert beside <= alone * (honest + 5) / honest + takes, "as if each of the five asked once at a time"
+
+
+def test_who_asks_for_long_work_gets_no_more_of_it_than_others() -> None:
+    turns, done = Turns(lambda event: event.visitor), Counter[str]()
+    waiting = [_event(name, number) for number in range(200) for name in ("long", "short", "middle")]
+    takes = {"long": 8.0, "short": 0.5, "middle": 2.0}
+    while done.total() < 300:
+        event = turns.begin("engine", waiting, [], 1)
+        waiting.remove(event)
+        done[event.visitor] += takes[event.visitor]
+        turns.end("engine", event, takes[event.visitor], waiting)
+    assert max(done.values()) - min(done.values()) <= 10, done
 
 
 def test_a_full_line_is_full_of_visitors() -> None:
@@ -79,19 +91,18 @@ def test_a_full_line_is_full_of_visitors() -> None:
 
 
 def test_turns_begin_with_who_came_first_and_starve_nobody() -> None:
-    now = [0.0]
-    turns = Turns(lambda event: event.visitor, lambda: now[0])
+    """Somebody new comes as often as anybody is served: those who wait for their second turn get it all the same."""
+    turns = Turns(lambda event: event.visitor)
     waiting = [_event("many", number / 10) for number in range(5)] + [_event("one", 2.0), _event("two", 3.0)]
-    begun = []
-    while waiting:
-        now[0] += 10.0
-        if len(begun) < 4:
-            waiting.append(_event(f"new {len(begun)}", now[0]))
+    begun: list[str] = []
+    for number in range(60):
         event = turns.begin("engine", waiting, [], 1)
         waiting.remove(event)
+        waiting.append(_event(f"new {number}", 10.0 + number))
+        turns.end("engine", event, 1.0, waiting)
         begun.append(event.visitor)
-    assert begun[:3] == ["many", "one", "two"] and begun[3:5] == ["many", "new 0"], begun
-    assert begun.count("many") == 5
+    assert begun[:3] == ["many", "one", "two"] and begun[3].startswith("new"), begun
+    assert begun.count("many") == 5, begun
 
 
 def test_one_visitor_has_a_part_of_the_places_at_work() -> None:

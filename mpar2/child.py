@@ -1,0 +1,306 @@
+"""Work on strangers' files in a process of its own, with limits of memory and time.
+
+What reads a stranger's file may be crashed, held up or made to fill the memory by it, and keeps the interpreter from
+the models meanwhile. So it runs in a child process. One stays warm and is used again; what kills it is an error of that
+one request, and the next request meets a new process. The child is started, not forked (``python -m MODULE``), holds
+none of the environment's keys, writes no files, and ends when its parent's end of the pipe closes.
+
+The wire, both ways: the length of a JSON header (4 bytes, big-endian), the header, then ``header["bytes"]`` bytes. A
+request has one or more replies; the last one is empty and says ``{"end": true}``, or what went wrong
+(``{"fault": …}``). Limits of memory and of processor time need ``resource`` (Linux, macOS); that of time holds
+everywhere.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO, Literal
+
+from mpar2.errors import MPAR2Error
+
+__all__ = ["Bounds", "ChildError", "Pool", "Reply", "serve"]
+
+Reply = tuple[dict[str, Any], bytes | memoryview]
+
+_IDLE = 1  # warm processes that wait for the next request
+_REQUESTS = 1000  # of one process: what a library leaks goes with it
+_START_S = 10  # of processor time: the libraries of a new process are read
+_LATE = 6  # on a busy machine a process waits for the processor, which is not its request's fault
+_TRACE_CHARS = 4000
+_PIPE_BYTES = 1 << 20  # where the system lets it be chosen (Linux): fewer turns between the two processes
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one request may use: seconds of processor time, and memory beside what the process held when it was ready.
+
+    It may last ``_LATE`` times as long by the clock.
+    """
+
+    cpu_s: int
+    memory_bytes: int
+
+
+class ChildError(Exception):
+    """A request failed.
+
+    Attributes:
+        kind: ``refused`` (by an error of this project, whose words they are), ``failed`` (by another exception),
+            ``memory`` or ``late`` (a bound was passed), ``crashed``, or ``absent`` (the process does not start).
+        words: The error's own words; of ``failed`` the exception's name; of ``crashed`` and ``absent`` the exit status.
+        trace: Of ``failed``, where the exception was raised.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["refused", "failed", "memory", "late", "crashed", "absent"],
+        words: str = "",
+        trace: str = "",
+    ) -> None:
+        super().__init__(kind, words, trace)
+        self.kind, self.words, self.trace = kind, words, trace
+
+
+class Pool:
+    """Children that run one module: the warm one that waits, and those at work.
+
+    Args:
+        *command: Arguments of the interpreter that start the module, which calls :func:`serve`.
+        busy: Requests at work at once; more wait.
+        quiet: Whether what they write to stderr is thrown away: libraries write notes about files there.
+    """
+
+    def __init__(self, *command: str, busy: int, quiet: bool = True) -> None:
+        self._command, self._busy, self._quiet = command, busy, quiet
+        self._begin()
+        atexit.register(self.close)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._in_fork)
+
+    def ask(self, header: Mapping[str, Any], body: bytes, bounds: Bounds) -> Iterator[Reply]:
+        """Send a request, and yield its replies. Where the caller stops early, the process is ended.
+
+        Raises:
+            ChildError: The request failed.
+        """
+        while True:
+            with self._lend() as child:
+                used_before, begun = child.requests > 0, False
+                try:
+                    for reply in child.ask(header, body, bounds):
+                        begun = True
+                        yield reply
+                    child.requests += 1
+                    return
+                except ChildError as error:
+                    if error.kind in ("refused", "failed"):  # the process is as good as before
+                        child.requests += 1
+                    else:
+                        child.close()
+                    # An earlier request may have damaged the process, or filled its memory: a new one gets this one.
+                    if begun or not used_before or error.kind not in ("crashed", "memory"):
+                        raise
+
+    def close(self) -> None:
+        """End the children that wait."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextlib.contextmanager
+    def _lend(self) -> Iterator[_Child]:
+        with self._free:
+            with self._lock:
+                child = self._idle.pop() if self._idle else None
+            if child is not None and not child.usable:
+                child.close()
+                child = None
+            child = child or _Child(self._command, self._quiet)
+            before = child.requests
+            try:
+                yield child
+            finally:
+                with self._lock:
+                    keep = child.requests > before and child.usable and len(self._idle) < _IDLE
+                    if keep:
+                        self._idle.append(child)
+                if not keep:
+                    child.close()
+
+    def _begin(self) -> None:
+        self._idle: list[_Child] = []
+        self._lock = threading.Lock()
+        self._free = threading.BoundedSemaphore(self._busy)
+
+    def _in_fork(self) -> None:
+        """In a fork: the children are the parent's. Its pipes must not be held open here, nor written to."""
+        for child in self._idle:
+            child.forget()
+        self._begin()
+
+
+class _Child:
+    """One process and its pipes. Used by one thread at a time."""
+
+    def __init__(self, command: tuple[str, ...], quiet: bool) -> None:
+        environment = {key: value for key, value in os.environ.items() if not _SECRET.search(key)}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path) or os.curdir
+        self.requests, self._ready = 0, False
+        self._process = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+            env=environment,
+            pipesize=_PIPE_BYTES,
+        )
+
+    @property
+    def usable(self) -> bool:
+        return self.requests < _REQUESTS and self._process.poll() is None
+
+    def ask(self, header: Mapping[str, Any], body: bytes, bounds: Bounds) -> Iterator[Reply]:
+        """Send one request, yield its replies; raise :class:`ChildError` for its last one, or where there is none."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(_LATE * (bounds.cpu_s + (0 if self._ready else _START_S)), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            if not self._ready:
+                self._ready = _receive(self._process.stdout) is not None
+            if self._ready:
+                _send(self._process.stdin, {**header, "bounds": asdict(bounds)}, body)
+                while (reply := _receive(self._process.stdout)) is not None:
+                    if reply[0].get("end"):
+                        return
+                    if "fault" in reply[0]:
+                        raise ChildError(reply[0]["fault"], reply[0].get("words", ""), reply[0].get("trace", ""))
+                    yield reply
+        except OSError:  # the pipe has no reader any more
+            pass
+        finally:
+            timer.cancel()
+        self.close()
+        status = self._process.returncode
+        if late.is_set() or status == -getattr(signal, "SIGXCPU", 0):
+            raise ChildError("late")
+        raise ChildError("crashed" if self._ready else "absent", str(status))
+
+    def close(self) -> None:
+        """End the process, and wait for it."""
+        self.forget()
+        try:
+            self._process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def forget(self) -> None:
+        """Close this process's ends of the pipes."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError, AttributeError):
+                pipe.close()  # type: ignore[union-attr]
+
+
+# ---- the wire ------------------------------------------------------------------------------------------------------
+
+
+def _send(pipe: BinaryIO, header: Mapping[str, Any], body: bytes | memoryview = b"") -> None:
+    text = json.dumps({**header, "bytes": len(body)}).encode()
+    pipe.write(struct.pack(">I", len(text)) + text)
+    pipe.write(body)
+    pipe.flush()
+
+
+def _receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    """Return a header and its body; None where the other end closed."""
+    size = pipe.read(4)
+    if len(size) < 4:
+        return None
+    header = json.loads(pipe.read(struct.unpack(">I", size)[0]) or b"{}")
+    body = pipe.read(header.get("bytes", -1)) if header else b""
+    return (header, body) if header and len(body) == header["bytes"] else None
+
+
+# ---- the child -----------------------------------------------------------------------------------------------------
+
+
+def serve(answer: Callable[[dict[str, Any], bytes], Iterable[Reply]], prepare: Callable[[], None]) -> None:
+    """Answer the parent's requests until it closes the pipe: what the module of a child calls.
+
+    Args:
+        answer: Gives the replies to the header and the body of a request.
+        prepare: Called once, before the first request: imports what every request needs.
+    """
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    # A library that prints must not print into the replies.
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's business; it closes the pipe
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # Linux
+        file.write("1000")  # where memory runs out, this process is ended first
+    prepare()
+    base = _address_space()
+    _send(replies, {"ready": True})
+    while (request := _receive(requests)) is not None:
+        header, body = request
+        del request
+        _limit(base, Bounds(**header["bounds"]))
+        last: dict[str, Any] = {"end": True}
+        try:
+            for reply in answer(header, body):
+                _send(replies, *reply)
+        except MPAR2Error as error:
+            last = {"fault": "refused", "words": str(error)}
+        except MemoryError:
+            last = {"fault": "memory"}
+        except Exception as error:  # a library's own fault at this file
+            last = {"fault": "failed", "words": type(error).__name__, "trace": traceback.format_exc()[-_TRACE_CHARS:]}
+        del body
+        _send(replies, last)
+
+
+def _address_space() -> int:
+    """Return bytes of address space in use; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def _limit(base: int, bounds: Bounds) -> None:
+    """Set the limits of this process for its next request, as far as the system knows them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = int(used.ru_utime + used.ru_stime) + 1 + bounds.cpu_s
+    wanted = {"RLIMIT_CPU": cpu, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}
+    if base:
+        wanted["RLIMIT_AS"] = base + bounds.memory_bytes
+    for name, value in wanted.items():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            kind = getattr(resource, name)
+            hard = resource.getrlimit(kind)[1]
+            resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

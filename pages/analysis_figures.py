@@ -1,0 +1,155 @@
+"""What the Analysis tab shows of a table of runs: figures, items, the answers behind a point. Without Gradio.
+
+All figures follow one choice of runs, arms, metric, bins and filters, except those that are about particular arms
+(controls, forced lengths, seeds): where the chosen arms leave one empty, it takes all arms of the run. What a page sent
+is checked here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from analysis import AnalysisError
+from analysis.choice import LENGTHS, Choice, apply_choice, choice_from, levels
+from analysis.exhibit import Exhibit
+from analysis.exhibits import EXHIBITS, build_exhibits, rows_of
+from analysis.load import RunTable
+from analysis.paper import beside_ours, paper_exhibits
+from analysis.style import DARK
+from mpar2.runs import RunError
+from pages.analysis_items import first_arms, items_value, summary_value
+from pages.analysis_runs import compared
+
+__all__ = ["FILTERS", "FIRST_METRIC", "MOST_ARMS", "NO_RUN", "behind_point", "choice_of", "drawn", "paper_value"]
+
+FILTERS = ("domain", "difficulty", "category")
+MOST_ARMS = 6
+FIRST_METRIC = "acc_per"  # the tab opens on perception: what is true of what the traces say
+_FIRST_DRAWN = ("decay",)  # sent before the others, so that there is something to read at once
+NO_RUN = (
+    "No run is shown. Choose one above, or bring your own: 'mpar2 evaluate … --out RUN' makes a folder; zip it and "
+    "upload it here. 'mpar2 cafe score RUN' adds what its traces perceive."
+)
+
+
+def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
+    """Return the choice that a page sent, checked; arms that the runs do not have are left out."""
+    arms = sent.get("arms")
+    known = [name for name in arms if name in table.labels] if isinstance(arms, list) else []
+    if arms is None or (arms and not known):
+        known = first_arms(table)
+    filters = sent.get("filters") if isinstance(sent.get("filters"), dict) else {}
+    bins = sent.get("bins")
+    return choice_from(
+        {
+            "arms": known[:MOST_ARMS],
+            "metric": str(sent.get("metric") or FIRST_METRIC),
+            "binning": str(sent.get("binning") or "count"),
+            "bins": bins if type(bins) is int and 2 <= bins <= 20 else 8,
+            "length": str(sent.get("length") or "tokens"),
+            "outcome": str(sent.get("outcome") or "all"),
+            "filters": {
+                name: [value for value in values if isinstance(value, str)]
+                for name, values in filters.items()
+                if name in FILTERS and isinstance(values, list)
+            },
+        }
+    )
+
+
+def drawn(table: RunTable | None, sent: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the page shows of a table: first the figure on top with summary and items, then the rest.
+
+    Raises:
+        AnalysisError: no answer is left by the arms and filters, or an arm or metric does not exist.
+    """
+    if table is None:
+        yield _value([], NO_RUN) | {"arms": [], "chosen": [], "whole": True}
+        return
+    if sent.get("arms") == []:
+        message = "No arm is chosen: choose at least one above."
+        yield _value([], message) | {"arms": table.labels, "chosen": [], "whole": True, "levels": _levels(table)}
+        return
+    choice = choice_of(table, sent)
+    chosen = list(choice.arms)
+    known = {
+        "arms": table.labels,
+        "chosen": chosen,
+        "levels": _levels(table),
+        "metric": choice.metric,
+        "source": ", ".join(dict.fromkeys(run.name for run in table.runs)),
+        "answers": len(table.frame),
+    }
+    first = _built(table, choice, _FIRST_DRAWN)
+    shown = apply_choice(table, replace(choice, outcome="all"))
+    known["summary"] = summary_value(shown, chosen)
+    known["items"] = items_value(table, chosen)
+    yield _value(first) | known | {"whole": False}
+    rest = [name for name in EXHIBITS if name not in _FIRST_DRAWN]
+    yield _value([*first, *_built(table, choice, rest)]) | known | {"whole": True}
+
+
+def behind_point(table: RunTable | None, sent: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the items behind a point of a figure, or one item as a comparison; None where there are none."""
+    if table is None:
+        return None
+    if (name := sent.get("name")) is None:
+        return {"document": compared(table, sent.get("row"), sent.get("beside"))}
+    place = sent.get("point")
+    if not isinstance(place, str) or name not in EXHIBITS:
+        return None
+    for choice in (choice_of(table, sent), _with_all_arms(table, choice_of(table, sent))):
+        try:
+            rows = rows_of(table, choice, place)
+            return {"rows": rows, "title": _point_title(list(choice.arms) or table.labels, place)}
+        except (AnalysisError, RunError, IndexError):
+            continue
+    return None
+
+
+def paper_value(table: RunTable | None) -> dict[str, Any]:
+    """Return the numbers of the paper, and what the runs say beside its claims."""
+    chosen = Choice() if table is None else Choice(arms=tuple(first_arms(table)))
+    beside = Exhibit(
+        "paper-beside-ours",
+        "The paper's claims beside these runs",
+        "Other models, other audio, another judge: the two columns answer the same question, not the same test.",
+        None,
+        beside_ours(table, chosen),
+    )
+    return _value([*paper_exhibits(), beside])
+
+
+def _built(table: RunTable, choice: Choice, names: Sequence[str]) -> list[Exhibit]:
+    """Return the named exhibits; one that the chosen arms leave empty takes all arms of the runs."""
+    made = {exhibit.name: exhibit for exhibit in build_exhibits(table, choice, names)}
+    empty = [name for name, exhibit in made.items() if exhibit.drawing is None and exhibit.table.empty]
+    if empty and choice.arms:
+        for exhibit in build_exhibits(table, _with_all_arms(table, choice), empty):
+            if exhibit.drawing is not None or not exhibit.table.empty:
+                made[exhibit.name] = exhibit
+    return [made[name] for name in names]
+
+
+def _with_all_arms(table: RunTable, choice: Choice) -> Choice:
+    """Return the choice with all arms, the chosen ones first: an arm has one colour in all figures."""
+    return replace(choice, arms=tuple(dict.fromkeys((*choice.arms, *table.labels))))
+
+
+def _levels(table: RunTable) -> dict[str, list[str]]:
+    return {name: levels(table.frame, name) for name in FILTERS}
+
+
+def _value(exhibits: Sequence[Exhibit], message: str | None = None) -> dict[str, Any]:
+    return {"exhibits": [exhibit.to_json() for exhibit in exhibits], "dark": DARK, "message": message}
+
+
+def _point_title(labels: Sequence[str], place: str) -> str:
+    given: Mapping[str, Any] = json.loads(place)
+    title, column, low, high = labels[given["arm"]], given.get("column"), given.get("low"), given.get("high")
+    if column in LENGTHS:
+        return f"{title}: traces of {low:,.0f} to {high:,.0f} tokens"
+    return f"{title}: {column.replace('_', '-')} {low}" if column else f"{title}: all traces"
