@@ -175,18 +175,13 @@ class _Child:
     def ask(self, header: Mapping[str, Any], body: bytes, bounds: Bounds) -> Iterator[Reply]:
         """Send one request, yield its replies; raise :class:`ChildError` for its last one, or where there is none."""
         late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(_LATE * (bounds.cpu_s + (0 if self._ready else _START_S)), end)
-        timer.daemon = True
-        timer.start()
+        timer = self._end_after(_LATE * _START_S, late)
         try:
             if not self._ready:
                 self._ready = _receive(self._process.stdout) is not None
+            timer.cancel()
             if self._ready:
+                timer = self._end_after(_LATE * bounds.cpu_s, late)
                 _send(self._process.stdin, {**header, "bounds": asdict(bounds)}, body)
                 while (reply := _receive(self._process.stdout)) is not None:
                     if reply[0].get("end"):
@@ -203,6 +198,16 @@ class _Child:
         if late.is_set() or status == -getattr(signal, "SIGXCPU", 0):
             raise ChildError("late")
         raise ChildError("crashed" if self._ready else "absent", str(status))
+
+    def _end_after(self, seconds: float, late: threading.Event) -> threading.Timer:
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def close(self) -> None:
         """End the process, and wait for it."""
