@@ -240,6 +240,8 @@ _GENERAL = re.compile(  # of "a bell" or "bells", not of "the bell"
 )
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
 _OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
+_CLAUSE_MARK = re.compile(r"[,:()]")
+_CLAUSE = re.compile(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)|\b(?:as|while|when)\b")
 _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
 
 
@@ -373,7 +375,7 @@ def _hedge(before: str, after: str) -> str | None:
         gap = before[match.end() :].lstrip(" ,")
         if _CONFUSE.match(gap):  # "some could confuse the crow with a gull": the crow is claimed
             continue
-        if not re.search(r"[,:()]", gap) and not (match.group() == "either" and "or" not in gap + after):
+        if not _CLAUSE_MARK.search(gap) and not (match.group() == "either" and "or" not in gap + after):
             return match.group()
     if match := _HEDGE_AFTER.match(after):
         return match.group().strip(" ,")
@@ -392,11 +394,7 @@ def _unclaimed(cue: _Cued, before: str, after: str) -> str | None:
     if BLANK in gap:  # members of a list share the cue
         head = gap.find(BLANK)
         return match.group() if _in_list(gap, head, after) else None
-    return (
-        None
-        if re.search(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)|\b(?:as|while|when)\b", gap)
-        else match.group()
-    )
+    return None if _CLAUSE.search(gap) else match.group()
 
 
 def _quoted_choice(raw: str, start: int, stop: int, choices: frozenset[str]) -> bool:

@@ -340,9 +340,11 @@ _HAS_ENDED = re.compile(
     r" (?:out|away|down)|is over|subsides?|subsided"
     r"|(?:is|are|was|were|has been|have been|gets|got) (?:turned|switched|shut) off)\b"
 )
+_OR = re.compile(r"\bor\b|;")
+_AND = re.compile(r"\s+and\s+(?:an?\s+|the\s+)?")
 # "is silent after", "continues until": a claim of how long, not of which begins first
 _ASPECT = re.compile(
-    r"\b(?:(?:is|are|was|were|falls?|becomes?|remains?) (?:silent|quiet|gone|over|inaudible|absent)|no longer \w+|continu(?:es?|ed)|goes on"  # noqa: E501
+    r"\bbefore and after\b|\b(?:more|further|continued|continuing|ongoing)\s+$|\b(?:(?:is|are|was|were|falls?|becomes?|remains?) (?:silent|quiet|gone|over|inaudible|absent)|no longer \w+|continu(?:es?|ed)|goes on"  # noqa: E501
     r"|(?:stop|end|ceas|fad|resum)\w*(?: (?:out|away|again))?) (?:right |just |shortly |even )?after\b"
 )
 # "while" that sets two things against each other says nothing of their time.
@@ -356,13 +358,11 @@ _ORDINAL_CONTRAST = re.compile(r"\b(?:first|second|former|latter|one of)\b.*\bwh
 def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
     """Return what a sentence claims of two neighbouring names, stored with the left one."""
     gap = masked_text[left[1] : right[0]]
-    if len(gap) > _MAX_GAP or BLANK in gap or _NEGATED.search(gap) or re.search(r"\bor\b|;", gap):
+    if len(gap) > _MAX_GAP or BLANK in gap or _NEGATED.search(gap) or _OR.search(gap):
         return None
     front = masked_text[max(0, left[0] - 60) : left[0]]
     if match := _FRONTED.search(front):
         return PairClaim(_FRONT[match["word"]], match["word"])  # type: ignore[arg-type]
-    if re.search(r"\bbefore and after\b|\b(?:more|further|continued|continuing|ongoing)\s+$", gap):
-        return None
     if _ASPECT.search(gap):
         return None
     if _STOP_BEFORE.search(front) and _BEFORE_IT.match(gap):  # "the birds stop singing when the plane appears"
@@ -382,7 +382,7 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
             if relation == "after" and right_ends:
                 return PairClaim("after_end", match.group())
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
-    joined = re.fullmatch(r"\s+and\s+(?:an?\s+|the\s+)?", gap)
+    joined = _AND.fullmatch(gap)
     match = _TOGETHER.match(masked_text[right[1] : right[1] + 60]) if joined else None
     if match and not _NEGATED.search(match.group()):
         starts = re.search(r"\b(?:start|begin|began|enter|set in|come in)", match.group())

@@ -224,6 +224,7 @@ _MANNERS = frozenset(
 )
 #: an entry of a list, and what leads from its name to what is said of it
 _ENTRY = re.compile(r"(?:^|[\n.;:*]|\d[.)])[\s*]*$")
+_MARK = re.compile(r"[^\w\s'’-]")  # noqa: RUF001
 _ENTRY_GAP = re.compile(r"\**\s*[\u2013\u2014:-]\s+(?:an? )?(?:[a-z]+ )?")
 _MANNER_GAP = re.compile(r"[^.;:\n]{0,40} with an? (?:[a-z]+ )?")
 _ASIDE_GAP = re.compile(r"[^,.;:\n]{0,40}, (?:[a-z]+ly )?")
@@ -596,7 +597,7 @@ def _joinable(
     gap = masked[left.stop : right.start]
     if _ENTRY_GAP.fullmatch(gap) and _ENTRY.search(masked, max(0, left.start - 20), left.start):
         return bool(set(left.concepts) & set(right.concepts))  # "4. Dog - a single bark"
-    if len(gap) > 60 or re.search(r"[^\w\s'’-]", gap):  # noqa: RUF001
+    if len(gap) > 60 or _MARK.search(gap):
         return False
     tagged = "<" in text[left.stop : right.start]
     if "\n" in gap and not tagged:

@@ -386,8 +386,8 @@ _EMPTY_HEADS = frozenset("sound sounds noise noises music other effect unit syst
 
 
 def _general_in(label: str) -> list[str]:
-    words = " ".join(_key(label))
-    return sorted((p for p in GENERAL if re.search(rf"\b{re.escape(p)}s?\b", words)), key=len, reverse=True)
+    words = f" {' '.join(_key(label))} "
+    return sorted((p for p in GENERAL if f" {p} " in words or f" {p}s " in words), key=len, reverse=True)
 
 
 def _fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | None]:
