@@ -159,15 +159,33 @@ def occlusion_steps(
         yield Occlusion(edges, chosen, base, drops, measure, fill, len(values) - 1)
 
 
-def occlude(*args: Any, report: Callable[[int, int], None] = lambda done, total: None, **options: Any) -> Occlusion:
-    """Return all drops; arguments as of :func:`occlusion_steps`.
+def occlude(
+    engine: Engine,
+    clip: Clip,
+    question: Question,
+    arm: Arm,
+    text: str,
+    spans: Sequence[Span] | None = None,
+    *,
+    windows: int = 20,
+    fill: Fill = "silence",
+    batch_size: int = 8,
+    decoding: Decoding | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Occlusion:
+    """Occlude ``clip`` window by window; wait for the last.
 
     Args:
-        args: engine, clip, question, arm, text, and spans.
+        engine, clip, question, arm, text, spans, windows, fill, batch_size, decoding: as of :func:`occlusion_steps`.
         report: called with passes done and their number.
-        options: the other arguments.
+
+    Returns:
+        All drops.
     """
-    for result in occlusion_steps(*args, **options):
+    steps = occlusion_steps(
+        engine, clip, question, arm, text, spans, windows=windows, fill=fill, batch_size=batch_size, decoding=decoding
+    )
+    for result in steps:
         report(result.finished + 1, result.drops.shape[1] + 1)
     return result
 
