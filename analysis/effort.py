@@ -17,6 +17,7 @@ from analysis.choice import FILTERS, levels
 from analysis.contrasts import Side, against, benchmark_of, difference_columns
 from analysis.load import RunTable
 from analysis.metrics import metric_of, rate, rate_of
+from mpar2.accuracy import majority_vote, vote_sizes
 
 __all__ = ["budget", "frontier", "votes"]
 
@@ -76,15 +77,13 @@ def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.Dat
     whole = answered.groupby("item")["sample"].transform("size") == samples
     answered = answered[whole].sort_values(["item", "sample"])
     rows = []
-    for size in sorted({2**n for n in range(samples.bit_length()) if 2**n <= samples} | {samples}):
+    for size in vote_sizes(samples):
         ballots = answered[answered["sample"] < size]
         if ballots.empty:
             continue
-        count = ballots.groupby(["item", "prediction"], sort=False).agg(
-            ballots=("sample", "size"), first=("sample", "min"), right=("right", "first"), clip=("clip", "first")
-        )
-        count = count.reset_index().sort_values(["item", "ballots", "first"], ascending=[True, False, True])
-        winners = count.drop_duplicates("item")
+        predictions = ballots["prediction"].astype(str).tolist()  # each item has ``size`` of them in a row
+        places = range(0, len(ballots), size)
+        winners = ballots.iloc[[place + majority_vote(predictions[place : place + size]) for place in places]]
         right = winners["right"].to_numpy()
         found = rate_of(right, None, winners, share=True)
         cost = ballots.groupby("item")["tokens"].sum(min_count=size)

@@ -29,7 +29,7 @@ from mpar2.question import Item, strict_match, string_match
 from mpar2.runs.record import kind_of_message, record_key
 from mpar2.trace import Trace, has_form, parse_trace
 
-__all__ = ["GROUPS", "Correctness", "answer_of", "score", "summarise"]
+__all__ = ["GROUPS", "Correctness", "answer_of", "majority_vote", "score", "summarise", "vote_sizes"]
 
 GROUPS = ("domain", "category", "sub_category", "difficulty")
 _ALL_PAIRS = 8  # with more arms than that, each is compared with the first one only
@@ -246,25 +246,43 @@ def _rates(tally: _Tally, ids: set[str]) -> dict[str, Any]:
     }
 
 
+def vote_sizes(samples: int) -> list[int]:
+    """Return the numbers of answers whose majority is reported: 1, 2, 4, .. and all ``samples``."""
+    return sorted({2**n for n in range(samples.bit_length()) if 2**n <= samples} | {samples})
+
+
+def majority_vote(answers: Sequence[str]) -> int:
+    """Find the most frequent answer (self-consistency, arXiv 2203.11171); of equally frequent ones the first given.
+
+    Args:
+        answers: of one item, in the order of their samples; at least one.
+
+    Returns:
+        The place of the winner's first occurrence.
+
+    >>> majority_vote(["a cat", "a dog", "a dog"]), majority_vote(["a cat", "a dog"])
+    (1, 0)
+    """
+    count = Counter(answers)
+    return answers.index(max(count, key=lambda answer: count[answer]))  # Counter keeps the order of first occurrence
+
+
 def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
     """Accuracy of the majority of the first k answers for k = 1, 2, 4, .. K, over items that have all K.
 
-    Of equally frequent answers the one given first wins. ``tokens`` is the mean cost of the k answers.
+    ``tokens`` is the mean cost of the k answers.
     """
     if samples == 1:
         return []
     whole = [votes for votes in tally.votes.values() if len(votes) == samples]
-    sizes = sorted({2**n for n in range(samples.bit_length()) if 2**n <= samples} | {samples})
     rows: list[dict[str, Any]] = []
-    for size in sizes:
+    for size in vote_sizes(samples):
         right: list[bool] = []
         clips = [tally.clips[id] for id, votes in tally.votes.items() if len(votes) == samples]
         costs: list[int] = []
         for votes in whole:
             ballots = [votes[sample] for sample in range(size)]
-            count = Counter(choice for choice, _, _ in ballots)
-            winner = max(count, key=lambda choice: count[choice])  # Counter keeps the order of first appearance
-            right.append(next(official for choice, official, _ in ballots if choice == winner))
+            right.append(ballots[majority_vote([choice for choice, _, _ in ballots])][1])
             if all(tokens is not None for _, _, tokens in ballots):
                 costs.append(sum(tokens or 0 for _, _, tokens in ballots))
         rows.append(
