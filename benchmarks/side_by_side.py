@@ -5,16 +5,21 @@
 Arms are a base (reasoning freely, with three arms also in the MPAR² form) and a LoRA adapter of it, streamed as the app
 streams them, with attention recorded. ``together`` is one call (one batch, each row with its own adapter or none, the
 clip encoded once), ``apart`` a call for each arm. Random weights, so that all arms write all tokens. The clips differ
-from call to call, so that no encoding is kept from the last. The ratio is the median of the rounds' ratios.
+from call to call, so that no encoding is kept from the last. The ratio is the median of the rounds' ratios, of
+wall-clock time and of processor time, which another program on the machine disturbs less (with OMP_NUM_THREADS=1:
+threads that wait for each other count as busy).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
+
+import torch
 
 from benchmarks.setting import QUESTION, SHAPES, checkpoint, lora, machine, noise
 from mpar2.engines.base import Arm, Decoding
@@ -31,7 +36,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()
-    taken: dict[str, list[float]] = {"together": [], "apart": []}
+    taken: dict[str, list[tuple[float, float]]] = {"together": [], "apart": []}  # wall-clock and processor seconds
     tokens: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         base = checkpoint(Path(folder), args.shape)
@@ -47,19 +52,21 @@ def main() -> None:
 
         stream(0, *arms)  # warms up
         for n in range(1, args.repeat + 1):
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             tokens["together"] = stream(1000 * n, *arms)
-            taken["together"].append(time.perf_counter() - start)
-            start = time.perf_counter()
+            between = time.perf_counter(), time.process_time()
             tokens["apart"] = sum(stream(1000 * n + place, arm) for place, arm in enumerate(arms, 1))
-            taken["apart"].append(time.perf_counter() - start)
-    print(machine())
-    print(f"{args.shape}, clip of {args.seconds:g} s\n\n| way | tokens | s |\n| --- | --- | --- |")
-    middle = {way: statistics.median(times) for way, times in taken.items()}
-    for way, seconds in middle.items():
-        print(f"| {way} | {tokens[way]} | {seconds:.2f} |")
-    ratio = statistics.median(a / b for a, b in zip(taken["together"], taken["apart"], strict=True))
-    print(f"\nratio {ratio:.2f}, limit {LIMITS[args.arms]}")
+            end = time.perf_counter(), time.process_time()
+            taken["together"].append((between[0] - start[0], between[1] - start[1]))
+            taken["apart"].append((end[0] - between[0], end[1] - between[1]))
+    print(machine(), f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}", sep="; ")
+    print(f"{args.shape}, clip of {args.seconds:g} s\n\n| way | tokens | s | processor s |\n| --- | --- | --- | --- |")
+    for way, rounds in taken.items():
+        wall, busy = (statistics.median(times) for times in zip(*rounds, strict=True))
+        print(f"| {way} | {tokens[way]} | {wall:.2f} | {busy:.2f} |")
+    rounds = list(zip(taken["together"], taken["apart"], strict=True))
+    wall, busy = (statistics.median(a[i] / b[i] for a, b in rounds) for i in (0, 1))
+    print(f"\nratio {wall:.2f}, of processor time {busy:.2f}, limit {LIMITS[args.arms]}")
 
 
 if __name__ == "__main__":

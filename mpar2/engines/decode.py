@@ -11,7 +11,7 @@ Sampling is repeatable: a row's draws depend on its seed and its own logits alon
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
@@ -37,6 +38,7 @@ __all__ = ["Prompt", "Sampler", "Session", "TextStream", "end_tokens"]
 
 
 _LOGITS = 2**26  # numbers of a block of logits while a text is scored
+_ROOM = 64  # tokens by which the buffers of a cache grow
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +61,9 @@ class Session:
         self._width = max(len(prompt.ids) for prompt in prompts)
         self.rows = list(range(len(prompts)))  # the prompts that are still in the batch
         self.probe: AttentionProbe | None = None
-        self._cache = DynamicCache(config=self._network.config.get_text_config())
+        self._cache = growing_cache(self._network)
         self._mask = torch.zeros(0)  # (B, columns of the cache): what attention sees
+        self._hidden_columns = False  # whether the mask hides any
         self._counts = torch.zeros(0)  # the same, but hidden audio keeps its place: what positions are counted from
         self._deltas = torch.zeros(0)
         self._adapters = ExitStack()
@@ -81,6 +84,7 @@ class Session:
         lengths = torch.tensor([len(p.ids) for p in self._prompts], device=device)
         self._mask = (torch.arange(self._width, device=device)[None] >= self._width - lengths[:, None]).long()
         self._counts = self._mask
+        self._hidden_columns = bool((lengths < self._width).any())
         spans = self.audio_positions()
         words = ids.clone()
         for row, span in enumerate(spans):
@@ -135,6 +139,7 @@ class Session:
         self.rows = [self.rows[place] for place in places]
         self._cache.batch_select_indices(index)
         self._mask, self._counts, self._deltas = self._mask[index], self._counts[index], self._deltas[index]
+        self._hidden_columns = not self._mask.all()
         if len({prompt.adapter for prompt in self._prompts}) > 1:  # rows have moved; one adapter of all stays as it is
             self._adapters.close()
             self._adapters.enter_context(_adapted(self._checkpoint, [self._prompts[row].adapter for row in self.rows]))
@@ -144,6 +149,7 @@ class Session:
         span = self.audio_positions()[row]
         self._mask = self._mask.clone()  # may be the tensor that positions are counted from
         self._mask[self.rows.index(row), span.start : span.stop] = 0
+        self._hidden_columns = True
 
     def rollback(self, row: int, tokens: int) -> None:
         """Remove the row's last ``tokens`` tokens: nothing sees them, and what follows takes their positions."""
@@ -152,6 +158,7 @@ class Session:
         columns = self._counts[place].nonzero()[:, 0]
         columns = columns[len(columns) - tokens :]
         self._mask[place, columns] = self._counts[place, columns] = 0
+        self._hidden_columns = True
 
     def close(self) -> None:
         self._adapters.close()
@@ -163,17 +170,66 @@ class Session:
         positions = self._counts.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
         return self._hidden(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
 
+    def _mask_of_a_token(self) -> torch.Tensor | None:
+        """Return what the model would make of the mask for one query a row: transformers works it out with care.
+
+        Where layers have sliding windows it is left to transformers.
+        """
+        if not all(type(layer) is _GrowingLayer for layer in self._cache.layers):
+            return self._mask
+        return self._mask[:, None, None].bool() if self._hidden_columns else None
+
     def _hidden(self, embeds: torch.Tensor, positions: torch.Tensor, queries: int) -> torch.Tensor:
         with ExitStack() as stack:
             if self.probe is not None:
                 stack.enter_context(self.probe.listen(self.rows, queries))
             return self._network.model(
                 inputs_embeds=embeds,
-                attention_mask=self._mask,
+                attention_mask=self._mask if embeds.shape[1] > 1 else self._mask_of_a_token(),
                 position_ids=positions,
                 past_key_values=self._cache,
                 use_cache=True,
             ).last_hidden_state
+
+
+class _GrowingLayer(DynamicLayer):
+    """Keys and values as views of buffers with room for more tokens. Its parent copies all of them at every token."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        length = self.get_seq_length()
+        self.keys = self._append("keys", self.keys, length, key_states)
+        self.values = self._append("values", self.values, length, value_states)
+        return self.keys, self.values
+
+    def _append(self, name: str, held: torch.Tensor, length: int, new: torch.Tensor) -> torch.Tensor:
+        stop = length + new.shape[-2]
+        buffer = self._buffers.get(name)
+        if buffer is None or stop > buffer.shape[-2]:
+            buffer = new.new_empty(*new.shape[:-2], stop + _ROOM, new.shape[-1])
+            if length:
+                buffer[..., :length, :] = held
+            self._buffers[name] = buffer
+        buffer[..., length:stop, :] = new
+        return buffer[..., :stop, :]
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._buffers = {}
+
+
+def growing_cache(network: Any) -> DynamicCache:
+    """Make an empty cache for a model whose layers of full attention are not copied at every token."""
+    cache = DynamicCache(config=network.config.get_text_config())
+    cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
 
 
 @contextmanager
@@ -203,7 +259,7 @@ def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iter
     with ExitStack() as changes:
         for module in checkpoint.model.modules() if groups else ():
             if any(key in getattr(module, "lora_A", ()) for key in groups):
-                module.forward = partial(_forward_by_rows, module.base_layer, _factors(module, groups))
+                module.forward = partial(_forward_by_rows, module.base_layer.forward, _factors(module, groups))
                 changes.callback(delattr, module, "forward")  # the class's own shows again
         yield
 
@@ -228,23 +284,25 @@ _Factors = list[tuple["slice | torch.Tensor", torch.Tensor, torch.Tensor]]
 
 @torch.no_grad()
 def _factors(layer: Any, groups: dict[str, slice | torch.Tensor]) -> _Factors:
-    """Rows, A (r, in) and scaled B (out, r) of each adapter of a layer."""
+    """Rows, A (r, in) and scaled B, transposed (1, r, out), of each adapter of a layer."""
     return [
-        (rows, layer.lora_A[key].weight, layer.lora_B[key].weight * layer.scaling[key])
+        (rows, layer.lora_A[key].weight, (layer.lora_B[key].weight * layer.scaling[key]).t().contiguous()[None])
         for key, rows in groups.items()
         if key in layer.lora_A
     ]
 
 
-def _forward_by_rows(base: Any, factors: _Factors, hidden: torch.Tensor) -> torch.Tensor:
+def _forward_by_rows(
+    base: Callable[[torch.Tensor], torch.Tensor], factors: _Factors, hidden: torch.Tensor
+) -> torch.Tensor:
     """Return (B, T, out): the base layer, and on the rows of each adapter its B A x."""
     output = base(hidden)
     for rows, down, up in factors:
         low = torch.nn.functional.linear(hidden[rows].to(down.dtype), down)
         if isinstance(rows, slice) and output.dtype == up.dtype:
-            output[rows].view(-1, output.shape[-1]).addmm_(low.view(-1, low.shape[-1]), up.t())
+            output[rows].baddbmm_(low, up.expand(len(low), -1, -1))
         else:
-            added = torch.nn.functional.linear(low, up).to(output.dtype)
+            added = (low @ up).to(output.dtype)
             places = torch.arange(len(output), device=output.device)[rows] if isinstance(rows, slice) else rows
             output.index_add_(0, places, added)
     return output
