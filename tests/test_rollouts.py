@@ -58,7 +58,17 @@ def test_the_next_batch_is_asked_for_before_this_one_is_trained_on(tiny_checkpoi
     """One update old, corrected by ratios; each batch is trained on once, in the order of the trainer without it."""
     seen = {}
     for ahead in (False, True):
-        folder, spy = tmp_path / str(ahead), Spy()
+        folder, asked = tmp_path / str(ahead), []  # requests that the server has when rewards are computed
+
+        class Late(Spy):
+            def __call__(self, *args, **columns):
+                until = time.monotonic() + (20 if ahead and len(asked) < 2 else 0)  # noqa: B023 - called at once
+                while len(server.requests) == len(asked) + 1 and time.monotonic() < until:  # noqa: B023
+                    time.sleep(0.01)
+                asked.append(len(server.requests))  # noqa: B023
+                return super().__call__(*args, **columns)
+
+        spy = Late()
         with serve_rollouts(RolloutServer(tiny_checkpoint)) as server:
             rollouts = ServerRollouts(
                 base_url=server.url, checkpoint=str(tiny_checkpoint), folder=folder, tolerance=0.5, ahead=ahead
@@ -71,6 +81,7 @@ def test_the_next_batch_is_asked_for_before_this_one_is_trained_on(tiny_checkpoi
         logs = [line for line in made.state.log_history if "reward" in line]
         if ahead:
             assert models[:3] == ["policy-0", "policy-0", "policy-1"]
+            assert asked[:2] == [2, 3], "the server waits for the rewards and passes of the batch before"
             assert logs[0]["rollout/logp_difference"] < 1e-4 < logs[1]["rollout/logp_difference"] < 0.5
         else:
             assert models == ["policy-0", "policy-1", "policy-2"]

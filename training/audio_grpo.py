@@ -9,7 +9,7 @@ policy log-probabilities would be computed without it, and no error would be rai
 ``_generate_and_score_completions``      each completion keeps its clip through TRL's shuffling and splitting
 ``_calculate_rewards``                   logs groups without variance, zero groups, unscored completions
 ``_compute_loss``                        the clips of the slice that is trained on; PAPO's term if asked for
-``_prepare_inputs``                       asks a rollout server for the next batch (``rollouts.ahead``)
+``_prepare_inputs``                       asks a rollout server for the next batch (``rollouts.ahead``) at the latest
 ``training_step``                        logs seconds by stage
 
 All passes get their audio from :class:`training.audio_inputs.AudioInjector`: the G completions of a prompt share one
@@ -213,6 +213,8 @@ class AudioGRPOTrainer(GRPOTrainer):
         with self._timer.stage("rollout"):
             if self._rollouts is not None:
                 completions, logprobs = super()._generate_single_turn(prompt_ids, *rest)
+                if self.model.training and not self._resample_rounds:  # else their requests would wait behind these
+                    self._ask_ahead()  # now: the server works during the judge's rest and all passes
             elif can_share(self.accelerator, network):
                 with merged_adapter(network):
                     completions, logprobs = self._continue_prompts(network, prompt_ids), None
