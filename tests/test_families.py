@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from mpar2.engines.base import Arm, Decoding, Generation
 from mpar2.engines.checkpoint import Checkpoint, load_checkpoint
 from mpar2.engines.decode import end_tokens
 from mpar2.engines.families import family_names, family_of, family_of_processor, get_family
+from mpar2.engines.probe import set_text_attention
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.question import Question
 
@@ -176,6 +178,34 @@ def voxtral(tokenizer):
     return config, processor
 
 
+def phi4(tokenizer):
+    audio = {"hidden_size": 32, "intermediate_size": 48, "num_blocks": 2, "num_attention_heads": 4}
+    audio |= {"ext_pw_out_channel": 32, "depthwise_separable_out_channel": 32, "nemo_conv_channels": 16}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    text = {key: value for key, value in text_config(tokenizer, "").items() if key != "model_type"}
+    text |= {"bos_token_id": tokenizer.eos_token_id, "max_position_embeddings": 131072, "sliding_window": 262144}
+    config = transformers.Phi4MultimodalConfig(
+        **text,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10_000.0,
+            "partial_rotary_factor": 0.75,
+            "short_factor": [1.0, 1.1, 1.2],
+            "long_factor": [1.0, 2.0, 4.0],
+        },
+        audio_config=audio | {"audio_token_id": tokenizer.convert_tokens_to_ids("<|audio|>")},
+        vision_config=vision | {"image_size": 28, "crop_size": 28, "image_token_id": len(tokenizer) - 1},
+    )
+    processor = SimpleNamespace(  # the real one wants torchvision for its pictures
+        tokenizer=tokenizer,
+        audio_processor=transformers.Phi4MultimodalFeatureExtractor(),
+        audio_token="<|audio|>",
+        audio_token_id=tokenizer.convert_tokens_to_ids("<|audio|>"),
+        apply_chat_template=lambda messages, **_: "".join(message["content"] for message in messages),
+    )
+    return config, processor
+
+
 BUILDERS = {
     "qwen3_omni_moe": qwen3,
     "audioflamingo3": lambda tokenizer: flamingo(tokenizer, "AudioFlamingo3"),
@@ -183,6 +213,7 @@ BUILDERS = {
     "voxtral": voxtral,
     "glmasr": glm,
     "granite_speech": granite,
+    "phi4_multimodal": phi4,
 }
 
 
@@ -197,7 +228,7 @@ def checkpoint(request, tokenizer, tmp_path_factory) -> Checkpoint:
         model = getattr(transformers, family.model_class)(config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if name.endswith("_proj.weight") and "language_model" in name:
+            if name.endswith("_proj.weight") and ("language_model" in name or name.startswith("model.layers")):
                 weight.mul_(8)
             if "multi_modal_projector" in name:
                 weight.mul_(4)
@@ -226,17 +257,23 @@ def prompt_of(checkpoint: Checkpoint, seconds: float, mode: str) -> tuple[list[i
     return list(build_prompt(checkpoint, QUESTION, Arm("a", "a", mode=mode), frames, None).ids), features
 
 
+def stock_inputs(checkpoint: Checkpoint, features) -> dict:
+    """The audio as the forward of the stock class takes it."""
+    name = checkpoint.family.name
+    if name == "phi4_multimodal":
+        return {"audio_input_features": features.features, "audio_embed_sizes": [features.positions]}
+    masks = {} if name in ("voxtral", "granite_speech") else {checkpoint.family.mask_name: features.mask}
+    return {"input_features": features.features} | masks
+
+
 def stock(checkpoint: Checkpoint, seconds: float, mode: str) -> list[int]:
     """What ``generate`` of the stock class makes of the prompt, from features and not from frames."""
     ids, features = prompt_of(checkpoint, seconds, mode)
-    inputs = {"input_features": features.features}
-    if checkpoint.family.name not in ("voxtral", "granite_speech"):
-        inputs[checkpoint.family.mask_name] = features.mask
     tokens = torch.tensor([ids])
     made = checkpoint.model.generate(
         input_ids=tokens,
         attention_mask=torch.ones_like(tokens),
-        **inputs,
+        **stock_inputs(checkpoint, features),
         max_new_tokens=TOKENS,
         do_sample=False,
         eos_token_id=sorted(end_tokens(checkpoint)),
@@ -270,17 +307,15 @@ def test_attention_equals_eager(checkpoint: Checkpoint, engine: TransformersEngi
     start = ids.index(checkpoint.family.audio_token(checkpoint.processor)[1])
     written = [token.id for token in generation.tokens]
     tokens = torch.tensor([ids + written[:-1]])
-    inputs = {"input_features": features.features}
-    if checkpoint.family.name not in ("voxtral", "granite_speech"):
-        inputs[checkpoint.family.mask_name] = features.mask
+    inputs = stock_inputs(checkpoint, features)
     model = checkpoint.model
     before = model.config.get_text_config()._attn_implementation
-    model.set_attn_implementation({"text_config": "eager"})
+    set_text_attention(model, "eager")
     try:
         with torch.inference_mode():
             out = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **inputs, output_attentions=True)
     finally:
-        model.set_attn_implementation({"text_config": before})
+        set_text_attention(model, before)
     whole = torch.stack(out.attentions, dim=1)[0][:, :, len(ids) - 1 :, start : start + features.positions]
     whole = whole.permute(2, 0, 1, 3).numpy()  # (T, L, H, F)
     assert np.abs(record.mass - whole.sum(-1)).max() < 1e-4
@@ -295,6 +330,16 @@ def test_positions_follow_the_seconds_of_a_frame(checkpoint: Checkpoint) -> None
         assert counts == [375, 375] and 375 * family.frame_s == 30.0
     else:
         assert (counts[1] - counts[0]) * family.frame_s == pytest.approx(20.0, abs=0.5)
+
+
+def test_lora_adapts_linear_layers_of_the_text_stack(checkpoint: Checkpoint) -> None:
+    family, modules = checkpoint.family, dict(checkpoint.model.named_modules())
+    chosen = [name for name in modules if re.fullmatch(family.lora_targets(), name)]
+    assert len({re.search(r"layers\.(\d+)", name)[1] for name in chosen}) == TEXT["num_hidden_layers"]
+    assert all(isinstance(modules[name], torch.nn.Linear) and not family.is_audio(name) for name in chosen)
+    assert not any("vis" in name or "img" in name for name in chosen)
+    both = [name for name in modules if re.fullmatch(family.lora_targets(audio=True), name)]
+    assert any(family.is_audio(name) for name in both) and set(chosen) < set(both)
 
 
 def test_columns_beyond_the_clips_end_are_not_drawn(checkpoint: Checkpoint, engine: TransformersEngine) -> None:

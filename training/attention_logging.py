@@ -33,7 +33,7 @@ def attention_to_audio(
 ) -> AudioAttention | None:
     """Return the attention of ``completion``'s tokens to clip ``number``; None for models whose columns move."""
     from mpar2.engines.families import family_of
-    from mpar2.engines.probe import AttentionProbe, install
+    from mpar2.engines.probe import AttentionProbe, install, set_text_attention
 
     network = inner_model(model)
     text = network.config.get_text_config()
@@ -51,7 +51,7 @@ def attention_to_audio(
             network.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
         record = probe.record(0, len(completion))
     finally:
-        network.set_attn_implementation({"text_config": before})
+        set_text_attention(network, before)
         network.train(training)
     mass = record.mass.mean(axis=(1, 2))
     share = len(span) / record.visible

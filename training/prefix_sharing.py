@@ -20,6 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import sdpa_mask
 
+from mpar2.engines.probe import set_text_attention
 from training.audio_inputs import AudioInjector, inner_model
 
 __all__ = ["can_share", "read_prompts", "score_completions", "shared_cache"]
@@ -110,13 +111,13 @@ def shared_cache(network: Any, cache: Any, group: Sequence[int], room: int) -> I
     before = inner.config.get_text_config()._attn_implementation
     shared = DynamicCache()
     shared.layers = [_Prefixed(layer, copies, room) for layer in cache.layers]
-    inner.set_attn_implementation({"text_config": _NAME})
+    set_text_attention(inner, _NAME)
     _active = shared
     try:
         yield shared
     finally:
         _active = None
-        inner.set_attn_implementation({"text_config": before})
+        set_text_attention(inner, before)
 
 
 def _attention(

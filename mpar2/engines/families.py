@@ -17,6 +17,7 @@ family                  model types                 s a frame  longest audio
 ``voxtral``             Voxtral                     0.080      2,400 s; padded to a multiple of 30 s
 ``glmasr``              GLM-ASR                     0.080      655 s, in windows of 30 s
 ``granite_speech``      Granite Speech              0.100      600 s (ours)
+``phi4_multimodal``     Phi-4 multimodal            0.080      240 s (ours: 4,096 positions with the answer)
 ======================  ==========================  =========  =================================================
 """
 
@@ -82,7 +83,8 @@ class Family:
         frame_s: seconds of sound that one audio position stands for.
         audio_modules: parts of module names that sound passes before the text model.
         lora_layers: linear layers of the text stack that LoRA adapts by default, as a regular expression.
-        lora_audio_layers: the same of the audio encoder.
+        lora_text_part: the text stack in their full names, as a regular expression.
+        lora_audio_layers: as ``lora_layers``, of the audio encoder.
         lora_audio_part: the audio encoder in their full names, as a regular expression.
         longest_s: the longest audio that the model takes; None: as its feature extractor says.
         layer_classes: layers by which FSDP shards.
@@ -99,6 +101,7 @@ class Family:
     longest_s: ClassVar[float | None] = None
     audio_modules: ClassVar[tuple[str, ...]] = ("audio_tower", "multi_modal_projector")
     lora_layers: ClassVar[str] = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    lora_text_part: ClassVar[str] = ".*language_model.*"
     lora_audio_layers: ClassVar[str] = "q_proj|k_proj|v_proj|out_proj|fc1|fc2"
     lora_audio_part: ClassVar[str] = "audio_tower"
     layer_classes: ClassVar[tuple[str, ...]] = ("Qwen2DecoderLayer",)
@@ -243,6 +246,10 @@ class Family:
         """Compute logits (..., V) in float32 from the text model's last hidden states."""
         return model.lm_head(hidden).float()
 
+    def max_positions(self, config: Any) -> int | None:
+        """Return how many positions prompt and answer may take together; None without a limit."""
+        return getattr(config.get_text_config(), "max_position_embeddings", None)
+
     # ---- adapters
 
     def current_name(self, name: str) -> str:
@@ -276,7 +283,7 @@ class Family:
         Returns:
             The pattern.
         """
-        targets = rf".*language_model.*\.({layers or self.lora_layers})"
+        targets = rf"{self.lora_text_part}\.({layers or self.lora_layers})"
         return rf"{targets}|.*{self.lora_audio_part}.*\.({self.lora_audio_layers})" if audio else targets
 
 
@@ -581,6 +588,60 @@ class GraniteSpeech(Family):
     def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
         """Scaled as Granite's text models are: the stock speech class leaves the scale out, which sampling needs."""
         return super().logits(model, hidden) / getattr(model.config.get_text_config(), "logits_scaling", 1.0)
+
+
+@register
+class Phi4Multimodal(Family):
+    name = "phi4_multimodal"
+    model_types = ("phi4_multimodal",)
+    model_class = "Phi4MultimodalForCausalLM"
+    processor_class = "Phi4MultimodalProcessor"
+    unused_weights = (r"\.image_embed\.img_processor\.encoder\.layers\.",)
+    frame_s = 0.08
+    audio_modules = ("audio_embed",)
+    lora_layers = "qkv_proj|o_proj|gate_up_proj|down_proj"
+    lora_text_part = r"(.*\.)?model\.layers\.\d+\..*"
+    lora_audio_layers = "q_proj|k_proj|v_proj|o_proj|gate_up_proj|down_proj"
+    lora_audio_part = "audio_embed"
+    layer_classes = ("Phi4MultimodalDecoderLayer", "Phi4MultimodalAudioConformerEncoderLayer")
+    longest_s = 240.0
+    old_names = ()
+
+    def loaded_config(self, config: Any, *, vision: bool = False) -> Any:
+        if not vision:
+            config.vision_config.num_hidden_layers = 0
+        config.audio_token_id = config.audio_config.audio_token_id
+        return config
+
+    def audio_part(self, model: Any) -> Any:
+        return model.model.embed_tokens_extend.audio_embed
+
+    def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
+        import torch
+
+        extractor = processor.audio_processor
+        if len(samples) < extractor.win_length:
+            return ClipFeatures(torch.zeros(1, 0, extractor.feature_size), torch.zeros(1, 0), 0)
+        made = extractor([samples], sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        features = torch.as_tensor(made["audio_input_features"])
+        mask = torch.ones(features.shape[:2], dtype=torch.long)
+        return ClipFeatures(features, mask, int(made["audio_embed_sizes"][0]))
+
+    def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        """One clip a pass: what the stock module writes in the place of placeholders."""
+        import torch
+
+        part, frames = self.audio_part(model), []
+        weight = next(part.parameters())
+        for clip in clips:
+            ids = torch.full((1, clip.positions), model.config.audio_token_id, device=weight.device)
+            empty = torch.zeros(*ids.shape, model.config.hidden_size, dtype=weight.dtype, device=weight.device)
+            frames.append(part(ids, empty, clip.features, [clip.positions])[0])
+        return frames
+
+    def max_positions(self, config: Any) -> int | None:
+        """Return the positions of its short rotary embedding: beyond them the cache would have to be made anew."""
+        return config.original_max_position_embeddings
 
 
 def _split(frames: torch.Tensor, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:

@@ -158,7 +158,7 @@ class ForcedDecoding:
 
 def _token_budget(checkpoint: Checkpoint, prompt: Prompt, decoding: Decoding) -> int:
     """Return how many tokens may follow the prompt."""
-    positions = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
+    positions = checkpoint.family.max_positions(checkpoint.model.config)
     room = positions - len(prompt.ids) if positions else decoding.max_new_tokens
     if room < 1:
         raise ItemError(

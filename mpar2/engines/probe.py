@@ -24,7 +24,7 @@ from transformers.masking_utils import sdpa_mask
 
 from mpar2.attention import AttentionRecord
 
-__all__ = ["MEMORY_BUDGET", "AttentionProbe", "install"]
+__all__ = ["MEMORY_BUDGET", "AttentionProbe", "install", "set_text_attention"]
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of one record's rows
 _BLOCK = 4  # queries whose rows are computed together
@@ -42,8 +42,14 @@ def install(model: Any) -> bool:
     text = model.config.get_text_config()
     if any(kind != "full_attention" for kind in getattr(text, "layer_types", None) or ()):
         return False
-    model.set_attn_implementation({"text_config": _NAME})
+    set_text_attention(model, _NAME)
     return True
+
+
+def set_text_attention(model: Any, name: str) -> None:
+    """Switch the attention function of the text stack, and of nothing else."""
+    alone = model.config.get_text_config() is model.config  # no part of a configuration: the whole of it
+    model.set_attn_implementation({"" if alone else "text_config": name})
 
 
 class AttentionProbe:
