@@ -42,7 +42,7 @@ from analysis import AnalysisError
 from analysis.scores import COUNTS, StoredScores, find_stored, probe_rows, read_stored
 from mpar2.accuracy import answer_of, score
 from mpar2.prompts import requested_form
-from mpar2.runs import Limits, Run, read_run
+from mpar2.runs import Run, RunLimits, read_run
 from mpar2.trace import has_form, parse_trace
 
 __all__ = ["RELATIVE_BINS", "TOKEN_BLOCK", "ArmInfo", "RunInfo", "RunTable", "join_tables", "load_runs"]
@@ -78,7 +78,7 @@ class RunInfo:
     manifest: Mapping[str, Any]
     scores: StoredScores
     notes: tuple[str, ...] = ()
-    limits: Limits | None = None
+    limits: RunLimits | None = None
 
     @property
     def benchmark(self) -> str:
@@ -126,7 +126,7 @@ def load_runs(
     sources: Iterable[str | Path],
     *,
     judge: str | None = None,
-    limits: Limits | None = None,
+    limits: RunLimits | None = None,
     cached: bool = True,
     name: str | None = None,
     audio_need: Mapping[str, float] | None = None,
@@ -208,7 +208,7 @@ def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame({name: united.get(name, rest.get(name)) for name in frames[0].columns})
 
 
-def _load_one(path: Path, name: str, judge: str | None, limits: Limits | None, cached: bool) -> RunTable:
+def _load_one(path: Path, name: str, judge: str | None, limits: RunLimits | None, cached: bool) -> RunTable:
     from analysis import cache
 
     run = read_run(path, limits)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mpar2.cafe.metrics import tally_events
-from mpar2.runs import Limits, RunError, open_lines, open_member
+from mpar2.runs import RunError, RunLimits, open_lines, open_member
 from mpar2.runs.lines import load_json, read_lines
 
 __all__ = ["COUNTS", "StoredScores", "find_stored", "key_needles", "probe_rows", "read_stored", "score_lines"]
@@ -41,7 +41,7 @@ _PATTERNS = (
 )
 _Files = dict[str, Callable[[], BinaryIO]]
 _MOST = 100_000  # events of a trace: above it, a count is damage
-_MANY = Limits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, max_manifest_bytes=64_000_000)
+_MANY = RunLimits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, max_manifest_bytes=64_000_000)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class StoredScores:
     about: Mapping[str, Any] = field(default_factory=dict)  # the judge's model, prompt hash, origins of truth
 
 
-def find_stored(source: Path, judge: str | None = None, limits: Limits | None = None) -> StoredScores:
+def find_stored(source: Path, judge: str | None = None, limits: RunLimits | None = None) -> StoredScores:
     """Whose scores there are, without them: of the named judge, else ``reference``, else the first by name."""
     limits = limits or _MANY
     files = _files(source, limits)
@@ -78,7 +78,7 @@ def find_stored(source: Path, judge: str | None = None, limits: Limits | None = 
     return StoredScores(chosen, tuple(sorted(set(found) - {chosen})), about={k: about[k] for k in kept if k in about})
 
 
-def read_stored(source: Path, found: StoredScores, limits: Limits | None = None) -> StoredScores:
+def read_stored(source: Path, found: StoredScores, limits: RunLimits | None = None) -> StoredScores:
     """Return what :func:`find_stored` found, with the counts of every line."""
     if found.judge is None:
         return found
@@ -103,7 +103,7 @@ def read_stored(source: Path, found: StoredScores, limits: Limits | None = None)
 
 
 def score_lines(
-    source: Path, scores: StoredScores, keys: set[str], limits: Limits | None = None
+    source: Path, scores: StoredScores, keys: set[str], limits: RunLimits | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return the judge's lines of some keys; only those that look like one of them are parsed."""
     if scores.judge is None:
@@ -137,7 +137,7 @@ def _judges(files: _Files) -> dict[str, str]:
     return found
 
 
-def probe_rows(source: Path, limits: Limits | None = None) -> list[dict[str, Any]]:
+def probe_rows(source: Path, limits: RunLimits | None = None) -> list[dict[str, Any]]:
     """One row for each probe: arm, item, label, present, yes (None where the answer is neither yes nor no)."""
     limits = limits or _MANY
     rows: list[dict[str, Any]] = []
@@ -194,7 +194,7 @@ def _by_rule(verdict: Any, matched: int) -> tuple[int | None, ...]:
     return tally.first_right, tally.any_right, tally.mentions_right, tally.mentions
 
 
-def _files(source: Path, limits: Limits) -> _Files:
+def _files(source: Path, limits: RunLimits) -> _Files:
     """Return what opens each file of a run, by name in order."""
     files: _Files = {}
     if source.is_dir():

@@ -36,7 +36,7 @@ from mpar2.llm.limits import Limiter
 from mpar2.llm.openai_server import OpenAIClient
 from mpar2.question import Event, Item
 from testing.rollout_server import RolloutServer, serve_rollouts
-from testing.wire import Answer, Call, openai_reply, serve
+from testing.wire import Call, HttpReply, openai_reply, serve
 from training.audio_grpo import AudioGRPOTrainer, grpo_config
 from training.data import to_dataset
 from training.rewards import make_rewards
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--judge", type=float, default=0.2, help="seconds of the judge for each trace")
     args = parser.parse_args()
 
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         found = re.search(r'"steps_in_reasoning": (\d+)', call.text)
         marks = {"perception": 0.5, "steps": [0.5] * int(found[1] if found else 0)}
         marks |= {"review": 0.0, "thinking": 0.0, "consistent": 0.0}

@@ -27,7 +27,7 @@ from mpar2.cafe.llm_judge import LLMJudge
 from mpar2.cafe.schema import JudgeRequest, Truth, Verdict
 from mpar2.llm import ChatClient, GeminiClient, Journal, Limiter, OpenAIClient, RecordedClient, run_batch
 from mpar2.question import Event
-from testing.wire import Answer, Call, gemini_reply, judge_plan, openai_reply, read_data, serve
+from testing.wire import Call, HttpReply, gemini_reply, judge_plan, openai_reply, read_data, serve
 
 TRACE = (
     "<perception>A dog barks twice at the start, then a siren wails. Clip {number}.</perception>"
@@ -126,7 +126,7 @@ def _server(pipe: Any, wire: str, latency: float) -> None:
     reply = openai_reply if wire == "openai" else gemini_reply
     judge = judge_plan(reply, delay_s=latency)
 
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         try:
             read_data(call.text)
         except (AssertionError, json.JSONDecodeError, TypeError, KeyError):

@@ -31,7 +31,7 @@ from mpar2.engines.server import ServerEngine
 from mpar2.evaluation import evaluate
 from mpar2.items import read_items
 from mpar2.question import Item, Question, item_to_json
-from testing.wire import Answer, Call, openai_reply, openai_stream, serve
+from testing.wire import Call, HttpReply, openai_reply, openai_stream, serve
 
 LIMITS = {"evaluate": 1.1, "stream": 1.2}  # as multiples of the ideal, of one arm
 _PIECES = ["word "] * 40
@@ -106,7 +106,7 @@ def _stream(url: str, arms: int) -> float:
 
 
 def _server(pipe: Any, latency: float) -> None:
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         if b'"stream":true' in call.body.replace(b" ", b""):
             return openai_stream(_PIECES, pause_s=0.02)
         return openai_reply("<answer>bell</answer>", delay_s=latency)

@@ -20,7 +20,7 @@ from typing import Any
 
 from analysis import AnalysisError
 from analysis.load import RunTable, join_tables, load_runs
-from mpar2.runs import Limits, RunError, read_run
+from mpar2.runs import RunError, RunLimits, read_run
 from pages.document import MOST_ARMS
 from pages.examples import EXAMPLES
 from pages.stored_item import stored_document
@@ -29,7 +29,7 @@ __all__ = ["RUNS", "UPLOAD", "Brought", "Shelf", "compared", "joined", "load_upl
 
 RUNS = EXAMPLES / "runs"
 FIRST_RUN = "held-out-scenes"
-UPLOAD = Limits(max_bytes=60_000_000, max_lines=20_000, max_line_bytes=1_000_000, max_manifest_bytes=1_000_000)
+UPLOAD = RunLimits(max_bytes=60_000_000, max_lines=20_000, max_line_bytes=1_000_000, max_manifest_bytes=1_000_000)
 _BRING = "Bring what 'mpar2 evaluate … --out RUN' wrote: RUN/items.jsonl as it is, or a zip of RUN without its audio"
 _MOST_CHARACTERS = 5_000_000
 _MOST_NUMBERS = 3_000_000

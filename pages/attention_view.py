@@ -31,7 +31,7 @@ import numpy as np
 from mpar2.attention import AttentionRecord, attention_ratio, corrected_ratio, downsample, heatmap, sink_frames
 from mpar2.trace import Span
 from pages.arrays import pack
-from pages.units import Passage, Word
+from pages.units import Passage, WordTokens
 
 __all__ = ["ATTENTION_BYTES", "FEWEST_FOR_THIRDS", "MODES", "attention_view", "peaks", "row_maximum", "smooth"]
 
@@ -48,7 +48,7 @@ _LIGHT, _PUT_OUT, _MOST_LIGHTS = 1.8, 1.4, 5
 def attention_view(
     record: AttentionRecord | None,
     passages: Sequence[Passage],
-    words: Sequence[Word],
+    words: Sequence[WordTokens],
     seconds: float,
     budget: int = ATTENTION_BYTES,
 ) -> dict[str, Any] | None:

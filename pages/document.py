@@ -59,7 +59,7 @@ __all__ = [
     "MOST_ARMS",
     "VERSION",
     "DocumentError",
-    "Run",
+    "ComparisonRun",
     "audio_uri",
     "check_document",
     "clip_document",
@@ -78,7 +78,7 @@ class DocumentError(MPAR2Error, ValueError):
     """A stored comparison cannot be shown; the message says why."""
 
 
-class Run:
+class ComparisonRun:
     """Builds the document of one comparison while it runs. A :meth:`snapshot` is never changed afterwards."""
 
     def __init__(

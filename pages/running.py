@@ -22,7 +22,7 @@ from mpar2.engines.base import Decoding, EngineError, Generation
 from mpar2.occlusion import attention_agreement, occlusion_steps
 from mpar2.question import Event, Question, QuestionError, make_question
 from pages.attention_view import ATTENTION_BYTES
-from pages.document import MOST_ARMS, Run
+from pages.document import MOST_ARMS, ComparisonRun
 from pages.errors import message_of
 from pages.gpu import lends_gpus, on_gpu
 from pages.occluding import WINDOWS, occlusion_document
@@ -58,7 +58,7 @@ class Asked:
 class _Waiting:
     """Traces that have ended, and how they are to be judged."""
 
-    run: Run
+    run: ComparisonRun
     clip: Any
     question: Question
     judging: Judging
@@ -249,7 +249,7 @@ class Comparer:
             return self._generate(clip, question, arms, decoding)
         return self.services.engine.stream(clip, question, arms, decoding, attention=True, stop=stop)
 
-    def _prepare(self, asked: Asked, attention_bytes: int) -> tuple[Run, Any, Question, list[Any], Decoding]:
+    def _prepare(self, asked: Asked, attention_bytes: int) -> tuple[ComparisonRun, Any, Question, list[Any], Decoding]:
         if not asked.audio:
             raise AudioError("There is no audio yet: upload or record a clip, or choose an example.")
         if not os.path.isfile(asked.audio):
@@ -275,7 +275,7 @@ class Comparer:
             if question.answer is None and (question.text, question.choices) == (known.text, known.choices):
                 question = known
         decoding = decoding_of(asked, self.services.max_new_tokens)
-        run = Run(
+        run = ComparisonRun(
             clip,
             question,
             arms,

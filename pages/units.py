@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Passage", "Word", "passages", "words"]
+__all__ = ["Passage", "WordTokens", "passages", "words"]
 
 _SHORTEST_SENTENCE = 12  # characters; shorter pieces ("1. ", "e.g. ") join the next
 _WORD = re.compile(r"[^\W_]+(?:[.,:'’-][^\W_]+)*")
@@ -42,7 +42,7 @@ class Passage(NamedTuple):
     index: int | None
 
 
-class Word(NamedTuple):
+class WordTokens(NamedTuple):
     """One word of a trace."""
 
     chars: tuple[int, int]
@@ -82,11 +82,11 @@ def passages(text: str, parts: Sequence[Mapping[str, Any]], tokens: Sequence[Seq
     return found
 
 
-def words(text: str, tokens: Sequence[Sequence[int]]) -> list[Word]:
+def words(text: str, tokens: Sequence[Sequence[int]]) -> list[WordTokens]:
     """Return the words of a trace that tokens write; the tags of its form are none.
 
     >>> words("a dog bark 0.5 s", [(0, 1), (1, 5), (5, 10), (10, 14), (14, 16)])[1]
-    Word(chars=(2, 5), tokens=(1, 2))
+    WordTokens(chars=(2, 5), tokens=(1, 2))
     """
     starts, ends = [start for start, _ in tokens], [stop for _, stop in tokens]
     tags = [match.span() for match in _TAG.finditer(text)]
@@ -99,7 +99,7 @@ def words(text: str, tokens: Sequence[Sequence[int]]) -> list[Word]:
             continue
         first, last = bisect_right(ends, start), bisect_left(starts, stop)
         if last > first:
-            found.append(Word((start, stop), (first, last)))
+            found.append(WordTokens((start, stop), (first, last)))
     return found
 
 

@@ -23,7 +23,7 @@ from mpar2.cafe.schema import Truth
 from mpar2.engines.base import Arm, Decoding, Generation, Progress, Token
 from mpar2.question import Event, Question
 from mpar2.trace import Span, parse_trace
-from pages.document import Run
+from pages.document import ComparisonRun
 from pages.scoring import Judging, score_traces
 
 __all__ = [
@@ -106,7 +106,7 @@ def document(
 ) -> dict[str, Any]:
     """Return a finished comparison document, with its mentions sorted by the reference judge."""
     clip = clip or make_clip()
-    run = Run(clip, question, ARMS, Decoding(), truth=EVENTS, truth_origin="scene", **options)
+    run = ComparisonRun(clip, question, ARMS, Decoding(), truth=EVENTS, truth_origin="scene", **options)
     for index, (arm, text) in enumerate(zip(ARMS, traces, strict=True)):
         made = generation(arm, text, question, columns=round(25 * clip.seconds), sink=index == 0)
         run.progress(Progress(index, "done", text, len(made.tokens), made))

@@ -16,7 +16,7 @@ from mpar2.cafe.schema import Truth, Verdict
 from mpar2.question import Event
 from mpar2.trace import Span
 
-__all__ = ["Agreement", "Label", "LabelledTrace", "agreement_with", "read_labelled"]
+__all__ = ["LabelAgreement", "Label", "LabelledTrace", "agreement_with", "read_labelled"]
 
 _KINDS = {"M": "matched", "H": "hallucinated", "U": "misused", "N": "neutral"}
 _MARK = re.compile(r"\{([^{}|]*)\|([MHUN])([\d,]*)\}")
@@ -42,7 +42,7 @@ class LabelledTrace:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class LabelAgreement:
     """Counts over labelled mentions; ``invented`` are hallucinations that no label bears out."""
 
     mentions: int
@@ -57,7 +57,7 @@ def read_labelled(path: Path) -> list[LabelledTrace]:
     return [_trace(block) for block in "\n".join(lines).strip().split("\n\n")]
 
 
-def agreement_with(judge: Callable[[str, Truth], Verdict], traces: list[LabelledTrace]) -> Agreement:
+def agreement_with(judge: Callable[[str, Truth], Verdict], traces: list[LabelledTrace]) -> LabelAgreement:
     """Compare the kinds that ``judge`` gives with the labels.
 
     A label agrees where the judge's mention that shares most characters with it has its kind; a neutral label agrees
@@ -86,7 +86,7 @@ def agreement_with(judge: Callable[[str, Truth], Verdict], traces: list[Labelled
                 invented += mention.kind == "hallucinated"
                 said = f"judged {mention.kind} ({mention.reason})"
                 differences.append(f"{mention.quote!r}: no label, {said} in: {trace.text}")
-    return Agreement(mentions, agreed, invented, tuple(differences))
+    return LabelAgreement(mentions, agreed, invented, tuple(differences))
 
 
 def _shared(a: Span, b: Span) -> int:

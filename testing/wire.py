@@ -1,6 +1,6 @@
 """Local servers that speak the wire formats of Gemini and of OpenAI-compatible servers, for tests and benchmarks.
 
-A server answers from a *plan*: a function ``plan(call) -> Answer``, or a list of answers given in turn (the last one
+A server answers from a *plan*: a function ``plan(call) -> HttpReply``, or a list of answers given in turn (the last one
 is repeated). ``Call`` is one request as it came in. The server runs in a thread with its own event loop, so that a
 thousand slow requests cost no thousand threads, and the clients under test are the real ones over real sockets.
 
@@ -56,7 +56,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpReply:
     """One response. ``delay_s`` passes before the first byte; ``drop`` closes the connection without a word."""
 
     status: int = 200
@@ -73,7 +73,7 @@ class Answer:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
-Plan = Callable[[Call], Answer]
+Plan = Callable[[Call], HttpReply]
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Server:
     open_most: int = 0  # most requests in flight at once
 
 
-def openai_reply(text: str | None, *, model: str = "served-1", finish: str = "stop", **options: Any) -> Answer:
+def openai_reply(text: str | None, *, model: str = "served-1", finish: str = "stop", **options: Any) -> HttpReply:
     """Return a chat completion. Options: refusal, reasoning, usage, delay_s, thoughts."""
     message: dict[str, Any] = {"role": "assistant", "content": text}
     for name in ("refusal", "reasoning_content"):
@@ -103,12 +103,12 @@ def openai_reply(text: str | None, *, model: str = "served-1", finish: str = "st
         "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
         "usage": options.get("usage", usage),
     }
-    return Answer(body=body, delay_s=options.get("delay_s", 0.0))
+    return HttpReply(body=body, delay_s=options.get("delay_s", 0.0))
 
 
 def openai_stream(
     texts: Sequence[str], *, model: str = "served-1", finish: str | None = "stop", **options: Any
-) -> Answer:
+) -> HttpReply:
     """Return a chat completion as server-sent events, a text each.
 
     Options: reasoning, logprobs, usage, done, pause_s.
@@ -135,10 +135,10 @@ def openai_stream(
     if options.get("done", True):
         pieces.append(event(b"[DONE]"))
     headers = {"Content-Type": "text/event-stream"}
-    return Answer(headers=headers, pieces=tuple(pieces), pause_s=options.get("pause_s", 0.0))
+    return HttpReply(headers=headers, pieces=tuple(pieces), pause_s=options.get("pause_s", 0.0))
 
 
-def gemini_stream(texts: Sequence[str], *, model: str = "served-1", finish: str = "STOP", **options: Any) -> Answer:
+def gemini_stream(texts: Sequence[str], *, model: str = "served-1", finish: str = "STOP", **options: Any) -> HttpReply:
     """Return a streamed generateContent response, a text a chunk. Options: pause_s."""
     pieces = []
     for number, text in enumerate(texts, 1):
@@ -149,10 +149,10 @@ def gemini_stream(texts: Sequence[str], *, model: str = "served-1", finish: str 
             body["usageMetadata"] = {"promptTokenCount": 10, "candidatesTokenCount": len(texts)}
         pieces.append(b"data: " + json.dumps(body).encode() + b"\r\n\r\n")
     headers = {"Content-Type": "text/event-stream"}
-    return Answer(headers=headers, pieces=tuple(pieces), pause_s=options.get("pause_s", 0.0))
+    return HttpReply(headers=headers, pieces=tuple(pieces), pause_s=options.get("pause_s", 0.0))
 
 
-def gemini_reply(text: str | None, *, model: str = "served-1", finish: str = "STOP", **options: Any) -> Answer:
+def gemini_reply(text: str | None, *, model: str = "served-1", finish: str = "STOP", **options: Any) -> HttpReply:
     """Return a generateContent response. Options: block, thought, delay_s."""
     body: dict[str, Any] = {
         "modelVersion": model,
@@ -165,10 +165,10 @@ def gemini_reply(text: str | None, *, model: str = "served-1", finish: str = "ST
         parts += [{"text": text}] if text is not None else []
         content = {"role": "model", "parts": parts} if parts else {"role": "model"}
         body["candidates"] = [{"index": 0, "content": content, "finishReason": finish}]
-    return Answer(body=body, delay_s=options.get("delay_s", 0.0))
+    return HttpReply(body=body, delay_s=options.get("delay_s", 0.0))
 
 
-def error(status: int, message: str = "scripted", *, retry_after: str | None = None, **options: Any) -> Answer:
+def error(status: int, message: str = "scripted", *, retry_after: str | None = None, **options: Any) -> HttpReply:
     """Return an error that either SDK understands. Options: details (Google's), code (OpenAI's), location."""
     inner = {"message": message, "code": options.get("code", status), "status": "SCRIPTED", "type": "scripted"}
     if "details" in options:
@@ -176,11 +176,11 @@ def error(status: int, message: str = "scripted", *, retry_after: str | None = N
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     if "location" in options:
         headers["Location"] = options["location"]
-    return Answer(status, {"error": inner}, headers)
+    return HttpReply(status, {"error": inner}, headers)
 
 
 @contextmanager
-def serve(plan: Plan | Sequence[Answer]) -> Iterator[Server]:
+def serve(plan: Plan | Sequence[HttpReply]) -> Iterator[Server]:
     """Yield a server on a free port of the loopback, for the length of the block."""
     loop = asyncio.new_event_loop()
     server = Server("")
@@ -221,7 +221,7 @@ class _Dropped(Exception):
     pass
 
 
-def _in_turn(answers: Sequence[Answer]) -> Plan:
+def _in_turn(answers: Sequence[HttpReply]) -> Plan:
     return lambda call: answers[min(call.number, len(answers) - 1)]
 
 
@@ -239,7 +239,7 @@ async def _read(reader: asyncio.StreamReader, server: Server, lock: threading.Lo
     return call
 
 
-async def _write(writer: asyncio.StreamWriter, answer: Answer) -> None:
+async def _write(writer: asyncio.StreamWriter, answer: HttpReply) -> None:
     if answer.delay_s:
         await asyncio.sleep(answer.delay_s)
     if answer.drop:
@@ -275,14 +275,14 @@ async def _shut(listener: asyncio.Server) -> None:
 
 
 def judge_plan(
-    reply: Callable[..., Answer], *, delay_s: float = 0.0, gullible: bool = False, version: str = "served-1"
+    reply: Callable[..., HttpReply], *, delay_s: float = 0.0, gullible: bool = False, version: str = "served-1"
 ) -> Plan:
     """A scripted judge model behind either wire: finds known nouns, matches those whose word is in a truth label.
 
     It answers the three requests of the model judges. ``gullible``: it does what a trace orders, as weak judges do.
     """
 
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         data = read_data(call.text)
         if "caption" in data:
             text = _scripted_targets(data["caption"])

@@ -19,7 +19,7 @@ from mpar2.llm import (
     Sampling,
     ask,
 )
-from testing.wire import Answer, Server, gemini_reply, openai_reply
+from testing.wire import HttpReply, Server, gemini_reply, openai_reply
 
 KEY = "sk-marker-7f3a9c"
 FAST = RetryPolicy(base_s=0.001, cap_s=0.002, timeout_s=5.0)
@@ -32,7 +32,7 @@ class Thing(BaseModel):
     count: int = Field(ge=0)
 
 
-def reply(wire: str, text: str | None = '{"name": "a", "count": 1}', **options: Any) -> Answer:
+def reply(wire: str, text: str | None = '{"name": "a", "count": 1}', **options: Any) -> HttpReply:
     if wire == "openai" and "finish" in options:
         options["finish"] = {"MAX_TOKENS": "length", "SAFETY": "content_filter"}[options["finish"]]
     return (openai_reply if wire == "openai" else gemini_reply)(text, **options)

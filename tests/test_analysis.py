@@ -27,10 +27,10 @@ from analysis.paper import paper_claims, paper_exhibits, paper_values
 from analysis.style import DARK, PALETTE, in_dark
 from analysis.traces import fetch
 from mpar2.cafe.metrics import EventCounts, evaluate
-from mpar2.runs import Limits, RunError, read_run
+from mpar2.runs import RunError, RunLimits, read_run
 from testing.synthetic import ARMS, FakeArm, write_run
 
-SMALL = Limits(max_bytes=3_000_000, max_lines=5000, max_line_bytes=200_000, max_manifest_bytes=100_000)
+SMALL = RunLimits(max_bytes=3_000_000, max_lines=5000, max_line_bytes=200_000, max_manifest_bytes=100_000)
 HOSTILE = "<img src=x onerror=alert(1)>${1}{{1}}=cmd"
 
 

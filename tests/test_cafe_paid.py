@@ -13,12 +13,12 @@ from mpar2.cafe.schema import Truth
 from mpar2.cafe.score import read_scores
 from mpar2.cli import main
 from mpar2.question import Event, Item, Question
-from testing.wire import Answer, Call, error, judge_plan, openai_reply, serve
+from testing.wire import Call, HttpReply, error, judge_plan, openai_reply, serve
 from tests.conftest import make_clip
 from tests.test_cafe_score import record, write_run
 
 
-def listens(call: Call) -> Answer:
+def listens(call: Call) -> HttpReply:
     """A server that hears (more audio, more tokens), captions what it hears, and judges."""
     if "DATA" in call.text:
         return judge_plan(openai_reply)(call)
@@ -130,7 +130,7 @@ def test_a_trace_that_the_judge_refuses_is_unscored_and_the_others_are_scored(
     texts = ["A dog barks.", "A dog barks for too long a time.", "A siren.", "A dog again."]
     run = write_run(tmp_path / "run", 0, tuple(map(record, items, ["true"] * 4, texts)))
 
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         if "too long a time" in call.text:
             return error(400, words)
         return judge_plan(openai_reply)(call)

@@ -17,7 +17,7 @@ from mpar2.audio import Clip
 from mpar2.cafe.caption import Caption, Captioner
 from mpar2.llm import CallFailed, GeminiClient, OpenAIClient, ReplyRejected, RetryPolicy, StopRun
 from mpar2.llm.errors import SettingError
-from testing.wire import Answer, Call, Server, error, gemini_reply, openai_reply, serve
+from testing.wire import Call, HttpReply, Server, error, gemini_reply, openai_reply, serve
 
 FAST = RetryPolicy(max_tries=2, base_s=0.001, timeout_s=5.0)
 
@@ -90,7 +90,7 @@ def test_two_processes_pay_once(tmp_path: Path) -> None:
     ],
     ids=["truncated", "empty", "refused"],
 )
-def test_what_fails_is_not_kept(bad: Answer, reason: str, tmp_path: Path) -> None:
+def test_what_fails_is_not_kept(bad: HttpReply, reason: str, tmp_path: Path) -> None:
     with serve([bad, openai_reply("A dog barks.")]) as server:
         with pytest.raises(ReplyRejected) as caught:
             caption(server, tmp_path, clip())
@@ -125,7 +125,7 @@ def test_the_estimate_leaves_out_what_is_on_disk(tmp_path: Path) -> None:
     assert captioner.estimate([clip(0), clip(0), clip(1)]).requests == 1
 
 
-def counted(tokens: dict[str, int] | None) -> Answer:
+def counted(tokens: dict[str, int] | None) -> HttpReply:
     return openai_reply("rain", usage=tokens)
 
 
@@ -140,7 +140,7 @@ def test_a_server_that_drops_the_audio_is_found_out_before_anything_is_paid_for(
 def test_a_server_that_hears_is_asked_once_and_one_that_does_not_count_gets_the_benefit_of_the_doubt(
     tmp_path: Path,
 ) -> None:
-    def hearing(call: Call) -> Answer:
+    def hearing(call: Call) -> HttpReply:
         tokens = 10 + len(call.body) // 1000
         return counted({"prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1})
 

@@ -11,7 +11,7 @@ from mpar2.audio import SAMPLE_RATE
 from mpar2.llm.openai_server import OpenAIClient
 from mpar2.llm.retry import RetryPolicy
 from mpar2.question import Item, Question, item_to_json
-from testing.wire import Answer, Call, error, openai_reply, serve
+from testing.wire import Call, HttpReply, error, openai_reply, serve
 from tests.conftest import make_clip
 from training.__main__ import main
 from training.cold_start import Chain, chains, check_chain, estimate_chains, format_chain
@@ -66,7 +66,7 @@ def run(coroutine):
 
 
 def test_a_second_start_pays_only_for_what_failed(tmp_path):
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         if "in b?" in call.text and call.number < 3:
             return error(503)
         return openai_reply(json.dumps(GOOD | ({"answer": "siren"} if "in c?" in call.text else {})))

@@ -24,7 +24,7 @@ from mpar2.evaluation import EvaluationError, Settings, evaluate
 from mpar2.items import read_items
 from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs import RunError, read_run
-from testing.wire import Answer, error, gemini_reply, openai_reply, serve
+from testing.wire import HttpReply, error, gemini_reply, openai_reply, serve
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_server_that_drops_the_audio_is_found_out(scenes, tmp_path):
     [
         error(400, "unsupported content[].type"),
         error(400, "Invalid value: 'audio_url'. Supported values are: 'text', 'image_url', and 'input_audio'."),
-        Answer(422, {"detail": [{"loc": ["body", "messages", 0, "content", 0, "audio_url"], "msg": "bad"}]}),
+        HttpReply(422, {"detail": [{"loc": ["body", "messages", 0, "content", 0, "audio_url"], "msg": "bad"}]}),
         error(500, "unsupported content[].type"),
     ],
 )

@@ -23,7 +23,7 @@ from mpar2.llm import (
     judge_model,
 )
 from mpar2.llm.base import audio_mime
-from testing.wire import Answer, Call, Server, error, gemini_reply, openai_reply, serve
+from testing.wire import Call, HttpReply, Server, error, gemini_reply, openai_reply, serve
 from tests.clients import KEY, WIRES, Thing, ask_thing, client, complete, reply, run, wav
 
 # --- one request ---------------------------------------------------------------------------------------------------
@@ -85,15 +85,15 @@ def test_gemini_request_on_the_wire() -> None:
 
 
 def test_gemini_sends_large_audio_through_the_files_api_and_removes_it() -> None:
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         if call.headers.get("x-goog-upload-command") == "start":
             where = f"http://{call.headers['host']}/upload/session"
-            return Answer(body={}, headers={"X-Goog-Upload-URL": where, "X-Goog-Upload-Status": "active"})
+            return HttpReply(body={}, headers={"X-Goog-Upload-URL": where, "X-Goog-Upload-Status": "active"})
         file = {"name": "files/f1", "uri": "https://files/f1", "state": "ACTIVE", "mimeType": "audio/wav"}
         if call.path.startswith("/upload/session"):
-            return Answer(body={"file": file}, headers={"X-Goog-Upload-Status": "final"})
+            return HttpReply(body={"file": file}, headers={"X-Goog-Upload-Status": "final"})
         if call.path.endswith("files/f1"):
-            return Answer(body={} if call.method == "DELETE" else file)
+            return HttpReply(body={} if call.method == "DELETE" else file)
         return reply("gemini", "heard")
 
     clip = wav(1.0)
@@ -161,7 +161,7 @@ def test_a_reply_that_stays_useless_is_rejected_after_three(wire: str) -> None:
     ],
     ids=["refusal", "filter", "prompt", "reply"],
 )
-def test_a_block_is_told_and_not_asked_again(wire: str, blocked: Answer) -> None:
+def test_a_block_is_told_and_not_asked_again(wire: str, blocked: HttpReply) -> None:
     with serve([blocked]) as server, pytest.raises(ReplyRejected) as caught:
         ask_thing(wire, server)
     assert caught.value.reason == "blocked" and len(server.calls) == 1
@@ -223,7 +223,7 @@ def test_an_ambiguous_or_broken_reply_is_rejected_in_words(text: str, says: str)
 
 
 def test_a_server_without_json_schema_gets_it_in_the_instructions_and_the_reply_says_so() -> None:
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         return error(400, "response_format.type json_schema is unavailable") if "response_format" in call.json else ok
 
     ok = reply("openai")
@@ -239,7 +239,7 @@ def test_a_server_without_json_schema_gets_it_in_the_instructions_and_the_reply_
 
 
 def test_a_server_that_wants_max_completion_tokens_gets_it() -> None:
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         if "max_tokens" in call.json:
             return error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
         return reply("openai")

@@ -30,7 +30,7 @@ from mpar2.llm import (
     estimate_tokens,
     run_batch,
 )
-from testing.wire import Answer, Call, Server, error, openai_reply, serve
+from testing.wire import Call, HttpReply, Server, error, openai_reply, serve
 from tests.clients import WIRES, Thing, client, complete, reply, run, wav
 
 # --- bounds --------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_a_batch_keeps_order_counts_failures_and_resumes(tmp_path: Path) -> None
 
 
 def test_a_fatal_error_stops_the_batch_but_what_is_paid_is_kept(tmp_path: Path) -> None:
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         return error(401, "key revoked") if call.text == "2" else reply("openai", call.text, delay_s=0.2)
 
     async def go(server: Server, journal: Journal) -> None:
@@ -237,7 +237,7 @@ KILLED = """
 
 
 def test_killed_three_times_equals_undisturbed(tmp_path: Path) -> None:
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         return openai_reply(call.text.upper(), delay_s=0.05)
 
     def start(folder: Path) -> subprocess.Popen[bytes]:

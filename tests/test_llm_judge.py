@@ -28,7 +28,7 @@ from mpar2.cafe.score import judge_all
 from mpar2.cafe.validation.injection import choose_canaries, flip_rate, load_canaries
 from mpar2.llm import Journal, Limiter, RetryPolicy, StopRun
 from mpar2.question import Event
-from testing.wire import Answer, Call, Server, error, gemini_reply, judge_plan, openai_reply, read_data, serve
+from testing.wire import Call, HttpReply, Server, error, gemini_reply, judge_plan, openai_reply, read_data, serve
 
 FAST = RetryPolicy(max_tries=2, base_s=0.001, timeout_s=5.0)
 WIRES = ("server", "gemini")
@@ -53,7 +53,7 @@ def judge(wire: str, server: Server, *requests: JudgeRequest, **options: Any) ->
     return asyncio.run(go())
 
 
-def reply_of(wire: str) -> Callable[..., Answer]:
+def reply_of(wire: str) -> Callable[..., HttpReply]:
     return openai_reply if wire == "server" else gemini_reply
 
 
@@ -62,12 +62,12 @@ def step(call: Call) -> str:
     return "targets" if "caption" in data else "sort" if "mentions" in data else "extract"
 
 
-def spoil(wire: str, where: str, what: Callable[[dict[str, Any], int], Any]) -> Callable[[Call], Answer]:
+def spoil(wire: str, where: str, what: Callable[[dict[str, Any], int], Any]) -> Callable[[Call], HttpReply]:
     """The scripted judge, whose replies to one of the requests are spoiled by ``what(value, attempt)``."""
     good = judge_plan(reply_of(wire))
     seen = [0]
 
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         answer = good(call)
         if step(call) != where:
             return answer
@@ -76,7 +76,7 @@ def spoil(wire: str, where: str, what: Callable[[dict[str, Any], int], Any]) -> 
         text = body["choices"][0]["message"]["content"] if wire == "server" else body["candidates"][0]["content"]
         value = json.loads(text if wire == "server" else text["parts"][0]["text"])
         spoiled = what(value, seen[0])
-        return spoiled if isinstance(spoiled, Answer) else reply_of(wire)(json.dumps(spoiled))
+        return spoiled if isinstance(spoiled, HttpReply) else reply_of(wire)(json.dumps(spoiled))
 
     return plan
 
@@ -209,7 +209,7 @@ def test_a_server_that_is_down_leaves_the_trace_unscored_and_a_refused_key_stops
 
 
 def test_two_served_versions_within_one_trace_stay_visible() -> None:
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         return judge_plan(openai_reply, version=f"v{call.number}")(call)
 
     with serve(plan) as server:
@@ -277,7 +277,7 @@ def test_typographic_forms_of_quotes_lead_to_the_exact_characters(text: str, quo
 def test_replies_that_are_read_leniently_are_counted() -> None:
     trace = "The dog\u2019s bark, then a siren."
 
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         if step(call) == "extract":
             return openai_reply('Here:\n{"mentions": [{"quote": "dog\'s bark", "label": "dog"}]}')
         return judge_plan(openai_reply)(call)
@@ -402,7 +402,7 @@ def test_many_traces_resume_and_failed_ones_are_judged_later(tmp_path: Any) -> N
     traces["same as 0"] = traces["item 0"]
     good = judge_plan(openai_reply)
 
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         if down[0] and "clip 3" in call.text:
             return error(503)
         return openai_reply("[]") if "clip 4" in call.text else good(call)

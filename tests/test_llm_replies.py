@@ -23,7 +23,7 @@ from mpar2.llm import CallFailed, Limiter, LLMError, OpenAIClient, Reply, RetryP
 from mpar2.llm.errors import SettingError
 from mpar2.llm.replies import BadBodyError, ErrorInReply, gemini_parts, openai_delta, openai_parts
 from mpar2.llm.transport import MAX_REPLY_BYTES
-from testing.wire import Answer, Call, gemini_reply, openai_reply, serve
+from testing.wire import Call, HttpReply, gemini_reply, openai_reply, serve
 from tests.clients import WIRES, client, complete, reply
 
 ONCE = RetryPolicy(max_tries=1, base_s=0.001, timeout_s=5.0)
@@ -99,12 +99,12 @@ def test_any_response_of_gemini_is_read_or_refused(body: Any) -> None:
 @pytest.mark.parametrize("wire", WIRES)
 def test_any_body_under_any_status_is_at_worst_the_error_of_its_request(wire: str) -> None:
     """The SDKs themselves read these: an exception of theirs must not get out as such."""
-    current: list[Answer] = []
+    current: list[HttpReply] = []
 
     with ExitStack() as stack, asyncio.Runner() as runner:
         server = stack.enter_context(serve(lambda call: current[0]))
 
-        async def ask(answer: Answer) -> Reply | LLMError:
+        async def ask(answer: HttpReply) -> Reply | LLMError:
             current[:] = [answer]
             async with client(wire, server, policy=ONCE, limiter=Limiter(1)) as opened:
                 try:
@@ -115,7 +115,7 @@ def test_any_body_under_any_status_is_at_worst_the_error_of_its_request(wire: st
         @given(openai_bodies if wire == "openai" else gemini_bodies, statuses)
         @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
         def any_body(body: Any, status: int) -> None:
-            outcome = runner.run(ask(Answer(status, json.dumps(body).encode())))
+            outcome = runner.run(ask(HttpReply(status, json.dumps(body).encode())))
             assert isinstance(outcome, (Reply, LLMError))
             if status == 200 and isinstance(outcome, StopRun):
                 assert isinstance(body, dict) and body.get("error"), "only an error that the body states stops a run"
@@ -137,8 +137,8 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_completion_is_that_requests_error(name: str) -> None:
-    def plan(call: Call) -> Answer:
-        return Answer(200, json.dumps(ODD[name]).encode()) if "second" in call.text else openai_reply("done")
+    def plan(call: Call) -> HttpReply:
+        return HttpReply(200, json.dumps(ODD[name]).encode()) if "second" in call.text else openai_reply("done")
 
     async def three(c: OpenAIClient) -> list[Any]:
         async with c:
@@ -157,7 +157,7 @@ def test_odd_usage_and_chunks_of_content_are_read() -> None:
         {"type": "text", "text": "a "},
         {"type": "text", "text": "dog \ud800"},
     ]
-    with serve([Answer(200, json.dumps(body).encode())]) as server:
+    with serve([HttpReply(200, json.dumps(body).encode())]) as server:
         got = complete("openai", server)
     assert (got.text, got.reasoning, got.model_version) == ("a dog ?", "hm", "7")
     assert (got.usage.prompt, got.usage.completion) == (None, None)
@@ -182,7 +182,7 @@ def test_a_huge_or_packed_body_is_refused_within_bounds(
     headers = {} if encoding is None else {"Content-Encoding": encoding}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
-    with serve([Answer(status, data, headers)]) as server, pytest.raises(CallFailed) as caught:
+    with serve([HttpReply(status, data, headers)]) as server, pytest.raises(CallFailed) as caught:
         complete(wire, server, policy=RetryPolicy(base_s=0.001))
     assert caught.value.reason == "bad_body" and len(server.calls) == 1, "another try would bring the same"
     assert time.monotonic() - started < 10
@@ -194,7 +194,7 @@ def test_a_huge_or_packed_body_is_refused_within_bounds(
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_small_packed_reply_is_read(wire: str) -> None:
     plain = reply(wire, "a dog")
-    packed = Answer(200, gzip.compress(plain.data), {"Content-Encoding": "gzip"})
+    packed = HttpReply(200, gzip.compress(plain.data), {"Content-Encoding": "gzip"})
     with serve([packed]) as server:
         assert complete(wire, server).text == "a dog"
 
@@ -217,7 +217,7 @@ def test_a_reply_of_too_many_characters_is_refused(wire: str) -> None:
     ],
 )
 def test_an_error_under_status_200_is_read_as_such(wire: str, body: Any, reason: str) -> None:
-    with serve([Answer(200, body)]) as server, pytest.raises(CallFailed) as caught:
+    with serve([HttpReply(200, body)]) as server, pytest.raises(CallFailed) as caught:
         complete(wire, server, policy=ONCE)
     assert caught.value.reason == reason
 
@@ -270,7 +270,7 @@ def test_a_proxy_is_named_and_loopback_is_reached_past_it(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("wire", "answer"), [("gemini", gemini_reply(None, finish="STOP")), ("openai", openai_reply(""))]
 )
-def test_an_empty_reply_says_that_it_is_empty(wire: str, answer: Answer) -> None:
+def test_an_empty_reply_says_that_it_is_empty(wire: str, answer: HttpReply) -> None:
     with serve([answer]) as server:
         got = complete(wire, server)
     assert (got.text, got.finish) == ("", "stop")

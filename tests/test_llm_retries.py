@@ -19,7 +19,7 @@ from mpar2.llm import (
     StopRun,
 )
 from mpar2.llm.retry import failure_of_status, retry_after_s
-from testing.wire import Answer, Call, error, openai_reply, serve
+from testing.wire import Call, HttpReply, error, openai_reply, serve
 from tests.clients import WIRES, complete, reply, run
 
 # --- retries -------------------------------------------------------------------------------------------------------
@@ -32,13 +32,13 @@ from tests.clients import WIRES, complete, reply, run
         error(429, "slow down"),
         error(500),
         error(503),
-        Answer(200, b"<html>proxy</html>", {"Content-Type": "text/html"}),
-        Answer(200, b'{"choices": [', {"Content-Type": "application/json"}),
-        Answer(drop=True),
+        HttpReply(200, b"<html>proxy</html>", {"Content-Type": "text/html"}),
+        HttpReply(200, b'{"choices": [', {"Content-Type": "application/json"}),
+        HttpReply(drop=True),
     ],
     ids=["429", "500", "503", "html", "broken-json", "dropped"],
 )
-def test_a_passing_failure_is_asked_again(wire: str, bad: Answer) -> None:
+def test_a_passing_failure_is_asked_again(wire: str, bad: HttpReply) -> None:
     with serve([bad, bad, reply(wire, "done")]) as server:
         got = complete(wire, server)
     assert (got.text, got.tries, len(server.calls)) == ("done", 3, 3)
@@ -78,7 +78,7 @@ def test_timeouts_end_in_a_failed_call(wire: str) -> None:
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_server_that_drips_for_ever_times_out(wire: str) -> None:
     policy = RetryPolicy(max_tries=1, timeout_s=0.3)
-    drip = Answer(body={"x": "y" * 500}, drip_s=0.05)
+    drip = HttpReply(body={"x": "y" * 500}, drip_s=0.05)
     started = time.monotonic()
     with serve([drip]) as server, pytest.raises(CallFailed, match="timeout"):
         complete(wire, server, policy=policy)
@@ -112,17 +112,17 @@ def test_errors_that_will_not_pass_stop_the_run_at_once(wire: str, status: int, 
         (error(400, "This model's maximum context length is 4096 tokens. You requested 9000 tokens."), "too_long"),
         (error(400, "The decoder prompt (length 9000) is longer than the maximum model length of 4096."), "too_long"),
         (error(400, "no", code="context_length_exceeded"), "too_long"),
-        (Answer(400, {"error": {"type": "exceed_context_size_error", "message": "-"}}), "too_long"),
+        (HttpReply(400, {"error": {"type": "exceed_context_size_error", "message": "-"}}), "too_long"),
         (error(413, "no"), "too_long"),
         (error(400, "cannot decode this clip"), "bad_request"),
         (error(422, "cannot decode this clip"), "bad_request"),
         (error(400, "The user asked about an api key that opens a door"), "bad_request"),
-        (Answer(400, b"<html>bad request</html>", {"Content-Type": "text/html"}), "bad_request"),
+        (HttpReply(400, b"<html>bad request</html>", {"Content-Type": "text/html"}), "bad_request"),
         (error(400, "no", code="content_filter"), "blocked"),
     ],
 )
-def test_a_refused_request_never_stops_the_others(wire: str, bad: Answer, reason: str) -> None:
-    def plan(call: Call) -> Answer:
+def test_a_refused_request_never_stops_the_others(wire: str, bad: HttpReply, reason: str) -> None:
+    def plan(call: Call) -> HttpReply:
         return bad if "second" in call.text else reply(wire, "done")
 
     async def three(c: ChatClient) -> list[Any]:
@@ -138,7 +138,7 @@ def test_a_refused_request_never_stops_the_others(wire: str, bad: Answer, reason
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_filter_before_the_server_costs_one_request(wire: str, status: int) -> None:
-    page = Answer(status, b"<html>Attention required</html>", {"Content-Type": "text/html"})
+    page = HttpReply(status, b"<html>Attention required</html>", {"Content-Type": "text/html"})
 
     async def three(c: ChatClient) -> list[Any]:
         return [
@@ -152,7 +152,7 @@ def test_a_filter_before_the_server_costs_one_request(wire: str, status: int) ->
     assert isinstance(second, CallFailed) and str(status) in second.detail
 
 
-def google_quota(quota: str, delay: str = "0.05s") -> Answer:
+def google_quota(quota: str, delay: str = "0.05s") -> HttpReply:
     """Gemini's 429: the sentence speaks of billing whichever quota it is."""
     violation = {"quotaMetric": "generativelanguage.googleapis.com/requests", "quotaId": quota}
     details = [
@@ -187,9 +187,9 @@ def test_an_overloaded_server_gets_fewer_requests_at_once_and_answers_all() -> N
     """Slots that share one context, as llama.cpp's: more than two at once fail."""
     open_now: list[int] = []
 
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         if len(open_now) and server.open_now > 2:
-            return Answer(500, {"error": {"message": "failed to process mtmd chunk"}}, delay_s=0.01)
+            return HttpReply(500, {"error": {"message": "failed to process mtmd chunk"}}, delay_s=0.01)
         open_now.append(1)
         return openai_reply("done", delay_s=0.02)
 

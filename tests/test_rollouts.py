@@ -15,7 +15,7 @@ from mpar2.llm.limits import Limiter
 from mpar2.llm.openai_server import OpenAIClient
 from mpar2.question import Item
 from testing.rollout_server import RolloutServer, serve_rollouts
-from testing.wire import Answer, Call, openai_reply, serve
+from testing.wire import Call, HttpReply, openai_reply, serve
 from tests.test_grpo import Spy, trainer, write_items
 from training.recipe import RecipeError, load_recipe
 from training.rewards import make_rewards
@@ -99,7 +99,7 @@ def test_a_slow_judge_works_while_completions_are_generated(tiny_checkpoint, tmp
             generated.append(time.monotonic())
             return reply
 
-    def plan(call: Call) -> Answer:
+    def plan(call: Call) -> HttpReply:
         judged.append(time.monotonic())
         steps = int(re.search(r'"steps_in_reasoning": (\d+)', call.text)[1])
         marks = {"perception": 0.5, "steps": [0.5] * steps, "review": 0.0, "thinking": 0.0, "consistent": 0.0}

@@ -13,8 +13,8 @@ import pytest
 
 from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs import (
-    Limits,
     RunError,
+    RunLimits,
     RunWriter,
     build_manifest,
     check_record,
@@ -225,7 +225,7 @@ def test_unknown_fields_are_dropped():
 def test_lines_that_are_no_json_are_refused(tmp_path, line):
     (tmp_path / "items.jsonl").write_bytes(line)
     with pytest.raises(RunError, match="line 1"):
-        list(read_run(tmp_path / "items.jsonl", Limits()).records())
+        list(read_run(tmp_path / "items.jsonl", RunLimits()).records())
 
 
 def zipped(path, files):
@@ -241,11 +241,11 @@ def upload(**changes):
 
 def test_an_upload_is_read_in_place(tmp_path):
     files = {f"run/{name}": data for name, data in upload().items()} | {"../../evil.py": "x", "run/notes.txt": "x"}
-    run = read_run(zipped(tmp_path / "r.zip", files), Limits())
+    run = read_run(zipped(tmp_path / "r.zip", files), RunLimits())
     assert [r["id"] for r in run.records()] == ["a"] and run.manifest["seed"] == 0 and run.metrics is None
     assert [p.name for p in tmp_path.iterdir()] == ["r.zip"]
     (tmp_path / "lone.jsonl").write_text(upload()["items.jsonl"])
-    lone = read_run(tmp_path / "lone.jsonl", Limits())
+    lone = read_run(tmp_path / "lone.jsonl", RunLimits())
     assert lone.manifest == {} and len(list(lone.records())) == 1
 
 
@@ -265,7 +265,7 @@ def test_an_upload_is_read_in_place(tmp_path):
     ],
 )
 def test_hostile_uploads_are_refused(tmp_path, files, message):
-    limits = Limits(max_bytes=50_000, max_lines=10, max_line_bytes=5000, max_manifest_bytes=1000)
+    limits = RunLimits(max_bytes=50_000, max_lines=10, max_line_bytes=5000, max_manifest_bytes=1000)
     with pytest.raises(RunError, match=message):
         list(read_run(zipped(tmp_path / "r.zip", files), limits).records())
 
@@ -277,7 +277,7 @@ def test_a_zip_that_lies_about_its_sizes_is_stopped(tmp_path):
         true = archive.getinfo("items.jsonl").file_size.to_bytes(4, "little")
     path.write_bytes(bytes(data.replace(true, (900).to_bytes(4, "little"))))
     with pytest.raises(RunError):
-        list(read_run(path, Limits(max_bytes=10_000)).records())
+        list(read_run(path, RunLimits(max_bytes=10_000)).records())
 
 
 def test_a_damaged_zip_and_a_missing_run(tmp_path):
@@ -286,7 +286,7 @@ def test_a_damaged_zip_and_a_missing_run(tmp_path):
     data[1500:1600] = bytes(100)
     path.write_bytes(data)
     with pytest.raises(RunError, match="damaged|not JSON|cannot be read"):
-        list(read_run(path, Limits()).records())
+        list(read_run(path, RunLimits()).records())
     with pytest.raises(RunError, match="is not there"):
         read_run(tmp_path / "none")
     with pytest.raises(RunError, match="is no run"):

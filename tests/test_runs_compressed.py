@@ -13,7 +13,7 @@ from analysis.load import load_runs
 from analysis.traces import fetch, fetch_verdicts
 from mpar2.cafe.score import find_scores
 from mpar2.cli import main
-from mpar2.runs import Limits, RunError, RunWriter, compress_run, read_run
+from mpar2.runs import RunError, RunLimits, RunWriter, compress_run, read_run
 from mpar2.runs.lines import write_json
 from testing.synthetic import ARMS, write_run
 
@@ -72,4 +72,4 @@ def test_damage_and_bombs_are_errors(folder: Path) -> None:
         list(read_run(folder).records())
     path.write_bytes(gzip.compress(b" " * 3_000_000 + b"\n"))
     with pytest.raises(RunError, match="limit|bytes|longer"):
-        list(read_run(folder, Limits(max_bytes=100_000, max_line_bytes=50_000)).records())
+        list(read_run(folder, RunLimits(max_bytes=100_000, max_line_bytes=50_000)).records())

@@ -20,7 +20,7 @@ import pytest
 from mpar2.cli import main
 from mpar2.question import Event, Item, Question
 from testing.hostile.sounds import good_wav
-from testing.wire import Answer, Call, judge_plan, openai_reply, serve
+from testing.wire import Call, HttpReply, judge_plan, openai_reply, serve
 from tests.test_cafe_score import record, write_run
 from training.run import _complete_checkpoint, _last_checkpoint
 
@@ -28,7 +28,7 @@ CLIPS = 12
 KILLS = int(os.environ.get("MPAR2_KILLS", "4"))
 
 
-def _plan(call: Call) -> Answer:
+def _plan(call: Call) -> HttpReply:
     """A server that listens (more audio, more tokens), captions, and judges."""
     if "DATA" in call.text:
         return judge_plan(openai_reply, delay_s=0.01)(call)

@@ -13,7 +13,7 @@ from mpar2.engines.base import Arm, Decoding, EngineError, Request
 from mpar2.engines.server import GeminiEngine, ServerEngine
 from mpar2.llm import RetryPolicy
 from mpar2.question import make_question
-from testing.wire import Answer, error, gemini_stream, openai_reply, openai_stream, serve
+from testing.wire import HttpReply, error, gemini_stream, openai_reply, openai_stream, serve
 
 QUESTION = make_question("What comes first?", ["dog bark", "bell"])
 TEXTS = ["<think>", "I hear ", "a bell.", "</think>", "<answer>", "bell", "</answer>"]
@@ -109,9 +109,9 @@ def test_an_arm_that_fails_lets_the_others_finish_and_is_named():
     "broken",
     [
         openai_stream(TEXTS[:3], finish=None, done=False, usage=None),  # the server was killed in the middle
-        Answer(headers={"Content-Type": "text/event-stream"}, pieces=(b"data: {nonsense\n\n",)),
-        Answer(headers={"Content-Type": "text/event-stream"}, pieces=(b'data: {"choices": [{"delta": []}]}\n\n',)),
-        Answer(headers={"Content-Type": "text/event-stream"}, pieces=(b'error: {"code":500,"message":"slot"}\n\n',)),
+        HttpReply(headers={"Content-Type": "text/event-stream"}, pieces=(b"data: {nonsense\n\n",)),
+        HttpReply(headers={"Content-Type": "text/event-stream"}, pieces=(b'data: {"choices": [{"delta": []}]}\n\n',)),
+        HttpReply(headers={"Content-Type": "text/event-stream"}, pieces=(b'error: {"code":500,"message":"slot"}\n\n',)),
     ],
 )
 def test_a_stream_that_breaks_off_is_asked_for_again(broken):

@@ -11,13 +11,13 @@
 
 from __future__ import annotations
 
-from mpar2.runs.folder import Limits, Run, RunWriter, compress_run, open_lines, open_member, read_run
+from mpar2.runs.folder import Run, RunLimits, RunWriter, compress_run, open_lines, open_member, read_run
 from mpar2.runs.lines import RunError
 from mpar2.runs.manifest import build_manifest, differences, weights_hash
 from mpar2.runs.record import check_record, item_of, record_key
 
 __all__ = [
-    "Limits",
+    "RunLimits",
     "Run",
     "RunError",
     "RunWriter",

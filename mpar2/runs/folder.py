@@ -14,8 +14,8 @@ The writer goes on where a killed one stopped: what is there with status ok is d
 its new line follows the old one. A reader gets one record for each key: the ok one if there is one, else the last
 failure. Two ok lines of one key are damage.
 
-A reader takes a folder, a zip of one, or a lone ``items.jsonl``; and, for what strangers upload, ``Limits``. A zip is
-read in place: nothing is unpacked, and no name inside it becomes a path.
+A reader takes a folder, a zip of one, or a lone ``items.jsonl``; and, for what strangers upload,
+``RunLimits``. A zip is read in place: nothing is unpacked, and no name inside it becomes a path.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from mpar2.runs.lines import LineWriter, RunError, dump_json, load_json, read_li
 from mpar2.runs.manifest import check_manifest, differences
 from mpar2.runs.record import check_record
 
-__all__ = ["Limits", "Run", "RunWriter", "compress_run", "open_lines", "open_member", "read_run"]
+__all__ = ["RunLimits", "Run", "RunWriter", "compress_run", "open_lines", "open_member", "read_run"]
 
 _MANIFEST, _METRICS = "manifest.json", "metrics.json"
 _ITEMS = re.compile(r"items(?:\.(\d{1,4}))?\.jsonl(?:\.gz)?")
 
 
 @dataclass(frozen=True)
-class Limits:
+class RunLimits:
     """What a reader accepts. The defaults suit a visitor's upload; a user's own run needs none."""
 
     max_bytes: int = 300_000_000  # of all files together, unpacked
@@ -52,7 +52,7 @@ class Limits:
     max_zip_entries: int = 5000
 
 
-_OWN = Limits(
+_OWN = RunLimits(
     max_bytes=1 << 50,
     max_lines=1 << 40,
     max_line_bytes=16_000_000,
@@ -140,7 +140,7 @@ class Run:
     manifest: Mapping[str, Any]
     metrics: Mapping[str, Any] | None
     _files: Mapping[str, Callable[[], AbstractContextManager[BinaryIO]]]
-    _limits: Limits
+    _limits: RunLimits
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One checked record for each key: the ok ones in the order of the files, then what failed to the end."""
@@ -165,7 +165,7 @@ class Run:
         yield from (record for key, record in failed.items() if key not in done)
 
 
-def read_run(source: str | Path, limits: Limits | None = None) -> Run:
+def read_run(source: str | Path, limits: RunLimits | None = None) -> Run:
     """Open a run.
 
     Args:
@@ -232,7 +232,7 @@ def compress_run(folder: str | Path) -> tuple[int, int]:
     return before, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _from_folder(folder: Path, limits: Limits) -> Run:
+def _from_folder(folder: Path, limits: RunLimits) -> Run:
     if not (folder / _MANIFEST).is_file():
         raise RunError(f"{folder} is no run: it has no {_MANIFEST}")
     names = sorted((name for name in (p.name for p in folder.iterdir()) if _ITEMS.fullmatch(name)), key=_rank)
@@ -247,7 +247,7 @@ def _from_folder(folder: Path, limits: Limits) -> Run:
     return Run(folder.resolve().name, check_manifest(small(_MANIFEST), folder.name), metrics, files, limits)
 
 
-def _from_zip(path: Path, limits: Limits) -> Run:
+def _from_zip(path: Path, limits: RunLimits) -> Run:
     _check_entries(path, limits)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -327,7 +327,7 @@ class _LimitedLines(io.RawIOBase):
         super().close()
 
 
-def _read_small(file: Any, where: str, limits: Limits) -> dict[str, Any]:
+def _read_small(file: Any, where: str, limits: RunLimits) -> dict[str, Any]:
     try:
         data = file.read(limits.max_manifest_bytes + 1)
     except Exception as error:
@@ -337,12 +337,12 @@ def _read_small(file: Any, where: str, limits: Limits) -> dict[str, Any]:
     return load_json(data, where)
 
 
-def _check_size(size: int, where: str, limits: Limits) -> None:
+def _check_size(size: int, where: str, limits: RunLimits) -> None:
     if size > limits.max_bytes:
         raise RunError(f"{where} has {size:,} bytes; the limit here is {limits.max_bytes:,}: upload a part of the run")
 
 
-def _check_entries(path: Path, limits: Limits) -> None:
+def _check_entries(path: Path, limits: RunLimits) -> None:
     """Refuse a zip of very many files before ``zipfile`` makes half a kilobyte of objects of each.
 
     What the zip says of their number is the sender's word, so the marks at which directory entries begin are counted.
