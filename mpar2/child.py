@@ -265,7 +265,16 @@ def serve(answer: Callable[[dict[str, Any], bytes], Iterable[Reply]], prepare: C
         file.write("1000")  # where memory runs out, this process is ended first
     prepare()
     base = _address_space()
-    _send(replies, {"ready": True})
+    try:
+        _send(replies, {"ready": True})
+        _serve(answer, base, requests, replies)
+    except BrokenPipeError:  # the parent ended this request; nobody reads what is left to be written
+        os.dup2(null, replies.fileno())
+
+
+def _serve(
+    answer: Callable[[dict[str, Any], bytes], Iterable[Reply]], base: int, requests: BinaryIO, replies: BinaryIO
+) -> None:
     while (request := _receive(requests)) is not None:
         header, body = request
         del request
@@ -274,6 +283,8 @@ def serve(answer: Callable[[dict[str, Any], bytes], Iterable[Reply]], prepare: C
         try:
             for reply in answer(header, body):
                 _send(replies, *reply)
+        except BrokenPipeError:
+            raise
         except MPAR2Error as error:
             last = {"fault": "refused", "words": str(error)}
         except MemoryError:

@@ -14,8 +14,10 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from transformers import EarlyStoppingCallback
 
 from mpar2.cli import main
 from mpar2.question import Event, Item, Question
@@ -135,3 +137,21 @@ def test_only_a_training_without_steps_left_is_saved_as_it_is(
     assert _complete_checkpoint(str(tmp_path), trainer) == (str(tmp_path) if complete else None)
     trainer.is_fsdp_enabled = True
     assert _complete_checkpoint(str(tmp_path), trainer) is None
+
+
+def test_a_training_that_its_clock_or_an_early_stop_had_ended_is_saved_as_it_is(tmp_path: Path) -> None:
+    args = SimpleNamespace(max_steps=9, num_train_epochs=1.0, load_best_model_at_end=True)
+    trainer = SimpleNamespace(args=args, is_fsdp_enabled=False, is_deepspeed_enabled=False)
+    state: dict[str, Any] = {"global_step": 4, "epoch": 0.4, "best_model_checkpoint": "the best"}
+
+    def complete(failures: int | None, *, time_over: bool = False) -> str | None:
+        if failures is not None:
+            stop = EarlyStoppingCallback(2)
+            stop.early_stopping_patience_counter = failures
+            state["stateful_callbacks"] = {"EarlyStoppingCallback": stop.state()}
+        (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+        return _complete_checkpoint(str(tmp_path), trainer, time_over)
+
+    assert complete(None) is None and complete(1) is None, "it goes on"
+    assert complete(2) == "the best", "an evaluation more would have stopped it"
+    assert complete(0, time_over=True) == "the best"

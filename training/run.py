@@ -87,11 +87,13 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     if main:
         print(corpus.report())
     trainer = _sft(recipe, corpus, out) if method == "sft" else _grpo(recipe, corpus, out, scorer)
-    clock = _Clock(recipe.minutes, _minutes_so_far(out))
+    before = _minutes_so_far(out)
+    clock = _Clock(recipe.minutes, before)
     trainer.add_callback(clock)
     with LineWriter(out / "log.jsonl") if main else nullcontext() as log:
         trainer.add_callback(_Log(log, clock))
-        if checkpoint and (complete := _complete_checkpoint(checkpoint, trainer)):
+        time_over = recipe.minutes is not None and before >= recipe.minutes
+        if checkpoint and (complete := _complete_checkpoint(checkpoint, trainer, time_over)):
             trainer._load_from_checkpoint(complete)
         else:
             trainer.train(resume_from_checkpoint=checkpoint)
@@ -142,15 +144,19 @@ def _last_checkpoint(out: Path) -> str | None:
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
 
-def _complete_checkpoint(checkpoint: str, trainer: Any) -> str | None:
-    """Return the checkpoint to save where all steps were done before the stop: the trainer would do one step more.
+def _complete_checkpoint(checkpoint: str, trainer: Any, time_over: bool = False) -> str | None:
+    """Return the checkpoint to save where the training had ended before the stop: the trainer would do one step more.
 
-    None where steps are left, and where the weights are sharded (FSDP, DeepSpeed): those are loaded by training only.
+    It had ended where all steps were done, its minutes were over, or it was stopped early. None where it goes on, and
+    where the weights are sharded (FSDP, DeepSpeed): those are loaded by training only, so that one step more is done.
     """
     state = json.loads((Path(checkpoint) / "trainer_state.json").read_bytes())
     args = trainer.args  # the recipe's, which may ask for more steps than the stopped training did
     left = state["global_step"] < args.max_steps if args.max_steps > 0 else state["epoch"] < args.num_train_epochs
-    if left or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    early = (state.get("stateful_callbacks") or {}).get("EarlyStoppingCallback")
+    if early and early["attributes"]["early_stopping_patience_counter"] >= early["args"]["early_stopping_patience"]:
+        left = False
+    if (left and not time_over) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return None
     best = state.get("best_model_checkpoint") if args.load_best_model_at_end else None
     return best or checkpoint
