@@ -279,13 +279,13 @@ def wait_for(url: str, app: subprocess.Popen[bytes]) -> dict[str, Any]:
     raise SystemExit("the app did not start")
 
 
-def _memory_mb(app: psutil.Process) -> float:
-    """Return the memory of the app and of its child processes; pages that they share count for each."""
-    found = 0
-    for process in (app, *app.children(recursive=True)):
+def _memory_mb(app: psutil.Process) -> tuple[float, float]:
+    """Return the memory of the app alone, and with its child processes; pages that they share count for each."""
+    found = [app.memory_info().rss / 1e6]
+    for process in app.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            found += process.memory_info().rss
-    return found / 1e6
+            found.append(process.memory_info().rss / 1e6)
+    return found[0], sum(found)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -323,7 +323,7 @@ def main(arguments: list[str] | None = None) -> int:
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
-                memory.append((time.monotonic() - begun, _memory_mb(process)))
+                memory.append((time.monotonic() - begun, *_memory_mb(process)))
                 time.sleep(0.5)
         status = app.poll()
         with httpx.Client(base_url=url, timeout=_START_S) as client:  # nobody is left: the next is served at once
@@ -334,8 +334,8 @@ def main(arguments: list[str] | None = None) -> int:
         app.terminate()
         app.wait(30)
     fifth = options.seconds / 5
-    early = median(mb for at, mb in memory if at <= fifth)
-    late = median(mb for at, mb in memory if at >= memory[-1][0] - fifth)
+    early = [median(row[kind] for row in memory if row[0] <= fifth) for kind in (1, 2)]
+    late = [median(row[kind] for row in memory if row[0] >= memory[-1][0] - fifth) for kind in (1, 2)]
     served = sorted(tally.waits)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(
@@ -348,9 +348,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"  wait for an answer: median {median(served):.1f} s, longest {served[-1]:.1f} s")
     print(f"  messages that told somebody's place in the line: {tally.positions}")
     print(f"  one more visitor, after all had left: {', '.join(last.outcomes) or 'no reply'}")
-    print(
-        f"  memory of the app: {early:.0f} MB early, {late:.0f} MB late, at most {max(mb for _, mb in memory):.0f} MB"
-    )
+    for kind, name in ((1, "the app"), (2, "the app and its child processes")):
+        most = max(row[kind] for row in memory)
+        print(
+            f"  memory of {name}: {early[kind - 1]:.0f} MB early, {late[kind - 1]:.0f} MB late, at most {most:.0f} MB"
+        )
     for line in tally.wrong:
         print(f"  CROSSED: {line}")
     ratio = _beside_hostile(tally, beside, hostile) if options.hostile else 0.0
@@ -363,7 +365,7 @@ def main(arguments: list[str] | None = None) -> int:
         or errors
         or status is not None
         or ratio > MOST_RATIO
-        or late - early > LIMIT_MB
+        or late[1] - early[1] > LIMIT_MB
         or not last.outcomes["own answer"]
     )
     return 1 if failed else 0
