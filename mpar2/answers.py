@@ -82,7 +82,14 @@ _END_OF_OTHER_THOUGHTS = re.compile(
 
 
 def visible_text(trace: Trace) -> str:
-    """Return the text of a reply outside of thoughts and other tagged parts, without surrounding blanks."""
+    """Return the text of a reply outside of thoughts and other tagged parts, without surrounding blanks.
+
+    Args:
+        trace: a parsed reply.
+
+    Returns:
+        The text; empty where all of it is tagged.
+    """
     outside = "\n".join(part.text.strip() for part in trace.top() if part.kind == "text" and part.text.strip())
     stop = max((match.end() for match in _END_OF_OTHER_THOUGHTS.finditer(outside)), default=0)
     return outside[stop:].strip() or outside

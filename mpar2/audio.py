@@ -129,7 +129,14 @@ def read_samples(source: bytes | str | tuple[Any, Any], limits: Limits) -> tuple
 
 
 def wav_bytes(clip: Clip) -> bytes:
-    """Encode a clip as a 16-bit PCM wav file; samples that came from 16 bits come back exactly."""
+    """Encode a clip as a 16-bit PCM wav file; samples that came from 16 bits come back exactly.
+
+    Args:
+        clip: mono float32 at its rate.
+
+    Returns:
+        The content of a wav file.
+    """
     pcm = np.clip(np.rint(clip.samples * 32768.0), -32768, 32767).astype("<i2")
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as out:

@@ -302,7 +302,14 @@ _QUESTION_KEYS = ("answer", "domain", "category", "sub_category", "difficulty")
 
 
 def item_to_json(item: Item) -> dict[str, Any]:
-    """Return the item as flat, plain JSON values: the ``item`` of a run's lines. An empty ``extra`` is left out."""
+    """Return the item as flat, plain JSON values: the ``item`` of a run's lines. An empty ``extra`` is left out.
+
+    Args:
+        item: of a benchmark.
+
+    Returns:
+        Plain JSON values.
+    """
     question = item.question
     data: dict[str, Any] = {"id": item.id, "audio": item.audio}
     data |= {"question": question.text, "choices": list(question.choices)}

@@ -82,7 +82,14 @@ class Trace:
         return tuple(part for part in self.parts if part.parent is None)
 
     def of_kind(self, kind: PartKind) -> tuple[Part, ...]:
-        """Return all parts of one kind, nested or not, in order."""
+        """Return all parts of one kind, nested or not, in order.
+
+        Args:
+            kind: "perception", "step", "ask", ...
+
+        Returns:
+            The parts.
+        """
         return tuple(part for part in self.parts if part.kind == kind)
 
     def children(self, part: Part) -> tuple[Part, ...]:
@@ -145,7 +152,14 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
 
 
 def is_wellformed(trace: Trace) -> bool:
-    """Return whether a trace has exactly the MPAR² form: perception, steps, review, answer, without problems."""
+    """Return whether a trace has exactly the MPAR² form: perception, steps, review, answer, without problems.
+
+    Args:
+        trace: a parsed reply.
+
+    Returns:
+        Whether it has that form.
+    """
     letters = "".join(p.kind[0] for p in trace.top() if not (p.kind == "text" and not p.text.strip()))
     return not trace.problems and re.fullmatch("ps+ra", letters) is not None
 
@@ -161,7 +175,14 @@ def has_form(trace: Trace, mode: str) -> bool:
 
 
 def trace_to_json(trace: Trace) -> dict[str, Any]:
-    """Return the trace as plain JSON values; spans of characters and tokens are ``[start, stop]``."""
+    """Return the trace as plain JSON values; spans of characters and tokens are ``[start, stop]``.
+
+    Args:
+        trace: a parsed reply.
+
+    Returns:
+        Plain JSON values.
+    """
 
     def pair(span: Span | None) -> list[int] | None:
         return None if span is None else [span.start, span.stop]

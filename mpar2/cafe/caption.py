@@ -113,6 +113,13 @@ class Captioner:
         """Return what captioning ``clips`` is expected to take.
 
         Captions on disk are free, a clip given twice counts once.
+
+        Args:
+            clips: to caption.
+            prices: of the model, where they are known.
+
+        Returns:
+            Requests, tokens and cost; clips on disk cost nothing.
         """
         new = {self.key(clip): clip.seconds for clip in clips if self.cached(clip) is None}
         prompt = estimate_tokens(self._system, _REQUEST)
@@ -174,7 +181,14 @@ def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
 
 
 def read_captions(run: str | Path) -> dict[str, Truth]:
-    """Return the captions and tagged events beside a run, as truths by item; none where none were made."""
+    """Return the captions and tagged events beside a run, as truths by item; none where none were made.
+
+    Args:
+        run: folder of a run.
+
+    Returns:
+        Truths by item.
+    """
     path = Path(run) / "cafe" / CAPTIONS
     if not path.is_file():
         return {}

@@ -82,7 +82,16 @@ def ground(
 
 
 def event_columns(events: Sequence[Event], indices: Sequence[int], record: AttentionRecord) -> np.ndarray:
-    """Return (C,) share of each column that lies inside one of the events; 0 throughout if none of them has times."""
+    """Return (C,) share of each column that lies inside one of the events; 0 throughout if none of them has times.
+
+    Args:
+        events: of the clip.
+        indices: of the events that count.
+        record: attention, whose columns are frames of audio.
+
+    Returns:
+        (C,) shares in [0, 1].
+    """
     columns = record.rows.shape[-1]
     # Fine grid: overlapping events must not count twice where a column holds both.
     steps = 8
@@ -100,7 +109,13 @@ def grounding_report(
 ) -> dict[str, Interval]:
     """Pool over traces: mean ``inside``, mean ``chance``, and their ratio ``lift``.
 
-    ``groups`` names the clip of each trace; intervals are clustered by it.
+    Args:
+        groundings: of the mentions of each trace.
+        groups: the clip of each trace.
+        options: of the bootstrap.
+
+    Returns:
+        The three with intervals that are clustered by clip.
     """
     flat = [(grounding, group) for trace, group in zip(groundings, groups, strict=True) for grounding in trace]
     names = [group for _, group in flat]

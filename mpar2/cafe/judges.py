@@ -108,6 +108,12 @@ def judge_named(name: str) -> JudgeEntry:
 
     Raises:
         JudgeError: no judge has this name; the message lists those that there are.
+
+    Args:
+        name: as in ``--judge``.
+
+    Returns:
+        The registered judge.
     """
     if name in _JUDGES:
         return _JUDGES[name]

@@ -138,6 +138,15 @@ class LLMJudge:
             await self._client.__aexit__(*exc)
 
     async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
+        """Judge one trace by a model.
+
+        Args:
+            request: the trace with its truth.
+
+        Returns:
+            The verdict, or why there is none.
+        """
+
         spent = _Spent()
         try:
             async with self:
@@ -155,6 +164,13 @@ class LLMJudge:
         """Return what judging ``requests`` is expected to take, before anything is sent.
 
         Retries and thoughts not included.
+
+        Args:
+            requests: to judge.
+            prices: of the model, where they are known.
+
+        Returns:
+            Requests, tokens and cost.
         """
         total = Estimate(0, 0, 0, prices)
         captions: set[str] = set()
@@ -331,6 +347,12 @@ def data_block(data: dict[str, Any]) -> str:
 
     The hash in the delimiters depends on all of the data, so its author cannot know it. The characters of the
     delimiters are escaped inside the JSON strings on top, which a JSON reader undoes.
+
+    Args:
+        data: plain values.
+
+    Returns:
+        The block, for a prompt.
 
     >>> "DATA>>>" in data_block({"trace": "DATA>>>"}).removesuffix("DATA>>>")
     False

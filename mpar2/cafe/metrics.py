@@ -282,7 +282,14 @@ def null_counts(verdict: Verdict, rate: float, rule: str = DEFAULT_RULE) -> tupl
 
 
 def mention_rate(verdicts: Iterable[Verdict]) -> float | None:
-    """Return the share of right mentions among asserted ones, pooled; None where nothing is asserted."""
+    """Return the share of right mentions among asserted ones, pooled; None where nothing is asserted.
+
+    Args:
+        verdicts: of one arm.
+
+    Returns:
+        A share in [0, 1], or None.
+    """
     counts = [count_events(verdict, "mention") for verdict in verdicts]
     asserted = sum(count.n_pred for count in counts)
     return sum(count.matched for count in counts) / asserted if asserted else None
@@ -312,7 +319,14 @@ def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict
 
 
 def profile_table(rows: Mapping[str, Mapping[str, int]]) -> str:
-    """Rows of :func:`profile` or :func:`errors_by_part` as text, under the name of each part."""
+    """Rows of :func:`profile` or :func:`errors_by_part` as text, under the name of each part.
+
+    Args:
+        rows: by part.
+
+    Returns:
+        The table as text.
+    """
     names = ("asserted", *ERRORS)
     lines = [f"{'':14}" + "".join(f"{name:>11}" for name in names)]
     lines += [f"{part:14}" + "".join(f"{row[name]:>11}" for name in names) for part, row in rows.items()]
@@ -320,7 +334,14 @@ def profile_table(rows: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
-    """Count asserted mentions and errors by the part of the trace (perception, step 1, ...) that they stand in."""
+    """Count asserted mentions and errors by the part of the trace (perception, step 1, ...) that they stand in.
+
+    Args:
+        verdicts: of one arm.
+
+    Returns:
+        One row a part, in the order of the trace.
+    """
     table: dict[str, dict[str, int]] = {}
     for verdict in verdicts:
         for mention in verdict.mentions:
@@ -404,7 +425,15 @@ def evaluate(
 
 
 def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
-    """Return the rates as text: each with its counts, interval, and how many traces have none."""
+    """Return the rates as text: each with its counts, interval, and how many traces have none.
+
+    Args:
+        rates: of one arm.
+        counts: of its traces.
+
+    Returns:
+        The table as text.
+    """
     lines = [f"{'':10}{'micro':>7}  {'95 % interval':15}  {'counts':>13}  {'macro':>7}  {'95 % interval':15}  without"]
     for name, rate in rates.items():
         fraction = f"{rate.numerator}/{rate.denominator}"
@@ -433,7 +462,14 @@ _SHOWN = ("matched", "hallucinated", "misused", "missed", "neutral_mentions", "m
 
 
 def rules_table(by_rule: Mapping[str, Mapping[str, Rate]]) -> str:
-    """Return the rates of one arm under every counting rule, side by side."""
+    """Return the rates of one arm under every counting rule, side by side.
+
+    Args:
+        by_rule: rates by counting rule.
+
+    Returns:
+        The table as text.
+    """
     lines = [f"{'rule':14}{'acc_per':>24}{'recall':>24}{'f1':>24}"]
     for rule, rates in by_rule.items():
         cells = [str(rates[name].micro) for name in ("acc_per", "recall", "f1")]

@@ -121,7 +121,19 @@ def ask_probes(
     *,
     batch_size: int = 8,
 ) -> list[ProbeAnswer]:
-    """Ask the arm every probe about its item's clip."""
+    """Ask the arm every probe about its item's clip.
+
+    Args:
+        engine: that runs the arm.
+        arm: to ask.
+        clips: by item.
+        probes: yes/no questions.
+        decoding: how replies are generated.
+        batch_size: questions at a time.
+
+    Returns:
+        One answer a probe, in order.
+    """
     from mpar2.engines.base import Request
 
     requests = [Request(clips[probe.item], probe.question, arm) for probe in probes]

@@ -33,6 +33,14 @@ def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) ->
     first free place at or after the quote before it, whole words before parts of words. ``overlap=True`` lets quotes
     share text.
 
+    Args:
+        text: the trace.
+        quotes: in reading order.
+        overlap: whether spans may share characters.
+
+    Returns:
+        Spans, and what is wrong.
+
     >>> locate_quotes("a dog, then a dog", ["dog", "dog"])[0]
     [Span(start=2, stop=5), Span(start=14, stop=17)]
     """

@@ -148,7 +148,17 @@ class Mention:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Mention:
-        """Return the mention that :meth:`as_dict` wrote."""
+        """Return the mention that :meth:`as_dict` wrote.
+
+        Args:
+            data: plain JSON data.
+
+        Returns:
+            The mention.
+
+        Raises:
+            KeyError, TypeError, ValueError: the data are not of that form.
+        """
         return cls(
             id=str(data["id"]),
             quote=str(data["quote"]),
@@ -202,7 +212,17 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Verdict:
-        """Return the verdict that :meth:`as_dict` wrote."""
+        """Return the verdict that :meth:`as_dict` wrote.
+
+        Args:
+            data: plain JSON data.
+
+        Returns:
+            The verdict.
+
+        Raises:
+            KeyError, TypeError, ValueError: the data are not of that form.
+        """
         return cls(
             mentions=tuple(Mention.from_dict(mention) for mention in _list(data["mentions"])),
             missed=tuple(int(index) for index in _list(data["missed"])),
@@ -297,6 +317,13 @@ class Judge(Protocol):
 def missed_events(mentions: Iterable[Mention], n_targets: int) -> tuple[int, ...]:
     """Truth events that no matched or misused mention refers to.
 
+    Args:
+        mentions: of a verdict.
+        n_targets: number of truth events.
+
+    Returns:
+        Numbers of truth events, rising.
+
     >>> missed_events([], 2)
     (0, 1)
     """
@@ -310,7 +337,15 @@ def missed_events(mentions: Iterable[Mention], n_targets: int) -> tuple[int, ...
 
 
 def validate_verdict(verdict: Verdict, trace: str) -> None:
-    """Raise ``ValueError`` where a verdict contradicts itself or its trace; the message names the mention."""
+    """Raise ``ValueError`` where a verdict contradicts itself or its trace; the message names the mention.
+
+    Args:
+        verdict: to check.
+        trace: the text that it is about.
+
+    Raises:
+        ValueError: the verdict contradicts itself or its trace.
+    """
     seen: set[str] = set()
     for mention in verdict.mentions:
         where = f"mention {mention.id!r} ({mention.quote[:40]!r})"
@@ -416,7 +451,14 @@ DECISION_TABLE: tuple[Decision, ...] = _rows(
 
 
 def decision_text(table: Sequence[Decision] = DECISION_TABLE) -> str:
-    """Return the table as numbered plain text, for prompts, docstrings and the rating sheet."""
+    """Return the table as numbered plain text, for prompts, docstrings and the rating sheet.
+
+    Args:
+        table: rows in their order.
+
+    Returns:
+        The text, one paragraph a row.
+    """
     return "\n".join(
         f"{number}. {row.kind.value.upper()} if {row.condition}.\n"
         f"   Truth: {row.truth}. Trace: {row.text} Mention: {row.quote!r}. Why: {row.why}."

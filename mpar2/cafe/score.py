@@ -205,6 +205,14 @@ def requests_of(
     """Return what to ask a judge about the lines of a run, by key, and the lines that cannot be judged.
 
     ``captions`` (by item) stand in where an item has no truth of its own.
+
+    Args:
+        records: lines of a run.
+        captions: truths by item, of :mod:`mpar2.cafe.caption`.
+        which: kind of truth.
+
+    Returns:
+        Requests by key, and the reason of each line that cannot be judged.
     """
     requests: dict[str, JudgeRequest] = {}
     unscored: dict[str, Unscored] = {}
@@ -257,7 +265,15 @@ class BatchJudgement:
 
 
 def request_key(judge: Judge, request: JudgeRequest) -> str:
-    """Return what a verdict depends on, in one hash."""
+    """Return what a verdict depends on, in one hash.
+
+    Args:
+        judge: its model and prompt count.
+        request: what it is asked.
+
+    Returns:
+        A hash.
+    """
     content = asdict(request)
     if not request.truth.unsure:  # verdicts of before such truths keep their keys
         del content["truth"]["unsure"]
@@ -345,7 +361,14 @@ async def score_run(
 
 
 def read_scores(source: str | Path) -> ScoreSet:
-    """Return the scores in a folder of scores, in a run that has one such folder, or in a file."""
+    """Return the scores in a folder of scores, in a run that has one such folder, or in a file.
+
+    Args:
+        source: a folder of scores, a run with one, or a file.
+
+    Returns:
+        The scores.
+    """
     path = find_scores(source)
     scores = []
     with open_lines(path) as file:
@@ -371,7 +394,14 @@ def read_scores(source: str | Path) -> ScoreSet:
 
 
 def find_scores(source: str | Path) -> Path:
-    """Return the file of scores that ``source`` names."""
+    """Return the file of scores that ``source`` names.
+
+    Args:
+        source: a folder of scores, a run with one, or a file.
+
+    Returns:
+        The file.
+    """
     path = Path(source)
     if path.is_file():
         return path

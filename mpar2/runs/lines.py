@@ -73,7 +73,12 @@ def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write each of ``values`` as a line of JSON; see :func:`write_bytes`."""
+    """Write each of ``values`` as a line of JSON; see :func:`write_bytes`.
+
+    Args:
+        path: of the file.
+        values: plain JSON values.
+    """
     write_bytes(path, b"".join(dump_json(value) + b"\n" for value in values))
 
 

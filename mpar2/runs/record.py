@@ -35,6 +35,14 @@ _MAX_NUMBERS = 2_000_000  # of one attention record
 def record_key(id: str, arm: str, sample: int) -> str:
     """Return the key of a line. Arm names have no "|", so it can be read back from its end.
 
+    Args:
+        id: of the item.
+        arm: its name.
+        sample: number of the answer, from 0.
+
+    Returns:
+        The key.
+
     >>> record_key("a|b", "base", 0)
     'a|b|base|0'
     """
@@ -42,7 +50,14 @@ def record_key(id: str, arm: str, sample: int) -> str:
 
 
 def item_of(record: Mapping[str, Any]) -> Item:
-    """Return the item that a line is about."""
+    """Return the item that a line is about.
+
+    Args:
+        record: a line of a run.
+
+    Returns:
+        The item.
+    """
     return item_from_json(record["item"], id=record["id"])
 
 

@@ -256,8 +256,17 @@ def assertion_of(
 ) -> AssertionResult:
     """Find the assertion status of the phrase ``[start, stop)`` of a sentence, and why.
 
-    ``masked_text`` and ``raw`` are the sentence (offsets count from its start); ``choices`` are in lower case;
-    ``around`` is the text before and after the phrase, beyond the sentence.
+    Args:
+        masked_text: the sentence in lower case, every name blanked.
+        raw: the sentence as it stands.
+        start: of the phrase, in characters of the sentence.
+        stop: its end.
+        sentence: its place and role in the trace.
+        choices: of the question, in lower case.
+        around: the text before and after the phrase, beyond the sentence.
+
+    Returns:
+        The status of the phrase, and what shows it.
     """
     if sentence.section_role == "questioned":
         return AssertionResult("questioned", "it stands in <ask>")

@@ -27,7 +27,16 @@ def _length(event: Event) -> float | None:
 
 
 def holds(claim: Claim, index: int, truth: Truth) -> bool:
-    """Return whether the claim is true of event ``index``, or cannot be decided by this truth."""
+    """Return whether the claim is true of event ``index``, or cannot be decided by this truth.
+
+    Args:
+        claim: of one event.
+        index: of the event.
+        truth: with events.
+
+    Returns:
+        True also where the truth carries no times, lengths or levels.
+    """
     events = truth.events or ()
     event = events[index]
     onset, offset = event.onset_s, event.offset_s
@@ -102,7 +111,17 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
 
 
 def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
-    """Return whether the claim is true of the events ``left`` and ``right``, or cannot be decided by this truth."""
+    """Return whether the claim is true of the events ``left`` and ``right``, or cannot be decided by this truth.
+
+    Args:
+        claim: of two events.
+        left: number of the event that is named first.
+        right: number of the other.
+        truth: with events.
+
+    Returns:
+        True also where the truth carries no times, lengths or levels.
+    """
     events = truth.events or ()
     a, b = events[left], events[right]
     if claim.relation in ("louder", "quieter", "as_loud"):
@@ -140,7 +159,16 @@ def _compares(relation: str, difference: float, tolerance: float, words: tuple[s
 
 
 def nearest(claims: Sequence[Claim], candidates: Sequence[int], truth: Truth) -> int:
-    """Return the candidate that the claimed times lie closest to; the first one where there is no time to go by."""
+    """Return the candidate that the claimed times lie closest to; the first one where there is no time to go by.
+
+    Args:
+        claims: of one mention.
+        candidates: numbers of events; at least one.
+        truth: with events.
+
+    Returns:
+        The number of an event.
+    """
     times = [c.a for c in claims if c.relation in ("at", "start", "end", "interval", "from_on", "not_before", "up_to")]
     events = truth.events or ()
 

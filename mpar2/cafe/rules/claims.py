@@ -182,7 +182,16 @@ _NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
 
 
 def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
-    """First, last, nth, longest, shortest, loudest, quietest: what is claimed of the name at ``[start, stop)``."""
+    """First, last, nth, longest, shortest, loudest, quietest: what is claimed of the name at ``[start, stop)``.
+
+    Args:
+        masked_text: the sentence, every name blanked.
+        start: of the name.
+        stop: its end.
+
+    Returns:
+        The claims; empty for most names.
+    """
     before, after = masked_text[max(0, start - REACH) : start], masked_text[stop : stop + REACH]
     before = before[max(0, before.rfind(BLANK)) :]  # with the mark of the name before, which is no start of a sentence
     claims: list[Claim] = []
@@ -249,7 +258,16 @@ _WHICH = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
 
 
 def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
-    """Return how many of the named events are claimed. A bare plural claims no number; neither does "a" or "one"."""
+    """Return how many of the named events are claimed. A bare plural claims no number; neither does "a" or "one".
+
+    Args:
+        masked_text: the sentence, every name blanked.
+        start: of the name.
+        stop: its end.
+
+    Returns:
+        The claim, None where no number is claimed.
+    """
     before, after = masked_text[max(0, start - 60) : start], masked_text[stop : stop + 60]
     if _NUMBER_OF.search(before) and (match := _NUMBER_IS.match(after)):
         return CountClaim(int(match[1]) if match[1].isdigit() else _NUMBERS[match[1]], False, match.group().strip())
@@ -278,6 +296,14 @@ def ordinal_of(masked_text: str, start: int, words: str = "") -> int | None:
     """Return ``the second bark`` -> 2, ``the last bark`` -> -1: which event of the name's own kind is meant.
 
     ``words`` are those of the name: "the second" may stand for one.
+
+    Args:
+        masked_text: the sentence, every name blanked.
+        start: of the name.
+        words: of the name: "the second" may stand for one.
+
+    Returns:
+        A place counted from 1, -1 for the last, None where no ordinal stands before the name.
     """
     word = _WHICH.fullmatch(words) or _ORDINAL.search(masked_text[max(0, start - 40) : start])
     return None if word is None else _ORDINALS.get(word["word"], -1)
@@ -356,7 +382,16 @@ _ORDINAL_CONTRAST = re.compile(r"\b(?:first|second|former|latter|one of)\b.*\bwh
 
 
 def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
-    """Return what a sentence claims of two neighbouring names, stored with the left one."""
+    """Return what a sentence claims of two neighbouring names, stored with the left one.
+
+    Args:
+        masked_text: the sentence, every name blanked.
+        left: characters ``(start, stop)`` of the first name.
+        right: those of the next.
+
+    Returns:
+        The claim, None where the two are not related.
+    """
     gap = masked_text[left[1] : right[0]]
     if len(gap) > _MAX_GAP or BLANK in gap or _NEGATED.search(gap) or _OR.search(gap):
         return None

@@ -88,7 +88,14 @@ class ReferenceJudge:
     prompt_hash: str | None = None
 
     async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
-        """Return a verdict at once, or ``no_truth`` where only a caption is known."""
+        """Judge one trace by rules.
+
+        Args:
+            request: the trace with its truth.
+
+        Returns:
+            A verdict at once, or ``no_truth`` where only a caption is known.
+        """
         if request.truth.events is None:
             return Unscored("no_truth", "the reference judge needs a list of events; this item has only a caption")
         return annotate(request.trace, request.truth, choices=request.choices)
@@ -96,6 +103,17 @@ class ReferenceJudge:
 
 def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict:
     """Sort the event mentions of a trace against the truth's events.
+
+    Args:
+        text: the raw trace, with or without tags.
+        truth: what is audible; it needs events.
+        choices: of the question: what is quoted of them is not claimed.
+
+    Returns:
+        The verdict: mentions in order of the trace, and missed events.
+
+    Raises:
+        ValueError: the truth has no events.
 
     >>> from mpar2.question import Event
     >>> verdict = annotate("A cat, then a dog barks.", Truth((Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0))))

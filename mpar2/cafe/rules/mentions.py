@@ -349,7 +349,16 @@ _PHRASE_END = re.compile(
 
 
 def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], text: str) -> tuple[str, ...]:
-    """Find nouns that a trace says are heard and that no candidate covers, and unknown subjects of sound verbs."""
+    """Find nouns that a trace says are heard and that no candidate covers, and unknown subjects of sound verbs.
+
+    Args:
+        masked_text: the trace in lower case, names blanked.
+        candidates: what the vocabulary found.
+        text: the trace.
+
+    Returns:
+        Each noun once, in order.
+    """
     found = []
     for match in _FRAME.finditer(masked_text):
         phrase = _PHRASE_END.sub("", " " + match["phrase"]).split()
@@ -461,7 +470,16 @@ class ParsedTrace:
 
 
 def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str]) -> ParsedTrace:
-    """Find the candidates and sentences of a trace. ``in_truth`` are the concepts that the truth holds."""
+    """Find the candidates and sentences of a trace. ``in_truth`` are the concepts that the truth holds.
+
+    Args:
+        trace: the parsed reply.
+        vocabulary: names of sounds, those of the truth among them.
+        in_truth: the concepts that the truth holds.
+
+    Returns:
+        Candidates and sentences, in order.
+    """
     text = trace.text
     masked, owner = _mask(trace)
     words = words_of(masked)

@@ -101,6 +101,12 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
     """Return all times of a sentence, in order.
 
     Times that measure the clip or a distance between events are left out.
+
+    Args:
+        masked_text: the sentence, every name blanked.
+
+    Returns:
+        The times with their claims.
     """
     found = []
     masked_text = _with_digits(masked_text)
@@ -173,9 +179,14 @@ _FOREIGN = re.compile(
 
 
 def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Claim]]:
-    """Return each time goes to the name before or after it, whichever is not cut off by a comma or an "and".
+    """Give each time to the name before or after it, whichever is not cut off by a comma or an "and".
 
-    Where nothing decides, a sentence whose first time stands before its first name is read as "time name, time name".
+    Args:
+        masked_text: the sentence, every name blanked.
+        spans: characters ``(start, stop)`` of each name, by its number.
+
+    Returns:
+        Pairs of a name's number and a claim.
     """
     times = time_expressions(masked_text)
     order = sorted(spans, key=lambda index: spans[index][0])

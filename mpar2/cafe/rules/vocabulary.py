@@ -70,6 +70,12 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")  # noqa: RUF001 (typographic ap
 def words_of(text: str) -> list[Word]:
     """Return the words of ``text`` in lower case, possessive endings removed; hyphens separate words.
 
+    Args:
+        text: any text.
+
+    Returns:
+        The words with their places.
+
     >>> [word.text for word in words_of("A dog's bark, hi-hat")]
     ['a', 'dog', 'bark', 'hi', 'hat']
     """
@@ -267,7 +273,15 @@ class Vocabulary:
         return self._known(label)
 
     def find(self, text: str, words: Sequence[Word] | None = None) -> list[Hit]:
-        """Return all hits in order of position, not overlapping, the longest phrase first."""
+        """Return all hits in order of position, not overlapping, the longest phrase first.
+
+        Args:
+            text: any text.
+            words: its words, where they are known already.
+
+        Returns:
+            Hits with half-open character spans.
+        """
         words = words_of(text) if words is None else words
         forms, longest_of = self._table.forms, self._table.longest
         texts = [word.text for word in words]
@@ -396,6 +410,12 @@ def _fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | None]
 
 def absent_classes(labels: Sequence[str]) -> list[str]:
     """Return the project's classes that none of ``labels`` names, nor is a kind of, nor has among its kinds.
+
+    Args:
+        labels: of the events of a clip.
+
+    Returns:
+        Names of classes, in the order of ``CLASSES``.
 
     >>> {"speech", "female speech"} & set(absent_classes(["male speech"]))
     set()

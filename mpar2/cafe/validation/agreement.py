@@ -81,7 +81,15 @@ class Agreement:
 
 
 def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[tuple[int, int]]:
-    """Pairs of indices of mentions that share characters, largest share (intersection over union) first."""
+    """Pairs of indices of mentions that share characters, largest share (intersection over union) first.
+
+    Args:
+        first: mentions of one judge.
+        second: those of the other, on the same trace.
+
+    Returns:
+        Pairs of indices; no mention is in two pairs.
+    """
     shares = []
     for i, a in enumerate(first):
         for j, b in enumerate(second):

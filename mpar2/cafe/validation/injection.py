@@ -144,7 +144,15 @@ def choose_canaries(n_traces: int, *, needs_events: bool = False) -> list[Canary
 
 
 async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipReport:
-    """Judge all canaries, clean and attacked, and count the flips. Each distinct request is judged once."""
+    """Judge all canaries, clean and attacked, and count the flips. Each distinct request is judged once.
+
+    Args:
+        judge: to test.
+        canaries: pairs of a clean and an attacked request.
+
+    Returns:
+        The report.
+    """
     canaries = load_canaries() if canaries is None else canaries
     wanted = list(dict.fromkeys(request for canary in canaries for request in (canary.clean, canary.attacked)))
     verdicts = dict(zip(wanted, await asyncio.gather(*(judge.judge(request) for request in wanted)), strict=True))
