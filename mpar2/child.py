@@ -36,8 +36,7 @@ Reply = tuple[dict[str, Any], bytes | memoryview]
 
 _IDLE = 1  # warm processes that wait for the next request
 _REQUESTS = 1000  # of one process: what a library leaks goes with it
-_START_S = 10  # of processor time: the libraries of a new process are read
-_LATE = 6  # on a busy machine a process waits for the processor, which is not its request's fault
+_START_S = 120  # by the clock, for a new process to read its libraries
 _TRACE_CHARS = 4000
 _PIPE_BYTES = 1 << 20  # where the system lets it be chosen (Linux): fewer turns between the two processes
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
@@ -45,12 +44,14 @@ _SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one request may use: seconds of processor time, and memory beside what the process held when it was ready.
+    """What one request may use: seconds of processor time, seconds by the clock, and memory.
 
-    It may last ``_LATE`` times as long by the clock.
+    On a busy machine a process waits for the processor, which is not its request's fault: give it several times as long
+    by the clock. Memory is counted beside what the process held when it was ready.
     """
 
     cpu_s: int
+    wall_s: int
     memory_bytes: int
 
 
@@ -175,13 +176,13 @@ class _Child:
     def ask(self, header: Mapping[str, Any], body: bytes, bounds: Bounds) -> Iterator[Reply]:
         """Send one request, yield its replies; raise :class:`ChildError` for its last one, or where there is none."""
         late = threading.Event()
-        timer = self._end_after(_LATE * _START_S, late)
+        timer = self._end_after(_START_S, late)
         try:
             if not self._ready:
                 self._ready = _receive(self._process.stdout) is not None
             timer.cancel()
             if self._ready:
-                timer = self._end_after(_LATE * bounds.cpu_s, late)
+                timer = self._end_after(bounds.wall_s, late)
                 _send(self._process.stdin, {**header, "bounds": asdict(bounds)}, body)
                 while (reply := _receive(self._process.stdout)) is not None:
                     if reply[0].get("end"):

@@ -35,7 +35,7 @@ def decode_file(source: bytes | str, limits: Limits) -> tuple[np.ndarray, tuple[
     is_path = isinstance(source, str)
     header = {"path": source if is_path else None, "limits": asdict(limits)}
     clip = int(limits.max_seconds * 16_000 * 4)
-    bounds = Bounds(_cpu_s(limits), _SPARE_BYTES + 4 * clip + limits.max_bytes)
+    bounds = Bounds(_cpu_s(limits), 6 * _cpu_s(limits), _SPARE_BYTES + 4 * clip + limits.max_bytes)
     try:
         ((reply, samples),) = _pool.ask(header, b"" if is_path else source, bounds)
     except ChildError as error:

@@ -8,6 +8,7 @@ before.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -37,6 +38,9 @@ GROUPS = (  # the contents of the tab
     ("Attention", ("attention", "attention-corrected", "attention-tokens")),
     ("Length and budget", ("slopes", "correlations", "forced", "frontier", "budget", "seeds")),
 )
+
+
+_log = logging.getLogger(__name__)
 
 
 def build_analysis(shelf: Shelf | None = None) -> None:
@@ -100,8 +104,11 @@ def warm_up(shelf: Shelf) -> None:
     """Draw what the tab opens on, so that the first visitor does not wait for it."""
     if shelf.first is not None:
         sent = {"runs": [shelf.first]}
-        for _ in shelf.drawn(sent, lambda sent: values_of("figures", shelf.root, sent)):
-            pass
+        try:
+            for _ in shelf.drawn(sent, lambda sent: values_of("figures", shelf.root, sent)):
+                pass
+        except AnalysisError as error:  # the first visitor will be told
+            _log.warning("the first figures could not be drawn yet: %s", error)
 
 
 def setup_of(shelf: Shelf) -> dict[str, Any]:

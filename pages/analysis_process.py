@@ -28,7 +28,7 @@ from pages.analysis_training import TrainingLogs, training_value
 __all__ = ["BUSY", "read_upload", "values_of"]
 
 BUSY = 2  # requests at work at once
-_BOUNDS = Bounds(cpu_s=30, memory_bytes=700_000_000)
+_BOUNDS = Bounds(cpu_s=30, wall_s=600, memory_bytes=700_000_000)
 _NICE = 5
 _MOST_RUNS = 8  # of one page
 _pool = Pool("-P", "-m", "pages.analysis_process", busy=BUSY, quiet=False)
@@ -78,7 +78,10 @@ def _words_of(error: ChildError) -> str:
         case "refused":
             return error.words
         case "late":
-            return f"this takes more than {_BOUNDS.cpu_s} s of processor time, the limit for one request: {advice}"
+            return (
+                f"this takes more than {_BOUNDS.cpu_s} s of processor time, or {_BOUNDS.wall_s // 60} min in all, the "
+                f"limits of one request: {advice}"
+            )
         case "memory":
             return f"this takes more memory than one request may have: {advice}"
         case "absent":

@@ -15,7 +15,7 @@ from mpar2.runs.lines import dump_json, load_json
 from pages import analysis_process
 from pages.analysis_figures import drawn
 from pages.analysis_process import read_upload, values_of
-from pages.analysis_runs import load_upload
+from pages.analysis_runs import Shelf, load_upload
 from testing.synthetic import write_run
 from tests.test_analysis import zipped
 
@@ -78,7 +78,7 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_what_kills_the_reader_is_a_message_and_the_next_run_is_read(
     faulty: None, monkeypatch: pytest.MonkeyPatch, run: Path, tmp_path: Path, name: str, words: str
 ) -> None:
-    monkeypatch.setattr(analysis_process, "_BOUNDS", Bounds(3, 700_000_000))
+    monkeypatch.setattr(analysis_process, "_BOUNDS", Bounds(3, 60, 700_000_000))
     hostile = tmp_path / f"{name}.jsonl"
     hostile.write_bytes(b"")
     for _ in range(2):  # in a new process, and in one that has read a run before
@@ -116,3 +116,15 @@ def test_reading_a_run_leaves_the_processor_of_this_process_to_the_models(tmp_pa
     begun = time.process_time()
     load_upload(large)
     assert here < 0.1 * (time.process_time() - begun)
+
+
+def test_an_app_that_cannot_draw_its_first_figures_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("gradio")
+    from pages.analysis import warm_up
+
+    write_run(tmp_path / "run", 2)
+    monkeypatch.setattr(analysis_process, "_pool", Pool("-c", "raise SystemExit(3)", busy=1))
+    warm_up(Shelf(tmp_path))
+    assert "does not start (exit status 3)" in caplog.text
