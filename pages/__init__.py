@@ -18,7 +18,8 @@
 ``suggested``    questions to start from                 ``spectrogram``  the picture of a clip
 ``stored_item``  answers of a run as a comparison        ``store``, ``store_run``   commands that store them
 ``batch``        several clips at once, as a run         ``gpu``         GPUs that a Space lends by the minute
-``line``         whose request is served next
+``line``         whose request is served next        ``schema``      what a comparison may hold
+``results``      comparisons that visitors store     ``kept``        what visitors leave, within a bound
 """
 
 from __future__ import annotations
@@ -132,9 +133,9 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None
     from starlette.middleware import Middleware
     from starlette.middleware.gzip import GZipMiddleware
 
+    from pages import published, results
     from pages.first_screen import FirstScreen
     from pages.gate import SESSIONS, Gate
-    from pages.published import routes
     from pages.safe_html import app_module
 
     gate = Middleware(Gate, upload_bytes=upload_mb * 1_000_000)
@@ -150,7 +151,7 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None
         "footer_links": ["api"],
         "state_session_capacity": SESSIONS,
         "enable_monitoring": False,
-        "app_kwargs": {"routes": routes(), "middleware": [gate, packed, opening]},
+        "app_kwargs": {"routes": [*published.routes(), *results.routes()], "middleware": [gate, packed, opening]},
         "mcp_server": mcp,
         "ssr_mode": False,
         "pwa": False,

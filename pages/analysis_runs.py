@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from analysis.load import RunTable, join_tables, load_runs
 from mpar2.runs import RunError, RunLimits, read_run
 from pages.document import MOST_ARMS
 from pages.examples import EXAMPLES
+from pages.kept import Kept
 from pages.stored_item import stored_document
 
 __all__ = ["RUNS", "UPLOAD", "Brought", "Shelf", "compared", "joined", "load_upload"]
@@ -99,38 +98,19 @@ class Shelf:
 
 
 class Brought:
-    """The runs that visitors have brought, one a session, packed, within a bound of memory for all of them.
+    """The runs that visitors have brought, one a session, packed, within a bound of memory (:class:`pages.kept.Kept`)."""
 
-    Where that is passed, the visitor who holds most gives back first, the oldest run of theirs.
-    """
-
-    def __init__(
-        self, most_bytes: int = 50_000_000, kept_s: float = 3600.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most_bytes, self._kept_s, self._clock = most_bytes, kept_s, clock
-        self._kept: dict[str, tuple[float, str, bytes]] = {}  # session -> since when, visitor, packed table
-        self._lock = threading.Lock()
+    def __init__(self, most_bytes: int = 50_000_000, **bounds: Any) -> None:
+        self._kept = Kept(most_bytes, **bounds)
 
     def keep(self, session: str, visitor: str, packed: bytes) -> None:
         """Keep a run in place of the session's last one."""
-        with self._lock:
-            self._kept.pop(session, None)
-            self._kept[session] = (self._clock(), visitor, packed)
-            while others := [name for name in self._kept if name != session]:
-                held_by: Counter[str] = Counter()
-                for _, owner, content in self._kept.values():
-                    held_by[owner] += len(content)
-                if held_by.total() <= self._most_bytes:
-                    break
-                del self._kept[max(others, key=lambda name: held_by[self._kept[name][1]])]  # the first of equals
+        self._kept.keep(session, visitor, packed)
 
     def packed(self, session: str) -> bytes:
         """Return the session's run. Raises ``RunError`` where it is not kept any more."""
-        with self._lock:
-            for name in [name for name, one in self._kept.items() if one[0] <= self._clock() - self._kept_s]:
-                del self._kept[name]
-            if session in self._kept:
-                return self._kept[session][2]
+        if (packed := self._kept.get(session)) is not None:
+            return packed
         raise RunError(
             "your run is not kept any more (runs are kept for an hour at most, and while there is room for them): "
             "choose its file again"

@@ -166,9 +166,10 @@ def peaks(row: np.ndarray, column_s: float, seconds: float) -> list[list[float]]
         else:
             runs.append([int(column), int(column) + 1])
     above = level * (level >= level.mean() + level.std())
+    shares = [float(above[start:stop].sum() / total) for start, stop in runs]
     found = [
-        [round(start * column_s, 3), round(min(stop * column_s, seconds), 3), round(above[start:stop].sum() / total, 4)]
-        for start, stop in runs
+        [round(start * column_s, 3), round(min(stop * column_s, seconds), 3), round(share, 4)]
+        for (start, stop), share in zip(runs, shares, strict=True)
     ]
     return sorted((run for run in found if run[1] > run[0]), key=lambda run: -run[2])[:_MOST_PEAKS]
 

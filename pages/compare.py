@@ -23,7 +23,7 @@ from mpar2.errors import MPAR2Error
 from mpar2.question import QuestionError
 from pages.arms import REAL_MODELS, first_arms
 from pages.batch import MOST_CLIPS, Batches
-from pages.document import audio_uri, clip_document
+from pages.document import audio_uri, clip_document, truth_document
 from pages.errors import guarded, message_of
 from pages.examples import Example, stored_comparison
 from pages.export import page_shell
@@ -33,6 +33,7 @@ from pages.line import ahead_of
 from pages.occluding import WINDOWS
 from pages.opinion import opinion_document, tagging_of
 from pages.published import publish
+from pages.results import RESULT_BYTES
 from pages.running import Asked, Comparer
 from pages.safe_html import app_module, channel, view_component
 from pages.scoring import Judging, JudgingError, judge_choices
@@ -127,8 +128,11 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
         services.uploads.hold(session_of(request), path)
         try:
             clip = load_clip(path, limits=services.limits)
-            opinion = opinion_document(tagging_of(clip))
-            return clip_document(clip, shareable=False) | {"opinion": opinion, "at": time.monotonic()}
+            example = services.example_of(clip)
+            truth = None if example is None else truth_document(example.events, example.truth_origin)
+            opinion = opinion_document(tagging_of(clip)) if truth is None else None
+            known = {"known": example and example.title, "truth": truth, "opinion": opinion}
+            return clip_document(clip, shareable=False) | known | {"at": time.monotonic()}
         except AudioError as error:
             return {"refused": message_of(error), "at": time.monotonic()}
 
@@ -173,6 +177,8 @@ def setup_of(services: Services) -> dict[str, Any]:
         "suggested": suggestion_value(),
         "occlusion": 0 if lends_gpus() else WINDOWS,
         "most_clips": 0 if lends_gpus() else MOST_CLIPS,
+        "result_minutes": services.keep_results_min,
+        "result_bytes": RESULT_BYTES,
         "shell": publish("page.txt", page_shell(), page_shell),
     }
 

@@ -5,6 +5,7 @@ and the API, so what a visitor sees is what a visitor can keep.
 
     format, version      "mpar2.comparison", 2 (version 1 is read, see ``pages.document_v1``)
     id, created, package, status   status: running, done, stopped, error
+    stored, opened   true (else absent) where it was kept with the app, or by a visitor (``pages.results``)
     clip       name, seconds, digest, warnings, mel (see ``spectrogram``), audio (data URI), shareable
     question   text, choices, answer, domain, difficulty (null where unknown)
     truth      {origin, events: [{label, onset_s, offset_s}]} or null
@@ -51,6 +52,7 @@ from pages.arrays import unpack
 from pages.attention_view import ATTENTION_BYTES, attention_view, row_maximum, smooth
 from pages.claims import claims_of, reason_in_words
 from pages.occluding import check_occlusion
+from pages.schema import problem_of
 from pages.spectrogram import mel_picture
 from pages.units import passages, words
 
@@ -65,6 +67,7 @@ __all__ = [
     "clip_document",
     "complete",
     "shown_model",
+    "truth_document",
     "without_arrays",
 ]
 
@@ -114,7 +117,7 @@ class ComparisonRun:
                 "domain": question.domain,
                 "difficulty": question.difficulty,
             },
-            "truth": None if truth is None else {"origin": truth_origin, "events": [_event(event) for event in truth]},
+            "truth": truth_document(truth, truth_origin),
             "opinion": opinion,
             "decoding": {
                 "max_new_tokens": decoding.max_new_tokens,
@@ -390,43 +393,49 @@ def _correctness(generation: Generation, question: Question) -> tuple[bool | Non
     return right, None
 
 
-def _event(event: Event) -> dict[str, Any]:
-    return {"label": event.label, "onset_s": event.onset_s, "offset_s": event.offset_s}
-
-
-_ARM_LISTS = ("parts", "problems", "words", "warnings")
+def truth_document(events: Sequence[Event] | None, origin: str | None) -> dict[str, Any] | None:
+    """Return the ``truth`` of a document; None where the events are not known."""
+    if events is None:
+        return None
+    listed = [{"label": event.label, "onset_s": event.onset_s, "offset_s": event.offset_s} for event in events]
+    return {"origin": origin, "events": listed}
 
 
 def check_document(data: Any) -> dict[str, Any]:
-    """Return a document read from a file, checked so far that the page can draw it. Raises :class:`DocumentError`."""
+    """Return a document read from a file, checked so far that the page can draw it. Raises :class:`DocumentError`.
+
+    One of version 1 is returned in the present form. The file may be a stranger's: nothing in it is trusted.
+    """
     try:
         if data["format"] == FORMAT and data["version"] == 1:
             from pages.document_v1 import upgraded
 
             data = upgraded(data)
         if data["format"] != FORMAT or data["version"] != VERSION:
-            raise DocumentError(f"this is {data['format']!r} version {data['version']}; expected {FORMAT!r} {VERSION}")
-        seconds = float(data["clip"]["seconds"])
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise DocumentError(f"the clip lasts {seconds} s")
-        for name in ("text", "choices", "answer"):
-            data["question"][name]
+            found = f"{str(data['format'])[:60]!r} version {str(data['version'])[:20]}"
+            raise DocumentError(f"this is {found}; expected {FORMAT!r} {VERSION}")
         if not 1 <= len(data["arms"]) <= MOST_ARMS:
             raise DocumentError(f"there are {len(data['arms'])} arms; one to {MOST_ARMS} can be shown")
-        for arm in data["arms"]:
+        if (problem := problem_of(data)) is not None:
+            raise DocumentError(f"not a comparison document: {problem}")
+        if (mel := data["clip"]["mel"]) is not None:
+            size = len(base64.b64decode(mel["data"], validate=True))
+            if size != math.prod(mel["shape"]):
+                raise DocumentError(f"the spectrogram of shape {mel['shape']} holds {size} values")
+        for index, arm in enumerate(data["arms"]):
             _check_arm(arm)
+            if arm["against"] is not None and arm["against"]["base"] >= index:
+                raise DocumentError(f"'{arm['name']}' is compared with an arm that does not come before it")
     except DocumentError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise DocumentError(f"not a comparison document: {type(error).__name__} {error}") from error
     return data
 
 
 def _check_arm(arm: dict[str, Any]) -> None:
+    """Raise what a damaged arm raises; its types are right already."""
     length = len(arm["text"])
-    for name in _ARM_LISTS:
-        if not isinstance(arm[name], list):
-            raise DocumentError(f"'{name}' of an arm is not a list")
     for index, part in enumerate(arm["parts"]):
         for start, stop in (part["chars"], part["outer"], part["tokens"] or (0, 0)):
             if not 0 <= start <= stop:
@@ -436,24 +445,46 @@ def _check_arm(arm: dict[str, Any]) -> None:
     for start, stop, first, last in arm["words"]:
         if not 0 <= start < stop <= length or not 0 <= first < last:
             raise DocumentError(f"a word of '{arm['name']}' has the span {start}:{stop}")
-    if (confidence := arm.get("confidence")) is not None:
-        course = confidence["course"]
-        if not all(type(value) in (int, float) and 0 <= value <= 1 for value in (0, *course)):
-            raise DocumentError(f"the probabilities of '{arm['name']}' are no numbers from 0 to 1")
-        confidence["summary"] = str(confidence["summary"])[:200]
     if (occlusion := arm.get("occlusion")) is not None:
         check_occlusion(occlusion)
+    if "mentions" in (arm["cafe"] or {}):
+        _check_claims(arm, arm["cafe"])
     if (view := arm["attention"]) is None:
         return
     columns, rows = view["columns"], len(view["passages"])
+    for passage in view["passages"]:
+        (start, stop), (first, last) = passage["chars"], passage["tokens"]
+        if not (start <= stop <= length and first < last <= view["tokens"]):
+            raise DocumentError(f"the passage '{passage['name'][:40]}' of '{arm['name']}' lies outside of its trace")
     for made in view["views"]:
         _check_pictures(arm, made["pictures"], (rows, columns))
+        if any(len(shares) != rows for shares in made["shares"].values()):
+            raise DocumentError(
+                f"'{made['label'][:40]}' of '{arm['name']}' has not one share for each of {rows} passages"
+            )
     if view["whole"] is not None:
         _check_pictures(arm, view["whole"], (1, columns))
     if view["words"] is not None:
         _check_pictures(arm, view["words"], (len(view["peaks"]["words"]), columns))
+    if len(view["peaks"]["words"]) > len(arm["words"]) or len(view["peaks"]["passages"]) > rows:
+        raise DocumentError(f"'{arm['name']}' has more rows of attention than words or passages")
+    if any(not (0 <= word < len(arm["words"]) and word == int(word)) for word, _, _ in view["lights"]):
+        raise DocumentError(f"a word of '{arm['name']}' that lights up is none of its words")
     if any(len(course) != view["tokens"] for course in view["course"].values()):
         raise DocumentError(f"the course of '{arm['name']}' has not one value for each of {view['tokens']} tokens")
+
+
+def _check_claims(arm: dict[str, Any], cafe: dict[str, Any]) -> None:
+    mentions, targets = cafe["mentions"], len(cafe["targets"])
+    for mention in mentions:
+        if not mention["start"] < mention["stop"] <= len(arm["text"]):
+            raise DocumentError(f"a mention of '{arm['name']}' has the span {mention['start']}:{mention['stop']}")
+    if any(number >= len(mentions) for claim in cafe["claims"] for number in claim["mentions"]):
+        raise DocumentError(f"a claim of '{arm['name']}' counts mentions that are not there")
+    events = [event for mention in mentions for event in mention["events"]]
+    events += [claim["event"] for claim in cafe["claims"] if claim["event"] is not None]
+    if any(event >= targets for event in (*events, *cafe["missed"])):
+        raise DocumentError(f"'{arm['name']}' is checked against a sound that is not among its {targets}")
 
 
 def _check_pictures(arm: dict[str, Any], pictures: dict[str, Any], shape: tuple[int, int]) -> None:

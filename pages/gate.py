@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from pages.limits import visitor_of
 from pages.line import events_of, share_of_line
+from pages.results import RESULT_BYTES
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -177,6 +178,8 @@ class Gate:
             return
         # Language models have no upload: their files come inside the request.
         most = BODY_BYTES + (self.upload_bytes * 3 // 2 if "/mcp" in path else 0)
+        if path.endswith("/results"):
+            most = RESULT_BYTES
         body = await _read(request, receive, most)
         if body is None:
             await _answer(send, 413, f"the request is larger than {most / 1e6:.0f} MB: send files by /upload")

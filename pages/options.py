@@ -44,7 +44,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     limits = parser.add_argument_group("limits", "Each can be set in the environment too: MPAR2_MAX_SECONDS and so on.")
     for name, most, default, meaning in _LIMITS:
         known = environment("MPAR2_" + name.replace("-", "_").upper(), default)
-        kind = _whole_number(name, 0 if name == "runs-per-hour" else 1, most)
+        kind = _whole_number(name, 0 if name in _MAY_BE_0 else 1, most)
         limits.add_argument(f"--{name}", type=kind, default=known, metavar="N", help=meaning)
     options = parser.parse_args(arguments)
     if options.mcp and find_spec("mcp") is None:
@@ -63,8 +63,10 @@ _LIMITS = (  # name, the most that it can be set to, default, meaning
     ("max-choice", 300, "300", "longest choice, in characters (default: %(default)s)"),
     ("max-new-tokens", 16_384, "512", "longest trace, in tokens (default: %(default)s)"),
     ("queue", 10_000, "32", "how many requests may wait (default: %(default)s)"),
+    ("keep-results", 525_600, "60", "minutes that a stored result is kept in memory; 0: never (default: %(default)s)"),
     ("runs-per-hour", 1_000_000, None, f"runs of one visitor (default: {PUBLIC_RUNS_PER_HOUR} in public; 0: no limit)"),
 )
+_MAY_BE_0 = ("keep-results", "runs-per-hour")
 
 
 def _whole_number(name: str, least: int, most: int) -> Any:
@@ -111,6 +113,7 @@ def build_services(options: argparse.Namespace) -> Any:
         max_new_tokens=options.max_new_tokens,
         prompt=options.prompt,
         local=is_local(options.host),
+        keep_results_min=options.keep_results,
         visitors=VisitorLimits(
             question_chars=options.max_question,
             choices=options.max_choices,

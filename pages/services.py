@@ -19,9 +19,12 @@ from mpar2.engines.base import Arm, Engine, EngineError
 from mpar2.formats import Limits
 from mpar2.prompts import mode_names
 from pages.examples import Example
+from pages.kept import Kept
 from pages.limits import RunCounter, VisitorLimits
 
 __all__ = ["Offer", "Services", "StopBoard", "Uploads"]
+
+_RESULTS_BYTES = 100_000_000  # some hundred results
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Services:
     prompt: str | None = None  # set or file of the prompt's words (``mpar2.prompts``)
     local: bool = True  # only this machine can reach the app, so its visitor may name any server
     visitors: VisitorLimits = field(default_factory=VisitorLimits)
+    keep_results_min: int = 60  # how long a result that a visitor stores is kept; 0: none is
     stops: StopBoard = field(default_factory=StopBoard)
     uploads: Uploads = field(default_factory=Uploads)
 
@@ -120,6 +124,11 @@ class Services:
     def runs(self) -> RunCounter:
         """Counts the runs of each visitor."""
         return RunCounter(self.visitors.runs_per_hour)
+
+    @cached_property
+    def results(self) -> Kept:
+        """Results that visitors stored, as compressed JSON."""
+        return Kept(_RESULTS_BYTES, 60.0 * self.keep_results_min)
 
     def arm(self, name: str, mode: str) -> Arm:
         """Return the arm of an offered checkpoint."""

@@ -291,6 +291,12 @@ def test_a_finished_document_is_strict_json_and_passes_its_own_check() -> None:
     made = document(example="yard")
     again = json.loads(json.dumps(made, allow_nan=False))
     assert check_document(again) == again
+
+    def plain(value: Any) -> bool:  # Gradio would send a number of NumPy as a text
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return type(value) in (dict, list, str, int, float, bool, type(None)) and all(map(plain, inner))
+
+    assert plain(made)
     left, right = made["arms"]
     assert (left["correct"], right["correct"]) == (False, True)
     assert right["cafe"]["metrics"]["err_omit"] == 0 and left["cafe"]["counts"]["hallucinated"] >= 1
@@ -308,7 +314,15 @@ def test_an_answer_outside_the_choices_is_wrong_as_in_an_evaluation() -> None:
     [
         (lambda d: d.update(format="other"), "other"),
         (lambda d: d["arms"].clear(), "0 arms"),
-        (lambda d: d["clip"].update(seconds=float("nan")), "nan"),
+        (lambda d: d["clip"].update(seconds=float("nan")), "clip.seconds: .* finite"),
+        (lambda d: d["clip"].update(audio="https://example.com/spy.wav"), "clip.audio"),
+        (lambda d: d["clip"]["mel"].update(shape=[64, 9]), "spectrogram"),
+        (lambda d: d["arms"][0].update(token_count="12"), "arms.0.token_count"),
+        (lambda d: d["arms"][0].update(surprise=1), "arms.0.surprise"),
+        (lambda d: d["arms"][1]["cafe"]["claims"][0].update(mentions=[99]), "counts mentions"),
+        (lambda d: d["arms"][1]["cafe"]["mentions"][0].update(events=[9]), "not among its 3"),
+        (lambda d: d["arms"][1]["attention"]["lights"].append([9999, 0, 1]), "lights up"),
+        (lambda d: d["arms"][0]["against"] or d["arms"][1]["against"].update(base=3), "does not come before"),
         (lambda d: d["arms"][0]["parts"][0].update(chars=[5, 2]), "5:2"),
         (lambda d: d["arms"][1]["parts"][2].update(parent=40), "before its parent"),
         (lambda d: d["arms"][0]["attention"]["views"][0]["pictures"]["raw"].update(data="AAAA"), "holds 3 values"),

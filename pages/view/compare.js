@@ -7,6 +7,7 @@ import { h, iconButton, refill, takesText } from "../../analysis/view/dom.js";
 import { filesOf, inputOf } from "./upload.js";
 import { makeBatch } from "./batch.js";
 import { makeForm } from "./form.js";
+import { fetchResult, isResult, soundFileOf, storeResult } from "./results.js";
 import { decoded, record, stretchOf } from "./sound_file.js";
 import { LETTERS } from "./words.js";
 
@@ -182,6 +183,8 @@ export function mountCompare(root, app) {
     },
     onProblem: (text) => form.refuse("events", text),
     onChoice: (choice) => setAddress({ pick: choiceText(choice) }),
+    keptMinutes: setup.result_minutes,
+    keepResult,
     windows: setup.occlusion,
     onOcclude: occlude,
     onAct: (name) => {
@@ -204,6 +207,16 @@ export function mountCompare(root, app) {
         title: "Hide the names until you have voted (B)",
       },
       "Blind test",
+    ),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "mp-button",
+        onclick: () => form.chooseFile(),
+        title: "A comparison that was saved as JSON",
+      },
+      "Open a result",
     ),
     h("button", { type: "button", class: "mp-button", onclick: () => tour(0) }, "Tour"),
   );
@@ -271,6 +284,7 @@ export function mountCompare(root, app) {
   function reopen(/** @type {any} */ entry) {
     const card = setup.examples.find((/** @type {any} */ one) => one.name === entry.source.example);
     if (card) form.setExample(card);
+    else if (entry.source.source === "none") form.setStored(entry.doc, useSound);
     else form.setClip({ ...entry.source, warnings: [] });
     form.setQuestion(entry.values.question, entry.values.choices.split("\n").filter(Boolean));
     form.setArms(entry.values.arms);
@@ -279,6 +293,7 @@ export function mountCompare(root, app) {
     form.showEvents();
     madeOf = entry.made;
     view.show(entry.doc);
+    view.stage.setEvents(entry.doc.truth ? entry.doc.truth.events : []);
     madeOf = fingerprint();
     showStale();
     view.focusHead();
@@ -321,7 +336,7 @@ export function mountCompare(root, app) {
     form.setRunning(true, "Waiting for its turn");
     showStale();
     view.stage.pause();
-    setAddress({ pick: null });
+    setAddress({ pick: null, result: null });
     app.trigger("submit", { ...values, number });
     form.openDrawer(false);
     result.scrollIntoView({ block: "nearest" });
@@ -432,7 +447,17 @@ export function mountCompare(root, app) {
     form.setArms(setup.arms);
     if (step)
       setAddress(
-        { example: name, q: null, choice: [], arm1: null, arm2: null, arm3: null, arm4: null, pick: null },
+        {
+          example: name,
+          q: null,
+          choice: [],
+          arm1: null,
+          arm2: null,
+          arm3: null,
+          arm4: null,
+          pick: null,
+          result: null,
+        },
         true,
       );
     if (!card.url) {
@@ -446,13 +471,18 @@ export function mountCompare(root, app) {
       run();
       return;
     }
+    showFinished(doc, card);
+  }
+  /** Show a comparison that was made before. @param {any} doc @param {any} card example whose sound it is of */
+  function showFinished(doc, card) {
     // Stored with models that this app does not offer: the form keeps the arms that can be run.
     if (doc.arms.every((/** @type {any} */ arm) => setup.offers.includes(arm.name) && setup.modes[arm.mode]))
       form.setArms(doc.arms.map((/** @type {any} */ arm) => [arm.name, arm.mode]));
     madeOf = fingerprint();
     view.show(doc);
+    view.stage.setEvents(doc.truth ? doc.truth.events : []);
     keep(doc);
-    if (!doc.clip.audio && card.audio) {
+    if (!doc.clip.audio && card && card.audio) {
       fetch(`${app.home}/${card.audio}`)
         .then((answer) => (answer.ok ? answer.text() : ""))
         .then((uri) => view.sound(doc.clip, uri))
@@ -460,6 +490,65 @@ export function mountCompare(root, app) {
     }
     view.choose(choiceOf(address().get("pick"), doc));
     showStale();
+  }
+
+  // ---- stored results -----------------------------------------------------------------------------------------------
+  /** Have a comparison kept; return the address that opens it. @param {any} doc */
+  async function keepResult(doc) {
+    try {
+      const id = await storeResult(app.home, JSON.stringify(doc));
+      if (!id) return null;
+      setAddress({ result: id });
+      return location.href;
+    } catch (error) {
+      form.refuse("run", error instanceof Error ? error.message : "The result was not kept: try again.");
+      return null;
+    }
+  }
+  /** @param {File} file */
+  async function openResult(file) {
+    if (busy) return;
+    form.mendAll();
+    if (file.size > setup.result_bytes) {
+      form.refuse(
+        "audio",
+        `${file.name} has ${(file.size / 1e6).toFixed(1)} MB; a stored result has at most ${setup.result_bytes / 1e6} MB.`,
+      );
+      return;
+    }
+    refill(form.soundNote, h("span", { class: "mp-note", dir: "auto" }, `Opening ${file.name} …`));
+    try {
+      const text = await file.text();
+      const id = await storeResult(app.home, text);
+      const doc = { ...JSON.parse(text), opened: true };
+      delete doc.stored;
+      setAddress(
+        { result: id, example: null, q: null, choice: [], arm1: null, arm2: null, arm3: null, arm4: null, pick: null },
+        true,
+      );
+      showResult(doc);
+      view.focusHead();
+    } catch (error) {
+      refill(form.soundNote);
+      form.refuse("audio", error instanceof Error ? error.message : `${file.name} cannot be opened.`);
+    }
+  }
+  /** Show a stored result, and let the form ask the same. @param {any} doc */
+  function showResult(doc) {
+    const card = setup.examples.find((/** @type {any} */ one) => one.digest === doc.clip.digest);
+    wanted = "";
+    sending = null;
+    if (card) form.setExample(card);
+    else form.setStored(doc, useSound);
+    form.setQuestion(doc.question.text, doc.question.choices);
+    form.fields.answer.value = (!card && doc.question.answer) || "";
+    if (doc.truth && doc.truth.origin === "visitor") form.setEvents(doc.truth.events);
+    showFinished(doc, card);
+    keepDraft();
+  }
+  /** Bring the sound of a stored result, as if it were uploaded. @param {any} doc */
+  async function useSound(doc) {
+    send(await soundFileOf(doc.clip));
   }
   async function fetchExample(/** @type {string} */ url) {
     try {
@@ -471,7 +560,8 @@ export function mountCompare(root, app) {
   }
   /** @param {File[]} files */
   function takeFiles(files) {
-    if (files.length > 1 && setup.most_clips) batch.send(files);
+    if (files.length === 1 && isResult(files[0])) openResult(files[0]);
+    else if (files.length > 1 && setup.most_clips) batch.send(files);
     else if (files[0]) takeFile(files[0]);
   }
   /** @param {File} file */
@@ -614,7 +704,7 @@ export function mountCompare(root, app) {
       return;
     }
     form.setClip(value);
-    setAddress({ example: null, pick: null }, true);
+    setAddress({ example: null, pick: null, result: null }, true);
     if (view.doc) showStale();
     // The new sound stands on the stage at once, to be heard and marked; nothing is said of it yet.
     view.show({
@@ -626,8 +716,8 @@ export function mountCompare(root, app) {
       status: "sound",
       clip: value,
       question: { text: "Ask a question about your sound", choices: [], answer: null, domain: null, difficulty: null },
-      truth: null,
-      opinion: value.opinion || null,
+      truth: value.truth,
+      opinion: value.opinion,
       decoding: {},
       prompts: {},
       credits: null,
@@ -780,6 +870,12 @@ export function mountCompare(root, app) {
   // ---- the address --------------------------------------------------------------------------------------------------
   async function openAddress() {
     const query = address();
+    const stored = query.get("result");
+    const result = stored ? await fetchResult(app.home, stored) : null;
+    if (result) {
+      showResult(result);
+      return;
+    }
     const named = query.get("example");
     const card = setup.examples.find((/** @type {any} */ one) => one.name === named);
     const arms = [1, 2, 3, 4]
@@ -800,6 +896,12 @@ export function mountCompare(root, app) {
           .map((text) => text.slice(0, 300)),
       );
     if (arms.length) form.setArms(arms);
+    if (stored) {
+      form.refuse(
+        "audio",
+        "That result is not kept here any more: open the file that it was saved as, or compare again.",
+      );
+    }
     showStale();
   }
   // A page that lost its server loads itself again: what was typed is there. Never keys; gone with the tab.

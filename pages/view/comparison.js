@@ -43,7 +43,7 @@ const SLOT = "@@MPAR2_DOCUMENT@@";
 
 /**
  * @param {any} root
- * @param {{ shell?: () => Promise<string>, editable?: boolean, onEvents?: (events: any[]) => void, onChoice?: (choice: any) => void, onProblem?: (text: string) => void, onAct?: (name: string) => void, windows?: number, onOcclude?: (arm: number) => void, start?: string, actions?: boolean, colours?: () => number[] }} options
+ * @param {{ shell?: () => Promise<string>, editable?: boolean, onEvents?: (events: any[]) => void, onChoice?: (choice: any) => void, onProblem?: (text: string) => void, onAct?: (name: string) => void, windows?: number, onOcclude?: (arm: number) => void, keptMinutes?: number, keepResult?: (doc: any) => Promise<string | null>, start?: string, actions?: boolean, colours?: () => number[] }} options
  */
 export function mountComparison(root, options) {
   /** @type {any} */
@@ -130,7 +130,7 @@ export function mountComparison(root, options) {
         stopped: "Stopped before the end",
         error: "Failed",
         sound: "Your sound",
-        done: doc.stored ? (doc.example ? "Example" : "From a run") : "Your result",
+        done: doc.opened ? "Stored result" : doc.stored ? (doc.example ? "Example" : "From a run") : "Your result",
       }[/** @type {string} */ (doc.status)] || "";
     const answer = blind ? null : question.answer;
     const choices = question.choices.length
@@ -168,13 +168,20 @@ export function mountComparison(root, options) {
                     "Copy link",
                     doc.clip.shareable
                       ? "Opens this clip, question and arms again"
-                      : "Opens this question and these arms again; your clip is not part of a link",
+                      : "Opens this question and these arms again; your clip is not part of this link",
+                  )
+                : null,
+              options.keptMinutes
+                ? button(
+                    "result",
+                    "Copy link to this result",
+                    `Opens these very traces, the sound included, for whoever has the link. Kept here for ${options.keptMinutes} min.`,
                   )
                 : null,
               button("png", "Picture (PNG)", "For a slide"),
               button("svg", "Picture (SVG)", "For a paper"),
               options.shell ? button("html", "Download page", "A page of its own that works without network") : null,
-              button("json", "Download JSON", "The data of this comparison"),
+              button("json", "Download JSON", "The data of this comparison; “Open a result” shows it again"),
             ),
           );
     refill(
@@ -194,7 +201,7 @@ export function mountComparison(root, options) {
           ),
           choices,
         ),
-        h("div", { class: "mp-actions" }, blind ? voteButtons() : null, save),
+        h("div", { class: "mp-actions" }, blind ? voteButtons() : save),
       ),
       doc.clip.warnings.map((/** @type {string} */ warning) => h("p", { class: "mp-warning" }, warning)),
     );
@@ -700,6 +707,20 @@ export function mountComparison(root, options) {
 
   // ---- events -----------------------------------------------------------------------------------------------------
   const fileName = () => `mpar2-comparison-${String(doc.id).replace(/[^a-z0-9-]/gi, "")}`;
+  /** @param {string} url @param {any} menu */
+  async function copyLink(url, menu) {
+    try {
+      await navigator.clipboard.writeText(url);
+      announcer.textContent = "Link copied.";
+    } catch {
+      window.prompt("Copy this link", url);
+    }
+    const summary = menu.querySelector("summary");
+    summary.textContent = "Link copied";
+    setTimeout(() => {
+      summary.textContent = "Save";
+    }, 2500);
+  }
   /** @param {string} name @param {any} button */
   async function act(name, button) {
     const menu = button.closest("details");
@@ -718,20 +739,10 @@ export function mountComparison(root, options) {
       );
       saveFile(`${fileName()}.html`, "text/html", shell.split(SLOT).join(text));
     } else if (name === "link") {
-      const url = `${location.origin}${location.pathname}?${doc.link}`;
-      try {
-        await navigator.clipboard.writeText(url);
-        announcer.textContent = "Link copied.";
-      } catch {
-        window.prompt("Copy this link", url);
-      }
-      if (menu) {
-        const summaryNode = menu.querySelector("summary");
-        summaryNode.textContent = "Link copied";
-        setTimeout(() => {
-          summaryNode.textContent = "Save";
-        }, 2500);
-      }
+      await copyLink(`${location.origin}${location.pathname}?${doc.link}`, menu);
+    } else if (name === "result" && options.keepResult) {
+      const url = await options.keepResult(doc);
+      if (url) await copyLink(url, menu);
     } else if (options.onAct) options.onAct(name);
   }
   root.addEventListener("click", (/** @type {MouseEvent} */ event) => {
@@ -856,7 +867,7 @@ export function mountComparison(root, options) {
     if (held && !root.contains(document.activeElement)) focusHead(); // what had it was drawn anew
     const text = running
       ? "The models are at work."
-      : doc.stored || !doc.arms.length
+      : doc.stored || doc.opened || !doc.arms.length
         ? ""
         : `The comparison has ended. ${resultSentence(doc, nameOf)}.`;
     if (announcer.textContent !== text) announcer.textContent = text;

@@ -76,7 +76,7 @@ export function makeForm(setup, hooks) {
   const file = h("input", {
     type: "file",
     id: "clip-file",
-    accept: "audio/*,video/*,.wav,.flac,.mp3,.ogg,.opus,.m4a,.aac,.webm",
+    accept: "audio/*,video/*,.wav,.flac,.mp3,.ogg,.opus,.m4a,.aac,.webm,.json",
     class: "mp-hidden",
     tabindex: -1,
     "aria-label": "Sound file",
@@ -468,6 +468,7 @@ export function makeForm(setup, hooks) {
         soundNote,
         h("span", { class: "mp-chip mp-matched", dir: "auto" }, `Your sound: ${clip.name}, ${seconds(clip.seconds)}`),
         (clip.warnings || []).map((/** @type {string} */ text) => h("span", { class: "mp-note" }, text)),
+        clip.known ? h("span", { class: "mp-note" }, `It is the sound of the example “${clip.known}”.`) : null,
         clip.opinion
           ? h(
               "span",
@@ -478,10 +479,38 @@ export function makeForm(setup, hooks) {
         h(
           "span",
           { class: "mp-note" },
-          "It is deleted when you leave, after an hour at the latest, and is never part of a link.",
+          "It is deleted when you leave, after an hour at the latest. Only a link that you copy to a result holds it.",
         ),
       );
     },
+    /** A stored result whose sound the server does not have. @param {any} doc @param {(doc: any) => void} use */
+    setStored(doc, use) {
+      Object.assign(state, {
+        source: "none",
+        example: "",
+        name: doc.clip.name,
+        seconds: doc.clip.seconds,
+        digest: doc.clip.digest,
+      });
+      examples.value = "";
+      answer.value = "";
+      events.value = "";
+      this.mendAll();
+      showEvents();
+      refill(
+        soundNote,
+        h("span", { class: "mp-chip", dir: "auto" }, `A stored result of ${doc.created.slice(0, 40)}`),
+        h("span", { class: "mp-note" }, "It shows what its file says."),
+        doc.clip.audio
+          ? h(
+              "button",
+              { type: "button", class: "mp-button", onclick: () => use(doc) },
+              "Ask something else of its sound",
+            )
+          : h("span", { class: "mp-note" }, "Its sound is not part of it."),
+      );
+    },
+    chooseFile: () => file.click(),
     /** @param {any[]} list */
     setEvents(list) {
       events.value = linesOf(list);
