@@ -98,7 +98,7 @@ class Shelf:
 
 
 class Brought:
-    """The runs that visitors have brought, one a session, packed, within a bound of memory (:class:`pages.kept.Kept`)."""
+    """The runs that visitors have brought, one a session, packed, within a bound of memory."""
 
     def __init__(self, most_bytes: int = 50_000_000, **bounds: Any) -> None:
         self._kept = Kept(most_bytes, **bounds)

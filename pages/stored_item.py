@@ -141,7 +141,9 @@ def _clip(run: RunInfo, item: Mapping[str, Any], seconds: float) -> dict[str, An
     without = {"name": name, "seconds": seconds, "digest": "unknown", "mel": None, "audio": None, "shareable": False}
     path = audio_of(run, item)
     if path is None:
-        return without | {"warnings": ["This clip is not included, so it cannot be played."]}
+        kept = "an uploaded run brings none" if run.limits is not None else "it is not kept beside this run"
+        warning = f"No sound and no heatmaps: {kept}. The examples of the Compare tab have both."
+        return without | {"warnings": [warning]}
     try:
         clip = load_clip(path, limits=_CLIP)
     except AudioError as error:

@@ -59,6 +59,11 @@ _FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+# Playwright's own settings of a mouse with which one can point, and the size of letters: the last such flag counts.
+_LETTERS = (
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4,"
+    "defaultFontSize={}"
+)
 
 
 def make_clip(seconds: float = 6.0) -> Clip:
@@ -158,15 +163,18 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def browser_page(*, first_visit: bool = False, **options: Any) -> Iterator[Any]:
+def browser_page(*, first_visit: bool = False, letters_px: int = 16, **options: Any) -> Iterator[Any]:
     """Yield a page of a fresh browser that keeps its errors in ``page.problems``.
 
-    A ``first_visit`` is met by the guide.
+    Args:
+        first_visit: whether the guide greets.
+        letters_px: size of letters that the reader has set; 32 is text at 200 %.
+        options: of ``browser.new_page``.
     """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(_FLAGS))
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*_FLAGS, _LETTERS.format(letters_px)])
         try:
             page = browser.new_page(**options)
             page.problems = []

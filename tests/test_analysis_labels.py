@@ -60,6 +60,12 @@ def test_labels_are_all_there_and_distinct(app: str, width: int) -> None:
             figure: Any = drawn(page, name)
             assert figure.evaluate(_INSIDE) == [], f"{name}: labels leave the figure"
             assert figure.locator(".nsewdrag").first.bounding_box()["height"] > 120, f"{name}: no room for the plot"
+        if width == 1440:  # the bar has many lines, and the contents stand below it wherever one scrolls
+            page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+            page.wait_for_timeout(300)
+            assert page.evaluate("document.querySelector('.an-contents').getBoundingClientRect().top") > page.evaluate(
+                "document.querySelector('.an-bar').getBoundingClientRect().bottom"
+            )
         for name, axis, count in (("arms", "x", 12), ("slopes", "y", 24), ("correlations", "y", 72)):
             found = texts(name, axis)
             assert len(set(found)) == len(found) == count, f"{name}: {found}"

@@ -163,7 +163,7 @@ def test_a_stored_item_is_a_comparison_with_annotations_and_the_course_of_attent
     assert len(first["attention"]["course"]["raw"]) == first["token_count"] and first["attention"]["views"] == []
     assert np.isclose(first["attention"]["course"]["raw"][0], 0.3, atol=0.02)
     assert first["cafe"]["claims"][0]["fate"] == "missed"
-    assert document["clip"]["audio"] is None and "not included" in document["clip"]["warnings"][0]
+    assert document["clip"]["audio"] is None and "not kept beside this run" in document["clip"]["warnings"][0]
     for wrong in ((-1, None), ("0", None), (10**9, None), (True, None)):
         assert compared(table, *wrong) is None
 
@@ -259,6 +259,8 @@ def opened(page: Any, url: str) -> None:
 def drawn_figure(page: Any, name: str = "decay") -> Any:
     figure = page.locator(f"#figures #exhibit-{name}")
     figure.wait_for(state="attached", timeout=90_000)
+    if (folded := figure.locator(".an-toggle[aria-expanded=false]")).count():
+        folded.click()
     figure.scroll_into_view_if_needed()  # a figure is drawn when it comes near
     page.wait_for_selector(f"#figures #exhibit-{name} .main-svg", timeout=90_000)
     return figure
@@ -333,6 +335,53 @@ def test_a_visitor_reads_figures_points_items_and_the_paper(app: str) -> None:
         assert page.locator("#paper .an-exhibit").count() == 4
         assert [url for url in requests if not url.startswith((app.rstrip("/"), "data:", "blob:"))] == []
         assert page.problems == []
+
+
+@in_browser
+def test_a_long_group_is_folded_and_each_figure_has_an_address(app: str) -> None:
+    pytest.importorskip("playwright")
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        opened(page, app)
+        drawn_figure(page)
+        page.wait_for_function(f"document.querySelectorAll('#figures .an-exhibit').length === {len(EXHIBITS)}")
+        for group, _ in GROUPS:
+            page.get_by_role("button", name=group, exact=True).click()
+            assert page.evaluate("document.documentElement.scrollHeight") <= 2700, group  # three screens
+        folded = page.locator("#figures .an-toggle[aria-expanded=false]:visible")
+        count, first = folded.count(), folded.first.locator("xpath=ancestor::section")
+        name = first.get_attribute("data-exhibit")
+        assert count and first.locator(".an-reading").is_visible() and first.locator(".an-body").is_hidden()
+        folded.first.press("Enter")
+        page.wait_for_selector(f"#exhibit-{name} .main-svg", timeout=60_000)
+        assert folded.count() == count - 1
+
+        title = folded.last.inner_text()
+        last = folded.last.locator("xpath=ancestor::section").get_attribute("data-exhibit")
+        page.get_by_label("Contents").get_by_role("button", name=title, exact=True).click()
+        page.wait_for_selector(f"#exhibit-{last} .main-svg", timeout=60_000)
+        assert page.url.endswith(f"figure={last}") and page.evaluate("document.activeElement.textContent") == title
+        assert page.evaluate(_BELOW_BAR, f"#exhibit-{last}")
+        page.go_back()
+        page.wait_for_function("location.search.endsWith('budget')")
+        page.go_forward()
+        page.reload()
+        page.get_by_role("tab", name="Analysis", exact=True).click()
+        page.wait_for_selector(f"#exhibit-{last} .main-svg", timeout=60_000)
+        assert page.locator(f"#exhibit-{last} .an-toggle").get_attribute("aria-expanded") == "true"
+
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        whole = "#figures .an-exhibit:not(.an-empty)"
+        page.wait_for_function(
+            f"[...document.querySelectorAll('{whole} .an-figure')].every((node) => node.querySelector('.main-svg'))",
+            timeout=60_000,
+        )
+        assert page.locator(f"{whole}:visible").count() == page.locator(whole).count() > 8
+        page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert page.locator(f"{whole}:visible").count() < 8 and page.problems == []
+
+
+_BELOW_BAR = """(name) => document.querySelector(name).getBoundingClientRect().top
+  >= document.querySelector('.an-bar').getBoundingClientRect().bottom - 1"""
 
 
 @in_browser

@@ -29,6 +29,9 @@ export function h(tag, attributes, ...children) {
   return element;
 }
 
+/** How many times larger than usual the reader's letters are: what is drawn in pixels beside them grows with them. */
+export const textScale = () => Number.parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+
 /** Put children behind those of `element`. @param {Element} element @param {any[]} children */
 export function fill(element, children) {
   for (const child of children.flat(4)) {

@@ -1,8 +1,9 @@
 // Exhibits as a page shows them: title, reading, figure, table, downloads. Serves the app and the report.
 //
-// mountExhibits(root, { plotly, onPoint, source }) -> { show(value), add(exhibits) }
+// mountExhibits(root, { plotly, onPoint, onFold, source }) -> { show(value), add(exhibits), fold(name, folded) }
 //   plotly    async function that returns Plotly
 //   onPoint   function(exhibit name, point), called when a point is chosen; absent in the report
+//   onFold    function(exhibit name, folded), called when a reader folds a figure; absent where none can be folded
 //   source    function that names the runs, for the title of exported figures
 // value.dark says which colours stand for which on a dark page.
 //
@@ -198,7 +199,6 @@ export function mountExhibits(root, options) {
   );
 
   async function save(entry, format) {
-    await draw(entry);
     const Plotly = await options.plotly();
     const { data, layout } = themed(entry.exhibit.figure);
     makeRoom(data, layout, 3);
@@ -265,6 +265,7 @@ export function mountExhibits(root, options) {
     }
     const filled = exhibit.table.rows.length > 0;
     const button = (text, work, title) => h("button", { type: "button", title, onclick: work }, text);
+    const body = `exhibit-${exhibit.name}-body`;
     return h(
       "section",
       {
@@ -275,7 +276,27 @@ export function mountExhibits(root, options) {
       h(
         "header",
         {},
-        h("h3", { dir: "auto" }, exhibit.title),
+        h(
+          "h3",
+          { dir: "auto" },
+          options.onFold
+            ? h(
+                "button",
+                {
+                  type: "button",
+                  class: "an-toggle",
+                  "aria-expanded": "true",
+                  "aria-controls": body,
+                  onclick: (event) => {
+                    const folded = event.currentTarget.getAttribute("aria-expanded") === "true";
+                    fold(exhibit.name, folded);
+                    options.onFold(exhibit.name, folded);
+                  },
+                },
+                exhibit.title,
+              )
+            : exhibit.title,
+        ),
         h(
           "div",
           { class: "an-actions" },
@@ -296,41 +317,52 @@ export function mountExhibits(root, options) {
         ),
       ),
       readingOf(exhibit.reading),
-      node,
       h(
         "div",
-        { class: "an-folds" },
-        node && options.onPoint ? pointList(exhibit) : null,
-        filled
-          ? h(
-              "details",
-              { open: !node },
-              h("summary", {}, `Table (${exhibit.table.rows.length} rows)`),
-              tableOf(exhibit.table, `Table of: ${exhibit.title}`),
-            )
-          : null,
-        exhibit.notes.length || exhibit.command.length
-          ? h(
-              "details",
-              {},
-              h("summary", {}, "How it is made"),
-              h(
-                "ul",
+        { class: "an-body", id: body },
+        node,
+        h(
+          "div",
+          { class: "an-folds" },
+          node && options.onPoint ? pointList(exhibit) : null,
+          filled
+            ? h(
+                "details",
+                { open: !node },
+                h("summary", {}, `Table (${exhibit.table.rows.length} rows)`),
+                tableOf(exhibit.table, `Table of: ${exhibit.title}`),
+              )
+            : null,
+          exhibit.notes.length || exhibit.command.length
+            ? h(
+                "details",
                 {},
-                exhibit.notes.map((note) => h("li", { dir: "auto" }, note)),
-              ),
-              exhibit.command.length
-                ? h(
-                    "p",
-                    { class: "an-note" },
-                    "Again, from the shell: ",
-                    h("code", {}, exhibit.command.map(shellWord).join(" ")),
-                  )
-                : null,
-            )
-          : null,
+                h("summary", {}, "How it is made"),
+                h(
+                  "ul",
+                  {},
+                  exhibit.notes.map((note) => h("li", { dir: "auto" }, note)),
+                ),
+                exhibit.command.length
+                  ? h(
+                      "p",
+                      { class: "an-note" },
+                      "Again, from the shell: ",
+                      h("code", {}, exhibit.command.map(shellWord).join(" ")),
+                    )
+                  : null,
+              )
+            : null,
+        ),
       ),
     );
+  }
+  // Show an exhibit by its title and reading alone, or whole.
+  function fold(name, folded) {
+    const body = root.querySelector(`#exhibit-${name}-body`);
+    if (!body) return;
+    body.hidden = folded;
+    body.parentNode.querySelector(".an-toggle").setAttribute("aria-expanded", String(!folded));
   }
 
   function show(next) {
@@ -351,12 +383,20 @@ export function mountExhibits(root, options) {
     for (const exhibit of exhibits) root.append(block(exhibit));
   }
 
-  // Printed, nothing comes into sight: all figures are drawn and everything folded is opened first.
+  // Printed, nothing comes into sight: what is folded is opened and all figures are drawn first.
+  let opened = [];
   window.addEventListener("beforeprint", () => {
+    opened = [...root.querySelectorAll(".an-exhibit:not(.an-empty)[hidden], .an-body[hidden]")];
+    for (const part of opened) part.hidden = false;
     for (const entry of drawn)
       draw(entry).catch((error) => {
         entry.node.textContent = `This figure could not be drawn: ${error.message}`;
       });
+  });
+
+  window.addEventListener("afterprint", () => {
+    for (const part of opened) part.hidden = true;
+    opened = [];
   });
 
   const restyle = () => {
@@ -364,7 +404,7 @@ export function mountExhibits(root, options) {
   };
   new MutationObserver(restyle).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
-  return { show, add };
+  return { show, add, fold };
 }
 
 function shellWord(word) {

@@ -8,6 +8,7 @@ import { mountComparison } from "./comparison.js";
 import { h, iconButton, percent, plural, refill, signed } from "../../analysis/view/dom.js";
 
 const ROWS = 100; // of the item table at once
+const ROOM_PX = 1500; // for the figures of a group; what goes beyond is folded, so that a group has three screens at most
 const LONGEST_WAIT_MS = 20_000;
 
 /** @param {any} root @param {{ setup: any, home: string, trigger: (name: string, data?: any) => void }} app */
@@ -35,7 +36,12 @@ export function mountAnalysis(root, app) {
   if (!choice.runs.length && setup.first) choice.runs = [setup.first];
   /** @type {any} */
   let value = null;
-  let group = query.get("figure") || setup.groups[0][0];
+  /** The group that the address names, by its own name or by that of a figure. */
+  const groupNamed = (/** @type {string | null} */ name) =>
+    (setup.groups.find((/** @type {any} */ [, names]) => names.includes(name)) || [name || setup.groups[0][0]])[0];
+  let group = groupNamed(query.get("figure"));
+  /** Whether a figure is folded, as the visitor chose. @type {Map<string, boolean>} */
+  const folded = new Map();
   let number = 0;
   let sent = 0; // number of the choice that the server draws
   let sentAt = 0;
@@ -128,6 +134,8 @@ export function mountAnalysis(root, app) {
   const main = h("div", { class: "an-main" }, figures, emptyLine, trainingBar, training, paper, items);
   root.classList.add("mp-app");
   root.replaceChildren(bar, note, summary, h("div", { class: "an-page" }, contents, main, side));
+  // What sticks below the bar, and what is scrolled to, must know how high it is: chips of many arms take several lines.
+  new ResizeObserver(() => root.style.setProperty("--an-bar", `${bar.offsetHeight}px`)).observe(bar);
   /** @type {Promise<any> | null} */
   let loaded = null;
   function plotly() {
@@ -143,12 +151,22 @@ export function mountAnalysis(root, app) {
     return loaded;
   }
   const options = { plotly, source: () => (value ? value.source : "") };
+  const onFold = (/** @type {string} */ name, /** @type {boolean} */ on) => folded.set(name, on);
+  /** Fold what would make a group too long, unless the visitor chose otherwise. @param {any} drawn @param {any[]} exhibits @param {number} [columns] */
+  function foldBeyond(drawn, exhibits, columns = 1) {
+    let used = 0;
+    exhibits.forEach((exhibit, place) => {
+      used += ((exhibit.figure ? exhibit.figure.layout.height || 380 : 300) + 150) / columns;
+      drawn.fold(exhibit.name, folded.get(exhibit.name) ?? (place >= columns && used > ROOM_PX));
+    });
+  }
   const drawing = mountExhibits(figures, {
     ...options,
     onPoint: (/** @type {string} */ name, /** @type {string} */ point) =>
       app.trigger("select", { ...choice, mine: choice.mine, name, point }),
+    onFold,
   });
-  const drawnTraining = mountExhibits(training, options);
+  const drawnTraining = mountExhibits(training, { ...options, onFold });
   const drawnPaper = mountExhibits(paper, options);
   /** Places of the opened item's arms among the chosen ones. @type {number[]} */
   let places = [];
@@ -356,6 +374,14 @@ export function mountAnalysis(root, app) {
       ["The paper", []],
     ];
     if (!groups.some(([name]) => name === group)) group = setup.groups[0][0];
+    const names = new Set((groups.find(([name]) => name === group) || [null, []])[1]);
+    const isMeasured = group !== "Training" && group !== "The paper";
+    const empty = value
+      ? value.exhibits.filter((/** @type {any} */ exhibit) => !exhibit.figure && !exhibit.table.rows.length)
+      : [];
+    const here = value
+      ? value.exhibits.filter((/** @type {any} */ exhibit) => names.has(exhibit.name) && !empty.includes(exhibit))
+      : [];
     refill(
       contents,
       h(
@@ -370,15 +396,28 @@ export function mountAnalysis(root, app) {
               { type: "button", "aria-current": name === group ? "true" : null, onclick: () => openGroup(name, true) },
               name,
             ),
+            name === group && here.length > 1
+              ? h(
+                  "ul",
+                  { "aria-label": `Figures of ${name}` },
+                  here.map((/** @type {any} */ exhibit) =>
+                    h(
+                      "li",
+                      {},
+                      h(
+                        "button",
+                        { type: "button", dir: "auto", onclick: () => openFigure(exhibit.name, true) },
+                        exhibit.title,
+                      ),
+                    ),
+                  ),
+                )
+              : null,
           ),
         ),
       ),
     );
-    const names = new Set((groups.find(([name]) => name === group) || [null, []])[1]);
-    const isMeasured = group !== "Training" && group !== "The paper";
-    const empty = value
-      ? value.exhibits.filter((/** @type {any} */ exhibit) => !exhibit.figure && !exhibit.table.rows.length)
-      : [];
+    foldBeyond(drawing, here);
     figures.querySelectorAll(".an-exhibit").forEach((/** @type {any} */ node) => {
       node.hidden =
         !names.has(node.dataset.exhibit) || empty.some((/** @type {any} */ e) => e.name === node.dataset.exhibit);
@@ -399,10 +438,21 @@ export function mountAnalysis(root, app) {
     summary.hidden = bar.hidden = !isMeasured;
     root.querySelector(".an-page").classList.toggle("an-alone", !isMeasured);
   }
-  /** @param {string} name @param {boolean} step */
-  function openGroup(name, step) {
+  /** Show a figure of the group, whole and in sight. @param {string} name @param {boolean} step */
+  function openFigure(name, step) {
+    folded.set(name, false);
+    drawing.fold(name, false);
+    if (step) setAddress({ figure: name }, true);
+    const node = figures.querySelector(`#exhibit-${name}`);
+    if (!node) return;
+    node.scrollIntoView({ block: "start" });
+    const title = node.querySelector("button");
+    if (step && title) title.focus({ preventScroll: true });
+  }
+  /** @param {string} name @param {boolean} step @param {string | null} [figure] of the group, which the address names */
+  function openGroup(name, step, figure = null) {
     group = name;
-    setAddress({ figure: name === setup.groups[0][0] ? null : name }, step);
+    setAddress({ figure: figure || (name === setup.groups[0][0] ? null : name) }, step);
     drawContents();
     const current = contents.querySelector("[aria-current]");
     if (step && current) current.focus();
@@ -680,12 +730,16 @@ export function mountAnalysis(root, app) {
     if (next.items) drawItems();
     drawContents();
     items.hidden = items.hidden || !next.items;
+    const figure = address().get("figure");
+    if (next.whole && figure && figure !== group && !namedFigure) openFigure(figure, false);
+    namedFigure = namedFigure || next.whole;
     const wanted = address().get("item");
     if (next.whole && wanted && side.hidden && next.items) {
       const item = next.items.items.find((/** @type {any} */ one) => one[0] === wanted);
       if (item) openItem(item);
     }
   }
+  let namedFigure = false; // that of the address is in sight: once
   function watchOpening() {
     // nothing is loaded before the tab is seen
     const watcher = new IntersectionObserver((entries) => {
@@ -695,7 +749,7 @@ export function mountAnalysis(root, app) {
         drawBar();
         drawContents();
         ask();
-        openGroup(group, false);
+        openGroup(group, false, address().get("figure"));
         plotly().catch(() => {});
       }
     });
@@ -703,8 +757,11 @@ export function mountAnalysis(root, app) {
   }
   window.addEventListener("popstate", () => {
     const now = address();
-    const wanted = now.get("figure") || setup.groups[0][0];
-    if (opened && wanted !== group) openGroup(wanted, false);
+    const figure = now.get("figure");
+    const wanted = groupNamed(figure);
+    if (!opened) return;
+    if (wanted !== group) openGroup(wanted, false, figure);
+    if (figure && figure !== wanted) openFigure(figure, false);
   });
   root.style.minHeight = "50rem";
   watchOpening();
@@ -768,6 +825,7 @@ export function mountAnalysis(root, app) {
         ),
       );
       drawnTraining.show(next);
+      foldBeyond(drawnTraining, next.exhibits, getComputedStyle(training).gridTemplateColumns.split(" ").length);
     },
     /** @param {any} next */
     paper(next) {

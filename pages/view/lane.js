@@ -2,7 +2,7 @@
 // The lane of true sounds. Each region is a button: arrows move it, Shift with arrows its end, Alt with arrows its start,
 // Enter chooses, F2 renames, Delete removes, Space plays. With the mouse: drag free ground to mark a sound, drag edges, double click.
 
-import { clamp, h, interval, percent } from "../../analysis/view/dom.js";
+import { clamp, h, interval, percent, textScale } from "../../analysis/view/dom.js";
 
 const SHORTEST = 0.02;
 const LANE_PX = 26;
@@ -18,7 +18,7 @@ export function makeLane(plot, axis, hooks) {
   /** @type {{ event: any, node: any, name: any, lane: number }[]} */
   let regions = [];
   const coarse = matchMedia("(pointer: coarse)");
-  const laneHeight = () => (coarse.matches ? FINGER_PX : hooks.opinion ? OPINION_PX : LANE_PX);
+  const laneHeight = () => textScale() * (coarse.matches ? FINGER_PX : hooks.opinion ? OPINION_PX : LANE_PX);
 
   const timed = (/** @type {any} */ event) => event.onset_s !== null && event.offset_s !== null;
   const sureness = (/** @type {any} */ event) =>

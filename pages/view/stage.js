@@ -16,6 +16,7 @@ import {
   saveFile,
   seconds,
   takesText,
+  textScale,
 } from "../../analysis/view/dom.js";
 import { fromLabels, toLabels } from "./labels.js";
 import { makeLane } from "./lane.js";
@@ -378,10 +379,10 @@ export function makeStage(hooks) {
       const count = rowCount(index);
       const high =
         settings.rows === "passages"
-          ? PASSAGE_PX * count
+          ? PASSAGE_PX * count * textScale()
           : settings.rows === "words"
             ? clamp(WORD_PX * count, 40, 420)
-            : ARM_PX;
+            : ARM_PX * textScale();
       const canvas = h("canvas", {
         role: "img",
         "aria-label": `Attention of ${LETTERS[index]} over the clip. ${arm.attention ? arm.attention.summary[settings.mode] : ""}`,
@@ -890,12 +891,8 @@ export function makeStage(hooks) {
         axis.open(doc.clip.seconds);
         pad.setAttribute("aria-valuemax", String(doc.clip.seconds));
         loadSound();
-        lane.set(
-          (doc.truth && doc.truth.events ? doc.truth.events : []).map(
-            (/** @type {any} */ event, /** @type {number} */ index) => ({ ...event, index }),
-          ),
-        );
-      }
+        this.setEvents(doc.truth ? doc.truth.events : []);
+      } else if (doc.truth && !lane.get().length) this.setEvents(doc.truth.events); // the server knows this sound
       lane.number(doc.truth && doc.truth.events ? doc.truth.events : []);
       soundRow.hidden = !doc.clip.mel;
       const heard = JSON.stringify(doc.opinion || null) + Boolean(doc.truth);
@@ -907,7 +904,7 @@ export function makeStage(hooks) {
     },
     /** Other true sounds of the same clip. @param {any[]} events */
     setEvents(events) {
-      lane.set(events);
+      lane.set(events.map((event, index) => ({ ...event, index })));
     },
   };
 }
