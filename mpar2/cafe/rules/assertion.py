@@ -94,6 +94,7 @@ _ASK_AFTER = _Cued(
     r"^\s+(?:option|choice|hypothesis|possibility|theory|idea|interpretation|explanation|scenario)s?\b"
     r"|^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"  # noqa: E501
     r"(?:options|choices|candidates|alternatives|possibilities)\b"
+    r"|^ as an? (?:alternative|option|possibility|candidate|distractor)\b"
     r"|^ (?:is|are|was|were) (?:also |only )?(?:listed|mentioned|offered|given|named|included|suggested|provided)"
     r" (?:as|among|in|by|with)\b[^.;!?]{0,40}\b(?:options?|choices?|answers?|questions?)\b",
     "option|choice|candidat|alternativ|possibilit|answer|question|hypothes|theory|idea|interpret|explanation|scenario",
@@ -113,12 +114,12 @@ _ANSWER = _Cued(
 )
 
 _DENY = re.compile(
-    r"\b(?:no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+(?!to\b|until\b|through\b|and\b|sec)[^\W\d]{2})|lacks?|lacking"  # noqa: E501
+    r"\b(?:(?:not|nor is it|n['’]t) true that|no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+(?!to\b|until\b|through\b|and\b|sec)[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|(?:dismiss|reject|discard|disregard)(?:es|s|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
 )
 _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
-    r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|only|just|merely|simply)\b"
+    r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|sense|difference|only|just|merely|simply|call (?:the|this))\b"  # noqa: E501
     r"|\s+(?:other |further )?(?:sounds?|events?|one)\b[^,;]*\b(?:before|after|than|as|until)\b"
     r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
     r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+)?(?:before|after|until|at|during|as|in"
@@ -127,7 +128,7 @@ _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
     r"|quieter|first|last|because|due|from|by|the (?:first|last|longest|loudest|only|same))\b)"
 )
 _LIST = re.compile(rf"^(?:[\s,{BLANK}]|\b(?:an?|the|any|or|nor|and|of|sounds?|single|other|loud|neither|no)\b)*$")
-_BREAK = re.compile(r"[,:()|]|\b(?:then|so|because|while|when|where|that)\b")
+_BREAK = re.compile(r"[,:()|]|\b(?:then|so|because|while|when|where|that(?! of))\b")
 #: what is denied where a sound is denied; "does not react", "is not loud" deny no sound
 _HEARD = (
     r"heard|audible|present|there|detect\w*|discern\w*|distinguish\w*|identif\w+|found|perce\w+|notic\w+|record\w+|captur\w+"
@@ -154,7 +155,7 @@ _DENY_AFTER = re.compile(
     r"|^\s+(?:is|are|was|were|has|have)(?: not|n['\u2019]t) yet\b(?! (?:stop|end|fad|ceas))"
     r"|^\s+(?:has|have)(?: not|n['\u2019]t) (?!stop|end|fad|ceas)\w+ yet\b"
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
-    r"|^(?:\s+(?!ha[sd]\b|have\b)\w+)?\s+(?:no (?!more|less|fewer|longer|later|earlier)|nothing\b)"
+    r"|^(?:\s+(?!ha[sd]\b|have\b)\w+)?\s+(?:no (?!more|less|fewer|longer|later|earlier|sense|difference)|nothing\b)"
     r"|^[\s*_)\"'\u201d]*(?:[:\u2013\u2014|-]|\u2192|->)[\s*_]*(?:no(?:t|ne|thing)?\b|absent|never|there (?:is|are) no|(?:is|do|does|was)n.t|\u2717|\u2718|\u274c|\u00d7|eliminated|excluded|ruled out|incorrect|wrong|false|unlikely)"  # noqa: E501
 )
 _MEMBERS = re.compile(
@@ -163,7 +164,7 @@ _MEMBERS = re.compile(
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|not (?:quite )?sure|unsure|uncertain|unclear"
-    r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?! (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
+    r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
     r"|either|potentially"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
     r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b|['\u2019]d have\b"  # noqa: E501
@@ -176,7 +177,7 @@ _TOLD = _Cued(  # whatever else the sentence names is told
 )
 _TOPIC = _Cued(
     r"(?<!should )\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"  # noqa: E501
-    r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*) (?:that|how|why)\b"  # noqa: E501
+    r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*|tells|told|telling) (?:that|how|why)\b"  # noqa: E501
     r"|(?:\b(?:he|she|they)|\0) (?:says?|said|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation) (?:about|on)\b"
     r"|\bsomething about\b|\bto (?:see|watch|visit|buy)\b"
@@ -216,12 +217,15 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"  # noqa: E501
     r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
     r"|^\s+(?:must have|(?:is|are) likely to)\b"
-    r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
+    r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^ (?:of|that|who|which)(?: [a-z]+){1,6}? would (?:be|have)\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
 #: "the dog may be asleep" speaks of a dog that is known; "it may be the dog" and "if the dog barked" do not
 _DEFINITE = re.compile(r"(?<!\bbe )(?<!been )(?<!\bis )(?<!\bwas )\b(?:the|this|both) (?:[a-z]+ )?$")
+_IF = re.compile(
+    r"\b(?:if|unless|suppos\w+|assuming|imagine|in case|unlikely|improbable|doubtful)\b|^\s*(?:were|had|should)\b"
+)  # noqa: E501
 _CONDITION = re.compile(
     r"\b(?:if|or|either|were|had|would|should|unless|suppos\w+|assuming|imagine|in case|expect\w*|unlikely|improbable|doubtful)\b"  # noqa: E501
 )
@@ -310,7 +314,7 @@ def assertion_of(
     if _COMPARATIVE.match(after) and _INDEFINITE.fullmatch(before):
         return AssertionResult("compared", "degree: what is so in general", "both")
     if cue := _hedge(before, after):
-        known = _DEFINITE.search(before) and not _CONDITION.search(cue) and not _CONDITION.search(before)
+        known = _DEFINITE.search(before) and not _CONDITION.search(cue) and not _IF.search(before)
         return AssertionResult("hedged", f"left open by {cue!r}", "before" if known else "")
     return AssertionResult("asserted", "")
 
@@ -367,7 +371,8 @@ def _in_list(gap: str, other: int, after: str) -> bool:
 
 
 _PARENTHESIS = re.compile(
-    rf"^(?:,[^,.;]{{0,60}},| (?:instead of|rather than) (?:an? |the )?{BLANK}+)"
+    rf"^(?:,[^,.;]{{0,60}},| (?:instead of|rather than) (?:an? |the )?{BLANK}+"
+    r"| (?:of which|about which|that|which) (?:he|she|they|i|we) (?:[a-z]+|\0+))"
     r"(?= (?:is|are|was|were|can|could|do|does|did|has|have)(?:not|n['\u2019]t)?\b)"
 )  # ", as option D says,"
 #: what one sound does to another: "the whistle interrupts neither the speaker nor the crowd"

@@ -53,7 +53,7 @@ _HEARD_BEFORE = re.compile(
 #: what a person does who speaks
 SPEAKS = re.compile(
     r"\s+(?:then |also |[a-z]+ly )?(?:respond|repl(?:y|ies)|answers?\b|says?\b|asks?\b|tells?\b|explain|announc|introduc"  # noqa: E501
-    r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|speaks?\b|talks?\b|gives? (?:orders|instructions|commands|a )|delivers?\b|picks? up|praises?\b|scolds?\b)"  # noqa: E501
+    r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|swears?\b|curses?\b|recit|apologi|speaks?\b|talks?\b|gives? (?:orders|instructions|commands|a )|delivers?\b|picks? up|praises?\b|scolds?\b)"  # noqa: E501
 )
 _DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
 _HEARD_AFTER = re.compile(
@@ -203,7 +203,7 @@ _NOT_SUBJECTS = frozenset(
 )
 # The subject of a verb is said before: which sound it names is that of the subject.
 _PRONOUN = re.compile(
-    r"\b(?:it|they|which|that)\s+(?:(?:then|also|starts? to|begins? to|keeps|continues to"
+    r"\b(?:it|they|which|that|those|others)\s+(?:(?:then|also|starts? to|begins? to|keeps|continues to"
     r"|[a-z]+ly)\s+){0,3}$"
 )
 _SOMEONE = re.compile(
