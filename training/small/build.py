@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from training.tiny.build import _NAMED_TOKENS, _VISION, CHAT_TEMPLATE, SPECIAL_TOKENS, TRACE_TAGS
+from training.tiny.build import _NAMED_TOKENS, _VISION, CHAT_TEMPLATE, SPECIAL_TOKENS, TRACE_TAGS, special_ids
 
 __all__ = ["fetch_smollm2", "small_processor", "small_thinker"]
 
@@ -104,14 +104,7 @@ def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
         audio_config=tower.config.to_dict(),
         vision_config={**_VISION, "out_hidden_size": old.hidden_size},
         tie_word_embeddings=True,
-        audio_token_index=ids["<|AUDIO|>"],
-        image_token_index=ids["<|IMAGE|>"],
-        video_token_index=ids["<|VIDEO|>"],
-        audio_start_token_id=ids["<|audio_bos|>"],
-        audio_end_token_id=ids["<|audio_eos|>"],
-        vision_start_token_id=ids["<|vision_bos|>"],
-        vision_end_token_id=ids["<|vision_eos|>"],
-        user_token_id=tokenizer("user").input_ids[0],
+        **special_ids(tokenizer),
         **ends,
     )
     with torch.random.fork_rng():

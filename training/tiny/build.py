@@ -20,7 +20,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CHAT_TEMPLATE", "SMALL", "SPECIAL_TOKENS", "TRACE_TAGS", "build_checkpoint", "build_tokenizer", "look_back"]
+__all__ = [
+    "CHAT_TEMPLATE",
+    "SMALL",
+    "SPECIAL_TOKENS",
+    "TRACE_TAGS",
+    "build_checkpoint",
+    "build_tokenizer",
+    "look_back",
+    "special_ids",
+]
 
 SPECIAL_TOKENS = (  # Qwen2.5-Omni's, in its order
     "<|endoftext|>",
@@ -137,6 +146,28 @@ SMALL: dict[str, dict[str, Any]] = {  # for tests: builds in about a second
 }
 
 
+def special_ids(tokenizer: Any) -> dict[str, int]:
+    """Find the ids by which a Thinker's configuration names its special tokens.
+
+    Args:
+        tokenizer: that holds :data:`SPECIAL_TOKENS`.
+
+    Returns:
+        Fields of ``Qwen2_5OmniThinkerConfig``.
+    """
+    ids = dict(zip(SPECIAL_TOKENS, tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)), strict=True))
+    return {
+        "audio_token_index": ids["<|AUDIO|>"],
+        "image_token_index": ids["<|IMAGE|>"],
+        "video_token_index": ids["<|VIDEO|>"],
+        "audio_start_token_id": ids["<|audio_bos|>"],
+        "audio_end_token_id": ids["<|audio_eos|>"],
+        "vision_start_token_id": ids["<|vision_bos|>"],
+        "vision_end_token_id": ids["<|vision_eos|>"],
+        "user_token_id": tokenizer("user").input_ids[0],
+    }
+
+
 def build_checkpoint(
     folder: Path | str,
     corpus: Iterable[str],
@@ -175,14 +206,7 @@ def build_checkpoint(
         audio_config=audio_fields,
         vision_config={**_VISION, "out_hidden_size": text_fields["hidden_size"]},
         tie_word_embeddings=True,
-        audio_token_index=ids["<|AUDIO|>"],
-        image_token_index=ids["<|IMAGE|>"],
-        video_token_index=ids["<|VIDEO|>"],
-        audio_start_token_id=ids["<|audio_bos|>"],
-        audio_end_token_id=ids["<|audio_eos|>"],
-        vision_start_token_id=ids["<|vision_bos|>"],
-        vision_end_token_id=ids["<|vision_eos|>"],
-        user_token_id=tokenizer("user").input_ids[0],
+        **special_ids(tokenizer),
         **ends,
     )
     with torch.random.fork_rng():
