@@ -6,7 +6,8 @@
 The trainer is the real one on a checkpoint with random weights. The server speaks vLLM's wire format
 and takes a set time for a batch, all requests at once (``--prompts`` in flight), without using a core: as long as the
 trainer needs for its own part of a step, which is measured first. A judge takes ``--judge`` seconds for each trace, 32
-in flight. ``--gpu`` lets the trainer wait in each step as it would for a GPU, so that a loaded machine disturbs less.
+in flight. ``--gpu`` lets the trainer wait in each step as it would for a GPU, so that a loaded machine disturbs less: a
+fifth in each of the two passes without gradients, the rest in the pass with them.
 Busy is the share of a step in which the trainer does not wait for completions or for the judge; weights travel at every
 step.
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
+import torch
 from peft import LoraConfig
 from transformers import PrinterCallback
 
@@ -107,8 +109,14 @@ def _steps(
         peft_config=LoraConfig(r=16, target_modules=get_family("qwen2_5_omni").lora_targets()),
     )
     trainer.remove_callback(PrinterCallback)
-    loss = trainer._compute_loss
-    trainer._compute_loss = lambda *inputs: (time.sleep(args.gpu), loss(*inputs))[1]
+    score, loss = trainer._get_per_token_logps_and_entropies, trainer._compute_loss
+
+    def slow_score(*inputs: Any, **options: Any) -> Any:
+        time.sleep(0.0 if torch.is_grad_enabled() else args.gpu / 5)
+        return score(*inputs, **options)
+
+    trainer._get_per_token_logps_and_entropies = slow_score
+    trainer._compute_loss = lambda *inputs: (time.sleep(args.gpu * 3 / 5), loss(*inputs))[1]
     trainer.train()
     return [line for line in trainer.state.log_history if "time/passes_s" in line]
 
