@@ -8,7 +8,8 @@ until the time is over. A wait counts from the first attempt, with those that we
 visitors leave in the middle of the line, and it is looked whether their places are free again. With ``--hostile N`` the
 same honest visitors (all but N) come twice, alone and beside N of ``HOSTILE``; honest median waits may grow by
 ``MOST_RATIO``. Visitors are told apart by the header of a proxy. Exit status 1 if an answer was somebody else's, an
-error was none of "busy", or memory grew by more than ``LIMIT_MB`` between the first fifth of the time and the last.
+error was none of "busy", or memory, that of child processes too, grew by more than ``LIMIT_MB`` between the first fifth
+of the time and the last.
 """
 
 from __future__ import annotations
