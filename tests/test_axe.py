@@ -127,34 +127,6 @@ def test_forced_colours_leave_nothing_serious_and_show_what_is_chosen(app: str, 
         assert findings(page) == [] and page.problems == []
 
 
-_OVER = """([a, b]) => { const [one, two] = [a, b].map((name) => document.querySelector(name).getBoundingClientRect());
-  return Math.min(one.right, two.right) - Math.max(one.left, two.left) > 1
-    && Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top) > 1; }"""
-
-
-@pytest.mark.parametrize("width", [1440, 390])
-def test_letters_of_twice_the_size_leave_nothing_serious_or_cut(app: str, width: int) -> None:
-    with browser_page(viewport={"width": width, "height": 900}, letters_px=32) as page:
-        page.goto(app)
-        page.wait_for_selector(".mp-card-arm", timeout=60_000)
-        page.wait_for_selector("#mp-first", state="detached", timeout=60_000)
-        assert findings(page) == []
-        for pair in ((".mp-brand h1", "#tabs [role=tab]"), (".mp-brand h1", ".mp-form")):
-            assert not page.evaluate(_OVER, pair), pair
-        cut = "(nodes) => nodes.filter((node) => node.scrollHeight > node.clientHeight + 2).length"
-        assert page.locator(".mp-region").evaluate_all(cut) == 0
-        page.keyboard.press("?")
-        assert findings(page) == []
-        page.keyboard.press("Escape")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.get_by_role("tab", name="Analysis").click()
-        page.wait_for_selector(".an-item", timeout=60_000)
-        assert findings(page) == []
-        size = "(node) => parseFloat(getComputedStyle(node).fontSize)"
-        assert page.locator("#figures .an-exhibit .an-reading").first.evaluate(size) == 28
-        assert page.evaluate("document.documentElement.scrollWidth") <= width and page.problems == []
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_in_the_page_that_is_carried_away(tmp_path: Path, scheme: str) -> None:
     carried = tmp_path / "carried.html"
