@@ -33,7 +33,6 @@ from training.tiny.sequences import (
     imagined,
     rendered,
     stepped,
-    thinned,
     written,
 )
 from training.tiny.tower import (
@@ -77,16 +76,14 @@ def test_the_batched_tower_equals_the_stock_one():
 def test_labels_and_codes_name_the_event_in_front():
     over = SceneEvent("siren", 1.4, 5.0, -16.0, "z")
     scene = dataclasses.replace(SCENE, events=(SCENE.events[0], over, SCENE.events[1]))
-    labels, said = frame_labels(scene, 150), codes._split(frame_codes(scene, 150))
+    labels, said = frame_labels(scene, 150), codes.columns_of(frame_codes(scene, 150))
     dog, siren, bell = (LABELS.index(name) for name in ("dog bark", "siren", "bell"))
     n = len(LABELS)
-    assert labels.shape == (150, n + 3)
+    assert labels.shape == (150, n + 2)
     assert labels[:, dog].nonzero()[0].tolist() == list(range(25, 50))
-    assert [labels[frame, n:-1].tolist() for frame in (30, 40, 80)] == [[dog, 0], [siren, 1], [bell, 2]]
-    digits = [int("1450"[slot]) for slot in codes.slots(150)[40:70]]
-    assert labels[40:70, -1].tolist() == digits, "frames take turns in the siren's 1.4-5.0 s"
+    assert [labels[frame, n:].tolist() for frame in (30, 40, 80)] == [[dog, 0], [siren, 1], [bell, 2]]
     assert labels[120, n] == siren and labels[120, dog] == 0, "the longer one comes back"
-    assert labels[0, n:].tolist() == [n, -100, -100]
+    assert labels[0, n:].tolist() == [n, -100]
     for frame in (30, 40, 80, 120):
         assert (
             said["event"][frame].argmax() == labels[frame, n]
@@ -272,14 +269,6 @@ def test_imagined_scenes_are_heard_as_codes(tiny_checkpoint):
         assert row is None and sequence.pooled is None
         assert sequence.codes.shape == (int(scene.seconds * 25 + 1e-6), codes.WIDTH)
         assert (sequence.ids == processor.audio_token_id).sum() == len(sequence.codes)
-
-
-def test_frames_are_thinned_one_by_one_or_in_blocks_with_every_digit():
-    assert thinned(20, 1).tolist() == list(range(20)) == thinned(20, 1, 8).tolist()
-    assert thinned(20, 8).tolist() == [0, 8, 16]
-    assert thinned(20, 2, codes.BLOCK).tolist() == [*range(8), *range(16, 20)]
-    turns = codes.slots(250)
-    assert all(set(turns[start : start + 8]) == {0, 1, 2, 3} for start in range(0, 240, 8))
 
 
 def test_a_batch_may_mix_what_is_rendered_imagined_and_written(model, tiny_checkpoint):

@@ -1,17 +1,19 @@
 """Make the small pair: ``python -m training.small all WORK``, or one stage of it. All goes on where it was stopped.
 
 ``bank``      packages -> sounds -> rendered scenes as features: ``WORK/bank``, ``WORK/features``
-``tower``     the audio tower over all classes: ``WORK/tower``; the one in this folder, or with ``--minutes`` a new
-              training from the tiny pair's
+``tower``     the audio tower over all classes, and a layer that tells events and times (``training.small.times``):
+              ``WORK/tower``; the one in this folder, or with ``--minutes`` a new training from the tiny pair's
 ``ears``      what that tower hears beside the tiny pair's, on the validation scenes
 ``start``     SmolLM2-135M and the tower as a checkpoint: ``WORK/start``
 ``english``   the language model's own chats, which every lesson mixes in: ``WORK/english.jsonl``
-``name``, ``list``, ``time``, ``question``, ``align``   the base's lessons (``training.small.lessons``), the first four
-              without a tower: ``WORK/<lesson>/merged``
-``base``      the last of them: ``WORK/small-base``
+``list``, ``align``, ``question``   the base's lessons (``training.small.lessons``):
+              ``WORK/<lesson>/parameters.safetensors``
+``base``      the start with what they taught, merged: ``WORK/small-base``
 ``chain``     the SFT cold start, an adapter: ``WORK/small-sft``
 ``grpo``      GRPO with all rewards (``recipes/small.yaml``), single sounds included: ``WORK/small-mpar2``
 ``evaluate``  the table of the pair, on recordings that nothing was learnt from or chosen by: ``WORK/table.md``
+
+``pair WORK`` makes ``start``, ``small-base`` and ``small-sft`` from the weights in this folder, without any training.
 
 A stage leaves ``log.jsonl`` with its scores, and stops when nothing is gained. ``--steps`` and ``--minutes`` set other
 lengths than the recipe's. Needs apt-get, dpkg, npm, pip, fluidsynth, espeak-ng and flite, the extra ``train`` and the
@@ -23,22 +25,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import mpar2
-from training.small.lessons import LESSONS
+from training.small.lessons import LESSONS, Lesson
 
-IMAGINED = ("name", "list", "time", "question")  # need no tower: they may run while it is trained
-BASE_LESSONS = (*IMAGINED, "align")
+IMAGINED = ("list",)  # over scenes that nobody has rendered
+BASE_LESSONS = tuple(name for name in LESSONS if name != "chain")
 STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
 SCENES = {"train": 4800, "validation": 300}
-TOWER_MINUTES = 90.0
+TOWER_MINUTES, TIMES_MINUTES = 80.0, 17.0  # of one core: all layers, then the two upper ones
 TOWER = Path(__file__).with_name("tower")  # a trained one, as int8 rows: ``tower`` takes it unless minutes are given
+BASE, ADAPTER = (Path(__file__).with_name(name) for name in ("base", "chain"))  # trained LoRAs, as int8 rows
 TINY = Path(mpar2.__file__).parent / "checkpoints" / "tiny-base"
 
 
@@ -53,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         command.add_argument("--steps", type=int, help="of a lesson")
         command.add_argument("--minutes", type=float, help="of the tower's training")
         command.add_argument("--seed", type=int, default=0)
+    commands.add_parser("pair").add_argument("work", type=Path, help="where the folders of the pair come to lie")
     for name in ("pack", "unpack"):
         command = commands.add_parser(name)
         command.add_argument("folder", type=Path)
@@ -64,11 +70,17 @@ def main(argv: list[str] | None = None) -> None:
         getattr(storage, args.stage)(args.folder, args.out)
         return
     args.work.mkdir(parents=True, exist_ok=True)
+    if args.stage == "pair":
+        _start(args.work), _base(args.work)
+        print(_chain(args.work, None, 0, trained=False))
+        return
     for stage in STAGES if args.stage == "all" else (args.stage,):
         print(f"{stage}: {_run(stage, args)}", flush=True)
 
 
 def _run(stage: str, args: argparse.Namespace) -> Any:
+    if stage == "chain":
+        return _chain(args.work, args.steps, args.seed)
     if stage in LESSONS:
         return _lesson(args.work, stage, args.steps, args.seed)
     made = {"bank": _bank, "ears": _ears, "start": _start, "english": _english, "base": _base}
@@ -98,18 +110,24 @@ def _bank(work: Path) -> Path:
 def _tower(work: Path, minutes: float | None, seed: int) -> Path:
     from safetensors.torch import save_file
 
+    from training.small.ears import load_tower_of
     from training.small.storage import read_rows
-    from training.tiny.tower import average
+    from training.small.times import train_times
+    from training.tiny.tower import keep_pooled
 
     trained, out = work / f"tower-{seed}", work / "tower"
-    if not (out / "scores.json").exists():
-        if not trained.exists() and minutes is None and TOWER.exists():
-            trained.mkdir()
-            save_file(read_rows(TOWER, torch.float32), trained / "tower.safetensors")
-        elif not (trained / "tower.safetensors").exists():
-            options = ("--start", TINY, "--minutes", minutes or TOWER_MINUTES, "--seed", seed)
-            _python("training.tiny.tower", work / "features", trained, *options)
-        average(work / "features", [trained / "tower.safetensors"], out)  # of one: rounds it, and keeps what it hears
+    if (out / "scores.json").exists():
+        return out
+    if not trained.exists() and minutes is None and TOWER.exists():
+        out.mkdir(exist_ok=True)
+        save_file(read_rows(TOWER, torch.float32), out / "tower.safetensors")
+        keep_pooled(load_tower_of(out), work / "features" / "train")
+        shutil.copyfile(TOWER / "scores.json", out / "scores.json")
+        return out
+    if not (trained / "tower.safetensors").exists():
+        options = ("--start", TINY, "--minutes", minutes or TOWER_MINUTES, "--seed", seed)
+        _python("training.tiny.tower", work / "features", trained, *options)
+    train_times(work / "features", trained, out, minutes=TIMES_MINUTES, seed=seed)
     return out
 
 
@@ -122,13 +140,18 @@ def _ears(work: Path) -> str:
 def _start(work: Path) -> Path:
     from training.small.build import fetch_smollm2, small_processor, small_thinker
     from training.small.ears import load_tower_of
+    from training.small.frames import frame_basis
+    from training.small.times import set_projection
 
     out = work / "start"
     if not (out / "model.safetensors").exists():
         llama, tokenizer = fetch_smollm2(work / "smollm2")
-        tower = load_tower_of(TINY, llama.config.hidden_size)  # its place is taken in the lesson "align"
+        folder = work / "tower" if (work / "tower").exists() else TOWER
+        tower = load_tower_of(folder, llama.config.hidden_size)
         processor = small_processor(tokenizer)
-        small_thinker(llama, tower, processor.tokenizer).to(torch.bfloat16).save_pretrained(out)
+        model = small_thinker(llama, tower, processor.tokenizer)
+        set_projection(model.model.audio_tower.proj, folder, frame_basis(model, processor.tokenizer))
+        model.to(torch.bfloat16).save_pretrained(out)
         processor.save_pretrained(out)
     return out
 
@@ -143,65 +166,86 @@ def _english(work: Path) -> Path:
 
 
 def _lesson(work: Path, name: str, steps: int | None, seed: int) -> Path:
-    """One lesson, from the checkpoint that the lesson before left; the adapter's stays an adapter."""
-    from dataclasses import replace
+    """One lesson of the base, on what the lesson before left: ``WORK/<lesson>/parameters.safetensors``."""
+    from safetensors.torch import load_file
 
-    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+    from training.small.align import teach
 
-    from mpar2.engines.processor import AudioProcessor
-    from training.small.align import load_pooled, teach
-    from training.small.ears import load_tower_of
-    from training.small.frames import fit_projection, frame_basis
-    from training.small.precision import fast_dtype
-
-    place = list(LESSONS).index(name)
-    before = list(LESSONS)[:place]
-    adapter = name not in BASE_LESSONS
-    source = work / "small-base" if adapter else work / before[-1] / "merged" if before else work / "start"
-    out = work / "small-sft" if adapter else work / name / "merged"
-    if (out / ("adapter_model.safetensors" if adapter else "model.safetensors")).exists():
+    out = work / name / "parameters.safetensors"
+    if out.exists():
         return out
-    # Written-out attention: on a CPU the fused one takes a third of a training step.
-    options = {"dtype": fast_dtype(), "attn_implementation": "eager"}
-    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(source, **options)
-    processor = AudioProcessor.from_pretrained(source)
+    place = BASE_LESSONS.index(name)
+    before = work / BASE_LESSONS[place - 1] / "parameters.safetensors"
+    start = load_file(before) if place else None
     features = None if name in IMAGINED else work / "features" / "train"
-    if name == "align":
-        if (work / "tower").exists():  # else the start's own
-            tower = load_tower_of(work / "tower", model.config.text_config.hidden_size)
-            model.model.audio_tower.load_state_dict(tower.state_dict())
-        scenes, pooled, counts = load_pooled(features)
-        basis = frame_basis(model, processor.tokenizer)
-        explained = fit_projection(model.model.audio_tower.proj, basis, pooled, counts, scenes)
-        print(f"the projection explains {explained:.2f} of the variance of the frames' targets", flush=True)
-    chats = work / "english.jsonl"
-    english = [tuple(json.loads(line)) for line in chats.read_text().splitlines()] if chats.exists() else []
-    lesson = replace(LESSONS[name], steps=steps or LESSONS[name].steps)
-    earlier = [] if adapter else [LESSONS[other] for other in before]
-    options = {"before": earlier, "english": english, "projection": name == "align", "seed": seed}
-    adapted = teach(model, processor, features, work / name, lesson, **options)
-    if adapter:
-        adapted.peft_config["default"].base_model_name_or_path = source.name  # found beside it, wherever that is
-        adapted.to(torch.bfloat16).save_pretrained(out)
-    else:
-        adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
-        processor.save_pretrained(out)
+    model, processor = _opened(work / "start")
+    options = {"start": start, "english": _chats(work), "projection": features is not None, "seed": seed}
+    teach(model, processor, features, work / name, _length(name, steps), **options)
     return out
 
 
 def _base(work: Path) -> Path:
-    import shutil
+    """The start with what the lessons taught, merged."""
+    from safetensors.torch import load_file
+
+    from training.small.align import adapt
+    from training.small.storage import read_rows
 
     out = work / "small-base"
-    if not out.exists():
-        shutil.copytree(work / BASE_LESSONS[-1] / "merged", out)
+    if not (out / "model.safetensors").exists():
+        model, processor = _opened(work / "start")
+        own = work / BASE_LESSONS[-1] / "parameters.safetensors"
+        taught = load_file(own) if own.exists() else read_rows(BASE, torch.float32)
+        adapted, _ = adapt(model, LESSONS[BASE_LESSONS[-1]].rank, start=taught)
+        processor.save_pretrained(out)
+        adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
     return out
+
+
+def _chain(work: Path, steps: int | None, seed: int, trained: bool = True) -> Path:
+    """The SFT cold start: an adapter of the base, trained here or the one in this folder."""
+    from training.small.align import adapt, teach
+    from training.small.storage import read_rows
+
+    out = work / "small-sft"
+    if not (out / "adapter_model.safetensors").exists():
+        model, processor = _opened(work / "small-base")
+        options = {"projection": False, "seed": seed}
+        if trained:
+            features, lesson = work / "features" / "train", _length("chain", steps)
+            adapted = teach(model, processor, features, work / "chain", lesson, **options)
+        else:
+            start = read_rows(ADAPTER, torch.float32)
+            adapted, _ = adapt(model, LESSONS["chain"].rank, start=start, **options)
+        adapted.peft_config["default"].base_model_name_or_path = "small-base"  # found beside it, wherever that is
+        adapted.to(torch.bfloat16).save_pretrained(out)
+    return out
+
+
+def _opened(folder: Path) -> tuple[Any, Any]:
+    """Model and processor. Written-out attention: on a CPU the fused one takes a third of a training step."""
+    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+    from mpar2.engines.processor import AudioProcessor
+    from training.small.precision import fast_dtype
+
+    options = {"dtype": fast_dtype(), "attn_implementation": "eager"}
+    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, **options)
+    return model, AudioProcessor.from_pretrained(folder)
+
+
+def _length(name: str, steps: int | None) -> Lesson:
+    return replace(LESSONS[name], steps=steps or LESSONS[name].steps)
+
+
+def _chats(work: Path) -> list[tuple[str, str]]:
+    """The language model's own chats, of the stage ``english``; none where it was not run."""
+    chats = work / "english.jsonl"
+    return [tuple(json.loads(line)) for line in chats.read_text().splitlines()] if chats.exists() else []
 
 
 def _grpo(work: Path, seed: int) -> Path:
     """GRPO over scenes with chains and single recordings; the adapter comes to lie beside the base."""
-    import shutil
-
     from training.scenes.benchmark import main as write_items
 
     for split, count in (("train", 1200), ("validation", 60)):

@@ -1,21 +1,22 @@
 """A lesson of the small pair over a frozen tower whose pooled outputs are kept: ``teach``.
 
-A LoRA and the tower's projection learn what ``training.small.lessons`` says of each clip; the projection begins as
-``training.small.frames.fit_projection``. Scenes that nobody has rendered enter as the targets of their
-frames with errors like a tower's, so that the language model is trained while the tower is. Of a clip every n-th block
-of frames is kept, which makes a step cheap. Products of matrices are in the precision that the processor is fast in.
+A LoRA and the tower's projection learn what ``training.small.lessons`` says of each clip. Scenes that nobody has
+rendered enter as the targets of their frames with errors like a tower's. Of a clip every n-th frame is kept, which
+makes a step cheap: a frame says its event's times itself. Products of matrices are in the precision that the processor
+is fast in.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from training.scenes.scene import Scene
@@ -24,12 +25,13 @@ from training.small.frames import frame_basis, simulated_targets
 from training.small.lessons import Lesson
 from training.small.precision import fast_dtype
 from training.small.stage import run_stage
-from training.tiny.codes import BLOCK
 from training.tiny.features import load_scenes
 from training.tiny.language import LORA_TARGETS, forward
-from training.tiny.sequences import Chat, Encoder, thinned
+from training.tiny.sequences import Chat, Encoder
 
-__all__ = ["imagined_scene", "load_pooled", "teach"]
+__all__ = ["adapt", "imagined_scene", "load_pooled", "seconds_of", "teach"]
+
+SECONDS_WEIGHT = 4.0  # of the seconds of a time in the loss: names are copied at once, times are the hard part
 
 
 def load_pooled(features: Path) -> tuple[list[Scene], np.ndarray, np.ndarray]:
@@ -54,47 +56,38 @@ def imagined_scene(rng: random.Random) -> Scene:
 
 
 def teach(
-    model: Any, processor: Any, features: Path | None, out: Path, lesson: Lesson, *, before: Sequence[Lesson] = (),
-    english: Sequence[tuple[str, str]] = (), projection: bool = True, seed: int = 0, window: int = 20,
-    micro_batch: int = 4,
+    model: Any, processor: Any, features: Path | None, out: Path, lesson: Lesson, *,
+    start: Mapping[str, torch.Tensor] | None = None, english: Sequence[tuple[str, str]] = (), projection: bool = True,
+    seed: int = 0, window: int = 20, micro_batch: int = 8,
 ) -> Any:  # fmt: skip
     """Teach a pair one lesson.
 
     Args:
         model: the pair, best in the precision that the processor is fast in; what is trained is float32.
         features: rendered scenes (``training.tiny.features``) with ``pooled.npy``; none where all scenes are imagined.
-        out: folder of the stage's log and state; what lies there is gone on with.
-        before: lessons that are repeated among it.
+        out: folder of the stage's log and state; what lies there is gone on with. ``parameters.safetensors`` is what
+            was trained, by name.
+        start: such parameters of the lesson before, to go on from.
         english: the language model's own chats (request, reply), of which a share is mixed in.
         projection: whether the tower's projection is trained as well; an adapter leaves it as it is.
 
     Returns:
         The model with its LoRA (peft).
     """
-    from peft import LoraConfig, get_peft_model
-
     scenes, pooled, counts = load_pooled(features) if features else ([], None, None)
     basis = frame_basis(model, processor.tokenizer)
-    model.requires_grad_(False)
-    torch.manual_seed(seed)
-    options = {"r": lesson.rank, "lora_alpha": 2 * lesson.rank, "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
-    adapted = get_peft_model(model, LoraConfig(**options, target_modules=LORA_TARGETS))
-    parameters = {name: p for name, p in adapted.named_parameters() if "lora_" in name}
-    model.model.audio_tower.proj.float()
-    if projection:
-        parameters |= {f"proj.{name}": p for name, p in model.model.audio_tower.proj.named_parameters()}
-    for parameter in parameters.values():
-        parameter.requires_grad_(True)
+    adapted, parameters = adapt(model, lesson.rank, start=start, projection=projection, seed=seed)
     dtype = fast_dtype()
 
     def gradients(step: int) -> float:
         rng = random.Random(f"lesson {seed} {step}")
         stride = rng.choice(lesson.strides)
+        first = rng.randrange(stride)
 
         def pooled_of(row: int) -> np.ndarray:
-            return pooled[row][thinned(int(counts[row]), stride, BLOCK)]
+            return pooled[row][first : int(counts[row]) : stride]
 
-        encode = Encoder(processor, basis, pooled_of, step, (stride,), BLOCK, simulated_targets)
+        encode = Encoder(processor, basis, pooled_of, step, (stride,), simulated_targets)
         chats = []
         while len(chats) < lesson.batch:
             if english and rng.random() < lesson.english:
@@ -102,20 +95,59 @@ def teach(
                 continue
             row = None if rng.random() < lesson.imagined else rng.randrange(len(scenes))
             scene = imagined_scene(rng) if row is None else scenes[row]
-            source = rng.choice(before) if before and rng.random() < lesson.earlier else lesson
-            if turns := source.turns(scene, rng):
+            kind = rng.choices(list(lesson.turns), list(lesson.turns.values()))[0]
+            if turns := kind(scene, rng):
                 chats.append(Chat(tuple(turns), (scene, row)))
         sequences = sorted(map(encode, chats), key=lambda sequence: len(sequence.ids))
         learnt = sum(int(sequence.learn.sum()) for sequence in sequences)
         total = 0.0
         # Chats of similar length together: padding is computed too.
-        for start in range(0, len(sequences), micro_batch):
+        for at in range(0, len(sequences), micro_batch):
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                logits, targets = forward(model, sequences[start : start + micro_batch], noise=0.1)
-            loss = functional.cross_entropy(logits.float(), targets, reduction="sum") / learnt
-            loss.backward()
-            total += loss.item()
+                logits, targets = forward(model, sequences[at : at + micro_batch], noise=0.1)
+            losses = functional.cross_entropy(logits.float(), targets, reduction="none")
+            weights = 1 + (SECONDS_WEIGHT - 1) * seconds_of(targets, processor.tokenizer).float()
+            ((losses * weights).sum() / learnt).backward()
+            total += losses.sum().item() / learnt
         return total
 
     run_stage(parameters, gradients, out, steps=lesson.steps, lr=lesson.lr, seed=seed, window=window)
+    kept = {name: value.detach().clone().contiguous() for name, value in parameters.items()}
+    save_file(kept, out / "parameters.safetensors")
     return adapted
+
+
+def seconds_of(tokens: torch.Tensor, tokenizer: Any) -> torch.Tensor:
+    """Return which of ``tokens`` (N,) are a digit before a point, bool (N,): the seconds of a time.
+
+    Tenths are learnt from what is left: nobody hears them to the digit.
+    """
+    digits = torch.tensor([tokenizer(str(digit)).input_ids[-1] for digit in range(10)])
+    before_point = torch.cat([tokens[1:] == tokenizer(".").input_ids[-1], torch.tensor([False])])
+    return torch.isin(tokens, digits) & before_point
+
+
+def adapt(
+    model: Any, rank: int, *, start: Mapping[str, torch.Tensor] | None = None, projection: bool = True, seed: int = 0
+) -> tuple[Any, dict[str, torch.nn.Parameter]]:
+    """Return the model with a LoRA on the text model, and what is trained, by name, in float32.
+
+    Args:
+        start: values of parameters by name; those that it lacks begin as peft and the tower have them.
+        projection: whether the tower's projection is among them.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    model.requires_grad_(False)
+    torch.manual_seed(seed)
+    options = {"r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
+    adapted = get_peft_model(model, LoraConfig(**options, target_modules=LORA_TARGETS))
+    parameters = {name: p for name, p in adapted.named_parameters() if "lora_" in name}
+    model.model.audio_tower.proj.float()
+    if projection:
+        parameters |= {f"proj.{name}": p for name, p in model.model.audio_tower.proj.named_parameters()}
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(True)
+        if start and name in start:
+            parameter.data.copy_(start[name])
+    return adapted, parameters

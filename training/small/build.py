@@ -2,8 +2,9 @@
 
 SmolLM2-135M (Apache-2.0; any Llama of transformers) becomes the text model of ``Qwen2_5OmniThinkerForConditional-
 Generation``: Llama's layers are Qwen2's without biases, and for text all sections of the multimodal rotary embedding
-hold one position, so that the logits are those of the Llama. Its tokenizer gets Qwen2.5-Omni's special tokens, the tags
-of a trace and Qwen's chat template. The audio tower is one of ``training.tiny.tower``.
+hold one position, so that the logits are those of the Llama. Its tokenizer gets Qwen2.5-Omni's special tokens and
+Qwen's chat template. The tags of a trace stay text of several pieces: a LoRA leaves the embeddings as they are, and
+rows of new tokens that are never trained cannot be told apart. The audio tower is one of ``training.tiny.tower``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from training.tiny.build import _NAMED_TOKENS, _VISION, CHAT_TEMPLATE, SPECIAL_TOKENS, TRACE_TAGS, special_ids
+from training.tiny.build import _NAMED_TOKENS, _VISION, CHAT_TEMPLATE, SPECIAL_TOKENS, special_ids
 
 __all__ = ["fetch_smollm2", "small_processor", "small_thinker"]
 
@@ -54,7 +55,6 @@ def small_processor(tokenizer: Any, mel_bins: int = 80) -> Any:
     from mpar2.engines.processor import AudioProcessor
 
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TRACE_TAGS])
     tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
     tokenizer.bos_token = None
     tokenizer.padding_side = "left"

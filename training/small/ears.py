@@ -26,7 +26,15 @@ from training.tiny.codes import LABELS, WIDTH, frame_codes, read_codes
 from training.tiny.features import load_scenes
 from training.tiny.tower import _hits, make_tower, pooled_outputs
 
-__all__ = ["compare_towers", "fit_readout", "heard_events", "load_tower_of", "measure_ears", "scores_table"]
+__all__ = [
+    "compare_towers",
+    "fit_readout",
+    "heard_events",
+    "load_tower_of",
+    "measure_ears",
+    "scores_table",
+    "weights_of",
+]
 
 TINY_CLASSES = 24  # of the tiny pair: the first of all classes
 
@@ -91,22 +99,29 @@ def load_tower_of(folder: Path, width: int = WIDTH):
 
     Raises ``FileNotFoundError`` where the folder holds none, ``ValueError`` where a weight is missing.
     """
-    if (folder / "tower.safetensors").exists():
-        state = load_file(folder / "tower.safetensors")
-    elif (folder / "model.safetensors").exists():
-        state = load_file(folder / "model.safetensors")
-    else:
-        state = read_rows(folder)
+    state = weights_of(folder)
     kept = {re.sub(r"^.*?(audio_)?tower\.", "", k): v.float() for k, v in state.items() if "tower." in k}
+    layers = 1 + max(int(match[1]) for match in map(re.compile(r"layers\.(\d+)\.").match, kept) if match)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        tower = make_tower(width)
+        tower = make_tower(width, layers)
     new = ("proj.", "audio_bos_eos_token")  # of the language model's width
     kept = {name: value for name, value in kept.items() if not name.startswith(new)}
     missing = tower.load_state_dict(kept, strict=False).missing_keys
     if left := [name for name in missing if not name.startswith(new)]:
         raise ValueError(f"{folder} lacks {', '.join(left)}: its tower has another shape")
     return tower.eval()
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a checkpoint, of a tower's training or of packed rows, by name.
+
+    Raises ``FileNotFoundError`` where the folder holds none.
+    """
+    for name in ("tower.safetensors", "model.safetensors"):
+        if (folder / name).exists():
+            return load_file(folder / name)
+    return read_rows(folder)
 
 
 def compare_towers(features: Path, towers: Mapping[str, Path], out: Path, most: int = 1200) -> str:

@@ -1,11 +1,9 @@
-"""What the small pair is taught of a clip, one skill after another: ``LESSONS``, in their order. The first four need no
-rendered scene: they are trained on the targets of frames (``training.small.frames``), while the tower is trained.
+"""What the small pair is taught of a clip, one skill after another: ``LESSONS``, in their order.
 
-``name``      which sounds there are: named, asked for by yes or no, chosen from four
-``list``      the sounds in order with their times; half of the chats give whole seconds, which are learnt first
-``time``      when a sound begins and ends, how long it lasts, what sounds at a moment
-``question``  captions, order, counts, comparisons, in sentences and as ``<answer>``: all that the base can do
-``align``     all of these over rendered scenes, through the trained tower
+``list``      the sounds with their times, and which there are, over scenes that nobody has rendered: their frames are
+              simulated targets (``training.small.frames``)
+``align``     the same over rendered scenes, through the trained tower
+``question``  captions, order, counts, times, comparisons, in sentences and as ``<answer>``: all that the base can do
 ``chain``     MPAR² chains (the adapter's lesson): perception, steps, review, answer; one in ten is told the events
 
 Every turn follows from the exact events of the scene; a clip in which nothing sounds is said to be silent. No lesson
@@ -15,7 +13,7 @@ before ``chain`` holds reasoning over audio: how the base decays is its own doin
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mpar2.arms import after_events
@@ -55,7 +53,6 @@ _IS_IT = ("Do you hear {}?", "Is there {} in the clip?", "Can {} be heard?", "Do
 _WHICH = ("Which of these is it: {}?", "Which of these do you hear: {}?", "One of these is in the clip: {}. Which one?")
 _ORDER = ("{}.", "I hear {}.", "The clip has {}.")
 _LISTS = (*LIST_REQUESTS, "Which sounds are there, and when?", "Give me all sounds with start and end.")
-_SECONDS = ("List the sounds with whole seconds.", "Roughly when is each sound?", "Give each sound and its second.")
 
 
 def naming_turns(scene: Scene, rng: random.Random, n: int = 3) -> Turns:
@@ -82,12 +79,9 @@ def naming_turns(scene: Scene, rng: random.Random, n: int = 3) -> Turns:
 
 
 def listing_turns(scene: Scene, rng: random.Random) -> Turns:
-    """Return the list of events, to tenths of a second or to whole ones."""
+    """Return the list of events with their times."""
     if not scene.events:
         return [(rng.choice(_LISTS), rng.choice(NOTHING))]
-    if rng.random() < 0.5:
-        coarse = "; ".join(f"{i}: {singular(e.label)} at {e.onset_s:.0f} s" for i, e in enumerate(scene.events, 1))
-        return [(rng.choice(_SECONDS), coarse), (rng.choice(_LISTS), event_list(scene))]
     return [(rng.choice(_LISTS), event_list(scene))]
 
 
@@ -122,10 +116,10 @@ def time_turns(scene: Scene, rng: random.Random, n: int = 4) -> Turns:
 
 
 def question_turns(scene: Scene, rng: random.Random) -> Turns:
-    """Captions, free questions in sentences, and up to three of the benchmark's questions, answered directly."""
+    """Captions, free questions in sentences, and up to two of the benchmark's questions, answered directly."""
     if not scene.events:
         return [(rng.choice((*CAPTION_REQUESTS, *_WHAT)), rng.choice(NOTHING)), *naming_turns(scene, rng, 1)]
-    turns = [(prompt_text(q.question, "direct"), direct_answer(q)) for q in make_questions(scene, rng)[:3]]
+    turns = [(prompt_text(q.question, "direct"), direct_answer(q)) for q in make_questions(scene, rng)[:2]]
     turns += _free_turns(scene, rng)
     if rng.random() < 0.5:
         turns.append((rng.choice(CAPTION_REQUESTS), caption(scene, rng)))
@@ -178,27 +172,35 @@ def chain_turns(scene: Scene, rng: random.Random) -> Turns:
 class Lesson:
     """A stage of training.
 
-    ``steps`` of ``batch`` chats at most, which ``run_stage`` may end sooner; ``strides``: of a clip every n-th block of
-    frames is heard, n drawn for each step; ``imagined``: share of scenes that nobody has rendered; ``earlier``: share
-    of chats of the lessons before; ``english``: share of the language model's own chats, without audio.
+    Attributes:
+        turns: the kinds of turns and the share of chats that each has.
+        steps: of ``batch`` chats, at most; ``run_stage`` may end sooner.
+        strides: of a clip every n-th frame is heard, n drawn for each step.
+        imagined: share of scenes that nobody has rendered.
+        english: share of the language model's own chats, without audio.
+        batch: chats of a step.
+        lr: the highest learning rate.
+        rank: of the LoRA.
     """
 
-    turns: Callable[[Scene, random.Random], Turns]
+    turns: Mapping[Callable[[Scene, random.Random], Turns], float]
     steps: int
-    strides: tuple[int, ...] = (1, 2, 3)
-    imagined: float = 1.0
+    strides: tuple[int, ...] = (3, 5)
+    imagined: float = 0.0
+    english: float = 0.0
     batch: int = 8
-    lr: float = 4e-4
-    rank: int = 16
-    earlier: float = 0.2
-    english: float = 0.15
+    lr: float = 8e-4
+    rank: int = 32
 
 
 LESSONS: dict[str, Lesson] = {
-    "name": Lesson(naming_turns, 60, strides=(2, 3), lr=5e-4, earlier=0.0, english=0.0),
-    "list": Lesson(listing_turns, 350, strides=(2, 3)),
-    "time": Lesson(time_turns, 100, strides=(2, 3)),
-    "question": Lesson(question_turns, 250, earlier=0.5),
-    "align": Lesson(question_turns, 400, earlier=0.7, imagined=0.15, strides=(1, 2)),
-    "chain": Lesson(chain_turns, 500, strides=(1, 2), rank=32, earlier=0.0, english=0.0, imagined=0.3),
+    "list": Lesson({listing_turns: 0.75, naming_turns: 0.25}, 240, imagined=1.0),
+    "align": Lesson({listing_turns: 0.65, naming_turns: 0.25, time_turns: 0.1}, 900),
+    "question": Lesson(
+        {question_turns: 0.4, listing_turns: 0.3, naming_turns: 0.2, time_turns: 0.1},
+        600,
+        strides=(1, 3, 3, 3, 5),
+        english=0.08,
+    ),
+    "chain": Lesson({chain_turns: 1.0}, 500, strides=(1, 3, 3, 3, 5), imagined=0.2, lr=6e-4),
 }

@@ -20,10 +20,17 @@ __all__ = ["SHARD_BYTES", "pack", "read_rows", "unpack"]
 
 SHARD_BYTES = 90_000_000
 _SCALE = ".scale"
+_WEIGHTS = "model.safetensors", "tower.safetensors", "parameters.safetensors"  # of a checkpoint, a tower, a lesson
 
 
 def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
-    """Write a checkpoint's weights as int8 rows to ``out``, with its other files; returns the shards.
+    """Write a folder's weights as int8 rows to ``out``, with its other files; returns the shards.
+
+    Args:
+        folder: of a checkpoint, of a tower's training (``tower.safetensors``) or of a lesson
+            (``parameters.safetensors``).
+        out: where to.
+        shard_bytes: the size of a shard, at most.
 
     Raises ``ValueError`` where one tensor alone is larger than a shard may be.
     """
@@ -91,7 +98,7 @@ def read_rows(folder: Path, dtype: torch.dtype = torch.bfloat16) -> dict[str, to
 
 def _tensors(folder: Path):
     index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
+    names = [next((name for name in _WEIGHTS if (folder / name).exists()), _WEIGHTS[0])]
     if index.exists():
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     for name in names:
@@ -103,5 +110,5 @@ def _tensors(folder: Path):
 
 def _copy_rest(folder: Path, out: Path) -> None:
     for path in folder.iterdir():
-        if path.is_file() and ".safetensors" not in path.name:
+        if path.is_file() and ".safetensors" not in path.name and path.suffix != ".pt":  # the state of a training
             shutil.copyfile(path, out / path.name)

@@ -23,25 +23,21 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from mpar2.cafe.sound_classes import CLASSES
-from training.scenes.scene import Scene, SceneEvent
+from training.scenes.scene import Scene
 
 __all__ = [
     "BASIS",
-    "BLOCK",
-    "DIGITS",
     "FRAME_S",
     "LABELS",
     "MOST_EVENTS",
     "PARTS",
-    "SLOTS",
     "WIDTH",
     "basis_in_words",
-    "event_digits",
+    "columns_of",
     "event_codes",
     "frame_codes",
     "read_codes",
     "simulated",
-    "slots",
     "spans",
 ]
 
@@ -49,10 +45,6 @@ FRAME_S = 0.04
 WIDTH = 256
 MOST_EVENTS = 5
 LABELS = list(CLASSES)
-SLOTS = 4  # digits of an event's times: seconds and tenths of its onset, seconds and tenths of its offset
-BLOCK = 8  # frames in a row that say all of them
-_TURN = 5.88  # frames in which all four are said once: the period of a pair of sines in Whisper's table of positions
-DIGITS = 11  # a tenth is 0 to 9; the seconds of a clip of 10 s reach 10
 _PERIODS_S = np.array([20.0, 10.0, 5.0, 2.5, 1.25])
 PARTS = {  # name -> columns
     "event": len(LABELS),
@@ -84,7 +76,7 @@ def basis_in_words(classes: np.ndarray, digits: np.ndarray) -> np.ndarray:
     ``LABELS`` and of 1, 2, …; of each its own part is taken, without the mean of its kind.
     """
     basis = BASIS / _COLUMN_AMPLITUDES
-    spoken = _split(np.arange(len(basis)))
+    spoken = columns_of(np.arange(len(basis)))
     words = np.concatenate([classes - classes.mean(0), digits - digits.mean(0)])
     basis -= basis @ np.linalg.pinv(words) @ words  # the rest is read apart from the words
     basis[np.concatenate([spoken["event"], spoken["ordinal"]])] = words
@@ -108,7 +100,7 @@ def event_codes(scene: Scene, shift_s: np.ndarray | None = None) -> np.ndarray:
     longest = max(event.duration_s for event in scene.events)
     shift = np.zeros((len(scene.events), 2)) if shift_s is None else shift_s
     for place, event in enumerate(scene.events):
-        row = _split(codes[place])
+        row = columns_of(codes[place])
         row["event"][LABELS.index(event.label)] = 1
         row["ordinal"][min(place, MOST_EVENTS - 1)] = 1
         row["onset"][:] = _waves(event.onset_s + shift[place, 0])
@@ -117,18 +109,7 @@ def event_codes(scene: Scene, shift_s: np.ndarray | None = None) -> np.ndarray:
     return codes
 
 
-def slots(n: int) -> np.ndarray:
-    """Return which of the four digits each of ``n`` frames says: int (n,)."""
-    return (SLOTS * ((np.arange(n) + 0.25) / _TURN % 1)).astype(int)
-
-
-def event_digits(event: SceneEvent) -> tuple[int, int, int, int]:
-    """Return the digits of an event's times as they are written: seconds and tenths of its onset and of its offset."""
-    (a, b), (c, d) = (f"{seconds:.1f}".split(".") for seconds in (event.onset_s, event.offset_s))
-    return min(int(a), DIGITS - 1), int(b), min(int(c), DIGITS - 1), int(d)
-
-
-def _split(code: np.ndarray) -> dict[str, np.ndarray]:
+def columns_of(code: np.ndarray) -> dict[str, np.ndarray]:
     """Views of the parts of codes (…, columns)."""
     parts = np.split(code, np.cumsum(list(PARTS.values()))[:-1], axis=-1)
     return dict(zip(PARTS, parts, strict=True))
@@ -150,9 +131,9 @@ def frame_codes(scene: Scene, n: int, codes: np.ndarray | None = None) -> np.nda
     sounding = np.zeros((n, len(LABELS)), np.float32)
     for code, (start, stop) in zip(codes, spans(scene, n), strict=True):  # in order: a later event comes in front
         frames[start:stop] = code
-        named = _split(code)["event"]
+        named = columns_of(code)["event"]
         sounding[start:stop] = np.maximum(sounding[start:stop], named)
-    row = _split(frames)
+    row = columns_of(frames)
     row["others"][:] = np.clip(sounding - row["event"], 0, 1)
     return frames
 
@@ -162,7 +143,7 @@ def read_codes(codes: np.ndarray) -> list[tuple[str, float, float]]:
 
     Frames with an event in front are gathered by its ordinal; their sum names class and times.
     """
-    row = _split(codes)
+    row = columns_of(codes)
     place = row["ordinal"].argmax(1)
     heard = row["event"].max(1) > 0.4
     grid = np.arange(0, 10.01, 0.05)
@@ -179,13 +160,13 @@ def read_codes(codes: np.ndarray) -> list[tuple[str, float, float]]:
 def simulated(scene: Scene, n: int, rng: np.random.Generator, shift_s: np.ndarray | None = None) -> np.ndarray:
     """Codes as a tower might say them, (n, columns): times off by tenths of a second, doubtful classes, noise."""
     codes = event_codes(scene, rng.normal(0, 0.08, (len(scene.events), 2)) if shift_s is None else shift_s)
-    named = _split(codes)["event"]
+    named = columns_of(codes)["event"]
     for row in named:  # a view: some of the belief goes to another class, never most of it
         doubt = rng.uniform(0, 0.45) if rng.random() < 0.35 else rng.uniform(0, 0.1)
         row *= 1 - doubt
         row[rng.integers(len(LABELS))] += doubt * rng.uniform(0.3, 1)
     frames = frame_codes(scene, n, codes)
-    row = _split(frames)
+    row = columns_of(frames)
     row["others"] *= rng.uniform(0.2, 1)
     row["most"] *= rng.uniform(0.5, 1)
     frames = rng.uniform(0.8, 1.1) * uniform_filter1d(frames, 3, axis=0)

@@ -38,7 +38,6 @@ __all__ = [
     "rendered",
     "short_turns",
     "stepped",
-    "thinned",
     "written",
 ]
 
@@ -88,7 +87,6 @@ class Encoder:
         pooled_of: Callable[[int], np.ndarray] | None = None,
         seed: int = 0,
         strides: tuple[int, ...] = (1,),
-        block: int = 1,
         simulate: Callable[[Scene, int, np.random.Generator], np.ndarray] = simulated,
     ):
         """Make an encoder.
@@ -98,14 +96,13 @@ class Encoder:
             basis: (columns, text model's width), turns codes into what is heard.
             pooled_of: pooled tower outputs of the scene of a row.
             seed: of the simulation and of the strides.
-            strides: of a scene that nobody has rendered every n-th block of frames is kept, n drawn from here: a clip
+            strides: of a scene that nobody has rendered every n-th frame is kept, n drawn from here: a clip
                 of 50 frames teaches as much as one of 200 at a third of the cost, and at several rates what a frame
                 says is learnt, not where it stands.
-            block: frames of a block.
             simulate: the codes of such a scene (frames, columns).
         """
         self._basis = basis
-        self._strides, self._block = strides, block
+        self._strides = strides
         self._simulate = simulate
         self._tokenizer = processor.tokenizer
         self._pooled_of = pooled_of
@@ -125,7 +122,7 @@ class Encoder:
             scene, row = chat.heard
             if row is None:
                 codes = self._simulate(scene, int(scene.seconds / FRAME_S + 1e-6), self._rng)
-                codes = codes[thinned(len(codes), self._rng.choice(self._strides), self._block)] @ self._basis
+                codes = codes[:: self._rng.choice(self._strides)] @ self._basis
             else:
                 pooled = self._pooled_of(row)
             frames = len(codes if pooled is None else pooled)
@@ -137,11 +134,6 @@ class Encoder:
             ids += before + after
             learn += [False] * len(before) + [True] * len(after)
         return Sequence(np.array(ids), np.array(learn), pooled, codes)
-
-
-def thinned(n: int, stride: int, block: int = 1) -> np.ndarray:
-    """Return the indices of the frames that are kept of ``n``: of every ``stride`` blocks of frames the first."""
-    return np.flatnonzero(np.arange(n) // block % stride == 0)
 
 
 def written(seed: int) -> Iterator[Chat]:

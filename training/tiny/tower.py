@@ -29,15 +29,12 @@ from training.scenes.scene import Scene, SceneEvent
 from training.small.precision import fast_dtype
 from training.tiny.codes import (
     BASIS,
-    DIGITS,
     LABELS,
     MOST_EVENTS,
     PARTS,
     WIDTH,
-    event_digits,
     frame_codes,
     read_codes,
-    slots,
     spans,
 )
 from training.tiny.features import load_scenes
@@ -47,7 +44,7 @@ __all__ = ["HEAD", "frame_labels", "keep_pooled", "make_tower", "pooled_outputs"
 
 WHISPER_LAYERS, LAYERS = 4, 5
 HEAD = {  # logits a frame; the last event: none
-    "sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS, "digit": DIGITS,
+    "sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS,
 }  # fmt: skip
 _NONE = -100  # no target: no event sounds here
 _BASIS = torch.from_numpy(BASIS)
@@ -57,14 +54,14 @@ _COLUMN_WEIGHTS = torch.cat(
 )
 
 
-def make_tower(output_dim: int = WIDTH):
-    """Return an audio tower with Whisper tiny's sizes and a layer more, randomly initialised."""
+def make_tower(output_dim: int = WIDTH, layers: int = LAYERS):
+    """Return an audio tower of Whisper tiny's width, randomly initialised. Whisper has four of the ``layers``."""
     from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
     from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder
 
     return Qwen2_5OmniAudioEncoder(
         Qwen2_5OmniAudioEncoderConfig(
-            num_mel_bins=80, d_model=384, encoder_layers=LAYERS, encoder_attention_heads=6, encoder_ffn_dim=1536,
+            num_mel_bins=80, d_model=384, encoder_layers=layers, encoder_attention_heads=6, encoder_ffn_dim=1536,
             n_window=500, max_source_positions=1500, output_dim=output_dim,
         )
     )  # fmt: skip
@@ -133,34 +130,31 @@ def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 
 def frame_labels(scene: Scene, n: int) -> np.ndarray:
-    """Return what the head is taught of ``n`` frames of 40 ms: int16 (n, classes + 3).
+    """Return what the head is taught of ``n`` frames of 40 ms: int16 (n, classes + 2).
 
-    0 or 1 for each class, whether it sounds; the class of the event in front (or "none"), its place in order of
-    onset from 0, and the digit of its times whose turn it is (``-100`` where no event sounds).
+    0 or 1 for each class, whether it sounds; the class of the event in front (or "none"), and its place in order of
+    onset from 0 (``-100`` where no event sounds).
     """
-    labels = np.zeros((n, len(LABELS) + 3), np.int16)
-    labels[:, -3:] = len(LABELS), _NONE, _NONE
-    turns = slots(n)
+    labels = np.zeros((n, len(LABELS) + 2), np.int16)
+    labels[:, -2:] = len(LABELS), _NONE
     # In order of onset: a later event comes in front.
     for place, (event, (start, stop)) in enumerate(zip(scene.events, spans(scene, n), strict=True)):
         column = LABELS.index(event.label)
         labels[start:stop, column] = 1
-        labels[start:stop, -3:-1] = column, min(place, MOST_EVENTS - 1)
-        labels[start:stop, -1] = np.array(event_digits(event))[turns[start:stop]]
+        labels[start:stop, -2:] = column, min(place, MOST_EVENTS - 1)
     return labels
 
 
 def loss_of(outputs: torch.Tensor, logits: torch.Tensor, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Loss of frames: tower outputs (F, D) against ``codes`` (F, columns), head logits against :func:`frame_labels`."""
-    sounds, event, ordinal, digit = logits.split(list(HEAD.values()), 1)
-    on, (named, place, turn) = labels[:, : len(LABELS)].float(), labels[:, len(LABELS) :].unbind(1)
+    sounds, event, ordinal = logits.split(list(HEAD.values()), 1)
+    on, (named, place) = labels[:, : len(LABELS)].float(), labels[:, len(LABELS) :].unbind(1)
     binary = functional.binary_cross_entropy_with_logits(sounds, on, pos_weight=torch.tensor(2.0))
     read = outputs @ _READ
     wrong = read - codes
     stray = ((outputs - read @ _BASIS) ** 2).sum(1).mean()  # what no column explains should vanish
     squared = (_COLUMN_WEIGHTS * wrong**2).sum(1).mean() + 2 * stray
     crossed = functional.cross_entropy(event, named) + functional.cross_entropy(ordinal, place, ignore_index=_NONE)
-    crossed += 2 * functional.cross_entropy(digit, turn, ignore_index=_NONE)
     return 4 * binary + crossed + squared
 
 
@@ -266,7 +260,6 @@ def evaluate(tower, head, data: _Data) -> dict:
     An event of ``codes.read_codes`` is right as for CAFE's reference judge: its class, its onset within 0.5 s and its
     offset within the larger of 0.5 s and 20 % of its length. ``named_f1`` asks for the class alone.
     """
-    digits = np.zeros(2)
     width, frame, clip, named, placed = len(LABELS), np.zeros(3), np.zeros((len(LABELS), 3)), np.zeros(3), np.zeros(3)
     for rows in np.array_split(np.arange(len(data.frames)), math.ceil(len(data.frames) / 16)):
         outputs, logits = data.heard(tower, head, rows)
@@ -274,8 +267,6 @@ def evaluate(tower, head, data: _Data) -> dict:
         ends = np.cumsum(data.frames[rows] // 4)[:-1]
         parts = (np.split(part, ends) for part in (logits.numpy(), codes, truth))
         for row, said, code, target in zip(rows, *parts, strict=True):
-            right = said[:, -DIGITS:].argmax(1) == target[:, -1]
-            digits += right.sum(), (target[:, -1] != _NONE).sum()
             g, t = said[:, :width] > 0, target[:, :width] > 0
             frame += (g & t).sum(), (g & ~t).sum(), (~g & t).sum()
             g, t = g.sum(0) >= 4, t.any(0)
@@ -289,7 +280,6 @@ def evaluate(tower, head, data: _Data) -> dict:
         "clip_f1": _f1(clip.sum(0)),
         "named_f1": _f1(named),
         "event_f1": _f1(placed),
-        "digits_right": round(float(digits[0] / max(digits[1], 1)), 4),
         "by_class": dict(zip(LABELS, map(_f1, clip), strict=True)),
     }
 

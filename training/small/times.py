@@ -1,0 +1,214 @@
+"""Teach a tower to say its events and their times in frames: ``train_times``.
+
+A layer is added on top of a trained tower, and the two upper layers learn what ``training.small.frames.frame_targets``
+says of each frame: squared error of a linear readout, and cross-entropy of a linear head beside it. The lower layers
+are frozen; their outputs are computed once. The readout times the basis becomes the tower's projection.
+
+The tower alone has an event's times as waves, which a language model reads to about a second; as digits it copies them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from training.scenes.scene import Scene
+from training.small.ears import load_tower_of, weights_of
+from training.small.frames import COLUMNS, DIGITS, TIMES, columns_of, event_digits, frame_targets
+from training.tiny.codes import LABELS, MOST_EVENTS, spans
+from training.tiny.tower import _NONE, _Data, _f1, _fast, _hits, _lower, _upper, frame_labels, keep_pooled
+
+__all__ = ["events_of", "evaluate_times", "set_projection", "train_times"]
+
+_HEAD = {"sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS, "times": TIMES * DIGITS}
+_WEIGHTS = {"event": 6.0, "others": 2.0, "ordinal": 4.0, "most": 1.0}  # of the squared error
+_TIME_WEIGHTS = (4.0, 2.0, 4.0, 2.0)  # seconds and tenths, of the onset and of the offset
+
+
+class _Told:
+    """Rendered scenes, what the frozen layers make of them, and what is to be said of their frames."""
+
+    def __init__(self, folder: Path, tower: Any, frozen: int):
+        self.data = _Data(folder)
+        self.scenes, self.counts = self.data.scenes, self.data.frames // 4
+        self._tower, self._frozen = tower, frozen
+        self._hidden = torch.zeros(len(self.counts), tower.n_window, tower.config.d_model, dtype=torch.bfloat16)
+        with torch.no_grad(), _fast():
+            for rows in np.array_split(np.arange(len(self.counts)), math.ceil(len(self.counts) / 16)):
+                hidden, _ = _lower(tower, *self.data._mel(rows), frozen)
+                self._hidden[rows, : hidden.shape[1]] = hidden.to(torch.bfloat16)
+
+    def pooled(self, rows: np.ndarray, noise: float = 0.0) -> torch.Tensor:
+        """Return what readout and head see of the frames of the scenes ``rows``, one after another: (frames, d)."""
+        frames = torch.from_numpy(self.data.frames[rows])
+        hidden = self._hidden[rows, : 2 * int(frames.max() // 4)].float()
+        with _fast():
+            return _upper(self._tower, hidden + noise * hidden.std() * torch.randn_like(hidden), frames, self._frozen)
+
+    def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return targets (frames, columns) and labels (frames, classes + 2 + TIMES) of the same frames."""
+        told = [(self.scenes[row], int(self.counts[row])) for row in rows]
+        targets = np.concatenate([frame_targets(scene, n) for scene, n in told])
+        labels = np.concatenate([_labels(scene, n) for scene, n in told])
+        return torch.from_numpy(targets), torch.from_numpy(labels).long()
+
+
+def _labels(scene: Scene, n: int) -> np.ndarray:
+    """``frame_labels`` and the four digits of the event in front (``-100`` where no event sounds)."""
+    digits = np.full((n, TIMES), _NONE, np.int16)
+    for event, (start, stop) in zip(scene.events, spans(scene, n), strict=True):
+        digits[start:stop] = event_digits(event)
+    return np.concatenate([frame_labels(scene, n), digits], 1)
+
+
+def _loss(said: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    sounds, event, ordinal, times = logits.split(list(_HEAD.values()), 1)
+    on, named, place, digits = labels.split([len(LABELS), 1, 1, TIMES], 1)
+    weights = torch.cat(
+        [torch.full((COLUMNS[part],), weight) for part, weight in _WEIGHTS.items()]
+        + [torch.full((DIGITS,), weight) for weight in _TIME_WEIGHTS]
+    )
+    loss = 4 * functional.binary_cross_entropy_with_logits(sounds, on.float(), pos_weight=torch.tensor(2.0))
+    loss = loss + functional.cross_entropy(event, named[:, 0])
+    loss = loss + functional.cross_entropy(ordinal, place[:, 0], ignore_index=_NONE)
+    for which, weight in enumerate(_TIME_WEIGHTS):
+        part = times[:, which * DIGITS : (which + 1) * DIGITS]
+        loss = loss + weight / 4 * functional.cross_entropy(part, digits[:, which], ignore_index=_NONE)
+    return loss + (weights * (said - targets) ** 2).sum(1).mean()
+
+
+def events_of(rows: np.ndarray) -> list[tuple[str, float, float]]:
+    """Return the events that the frames of one clip, (frames, columns), say: label, onset and offset in seconds.
+
+    Frames with an event in front are gathered by its place; their sum names class and digits.
+    """
+    said = columns_of(rows)
+    heard, place = said["event"].max(1) > 0.35, said["ordinal"].argmax(1)
+    events = []
+    for k in range(MOST_EVENTS):
+        frames = heard & (place == k)
+        if frames.sum() >= 3:
+            a, b, c, d = said["times"][frames].sum(0).argmax(1)
+            events.append((LABELS[int(said["event"][frames].sum(0).argmax())], a + b / 10, c + d / 10))
+    return events
+
+
+@torch.no_grad()
+def evaluate_times(told: _Told, readout: nn.Linear) -> dict:
+    """Return event F1, F1 by class alone, and the share of frames whose four digits are right, of ``events_of``."""
+    placed, named, right = np.zeros(3), np.zeros(3), np.zeros((TIMES, 2))
+    for rows in np.array_split(np.arange(len(told.counts)), math.ceil(len(told.counts) / 16)):
+        with _fast():
+            said = readout(told.pooled(rows)).float().numpy()
+        labels = told.truth(rows)[1].numpy()[:, -TIMES:]
+        sounding = labels[:, 0] != _NONE
+        digits = columns_of(said)["times"].argmax(2)
+        right += np.stack([(digits == labels)[sounding].sum(0), np.full(TIMES, sounding.sum())], 1)
+        for row, clip in zip(rows, np.split(said, np.cumsum(told.counts[rows])[:-1]), strict=True):
+            events, guesses = told.scenes[row].events, events_of(clip)
+            for counts, timed in ((placed, True), (named, False)):
+                hits = _hits(events, guesses, timed)
+                counts += hits, len(guesses) - hits, len(events) - hits
+    shares = (right[:, 0] / np.maximum(right[:, 1], 1)).round(3).tolist()
+    return {"event_f1": _f1(placed), "named_f1": _f1(named), "digits_right": shares}
+
+
+def train_times(
+    features: Path, start: Path, out: Path, *, minutes: float, lr: float = 4e-4, batch: int = 16, seed: int = 0
+) -> dict:
+    """Train the upper layers for a budget of minutes.
+
+    Args:
+        features: with ``train`` and ``validation`` (``training.tiny.features``).
+        start: the trained tower (``training.small.ears.load_tower_of``).
+        out: gets ``tower.safetensors`` (tower and readout), ``log.jsonl`` and ``scores.json``; ``pooled.npy`` is
+            written beside the training scenes.
+        minutes: of training; a tenth of them stands between two rows of the log.
+
+    Returns:
+        The validation scores (:func:`evaluate_times`).
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    tower = load_tower_of(start)
+    frozen = len(tower.layers) - 1
+    data, held = (_Told(features / split, tower, frozen) for split in ("train", "validation"))
+    layer = copy.deepcopy(tower.layers[-1])
+    for module in (layer.self_attn.out_proj, layer.fc2):  # begins as the identity
+        nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
+    tower.layers.append(layer)
+    tower.config.encoder_layers = len(tower.layers)
+    width = tower.config.d_model
+    readout, head = nn.Linear(width, sum(COLUMNS.values())), nn.Linear(width, sum(_HEAD.values()))
+    for module in (readout, head):
+        nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
+    head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
+    # Muon for the layers' matrices, AdamW for all else, as in training.tiny.tower.
+    upper = [p for kept in tower.layers[frozen:] for p in kept.parameters()]
+    matrices = [p for p in upper if p.ndim == 2]
+    vectors = [p for p in upper if p.ndim == 1] + list(tower.ln_post.parameters())
+    ends = [*readout.parameters(), *head.parameters()]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=3 * lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(
+            [{"params": vectors, "lr": lr}, {"params": ends, "lr": 3 * lr}], weight_decay=0.02, betas=(0.9, 0.98)
+        ),
+    ]
+    groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
+    step, next_row, order, begin = 0, 0.1, [], time.time()
+    with open(out / "log.jsonl", "w") as log:
+        while (share := (time.time() - begin) / (60 * minutes)) < 1:
+            if len(order) < batch:
+                order = data.data.order(batch, rng)
+            rows = np.array([order.pop() for _ in range(batch)])
+            rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+            for group, full in groups:
+                group["lr"] = full * rate
+            pooled = data.pooled(rows, noise=0.1)
+            with _fast():
+                said, logits = readout(pooled).float(), head(pooled).float()
+            loss = _loss(said, logits, *data.truth(rows))
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_([*matrices, *vectors, *ends], 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+            step += 1
+            if share >= next_row:
+                next_row += 0.1
+                row = {"step": step, "seconds": round(time.time() - begin), "loss": round(loss.item(), 3)}
+                log.write(json.dumps(row | evaluate_times(held, readout)) + "\n")
+                log.flush()
+    state = {f"tower.{name}": value.contiguous() for name, value in tower.state_dict().items()}
+    state |= {f"readout.{name}": value.contiguous() for name, value in readout.state_dict().items()}
+    scores = {"steps": step, **evaluate_times(held, readout)}
+    keep_pooled(tower, features / "train")
+    save_file(state, out / "tower.safetensors")
+    (out / "scores.json").write_text(json.dumps(scores, indent=1))
+    return scores
+
+
+def set_projection(projection: nn.Linear, tower: Path, basis: np.ndarray) -> None:
+    """Set a tower's projection to its readout (of ``train_times``) times ``basis``, in place.
+
+    Args:
+        projection: of the tower in the pair.
+        tower: the folder of :func:`train_times`, or its packed rows.
+        basis: of ``training.small.frames.frame_basis``, (columns, text model's width).
+    """
+    state = weights_of(tower)
+    basis_rows = torch.from_numpy(basis)
+    projection.weight.data.copy_((state["readout.weight"].float().T @ basis_rows).T)
+    projection.bias.data.copy_(state["readout.bias"].float() @ basis_rows)
