@@ -21,10 +21,13 @@ from mpar2.attention import AttentionRecord
 from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes
 from mpar2.cafe.schema import Truth
 from mpar2.engines.base import Arm, Decoding, Generation, Progress, Token
+from mpar2.engines.transformers import TransformersEngine
+from mpar2.formats import Limits
 from mpar2.question import Event, Question
 from mpar2.trace import Span, parse_trace
 from pages.document import ComparisonRun
 from pages.scoring import Judging, score_traces
+from pages.services import Offer, Services
 
 __all__ = [
     "ARMS",
@@ -35,6 +38,7 @@ __all__ = [
     "chromium",
     "document",
     "generation",
+    "tiny_services",
     "write_example",
 ]
 
@@ -145,6 +149,12 @@ def write_example(root: Path, name: str, *, stored: dict[str, Any] | None = None
     if stored is not None:
         (folder / "comparison.json").write_text(json.dumps(stored), encoding="utf-8")
     return folder
+
+
+def tiny_services(checkpoint: Path, adapter: Path, **options: Any) -> Services:
+    """Return services that offer a tiny pair on the real engine, with ``options`` of ``Services`` beside it."""
+    offers = (Offer("small-base", str(checkpoint), None), Offer("small-mpar2", str(checkpoint), str(adapter)))
+    return Services(engine=TransformersEngine(), offers=offers, limits=Limits(max_seconds=8.0), **options)
 
 
 def chromium() -> str | None:

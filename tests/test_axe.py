@@ -13,11 +13,8 @@ import numpy as np
 import pytest
 
 from analysis.bundle import bundle
-from mpar2.engines.transformers import TransformersEngine
-from mpar2.formats import Limits
 from pages.export import VIEW, to_html
-from pages.services import Offer, Services
-from testing.browser import browser_page, chromium, document, write_example
+from testing.browser import browser_page, chromium, document, tiny_services, write_example
 
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")
@@ -36,16 +33,8 @@ def app(tiny_checkpoint: Path, tiny_adapter: Path, tmp_path_factory: pytest.Temp
     root = tmp_path_factory.mktemp("examples")
     stored = document(example="first")
     write_example(root, "first", stored=stored | {"clip": stored["clip"] | {"audio": None}})
-    services = Services(
-        engine=TransformersEngine(),
-        offers=(
-            Offer("small-base", str(tiny_checkpoint), None),
-            Offer("small-mpar2", str(tiny_checkpoint), str(tiny_adapter)),
-        ),
-        examples=load_examples(root),
-        first_example="first",
-        limits=Limits(max_seconds=8.0),
-        max_new_tokens=32,
+    services = tiny_services(
+        tiny_checkpoint, tiny_adapter, examples=load_examples(root), first_example="first", max_new_tokens=32
     )
     demo = build_app(services)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_settings())

@@ -14,12 +14,9 @@ import pytest
 from conftest import make_clip
 
 from mpar2.audio import wav_bytes
-from mpar2.engines.transformers import TransformersEngine
-from mpar2.formats import Limits
 from pages.examples import EXAMPLES
 from pages.export import to_html, view_js
-from pages.services import Offer, Services
-from testing.browser import browser_page, chromium, document, write_example
+from testing.browser import browser_page, chromium, document, tiny_services, write_example
 
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")
@@ -51,17 +48,7 @@ def app(tiny_checkpoint: Path, tiny_adapter: Path, tmp_path_factory: pytest.Temp
         mention["reason"] = HOSTILE
     write_example(root, "hostile", title=HOSTILE, question=HOSTILE, seconds=5.5, stored=hostile)
     examples = load_examples(root)
-    services = Services(
-        engine=TransformersEngine(),
-        offers=(
-            Offer("small-base", str(tiny_checkpoint), None),
-            Offer("small-mpar2", str(tiny_checkpoint), str(tiny_adapter)),
-        ),
-        examples=examples,
-        first_example="first",
-        limits=Limits(max_seconds=8.0),
-        max_new_tokens=48,
-    )
+    services = tiny_services(tiny_checkpoint, tiny_adapter, examples=examples, first_example="first", max_new_tokens=48)
     demo = build_app(services)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_settings())
     yield url

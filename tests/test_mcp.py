@@ -12,10 +12,8 @@ import pytest
 from conftest import make_clip
 
 from mpar2.audio import wav_bytes
-from mpar2.engines.transformers import TransformersEngine
-from mpar2.formats import Limits
 from pages import options
-from pages.services import Offer, Services
+from testing.browser import tiny_services
 
 pytest.importorskip("gradio")
 
@@ -27,15 +25,7 @@ def test_language_models_find_and_call_both_tools(tiny_checkpoint: Path, tiny_ad
 
     from pages import build_app, launch_settings
 
-    services = Services(
-        engine=TransformersEngine(),
-        offers=(
-            Offer("small-base", str(tiny_checkpoint), None),
-            Offer("small-mpar2", str(tiny_checkpoint), str(tiny_adapter)),
-        ),
-        limits=Limits(max_seconds=8.0),
-        max_new_tokens=24,
-    )
+    services = tiny_services(tiny_checkpoint, tiny_adapter, max_new_tokens=24)
     sound = f"data:audio/wav;base64,{base64.b64encode(wav_bytes(make_clip(1.5))).decode()}"
     asked = {"audio": sound, "question": "What comes first?", "choices": "a dog\na bell", "max_new_tokens": 4}
 

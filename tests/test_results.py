@@ -15,12 +15,9 @@ import pytest
 from conftest import make_clip
 
 from mpar2.audio import load_clip, wav_bytes
-from mpar2.engines.transformers import TransformersEngine
-from mpar2.formats import Limits
 from pages.kept import Kept
 from pages.results import RESULT_BYTES
-from pages.services import Offer, Services
-from testing.browser import browser_page, chromium, document, write_example
+from testing.browser import browser_page, chromium, document, tiny_services, write_example
 from tests.test_browser import ARM_ROW, HOSTILE, finished, opened, pixels
 
 pytest.importorskip("gradio")
@@ -39,16 +36,8 @@ def app(
     stored = document(example="first")
     stored["clip"] |= {"audio": None, "digest": load_clip(folder / "clip.wav").digest}
     (folder / "comparison.json").write_text(json.dumps(stored), "utf-8")
-    services = Services(
-        engine=TransformersEngine(),
-        offers=(
-            Offer("small-base", str(tiny_checkpoint), None),
-            Offer("small-mpar2", str(tiny_checkpoint), str(tiny_adapter)),
-        ),
-        examples=load_examples(root),
-        first_example="first",
-        limits=Limits(max_seconds=8.0),
-        max_new_tokens=32,
+    services = tiny_services(
+        tiny_checkpoint, tiny_adapter, examples=load_examples(root), first_example="first", max_new_tokens=32
     )
     demo = build_app(services)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_settings())

@@ -28,12 +28,12 @@ from training.small.align import adapt, imagined_scene, teach
 from training.small.build import small_processor, small_thinker
 from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
 from training.small.english import HELD_OUT, own_chats, perplexity
-from training.small.frames import columns_of, frame_basis, frame_targets, simulated_targets
+from training.small.frames import COLUMNS, columns_of, frame_basis, frame_targets, simulated_targets
 from training.small.lessons import LESSONS, NOTHING, naming_turns, time_turns
 from training.small.precision import fast_dtype
 from training.small.stage import run_stage
 from training.small.storage import pack, unpack
-from training.small.times import events_of
+from training.small.times import events_of, set_projection, train_times
 from training.tiny.build import SPECIAL_TOKENS, TRACE_TAGS
 from training.tiny.codes import LABELS
 from training.tiny.tower import make_tower
@@ -324,6 +324,42 @@ def test_frames_say_the_times_of_an_event_in_digits():
     seconds = np.array([columns_of(rows)["times"][60:, 0].sum(0).argmax() for rows in said])
     assert (seconds == 2).mean() > 0.7, "mistakes are small"
     assert (abs(seconds - 2) <= 1).all()
+
+
+def test_a_layer_is_added_that_predicts_times_and_the_projection_speaks_in_the_basis(toy, tmp_path):
+    """A random tower of five layers, two scenes: from features to the projection of the pair."""
+    from safetensors.torch import save_file
+
+    from training.tiny.features import mel_features
+
+    scenes = [_scene("rain", "bell"), _scene("dog bark")]
+    for split in ("train", "validation"):
+        (tmp_path / split).mkdir()
+        mel = np.stack([mel_features(np.random.default_rng(n).normal(0, 0.1, 96_000)) for n in range(2)])
+        np.save(tmp_path / split / "mel.npy", mel.astype(np.float16))
+        np.save(tmp_path / split / "frames.npy", np.array([600, 560]))
+        (tmp_path / split / "scenes.jsonl").write_text("".join(json.dumps(asdict(s)) + "\n" for s in scenes))
+    torch.manual_seed(0)
+    before = {f"tower.{name}": value.contiguous() for name, value in make_tower().state_dict().items()}
+    (tmp_path / "start").mkdir()
+    save_file(before, tmp_path / "start" / "tower.safetensors")
+    scores = train_times(tmp_path, tmp_path / "start", tmp_path / "tower", minutes=0.1, batch=2)
+    rows = [json.loads(line) for line in (tmp_path / "tower" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss"] < rows[0]["loss"] and scores["steps"] > 2
+    assert all(0 <= share <= 1 for share in scores["digits_right"]) and len(scores["digits_right"]) == 4
+    tower = load_tower_of(tmp_path / "tower", 192)
+    trained = tower.state_dict()
+    assert len(tower.layers) == 6, "one more than before"
+    for name in ("conv1.weight", "layers.3.fc1.weight"):
+        assert torch.equal(trained[name], before[f"tower.{name}"]), "frozen layers stay"
+    assert not torch.equal(trained["layers.4.fc1.weight"], before["tower.layers.4.fc1.weight"])
+    basis = np.random.default_rng(0).standard_normal((sum(COLUMNS.values()), 192)).astype(np.float32)
+    set_projection(tower.proj, tmp_path / "tower", basis)
+    readout = load_file(tmp_path / "tower" / "tower.safetensors")
+    heard = torch.from_numpy(np.load(tmp_path / "train" / "pooled.npy")[1, :140].astype(np.float32))
+    said = heard @ readout["readout.weight"].T + readout["readout.bias"]
+    with torch.no_grad():
+        assert torch.allclose(tower.proj(heard), said @ torch.from_numpy(basis), atol=1e-3)
 
 
 class _Narrow:

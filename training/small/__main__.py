@@ -1,4 +1,4 @@
-"""Make the small pair: ``python -m training.small all WORK``, or one stage of it. All goes on where it was stopped.
+"""Make the small pair: ``python -m training.small all WORK``, or one stage of it.
 
 ``bank``      packages -> sounds -> rendered scenes as features: ``WORK/bank``, ``WORK/features``
 ``tower``     the audio tower over all classes, and a layer that tells events and times (``training.small.times``):
@@ -15,9 +15,10 @@
 
 ``pair WORK`` makes ``start``, ``small-base`` and ``small-sft`` from the weights in this folder, without any training.
 
-A stage leaves ``log.jsonl`` with its scores, and stops when nothing is gained. ``--steps`` and ``--minutes`` set other
-lengths than the recipe's. Needs apt-get, dpkg, npm, pip, fluidsynth, espeak-ng and flite, the extra ``train`` and the
-package ``gguf``. ``pack FOLDER OUT`` writes a checkpoint's weights as int8 rows, ``unpack FOLDER OUT`` as usual again.
+A stage goes on where it was stopped (but for the tower's upper layers), leaves ``log.jsonl`` with its scores, and a
+lesson stops when nothing is gained. ``--steps`` and ``--minutes`` set other lengths than the recipe's. Needs apt-get,
+dpkg, npm, pip, fluidsynth, espeak-ng and flite, the extra ``train`` and the package ``gguf``; ``pair`` pip and ``gguf``
+alone. ``pack FOLDER OUT`` writes a checkpoint's weights as int8 rows, ``unpack FOLDER OUT`` as usual again.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def _start(work: Path) -> Path:
     out = work / "start"
     if not (out / "model.safetensors").exists():
         llama, tokenizer = fetch_smollm2(work / "smollm2")
-        folder = work / "tower" if (work / "tower").exists() else TOWER
+        folder = work / "tower" if (work / "tower" / "tower.safetensors").exists() else TOWER
         tower = load_tower_of(folder, llama.config.hidden_size)
         processor = small_processor(tokenizer)
         model = small_thinker(llama, tower, processor.tokenizer)

@@ -78,6 +78,8 @@ def teach(
     basis = frame_basis(model, processor.tokenizer)
     adapted, parameters = adapt(model, lesson.rank, start=start, projection=projection, seed=seed)
     dtype = fast_dtype()
+    point, *digits = (processor.tokenizer(piece).input_ids[-1] for piece in ".0123456789")
+    digits = torch.tensor(digits)
 
     def gradients(step: int) -> float:
         rng = random.Random(f"lesson {seed} {step}")
@@ -106,7 +108,7 @@ def teach(
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 logits, targets = forward(model, sequences[at : at + micro_batch], noise=0.1)
             losses = functional.cross_entropy(logits.float(), targets, reduction="none")
-            weights = 1 + (SECONDS_WEIGHT - 1) * seconds_of(targets, processor.tokenizer).float()
+            weights = 1 + (SECONDS_WEIGHT - 1) * seconds_of(targets, digits, point).float()
             ((losses * weights).sum() / learnt).backward()
             total += losses.sum().item() / learnt
         return total
@@ -117,14 +119,12 @@ def teach(
     return adapted
 
 
-def seconds_of(tokens: torch.Tensor, tokenizer: Any) -> torch.Tensor:
-    """Return which of ``tokens`` (N,) are a digit before a point, bool (N,): the seconds of a time.
+def seconds_of(tokens: torch.Tensor, digits: torch.Tensor, point: int) -> torch.Tensor:
+    """Return which of ``tokens`` (N,) are one of the ``digits`` before the ``point``, bool (N,): the seconds of times.
 
-    Tenths are learnt from what is left: nobody hears them to the digit.
+    Tenths have no such weight: a tower is right about them in two of five frames.
     """
-    digits = torch.tensor([tokenizer(str(digit)).input_ids[-1] for digit in range(10)])
-    before_point = torch.cat([tokens[1:] == tokenizer(".").input_ids[-1], torch.tensor([False])])
-    return torch.isin(tokens, digits) & before_point
+    return torch.isin(tokens, digits) & torch.cat([tokens[1:] == point, torch.tensor([False])])
 
 
 def adapt(

@@ -1,10 +1,11 @@
-"""Teach a tower to say its events and their times in frames: ``train_times``.
+"""Train the upper layers of a tower to predict events and their times in every frame: ``train_times``.
 
-A layer is added on top of a trained tower, and the two upper layers learn what ``training.small.frames.frame_targets``
-says of each frame: squared error of a linear readout, and cross-entropy of a linear head beside it. The lower layers
-are frozen; their outputs are computed once. The readout times the basis becomes the tower's projection.
+A layer is added on top of a trained tower. It and the layer below learn the targets of
+``training.small.frames.frame_targets``: squared error of a linear readout, and cross-entropy of a linear head beside
+it. The lower layers are frozen; their outputs are computed once. The readout, multiplied by the basis, becomes the
+tower's projection. A training that was stopped begins anew.
 
-The tower alone has an event's times as waves, which a language model reads to about a second; as digits it copies them.
+The tower below holds the times of an event as sines, which a language model reads to about a second. It copies digits.
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ from training.scenes.scene import Scene
 from training.small.ears import load_tower_of, weights_of
 from training.small.frames import COLUMNS, DIGITS, TIMES, columns_of, event_digits, frame_targets
 from training.tiny.codes import LABELS, MOST_EVENTS, spans
-from training.tiny.tower import _NONE, _Data, _f1, _fast, _hits, _lower, _upper, frame_labels, keep_pooled
+from training.tiny.tower import (
+    _NONE,
+    TowerOptimizers,
+    _Data,
+    _f1,
+    _fast,
+    _hits,
+    _lower,
+    _upper,
+    frame_labels,
+    keep_pooled,
+)
 
 __all__ = ["events_of", "evaluate_times", "set_projection", "train_times"]
 
@@ -35,8 +47,8 @@ _WEIGHTS = {"event": 6.0, "others": 2.0, "ordinal": 4.0, "most": 1.0}  # of the 
 _TIME_WEIGHTS = (4.0, 2.0, 4.0, 2.0)  # seconds and tenths, of the onset and of the offset
 
 
-class _Told:
-    """Rendered scenes, what the frozen layers make of them, and what is to be said of their frames."""
+class _CachedScenes:
+    """Rendered scenes, the outputs of the frozen layers for them, and the targets of their frames."""
 
     def __init__(self, folder: Path, tower: Any, frozen: int):
         self.data = _Data(folder)
@@ -104,8 +116,8 @@ def events_of(rows: np.ndarray) -> list[tuple[str, float, float]]:
 
 
 @torch.no_grad()
-def evaluate_times(told: _Told, readout: nn.Linear) -> dict:
-    """Return event F1, F1 by class alone, and the share of frames whose four digits are right, of ``events_of``."""
+def evaluate_times(told: _CachedScenes, readout: nn.Linear) -> dict:
+    """Return event F1 and F1 by class alone of ``events_of``, and for each of the four digits the share of frames."""
     placed, named, right = np.zeros(3), np.zeros(3), np.zeros((TIMES, 2))
     for rows in np.array_split(np.arange(len(told.counts)), math.ceil(len(told.counts) / 16)):
         with _fast():
@@ -143,7 +155,7 @@ def train_times(
     out.mkdir(parents=True, exist_ok=True)
     tower = load_tower_of(start)
     frozen = len(tower.layers) - 1
-    data, held = (_Told(features / split, tower, frozen) for split in ("train", "validation"))
+    data, held = (_CachedScenes(features / split, tower, frozen) for split in ("train", "validation"))
     layer = copy.deepcopy(tower.layers[-1])
     for module in (layer.self_attn.out_proj, layer.fc2):  # begins as the identity
         nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
@@ -154,37 +166,18 @@ def train_times(
     for module in (readout, head):
         nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
     head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
-    # Muon for the layers' matrices, AdamW for all else, as in training.tiny.tower.
-    upper = [p for kept in tower.layers[frozen:] for p in kept.parameters()]
-    matrices = [p for p in upper if p.ndim == 2]
-    vectors = [p for p in upper if p.ndim == 1] + list(tower.ln_post.parameters())
-    ends = [*readout.parameters(), *head.parameters()]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=3 * lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(
-            [{"params": vectors, "lr": lr}, {"params": ends, "lr": 3 * lr}], weight_decay=0.02, betas=(0.9, 0.98)
-        ),
-    ]
-    groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
+    optimizers = TowerOptimizers(tower, frozen, [*readout.parameters(), *head.parameters()], lr, weight_decay=0.02)
     step, next_row, order, begin = 0, 0.1, [], time.time()
     with open(out / "log.jsonl", "w") as log:
         while (share := (time.time() - begin) / (60 * minutes)) < 1:
             if len(order) < batch:
                 order = data.data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
-            rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-            for group, full in groups:
-                group["lr"] = full * rate
             pooled = data.pooled(rows, noise=0.1)
             with _fast():
                 said, logits = readout(pooled).float(), head(pooled).float()
             loss = _loss(said, logits, *data.truth(rows))
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_([*matrices, *vectors, *ends], 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
+            optimizers.step(loss, step, share)
             step += 1
             if share >= next_row:
                 next_row += 0.1

@@ -40,7 +40,7 @@ from training.tiny.codes import (
 from training.tiny.features import load_scenes
 from training.tiny.whisper import whisper_encoder_state
 
-__all__ = ["HEAD", "frame_labels", "keep_pooled", "make_tower", "pooled_outputs", "tower_forward"]
+__all__ = ["HEAD", "TowerOptimizers", "frame_labels", "keep_pooled", "make_tower", "pooled_outputs", "tower_forward"]
 
 WHISPER_LAYERS, LAYERS = 4, 5
 HEAD = {  # logits a frame; the last event: none
@@ -302,6 +302,54 @@ def _f1(counts: np.ndarray) -> float:
     return round(float(2 * hit / max(2 * hit + false + missed, 1)), 4)
 
 
+class TowerOptimizers:
+    """Muon for the matrices of a tower's trained layers, AdamW for all else; warm-up and a cosine.
+
+    Args:
+        tower: the audio tower.
+        frozen: how many of its lower layers stay as they are; with none, the convolutions are trained as well.
+        ends: parameters behind the layers: of projection, readout and head. They learn three times as fast.
+        lr: of vectors, at its highest.
+        weight_decay: of AdamW.
+    """
+
+    def __init__(self, tower, frozen: int, ends: Sequence[nn.Parameter], lr: float, weight_decay: float):
+        trained = [p for layer in tower.layers[frozen:] for p in layer.parameters()]
+        matrices = [p for p in trained if p.ndim == 2]
+        vectors = [p for p in trained if p.ndim == 1] + list(tower.ln_post.parameters())
+        vectors += [] if frozen else [*tower.conv1.parameters(), *tower.conv2.parameters()]
+        self._parameters = [*matrices, *vectors, *ends]
+        self._optimizers = [
+            torch.optim.Muon(matrices, lr=3 * lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(
+                [{"params": vectors, "lr": lr}, {"params": list(ends), "lr": 3 * lr}],
+                weight_decay=weight_decay,
+                betas=(0.9, 0.98),
+            ),
+        ]
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        self._rates = [(group, group["lr"]) for group in groups]
+
+    def step(self, loss: torch.Tensor, step: int, share: float) -> None:
+        """Descend on ``loss``; ``share`` of the training's time is spent."""
+        rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+        for group, full in self._rates:
+            group["lr"] = full * rate
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+    def state_dict(self) -> list[dict]:
+        return [optimizer.state_dict() for optimizer in self._optimizers]
+
+    def load_state_dict(self, states: Sequence[dict]) -> None:
+        for optimizer, state in zip(self._optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
 def train(
     features: Path,
     out: Path,
@@ -333,26 +381,14 @@ def train(
         _fill(tower, head, load_file(start))
     else:
         head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
-    matrices = [p for layer in tower.layers[frozen:] for p in layer.parameters() if p.ndim == 2]
-    vectors = [p for layer in tower.layers[frozen:] for p in layer.parameters() if p.ndim == 1]
-    vectors += tower.ln_post.parameters()
-    vectors += [] if frozen else [*tower.conv1.parameters(), *tower.conv2.parameters()]
-    ends = [*tower.proj.parameters(), *head.parameters()]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=3 * lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(
-            [{"params": vectors, "lr": lr}, {"params": ends, "lr": 3 * lr}], weight_decay=0.05, betas=(0.9, 0.98)
-        ),
-    ]
-    groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
+    optimizers = TowerOptimizers(tower, frozen, [*tower.proj.parameters(), *head.parameters()], lr, weight_decay=0.05)
     step, next_report, spent_s, saved_s = 0, 0.2, 0.0, 0.0
     order: list[int] = []
     state = out / "state.pt"
     if state.exists():  # a training that was stopped: weights, moments, random numbers, minutes that are spent
         kept = torch.load(state, weights_only=False)
         tower.load_state_dict(kept["tower"]), head.load_state_dict(kept["head"])
-        for optimizer, moments in zip(optimizers, kept["optimizers"], strict=True):
-            optimizer.load_state_dict(moments)
+        optimizers.load_state_dict(kept["optimizers"])
         step, next_report, spent_s, order = (kept[name] for name in ("step", "next_report", "spent_s", "order"))
         saved_s = spent_s
         rng.bit_generator.state = kept["numpy"]
@@ -363,7 +399,7 @@ def train(
             if time.time() - begin - saved_s > save_every_s:
                 saved_s = time.time() - begin
                 kept = {"tower": tower.state_dict(), "head": head.state_dict(), "step": step, "order": order}
-                kept |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+                kept |= {"optimizers": optimizers.state_dict()}
                 kept |= {"next_report": next_report, "spent_s": saved_s}
                 kept |= {"numpy": rng.bit_generator.state, "torch": torch.get_rng_state()}
                 torch.save(kept, state.with_suffix(".part"))
@@ -371,16 +407,8 @@ def train(
             if len(order) < batch:
                 order = data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
-            rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-            for group, full in groups:
-                group["lr"] = full * rate
             loss = loss_of(*data.heard(tower, head, rows, frozen=frozen, augment=True), *data.truth(rows))
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_([*matrices, *vectors, *ends], 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
+            optimizers.step(loss, step, share)
             step += 1
             if share >= next_report:
                 next_report += 0.2
