@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -22,6 +25,7 @@ from training.scenes import bank as sounds
 from training.scenes import synth
 from training.scenes.render import Bank, compose_varied
 from training.scenes.scene import Scene, SceneEvent
+from training.scenes.written import bare, random_scene
 from training.small import __main__ as stages
 from training.small import measure
 from training.small.align import adapt, imagined_scene, teach
@@ -29,7 +33,7 @@ from training.small.build import small_processor, small_thinker
 from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
 from training.small.english import HELD_OUT, own_chats, perplexity
 from training.small.frames import COLUMNS, columns_of, frame_basis, frame_targets, simulated_targets
-from training.small.lessons import LESSONS, NOTHING, naming_turns, time_turns
+from training.small.lessons import LESSONS, NOTHING, naming_turns, reasoned_turns, time_turns
 from training.small.precision import fast_dtype
 from training.small.stage import run_stage
 from training.small.storage import pack, unpack
@@ -411,12 +415,41 @@ def test_a_lesson_names_no_sound_that_the_clip_lacks(name):
     for scene in (_scene("rain", "owl hoot", "rain"), _scene("bell")):
         labels = {event.label for event in scene.events}
         for _ in range(60):
-            for kind in LESSONS[name].turns:
+            for kind in (*LESSONS[name].turns, *LESSONS[name].texts):
                 for asked, reply in kind(scene, rng):
                     known = named(asked) | labels  # a question and its choices may name what is not there
                     assert named(reply) <= known, (asked, reply)
     silent = [turn for _ in range(20) for kind in LESSONS[name].turns for turn in kind(_scene(), rng)]
     assert all(reply in (*NOTHING, "No.") for _, reply in silent) and {reply for _, reply in silent} & set(NOTHING)
+
+
+def test_written_scenes_tell_what_their_questions_ask():
+    rng, kinds = random.Random(0), {kind for lesson in LESSONS.values() for kind in lesson.texts}
+    for kind in kinds:
+        for _ in range(60):
+            scene = random_scene(rng)
+            turns = kind(scene, rng)
+            told = turns[0][0] if turns else ""
+            names = [(e.label, bare(e.label)) for e in scene.events]
+            assert not turns or all(any(name in told.lower() for name in both) for both in names), told
+            # A list of events holds no loudness, so that nobody is asked about it there.
+            assert kind is reasoned_turns or not any("loud" in asked.partition("\n")[2] for asked, _ in turns)
+
+
+def test_two_processes_learn_what_one_learns(folder, tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    losses, learnt = [], []
+    for name, start in (("one", []), ("two", launcher)):
+        shutil.copytree(folder, tmp_path / name / "start")
+        command = [sys.executable, *start, "-m", "training.small", "list", tmp_path / name, "--steps", "2"]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr[-2000:]
+        out = tmp_path / name / "list"
+        losses += [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+        parameters = load_file(out / "parameters.safetensors")
+        learnt.append(torch.cat([parameters[k].flatten() for k in sorted(parameters) if "lora_B" in k]))
+    assert len(losses) == 2 and losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert torch.cosine_similarity(*learnt, dim=0) > 0.9  # products are in bfloat16 where that is fast
 
 
 def test_times_are_those_of_the_scene():

@@ -16,7 +16,9 @@
 ``pair WORK`` makes ``start``, ``small-base`` and ``small-sft`` from the weights in this folder, without any training.
 
 A stage goes on where it was stopped (but for the tower's upper layers), leaves ``log.jsonl`` with its scores, and a
-lesson stops when nothing is gained. ``--steps`` and ``--minutes`` set other lengths than the recipe's. Needs apt-get,
+lesson stops when nothing is gained. ``--steps`` and ``--minutes`` set other lengths than the recipe's; ``question`` and
+``chain`` with ``--shipped`` train the weights in this folder further. On N cores a lesson is fastest as
+``torchrun --nproc-per-node N -m training.small LESSON WORK``: a process of one thread each. Needs apt-get,
 dpkg, npm, pip, fluidsynth, espeak-ng and flite, the extra ``train`` and the package ``gguf``; ``pair`` pip and ``gguf``
 alone. ``pack FOLDER OUT`` writes a checkpoint's weights as int8 rows, ``unpack FOLDER OUT`` as usual again.
 """
@@ -57,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         command = commands.add_parser(name)
         command.add_argument("work", type=Path, help="a folder for everything that is made on the way (about 15 GB)")
         command.add_argument("--steps", type=int, help="of a lesson")
+        command.add_argument("--shipped", action="store_true", help="question, chain: begin with this folder's weights")
         command.add_argument("--minutes", type=float, help="of the tower's training")
         command.add_argument("--seed", type=int, default=0)
     commands.add_parser("pair").add_argument("work", type=Path, help="where the folders of the pair come to lie")
@@ -71,9 +74,11 @@ def main(argv: list[str] | None = None) -> None:
         getattr(storage, args.stage)(args.folder, args.out)
         return
     args.work.mkdir(parents=True, exist_ok=True)
+    if "WORLD_SIZE" in os.environ:  # of torchrun
+        torch.distributed.init_process_group("gloo")
     if args.stage == "pair":
         _start(args.work), _base(args.work)
-        print(_chain(args.work, None, 0, trained=False))
+        print(_chain(args.work, 0, 0, shipped=True))
         return
     for stage in STAGES if args.stage == "all" else (args.stage,):
         print(f"{stage}: {_run(stage, args)}", flush=True)
@@ -81,9 +86,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(stage: str, args: argparse.Namespace) -> Any:
     if stage == "chain":
-        return _chain(args.work, args.steps, args.seed)
+        return _chain(args.work, args.steps, args.seed, shipped=args.shipped)
     if stage in LESSONS:
-        return _lesson(args.work, stage, args.steps, args.seed)
+        return _lesson(args.work, stage, args.steps, args.seed, args.shipped and stage == BASE_LESSONS[-1])
     made = {"bank": _bank, "ears": _ears, "start": _start, "english": _english, "base": _base}
     if stage in made:
         return made[stage](args.work)
@@ -166,18 +171,19 @@ def _english(work: Path) -> Path:
     return own_chats(llama.to(fast_dtype()), tokenizer, work / "english.jsonl")
 
 
-def _lesson(work: Path, name: str, steps: int | None, seed: int) -> Path:
-    """One lesson of the base, on what the lesson before left: ``WORK/<lesson>/parameters.safetensors``."""
+def _lesson(work: Path, name: str, steps: int | None, seed: int, shipped: bool) -> Path:
+    """One lesson of the base, on what the lesson before left or ``BASE``: ``WORK/<lesson>/parameters.safetensors``."""
     from safetensors.torch import load_file
 
     from training.small.align import teach
+    from training.small.storage import read_rows
 
     out = work / name / "parameters.safetensors"
     if out.exists():
         return out
     place = BASE_LESSONS.index(name)
     before = work / BASE_LESSONS[place - 1] / "parameters.safetensors"
-    start = load_file(before) if place else None
+    start = read_rows(BASE, torch.float32) if shipped else load_file(before) if place else None
     features = None if name in IMAGINED else work / "features" / "train"
     model, processor = _opened(work / "start")
     options = {"start": start, "english": _chats(work), "projection": features is not None, "seed": seed}
@@ -203,21 +209,21 @@ def _base(work: Path) -> Path:
     return out
 
 
-def _chain(work: Path, steps: int | None, seed: int, trained: bool = True) -> Path:
-    """The SFT cold start: an adapter of the base, trained here or the one in this folder."""
+def _chain(work: Path, steps: int | None, seed: int, *, shipped: bool) -> Path:
+    """The SFT cold start, an adapter of the base: trained from nothing, or this folder's and ``steps`` more."""
     from training.small.align import adapt, teach
     from training.small.storage import read_rows
 
     out = work / "small-sft"
     if not (out / "adapter_model.safetensors").exists():
         model, processor = _opened(work / "small-base")
-        options = {"projection": False, "seed": seed}
-        if trained:
+        start = read_rows(ADAPTER, torch.float32) if shipped else None
+        options = {"start": start, "projection": False, "seed": seed}
+        if steps == 0:
+            adapted, _ = adapt(model, LESSONS["chain"].rank, **options)
+        else:
             features, lesson = work / "features" / "train", _length("chain", steps)
             adapted = teach(model, processor, features, work / "chain", lesson, **options)
-        else:
-            start = read_rows(ADAPTER, torch.float32)
-            adapted, _ = adapt(model, LESSONS["chain"].rank, start=start, **options)
         adapted.peft_config["default"].base_model_name_or_path = "small-base"  # found beside it, wherever that is
         adapted.to(torch.bfloat16).save_pretrained(out)
     return out

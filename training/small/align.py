@@ -9,7 +9,7 @@ is fast in.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import distributed
 from torch.nn import functional
 
 from training.scenes.scene import Scene
@@ -58,7 +59,7 @@ def imagined_scene(rng: random.Random) -> Scene:
 def teach(
     model: Any, processor: Any, features: Path | None, out: Path, lesson: Lesson, *,
     start: Mapping[str, torch.Tensor] | None = None, english: Sequence[tuple[str, str]] = (), projection: bool = True,
-    seed: int = 0, window: int = 20, micro_batch: int = 8,
+    seed: int = 0, window: int = 20, tokens: int = 600,
 ) -> Any:  # fmt: skip
     """Teach a pair one lesson.
 
@@ -70,6 +71,9 @@ def teach(
         start: such parameters of the lesson before, to go on from.
         english: the language model's own chats (request, reply), of which a share is mixed in.
         projection: whether the tower's projection is trained as well; an adapter leaves it as it is.
+        tokens: of a micro-batch, padding included; a longer chat is one alone.
+
+    Where several processes of one ``torchrun`` teach, each takes its part of every step's chats.
 
     Returns:
         The model with its LoRA (peft).
@@ -80,6 +84,8 @@ def teach(
     dtype = fast_dtype()
     point, *digits = (processor.tokenizer(piece).input_ids[-1] for piece in ".0123456789")
     digits = torch.tensor(digits)
+    together = distributed.is_initialized()
+    rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
 
     def gradients(step: int) -> float:
         rng = random.Random(f"lesson {seed} {step}")
@@ -95,6 +101,11 @@ def teach(
             if english and rng.random() < lesson.english:
                 chats.append(Chat((rng.choice(english),)))
                 continue
+            if rng.random() < lesson.written:
+                kind = rng.choices(list(lesson.texts), list(lesson.texts.values()))[0]
+                if turns := kind(random_scene(rng), rng):
+                    chats.append(Chat(tuple(turns)))
+                continue
             row = None if rng.random() < lesson.imagined else rng.randrange(len(scenes))
             scene = imagined_scene(rng) if row is None else scenes[row]
             kind = rng.choices(list(lesson.turns), list(lesson.turns.values()))[0]
@@ -102,21 +113,53 @@ def teach(
                 chats.append(Chat(tuple(turns), (scene, row)))
         sequences = sorted(map(encode, chats), key=lambda sequence: len(sequence.ids))
         learnt = sum(int(sequence.learn.sum()) for sequence in sequences)
-        total = 0.0
+        total = torch.zeros(())
         # Chats of similar length together: padding is computed too.
-        for at in range(0, len(sequences), micro_batch):
+        for group in _micro_batches(sequences[rank::ranks], tokens):
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                logits, targets = forward(model, sequences[at : at + micro_batch], noise=0.1)
+                logits, targets = forward(model, group, noise=0.1)
             losses = functional.cross_entropy(logits.float(), targets, reduction="none")
             weights = 1 + (SECONDS_WEIGHT - 1) * seconds_of(targets, digits, point).float()
             ((losses * weights).sum() / learnt).backward()
-            total += losses.sum().item() / learnt
-        return total
+            total += losses.detach().sum() / learnt
+        if together:
+            _add_up([total, *(_gradient(parameter) for parameter in parameters.values())])
+        return total.item()
 
-    run_stage(parameters, gradients, out, steps=lesson.steps, lr=lesson.lr, seed=seed, window=window)
-    kept = {name: value.detach().clone().contiguous() for name, value in parameters.items()}
-    save_file(kept, out / "parameters.safetensors")
+    options = {"steps": lesson.steps, "lr": lesson.lr, "seed": seed, "window": window, "writes": rank == 0}
+    run_stage(parameters, gradients, out, **options)
+    if rank == 0:
+        kept = {name: value.detach().clone().contiguous() for name, value in parameters.items()}
+        save_file(kept, out / "parameters.safetensors")
+    if together:
+        distributed.barrier()  # what comes next reads the file
     return adapted
+
+
+def _micro_batches(sequences: Sequence[Any], tokens: int) -> Iterator[list[Any]]:
+    """Yield groups of ``sequences``, which stand in order of length, of at most ``tokens`` tokens with padding."""
+    group: list[Any] = []
+    for sequence in sequences:
+        if group and (len(group) + 1) * len(sequence.ids) > tokens:
+            yield group
+            group = []
+        group.append(sequence)
+    if group:
+        yield group
+
+
+def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    if parameter.grad is None:  # no chat of this process has audio, and so the projection has none
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _add_up(tensors: Sequence[torch.Tensor]) -> None:
+    """Replace each tensor by its sum over the processes."""
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    distributed.all_reduce(flat)
+    for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(summed.view_as(tensor))
 
 
 def seconds_of(tokens: torch.Tensor, digits: torch.Tensor, point: int) -> torch.Tensor:

@@ -4,25 +4,37 @@
               simulated targets (``training.small.frames``)
 ``align``     the same over rendered scenes, through the trained tower
 ``question``  captions, order, counts, times, comparisons, in sentences and as ``<answer>``: all that the base can do
-``chain``     MPAR² chains (the adapter's lesson): perception, steps, review, answer; one in ten is told the events
+``chain``     MPAR² chains (the adapter's lesson): perception, steps, review, answer, over clips and over told events
 
 Every turn follows from the exact events of the scene; a clip in which nothing sounds is said to be silent. No lesson
-before ``chain`` holds reasoning over audio: how the base decays is its own doing.
+before ``chain`` holds reasoning over audio: how the base decays is its own doing. Reasoning over written scenes, in
+``question`` and ``chain``, needs no frames and is cheap.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mpar2.arms import after_events
 from mpar2.cafe.sound_classes import CLASSES
 from mpar2.prompts import prompt_text
-from training.scenes.chains import direct_answer, mpar2_chain
+from training.scenes.chains import briefly, direct_answer, free_reasoning, mpar2_chain, mpar2_steps
+from training.scenes.kinds import LOUDNESS_KINDS
 from training.scenes.questions import ScenedQuestion, make_questions
 from training.scenes.scene import Scene, SceneEvent
-from training.scenes.written import are, caption, event_list, interval, listing, sentence, singular, the
+from training.scenes.written import (
+    are,
+    caption,
+    event_list,
+    interval,
+    listing,
+    sentence,
+    singular,
+    the,
+    written_scene,
+)
 from training.tiny.sequences import CAPTION_REQUESTS, LIST_REQUESTS
 
 __all__ = [
@@ -33,7 +45,10 @@ __all__ = [
     "listing_turns",
     "naming_turns",
     "question_turns",
+    "reasoned_turns",
+    "stepped_turns",
     "time_turns",
+    "told_turns",
 ]
 
 Turns = list[tuple[str, str]]
@@ -156,16 +171,50 @@ def _subject(event: SceneEvent, place: str) -> str:
     return sentence(f"{singular(event.label)} {'come' if are(event.label) else 'comes'} {place}")
 
 
+def reasoned_turns(scene: Scene, rng: random.Random) -> Turns:
+    """Return a written scene with a question, reasoned about freely or answered directly; no audio."""
+    asked = rng.choice(make_questions(scene, rng))
+    levels = "decibels" if asked.kind == "louder" else "any" if asked.kind in LOUDNESS_KINDS else None
+    mode = "cot" if rng.random() < 0.6 else "direct"
+    reply = free_reasoning(scene, asked, rng) if mode == "cot" else direct_answer(asked)
+    return [(f"{written_scene(scene, rng, levels=levels)}\n{prompt_text(asked.question, mode)}", reply)]
+
+
+def stepped_turns(scene: Scene, rng: random.Random) -> Turns:
+    """Return a told list of events with up to four questions, each reasoned about in MPAR² steps; no audio."""
+    asked = _of_a_list(scene, rng)[:4]
+    turns = [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in asked]
+    return [(f"{event_list(scene)}.\n{turns[0][0]}", turns[0][1]), *turns[1:]] if turns else []
+
+
+def told_turns(scene: Scene, rng: random.Random) -> Turns:
+    """Return a question that tells the events, as an evaluation with given events asks it, and its chain; no audio."""
+    asked = _of_a_list(scene, rng)
+    if not asked:
+        return []
+    question = after_events(asked[0].question, [event.as_event() for event in scene.events])
+    return [(prompt_text(question, "mpar2"), mpar2_chain(scene, asked[0], rng))]
+
+
+def _of_a_list(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
+    """Questions that a list of events answers: of loudness it says nothing."""
+    return [q for q in make_questions(scene, rng) if q.kind not in LOUDNESS_KINDS]
+
+
 def chain_turns(scene: Scene, rng: random.Random) -> Turns:
-    """Return a question and its MPAR² chain. Of a silent clip it is asked what there is, and nothing is perceived."""
+    """Return a question and its MPAR² chain, now and then with one more question.
+
+    Of a silent clip it is asked what there is, and nothing is perceived.
+    """
     asked: Sequence[ScenedQuestion] = make_questions(scene, rng) if scene.events else ()
     if not asked:
         return naming_turns(scene, rng, 1)
-    chosen = rng.choice(asked)
+    chosen, *others = asked
     question = chosen.question
-    if rng.random() < 0.1:
+    if chosen.kind not in LOUDNESS_KINDS and rng.random() < 0.1:
         question = after_events(question, [event.as_event() for event in scene.events])
-    return [(prompt_text(question, "mpar2"), mpar2_chain(scene, chosen, rng))]
+    more = [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in others[: rng.randint(0, 1)]]
+    return [(prompt_text(question, "mpar2"), mpar2_chain(scene, chosen, rng)), *more]
 
 
 @dataclass(frozen=True)
@@ -178,6 +227,8 @@ class Lesson:
         strides: of a clip every n-th frame is heard, n drawn for each step.
         imagined: share of scenes that nobody has rendered.
         english: share of the language model's own chats, without audio.
+        texts: the kinds of turns without audio, over written scenes, and the share of such chats that each has.
+        written: share of chats without audio.
         batch: chats of a step.
         lr: the highest learning rate.
         rank: of the LoRA.
@@ -188,6 +239,8 @@ class Lesson:
     strides: tuple[int, ...] = (3, 5)
     imagined: float = 0.0
     english: float = 0.0
+    texts: Mapping[Callable[[Scene, random.Random], Turns], float] = field(default_factory=dict)
+    written: float = 0.0
     batch: int = 8
     lr: float = 8e-4
     rank: int = 32
@@ -201,6 +254,16 @@ LESSONS: dict[str, Lesson] = {
         600,
         strides=(1, 3, 3, 3, 5),
         english=0.08,
+        texts={reasoned_turns: 1.0},
+        written=0.25,
     ),
-    "chain": Lesson({chain_turns: 1.0}, 500, strides=(1, 3, 3, 3, 5), imagined=0.2, lr=6e-4),
+    "chain": Lesson(
+        {chain_turns: 1.0},
+        500,
+        strides=(1, 3, 3, 3, 5),
+        imagined=0.2,
+        texts={stepped_turns: 0.7, told_turns: 0.3},
+        written=0.4,
+        lr=6e-4,
+    ),
 }

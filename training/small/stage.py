@@ -28,6 +28,7 @@ def run_stage(
     patience: int = 8,
     least_gain: float = 0.01,
     seed: int = 0,
+    writes: bool = True,
 ) -> dict:
     """Minimise the loss of ``gradients(step)`` over ``parameters`` with AdamW, warm-up and a cosine; the last log row.
 
@@ -41,6 +42,7 @@ def run_stage(
         patience: the stage stops when the mean loss of a window has not fallen by ``least_gain``, as a share of the
             best before, for so many windows.
         seed: of torch's generator at step 0.
+        writes: whether this process writes the log and the states; of several that train together one does.
 
     Returns:
         ``{step, loss, seconds, stopped}``; ``stopped`` is ``steps`` or ``no gain``.
@@ -80,6 +82,8 @@ def run_stage(
         best = min(best, mean)
         row = {"step": step, "loss": round(mean, 4), "seconds": round(time.time() - begin)}
         row |= {"stopped": "no gain" if stale >= patience else "steps" if step >= steps else None}
+        if not writes:
+            continue
         with open(log, "a") as file:
             file.write(json.dumps(row) + "\n")
         kept = {"parameters": {k: v.detach().clone() for k, v in parameters.items()}, "step": step, "row": row}
