@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from mpar2.engines.processor import AudioProcessor
 from mpar2.llm.limits import Limiter
 from mpar2.llm.openai_server import OpenAIClient
 from mpar2.question import Item
 from testing.rollout_server import RolloutServer, serve_rollouts
 from testing.wire import Call, HttpReply, openai_reply, serve
 from tests.test_grpo import Spy, trainer, write_items
+from training.judge_ahead import JudgeAhead
 from training.recipe import RecipeError, load_recipe
 from training.rewards import make_rewards
 from training.rewards.judge import JudgeScorer
@@ -118,6 +122,46 @@ def test_a_slow_judge_works_while_completions_are_generated(tiny_checkpoint, tmp
     assert len(generated) == 8 and len(judged) == 32  # 8 groups of 4 traces, which all differ
     assert sum(at < generated[-1] for at in judged) >= 8, "most judging waits for the last group"
     assert log["rewards/perception/unscored"] == 0
+
+
+def test_a_judge_that_still_works_at_the_end_of_a_training_is_given_up(tiny_checkpoint):
+    """Completions asked ahead for a step that never comes leave no task behind."""
+    from trl.trainer.utils import shutdown_event_loop_in_daemon, start_event_loop_in_daemon
+
+    class Slow:
+        began, ended = threading.Event(), []
+
+        async def score(self, sample):
+            self.began.set()
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                self.ended.append(sample.text)
+                raise
+
+    def reward(): ...
+
+    reward.scorer = Slow()
+    thread, loop, ready = start_event_loop_in_daemon(name="test")
+    ready.wait()
+    ahead = JudgeAhead([reward], AudioProcessor.from_pretrained(tiny_checkpoint), loop)
+    rows, ids = [{"question": "What is it?"}], [[10, 11, 12]]
+    ahead.ask(rows, ids)
+    assert reward.scorer.began.wait(30)
+    ahead.close()
+    ahead.ask(rows, ids)  # a late arrival of a dropped batch
+    time.sleep(0.1)
+    assert len(reward.scorer.ended) == 1 and not asyncio.run_coroutine_threadsafe(_others(), loop).result()
+    ahead.open()  # the trainer trains again
+    reward.scorer.began.clear()
+    ahead.ask(rows, ids)
+    assert reward.scorer.began.wait(30)
+    ahead.close()
+    shutdown_event_loop_in_daemon(thread, loop)
+
+
+async def _others() -> set[asyncio.Task]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
 
 
 def test_a_server_that_does_not_use_the_audio_stops_the_training(tiny_checkpoint, items, tmp_path):

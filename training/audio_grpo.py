@@ -500,10 +500,14 @@ class _GoOn(TrainerCallback):
     def on_train_begin(self, args, state, control, **rest) -> None:
         self._trainer._step = state.global_step * args.gradient_accumulation_steps
         self._trainer._buffered_inputs = None
+        if self._trainer._judge is not None:
+            self._trainer._judge.open()
 
     def on_train_end(self, args, state, control, **rest) -> None:
         if self._trainer._rollouts is not None:
             self._trainer._rollouts.drop_pending()
+        if self._trainer._judge is not None:
+            self._trainer._judge.close()
 
 
 def grpo_config(**options: Any) -> GRPOConfig:

@@ -31,6 +31,8 @@ class JudgeAhead:
         found = {id(f.scorer): f.scorer for f in functions if getattr(f, "scorer", None) is not None}
         self._scorers: list[Scorer] = list(found.values())
         self._processor, self._loop = processor, loop
+        self._tasks: set[asyncio.Task] = set()  # on the loop's thread
+        self._open = True
 
     def __bool__(self) -> bool:
         return bool(self._scorers)
@@ -46,4 +48,30 @@ class JudgeAhead:
         columns = {name: [row.get(name) for row in rows] for name in _COLUMNS if name in rows[0]}
         for sample in samples_of_call(texts, columns):
             for scorer in self._scorers:
-                asyncio.run_coroutine_threadsafe(scorer.score(sample), self._loop)  # type: ignore[arg-type]
+                asyncio.run_coroutine_threadsafe(self._score(scorer, sample), self._loop)
+
+    async def _score(self, scorer: Scorer, sample: Any) -> None:
+        if not self._open:
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await scorer.score(sample)  # type: ignore[misc]
+        finally:
+            self._tasks.discard(task)
+
+    def open(self) -> None:
+        """Take requests again after :meth:`close`."""
+        self._open = True
+
+    def close(self) -> None:
+        """Give up what was asked ahead and has no score yet, and what is still asked: training has ended."""
+        asyncio.run_coroutine_threadsafe(self._cancel(), self._loop).result()
+
+    async def _cancel(self) -> None:
+        self._open = False
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
