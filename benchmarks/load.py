@@ -281,12 +281,17 @@ def wait_for(url: str, app: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 
 def _memory_mb(app: psutil.Process) -> tuple[float, float]:
-    """Return the memory of the app alone, and with its child processes; pages that they share count for each."""
-    found = [app.memory_info().rss / 1e6]
+    """Return the memory of the app alone, and with its child processes; shared pages count once (Linux: PSS)."""
+    found = [_physical(app)]
     for process in app.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            found.append(process.memory_info().rss / 1e6)
-    return found[0], sum(found)
+            found.append(_physical(process))
+    return app.memory_info().rss / 1e6, sum(found)
+
+
+def _physical(process: psutil.Process) -> float:
+    held = process.memory_full_info()
+    return getattr(held, "pss", held.rss) / 1e6
 
 
 def main(arguments: list[str] | None = None) -> int:
