@@ -115,7 +115,7 @@ def teach(
         learnt = sum(int(sequence.learn.sum()) for sequence in sequences)
         total = torch.zeros(())
         # Chats of similar length together: padding is computed too.
-        for group in _micro_batches(sequences[rank::ranks], tokens):
+        for group in _micro_batches(_shares(sequences, ranks)[rank], tokens):
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 logits, targets = forward(model, group, noise=0.1)
             losses = functional.cross_entropy(logits.float(), targets, reduction="none")
@@ -134,6 +134,17 @@ def teach(
     if together:
         distributed.barrier()  # what comes next reads the file
     return adapted
+
+
+def _shares(sequences: Sequence[Any], ranks: int) -> list[list[Any]]:
+    """Return the sequences of each process, in their order: about as many tokens for each."""
+    shares: list[list[Any]] = [[] for _ in range(ranks)]
+    counts = [0] * ranks
+    for sequence in reversed(sequences):  # the longest first, each to whoever has least
+        least = counts.index(min(counts))
+        shares[least].insert(0, sequence)
+        counts[least] += len(sequence.ids)
+    return shares
 
 
 def _micro_batches(sequences: Sequence[Any], tokens: int) -> Iterator[list[Any]]:
