@@ -53,7 +53,12 @@ _NO_CONTROL = (
 
 
 def arms(table: RunTable, choice: Choice) -> Exhibit:
-    """Return every arm's metric, and its paired difference from the first arm (Table 2)."""
+    """Return every arm's metric, and its paired difference from the first arm of its benchmark (Table 2).
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Its metric is drawn.
+    """
     metric = metric_of(choice.metric)
     title = f"{metric.label} of the arms"
     rows = []
@@ -100,7 +105,12 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def cafe(table: RunTable, choice: Choice) -> Exhibit:
-    """CAFE's rates of every arm (Table 1)."""
+    """Return CAFE's rates of every arm (Table 1).
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Unused: all exhibits have this signature.
+    """
     title = "Events that the traces name, against the truth (CAFE)"
     rows: list[dict[str, Any]] = []
     bases: dict[str, str] = {}  # by benchmark: the first arm that names events
@@ -175,7 +185,12 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def perception(table: RunTable, choice: Choice) -> Exhibit:
-    """Direct probes of perception, beside what traces mention."""
+    """Return the right answers of every arm to direct questions about single events (probes).
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Unused: all exhibits have this signature.
+    """
     title = "Direct yes/no questions about each event (probes)"
     if table.probes.empty:
         return Exhibit(
@@ -215,7 +230,12 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def modes(table: RunTable, choice: Choice) -> Exhibit:
-    """Direct answers against reasoning of the same model (Figure 1)."""
+    """Return the accuracy of direct answers and of reasoning, for each model that gave both (Figure 1).
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Unused: all exhibits have this signature.
+    """
     metric = metric_of("accuracy")
     title = "Direct answers against reasoning"
     pairs = mode_pairs(table)
@@ -265,7 +285,12 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def control(table: RunTable, choice: Choice) -> Exhibit:
-    """Return what each control does to the metric, on the same items."""
+    """Return what each control does to the metric, on the same items.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Its metric is drawn.
+    """
     metric = metric_of(choice.metric)
     named = metric.label if "_" in metric.label else metric.label.lower()
     title = f"Controls: what one change does to {named}"
@@ -308,7 +333,12 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def levels(table: RunTable, choice: Choice) -> Exhibit:
-    """Return where each control ends up: the metric and F1, with their intervals."""
+    """Return the metric and F1 under each control, with their intervals.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Its metric is drawn.
+    """
     metric = metric_of(choice.metric)
     title = f"{metric.label} under each control"
     rows = control_levels(table, with_f1(table.frame, metric))
@@ -345,7 +375,12 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the spread over seeds of arms that ran under several."""
+    """Return the spread over seeds of arms that ran under several.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Its metric is drawn.
+    """
     metric = metric_of(choice.metric)
     title = f"{metric.label} over seeds"
     rows = seeds(table, metric)
@@ -386,7 +421,12 @@ def _guessing(table: RunTable, metric: Metric) -> dict[str, Any]:
 
 
 def rules(table: RunTable, choice: Choice) -> Exhibit:
-    """Perception of every arm under every counting rule: how much of a number is the rule's."""
+    """Return every arm's perception under every counting rule: how much of a number is due to the rule.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Unused: all exhibits have this signature.
+    """
     title = "Perception under each counting rule"
     rows = []
     bases: dict[str, str] = {}

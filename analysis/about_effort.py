@@ -22,7 +22,12 @@ _ACCURACY, _TOKENS = metric_of("accuracy"), metric_of("tokens")
 
 
 def frontier(table: RunTable, choice: Choice) -> Exhibit:
-    """Accuracy over tokens, voting included."""
+    """Return accuracy over the tokens spent on an item, majority votes included.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Unused: all exhibits have this signature.
+    """
     title = "Accuracy over tokens spent"
     rows = effort.frontier(table)
     if rows.empty or rows["tokens"].isna().all():
@@ -85,7 +90,12 @@ def _undominated(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def budget(table: RunTable, choice: Choice) -> Exhibit:
-    """Tokens by difficulty and category (Figure 7)."""
+    """Return generated tokens by difficulty and category (Figure 7).
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Unused: all exhibits have this signature.
+    """
     title = "Tokens by kind of question"
     fields = [name for name in ("difficulty", "category", "domain", "sub_category") if _varies(table, name)]
     if not fields or table.frame["tokens"].isna().all():
@@ -139,17 +149,32 @@ def _varies(table: RunTable, name: str) -> bool:
 
 
 def attention(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the ratio by relative position (Figure 6)."""
+    """Return the raw attention ratio by relative position in the trace (Figure 6).
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Unused: all exhibits have this signature.
+    """
     return _attention(table, "attention", "relative", corrected=False)
 
 
 def attention_corrected(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the length-corrected ratio by relative position."""
+    """Return the length-corrected attention ratio by relative position in the trace.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Unused: all exhibits have this signature.
+    """
     return _attention(table, "attention-corrected", "relative", corrected=True)
 
 
 def attention_absolute(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the length-corrected ratio by tokens written so far."""
+    """Return the length-corrected attention ratio by the number of tokens written so far.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Unused: all exhibits have this signature.
+    """
     return _attention(table, "attention-tokens", "absolute", corrected=True)
 
 

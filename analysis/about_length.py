@@ -45,7 +45,12 @@ _MOST_LINES = 8  # of one plot
 
 
 def decay(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the chosen metric over length, one line an arm (Figure 5); a panel for each run where there are many."""
+    """Return the chosen metric over length, one line an arm (Figure 5); a panel for each run where there are many arms.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Its metric is drawn, over its measure of length, in its bins.
+    """
     metric = metric_of(choice.metric)
     rows = measures.curves(table, choice, (metric.name,))
     title = f"{metric.label} over reasoning length"
@@ -128,7 +133,12 @@ def _by_run(table: RunTable, series: Any) -> tuple[list[tuple[str, Any]], int]:
 
 
 def curves(table: RunTable, choice: Choice) -> Exhibit:
-    """Reasoning accuracy and CAFE's rates over length, a panel for each arm (Figure 3)."""
+    """Return accuracy and CAFE's rates over length, a panel for each arm (Figure 3).
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Gives the measure of length and the bins.
+    """
     title = "Reasoning accuracy and perception over length"
     names = ("accuracy", "acc_per", "recall", "f1")
     rows = measures.curves(table, choice, names)
@@ -167,7 +177,12 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def correlations(table: RunTable, choice: Choice) -> Exhibit:
-    """Pearson and Spearman of traces."""
+    """Return Pearson's and Spearman's correlations of length, accuracy and Acc_per over traces (Figure 3).
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Gives the measure of length.
+    """
     title = "Correlation of length, accuracy and perception"
     rows = measures.correlations(table, choice)
     if rows["pearson"].isna().all():
@@ -206,7 +221,12 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def slopes(table: RunTable, choice: Choice) -> Exhibit:
-    """Change of accuracy and perception for each doubling of the length, with difficulty and with the item held."""
+    """Return the change of accuracy and perception for each doubling of the length, with difficulty or item held fixed.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Gives the measure of length; its metric is drawn where it is a share.
+    """
     title = "Change with length, with difficulty or item held fixed"
     names = tuple(dict.fromkeys((choice.metric, *DECAYING)))
     names = tuple(name for name in names if metric_of(name).percent)
@@ -259,7 +279,12 @@ def _trend_sentence(arm: str, row: Mapping[str, Any], metric: Metric) -> str:
 
 
 def forced(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the same items at several forced lengths: difficulty cannot pose as length."""
+    """Return the metric and F1 on the same items at several forced lengths, where difficulty cannot pose as length.
+
+    Args:
+        table: Runs, narrowed to the chosen arms and items.
+        choice: Its metric is drawn.
+    """
     metric = metric_of(choice.metric)
     title = f"{metric.label} of the same items at several forced lengths"
     parts = [forced_rows(table, shown).assign(metric=shown.label) for shown in with_f1(table.frame, metric)]

@@ -45,10 +45,16 @@ class _Figure(NamedTuple):
 def build_training_exhibits(
     logs: Sequence[TrainingLog], chosen: Sequence[str] | None = None, window: int = 1
 ) -> list[Exhibit]:
-    """Return every figure over the chosen families of ``analysis.training_log.families`` (all by default).
+    """Build every figure about trainings.
 
-    ``window``: lines, and the readings of them, are moving means over that many logged steps (1: as logged); tables are
-    as logged.
+    Args:
+        logs: The trainings.
+        chosen: Labels of ``analysis.training_log.families``; None takes all, unknown ones are ignored.
+        window: Logged steps that a moving mean of the lines, and of the sentences that read them, spans; 1 draws them
+            as logged. Tables are always as logged.
+
+    Returns:
+        One exhibit a figure; without a drawing where no chosen training logged its metrics.
     """
     known = families(logs)
     shown = {name: known[name] for name in (known if chosen is None else chosen) if name in known}

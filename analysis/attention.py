@@ -24,7 +24,17 @@ _FEWEST = 0.05
 
 
 def along(table: RunTable, position: Literal["relative", "absolute"], corrected: bool) -> pd.DataFrame:
-    """Return the mean ratio of traces at each position, with its interval over clips."""
+    """Average the attention ratio of traces at each position.
+
+    Args:
+        table: The runs.
+        position: "relative" (twentieths of a trace) or "absolute" (blocks of 16 tokens).
+        corrected: Take the length-corrected ratio instead of the raw one.
+
+    Returns:
+        A row for each arm and position: position (middle of the bin, as a share or in tokens), value with low and high
+        (95 % over clips), items, clips, traces.
+    """
     rows: list[dict[str, Any]] = []
     data = _placed(table, 0 if position == "relative" else 1)
     column = "corrected" if corrected else "ratio"
@@ -49,7 +59,15 @@ def along(table: RunTable, position: Literal["relative", "absolute"], corrected:
 
 
 def changes(table: RunTable, corrected: bool) -> dict[str, Difference]:
-    """For each arm: the last quarter of the trace minus its first quarter, item by item."""
+    """Compare the last quarter of traces with their first quarter, item by item.
+
+    Args:
+        table: The runs.
+        corrected: Take the length-corrected ratio instead of the raw one.
+
+    Returns:
+        Label of an arm to the mean ratio of the last quarter minus that of the first.
+    """
     data = _placed(table, 0)
     column, found = "corrected" if corrected else "ratio", {}
     for label in table.labels:

@@ -20,10 +20,16 @@ _DECLARED = re.compile(r"^(?:export )?(?:async )?(?:function|const|let|class) (\
 
 @cache
 def bundle(*paths: Path) -> str:
-    """Return the modules and all that they import, as plain script text in which every export is a name.
+    """Join modules and all that they import to one script.
+
+    Args:
+        paths: The modules; what they import is found from them.
+
+    Returns:
+        Plain script text in which every export is a global name.
 
     Raises:
-        ValueError: two modules declare one name, import each other in a circle, or import in a form that is not known.
+        ValueError: Two modules declare one name, import each other in a circle, or import in a form that is not known.
     """
     order: list[Path] = []
 

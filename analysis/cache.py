@@ -27,7 +27,15 @@ _KEY = b"mpar2-analysis"
 
 
 def read(run: Path, scores: StoredScores) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Frame and attention of the run, or None where there is no copy that is still true."""
+    """Read the copy of a run.
+
+    Args:
+        run: The run's folder.
+        scores: Whose scores the copy must hold, as ``find_stored`` gives them.
+
+    Returns:
+        Frame and attention (``RunTable``), or None where there is no copy or the run has changed since.
+    """
     if not _worth(run):
         return None
     import pyarrow as pa
@@ -46,7 +54,14 @@ def read(run: Path, scores: StoredScores) -> tuple[pd.DataFrame, pd.DataFrame] |
 
 
 def write(run: Path, scores: StoredScores, frame: pd.DataFrame, attention: pd.DataFrame) -> None:
-    """Write the copy, each file complete or not at all."""
+    """Write the copy of a large run, each file complete or not at all; a folder that cannot be written gets none.
+
+    Args:
+        run: The run's folder.
+        scores: Whose scores ``frame`` holds.
+        frame: The run's rows, as in ``RunTable``.
+        attention: Its attention, as in ``RunTable``.
+    """
     if not _worth(run):
         return
     import pyarrow as pa

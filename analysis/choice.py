@@ -34,7 +34,11 @@ _MOST_BINS = 40
 
 @dataclass(frozen=True)
 class Choice:
-    """Arms ((): all), metric, bins, and filters. The first arm is what the others are compared with."""
+    """Hold what is shown: arms (none: all), metric, bins and filters; others are compared with the first arm.
+
+    Raises:
+        AnalysisError: A value is not one of those that are possible.
+    """
 
     arms: tuple[str, ...] = ()
     metric: str = "accuracy"
@@ -60,7 +64,15 @@ class Choice:
 
 
 def apply_choice(table: RunTable, choice: Choice) -> RunTable:
-    """Return the table with only the chosen arms (in the order chosen) and items."""
+    """Return the table with only the chosen arms (in the order chosen) and items.
+
+    Args:
+        table: The loaded runs.
+        choice: Arms, filters and outcome; its metric and bins change no rows.
+
+    Raises:
+        AnalysisError: The table has no arm of that label.
+    """
     labels = list(choice.arms) or table.labels
     arms = tuple(table.arm(label) for label in dict.fromkeys(labels))
     frame = table.frame
@@ -80,14 +92,26 @@ def apply_choice(table: RunTable, choice: Choice) -> RunTable:
 
 
 def levels(frame: pd.DataFrame, name: str) -> list[str]:
-    """Values of a filter that occur: easy before hard, the rest by name."""
+    """Return the values of a filter that occur: easy before hard, the rest by name.
+
+    Args:
+        frame: Rows of ``RunTable.frame``.
+        name: Column, one of ``FILTERS``.
+    """
     found = [str(value) for value in frame[name].cat.remove_unused_categories().cat.categories]
     order = {"easy": 0, "medium": 1, "hard": 2}
     return sorted(found, key=lambda value: (order.get(value.lower(), 9), value.lower()))
 
 
 def choice_from(values: Mapping[str, Any]) -> Choice:
-    """Return a choice out of plain values, as a form or a file has them."""
+    """Return a choice out of plain values, as a form or a file has them.
+
+    Args:
+        values: By field of :class:`Choice`; unknown names and None are ignored.
+
+    Raises:
+        AnalysisError: A value is not one of those that are possible.
+    """
     known = {f.name for f in fields(Choice)}
     given = {name: value for name, value in values.items() if name in known and value is not None}
     if "arms" in given:
@@ -98,7 +122,13 @@ def choice_from(values: Mapping[str, Any]) -> Choice:
 
 
 def command_of(choice: Choice, runs: tuple[str, ...], only: str | None = None) -> list[str]:
-    """Return the words of the command that draws what this choice shows."""
+    """Return the words of the command that draws what a choice shows.
+
+    Args:
+        choice: What is shown; defaults are left out of the command.
+        runs: How the command names the runs.
+        only: Name of the one exhibit to draw; None draws all.
+    """
     words = ["mpar2", "report", *runs]
     default = Choice()
     for name in ("metric", "length", "binning", "bins", "outcome"):

@@ -22,6 +22,7 @@ _NAMED = ("domain", "category", "sub-category", "difficulty", "needs-audio")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``mpar2 report`` to its parser."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, zips of them, or items.jsonl files")
     parser.add_argument(
         "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="default: report.html"
@@ -57,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Write the report, print what each figure says, and return the exit code."""
     given: dict[str, Any] = {name: getattr(options, name) for name in ("arms", "metric", "length", "binning", "bins")}
     filters = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) or () for name in _NAMED}
     exhibits = write_report(

@@ -138,19 +138,35 @@ class Control(NamedTuple):
 
 
 def benchmark_of(table: RunTable, arm: ArmInfo) -> str:
-    """Return what an arm's items are of: arms of two benchmarks share no item, and are not compared."""
+    """Return the fingerprint of an arm's benchmark: arms of two benchmarks share no item, and are not compared.
+
+    Args:
+        table: The runs.
+        arm: One of its arms.
+
+    Returns:
+        The fingerprint, or the run's name where the manifest has none.
+    """
     (run,) = (run for run in table.runs if run.name == arm.run)
     return str((run.manifest.get("benchmark") or {}).get("fingerprint") or run.name)
 
 
 def baseline_of(table: RunTable, label: str) -> str:
-    """Return the arm that one is compared with: the first arm of its benchmark (itself, if it is that)."""
+    """Return the arm that one is compared with: the first arm of its benchmark, which may be itself.
+
+    Args:
+        table: The runs.
+        label: Label of the arm.
+
+    Raises:
+        AnalysisError: No arm has that label.
+    """
     wanted = benchmark_of(table, table.arm(label))
     return next(arm.label for arm in table.arms if benchmark_of(table, arm) == wanted)
 
 
 def _pairs(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
-    """Pairs of arms with known settings on one benchmark."""
+    """Return the pairs of arms with known settings on one benchmark."""
     known = [(arm, benchmark_of(table, arm)) for arm in table.arms if arm.settings]
     return [(a, b) for (a, first), (b, second) in combinations(known, 2) if first == second]
 
@@ -220,9 +236,15 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
 
 
 def against(name: str, first: Side, second: Side) -> dict[str, Any]:
-    """Return the difference columns of two sides, the first being ``name``'s.
+    """Compare two sides, as columns beside the second one's value.
 
-    Sides are (values, denominators, items).
+    Args:
+        name: Label of the first side.
+        first: The side that is subtracted.
+        second: The side whose row gets the columns.
+
+    Returns:
+        The columns of :func:`difference_columns`.
     """
     away = paired(first, second)
     exact = away.exact
@@ -231,7 +253,14 @@ def against(name: str, first: Side, second: Side) -> dict[str, Any]:
 
 
 def probe_rates(table: RunTable) -> pd.DataFrame:
-    """Right answers of each arm to probes of present and of absent events, against the first arm of its benchmark."""
+    """Return each arm's right answers to probes of present and of absent events, against the benchmark's first arm.
+
+    Probes that were answered with neither yes nor no are left out and counted.
+
+    Returns:
+        A row for each arm and kind of probe: the rate with its 95 % interval over clips, ``probes`` (answered),
+        ``asked``, and the columns of :func:`difference_columns`.
+    """
     rows: list[dict[str, Any]] = []
     bases: dict[tuple[str, str], tuple[str, Side]] = {}
     for name in table.labels:
@@ -311,7 +340,15 @@ def _what(reference: ArmInfo, control: ArmInfo, setting: str) -> str:
 
 
 def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
-    """Return the paired difference of each control."""
+    """Compare each control with its reference on their common items.
+
+    Args:
+        table: The runs.
+        metric: What is compared.
+
+    Returns:
+        A row for each of :func:`controls`: what :func:`versus` returns, ``control`` (in words) and ``p_holm``.
+    """
     rows = [
         {"control": control.what, **versus(table, control.reference.label, control.control.label, metric)}
         for control in controls(table)
@@ -320,7 +357,16 @@ def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
 
 
 def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
-    """Return each metric of each reference and of its controls, with intervals over the items of the arm."""
+    """Measure each reference and its controls, each over all items of its arm.
+
+    Args:
+        table: The runs.
+        metrics: What is measured.
+
+    Returns:
+        A row for each arm and metric that has a value: reference, arm, control ("unchanged" for the reference), metric
+        (label), value with low and high, items, clips.
+    """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for pair in controls(table):
         for arm, what in ((pair.reference, "unchanged"), (pair.control, pair.what)):
@@ -392,7 +438,15 @@ def roles(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
 
 
 def attending_roles(table: RunTable, metric: Metric) -> list[tuple[str, str]]:
-    """Return (base, MPAR²) labels of each benchmark among the arms whose attention was recorded."""
+    """Return the pairs of :func:`roles` among the arms whose attention was recorded.
+
+    Args:
+        table: The runs.
+        metric: The attention metric that an arm must have.
+
+    Returns:
+        (base, MPAR²) labels, one pair for each benchmark that has both.
+    """
     there = {arm.label for arm in table.arms if rate(table.rows(arm.label), metric).items}
     recorded = RunTable(
         table.frame, table.attention, table.probes, tuple(arm for arm in table.arms if arm.label in there), table.runs
@@ -401,7 +455,11 @@ def attending_roles(table: RunTable, metric: Metric) -> list[tuple[str, str]]:
 
 
 def forced_lengths(table: RunTable) -> list[tuple[str, list[ArmInfo]]]:
-    """Families of arms that differ only in how long they may or must write, at least two each."""
+    """Return the families of arms that differ only in how long they may or must write, of at least two arms each.
+
+    Returns:
+        The settings that differ, in words, and the arms.
+    """
     families: dict[tuple[Any, ...], list[ArmInfo]] = {}
     for arm in table.arms:
         if arm.settings:
@@ -421,8 +479,16 @@ def _without_length(settings: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
-    """Each family's arms on the items that all of them have: mean length, the metric, and its difference from the free
-    arm, paired by item."""
+    """Measure the arms of each family of :func:`forced_lengths` on the items that all of them have.
+
+    Args:
+        table: The runs.
+        metric: What is measured.
+
+    Returns:
+        A row for each arm, by family and length: family (label of its free arm), setting, arm, length (mean tokens),
+        value with low and high, items, clips, and the difference from the free arm, paired by item.
+    """
     rows = []
     for setting, family in forced_lengths(table):
         labels = [arm.label for arm in family]
@@ -456,10 +522,17 @@ def _is_free(arm: ArmInfo) -> bool:
 
 
 def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
-    """Return arms that ran under several seeds: the metric's mean, standard deviation and range over seeds.
+    """Measure arms that ran under several seeds.
 
     A seed is that of an evaluation (one arm in several runs), or of a training (arms named "NAME seed 0", "NAME seed
     1", ..).
+
+    Args:
+        table: The runs.
+        metric: What is measured.
+
+    Returns:
+        A row for each such arm: mean, sd (of the sample), lowest and highest over ``seeds`` seeds, the value of each.
     """
     by_run = {run.name: run for run in table.runs}
     families: dict[tuple[Any, ...], list[tuple[Any, ArmInfo]]] = {}

@@ -61,7 +61,17 @@ def bin_edges(lengths: _Floats, binning: str, bins: int) -> _Floats:
 
 
 def curves(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.DataFrame:
-    """One row for each arm, metric and bin."""
+    """Measure metrics in bins of length.
+
+    Args:
+        table: The runs.
+        choice: Measure of length, binning and number of bins.
+        metrics: Names of metrics.
+
+    Returns:
+        A row for each arm, metric and bin that holds traces: ``from`` and ``to`` (edges in tokens), ``length`` (mean
+        tokens), value with low and high (95 % over clips), counts, and ``null`` (:func:`null_model`, pooled).
+    """
     lengths = table.frame[choice.length].to_numpy()
     lengths = lengths[np.isfinite(lengths)]
     shared = bin_edges(lengths, "width", choice.bins) if choice.binning == "width" else None
@@ -116,8 +126,15 @@ def null_model(rows: pd.DataFrame, metric: Metric) -> _Floats | None:
     """Return what each trace's rate would be if nothing decayed: every mention right at one rate, whatever the length.
 
     A rule that asks all mentions of an event to be right (``acc_per``) gives traces that mention an event more often
-    more chances to be wrong, so it falls with length by itself; ``acc_per_any`` rises. The one rate of an arm is the
-    one that gives its own pooled value. None for other metrics, and where mentions are unknown.
+    more chances to be wrong, so it falls with length by itself; ``acc_per_any`` rises. The one rate is that which
+    gives the rows' own pooled value (ours).
+
+    Args:
+        rows: Rows of one arm.
+        metric: The counting rule.
+
+    Returns:
+        Expected rate of each row, (n,), in [0, 1]; None for other rules, and where the number of mentions is unknown.
     """
     if metric.name not in _WITH_NULL or rows.empty:
         return None
@@ -139,7 +156,16 @@ def null_model(rows: pd.DataFrame, metric: Metric) -> _Floats | None:
 
 
 def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
-    """Pearson and Spearman of length, outcome and Acc_per of traces, by arm."""
+    """Correlate length, outcome and Acc_per over the traces of each arm.
+
+    Args:
+        table: The runs.
+        choice: Gives the measure of length.
+
+    Returns:
+        A row for each arm and pair of quantities (``of``): Pearson's and Spearman's coefficients with 95 % intervals
+        over clips, traces, items, clips.
+    """
     rows = []
     for arm in table.labels:
         part = table.rows(arm)
@@ -204,9 +230,16 @@ _HELD = {"nothing": "nothing held", "difficulty": "difficulty held", "item": "it
 
 
 def slopes(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.DataFrame:
-    """One row for each arm, metric, and what is held: the change for each doubling of the length.
+    """Estimate the change of metrics for each doubling of the length, with nothing, difficulty or item held fixed.
 
-    Accuracy has its odds ratio beside it (``analysis.slopes``). ``p_holm`` is corrected for all rows of the table.
+    Args:
+        table: The runs.
+        choice: Gives the measure of length.
+        metrics: Names of metrics.
+
+    Returns:
+        A row for each arm, metric and what is held: slope with low and high (:func:`trend`), ``p_holm`` (corrected for
+        all rows), and for accuracy the odds ratio (``analysis.slopes``), or the reason why there is none.
     """
     rows: list[dict[str, object]] = []
     for arm in table.labels:

@@ -23,7 +23,15 @@ __all__ = ["budget", "frontier", "votes"]
 
 
 def budget(table: RunTable, field: str) -> pd.DataFrame:
-    """Return mean tokens and accuracy by the levels of ``field``, for each arm."""
+    """Return mean tokens and accuracy by the levels of a field.
+
+    Args:
+        table: The runs.
+        field: One of ``analysis.choice.FILTERS``.
+
+    Returns:
+        A row for each arm and level: tokens with low and high (95 % over clips), items, clips, accuracy.
+    """
     assert field in FILTERS
     rows = []
     for label in table.labels:
@@ -49,7 +57,12 @@ def budget(table: RunTable, field: str) -> pd.DataFrame:
 
 
 def frontier(table: RunTable) -> pd.DataFrame:
-    """One row for each arm, and for each number of votes of an arm that samples."""
+    """Return accuracy over mean tokens: a row for each arm, or for each number of votes of an arm that samples.
+
+    Returns:
+        arm, votes, tokens of an item (all votes together), accuracy with low and high, items, clips, and the difference
+        from the first row of the same benchmark.
+    """
     rows: list[dict[str, Any]] = []
     bases: dict[str, tuple[str, Side]] = {}
     for label in table.labels:
@@ -72,7 +85,15 @@ def frontier(table: RunTable) -> pd.DataFrame:
 
 
 def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Accuracy of the majority of the first k answers, for k = 1, 2, 4, .. and all; with each, where it is right."""
+    """Take the majority of the first k answers, for k = 1, 2, 4, .. and all.
+
+    Args:
+        part: Rows of one arm; items without all samples are left out.
+        samples: Answers of an item.
+
+    Returns:
+        For each k its row of :func:`frontier`, and item, clip and ``right`` of each item's winner.
+    """
     answered = part[part["status"] == "ok"]
     whole = answered.groupby("item")["sample"].transform("size") == samples
     answered = answered[whole].sort_values(["item", "sample"])

@@ -29,7 +29,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """``drawing`` (``figures``) is None where the runs lack what it needs; then ``reading`` says what to do."""
+    """Hold a figure, the sentence that reads it, and the table behind it.
+
+    ``drawing`` (``figures``) is None where the runs lack what it needs; ``reading`` then says what to do.
+    """
 
     name: str
     title: str
@@ -42,13 +45,13 @@ class Exhibit:
 
     @property
     def figure(self) -> go.Figure | None:
-        """The drawing as Plotly's own object, for notebooks."""
+        """Return the drawing as Plotly's own object, for notebooks."""
         import plotly.graph_objects as go
 
         return None if self.drawing is None else go.Figure(self.drawing)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data for pages."""
+        """Return plain JSON data for pages."""
         return {
             "name": self.name,
             "title": self.title,
@@ -72,7 +75,18 @@ def label(text: Any) -> str:
 
 
 def point(table: RunTable, arm: str, column: str | None = None, low: Any = None, high: Any = None) -> str:
-    """What a point of a figure stands for, so that its traces can be found: ``analysis.exhibits.rows_of`` reads it."""
+    """Say what a point of a figure stands for, so that ``analysis.exhibits.rows_of`` finds its traces.
+
+    Args:
+        table: The runs that are drawn.
+        arm: Label of the point's arm.
+        column: Column that narrows the arm's rows: a length or a category; None takes all rows.
+        low: Lower bound of a length, in it; or the value of a category.
+        high: Upper bound of a length, not in it.
+
+    Returns:
+        JSON text; the arm is its place among ``table.labels``, so that no name of a run enters a figure.
+    """
     return json.dumps({"arm": table.labels.index(arm), "column": column, "low": low, "high": high})
 
 

@@ -69,14 +69,17 @@ def rows_of(table: RunTable, choice: Choice, point: str | Mapping[str, Any]) -> 
     Args:
         table: The loaded runs.
         choice: The choice that the exhibit was built with.
-        point: The point's own data, as the browser returns it; every part of it is checked.
+        point: The point's own data (``exhibit.point``), as the browser returns it; every part of it is checked.
 
     Returns:
         Positions in ``table.frame``.
+
+    Raises:
+        AnalysisError: The point is damaged, or of another choice.
     """
     try:
         given = json.loads(point) if isinstance(point, str) else dict(point)
-        label = apply_labels(table, choice)[_index(given["arm"])]
+        label = _labels(table, choice)[_index(given["arm"])]
         column, low, high = given.get("column"), given.get("low"), given.get("high")
     except (ValueError, KeyError, TypeError, IndexError):
         raise AnalysisError("this point is of another selection: choose it again") from None
@@ -98,8 +101,8 @@ def rows_of(table: RunTable, choice: Choice, point: str | Mapping[str, Any]) -> 
     return np.flatnonzero(keep).tolist()
 
 
-def apply_labels(table: RunTable, choice: Choice) -> list[str]:
-    """Labels of the arms in the order in which figures have them."""
+def _labels(table: RunTable, choice: Choice) -> list[str]:
+    """Return the labels of the arms in the order in which figures have them."""
     return list(dict.fromkeys(choice.arms)) or table.labels
 
 

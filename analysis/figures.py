@@ -17,8 +17,6 @@ from analysis.style import DASHES, INK, SOFT, SYMBOLS, axis, colour_of, layout, 
 
 __all__ = ["dots", "forest", "lines", "panels"]
 
-_ROUND = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 2, 5)]
-_DECADES = {"type": "log", "tickvals": _ROUND, "ticktext": [f"{value:g}" for value in _ROUND]}
 _WRAPPED = 8  # labels in lines below an axis; more of them stand at an angle, in one line each
 Row = Mapping[str, Any]
 Tip = Callable[[Row], str]
@@ -235,7 +233,6 @@ def forest(
     zero: float | None = 0.0,
     places: Callable[[Row], int] = lambda row: 0,
     kinds: Callable[[Row], str] | None = None,
-    logarithmic: bool = False,
 ) -> Drawing:
     """Draw a forest plot: estimates below each other with their intervals, and a line where there is no difference.
 
@@ -248,7 +245,6 @@ def forest(
         tip: Makes the hover text of a row.
         zero: Where there is no difference; None draws no line.
         places: Place of a row in the colour order.
-        logarithmic: Draw on a logarithmic axis (odds ratios).
         kinds: Names what the rows of one place have in common, for a legend.
     """
     shown = [row for row in rows if _known(row[value])]
@@ -275,7 +271,7 @@ def forest(
         )
         named.add(kind)
     drawn = layout(height=110 + 34 * max(2, height), xaxis=axis(x_title, percent=percent), yaxis=axis(""))
-    drawn["xaxis"] |= {"zeroline": False} | (_DECADES if logarithmic else {})
+    drawn["xaxis"]["zeroline"] = False
     drawn["yaxis"] |= {
         "tickmode": "array",
         "tickvals": list(range(height)),

@@ -77,12 +77,20 @@ def _source(file: Path) -> str:
 
 
 def _macros(text: str) -> dict[str, str]:
-    """Macros without arguments, by name."""
+    """Return what macros without arguments stand for, by name."""
     return {match[1]: _braced(text, match.end() - 1)[0] for match in _MACRO.finditer(text)}
 
 
 def table_cells(text: str, macros: dict[str, str] | None = None) -> Iterator[tuple[str, str, float]]:
-    """Yield row name, column name and value of each number in the tables of a LaTeX text."""
+    """Yield the numbers in the tables of a LaTeX text.
+
+    Args:
+        text: LaTeX source; comments are dropped.
+        macros: What macros without arguments stand for, by name.
+
+    Yields:
+        Name of the row, name of the column, value.
+    """
     text = re.sub(r"(?<!\\)%.*", "", text)
     for name, words in (macros or {}).items():
         text = re.sub(rf"\\{name}(?![A-Za-z])(?:\{{\}})?", lambda _, words=words: words, text)

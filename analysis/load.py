@@ -65,7 +65,12 @@ class ArmInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a setting of the arm."""
+        """Return a setting of the arm.
+
+        Args:
+            key: Name of the setting in the manifest.
+            default: What an arm without it gets.
+        """
         return self.settings.get(key, default)
 
 
@@ -82,7 +87,7 @@ class RunInfo:
 
     @property
     def benchmark(self) -> str:
-        """Name and version of the benchmark."""
+        """Return the name and version of the benchmark."""
         known = self.manifest.get("benchmark") or {}
         return " ".join(str(known[key]) for key in ("name", "version") if known.get(key)) or "unknown benchmark"
 
@@ -98,7 +103,11 @@ class RunTable:
     runs: tuple[RunInfo, ...]
 
     def arm(self, label: str) -> ArmInfo:
-        """Return the arm of that label."""
+        """Return the arm of that label.
+
+        Raises:
+            AnalysisError: There is none.
+        """
         for arm in self.arms:
             if arm.label == label:
                 return arm
@@ -110,7 +119,7 @@ class RunTable:
 
     @cached_property
     def _by_arm(self) -> dict[str, pd.DataFrame]:
-        """Every arm's rows, taken apart once: a figure asks for them many times."""
+        """Split the rows by arm once: figures ask for them many times."""
         frame = self.frame.drop(columns=["key", "id", "error", "unscored"])
         arms = frame["arm"].cat
         codes = arms.codes.to_numpy()
@@ -118,7 +127,7 @@ class RunTable:
 
     @property
     def labels(self) -> list[str]:
-        """Labels of all arms in order."""
+        """Return the labels of all arms in order."""
         return [arm.label for arm in self.arms]
 
 
@@ -127,7 +136,6 @@ def load_runs(
     *,
     judge: str | None = None,
     limits: RunLimits | None = None,
-    cached: bool = True,
     name: str | None = None,
     audio_need: Mapping[str, float] | None = None,
 ) -> RunTable:
@@ -135,24 +143,33 @@ def load_runs(
 
     Args:
         sources: The runs.
-        judge: Whose scores are taken where a run has several.
-        limits: Of an upload, whose cache is neither read nor written.
-        cached: Whether the columnar copy beside a large run is used.
+        judge: Whose scores are taken where a run has several; None takes ``reference``, else the first by name.
+        limits: Bounds on what is read, for uploads, which also get no columnar copy; None has none.
         name: Stands for that of a single source.
-        audio_need: Share of right answers without the audio by item id (``analysis.audio_need``).
+        audio_need: Share of right answers without the audio, by item id (``analysis.audio_need``).
+
+    Raises:
+        AnalysisError: No source was given, or one has no finished answer.
+        RunError: A source is no run, is damaged, or has no scores of ``judge``.
     """
     paths = [Path(source) for source in sources]
     if not paths:
         raise AnalysisError("no run was given: name at least one run folder")
     names = _distinct([name or _name_of(path) for path in paths])
-    loaded = [
-        _load_one(path, name, judge, limits, cached and limits is None) for path, name in zip(paths, names, strict=True)
-    ]
+    loaded = [_load_one(path, name, judge, limits) for path, name in zip(paths, names, strict=True)]
     return join_tables(loaded, audio_need)
 
 
 def join_tables(tables: Sequence[RunTable], audio_need: Mapping[str, float] | None = None) -> RunTable:
-    """Join tables; arms whose names two runs share get the run's name behind theirs."""
+    """Join tables; arms whose names two runs share get the run's name behind theirs.
+
+    Args:
+        tables: Tables whose runs have different names.
+        audio_need: Share of right answers without the audio, by item id (``analysis.audio_need``).
+
+    Returns:
+        One table, in which ``needs_audio`` and the labels of arms are those of all runs together.
+    """
     arms = [arm for table in tables for arm in table.arms]
     names = [arm.name for arm in arms]
     labels = {(arm.run, arm.name): f"{arm.name} ({arm.run})" if names.count(arm.name) > 1 else arm.name for arm in arms}
@@ -208,11 +225,12 @@ def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame({name: united.get(name, rest.get(name)) for name in frames[0].columns})
 
 
-def _load_one(path: Path, name: str, judge: str | None, limits: RunLimits | None, cached: bool) -> RunTable:
+def _load_one(path: Path, name: str, judge: str | None, limits: RunLimits | None) -> RunTable:
     from analysis import cache
 
     run = read_run(path, limits)
     scores = find_stored(path, judge, limits)
+    cached = limits is None  # an upload has no copy beside it
     stored = cache.read(path, scores) if cached else None
     if stored is None:
         scores = read_stored(path, scores, limits)
@@ -329,7 +347,7 @@ def _levels(values: Iterable[Any]) -> pd.Index:
 
 
 def _profile(raw: Mapping[str, Any] | None, row: int) -> tuple[float, float, list[tuple[np.ndarray, ...]]]:
-    """Means, and the ratios in bins of relative and of absolute position."""
+    """Return the means of both ratios, and the ratios in bins of relative and of absolute position."""
     empty = (np.nan, np.nan, [])
     if not raw or not isinstance(raw.get("ratio"), list) or not isinstance(raw.get("corrected"), list):
         return empty

@@ -102,14 +102,26 @@ RULES = ("acc_per", *(metric.name for metric in _RULES))
 
 
 def metric_of(name: str) -> Metric:
-    """Return the metric of that name."""
+    """Return the metric of that name.
+
+    Raises:
+        AnalysisError: There is none.
+    """
     if name not in METRICS:
         raise AnalysisError(f"no metric {name[:40]!r}: choose from {', '.join(METRICS)}")
     return METRICS[name]
 
 
 def measured(frame: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Numerator and denominator of the rows that have them, and which rows these are."""
+    """Return what a metric divides, in the rows that have it.
+
+    Args:
+        frame: Rows of ``RunTable.frame``, n of them.
+        metric: The metric.
+
+    Returns:
+        Numerators and denominators of the rows that have both, (known.sum(),) each; and which rows these are, (n,).
+    """
     above = np.broadcast_to(np.asarray(metric.above(frame), dtype=np.float64), len(frame))
     below = np.broadcast_to(np.asarray(metric.below(frame), dtype=np.float64), len(frame))
     known = np.isfinite(above) & np.isfinite(below)
@@ -136,14 +148,24 @@ def codes_of(column: pd.Series) -> NDArray[np.intp]:
     return pd.factorize(values)[0]
 
 
-def rate(frame: pd.DataFrame, metric: Metric, **options: Any) -> MetricRate:
-    """Return the metric of the rows, pooled, with its interval over clips."""
+def rate(frame: pd.DataFrame, metric: Metric) -> MetricRate:
+    """Return the metric of the rows, pooled, with its interval over clips.
+
+    Args:
+        frame: Rows of ``RunTable.frame``; those without a value are left out.
+        metric: The metric.
+    """
     above, below, known = measured(frame, metric)
-    return rate_of(above, below, units(frame, known), share=metric.share, **options)
+    return rate_of(above, below, units(frame, known), share=metric.share)
 
 
 def units(frame: pd.DataFrame, known: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return item and clip of the known rows: all that an interval needs of them."""
+    """Return item and clip of the known rows: all that an interval needs of them.
+
+    Args:
+        frame: Rows of ``RunTable.frame``, n of them.
+        known: Which rows to take, (n,).
+    """
     own = frame[["item", "clip"]]
     return own if known.all() else own[known]
 
@@ -151,9 +173,14 @@ def units(frame: pd.DataFrame, known: NDArray[np.bool_]) -> pd.DataFrame:
 def rate_of(
     above: NDArray[np.float64], below: NDArray[np.float64] | None, rows: pd.DataFrame, *, share: bool, **options: Any
 ) -> MetricRate:
-    """Return ``sum(above) / sum(below)`` of ``rows`` (their items and clips) with its interval over clips.
+    """Return ``sum(above) / sum(below)`` with its 95 % interval over clips.
 
-    ``share`` says that each value is 0 or 1.
+    Args:
+        above: Numerators, (n,).
+        below: Denominators, (n,); None divides by n.
+        rows: Item and clip of each value, n rows.
+        share: Every value is 0 or 1, so that Wilson's interval is possible; ``below`` is then not used.
+        options: For the interval of ``mpar2.statistics``, such as ``resamples``.
     """
     clips = codes_of(rows["clip"])
     if share:
@@ -164,6 +191,11 @@ def rate_of(
 
 
 def with_f1(frame: pd.DataFrame, metric: Metric) -> list[Metric]:
-    """Return the metric, and F1 beside it where both are shares and traces are judged: answers and hearing together."""
+    """Return the metric, and F1 beside it where both are shares and traces are judged.
+
+    Args:
+        frame: Rows of ``RunTable.frame``.
+        metric: The metric that was asked for.
+    """
     f1 = METRICS["f1"]
     return [metric, f1] if metric.percent and metric != f1 and frame["matched"].notna().any() else [metric]

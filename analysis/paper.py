@@ -55,14 +55,14 @@ def source() -> str:
 
 
 def paper_values() -> pd.DataFrame:
-    """table, row, quantity, value (per cent), tag, certainty, note."""
+    """Return the paper's numbers: table, row, quantity, value (per cent), tag, certainty, note."""
     frame = pd.DataFrame(_data()["values"])
     frame["certainty"] = frame["tag"].map(_data()["tags"])
     return frame[["table", "row", "quantity", "value", "tag", "certainty", "note"]]
 
 
 def paper_claims() -> pd.DataFrame:
-    """where, says, tag, certainty, unknown, ours (the exhibit that answers to it)."""
+    """Return the paper's claims: where, says, tag, certainty, unknown, ours (the exhibit that answers to it)."""
     frame = pd.DataFrame(_data()["claims"])
     frame["certainty"] = frame["tag"].map(_data()["tags"])
     return frame[["where", "says", "tag", "certainty", "unknown", "ours"]]
@@ -131,7 +131,15 @@ def paper_exhibits() -> list[Exhibit]:
 
 
 def beside_ours(table: RunTable | None, choice: Choice) -> pd.DataFrame:
-    """Return each claim, and what the measured runs say about it: in words, with what was measured named."""
+    """Put each claim of the paper beside what the exhibit that answers to it says of the runs.
+
+    Args:
+        table: The runs; None where none is loaded.
+        choice: Arms, filters and bins; where its arms cannot answer, all arms are taken.
+
+    Returns:
+        A row of words for each claim, with its certainty, and what was measured on.
+    """
     from analysis.exhibits import build_exhibits
 
     rows = []
@@ -162,7 +170,17 @@ _DOMAINS = ("sound", "music", "speech")
 
 
 def paper_cells(folder: str | Path | None = None) -> pd.DataFrame:
-    """table, row, column, value (per cent), from the paper's LaTeX source, or the known ones without it."""
+    """Return the cells of the paper's tables.
+
+    Args:
+        folder: The paper's LaTeX source; None takes the cells that ``paper.json`` knows.
+
+    Returns:
+        table, row, column, value (per cent).
+
+    Raises:
+        AnalysisError: The folder has no table with numbers.
+    """
     if folder is not None:
         return read_tables(folder)
     return paper_values()[["table", "row", "quantity", "value"]].rename(columns={"quantity": "column"})
@@ -201,7 +219,12 @@ def beside_cells(cells: pd.DataFrame, table: RunTable) -> pd.DataFrame:
 
 
 def cells_exhibit(cells: pd.DataFrame, table: RunTable) -> Exhibit:
-    """Return the paper's cells beside the runs, with how many are reproduced."""
+    """Return the paper's cells beside the runs, with how many are reproduced.
+
+    Args:
+        cells: Of :func:`paper_cells`.
+        table: The runs.
+    """
     beside = beside_cells(cells, table)
     counts = {state: int((beside["state"] == state).sum()) for state in ("reproduced", "differs", "unknown")}
     whys = beside.loc[beside["state"] == "unknown", "why"]

@@ -65,6 +65,10 @@ def write_report(
 
     Returns:
         What the page shows; the paper's cells last, where its source is given.
+
+    Raises:
+        AnalysisError: ``out`` is a folder, or there is nothing to draw.
+        RunError: A source is no run, or is damaged.
     """
     out = Path(out)
     if out.is_dir():
@@ -85,7 +89,12 @@ def write_report(
 
 
 def write_data(exhibits: Iterable[Exhibit], folder: Path) -> None:
-    """Each exhibit's table as ``NAME.csv`` and ``NAME.parquet``."""
+    """Write each exhibit's table as ``NAME.csv`` and, where pyarrow is installed, as ``NAME.parquet``.
+
+    Args:
+        exhibits: Exhibits; one without a table is left out.
+        folder: Where to; it is made if needed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for exhibit in exhibits:
         if exhibit.table.empty:
@@ -98,7 +107,14 @@ def write_data(exhibits: Iterable[Exhibit], folder: Path) -> None:
 
 
 def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], beside: Exhibit | None = None) -> str:
-    """Return the page; ``beside`` has the paper's numbers beside the runs'."""
+    """Return the page.
+
+    Args:
+        table: The loaded runs.
+        choice: What the exhibits were built with.
+        exhibits: The figures of the page.
+        beside: The paper's numbers beside the runs' (``analysis.paper.cells_exhibit``); None leaves them out.
+    """
     ours = beside_ours(apply_choice(table, choice), Choice(metric="accuracy"))
     paper = [
         *paper_exhibits(),
@@ -193,7 +209,7 @@ def _words(sources: Sequence[str | Path]) -> list[str]:
 
 @cache
 def plotly_js() -> str:
-    """Plotly's script, as its Python package ships it."""
+    """Return Plotly's script, as its Python package ships it."""
     from plotly.offline import get_plotlyjs
 
     return get_plotlyjs()
@@ -207,7 +223,7 @@ def view_js() -> str:
 
 @cache
 def view_css() -> str:
-    """Return its styles."""
+    """Return the styles of exhibits."""
     return (_VIEW / "exhibits.css").read_text(encoding="utf-8")
 
 

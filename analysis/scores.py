@@ -56,7 +56,20 @@ class StoredScores:
 
 
 def find_stored(source: Path, judge: str | None = None, limits: RunLimits | None = None) -> StoredScores:
-    """Whose scores there are, without them: of the named judge, else ``reference``, else the first by name."""
+    """Say whose scores a run has, without reading them.
+
+    Args:
+        source: Run folder, or a zip of one; a lone JSONL file has no scores.
+        judge: Whose scores to take; None takes ``reference``, else the first by name.
+        limits: Bounds on what is read, for uploads; None has wide ones.
+
+    Returns:
+        The judge, the judges beside it, and what ``metrics.json`` says of it; without a judge where there are no
+        scores.
+
+    Raises:
+        RunError: The judge has no scores here, or ``metrics.json`` is damaged.
+    """
     limits = limits or _MANY
     files = _files(source, limits)
     found = _judges(files)
@@ -79,7 +92,19 @@ def find_stored(source: Path, judge: str | None = None, limits: RunLimits | None
 
 
 def read_stored(source: Path, found: StoredScores, limits: RunLimits | None = None) -> StoredScores:
-    """Return what :func:`find_stored` found, with the counts of every line."""
+    """Read the scores that :func:`find_stored` found.
+
+    Args:
+        source: The run folder or zip.
+        found: What was found there.
+        limits: Bounds on what is read, for uploads; None has wide ones.
+
+    Returns:
+        ``found`` with the counts, or the reason why there are none, of each key.
+
+    Raises:
+        RunError: A line is damaged or too long, or there are too many.
+    """
     if found.judge is None:
         return found
     limits = limits or _MANY
@@ -105,7 +130,17 @@ def read_stored(source: Path, found: StoredScores, limits: RunLimits | None = No
 def score_lines(
     source: Path, scores: StoredScores, keys: set[str], limits: RunLimits | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Return the judge's lines of some keys; only those that look like one of them are parsed."""
+    """Read the judge's lines of some answers; only lines in which a key is found are parsed.
+
+    Args:
+        source: The run folder or zip.
+        scores: Whose scores.
+        keys: Keys of answers.
+        limits: Bounds on what is read, for uploads; None has wide ones.
+
+    Returns:
+        Raw lines by key; a key without one is missing, and so are all behind a place that cannot be read.
+    """
     if scores.judge is None:
         return {}
     limits, needles = limits or _MANY, key_needles(keys)
@@ -138,7 +173,19 @@ def _judges(files: _Files) -> dict[str, str]:
 
 
 def probe_rows(source: Path, limits: RunLimits | None = None) -> list[dict[str, Any]]:
-    """One row for each probe: arm, item, label, present, yes (None where the answer is neither yes nor no)."""
+    """Read the answers to a run's probes.
+
+    Args:
+        source: Run folder, or a zip of one.
+        limits: Bounds on what is read, for uploads; None has wide ones.
+
+    Returns:
+        For each probe: arm, item (id), label, present, yes (None where the answer is neither yes nor no); empty where
+        the run was not probed.
+
+    Raises:
+        RunError: A line is damaged or too long, or there are too many.
+    """
     limits = limits or _MANY
     rows: list[dict[str, Any]] = []
     files = _files(source, limits)

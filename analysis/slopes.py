@@ -50,10 +50,13 @@ def held_difficulty(
     """Return the logistic slope of ``right`` over log2 ``tokens``, with a level for each code of ``difficulty``.
 
     Args:
-        right: 1 or 0 for each answer.
-        tokens: Its length.
-        clips: Its clip, codes from 0: the clusters of the standard errors.
-        difficulty: What is held, codes from 0; nothing is held if not given.
+        right: 1 or 0 for each answer, (n,).
+        tokens: Its length, (n,).
+        clips: Its clip, codes from 0, (n,): the clusters of the standard errors.
+        difficulty: What is held, codes from 0, (n,); None holds nothing.
+
+    Returns:
+        The slope with its 95 % interval, or the reason why the data give none.
     """
     from statsmodels.discrete.discrete_model import Logit
 
@@ -91,6 +94,14 @@ def within_item(right: _Floats, tokens: _Floats, items: NDArray[np.intp]) -> Odd
     """Return the conditional logistic slope over log2 ``tokens``: answers of one item against each other only.
 
     Of more than 1,000 items with mixed answers, that many are drawn (seed 0).
+
+    Args:
+        right: 1 or 0 for each answer, (n,).
+        tokens: Its length, (n,).
+        items: Its item, any codes, (n,).
+
+    Returns:
+        The slope with its 95 % interval, or the reason why the data give none.
     """
     from statsmodels.discrete.conditional_models import ConditionalLogit
 

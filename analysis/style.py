@@ -1,12 +1,11 @@
 """Colours and layout of all figures: distinguished by hue, symbol and dash together, in light and in dark.
 
 Hues are Okabe and Ito's (2008), which colour-blind readers tell apart; each has a lighter twin for dark pages. A figure
-is built in its light colours; ``in_dark`` (and the page's script, with the same table) turns them.
+is built in its light colours; the page's script replaces them by the dark ones of ``DARK``.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "SYMBOLS",
     "axis",
     "colour_of",
-    "in_dark",
     "layout",
     "with_alpha",
 ]
@@ -48,12 +46,26 @@ def colour_of(place: int) -> str:
 
 
 def with_alpha(colour: str, alpha: float) -> str:
-    """Return a translucent colour, as #RRGGBBAA: it starts with the colour it is of, so both turn dark together."""
+    """Return a translucent colour, which starts with the colour it is made of, so that both turn dark together.
+
+    Args:
+        colour: #RRGGBB.
+        alpha: Opacity in [0, 1].
+
+    Returns:
+        #RRGGBBAA.
+    """
     return f"{colour}{round(255 * alpha):02X}"
 
 
 def axis(title: str, *, percent: bool = False, **settings: Any) -> dict[str, Any]:
-    """Return an axis as all figures have it."""
+    """Return an axis in the style of all figures.
+
+    Args:
+        title: Its title.
+        percent: Its values are shares, written as per cent.
+        settings: Plotly's own, which go before these.
+    """
     return {
         "title": {"text": title, "font": {"color": SOFT}, "standoff": 8},
         "gridcolor": GRID,
@@ -79,11 +91,3 @@ def layout(**settings: Any) -> dict[str, Any]:
         "autosize": True,
         "height": 380,
     } | settings
-
-
-def in_dark(drawing: dict[str, Any]) -> dict[str, Any]:
-    """Return a figure's data in its dark colours; the page's script does the same."""
-    text = json.dumps(drawing)
-    for light, dark in DARK.items():
-        text = text.replace(light, dark)
-    return json.loads(text)

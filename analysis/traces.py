@@ -19,7 +19,15 @@ __all__ = ["fetch", "fetch_verdicts"]
 
 
 def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the records of rows of the table (by position), in their order; one whose file is gone is left out."""
+    """Read the records of some rows.
+
+    Args:
+        table: The runs.
+        rows: Positions in ``table.frame``.
+
+    Returns:
+        The records in the order of the rows; one whose file is gone is left out.
+    """
     wanted = table.frame.iloc[list(rows)]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for run in table.runs:
@@ -31,7 +39,15 @@ def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def fetch_verdicts(table: RunTable, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return the line of the judge for each row that has one, as it stands: ``verdict`` or ``unscored``, unchecked."""
+    """Read the judge's lines of some rows.
+
+    Args:
+        table: The runs.
+        rows: Positions in ``table.frame``.
+
+    Returns:
+        By position, the line of each row that has one, as it stands (``verdict`` or ``unscored``), unchecked.
+    """
     wanted = table.frame.iloc[list(rows)]
     found: dict[int, dict[str, Any]] = {}
     for run in table.runs:

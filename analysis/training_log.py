@@ -55,7 +55,11 @@ def load_logs(root: Path) -> tuple[list[TrainingLog], list[str]]:
 
 
 def load_log(folder: Path) -> TrainingLog:
-    """One folder, checked. Raises :class:`analysis.AnalysisError` with the place of what is wrong."""
+    """Read one folder and check it.
+
+    Raises:
+        AnalysisError: A file is missing or damaged; the message names the place.
+    """
     try:
         manifest = _manifest(load_json(_bytes(folder / "manifest.json"), f"{folder.name}/manifest.json"), folder.name)
         _bytes(folder / "log.jsonl")
@@ -72,7 +76,7 @@ def load_log(folder: Path) -> TrainingLog:
 
 
 def families(logs: Sequence[TrainingLog]) -> dict[str, list[TrainingLog]]:
-    """Logs of one recipe and kind, whatever their seed, by label: ``tiny, grpo (3 seeds)``."""
+    """Return logs of one recipe and kind, whatever their seed, by label: ``tiny, grpo (3 seeds)``."""
     groups: dict[tuple[str, str], list[TrainingLog]] = {}
     for log in logs:
         groups.setdefault((log.recipe, log.kind), []).append(log)

@@ -32,7 +32,12 @@ def _known(x: Any) -> bool:
 
 
 def value(metric: Metric, x: Any) -> str:
-    """Return a value of a metric: "63.4 %" or "128.0"."""
+    """Return a value of a metric: "63.4 %" or "128.0".
+
+    Args:
+        metric: The metric; shares are written as per cent.
+        x: The value; None and NaN are "unknown".
+    """
     if not _known(x):
         return "unknown"
     return f"{100 * x:.1f} %" if metric.percent else number(x)
@@ -53,7 +58,13 @@ def number(x: Any) -> str:
 
 
 def span(metric: Metric | None, low: Any, high: Any) -> str:
-    """Return an interval in brackets, or nothing where there is none."""
+    """Return an interval in brackets, or nothing where a bound is missing.
+
+    Args:
+        metric: The metric, if its shares are to be per cent; None writes plain numbers.
+        low: Lower bound.
+        high: Upper bound.
+    """
     if not _known(low) or not _known(high):
         return ""
     if metric is not None and metric.percent:
@@ -62,12 +73,24 @@ def span(metric: Metric | None, low: Any, high: Any) -> str:
 
 
 def estimate(metric: Metric, row: Mapping[str, Any]) -> str:
-    """Return the value of a row with its interval, where there is one."""
+    """Return a value with its interval, where there is one.
+
+    Args:
+        metric: The metric.
+        row: Has ``value``, ``low`` and ``high``.
+    """
     return f"{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
 
 
 def difference(metric: Metric, x: Any, low: Any = None, high: Any = None) -> str:
-    """Return a difference with its sign: "+3.2 points (95 %: -0.4 to +6.8)"."""
+    """Return a difference with its sign: "+3.2 points (95 %: -0.4 to +6.8)".
+
+    Args:
+        metric: The metric; a difference of shares is in percentage points.
+        x: The difference; None and NaN are "unknown".
+        low: Lower bound; without both bounds there is no interval.
+        high: Upper bound.
+    """
     if not _known(x):
         return "unknown"
     scale, unit = (100, " points") if metric.percent else (1, "")
@@ -106,6 +129,11 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
     >>> plural(1, "item"), plural(2, "item")
     ('1 item', '2 items')
+
+    Args:
+        n: The number.
+        one: The noun in the singular.
+        many: The plural, where it is not ``one`` with an s.
     """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
@@ -121,13 +149,18 @@ def size_of(row: Mapping[str, Any]) -> str:
 
 
 def caption(sentences: list[str], most: int = 4) -> str:
-    """Join the sentences of the first few arms as a caption; the table has the rest."""
+    """Join the first sentences as a caption, and say how many more the table has.
+
+    Args:
+        sentences: One an arm, the most important first.
+        most: How many the caption takes.
+    """
     left = len(sentences) - most
     return " ".join(sentences[:most]) + (f" The table has {left} more." if left > 0 else "")
 
 
 def listed(parts: list[str]) -> str:
-    """a, b and c."""
+    """Join words to a list: "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
 
 

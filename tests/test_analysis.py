@@ -24,7 +24,6 @@ from analysis.exhibits import EXHIBITS, build_exhibits, rows_of
 from analysis.load import RunTable, load_runs
 from analysis.metrics import metric_of, rate
 from analysis.paper import paper_claims, paper_exhibits, paper_values
-from analysis.style import DARK, PALETTE, in_dark
 from analysis.traces import fetch
 from mpar2.cafe.metrics import EventCounts, evaluate
 from mpar2.runs import RunError, RunLimits, read_run
@@ -317,12 +316,6 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
             assert not line.startswith(("=", "@", "+")), exhibit.name
     assert label("<a href='x'>" * 20).count("<") == 0
     assert to_csv(pd.DataFrame({"=a": ["=1+1", "-x", 3.0]})).splitlines() == ["'=a", "'=1+1", "'-x", "3.0"]
-
-
-def test_figures_turn_dark(exhibits: dict[str, Any]) -> None:
-    dark = in_dark(exhibits["decay"].drawing)
-    assert dark["layout"]["paper_bgcolor"] == DARK["#FFFFFF"]
-    assert dark["data"][0]["fillcolor"].startswith(DARK[PALETTE[0]])
 
 
 def test_drawings_are_figures_that_plotly_accepts(exhibits: dict[str, Any]) -> None:
