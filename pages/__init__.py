@@ -76,7 +76,7 @@ def build_app(services: Services) -> gr.Blocks:
 
 
 def theme() -> gr.themes.Base:
-    """Quiet surfaces and the system's own fonts: nothing is fetched from elsewhere."""
+    """Return a theme of quiet surfaces and the system's own fonts: nothing is fetched from elsewhere."""
     import gradio as gr
 
     blue = gr.themes.Color(
@@ -126,9 +126,12 @@ def theme() -> gr.themes.Base:
 
 
 def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None = None) -> dict[str, Any]:
-    """Arguments of ``launch`` for an app that strangers use: no path is served, uploads are small and short-lived.
+    """Return the arguments of ``launch`` for an app that strangers use: no path is served, uploads are small.
 
-    ``first`` is the address of the comparison that the page opens with.
+    Args:
+        upload_mb: Largest upload, in MB.
+        mcp: Serve the endpoints as tools for language models too.
+        first: Address of the comparison that the page opens with; None opens with none.
     """
     from starlette.middleware import Middleware
     from starlette.middleware.gzip import GZipMiddleware

@@ -36,7 +36,15 @@ NO_RUN = (
 
 
 def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
-    """Return the choice that a page sent, checked; arms that the runs do not have are left out."""
+    """Return the choice that a page sent, checked; arms that the runs do not have are left out.
+
+    Args:
+        table: The runs.
+        sent: Fields of ``Choice`` as JSON; without ``arms``, :func:`first_arms` are chosen.
+
+    Raises:
+        AnalysisError: A metric or another name is not known.
+    """
     arms = sent.get("arms")
     known = [name for name in arms if name in table.labels] if isinstance(arms, list) else []
     if arms is None or (arms and not known):
@@ -63,8 +71,15 @@ def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
 def drawn(table: RunTable | None, sent: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what the page shows of a table: first the figure on top with summary and items, then the rest.
 
+    Args:
+        table: The runs; None where none is chosen.
+        sent: The choice that the page sent (:func:`choice_of`).
+
+    Yields:
+        Exhibits as JSON, arms, levels of the filters, summary and items; ``whole`` is true in the last one.
+
     Raises:
-        AnalysisError: no answer is left by the arms and filters, or an arm or metric does not exist.
+        AnalysisError: No answer is left by the arms and filters, or an arm or metric does not exist.
     """
     if table is None:
         yield _value([], NO_RUN) | {"arms": [], "chosen": [], "whole": True}
@@ -93,7 +108,16 @@ def drawn(table: RunTable | None, sent: Mapping[str, Any]) -> Iterator[dict[str,
 
 
 def behind_point(table: RunTable | None, sent: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the items behind a point of a figure, or one item as a comparison; None where there are none."""
+    """Return the items behind a point of a figure, or one item as a comparison.
+
+    Args:
+        table: The runs; None where none is chosen.
+        sent: ``name`` of the exhibit, ``point``, and the choice that it was drawn with; or ``row`` and ``beside``
+            alone.
+
+    Returns:
+        ``{"rows": positions, "title": words}``, or ``{"document": comparison or None}``; None where nothing is found.
+    """
     if table is None:
         return None
     if (name := sent.get("name")) is None:

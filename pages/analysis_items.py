@@ -31,7 +31,7 @@ _USUAL = {
 
 
 def first_arms(table: RunTable) -> list[str]:
-    """The arms that figures show first: reasoning arms without interventions, three at most; else the first three.
+    """Return the arms that figures show first: up to three reasoning arms without interventions, else the first three.
 
     Controls, forced lengths and votes are shown by the figures that are about them, which choose their own arms; an
     arm that answers at once has no length to speak of. Of several runs, each gives one in turn.
@@ -51,8 +51,13 @@ def first_arms(table: RunTable) -> list[str]:
 def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
     """Return every item with what each arm made of it.
 
-    ``items`` are [id, question, domain, difficulty, cells]; a cell for each arm is [row, right, tokens, right claims,
-    claims] or null.
+    Args:
+        table: The runs.
+        arms: Labels of arms, in the order of the cells.
+
+    Returns:
+        ``arms``, ``total`` (number of items) and ``items``, the first 2,000 as [id, question, domain, difficulty,
+        cells]; a cell for each arm is [row, right, tokens, right claims, claims] or None.
     """
     frame = table.frame
     first = frame[frame["sample"] == 0]
@@ -86,7 +91,16 @@ def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
 
 
 def summary_value(table: RunTable, arms: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a few sentences with intervals: accuracy and Acc_per of the first arm and of each other one against it."""
+    """Compare Acc_per and accuracy of each arm with those of the first.
+
+    Args:
+        table: The runs.
+        arms: Labels of arms; the first is what the others are compared with.
+
+    Returns:
+        For each metric that the first arm has: its value, and of each other arm the value and the paired difference
+        with its 95 % interval.
+    """
     if not arms:
         return []
     found = []

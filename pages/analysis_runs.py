@@ -47,19 +47,23 @@ class Shelf:
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """Finished runs by name."""
+        """Return the names of finished runs."""
         if not self.root.is_dir():
             return []
         return sorted(path.parent.name for path in self.root.glob("*/manifest.json"))
 
     @property
     def first(self) -> str | None:
-        """The run that the tab opens on: the held-out scenes, whose truth is exact, else the first by name."""
+        """Return the run that the tab opens on: the held-out scenes, whose truth is exact, else the first by name."""
         names = self.names()
         return FIRST_RUN if FIRST_RUN in names else next(iter(names), None)
 
     def table(self, name: str) -> RunTable:
-        """Return the table of a shipped run; any other name is refused."""
+        """Return the table of a shipped run.
+
+        Raises:
+            AnalysisError: No shipped run has that name.
+        """
         if name not in self.names():
             raise AnalysisError(f"there is no run {name[:80]!r} here")
         with self._lock:
@@ -70,7 +74,12 @@ class Shelf:
     def drawn(
         self, sent: Mapping[str, Any], draw: Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
     ) -> Iterator[dict[str, Any]]:
-        """Yield what ``draw`` makes of shipped runs by one choice; of the last choices it is remembered."""
+        """Yield what ``draw`` makes of shipped runs; the results of the last eight choices are remembered.
+
+        Args:
+            sent: The choice that a page sent.
+            draw: Makes the values of a choice.
+        """
         usual = {"runs": None, "arms": None, "metric": "acc_per", "binning": "count", "bins": 8}
         usual |= {"length": "tokens", "outcome": "all", "filters": {}}
         key = json.dumps({name: sent.get(name, value) for name, value in usual.items()}, sort_keys=True, default=str)
@@ -104,11 +113,21 @@ class Brought:
         self._kept = Kept(most_bytes, **bounds)
 
     def keep(self, session: str, visitor: str, packed: bytes) -> None:
-        """Keep a run in place of the session's last one."""
+        """Keep a run in place of the session's last one.
+
+        Args:
+            session: Session that may ask for it again.
+            visitor: Address that the memory is counted for.
+            packed: The run, as ``pages.analysis_process`` packs it.
+        """
         self._kept.keep(session, visitor, packed)
 
     def packed(self, session: str) -> bytes:
-        """Return the session's run. Raises ``RunError`` where it is not kept any more."""
+        """Return the session's run.
+
+        Raises:
+            RunError: It is not kept any more.
+        """
         if (packed := self._kept.get(session)) is not None:
             return packed
         raise RunError(
@@ -118,7 +137,11 @@ class Brought:
 
 
 def load_upload(path: str | Path) -> RunTable:
-    """Return a visitor's run."""
+    """Return a visitor's run.
+
+    Raises:
+        AnalysisError: It is no run, is damaged, or is too large; the message says what to bring.
+    """
     path = Path(path)
     if not path.is_file():
         raise AnalysisError("the upload is not there any more: choose the file again")
@@ -132,7 +155,11 @@ def load_upload(path: str | Path) -> RunTable:
 
 
 def _check_contents(path: Path) -> None:
-    """Refuse what is small to send and takes minutes to read or draw: it is counted before any of it is parsed."""
+    """Count what is small to send and slow to read or draw, before any of it is parsed.
+
+    Raises:
+        AnalysisError: There is too much of it.
+    """
     characters, numbers = 0, 0
     distinct: dict[str, set[str]] = {name: set() for name in _MOST_VALUES}
     for record in read_run(path, UPLOAD).records():
@@ -171,12 +198,21 @@ def _size(value: Any, depth: int = 6) -> int:
 
 
 def joined(tables: Sequence[RunTable]) -> RunTable | None:
-    """One table of all, or None of none."""
+    """Return one table of all, or None of none."""
     return join_tables(tables) if tables else None
 
 
 def compared(table: RunTable, row: Any, beside: Any) -> dict[str, Any] | None:
-    """The comparison document of a row and of up to three beside it, as a browser sent them: anything can be sent."""
+    """Return the comparison document of a row and of up to three beside it. A browser may send anything in their place.
+
+    Args:
+        table: The runs.
+        row: Position in ``table.frame``.
+        beside: Positions of other arms' answers to the same item: a list, or one of them.
+
+    Returns:
+        The document; None where a position does not exist or is of another item.
+    """
     others = beside if isinstance(beside, list) else [beside]
     rows = [place for place in (row, *others[: MOST_ARMS - 1]) if type(place) is int and 0 <= place < len(table.frame)]
     if not rows or rows[0] is not row:

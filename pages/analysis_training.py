@@ -41,8 +41,10 @@ class TrainingLogs:
 
 
 def first_recipes(logs: Sequence[TrainingLog]) -> list[str]:
-    """The recipes that are shown first: the MPAR² seeds, else the one with most seeds and longest training; at most one
-    family of several seeds, so that the first look is one line with its spread."""
+    """Return the recipes that are shown first: MPAR²'s, else the one with most seeds; else up to four of one seed.
+
+    One family of several seeds is enough: the first look is then one line with its spread.
+    """
     known = families(logs)
     mpar2 = [name for name in known if name.lower().startswith(("mpar2", "mpar²", "tiny, grpo"))]
     if mpar2:
@@ -52,7 +54,17 @@ def first_recipes(logs: Sequence[TrainingLog]) -> list[str]:
 
 
 def training_value(logs: TrainingLogs, chosen: Sequence[str] | None, window: int) -> dict[str, Any]:
-    """What the page shows: exhibits of the chosen recipes (None: the first ones), all names, and what was left out."""
+    """Return what the page shows of trainings.
+
+    Args:
+        logs: The shipped logs.
+        chosen: Labels of recipes, unknown ones are ignored; None chooses :func:`first_recipes`.
+        window: Logged steps that the moving mean of the lines spans; 1 draws them as logged.
+
+    Returns:
+        Exhibits as JSON, the labels of all recipes and of the shown ones, and the logs that were left out, with
+        reasons.
+    """
     found, problems = logs.read()
     names = list(families(found))
     shown = first_recipes(found) if chosen is None else [name for name in chosen if name in names]

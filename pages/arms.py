@@ -27,6 +27,10 @@ class _Offer(Protocol):
 
 
 def first_arms(offers: Sequence[_Offer]) -> tuple[tuple[str, str], ...]:
-    """(checkpoint, mode) of each arm: the first offer at once and freely, the second (or the only one) by MPAR²."""
+    """Return (checkpoint, mode) of each arm: the first offer at once and freely, the second (or the only one) by MPAR².
+
+    Args:
+        offers: The checkpoints, at least one.
+    """
     base, trained = offers[0].name, offers[min(1, len(offers) - 1)].name
     return (base, "direct"), (base, "cot"), (trained, "mpar2")

@@ -16,7 +16,7 @@ __all__ = ["pack", "unpack"]
 
 
 def pack(array: np.ndarray) -> dict[str, Any]:
-    """Non-negative values of any shape ``[..., row]`` as ``{"shape", "scale", "data"}``; NaN becomes 0."""
+    """Pack non-negative values of any shape ``[..., row]`` as ``{"shape", "scale", "data"}``; NaN becomes 0."""
     values = np.nan_to_num(np.asarray(array, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
     if values.ndim == 0:
         raise ValueError("pack needs at least one axis, the row")

@@ -35,7 +35,16 @@ _MOST_COLUMNS, _FEWEST_COLUMNS = 400, 100
 
 
 def attention_document(record: AttentionRecord | None, trace: Trace, budget: int) -> dict[str, Any] | None:
-    """Return ``record`` in at most about ``budget`` bytes of weights; None where nothing was recorded."""
+    """Pack an attention record (see the module).
+
+    Args:
+        record: The record; None where nothing was recorded.
+        trace: Its trace, whose parts keep heads and layers longer than single tokens do.
+        budget: Bytes of weights that it may take, about.
+
+    Returns:
+        JSON data; None where nothing was recorded.
+    """
     if record is None or not len(record.visible):
         return None
     tokens, layers, heads = record.mass.shape

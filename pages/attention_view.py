@@ -149,9 +149,18 @@ def smooth(course: np.ndarray) -> np.ndarray:
 
 
 def peaks(row: np.ndarray, column_s: float, seconds: float) -> list[list[float]]:
-    """Return where a row has its attention: ``[start_s, stop_s, share]`` of the three runs that hold most of it.
+    """Return where a row has its attention: the three runs of columns that hold most of it.
 
-    The row is smoothed over 0.2 s; a run is above the mean plus one standard deviation, and runs join over 0.12 s.
+    The row is smoothed over 0.2 s; a run is above the mean plus one standard deviation, and runs join over 0.12 s
+    (ours).
+
+    Args:
+        row: Attention of each column, (columns,); NaN counts as 0.
+        column_s: Length of a column, in seconds.
+        seconds: Length of the clip: no run ends after it.
+
+    Returns:
+        ``[start_s, stop_s, share]``, the largest share first.
     """
     values = np.nan_to_num(np.asarray(row, dtype=np.float64))
     half = int(_SMOOTH_S / 2 / column_s)
@@ -230,7 +239,7 @@ def _packed(pictures: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _box(values: np.ndarray, half: int) -> np.ndarray:
-    """Moving mean over ``2 half + 1`` columns along the last axis, shorter at the ends."""
+    """Return the moving mean over ``2 half + 1`` columns along the last axis, shorter at the ends."""
     count = values.shape[-1]
     sums = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)
     places = np.arange(count)

@@ -86,7 +86,19 @@ class Batches:
         self._lock = threading.Lock()
 
     def add(self, session: str, path: str) -> dict[str, Any]:
-        """Take in one uploaded file, a sound or a table. Raises :class:`BatchError` or ``AudioError``."""
+        """Take in one uploaded file, a sound or a table; after a start it begins the next batch.
+
+        Args:
+            session: Session that the batch belongs to.
+            path: The file, where Gradio put it.
+
+        Returns:
+            How many ``sounds`` there are, and whether there is a ``table``.
+
+        Raises:
+            BatchError: There are too many files, visitors or bytes.
+            AudioError: The sound cannot be read.
+        """
         source = Path(path)
         with self._lock:
             now = time.monotonic()
@@ -117,7 +129,17 @@ class Batches:
         return {"sounds": len(batch.sounds), "table": batch.table is not None}
 
     def begin(self, session: str, asked: Asked, visitor: str) -> None:
-        """Make items and arms of the session's files and of the form."""
+        """Make items and arms of the session's files and of the form.
+
+        Args:
+            session: Session whose files are meant.
+            asked: The form; its question is asked of every sound where there is no table.
+            visitor: Address that each question is counted for, as one run.
+
+        Raises:
+            BatchError: Files, table or arms cannot be run; the message says why.
+            LimitError: A question is too long, or the visitor has had their runs.
+        """
         batch = self._of(session)
         if not batch.sounds:
             raise BatchError("there is no sound yet: choose the recordings that the table names")
@@ -154,7 +176,15 @@ class Batches:
         batch.items = items
 
     def turn(self, session: str) -> dict[str, Any]:
-        """Work for a few seconds: ``{"state": "more", done, total, failed}``, at the end with the run as a zip."""
+        """Work for a few seconds.
+
+        Returns:
+            ``state`` ("more", "done" or "stopped"), ``done``, ``total`` and ``failed`` (answers); at the end ``zip``,
+            the run in base64.
+
+        Raises:
+            BatchError: The batch was not begun, or its files are gone.
+        """
         batch = self._of(session)
         if batch.items is None:
             raise BatchError("the batch was not begun: choose the files and begin it")

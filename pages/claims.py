@@ -22,10 +22,16 @@ _FIRST_WORDS = {
 def claims_of(
     mentions: Sequence[Mapping[str, Any]], targets: Sequence[str], *, opinion: bool = False
 ) -> list[dict[str, Any]]:
-    """One row for each claimed or missed sound, in the order in which the trace names them; missed ones last.
+    """List each claimed or missed sound, in the order in which the trace names them; missed ones last.
 
-    Each has ``label``, ``fate`` (matched, misused, hallucinated, missed), ``event`` (number in the truth, or None),
-    ``mentions`` (their numbers), ``said`` and ``right`` (how many) and ``why``, a sentence.
+    Args:
+        mentions: Sorted mentions of the trace.
+        targets: Labels of the events that they were checked against.
+        opinion: These are a tagger's, so that the sentences say no more than that the two differ.
+
+    Returns:
+        For each sound ``label``, ``fate`` (matched, misused, hallucinated, missed), ``event`` (its place among the
+        targets, or None), ``mentions`` (their places), ``said`` and ``right`` (how many) and ``why``, a sentence.
     """
     by_event: dict[Any, list[int]] = {}
     for number, mention in enumerate(mentions):
@@ -59,7 +65,12 @@ def claims_of(
 
 
 def reason_in_words(mention: Mapping[str, Any], *, opinion: bool = False) -> str:
-    """Return why a mention is of its kind, as a sentence."""
+    """Return why a mention is of its kind, as a sentence.
+
+    Args:
+        mention: A sorted mention (``mpar2.cafe.schema``) as JSON.
+        opinion: It was checked against a tagger's opinion.
+    """
     reason = str(mention.get("reason") or "").strip()
     detail = reason.partition(": ")[2] or reason
     if opinion:

@@ -46,7 +46,12 @@ _LONGEST = 8000  # characters of any text of the form
 
 
 def build_compare(services: Services, demo: gr.Blocks) -> None:
-    """Put the tab into the open ``gr.Blocks``."""
+    """Put the tab into the open ``gr.Blocks``.
+
+    Args:
+        services: Engine, checkpoints, limits and examples.
+        demo: The app, whose queue is asked for a visitor's place.
+    """
     comparer, batches = Comparer(services), Batches(services)
     view = view_component("comparison", "mountCompare", setup=setup_of(services))
     clip = channel("clip", "comparison", "clip")
@@ -198,7 +203,7 @@ def _judge(label: str, name: str) -> list[Any]:
 
 
 def _published(example: Example) -> dict[str, str]:
-    """Where the page finds the stored comparison of an example, and its sound, which need not be there to read it."""
+    """Publish the stored comparison of an example and, apart, its sound, without which the page can be read too."""
     stat = example.comparison_path.stat()
     key = f"{example.digest} {stat.st_size} {stat.st_mtime_ns} {app_module()}"
 
@@ -220,7 +225,16 @@ def _form(event: gr.EventData) -> Mapping[str, Any]:
 
 
 def asked_of(form: Mapping[str, Any], path: str | None, services: Services) -> Asked:
-    """Return the form as it came from a browser, as plain texts and numbers; ``path`` is the visitor's own upload."""
+    """Return the form as it came from a browser, as plain texts and numbers.
+
+    Args:
+        form: The form's data; values of another type than expected are left out.
+        path: The visitor's own upload; None where there is none.
+        services: Knows the examples and the limits.
+
+    Raises:
+        AudioError: The form names an example that is not here.
+    """
 
     def text(key: str) -> str:
         value = form.get(key)

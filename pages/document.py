@@ -134,7 +134,7 @@ class ComparisonRun:
         self._arms = [_waiting(arm) for arm in arms]
 
     def progress(self, progress: Progress) -> bool:
-        """Take in one update of the engine. True where more changed than the length of the text."""
+        """Take in one update of the engine; return whether more changed than the length of the text."""
         arm = self._arms[progress.index]
         changed = arm["stage"] != progress.stage
         arm["stage"] = progress.stage
@@ -145,7 +145,12 @@ class ComparisonRun:
         return changed
 
     def finish(self, status: str, error: str | None = None) -> None:
-        """Close the document: ``done``, ``stopped`` or ``error``. Arms that did not end say so, with the error."""
+        """Close the document.
+
+        Args:
+            status: "done", "stopped" or "error".
+            error: What went wrong, for the arms that did not end; None where nothing did.
+        """
         self._document["status"] = status
         open_arms = [arm for arm in self._arms if arm["stage"] != "done"]
         for arm in open_arms or (self._arms if error else []):
@@ -167,7 +172,12 @@ class ComparisonRun:
             arm["stage"] = stage
 
     def score(self, index: int, cafe: dict[str, Any]) -> None:
-        """Add the sorted mentions of an arm (see ``scoring``)."""
+        """Add the sorted mentions of an arm.
+
+        Args:
+            index: Place of the arm.
+            cafe: Of ``pages.scoring.cafe_document``.
+        """
         self._arms[index].update(cafe=with_claims(cafe), stage="done")
 
     def snapshot(self) -> dict[str, Any]:
@@ -179,7 +189,7 @@ class ComparisonRun:
 
 
 def with_claims(cafe: dict[str, Any]) -> dict[str, Any]:
-    """Sorted mentions with the table of claims, and a sentence for each mention that says why it is right or wrong."""
+    """Add the table of claims to sorted mentions, and to each mention a sentence that says why it is right or wrong."""
     if "mentions" not in cafe:
         return cafe
     opinion = cafe["truth_origin"] == ORIGIN
@@ -188,7 +198,15 @@ def with_claims(cafe: dict[str, Any]) -> dict[str, Any]:
 
 
 def complete(document: dict[str, Any], into: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Add what needs all arms: the shared scales, and each arm's differences from the first that claims anything."""
+    """Add what needs all arms: the shared scales, and each arm's differences from the first that claims anything.
+
+    Args:
+        document: A document whose arms have ended; their ``against`` is set in place.
+        into: Document that gets the scales; None: ``document`` itself.
+
+    Returns:
+        The document that got the scales.
+    """
     arms = document["arms"]
     claiming = [i for i, arm in enumerate(arms) if (((arm["cafe"] or {}).get("counts")) or {}).get("predicted")]
     base = claiming[0] if claiming else 0
@@ -200,9 +218,15 @@ def complete(document: dict[str, Any], into: dict[str, Any] | None = None) -> di
 
 
 def differences(first: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
-    """``arm`` minus ``first``: right claims, share of claims that are right, share of attention in the last third.
+    """Subtract one arm from another.
 
-    A difference is None where one of the two is unknown.
+    Args:
+        first: Arm of a document that is subtracted.
+        arm: Arm that it is subtracted from.
+
+    Returns:
+        ``right_claims``, ``acc_per``, ``last_third`` (share of attention on audio in the last third of the trace) and
+        ``tokens``; None where one of the two is unknown.
     """
 
     def claims(one: dict[str, Any], key: str) -> Any:
@@ -249,7 +273,7 @@ def _scales(views: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def without_arrays(document: dict[str, Any]) -> dict[str, Any]:
-    """The document for those who read and do not draw: no sound, no spectrogram, no attention of single tokens."""
+    """Return the document for those who read and do not draw: without sound, spectrogram and attention of tokens."""
     clip = {key: value for key, value in document["clip"].items() if key not in ("mel", "audio")}
     left_out = ("words", "attention")
     arms = [{key: value for key, value in arm.items() if key not in left_out} for arm in document["arms"]]
@@ -267,7 +291,13 @@ def shown_model(model: str | None) -> str | None:
 
 
 def share_query(question: Question, arms: Sequence[Arm], example: str | None) -> str:
-    """Query string that reopens this question: the clip only where it is one of the examples."""
+    """Return the query string that reopens a question.
+
+    Args:
+        question: Its text and choices are in it.
+        arms: Names and modes.
+        example: Name of the example that the clip is of; None: the query names no clip.
+    """
     pairs = [("example", example)] if example else []
     pairs += [("q", question.text)] + [("choice", choice) for choice in question.choices]
     pairs += [(f"arm{i}", f"{arm.name}:{arm.mode}") for i, arm in enumerate(arms, start=1)]
@@ -277,7 +307,14 @@ def share_query(question: Question, arms: Sequence[Arm], example: str | None) ->
 def generation_document(
     generation: Generation, question: Question, seconds: float, attention_bytes: int
 ) -> dict[str, Any]:
-    """Return the finished fields of an arm."""
+    """Return the finished fields of an arm.
+
+    Args:
+        generation: What the engine returned.
+        question: Its answer decides what is correct.
+        seconds: Length of the clip.
+        attention_bytes: Bytes that the attention view may take, about.
+    """
     trace = trace_to_json(generation.trace)
     correct, unscored = _correctness(generation, question)
     tokens = [(token.chars.start, token.chars.stop) for token in generation.tokens]
@@ -329,6 +366,12 @@ def audio_uri(clip: Clip) -> str | None:
 
 
 def clip_document(clip: Clip, *, shareable: bool) -> dict[str, Any]:
+    """Return the ``clip`` of a document.
+
+    Args:
+        clip: The clip.
+        shareable: It is one of the examples, so that a link may name it.
+    """
     return {
         "name": clip.source,
         "seconds": round(clip.seconds, 3),
@@ -394,7 +437,12 @@ def _correctness(generation: Generation, question: Question) -> tuple[bool | Non
 
 
 def truth_document(events: Sequence[Event] | None, origin: str | None) -> dict[str, Any] | None:
-    """Return the ``truth`` of a document; None where the events are not known."""
+    """Return the ``truth`` of a document; None where the events are not known.
+
+    Args:
+        events: True events of the clip; None where they are not known.
+        origin: Who says so: "scene", "human", "visitor", ..
+    """
     if events is None:
         return None
     listed = [{"label": event.label, "onset_s": event.onset_s, "offset_s": event.offset_s} for event in events]
@@ -402,9 +450,15 @@ def truth_document(events: Sequence[Event] | None, origin: str | None) -> dict[s
 
 
 def check_document(data: Any) -> dict[str, Any]:
-    """Return a document read from a file, checked so far that the page can draw it. Raises :class:`DocumentError`.
+    """Check a document read from a file, so far that the page can draw it.
 
-    One of version 1 is returned in the present form. The file may be a stranger's: nothing in it is trusted.
+    The file may be a stranger's: nothing in it is trusted.
+
+    Returns:
+        The document; one of version 1 in the present form.
+
+    Raises:
+        DocumentError: It is no comparison, or is damaged.
     """
     try:
         if data["format"] == FORMAT and data["version"] == 1:

@@ -47,7 +47,7 @@ def _last_name(path: re.Match[str]) -> str:
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a Gradio handler, generator or not, so that its errors become messages."""
+    """Wrap a Gradio handler, which may be a generator, so that its errors become messages."""
     import gradio as gr
 
     def shown(error: Exception) -> Exception:

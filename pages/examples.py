@@ -55,7 +55,7 @@ class Example:
 
     @cached_property
     def clip(self) -> Clip:
-        """The decoded clip, under the name of the example."""
+        """Decode the clip, under the name of the example."""
         return load_clip(self.clip_path, name=self.title)
 
     @property
@@ -68,8 +68,12 @@ class Example:
 
     @cached_property
     def outcome(self) -> dict[str, Any] | None:
-        """What the stored comparison shows: ``free`` and ``mpar2`` (right, wrong or None), and ``gain``, the difference
-        of their shares of right claims (or None); None where nothing is stored or it cannot be read."""
+        """Return what the stored comparison shows; None where nothing is stored or it cannot be read.
+
+        Returns:
+            ``free`` and ``mpar2`` (right, wrong or None), and ``gain``: MPAR²'s share of right claims minus that of
+            free reasoning (or None).
+        """
         try:
             arms = json.loads(self.comparison_path.read_text(encoding="utf-8"))["arms"]
             free = next(arm for arm in arms if arm["mode"] == "cot")
@@ -81,7 +85,7 @@ class Example:
             return None
 
     def card(self) -> dict[str, Any]:
-        """What the list of examples shows: question, what its comparison shows, and the group that this puts it in."""
+        """Return what the list of examples shows: the question, and how free reasoning and MPAR² answered it."""
         known = self.outcome
         right = {True: "right", False: "wrong", None: "unscored"}
         group, shows = "Not run yet", "runs when you choose it"
@@ -146,7 +150,15 @@ def load_examples(root: Path = EXAMPLES) -> tuple[Example, ...]:
 
 
 def first_example(examples: tuple[Example, ...], root: Path = EXAMPLES) -> str | None:
-    """The example of the first screen: the index's, else the plainest one (see above), else the first stored one."""
+    """Choose the example of the first screen: the index's, else the plainest one (see the module), else a stored one.
+
+    Args:
+        examples: In the order of the list.
+        root: Folder whose ``index.json`` is asked.
+
+    Returns:
+        Its name; None where there are no examples.
+    """
     names = [example.name for example in examples]
     if (named := _index(root).get("first")) in names:
         return named

@@ -66,7 +66,15 @@ class UploadShares:
         self._lock = threading.Lock()
 
     def refusal(self, visitor: str, size: int) -> str | None:
-        """Count an upload; or say why it is too much."""
+        """Count an upload, or say why it is too much.
+
+        Args:
+            visitor: Address of who sends it.
+            size: Its bytes.
+
+        Returns:
+            None where it was counted, else the reason in words.
+        """
         with self._lock:
             old = self._clock() - _HOUR_S
             for name in list(self._sent):
@@ -98,7 +106,15 @@ class SessionShares:
         self._lock = threading.Lock()
 
     def refusal(self, visitor: str, session: str) -> str | None:
-        """Count a request of a session; or say why it is one session too many."""
+        """Count a request of a session, or say why it is one session too many.
+
+        Args:
+            visitor: Address of who sends it.
+            session: Session of the request; a known one counts once.
+
+        Returns:
+            None where it was counted, else the reason in words.
+        """
         with self._lock:
             mine = self._begun.setdefault(visitor, OrderedDict())
             self._begun.move_to_end(visitor)
@@ -116,10 +132,16 @@ class SessionShares:
 
 
 class Pace:
-    """How long each visitor's requests are held back before they are looked at.
+    """Hold back the requests of visitors who send many.
 
     A visitor may send ``per_s`` units a second, and ``burst`` at once; what is beyond waits for its time, at most
     ``longest_s``. Used by one thread.
+
+    Args:
+        per_s: Units a second.
+        burst: Units at once.
+        longest_s: Longest wait, in seconds.
+        clock: Seconds, never going back.
     """
 
     def __init__(
@@ -129,7 +151,15 @@ class Pace:
         self._due: OrderedDict[str, float] = OrderedDict()  # when all that a visitor has sent is paid for
 
     def wait_s(self, visitor: str, units: float) -> float:
-        """Count a request; return the seconds for which it is to wait."""
+        """Count a request.
+
+        Args:
+            visitor: Address of who sends it.
+            units: What it costs: 0.1 for reading; else 1, and 1 for each megabyte.
+
+        Returns:
+            Seconds for which it is to wait.
+        """
         now = self._clock()
         due = max(self._due.pop(visitor, -math.inf), now - self._burst_s)
         self._due[visitor] = due = min(due + units / self._per_s, now + self._longest_s)

@@ -27,7 +27,13 @@ class Kept:
         self._lock = threading.Lock()
 
     def keep(self, key: str, visitor: str, content: bytes) -> None:
-        """Keep a content in place of the key's last one."""
+        """Keep a content in place of the key's last one.
+
+        Args:
+            key: What it is asked for by.
+            visitor: Who the memory is counted for.
+            content: The bytes.
+        """
         with self._lock:
             self._forget_old()
             self._kept.pop(key, None)

@@ -39,7 +39,15 @@ class VisitorLimits:
     runs_per_hour: int = 0
 
     def check(self, question: str, choices: list[str]) -> None:
-        """Raise :class:`LimitError` for a question or choices that are too long or too many."""
+        """Refuse a question or choices that are too long or too many.
+
+        Args:
+            question: Text of the question.
+            choices: Its choices.
+
+        Raises:
+            LimitError: One of them is beyond the limit; the message says which.
+        """
         if len(question.strip()) > self.question_chars:
             raise LimitError(
                 f"the question has {len(question.strip())} characters; the limit here is {self.question_chars}: "
@@ -98,6 +106,10 @@ def visitor_of(request: Any, environment: Mapping[str, str] = os.environ) -> str
 
     Behind a proxy (a Space, or ``MPAR2_BEHIND_PROXY=1``) that is the last public address of ``X-Forwarded-For``: the
     proxy itself wrote it, while anything before it may be the visitor's invention.
+
+    Args:
+        request: Gradio's or Starlette's request.
+        environment: Says whether there is a proxy.
     """
     client = getattr(request, "client", None)
     host = str(getattr(client, "host", None) or "")

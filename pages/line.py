@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Turns", "ahead_of", "events_of", "share_of_line", "take_turns"]
 
+_MODELS = "engine"  # the line of comparisons
 _SHARE = 8  # waiting requests of one visitor; a page sends two or three at a time
 _AT_ONCE = 8  # one visitor has at most one of so many places of a line at once, and at least one place
 _MOST_VISITORS = 10_000
@@ -61,7 +62,12 @@ class Turns:
         self._lines: dict[str, _Line] = {}
 
     def order(self, line: str, waiting: Iterable[Any]) -> list[Any]:
-        """Return all waiting events of a line in the order in which they are served."""
+        """Return all waiting events of a line in the order in which they are served.
+
+        Args:
+            line: Name of the line.
+            waiting: Its waiting events.
+        """
         state, keys = self._line(line), []
         events = sorted(waiting, key=lambda event: event.enqueue_time)
         came, ends = {id(event): state.came.get(id(event), state.now) for event in events}, dict[str, float]()
@@ -123,7 +129,7 @@ class Turns:
 
 
 def take_turns(demo: gr.Blocks) -> None:
-    """Let visitors take turns in the lines of an app."""
+    """Serve the lines of an app by visitors' turns, in place of Gradio's order."""
     queue = demo._queue
 
     def visitor(event: Any) -> str:
@@ -160,16 +166,24 @@ def take_turns(demo: gr.Blocks) -> None:
 
 
 def events_of(demo: gr.Blocks) -> Iterator[Any]:
-    """Events that wait or run."""
+    """Yield the events that wait or run."""
     for name, line in list(demo._queue.event_queue_per_concurrency_id.items()):
         yield from list(line.queue)
         yield from _running(demo, name)
 
 
-def ahead_of(demo: gr.Blocks, session: str, line: str = "engine") -> int:
-    """Count the requests before the session's own in the queue itself: nothing else is a place."""
-    queued = demo._queue.event_queue_per_concurrency_id.get(line)
-    order = [*_running(demo, line), *demo.turns.order(line, list(queued.queue) if queued else ())]
+def ahead_of(demo: gr.Blocks, session: str) -> int:
+    """Count the requests before the session's own in the line of the models, as the queue stands.
+
+    Args:
+        demo: The app.
+        session: Session of the request.
+
+    Returns:
+        How many are served before it; all of them where the session has no request there.
+    """
+    queued = demo._queue.event_queue_per_concurrency_id.get(_MODELS)
+    order = [*_running(demo, _MODELS), *demo.turns.order(_MODELS, list(queued.queue) if queued else ())]
     return next((place for place, event in enumerate(order) if event.session_hash == session), len(order))
 
 

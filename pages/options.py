@@ -16,7 +16,7 @@ __all__ = ["PUBLIC_RUNS_PER_HOUR", "build_services", "is_local", "parse_options"
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Options of the command line, with the environment behind them."""
+    """Read the options of the command line, with the environment behind them."""
     from mpar2.commands._arms import add_precision_options, add_prompt_option
     from mpar2.engines import engine_names
 
@@ -125,7 +125,7 @@ def build_services(options: argparse.Namespace) -> Any:
 
 
 def _offers(options: argparse.Namespace) -> tuple[Any, tuple[tuple[str, str], ...]]:
-    """What visitors may choose, under names of which no two are equal, and the arms that a comparison begins with."""
+    """Return the checkpoints on offer, no two of one name, and the arms that a comparison begins with."""
     from mpar2.arms import ArmError, parse_arm, unique_names
     from mpar2.engines.base import Arm
     from pages.document import MOST_ARMS

@@ -50,7 +50,7 @@ def publish(name: str, key: str, make: Callable[[], str]) -> str:
 
 
 def routes() -> list[Any]:
-    """Routes for Gradio's server (``launch(app_kwargs={"routes": …})``)."""
+    """Return the routes for Gradio's server (``launch(app_kwargs={"routes": …})``)."""
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse, Response

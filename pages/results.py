@@ -47,7 +47,16 @@ def opened_document(data: bytes) -> dict[str, Any]:
 
 
 def keep_result(kept: Kept, visitor: str, document: dict[str, Any]) -> str:
-    """Keep a checked comparison; return its identifier."""
+    """Keep a checked comparison.
+
+    Args:
+        kept: Where results are kept.
+        visitor: Address that the memory is counted for.
+        document: The comparison.
+
+    Returns:
+        An identifier that nobody can guess.
+    """
     name = secrets.token_urlsafe(16)
     packed = gzip.compress(dump_json(document), 6, mtime=0)
     kept.keep(name, visitor, packed)
@@ -55,7 +64,7 @@ def keep_result(kept: Kept, visitor: str, document: dict[str, Any]) -> str:
 
 
 def routes() -> list[Any]:
-    """Routes for Gradio's server; the app behind it has ``services``."""
+    """Return the routes for Gradio's server; the app behind it has ``services``."""
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response

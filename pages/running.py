@@ -80,10 +80,21 @@ class Comparer:
         session: str,
         *,
         visitor: str = "",
-        attention_bytes: int = ATTENTION_BYTES,
     ) -> Iterator[dict[str, Any]]:
-        """Documents as the comparison grows; the last one is finished, with the mentions sorted where they can be."""
-        with closing(self.trace(asked, session, visitor=visitor, attention_bytes=attention_bytes)) as documents:
+        """Run a comparison: :meth:`trace`, then :meth:`judge`.
+
+        Args:
+            asked: What the visitor asked for.
+            session: Whose stop ends it.
+            visitor: Address that the run is counted for; "" counts for nobody.
+
+        Yields:
+            Documents as the comparison grows; the last one is finished, with the mentions sorted where they can be.
+
+        Raises:
+            MPAR2Error: What was asked for is refused; the message says why.
+        """
+        with closing(self.trace(asked, session, visitor=visitor)) as documents:
             yield from documents
         with closing(self.judge(session)) as documents:
             yield from documents
@@ -94,14 +105,24 @@ class Comparer:
         session: str,
         *,
         visitor: str = "",
-        attention_bytes: int = ATTENTION_BYTES,
     ) -> Iterator[dict[str, Any]]:
-        """Documents as the traces grow. The last one is finished, unless a judge is to be asked: :meth:`judge` does.
+        """Let the arms write their traces.
 
-        So a judge that is slow, or silent, is waited for without holding the engine.
+        A judge is asked by :meth:`judge`, so that one that is slow does not hold the engine.
+
+        Args:
+            asked: What the visitor asked for.
+            session: Whose stop ends it.
+            visitor: Address that the run is counted for; "" counts for nobody.
+
+        Yields:
+            Documents as the traces grow; the last one is finished, unless a judge is to be asked.
+
+        Raises:
+            MPAR2Error: What was asked for is refused; the message says why.
         """
         asked.judging.check(local=self.services.local)
-        run, clip, question, arms, decoding = self._prepare(asked, attention_bytes)
+        run, clip, question, arms, decoding = self._prepare(asked, ATTENTION_BYTES)
         self.services.runs.begin(visitor)
         stop = self.services.stops.begin(session)
         error: str | None = None
@@ -142,7 +163,7 @@ class Comparer:
         yield run.snapshot()
 
     def judge(self, session: str) -> Iterator[dict[str, Any]]:
-        """Documents of the session's traces as a judge sorts their mentions; nothing where no judge is to be asked."""
+        """Yield documents of the session's traces as a judge sorts their mentions; none where no judge is asked."""
         with self._lock:
             waiting = self._waiting.pop(session, None)
         if waiting is None:
@@ -164,7 +185,7 @@ class Comparer:
         yield run.snapshot()
 
     def forget(self, session: str) -> None:
-        """The visitor has left: nobody waits for the judge any more."""
+        """Drop the traces of a visitor who has left before the judge is asked."""
         with self._lock:
             self._waiting.pop(session, None)
 
@@ -178,7 +199,19 @@ class Comparer:
         return score_traces(waiting.judging, waiting.clip, waiting.question, truth, texts, local=self.services.local)
 
     def reason(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[Generation | None]:
-        """Yield the generation of a single arm; before it None, now and then: where a caller who left can be let go."""
+        """Run a single arm.
+
+        Args:
+            asked: What the caller asked for; its first arm is run.
+            session: Whose stop ends it.
+            visitor: Address that the run is counted for; "" counts for nobody.
+
+        Yields:
+            None now and then, where a caller who left can be noticed; at last the generation.
+
+        Raises:
+            MPAR2Error: What was asked for is refused, or the model ended without a result.
+        """
         _, clip, question, arms, decoding = self._prepare(asked, 0)
         self.services.runs.begin(visitor)
         stop = self.services.stops.begin(session)
@@ -200,17 +233,20 @@ class Comparer:
     def occlude(
         self, asked: Asked, text: str, digest: str, session: str, *, visitor: str = ""
     ) -> Iterator[dict[str, Any]]:
-        """Which windows of the clip the answer of a finished trace needs, after each batch of windows.
+        """Find the windows of the clip that the answer of a finished trace needs.
 
         Args:
-            asked: as for the comparison; its first arm wrote the trace.
-            text: the trace.
-            digest: of the clip of the comparison.
-            session: whose stop ends it.
-            visitor: whose run it is.
+            asked: As for the comparison; its first arm wrote the trace.
+            text: The trace.
+            digest: Of the clip of the comparison.
+            session: Whose stop ends it.
+            visitor: Address that the run is counted for; "" counts for nobody.
 
         Yields:
-            Occlusion as the page draws it (``pages.occluding``).
+            Occlusion as the page draws it (``pages.occluding``), after each batch of windows.
+
+        Raises:
+            MPAR2Error: What was asked for is refused, or the model cannot be read.
         """
         _check_text(text)
         _, clip, question, (arm, *_), decoding = self._prepare(asked, 0)
@@ -294,7 +330,7 @@ class Comparer:
 
 
 def _check_text(text: Any) -> None:
-    """Refuse what programs send in place of text: nothing, a number, half of a character."""
+    """Refuse what programs send in place of text: nothing, a number, half of a surrogate pair."""
     if not isinstance(text, str):
         raise QuestionError(f"question, choices, models and modes are texts; {str(text)[:40]!r} is none: send a text")
     try:
@@ -304,15 +340,25 @@ def _check_text(text: Any) -> None:
 
 
 def split_choices(text: str) -> list[str]:
-    """Choices written one a line."""
+    """Return the choices of a text that has one on each line."""
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
 
 
 def parse_events(text: str, clip_seconds: float) -> tuple[Event, ...] | None:
-    """Events written one a line, ``label`` or ``label 1.2-3.4``, in seconds; None where nothing is written.
+    """Return the events of a text that has one on each line: ``label`` or ``label 1.2-3.4``.
 
     >>> parse_events("dog bark 0.5-1.5\\nsiren", 8.0)
     (Event(label='dog bark', onset_s=0.5, offset_s=1.5), Event(label='siren', onset_s=None, offset_s=None))
+
+    Args:
+        text: The lines; times are seconds.
+        clip_seconds: Length of the clip, within which the times must lie.
+
+    Returns:
+        The events; None where nothing is written.
+
+    Raises:
+        QuestionError: A line cannot be read, or there are too many.
     """
     lines = split_choices(text)
     if not lines:
@@ -348,6 +394,15 @@ _ALMOST_TIMES = re.compile(r"(?:^|\s)(?:[\d.,:]*\d[\d.,:]*\s*s?\s*[-–—].*|[-
 
 
 def decoding_of(asked: Asked, most: int) -> Decoding:
+    """Return how the arms decode.
+
+    Args:
+        asked: Gives tokens, temperature and seed.
+        most: Most new tokens that the app allows.
+
+    Raises:
+        EngineError: A number is out of its range, or is none.
+    """
     tokens, temperature, seed = (_number(value) for value in (asked.max_new_tokens, asked.temperature, asked.seed))
     if not 1 <= tokens <= most:
         raise EngineError(f"{tokens:g} new tokens: choose 1 to {most}")

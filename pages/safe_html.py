@@ -45,7 +45,7 @@ watch('value', tell);
 
 @cache
 def app_module() -> str:
-    """Address of the module that holds all views of the app."""
+    """Return the address of the module that holds all views of the app."""
 
     def text() -> str:
         return f"{bundle(VIEW / 'compare.js', VIEW / 'analysis.js')}\nexport {{ {', '.join(_EXPORTED)} }};\n"
@@ -54,9 +54,12 @@ def app_module() -> str:
 
 
 def view_component(elem_id: str, mount: str, **props: Any) -> gr.HTML:
-    """Return an empty element that the function ``mount`` of the module fills from the component's value.
+    """Return an empty element that a view fills from the component's value; its events carry what the view sends.
 
-    Events of the component carry the data that the view triggers them with.
+    Args:
+        elem_id: Id of the element, by which a :func:`channel` finds the view.
+        mount: Exported function of the module that makes the view.
+        props: Other values that the view reads, such as ``setup``.
     """
     import gradio as gr
 
@@ -73,7 +76,13 @@ def view_component(elem_id: str, mount: str, **props: Any) -> gr.HTML:
 
 
 def channel(elem_id: str, view: str, method: str) -> gr.HTML:
-    """Return a component that shows nothing: its value is handed to a method of a view."""
+    """Return a component that shows nothing: its value is handed to a method of a view.
+
+    Args:
+        elem_id: Its own id.
+        view: Id of the view's element.
+        method: Name of the view's method.
+    """
     import gradio as gr
 
     return gr.HTML(

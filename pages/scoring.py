@@ -61,11 +61,18 @@ class Judging:
 
     @property
     def needs_sounds(self) -> bool:
-        """Whether the judge cannot caption a clip of which nothing is known."""
+        """Return whether the judge cannot caption a clip of which nothing is known."""
         return self.judge == "rules" or judge_named(self.judge).service is None
 
     def check(self, *, local: bool) -> None:
-        """Raise :class:`JudgingError` where something is missing or an address must not be called."""
+        """Refuse a judge that cannot be asked.
+
+        Args:
+            local: Only this machine reaches the app, so that any address may be called.
+
+        Raises:
+            JudgingError: Something is missing, or the address must not be called.
+        """
         if self.judge == "rules":
             return
         known = [value for _, value in judge_choices()]
@@ -93,7 +100,15 @@ def _capital(text: str) -> str:
 
 
 def check_address(address: str, *, local: bool) -> None:
-    """Refuse what a stranger must not make this machine call: on a public app, anything but https to public hosts."""
+    """Refuse an address that a stranger must not make this machine call.
+
+    Args:
+        address: Of a server.
+        local: Only this machine reaches the app; otherwise https to public hosts alone is allowed.
+
+    Raises:
+        JudgingError: The address is none, or must not be called.
+    """
     if not local and not address.strip().lower().startswith("https:"):
         raise JudgingError("this app is public, so the server's address must begin with https://")
     try:
@@ -111,9 +126,19 @@ def score_traces(
     *,
     local: bool = True,
 ) -> Iterator[tuple[int, dict[str, Any]] | None]:
-    """``(arm, cafe)`` for each trace with text. Yields nothing where nothing is known and no model is to be asked.
+    """Sort the mentions of traces.
 
-    While a judge is asked it yields None several times a second; who closes it then cancels what is asked.
+    Args:
+        judging: Which judge, with its key or address.
+        clip: The clip, which a model captions where ``truth`` is None.
+        question: Its question.
+        truth: What the mentions are checked against; None where nothing is known.
+        texts: The traces of all arms; an empty one is skipped.
+        local: Only this machine reaches the app: a judge has more time, and may be at any address.
+
+    Yields:
+        (place of the arm, ``cafe`` of the document) for each trace with text. While a judge is asked, None several
+        times a second: closing the generator then cancels the requests.
     """
     if judging.judge == "rules":
         if truth is None:

@@ -58,7 +58,12 @@ class StopBoard:
                 event.set()
 
     def end(self, session: str, event: threading.Event) -> None:
-        """Forget a run that has ended."""
+        """Forget a run that has ended.
+
+        Args:
+            session: Its session.
+            event: Its event; a newer run of the session is kept.
+        """
         with self._lock:
             if self._events.get(session) is event:
                 del self._events[session]
@@ -80,7 +85,12 @@ class Uploads:
         self._lock, self._clock = threading.Lock(), clock
 
     def hold(self, session: str, path: str) -> None:
-        """Remember that the session has that file, for an hour."""
+        """Remember for an hour that a session has a file.
+
+        Args:
+            session: The session.
+            path: The file, where Gradio put it.
+        """
         with self._lock:
             held = self._held.pop(session, {})
             held[path] = self._clock()
@@ -93,7 +103,7 @@ class Uploads:
                 del self._held[first]
 
     def release(self, session: str) -> None:
-        """The session has ended: delete what nobody else holds."""
+        """Delete the files of a session that has ended, unless another one holds them."""
         with self._lock:
             gone = set(self._held.pop(session, ()))
             for path in gone.difference(*self._held.values()):
@@ -122,16 +132,24 @@ class Services:
 
     @cached_property
     def runs(self) -> RunCounter:
-        """Counts the runs of each visitor."""
+        """Return the counter of each visitor's runs."""
         return RunCounter(self.visitors.runs_per_hour)
 
     @cached_property
     def results(self) -> Kept:
-        """Results that visitors stored, as compressed JSON."""
+        """Return the results that visitors stored, as compressed JSON."""
         return Kept(_RESULTS_BYTES, 60.0 * self.keep_results_min)
 
     def arm(self, name: str, mode: str) -> Arm:
-        """Return the arm of an offered checkpoint."""
+        """Return the arm of an offered checkpoint.
+
+        Args:
+            name: Name of the offer.
+            mode: Name of a mode.
+
+        Raises:
+            EngineError: Either is not known here.
+        """
         for offer in self.offers:
             if offer.name == name:
                 if mode not in mode_names():

@@ -52,12 +52,12 @@ def mel_picture(clip: Clip) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _filters() -> np.ndarray:
-    """Mel filters, ``(64, 257)``."""
+    """Return the mel filters, ``(64, 257)``."""
     import librosa
 
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=_FFT, n_mels=_BANDS, fmax=SAMPLE_RATE / 2)
 
 
 def warm_up() -> None:
-    """Let librosa come up, which takes seconds the first time: not while a visitor waits."""
+    """Load librosa before a visitor waits for it: the first use takes seconds."""
     mel_picture(Clip(np.zeros(SAMPLE_RATE, dtype=np.float32)))

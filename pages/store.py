@@ -21,7 +21,15 @@ __all__ = ["main", "make_comparison", "write_comparison"]
 
 
 def make_comparison(services: Services, example: Example) -> dict[str, Any]:
-    """Return the finished comparison document of an example, without its audio."""
+    """Return the finished comparison document of an example, without its audio.
+
+    Args:
+        services: Engine, and the offers that the arms are made of.
+        example: The example.
+
+    Raises:
+        RuntimeError: An arm did not finish.
+    """
     asked = Asked(
         audio=str(example.clip_path),
         question=example.question.text,
@@ -36,7 +44,15 @@ def make_comparison(services: Services, example: Example) -> dict[str, Any]:
 
 
 def write_comparison(example: Example, document: dict[str, Any]) -> Path:
-    """Write it, complete or not at all."""
+    """Write the stored comparison, complete or not at all.
+
+    Args:
+        example: Whose comparison it is.
+        document: The comparison, without its audio.
+
+    Returns:
+        The file.
+    """
     path = example.comparison_path
     write_bytes(path, dump_json(document))
     return path

@@ -32,7 +32,15 @@ _EXTRA = ("prompt_version", "prompt_hash", "items", "model_hash", "adapter_hash"
 
 
 def choose_items(run: Run, number: int) -> list[str]:
-    """Ids of items that every arm answered: easy, medium and hard in turn, otherwise as if drawn."""
+    """Choose items that every arm answered: each difficulty in turn, in an order that is random but fixed by the ids.
+
+    Args:
+        run: The run.
+        number: How many items at most.
+
+    Returns:
+        Their ids.
+    """
     arms = {arm["name"] for arm in run.manifest["arms"]}
     answered: dict[str, set[str]] = {}
     difficulty: dict[str, str] = {}
@@ -51,7 +59,20 @@ def choose_items(run: Run, number: int) -> list[str]:
 
 
 def store_run(engine: Any, folder: Path, audio_root: Path, ids: Sequence[str]) -> Iterator[str]:
-    """Copy the recordings of ``ids`` and write their heatmaps; says what it did with each answer."""
+    """Copy the recordings of items beside a run, and write the heatmaps of their answers.
+
+    Args:
+        engine: Engine that reads a trace again (``attend``).
+        folder: The run's folder.
+        audio_root: Folder that the run's audio paths start at.
+        ids: Ids of items.
+
+    Yields:
+        What was done with each answer, in words.
+
+    Raises:
+        RunError: A recording is missing, or its path leaves the folder.
+    """
     run = read_run(folder)
     arms = {arm["name"]: _arm(arm) for arm in run.manifest["arms"]}
     lines = []

@@ -59,7 +59,15 @@ class _Answer:
 
 
 def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | None:
-    """Return the comparison document of one to four rows of one item; None where the run is not there any more."""
+    """Return answers of a finished run as a comparison document.
+
+    Args:
+        table: The runs.
+        rows: Positions of answers to one item in ``table.frame``, by arm; the first four are taken.
+
+    Returns:
+        The document; None where the run is not there any more.
+    """
     answers = _answers(table, list(rows)[:MOST_ARMS])
     if not answers:
         return None
@@ -102,7 +110,12 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
 
 
 def audio_of(run: RunInfo, item: Mapping[str, Any]) -> Path | None:
-    """Return the item's recording, if the run is a folder of this machine and the recording lies inside of it."""
+    """Return the item's recording, if the run is a folder of this machine and the recording lies inside of it.
+
+    Args:
+        run: The run.
+        item: The ``item`` of a record.
+    """
     audio = item["audio"]
     if run.limits is not None or not run.source.is_dir() or not isinstance(audio, str) or not audio:
         return None

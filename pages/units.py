@@ -87,6 +87,10 @@ def words(text: str, tokens: Sequence[Sequence[int]]) -> list[WordTokens]:
 
     >>> words("a dog bark 0.5 s", [(0, 1), (1, 5), (5, 10), (10, 14), (14, 16)])[1]
     WordTokens(chars=(2, 5), tokens=(1, 2))
+
+    Args:
+        text: The generated text.
+        tokens: Character span of each generated token.
     """
     starts, ends = [start for start, _ in tokens], [stop for _, stop in tokens]
     tags = [match.span() for match in _TAG.finditer(text)]
@@ -115,7 +119,7 @@ def _name(parts: Sequence[Mapping[str, Any]], index: int) -> tuple[str, str]:
 
 
 def _sentences(text: str, start: int, stop: int) -> list[tuple[int, int]]:
-    """Sentences of ``text[start:stop]``: they end at a line break, or at ". ? !" before a blank."""
+    """Split ``text[start:stop]`` into sentences, which end at a line break, or at ". ? !" before a blank."""
     spans: list[tuple[int, int]] = []
     begin = start
     for place in range(start, stop):
