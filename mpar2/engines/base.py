@@ -54,15 +54,25 @@ class ItemError(EngineError):
 
 @dataclass(frozen=True)
 class Arm:
-    """What is compared: checkpoint + adapter + mode (design, section 2)."""
+    """What is compared: a checkpoint, an adapter and a mode.
+
+    Attributes:
+        name: How the arm is called in results.
+        model: Short name, folder or hub id, or the engine and its model (:func:`mpar2.arms.split_engine`).
+        adapter: A LoRA adapter for it; None: the bare model.
+        mode: How the model is asked, one of :func:`mpar2.prompts.mode_names`.
+        dtype: Precision of the weights, in this process: float32, bfloat16, float16; None: as the engine has it.
+        quantize: Bits of the text stack's weights; None: as the engine has it.
+        prompt: A prompt set or a text file (:mod:`mpar2.prompts`); None: ours.
+    """
 
     name: str
     model: str
     adapter: str | None = None
     mode: Mode = "mpar2"
-    dtype: str | None = None  # of the weights, in this process: float32, bfloat16, float16; None: as the engine has it
-    quantize: Literal["4bit", "8bit"] | None = None  # of the text stack's weights; None: as the engine has it
-    prompt: str | None = None  # a prompt set or a text file (``mpar2.prompts``); None: ours
+    dtype: str | None = None
+    quantize: Literal["4bit", "8bit"] | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -243,17 +253,25 @@ class Engine(ABC):
         """Generate for each request.
 
         Args:
-            requests: what to generate; arms may differ within a call.
-            decoding: how tokens are chosen; greedy, 512 tokens, by default.
-            batch_size: requests that may share memory at a time.
-            attention: what to record of the attention to audio; ignored by engines that record none.
+            requests: What to generate; arms may differ within a call.
+            decoding: How tokens are chosen; greedy, at most 512 tokens, by default.
+            batch_size: Requests that may share memory at a time.
+            attention: What to record of the attention to audio; ignored by engines that record none.
 
         Returns:
             One generation for each request, in their order.
+
+        Raises:
+            EngineError: The engine cannot do what is asked.
+            ItemError: A clip with its question cannot be asked; others can.
         """
 
     def preload(self, arms: Sequence[Arm]) -> None:  # noqa: B027 - nothing to load is a valid default
-        """Load what the arms need, so that the first request does not wait."""
+        """Load what the arms need, so that the first request does not wait.
+
+        Raises:
+            EngineError: A model or an adapter cannot be loaded.
+        """
 
     def stream(
         self,
@@ -289,7 +307,14 @@ class Engine(ABC):
             yield Progress(index, "done", generation.text, generation.token_count or 0, generation)
 
     async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
-        """Generate once, inside ``async with engine``: how ``remote`` engines are given many requests at a time."""
+        """Generate once, inside ``async with engine``; used for ``remote`` engines, with many requests at a time.
+
+        Args:
+            clip: The clip.
+            question: The question.
+            arm: The arm.
+            decoding: How to decode.
+        """
         batch = await asyncio.to_thread(self.generate_batch, [Request(clip, question, arm)], decoding, batch_size=1)
         return batch[0]
 
@@ -301,6 +326,12 @@ class Engine(ABC):
 
     def attend(self, clip: Clip, question: Question, arm: Arm, text: str) -> Generation:
         """Read a finished text by teacher forcing and record its attention.
+
+        Args:
+            clip: The clip.
+            question: What was asked.
+            arm: Who was asked.
+            text: The text, as the model would have generated it.
 
         Returns:
             A generation with the text's tokens and their attention.
@@ -331,7 +362,7 @@ class Engine(ABC):
         raise EngineError(f"{type(self).__name__} does not score a given text: use the engine 'transformers'")
 
     def base_of(self, arm: Arm) -> str:
-        """Return a name for what has to be loaded to run the arm. Arms of one base are planned beside each other."""
+        """Return a name for what has to be loaded to run the arm; arms of one base are run one after the other."""
         return arm.model
 
     def weights(self, arm: Arm) -> dict[str, str | None]:

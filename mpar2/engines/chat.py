@@ -29,6 +29,11 @@ def render_chat(processor: Any, messages: list[dict[str, Any]], audio_token: str
     Templates that know parts of a message write a placeholder for the audio part; those that take plain strings only
     are given the placeholder before the words.
 
+    Args:
+        processor: The processor of the checkpoint, which has the chat template.
+        messages: As :func:`mpar2.prompts.build_messages` makes them.
+        audio_token: The placeholder of a clip.
+
     Raises:
         EngineError: The template does not end, fails, or does not write exactly one placeholder for the clip.
     """
@@ -61,7 +66,11 @@ def _as_plain_text(messages: list[dict[str, Any]], audio_token: str) -> list[dic
 
 
 def render_template(processor: Any, messages: list[dict[str, Any]]) -> str:
-    """Render messages as text, in a thread that is interrupted when its time is over.
+    """Render messages as text, in a thread that is interrupted after a few seconds.
+
+    Args:
+        processor: The processor of the checkpoint, which has the chat template.
+        messages: Chat messages; their contents are strings or lists of parts.
 
     Raises:
         EngineError: The template does not end, fails, or writes too much.

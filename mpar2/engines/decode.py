@@ -1,7 +1,7 @@
 """One batch of prompts through a model: prefill, one token at a time, text out of tokens.
 
 Why a loop of our own and not ``generate``: it streams each row, stops at once, lets rows of one batch run with
-different adapters, draws every row from its own random numbers, and shares what the audio encoder heard. Greedy
+different adapters, draws every row from its own random numbers, and shares the output of the audio encoder. Greedy
 output equals ``generate`` (tested). Rows that are done leave the batch.
 
 Sampling is repeatable: a row's draws depend on its seed and its own logits alone, never on who else is in the batch
@@ -43,7 +43,7 @@ _ROOM = 64  # tokens by which the buffers of a cache grow
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Token ids with the audio placeholders expanded, what the encoder heard for them, and the adapter to run with."""
+    """Token ids with the audio placeholders expanded, the encoder's frames for them, and the adapter to run with."""
 
     ids: tuple[int, ...]
     audio: torch.Tensor  # (F, hidden)
@@ -52,7 +52,18 @@ class Prompt:
 
 
 class Session:
-    """A batch of prompts and its cache. The caller holds the checkpoint's lock, and closes the session."""
+    """A batch of prompts and its key-value cache.
+
+    The caller holds the checkpoint's lock, and closes the session.
+
+    Args:
+        checkpoint: The loaded checkpoint.
+        prompts: One for each row.
+
+    Attributes:
+        rows: Places, in ``prompts``, of those that are still in the batch.
+        probe: Records attention, where one is set.
+    """
 
     def __init__(self, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> None:
         self._checkpoint = checkpoint
@@ -70,13 +81,17 @@ class Session:
         self._adapters.enter_context(_adapted(checkpoint, [prompt.adapter for prompt in prompts]))
 
     def audio_positions(self) -> list[range]:
-        """Return where each prompt's audio stands in the padded batch: what a probe wants to know."""
+        """Return the positions of each prompt's audio in the padded batch, for a probe."""
         shifts = [self._width - len(prompt.ids) + prompt.audio_start for prompt in self._prompts]
         return [range(start, start + len(p.audio)) for start, p in zip(shifts, self._prompts, strict=True)]
 
     @torch.inference_mode()
     def prefill(self) -> torch.Tensor:
-        """Return (B, V) logits of the first new token. Prompts are padded on the left."""
+        """Run the prompts, padded on the left.
+
+        Returns:
+            Logits of the first new token, (B, V).
+        """
         device = self._checkpoint.device
         pad = self._network.generation_config.pad_token_id or 0
         padded = [[pad] * (self._width - len(p.ids)) + list(p.ids) for p in self._prompts]
@@ -145,14 +160,23 @@ class Session:
             self._adapters.enter_context(_adapted(self._checkpoint, [self._prompts[row].adapter for row in self.rows]))
 
     def hide_audio(self, row: int) -> None:
-        """Mask the audio for the row's queries from the next token on. Position ids stay as they are."""
+        """Mask the audio for a row from its next token on. Position ids stay as they are.
+
+        Args:
+            row: The place of its prompt.
+        """
         span = self.audio_positions()[row]
         self._mask = self._mask.clone()  # may be the tensor that positions are counted from
         self._mask[self.rows.index(row), span.start : span.stop] = 0
         self._hidden_columns = True
 
     def rollback(self, row: int, tokens: int) -> None:
-        """Remove the row's last ``tokens`` tokens: nothing sees them, and what follows takes their positions."""
+        """Remove the last tokens of a row: nothing sees them, and what follows takes their positions.
+
+        Args:
+            row: The place of its prompt.
+            tokens: How many tokens.
+        """
         place = self.rows.index(row)
         self._mask, self._counts = self._mask.clone(), self._counts.clone()
         columns = self._counts[place].nonzero()[:, 0]
@@ -265,7 +289,15 @@ def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iter
 
 
 def can_merge(checkpoint: Checkpoint, adapter: Adapter) -> bool:
-    """Return whether there is memory for a second copy of the weights that the adapter changes."""
+    """Return whether there is memory for a second copy of the weights that the adapter changes.
+
+    Args:
+        checkpoint: The loaded base.
+        adapter: Attached to it.
+
+    Returns:
+        False too where the base is quantised or its device does not say how much memory is free.
+    """
     layers = [layer for layer in checkpoint.model.modules() if adapter.key in getattr(layer, "lora_A", ())]
     needed = sum(layer.get_base_layer().weight.nbytes for layer in layers)
     free = free_bytes(checkpoint.device)
@@ -273,7 +305,7 @@ def can_merge(checkpoint: Checkpoint, adapter: Adapter) -> bool:
 
 
 def _index(places: list[int], batch: int, device: torch.device) -> slice | torch.Tensor:
-    """Neighbouring rows as a slice, which costs no copy."""
+    """Return the rows ``places`` as an index; neighbours as a slice, which costs no copy."""
     if places == list(range(places[0], places[-1] + 1)):
         return slice(None) if len(places) == batch else slice(places[0], places[-1] + 1)
     return torch.tensor(places, device=device)
@@ -284,7 +316,7 @@ _Factors = list[tuple["slice | torch.Tensor", torch.Tensor, torch.Tensor]]
 
 @torch.no_grad()
 def _factors(layer: Any, groups: dict[str, slice | torch.Tensor]) -> _Factors:
-    """Rows, A (r, in) and scaled B, transposed (1, r, out), of each adapter of a layer."""
+    """Return rows, A (r, in) and scaled B, transposed (1, r, out), of each adapter of a layer."""
     return [
         (rows, layer.lora_A[key].weight, (layer.lora_B[key].weight * layer.scaling[key]).t().contiguous()[None])
         for key, rows in groups.items()
@@ -309,7 +341,13 @@ def _forward_by_rows(
 
 
 class Sampler:
-    """Chooses one row's next token."""
+    """Chooses the next token of one row.
+
+    Args:
+        decoding: Temperature, top-p, top-k and repetition penalty.
+        prompt_ids: Token ids of the prompt, which the repetition penalty counts.
+        seed: Seed of the draws; None: that of ``decoding``.
+    """
 
     def __init__(self, decoding: Decoding, prompt_ids: Sequence[int], seed: int | None = None) -> None:
         self._prompt = list(prompt_ids)
@@ -327,7 +365,18 @@ class Sampler:
 
     @torch.inference_mode()
     def choose(self, logits: torch.Tensor, written: Sequence[int]) -> int:
-        """Choose the token that follows the prompt and the ``written`` tokens, by logits (V,)."""
+        """Choose the token that follows the prompt and the ``written`` tokens.
+
+        Args:
+            logits: Of the next token, (V,).
+            written: Token ids that were generated so far.
+
+        Returns:
+            The token's id.
+
+        Raises:
+            EngineError: The logits are not finite numbers.
+        """
         if not torch.isfinite(logits.max()):  # the maximum of anything with NaN is NaN
             raise EngineError(
                 f"the model's logits are not finite numbers after {len(written)} tokens: its weights are damaged, or "
@@ -345,9 +394,13 @@ class Sampler:
 
 
 class TextStream:
-    """Tokens of a byte-level BPE to text, exactly as the tokenizer decodes them all at once, with a span for each.
+    """Turns tokens of a byte-level BPE into text, exactly as the tokenizer decodes them all at once.
 
     Special tokens give no text; bytes of an unfinished character wait for the rest.
+
+    Attributes:
+        ids: The tokens so far.
+        spans: The characters of the text that each token completes.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -385,7 +438,7 @@ class TextStream:
             self._decoder.reset()
 
     def finish(self) -> None:
-        """No more tokens: an unfinished character at the end becomes a replacement mark of the last token."""
+        """End the text: an unfinished character becomes a replacement mark, which belongs to the last token."""
         rest = self._decoder.decode(b"", final=True)
         if rest:
             last = self.spans.pop()
@@ -399,7 +452,7 @@ class TextStream:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The letters by which a byte-level BPE writes bytes (GPT-2's table): printable ones stand for themselves."""
+    """Return the byte that each letter of a byte-level BPE stands for (GPT-2's table): of printable ones their own."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}

@@ -118,7 +118,7 @@ class Family:
         """Return the configuration of what is loaded, from that of the repository.
 
         Args:
-            config: The configuration of the repository.
+            config: The configuration of the repository; it may be changed in place.
             vision: Load the vision tower too.
         """
         return config
@@ -199,7 +199,12 @@ class Family:
         return processor.audio_token, processor.audio_token_id
 
     def placeholder(self, processor: Any, positions: int) -> str:
-        """Return the text that stands for a clip of that many audio positions."""
+        """Return the text that stands for a clip.
+
+        Args:
+            processor: The processor of the checkpoint.
+            positions: Audio positions of the clip.
+        """
         return processor.audio_token * positions
 
     def prompt_ids(self, processor: Any, text: str, positions: int) -> list[int]:
@@ -218,7 +223,15 @@ class Family:
         return list(processor.tokenizer(expanded)["input_ids"])
 
     def render(self, processor: Any, messages: list[dict[str, Any]]) -> str:
-        """Render the chat as text, with one placeholder for the clip and the header of the model's turn."""
+        """Render the chat as text, with one placeholder for the clip and the header of the model's turn.
+
+        Args:
+            processor: The processor of the checkpoint.
+            messages: As :func:`mpar2.prompts.build_messages` makes them.
+
+        Raises:
+            EngineError: The chat template fails, or does not write exactly one placeholder.
+        """
         from mpar2.engines.chat import render_chat
 
         token, _ = self.audio_token(processor)
@@ -243,11 +256,19 @@ class Family:
         return positions, torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device)
 
     def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
-        """Compute logits (..., V) in float32 from the text model's last hidden states."""
+        """Compute logits from the last hidden states of the text model.
+
+        Args:
+            model: The loaded model.
+            hidden: Hidden states, (..., hidden).
+
+        Returns:
+            Logits, (..., V), float32.
+        """
         return model.lm_head(hidden).float()
 
     def max_positions(self, config: Any) -> int | None:
-        """Return how many positions prompt and answer may take together; None without a limit."""
+        """Return how many tokens prompt and answer may take together, with those of the audio; None without a limit."""
         return getattr(config.get_text_config(), "max_position_embeddings", None)
 
     # ---- adapters
@@ -260,7 +281,10 @@ class Family:
         return name
 
     def older_names(self) -> tuple[Callable[[str], str], ...]:
-        """Ways from a name of today to that of a layout in which adapters were published; today's is first."""
+        """Return functions that turn today's name of a weight into that of a layout in which adapters were published.
+
+        The first is today's layout and changes nothing.
+        """
 
         def before_nesting(name: str) -> str:
             name = re.sub(r"^lm_head\b", "language_model.lm_head", name)
@@ -309,6 +333,10 @@ def get_family(name: str) -> Family:
 def family_of(model_type: str, source: object = "the model") -> Family:
     """Return the family of a ``model_type`` of config.json.
 
+    Args:
+        model_type: As config.json has it.
+        source: The model's name, for the message.
+
     Raises:
         EngineError: No family reads it; the message lists those that there are.
     """
@@ -323,7 +351,11 @@ def family_of(model_type: str, source: object = "the model") -> Family:
 
 
 def family_of_processor(processor: Any) -> Family:
-    """Return the family whose processor this is."""
+    """Return the family whose processor this is.
+
+    Raises:
+        EngineError: It is of no supported family.
+    """
     names = {kind.__name__ for kind in type(processor).__mro__}
     for family in _FAMILIES.values():
         if family.processor_class in names:
@@ -359,6 +391,8 @@ class _Omni(Family):
 
 @register
 class Qwen25Omni(_Omni):
+    """Qwen2.5-Omni and its Thinker: the encoder hears the audio in chunks that do not see each other."""
+
     name = "qwen2_5_omni"
     model_types = ("qwen2_5_omni", "qwen2_5_omni_thinker")
     model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
@@ -405,6 +439,8 @@ class Qwen25Omni(_Omni):
 
 @register
 class Qwen3OmniMoe(_Omni):
+    """Qwen3-Omni and its Thinker: a mixture of experts, whose experts LoRA does not adapt."""
+
     name = "qwen3_omni_moe"
     model_types = ("qwen3_omni_moe", "qwen3_omni_moe_thinker")
     model_class = "Qwen3OmniMoeThinkerForConditionalGeneration"
@@ -424,6 +460,8 @@ class Qwen3OmniMoe(_Omni):
 
 @register
 class Qwen2Audio(Family):
+    """Qwen2-Audio: every clip is padded to 30 s."""
+
     name = "qwen2_audio"
     model_types = ("qwen2_audio",)
     model_class = "Qwen2AudioForConditionalGeneration"
@@ -470,6 +508,8 @@ class _Windowed(Family):
 
 @register
 class AudioFlamingo3(_Windowed):
+    """Audio Flamingo 3."""
+
     name = "audioflamingo3"
     model_types = ("audioflamingo3",)
     model_class = "AudioFlamingo3ForConditionalGeneration"
@@ -479,6 +519,8 @@ class AudioFlamingo3(_Windowed):
 
 @register
 class MusicFlamingo(_Windowed):
+    """Music Flamingo and Audio Flamingo Next: the encoder is told where in the prompt the audio stands."""
+
     name = "musicflamingo"
     model_types = ("musicflamingo",)
     model_class = "MusicFlamingoForConditionalGeneration"
@@ -489,7 +531,7 @@ class MusicFlamingo(_Windowed):
         return processor.replace_audio_token({"num_audio_tokens": [positions]}, 0)
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        """One clip a pass: the encoder takes its times from where the audio stands in the prompt."""
+        """Encode one clip a pass: the encoder takes its times from where the audio stands in the prompt."""
         import torch
 
         token, frames = model.config.audio_token_id, []
@@ -502,6 +544,8 @@ class MusicFlamingo(_Windowed):
 
 @register
 class GlmAsr(_Windowed):
+    """GLM-ASR."""
+
     name = "glmasr"
     model_types = ("glmasr",)
     model_class = "GlmAsrForConditionalGeneration"
@@ -512,6 +556,8 @@ class GlmAsr(_Windowed):
 
 @register
 class Voxtral(Family):
+    """Voxtral: its prompt is put together from token ids, since its tokenizer has no chat template."""
+
     name = "voxtral"
     model_types = ("voxtral",)
     model_class = "VoxtralForConditionalGeneration"
@@ -536,7 +582,7 @@ class Voxtral(Family):
         return _split(model.get_audio_features(features, return_dict=True).pooler_output, clips)
 
     def render(self, processor: Any, messages: list[dict[str, Any]]) -> str:
-        """Return the words alone: Mistral's tokenizer has no template, and control tokens are no text to it."""
+        """Return the words alone: control tokens are no text to Mistral's tokenizer; :meth:`prompt_ids` adds them."""
         return "".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
 
     def prompt_ids(self, processor: Any, text: str, positions: int) -> list[int]:
@@ -551,6 +597,8 @@ class Voxtral(Family):
 
 @register
 class GraniteSpeech(Family):
+    """Granite Speech: features have their frames first, and logits are scaled."""
+
     name = "granite_speech"
     model_types = ("granite_speech",)
     model_class = "GraniteSpeechForConditionalGeneration"
@@ -578,7 +626,7 @@ class GraniteSpeech(Family):
         return ClipFeatures(features, mask, int(made["audio_embed_sizes"][0]))
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        """One clip a pass: the encoder looks at padding too."""
+        """Encode one clip a pass: the encoder attends to padding too."""
         weight, frames = next(self.audio_part(model).parameters()), []
         for clip in clips:
             features = clip.features.to(weight.device, weight.dtype)
@@ -586,12 +634,14 @@ class GraniteSpeech(Family):
         return frames
 
     def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
-        """Scaled as Granite's text models are: the stock speech class leaves the scale out, which sampling needs."""
+        """Scale the logits as Granite's text models do: the stock speech class does not, and sampling needs it."""
         return super().logits(model, hidden) / getattr(model.config.get_text_config(), "logits_scaling", 1.0)
 
 
 @register
 class Phi4Multimodal(Family):
+    """Phi-4 multimodal: the audio encoder stands among the embeddings of the text model."""
+
     name = "phi4_multimodal"
     model_types = ("phi4_multimodal",)
     model_class = "Phi4MultimodalForCausalLM"
@@ -628,7 +678,7 @@ class Phi4Multimodal(Family):
         return ClipFeatures(features, mask, int(made["audio_embed_sizes"][0]))
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        """One clip a pass: what the stock module writes in the place of placeholders."""
+        """Encode one clip a pass, by the stock module that puts frames in the place of placeholders."""
         import torch
 
         part, frames = self.audio_part(model), []

@@ -23,17 +23,24 @@ _CACHED_CLIPS = 4  # clips whose encoding is kept, for the next question about t
 
 
 class AudioFeatureCache:
-    """The encoder's output for the last few clips: the encoder runs once for each clip and variant of itself."""
+    """Keeps the encoder's output for the last few clips, one for each adapter that changes the encoder."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._cached: OrderedDict[tuple[str, str], torch.Tensor] = OrderedDict()
 
     def get(self, clips: Sequence[Clip], adapters: Sequence[Adapter | None]) -> list[torch.Tensor]:
-        """Encode clips, each with the encoder as its adapter changes it. The caller holds the lock.
+        """Encode clips, each with the encoder as its adapter changes it. The caller holds the checkpoint's lock.
+
+        Args:
+            clips: The clips.
+            adapters: The adapter of each clip; None is the bare base.
 
         Returns:
             Frames of each clip, (positions, hidden).
+
+        Raises:
+            ItemError: A clip is too short.
         """
         keys = [
             (clip.digest, adapter.key if adapter and adapter.modifies_audio_encoder else "")
@@ -77,10 +84,15 @@ def build_prompt(
         question: The question.
         arm: The arm; its mode and prompt set decide the words.
         audio: Frames of the clip, (positions, hidden).
-        adapter: The arm's adapter.
+        adapter: The arm's adapter, attached; None is the bare base.
 
     Returns:
         Token ids with one audio placeholder for each position, and the frames.
+
+    Raises:
+        EngineError: The prompt does not hold exactly one clip.
+        QuestionError: The question is empty.
+        PromptError: The arm's prompt set or file cannot be used.
     """
     family, processor = checkpoint.family, checkpoint.processor
     _, token = family.audio_token(processor)
@@ -95,12 +107,22 @@ def build_prompt(
 
 
 def used_audio_seconds(checkpoint: Checkpoint, clip: Clip) -> float:
-    """Return how much of the clip reaches the model, in seconds."""
+    """Return how much of the clip reaches the model, in seconds.
+
+    Args:
+        checkpoint: The loaded checkpoint.
+        clip: The clip.
+    """
     return min(clip.seconds, checkpoint.max_audio_seconds)
 
 
 def audio_warnings(checkpoint: Checkpoint, clip: Clip) -> tuple[str, ...]:
-    """Return a warning where the end of the clip does not reach the model."""
+    """Return a warning where the end of the clip does not reach the model, else nothing.
+
+    Args:
+        checkpoint: The loaded checkpoint.
+        clip: The clip.
+    """
     if clip.seconds <= checkpoint.max_audio_seconds + 0.01:
         return ()
     lost = math.ceil((clip.seconds - checkpoint.max_audio_seconds) * 10) / 10

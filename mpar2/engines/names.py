@@ -44,7 +44,16 @@ def resolve(name: str | os.PathLike[str]) -> Path | str:
 
 
 def split_adapter(model: str, adapter: str | None = None) -> tuple[str, str | None]:
-    """Return ``(base, adapter)`` of an arm; a model that is only an adapter names its own base."""
+    """Return ``(base, adapter)`` of an arm; a model that is only an adapter names its own base.
+
+    Args:
+        model: A short name, a folder or a hub id, of a checkpoint or of an adapter.
+        adapter: A LoRA adapter for it; None: none is given.
+
+    Raises:
+        EngineError: The model is an adapter and another adapter is given, it does not name its base, or there is no
+            such checkpoint.
+    """
     where = resolve(model)
     if not isinstance(where, Path) or (where / "config.json").exists() or not (where / "adapter_config.json").exists():
         return model, adapter
@@ -62,7 +71,11 @@ def split_adapter(model: str, adapter: str | None = None) -> tuple[str, str | No
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:
-    """Read adapter_config.json of a folder."""
+    """Read adapter_config.json of a folder.
+
+    Raises:
+        EngineError: The file is missing, or is no JSON object.
+    """
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -47,7 +47,12 @@ def install(model: Any) -> bool:
 
 
 def set_text_attention(model: Any, name: str) -> None:
-    """Switch the attention function of the text stack, and of nothing else."""
+    """Switch the attention function of the text stack, and of nothing else.
+
+    Args:
+        model: The loaded model.
+        name: A name of transformers' ``AttentionInterface``.
+    """
     alone = model.config.get_text_config() is model.config  # no part of a configuration: the whole of it
     model.set_attn_implementation({"" if alone else "text_config": name})
 
@@ -55,8 +60,13 @@ def set_text_attention(model: Any, name: str) -> None:
 class AttentionProbe:
     """Collects one record for each prompt of a batch.
 
-    ``audio[i]`` are the positions of prompt i's audio *in the padded batch*, each of ``frame_s`` seconds. Listen with
-    ``with probe.listen(rows)`` around a forward pass, where ``rows`` are the prompts that the pass holds, in order.
+    Listen with ``with probe.listen(rows)`` around a forward pass.
+
+    Args:
+        audio: Positions of each prompt's audio *in the padded batch*.
+        frame_s: Seconds of sound that one position stands for.
+        keep: ``ratio`` keeps the attention mass on audio alone, without its place.
+        budget: Bytes that the rows of one record may take; above it they become coarser.
     """
 
     def __init__(
@@ -81,7 +91,7 @@ class AttentionProbe:
         """Record the last queries of the forward pass inside.
 
         Args:
-            rows: Prompts of the batch's rows.
+            rows: The prompts that the pass holds, in order.
             queries: Queries of each row, at the end of the pass.
         """
         if list(rows) != self._rows:
@@ -97,7 +107,12 @@ class AttentionProbe:
             self._compute()
 
     def record(self, row: int, tokens: int) -> AttentionRecord:
-        """Return the record of prompt ``row``, cut to its first ``tokens`` tokens."""
+        """Return the record of one prompt.
+
+        Args:
+            row: The place of the prompt in the batch.
+            tokens: How many of its tokens, from the first.
+        """
         self._compute()
         return self._stores[row].record(tokens)
 
@@ -215,7 +230,12 @@ class _Store:
         self.bytes = 0
 
     def add(self, audio: np.ndarray, visible: np.ndarray) -> None:
-        """``audio`` is (queries, L, H, F) in float32."""
+        """Append the attention of some queries.
+
+        Args:
+            audio: Attention to each audio position, (queries, L, H, F), float32.
+            visible: How many positions each query sees, (queries,).
+        """
         self.mass.append(audio.sum(axis=-1))
         self.visible.append(visible.astype(np.int32))
         if self.heads == "none":

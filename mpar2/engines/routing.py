@@ -35,7 +35,19 @@ __all__ = ["RoutingEngine", "engine_for_arms"]
 
 
 def engine_for_arms(arms: Sequence[Arm], default: str = "transformers", options: EngineOptions | None = None) -> Engine:
-    """Make the engine that runs all arms: a :class:`RoutingEngine` where one names another than the default."""
+    """Make the engine that runs all arms.
+
+    Args:
+        arms: The arms.
+        default: Name of the engine of arms that name none.
+        options: How models are run.
+
+    Returns:
+        A :class:`RoutingEngine` where an arm names its own engine; else the default engine.
+
+    Raises:
+        EngineError: No engine is called ``default``.
+    """
     if all(split_engine(arm.model)[0] is None for arm in arms):
         return make_engine(default, options)
     return RoutingEngine(default, options)
@@ -45,8 +57,8 @@ class RoutingEngine(Engine):
     """Runs each arm on the engine that it names (see the module).
 
     Args:
-        default: the engine of arms that name none.
-        options: of all engines that are made.
+        default: Name of the engine of arms that name none.
+        options: Of all engines that are made.
     """
 
     def __init__(self, default: str = "transformers", options: EngineOptions | None = None) -> None:

@@ -89,10 +89,13 @@ class RemoteEngine(Engine):
     Use it inside ``async with`` for :meth:`answer`; :meth:`generate_batch` and :meth:`stream` stand alone.
 
     Args:
-        connect: makes the client of an endpoint for one model: ``connect(place, model, logprobs)``.
-        places: the endpoints, by number.
-        in_flight: requests at once, at each endpoint.
-        check_audio: find out before the first use whether audio arrives at the model.
+        connect: Makes the client of an endpoint for one model: ``connect(place, model, logprobs)``.
+        places: The endpoints, by number.
+        in_flight: Requests at once, at each endpoint.
+        check_audio: Find out before the first use whether audio arrives at the model.
+
+    Raises:
+        EngineError: ``in_flight`` is below 1.
     """
 
     remote = True
@@ -136,11 +139,11 @@ class RemoteEngine(Engine):
         return _Session(open_client, self._places, self._in_flight)
 
     async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
-        """Generate once, inside ``async with``.
+        """Generate once, inside ``async with`` (:meth:`Engine.answer`).
 
         Raises:
-            LLMError: the service gave no answer; ``reason`` says why.
-            EngineError: no service can do what is asked.
+            LLMError: The service gave no answer; ``reason`` says why.
+            EngineError: No service can do what is asked.
         """
         if self._session is None:
             raise RuntimeError("answer() is used inside `async with engine`")
@@ -183,7 +186,11 @@ class RemoteEngine(Engine):
         return _generation(reply, clip, question, arm, (warning,) if warning else ())
 
     def sampling(self, decoding: Decoding) -> Sampling:
-        """Return the sampling parameters to send."""
+        """Return the sampling parameters to send to the service.
+
+        Raises:
+            EngineError: The service lacks one of those that ``decoding`` sets.
+        """
         return Sampling(
             max_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
@@ -201,7 +208,13 @@ class RemoteEngine(Engine):
         batch_size: int = 8,
         attention: AttentionDetail = "none",
     ) -> list[Generation]:
-        """Send all requests at once, as far as the places allow."""
+        """Send all requests at once, as far as the endpoints allow (:meth:`Engine.generate_batch`).
+
+        ``batch_size`` and ``attention`` are ignored.
+
+        Raises:
+            EngineError: A service gave no answer, or cannot do what is asked.
+        """
         decoding = decoding or Decoding()
 
         async def one(session: _Session, request: Request) -> Generation:
@@ -299,13 +312,16 @@ class ServerEngine(RemoteEngine):
     """OpenAI-compatible endpoints that all serve the same models.
 
     Args:
-        base_urls: their addresses, which end in ``/v1``.
-        in_flight: requests at once, at each.
+        base_urls: Their addresses, which end in ``/v1``.
+        in_flight: Requests at once, at each.
         api_key: None takes the environment's (``mpar2.llm.address``).
-        audio_as: the form of audio that is tried first.
+        audio_as: The form of audio that is tried first.
         fields: ``openai`` leaves out what OpenAI does not know.
-        policy: how often to try, and how long to wait.
-        check_audio: find out before the first use whether audio arrives at the model.
+        policy: How often to try, and how long to wait.
+        check_audio: Find out before the first use whether audio arrives at the model.
+
+    Raises:
+        EngineError: There is no address, or ``in_flight`` is below 1.
     """
 
     logprobs = True
@@ -353,22 +369,26 @@ class ServerEngine(RemoteEngine):
 
 
 class GeminiEngine(RemoteEngine):
-    """Gemini models, through google-genai; the key is read from the environment. ``base_url`` is for a gateway.
+    """Gemini models, through google-genai; the key is read from the environment.
 
     Gemini has no repetition penalty, and its thoughts are hidden: a trace is what it writes where its prompt asks for
     one. ``max_new_tokens`` counts its hidden thoughts too, so leave room for them.
+
+    Args:
+        in_flight: Requests at once.
+        base_url: The address of a gateway; None is Google's.
+        policy: How often to try, and how long to wait.
     """
 
     def __init__(
         self,
         *,
         in_flight: int = 4,
-        api_key: str | None = None,
         base_url: str | None = None,
         policy: RetryPolicy | None = None,
     ) -> None:
         def connect(place: int, model: str, logprobs: bool) -> ChatClient:
-            return GeminiClient(model, api_key=api_key, base_url=base_url, limiter=Limiter(in_flight), policy=policy)
+            return GeminiClient(model, base_url=base_url, limiter=Limiter(in_flight), policy=policy)
 
         super().__init__(connect, range(1), in_flight)
 
@@ -396,7 +416,7 @@ def _check_reply(reply: Reply) -> None:
 
 
 def _as_engine_error(error: BaseException, arm: Arm | None = None) -> BaseException:
-    """Return an error of a service in the words of the engine contract."""
+    """Return an error of a service as an :class:`EngineError`; other errors as they are."""
     if isinstance(error, EngineError) or not isinstance(error, MPAR2Error):
         return error
     return EngineError(f"{arm.name}: {error}" if arm is not None else str(error))
@@ -416,7 +436,7 @@ def _tokens(reply: Reply) -> int | None:
 
 
 def _token_spans(logprobs: Sequence[TokenLogprob], text: str, offset: int) -> tuple[Token, ...]:
-    """Tokens with their places in the generation's text; none where they do not make up the text."""
+    """Return the tokens with their places in the generation's text; none where they do not make up the text."""
     if "".join(entry.token for entry in logprobs).rstrip() != text.rstrip():
         return ()
     tokens = []

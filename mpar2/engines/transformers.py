@@ -77,7 +77,18 @@ def by_base(requests: Sequence[Request]) -> dict[Base, list[Job]]:
 
 
 def group_by_batchability(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[list[Job]]:
-    """Group jobs that can run in one batch: all whose adapters mix, and the jobs of each adapter that does not."""
+    """Group jobs that can run in one batch: all whose adapters mix, and the jobs of each adapter that does not.
+
+    Args:
+        checkpoint: The loaded base; the adapters of the jobs are attached to it.
+        jobs: Rows of this base.
+
+    Returns:
+        The groups, each in the order of ``jobs``.
+
+    Raises:
+        EngineError: An adapter does not fit the model.
+    """
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         job.attached = checkpoint.attach(job.adapter) if job.adapter is not None else None
@@ -88,7 +99,7 @@ def group_by_batchability(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[l
 
 @dataclass(eq=False)
 class _Loaded:
-    """A checkpoint in memory, what it heard last, and the right to use it."""
+    """A checkpoint in memory, the latest outputs of its encoder, and the lock that whoever uses it holds."""
 
     checkpoint: Checkpoint
     features: AudioFeatureCache
@@ -97,7 +108,14 @@ class _Loaded:
 
 
 class TransformersEngine(Engine):
-    """Runs arms on clips. See :class:`mpar2.engines.base.Engine`."""
+    """Runs checkpoints in this process; see :class:`mpar2.engines.base.Engine`.
+
+    Args:
+        device: cpu, cuda, cuda:1 or mps; None: the best there is.
+        dtype: Precision of the weights, where an arm names none; None: by the device.
+        quantize: Store the text stack's weights in 4 or 8 bits, where an arm says nothing else.
+        max_models: Base models in memory at a time; the least recently used one leaves.
+    """
 
     attention = True
     interventions = True
@@ -134,7 +152,7 @@ class TransformersEngine(Engine):
         attention: bool = False,
         stop: threading.Event | None = None,
     ) -> Iterator[Progress]:
-        """Generate every arm, yielding each arm's text as it grows; its last update carries the generation."""
+        """Generate every arm, yielding each arm's text as it grows (:meth:`Engine.stream`)."""
 
         def work(put: Put, ended: threading.Event) -> None:
             for update in self._stream(clip, question, arms, decoding or Decoding(), attention, ended):
@@ -176,10 +194,13 @@ class TransformersEngine(Engine):
         batch_size: int = 8,
         attention: AttentionDetail = "none",
     ) -> list[Generation]:
-        """Generate for many items, in order of the requests.
+        """Generate for each request (:meth:`Engine.generate_batch`).
 
         Requests of one base run together in batches of ``batch_size`` of about equal length. ``seconds`` of a
         generation count from the start of its batch.
+
+        Raises:
+            EngineError: ``batch_size`` is below 1, a model cannot be loaded, or its memory does not suffice.
         """
         if batch_size < 1:
             raise EngineError(f"batch_size is {batch_size}: it must be at least 1")
@@ -198,10 +219,10 @@ class TransformersEngine(Engine):
         return [results[index] for index in range(len(requests))]
 
     def attend(self, clip: Clip, question: Question, arm: Arm, text: str) -> Generation:
-        """Read a finished text again (teacher forcing), to see where the model attends while writing it.
+        """Read a finished text again by teacher forcing, to see where the model attends (:meth:`Engine.attend`).
 
-        Costs one pass over the text instead of one for each token. The tokens are those that the tokenizer makes of
-        the text; a generation may have cut the same text otherwise.
+        One pass reads many tokens. The tokens are those that the tokenizer makes of the text; the model may have
+        generated the same text in other tokens.
         """
         job = next(iter(by_base([Request(clip, question, arm)]).items()))
         loaded = self._load(job[0])
@@ -209,7 +230,13 @@ class TransformersEngine(Engine):
             return self._reread(loaded, group_by_batchability(loaded.checkpoint, job[1])[0][0], text)
 
     def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
-        """Read ``text`` after each request: two passes for a batch, one over the prompts and one over the text."""
+        """Read ``text`` after each request (:meth:`Engine.score`).
+
+        A batch takes two passes, one over the prompts and one over the text.
+
+        Raises:
+            EngineError: The text has no token, or a model cannot be loaded.
+        """
         results: dict[int, tuple[Token, ...]] = {}
         for base, group in by_base(requests).items():
             loaded = self._load(base)
@@ -232,7 +259,7 @@ class TransformersEngine(Engine):
         return " ".join(part for part in parts if part)
 
     def weights(self, arm: Arm) -> dict[str, str | None]:
-        """Of a folder the hash of its files; of a model of the hub its commit, for which it is fetched if need be."""
+        """Return the hash of a folder's files; of a model of the hub its commit, fetching the model where needed."""
         base, adapter = split_adapter(arm.model, arm.adapter)
         return {
             "model_hash": self._hash(base, arm),
@@ -283,7 +310,7 @@ class TransformersEngine(Engine):
         attention: AttentionDetail,
         stop: threading.Event | None = None,
     ) -> Iterator[Progress]:
-        """One batch from beginning to end. The caller holds the lock; whatever happens, the session is closed."""
+        """Run one batch from beginning to end. The caller holds the lock; whatever happens, the session is closed."""
         import torch
 
         from mpar2.engines.forced_decoding import ForcedDecoding
@@ -449,7 +476,7 @@ def _written(checkpoint: Checkpoint, text: str) -> TextStream:
 
 
 def _record(probe: AttentionProbe, row: int, passes: Sequence[int], seconds: float) -> AttentionRecord:
-    """The row's record, without the passes whose tokens were taken back, and without columns beyond the clip's end.
+    """Return the row's record, without passes whose tokens were taken back and without columns beyond the clip's end.
 
     Families that pad a clip have positions there; ``mass`` counts them, a picture over time has no place for them.
     """

@@ -97,10 +97,14 @@ MODES: dict[str, PromptMode] = {
 
 
 def register_mode(name: str, mode: PromptMode) -> None:
-    """Make a mode known to the shell, arms, the app and recipes under ``name``; a mode of that name is replaced.
+    """Make a mode known to the shell, arms, the app and recipes; a mode of that name is replaced.
+
+    Args:
+        name: 2 to 40 letters, digits and underscores, so that it fits into an arm (``MODEL:MODE``).
+        mode: The words, with the slot ``{question}``.
 
     Raises:
-        PromptError: The name does not fit into an arm (``MODEL:MODE``), or the text lacks the slot of the question.
+        PromptError: The name does not fit into an arm, or the text lacks the slot of the question.
     """
     if not re.fullmatch(r"\w{2,40}", name):
         raise PromptError(f"mode {name!r}: 2 to 40 letters, digits and underscores are needed")
@@ -115,7 +119,7 @@ def mode_names() -> tuple[str, ...]:
 
 
 def _hash(body: str, answer: dict[bool, str]) -> str:
-    """Hash of a template and of the two answer phrases, which are part of the prompt."""
+    """Return the hash of a template and of the two answer phrases, which are part of the prompt."""
     return hashlib.sha256("\0".join((body, answer[True], answer[False])).encode()).hexdigest()
 
 
@@ -128,24 +132,34 @@ class PromptError(MPAR2Error, ValueError):
 
 
 def prompt_identity(mode: Mode, prompt: str | None = None) -> tuple[int, str]:
-    """Version and hash of what is asked, for manifests: equal only where every word is.
+    """Return version and hash of what is asked, for manifests: the hash is equal only where every word is.
+
+    Args:
+        mode: One of :func:`mode_names`.
+        prompt: A set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
 
     Raises:
         PromptError: No such set, or a file that cannot be used.
+        ValueError: No such mode.
     """
     version, body, answer = _template(mode, prompt)
     return version, _hash(body, answer)
 
 
 def requested_form(mode: Mode, prompt: str | None = None) -> str | None:
-    """Return the form that a prompt asks for (``mpar2.trace.has_form``); None for ``plain``, and for files."""
+    """Return the form that a prompt asks for (``mpar2.trace.has_form``); None for ``plain``, and for files.
+
+    Args:
+        mode: One of :func:`mode_names`.
+        prompt: A set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
+    """
     if prompt in (None, "ours", "ours-exact"):
         return MODES[mode].form if mode in MODES else None
     return {"r1-aqa": "direct", "r1-aqa-think": "cot", "ke-omni": "cot"}.get(str(prompt))
 
 
 def _template(mode: Mode, prompt: str | None) -> tuple[int, str, dict[bool, str]]:
-    """Version, text and answer phrases of a mode in a set, or of a file."""
+    """Return version, text and answer phrases of a mode in a set, or of a file."""
     if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
     if prompt in (None, "ours", "ours-exact"):
@@ -184,13 +198,14 @@ def prompt_text(question: Question, mode: Mode, prompt: str | None = None) -> st
     """Return the words that follow the audio in the user's turn.
 
     Args:
-        question: what is asked.
-        mode: one of :func:`mode_names`.
-        prompt: a set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
+        question: What is asked.
+        mode: One of :func:`mode_names`.
+        prompt: A set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
 
     Raises:
         QuestionError: The question is empty.
         PromptError: No such set, or a file that cannot be used.
+        ValueError: No such mode.
     """
     _, body, answer = _template(mode, prompt)
     if not question.text.strip():
@@ -210,10 +225,18 @@ def prompt_text(question: Question, mode: Mode, prompt: str | None = None) -> st
 
 
 def build_messages(question: Question, mode: Mode, prompt: str | None = None) -> list[dict[str, Any]]:
-    """Chat messages: one user turn with the audio before the text.
+    """Return the chat messages: one user turn with the audio before the text.
 
     The audio part has a key ``audio`` too (a name; the engine puts the sound in): older chat templates look for the
     key, today's for the type.
+
+    Args:
+        question: What is asked.
+        mode: One of :func:`mode_names`.
+        prompt: A set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
+
+    Raises:
+        QuestionError, PromptError, ValueError: As :func:`prompt_text`.
     """
     return user_message(prompt_text(question, mode, prompt))
 
