@@ -34,12 +34,13 @@ class AssertionResult(NamedTuple):
 
     ``heard`` is what the sentence still says of a name that it does not assert: ``"both"`` are heard ("louder than the
     dog"), ``"subject"`` of a denied action ("the horse does not sneeze"), ``"before"``: as heard as it was before this
-    sentence ("the dog may be asleep").
+    sentence ("the dog may be asleep"), ``"true"``: claimed where the truth has it, and left open otherwise ("if I had
+    to guess, a dog").
     """
 
     status: AssertionStatus
     why: str
-    heard: Literal["", "both", "subject", "before"] = ""
+    heard: Literal["", "both", "subject", "before", "true"] = ""
 
 
 class _Cued:
@@ -76,7 +77,7 @@ _ASK = _Cued(
     r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b(?![^:]*:)"
     r"|\b(?:tr(?:y|ied|ying)|attempt\w*) to (?:hear|find|detect|identify|discern)\b|\b(?:listen|look|search)ed for\b"
-    r"|\b(?:options?|choices?) [\"\u201c(]"
+    r"|\b(?:options?|choices?) [\"\u201c(]|\b(?:decid|choos|choice|decision)\w* between\b"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
     r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|distractors?|decoys?|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d |here )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
     r"|provided)\w*\b|\s*:)"
@@ -95,8 +96,8 @@ _ASK_AFTER = _Cued(
     r"|^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"  # noqa: E501
     r"(?:options|choices|candidates|alternatives|possibilities)\b"
     r"|^ as an? (?:alternative|option|possibility|candidate|distractor)\b"
-    r"|^ (?:is|are|was|were) (?:also |only )?(?:listed|mentioned|offered|given|named|included|suggested|provided)"
-    r" (?:as|among|in|by|with)\b[^.;!?]{0,40}\b(?:options?|choices?|answers?|questions?)\b",
+    r"|^ (?:(?:is|are|was|were) (?:also |only )?(?:listed|mentioned|offered|given|named|included|suggested|provided)"
+    r" (?:as|among|in|by|with)|(?:was|were) among)\b[^.;!?]{0,40}\b(?:options?|choices?|answers?|questions?)\b",
     "option|choice|candidat|alternativ|possibilit|answer|question|hypothes|theory|idea|interpret|explanation|scenario",
 )
 #: "the statement that a dog barks is wrong", "it is not true that a dog barks"
@@ -108,9 +109,15 @@ _CALLED_WRONG = re.compile(
     r"^[^.;!?]*\b(?:is|are|was|were|seems|must be) (?:\w+ly )?(?:wrong|false|incorrect|untrue|not (?:true|correct|right))\b"  # noqa: E501
 )
 _ANSWER = _Cued(
-    r"\banswer\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
+    r"\b(?:answer|reply is)\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
     r"|^\s*(?:so\s+)?that gives\b",
-    "answer|choose|select|pick|go with|option|choice|that gives",
+    "answer|reply|choose|select|pick|go with|option|choice|that gives",
+)
+#: "if I had to pick one": what is named then is a guess, and a claim where it is right
+_GUESS = _Cued(
+    r"\bif (?:(?:i|we|one|you) (?:(?:absolutely )?(?:had|have|need(?:ed)?|were(?: asked| forced)?|was (?:asked|forced)|am (?:asked|forced)) to|must)"  # noqa: E501
+    r"|(?:you |anyone |somebody |someone )?(?:asked?|forced?|pressed|pushed)(?: me)?\b)(?! hear)",
+    "if ",
 )
 
 _DENY = re.compile(
@@ -155,7 +162,8 @@ _DENY_AFTER = re.compile(
     r"|^\s+(?:is|are|was|were|has|have)(?: not|n['\u2019]t) yet\b(?! (?:stop|end|fad|ceas))"
     r"|^\s+(?:has|have)(?: not|n['\u2019]t) (?!stop|end|fad|ceas)\w+ yet\b"
     r"|^[^.,;\0]{0,12}\b(?:is|are) (?:out|wrong|incorrect) ?(?:$|[,.;])"
-    r"|^(?:\s+(?!ha[sd]\b|have\b)\w+)?\s+(?:no (?!more|less|fewer|longer|later|earlier|sense|difference)|nothing\b)"
+    r"|^(?:\s+(?!ha[sd]\b|have\b|is\b|are\b|was\b|were\b)\w+)?\s+(?:no (?!more|less|fewer|longer|later|earlier|sense"
+    r"|difference)|nothing\b)"
     r"|^[\s*_)\"'\u201d]*(?:[:\u2013\u2014|-]|\u2192|->)[\s*_]*(?:no(?:t|ne|thing)?\b|absent|never|there (?:is|are) no|(?:is|do|does|was)n.t|\u2717|\u2718|\u274c|\u00d7|eliminated|excluded|ruled out|incorrect|wrong|false|unlikely)"  # noqa: E501
 )
 _MEMBERS = re.compile(
@@ -167,7 +175,8 @@ _HEDGE = re.compile(
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
     r"|either|potentially"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
-    r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b|['\u2019]d have\b"  # noqa: E501
+    r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b"  # noqa: E501
+    r"|['\u2019]d (?:also |surely |probably |certainly |rather |even )?(?:\0|$|need\b|(?!say|call|describe|attribute|identif|classif|guess|go|conclude|interpret|recogni|assign|label|rank|put|place|bet|pick|been|gone|begun|heard|become|[a-z]*(?:ed|en)\b)[a-z]+\b)"  # noqa: E501
     r"|^\s*(?:were|had|should) (?:the|an?|any|some)\b"
 )
 # Not said to be heard, but compared with, taken for and corrected, or reported.
@@ -177,13 +186,16 @@ _TOLD = _Cued(  # whatever else the sentence names is told
 )
 _TOPIC = _Cued(
     r"(?<!should )\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"  # noqa: E501
-    r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*|tells|told|telling) (?:that|how|why)\b"  # noqa: E501
-    r"|(?:\b(?:he|she|they)|\0) (?:says?|said|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
-    r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation) (?:about|on)\b"
+    r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*|tells|told|telling|answers|replies|adds|insists|admits|jokes) (?:that|how|why)\b"  # noqa: E501
+    r"|(?:\b(?:he|she|they)|\0) (?:says?|said|answers|replies|adds|insists|admits|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
+    r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation|explanation|account|song|tale"
+    r"|jokes?|question|complaint|remark|anecdote|argument|documentary|podcast)(?: is| was)? (?:about|on)\b"
     r"|\bsomething about\b|\bto (?:see|watch|visit|buy)\b"
+    r"|\b(?:wait\w* for|in the hope of|hop(?:ed?|ing) (?:for|to hear))\b"
     r"|\bdiscuss(?:es|ed|ing)?\b|\0 (?:about|is about|was about|of how|discussing)\b(?! (?:\d|one|two|three|four|five|six|seven|eight|nine|ten|half)\b)",  # noqa: E501
-    "mention|talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discuss|convers|lyrics|say|said|explain|announc"
-    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|\0 about|\0 of|\0 disc|is about|was about|something about|to see|watch|visit|buy",  # noqa: E501
+    "mention|talk|speak|sing|song|tell|joke|chat|complain|ask|warn|think|worr|argu|discuss|convers|lyrics|say|said|answer"
+    "|replie|adds|insist|admit|expla|announc|account|tale|question|remark|anecdote|documentary|podcast"
+    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|wait|hop|\0 about|\0 of|\0 disc|is about|was about|something about|to see|watch|visit|buy",  # noqa: E501
 )
 _COMPARE = _Cued(
     r"\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"
@@ -193,6 +205,7 @@ _COMPARE = _Cued(
     r"|comparable to|compar(?:es?|ed|ing) (?:it|them|this|that|him|her)? ?(?:to|with)|(?:in contrast|contrary) to|(?:differ\w*|distinct|distinguish\w*) from|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b",  # noqa: E501
     "like|contra|differ|disti|resembl|reminis|similar|remind|akin|than|instead|opposed|confused|compar|as if|as though|evok|imitat|mimic",  # noqa: E501
 )
+_MORE_LIKE = ("more like ", "more like a ", "more like an ", "more like the ")
 _COMPARE_DEGREE = _Cued(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
 _RETRACT = _Cued(
     r"\b(?:what (?:at first |first |initially )?(?:sound|seem|appear|look)(?:s|ed)? (?:like|to be)"
@@ -200,23 +213,24 @@ _RETRACT = _Cued(
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
     r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she|the [a-z]+) (?:was|were|heard|might)"  # noqa: E501
     r"|(?:might|may|could) (?:easily )?(?:be(?! described| called| heard)|sound|seem)"
-    r"|tempt\w*(?: \w+)? to (?:call|think|say|hear|take|identify|name)|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
+    r"|tempt\w*(?: \w+)? to (?:call|think|say|hear|take|identify|name)|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: (?:for|about|of|at) (?:the |this |that )?\0+)?(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
     "what |take|tempt|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
 )
 _RETRACT_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait\b|actually,|or rather|correction|scratch that|on second thought)"
-    r"|^\s+(?:is|was) (?:my|the|an) (?:first|initial|early|original|obvious) (?:guess|impression|thought|candidate|assumption)\b"  # noqa: E501
+    r"|^\s+in mind\b|^\s+(?:is|was) (?:my|the|an) (?:first|initial|early|original|obvious) (?:guess|impression|thought|candidate|assumption)\b"  # noqa: E501
     r"|^[^.;\0]{0,25},? but (?:it|this|that) (?:is|was|turns? out)(?: to be)?(?: actually| in fact| really| clearly)?(?: an?| the)? ?(?:not\b|\0)"  # noqa: E501
     r"|^[^.;,\0]{0,40},? but (?:it |they |that )?(?:(?:is|are|was|were|do|does|did|can) not|(?:is|are|was|were|do|does|did|ca)n.t)"  # noqa: E501
     r" (?:\w+ )?(?:occur|appear|present|heard|there|audible|happen|sound|exist|in the)"  # noqa: E501
 )
 _HEDGE_AFTER = re.compile(
     r"^(?:\s+\w+)?\s+(?:may|might|could)\b(?!\s+(?:also |clearly |be |even |easily )*(?:hear|heard|taken|mistaken|confused)\b)"  # noqa: E501
-    r"|^\s+(?:could not|cannot|can not|can['\u2019]t) be (?:ruled out|excluded|dismissed)"
+    r"|^(?:\s+(?:with|of|in|from) [^,.;]{1,30}?)?\s+(?:could not|cannot|can not|can['\u2019]t) be (?:\w+ )?"
+    r"(?:ruled out|excluded|dismissed)"
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
     r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"  # noqa: E501
     r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
-    r"|^\s+(?:must have|(?:is|are) likely to)\b"
+    r"|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b"
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^ (?:of|that|who|which)(?: [a-z]+){1,6}? would (?:be|have)\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
@@ -229,7 +243,7 @@ _IF = re.compile(
 _CONDITION = re.compile(
     r"\b(?:if|or|either|were|had|would|should|unless|suppos\w+|assuming|imagine|in case|expect\w*|unlikely|improbable|doubtful)\b"  # noqa: E501
 )
-_INDEFINITE = re.compile(r"(?:.*\b(?:because|since|as|for|whereas|while|but|and),?)?\s*(?:an?\s+)?")
+_INDEFINITE = re.compile(r"(?:.*(?:\b(?:because|since|as|for|whereas|while|but|and),?|\())?\s*(?:an?\s+)?")
 _COMPARATIVE = re.compile(
     r"\s+(?:has|have|makes?|sounds?|produces?) (?:an? )?(?:similar|different|comparable)\b|\s+(?:is|are) pitched\b|\s+(?:also )?has (?!been\b)|"  # noqa: E501
     r"\s+(?:is|are|sounds?|has|have|makes?|produces?|gives?)\s+(?:(?:usually|much|a|far|generally)\s+)?(?:[a-z]+er|more \w+|less \w+|different)\b"  # noqa: E501
@@ -245,6 +259,8 @@ _GENERAL = re.compile(  # of "a bell" or "bells", not of "the bell"
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
 _OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
 _CLAUSE_MARK = re.compile(r"[,:()]")
+_AND_TOLD = re.compile(r"^[^,;:]*\band (?:an? |the |his |her |their )?(?:[a-z]+ )?$")
+_NO_VERB = re.compile(r"^\s*(?:$|[.,;)\"\u201d]|(?:[a-z]+ing|of|in|on|from|with|for|to|at|near|by)\b)")
 _CLAUSE = re.compile(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)|\b(?:as|while|when)\b")
 _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
 
@@ -282,12 +298,16 @@ def assertion_of(
     after = masked_text[stop : stop + REACH]
     if restarts := list(_RESTART.finditer(before)):
         before = before[restarts[-1].end() :]
+    if ")" in before:
+        before = _BRACKETED.sub("", before)  # what is said in brackets says nothing of what follows them
     if _quoted_choice(raw, start, stop, choices):
         return AssertionResult("questioned", "it quotes a choice")
     if _ASK.search(before) or _ASK_AFTER.match(after) or _is_option(around[0], after, around[1], start):
         return AssertionResult("questioned", "it is asked about or listed as an option")
     if _STATEMENT.search(before) and _CALLED_WRONG.match(after):
         return AssertionResult("questioned", "it stands in a statement that is called wrong")
+    if guess := _GUESS.search(before):
+        return AssertionResult("hedged", f"a guess: {guess.group()!r}", "true")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
     if _STOPS_BUT.search(masked_text[max(0, start - REACH) : start]) and _DOES_NOT.match(after):
@@ -295,14 +315,15 @@ def assertion_of(
     if cue := _denial(before, after):
         return AssertionResult("negated", f"negated by {cue!r}", "subject" if BLANK in cue else "")
     if cue := _unclaimed(_RETRACT, before, after):
-        return AssertionResult("retracted", f"taken back or confused: {cue!r}")
+        known = "before" if _DEFINITE.search(before) else ""
+        return AssertionResult("retracted", f"taken back or confused: {cue!r}", known)
     if match := _RETRACT_AFTER.match(after):
         return AssertionResult("retracted", f"taken back: {match.group().strip(' ,')!r}")
-    if (told := _TOLD.search(before)) or (cue := _unclaimed(_TOPIC, before, after)):
+    if (told := _TOLD.search(before)) or (cue := _unclaimed(_TOPIC, before, after, told=True)):
         cue = told.group() if told else cue
         return AssertionResult("quoted", f"what somebody speaks of: {cue!r}")
     if cue := _unclaimed(_COMPARE, before, after):
-        return AssertionResult("compared", f"compared: {cue!r}")
+        return AssertionResult("compared", f"compared: {cue!r}", "true" if before.endswith(_MORE_LIKE) else "")
     if cue := _unclaimed(_COMPARE_DEGREE, before, after):
         return AssertionResult("compared", f"degree: {cue!r}", "both")
     if after.startswith("-like"):
@@ -370,6 +391,7 @@ def _in_list(gap: str, other: int, after: str) -> bool:
     return re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after) is not None
 
 
+_BRACKETED = re.compile(r"\([^()]*\)\s*")
 _PARENTHESIS = re.compile(
     rf"^(?:,[^,.;]{{0,60}},| (?:instead of|rather than) (?:an? |the )?{BLANK}+"
     r"| (?:of which|about which|that|which) (?:he|she|they|i|we) (?:[a-z]+|\0+))"
@@ -398,8 +420,12 @@ def _hedge(before: str, after: str) -> str | None:
     return None
 
 
-def _unclaimed(cue: _Cued, before: str, after: str) -> str | None:
-    """Return the last cue that stands before the phrase with no other name, comma or clause between."""
+def _unclaimed(cue: _Cued, before: str, after: str, told: bool = False) -> str | None:
+    """Return the last cue that stands before the phrase with no other name, comma or clause between.
+
+    With ``told``, a second name after an "and" shares the cue though the first has words of its own ("sings of drums of
+    war and a trumpet calling"), unless a verb follows it.
+    """
     matches = list(cue.finditer(before))
     match = matches[-1] if matches else None
     if match is None or len(before) - match.end() > 45:
@@ -407,7 +433,8 @@ def _unclaimed(cue: _Cued, before: str, after: str) -> str | None:
     gap = before[match.end() :]
     if BLANK in gap:  # members of a list share the cue
         head = gap.find(BLANK)
-        return match.group() if _in_list(gap, head, after) else None
+        shares = _in_list(gap, head, after) or (told and _AND_TOLD.search(gap) and _NO_VERB.match(after))
+        return match.group() if shares and not _CLAUSE.search(gap) else None
     return None if _CLAUSE.search(gap) else match.group()
 
 

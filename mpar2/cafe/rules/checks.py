@@ -71,13 +71,14 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
         own = offset if offset is not None else onset
         return own >= end - reach  # type: ignore[operator]
     if claim.relation in ("first", "last", "nth"):
-        onsets = [e.onset_s for e in events]
+        pool = [e for i, e in enumerate(events) if not claim.among or i in claim.among]
+        onsets = [e.onset_s for e in pool]
         if None in onsets:
             return True
         if claim.relation == "first":
             return onset <= min(onsets) + ORDER_TOLERANCE_S  # type: ignore[type-var,operator]
         if claim.relation == "last":
-            ends = [e.offset_s for e in events]
+            ends = [e.offset_s for e in pool]
             ends_last = None not in ends and offset >= max(ends) - ORDER_TOLERANCE_S  # type: ignore[type-var,operator]
             return ends_last or onset >= max(onsets) - ORDER_TOLERANCE_S  # type: ignore[type-var,operator]
         surely_before = sum(o < onset - ORDER_TOLERANCE_S for o in onsets)  # type: ignore[operator]
@@ -141,6 +142,8 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
         return a.onset_s <= b.onset_s + ORDER_TOLERANCE_S
     if claim.relation == "after":
         return a.onset_s >= b.onset_s - ORDER_TOLERANCE_S
+    if claim.relation == "before_end":
+        return b.offset_s is None or a.onset_s <= b.offset_s + ORDER_TOLERANCE_S
     if claim.relation == "start_together":
         return abs(a.onset_s - b.onset_s) <= COARSE_TOLERANCE_S
     if claim.relation == "after_end":

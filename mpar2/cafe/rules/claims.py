@@ -18,7 +18,10 @@ __all__ = [
     "Claim",
     "CountClaim",
     "PairClaim",
+    "among_which",
+    "continues",
     "count_claim",
+    "is_between",
     "ordinal_of",
     "pair_claim",
     "place_claims",
@@ -50,6 +53,7 @@ class Claim:
     b: float = 0.0
     tolerance_s: float = ONSET_TOLERANCE_S
     words: str = ""
+    among: tuple[int, ...] = ()  # events among which it is the first or last; empty: all
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class PairClaim:
     """A claim that relates the left of two names in a sentence to the right one."""
 
     relation: Literal[
-        "before", "after", "after_end", "end_before", "overlap", "start_together",
+        "before", "after", "before_end", "after_end", "end_before", "overlap", "start_together",
         "longer", "shorter", "louder", "quieter", "as_long", "as_loud",
     ]  # fmt: skip
     words: str
@@ -181,13 +185,14 @@ _PLACE_WORD = re.compile(
 _NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
 
 
-def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
+def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...] = ()) -> list[Claim]:
     """First, last, nth, longest, shortest, loudest, quietest: what is claimed of the name at ``[start, stop)``.
 
     Args:
         masked_text: the sentence, every name blanked.
         start: of the name.
         stop: its end.
+        among: numbers of the events among which it is said to be first, last or nth; empty for all.
 
     Returns:
         The claims; empty for most names.
@@ -200,7 +205,7 @@ def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
     for relation, left, right in (("first", _FIRST_BEFORE, _FIRST_AFTER), ("last", _LAST_BEFORE, _LAST_AFTER)):
         match = left.search(before) or right.match(after)
         if match and not _NEGATED.search(match.groupdict().get("lead") or ""):
-            claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
+            claims.append(Claim(relation, words=match.group().strip(" ,"), among=among))  # type: ignore[arg-type]
     for relation, (left, right) in _AT_BORDER.items():
         match = left.search(before)
         if match and "," in match.group() and before.startswith(BLANK) and not before[1 : match.start()].strip():
@@ -214,7 +219,7 @@ def place_claims(masked_text: str, start: int, stop: int) -> list[Claim]:
     if match := _NTH_BEFORE.search(before) or _NTH_AFTER.match(after):
         groups = match.groupdict()
         place = _ORDINALS[groups["word"]] if groups.get("word") else int(groups["digit"])
-        claims.append(Claim("nth", place, words=match.group().strip()))
+        claims.append(Claim("nth", place, words=match.group().strip(), among=among))
     if match := _TOP_BEFORE.search(before) or _TOP_AFTER.match(after):
         groups = match.groupdict()
         word = groups.get("word") or groups.get("word2")
@@ -414,8 +419,8 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
                 continue
             if relation == "end_before" and right_ends:
                 return None  # one end before the other
-            if relation == "after" and right_ends:
-                return PairClaim("after_end", match.group())
+            if relation in ("before", "after") and right_ends:
+                return PairClaim(f"{relation}_end", match.group())  # type: ignore[arg-type]
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
     joined = _AND.fullmatch(gap)
     match = _TOGETHER.match(masked_text[right[1] : right[1] + 60]) if joined else None
@@ -423,6 +428,46 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
         starts = re.search(r"\b(?:start|begin|began|enter|set in|come in)", match.group())
         return PairClaim("start_together" if starts else "overlap", match.group().strip())
     return None
+
+
+_AMONG = re.compile(
+    r"^\W*(?:(?:so|thus|and|hence|now|but|then),? )*(?:out of|of|between|among|amongst|comparing) "
+    rf"(?:(?P<these>these|those|them|the (?:two|three|four|five))\b|[^;.]{{0,40}}{BLANK}[^;.]*,)"
+)
+
+
+def among_which(masked_text: str) -> Literal["these", "named"] | None:
+    """Return whether a sentence compares but the sounds that it names, or "these": those of the sentence before.
+
+    Args:
+        masked_text: the sentence, every name blanked.
+
+    Returns:
+        None where it speaks of all sounds.
+    """
+    match = _AMONG.match(masked_text)
+    return None if match is None else "these" if match["these"] else "named"
+
+
+_BETWEEN = re.compile(rf"[^,;.{BLANK}]{{1,40}}\bbetween (?:an? |the )?(?:[a-z]+ )?")
+
+
+def is_between(masked_text: str, middle: tuple[int, int], left: tuple[int, int], right: tuple[int, int]) -> bool:
+    """Return whether the first of three neighbouring names is said to come between the others.
+
+    Args:
+        masked_text: the sentence, every name blanked.
+        middle: characters ``(start, stop)`` of the first name.
+        left: those of the next.
+        right: those of the last.
+
+    Returns:
+        True for "a bell rings between the dog and the cat".
+    """
+    gap = masked_text[middle[1] : left[0]]
+    return "between" in gap and bool(
+        _BETWEEN.fullmatch(gap) and not _NEGATED.search(gap) and _AND.fullmatch(masked_text[left[1] : right[0]])
+    )
 
 
 def continues(masked_text: str, start: int) -> bool:

@@ -25,7 +25,7 @@ from mpar2.cafe.rules.assertion import BLANK, REACH, assertion_of
 from mpar2.cafe.rules.checks import holds, nearest, pair_holds
 from mpar2.cafe.rules.claims import OFFSET_SHARE
 from mpar2.cafe.rules.mentions import SPEAKS, CandidateMention, ParsedTrace, parse_mentions, uncovered_nouns
-from mpar2.cafe.rules.sounds import PARENTS, SOUNDS, SOURCE_SOUNDS
+from mpar2.cafe.rules.sounds import PARENTS, PARTS, SOUNDS, SOURCE_SOUNDS
 from mpar2.cafe.rules.times import attach_times
 from mpar2.cafe.rules.unsure import spare_unsure
 from mpar2.cafe.rules.vocabulary import MAKER_WORDS, Vocabulary
@@ -72,12 +72,35 @@ _ADDRESSED = re.compile(
 )
 #: "is heard three times" counts events, "calls three times" may be within one
 _HEARD_TIMES = re.compile(r"\b(?:heard|occur|appear|happen|audible|present)")
+#: a relative clause or a "has": what it names is what the name before it would make
+_BELONGS = re.compile(
+    r",? (?:(?:with (?:its|their|his|her)|(?:and )?(?:its|their)|whose|that|which|has|have|makes?|produces?)\b"
+    r"(?:(?!\bthese\b|\bthose\b|\bthe\b)[^.;:()]){0,40}|and (?:an? |(?!these|those|the)[a-z]+ )?)"
+)
+#: "fireworks crackle", "goats bleat": plural nouns and plain verbs that tell what is so in general
+_PLURAL_DO = re.compile(
+    r"(?!(?:the|these|those|some|two|three|several|many|both) )[a-z]+s(?: [a-z]+(?<!ing)(?<!ed)(?<!s))?"
+)
+_PLAIN_VERB = re.compile(
+    r" (?:[a-z]+ly )?(?:(?!(?:can|could|are|were|and|or|in|at|from|with|on|of|by|to|for|near|then)\b|start|begin|join"
+    r"|enter|continue|pass|approach|follow|fade|recede|come|go|play|sound|occur|appear|arrive|precede)"
+    rf"[a-z]+(?<!ing)(?<!ed)(?<!s)(?<!ly)\b|{BLANK})"
+)
+_CLAUSE_START = re.compile(r"(?:[,:(]\s*|\b(?:since|because|as|for|whereas|while|but|when|where)\s+)$")
+_SET_AGAINST = re.compile(r"\s*(?:but|this|these|here)\b")  # "goats bleat; this is deeper"
+_HERE = re.compile(
+    r"\b(?:in the|at|near\w*|outside|overhead|throughout|around|behind|above|below|faintly|softly|loudly|quietly|too"
+    r"|also|as well|together|then|now|here|away|far|close)\b|\d"
+)
 _SENTENCE_LIMIT = 20_000  # characters; more than a sentence ever has, so that a hostile one is cut
 
 
 _CLAIM_KINDS = dict.fromkeys(("first", "last", "nth"), "order") | dict.fromkeys(
     ("longest", "shortest", "loudest", "quietest"), "attribute"
 )
+
+
+_ORDERS = frozenset(("before", "after", "before_end", "after_end", "end_before", "overlap", "start_together"))
 
 
 class ReferenceJudge:
@@ -127,7 +150,9 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
     in_truth = frozenset(name for names in vocabulary.truth for name in names)
     trace = parse_trace(text)
     parsed = parse_mentions(trace, vocabulary, in_truth | _relatives(in_truth))
-    state = _Judgement(parsed, truth, vocabulary, frozenset(choice.strip(" .").lower() for choice in choices)).run()
+    heard_parts = frozenset(i for i, part in enumerate(trace.parts) if part.kind in ("perception", "hear"))
+    told = frozenset(choice.strip(" .").lower() for choice in choices)
+    state = _Judgement(parsed, truth, vocabulary, told, heard_parts).run()
     names = _part_names(trace)
     mentions = tuple(
         Mention(
@@ -188,6 +213,7 @@ class MentionState:
     narrowed: bool = False
     claims: list[claim_rules.Claim] = field(default_factory=list)
 
+    general: bool = False  # not claimed to be heard, so that what it has or makes is not either
     related: bool = False  # a claim relates it to another event
     counted: bool = False
     whole: bool = False  # its count is that of all events of the name
@@ -206,8 +232,16 @@ class MentionState:
 class _Judgement:
     """One pass over a parsed trace: assertion and lookup, then each sentence's claims, then the choice of events."""
 
-    def __init__(self, parsed: ParsedTrace, truth: Truth, vocabulary: Vocabulary, choices: frozenset[str]) -> None:
+    def __init__(
+        self,
+        parsed: ParsedTrace,
+        truth: Truth,
+        vocabulary: Vocabulary,
+        choices: frozenset[str],
+        heard_parts: frozenset[int],
+    ) -> None:
         self.parsed, self.truth, self.vocabulary, self.choices = parsed, truth, vocabulary, choices
+        self.heard_parts = heard_parts  # whose every sentence says what is heard
         self.groups = parsed.by_sentence()
         self.events_of: dict[str, list[int]] = {}  # by name of a concept
         self.named: dict[int, set[int]] = {}  # part -> events already named in it
@@ -277,11 +311,18 @@ class _Judgement:
             pass  # "the horse does not sneeze": the horse is not denied
         elif result.heard == "both" and (found or sex):
             pass  # "louder than the dog": both are said to be heard
+        elif result.heard == "true" and found:
+            pass  # "if I had to guess, a dog": right
         elif result.heard == "before" and (known := self._known(found, index, number)):
             state.settle(MentionKind.MATCHED, f"in the truth: {self._describe(known[0])}, claimed before", known)
             return
         elif result.status != "asserted":
+            state.general = result.status in ("negated", "hedged", "compared")
             state.settle(MentionKind.NEUTRAL, f"{result.status}: {result.why}")
+            return
+        if why := self._in_general(index, number, words, found):
+            state.general = True
+            state.settle(MentionKind.NEUTRAL, why)
             return
         if candidate.unknown_subject:
             state.settle(MentionKind.NEUTRAL, "not understood: a verb of a source that the vocabulary does not know")
@@ -332,7 +373,31 @@ class _Judgement:
         if self._only_general(candidate.concepts):
             state.settle(MentionKind.NEUTRAL, "general: the truth is less precise than this name and may include it")
             return
+        if whole := self._whole_of(candidate.concepts):
+            state.settle(MentionKind.NEUTRAL, f"not sure: it may be part of {self._describe(whole[0])}")
+            return
         state.settle(MentionKind.HALLUCINATED, f"the truth has no {state.label!r}")
+
+    def _whole_of(self, names: Sequence[str]) -> list[int]:
+        """Truth events of things that may make such a sound among others: the brakes of a train."""
+        return [i for name in names for whole in PARTS.get(name, ()) for i in self._events_named(whole)]
+
+    def _in_general(self, index: int, number: int, words: str, found: Sequence[int]) -> str | None:
+        """Return why a name is no claim: it belongs to what is not claimed, or tells what such things do in general."""
+        candidate, masked_text = self.parsed.candidates[index], self.parsed.masked_text
+        sentence = self.parsed.sentences[number]
+        last = self.parsed.candidates[index - 1]
+        unclaimed = index and self.states[index - 1].general and last.start >= sentence.start
+        if unclaimed and _BELONGS.fullmatch(masked_text, last.stop, candidate.start):
+            return "hedged: it belongs to what is not claimed"
+        if found or sentence.part in self.heard_parts or not _PLURAL_DO.fullmatch(words):
+            return None
+        after = masked_text[candidate.stop : min(sentence.stop, candidate.stop + REACH)]
+        start = masked_text[max(sentence.start, candidate.start - 40) : candidate.start]
+        if not (" " in words or _PLAIN_VERB.match(after)) or _HERE.search(after):
+            return None
+        set_against = _SET_AGAINST.match(masked_text, sentence.stop) and not start.strip()
+        return "hedged: what is so in general" if set_against or _CLAUSE_START.search(start) else None
 
     def _known(self, found: Sequence[int], index: int, number: int) -> list[int]:
         """Return the truth events of ``found`` that an earlier mention has claimed."""
@@ -406,11 +471,12 @@ class _Judgement:
         masked_text = self.parsed.masked_text[sentence.start : stop]
         candidates, base = self.parsed.candidates, sentence.start
         spans = {i: (candidates[i].start - base, candidates[i].stop - base) for i in group}
+        among = self._compared(masked_text, number, group)
         for index, claim in attach_times(masked_text, spans):
             self.states[index].claims.append(claim)
         for index in real:
             state = self.states[index]
-            state.claims += claim_rules.place_claims(masked_text, *spans[index])
+            state.claims += claim_rules.place_claims(masked_text, *spans[index], among)
             words = self.parsed.text[candidates[index].start : candidates[index].stop].lower()
             place = claim_rules.ordinal_of(masked_text, spans[index][0], words)
             if place is not None and not self._pick(state, place):
@@ -422,6 +488,15 @@ class _Judgement:
                 and (count := claim_rules.count_claim(masked_text, *spans[index]))
             ):
                 self._count(state, count, people=words.split()[0] in _PEOPLE)
+
+    def _compared(self, masked_text: str, number: int, group: Sequence[int]) -> tuple[int, ...]:
+        """Return the events among which one is first or last: "of the dog and the cat, ..."; empty where it is all."""
+        match = claim_rules.among_which(masked_text)
+        if match is None:
+            return ()
+        named = list(group) + (self.groups[number - 1] if match == "these" and number else [])
+        events = {event for index in named for event in self.states[index].all}
+        return tuple(sorted(events)) if len(events) > 1 else ()
 
     def _pick(self, state: MentionState, place: int) -> bool:
         """Narrow to the event that an ordinal picks; False where there is none."""
@@ -505,15 +580,16 @@ class _Judgement:
         sentence = self.parsed.sentences[number]
         stop = min(sentence.stop, sentence.start + _SENTENCE_LIMIT)
         masked_text = self.parsed.masked_text[sentence.start : stop]
+        candidates = self.parsed.candidates
         pairs: list[tuple[int, int, claim_rules.PairClaim]] = []
         if group:
             previous = self._last_before(number)
-            start = self.parsed.candidates[group[0]].start - sentence.start
+            start = candidates[group[0]].start - sentence.start
             if previous is not None and claim_rules.continues(masked_text, start):
                 pairs.append((previous, group[0], claim_rules.PairClaim("before", "then")))
         for left, right in zip(group, group[1:], strict=False):
             if self._open(left) and self._open(right):
-                a, b = self.parsed.candidates[left], self.parsed.candidates[right]
+                a, b = candidates[left], candidates[right]
                 base = sentence.start
                 claim = claim_rules.pair_claim(
                     masked_text, (a.start - base, a.stop - base), (b.start - base, b.stop - base)
@@ -522,6 +598,22 @@ class _Judgement:
                     pairs.append((left, right, claim))
         for left, right, claim in pairs:
             self._relate(self.states[left], self.states[right], claim)
+        for three in zip(group, group[1:], group[2:], strict=False):
+            spans = [(candidates[i].start - sentence.start, candidates[i].stop - sentence.start) for i in three]
+            if all(map(self._open, three)) and claim_rules.is_between(masked_text, *spans):
+                self._check_between(*(self.states[i] for i in three))
+
+    def _check_between(self, middle: MentionState, left: MentionState, right: MentionState) -> None:
+        """Settle "a bell between the dog and the cat", where no events of these names lie so."""
+        after, before = claim_rules.PairClaim("after", "between"), claim_rules.PairClaim("before", "between")
+        for a in middle.candidates:
+            for b in left.candidates:
+                for c in right.candidates:
+                    if a in (b, c) or (pair_holds(after, a, b, self.truth) and pair_holds(before, a, c, self.truth)):
+                        return
+        for state in (middle, left, right):
+            if state.kind in (None, MentionKind.MATCHED):
+                state.settle(MentionKind.MISUSED, "wrong order: 'between'", state.candidates)
 
     def _open(self, index: int) -> bool:
         return bool(self.states[index].candidates)
@@ -553,7 +645,7 @@ class _Judgement:
             return
         for state, other in ((left, right), (right, left)):
             if state.kind in (None, MentionKind.MATCHED) and (state.kind is None or state is left):
-                order = claim.relation in ("before", "after", "after_end", "end_before", "overlap", "start_together")
+                order = claim.relation in _ORDERS
                 why = f"wrong {'order' if order else 'attribute'}: {claim.words!r} with {other.label!r}"
                 state.settle(MentionKind.MISUSED, why, state.candidates)
 

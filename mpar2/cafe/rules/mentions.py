@@ -227,11 +227,19 @@ _ENTRY = re.compile(r"(?:^|[\n.;:*]|\d[.)])[\s*]*$")
 _MARK = re.compile(r"[^\w\s'’-]")  # noqa: RUF001
 _ENTRY_GAP = re.compile(r"\**\s*[\u2013\u2014:-]\s+(?:an? )?(?:[a-z]+ )?")
 _MANNER_GAP = re.compile(r"[^.;:\n]{0,40} with an? (?:[a-z]+ )?")
+#: "a hiss that I identify as rain": how the sound named next sounds
+_NAMED_AS = re.compile(
+    r"(?: sound| noise)? (?:(?:that|which) )?(?:(?:i|we) (?:would |can |could )?|(?:is|can be|could be) )?"
+    r"(?:identif(?:y|ied)|recogni[sz]ed?|interpret(?:ed)?|take|taken|read|describe[ds]?|perceived?|hear|heard|attribut(?:e|ed))"
+    r" (?:as|to|for) ",
+    re.IGNORECASE,
+)
 _ASIDE_GAP = re.compile(r"[^,.;:\n]{0,40}, (?:[a-z]+ly )?")
 _ASIDE_OBJECT = re.compile(
     r" (?:through|over|into|onto|across|against|along|past|down|up|off|out|as|its|his|her|their|the)\b"
 )
-
+#: "a dog, breathing fast": what the thing does that is named
+_ASIDE_MANNER = re.compile(r" (?:fast|hard|loud|[a-z]+ly)\b")
 
 _ELLIPSIS = re.compile(
     r"\b[Tt]he (?P<which>first|second|third|fourth)(?: one)?(?=\s*(?:$|[.,;)(]|(?:at|between|from|around|near|about|after|before)\b))"  # noqa: E501
@@ -407,19 +415,32 @@ def _unknown_subject(
     )
 
 
-def _is_aside(masked: str, candidate: CandidateMention, before: CandidateMention | None) -> bool:
-    """Return whether a participle says more of the name before it: "a car passes, splashing through puddles"."""
+def _is_aside(
+    masked: str,
+    candidate: CandidateMention,
+    before: CandidateMention | None,
+    in_truth: frozenset[str],
+    vocabulary: Vocabulary,
+) -> bool:
+    """Return whether a name says but more of the one beside it: "a car passes, splashing through puddles"."""
+    manner = masked[candidate.start : candidate.stop].lower() in _MANNERS
+    if manner and _NAMED_AS.match(masked, candidate.stop):
+        return True
     if before is None:
         return False
-    if candidate.role == "action" and masked[before.stop : candidate.start] == " and ":  # "kids laugh and scream"
-        return any(sound in SOURCE_SOUNDS.get(name, ()) for name in before.concepts[:1] for sound in candidate.concepts)
-    if masked[candidate.start : candidate.stop].lower() in _MANNERS:
-        return _MANNER_GAP.fullmatch(masked[before.stop : candidate.start]) is not None
-    if candidate.role != "action" or not masked.endswith("ing", candidate.start, candidate.stop):
+    gap = masked[before.stop : candidate.start]
+    if manner and _MANNER_GAP.fullmatch(gap):  # "the doors open with a hiss", also where a bus may hiss
+        return before.concepts != candidate.concepts
+    if in_truth.intersection(candidate.concepts) or candidate.role != "action":
         return False
-    return bool(
-        _ASIDE_GAP.fullmatch(masked[before.stop : candidate.start]) and _ASIDE_OBJECT.match(masked, candidate.stop)
-    )
+    if gap == " and ":  # "kids laugh and scream"
+        return any(sound in SOURCE_SOUNDS.get(name, ()) for name in before.concepts[:1] for sound in candidate.concepts)
+    if manner or not masked.endswith("ing", candidate.start, candidate.stop) or not _ASIDE_GAP.fullmatch(gap):
+        return False
+    if _ASIDE_OBJECT.match(masked, candidate.stop):
+        return True
+    family = vocabulary.concept(before.concepts[0]).family if before.concepts else None
+    return family not in (None, "human") and _ASIDE_MANNER.match(masked, candidate.stop) is not None
 
 
 def _with_subject(masked: str, candidate: CandidateMention, least: int) -> CandidateMention:
@@ -518,8 +539,8 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         before = candidates[place - 1] if place else None
         if quoted and any(start <= candidate.start < stop for start, stop in quoted):
             candidates[place] = replace(candidate, quoted=True)
-        elif _unknown_subject(masked, candidate, in_truth, vocabulary) or (
-            not in_truth.intersection(candidate.concepts) and _is_aside(masked, candidate, before)
+        elif _unknown_subject(masked, candidate, in_truth, vocabulary) or _is_aside(
+            masked, candidate, before, in_truth, vocabulary
         ):
             candidates[place] = replace(candidate, unknown_subject=True)
         elif candidate.concepts and (
@@ -656,6 +677,8 @@ def _join(
     kinds = {vocabulary.concept(c).parent for c in noun.concepts}
     if kinds.intersection(action.concepts):  # "a man is talking": the noun is the more precise name
         return _span(left, right, noun.concepts)
+    if noun is left and gap[-1:] in (["a"], ["an"]) and {"is", "was", "are", "were"} & set(gap):
+        return None  # "my guess for the blender was a drill"
     families = [vocabulary.concept(candidate.concepts[0]).family for candidate in (noun, action)]
     if noun is left and action is right and {"from", "while", "then", "this", "these"} & set(gap):
         return None

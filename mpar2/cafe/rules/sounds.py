@@ -12,7 +12,7 @@ family of sounds and no event.
 
 from __future__ import annotations
 
-__all__ = ["GENERAL", "MAKERS", "PARENTS", "SOUNDS", "SOURCE_SOUNDS", "WEAK", "WEAK_VERBS"]
+__all__ = ["GENERAL", "MAKERS", "PARENTS", "PARTS", "SOUNDS", "SOURCE_SOUNDS", "WEAK", "WEAK_VERBS"]
 
 #: who people are by what they do: heard where they speak, or do what only people do
 PEOPLE = (
@@ -40,7 +40,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("duck quack", "animal", "duck|quack", "quack|honk"),
     ("bird song", "animal", "magpie|swallow|oriole|chickadee|rooks|lark|finches|songbirds|bird|songbird|bird song|birdsong|bird call|bird chirp|chirp|tweet|birdcall|sparrow|robin|warbler|finch|blackbird|nightingale|thrush|trill|bird sound|canary|chirping|twittering", "chirp|tweet|twitter|trill|warble|whistle"),  # noqa: E501
     ("crickets", "animal", "cricket|insect|cicada|cricket chirr|chirr|cricket chirp|grasshopper|katydid|cricket sound", "chirp|chirr|stridulate"),  # noqa: E501
-    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|speeches|monologue|" + PEOPLE, "speak|talk|chat|converse|narrate"),  # noqa: E501
+    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|speeches|monologue|comment|remark|" + PEOPLE, "speak|talk|chat|converse|narrate"),  # noqa: E501
     ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|hands|audience", "clap|applaud"),  # noqa: E501
     ("footsteps", "human", "shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
     ("hammering", "object", "hammer|hammer blow|hammer strike|hammering|mallet|nailing|pounding", "hammer|bang|pound"),
@@ -54,7 +54,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("splash", "nature", "splash|plunge|dive|swimmer|swimming", "splash|plunge"),
     ("thunder", "nature", "thunder|thunderclap|thunderstorm|thunder rumble|clap of thunder|rumble of thunder|thunder crack|thunder roll|lightning strike|storm", "rumble"),  # noqa: E501
     ("fire", "nature", "fire|campfire|flame|bonfire|crackling fire|fireplace|crackle of fire|crackling|blaze|inferno|fire crackle|burning wood|wood fire", "crackle|burn|roar"),  # noqa: E501
-    ("car engine", "vehicle", "car|engine|motor|automobile|vehicle|car engine|engine running|car passing|traffic|traffic noise|road noise|idling engine|automobile engine|sedan|vehicle engine|ignition|drive by|passing car|passing vehicle", "rev|idle"),  # noqa: E501
+    ("car engine", "vehicle", "car|engine|motor|automobile|vehicle|car engine|engine running|car passing|traffic|traffic noise|road noise|idling engine|automobile engine|sedan|vehicle engine|ignition|drive by|passing car|passing vehicle", "rev|idle|sputter"),  # noqa: E501
     ("helicopter", "vehicle", "helicopter|chopper|helicopter rotor|rotor|rotor blade|propeller|chopper blade|blade|engine|aircraft|copter", "whir|whirr|hover"),  # noqa: E501
     ("piano", "music", "piano|piano note|piano phrase|piano chord|piano music|piano melody|keyboard|grand piano|pianist|upright piano|piano key|electric piano|rhodes", ""),  # noqa: E501
     ("guitar", "music", "guitar|guitar note|guitar phrase|guitar chord|acoustic guitar|guitar music|guitar strumming|strumming guitar|plucked string|guitarist|strum|strumming|plucking|guitar picking", "strum|pluck"),  # noqa: E501
@@ -138,7 +138,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     # vehicles
     ("train", "vehicle", "metro|underground train|subway train|monorail|wheel|train|railway|subway|train whistle|train horn|locomotive|tram|railroad|train passing|train wheel|freight train|steam engine|engine", "chug|rumble|hiss"),  # noqa: E501
     ("airplane", "vehicle", "airplane|aeroplane|plane|jet|aircraft|jet engine|propeller|engine|propeller plane|airliner|biplane", "drone|roar"),  # noqa: E501
-    ("motorcycle", "vehicle", "motorcycle|motorbike|scooter|moped|engine|motor|motorcycle engine|dirt bike", "rev|roar"),  # noqa: E501
+    ("motorcycle", "vehicle", "motorcycle|motorbike|scooter|moped|engine|motor|motorcycle engine|dirt bike", "rev|roar|sputter"),  # noqa: E501
     ("bicycle", "vehicle", "wheel|bicycle|bike|cyclist|bicycle wheel|pedal", ""),
     ("boat", "vehicle", "rowboat|canoe|kayak|sailboat|ferry|yacht|boat|ship|motorboat|engine|motor|speedboat|boat engine|vessel", ""),  # noqa: E501
     ("tractor", "vehicle", "tractor|engine|motor", ""),
@@ -201,7 +201,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("basketball bounce", "object", "basketball|basketball bounce|bouncing ball|ball bouncing|basketball dribbling|ball", "dribble|bounce"),  # noqa: E501
     ("ball", "object", "tennis ball|ping-pong ball|table tennis|bowling ball|ball|tennis|ping-pong|racket", "bounce"),
     ("brakes", "vehicle", "brake|squealing brake|air brake|brake squeal|squeal|screech|hiss", "squeal|screech"),
-    ("bus", "vehicle", "bus|engine", "hiss"),
+    ("bus", "vehicle", "bus|engine|diesel engine", "hiss"),
     ("truck", "vehicle", "wheel|van|minivan|delivery van|ice-cream van|truck|lorry|truck engine|garbage truck|engine|pickup truck|semi-truck|diesel engine", "rumble|hiss"),  # noqa: E501
     ("race car", "vehicle", "race car|racing car|engine|formula one car", "rev|roar"),
     ("skateboard", "vehicle", "wheel|skateboard|roller skate|skating|skater|skate", ""),
@@ -420,6 +420,13 @@ SOURCE_SOUNDS: dict[str, tuple[str, ...]] = {
     "train": ("steam whistle", "whistle blow"),
 }
 
+#: a sound that another one may hold: what makes the other makes this too, and a truth seldom lists both
+PARTS: dict[str, tuple[str, ...]] = {
+    "brakes": ("train", "bus", "truck", "car engine"),
+    "breathing": ("dog bark", "snoring", "yawn", "sigh", "crying"),
+    "flapping wings": ("pigeon coo", "chicken cluck", "rooster crow", "duck quack", "goose", "crow caw", "owl hoot"),
+}
+
 #: Which names are makers of sounds, and thus contradict another maker's action ("a cat barks").
 MAKERS: dict[str, str] = {
     "dog bark": "dog|puppy",
@@ -438,7 +445,7 @@ MAKERS: dict[str, str] = {
 }
 
 _WEAK_WORDS = (
-    "step|tone|string|stream|key|mallet|crash|speaker|recorder|wave|leaf|bass|boom|shot|chorus|ensemble|burning|burn"
+    "comment|remark|step|tone|string|stream|key|mallet|crash|speaker|recorder|wave|leaf|bass|boom|shot|chorus|ensemble|burning|burn"
     "|watch|tap|song|cock|camera|lightning|triangle|click|clicks|clicking|clicked|fan|fox|bear|bus|sigh|sink|fly|radio|television|shower|buzz|ball|walk|walked|walking|hum|rap|tick|river|sea|surf|jet|saw|paper|ship|bull|calf|ring|rang|static|pant|pants"  # noqa: E501
     "|bang|banging|talk|vocal|break|rev|slam|crunch|blast|ape|hen|flame"
     "|timer|indicator|gear|winch|spray|steam|lock|latch|bolt|window|curtain|blinds|chair|furniture|trolley|furniture|marble"  # noqa: E501
@@ -455,7 +462,7 @@ _WEAK_WORDS = (
     "|ping|whir|whirr|fizz|clang|clank|jingle|toy|quartet|quintet|hands|hose|digger|scanner|ventilator|dynamite|copier|lighter|lullaby|nursery rhyme|fork|wiper|"  # noqa: E501
 ) + PEOPLE
 _WEAK_VERBS = (
-    "crunch|hum|whir|whirr|drone|rumble|crackle|pop|clatter|rattle|clank|clang|jingle|tinkle|peal|squeak"
+    "sputter|crunch|hum|whir|whirr|drone|rumble|crackle|pop|clatter|rattle|clank|clang|jingle|tinkle|peal|squeak"
     "|squeal|screech|growl|whine|whimper|squawk|blare|toot|blow|peep|flow|drip|lap|crash|patter|fry|burn|pound"
     "|beat|bounce|rev|rip|rustle|crumple|crinkle|pluck|hover|chop|slice|spray|lock|slap|smack|wade|slosh|roll|grind|sharpen|vibrate|thump|thud|bump|smash|whoosh"  # noqa: E501
     "|swoosh|swish|ding|scratch|scrape|grind|fizz|clash|shuffle|ping|erupt|drink|eat|sip|idle|discuss|jog"

@@ -337,8 +337,9 @@ class Vocabulary:
             return
         if words[-1].endswith("ing"):  # "flag flapping": "the flag", "the flapping"
             self._table.add_phrase(name, words[-1], weak=False)
-            if len(words) == 2 and (words[0],) not in self._table.forms:
-                self._table.add_phrase(name, words[0], weak=False)
+            known = self._table.forms.get((words[0],))
+            if len(words) == 2 and (known is None or known.weak):  # "plate breaking": "the plate"
+                self._table.add_phrase(name, words[0], weak=known is not None)
             return
         if len(words) == 2 and self._does(words[1]) and words[0] not in _EMPTY_HEADS:  # "mouse squeak": "the mouse"
             known = self._table.forms.get((words[0],))
