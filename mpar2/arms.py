@@ -396,6 +396,9 @@ def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
 
     Returns:
         The partner of each item by id; never an item with the same recording.
+
+    Raises:
+        ArmError: All items have the same recording.
     """
     order = sorted(items, key=lambda item: hashlib.sha256(f"{seed}|{item.id}".encode()).digest())
     found: dict[str, Item] = {}
@@ -409,12 +412,25 @@ def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
 
 
 def apply_audio_control(arm: EvaluationArm, clip: Clip) -> Clip:
-    """Return the clip that an arm gets in place of ``clip``; for ``shuffled``, the caller gives the partner's clip."""
+    """Return the clip that an arm gets.
+
+    Args:
+        arm: The arm; with ``silent`` audio it gets silence of the same length.
+        clip: The recording; for ``shuffled`` audio the caller gives that of the partner.
+    """
     return replace(clip, samples=clip.samples * 0, source="silence") if arm.audio == "silent" else clip
 
 
 def build_question(arm: EvaluationArm, item: Item) -> Question:
-    """Build the question of an arm for an item; a given perception puts the true events, or the caption, before it."""
+    """Build the question of an arm for an item.
+
+    Args:
+        arm: The arm; with oracle perception the true events, or the caption, stand before the question.
+        item: The item.
+
+    Raises:
+        ArmError: Oracle perception, and the item has neither events nor a caption.
+    """
     if arm.perception == "own":
         return item.question
     if not item.events:
@@ -425,7 +441,12 @@ def build_question(arm: EvaluationArm, item: Item) -> Question:
 
 
 def after_events(question: Question, events: Sequence[Event]) -> Question:
-    """Return ``question`` after a sentence that lists ``events`` in order of onset; those without times come last."""
+    """Return the question after a sentence that lists events.
+
+    Args:
+        question: The question.
+        events: Listed in order of onset; those without times come last.
+    """
     order = sorted(events, key=lambda event: (event.onset_s is None, event.onset_s or 0.0))
     contained = "; ".join(_event_words(event) for event in order)
     return replace(question, text=f"The audio contains: {contained}. {question.text}")

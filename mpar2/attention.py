@@ -220,7 +220,18 @@ def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
 
 
 def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
-    """Write a record as .npz, complete or not at all."""
+    """Write a record as .npz, complete or not at all.
+
+    Args:
+        record: The attention of one generation.
+        path: The file; an existing one is replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,

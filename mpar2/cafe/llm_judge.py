@@ -94,6 +94,8 @@ class Extracted(_Strict):
 
 
 class MentionLabel(_Strict):  # evidence before verdict: the order of the fields is the order in which they are written
+    """What the reply to *sort* says of one mention."""
+
     id: str
     reason: str
     events: list[str]
@@ -107,11 +109,16 @@ class Classification(_Strict):
 
 
 class LLMJudge:
-    """A judge over a chat client. ``id`` is ``gemini`` or ``server``.
+    """Judges traces with a chat model. ``id`` is the name of its service.
 
     Inside ``async with`` one connection pool serves all traces; outside, each call opens and closes its own. ``judge``
     returns a verdict or the reason why there is none; it raises :class:`~mpar2.llm.errors.StopRun` where no further
     trace can be judged either (key, model, quota, budget).
+
+    Args:
+        client: Asks the model.
+        judge_id: The name of the service.
+        sampling: How replies are sampled; None: as the service has it.
     """
 
     def __init__(self, client: ChatClient, judge_id: str, *, sampling: Sampling | None = None) -> None:
@@ -325,10 +332,22 @@ def llm_judge(
     sampling: Sampling | None = None,
     **options: Any,
 ) -> LLMJudge:
-    """A judge by the service's name. ``model``: the flag, else ``MPAR2_JUDGE_MODEL``, else the default (Gemini only).
+    """Make a judge that asks a service.
 
-    ``journal`` keeps every reply, so that a killed run pays for none of them again; ``limiter`` bounds requests in
-    flight and tokens. The key is held in memory by the client, and written nowhere.
+    Args:
+        service: One of :func:`mpar2.llm.services.service_names`.
+        model: None takes ``MPAR2_JUDGE_MODEL``, else the service's default where it has one.
+        base_url: The address of a server.
+        api_key: None takes the environment's. It is held in memory by the client, and written nowhere.
+        journal: Keeps every reply, so that a killed run pays for none of them again.
+        limiter: Bounds requests at once and tokens.
+        policy: How often to try, and how long to wait.
+        sampling: How replies are sampled; None: as the service has it.
+        **options: Of the client of the service.
+
+    Raises:
+        SettingError: No such service, no model is named, or the address cannot be used.
+        StopRun: There is no key.
     """
     client = connect(
         service,

@@ -355,7 +355,15 @@ def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
 
 
 def check_counts(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = None) -> None:
-    """Raise ``ValueError`` for counts that no verdict can have given."""
+    """Refuse counts that no verdict can have given.
+
+    Args:
+        counts: Of each trace.
+        groups: The clip of each trace; None: one trace a clip.
+
+    Raises:
+        ValueError: A count is no whole number from 0, or there are more or fewer groups than traces.
+    """
     for position, count in enumerate(counts):
         for name, value in asdict(count).items():
             if value is None and name in ("targets", "recalled"):

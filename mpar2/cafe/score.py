@@ -135,24 +135,42 @@ class ScoreSet:
         return [verdict for verdict, _ in kept], [clip for _, clip in kept]
 
     def rules_of(self, arm: str, **options: Any) -> dict[str, dict[str, Rate]]:
-        """Return the metrics of an arm under every counting rule."""
+        """Return the metrics of an arm under every counting rule.
+
+        Args:
+            arm: The arm's name.
+            **options: Of the bootstrap (:func:`mpar2.cafe.metrics.evaluate`).
+        """
         verdicts, clips = self.verdicts_of(arm)
         return {
             rule: evaluate([count_events(verdict, rule) for verdict in verdicts], clips, **options) for rule in RULES
         }
 
     def claims_of(self, arm: str, **options: Any) -> dict[str, Rate]:
-        """Mentions per event, and claims of time, order and count per trace, of an arm."""
+        """Return mentions per event, and claims of time, order and count per trace, of an arm.
+
+        Args:
+            arm: The arm's name.
+            **options: Of the bootstrap (:func:`mpar2.cafe.metrics.evaluate`).
+        """
         verdicts, clips = self.verdicts_of(arm)
         return evaluate([count_events(verdict) for verdict in verdicts], clips, table=CLAIM_METRICS, **options)
 
     def profile_of(self, arm: str, bins: int = 5) -> list[dict[str, Any]]:
-        """Outcomes and errors along the traces of an arm; see :func:`mpar2.cafe.metrics.profile`."""
+        """Return outcomes and errors along the traces of an arm; see :func:`mpar2.cafe.metrics.profile`.
+
+        Args:
+            arm: The arm's name.
+            bins: Parts of equal length that each trace is cut into.
+
+        Returns:
+            One row for each part.
+        """
         of_arm = [score for score in self.scores if score.arm == arm and score.chars]
         return profile([(s.outcome, s.chars) for s in of_arm if isinstance(s.outcome, Verdict)], bins)
 
     def coverage_of(self, arm: str) -> tuple[int, int]:
-        """Nouns said to be heard that the judge does not know, and mentions that it knows, of an arm."""
+        """Count, for an arm, the nouns said to be heard that the judge does not know, and the mentions that it does."""
         verdicts, _ = self.verdicts_of(arm)
         return sum(len(v.uncovered) for v in verdicts), sum(len(v.mentions) for v in verdicts)
 
@@ -202,17 +220,15 @@ class ScoreSet:
 def requests_of(
     records: Iterable[Mapping[str, Any]], captions: Mapping[str, Truth] | None = None, which: str | None = None
 ) -> tuple[dict[str, JudgeRequest], dict[str, Unscored]]:
-    """Return what to ask a judge about the lines of a run, by key, and the lines that cannot be judged.
-
-    ``captions`` (by item) stand in where an item has no truth of its own.
+    """Return what to ask a judge about the lines of a run, and the lines that cannot be judged.
 
     Args:
-        records: lines of a run.
-        captions: truths by item, of :mod:`mpar2.cafe.caption`.
-        which: kind of truth.
+        records: Lines of a run.
+        captions: Truths by item, of :mod:`mpar2.cafe.caption`; they stand in where an item has none of its own.
+        which: Kind of truth, as in :func:`mpar2.cafe.truth.choose_truth`.
 
     Returns:
-        Requests by key, and the reason of each line that cannot be judged.
+        Requests, and the reasons of lines that cannot be judged, both by the key of the line.
     """
     requests: dict[str, JudgeRequest] = {}
     unscored: dict[str, Unscored] = {}
@@ -241,10 +257,10 @@ def against_truth(
     """Choose the scores whose verdict was made against a kind of truth.
 
     Args:
-        run: the run's folder.
-        scores: of the run.
-        records: the lines of the run by key.
-        which: as in :func:`mpar2.cafe.truth.choose_truth`.
+        run: The run's folder.
+        scores: Of the run.
+        records: The lines of the run by key.
+        which: As in :func:`mpar2.cafe.truth.choose_truth`.
     """
     captions = read_captions(run)
     kept = []
@@ -268,11 +284,8 @@ def request_key(judge: Judge, request: JudgeRequest) -> str:
     """Return what a verdict depends on, in one hash.
 
     Args:
-        judge: its model and prompt count.
-        request: what it is asked.
-
-    Returns:
-        A hash.
+        judge: Its name, model and prompt count.
+        request: What it is asked.
     """
     content = asdict(request)
     if not request.truth.unsure:  # verdicts of before such truths keep their keys
@@ -288,10 +301,19 @@ async def judge_all(
     in_flight: int = 4,
     label: str | None = None,
 ) -> BatchJudgement:
-    """Judge every request, ``in_flight`` at a time; those with equal content once.
+    """Judge every request; those with equal content once.
 
-    A model judge is entered by the caller (``async with``), so that all traces share its connections. ``label`` names a
-    progress bar. Raises :class:`~mpar2.llm.errors.StopRun` where the run cannot go on.
+    A model judge is entered by the caller (``async with``), so that all traces share its connections.
+
+    Args:
+        judge: The judge.
+        requests: By name.
+        journal: Keeps the outcomes; what it holds is not asked again. None keeps them in memory only.
+        in_flight: Requests at a time.
+        label: Of a progress bar on stderr; None shows none.
+
+    Raises:
+        StopRun: The run cannot go on; what was judged is in the journal.
     """
     keys = {name: request_key(judge, request) for name, request in requests.items()}
 
@@ -330,10 +352,26 @@ async def score_run(
     rule: str = DEFAULT_RULE,
     truth: str | None = None,
 ) -> ScoreSet:
-    """Judge every line of ``run`` (``limit``: the first lines only) and write the scores into ``folder``.
+    """Judge every line of a run and write the scores into a folder. A start after a kill judges what is missing.
 
-    A start after a kill judges what is missing. The caller enters a model judge (``async with``). ``canaries``: how
-    the judge did on them.
+    Args:
+        run: The run's folder.
+        judge: The judge; the caller enters a model judge (``async with``).
+        folder: Where ``verdicts.jsonl``, ``scores.jsonl`` and ``metrics.json`` are written.
+        limit: Judge the first lines only.
+        in_flight: Requests at a time.
+        label: Of a progress bar on stderr; None shows none.
+        canaries: How the judge did on the canaries.
+        rule: Counting rule, one of :data:`mpar2.cafe.metrics.RULES`.
+        truth: Kind of truth, as in :func:`mpar2.cafe.truth.choose_truth`.
+
+    Returns:
+        The scores.
+
+    Raises:
+        RunError: The run cannot be read.
+        StopRun: The service cannot go on; what was judged is kept.
+        ScoreError: The service served several versions of the model.
     """
     folder = Path(folder)
     records = list(islice(read_run(run).records(), limit))
@@ -363,11 +401,8 @@ async def score_run(
 def read_scores(source: str | Path) -> ScoreSet:
     """Return the scores in a folder of scores, in a run that has one such folder, or in a file.
 
-    Args:
-        source: a folder of scores, a run with one, or a file.
-
-    Returns:
-        The scores.
+    Raises:
+        ScoreError: There are none, those of several judges, or a line is no score.
     """
     path = find_scores(source)
     scores = []
@@ -394,13 +429,10 @@ def read_scores(source: str | Path) -> ScoreSet:
 
 
 def find_scores(source: str | Path) -> Path:
-    """Return the file of scores that ``source`` names.
+    """Return the file of scores in a folder of scores, in a run that has one such folder, or ``source`` itself.
 
-    Args:
-        source: a folder of scores, a run with one, or a file.
-
-    Returns:
-        The file.
+    Raises:
+        ScoreError: There are no finished scores, or those of several judges.
     """
     path = Path(source)
     if path.is_file():
@@ -475,7 +507,7 @@ def _plain(rate: Rate) -> str:
 
 
 def rates_as_json(rates: Mapping[str, Rate]) -> dict[str, Any]:
-    """Rates as plain JSON values."""
+    """Return rates as plain JSON values."""
     return {
         name: {
             "micro": rate.micro._asdict(),

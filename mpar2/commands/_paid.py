@@ -53,13 +53,13 @@ class JudgeChoices(ServiceChoices):
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:
-    """Which model of the service, and where it is."""
+    """Add the options that say which model of the service is asked, and where it is."""
     parser.add_argument("--model", help="of the service (default: MPAR2_JUDGE_MODEL, else Gemini's default)")
     parser.add_argument("--base-url", metavar="URL", help="of a server, for example http://localhost:8000/v1")
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """How much at once, and how much in all."""
+    """Add the options that say how much is asked at once and in all, and at which prices."""
     parser.add_argument(
         "--in-flight", type=at_least_one, default=4, metavar="N", help="requests at once (default: %(default)s)"
     )
@@ -88,14 +88,31 @@ def limiter(options: argparse.Namespace) -> Limiter:
 
 
 def prices(options: argparse.Namespace, model: str | None) -> Prices | None:
-    """Return what the table of prices says of the model."""
+    """Return the prices of a model from the file ``--prices``; None without it, or where it lists no such model.
+
+    Args:
+        options: Of the command.
+        model: The model's name.
+
+    Raises:
+        SettingError: The file is no price list.
+    """
     from mpar2.llm.cost import Prices
 
     return None if options.prices is None else Prices.load(options.prices, model or "")
 
 
 def agreed(what: str, estimate: Estimate, options: argparse.Namespace) -> bool:
-    """Show what is about to be spent, and ask."""
+    """Show what is about to be spent, and ask whether to go on.
+
+    Args:
+        what: What is paid, for the line on stderr.
+        estimate: The cost; without requests nothing is asked.
+        options: Of the command; ``--yes`` agrees beforehand.
+
+    Returns:
+        False where the answer is not yes, or nobody can be asked.
+    """
     print(f"{what}: {estimate}", file=sys.stderr)
     if options.yes or not estimate.requests:
         return True
@@ -106,7 +123,12 @@ def agreed(what: str, estimate: Estimate, options: argparse.Namespace) -> bool:
 
 
 def spent(replies: Journal, table: Prices | None) -> str:
-    """Return what all replies that are kept cost, those of earlier starts and those that were rejected among them."""
+    """Return in words what all kept replies cost, with those of earlier starts and those that were rejected.
+
+    Args:
+        replies: The journal of a :class:`mpar2.llm.journal.RecordedClient`.
+        table: Prices of the model; None: tokens only.
+    """
     from mpar2.llm.journal import usage_of
 
     usage = usage_of(replies)

@@ -16,7 +16,12 @@ __all__ = ["add_truth", "event_truths", "nothing_to_do", "refuse_unfit"]
 
 
 def add_truth(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--truth``; ``what`` says what the task does with it."""
+    """Add the option ``--truth``.
+
+    Args:
+        parser: Of the task.
+        what: What the task does with the truth, for the help.
+    """
     parser.add_argument(
         "--truth",
         choices=TRUTHS,
@@ -26,7 +31,15 @@ def add_truth(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def refuse_unfit(who: str, which: str | None) -> None:
-    """Raise ``ScoreError`` where ``who`` needs a list of events and ``which`` is none."""
+    """Refuse a kind of truth that lists no events.
+
+    Args:
+        who: What needs the events, for the error.
+        which: The value of ``--truth``.
+
+    Raises:
+        ScoreError: ``which`` is a cue or a caption.
+    """
     from mpar2.cafe.score import ScoreError
 
     if which in ("cue", "caption"):
@@ -40,13 +53,13 @@ def event_truths(run: str, items: Mapping[str, Item], which: str | None, who: st
     """Return the truths with events of those items that have one.
 
     Args:
-        run: the run's folder, beside which captions and tagged events may stand.
-        items: of the run, by id.
-        which: the value of ``--truth``.
-        who: what needs the events, for the error.
+        run: The run's folder, beside which captions and tagged events may stand.
+        items: Of the run, by id.
+        which: The value of ``--truth``.
+        who: What needs the events, for the error.
 
     Raises:
-        ScoreError: no item has such a truth; the message says what to do.
+        ScoreError: No item has such a truth; the message says what to do.
     """
     from mpar2.cafe.caption import read_captions
     from mpar2.cafe.truth import choose_truth
@@ -61,7 +74,17 @@ def event_truths(run: str, items: Mapping[str, Item], which: str | None, who: st
 
 
 def nothing_to_do(run: str, who: str, what: str, which: str | None) -> None:
-    """Raise the ``ScoreError`` of a run in which nothing can be judged, before anything is paid."""
+    """Refuse a run in which nothing can be judged, before anything is paid.
+
+    Args:
+        run: The run's folder.
+        who: What needs the events.
+        what: What lacks them, with its verb ("12 items have").
+        which: The value of ``--truth``.
+
+    Raises:
+        ScoreError: Always; the message says what to do.
+    """
     from mpar2.cafe.score import ScoreError
 
     raise ScoreError(

@@ -85,6 +85,9 @@ class ItemSet:
 
         Returns:
             The set of those, with their fingerprint.
+
+        Raises:
+            ItemsError: ``count`` is below 1.
         """
         if count is None or count >= len(self.items):
             return self
@@ -171,13 +174,17 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
 
 
 def _with_problems(found: ItemSet) -> ItemSet:
-    """Return ``found`` with what is odd about its items, and no others."""
+    """Return ``found`` with the problems of its items in place of those that it had."""
     problems = (*found.file_problems, *_letter_answers(found), *_content_problems(found.items))
     return replace(found, problems=(*problems, *_audio_problems(found)))
 
 
 def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Return the objects of a JSONL file with their line numbers; blank lines are passed over."""
+    """Return the objects of a JSONL file with their line numbers, from 1; blank lines are passed over.
+
+    Raises:
+        ItemsError: The file is not UTF-8, or a line is no JSON object; the message names the line.
+    """
     entries: list[tuple[int, dict[str, Any]]] = []
     with source.open(encoding="utf-8-sig") as file:
         try:
@@ -197,7 +204,11 @@ def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def read_json_array(source: Path) -> list[Any]:
-    """Return the entries of a file that is one JSON array."""
+    """Return the entries of a file that is one JSON array.
+
+    Raises:
+        ItemsError: The file is no JSON array.
+    """
     try:
         entries = json.loads(source.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -208,7 +219,15 @@ def read_json_array(source: Path) -> list[Any]:
 
 
 def id_of(entry: Mapping[str, Any], where: str) -> str:
-    """Return the entry's id, a number or a text, as text."""
+    """Return the entry's ``id``, a number or a text, as text.
+
+    Args:
+        entry: An object of the question file.
+        where: Names the entry in messages.
+
+    Raises:
+        ItemsError: It has no id.
+    """
     id = entry.get("id")
     if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
         raise ItemsError(f"{where}: 'id' is {id!r}; a number or a text is needed")
@@ -216,7 +235,17 @@ def id_of(entry: Mapping[str, Any], where: str) -> str:
 
 
 def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str | None:
-    """Return the text under ``key``; a blank one counts as missing."""
+    """Return the text under a key; a blank one counts as missing.
+
+    Args:
+        entry: An object of the question file.
+        key: The name of the field.
+        where: Names the entry in messages.
+        needed: Whether a missing text is an error; else it is None.
+
+    Raises:
+        ItemsError: A needed text is missing, or the value is no text.
+    """
     value = entry.get(key)
     if isinstance(value, str) and value.strip():
         return value
@@ -228,7 +257,16 @@ def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = Tr
 
 
 def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """Return the list of choices under ``key``: texts, at least two."""
+    """Return the choices under a key.
+
+    Args:
+        entry: An object of the question file.
+        key: The name of the field.
+        where: Names the entry in messages.
+
+    Raises:
+        ItemsError: The value is not a list of at least two texts.
+    """
     value = entry.get(key)
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
         raise ItemsError(f"{where}: '{key}' is {value!r}; a list of at least two texts is needed")
@@ -252,6 +290,7 @@ def _letter_answers(entries: ItemSet) -> list[str]:
 
 
 def fingerprint_of(items: Iterable[Item]) -> str:
+    """Return the sha256 over the content of items, in their order, as hexadecimal digits."""
     digest = hashlib.sha256()
     for item in items:
         line = json.dumps(item_to_json(item), sort_keys=True, ensure_ascii=True, separators=(",", ":"))

@@ -40,7 +40,15 @@ class RunError(MPAR2Error, ValueError):
 
 
 def dump_json(value: Any, *, indent: int | None = None) -> bytes:
-    """Encode a value as JSON in UTF-8. A lone surrogate, which UTF-8 cannot hold, is written as a JSON escape."""
+    """Encode a value as JSON in UTF-8. A lone surrogate, which UTF-8 cannot hold, is written as a JSON escape.
+
+    Args:
+        value: Plain values.
+        indent: Spaces of each level; None writes one line.
+
+    Raises:
+        ValueError: A number is NaN or infinite, which JSON does not have.
+    """
     separators = (",", ":") if indent is None else None
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
     return text.encode("utf-8", "backslashreplace")
@@ -68,16 +76,31 @@ def load_json(data: bytes, where: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
-    """Write ``value`` as JSON; see :func:`write_bytes`."""
+    """Write a value as indented JSON, completely or not at all.
+
+    Args:
+        path: The file.
+        value: Plain JSON values.
+        replace: Whether an existing file is replaced.
+
+    Returns:
+        False where an existing file was kept.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
     return write_bytes(path, dump_json(value, indent=2) + b"\n", replace=replace)
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write each of ``values`` as a line of JSON; see :func:`write_bytes`.
+    """Write values as lines of JSON, all or none.
 
     Args:
-        path: of the file.
-        values: plain JSON values.
+        path: The file; an existing one is replaced.
+        values: Plain JSON values, one a line.
+
+    Raises:
+        RunError: The file cannot be written.
     """
     write_bytes(path, b"".join(dump_json(value) + b"\n" for value in values))
 
@@ -92,6 +115,9 @@ def write_bytes(path: Path, data: bytes, *, replace: bool = True) -> bool:
 
     Returns:
         False where an existing file was kept.
+
+    Raises:
+        RunError: The file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -240,10 +266,19 @@ class LineWriter:
 def read_lines(
     file: BinaryIO, where: str, *, max_lines: int | None = None, max_line_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read the objects of ``file`` with their line numbers, from 1.
+    """Read the objects of a file of JSON lines, with their line numbers from 1.
 
     What follows the last newline counts where it is a whole object (some tools write no last newline); else it is what
     a kill left of a line, and is left out.
+
+    Args:
+        file: Opened for reading bytes.
+        where: Names the file in messages.
+        max_lines: Most lines; None for any number.
+        max_line_bytes: Most bytes of a line.
+
+    Raises:
+        RunError: A line is no JSON object or too long, or there are too many.
     """
     number = 0
     while line := file.readline(max_line_bytes + 1):

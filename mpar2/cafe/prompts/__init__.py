@@ -14,10 +14,20 @@ __all__ = ["packaged_json", "load_prompt"]
 
 
 def load_prompt(name: str, version: int = 1) -> str:
-    """Return the text of prompt ``name``."""
+    """Return the text of a prompt.
+
+    Args:
+        name: Of the file, without version and suffix.
+        version: Of the wording.
+    """
     return files(__name__).joinpath(f"{name}.v{version}.txt").read_text(encoding="utf-8").strip()
 
 
 def packaged_json(name: str, version: int = 1) -> Any:
-    """Return the data of ``name``."""
+    """Return the data of a JSON file beside the prompts.
+
+    Args:
+        name: Of the file, without version and suffix.
+        version: Of its content.
+    """
     return json.loads(files(__name__).joinpath(f"{name}.v{version}.json").read_text(encoding="utf-8"))

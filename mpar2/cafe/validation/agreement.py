@@ -81,11 +81,11 @@ class Agreement:
 
 
 def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[tuple[int, int]]:
-    """Pairs of indices of mentions that share characters, largest share (intersection over union) first.
+    """Pair mentions that share characters, largest share (intersection over union) first.
 
     Args:
-        first: mentions of one judge.
-        second: those of the other, on the same trace.
+        first: Mentions of one judge.
+        second: Those of the other, on the same trace.
 
     Returns:
         Pairs of indices; no mention is in two pairs.
@@ -109,7 +109,16 @@ def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[t
 
 
 def compare_scores(first: Sequence[TraceScore], second: Sequence[TraceScore], **options: Any) -> Agreement:
-    """Agreement of two score sets of one run, clustered by clip; ``options`` are those of the bootstrap."""
+    """Compute the agreement of two score sets of one run, with intervals clustered by clip.
+
+    Args:
+        first: The side that is measured against.
+        second: The other side.
+        **options: Of the bootstrap (:func:`agreement`).
+
+    Raises:
+        ScoreError: They have no scored trace in common, or come from different runs.
+    """
     others = {score.key: score for score in second}
     pairs, left_out = [], len({s.key for s in second} - {s.key for s in first})
     for score in first:
@@ -144,7 +153,17 @@ def agreement(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Agreement:
-    """Agreement over pairs of verdicts on the same traces; ``groups`` names the item of each."""
+    """Compute the agreement over pairs of verdicts on the same traces.
+
+    Args:
+        pairs: Verdicts of the first and the second side.
+        keys: The key of each trace.
+        groups: The clip of each trace; intervals are clustered by it.
+        left_out: Lines that one side lacks or left unscored, for the report.
+        level: Of the intervals.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
     options: dict[str, Any] = {"groups": groups, "level": level, "resamples": resamples, "seed": seed}
     n = len(KINDS)
     confusion = np.zeros((len(pairs), n, n), dtype=np.int64)
@@ -182,7 +201,13 @@ def agreement(
 
 
 def kappa(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """Cohen's kappa of confusion matrices (..., n, n); NaN where chance agreement is certain or nothing was paired.
+    """Compute Cohen's kappa of confusion matrices.
+
+    Args:
+        confusion: Counts, (..., n, n).
+
+    Returns:
+        (...); NaN where chance agreement is certain or nothing was paired.
 
     >>> round(float(kappa(np.array([[20, 5], [10, 15]]))), 3)
     0.4
