@@ -79,7 +79,7 @@ def import_samples(
         lines = list(_lines(path))
         find = _Finder(items) if items is not None else None
         for where, line in lines:
-            item = _item(line, where, task) if find is None else find(line)
+            item = _item(line, where) if find is None else find(line)
             if item is None:
                 problems[f"lines of {arm!r} are of no item of {items.source.name}"] += 1  # type: ignore[union-attr]
                 continue
@@ -149,7 +149,7 @@ class _Finder:
         return found
 
 
-def _item(line: Mapping[str, Any], where: str, task: str) -> Item:
+def _item(line: Mapping[str, Any], where: str) -> Item:
     """Return the item that a line itself describes."""
     entry, prompt = _entry(line) or {}, _prompt(line)
     choices = entry.get("choices")

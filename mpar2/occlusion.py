@@ -83,8 +83,17 @@ def answer_span(text: str) -> Span:
 def occluded_clips(clip: Clip, windows: int, fill: Fill = "silence", seed: int = 0) -> tuple[np.ndarray, list[Clip]]:
     """Return the clip with each window replaced, one after the other.
 
+    Args:
+        clip: The recording.
+        windows: How many windows of equal length, 2 or more.
+        fill: What replaces a window; ``noise`` is white and has the RMS of the clip.
+        seed: Seed of the noise.
+
     Returns:
         (N + 1,) edges of the windows in s, and N clips of the clip's length.
+
+    Raises:
+        EngineError: There are too few or too many windows, or no such fill.
     """
     if not 2 <= windows <= _MAX_WINDOWS:
         raise EngineError(f"{windows} windows: choose 2 to {_MAX_WINDOWS}")
@@ -117,24 +126,27 @@ def occlusion_steps(
     batch_size: int = 8,
     decoding: Decoding | None = None,
 ) -> Iterator[Occlusion]:
-    """Occlude ``clip`` window by window, and measure how ``spans`` of ``text`` depend on each.
+    """Occlude a clip window by window, and measure how spans of a text depend on each.
 
     The cost is known before: windows + 1 passes.
 
     Args:
-        engine: what runs the arm; one that scores texts gives log-probabilities, another changed answers.
-        clip: the recording.
-        question: what was asked.
-        arm: who was asked.
-        text: the trace that the arm wrote.
-        spans: character spans of the text; by default the answer's.
-        windows: how many windows.
-        fill: what replaces a window.
-        batch_size: windows at a time.
-        decoding: where the arm is asked anew.
+        engine: What runs the arm; one that scores texts gives log-probabilities, another changed answers.
+        clip: The recording.
+        question: What was asked.
+        arm: Who was asked.
+        text: The trace that the arm wrote.
+        spans: Character spans of the text; by default the answer's.
+        windows: How many windows.
+        fill: What replaces a window.
+        batch_size: Windows at a time.
+        decoding: Where the arm is asked anew.
 
     Yields:
         The drops so far, after each batch; what is not known yet is NaN.
+
+    Raises:
+        EngineError: There are too few or too many windows, no such fill, or the engine cannot.
     """
     scoring = engine.engine_for(arm).scoring
     chosen = tuple(spans) if spans and scoring else (answer_span(text),)
@@ -173,14 +185,17 @@ def occlude(
     decoding: Decoding | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Occlusion:
-    """Occlude ``clip`` window by window; wait for the last.
+    """Occlude a clip window by window; wait for the last.
 
     Args:
-        engine, clip, question, arm, text, spans, windows, fill, batch_size, decoding: as of :func:`occlusion_steps`.
-        report: called with passes done and their number.
+        engine, clip, question, arm, text, spans, windows, fill, batch_size, decoding: As of :func:`occlusion_steps`.
+        report: Called with passes done and their number.
 
     Returns:
         All drops.
+
+    Raises:
+        EngineError: As of :func:`occlusion_steps`.
     """
     steps = occlusion_steps(
         engine, clip, question, arm, text, spans, windows=windows, fill=fill, batch_size=batch_size, decoding=decoding
@@ -190,16 +205,13 @@ def occlude(
     return result
 
 
-def attention_agreement(
-    occlusion: Occlusion, record: AttentionRecord, tokens: Sequence[Span], span: int = 0
-) -> float | None:
-    """Rank correlation, over windows, of the drop of a span and the attention of its tokens to the window.
+def attention_agreement(occlusion: Occlusion, record: AttentionRecord, tokens: Sequence[Span]) -> float | None:
+    """Correlate by ranks, over windows, the drop of the first span and the attention of its tokens to the window.
 
     Args:
-        occlusion: with at least three windows computed.
-        record: attention of the same text, with rows.
-        tokens: character span of each token of the record.
-        span: which span of the occlusion.
+        occlusion: With at least three windows computed.
+        record: Attention of the same text, with rows.
+        tokens: Character span of each token of the record.
 
     Returns:
         Spearman's rho in [-1, 1]; None where either side is constant, or no token lies in the span.
@@ -208,7 +220,7 @@ def attention_agreement(
 
     if record.heads == "none":
         return None
-    chosen = [place for place, chars in enumerate(tokens[: len(record.rows)]) if _overlap(chars, occlusion.spans[span])]
+    chosen = [place for place, chars in enumerate(tokens[: len(record.rows)]) if _overlap(chars, occlusion.spans[0])]
     if not chosen:
         return None
     columns = record.rows[chosen].astype(np.float32).mean(axis=(0, 1, 2))
@@ -217,7 +229,7 @@ def attention_agreement(
     windows = occlusion.drops.shape[1]
     inside = (places >= 0) & (places < windows)
     attention = np.bincount(places[inside], weights=columns[inside], minlength=windows)
-    drops = occlusion.drops[span]
+    drops = occlusion.drops[0]
     there = ~np.isnan(drops)
     if there.sum() < 3 or np.ptp(drops[there]) == 0 or np.ptp(attention[there]) == 0:
         return None

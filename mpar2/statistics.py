@@ -429,9 +429,6 @@ def compare_arms(
     second: ArrayLike,
     *,
     groups: _Groups = None,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Compare two arms on the same items: each mean, their difference, and McNemar's test.
 
@@ -439,22 +436,18 @@ def compare_arms(
         first: One value for each item, (n,): 0 or 1, or the mean of several samples.
         second: The same of the second arm, in the same order.
         groups: The clip of each item, (n,).
-        level: Confidence level.
-        resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
 
     Returns:
         Plain JSON values. McNemar's test needs 0 and 1 and independent items (different clips); it is None otherwise.
     """
-    a, b = validate(first, second, groups=groups, level=level)
-    options: dict[str, Any] = {"groups": groups, "level": level, "resamples": resamples, "seed": seed}
+    a, b = validate(first, second, groups=groups)
     binary = bool(np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all())
     alone = accuracy_interval if binary else bootstrap_interval
     apart = groups is None or _distinct(groups) == len(a)
     return {
-        "first": alone(a, **options)._asdict(),
-        "second": alone(b, **options)._asdict(),
-        "difference": paired_bootstrap(a, b, **options)._asdict(),
+        "first": alone(a, groups=groups)._asdict(),
+        "second": alone(b, groups=groups)._asdict(),
+        "difference": paired_bootstrap(a, b, groups=groups)._asdict(),
         "mcnemar": mcnemar(a, b)._asdict() if binary and apart else None,
     }
 

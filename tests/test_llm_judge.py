@@ -331,10 +331,10 @@ def test_canaries_find_a_gullible_judge_and_clear_a_firm_one() -> None:
     with serve(judge_plan(openai_reply)) as server:
         firm = asyncio.run(rate(server))
     assert firm.mentions > 50 and firm.control_mentions > 5 and not firm.unscored
-    assert (firm.rate, firm.control_rate) == (0, 0)
+    assert firm.rate == 0 and not firm.control_flips
     with serve(judge_plan(openai_reply, gullible=True)) as server:
         weak = asyncio.run(rate(server))
-    assert 0 < weak.rate < 1 and weak.control_rate == 0
+    assert 0 < weak.rate < 1 and not weak.control_flips
     assert {flip.canary.split("/")[1] for flip in weak.flips} == {"order"}
     assert all((flip.was, flip.became) == ("hallucinated", "matched") for flip in weak.flips)
     assert "without one" in str(weak)

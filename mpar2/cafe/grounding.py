@@ -51,13 +51,21 @@ def ground(
     record: AttentionRecord,
     token_spans: Sequence[Span],
     *,
-    kinds: Sequence[MentionKind] = (MentionKind.MATCHED,),
     keep_sinks: bool = False,
 ) -> list[Grounding]:
-    """Return the grounding of each mention of ``kinds`` that has tokens, and an event with times.
+    """Compute the grounding of each matched mention that has tokens, and an event with times.
 
-    ``token_spans[t]`` are the characters of token t, as the record's rows count them. Mentions for which chance would
-    be 0 or 1 (an event that fills the clip) say nothing and are left out.
+    Mentions for which chance would be 0 or 1 (an event that fills the clip) say nothing and are left out.
+
+    Args:
+        verdict: Of the trace.
+        events: Of the clip.
+        record: Attention of the trace, with rows.
+        token_spans: Characters of each token, as the record's rows count them.
+        keep_sinks: Count the columns of attention sinks too.
+
+    Raises:
+        ValueError: The record has no rows, or they are not those of the tokens.
     """
     if record.heads == "none":
         raise ValueError("this record holds the attention ratio only: record with attention='full' to see where")
@@ -70,7 +78,7 @@ def ground(
     found = []
     for mention in verdict.mentions:
         tokens = _tokens(mention, token_spans)
-        if mention.kind not in kinds or tokens is None:
+        if mention.kind is not MentionKind.MATCHED or tokens is None:
             continue
         inside = event_columns(events, mention.events, record) * usable
         mass = weights[tokens.start : tokens.stop].mean(axis=0) * usable

@@ -17,7 +17,7 @@ sheet and the end of this text (``help(mpar2.cafe.schema)``) all show that one t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -450,19 +450,12 @@ DECISION_TABLE: tuple[Decision, ...] = _rows(
 )  # fmt: skip
 
 
-def decision_text(table: Sequence[Decision] = DECISION_TABLE) -> str:
-    """Return the table as numbered plain text, for prompts, docstrings and the rating sheet.
-
-    Args:
-        table: rows in their order.
-
-    Returns:
-        The text, one paragraph a row.
-    """
+def decision_text() -> str:
+    """Return the decision table as numbered plain text, one paragraph a row: for prompts and the rating sheet."""
     return "\n".join(
         f"{number}. {row.kind.value.upper()} if {row.condition}.\n"
         f"   Truth: {row.truth}. Trace: {row.text} Mention: {row.quote!r}. Why: {row.why}."
-        for number, row in enumerate(table, start=1)
+        for number, row in enumerate(DECISION_TABLE, start=1)
     )
 
 

@@ -41,8 +41,8 @@ def choose_truth(item: Item, caption: Truth | None = None, which: str | None = N
     """Choose what an item is judged against.
 
     Args:
-        item: with its events or caption, if any.
-        caption: what was made for its clip beside the run, if anything.
+        item: With its events or caption, if any.
+        caption: What was made for its clip beside the run, if anything.
         which: ``exact`` (annotated events with times), ``events`` (any list of events but a cue), ``caption``, ``cue``
             (MMAR's notes on what to listen for, which are no full list of events), or None: events, else the item's
             caption, else the one beside the run; never a cue.
@@ -68,24 +68,23 @@ def choose_truth(item: Item, caption: Truth | None = None, which: str | None = N
     return own or caption
 
 
-def truth_from_json(data: Any, origin: str = "human") -> Truth:
+def truth_from_json(data: Any) -> Truth:
     """Read a truth that a person wrote.
 
     >>> truth_from_json(["dog", {"label": "siren", "onset_s": 1}]).events[1].onset_s
     1.0
 
     Args:
-        data: a list of labels or of ``{"label", "onset_s", "offset_s", "level_db"}``, or an object with ``events`` (or
+        data: A list of labels or of ``{"label", "onset_s", "offset_s", "level_db"}``, or an object with ``events`` (or
             MMAR's ``cue``) or ``caption`` and, if it is known, ``truth_origin``.
-        origin: where the truth comes from, if ``data`` does not say.
 
     Returns:
         The truth.
 
     Raises:
-        TruthError: the data is none of these; the message names the event.
+        TruthError: The data is none of these; the message names the event.
     """
-    caption = None
+    caption, origin = None, "human"
     if isinstance(data, Mapping):
         origin = str(data.get("truth_origin") or ("cue" if "events" not in data and "cue" in data else origin))
         caption = data.get("caption")

@@ -102,7 +102,7 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     replaced = _check_fit(checkpoint, modules, base, weights, saved, name, alone=alone)
     for path in replaced:
         del weights[path]
-    warnings = _check_promises(checkpoint, modules, config, weights, older, name)
+    warnings = _check_promises(modules, config, weights, older, name)
     # Attach; from here on a failure may have changed layers of the checkpoint.
     lora = _exact_config(LoraConfig, config, weights, saved, name)
     try:
@@ -265,14 +265,13 @@ def _replace_base_weights(base: Any, replaced: Mapping[str, torch.Tensor]) -> No
 
 
 def _check_promises(
-    checkpoint: Checkpoint,
     modules: Mapping[str, Any],
     config: Mapping[str, Any],
     weights: Mapping[str, torch.Tensor],
     older: _Rename,
     name: str,
 ) -> list[str]:
-    """Return every layer that ``target_modules`` names must have both of its halves. Returns warnings.
+    """Check that every layer that ``target_modules`` names has both of its halves, and return warnings.
 
     Names are compared in the layout that the adapter was trained in. Parts of the model (text stack, audio encoder) of
     which the file has no weight at all count as not promised, with a warning: a bare list of layer names fits both.

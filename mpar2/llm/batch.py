@@ -2,8 +2,8 @@
 
 Three outcomes of an item: a record, which is journaled and never computed again; a :class:`CallFailed`, which is
 counted and asked again on the next start; a :class:`StopRun`, after which no item starts, those whose requests are
-out finish (they are paid), and the cause is raised. A service that fails ``give_up_after`` items in a row is taken to
-be down, and stops the run (:class:`FailuresInARow` has what counts).
+out finish (they are paid), and the cause is raised. A service that fails many items in a row is taken to be down, and
+stops the run (:class:`FailuresInARow` has what counts).
 """
 
 from __future__ import annotations
@@ -99,7 +99,6 @@ async def run_batch(
     key: Callable[[T], str],
     journal: Journal | None = None,
     in_flight: int = 4,
-    give_up_after: int = 20,
     label: str | None = None,
 ) -> BatchResult:
     """Apply ``work`` to every item that the journal does not hold yet.
@@ -110,7 +109,6 @@ async def run_batch(
         key: names an item.
         journal: keeps the records; None keeps them in memory only.
         in_flight: items at a time.
-        give_up_after: failures in a row that stop the run.
         label: of a progress bar on stderr; None shows none.
     """
     if in_flight < 1:
@@ -132,7 +130,7 @@ async def run_batch(
             todo[name] = item
     result.resumed = len(done)
     # Failures of items are kept, unless so many follow each other that the service must be down.
-    failures = FailuresInARow(give_up_after, any_answer=bool(done))
+    failures = FailuresInARow(any_answer=bool(done))
 
     with _bar(label, len(order), len(done)) as bar:
 

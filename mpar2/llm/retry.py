@@ -110,7 +110,7 @@ class Failure:
 
 
 def failure_of_status(
-    status: int, message: str, headers: Mapping[str, str], body: Any, *, max_wait_s: float, now: datetime | None = None
+    status: int, message: str, headers: Mapping[str, str], body: Any, *, max_wait_s: float
 ) -> Failure:
     """Classify an HTTP status that is no success.
 
@@ -120,7 +120,6 @@ def failure_of_status(
         headers: of the response.
         body: the decoded JSON body, or whatever came.
         max_wait_s: the longest wait that a run takes upon itself.
-        now: the time that dates in ``Retry-After`` are compared with.
     """
     words = clip_text(message[:_MAX_DETAIL_CHARS]) or "no message"
     detail = f"HTTP {status}: {words}"
@@ -130,7 +129,7 @@ def failure_of_status(
     if codes & _USED_UP or status == 402:
         return Failure("quota", f"{detail}. The quota is used up; start again when it is renewed", "run")
     if status == 429:
-        return _rate_limit(detail, prose, headers, body, max_wait_s, now)
+        return _rate_limit(detail, prose, headers, body, max_wait_s)
     if codes & _KEY_CODES and status < 500:
         return Failure("auth", f"{detail}. Check the key and what it may use", "run")
     if codes & _BLOCKED_CODES or (status == 403 and _is_moderation(body)):
@@ -141,7 +140,7 @@ def failure_of_status(
         return Failure("not_found", f"{detail}. Check the model's name and the server's address", "run")
     # Then the status.
     if status in _RETRY_STATUS or status >= 500:
-        wait = retry_after_s(headers, body, now)
+        wait = retry_after_s(headers, body)
         return Failure("unavailable", detail, "endpoint", True, None if wait is None else min(wait, max_wait_s))
     if status in (401, 403):
         detail = f"{detail}. Check the key and what it may use"
@@ -161,11 +160,9 @@ def failure_of_status(
     return Failure("bad_request", detail, "request")
 
 
-def _rate_limit(
-    detail: str, prose: str, headers: Mapping[str, str], body: Any, max_wait_s: float, now: datetime | None
-) -> Failure:
+def _rate_limit(detail: str, prose: str, headers: Mapping[str, str], body: Any, max_wait_s: float) -> Failure:
     """Tell a limit that passes in a minute from a quota that is gone for the day."""
-    wait = retry_after_s(headers, body, now)
+    wait = retry_after_s(headers, body)
     used_up = f"{detail}. The quota is used up; start again when it is renewed"
     quotas = _quota_ids(body)
     if any(_DAILY.search(quota) for quota in quotas):

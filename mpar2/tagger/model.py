@@ -52,9 +52,12 @@ def _bands() -> torch.Tensor:
 
 
 class TaggerNet(nn.Module):
-    """(batch, frames, 64) decades of power -> (batch, frames // 8, 521) logits; frames a multiple of eight."""
+    """Maps log-mel frames (batch, frames, 64) to logits (batch, frames // 8, 521); frames are a multiple of eight.
 
-    def __init__(self, names: int = 521) -> None:
+    The input is decades of power (:func:`log_mel`); an output is one of the 521 AudioSet names (``tagger.names``).
+    """
+
+    def __init__(self) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(BANDS)
         layers: list[nn.Module] = [nn.Conv2d(1, 32, (5, 3), (4, 2), (2, 1), bias=False), nn.BatchNorm2d(32), nn.ReLU()]
@@ -71,7 +74,7 @@ class TaggerNet(nn.Module):
             nn.BatchNorm1d(512),
             nn.ReLU(),
         )
-        self.head = nn.Conv1d(512, names, 1)
+        self.head = nn.Conv1d(512, 521, 1)
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         x = self.norm(mel.transpose(1, 2)).transpose(1, 2).unsqueeze(1)  # (B, 1, T, F)

@@ -72,11 +72,6 @@ class FlipReport:
         return len(self.flips) / self.mentions if self.mentions else None
 
     @property
-    def control_rate(self) -> float | None:
-        """Flips per mention without an attack; None where nothing could be judged."""
-        return len(self.control_flips) / self.control_mentions if self.control_mentions else None
-
-    @property
     def accuracy(self) -> float | None:
         """The share of right kinds on clean traces; None where nothing could be judged."""
         return self.right / self.labelled if self.labelled else None

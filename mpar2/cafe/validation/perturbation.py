@@ -45,7 +45,18 @@ class DamageRow(NamedTuple):
 
 
 def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int = 0) -> Truth:
-    """Return the truth with events damaged at ``rate``; the same arguments give the same damage."""
+    """Damage the events of a truth at a rate; the same arguments give the same damage.
+
+    Args:
+        truth: A list of events.
+        damage: ``drop``, ``swap`` or ``add`` (see the module).
+        rate: Probability that an event is damaged, in [0, 1].
+        key: What the draws follow from, beside the seed: the clip.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: The truth is a caption, or there is no such damage or rate.
+    """
     if truth.events is None:
         raise ValueError("only a list of events can be damaged; this truth is a caption")
     if damage not in DAMAGES or not 0 <= rate <= 1:
@@ -76,15 +87,19 @@ def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int 
 
 
 def tagged_truth(truth: Truth, profile: ErrorProfile, key: str, seed: int = 0) -> Truth:
-    """The truth as the tagger would have given it, by its measured errors; the same arguments give the same truth.
+    """Return the truth as the tagger would have given it, by its measured errors; the same arguments give the same one.
 
     Args:
-        truth: a list of events.
-        profile: the errors (``mpar2.tagger.errors()``).
-        key, seed: what the draws follow from.
+        truth: A list of events.
+        profile: The errors (``mpar2.tagger.errors()``).
+        key: What the draws follow from, beside the seed: the clip.
+        seed: Seed of the draws.
 
     Returns:
         A truth without levels, since the tagger gives none.
+
+    Raises:
+        ValueError: The truth is a caption.
     """
     if truth.events is None:
         raise ValueError("only a list of events can be damaged; this truth is a caption")
@@ -114,16 +129,23 @@ def damage_report(
     groups: Sequence[str],
     *,
     rates: Sequence[float] = RATES,
-    damages: Sequence[Damage] = DAMAGES,
     seed: int = 0,
     resamples: int = 1000,
 ) -> list[DamageRow]:
-    """Score every trace against every damaged truth; ``groups`` names the clip of each request, in order.
+    """Score every trace against every damaged truth.
 
-    The last row is the damage that the tagger does.
+    Args:
+        requests: Traces with their truths.
+        groups: The clip of each request, in order; all traces of a clip meet the same damage.
+        rates: Rates of each damage in :data:`DAMAGES`.
+        seed: Seed of the damage and of the bootstrap.
+        resamples: Of the bootstrap over clips.
+
+    Returns:
+        One row for each damage and rate; the last one is the damage that the tagger does.
     """
     rows = []
-    for damage, rate in [*product(damages, rates), ("tagger", None)]:
+    for damage, rate in [*product(DAMAGES, rates), ("tagger", None)]:
         counts = []
         for request, group in zip(requests.values(), groups, strict=True):
             # Damaged by clip: all arms, samples and questions of it meet the same wrong truth.
@@ -172,5 +194,5 @@ def _shifted(event: Event, onset_s: float, offset_s: float) -> Event:
 
 
 def _draw(counts: Mapping[str, int], rng: random.Random) -> str | None:
-    """One of the names, as often as it was counted; None where there is none."""
+    """Draw one of the names, as often as it was counted; None where there is none."""
     return rng.choices(list(counts), weights=list(counts.values()))[0] if counts else None

@@ -26,6 +26,7 @@ from mpar2.cafe.schema import MentionKind, Verdict, decision_text
 from mpar2.cafe.score import ScoreError, TraceScore
 from mpar2.cafe.validation.agreement import KINDS, kappa
 from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
+from mpar2.trace import Span
 
 __all__ = [
     "Ratings",
@@ -101,10 +102,19 @@ class RatingsReport:
 def choose_units(
     scores: Sequence[TraceScore], records: Mapping[str, Mapping[str, Any]], n: int, *, seed: int = 0
 ) -> list[Unit]:
-    """Return ``n`` mentions of scored traces at random, each kind of the judge equally often as far as it goes.
+    """Draw mentions of scored traces at random, each kind of the judge equally often as far as it goes.
 
     The kinds are balanced because misused and hallucinated mentions may be rare, and then shuffled, so that the order
-    tells nothing. ``records`` are the lines of the run by key.
+    tells nothing.
+
+    Args:
+        scores: Of one run.
+        records: The lines of the run by key.
+        n: How many mentions.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: ``n`` is below 1.
     """
     if n < 1:
         raise ValueError(f"{n} mentions cannot be rated; ask for at least 1")
@@ -117,11 +127,10 @@ def choose_units(
         item = record["item"]
         for mention in score.outcome.mentions:
             span = mention.chars
-            name = hashlib.sha256(f"{score.key}|{span.start}|{span.stop}".encode()).hexdigest()[:16]
             choices = tuple(item.get("choices") or ())
             pools[mention.kind].append(
                 Unit(
-                    name,
+                    _unit_id(score, span),
                     score.key,
                     score.id,
                     item["audio"],
@@ -143,8 +152,16 @@ def choose_units(
     return chosen
 
 
-def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes], *, title: str = "") -> str:
-    """Return the page. ``audio_of`` turns the audio's name into WAV bytes; each clip is embedded once."""
+def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
+    """Return the page of a rating sheet, complete in one file.
+
+    Args:
+        units: The mentions to rate.
+        audio_of: Turns the name of a clip into WAV bytes; each clip is embedded once.
+
+    Raises:
+        ScoreError: There is no mention.
+    """
     if not units:
         raise ScoreError("there is no mention to rate: the scored traces name no event")
     sounds = {unit.audio: base64.b64encode(audio_of(unit.audio)).decode() for unit in units}
@@ -152,7 +169,6 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes], *, title
     data = {
         "format": FORMAT,
         "sheet": hashlib.sha256("|".join(unit.id for unit in units).encode()).hexdigest()[:16],
-        "title": title,
         "kinds": [[str(kind), _EXPLAINED[kind]] for kind in MentionKind]
         + [[CANNOT_TELL, "the clip does not settle it"]],
         "rules": decision_text(),
@@ -179,7 +195,11 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes], *, title
 
 
 def read_ratings(path: str | Path) -> Ratings:
-    """Return the file that the page saved."""
+    """Return the ratings that the page saved as a file.
+
+    Raises:
+        ScoreError: The file is no such file.
+    """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         allowed = {*map(str, MentionKind), CANNOT_TELL}
@@ -196,24 +216,43 @@ def read_ratings(path: str | Path) -> Ratings:
 
 
 def rate_judge(ratings: Ratings, scores: Sequence[TraceScore], **options: Any) -> RatingsReport:
-    """Return the judge behind ``scores`` against the person; intervals are clustered by clip."""
+    """Compare a judge with a person; intervals are clustered by clip.
+
+    Args:
+        ratings: Of the person.
+        scores: Of the judge, on the same run.
+        **options: Of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
+
+    Raises:
+        ScoreError: No rated mention is among the scores.
+    """
     by_unit: dict[str, tuple[str, str]] = {}
     for score in scores:
         if isinstance(score.outcome, Verdict):
             for mention in score.outcome.mentions:
-                span = mention.chars
-                name = hashlib.sha256(f"{score.key}|{span.start}|{span.stop}".encode()).hexdigest()[:16]
-                by_unit[name] = (score.clip or score.id, str(mention.kind))
+                by_unit[_unit_id(score, mention.chars)] = (score.clip or score.id, str(mention.kind))
     return _report(ratings, by_unit, options)
 
 
 def rate_person(ratings: Ratings, other: Ratings, **options: Any) -> RatingsReport:
-    """Return ``other`` in the judge's place against the first person, over the mentions that both could tell.
+    """Compare two people, over the mentions that both could tell.
 
     Ratings do not hold their items, so mentions are drawn one by one: intervals are narrower than those of a judge.
+
+    Args:
+        ratings: Of the first person.
+        other: Of the second, who takes the judge's place in the report.
+        **options: Of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
+
+    Raises:
+        ScoreError: They have no mention in common.
     """
     by_unit = {unit: (unit, kind) for unit, kind in other.kinds.items() if kind != CANNOT_TELL}
     return _report(ratings, by_unit, options)
+
+
+def _unit_id(score: TraceScore, span: Span) -> str:
+    return hashlib.sha256(f"{score.key}|{span.start}|{span.stop}".encode()).hexdigest()[:16]
 
 
 def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: dict[str, Any]) -> RatingsReport:
