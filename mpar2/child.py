@@ -94,6 +94,11 @@ class Pool:
     def ask(self, header: Mapping[str, Any], body: bytes, bounds: Bounds) -> Iterator[Reply]:
         """Send a request, and yield its replies. Where the caller stops early, the process is ended.
 
+        Args:
+            header: Plain JSON values for the function that the module serves.
+            body: The bytes that belong to it.
+            bounds: What the request may use.
+
         Raises:
             ChildError: The request failed.
         """

@@ -69,6 +69,10 @@ def engine_settings(name: str, options: EngineOptions) -> dict[str, Any]:
     """Return what of an engine's options changes answers, and so belongs to what a run is.
 
     ``quantize`` is left out where it is not set: runs that were begun before it could be set go on.
+
+    Args:
+        name: Of the engine.
+        options: How models are run.
     """
     if name == "server":
         return {"audio_as": options.audio_as, "fields": options.fields}

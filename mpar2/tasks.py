@@ -95,7 +95,12 @@ def audio_seconds(path: Path) -> float:
 
 
 def seed_of(task: Task, seed: int) -> int:
-    """Return the seed of one answer, below 2**31 (servers accept no more)."""
+    """Return the seed of one answer, below 2**31 (servers accept no more).
+
+    Args:
+        task: The answer to generate.
+        seed: Seed of the run.
+    """
     digest = hashlib.sha256(f"{seed}|{task.key}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 

@@ -165,7 +165,15 @@ def is_wellformed(trace: Trace) -> bool:
 
 
 def has_form(trace: Trace, mode: str) -> bool:
-    """Return whether a trace is what its mode (direct, cot, mpar2) asks for, and nothing beside it."""
+    """Return whether a trace is what its mode asks for, and nothing beside it.
+
+    Args:
+        trace: A parsed reply.
+        mode: ``direct``, ``cot`` or ``mpar2``.
+
+    Raises:
+        ValueError: No such mode.
+    """
     if mode == "mpar2":
         return is_wellformed(trace)
     if mode not in ("direct", "cot"):

@@ -97,6 +97,9 @@ def make_probes(item: str, truth: Truth, *, seed: int = 0, absent: Sequence[str]
         truth: Its events.
         seed: Chooses the absent labels and the order.
         absent: Certified absences (AudioSet's NOT_PRESENT); they are taken first.
+
+    Raises:
+        ValueError: The truth is a caption.
     """
     if truth.events is None:
         raise ValueError(f"item {item}: probes need the events of the truth, and there is only a caption")
@@ -124,15 +127,18 @@ def ask_probes(
     """Ask the arm every probe about its item's clip.
 
     Args:
-        engine: that runs the arm.
-        arm: to ask.
-        clips: by item.
-        probes: yes/no questions.
-        decoding: how replies are generated.
-        batch_size: questions at a time.
+        engine: Runs the arm.
+        arm: Who is asked.
+        clips: By item.
+        probes: Yes/no questions.
+        decoding: How replies are generated.
+        batch_size: Questions at a time.
 
     Returns:
         One answer a probe, in order.
+
+    Raises:
+        EngineError: The engine cannot run the arm.
     """
     from mpar2.engines.base import Request
 
@@ -185,12 +191,20 @@ def _question(label: str, present: bool) -> Question:
 
 
 def probe_record(answers: Sequence[ProbeAnswer]) -> list[dict[str, Any]]:
-    """Answers as plain JSON values."""
+    """Return answers as plain JSON values."""
     return [{"label": a.probe.label, "present": a.probe.present, "yes": a.yes, "text": a.text} for a in answers]
 
 
 def read_answers(record: Mapping[str, Any] | None, probes: Sequence[Probe]) -> list[ProbeAnswer]:
-    """Return the inverse of :func:`probe_record`, for the probes it was made from."""
+    """Read the answers that :func:`probe_record` made plain.
+
+    Args:
+        record: With the plain answers under ``answers``; None holds none.
+        probes: Those that the answers were given to.
+
+    Returns:
+        The answers of those probes that the record has.
+    """
     by_label = {entry["label"]: entry for entry in (record or {}).get("answers", [])}
     return [
         ProbeAnswer(probe, by_label[probe.label]["yes"], by_label[probe.label]["text"])

@@ -58,7 +58,13 @@ def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) ->
 
 
 def is_exact(text: str, span: Span, quote: str) -> bool:
-    """Return whether ``quote`` reads as the text does at ``span``, white space aside."""
+    """Return whether a quote reads as the text does, white space aside.
+
+    Args:
+        text: The trace.
+        span: Characters of the text.
+        quote: What a judge quoted.
+    """
     return text[span.start : span.stop].split() == quote.split()
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_question_options(parser: argparse.ArgumentParser) -> None:
-    """The recording and what is asked about it."""
+    """Add the recording and what is asked about it."""
     parser.add_argument("audio", metavar="AUDIO", help="a recording: wav, flac, mp3, ogg, opus, m4a, aac or webm")
     parser.add_argument("--question", required=True, help="what to ask about it")
     parser.add_argument(
@@ -30,7 +30,7 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    """How the answer is generated, and what is kept of it."""
+    """Add how the answer is generated, and what is kept of it."""
     group = parser.add_argument_group("decoding")
     group.add_argument("--max-new-tokens", type=int, default=512, metavar="N")
     group.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
@@ -49,7 +49,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """What runs the models: any engine that is registered."""
+    """Add what runs the models: any engine that is registered."""
     group = parser.add_argument_group("what runs the model")
     group.add_argument("--engine", choices=engine_names(), default="transformers", help="default: %(default)s")
     group.add_argument("--device", help="transformers: cpu, cuda or mps; by default the best there is")
@@ -57,7 +57,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_precision_options(group: argparse._ActionsContainer) -> None:
-    """``--dtype`` and ``--quantize``, the same in every command."""
+    """Add ``--dtype`` and ``--quantize``, the same in every command."""
     group.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="transformers: of the weights")
     group.add_argument(
         "--quantize", choices=("4bit", "8bit"), help="transformers: store the text stack's weights so (bitsandbytes)"
@@ -65,7 +65,7 @@ def add_precision_options(group: argparse._ActionsContainer) -> None:
 
 
 def add_prompt_option(parser: argparse._ActionsContainer) -> None:
-    """``--prompt``, the same in every command."""
+    """Add ``--prompt``, the same in every command."""
     parser.add_argument(
         "--prompt",
         metavar="SET|FILE",
@@ -75,7 +75,12 @@ def add_prompt_option(parser: argparse._ActionsContainer) -> None:
 
 
 def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None:
-    """``--arm``, the same in every command."""
+    """Add ``--arm``, the same in every command.
+
+    Args:
+        parser: Of the command.
+        several: Whether the help says that the option can be given more than once.
+    """
     again = "; give the option once for each" if several else ""
     parser.add_argument(
         "--arm",
@@ -87,7 +92,7 @@ def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """One model and how it is asked, by options or by one ``--arm``; :func:`read_arm` reads them."""
+    """Add one model and how it is asked, by options or by one ``--arm``; :func:`read_arm` reads them."""
     add_prompt_option(parser)
     add_arm_option(parser, several=False)
     parser.add_argument("--model", help="short name, folder or hub id (default: tiny-mpar2)")
@@ -115,8 +120,8 @@ def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, 
     """Return the arms that ``--arm`` names, asked in the words of ``--prompt``; empty without ``--arm``.
 
     Args:
-        options: of the command.
-        others: the names of options that name arms in another way, and cannot stand beside ``--arm``.
+        options: Of the command.
+        others: The names of options that name arms in another way, and cannot stand beside ``--arm``.
 
     Raises:
         ArmError: ``--arm`` and another way, or an arm that cannot be read.
@@ -132,7 +137,12 @@ def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, 
 
 
 def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
-    """Return the engine that :func:`add_engine_options` describes, or the several that ``arms`` name."""
+    """Make the engine that the options of :func:`add_engine_options` name, or the several that arms name.
+
+    Args:
+        options: Of the command.
+        arms: What is to be run.
+    """
     from mpar2.engines.base import EngineOptions
     from mpar2.engines.routing import engine_for_arms
 
@@ -142,7 +152,13 @@ def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
 
 
 def read_question(options: argparse.Namespace) -> tuple[Clip, Question, Decoding]:
-    """Return the clip, the question and the decoding that the options name. Errors are for the user to read."""
+    """Return the clip, the question and the decoding that the options name.
+
+    Raises:
+        AudioError: The recording cannot be read.
+        QuestionError: The question is empty, or a choice is given twice.
+        EngineError: An option of decoding, or the file for the attention, cannot be used.
+    """
     from mpar2.audio import load_clip
     from mpar2.engines.base import Decoding, EngineError
     from mpar2.question import make_question
@@ -172,7 +188,24 @@ def run_arms(
     attention: Path | None,
     live: bool,
 ) -> list[Generation]:
-    """Generate every arm, writing the text of a single one as it grows, and the attention to files."""
+    """Generate every arm, and write its attention to a file.
+
+    Args:
+        clip: The recording.
+        question: What is asked.
+        arms: Who is asked.
+        decoding: How to decode.
+        engine: Runs the arms.
+        attention: FILE.npz (:func:`attention_files`); None writes none.
+        live: Print the text of a single arm as it grows, and the names of written files.
+
+    Returns:
+        One generation an arm, in order.
+
+    Raises:
+        PromptError: A prompt set or file cannot be used.
+        EngineError: The engine cannot do what is asked.
+    """
     from mpar2.attention import save_record
     from mpar2.engines.base import EngineError
     from mpar2.prompts import prompt_identity
@@ -201,19 +234,29 @@ def run_arms(
 
 
 def printable(text: str) -> str:
-    """Model output for a terminal: control characters, which could move the cursor or worse, become marks."""
+    """Return model output for a terminal: control characters, which could move the cursor or worse, become marks."""
     return "".join(ch if ch.isprintable() or ch in "\n\t" else "\ufffd" for ch in text)
 
 
 def attention_files(path: Path | None, arms: int) -> list[Path]:
-    """FILE.npz for one arm; FILE-1.npz, FILE-2.npz, .. for several."""
+    """Return the files for the attention of arms: FILE.npz of one arm, FILE-1.npz, FILE-2.npz, .. of several.
+
+    Args:
+        path: FILE.npz; None: no files.
+        arms: How many arms.
+    """
     if path is None or arms == 1:
         return [] if path is None else [path]
     return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, arms + 1)]
 
 
 def print_summary(generation: Generation, question: Question) -> None:
-    """What a person wants to know after the text."""
+    """Print answer, choice, tokens, time and attention after the text.
+
+    Args:
+        generation: Of one arm.
+        question: What was asked.
+    """
     answer = generation.trace.answer or generation.choice
     print(f"answer:     {printable(answer) if answer is not None else '(none given)'}")
     if question.choices:
@@ -226,13 +269,18 @@ def print_summary(generation: Generation, question: Question) -> None:
 
 
 def print_warnings(clip: Clip, generations: Sequence[Generation]) -> None:
-    """Each warning once, on stderr."""
+    """Print each warning once, on stderr.
+
+    Args:
+        clip: The recording.
+        generations: Of all arms.
+    """
     for warning in dict.fromkeys([*clip.warnings, *(w for g in generations for w in g.warnings)]):
         print(f"warning: {warning}", file=sys.stderr)
 
 
 def quiet_libraries() -> None:
-    """Progress bars and advice of the libraries do not belong into a command's output."""
+    """Silence progress bars and advice of the libraries, which do not belong into a command's output."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

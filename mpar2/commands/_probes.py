@@ -243,7 +243,15 @@ def _arm_of(entry: Mapping[str, Any]) -> Arm:
 
 
 def run_clip(root: str, name: str) -> Clip:
-    """Load a run's clip from under ``root``. The name is untrusted: one that leads out of ``root`` is refused."""
+    """Load a clip of a run.
+
+    Args:
+        root: The folder of the run's audio.
+        name: As the run has it: a path under ``root``, or a file name there. It is untrusted.
+
+    Raises:
+        AudioError: There is no such file under ``root`` (a name that leads out of it counts so), or it holds no audio.
+    """
     from mpar2.audio import AudioError, load_clip
 
     folder = Path(root).resolve()

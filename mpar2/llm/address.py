@@ -82,7 +82,15 @@ def check_base_url(base_url: str, *, public_only: bool = False) -> str:
 
 
 def public_addresses(host: str, port: int) -> list[str]:
-    """Look up the addresses of a name; ``SettingError`` where one of them is not on the public internet."""
+    """Look up the addresses of a machine on the public internet.
+
+    Args:
+        host: Its name, or an address.
+        port: The port that is to be used.
+
+    Raises:
+        SettingError: There is no such machine, or one of its addresses is not on the public internet.
+    """
     try:
         entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -110,7 +118,10 @@ def _embedded(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddre
 
 
 def gemini_key(given: str | None = None) -> SecretStr:
-    """Return the Gemini key: ``given``, else the environment's.
+    """Return the Gemini key.
+
+    Args:
+        given: By a caller; None takes the environment's.
 
     Raises:
         StopRun: There is none.
@@ -119,7 +130,15 @@ def gemini_key(given: str | None = None) -> SecretStr:
 
 
 def server_key(base_url: str, given: str | None = None) -> SecretStr:
-    """Return the key of an OpenAI-compatible server: ``given``, else the environment's."""
+    """Return the key of an OpenAI-compatible server.
+
+    Args:
+        base_url: The server; one that is not OpenAI's needs no key.
+        given: By a caller; None takes the environment's.
+
+    Raises:
+        StopRun: The server is OpenAI's, and there is no key.
+    """
     if urlsplit(base_url).hostname == "api.openai.com":
         return _first(given, "OPENAI_API_KEY") or _missing("OpenAI", "OPENAI_API_KEY")
     return _first(given, "MPAR2_SERVER_KEY") or SecretStr(_NO_KEY)

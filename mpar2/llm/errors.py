@@ -65,6 +65,10 @@ class ReplyRejected(LLMError):
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Replace secrets in a text.
 
+    Args:
+        text: Of a service, for example.
+        secrets: Keys; empty ones are passed over.
+
     >>> redact("Incorrect API key: sk-123", ["sk-123"])
     'Incorrect API key: [key]'
     """
@@ -75,6 +79,11 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def clip_text(text: str, limit: int = 400) -> str:
-    """Return one line of at most ``limit`` characters, for messages."""
+    """Return a text as one line, for messages.
+
+    Args:
+        text: Any text.
+        limit: Most characters of the line; a longer text ends in an ellipsis.
+    """
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -145,7 +145,15 @@ class KeyedLocks:
 
 
 async def finish_in_thread(function: Callable[..., T], *args: object) -> T:
-    """Call ``function(*args)`` in a thread; a caller that is cancelled meanwhile waits for its end first."""
+    """Call a function in a thread; a caller that is cancelled meanwhile waits for its end first.
+
+    Args:
+        function: What is called.
+        *args: Its arguments.
+
+    Returns:
+        What the function returns.
+    """
     task = asyncio.ensure_future(asyncio.to_thread(function, *args))
     try:
         return await asyncio.shield(task)
@@ -155,9 +163,16 @@ async def finish_in_thread(function: Callable[..., T], *args: object) -> T:
 
 
 class RecordedClient:
-    """``client``, answering from ``journal`` what it has answered before (see the module).
+    """Answers from a journal what a client has answered before (see the module).
 
     The same request, asked twice at once, is sent once. Repeats for a sampled opinion need different parts.
+
+    Args:
+        client: Asks the service.
+        journal: Keeps the replies.
+
+    Attributes:
+        reused: Replies that came from the journal.
     """
 
     def __init__(self, client: ChatClient, journal: Journal) -> None:

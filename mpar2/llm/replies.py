@@ -88,7 +88,15 @@ class Parts:
         self.pieces += bool(other.text or other.reasoning)
 
     def reply(self, model: str, structured: Structured, tries: int, seconds: float, first_s: float | None) -> Reply:
-        """Return the finished reply of a model that was asked ``tries`` times."""
+        """Return the finished reply.
+
+        Args:
+            model: The model asked for.
+            structured: How the schema was sent.
+            tries: How often it was asked.
+            seconds: From the request to the end of the reply.
+            first_s: From the request to the first text; None where the reply was not streamed.
+        """
         return Reply(
             text=self.text,
             model=model,

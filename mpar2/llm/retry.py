@@ -115,11 +115,11 @@ def failure_of_status(
     """Classify an HTTP status that is no success.
 
     Args:
-        status: the status, or the code inside of an error that came with status 200.
-        message: the server's words, without secrets.
-        headers: of the response.
-        body: the decoded JSON body, or whatever came.
-        max_wait_s: the longest wait that a run takes upon itself.
+        status: The status, or the code inside of an error that came with status 200.
+        message: The server's words, without secrets.
+        headers: Of the response.
+        body: The decoded JSON body, or whatever came.
+        max_wait_s: The longest wait that a run takes upon itself.
     """
     words = clip_text(message[:_MAX_DETAIL_CHARS]) or "no message"
     detail = f"HTTP {status}: {words}"
@@ -241,6 +241,14 @@ def _is_moderation(body: Any) -> bool:
 
 def retry_after_s(headers: Mapping[str, str], body: Any, now: datetime | None = None) -> float | None:
     """Read how many seconds the server asks to wait: ``Retry-After`` (seconds or date), ``retry-after-ms``, RetryInfo.
+
+    Args:
+        headers: Of the response.
+        body: The decoded JSON body, or whatever came.
+        now: The time that a date is compared with; None: this moment.
+
+    Returns:
+        The longest of the waits; None where the server asks for none.
 
     >>> retry_after_s({"retry-after": "3"}, None)
     3.0

@@ -123,7 +123,15 @@ def service_named(name: str) -> Service:
 
 
 def judge_model(service: str, given: str | None = None) -> str:
-    """Choose the judge's model: ``given`` (a flag), else ``MPAR2_JUDGE_MODEL``, else the service's default."""
+    """Choose the model of a judge.
+
+    Args:
+        service: Name of the service.
+        given: By an option; None takes ``MPAR2_JUDGE_MODEL``, else the service's default.
+
+    Raises:
+        SettingError: No such service, or no model is named anywhere.
+    """
     found = service_named(service)
     name = (given or "").strip() or os.environ.get("MPAR2_JUDGE_MODEL", "").strip() or found.default_model
     if not name:

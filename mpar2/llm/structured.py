@@ -44,10 +44,14 @@ class StructuredReply(Generic[M]):
 
 
 def parse(reply: Reply, schema: type[M]) -> M:
-    """Read the value in ``reply``.
+    """Read the value in a reply.
+
+    Args:
+        reply: Of a model.
+        schema: What the value must be.
 
     Raises:
-        ReplyRejected: with blocked, truncated, empty, invalid_json or schema.
+        ReplyRejected: With the reason blocked, truncated, empty, invalid_json or schema.
     """
     return _parse(reply, schema)[0]
 
@@ -83,7 +87,21 @@ async def ask(
     check: Check[M] | None = None,
     repairs: int = 2,
 ) -> StructuredReply[M]:
-    """Ask until a reply is valid. ``check`` returns ``None``, or (reason, what is wrong) for the next request."""
+    """Ask until a reply is valid.
+
+    Args:
+        client: Asks the model.
+        system: The system prompt.
+        parts: The user's turn: texts and audio files.
+        schema: What the value must be.
+        sampling: How the reply is sampled; a reply that was cut short is asked for again with twice the tokens.
+        check: Looks at a value of the schema: None, or (reason, what is wrong), which the next request quotes.
+        repairs: How often to ask again.
+
+    Raises:
+        ReplyRejected: No reply was valid, or one was blocked; with the reason of the last.
+        LLMError: The service gave no answer.
+    """
     usage = Usage()
     rejected: list[str] = []
     request = list(parts)

@@ -115,7 +115,14 @@ def _is_number(value: Any) -> bool:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List in what two manifests describe different runs, one line for each value; empty for one run.
+    """List in what two manifests describe different runs; ``created`` and ``environment`` do not count.
+
+    Args:
+        old: The manifest of a run.
+        new: The manifest of what is to be written into it.
+
+    Returns:
+        One line for each value; empty for one run.
 
     >>> differences({"seed": 1, "created": "a"}, {"seed": 2, "created": "b"})
     ['seed: 1, now 2']
@@ -131,7 +138,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, state of the source, and hardware; no path and no name of the machine."""
+    """Return versions, state of the source, and hardware; no path and no name of the machine."""
     return {
         "versions": {"mpar2": __version__, "python": platform.python_version()} | _versions(),
         "git": _git(),
@@ -187,7 +194,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git() -> str | None:
-    """Commit of the source that runs, with "+changes" where files differ from it; None outside of its repository."""
+    """Return the commit of this source, with "+changes" where files differ from it; None outside of its repository."""
     here = Path(__file__).resolve().parent
 
     def ask(*arguments: str) -> str:

@@ -74,7 +74,15 @@ def kind_of_message(message: str) -> str:
 
 
 def check_record(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the known fields of ``raw``, each of the right type and within its bounds."""
+    """Return the known fields of a line, each of the right type and within its bounds.
+
+    Args:
+        raw: The object of the line, untrusted.
+        where: Names the line in messages.
+
+    Raises:
+        RunError: A field is missing or wrong, or they contradict each other.
+    """
     record: dict[str, Any] = {}
     for name, check in _FIELDS.items():
         try:

@@ -44,7 +44,12 @@ class EventSettings:
     label_offsets: Mapping[str, float] = field(default_factory=dict)  # of labels that are right more or less often
 
     def confidence(self, score: float, label: str) -> float:
-        """Return the measured share of right events of ``label`` among those whose highest score is ``score``."""
+        """Return the measured share of right events among those with such a score and label.
+
+        Args:
+            score: The highest score of the event, in [0, 1].
+            label: Its label.
+        """
         score = min(max(score, 1e-6), 1 - 1e-6)
         logit = self.slope * math.log(score / (1 - score)) + self.offset + self.label_offsets.get(label, 0.0)
         return 1 / (1 + math.exp(-logit))
@@ -72,7 +77,7 @@ class ErrorProfile:
     damage: Mapping[str, Any]
 
     def note(self) -> str:
-        """One sentence for wherever the tagger's events are shown."""
+        """Return one sentence on the errors, for wherever the tagger's events are shown."""
         scenes, alone = self.scenes, self.recordings["first"]
         right = round(alone["estimate"], 2)  # as the card has it
         return (
@@ -83,9 +88,9 @@ class ErrorProfile:
         )
 
     def rates_of(self, name: str) -> tuple[float, float]:
-        """Shares of events of that name that it drops, and that it gives another name.
+        """Return the shares of events of one name that the tagger drops, and that it gives another name.
 
-        Measured on this very label where at least ten events were; else over all labels.
+        They are measured on this very label where at least ten events were; else over all labels.
         """
         drop, swap = self.damage["drop"], self.damage["swap"]
         counts = self.labels.get(label_of(name) or "")

@@ -76,9 +76,14 @@ def tag(clip: Clip) -> Tagging:
 
 
 def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
-    """Return the scores (frames, 521) in [0, 1] of the AudioSet names, a frame every 80 ms; zeros for silence.
+    """Score every AudioSet name along a clip.
 
-    ``net``: other weights than the shipped ones.
+    Args:
+        clip: Mono, at 16 kHz.
+        net: Other weights than the shipped ones.
+
+    Returns:
+        (frames, 521) in [0, 1], a frame every 80 ms; zeros for silence.
     """
     import torch
 
@@ -99,7 +104,16 @@ def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
 
 
 def events_of(scores: np.ndarray, seconds: float, how: EventSettings) -> list[TaggedEvent]:
-    """Events in scores (frames, 521) of a clip of ``seconds``, in order of onset, unsure ones among them."""
+    """Find events in scores.
+
+    Args:
+        scores: (frames, 521), of :func:`frame_scores`.
+        seconds: Duration of the clip.
+        how: Thresholds, and the map from a score to a confidence.
+
+    Returns:
+        Events in order of onset, unsure ones among them.
+    """
     found: list[TaggedEvent] = []
     for label, members in label_members().items():
         track = scores[:, list(members)].max(axis=1)
@@ -115,7 +129,7 @@ def events_of(scores: np.ndarray, seconds: float, how: EventSettings) -> list[Ta
 
 
 def _runs(track: np.ndarray, how: EventSettings) -> Iterator[tuple[int, int]]:
-    """Half-open runs of frames above the lower threshold that rise above the higher one, near ones joined.
+    """Yield half-open runs of frames above the lower threshold that rise above the higher one, near ones joined.
 
     The lower threshold follows the run's own peak, so that a loud event does not drag its echo along.
     """
@@ -136,7 +150,7 @@ def _runs(track: np.ndarray, how: EventSettings) -> Iterator[tuple[int, int]]:
 
 
 def _without_families(found: list[TaggedEvent]) -> list[TaggedEvent]:
-    """Without the general labels where an event of the family that has a name sounds at the same time."""
+    """Leave out general labels where an event of the family that has a name sounds at the same time."""
     families = label_families()
     named = [event for event in found if event.label not in GENERAL]
     return named + [

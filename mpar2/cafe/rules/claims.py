@@ -471,5 +471,10 @@ def is_between(masked_text: str, middle: tuple[int, int], left: tuple[int, int],
 
 
 def continues(masked_text: str, start: int) -> bool:
-    """Return whether the sentence begins with "then" (or the like) and comes to the name at ``start`` at once."""
+    """Return whether a sentence begins with "then" (or the like) and comes at once to a name.
+
+    Args:
+        masked_text: The sentence, every name blanked.
+        start: Where the name begins in it.
+    """
     return start <= _MAX_GAP and _SENTENCE_THEN.match(masked_text[:start]) is not None

@@ -226,6 +226,13 @@ class MentionState:
         return tuple(sorted(kinds))
 
     def settle(self, kind: MentionKind, reason: str, events: Sequence[int] = ()) -> None:
+        """Decide the kind of the mention.
+
+        Args:
+            kind: The kind.
+            reason: Why, for the reader of the verdict.
+            events: Truth events that it refers to, by number.
+        """
         self.kind, self.reason, self.events = kind, reason, tuple(events)
 
 
@@ -262,7 +269,7 @@ class _Judgement:
     # lookup
 
     def _label(self, candidate: CandidateMention) -> str:
-        """The truth's own label where the candidate names one, else the concept's name, else the general word."""
+        """Return the truth's label where the candidate names one, else the concept's name, else the general word."""
         for name in candidate.concepts:
             for index in self._events_named(name):
                 return self.truth.events[index].label  # type: ignore[index]
@@ -270,7 +277,7 @@ class _Judgement:
         return candidate.concepts[0] if candidate.concepts else " ".join(words.split())
 
     def _events_named(self, name: str) -> list[int]:
-        """Truth events that the name fits: the same, a more precise or a less precise one."""
+        """Return the truth events that the name fits: the same, a more precise or a less precise one."""
         if name in self.events_of:
             return self.events_of[name]
         labels, parent = self.vocabulary.labels_named, PARENTS.get(name)

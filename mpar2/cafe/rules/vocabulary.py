@@ -239,7 +239,11 @@ MAKER_WORDS = {
 class Vocabulary:
     """The forms for one truth: all known sounds, and its labels.
 
-    ``truth[i]`` are the concepts of label i: one, or several where the label names several ("Bark, howl").
+    Args:
+        labels: Of the truth's events.
+
+    Attributes:
+        truth: The concepts of each label: one, or several where the label names several ("Bark, howl").
 
     >>> [hit.concepts for hit in Vocabulary(["Dog"]).find("a dog, barking")]
     [('dog bark',), ('dog bark',)]
@@ -261,15 +265,25 @@ class Vocabulary:
         return self._table.concepts[name]
 
     def labels_named(self, name: str, kinds: bool = True) -> list[int]:
-        """Return the numbers of the labels that name this concept or, with ``kinds``, a kind of it."""
+        """Return the numbers of the labels that name a concept.
+
+        Args:
+            name: Of the concept.
+            kinds: Count labels that name a kind of it too.
+        """
         return self._named.get(name, []) + (self._kinds.get(name, []) if kinds else [])
 
     def maker(self, hit: Hit, words: Sequence[Word]) -> str | None:
-        """Return the concept whose maker (an animal) the hit names by a single word, else None."""
+        """Return the concept whose maker (an animal) a hit names by a single word, else None.
+
+        Args:
+            hit: From :meth:`find`.
+            words: Of the text that was searched.
+        """
         return MAKER_WORDS.get(words[hit.first].text) if hit.first == hit.last else None
 
     def lookup(self, label: str) -> tuple[str, ...]:
-        """Concepts that a label or choice names, empty if none is known."""
+        """Return the concepts that a label or choice names; empty if none is known."""
         return self._known(label)
 
     def find(self, text: str, words: Sequence[Word] | None = None) -> list[Hit]:
