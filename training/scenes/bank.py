@@ -50,9 +50,19 @@ SOURCES = Path(__file__).with_name("sources.json")
 def build(
     bank: Path, packages: Path, sources_path: Path = SOURCES, only: Collection[tuple[str, str]] | None = None
 ) -> list[dict]:
-    """Write the bank of a list of sources (``only``: of these classes and splits); returns its rows.
+    """Write the bank of a list of sources; what was written of the same sources before is kept.
 
-    Raises ``RuntimeError`` for a source that yields nothing and for one in a package of :data:`RESERVED`.
+    Args:
+        bank: Folder of the bank.
+        packages: Folder that packages are unpacked in.
+        sources_path: The list: for each class and split its sources.
+        only: Classes and splits to write; None writes all.
+
+    Returns:
+        Rows of ``bank.json``: label, split, source, file, seconds.
+
+    Raises:
+        RuntimeError: A source yields nothing, cannot be fetched, or is in a package of :data:`RESERVED`.
     """
     sources = json.loads(sources_path.read_text())
     sources.pop("comment")
@@ -139,7 +149,7 @@ _REST_MS = 2000  # after each phrase, for what rings on
 
 
 def _play(font: Path, program: str, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
-    """Random phrases of 1-3 s on a General MIDI program or the drum kit: fluidsynth.
+    """Play random phrases of 1-3 s on a General MIDI program or the drum kit (fluidsynth).
 
     They are played in one go, since a sound font takes seconds to load, and cut apart.
     """
@@ -173,7 +183,7 @@ def _play(font: Path, program: str, rng: np.random.Generator, count: int) -> Ite
 
 
 def _phrase(program: str, number: int, rng: np.random.Generator) -> Iterator[tuple[int, list[int]]]:
-    """Notes one after another: length (ms), pitches."""
+    """Yield notes one after another: length (ms), pitches."""
     effect = number >= 120 and program != "kit"
     low, high = (50, 72) if effect or number >= 8 else (45, 80)
     note = int(rng.integers(low, high))

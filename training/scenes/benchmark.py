@@ -43,7 +43,19 @@ class SceneError(MPAR2Error, ValueError):
 def scene_items(
     bank: Bank, split: str, count: int, *, questions: int = 2, kinds: Collection[str] = KINDS, seed: int = 50_000
 ) -> Iterator[tuple[Item, np.ndarray]]:
-    """Yield ``questions`` items for each of ``count`` scenes: seeds ``seed``, ``seed + 1``, …"""
+    """Yield items of composed scenes, with their audio.
+
+    Args:
+        bank: The sounds.
+        split: Split of the bank.
+        count: Number of scenes.
+        questions: Questions of a scene, at most.
+        kinds: Kinds of question, which are balanced.
+        seed: Seed of the first scene; the next ones follow it.
+
+    Yields:
+        An item and its waveform, float32 (samples,) at 16 kHz.
+    """
     rng = random.Random(f"benchmark {split} {seed}")
     seen: dict[str, int] = {}
     for number in range(seed, seed + count):
@@ -58,9 +70,18 @@ def scene_items(
             yield _item(f"{name}-{i}", f"audio/{name}.flac", q.question, scene, extra), samples
 
 
-def recording_items(bank: Bank, split: str, *, most: int = 6, seed: int = 0) -> Iterator[tuple[Item, np.ndarray]]:
-    """One item for each recording of a split (at most ``most`` of one source and class; synthetic sounds left out)."""
-    rng = random.Random(f"recordings {split} {seed}")
+def recording_items(bank: Bank, split: str, *, most: int = 6) -> Iterator[tuple[Item, np.ndarray]]:
+    """Yield one item for each recording of a split, with its audio; synthetic sounds are left out.
+
+    Args:
+        bank: The sounds.
+        split: Split of the bank.
+        most: Recordings of one source and class, at most.
+
+    Yields:
+        An item and its waveform, float32 (samples,) at 16 kHz.
+    """
+    rng = random.Random(f"recordings {split} 0")
     seen: dict[tuple[str, str], int] = {}
     for row in bank.rows:
         key = (row["label"], row["source"].split("/")[0])
@@ -103,13 +124,13 @@ def items_of_run(folder: Path, run: Path, packages: Path, split: str = "test") -
     """Yield the items of a run of such a benchmark, with their audio composed again.
 
     Args:
-        folder: the bank; of it, the classes that occur in the run. Where there is none, it is built of these.
-        run: the run; its items hold seeds and sources.
-        packages: where packages are unpacked.
-        split: the split that the run's sounds are of.
+        folder: The bank; of it, the classes that occur in the run. Where there is none, it is built of these.
+        run: The run; its items hold seeds and sources.
+        packages: Where packages are unpacked.
+        split: The split that the run's sounds are of.
 
     Raises:
-        SceneError: what the bank gives differs from the truth in the run.
+        SceneError: What the bank gives differs from the truth in the run.
     """
     items = {record["id"]: item_of(record) for record in read_run(run).records()}
     classes = frozenset(event.label for item in items.values() for event in item.events or ())
@@ -144,7 +165,15 @@ def _item(id: str, audio: str, question: Question, scene: Scene, extra: dict) ->
 
 
 def write_benchmark(out: Path, items: Iterator[tuple[Item, np.ndarray]]) -> int:
-    """Write audio and ``items.jsonl``; returns the number of items."""
+    """Write audio and ``items.jsonl``; audio that is there already is kept.
+
+    Args:
+        out: Folder of the benchmark.
+        items: Items with their waveforms, float32 (samples,) at 16 kHz.
+
+    Returns:
+        Number of items.
+    """
     (out / "audio").mkdir(parents=True, exist_ok=True)
     lines = []
     for item, samples in items:

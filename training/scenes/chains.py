@@ -66,14 +66,23 @@ def direct_answer(sq: ScenedQuestion) -> str:
 
 
 def mpar2_chain(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """Return the trace in the design's format. One step for easy kinds of question, two or three for others."""
+    """Return the trace in the design's format, of one step for easy kinds of question, two or three for others.
+
+    Args:
+        scene: The scene.
+        sq: A question about it.
+        rng: Draws wordings.
+    """
     return f"<perception>{_perception(scene, rng)}</perception>\n{mpar2_steps(scene, sq, rng)}"
 
 
 def mpar2_steps(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """Return a chain after its perception: steps, review and answer.
+    """Return a chain after its perception: steps, review and answer. A follow-up question perceives nothing anew.
 
-    What follows up on a chain perceives nothing anew.
+    Args:
+        scene: The scene.
+        sq: A question about it.
+        rng: Draws wordings.
     """
     plan = make_plan(scene, sq, rng)
     steps = "".join(f"<step><ask>{s.ask}</ask><hear>{s.hear}</hear><infer>{s.infer}</infer></step>\n" for s in plan)
@@ -169,6 +178,11 @@ def free_reasoning(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
     """Return ``<think>…</think><answer>…</answer>``: prose about a written scene, of varied length, always right.
 
     Harder questions are checked again more often, and about one chain in six goes over the scene several times.
+
+    Args:
+        scene: The scene.
+        sq: A question about it.
+        rng: Draws wordings and length.
     """
     hardness = {"easy": 0, "medium": 1, "hard": 2}.get(sq.question.difficulty or "easy", 0)
     goal = rng.randint(100, LONG_WORDS) if rng.random() < 0.1 + 0.05 * hardness else rng.randint(20, 50 + 20 * hardness)
@@ -209,9 +223,15 @@ class TextExample:
 
 
 def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")) -> Iterator[TextExample]:
-    """Yield ``n`` examples over random scenes, one question each.
+    """Yield examples over random scenes, one question each; kinds of question are equally frequent where possible.
 
-    Kinds of question are equally frequent where possible.
+    Args:
+        n: How many.
+        seed: Other seeds give other examples.
+        modes: Forms of the reply, of which one is drawn for each: "direct", "cot", "mpar2".
+
+    Raises:
+        ValueError: A mode is none of these.
     """
     rng = random.Random(f"text examples {seed}")
     seen: dict[str, int] = {}
@@ -236,7 +256,12 @@ def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")
 
 
 def corpus(n: int, seed: int) -> Iterator[str]:
-    """Yield ``n`` texts of every kind the models read or write, from random scenes without audio."""
+    """Yield texts of every kind that the models read or write, from random scenes without audio.
+
+    Args:
+        n: How many.
+        seed: Other seeds give other texts.
+    """
     rng = random.Random(f"corpus {seed}")
     for index, example in enumerate(text_examples(n, seed, modes=("direct", "cot", "mpar2"))):
         form = index % 8

@@ -43,18 +43,34 @@ class Draft:
 
 
 def onset_gap(a: SceneEvent, b: SceneEvent) -> bool:
+    """Return whether ``b`` starts so long after ``a`` that their order is beyond dispute.
+
+    Args:
+        a: The earlier event.
+        b: The later event.
+    """
     return b.onset_s - a.onset_s >= ORDER_GAP_S - TOLERANCE
 
 
 def in_order(events: Sequence[SceneEvent], index: int) -> bool:
-    """Return whether the place of this event in the order of onsets is beyond dispute."""
+    """Return whether an event's place in the order of onsets is beyond dispute.
+
+    Args:
+        events: Events in order of onset.
+        index: Place of the event.
+    """
     before = index == 0 or onset_gap(events[index - 1], events[index])
     after = index == len(events) - 1 or onset_gap(events[index], events[index + 1])
     return before and after
 
 
 def countable(events: Sequence[SceneEvent], labels: set[str]) -> bool:
-    """Return whether the events of each of these labels are separated well enough to be counted."""
+    """Return whether the events of each class are separated well enough to be counted.
+
+    Args:
+        events: Events in order of onset.
+        labels: The classes that are to be counted.
+    """
     for label in labels:
         mine = [e for e in events if e.label == label]
         if any(b.onset_s - a.offset_s < ORDER_GAP_S - TOLERANCE for a, b in zip(mine, mine[1:], strict=False)):
@@ -63,11 +79,19 @@ def countable(events: Sequence[SceneEvent], labels: set[str]) -> bool:
 
 
 def labels_of(scene: Scene) -> list[str]:
+    """Return the classes of a scene in order of their first onset."""
     return list(dict.fromkeys(e.label for e in scene.events))
 
 
 def absent_labels(scene: Scene, rng: random.Random) -> list[str]:
-    """Classes that the scene does not contain, shuffled; what the background is made of does not count as absent."""
+    """Return the classes that a scene does not contain, shuffled.
+
+    What the background is made of does not count as absent.
+
+    Args:
+        scene: The scene.
+        rng: Shuffles.
+    """
     present = set(labels_of(scene))
     names = [n for n in CLASSES if n not in present and n not in scene.background]
     rng.shuffle(names)
@@ -75,25 +99,37 @@ def absent_labels(scene: Scene, rng: random.Random) -> list[str]:
 
 
 def other_labels(scene: Scene, label: str, rng: random.Random) -> list[str]:
-    """Distractors for a question about sounds that are there: the present ones first, then absent ones."""
+    """Return distractors for a question about sounds that are there: other present ones first, then absent ones.
+
+    Args:
+        scene: The scene.
+        label: The right answer.
+        rng: Shuffles both parts.
+    """
     present = [n for n in labels_of(scene) if n != label]
     rng.shuffle(present)
     return present + absent_labels(scene, rng)
 
 
 def numbers_near(value: int) -> list[str]:
+    """Return the other numbers from 0 to 7 as texts, the nearest first."""
     near = sorted((n for n in range(0, 8) if n != value), key=lambda n: (abs(n - value), n))
     return [str(n) for n in near]
 
 
 def single_places(scene: Scene) -> list[int]:
-    """Indices of events whose class occurs once."""
+    """Return the places of events whose class occurs once."""
     counts = Counter(e.label for e in scene.events)
     return [i for i, e in enumerate(scene.events) if counts[e.label] == 1]
 
 
 def leader(values: Sequence[float], lead: float) -> int | None:
-    """Index of the greatest value if it leads all others by ``lead``, else None."""
+    """Return the place of the greatest value; None where it does not lead all others.
+
+    Args:
+        values: The values.
+        lead: How far it must lead, in their unit.
+    """
     if len(values) < 2:
         return None
     order = sorted(range(len(values)), key=lambda i: -values[i])
@@ -101,16 +137,28 @@ def leader(values: Sequence[float], lead: float) -> int | None:
 
 
 def longest_place(scene: Scene) -> int | None:
+    """Return the place of the longest event; None where it leads by less than 0.5 s."""
     return leader([e.duration_s for e in scene.events], LENGTH_LEAD_S)
 
 
 def loudest_place(scene: Scene) -> int | None:
+    """Return the place of the loudest event; None where it leads by less than 6 dB."""
     return leader([e.level_db for e in scene.events], LEVEL_LEAD_DB)
 
 
 def label_draft(
     scene: Scene, rng: random.Random, target: int, evidence: Sequence[int], texts: Sequence[str], *subjects: str
 ) -> Draft | None:
+    """Draft a question whose answer is a class; None where the scene has one class only.
+
+    Args:
+        scene: The scene.
+        rng: Shuffles the distractors.
+        target: Place of the event that is the answer.
+        evidence: Places of the events that it rests on.
+        texts: Wordings of the question.
+        subjects: Classes that the question names: no plausible answers to it.
+    """
     if len(labels_of(scene)) < 2:
         return None  # every sound is the same: the answer would give nothing away
     label = scene.events[target].label

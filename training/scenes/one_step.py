@@ -1,6 +1,7 @@
 """Questions that one look at the scene answers: which, when, how many, first, last, before, after, longest, loudest.
 
-Each takes a scene and a generator and returns a :class:`Draft`, or None where the scene does not admit the question.
+Each takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit the
+question.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from training.scenes.written import are, singular, the
 
 
 def what(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound is heard."""
     if not scene.events:
         return None
     target = rng.randrange(len(scene.events))
@@ -49,6 +51,7 @@ def what(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def missing(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound is not heard."""
     labels = labels_of(scene)
     if len(labels) < 2:
         return None
@@ -64,6 +67,7 @@ def missing(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def occurs(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask whether a sound is heard, which half of the time it is."""
     yes = bool(scene.events) and rng.random() < 0.5
     label = rng.choice(labels_of(scene)) if yes else absent_labels(scene, rng)[0]
     x = singular(label)
@@ -79,6 +83,7 @@ def occurs(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def first(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound starts first."""
     if len(scene.events) < 2 or not in_order(scene.events, 0):
         return None
     texts = (
@@ -92,6 +97,7 @@ def first(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def last(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound starts last, where it ends last too."""
     events = scene.events
     target = len(events) - 1
     if target < 1 or not in_order(events, target) or events[target].offset_s < max(e.offset_s for e in events):
@@ -110,6 +116,7 @@ def last(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def nth(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound is the second or third to start."""
     places = [i for i in (1, 2) if i < len(scene.events) - 1 and all(in_order(scene.events, j) for j in range(i + 1))]
     if not places:
         return None
@@ -125,6 +132,7 @@ def nth(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def count(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask how often a class occurs."""
     labels = labels_of(scene)
     if not labels:
         return None
@@ -146,6 +154,7 @@ def count(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def total(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask how many sounds there are, repeats included."""
     if not scene.events or not countable(scene.events, set(labels_of(scene))):
         return None
     texts = (
@@ -160,6 +169,7 @@ def total(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def before(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound starts right before one that occurs once."""
     events = scene.events
     places = [i for i in single_places(scene) if i > 0 and in_order(events, i) and in_order(events, i - 1)]
     if not places:
@@ -176,6 +186,7 @@ def before(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def after(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound starts right after one that occurs once."""
     events = scene.events
     places = [
         i for i in single_places(scene) if i + 1 < len(events) and in_order(events, i) and in_order(events, i + 1)
@@ -194,6 +205,7 @@ def after(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def longest(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound lasts longest."""
     target = longest_place(scene)
     if target is None:
         return None
@@ -207,6 +219,7 @@ def longest(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def loudest(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound is loudest."""
     target = loudest_place(scene)
     if target is None:
         return None
@@ -220,6 +233,7 @@ def loudest(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def repeats(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which class occurs several times, where only one does."""
     counts = Counter(e.label for e in scene.events)
     repeated = [n for n, c in counts.items() if c > 1]
     if len(repeated) != 1 or len(counts) < 2 or not countable(scene.events, set(repeated)):
@@ -235,6 +249,7 @@ def repeats(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def when(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask in which half of the clip a sound is heard that occurs once."""
     middle = scene.seconds / 2
     early = [i for i in single_places(scene) if scene.events[i].offset_s <= middle - ORDER_GAP_S + TOLERANCE]
     late = [i for i in single_places(scene) if scene.events[i].onset_s >= middle + ORDER_GAP_S - TOLERANCE]
@@ -254,6 +269,7 @@ def when(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def order(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask whether one sound starts before another."""
     single = single_places(scene)
     pairs = [(i, j) for i in single for j in single if i < j and onset_gap(scene.events[i], scene.events[j])]
     if not pairs:
@@ -271,6 +287,7 @@ def order(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def longer(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which of two sounds lasts longer."""
     return _pair(
         scene,
         rng,
@@ -281,6 +298,7 @@ def longer(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def louder(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which of two sounds is louder."""
     return _pair(
         scene,
         rng,

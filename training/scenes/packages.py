@@ -17,9 +17,17 @@ __all__ = ["fetch", "find"]
 
 
 def fetch(package: str, folder: Path) -> Path:
-    """Download and unpack ``package`` (``npm:name`` for npm) below ``folder``; returns where it lies.
+    """Download and unpack a package, once.
 
-    Raises ``RuntimeError`` with the client's own words when the package cannot be had.
+    Args:
+        package: Name of a Debian package, or ``npm:NAME``.
+        folder: Folder that packages are unpacked in.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        RuntimeError: The package cannot be had; the message is the client's own.
     """
     target = folder / package.replace(":", "__")
     if target.is_dir():
@@ -39,7 +47,18 @@ def fetch(package: str, folder: Path) -> Path:
 
 
 def find(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """Files of an unpacked package whose path matches, as (name, bytes); ``pattern!member`` looks into a ``.rcc``."""
+    """Yield files of an unpacked package.
+
+    Args:
+        package: Where it lies.
+        pattern: Shell pattern of the whole path; ``PATTERN!MEMBER`` looks for members of Qt resource files (``.rcc``).
+
+    Yields:
+        Name and bytes.
+
+    Raises:
+        RuntimeError: A ``.rcc`` is none.
+    """
     path_pattern, _, member = pattern.partition("!")
     for path in sorted(p for p in package.rglob("*") if p.is_file() and fnmatch.fnmatch(str(p), path_pattern)):
         if member:

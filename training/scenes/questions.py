@@ -55,9 +55,19 @@ def _wording(value: str, style: str) -> str:
 
 
 def make_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
-    """At most one question of each kind in ``KINDS``, in random order, without those that the scene leaves ambiguous.
+    """Ask at most one question of each kind in ``KINDS``, without those that the scene leaves ambiguous.
 
     About one question in five is open (no choices). Choices stand in random order and differ from each other.
+
+    Args:
+        scene: The scene.
+        rng: Draws wordings, choices and order.
+
+    Returns:
+        The questions in random order.
+
+    Raises:
+        ValueError: The scene's events are not in order of onset.
     """
     if any(a.onset_s > b.onset_s for a, b in zip(scene.events, scene.events[1:], strict=False)):
         raise ValueError(

@@ -50,6 +50,7 @@ class Bank:
 
     @cached_property
     def rows(self) -> list[dict]:
+        """Read the rows of ``bank.json`` that are of the bank's classes."""
         path = Path(self.folder) / "bank.json"
         if not path.is_file():
             raise FileNotFoundError(
@@ -71,11 +72,20 @@ class Bank:
         return {key: list(groups.values()) for key, groups in table.items()}
 
     def labels(self, split: str) -> list[str]:
-        """Classes that the split holds, sorted."""
+        """Return the classes that the split holds, sorted."""
         return sorted({row["label"] for row in self.rows if row["split"] == split})
 
     def draw(self, split: str, label: str, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-        """Return a random sound of a class: its source and its samples."""
+        """Draw a sound of a class; a package of many recordings weighs at most as much as one of eight.
+
+        Args:
+            split: Split of the bank.
+            label: The class.
+            rng: Draws.
+
+        Returns:
+            Its source, and its samples, float32 (samples,) at 16 kHz.
+        """
         groups = self._groups[split, label]
         weights = np.array([min(len(group), 8) for group in groups], float)
         group = groups[rng.choice(len(groups), p=weights / weights.sum())]
@@ -94,9 +104,15 @@ def compose(
     seconds: tuple[float, float] = (6.0, 10.0),
     crop: bool = False,
 ) -> Rendered:
-    """Return the scene of ``seed``: ``count`` events in ``seconds`` s; overlap is allowed between different classes.
+    """Compose the scene of a seed; sounds of different classes may overlap.
 
-    A sound that is longer than the clip is left out, or with ``crop`` cut to fit.
+    Args:
+        bank: The sounds.
+        split: Split of the bank.
+        seed: The same seed gives the same scene.
+        count: Least and most events; one that finds no place is left out.
+        seconds: Least and greatest length of the clip, in seconds.
+        crop: Cut a sound that is longer than the clip, instead of leaving it out.
     """
     rng = np.random.default_rng([seed, *split.encode()])
     length_s = round(float(rng.uniform(*seconds)), 1)
@@ -134,10 +150,16 @@ def compose(
 
 
 def compose_varied(bank: Bank, split: str, seed: int, longest_s: float = 30.0) -> Rendered:
-    """Return a clip as visitors bring them, 0.3 to ``longest_s`` s.
+    """Compose a clip as visitors bring them, from 0.3 s on.
 
-    Silent (1 in 16), a single sound (5 in 16), else a scene of 2-5 events.
+    It is silent (1 in 16), has a single sound (5 in 16), or is a scene of 2-5 events.
     One clip in eight is quiet, 20 to 40 dB lower; ``level_db`` of its events says so. No event reaches beyond the end.
+
+    Args:
+        bank: The sounds.
+        split: Split of the bank.
+        seed: The same seed gives the same clip.
+        longest_s: Greatest length, in seconds.
     """
     rng = np.random.default_rng([seed, 7, *split.encode()])
     kind = rng.random()

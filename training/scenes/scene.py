@@ -25,7 +25,7 @@ class SceneEvent:
 
     @property
     def duration_s(self) -> float:
-        """Length in seconds."""
+        """Return the length in seconds."""
         return self.offset_s - self.onset_s
 
     def as_event(self) -> Event:

@@ -38,7 +38,7 @@ def _heard(scene: Scene, indices: Sequence[int]) -> str:
 
 
 def _found(scene: Scene, indices: Sequence[int]) -> str:
-    """Sounds that ``ask`` names."""
+    """Return the sounds that ``ask`` names."""
     return "; ".join(timed(scene.events[i]) for i in indices)
 
 
@@ -395,5 +395,11 @@ _PLANS: dict[str, Callable[[Scene, ScenedQuestion, random.Random], Plan]] = {
 
 
 def make_plan(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
-    """Return the steps that lead to the answer: one for easy kinds, two or three for the others."""
+    """Return the steps that lead to the answer: one for easy kinds, two or three for the others.
+
+    Args:
+        scene: The scene.
+        sq: A question about it.
+        rng: Draws wordings.
+    """
     return _PLANS[sq.kind](scene, sq, rng)

@@ -25,7 +25,16 @@ def _fade(samples: np.ndarray, seconds: float = 0.01) -> np.ndarray:
 
 
 def colored_noise(n: int, slope: float, rng: np.random.Generator) -> np.ndarray:
-    """Return ``n`` samples of noise whose power falls as f^-slope (0 white, 1 pink, 2 brown), peak 1."""
+    """Return noise whose power falls as f^-slope.
+
+    Args:
+        n: Number of samples.
+        slope: 0 is white, 1 pink, 2 brown noise.
+        rng: Draws it.
+
+    Returns:
+        float32 (n,), peak 1.
+    """
     spectrum = np.fft.rfft(rng.standard_normal(n))
     spectrum *= np.maximum(np.arange(len(spectrum)), 1.0) ** (-slope / 2)
     noise = np.fft.irfft(spectrum, n)
@@ -33,7 +42,7 @@ def colored_noise(n: int, slope: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def beep(rng: np.random.Generator) -> np.ndarray:
-    """One to four tones of one pitch (500-3000 Hz), sine or square."""
+    """Return one to four tones of one pitch (500-3000 Hz), sine or square."""
     pitch, on, off = rng.uniform(500, 3000), rng.uniform(0.12, 0.5), rng.uniform(0.06, 0.25)
     t = _time(on)
     tone = np.sin(2 * np.pi * pitch * t)
@@ -72,7 +81,7 @@ def static(rng: np.random.Generator) -> np.ndarray:
 
 
 def telephone(rng: np.random.Generator) -> np.ndarray:
-    """One to three rings: a bell struck 18-25 times a second, or two tones that alternate as fast."""
+    """Return one to three rings: a bell struck 18-25 times a second, or two tones that alternate as fast."""
     rate, on, off = rng.uniform(18, 25), rng.uniform(0.6, 1.1), rng.uniform(0.2, 0.5)
     t = _time(on)
     if rng.random() < 0.6:
@@ -91,7 +100,7 @@ def telephone(rng: np.random.Generator) -> np.ndarray:
 
 
 def crickets(rng: np.random.Generator) -> np.ndarray:
-    """Chirps of three to five pulses on 3.5-5.5 kHz, two to four chirps a second, of one or two insects."""
+    """Return chirps of three to five pulses on 3.5-5.5 kHz, two to four chirps a second, of one or two insects."""
     t = _time(rng.uniform(1.2, 3.2))
     sound = np.zeros(len(t))
     for _ in range(int(rng.integers(1, 3))):
@@ -116,7 +125,7 @@ def explosion(rng: np.random.Generator) -> np.ndarray:
 
 
 def knock(rng: np.random.Generator) -> np.ndarray:
-    """Two to five raps on wood: a damped body resonance (120-400 Hz) with a short click."""
+    """Return two to five raps on wood: a damped body resonance (120-400 Hz) with a short click."""
     body, damping, gap = rng.uniform(120, 400), rng.uniform(25, 60), rng.uniform(0.12, 0.3)
     t = _time(0.25)
     parts = []
@@ -128,7 +137,7 @@ def knock(rng: np.random.Generator) -> np.ndarray:
 
 
 def typing(rng: np.random.Generator) -> np.ndarray:
-    """Key strokes, 4 to 10 a second: clicks of filtered noise, each press with a quieter release."""
+    """Return key strokes, 4 to 10 a second: clicks of filtered noise, each press with a quieter release."""
     n = int(rng.uniform(1.0, 3.0) * _RATE)
     out = np.zeros(n + _RATE)
     low, high = rng.uniform(700, 1500), rng.uniform(3000, 6500)
@@ -145,7 +154,7 @@ def typing(rng: np.random.Generator) -> np.ndarray:
 
 
 def clock(rng: np.random.Generator) -> np.ndarray:
-    """Ticks one to four times a second, tick and tock a little apart in pitch."""
+    """Return ticks one to four times a second, tick and tock a little apart in pitch."""
     every = 1 / rng.choice((1, 2, 2, 4))
     pitches = rng.uniform(1500, 4500) * np.array([1.0, rng.uniform(0.75, 0.95)])
     t = _time(0.04)
@@ -157,7 +166,7 @@ def clock(rng: np.random.Generator) -> np.ndarray:
 
 
 def doorbell(rng: np.random.Generator) -> np.ndarray:
-    """Two chimes, the second lower by a third to a fifth, sometimes rung twice; or an electric buzz."""
+    """Return two chimes, the second lower by a third to a fifth, sometimes rung twice; or an electric buzz."""
     if rng.random() < 0.2:
         t = _time(rng.uniform(0.5, 1.2))
         return _fade(0.4 * signal.square(2 * np.pi * rng.uniform(80, 140) * t) * signal.square(50 * np.pi * t), 0.01)
@@ -171,7 +180,7 @@ def doorbell(rng: np.random.Generator) -> np.ndarray:
 
 
 def alarm(rng: np.random.Generator) -> np.ndarray:
-    """Groups of two to four short high beeps (an alarm clock), or one shrill tone on and off (a smoke alarm)."""
+    """Return groups of two to four short high beeps (an alarm clock), or one shrill tone on and off (a smoke alarm)."""
     pitch = rng.uniform(1800, 3400)
     group, on, off = int(rng.integers(2, 5)), rng.uniform(0.06, 0.12), rng.uniform(0.05, 0.1)
     if rng.random() < 0.4:
@@ -197,7 +206,7 @@ def rain(rng: np.random.Generator) -> np.ndarray:
 
 
 def wind(rng: np.random.Generator) -> np.ndarray:
-    """Noise through a band that wanders between 150 and 900 Hz and swells slowly."""
+    """Return noise through a band that wanders between 150 and 900 Hz and swells slowly."""
     n = int(rng.uniform(2.5, 5.0) * _RATE)
     noise = colored_noise(n, 1.0, rng)
     knots = int(n / _RATE * 1.5) + 3

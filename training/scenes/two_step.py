@@ -1,6 +1,7 @@
 """Questions that need the answer to another one first: after the longest, how many before, first of a family, between.
 
-Each takes a scene and a generator and returns a :class:`Draft`, or None where the scene does not admit the question.
+Each takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit the
+question.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def _beside(scene: Scene, rng: random.Random, anchor: int | None, step: int, tex
 
 
 def after_longest(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound starts right after the longest one."""
     texts = (
         "Which sound starts right after the longest sound?",
         "What comes next after the longest sound has started?",
@@ -49,6 +51,7 @@ def after_longest(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def before_longest(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound starts right before the longest one."""
     texts = (
         "Which sound starts right before the longest sound?",
         "What begins just before the longest sound starts?",
@@ -58,6 +61,7 @@ def before_longest(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def after_loudest(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound starts right after the loudest one."""
     texts = (
         "Which sound starts right after the loudest sound?",
         "What comes next after the loudest sound has started?",
@@ -67,6 +71,7 @@ def after_loudest(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def loudest_side(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask whether the loudest sound starts before one that occurs once."""
     top = loudest_place(scene)
     if top is None:
         return None
@@ -89,10 +94,12 @@ def loudest_side(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def count_after(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask how many sounds start after the first one of a class."""
     return _count_beside(scene, rng, "after")
 
 
 def count_before(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask how many sounds start before the first one of a class."""
     return _count_beside(scene, rng, "before")
 
 
@@ -130,10 +137,12 @@ def _members(scene: Scene, rng: random.Random) -> tuple[str, list[int]] | None:
 
 
 def first_of_family(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound of a family, such as animals, starts first."""
     return _end_of_family(scene, rng, "first")
 
 
 def last_of_family(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound of a family, such as animals, starts last, where it ends last too."""
     return _end_of_family(scene, rng, "last")
 
 
@@ -161,6 +170,7 @@ def _end_of_family(scene: Scene, rng: random.Random, end: str) -> Draft | None:
 
 
 def family_count(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask how many sounds of a family there are, repeats included."""
     found = _members(scene, rng)
     if found is None or not countable(scene.events, set(labels_of(scene))):
         return None
@@ -176,6 +186,7 @@ def family_count(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def between(scene: Scene, rng: random.Random) -> Draft | None:
+    """Ask which sound starts between two others that occur once."""
     single = set(single_places(scene))
     events = scene.events
     places = [

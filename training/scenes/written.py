@@ -60,7 +60,7 @@ def are(label: str) -> bool:
 
 
 def sentence(text: str) -> str:
-    """Capital letter at the start, full stop at the end."""
+    """Return the text with a capital letter at its start and a full stop at its end."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
@@ -75,7 +75,12 @@ def timed(event: SceneEvent) -> str:
 
 
 def numbered(scene: Scene, index: int) -> str:
-    """``2: a dog bark 0.4-1.6 s``: a placed sound with its place in the order of onsets, by which it is known."""
+    """Return ``2: a dog bark 0.4-1.6 s``: a placed sound with its place in the order of onsets, by which it is known.
+
+    Args:
+        scene: The scene.
+        index: Place of the event, from 0.
+    """
     return f"{index + 1}: {timed(scene.events[index])}"
 
 
@@ -102,9 +107,12 @@ def loudness_words(scene: Scene) -> tuple[str, ...]:
 
 
 def event_list(scene: Scene, rng: random.Random | None = None) -> str:
-    """Return all events with their times. Without ``rng`` the canonical form, which is numbered:
+    """Return all events with their times.
 
-    ``1: a dog bark 0.4-1.6 s; 2: a piano 2.0-3.1 s``. The number tells a small model which sound comes next.
+    Args:
+        scene: The scene.
+        rng: Draws one of four forms; None takes the canonical one, ``1: a dog bark 0.4-1.6 s; 2: a piano 2.0-3.1 s``,
+            whose numbers tell a small model which sound comes next.
     """
     form = 0 if rng is None else rng.randrange(4)
     if form == 1:
@@ -117,7 +125,12 @@ def event_list(scene: Scene, rng: random.Random | None = None) -> str:
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
-    """One or two sentences that name the events in order of onset, sometimes with times."""
+    """Return one or two sentences that name the events in order of onset, sometimes with times.
+
+    Args:
+        scene: The scene.
+        rng: Draws the wording.
+    """
     events = scene.events
     if not events:
         return rng.choice(("Nothing is heard.", "There is no sound event."))
@@ -152,8 +165,11 @@ def written_scene(
 ) -> str:
     """Return the scene as a text to reason over, in one of several formats, always with times and the clip's length.
 
-    ``levels`` says how loudness is told (questions about loudness need it): in words, in decibels, in either; None
-    leaves even whether it is told to chance.
+    Args:
+        scene: The scene.
+        rng: Draws the format.
+        levels: How loudness is told, which questions about it need: in words, in decibels, in either or not; None draws
+            whether it is told.
     """
     if levels is None:
         levels = "any" if rng.random() < 0.3 else "none"

@@ -92,7 +92,14 @@ class Snippet(NamedTuple):
 
 
 def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
-    """Write every group that is not there yet."""
+    """Write every group of sounds that is not there yet, with the teacher's scores.
+
+    Args:
+        out: Folder of the groups.
+        packages: Folder that packages are unpacked in.
+        wheel: The teacher (:class:`training.tagger.teacher.Teacher`).
+        workers: Processes.
+    """
     jobs: list[tuple[str, Callable[..., Iterator[Snippet]], tuple[Any, ...]]] = []
     for folder in sorted(path for path in packages.iterdir() if path.is_dir() and not path.name.startswith(".")):
         if folder.name not in RESERVED:
@@ -154,7 +161,7 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def _pieces(source: str, samples: np.ndarray, label: str | None = None) -> Iterator[Snippet]:
-    """At most six pieces of 10 s, evenly over the recording."""
+    """Yield at most six pieces of 10 s, evenly over the recording."""
     size = int(_PIECE_S * SAMPLE_RATE)
     count = min(_PIECES, -(-len(samples) // size))
     last = max(0, len(samples) - size)
@@ -164,7 +171,10 @@ def _pieces(source: str, samples: np.ndarray, label: str | None = None) -> Itera
 
 
 def _instruments(font: Path) -> Iterator[Snippet]:
-    """Phrases of 1-3 s on every program, with 1.5 s for what rings on, played in one go since a font loads slowly."""
+    """Yield phrases of 1-3 s on every program, with 1.5 s for what rings on.
+
+    They are played in one go, since a font loads slowly.
+    """
     import mido
 
     rng = np.random.default_rng(_hash(font.name) % 2**32)
@@ -197,7 +207,7 @@ def _instruments(font: Path) -> Iterator[Snippet]:
 
 
 def _phrase(program: str, rng: np.random.Generator) -> Iterator[tuple[list[int], int]]:
-    """Notes or chords one after another: pitches, length in ms."""
+    """Yield notes or chords one after another: pitches, length in ms."""
     if program != "kit" and int(program) >= 120:  # sound effects
         yield [int(rng.integers(50, 72))], int(rng.integers(1500, 3000))
         return

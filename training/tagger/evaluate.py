@@ -65,7 +65,13 @@ def _usable(row: dict) -> bool:
 
 
 def recordings(bank: Path, split: str, net: TaggerNet) -> list[Case]:
-    """Return every recording of a split alone, with half a second of near silence around it."""
+    """Score every recording of a split alone, with half a second of near silence around it.
+
+    Args:
+        bank: Folder of the bank of sounds.
+        split: "validation" or "test".
+        net: The tagger.
+    """
     seen: Counter[tuple[str, str]] = Counter()
     cases = []
     for row in _Bank(bank).rows:
@@ -84,7 +90,13 @@ def recordings(bank: Path, split: str, net: TaggerNet) -> list[Case]:
 
 
 def scenes(bank: Path, split: str, net: TaggerNet) -> list[Case]:
-    """Scenes of two to five events."""
+    """Score composed scenes of two to five events.
+
+    Args:
+        bank: Folder of the bank of sounds.
+        split: "validation" or "test".
+        net: The tagger.
+    """
     opened, cases, seed = _Bank(bank), [], 90_000
     while len(cases) < _SCENES[split]:
         scene, samples = compose(opened, split, seed)
@@ -96,10 +108,14 @@ def scenes(bank: Path, split: str, net: TaggerNet) -> list[Case]:
 
 
 def calibrate(single: Sequence[Case], mixed: Sequence[Case]) -> EventSettings:
-    """Confidences as measured on recordings alone and in scenes.
+    """Choose the settings by which scores become events, so that a confidence is the measured share of right events.
 
     An event is sure from where three of four in *scenes* are right: alone, sounds are easier than in life, and those of
     new packages are harder than those of validation (from 0.25 on a half of the latter was right, a third of the new).
+
+    Args:
+        single: Recordings alone.
+        mixed: Scenes.
     """
     best, chosen, cases = -1.0, _START, [*single, *mixed]
     for stay in (0.3, 0.45):
@@ -119,7 +135,7 @@ def calibrate(single: Sequence[Case], mixed: Sequence[Case]) -> EventSettings:
 
 
 def _logistic(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case]) -> tuple[float, float]:
-    """Slope and offset of the share of right events over the logit of the score (``_START`` leaves it as it is)."""
+    """Fit the share of right events over the logit of the score, which ``_START`` leaves as it is: slope and offset."""
     from scipy.optimize import minimize
 
     x, y = [], []
@@ -142,7 +158,7 @@ def _logistic(found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case]) -> 
 def _label_offsets(
     found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: EventSettings
 ) -> dict[str, float]:
-    """Log of right events over the sum of confidences for each label, drawn towards 0 where there are few."""
+    """Return the log of right events over the sum of confidences of each label, drawn to 0 where there are few."""
     expected: Counter[str] = Counter()
     right: Counter[str] = Counter()
     for events, case in zip(found, cases, strict=True):
@@ -156,7 +172,7 @@ def _label_offsets(
 def _counts(
     found: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], how: EventSettings, timed: bool
 ) -> np.ndarray:
-    """Right, false and missed events (cases, 3); general labels are neither right nor false."""
+    """Count right, false and missed events, (cases, 3); general labels are neither right nor false."""
     rows = []
     for events, case in zip(found, cases, strict=True):
         sure = [e for e in events if e.label not in GENERAL and _confidence(e, how) >= how.sure]
@@ -166,12 +182,12 @@ def _counts(
 
 
 def _confidence(event: TaggedEvent, how: EventSettings) -> float:
-    """Events found with ``_START`` carry their score; here it becomes a confidence."""
+    """Return the confidence of an event found with ``_START``, which carries its score."""
     return how.confidence(event.confidence, event.label)
 
 
 def _match(events: Sequence[Event], truth: Sequence[Event], timed: bool) -> list[tuple[Event, Event]]:
-    """Pairs of a tagged and a true event, nearest onsets first; each is in one pair at most."""
+    """Pair tagged and true events, nearest onsets first; each is in one pair at most."""
     near = sorted(
         (abs(e.onset_s - t.onset_s), i, j)
         for i, e in enumerate(events)
@@ -202,7 +218,13 @@ def _f1(rows: np.ndarray) -> float:
 
 
 def measure(single: Sequence[Case], mixed: Sequence[Case], how: EventSettings) -> dict:
-    """Return the errors on held-out recordings, alone and in scenes, as ``tagger.json`` has them."""
+    """Measure the errors on held-out recordings, alone and in scenes, as ``tagger.json`` has them.
+
+    Args:
+        single: Recordings alone.
+        mixed: Scenes.
+        how: Settings by which scores become events.
+    """
     return {
         "recordings": _of_recordings(single, how),
         "scenes": _of_scenes(mixed, how),
@@ -323,7 +345,7 @@ def _of_labels(single: Sequence[Case], mixed: Sequence[Case], how: EventSettings
 
 
 def _damage(cases: Sequence[Case], how: EventSettings) -> dict:
-    """What the tagger does to a true list of events: rates of dropping, swapping, adding, and the names it swaps in."""
+    """Measure what the tagger does to a true list of events: rates of dropping, swapping, adding, and swapped names."""
     events = dropped = swapped = 0
     added: Counter[str] = Counter()
     names: dict[str, Counter[str]] = defaultdict(Counter)

@@ -37,7 +37,15 @@ class Known(NamedTuple):
 
 
 def read_labels(sources: Path, packages: Path) -> dict[str, Known]:
-    """Return ``package/file`` -> split and label, of all recordings of the list that are below ``packages``."""
+    """Read which recordings a list of sources names.
+
+    Args:
+        sources: The list.
+        packages: Folder that packages are unpacked in; recordings that are not there are left out.
+
+    Returns:
+        ``package/file`` to split and label.
+    """
     table = json.loads(Path(sources).read_text())
     table.pop("comment", None)
     known: dict[str, Known] = {}
@@ -59,7 +67,12 @@ def read_labels(sources: Path, packages: Path) -> dict[str, Known]:
 
 
 def find_label(known: dict[str, Known], source: str) -> Known | None:
-    """Return the entry of a source; those of Qt resource files are patterns."""
+    """Return the entry of a source; None where no list names it.
+
+    Args:
+        known: Of :func:`read_labels`; entries of Qt resource files are patterns.
+        source: ``package/file``, or ``package/file!member``.
+    """
     if source in known or "!" not in source:
         return known.get(source)
     patterns = (pattern for pattern in known if "!" in pattern)

@@ -126,7 +126,7 @@ class Mixtures:
         return self.recordings[group[rng.integers(len(group))]]
 
     def _cut(self, recording: Recording) -> tuple[np.ndarray, np.ndarray, int]:
-        """Mel frames, targets of the windows within them, and the first frame in the mixture."""
+        """Return mel frames, targets of the windows within them, and the first frame in the mixture."""
         length = len(recording.mel)
         if length > FRAMES:
             skip = int(self.rng.integers((length - FRAMES) // HOP_FRAMES + 1))
@@ -187,7 +187,7 @@ class Mixtures:
 
 
 def active_frames(mel: np.ndarray) -> np.ndarray:
-    """Output frames (n,) bool in which a piece sounds; gaps of at most 0.24 s are filled."""
+    """Return in which output frames a piece sounds, (n,) bool; gaps of at most 0.24 s are filled."""
     level = np.log10((10.0 ** mel.astype(np.float32)).sum(axis=1))
     level = np.pad(level, (0, -len(level) % STRIDE), constant_values=-10).reshape(-1, STRIDE).max(axis=1)
     active = level > level.max() - _ACTIVE_DECADES
@@ -199,9 +199,12 @@ def active_frames(mel: np.ndarray) -> np.ndarray:
 
 
 def read_recordings(folder: Path, known: Mapping[str, Known], splits: Collection[str]) -> Iterator[Recording]:
-    """Yield the collected pieces of the splits.
+    """Yield collected pieces.
 
-    Of what no list names, the groups of ``HELD_OUT`` are test, others train.
+    Args:
+        folder: Groups that ``training.tagger.collect`` wrote.
+        known: Split and label of recordings; of others, the groups of ``HELD_OUT`` are test, the rest train.
+        splits: The splits to read.
     """
     for path in sorted(Path(folder).glob("*.npz")):
         rest = "test" if path.stem in HELD_OUT else "train"

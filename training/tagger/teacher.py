@@ -46,7 +46,7 @@ class Teacher:
 
     @cached_property
     def names(self) -> list[str]:
-        """The 521 AudioSet names in the order of the scores."""
+        """Return the 521 AudioSet names in the order of the scores."""
         import csv
 
         with zipfile.ZipFile(self._wheel) as wheel:
@@ -54,7 +54,14 @@ class Teacher:
         return [row["display_name"] for row in csv.DictReader(io.StringIO(text))]
 
     def scores(self, power: np.ndarray) -> np.ndarray:
-        """Probabilities (windows, 521) of a power spectrum (frames, 257): windows of 0.96 s, one every 0.24 s."""
+        """Score a power spectrum.
+
+        Args:
+            power: Power spectrum, (frames, 257).
+
+        Returns:
+            Probabilities, (windows, 521): windows of 0.96 s, one every 0.24 s.
+        """
         mel = np.log(np.sqrt(power) @ _bands() + 0.001)
         if len(mel) < WINDOW_FRAMES:
             mel = np.pad(mel, ((0, WINDOW_FRAMES - len(mel)), (0, 0)), constant_values=np.log(0.001))
@@ -84,7 +91,7 @@ def _load_external(model, data: bytes) -> None:
 
 
 def _unquantised(model):
-    """The graph without its rounding: every pair of QuantizeLinear and DequantizeLinear left out, batches allowed."""
+    """Return the graph without its rounding: without pairs of QuantizeLinear and DequantizeLinear, for any batch."""
     import onnx
 
     alias: dict[str, str] = {}

@@ -35,7 +35,15 @@ _KEEP = 0.998  # of the average of weights, each step
 
 
 def loss_of(logits: torch.Tensor, batch: list[Mixture]) -> tuple[torch.Tensor, dict[str, float]]:
-    """Return the loss of logits (batch, 32, 521), and its parts."""
+    """Compute the loss of a batch of mixtures.
+
+    Args:
+        logits: Of the tagger, (batch, 32, 521).
+        batch: What is true of each row.
+
+    Returns:
+        The loss, and its parts by name, before their weights.
+    """
     scores = torch.sigmoid(logits)
     frames = scores.unfold(1, WINDOW_FRAMES // STRIDE, HOP_FRAMES // STRIDE)  # (B, 7, 521, 12)
     pooled = frames.square().sum(-1) / (frames.sum(-1) + 1e-6)
@@ -71,7 +79,16 @@ def _logit(scores: torch.Tensor) -> torch.Tensor:
 
 
 def train(audio: Path, out: Path, minutes: float, known: dict[str, Known], start: Path | None, seed: int = 0) -> None:
-    """Train until the processor time is used up, from the weights ``start`` where they are given."""
+    """Train the tagger; a training that was stopped goes on from ``OUT/state.pt``.
+
+    Args:
+        audio: Groups that ``training.tagger.collect`` wrote.
+        out: Folder of ``tagger.pt``, ``state.pt`` and ``log.jsonl``.
+        minutes: Processor time in all.
+        known: Split and label of recordings.
+        start: Weights to start from; None starts from random ones.
+        seed: Of weights and mixtures.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)

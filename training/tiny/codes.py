@@ -70,10 +70,16 @@ BASIS = _basis()  # (columns, WIDTH)
 
 
 def basis_in_words(classes: np.ndarray, digits: np.ndarray) -> np.ndarray:
-    """Return ``BASIS`` with other rows for classes and places: float32 (columns, WIDTH).
+    """Return ``BASIS`` with other rows for classes and places.
 
-    ``classes`` (classes, WIDTH) and ``digits`` (places, WIDTH) are a text model's embeddings of the words for
-    ``LABELS`` and of 1, 2, …; of each its own part is taken, without the mean of its kind.
+    Of each word its own part is taken, without the mean of its kind.
+
+    Args:
+        classes: A text model's embeddings of the words for ``LABELS``, (classes, WIDTH).
+        digits: Its embeddings of 1, 2, …, (places, WIDTH).
+
+    Returns:
+        float32 (columns, WIDTH).
     """
     basis = BASIS / _COLUMN_AMPLITUDES
     spoken = columns_of(np.arange(len(basis)))
@@ -91,7 +97,9 @@ def _waves(seconds: float) -> np.ndarray:
 def event_codes(scene: Scene, shift_s: np.ndarray | None = None) -> np.ndarray:
     """Return the code of each event in front, without others: (events, columns).
 
-    ``shift_s`` (events, 2) moves the times.
+    Args:
+        scene: The scene.
+        shift_s: Seconds by which onset and offset are moved, (events, 2); None moves none.
     """
     codes = np.zeros((len(scene.events), sum(PARTS.values())), np.float32)
     if not scene.events:
@@ -110,13 +118,18 @@ def event_codes(scene: Scene, shift_s: np.ndarray | None = None) -> np.ndarray:
 
 
 def columns_of(code: np.ndarray) -> dict[str, np.ndarray]:
-    """Views of the parts of codes (…, columns)."""
+    """Return views of the parts of codes (…, columns), by name."""
     parts = np.split(code, np.cumsum(list(PARTS.values()))[:-1], axis=-1)
     return dict(zip(PARTS, parts, strict=True))
 
 
 def spans(scene: Scene, n: int) -> list[tuple[int, int]]:
-    """Return the first frame of each event and the one after its last, of ``n``."""
+    """Return the first frame of each event and the one after its last.
+
+    Args:
+        scene: The scene.
+        n: Number of frames of the clip.
+    """
     found = []
     for event in scene.events:
         start = min(round(event.onset_s / FRAME_S), n - 1)
@@ -125,7 +138,13 @@ def spans(scene: Scene, n: int) -> list[tuple[int, int]]:
 
 
 def frame_codes(scene: Scene, n: int, codes: np.ndarray | None = None) -> np.ndarray:
-    """Codes of ``n`` frames: float32 (n, columns); zeros where nothing sounds. ``codes``: :func:`event_codes`."""
+    """Return the codes of frames: float32 (n, columns), zeros where nothing sounds.
+
+    Args:
+        scene: The scene.
+        n: Number of frames.
+        codes: Codes of the events, (events, columns); None takes :func:`event_codes`.
+    """
     codes = event_codes(scene) if codes is None else codes
     frames = np.zeros((n, codes.shape[1]), np.float32)
     sounding = np.zeros((n, len(LABELS)), np.float32)
@@ -157,9 +176,15 @@ def read_codes(codes: np.ndarray) -> list[tuple[str, float, float]]:
     return events
 
 
-def simulated(scene: Scene, n: int, rng: np.random.Generator, shift_s: np.ndarray | None = None) -> np.ndarray:
-    """Codes as a tower might say them, (n, columns): times off by tenths of a second, doubtful classes, noise."""
-    codes = event_codes(scene, rng.normal(0, 0.08, (len(scene.events), 2)) if shift_s is None else shift_s)
+def simulated(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return codes as a tower might say them, (n, columns): times off by tenths of a second, doubtful classes, noise.
+
+    Args:
+        scene: The scene.
+        n: Number of frames.
+        rng: Draws the mistakes.
+    """
+    codes = event_codes(scene, rng.normal(0, 0.08, (len(scene.events), 2)))
     named = columns_of(codes)["event"]
     for row in named:  # a view: some of the belief goes to another class, never most of it
         doubt = rng.uniform(0, 0.45) if rng.random() < 0.35 else rng.uniform(0, 0.1)

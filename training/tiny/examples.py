@@ -56,7 +56,16 @@ def _terms(source: str) -> tuple[str, str] | None:
 
 
 def make(bank: Bank, out: Path, seed: int = 90_000) -> list[str]:
-    """Write the example folders; returns their names, easy ones first."""
+    """Write the example folders of the app.
+
+    Args:
+        bank: The sounds; those of the split "test" are used.
+        out: Folder of the examples.
+        seed: Scenes are tried from the next one on.
+
+    Returns:
+        Their names, easy ones first.
+    """
     names = []
     for item, samples in recording_items(bank, "test", most=1):
         terms = _terms(item.extra["sources"][0])

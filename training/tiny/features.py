@@ -24,7 +24,7 @@ MEL_FRAMES = 1000
 
 
 def mel_features(samples: np.ndarray) -> np.ndarray:
-    """Log-mel features (80, 1000) of at most 10 s at 16 kHz, as ``WhisperFeatureExtractor`` computes them."""
+    """Return log-mel features (80, 1000) of at most 10 s at 16 kHz, as ``WhisperFeatureExtractor`` computes them."""
     return _extractor()(samples, sampling_rate=16000, return_tensors="np").input_features[0]
 
 
@@ -49,12 +49,20 @@ def load_scenes(folder: Path) -> list[Scene]:
     return [Scene(**{**row, "events": tuple(SceneEvent(**event) for event in row["events"])}) for row in rows]
 
 
-def render(bank: Path, out: Path, split: str, count: int, first_seed: int = 0, workers: int = 2) -> None:
-    """Write ``count`` scenes of consecutive seeds."""
+def render(bank: Path, out: Path, split: str, count: int, first_seed: int = 0) -> None:
+    """Render scenes of consecutive seeds; see the module.
+
+    Args:
+        bank: Folder of the bank of sounds.
+        out: Where to.
+        split: Split of the bank.
+        count: Number of scenes.
+        first_seed: Seed of the first one.
+    """
     out.mkdir(parents=True, exist_ok=True)
     mel = np.lib.format.open_memmap(out / "mel.npy", "w+", np.float16, (count, 80, MEL_FRAMES))
     frames = np.zeros(count, np.int32)
-    with ProcessPoolExecutor(workers) as pool, open(out / "scenes.jsonl", "w") as lines:
+    with ProcessPoolExecutor(2) as pool, open(out / "scenes.jsonl", "w") as lines:
         seeds = range(first_seed, first_seed + count)
         for i, (features, valid, line) in enumerate(
             pool.map(partial(_one, folder=bank, split=split), seeds, chunksize=16)

@@ -51,7 +51,12 @@ LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.
 
 
 def load_tower(path: Path, basis: np.ndarray):
-    """Return the trained tower, in float32 and evaluation mode; its codes are in the rows of ``basis``."""
+    """Return the trained tower, in float32 and evaluation mode.
+
+    Args:
+        path: Its ``tower.safetensors``.
+        basis: Rows that its codes are to be in, (columns, WIDTH), in place of ``codes.BASIS``.
+    """
     tower = make_tower()
     tower.load_state_dict({k.removeprefix("tower."): v for k, v in load_file(path).items() if k.startswith("tower.")})
     turn = torch.from_numpy((np.linalg.pinv(codes.BASIS) @ basis).T.astype(np.float32))
@@ -61,7 +66,7 @@ def load_tower(path: Path, basis: np.ndarray):
 
 
 def _basis_of(model, tokenizer) -> np.ndarray:
-    """``codes.basis_in_words`` of the model's own embeddings: the first token of each class's word, and the digits."""
+    """Return ``codes.basis_in_words`` of the model's embeddings: the first token of each class's word, and digits."""
     embeddings = model.get_input_embeddings().weight.detach().numpy()
     first = [tokenizer(" " + bare(label)).input_ids[0] for label in codes.LABELS]
     digits = [tokenizer(str(place + 1)).input_ids[0] for place in range(codes.MOST_EVENTS)]
@@ -69,7 +74,7 @@ def _basis_of(model, tokenizer) -> np.ndarray:
 
 
 def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequence]]:
-    """Batches of about ``tokens`` tokens, padding included, of sequences of similar length."""
+    """Yield batches of about ``tokens`` tokens, padding included, of sequences of similar length."""
     while pool := sorted(itertools.islice(sequences, 192), key=lambda s: len(s.ids)):
         groups: list[list[Sequence]] = [[]]
         for sequence in pool:
@@ -81,9 +86,15 @@ def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequen
 
 
 def forward(model, batch: list[Sequence], noise: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, V) before learnt tokens, and those tokens (N,). Right-padded and causal: no mask needed.
+    """Run the model on a batch, padded on the right: it is causal and needs no mask.
 
-    ``noise`` is added to the tower's pooled outputs, in their own spread.
+    Args:
+        model: The model.
+        batch: Sequences; their frames stand at the audio placeholders.
+        noise: Standard deviation of what is added to the tower's pooled outputs, in units of theirs.
+
+    Returns:
+        Logits (N, V) before the learnt tokens of all sequences, and those tokens, (N,).
     """
     longest = max(len(s.ids) for s in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
@@ -119,7 +130,21 @@ def train_stage(
     noise: float = 0.0,
     seed: int = 0,
 ) -> dict:
-    """Minimise cross-entropy on the learnt tokens for ``minutes``; returns and logs the last row of the log."""
+    """Minimise cross-entropy on the learnt tokens.
+
+    Args:
+        model: The model; what takes gradients is trained.
+        sequences: Sequences without end.
+        log: Log file, to which a line is added every 50 steps.
+        minutes: Wall time.
+        lr: Learning rate at its highest; it falls by a cosine.
+        tokens: Tokens of a batch, padding included.
+        noise: See :func:`forward`.
+        seed: Of the noise.
+
+    Returns:
+        The last row of the log.
+    """
     torch.manual_seed(seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
@@ -162,7 +187,7 @@ def _load(folder: Path):
 
 
 def _freeze(model) -> None:
-    """All but the text model and the projection."""
+    """Freeze all but the text model and the projection."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("language_model" in name or "lm_head" in name or "audio_tower.proj" in name)
 

@@ -173,7 +173,7 @@ def copied(seed: int) -> Iterator[Chat]:
 
 
 def _again(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """Some of the scene's sounds are asked for, and said again as the event list spells them."""
+    """Ask for some of the scene's sounds, and say them again as the event list spells them."""
     events = scene.events
     label = rng.choice(events).label
     some = sorted(rng.sample(range(len(events)), rng.randint(1, len(events))))
@@ -188,7 +188,7 @@ def _again(scene: Scene, rng: random.Random) -> tuple[str, str]:
 
 
 def stepped(seed: int) -> Iterator[Chat]:
-    """A written event list and up to four questions on it, each reasoned about in MPAR² steps: drill in look-ups."""
+    """Yield a written event list and up to four questions on it, each reasoned about in MPAR² steps."""
     rng = random.Random(f"stepped {seed}")
     seen: dict[str, int] = {}
     while True:
@@ -201,13 +201,13 @@ def stepped(seed: int) -> Iterator[Chat]:
 def _followed_up(
     scene: Scene, rng: random.Random, seen: dict[str, int], n: int, *, loudness: bool = True
 ) -> list[tuple[str, str]]:
-    """Up to ``n`` questions in few words, and their chains after the perception; kinds that were seen least first."""
+    """Ask up to ``n`` questions in few words, with chains after the perception; kinds that were seen least first."""
     asked = [q for q in _taught(scene, rng) if loudness or q.kind not in LOUDNESS_KINDS]
     return [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in _rarest(asked, seen, n)]
 
 
 def _rarest(asked: list[ScenedQuestion], seen: dict[str, int], n: int) -> list[ScenedQuestion]:
-    """Up to ``n`` of the questions, of the kinds that were asked least so far, which counts them as asked."""
+    """Choose up to ``n`` of the questions, of the kinds that were asked least so far, and count them as asked."""
     chosen = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:n]
     for q in chosen:
         seen[q.kind] = seen.get(q.kind, 0) + 1
@@ -219,7 +219,12 @@ def _taught(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
 
 
 def rendered(scenes: list[Scene], seed: int) -> Iterator[Heard]:
-    """Rendered scenes with their rows, each once a round, for ever."""
+    """Yield rendered scenes with their rows without end, each once a round; those without events are left out.
+
+    Args:
+        scenes: The scenes, in the order of the rows.
+        seed: Of the order.
+    """
     rng = random.Random(f"rendered {seed}")
     while True:
         for row in rng.sample(range(len(scenes)), len(scenes)):
@@ -228,7 +233,7 @@ def rendered(scenes: list[Scene], seed: int) -> Iterator[Heard]:
 
 
 def imagined(seed: int) -> Iterator[Heard]:
-    """Scenes that nobody has rendered, for ever; one in eight has a single sound, as many recordings have."""
+    """Yield scenes that nobody has rendered, without end; one in eight has a single sound, as many recordings have."""
     rng = random.Random(f"imagined {seed}")
     while True:
         scene = random_scene(rng)
@@ -238,7 +243,13 @@ def imagined(seed: int) -> Iterator[Heard]:
 
 
 def short_turns(scene: Scene, rng: random.Random, n: int) -> list[tuple[str, str]]:
-    """``n`` questions of a few words about a scene that has events, and their answers: each looks one thing up."""
+    """Return questions of a few words about a scene that has events, and their answers: each looks one thing up.
+
+    Args:
+        scene: The scene.
+        rng: Draws the questions.
+        n: How many.
+    """
     return [_short_turn(scene, rng) for _ in range(n)]
 
 
@@ -281,17 +292,26 @@ def _short_turn(scene: Scene, rng: random.Random, *, loudness: bool = True) -> t
 
 
 def listed(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
-    """The event list alone: by it a text model learns to find the next sound of a clip, sooner than by any question."""
+    """Yield the event list alone: by it a text model learns to find a clip's next sound, sooner than by questions.
+
+    Args:
+        heard: Scenes with their rows.
+        seed: Of the wordings.
+    """
     rng = random.Random(f"listed {seed}")
     for scene, row in heard:
         yield Chat(((rng.choice(LIST_REQUESTS), event_list(scene)),), (scene, row))
 
 
 def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
-    """Captions, event lists and short answers over audio: many turns share one clip. No reasoning over audio.
+    """Yield captions, event lists and short answers over audio: many turns share one clip. No reasoning over audio.
 
     A quarter of the chats have a turn about another, written scene as well: so reasoning stays known where a clip
     stands in the context, though no trace is about it.
+
+    Args:
+        heard: Scenes with their rows.
+        seed: Of the wordings.
     """
     rng = random.Random(f"aligned {seed}")
     texts = written(seed + 2)
@@ -314,9 +334,14 @@ def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
 
 
 def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
-    """MPAR² chains over audio, from exact truth: a question and up to two that follow it up, kinds equally frequent.
+    """Yield MPAR² chains over audio, from exact truth: a question and up to two that follow it up.
 
-    One in ten is asked after the events have been told, as an oracle's perception is told in an evaluation.
+    Kinds of question are equally frequent. One in ten is asked after the events have been told, as an oracle's
+    perception is told in an evaluation.
+
+    Args:
+        heard: Scenes with their rows.
+        seed: Of the wordings.
     """
     rng = random.Random(f"cold start {seed}")
     seen: dict[str, int] = {}

@@ -55,7 +55,12 @@ _COLUMN_WEIGHTS = torch.cat(
 
 
 def make_tower(output_dim: int = WIDTH, layers: int = LAYERS):
-    """Return an audio tower of Whisper tiny's width, randomly initialised. Whisper has four of the ``layers``."""
+    """Return an audio tower of Whisper tiny's width, randomly initialised.
+
+    Args:
+        output_dim: Width of its outputs.
+        layers: Number of layers; Whisper has four.
+    """
     from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
     from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder
 
@@ -68,17 +73,25 @@ def make_tower(output_dim: int = WIDTH, layers: int = LAYERS):
 
 
 def tower_forward(tower, mel: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
-    """Tower outputs: ``mel`` (B, 80, T), ``frames`` (B,) valid mel frames, in fours -> B tensors (frames // 4, D).
+    """Run the tower.
 
     The numbers are those of ``tower.forward``; but all windows go through each layer as one batch, where the stock
     code calls attention once a window (three times slower to train on a CPU).
+
+    Args:
+        tower: The tower.
+        mel: Features, (B, 80, T).
+        frames: Valid mel frames of each clip, multiples of four, (B,).
+
+    Returns:
+        B outputs, (frames // 4, D).
     """
     hidden, valid = _lower(tower, mel, frames, len(tower.layers))
     return list(tower.proj(_upper(tower, hidden, valid, len(tower.layers))).split((frames // 4).tolist()))
 
 
 def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Convolutions and ``layers`` layers: hidden states (windows, window / 2, d), valid mel frames (windows,)."""
+    """Run the convolutions and ``layers`` layers: hidden states (windows, window / 2, d), valid frames (windows,)."""
     window = 2 * tower.n_window
     counts = [math.ceil(n / window) for n in frames.tolist()]
     longest = min(window, 4 * math.ceil(int(frames.max()) / 4))  # nothing is computed beyond the longest clip
@@ -102,7 +115,7 @@ def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple
 
 
 def _upper(tower, hidden: torch.Tensor, valid: torch.Tensor, layers: int) -> torch.Tensor:
-    """The layers from ``layers`` on and pooling, short of the projection: (valid output frames of all windows, d)."""
+    """Run the layers from ``layers`` on and pool, short of the projection: (valid output frames of all windows, d)."""
     bias = _bias(valid, hidden.shape[1])
     for layer in tower.layers[layers:]:
         hidden = _layer(layer, hidden, bias)
@@ -130,10 +143,15 @@ def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 
 def frame_labels(scene: Scene, n: int) -> np.ndarray:
-    """Return what the head is taught of ``n`` frames of 40 ms: int16 (n, classes + 2).
+    """Return what the head is taught of frames of 40 ms.
 
-    0 or 1 for each class, whether it sounds; the class of the event in front (or "none"), and its place in order of
-    onset from 0 (``-100`` where no event sounds).
+    Args:
+        scene: The scene.
+        n: Number of frames.
+
+    Returns:
+        int16 (n, classes + 2): 0 or 1 for each class, whether it sounds; the class of the event in front (or "none"),
+        and its place in order of onset from 0 (``-100`` where no event sounds).
     """
     labels = np.zeros((n, len(LABELS) + 2), np.int16)
     labels[:, -2:] = len(LABELS), _NONE
@@ -146,7 +164,14 @@ def frame_labels(scene: Scene, n: int) -> np.ndarray:
 
 
 def loss_of(outputs: torch.Tensor, logits: torch.Tensor, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Loss of frames: tower outputs (F, D) against ``codes`` (F, columns), head logits against :func:`frame_labels`."""
+    """Compute the loss of F frames.
+
+    Args:
+        outputs: Of the tower, (F, D).
+        logits: Of the head, (F, sum of ``HEAD``).
+        codes: What the tower is to say, (F, columns).
+        labels: What the head is to say (:func:`frame_labels`), (F, classes + 2).
+    """
     sounds, event, ordinal = logits.split(list(HEAD.values()), 1)
     on, (named, place) = labels[:, : len(LABELS)].float(), labels[:, len(LABELS) :].unbind(1)
     binary = functional.binary_cross_entropy_with_logits(sounds, on, pos_weight=torch.tensor(2.0))
@@ -185,7 +210,7 @@ class _Data:
     def heard(
         self, tower, head, rows: np.ndarray, *, frozen: int = 0, augment: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, one after another."""
+        """Return outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, in a row."""
         mel, frames = self._mel(rows)
         mel = _varied(mel) if augment else mel
         with _fast():
@@ -195,7 +220,7 @@ class _Data:
             return tower.proj(pooled).float(), head(pooled).float()
 
     def order(self, batch: int, rng: np.random.Generator) -> list[int]:
-        """All rows, shuffled, so that ``batch`` of about the same length stand together: padding is computed too."""
+        """Return all rows, shuffled, with ``batch`` of about one length together: padding is computed too."""
         rows = rng.permutation(len(self.frames))
         pools = np.array_split(rows, math.ceil(len(rows) / (16 * batch)))
         rows = np.concatenate([pool[np.argsort(self.frames[pool], kind="stable")] for pool in pools])
@@ -203,23 +228,37 @@ class _Data:
         return [int(row) for i in rng.permutation(len(batches)) for row in batches[i]]
 
     def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes and labels of the same frames."""
+        """Return codes and labels of the same frames."""
         codes, labels = (np.concatenate([kept[row] for row in rows]) for kept in (self.codes, self.labels))
         return torch.from_numpy(codes), torch.from_numpy(labels).long()
 
 
 def _fast():
-    """Matrix products in the precision that the processor is fast in; weights and losses stay in float32."""
+    """Return a context that multiplies matrices in the processor's fast precision; weights and losses are float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16)
 
 
 def pooled_outputs(tower, folder: Path, most: int | None = None) -> list[np.ndarray]:
-    """What the projection of ``tower`` sees of the first ``most`` scenes of a rendered folder: (frames, d) each."""
+    """Return what the projection of a tower sees of rendered scenes.
+
+    Args:
+        tower: The tower.
+        folder: Rendered scenes (``training.tiny.features``).
+        most: How many of the first scenes; None takes all.
+
+    Returns:
+        float32 (frames, d) for each scene.
+    """
     return list(_Data(folder).pooled(tower.eval(), most))
 
 
 def keep_pooled(tower, folder: Path) -> None:
-    """Write what the projection sees to ``pooled.npy``, (N, 250, d) float16: the language model trains on it."""
+    """Write what the projection sees to ``pooled.npy``, (N, 250, d) float16: the language model trains on it.
+
+    Args:
+        tower: The tower.
+        folder: Rendered scenes, beside which the file is written.
+    """
     data = _Data(folder)
     shape = (len(data.frames), data.mel.shape[2] // 4, tower.config.d_model)
     out = np.lib.format.open_memmap(folder / "pooled.part.npy", "w+", np.float16, shape)
@@ -230,7 +269,7 @@ def keep_pooled(tower, folder: Path) -> None:
 
 
 def _varied(mel: torch.Tensor) -> torch.Tensor:
-    """Clips as other microphones, rooms and voices might give them, in place: mel is (B, 80, T), in units of 40 dB.
+    """Change clips to what other microphones, rooms and voices might give, in place: (B, 80, T), in units of 40 dB.
 
     A gain, a smooth colour over frequency, all bins up or down by up to two (a semitone is about one), a floor of
     noise; then SpecAugment: two bands of bins and two stretches of time a clip are set to the clip's mean.
@@ -255,10 +294,15 @@ def _varied(mel: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def evaluate(tower, head, data: _Data) -> dict:
-    """Micro F1 of frames and of clips (is the class in the clip at all: 4 frames over 0.5), by class; of events.
+    """Measure micro F1 of frames, of clips (is the class in it at all: 4 frames over 0.5), by class, and of events.
 
     An event of ``codes.read_codes`` is right as for CAFE's reference judge: its class, its onset within 0.5 s and its
     offset within the larger of 0.5 s and 20 % of its length. ``named_f1`` asks for the class alone.
+
+    Args:
+        tower: The tower.
+        head: Its head.
+        data: Rendered scenes.
     """
     width, frame, clip, named, placed = len(LABELS), np.zeros(3), np.zeros((len(LABELS), 3)), np.zeros(3), np.zeros(3)
     for rows in np.array_split(np.arange(len(data.frames)), math.ceil(len(data.frames) / 16)):
@@ -331,7 +375,13 @@ class TowerOptimizers:
         self._rates = [(group, group["lr"]) for group in groups]
 
     def step(self, loss: torch.Tensor, step: int, share: float) -> None:
-        """Descend on ``loss``; ``share`` of the training's time is spent."""
+        """Descend on a loss.
+
+        Args:
+            loss: The loss.
+            step: Number of the step, from 0: the first 50 warm up.
+            share: Share of the training's time that is spent: the rate falls with it by a cosine.
+        """
         rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         for group, full in self._rates:
             group["lr"] = full * rate
@@ -343,9 +393,11 @@ class TowerOptimizers:
             optimizer.step()
 
     def state_dict(self) -> list[dict]:
+        """Return the states of both optimizers."""
         return [optimizer.state_dict() for optimizer in self._optimizers]
 
     def load_state_dict(self, states: Sequence[dict]) -> None:
+        """Take on the states of both optimizers."""
         for optimizer, state in zip(self._optimizers, states, strict=True):
             optimizer.load_state_dict(state)
 
@@ -363,9 +415,22 @@ def train(
     seed: int = 0,
     save_every_s: float = 120,
 ) -> dict:
-    """Train for a budget of minutes; write ``tower.safetensors`` and ``log.jsonl``; return the validation scores.
+    """Train a tower; write ``tower.safetensors`` and ``log.jsonl``.
 
-    ``OUT/state.pt``, written every ``save_every_s``, lets a training that was stopped go on where it was.
+    Args:
+        features: Rendered scenes, in ``train`` and ``validation``.
+        out: Where to.
+        whisper: CTranslate2 file of Whisper whose encoder is the start; None starts from random weights.
+        start: A ``tower.safetensors`` to go on from.
+        frozen: Lower layers that stay as they are.
+        minutes: Wall time in all.
+        lr: Learning rate of vectors, at its highest.
+        batch: Scenes of a step.
+        seed: Of weights and order.
+        save_every_s: Seconds between two writes of ``OUT/state.pt``, from which a stopped training goes on.
+
+    Returns:
+        The validation scores (:func:`evaluate`).
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -436,7 +501,15 @@ def from_checkpoint(folder: Path, out: Path, features: Path) -> Path:
     """Write the tower of a checkpoint, with a new projection and head, as a start for :func:`train`.
 
     What it was taught to hear stays; which classes there are may have changed since. The projection begins as the ridge
-    regression from what the tower hears of the scenes of ``features/train`` to their codes.
+    regression from what the tower hears of rendered scenes to their codes.
+
+    Args:
+        folder: The checkpoint.
+        out: The ``tower.safetensors`` to write.
+        features: Rendered scenes, in ``train``.
+
+    Returns:
+        ``out``.
     """
     from training.small.ears import fit_readout, load_tower_of
 
@@ -460,10 +533,18 @@ def _fill(tower, head, state: dict[str, torch.Tensor]) -> None:
 
 
 def average(features: Path, towers: Sequence[Path], out: Path) -> dict:
-    """The mean of trainings that started from one: ``OUT/tower.safetensors`` and ``OUT/scores.json``; the scores.
+    """Average trainings that started from one; write ``OUT/tower.safetensors`` and ``OUT/scores.json``.
 
     Held-out events gained some three points of F1 over the best of three (compare "model soups", arXiv 2203.05482).
     The weights are rounded to bfloat16, as they will be kept, and ``pooled.npy`` is written beside the training scenes.
+
+    Args:
+        features: Rendered scenes, in ``train`` and ``validation``.
+        towers: The ``tower.safetensors`` to average.
+        out: Where to.
+
+    Returns:
+        The scores.
     """
     states = [load_file(path) for path in towers]
     mean = {name: sum(state[name] for state in states) / len(states) for name in states[0]}
