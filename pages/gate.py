@@ -269,7 +269,7 @@ def _waits_too_often(demo: gr.Blocks, request: Any, body: bytes, *, local: bool)
 
 
 def _hold_files(services: Services, body: bytes) -> None:
-    """A file that somebody waits with is not deleted when another visitor leaves."""
+    """Hold the files of a request, so that one that somebody waits with is not deleted when another visitor leaves."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -289,7 +289,7 @@ def _session_in(body: bytes) -> str:
 
 
 def _paths(value: Any, depth: int = 8) -> Iterator[str]:
-    """Paths of files anywhere in the inputs of a request."""
+    """Yield the paths of files anywhere in the inputs of a request."""
     if depth == 0:
         return
     if isinstance(value, dict):

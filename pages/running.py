@@ -330,7 +330,11 @@ class Comparer:
 
 
 def _check_text(text: Any) -> None:
-    """Refuse what programs send in place of text: nothing, a number, half of a surrogate pair."""
+    """Refuse what programs send in place of text: nothing, a number, half of a surrogate pair.
+
+    Raises:
+        QuestionError: It is no text.
+    """
     if not isinstance(text, str):
         raise QuestionError(f"question, choices, models and modes are texts; {str(text)[:40]!r} is none: send a text")
     try:

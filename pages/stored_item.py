@@ -222,7 +222,7 @@ def _arm(answer: _Answer, seconds: float) -> dict[str, Any]:
 
 
 def _tokens(ends: Sequence[int] | None, length: int) -> list[tuple[int, int]]:
-    """Character spans of the tokens that end within ``length`` characters."""
+    """Return the character spans of the tokens that end within ``length`` characters."""
     inside = [end for end in ends or () if end <= length]
     return list(zip([0, *inside], inside, strict=False))
 

@@ -18,7 +18,8 @@ from mpar2.cli import main as mpar2
 from mpar2.locks import try_lock
 from tests.conftest import make_clip
 from training.__main__ import main, parser_of_commands
-from training.reproduce import ReproduceError, Stage, load_plan, plan_names, run_plan
+from training.recipe import packaged_names
+from training.reproduce import ReproduceError, Stage, load_plan, run_plan
 
 
 def write(path: Path, *stages: dict, **more) -> str:
@@ -135,7 +136,7 @@ def test_values_that_nobody_gave_are_asked_for(tmp_path, capsys):
     assert "'size=3' replaces no value; it has model, scenes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", plan_names())
+@pytest.mark.parametrize("name", packaged_names("plans"))
 def test_the_commands_of_a_shipped_plan_are_ones_that_exist(name, tmp_path):
     for stage in load_plan(name, tmp_path, complete=False).stages:
         words = list(stage.run)

@@ -31,7 +31,18 @@ class AudioAttention:
 def attention_to_audio(
     model: Any, injector: AudioInjector, number: int, prompt: torch.Tensor, completion: torch.Tensor
 ) -> AudioAttention | None:
-    """Return the attention of ``completion``'s tokens to clip ``number``; None for models whose columns move."""
+    """Measure how much a completion attends to its clip.
+
+    Args:
+        model: The policy, wrapped or not.
+        injector: Puts the clip into the pass.
+        number: Number of the clip (:class:`training.audio_inputs.Clips`).
+        prompt: Token ids of the prompt, (L,).
+        completion: Token ids of the completion, (T,).
+
+    Returns:
+        Means over its tokens; None for models with sliding windows, which the probe cannot read.
+    """
     from mpar2.engines.families import family_of
     from mpar2.engines.probe import AttentionProbe, install, set_text_attention
 

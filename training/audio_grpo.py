@@ -168,7 +168,7 @@ class AudioGRPOTrainer(GRPOTrainer):
     # what overlaps with generation
 
     def _load_ahead(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Begin to decode the clips of a batch: accelerate fetches it while the one before is trained on."""
+        """Start decoding the clips of a batch: accelerate fetches it while the one before is trained on."""
         self._coming = rows
         self.clips.load_ahead(audio_path(row["prompt"]) for row in rows)
         return rows
@@ -452,7 +452,7 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     @torch.no_grad()
     def _watch_attention(self, output: dict[str, Any]) -> None:
-        """The audio-attention ratio over the first completion: log only. Not under sharding, where no one row runs."""
+        """Log the audio-attention ratio over the first completion. Not under sharding, where no one row runs."""
         from training.attention_logging import attention_to_audio
 
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -511,14 +511,21 @@ class _GoOn(TrainerCallback):
 
 
 def grpo_config(**options: Any) -> GRPOConfig:
-    """TRL's configuration with what audio needs."""
+    """Make TRL's configuration with what audio needs.
+
+    Args:
+        options: Fields of ``GRPOConfig``.
+
+    Raises:
+        ValueError: An option contradicts what audio needs.
+    """
     if options.get("remove_unused_columns", False):
         raise ValueError("remove_unused_columns must be False: rewards read the dataset's columns")
     return GRPOConfig(**(options | {"remove_unused_columns": False}))
 
 
 def _placeholders(config: Any) -> list[int]:
-    """Tokens that stand for media: a sampled one would ask for frames that do not exist."""
+    """Return the tokens that stand for media: a sampled one would ask for frames that do not exist."""
     names = ("audio_token_id", "image_token_id", "video_token_id")
     return sorted({getattr(config, name) for name in names if getattr(config, name, None) is not None})
 

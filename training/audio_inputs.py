@@ -76,6 +76,7 @@ class Clips:
         return self._numbers[path]
 
     def path(self, number: int) -> str:
+        """Return the path that has a number."""
         return self._paths[number]
 
     def mel(self, number: int) -> ClipFeatures:
@@ -113,6 +114,11 @@ class Clips:
         return mel
 
     def mel_of(self, clip: Clip) -> ClipFeatures:
+        """Return the features of a clip.
+
+        Raises:
+            AudioNotUsedError: The clip is too short for a single position.
+        """
         features = self.family.features(self._processor, np.asarray(clip.samples))
         if features.positions < 1:
             raise AudioNotUsedError(
@@ -200,7 +206,12 @@ class AudioInjector:
     def inject(
         self, model: Any, numbers: Sequence[int], frames: Sequence[torch.Tensor] | None = None
     ) -> Iterator[None]:
-        """Use clip ``numbers[i]`` (or ``frames[i]``) as the audio of row i in passes of ``model`` in this context.
+        """Put the audio of each row into the passes of the model in this context.
+
+        Args:
+            model: The model, wrapped or not.
+            numbers: Number of the clip of each row.
+            frames: Frames of each row, (positions, hidden), in place of the clips' own; None takes those of the clips.
 
         Raises:
             AudioNotUsedError: Placeholders and frames do not match, or no pass embedded a prompt.
@@ -227,7 +238,15 @@ class AudioInjector:
             raise AudioNotUsedError("the model ran without embedding a prompt: no audio could have reached it")
 
     def frames(self, model: Any, numbers: Sequence[int]) -> list[torch.Tensor]:
-        """Return the frames of each clip, (positions, hidden); equal numbers share one encoding."""
+        """Encode clips; equal numbers share one encoding.
+
+        Args:
+            model: The model, wrapped or not; gradients flow where its tower is trained.
+            numbers: Numbers of the clips.
+
+        Returns:
+            Frames of each clip, (positions, hidden).
+        """
         distinct = list(dict.fromkeys(numbers))
         if not self.frozen:
             encoded = dict(zip(distinct, self._encode(model, distinct), strict=True))
@@ -247,7 +266,15 @@ class AudioInjector:
         return [encoded[number] for number in numbers]
 
     def silent_frames(self, model: Any, numbers: Sequence[int]) -> list[torch.Tensor]:
-        """Return the frames of silence as long as each clip, (positions, hidden)."""
+        """Encode silence as long as each clip, without gradients.
+
+        Args:
+            model: The model, wrapped or not.
+            numbers: Numbers of the clips.
+
+        Returns:
+            Frames for each clip, (positions, hidden).
+        """
         by_length: dict[int, torch.Tensor] = {}
         with torch.no_grad():
             for number in numbers:

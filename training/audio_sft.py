@@ -32,7 +32,11 @@ _IGNORED = -100
 
 
 def audio_path(prompt: Sequence[Mapping[str, Any]]) -> str:
-    """Return the path of the one clip of a prompt."""
+    """Return the path of the one clip of a prompt.
+
+    Raises:
+        AudioNotUsedError: The prompt holds no clip, or several.
+    """
     paths = [
         part.get("path") or part.get("audio") or part.get("audio_url")
         for message in prompt
@@ -48,7 +52,19 @@ def audio_path(prompt: Sequence[Mapping[str, Any]]) -> str:
 
 
 def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: int) -> list[int]:
-    """Token ids of a prompt, with the audio placeholder as often as the clip has positions."""
+    """Tokenize a prompt.
+
+    Args:
+        processor: The checkpoint's processor.
+        prompt: Chat messages with one audio part.
+        positions: Positions that the clip takes: as many audio placeholders are written.
+
+    Returns:
+        Token ids.
+
+    Raises:
+        AudioNotUsedError: The prompt holds another number of placeholders.
+    """
     clean = [_without_paths(message) for message in prompt]
     family = family_of_processor(processor)
     _, token = family.audio_token(processor)
@@ -63,7 +79,7 @@ def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: i
 
 
 def _without_paths(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Only what the template reads: tables give every part the keys of all parts, and templates look at keys."""
+    """Keep what the template reads: tables give every part the keys of all parts, and templates look at keys."""
     content = message["content"]
     if not isinstance(content, str):
         content = [
@@ -82,7 +98,13 @@ class Ids:
 
 
 class AudioCollator:
-    """Rows of a dataset to a batch that a model can hear, or :class:`AudioNotUsedError`."""
+    """Collate rows of a dataset to a batch that a model can hear, or raise :class:`AudioNotUsedError`.
+
+    Args:
+        processor: The checkpoint's processor.
+        clips: Reads the clips.
+        max_tokens: A longer example is an error; None allows any length.
+    """
 
     def __init__(self, processor: Any, clips: Clips, *, max_tokens: int | None = None) -> None:
         self._processor = processor
@@ -116,7 +138,16 @@ class AudioCollator:
         return batch
 
     def tokenize(self, example: Mapping[str, Any], positions: int) -> Ids:
-        """Return the ids of one example."""
+        """Tokenize one example, prompt and completion apart.
+
+        Args:
+            example: A row with ``prompt`` and ``completion``.
+            positions: Positions that its clip takes.
+
+        Raises:
+            ValueError: The completion is empty, or the example is too long.
+            AudioNotUsedError: The prompt holds another number of placeholders.
+        """
         prompt = prompt_ids(self._processor, example["prompt"], positions)
         text = completion_text(example["completion"])
         completion = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -131,7 +162,16 @@ class AudioCollator:
         return Ids(ids, len(prompt))
 
     def check(self, batch: Mapping[str, torch.Tensor], numbers: Sequence[int], positions: Sequence[int]) -> None:
-        """Every batch passes here before it is trained on."""
+        """Refuse a batch on which a model would be trained deaf.
+
+        Args:
+            batch: Tensors with a row for each example.
+            numbers: Number of each row's clip.
+            positions: Positions that each clip takes.
+
+        Raises:
+            AudioNotUsedError: Features are missing, damaged or alike, or placeholders do not match; see the module.
+        """
         features = batch.get("input_features")
         if features is None or batch.get("feature_attention_mask") is None:
             raise AudioNotUsedError("the batch has no audio features")
@@ -168,7 +208,14 @@ class AudioSFTTrainer(SFTTrainer):
 
 
 def sft_config(**options: Any) -> SFTConfig:
-    """TRL's configuration with what audio needs: rows go to our collator as they are, and nothing is cut."""
+    """Make TRL's configuration with what audio needs: rows go to our collator as they are, and nothing is cut.
+
+    Args:
+        options: Fields of ``SFTConfig``.
+
+    Raises:
+        ValueError: An option contradicts what audio needs.
+    """
     needed = {
         "remove_unused_columns": False,
         "max_length": None,

@@ -8,7 +8,7 @@ that its shape is right by construction. Then every chain is checked, and kept o
 ``answer``    it does not end in the right choice
 ``invented``  the perception or a ``hear`` names a sound that the caption lacks
 ``review``    the review supports a sound that the caption lacks, or checks nothing
-``long``      more than ``most_words`` words
+``long``      more than 400 words
 ``no_reply``  the service gave no usable reply (asked again on the next start)
 
 What was written is journaled under a hash of all that it depends on: a killed run goes on, and pays for nothing twice.
@@ -68,6 +68,8 @@ review: each claim that the steps rest on, checked again: "<claim>: supported" o
 answer: the right choice, word for word."""
 PROMPT_HASH = hashlib.sha256(PROMPT.encode()).hexdigest()
 _REPLY_TOKENS = 350
+_MOST_WORDS = 400
+_SAMPLING = Sampling(max_tokens=4096, temperature=0.7, seed=0)
 _SUPPORTED = 0.5  # what a review must score against the caption
 
 
@@ -100,17 +102,30 @@ class Chains:
     unchecked: int = 0  # kept, though the caption names no sound that we know
 
     def keep(self, item: Item, text: str, model: str, prompt: str) -> None:
-        """Add an item with its chain, and what wrote it."""
+        """Add an item with its chain.
+
+        Args:
+            item: The item.
+            text: The chain.
+            model: What wrote it.
+            prompt: Hash of the prompt that it was written by, or "rules".
+        """
         written = dict(item.extra.get("completions") or {}) | {"mpar2": text}
         extra = item.extra | {"completions": written, "chain_model": model, "chain_prompt": prompt}
         self.items.append(replace(item, extra=extra))
 
     def drop(self, reason: str, item: Item) -> None:
-        """Count an item that gets no chain."""
+        """Count an item that gets no chain.
+
+        Args:
+            reason: One of the reasons of the module.
+            item: The item.
+        """
         self.dropped[reason] += 1
         self.examples.setdefault(reason, item.id)
 
     def report(self) -> str:
+        """Return what was kept and dropped, as lines."""
         lines = [f"{len(self.items)} chains kept, {self.unchecked} of them with a caption that names no known sound"]
         lines += [
             f"{reason}: {count} dropped (first: {self.examples[reason]})" for reason, count in self.dropped.items()
@@ -130,14 +145,19 @@ def format_chain(chain: Chain) -> str:
     )
 
 
-def check_chain(text: str, item: Item, *, most_words: int = 400) -> str | None:
-    """Return why a chain is no good for its item; None if it is good."""
+def check_chain(text: str, item: Item) -> str | None:
+    """Return why a chain is no good for its item; None if it is good.
+
+    Args:
+        text: The chain.
+        item: Its answer and caption are what the chain is checked against.
+    """
     trace = parse_trace(text)
     if not is_wellformed(trace):
         return "form"
     if not strict_match(item.question.answer or "", trace.answer, item.question.choices):
         return "answer"
-    if len(text.split()) > most_words:
+    if len(text.split()) > _MOST_WORDS:
         return "long"
     sounds = _sounds(item.caption or "")
     if sounds:
@@ -154,10 +174,17 @@ def _sounds(text: str) -> set[str]:
     return {claim.sound for claim in read_claims(text, Lexicon()) if not claim.denied}
 
 
-async def captions(
-    items: Sequence[Item], client: ChatClient, folder: Path, *, in_flight: int = 8
-) -> tuple[list[Item], Counter[str]]:
-    """Return the items with captions by ``client``, which must hear; those that got none are left out and counted."""
+async def captions(items: Sequence[Item], client: ChatClient, folder: Path) -> tuple[list[Item], Counter[str]]:
+    """Caption the clips of items; each clip is captioned once.
+
+    Args:
+        items: The items.
+        client: A service whose model hears.
+        folder: Where captions are kept, so that none is paid for twice.
+
+    Returns:
+        The items that got a caption, and how many clips did not, by reason.
+    """
     from mpar2.cafe.caption import Captioner
 
     captioner = Captioner(client, folder)
@@ -170,7 +197,7 @@ async def captions(
         return {"text": made.text, "origin": made.origin}
 
     async with client:
-        result = await run_batch(items, work, key=lambda item: item.audio, in_flight=in_flight, label="captions")
+        result = await run_batch(items, work, key=lambda item: item.audio, in_flight=8, label="captions")
     found = [
         replace(item, caption=record["text"], truth_origin=item.truth_origin or record["origin"])
         for item in items
@@ -186,7 +213,12 @@ def _request(item: Item) -> str:
 
 
 def estimate_chains(items: Sequence[Item], prices: Prices | None = None) -> Estimate:
-    """Return what writing chains for ``items`` is expected to take."""
+    """Estimate what writing chains takes.
+
+    Args:
+        items: Items with captions.
+        prices: Of the service; None gives no cost.
+    """
     prompt = sum(estimate_tokens(PROMPT, _request(item)) for item in items)
     return Estimate(len(items), prompt, len(items) * _REPLY_TOKENS, prices)
 
@@ -197,10 +229,15 @@ async def chains(
     journal: Path,
     *,
     in_flight: int = 16,
-    sampling: Sampling | None = None,
-    most_words: int = 400,
 ) -> Chains:
-    """Return a chain for each item that has a caption and an answer; see the module."""
+    """Write a chain for each item that has a caption and an answer, and check it; see the module.
+
+    Args:
+        items: The items.
+        client: A service whose model writes.
+        journal: File in which replies are kept, so that none is paid for twice.
+        in_flight: Requests at a time.
+    """
     made = Chains()
     ready = []
     for item in items:
@@ -208,12 +245,11 @@ async def chains(
             ready.append(item)
         else:
             made.drop("no_caption" if not item.caption else "no_answer", item)
-    sampling = sampling or Sampling(max_tokens=4096, temperature=0.7, seed=0)
-    keys = {id(item): content_key(client.identity, PROMPT, _request(item), repr(sampling)) for item in ready}
+    keys = {id(item): content_key(client.identity, PROMPT, _request(item), repr(_SAMPLING)) for item in ready}
 
     async def work(item: Item) -> dict[str, Any]:
         try:
-            asked = await ask(client, PROMPT, [_request(item)], Chain, sampling=sampling)
+            asked = await ask(client, PROMPT, [_request(item)], Chain, sampling=_SAMPLING)
         except ReplyRejected as error:
             raise CallFailed("bad_body", str(error), 1) from error
         return {"text": format_chain(asked.value), "model": asked.reply.model_version or asked.reply.model}
@@ -227,7 +263,7 @@ async def chains(
         record = result.records.get(keys[id(item)])
         if record is None:
             made.drop("no_reply", item)
-        elif reason := check_chain(record["text"], item, most_words=most_words):
+        elif reason := check_chain(record["text"], item):
             made.drop(reason, item)
         else:
             made.unchecked += not _sounds(item.caption or "")
@@ -236,7 +272,11 @@ async def chains(
 
 
 def tagged(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
-    """Return the items with the shipped tagger's list of events as their caption; clips without any are left out."""
+    """Caption items by the shipped tagger's list of events.
+
+    Returns:
+        The items whose clip has events, and how many clips have none, by reason.
+    """
     from mpar2.tagger import tag
     from training.rule_chains import caption_of_events
 
@@ -257,7 +297,18 @@ def tagged(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
 
 
 def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
-    """Return the command ``captions``: show what it takes, then do it. Without a client the tagger lists events."""
+    """Run the command ``captions``: show what it takes, then do it.
+
+    Args:
+        source: Items of a source of data (``training.data``).
+        client: A service whose model hears; None takes the tagger's events.
+        out: Folder of the new corpus.
+        prices: Of the service; None gives no cost.
+        yes: Go on after the estimate.
+
+    Returns:
+        The exit code.
+    """
     from mpar2.cafe.caption import Captioner
     from training.data import Corpus, save_corpus
 
@@ -277,7 +328,18 @@ def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: P
 
 
 def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
-    """Return the command ``chains``. Without a client they are written by rule."""
+    """Run the command ``chains``: show what it takes, then do it.
+
+    Args:
+        source: Items of a source of data (``training.data``).
+        client: A service whose model writes; None writes by rule.
+        out: Folder of the new corpus.
+        prices: Of the service; None gives no cost.
+        yes: Go on after the estimate.
+
+    Returns:
+        The exit code.
+    """
     from training.data import Corpus, save_corpus
     from training.rule_chains import rule_chains
 

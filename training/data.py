@@ -13,7 +13,7 @@ Filters run in a fixed order, and each says how many rows it took and the first 
 ``answer``       there is an answer              ``choices``   and it is one of the choices
 ``duplicate``    same audio, question, choices   ``held_out``  no recording of an evaluation is trained on
 ``longer``       longer than the model hears (``data.drop_longer``); else ``cut`` counts what training cuts
-``guessable``    the base answers it with the audio silenced, so it needs no injector (optional)
+``guessable``    the base model does not answer it with the audio silenced: it needs the audio (optional)
 ``pass_rate``    how often a policy answers it rightly lies within bounds (optional)
 
 Every written file has a card beside it: sources with fingerprints, steps with counts, seed, prompt hash, split.
@@ -223,11 +223,14 @@ def recordings_of(specs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     return frozenset(name for name in found if not name.startswith("recording:synth:"))
 
 
-def filter_text_only_solvable(
-    items: Sequence[Item], model: str, *, mode: str = "direct", batch_size: int = 8
-) -> list[Item]:
-    """Return the items that ``model`` does not answer rightly on silence: the others need no audio."""
-    rates = _right_answers(items, model, None, mode, 1, batch_size, silent=True)
+def filter_text_only_solvable(items: Sequence[Item], model: str) -> list[Item]:
+    """Return the items that a model does not answer rightly on silence: the others need no audio.
+
+    Args:
+        items: The items.
+        model: Checkpoint that answers them, directly and greedily.
+    """
+    rates = _right_answers(items, model, None, "direct", 1, 8, silent=True)
     return [item for item, rate in zip(items, rates, strict=True) if rate == 0]
 
 
@@ -241,11 +244,23 @@ def filter_by_pass_rate(
     keep: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 8,
 ) -> list[Item]:
-    """Measure how often ``model`` answers each item rightly, and return those within ``keep``.
+    """Measure how often a policy answers each item rightly, and return the items of middle difficulty.
 
-    The share of right answers among ``samples`` at temperature 1 is the item's difficulty for this policy; it stands in
-    ``extra["pass_rate"]``, by which ``order: easy_first`` sorts. Items that are always or never right teach a group
-    nothing (source: Kimi k1.5, arXiv 2501.12599, section on prompt curation and curriculum sampling).
+    The share of right answers at temperature 1 stands in ``extra["pass_rate"]``, by which ``order: easy_first`` sorts.
+    Items that are always or never right teach a group nothing (source: Kimi k1.5, arXiv 2501.12599, section on prompt
+    curation and curriculum sampling).
+
+    Args:
+        items: The items.
+        model: Checkpoint of the policy.
+        adapter: Its adapter; None takes the bare checkpoint.
+        mode: Mode in which it is asked.
+        samples: Answers of each item.
+        keep: Lowest and highest share that is kept.
+        batch_size: Answers generated at a time.
+
+    Raises:
+        ValueError: ``keep`` is no range within [0, 1], or ``samples`` is below 1.
     """
     low, high = keep
     if not 0 <= low <= high <= 1 or samples < 1:
@@ -287,7 +302,12 @@ def _right_answers(
 
 
 def completion_of(item: Item, mode: str) -> str | None:
-    """Return what the item's author wrote for this mode; a bare answer is known wherever the answer is."""
+    """Return what the item's author wrote for a mode; None where there is nothing.
+
+    Args:
+        item: The item; a bare answer is known wherever its answer is.
+        mode: Name of the mode.
+    """
     written = (item.extra.get("completions") or {}).get(mode)
     if written is None and mode == "direct" and item.question.answer is not None:
         return f"<answer>{item.question.answer}</answer>"
@@ -295,9 +315,16 @@ def completion_of(item: Item, mode: str) -> str | None:
 
 
 def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False, prompt: str | None = None) -> Any:
-    """Return a ``datasets.Dataset`` of rows as above, asked by ``prompt``.
+    """Return a ``datasets.Dataset`` of rows (see the module).
 
-    With ``completions`` only items that have one.
+    Args:
+        items: The items.
+        mode: Mode in which they are asked.
+        completions: Take only items that have a completion for the mode.
+        prompt: Set or file of the prompt's words (``mpar2.prompts``); None takes the shipped ones.
+
+    Raises:
+        ValueError: No row is left.
     """
     import datasets
 
@@ -339,7 +366,17 @@ def _row(item: Item, mode: str, completion: str | None, prompt: str | None) -> d
 def save_corpus(
     corpus: Corpus, folder: Path, *, split: str, prompts: Iterable[str] = ("direct", "cot", "mpar2")
 ) -> Path:
-    """Write ``items.jsonl`` and its card, ``card.json``; audio stays where it is, by absolute path."""
+    """Write ``items.jsonl`` and its card, ``card.json``; audio stays where it is, by absolute path.
+
+    Args:
+        corpus: The items, and where they are from.
+        folder: Where to.
+        split: Name of the split, for the card.
+        prompts: Modes whose prompt hashes the card names.
+
+    Returns:
+        The file of items.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     data = b"".join(dump_json(item_to_json(item)) + b"\n" for item in corpus.items)
     write_bytes(folder / "items.jsonl", data)

@@ -23,7 +23,15 @@ _DIGITS = 6
 
 
 def export_run(run: Path, out: Path) -> Path:
-    """Return the log of a folder that ``training.run`` wrote."""
+    """Write the small log of a training.
+
+    Args:
+        run: Folder that ``training.run`` wrote.
+        out: Folder of the log.
+
+    Raises:
+        ValueError: The training has logged no step yet.
+    """
     manifest = load_json((run / "training.json").read_bytes(), str(run / "training.json"))
     recipe = manifest["recipe"]
     start = "its bare weights" if recipe["adapter"] is None else f"the adapter {_called(recipe['adapter'])}"
@@ -42,7 +50,7 @@ def export_run(run: Path, out: Path) -> Path:
 
 
 def _called(path: str) -> str:
-    """What a model or an adapter is called: its folder, or for the result of a training that training's folder."""
+    """Return the name of a model or an adapter: its folder's, or that of the training whose result it is."""
     folder = Path(path)
     return folder.parent.name if folder.name in ("adapter", "model") else folder.name
 
@@ -54,9 +62,18 @@ def log_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def write_log(out: Path, told: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write ``rows`` (each with "step") under a manifest of ``told``; steps that stand twice are one, the later counts.
+    """Write a log and its manifest.
 
-    Raises ``ValueError`` where no row has a step.
+    Args:
+        out: Folder of the log.
+        told: What the manifest says beside steps and package.
+        rows: Logged rows, each with "step"; of two of one step the later counts.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: No row has a step.
     """
     steps: dict[int, dict[str, Any]] = {}
     for row in rows:

@@ -38,7 +38,7 @@ class JudgeAhead:
         return bool(self._scorers)
 
     def ask(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Sequence[int]]) -> None:
-        """Have completions judged, from any thread.
+        """Ask for the judgement of completions, from any thread.
 
         Args:
             rows: Rows of the dataset, one for each completion.

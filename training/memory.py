@@ -46,7 +46,7 @@ class Model:
         return self.hidden // self.heads
 
     def adapter(self, rank: int) -> int:
-        """Weights of LoRA of ``rank`` on all linear layers of the text stack."""
+        """Return the number of weights of LoRA of ``rank`` on all linear layers of the text stack."""
         kv = self.kv_heads * self.head_size
         pairs = [(self.hidden, self.hidden), (self.hidden, kv), (self.hidden, kv), (self.hidden, self.hidden)]
         pairs += [(self.hidden, self.intermediate)] * 2 + [(self.intermediate, self.hidden)]
@@ -87,7 +87,22 @@ def needs(
     beta: bool = True,
     rollouts: bool = True,
 ) -> Need:
-    """The need of ``method`` (``lora``, ``full``): ``rows`` sequences of ``tokens`` (audio included) on each GPU."""
+    """Compute the memory that a training needs on each GPU.
+
+    Args:
+        model: Shapes of the model.
+        method: "lora" or "full".
+        gpus: Number of GPUs.
+        sharded: Weights are divided among them (FSDP, ZeRO-3).
+        rows: Sequences on each GPU.
+        tokens: Tokens of a sequence, audio included.
+        rank: Rank of LoRA.
+        beta: The loss has a KL term, which needs a reference.
+        rollouts: Completions are generated (GRPO).
+
+    Raises:
+        ValueError: The method is not known.
+    """
     if method not in ("lora", "full"):
         raise ValueError(f"method is {method!r}: use lora or full")
     share = gpus if sharded else 1
@@ -106,7 +121,7 @@ def needs(
 
 
 def table() -> str:
-    """The table of the README: SFT with 2 rows and GRPO with 8 rows of 1,600 tokens (10 s of audio) on each GPU."""
+    """Return the table of the README: SFT with 2 rows and GRPO with 8 rows of 1,600 tokens (10 s of audio) on a GPU."""
     head = "| model | method | GPUs | sharding | SFT, GB each | GRPO, GB each |\n| --- | --- | --- | --- | --- | --- |"
     lines = [head]
     for model in MODELS:

@@ -100,7 +100,7 @@ class Costs:
     weights: float  # parameters of the text stack and its head
 
     def read(self, tokens: float) -> float:
-        """Operations of a pass over ``tokens``, without its head."""
+        """Return the operations of a pass over ``tokens``, without its head."""
         return self.token * tokens + self.attention * tokens**2
 
 
@@ -298,7 +298,12 @@ def _build(family: str, config: Any) -> Any:
 
 
 def count_costs(recipe: Recipe, config: Any) -> Costs:
-    """Count the operators of a model of ``config``, with the recipe's adapter in passes and without it in rollouts."""
+    """Count the operators of a model, with the recipe's adapter in passes and without it in rollouts.
+
+    Args:
+        recipe: Gives family and adapter.
+        config: transformers' configuration of the model, of which two sizes are built on the meta device.
+    """
     lora = None if recipe.lora is None else json.dumps(recipe.lora)
     shape = json.dumps(config.to_dict(), default=str, sort_keys=True)
     one, two = (_count(type(config), shape, layers, recipe.family, lora, recipe.train_tower) for layers in (1, 2))

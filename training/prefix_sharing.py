@@ -27,7 +27,12 @@ __all__ = ["can_share", "read_prompts", "score_completions", "shared_cache"]
 
 
 def can_share(accelerator: Any, network: Any) -> bool:
-    """Return whether prompts can be read once here; see the module."""
+    """Return whether prompts can be read once here; see the module.
+
+    Args:
+        accelerator: The trainer's; several processes or sharding forbid it.
+        network: The model; gradient checkpointing forbids it.
+    """
     alone = accelerator.num_processes == 1 and accelerator.distributed_type.value == "NO"
     return alone and not any(getattr(part, "gradient_checkpointing", False) for part in inner_model(network).modules())
 
@@ -35,7 +40,14 @@ def can_share(accelerator: Any, network: Any) -> bool:
 def read_prompts(
     network: Any, injector: AudioInjector, ids: torch.Tensor, seen: torch.Tensor, numbers: Sequence[int]
 ) -> tuple[Any, list[int], torch.Tensor]:
-    """Read left-padded prompts (N, L), row i with clip ``numbers[i]``, up to their last token, each distinct one once.
+    """Read left-padded prompts up to their last token, each distinct one once.
+
+    Args:
+        network: The model.
+        injector: Puts the clips into the pass.
+        ids: Token ids, (N, L).
+        seen: Attention mask, (N, L).
+        numbers: Number of each row's clip.
 
     Returns:
         The cache of the distinct prompts, L - 1 columns; for each of the N rows its row in that cache; the positions
@@ -129,7 +141,7 @@ def _attention(
     scaling: float,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend from (N, heads, T, d) to the shared prompts and to the rows' own (N, kv heads, t, d)."""
+    """Attend from queries (N, heads, T, d) to the shared prompts and to the rows' own (N, kv heads, t, d)."""
     layer = _active.layers[module.layer_idx]
     prompts, heads, length, size = layer.prompt_keys.shape
     rows, all_heads, count, _ = query.shape
@@ -162,9 +174,18 @@ AttentionMaskInterface.register(_NAME, sdpa_mask)
 def score_completions(
     network: Any, injector: AudioInjector, ids: torch.Tensor, seen: torch.Tensor, keep: int, numbers: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probabilities (N, keep) of the last columns of rows (N, T), and entropies where the head gives them.
+    """Score the last columns of rows with the head that TRL adds to the model it trains (``add_fused_lm_head``).
 
-    The head is the one that TRL adds to the model it trains (``add_fused_lm_head``).
+    Args:
+        network: The model.
+        injector: Puts the clips into the pass.
+        ids: Token ids, (N, T): prompts padded on the left, completions on the right.
+        seen: Attention mask, (N, T).
+        keep: Columns of completions.
+        numbers: Number of each row's clip.
+
+    Returns:
+        Log-probabilities, (N, keep), in nats; entropies, (N, keep), or None where the head gives none.
     """
     length = ids.shape[1] - keep
     cache, group, positions = read_prompts(network, injector, ids[:, :length], seen[:, :length], numbers)

@@ -66,7 +66,7 @@ class Recipe:
     smoke: bool = False  # two steps of a small random model on noise: does the recipe run at all?
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for the manifest."""
+        """Return plain values, for the manifest."""
         return {f.name: copy.deepcopy(getattr(self, f.name)) for f in fields(self)}
 
 
@@ -191,7 +191,7 @@ def _index(values: list[Any], step: str, whole: str) -> int:
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-6 as a text; nobody means one."""
+    """Read 1e-6 as the number that is meant: YAML 1.1 reads it as a text."""
     if isinstance(value, dict):
         return {key: _number(inner) for key, inner in value.items()}
     if isinstance(value, list):

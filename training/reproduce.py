@@ -46,9 +46,9 @@ from mpar2.errors import MPAR2Error
 from mpar2.llm.cost import Estimate, Prices
 from mpar2.locks import try_lock
 from mpar2.runs.lines import load_json, write_bytes, write_json
-from training.recipe import packaged_names, read_mapping
+from training.recipe import read_mapping
 
-__all__ = ["Reproduction", "ReproduceError", "Stage", "estimate_text", "load_plan", "plan_names", "run_plan"]
+__all__ = ["Reproduction", "ReproduceError", "Stage", "estimate_text", "load_plan", "run_plan"]
 
 _PROGRAMS = {
     "training": ["-m", "training"],
@@ -77,7 +77,7 @@ class Stage:
 
     @property
     def argv(self) -> list[str]:
-        """The command as the system takes it."""
+        """Return the command as the system takes it."""
         return [sys.executable, *_PROGRAMS[self.run[0]], *self.run[1:]]
 
     @property
@@ -95,11 +95,6 @@ class Reproduction:
     values: Mapping[str, Any]
     device: Mapping[str, Any]
     prices: Mapping[str, Any]
-
-
-def plan_names() -> list[str]:
-    """Return the plans that this package has."""
-    return packaged_names("plans")
 
 
 def load_plan(name: str, out: Path, overrides: Sequence[str] = (), *, complete: bool = True) -> Reproduction:
@@ -245,7 +240,7 @@ def _in_a_process(stage: Stage) -> int:
 
 
 def _key(stage: Stage, out: Path, before: str) -> str:
-    """What a stage depends on: its command, without the place of the folder, what it reads, and the stages before."""
+    """Hash what a stage depends on: its command, without the folder's place, what it reads, and the stages before."""
     words = [word.replace(str(out), "${out}") for word in stage.run]
     return _digest([before, words, [_fingerprint(path) for path in stage.reads]])
 
@@ -266,7 +261,7 @@ def _fingerprint(path: Path) -> Any:
 
 
 def estimate_text(plan: Reproduction) -> str:
-    """Hours, memory and money of each stage and of all, as lines; what is not known is said so."""
+    """Return hours, memory and money of each stage and of all, as lines; what is not known is said to be so."""
     lines = [plan.about.strip(), f"{'stage':14} {'hours':>8} {'GB each':>8} {'money':>9}  how it is known"]
     hours, money, unknown = 0.0, 0.0, []
     priced = False

@@ -15,7 +15,15 @@ __all__ = ["flat_groups", "replace_groups"]
 
 
 def flat_groups(advantages: torch.Tensor, size: int) -> list[int]:
-    """Return the groups of ``size`` rows whose advantages, (N,), are all zero."""
+    """Return the groups whose advantages are all zero.
+
+    Args:
+        advantages: Of each row, (N,).
+        size: Rows of a group, which stand together.
+
+    Returns:
+        Places of the groups.
+    """
     groups = advantages.view(-1, size)
     return (groups == 0).all(dim=1).nonzero().flatten().tolist()
 

@@ -59,7 +59,22 @@ _HARDNESS = {"easy": 0.0, "medium": 0.5, "hard": 1.0}
 
 
 def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, command: Sequence[str] = ()) -> Path:
-    """Train, and return the folder of the result."""
+    """Train a recipe; what is there already is gone on with or refused, never overwritten.
+
+    Args:
+        method: "sft" or "grpo".
+        recipe: The recipe.
+        out: Folder of the training.
+        resume: Go on from the last checkpoint in ``out``.
+        command: Words of the command, for the manifest.
+
+    Returns:
+        The folder of the result: ``OUT/adapter``, or ``OUT/model`` where all weights are trained.
+
+    Raises:
+        RecipeError: ``out`` holds another training, or this one and ``resume`` is False.
+        ValueError: The recipe's data or rewards cannot be used.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rank = int(os.environ.get("RANK", "0"))
     main = rank == 0
@@ -112,7 +127,12 @@ def _write_costs(out: Path) -> None:
 
 
 def finished(recipe: Recipe, out: Path) -> Path | None:
-    """Return the result of a training that is done, or None."""
+    """Return the result of a training that is done, or None.
+
+    Args:
+        recipe: Says whether the result is an adapter.
+        out: Folder of the training.
+    """
     final = out / ("adapter" if recipe.lora is not None else "model")
     return final if final.is_dir() else None
 
@@ -216,7 +236,7 @@ def _longest_s(recipe: Recipe) -> float | None:
 
 
 def _hardness(item: Item) -> float:
-    """From 0, easy: what was measured of a policy, else what the benchmark says."""
+    """Return how hard an item is, from 0 (easy): as was measured of a policy, else as the benchmark says."""
     if (rate := item.extra.get("pass_rate")) is not None:
         return 1.0 - float(rate)
     return _HARDNESS.get(item.question.difficulty or "", 0.5)
@@ -261,7 +281,7 @@ def _place(recipe: Recipe) -> str | None:
 
 
 def _lora(recipe: Recipe, model: Any) -> Any:
-    """PEFT's configuration, or None where all weights are trained or an adapter is there already."""
+    """Return PEFT's configuration, or None where all weights are trained or an adapter is there already."""
     if recipe.lora is None or hasattr(model, "peft_config"):
         return None
     from peft import LoraConfig
@@ -366,7 +386,7 @@ def _rollouts(recipe: Recipe, out: Path) -> ServerRollouts | None:
 
 
 def _need_a_thinker(model: Any) -> None:
-    """TRL loads the reference anew from where the model came from, by the class that its configuration names."""
+    """Refuse a model whose reference TRL cannot load: it loads anew, by the class that the configuration names."""
     from transformers import AutoConfig
 
     source = model.config._name_or_path

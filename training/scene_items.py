@@ -37,7 +37,23 @@ def write_scenes(
     kinds: Collection[str] = KINDS,
     seed: int = 0,
 ) -> int:
-    """Write ``count`` scenes with ``questions`` items each to ``out``; ``kinds`` of question are balanced."""
+    """Write scenes with their audio, items and a card.
+
+    Args:
+        bank: Folder of the bank of sounds.
+        out: Where to.
+        split: "train" or "validation".
+        count: Number of scenes.
+        questions: Questions of a scene, at most.
+        kinds: Kinds of question, which are balanced.
+        seed: Other seeds give other scenes.
+
+    Returns:
+        Number of items.
+
+    Raises:
+        ValueError: Another split.
+    """
     if split not in _APART:
         raise ValueError(f"split is '{split}': training writes {' and '.join(_APART)}, never test")
     sounds = Bank(bank)

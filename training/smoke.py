@@ -31,7 +31,12 @@ _REPLIES = {
 
 
 def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe, with its sizes cut to two steps and its model and data replaced by small ones in ``folder``."""
+    """Cut a recipe to two steps, and replace its model and data by small ones.
+
+    Args:
+        recipe: The recipe.
+        folder: Where the small model and data are written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model, part = folder / "model", folder / ".model.part"
     if not model.exists():  # under its name only when it is whole
@@ -61,7 +66,13 @@ def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def token_reward(completions: Any, completion_ids: Any, **columns: Any) -> list[float]:
-    """Reward completions by the share of their even token ids: it varies, so that the update is not zero."""
+    """Reward completions by the share of their even token ids: it varies, so that the update is not zero.
+
+    Args:
+        completions: Unused.
+        completion_ids: Token ids of each completion.
+        columns: Unused.
+    """
     return [sum(token % 2 == 0 for token in ids) / max(1, len(ids)) for ids in completion_ids]
 
 
@@ -99,7 +110,15 @@ def _clips(folder: Path) -> Path:
 
 
 def build_small_model(family: str, folder: Path) -> Path:
-    """Random weights of the family's real classes, with a tokenizer of some hundred pieces."""
+    """Write random weights of a family's real classes, with a tokenizer of some hundred pieces.
+
+    Args:
+        family: Name of the family.
+        folder: Where to.
+
+    Raises:
+        RecipeError: There is no small model of the family.
+    """
     from training.tiny.build import build_checkpoint
 
     corpus = [*_REPLIES.values(), "Listen to the audio and answer the question. What comes first? bell dog bark"] * 5
@@ -113,7 +132,13 @@ def build_small_model(family: str, folder: Path) -> Path:
 
 
 def build_small_qwen2_audio(folder: Path, tokenizer_of: Path, seed: int = 0) -> Path:
-    """A Qwen2-Audio with random weights that hears 4 s where the real one hears 30, and a checkpoint's tokenizer."""
+    """Write a Qwen2-Audio with random weights that hears 4 s where the real one hears 30.
+
+    Args:
+        folder: Where to.
+        tokenizer_of: Checkpoint whose tokenizer it gets.
+        seed: Of the weights.
+    """
     import torch
     from transformers import (
         AutoTokenizer,

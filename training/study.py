@@ -64,6 +64,8 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Study:
+    """Hold the runs of a study, in the order of its file."""
+
     about: str
     runs: tuple[StudyRun, ...]
 
@@ -71,7 +73,12 @@ class Study:
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study; all recipes are resolved, so that a mistake in the last run is told before the first is trained.
 
-    ``overrides`` (of the command line) hold for all runs; what a run says of itself counts more.
+    Args:
+        path: YAML file of the study.
+        overrides: ``key=value`` texts that hold for all runs; what a run says of itself counts more.
+
+    Raises:
+        RecipeError: The file cannot be read, or a run is not as it must be; the message names it.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -114,7 +121,16 @@ def _run(path: Path, entry: Any, common: Sequence[str], before: Sequence[str]) -
 
 
 def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[str]:
-    """Train what is not trained yet; returns what went wrong, a line for each run. Logs and arms follow each run."""
+    """Train what is not trained yet; logs and the file of arms are written after each run.
+
+    Args:
+        study: The study.
+        out: Folder of its trainings.
+        command: Words of the command, for the manifests.
+
+    Returns:
+        What went wrong, a line for each run that has no result.
+    """
     main = os.environ.get("RANK", "0") == "0"
     out.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}

@@ -26,7 +26,12 @@ _SCORERS: dict[str, Callable[..., Scorer]] = {}
 
 
 def register_scorer(name: str, make: Callable[..., Scorer]) -> None:
-    """Make a scorer known under ``name``, for ``scorer: {name: ...}`` of a recipe; its options go to ``make``."""
+    """Make a scorer known, for ``scorer: {name: ...}`` of a recipe.
+
+    Args:
+        name: Its name.
+        make: Makes it; gets the recipe's other options of the scorer.
+    """
     _SCORERS[name] = make
 
 

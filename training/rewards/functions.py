@@ -51,7 +51,14 @@ Value = float | None
 
 
 def format_reward(mode: str = "mpar2") -> Reward:
-    """Make R_format: 1 for the exact form of the mode, else 0."""
+    """Make R_format: 1 for the exact form of the mode, else 0.
+
+    Args:
+        mode: Name of the mode.
+
+    Raises:
+        ValueError: The mode is not known.
+    """
     has_form(Sample("").trace, mode)  # an unknown mode is an error now, not after the first generation
 
     def score(sample: Sample) -> Value:
@@ -61,7 +68,7 @@ def format_reward(mode: str = "mpar2") -> Reward:
 
 
 def accuracy_reward() -> Reward:
-    """R_acc: 1 for the right choice, else 0; None without an answer to compare with."""
+    """Make R_acc: 1 for the right choice, else 0; None without an answer to compare with."""
     return _plain("accuracy", _accuracy)
 
 
@@ -103,12 +110,16 @@ def review_reward(scorer: Scorer, gate: float = 0.2) -> Reward:
 
 
 def length_reward(soft: int, hard: int) -> Reward:
-    """Make a soft limit on length: 0 up to ``soft`` tokens, falling to -1 at ``hard``.
+    """Make a soft limit on length: 0 up to ``soft`` tokens, falling linearly to -1 at ``hard``.
 
-    A completion whose length is not known gets None.
+    A completion whose length is not known gets None. Source: soft overlong punishment of DAPO (arXiv 2503.14476).
 
-    Source:
-        Soft overlong punishment of DAPO (arXiv 2503.14476).
+    Args:
+        soft: Tokens that cost nothing.
+        hard: Tokens from which it is -1.
+
+    Raises:
+        ValueError: Not 0 < soft < hard.
     """
     if not 0 < soft < hard:
         raise ValueError(f"soft is {soft} and hard {hard} tokens: 0 < soft < hard is needed")
@@ -120,11 +131,14 @@ def length_reward(soft: int, hard: int) -> Reward:
 
 
 def audio_thinker_reward(scorer: Scorer) -> Reward:
-    """Audio-Thinker's ``R_a (1 + 0.5 R_c) + 0.5 R_f + R_t``.
+    """Make Audio-Thinker's reward ``R_a (1 + 0.5 R_c) + 0.5 R_f + R_t``.
 
     R_a: right with thinking 1, wrong with thinking 0, right without 2, wrong without -1. R_c: the answer is what the
     thinking arrives at. R_t: quality of the thinking, 0 without. Departures: no factors that balance the two ways
     over a batch; R_t is the scorer's mark against the truth, where theirs is an LLM's without truth.
+
+    Args:
+        scorer: Scores thinking and consistency.
     """
 
     def score(sample: Sample, scores: Scores) -> Value:

@@ -47,6 +47,7 @@ consistent: 1 if the answer is the one that the reasoning arrives at, else 0.
 Do not judge whether the final answer is right, nor style, nor length."""
 PROMPT_HASH = hashlib.sha256(PROMPT.encode()).hexdigest()
 
+_SAMPLING = Sampling(max_tokens=4096, temperature=0.0, seed=0)
 _REMEMBERED = 4096
 _RETRY_AFTER_S = 30.0
 _GIVE_UP_AFTER = 256  # traces in a row without a judgement
@@ -74,11 +75,10 @@ class JudgeScorer:
 
     is_async = True
 
-    def __init__(self, client: ChatClient, *, in_flight: int = 16, sampling: Sampling | None = None) -> None:
+    def __init__(self, client: ChatClient, *, in_flight: int = 16) -> None:
         self.id = f"judge:{client.model}:{PROMPT_HASH[:12]}"
         self.unscored = 0  # traces that got no judgement so far
         self._client = client
-        self._sampling = sampling or Sampling(max_tokens=4096, temperature=0.0, seed=0)
         self._limit = in_flight
         self._slots: asyncio.Semaphore | None = None
         self._entering: asyncio.Lock | None = None
@@ -112,9 +112,7 @@ class JudgeScorer:
 
         try:
             async with self._slots:
-                asked = await ask(
-                    self._client, PROMPT, [request], Marks, sampling=self._sampling, check=check, repairs=1
-                )
+                asked = await ask(self._client, PROMPT, [request], Marks, sampling=_SAMPLING, check=check, repairs=1)
         except (CallFailed, ReplyRejected) as error:
             return self._no_judgement(key, error)
         except StopRun as error:

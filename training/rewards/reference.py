@@ -96,7 +96,7 @@ def _credit(claim: SoundClaim, event: Event) -> float:
 
 
 def _f1(claims: Sequence[SoundClaim], truth: Sequence[Event], lexicon: Lexicon) -> float:
-    """Claims and events paired one to one, the best pairs first."""
+    """Pair claims and events one to one, the best pairs first, and return their F1."""
     said = [claim for claim in claims if not claim.denied for _ in range(claim.count)]
     if not said or not truth:
         return 1.0 if not said and not truth else 0.0

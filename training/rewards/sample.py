@@ -38,14 +38,14 @@ class Sample:
 
     @property
     def right(self) -> bool | None:
-        """Whether the answer names the right choice; None where there is no answer to compare with."""
+        """Return whether the answer names the right choice; None where there is no answer to compare with."""
         if self.answer is None:
             return None
         return strict_match(self.answer, self.given.choice or self.given.words, self.choices)
 
     @cached_property
     def given(self) -> Answer:
-        """The answer of the completion."""
+        """Return the answer of the completion."""
         return read_answer(self.trace, self.choices)
 
 
@@ -91,7 +91,15 @@ def completion_text(completion: Any) -> str:
 
 
 def samples_of_call(completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Sample]:
-    """Return the samples of one call of a reward function."""
+    """Return the samples of one call of a reward function.
+
+    Args:
+        completions: Texts, or lists of chat messages.
+        columns: Columns of the dataset by name; one that is missing is unknown for every completion.
+
+    Raises:
+        ValueError: A column has another length than ``completions``.
+    """
     count = len(completions)
 
     def column(name: str) -> Sequence[Any]:

@@ -133,6 +133,7 @@ class Lexicon:
         return self._find(label) or label
 
     def get(self, stem: str) -> str | None:
+        """Return the sound that a stem names, or None."""
         return _STEM_OF.get(stem) or self._own.get(stem)
 
     @staticmethod
@@ -170,7 +171,7 @@ def read_claims(text: str, lexicon: Lexicon) -> list[SoundClaim]:
 
 
 def _times(clause: str) -> tuple[float | None, float | None, str]:
-    """Onset, offset, and the clause without any number that is a time."""
+    """Return onset, offset, and the clause without any number that is a time."""
     if found := _INTERVAL.search(clause):
         times = float(found[1]), float(found[2])
         return min(times), max(times), clause[: found.start()] + " " + clause[found.end() :]
