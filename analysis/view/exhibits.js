@@ -10,7 +10,7 @@
 // Titles, readings, cells: all untrusted text, so they enter the page as text nodes only. Labels inside figures were
 // escaped where the figures were made (analysis/exhibit.py).
 
-import { h, saveFile } from "./dom.js";
+import { clamp, h, saveFile, textScale } from "./dom.js";
 
 // What a spreadsheet would take for a formula gets an apostrophe before it.
 function csvCell(value) {
@@ -44,6 +44,7 @@ function readingOf(text) {
 }
 
 const SHOWN_ROWS = 400;
+const LEAST_WIDE_PX = 260; // of a figure with letters of the usual size: on a phone its letters cannot grow to twice that
 
 function tableOf(table, caption) {
   const head = table.columns.map((name) => h("th", { scope: "col" }, name.replaceAll("_", " ")));
@@ -108,6 +109,19 @@ function makeRoom(data, layout, columns) {
   layout.height = (layout.height || 380) + 18 * Math.max(0, Math.ceil(entries / columns) - 2) + upright;
 }
 
+// Letters of the size that the reader has set, and a figure that is higher in the same measure.
+function enlarge(data, layout, scale) {
+  const grow = (part) => {
+    for (const [name, inner] of Object.entries(part || {})) {
+      if (/font$/.test(name) && inner && inner.size > 0) inner.size *= scale;
+      else if (inner && typeof inner === "object" && !ArrayBuffer.isView(inner)) grow(inner);
+    }
+  };
+  grow(layout);
+  for (const trace of data) grow({ textfont: trace.textfont, colorbar: (trace.marker || trace).colorbar });
+  layout.height = Math.round((layout.height || 380) * scale);
+}
+
 function stackPanels(layout, count) {
   const height = 90 + 190 * count;
   const gap = 60 / height;
@@ -163,16 +177,19 @@ export function mountExhibits(root, options) {
     entry.done = true;
     const Plotly = await options.plotly();
     const { data, layout } = themed(entry.exhibit.figure);
-    const narrow = entry.node.clientWidth > 0 && entry.node.clientWidth < 520;
+    const wide = entry.node.clientWidth || 1000;
+    const scale = clamp(wide / LEAST_WIDE_PX, 1, Math.max(1, textScale()));
+    const narrow = wide / scale < 520;
     if (narrow) makeNarrow(data, layout);
     makeRoom(data, layout, narrow ? 1 : 3);
+    if (scale > 1) enlarge(data, layout, scale);
     // Plotly's own bar would also offer to send the data to a service: only these buttons are ours to give.
     await Plotly.newPlot(entry.node, data, layout, {
       displaylogo: false,
       responsive: true,
       showSendToCloud: false,
       plotlyServerURL: "",
-      displayModeBar: narrow ? false : "hover",
+      displayModeBar: narrow || scale > 1 ? false : "hover", // over the legend when letters are large
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
       toImageButtonOptions: { filename: entry.exhibit.name, scale: 2 },
     });

@@ -1,7 +1,7 @@
 // @ts-check
 // The form of a comparison: one line (example, sound, question, Compare) and a drawer with everything else.
 
-import { clamp, h, icon, iconButton, percent, refill, seconds } from "../../analysis/view/dom.js";
+import { clamp, h, icon, iconButton, percent, refill, seconds, textScale } from "../../analysis/view/dom.js";
 import { eventsOf, linesOf } from "./labels.js";
 import { coloursOf, ownColour } from "./words.js";
 
@@ -342,7 +342,7 @@ export function makeForm(setup, hooks) {
   }
   function grow() {
     question.style.height = "auto";
-    question.style.height = `${clamp(question.scrollHeight + 2, 34, 120)}px`;
+    question.style.height = `${clamp(question.scrollHeight + 2, 34 * textScale(), 120 * textScale())}px`;
   }
   question.addEventListener("input", grow);
   /** Nothing is wrong with a field any more. @param {string} name */
