@@ -12,6 +12,7 @@ from analysis.contrasts import versus
 from analysis.load import RunTable
 from analysis.metrics import metric_of, rate
 from analysis.traces import fetch
+from pages.stored_item import audio_of
 
 __all__ = ["first_arms", "items_value", "summary_value"]
 
@@ -56,8 +57,9 @@ def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
         arms: Labels of arms, in the order of the cells.
 
     Returns:
-        ``arms``, ``total`` (number of items) and ``items``, the first 2,000 as [id, question, domain, difficulty,
-        cells]; a cell for each arm is [row, right, tokens, right claims, claims] or None.
+        ``arms``, ``total`` (number of items), ``items``, the first 2,000 as [id, question, domain, difficulty,
+        cells], and ``sound``, the ids of those whose recording can be played; a cell for each arm is [row, right,
+        tokens, right claims, claims] or None.
     """
     frame = table.frame
     first = frame[frame["sample"] == 0]
@@ -68,7 +70,13 @@ def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
             rows.setdefault(item, {}).setdefault(arm, int(row))
     chosen = list(rows.items())[:_MOST_ITEMS]
     asked = [next(iter(by_arm.values())) for _, by_arm in chosen[:_MOST_QUESTIONS]]
-    questions = {record["id"]: record["item"]["question"] or "" for record in fetch(table, asked)}
+    runs = {run.name: run for run in table.runs}
+    run_of = dict(zip(frame["key"].iloc[asked], frame["run"].iloc[asked].astype(str), strict=True))
+    questions, sound = {}, set()
+    for record in fetch(table, asked):
+        questions[record["id"]] = record["item"]["question"] or ""
+        if audio_of(runs[run_of[record["key"]]], record["item"]):
+            sound.add(record["id"])
     columns = {name: frame[name].to_numpy() for name in ("right", "tokens", "matched", "n_pred")}
     ids, domains, levels = (frame[name].astype(object).to_numpy() for name in ("id", "domain", "difficulty"))
 
@@ -87,7 +95,7 @@ def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
         ]
         known = [None if value != value else str(value) for value in (domains[some], levels[some])]
         items.append([str(ids[some]), questions.get(ids[some], ""), *known, cells])
-    return {"arms": labels, "items": items, "total": len(rows)}
+    return {"arms": labels, "items": items, "total": len(rows), "sound": sorted(sound)}
 
 
 def summary_value(table: RunTable, arms: Sequence[str]) -> list[dict[str, Any]]:

@@ -5,6 +5,9 @@ each arm listened. The recordings are copied under the paths that the items have
 trace again (teacher forcing) with the arm's model, and go to ``RUN/attention.jsonl``. Arms that did not hear the item's
 own sound (silent, shuffled, hidden) have no heatmap of it, nor has a trace that the tokenizer cuts otherwise now.
 Keep only recordings that may be passed on: their credits belong beside the run.
+
+A run may say in ``clips.json`` which of its recordings are clips of the app's examples. Then the items of those
+recordings are kept, and no recording is copied.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from mpar2.engines.base import EngineError
 from mpar2.runs import Run, RunError, item_of, read_run
 from mpar2.runs.lines import dump_json, write_bytes
 from pages.attention_pack import attention_document
-from pages.stored_item import HEATMAPS
+from pages.stored_item import HEATMAPS, linked_clips
 
 __all__ = ["choose_items", "main", "store_run"]
 
@@ -99,7 +102,9 @@ def _arm(data: Mapping[str, Any]) -> EvaluationArm:
 
 
 def _kept(folder: Path, audio_root: Path, audio: str) -> Path:
-    """Return the recording beside the run, copied there from ``audio_root`` if it is not there yet."""
+    """Return the recording: an example's clip, or a copy beside the run (made from ``audio_root`` where needed)."""
+    if (linked := linked_clips(folder).get(audio)) is not None:
+        return linked
     target = (folder / audio).resolve()
     if not target.is_relative_to(folder.resolve()):
         raise RunError(f"the recording {audio!r} would lie outside of the run: its path must be relative")
@@ -118,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Keep some items of a run."""
     parser = argparse.ArgumentParser(prog="python -m pages.store_run", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run")
-    parser.add_argument("--audio-root", type=Path, required=True, help="folder that the run's audio paths start at")
+    parser.add_argument("--audio-root", type=Path, help="folder that the run's audio paths start at (default: the run)")
     parser.add_argument("--items", type=int, default=8, help="how many items (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
     options = parser.parse_args(arguments)
@@ -126,9 +131,11 @@ def main(arguments: list[str] | None = None) -> int:
     from mpar2.engines.base import EngineOptions
 
     try:
-        ids = choose_items(read_run(options.run), options.items)
+        run, linked = read_run(options.run), linked_clips(options.run)
+        ids = [record["id"] for record in run.records() if record["item"]["audio"] in linked]
+        ids = list(dict.fromkeys(ids)) or choose_items(run, options.items)
         engine = make_engine("transformers", EngineOptions(device=options.device))
-        for line in store_run(engine, options.run, options.audio_root, ids):
+        for line in store_run(engine, options.run, options.audio_root or options.run, ids):
             print(line, flush=True)
     except (RunError, AudioError, EngineError) as error:
         print(error, file=sys.stderr)

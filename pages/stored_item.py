@@ -1,9 +1,10 @@
 """Two answers of a finished run as a comparison document: what the Compare view shows behind a point of a figure.
 
 All of it may come from a visitor's file, so records and verdicts are checked before they are used, and long traces are
-cut. Two things a run's folder may hold beside its lines, and only a folder of this machine is asked for them:
+cut. Three things a run's folder may hold beside its lines, and only a folder of this machine is asked for them:
 
     audio/...          the recordings, under the paths that its items have
+    clips.json         {path of an item: name of an example}: recordings that are the clip of an example of this app
     attention.jsonl    {"key", "attention"} of some answers (``pages.attention_pack``), written by ``pages.store_run``
 
 Without them there is nothing to play, and of the attention only each token's share on audio, which runs record.
@@ -34,12 +35,14 @@ from mpar2.trace import Span, parse_trace, trace_to_json
 from pages.attention_pack import record_of
 from pages.attention_view import attention_view
 from pages.document import FORMAT, MOST_ARMS, VERSION, audio_uri, complete, with_claims
+from pages.examples import EXAMPLES, read_example
 from pages.scoring import cafe_document
 from pages.spectrogram import mel_picture
 from pages.units import passages, words
 
-__all__ = ["HEATMAPS", "audio_of", "stored_document"]
+__all__ = ["CLIPS", "HEATMAPS", "audio_of", "linked_clips", "stored_document"]
 
+CLIPS = "clips.json"
 HEATMAPS = "attention.jsonl"
 _LONGEST_TRACE = 12_000  # characters
 _MOST_EVENTS = 200
@@ -77,7 +80,6 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
     text = "\n".join(answer.record["key"] for answer in answers)
     versions = _object(_object(run.manifest.get("environment")).get("versions"))
     events = [dict(event) for event in (item["events"] or ())][:_MOST_EVENTS]
-    sources = _object(item.get("extra")).get("sources")
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -101,7 +103,7 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
             for answer in answers
             if answer.arm.get("prompt_hash")
         },
-        "credits": "Sounds: " + ", ".join(map(str, sources))[:400] if isinstance(sources, list) and sources else None,
+        "credits": _credits(run, item),
         "example": None,
         "link": None,
         "arms": [_arm(answer, seconds) for answer in answers],
@@ -111,6 +113,8 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
 
 def audio_of(run: RunInfo, item: Mapping[str, Any]) -> Path | None:
     """Return the item's recording, if the run is a folder of this machine and the recording lies inside of it.
+
+    A recording that ``clips.json`` names is the clip of an example, which lies beside that example.
 
     Args:
         run: The run.
@@ -122,9 +126,28 @@ def audio_of(run: RunInfo, item: Mapping[str, Any]) -> Path | None:
     root = run.source.resolve()
     try:
         path = (root / audio).resolve()
-        return path if path.is_relative_to(root) and path.is_file() else None
+        if path.is_relative_to(root) and path.is_file():
+            return path
     except (OSError, ValueError):  # a name that no file can have
         return None
+    return linked_clips(root).get(audio)
+
+
+def linked_clips(folder: Path) -> dict[str, Path]:
+    """Return the recordings of a run that are clips of the app's examples.
+
+    Args:
+        folder: The run's.
+
+    Returns:
+        Path of the recording, as its items have it, to the path of the clip; empty where the run names none.
+    """
+    try:
+        raw = load_json((folder / CLIPS).read_bytes(), CLIPS)
+    except (OSError, RunError):
+        return {}
+    clips = {clip.parent.name: clip for clip in EXAMPLES.glob("*/clip.flac")}
+    return {audio: clips[name] for audio, name in raw.items() if isinstance(name, str) and name in clips}
 
 
 def _answers(table: RunTable, rows: Sequence[int]) -> list[_Answer]:
@@ -168,6 +191,18 @@ def _clip(run: RunInfo, item: Mapping[str, Any], seconds: float) -> dict[str, An
         "mel": mel_picture(clip),
         "audio": audio_uri(clip),
     }
+
+
+def _credits(run: RunInfo, item: Mapping[str, Any]) -> str | None:
+    """Return whose sounds these are: of an example's clip as the example says, else the item's sources."""
+    path = audio_of(run, item)
+    if path is not None and path.is_relative_to(EXAMPLES) and not path.is_relative_to(run.source.resolve()):
+        try:
+            return read_example(path.parent).credits
+        except ValueError:
+            return None
+    sources = _object(item.get("extra")).get("sources")
+    return "Sounds: " + ", ".join(map(str, sources))[:400] if isinstance(sources, list) and sources else None
 
 
 def _decoding(arm: ArmInfo, run: RunInfo) -> dict[str, Any]:

@@ -16,9 +16,11 @@ from mpar2.engines.base import Arm
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.question import Question
 from mpar2.runs import RunError, item_of, read_run
-from pages.analysis_runs import compared
+from pages.analysis_items import items_value
+from pages.analysis_runs import RUNS, compared
+from pages.examples import EXAMPLES
 from pages.store_run import choose_items, store_run
-from pages.stored_item import HEATMAPS, audio_of
+from pages.stored_item import HEATMAPS, audio_of, linked_clips
 from testing.synthetic import FakeArm, write_run
 
 
@@ -66,3 +68,26 @@ def test_sound_that_is_missing_or_would_lie_outside_is_refused(tmp_path: Path) -
     (folder / "items.jsonl").write_text(text, "utf-8")
     with pytest.raises(RunError, match="outside"):
         list(store_run(None, folder, tmp_path, ["item 0"]))
+
+
+def test_shipped_items_of_the_examples_recordings_have_their_sound_and_heatmaps() -> None:
+    table = load_runs([RUNS / "held-out-recordings"])
+    items = items_value(table, table.labels)
+    assert len(items["sound"]) == 5
+    for id, _, _, _, cells in items["items"]:
+        if id in items["sound"]:
+            document = compared(table, cells[0][0], [cell[0] for cell in cells[1:]])
+            assert document["clip"]["audio"].startswith("data:audio/") and not document["clip"]["warnings"]
+            assert "GPL" in document["credits"] and len(document["arms"]) == 4
+            for arm in document["arms"]:
+                assert arm["attention"]["views"]
+                # read again from the example's clip, the trace attends to it as it did in the run
+                assert arm["attention"]["ratio"] == pytest.approx(arm["attention_ratio"], abs=1e-3)
+
+
+def test_only_clips_of_examples_are_linked(tmp_path: Path) -> None:
+    assert linked_clips(tmp_path) == {}
+    (tmp_path / "clips.json").write_text('{"a": "recording-siren", "b": "../tests", "c": 1, "d": "none"}', "utf-8")
+    assert linked_clips(tmp_path) == {"a": EXAMPLES / "recording-siren" / "clip.flac"}
+    (tmp_path / "clips.json").write_text("[]", "utf-8")
+    assert linked_clips(tmp_path) == {}

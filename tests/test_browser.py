@@ -534,6 +534,33 @@ def test_a_presenter_steps_through_examples_without_the_form(app: str) -> None:
 # ---- nothing misleads --------------------------------------------------------------------------------------------
 
 
+def test_an_item_of_a_shipped_run_plays_its_sound_and_shows_where_each_arm_listened(app: str) -> None:
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        page.add_init_script(
+            "window.sounds = []; window.Audio = class extends Audio { constructor() { super(); sounds.push(this); } };"
+        )
+        page.goto(f"{app}?tab=analysis&run=held-out-recordings")
+        page.wait_for_selector(".an-item", timeout=120_000)
+        page.get_by_label("Which items").select_option(label="With sound and heatmaps")
+        assert page.locator(".an-item").count() == 5 and "5 of 69" in page.locator(".an-items-bar").inner_text()
+        page.locator(".an-item").first.click()
+        page.wait_for_selector(".an-side .mp-card-arm", timeout=60_000)
+        side = page.locator(".an-side")
+        assert "held-out-recordings" in side.locator("header").first.inner_text()
+        assert "No sound" not in side.inner_text()
+        arms = side.locator(".mp-arm-rows canvas")
+        assert arms.count() == side.locator(".mp-card-arm").count() > 1
+        page.wait_for_timeout(300)  # drawn in the next frame
+        colours = """(canvas) => {
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          return new Set(new Uint32Array(data.buffer)).size;
+        }"""
+        assert all(canvas.evaluate(colours) > 20 for canvas in arms.all())
+        side.get_by_role("button", name="Play (Space)").click()
+        page.wait_for_function("sounds.some((sound) => sound.currentTime > 0.2 && sound.duration > 1)", timeout=30_000)
+        assert page.problems == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_ticked_control_never_looks_like_an_empty_one(app: str, scheme: str) -> None:
     from PIL import Image

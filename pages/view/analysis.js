@@ -507,6 +507,7 @@ export function mountAnalysis(root, app) {
     const wanted = show_.value;
     const entries = [
       ["all", "All items"],
+      ...(((value.items || {}).sound || []).length ? [["s", "With sound and heatmaps"]] : []),
       ...arms.flatMap((/** @type {string} */ arm, /** @type {number} */ i) => [
         [`w${i}`, `${arm} wrong`],
         [`r${i}`, `${arm} right`],
@@ -561,6 +562,7 @@ export function mountAnalysis(root, app) {
       if (behind && !item[4].some((/** @type {any} */ cell) => cell && /** @type {any} */ (behind).rows.has(cell[0])))
         return false;
       if (words && !`${item[0]} ${item[1]}`.toLowerCase().includes(words)) return false;
+      if (filter === "s") return value.items.sound.includes(item[0]);
       if (filter[0] === "w") return right(item, Number(filter.slice(1))) === 0;
       if (filter[0] === "r") return right(item, Number(filter.slice(1))) === 1;
       if (filter[0] === "d") {
@@ -642,7 +644,7 @@ export function mountAnalysis(root, app) {
                 item[1] || item[0],
               ),
             ),
-            h("td", {}, [item[3], item[2]].filter(Boolean).join(", ")),
+            h("td", {}, [item[3], item[2], value.items.sound.includes(item[0]) && "sound"].filter(Boolean).join(", ")),
             item[4].map(cellOf),
           ),
         ),
@@ -658,7 +660,11 @@ export function mountAnalysis(root, app) {
     side.hidden = false;
     root.querySelector(".an-page").classList.add("an-with-side");
     const close = iconButton("close", "Close the item", { onclick: () => closeItem(item) });
-    refill(side, h("header", {}, h("h3", { tabindex: -1, dir: "auto" }, item[0]), close), sideView);
+    refill(
+      side,
+      h("header", {}, h("h3", { tabindex: -1, dir: "auto" }, item[0], h("small", {}, ` · ${value.source}`)), close),
+      sideView,
+    );
     sideView.replaceChildren(h("p", { class: "mp-note" }, "Loading the traces …"));
     app.trigger("select", { runs: choice.runs, mine: choice.mine, row: rows[0], beside: rows.slice(1, 4) });
     side.querySelector("h3").focus({ preventScroll: true });
