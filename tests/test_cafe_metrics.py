@@ -16,7 +16,6 @@ from mpar2.cafe.metrics import (
     check_counts,
     count_events,
     evaluate,
-    null_counts,
     rates_of_trace,
     table,
 )
@@ -177,13 +176,6 @@ def test_each_counting_rule_gives_the_outcome_that_its_words_say() -> None:
     }
     with pytest.raises(ValueError, match="choose one of any_wrong"):
         count_events(verdict, "best")
-
-
-def test_the_null_model_is_what_repetition_alone_does() -> None:
-    verdict = _of(*[("dog", "matched", (0,))] * 3)
-    for rule, expected in {"any_wrong": 0.125, "first": 0.5, "any_right": 0.875, "mention": 1.5}.items():
-        matched, asserted = null_counts(verdict, 0.5, rule)
-        assert (matched, asserted) == (expected, 3 if rule == "mention" else 1)
 
 
 def test_the_rules_disagree_on_decay_as_an_audit_of_the_shipped_run_found() -> None:

@@ -4,8 +4,8 @@ Conventions
 -----------
 How several mentions of one event become one outcome is open in the paper, and conclusions about decay turn on it:
 under "any mention wrong" Acc_per falls with length by itself, since long traces name each event more often.
-:data:`RULES` has the rules, all computed from one pass; :func:`null_counts` is the fall that a rule makes alone. By
-default, in each trace:
+:data:`RULES` has the rules, all computed from one pass; ``analysis.decay.null_model`` is the fall that a rule makes
+alone. By default, in each trace:
 
 * every truth event has one outcome: **misused** if any mention of it is misused, else **matched** if any mention of it
   is matched, else **missed**. A claim that the review corrects was still claimed.
@@ -55,8 +55,6 @@ __all__ = [
     "count_events",
     "errors_by_part",
     "evaluate",
-    "mention_rate",
-    "null_counts",
     "profile",
     "profile_table",
     "rates_of_trace",
@@ -151,12 +149,15 @@ def count_events(verdict: Verdict, rule: str = DEFAULT_RULE) -> EventCounts:
     """Count the events of a verdict by outcome.
 
     Args:
-        verdict: of one trace, by any judge.
-        rule: how several mentions of one event become one outcome, a key of :data:`RULES`.
+        verdict: Of one trace, by any judge.
+        rule: How several mentions of one event become one outcome, a key of :data:`RULES`.
 
     Returns:
         The counts. Under ``mention`` and ``sound_at_time`` what is asserted are mentions, and the targets are events
         (``sound_at_time``: those are given in ``recalled``); under ``sound`` both are distinct labels.
+
+    Raises:
+        ValueError: No such rule.
     """
     if rule not in RULES:
         raise ValueError(f"unknown counting rule {rule!r}: choose one of {', '.join(RULES)}")
@@ -227,7 +228,7 @@ def tally_events(mentions: Iterable[tuple[str, Sequence[Hashable]]]) -> EventTal
 
 
 def _count_labels(verdict: Verdict, asserted: Sequence[Mention], others: dict[str, int]) -> EventCounts:
-    """Distinct labels: asserted and in the truth, asserted and not, in the truth and not asserted."""
+    """Count distinct labels: asserted and in the truth, asserted and not, in the truth and not asserted."""
     labels = {_folded(label) for label in verdict.targets}
     right, wrong = set(), set()
     for mention in asserted:
@@ -242,57 +243,6 @@ def _count_labels(verdict: Verdict, asserted: Sequence[Mention], others: dict[st
 
 def _folded(label: str) -> str:
     return " ".join(label.lower().split())
-
-
-def null_counts(verdict: Verdict, rate: float, rule: str = DEFAULT_RULE) -> tuple[float, int]:
-    """Expect a trace's counts if each of its mentions were right with one rate, whatever its place.
-
-    A curve of acc_per over length under this null model shows what the counting rule does by itself: "any mention
-    wrong" falls with the number of mentions, "any mention right" rises with it.
-
-    Args:
-        verdict: of the trace; only what it names how often is used.
-        rate: the share of right mentions over all traces of the arm (:func:`mention_rate`).
-        rule: as in :func:`count_events`.
-
-    Returns:
-        (expected matched, N_pred): sum both over traces and divide.
-    """
-    groups: Counter[Any] = Counter()
-    for mention in verdict.mentions:
-        if mention.kind is MentionKind.NEUTRAL:
-            continue
-        if rule == "sound_at_time" and not {"time", "order"} & set(mention.claims):
-            continue
-        names = mention.events if rule not in ("mention", "sound_at_time") else ()
-        if rule == "sound":
-            names = {_folded(verdict.targets[event]) for event in names}  # type: ignore[assignment]
-        for name in names or (_folded(mention.label),):
-            groups[name] += 1
-    share = {
-        "any_wrong": lambda n: rate**n,
-        "any_right": lambda n: 1 - (1 - rate) ** n,
-        "sound": lambda n: 1 - (1 - rate) ** n,
-        "mention": lambda n: rate * n,
-        "sound_at_time": lambda n: rate * n,
-        "first": lambda n: rate,
-    }[rule]
-    asserted = sum(groups.values()) if rule in ("mention", "sound_at_time") else len(groups)
-    return sum(share(n) for n in groups.values()), asserted
-
-
-def mention_rate(verdicts: Iterable[Verdict]) -> float | None:
-    """Return the share of right mentions among asserted ones, pooled; None where nothing is asserted.
-
-    Args:
-        verdicts: of one arm.
-
-    Returns:
-        A share in [0, 1], or None.
-    """
-    counts = [count_events(verdict, "mention") for verdict in verdicts]
-    asserted = sum(count.n_pred for count in counts)
-    return sum(count.matched for count in counts) / asserted if asserted else None
 
 
 def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict[str, Any]]:
@@ -319,14 +269,7 @@ def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict
 
 
 def profile_table(rows: Mapping[str, Mapping[str, int]]) -> str:
-    """Rows of :func:`profile` or :func:`errors_by_part` as text, under the name of each part.
-
-    Args:
-        rows: by part.
-
-    Returns:
-        The table as text.
-    """
+    """Return the rows of :func:`profile` or :func:`errors_by_part` as a text table, under the name of each part."""
     names = ("asserted", *ERRORS)
     lines = [f"{'':14}" + "".join(f"{name:>11}" for name in names)]
     lines += [f"{part:14}" + "".join(f"{row[name]:>11}" for name in names) for part, row in rows.items()]
