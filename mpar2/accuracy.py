@@ -268,7 +268,7 @@ def majority_vote(answers: Sequence[str]) -> int:
 
 
 def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
-    """Accuracy of the majority of the first k answers for k = 1, 2, 4, .. K, over items that have all K.
+    """Return the accuracy of the majority of the first k answers, k = 1, 2, 4, .. K, over items that have all K.
 
     ``tokens`` is the mean cost of the k answers.
     """

@@ -125,7 +125,7 @@ def split_engine(model: str) -> tuple[str | None, str]:
 
 
 def _engine_names() -> tuple[str, ...]:
-    """Registered engines, and services, which are asked as engines too."""
+    """Return the registered engines and services; services are asked as engines too."""
     from mpar2.engines import engine_names
     from mpar2.llm.services import service_names
 

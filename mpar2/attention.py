@@ -205,6 +205,9 @@ def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
 
     Returns:
         The heatmap with ``ceil(C / ceil(C / columns))`` columns; itself where it is small enough.
+
+    Raises:
+        ValueError: ``columns`` is below 1.
     """
     if columns < 1:
         raise ValueError(f"{columns} columns cannot show anything: ask for at least 1")

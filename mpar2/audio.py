@@ -148,7 +148,7 @@ def wav_bytes(clip: Clip) -> bytes:
 
 
 def _printable(label: str) -> str:
-    """File names are untrusted: one line, no control characters, of a length that fits a message."""
+    """Return an untrusted file name as one line, without control characters, of a length that fits a message."""
     shown = "".join(ch if ch.isprintable() else "?" for ch in str(label)) or "recording"
     return shown if len(shown) <= 80 else f"{shown[:60]}…{shown[-16:]}"
 
@@ -183,7 +183,7 @@ def _open_file(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -> I
 
 
 def _array_blocks(rate: Any, array: Any, limits: Limits) -> Iterator[Block]:
-    """Blocks of ``(rate, array)``; the array itself is already in memory, its conversion is bounded."""
+    """Yield blocks of ``(rate, array)``; the array itself is already in memory, its conversion is bounded."""
     if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer | np.floating) or rate != rate // 1:
         raise AudioError(f"the sampling rate must be a whole number of Hz, not {rate!r}: give (rate, array)")
     array = np.asarray(array)

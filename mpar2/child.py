@@ -151,7 +151,7 @@ class Pool:
         self._free = threading.BoundedSemaphore(self._busy)
 
     def _in_fork(self) -> None:
-        """In a fork: the children are the parent's. Its pipes must not be held open here, nor written to."""
+        """Forget the children in a fork: they are the parent's, whose pipes must not be held open or written to here."""
         for child in self._idle:
             child.forget()
         self._begin()

@@ -62,11 +62,11 @@ class View(io.RawIOBase):
         self._place, self._before = 0, 0  # the range of the last read, and the bytes before it
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
@@ -129,7 +129,7 @@ def _adts_frame(data: bytes, at: int) -> _Frame | None:
 
 
 def _tag_end(data: bytes, at: int) -> int:
-    """Behind the tag at a position; the position itself where there is none."""
+    """Return the place behind the tag at a position; the position itself where there is none."""
     if data[at : at + 3] == b"ID3" and at + 10 <= len(data) and max(data[at + 6 : at + 10]) < 128:
         size = sum(byte << (21 - 7 * i) for i, byte in enumerate(data[at + 6 : at + 10]))
         return at + 10 + size + (10 if data[at + 5] & 0x10 else 0)
@@ -230,14 +230,14 @@ def _following(data: bytes, end: int) -> tuple[tuple[str, int] | None, int]:
 
 
 def _zeros_end(data: bytes, at: int) -> int:
-    """Behind the zero bytes at a place, but for those that begin the size of an mp4's first box."""
+    """Return the place behind the zero bytes at ``at``, but for those that begin the size of an mp4's first box."""
     sound = _NONZERO.search(data, at)
     end = sound.start() if sound else len(data)
     return next((place for place in (end - 3, end - 2) if place > at and data[place + 4 : place + 8] == b"ftyp"), end)
 
 
 def _split_whole(data: bytes, kind: str, start: int) -> tuple[list[Piece], int]:
-    """One recording up to where its structure ends, as far as that can be seen without decoding it."""
+    """Take one recording up to where its structure ends, as far as that can be seen without decoding it."""
     return [], max(start + 1, min(len(data), _ENDS[kind](data, start)))
 
 
@@ -248,7 +248,7 @@ def _next_start(data: bytes, at: int) -> int:
 
 
 def _flac_end(data: bytes, start: int) -> int:
-    """FLAC has no length: up to what begins like another recording, without a tag at the end."""
+    """Find the end of FLAC, which has no length: before what begins like another recording, or a tag at the end."""
     stop = _next_start(data, start + 8)
     if data[stop - 128 : stop - 125] == b"TAG":
         stop -= 128
@@ -306,7 +306,7 @@ def _aac_end(data: bytes, start: int) -> int:
 
 
 def _matroska_end(data: bytes, start: int) -> int:
-    """EBML header, then one segment (RFC 8794, section 6); recorders leave the segment's size open."""
+    """Pass the EBML header, then one segment (RFC 8794, section 6); recorders leave the segment's size open."""
     at = start
     for _ in range(2):
         at += 4  # both names have four bytes
@@ -362,7 +362,7 @@ def _wav_chunks(data: bytes, start: int) -> Iterator[_Chunk]:
 
 
 def _split_wav(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
-    """One recording. Its sound may lie in several chunks, or before its format: then they are put in order."""
+    """Take one recording. Its sound may lie in several chunks, or before its format: then they are put in order."""
     if data[start : start + 4] not in (b"RIFF", b"RIFX"):
         return [], len(data)  # 64-bit sizes
     chunks = list(_wav_chunks(data, start))

@@ -323,7 +323,7 @@ def _run_batches(engine: Engine, tasks: Sequence[Task], work: _Work) -> None:
 def _generate(
     engine: Engine, ready: Sequence[tuple[Task, Clip, Question]], batch: Batch, seed: int
 ) -> Iterator[tuple[Task, Generation | Exception]]:
-    """What the engine makes of each task. If a batch fails its tasks run alone, so that only what is at fault fails.
+    """Yield what the engine makes of each task. If a batch fails its tasks run alone, and only those at fault fail.
 
     Errors that say what is wrong (``MPAR2Error``), and memory that does not suffice, belong to the tasks. Any other
     exception is a programming error, and stops the run.
@@ -360,7 +360,7 @@ def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[t
 
 
 async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> None:
-    """As many requests at once as the engine allows; an answer is kept as soon as it is there."""
+    """Ask as many requests at once as the engine allows; an answer is kept as soon as it is there."""
 
     async def one(task: Task) -> None:
         # in threads: neither a decoder nor a slow disk holds other requests up

@@ -192,7 +192,7 @@ def _write_adapter(model: str, adapter: str | None, folder: Path) -> None:
 
 
 def _convert(llama_cpp: Path, whole: Path, out: Path) -> None:
-    """llama.cpp's converter, once for the text model and once for the audio projector."""
+    """Run llama.cpp's converter, once for the text model and once for the audio projector."""
     for name, options in (("model.gguf", []), ("mmproj.gguf", ["--mmproj"])):
         command = [sys.executable, "-m", "mpar2.gguf_converter", str(llama_cpp.resolve()), str(whole.resolve())]
         command += ["--outfile", str((out / name).resolve()), *options]

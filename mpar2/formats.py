@@ -347,7 +347,7 @@ def _read_header(file: BinaryIO, piece: Piece, limits: Limits) -> _Header:
 
 
 def _read_flac_header(file: BinaryIO, limits: Limits) -> _Header:
-    """STREAMINFO, by RFC 9639 8.2: 20 bits of rate, 3 of channels, 5 of width, 36 of total samples, at byte 18."""
+    """Read STREAMINFO (RFC 9639, 8.2): 20 bits of rate, 3 of channels, 5 of width, 36 of samples, from byte 18."""
     file.seek(0)
     head = file.read(26)
     if head[:4] != b"fLaC" or len(head) < 26 or head[4] & 0x7F != 0:

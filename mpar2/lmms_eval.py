@@ -199,7 +199,7 @@ def _choices(prompt: str) -> tuple[str, ...]:
 
 
 def _records(line: Mapping[str, Any], item: Item, arm: str, where: str) -> Iterator[dict[str, Any]]:
-    """One record for each reply of a line."""
+    """Yield one record for each reply of a line."""
     replies = line.get("resps", line.get("filtered_resps"))
     while isinstance(replies, list) and len(replies) == 1 and isinstance(replies[0], list):
         replies = replies[0]

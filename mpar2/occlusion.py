@@ -58,7 +58,7 @@ class Occlusion:
     finished: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; NaN as null."""
+        """Return plain JSON values; NaN as null."""
 
         def plain(values: np.ndarray) -> list[Any]:
             return [None if math.isnan(value) else round(float(value), 5) for value in values]
@@ -241,7 +241,7 @@ def _overlap(chars: Span, span: Span) -> bool:
 
 
 def _sum_of(tokens: Sequence[Any], span: Span) -> float:
-    """Log-probability of the tokens that overlap the span; NaN where there is none."""
+    """Return the log-probability of the tokens that overlap the span; NaN where there is none."""
     inside = [token.logprob for token in tokens if _overlap(token.chars, span)]
     return sum(inside) if inside else math.nan
 

@@ -236,7 +236,7 @@ def _by_text(text: str, choices: Sequence[str]) -> list[str]:
 
 
 def _without_own_letter(index: int, choice: str) -> str:
-    """Some MMAU choices carry their own "A." prefix; a model may leave it out."""
+    """Return a choice without a letter of its own: some MMAU choices begin with "A.", and a model may leave it out."""
     match = _LETTER_AND_TEXT.fullmatch(choice.strip())
     own = match and ord((match[1] or match[2] or match[3]).upper()) - ord("A") == index
     return _normal(match[4]) if match and own else _normal(choice)
@@ -250,7 +250,7 @@ _QUOTES = "\"'`*“”‘’«»"
 
 
 def _normal(text: str) -> str:
-    """Case, compatibility forms, blanks, surrounding quotes and final punctuation do not tell choices apart."""
+    """Fold what does not tell choices apart: case, compatibility forms, blanks, quotes around, final punctuation."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     bare = folded.strip(_QUOTES).rstrip(".!?,;:").strip(_QUOTES).strip()
     return bare or folded  # "?" as a choice stays "?"

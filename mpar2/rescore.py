@@ -112,7 +112,7 @@ def _last_letter(reply: str, choices: tuple[str, ...] | list[str]) -> str | None
 
 
 def _lmms_eval(reply: str, answer: str, choices: tuple[str, ...] | list[str]) -> tuple[float, bool]:
-    """lmms-eval's ``parse_multi_choice_response`` with its four letters, its guess replaced by its expectation."""
+    """Apply lmms-eval's ``parse_multi_choice_response`` with its four letters; its guess becomes its expectation."""
     cleaned = reply
     for character in ",.!?;:'":
         cleaned = cleaned.strip(character)

@@ -137,6 +137,9 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
         n: Number of trials.
         level: Confidence level.
 
+    Raises:
+        ValueError: There are more successes than trials, or the level is not between 0 and 1.
+
     >>> [round(value, 4) for value in wilson(8, 10)[:3]]
     [0.8, 0.4902, 0.9433]
     """
@@ -203,6 +206,9 @@ def bootstrap_statistic(
         level: Confidence level.
         resamples: Number of bootstrap samples.
         seed: Seed of the draws.
+
+    Raises:
+        ValueError: There is no column, or the values are none that :func:`validate` takes.
     """
     arrays = validate(*columns, groups=groups, level=level)
     if not arrays:
@@ -240,11 +246,14 @@ def accuracy_interval(
     """Compute the share of right answers: Wilson where each cluster has one value, else the cluster bootstrap.
 
     Args:
-        right: 0 or 1, or the mean of several samples, (n,).
+        right: 0 or 1 for each answer, (n,).
         groups: The clip of each value, (n,).
         level: Confidence level.
         resamples: Number of bootstrap samples.
         seed: Seed of the draws.
+
+    Raises:
+        ValueError: A value is neither 0 nor 1.
     """
     (values,) = validate(right, groups=groups, level=level)
     if not np.isin(values, (0.0, 1.0)).all():
@@ -300,6 +309,9 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
     Args:
         first_right: 0 or 1 for each item, (n,).
         second_right: The same of the second arm.
+
+    Raises:
+        ValueError: A value is neither 0 nor 1.
 
     >>> mcnemar([1, 1, 1, 0], [1, 0, 0, 0])
     McNemar(both=1, only_first=2, only_second=0, neither=1, p_value=0.5)
@@ -453,7 +465,7 @@ def compare_arms(
 
 
 def _pearson(sums: _Floats) -> _Floats:
-    """r from rows of (n, sum x, sum y, sum xx, sum yy, sum xy)."""
+    """Return r of rows (n, sum x, sum y, sum xx, sum yy, sum xy)."""
     n, x, y, xx, yy, xy = sums.T
     with np.errstate(divide="ignore", invalid="ignore"):
         r = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))

@@ -184,10 +184,10 @@ def read_captions(run: str | Path) -> dict[str, Truth]:
     """Return the captions and tagged events beside a run, as truths by item; none where none were made.
 
     Args:
-        run: folder of a run.
+        run: The run's folder.
 
-    Returns:
-        Truths by item.
+    Raises:
+        SettingError: The file is damaged; the message names the line.
     """
     path = Path(run) / "cafe" / CAPTIONS
     if not path.is_file():

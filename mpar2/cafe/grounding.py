@@ -115,15 +115,15 @@ def event_columns(events: Sequence[Event], indices: Sequence[int], record: Atten
 def grounding_report(
     groundings: Sequence[Sequence[Grounding]], groups: Sequence[str], **options: Any
 ) -> dict[str, Interval]:
-    """Pool over traces: mean ``inside``, mean ``chance``, and their ratio ``lift``.
+    """Pool groundings over traces.
 
     Args:
-        groundings: of the mentions of each trace.
-        groups: the clip of each trace.
-        options: of the bootstrap.
+        groundings: Of the mentions of each trace.
+        groups: The clip of each trace.
+        **options: Of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
 
     Returns:
-        The three with intervals that are clustered by clip.
+        Mean ``inside``, mean ``chance``, and their ratio ``lift``, with intervals that are clustered by clip.
     """
     flat = [(grounding, group) for trace, group in zip(groundings, groups, strict=True) for grounding in trace]
     names = [group for _, group in flat]

@@ -27,19 +27,18 @@ _AROUND = " \t\r\n'\"."
 
 
 def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) -> tuple[list[Span], str]:
-    """Where ``quotes``, given in reading order, stand in ``text``: spans without overlap, or ([], what is wrong).
+    """Find where quotes stand in a text.
 
     Runs of white space count as equal, since models fold line breaks. A quote that occurs several times takes the
-    first free place at or after the quote before it, whole words before parts of words. ``overlap=True`` lets quotes
-    share text.
+    first free place at or after the quote before it, whole words before parts of words.
 
     Args:
-        text: the trace.
-        quotes: in reading order.
-        overlap: whether spans may share characters.
+        text: The trace.
+        quotes: In reading order.
+        overlap: Whether spans may share characters.
 
     Returns:
-        Spans, and what is wrong.
+        The span of each quote, and ""; or no spans, and what is wrong.
 
     >>> locate_quotes("a dog, then a dog", ["dog", "dog"])[0]
     [Span(start=2, stop=5), Span(start=14, stop=17)]

@@ -315,11 +315,11 @@ class Judge(Protocol):
 
 
 def missed_events(mentions: Iterable[Mention], n_targets: int) -> tuple[int, ...]:
-    """Truth events that no matched or misused mention refers to.
+    """Return the truth events that no matched or misused mention refers to.
 
     Args:
-        mentions: of a verdict.
-        n_targets: number of truth events.
+        mentions: Of a verdict.
+        n_targets: Number of truth events.
 
     Returns:
         Numbers of truth events, rising.

@@ -60,10 +60,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, Item], dict[str, Truth], list[Arm], Any]:
-    """Items with events (at most ``--limit``), their truths, the chosen arms and the run.
+    """Return items with events (at most ``--limit``), their truths, the chosen arms and the run.
 
     Raises:
-        ScoreError: no item has events, or no arm can be asked.
+        ScoreError: No item has events, or no arm can be asked.
     """
     from mpar2.cafe.score import ScoreError
     from mpar2.runs import item_of, read_run
@@ -174,7 +174,7 @@ def _ask_missing(
 
 
 def _err_omit(run: Any, arm: str, items: Mapping[str, Item], truths: Mapping[str, Truth]) -> Interval:
-    """Share of the events that the arm's traces do not assert, pooled over traces: it stands beside probe accuracy."""
+    """Return the share of the events that the arm's traces do not assert, pooled: it stands beside probe accuracy."""
     from mpar2.cafe.metrics import count_events
     from mpar2.cafe.rules.judge import annotate
     from mpar2.statistics import bootstrap_interval

@@ -261,7 +261,7 @@ def _notes() -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM (a cluster's time limit) ends a run as cleanly as Ctrl-C."""
+    """Let SIGTERM (a cluster's time limit) end a run as cleanly as Ctrl-C."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         interrupt = signal.getsignal(signal.SIGINT)
@@ -279,7 +279,7 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def _progress(*, hidden: bool) -> Iterator[Callable[[int, int, int], None]]:
-    """Answers done, their rate and the time left, on stderr: one line that moves, or a line now and then in a log."""
+    """Show on stderr answers done, rate and time left: one line that moves, or a line now and then in a log."""
     from tqdm import tqdm
 
     with tqdm(

@@ -188,7 +188,7 @@ def _check_fit(
     *,
     alone: bool,
 ) -> dict[str, torch.Tensor]:
-    """Every tensor must have a place of its size. Returns those that replace weights of the base, by their full names.
+    """Check that every tensor has a place of its size; return those that replace weights of the base, by full names.
 
     Where the checkpoint is shared, only tensors equal to the base's may be among them.
     """
@@ -241,7 +241,7 @@ def _check_fit(
 def _saved_modules(
     config: Mapping[str, Any], modules: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
 ) -> tuple[str, ...]:
-    """Modules of which the adapter has a whole copy of its own (``modules_to_save``), as far as the file holds them."""
+    """Return the modules of which the adapter has a whole copy (``modules_to_save``), as far as the file holds them."""
     ends = tuple(f".{name}" for name in config.get("modules_to_save") or ())
     named = [path for path in modules if path and ends and f".{path}".endswith(ends)]
     return tuple(path for path in named if any(key.startswith(f"{_PREFIX}{path}.") for key in weights))
@@ -314,7 +314,7 @@ def _part(module: str) -> str:
 
 
 def _matcher(targets: str | list[str], name: str) -> Callable[[str], bool]:
-    """PEFT's rule: a regular expression must match the whole name, an entry of a list its end."""
+    """Return PEFT's rule: a regular expression must match the whole name, an entry of a list its end."""
     if isinstance(targets, str) and targets == "all-linear":
         return lambda module: not module.endswith("lm_head")
     if isinstance(targets, str):
@@ -325,7 +325,7 @@ def _matcher(targets: str | list[str], name: str) -> Callable[[str], bool]:
 
 
 def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
-    """The pattern, if it is sure to end soon: no repetition of a repetition or of a choice, few repetitions in all."""
+    """Return the pattern, if it is sure to end soon: no repetition of a repetition or of a choice, few in all."""
     import re._parser as parser
 
     refusal = (
@@ -374,7 +374,7 @@ def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
 def _exact_config(
     kind: type[Any], config: Mapping[str, Any], weights: Mapping[str, torch.Tensor], saved: tuple[str, ...], name: str
 ) -> Any:
-    """PEFT's configuration with the exact layers and ranks of the file, and no pattern left to match."""
+    """Return PEFT's configuration with the exact layers and ranks of the file, and no pattern left to match."""
     import inspect
 
     ranks: dict[str, int] = {}
@@ -406,7 +406,7 @@ def _exact_config(
 
 
 def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any, name: str) -> Any:
-    """PEFT's rule for ``alpha_pattern``: the first key that matches the end of the module's name."""
+    """Apply PEFT's rule for ``alpha_pattern``: the first key that matches the end of the module's name."""
     for key, value in patterns.items():
         pattern = _bounded_pattern(key, name)
         if re.fullmatch(rf"(.*\.)?({pattern.pattern})", module):
@@ -415,7 +415,7 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any, name: st
 
 
 def _is_plain(checkpoint: Checkpoint, config: Mapping[str, Any], weights: Mapping[str, Any], key: str) -> bool:
-    """Plain LoRA on linear layers, and nothing else: what the engine can add to some rows of a batch."""
+    """Return whether this is plain LoRA on linear layers, which the engine can add to some rows of a batch."""
     from torch.nn import Linear
 
     if config.get("bias", "none") != "none" or config.get("layer_replication"):

@@ -31,12 +31,15 @@ def in_background(
 ) -> Iterator[Progress]:
     """Run each worker in a thread, and yield the updates of all until every one has ended.
 
-    A worker that fails, or puts an error, lets the others finish; then its error is raised here. Closing the iterator
-    stops the workers and returns when their threads have ended.
+    A worker that fails, or puts an error, lets the others finish. Closing the iterator stops the workers and returns
+    when their threads have ended.
 
     Args:
         workers: Each takes the function that hands an update on, and an event that is set when it has to stop.
         stop: Stops the workers too.
+
+    Raises:
+        BaseException: The error of a worker, after all have ended.
     """
     ended = _EitherEvent(stop)
     updates: queue.SimpleQueue[Progress | BaseException | None] = queue.SimpleQueue()

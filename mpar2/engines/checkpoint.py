@@ -265,7 +265,7 @@ def _check_quantisation(config: Any, name: str, quantize: Quantize | None) -> An
 
 
 def _bits(quantize: Quantize, family: Family, dtype: torch.dtype) -> Any:
-    """bitsandbytes' configuration: the text stack's linear layers; encoder, projector and head stay as they are."""
+    """Configure bitsandbytes for the text stack's linear layers; encoder, projector and head stay as they are."""
     from importlib.util import find_spec
 
     from transformers import BitsAndBytesConfig

@@ -586,7 +586,11 @@ class Voxtral(Family):
         return "".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
 
     def prompt_ids(self, processor: Any, text: str, positions: int) -> list[int]:
-        """Return ``<s>[INST][BEGIN_AUDIO][AUDIO]..words[/INST]``, Voxtral's instruction format."""
+        """Return ``<s>[INST][BEGIN_AUDIO][AUDIO]..words[/INST]``, Voxtral's instruction format.
+
+        Raises:
+            EngineError: The tokenizer lacks one of these control tokens.
+        """
         tokenizer = processor.tokenizer
         marks = [tokenizer.convert_tokens_to_ids(mark) for mark in ("<s>", "[INST]", "[BEGIN_AUDIO]", "[/INST]")]
         if None in marks or len(set(marks)) < len(marks):

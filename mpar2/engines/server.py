@@ -128,7 +128,7 @@ class RemoteEngine(Engine):
             await session.__aexit__(*exc)
 
     def _new_session(self, *, logprobs: bool) -> _Session:
-        """Clients of its own event loop, so that several streams may run at the same time."""
+        """Make a session with clients of its own event loop, so that several streams may run at the same time."""
 
         async def open_client(stack: AsyncExitStack, place: int, model: str) -> ChatClient:
             client = await stack.enter_async_context(self._connect(place, model, logprobs))

@@ -76,7 +76,7 @@ def items_from_captions(source: str | Path, kind: str, *, audio_name: str | None
 
 
 def _table(source: Path, kind: str) -> Iterator[tuple[Mapping[str, str], list[str], bool]]:
-    """Columns, captions and whether the clip is of silence, for each line of a CSV file."""
+    """Yield columns, captions and whether the clip is of silence, for each line of a CSV file."""
     needed = {"audiocaps": ("youtube_id", "start_time", "caption"), "clotho": ("file_name", "caption_1")}[kind]
     try:
         with source.open(encoding="utf-8-sig", newline="") as lines:

@@ -203,7 +203,7 @@ def _display_names(file: Path) -> dict[str, str]:
 
 
 def _joined(events: list[Event]) -> tuple[Event, ...]:
-    """Events in order of onset; those of one label that touch are one (labels of one-second frames)."""
+    """Return events in order of onset; those of one label that touch become one (labels of one-second frames)."""
     joined: list[Event] = []
     last: dict[str, int] = {}
     for event in sorted(events, key=lambda event: (event.onset_s, event.offset_s)):

@@ -17,7 +17,11 @@ __all__ = ["read_jsonl", "read_scenes"]
 
 
 def read_jsonl(source: Path) -> Entries:
-    """Read a JSONL file of items, or the ``items.jsonl`` of a folder."""
+    """Read a JSONL file of items, or the ``items.jsonl`` of a folder.
+
+    Raises:
+        ItemsError: There is no such file, or a line is no item; the message names the line.
+    """
     file = source / "items.jsonl" if source.is_dir() else source
     if not file.is_file():
         raise ItemsError(f"{file} is not there: a folder of items has its questions in items.jsonl")
@@ -27,7 +31,11 @@ def read_jsonl(source: Path) -> Entries:
 
 
 def read_scenes(source: Path) -> Entries:
-    """Read a folder of scenes; every item must have its events."""
+    """Read a folder of scenes; every item must have its events.
+
+    Raises:
+        ItemsError: As of :func:`read_jsonl`, or an item has no events.
+    """
     entries = read_jsonl(source)
     without = [item.id for item in entries.items if item.events is None]
     if without:

@@ -52,7 +52,11 @@ async def check_audio(client: ChatClient) -> AudioCheck:
 
 
 async def require_audio(client: ChatClient) -> AudioCheck:
-    """As :func:`check_audio`, but :class:`~mpar2.llm.errors.StopRun` where audio does not arrive."""
+    """Check as :func:`check_audio` does, and stop where audio does not arrive.
+
+    Raises:
+        StopRun: Audio does not arrive at the model.
+    """
     found = await check_audio(client)
     if found.received is False:
         raise StopRun("no_audio", found.detail)
@@ -112,7 +116,7 @@ def _unlike(one: Reply, other: Reply) -> bool:
 
 
 def _noise(seconds: int) -> bytes:
-    """Bursts of noise, four a second: nothing that could be taken for silence."""
+    """Return bursts of noise, four a second, as WAV: nothing that could be taken for silence."""
     import numpy as np
 
     from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes

@@ -151,6 +151,9 @@ class ChatClient(Protocol):
 def audio_mime(data: bytes) -> str:
     """Return the media type of an audio file by its first bytes.
 
+    Raises:
+        ValueError: It is no WAV, FLAC, Ogg or MP3 file.
+
     >>> audio_mime(b"RIFF....WAVE")
     'audio/wav'
     """

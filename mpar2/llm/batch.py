@@ -70,6 +70,7 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, 
 
     Raises:
         Exception: The first one of ``work``. No item starts after it; those under way finish.
+        ValueError: ``in_flight`` is below 1.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}, must be at least 1")
@@ -104,12 +105,16 @@ async def run_batch(
     """Apply ``work`` to every item that the journal does not hold yet.
 
     Args:
-        items: what to work on; items with equal keys are one item.
-        work: makes the record of an item.
-        key: names an item.
-        journal: keeps the records; None keeps them in memory only.
-        in_flight: items at a time.
-        label: of a progress bar on stderr; None shows none.
+        items: What to work on; items with equal keys are one item.
+        work: Makes the record of an item.
+        key: Names an item.
+        journal: Keeps the records; None keeps them in memory only.
+        in_flight: Items at a time.
+        label: Of a progress bar on stderr; None shows none.
+
+    Raises:
+        StopRun: Nothing that follows can succeed, or many items in a row got no answer.
+        ValueError: ``in_flight`` is below 1.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}, must be at least 1")

@@ -100,7 +100,7 @@ class Estimate:
 
 
 def estimate_tokens(*texts_or_parts: Part | Iterable[Part]) -> int:
-    """Tokens of texts and audio files, estimated.
+    """Estimate the tokens of texts and audio files.
 
     >>> estimate_tokens("seven characters" * 7)
     32

@@ -36,7 +36,7 @@ class JournalError(RunError):
 
 
 def content_key(*parts: Any) -> str:
-    """sha256 over parts (JSON values or bytes), in canonical form.
+    """Return the sha256 over parts (JSON values or bytes), in canonical form.
 
     >>> content_key("a", {"x": 1, "y": 2}) == content_key("a", {"y": 2, "x": 1})
     True

@@ -234,7 +234,7 @@ def _quota_ids(body: Any) -> list[str]:
 
 
 def _is_moderation(body: Any) -> bool:
-    """OpenRouter answers 403 where a moderator refused one input."""
+    """Return whether a moderator refused one input: OpenRouter answers 403 then."""
     metadata = _error_of(body).get("metadata")
     return isinstance(metadata, dict) and bool(metadata.get("reasons") or metadata.get("flagged_input"))
 

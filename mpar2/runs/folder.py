@@ -143,7 +143,11 @@ class Run:
     _limits: RunLimits
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One checked record for each key: the ok ones in the order of the files, then what failed to the end."""
+        """Yield one checked record for each key: the ok ones in the order of the files, then what failed to the end.
+
+        Raises:
+            RunError: A line is damaged, or there are too many.
+        """
         done: set[str] = set()
         failed: dict[str, dict[str, Any]] = {}
         lines = 0
@@ -203,9 +207,12 @@ def open_lines(path: Path, max_bytes: int = _OWN.max_bytes) -> BinaryIO:
 
 
 def compress_run(folder: str | Path) -> tuple[int, int]:
-    """Compress the lines of a finished run in place; returns its bytes before and after.
+    """Compress the lines of a finished run in place.
 
     The journals of judges and probes are removed where their results are there: they only serve to go on.
+
+    Returns:
+        Bytes of the run before and after.
 
     Raises:
         RunError: The folder is no run, or it is not finished.
@@ -287,6 +294,9 @@ def open_member(path: Path, info: zipfile.ZipInfo, max_bytes: int) -> BinaryIO:
         path: The zip.
         info: The file's entry.
         max_bytes: The most that it may unpack to.
+
+    Raises:
+        RunError: The zip is damaged.
     """
     where, advice = f"{path.name}/{info.filename}", "zip the run again"
     try:

@@ -177,7 +177,7 @@ def _ends(value: Any) -> list[int] | None:
 
 
 def _numbers(value: Any) -> dict[str, Any] | None:
-    """Attention: names over numbers, texts, and lists of numbers (of lists of numbers)."""
+    """Check the attention of a record: names over numbers, texts, and lists of numbers (of lists of numbers)."""
     if value is None:
         return None
     if not isinstance(value, dict) or len(value) > 64:

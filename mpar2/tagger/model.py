@@ -39,7 +39,14 @@ def power_spectrum(samples: torch.Tensor) -> torch.Tensor:
 
 
 def log_mel(power: torch.Tensor) -> torch.Tensor:
-    """Decades of power (frames, 64) in mel bands, of a power spectrum (frames, 257)."""
+    """Return the power in mel bands, as decades.
+
+    Args:
+        power: A power spectrum, (frames, 257).
+
+    Returns:
+        (frames, 64).
+    """
     return (power @ _bands().to(power.device) + FLOOR).log10()
 
 

@@ -31,7 +31,7 @@ def audioset_names() -> tuple[str, ...]:
 
 @cache
 def label_members() -> Mapping[str, tuple[int, ...]]:
-    """For each label the positions of its names among the scores."""
+    """Return, for each label, the positions of its names among the scores."""
     members: dict[str, list[int]] = {}
     for position, (_, label) in enumerate(_rows()):
         if label:
@@ -41,7 +41,7 @@ def label_members() -> Mapping[str, tuple[int, ...]]:
 
 @cache
 def label_families() -> Mapping[str, str | None]:
-    """For each label its family in ``mpar2.cafe.rules.sounds``, None where that has no such sound."""
+    """Return, for each label, its family in ``mpar2.cafe.rules.sounds``; None where that has no such sound."""
     from mpar2.cafe.rules.vocabulary import Vocabulary
 
     vocabulary = Vocabulary()

@@ -30,12 +30,15 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
     """Return whether the claim is true of event ``index``, or cannot be decided by this truth.
 
     Args:
-        claim: of one event.
-        index: of the event.
-        truth: with events.
+        claim: Of one event.
+        index: Of the event.
+        truth: With events.
 
     Returns:
         True also where the truth carries no times, lengths or levels.
+
+    Raises:
+        ValueError: No such relation.
     """
     events = truth.events or ()
     event = events[index]

@@ -186,13 +186,13 @@ _NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
 
 
 def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...] = ()) -> list[Claim]:
-    """First, last, nth, longest, shortest, loudest, quietest: what is claimed of the name at ``[start, stop)``.
+    """Find the claims that a name is the first, last, nth, longest, shortest, loudest or quietest.
 
     Args:
-        masked_text: the sentence, every name blanked.
-        start: of the name.
-        stop: its end.
-        among: numbers of the events among which it is said to be first, last or nth; empty for all.
+        masked_text: The sentence, every name blanked.
+        start: Where the name begins.
+        stop: Where it ends.
+        among: Numbers of the events among which it is said to be first, last or nth; empty for all.
 
     Returns:
         The claims; empty for most names.

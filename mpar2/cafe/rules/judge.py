@@ -196,7 +196,7 @@ def _vocabulary(labels: tuple[str, ...]) -> Vocabulary:
 
 @lru_cache(maxsize=256)
 def _relatives(names: frozenset[str]) -> frozenset[str]:
-    """Parents and kinds of the names."""
+    """Return the parents and the kinds of concepts."""
     return frozenset(PARENTS[n] for n in names if n in PARENTS) | frozenset(k for k, p in PARENTS.items() if p in names)
 
 
@@ -386,7 +386,7 @@ class _Judgement:
         state.settle(MentionKind.HALLUCINATED, f"the truth has no {state.label!r}")
 
     def _whole_of(self, names: Sequence[str]) -> list[int]:
-        """Truth events of things that may make such a sound among others: the brakes of a train."""
+        """Return the truth events of things that may make such a sound among others: the brakes of a train."""
         return [i for name in names for whole in PARTS.get(name, ()) for i in self._events_named(whole)]
 
     def _in_general(self, index: int, number: int, words: str, found: Sequence[int]) -> str | None:
@@ -420,7 +420,7 @@ class _Judgement:
         return bool(names) and not any(event in found for name in names for event in self._events_named(name))
 
     def _narrowed_by_words(self, found: list[int], words: str) -> list[int]:
-        """Of several events with one name, those whose labels share most words: "the cat meows" is no purring."""
+        """Keep, of several events with one name, those whose labels share most words: "the cat meows" is no purring."""
         if len(found) < 2 or len({self.truth.events[i].label for i in found}) < 2:  # type: ignore[index]
             return found
         stems = {word[:4] for word in re.findall(r"[a-z]{3,}", words)}
@@ -438,7 +438,7 @@ class _Judgement:
         return found if len(told) == 1 and all(sex and not sex & told for sex in sexes) else []
 
     def _made_by(self, sex: str) -> tuple[list[int], list[int]]:
-        """Events of people: those that a person of this sex (any: "person") may make, and those of the other."""
+        """Return the events that a person of this sex (any: "person") may make, and those that only the other sex makes."""
         fitting, others = [], []
         for index, event in enumerate(self.truth.events or ()):
             if "human" in self._families(index):
@@ -459,7 +459,7 @@ class _Judgement:
         return [i for i, its in enumerate(self.vocabulary.truth) if any(PARENTS.get(n) in parents for n in its)]
 
     def _only_general(self, names: Sequence[str]) -> bool:
-        """Whether the truth has an event called by a mere family word ("music") that the name may be a case of."""
+        """Return whether the truth has an event called by a family word ("music") that the name may be a case of."""
         families = {self.vocabulary.concept(name).family for name in names}
         return any(
             self.vocabulary.concept(name).family in families and name not in _known_names()
@@ -535,7 +535,7 @@ class _Judgement:
         state.settle(MentionKind.MISUSED, f"wrong {what}: {wrong.words!r} ({self._describe(event)})", (event,))
 
     def _group_interval(self, state: MentionState) -> bool:
-        """Whether an interval is true of several events of the name together, from the first onset to the last offset."""  # noqa: E501
+        """Return whether an interval is true of several events of the name together: first onset to last offset."""
         intervals = [claim for claim in state.claims if claim.relation == "interval"]
         events = [self.truth.events[i] for i in state.all]  # type: ignore[index]
         if len(intervals) != 1 or len(intervals) != len(state.claims) or len(events) < 2:
@@ -549,7 +549,7 @@ class _Judgement:
         return whole and abs(claim.b - max(offsets)) <= collar  # type: ignore[type-var,operator]
 
     def _several_times(self, state: MentionState) -> bool:
-        """ "a bark at 0.5 s and again at 6.0 s": each time is of an event of its own; True if all of them are right."""
+        """Settle "a bark at 0.5 s and again at 6.0 s": each time is of an event of its own; True if all are right."""
         times = [claim for claim in state.claims if claim.relation in ("at", "start", "interval")]
         if len(times) < 2 or len(state.all) < len(times):
             return False

@@ -659,7 +659,7 @@ def _join(
     in_truth: frozenset[str],
     gap: list[str],
 ) -> CandidateMention | None:
-    """One candidate for two neighbouring names, or None where they are two sounds."""
+    """Return one candidate for two neighbouring names, or None where they are two sounds."""
     if not left.concepts or not right.concepts or left.source:
         return None
     if {"its", "his", "her", "their"} & set(gap) and not in_truth.intersection(right.concepts):
@@ -730,7 +730,7 @@ def _sentences(
     candidates: list[CandidateMention],
     quoted: list[tuple[int, int]],
 ) -> list[Sentence]:
-    """Sentences end at full stops, ";", line ends and borders of parts, but not inside a candidate or a quotation.
+    """Cut at full stops, ";", line ends and borders of parts, but not inside a candidate or a quotation.
 
     Who quotes a question asks none: a "?" before a closing quotation mark ends a plain sentence.
     """

@@ -91,7 +91,7 @@ _NUMBER_WORD = re.compile(
 
 
 def _with_digits(masked_text: str) -> str:
-    """ "six seconds" as "6   seconds", so that all places stay what they are."""
+    """Write "six seconds" as "6   seconds", so that all places stay what they are."""
     if "second" not in masked_text:
         return masked_text
     return _NUMBER_WORD.sub(lambda match: str(_WORDS[match[1]]).ljust(len(match[1])), masked_text)

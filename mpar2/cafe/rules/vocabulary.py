@@ -181,7 +181,7 @@ class _Table:
             self.put(key, _Form((*old.concepts, concept), old.role, old.plural, old.weak and weak, old.family))
 
     def add_phrase(self, concept: str, phrase: str, *, weak: bool | None = None) -> None:
-        """A noun phrase in singular and plural (of its last word, or of its first in "gust of wind")."""
+        """Add a noun phrase in singular and plural (of its last word, or of its first in "gust of wind")."""
         key = _key(phrase)
         if not key:
             return
@@ -371,7 +371,7 @@ class Vocabulary:
         return form is not None and form.role == "action"
 
     def _add_words(self, name: str) -> None:
-        """Other forms of an unknown label of two words: "tree falling" is also "falling tree", and "the tree"."""
+        """Add other forms of an unknown label of two words: "tree falling" is also "falling tree", and "the tree"."""
         words = name.split()
         if len(words) == 2 and words[1].endswith("ing"):
             for phrase in (f"{words[1]} {words[0]}", words[0], re.sub(r"([bdgmnprt])\1$", r"\1", words[1][:-3])):
@@ -379,7 +379,7 @@ class Vocabulary:
                     self._table.add_phrase(name, phrase, weak=False)
 
     def _known(self, label: str) -> tuple[str, ...]:
-        """By the whole label; else by its parts at commas and brackets; else by the longest known phrase in it."""
+        """Look a label up as a whole; else by its parts at commas and brackets; else by the longest known phrase."""
         whole = label.strip().lower()
         if whole in self._table.concepts:
             return (whole,)

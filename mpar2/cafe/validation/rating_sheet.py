@@ -295,7 +295,7 @@ def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: d
 
 
 def _inert(text: str) -> str:
-    """JSON that cannot end the script element it stands in, nor open a comment in it."""
+    """Escape JSON so that it can neither end the script element that it stands in, nor open a comment in it."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
