@@ -255,7 +255,7 @@ def majority_vote(answers: Sequence[str]) -> int:
     """Find the most frequent answer (self-consistency, arXiv 2203.11171); of equally frequent ones the first given.
 
     Args:
-        answers: of one item, in the order of their samples; at least one.
+        answers: Of one item, in the order of their samples; at least one.
 
     Returns:
         The place of the winner's first occurrence.

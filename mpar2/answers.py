@@ -85,7 +85,7 @@ def visible_text(trace: Trace) -> str:
     """Return the text of a reply outside of thoughts and other tagged parts, without surrounding blanks.
 
     Args:
-        trace: a parsed reply.
+        trace: A parsed reply.
 
     Returns:
         The text; empty where all of it is tagged.

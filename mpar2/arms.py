@@ -110,7 +110,7 @@ def split_engine(model: str) -> tuple[str | None, str]:
     """Split ``ENGINE:MODEL`` at the name of a registered engine.
 
     Args:
-        model: the model of an arm.
+        model: The model of an arm.
 
     Returns:
         The engine's name, or None where the model runs in this process, and the rest.
@@ -136,14 +136,14 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
     """Read one arm from ``NAME=MODEL[+ADAPTER][:MODE]`` (the module's head has examples).
 
     Args:
-        text: the arm as typed.
-        default_mode: where no mode is written.
+        text: The arm as typed.
+        default_mode: Where no mode is written.
 
     Returns:
         The arm. Its name is made of model, adapter and mode where none is given.
 
     Raises:
-        ArmError: no model, an unknown mode, an address without a model.
+        ArmError: No model, an unknown mode, an address without a model.
     """
     modes = mode_names()
     name, equals, spec = text.partition("=")

@@ -132,7 +132,7 @@ def wav_bytes(clip: Clip) -> bytes:
     """Encode a clip as a 16-bit PCM wav file; samples that came from 16 bits come back exactly.
 
     Args:
-        clip: mono float32 at its rate.
+        clip: Mono float32 at its rate.
 
     Returns:
         The content of a wav file.

@@ -151,7 +151,7 @@ class Pool:
         self._free = threading.BoundedSemaphore(self._busy)
 
     def _in_fork(self) -> None:
-        """Forget the children in a fork: they are the parent's, whose pipes must not be held open or written to here."""
+        """Forget the children in a fork: they are the parent's, and a fork must neither hold nor use their pipes."""
         for child in self._idle:
             child.forget()
         self._begin()

@@ -54,7 +54,12 @@ class Piece:
 
 
 class View(io.RawIOBase):
-    """Byte ranges of a file, read as one."""
+    """Byte ranges of a file, read as one.
+
+    Args:
+        file: The whole file.
+        ranges: Start and stop of each range, in bytes; empty ones are left out.
+    """
 
     def __init__(self, file: BinaryIO, ranges: Sequence[tuple[int, int]]) -> None:
         self._file, self._ranges, self._at = file, [(a, b) for a, b in ranges if b > a], 0

@@ -51,12 +51,12 @@ def export_checkpoint(
     """Write ``model`` with ``adapter`` to the new folder ``out``.
 
     Args:
-        model: short name, folder or hub id.
-        out: a folder that does not exist yet, or is empty.
-        form: see the module.
-        adapter: a LoRA adapter; merged, except for ``adapter``.
-        dtype: of the written weights; None: as the checkpoint has them.
-        llama_cpp: for ``gguf``, llama.cpp's source folder, which holds convert_hf_to_gguf.py.
+        model: Short name, folder or hub id.
+        out: A folder that does not exist yet, or is empty.
+        form: See the module.
+        adapter: A LoRA adapter; merged, except for ``adapter``.
+        dtype: Of the written weights; None: as the checkpoint has them.
+        llama_cpp: For ``gguf``, llama.cpp's source folder, which holds convert_hf_to_gguf.py.
 
     Returns:
         ``out``.

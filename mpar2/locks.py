@@ -17,13 +17,13 @@ def try_lock(path: Path) -> FileLock | None:
     """Lock ``path`` for this process.
 
     Args:
-        path: a file, which need not be there; the lock is ``.NAME.lock`` beside it.
+        path: A file, which need not be there; the lock is ``.NAME.lock`` beside it.
 
     Returns:
         The lock, held until its ``release()``; None where another process (or another lock of this one) holds it.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: The folder cannot be written.
     """
     # thread_local=False: the thread that releases may be another than the one that locked
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0, thread_local=False)

@@ -44,9 +44,9 @@ class Occlusion:
         spans: (S) character spans of the text.
         base: (S,) log-probability of each span with the whole clip; NaN where it is not known.
         drops: (S, N) by how much it falls with the window occluded, nats; for ``changed answer`` 0 or 1.
-        measure: what ``drops`` is.
-        fill: what windows were replaced by.
-        finished: windows that were computed; the rest is NaN.
+        measure: What ``drops`` is.
+        fill: What windows were replaced by.
+        finished: Windows that were computed; the rest is NaN.
     """
 
     edges: np.ndarray

@@ -305,7 +305,7 @@ def item_to_json(item: Item) -> dict[str, Any]:
     """Return the item as flat, plain JSON values: the ``item`` of a run's lines. An empty ``extra`` is left out.
 
     Args:
-        item: of a benchmark.
+        item: Of a benchmark.
 
     Returns:
         Plain JSON values.

@@ -155,7 +155,7 @@ def is_wellformed(trace: Trace) -> bool:
     """Return whether a trace has exactly the MPAR² form: perception, steps, review, answer, without problems.
 
     Args:
-        trace: a parsed reply.
+        trace: A parsed reply.
 
     Returns:
         Whether it has that form.
@@ -186,7 +186,7 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
     """Return the trace as plain JSON values; spans of characters and tokens are ``[start, stop]``.
 
     Args:
-        trace: a parsed reply.
+        trace: A parsed reply.
 
     Returns:
         Plain JSON values.

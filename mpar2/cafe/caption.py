@@ -66,10 +66,15 @@ class Caption:
 
 
 class Captioner:
-    """Captions clips through ``client``, used inside ``async with client``, and keeps the captions in ``folder``.
+    """Captions clips and keeps the captions in files.
 
-    Before it pays for its first caption it asks, once, whether audio arrives at the model (``check_audio``): some
-    servers drop it, and the model then invents a clip.
+    Before it pays for its first caption it asks, once, whether audio arrives at the model: some servers drop it, and
+    the model then invents a clip.
+
+    Args:
+        client: Asks the model; the caller enters it (``async with``).
+        folder: Where the captions are kept.
+        check_audio: Find out first whether audio arrives.
     """
 
     def __init__(self, client: ChatClient, folder: str | Path, *, check_audio: bool = True) -> None:
@@ -90,9 +95,11 @@ class Captioner:
         return self._read(self._path(self.key(clip)))
 
     async def caption(self, clip: Clip) -> Caption:
-        """Return the caption of ``clip``.
+        """Return the caption of a clip, from its file or from the model.
 
-        Raises an :class:`~mpar2.llm.errors.LLMError` where there is none to be had.
+        Raises:
+            LLMError: The model gave none.
+            SettingError: The file of the caption is damaged.
         """
         from mpar2.audio import wav_bytes
 
@@ -110,16 +117,14 @@ class Captioner:
             return caption
 
     def estimate(self, clips: Iterable[Clip], prices: Prices | None = None) -> Estimate:
-        """Return what captioning ``clips`` is expected to take.
-
-        Captions on disk are free, a clip given twice counts once.
+        """Estimate what captioning takes. Captions on disk are free, a clip given twice counts once.
 
         Args:
-            clips: to caption.
-            prices: of the model, where they are known.
+            clips: To caption.
+            prices: Of the model, where they are known.
 
         Returns:
-            Requests, tokens and cost; clips on disk cost nothing.
+            Requests, tokens and cost.
         """
         new = {self.key(clip): clip.seconds for clip in clips if self.cached(clip) is None}
         prompt = estimate_tokens(self._system, _REQUEST)
@@ -167,11 +172,14 @@ def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
     """Put what was made for clips without truth beside a run; what is there for other items stays.
 
     Args:
-        run: the run's folder; the file is ``cafe/captions.jsonl`` below it.
-        captions: by item, truths with a caption or with events, and with their origin.
+        run: The run's folder; the file is ``cafe/captions.jsonl`` below it.
+        captions: By item, truths with a caption or with events, and with their origin.
 
     Returns:
         The file's path.
+
+    Raises:
+        SettingError: The file that is there is damaged.
     """
     path = Path(run) / "cafe" / CAPTIONS
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -93,9 +93,9 @@ def event_columns(events: Sequence[Event], indices: Sequence[int], record: Atten
     """Return (C,) share of each column that lies inside one of the events; 0 throughout if none of them has times.
 
     Args:
-        events: of the clip.
-        indices: of the events that count.
-        record: attention, whose columns are frames of audio.
+        events: Of the clip.
+        indices: Of the events that count.
+        record: Attention, whose columns are frames of audio.
 
     Returns:
         (C,) shares in [0, 1].

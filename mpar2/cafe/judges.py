@@ -35,11 +35,11 @@ class JudgeOptions:
     """What a judge may be given; the judge by rules needs nothing.
 
     Attributes:
-        model: of the service; None takes its default.
-        base_url: where the service is.
+        model: Of the service; None takes its default.
+        base_url: Where the service is.
         api_key: None takes the environment's.
-        replies: keeps every reply, so that none is paid twice.
-        limiter: bounds requests in flight and tokens.
+        replies: Keeps every reply, so that none is paid twice.
+        limiter: Bounds requests in flight and tokens.
     """
 
     model: str | None = None
@@ -54,11 +54,11 @@ class JudgeEntry:
     """A judge under its name.
 
     Attributes:
-        name: as in ``--judge``.
-        make: makes the judge.
-        label: for people.
-        needs_events: the judge cannot use a truth that is only a caption.
-        service: the service that answers, None for a judge of another kind.
+        name: As in ``--judge``.
+        make: Makes the judge.
+        label: For people.
+        needs_events: The judge cannot use a truth that is only a caption.
+        service: The service that answers, None for a judge of another kind.
     """
 
     name: str
@@ -88,10 +88,10 @@ def register_judge(
     """Make a judge known under ``name``; one of that name is replaced.
 
     Args:
-        name: for ``--judge``, and for the folder of its scores.
-        make: makes the judge from :class:`JudgeOptions`.
-        label: for people; default: the name.
-        needs_events: it cannot use a truth that is only a caption.
+        name: For ``--judge``, and for the folder of its scores.
+        make: Makes the judge from :class:`JudgeOptions`.
+        label: For people; default: the name.
+        needs_events: It cannot use a truth that is only a caption.
     """
     _JUDGES[name] = JudgeEntry(name, make, label, needs_events)
 
@@ -107,10 +107,10 @@ def judge_named(name: str) -> JudgeEntry:
     """Look up a judge.
 
     Raises:
-        JudgeError: no judge has this name; the message lists those that there are.
+        JudgeError: No judge has this name; the message lists those that there are.
 
     Args:
-        name: as in ``--judge``.
+        name: As in ``--judge``.
 
     Returns:
         The registered judge.
@@ -128,14 +128,14 @@ def make_judge(name: str, options: JudgeOptions | None = None) -> Judge:
     """Make a judge. No service is called yet.
 
     Args:
-        name: one of :func:`judge_names`.
-        options: what the command line says of judges; what does not concern this one is not read.
+        name: One of :func:`judge_names`.
+        options: What the command line says of judges; what does not concern this one is not read.
 
     Returns:
         The judge.
 
     Raises:
-        JudgeError: no judge has this name; the message lists those that there are.
+        JudgeError: No judge has this name; the message lists those that there are.
     """
     return judge_named(name).make(options or JudgeOptions())
 

@@ -148,7 +148,7 @@ class LLMJudge:
         """Judge one trace by a model.
 
         Args:
-            request: the trace with its truth.
+            request: The trace with its truth.
 
         Returns:
             The verdict, or why there is none.
@@ -173,8 +173,8 @@ class LLMJudge:
         Retries and thoughts not included.
 
         Args:
-            requests: to judge.
-            prices: of the model, where they are known.
+            requests: To judge.
+            prices: Of the model, where they are known.
 
         Returns:
             Requests, tokens and cost.
@@ -368,7 +368,7 @@ def data_block(data: dict[str, Any]) -> str:
     delimiters are escaped inside the JSON strings on top, which a JSON reader undoes.
 
     Args:
-        data: plain values.
+        data: Plain values.
 
     Returns:
         The block, for a prompt.

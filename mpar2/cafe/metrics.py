@@ -209,7 +209,7 @@ def tally_events(mentions: Iterable[tuple[str, Sequence[Hashable]]]) -> EventTal
     """Count truth events by what their mentions say, in one pass.
 
     Args:
-        mentions: kind and events of each mention, in reading order; neutral ones are passed over.
+        mentions: Kind and events of each mention, in reading order; neutral ones are passed over.
     """
     first: dict[Hashable, bool] = {}
     right: set[Hashable] = set()
@@ -249,8 +249,8 @@ def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict
     """Count outcomes and errors along the length of traces.
 
     Args:
-        verdicts: each with the characters of its trace.
-        bins: equal parts of a trace.
+        verdicts: Each with the characters of its trace.
+        bins: Equal parts of a trace.
 
     Returns:
         For each part: ``asserted`` and ``matched`` mentions, and wrong ones by kind of error.
@@ -280,7 +280,7 @@ def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
     """Count asserted mentions and errors by the part of the trace (perception, step 1, ...) that they stand in.
 
     Args:
-        verdicts: of one arm.
+        verdicts: Of one arm.
 
     Returns:
         One row a part, in the order of the trace.
@@ -321,7 +321,7 @@ def rates_of_trace(counts: EventCounts) -> dict[str, float | None]:
     """Compute the metrics of one trace.
 
     Args:
-        counts: of :func:`count_events`.
+        counts: Of :func:`count_events`.
 
     Returns:
         Each metric of :data:`METRICS` by name; None where its denominator is 0.
@@ -344,12 +344,12 @@ def evaluate(
     """Compute every metric of a table over traces.
 
     Args:
-        counts: of each trace.
-        groups: the clip of each trace; default: one trace a clip.
-        level: of the intervals.
-        resamples: of the bootstrap over clips.
-        seed: of the bootstrap.
-        table: the metrics, by name.
+        counts: Of each trace.
+        groups: The clip of each trace; default: one trace a clip.
+        level: Of the intervals.
+        resamples: Of the bootstrap over clips.
+        seed: Of the bootstrap.
+        table: The metrics, by name.
 
     Returns:
         Each metric by name, pooled and per trace, with intervals.
@@ -379,8 +379,8 @@ def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
     """Return the rates as text: each with its counts, interval, and how many traces have none.
 
     Args:
-        rates: of one arm.
-        counts: of its traces.
+        rates: Of one arm.
+        counts: Of its traces.
 
     Returns:
         The table as text.
@@ -416,7 +416,7 @@ def rules_table(by_rule: Mapping[str, Mapping[str, Rate]]) -> str:
     """Return the rates of one arm under every counting rule, side by side.
 
     Args:
-        by_rule: rates by counting rule.
+        by_rule: Rates by counting rule.
 
     Returns:
         The table as text.

@@ -151,13 +151,13 @@ class Mention:
         """Return the mention that :meth:`as_dict` wrote.
 
         Args:
-            data: plain JSON data.
+            data: Plain JSON data.
 
         Returns:
             The mention.
 
         Raises:
-            KeyError, TypeError, ValueError: the data are not of that form.
+            KeyError, TypeError, ValueError: The data are not of that form.
         """
         return cls(
             id=str(data["id"]),
@@ -215,13 +215,13 @@ class Verdict:
         """Return the verdict that :meth:`as_dict` wrote.
 
         Args:
-            data: plain JSON data.
+            data: Plain JSON data.
 
         Returns:
             The verdict.
 
         Raises:
-            KeyError, TypeError, ValueError: the data are not of that form.
+            KeyError, TypeError, ValueError: The data are not of that form.
         """
         return cls(
             mentions=tuple(Mention.from_dict(mention) for mention in _list(data["mentions"])),
@@ -306,7 +306,7 @@ class Judge(Protocol):
         """Judge one trace.
 
         Args:
-            request: the trace with its truth.
+            request: The trace with its truth.
 
         Returns:
             The verdict, or why there is none.
@@ -340,11 +340,11 @@ def validate_verdict(verdict: Verdict, trace: str) -> None:
     """Raise ``ValueError`` where a verdict contradicts itself or its trace; the message names the mention.
 
     Args:
-        verdict: to check.
-        trace: the text that it is about.
+        verdict: To check.
+        trace: The text that it is about.
 
     Raises:
-        ValueError: the verdict contradicts itself or its trace.
+        ValueError: The verdict contradicts itself or its trace.
     """
     seen: set[str] = set()
     for mention in verdict.mentions:

@@ -25,7 +25,7 @@ def truth_of(item: Item) -> Truth | None:
     """Take the truth that an item carries.
 
     Args:
-        item: with events, a caption, or neither.
+        item: With events, a caption, or neither.
 
     Returns:
         Its events, else its caption, else None.

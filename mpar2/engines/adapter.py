@@ -74,11 +74,11 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     """Attach an adapter to a checkpoint.
 
     Args:
-        checkpoint: the loaded base.
-        folder: where adapter_config.json and adapter_model.safetensors are.
-        name: what messages call the adapter.
-        key: its name inside PEFT.
-        alone: the checkpoint serves no other arm (an export), so weights of the base may be replaced.
+        checkpoint: The loaded base.
+        folder: Where adapter_config.json and adapter_model.safetensors are.
+        name: What messages call the adapter.
+        key: Its name inside PEFT.
+        alone: The checkpoint serves no other arm (an export), so weights of the base may be replaced.
 
     Raises:
         EngineError: The adapter does not fit, is incomplete, or would change the base for other arms.

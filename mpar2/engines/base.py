@@ -226,12 +226,12 @@ class Engine(ABC):
     exception is a programming error, and callers let it through.
 
     Attributes:
-        scoring: computes the log-probability of a given text (:meth:`score`).
-        attention: records where the model attends (``attention=`` of the methods, and :meth:`attend`).
-        interventions: carries out the interventions of :class:`Decoding` (forced lengths, hidden audio).
-        logprobs: gives each token's log-probability (``Token.logprob``).
-        remote: asks services. Then :meth:`answer` is used, with up to ``concurrency`` requests at once.
-        concurrency: requests that may be out at once, where ``remote``.
+        scoring: Computes the log-probability of a given text (:meth:`score`).
+        attention: Records where the model attends (``attention=`` of the methods, and :meth:`attend`).
+        interventions: Carries out the interventions of :class:`Decoding` (forced lengths, hidden audio).
+        logprobs: Gives each token's log-probability (``Token.logprob``).
+        remote: Asks services. Then :meth:`answer` is used, with up to ``concurrency`` requests at once.
+        concurrency: Requests that may be out at once, where ``remote``.
     """
 
     attention: bool = False

@@ -111,12 +111,12 @@ def load_checkpoint(
     """Load a model with its processor, in evaluation mode; with ``adapter``, attached and in use.
 
     Args:
-        model: short name, folder or hub id of a checkpoint, or of an adapter that names its base.
-        adapter: a LoRA adapter for it.
-        device: cpu, cuda, cuda:1, mps; None: the best there is.
-        dtype: precision of the weights; None: by the device.
-        quantize: store the text stack's linear layers in 4 or 8 bits.
-        vision: load an Omni model's vision tower too, for an export that is to be whole.
+        model: Short name, folder or hub id of a checkpoint, or of an adapter that names its base.
+        adapter: A LoRA adapter for it.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None: the best there is.
+        dtype: Precision of the weights; None: by the device.
+        quantize: Store the text stack's linear layers in 4 or 8 bits.
+        vision: Load an Omni model's vision tower too, for an export that is to be whole.
 
     Raises:
         EngineError: What cannot be loaded, why, and what to do.

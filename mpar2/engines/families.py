@@ -45,9 +45,9 @@ class ClipFeatures:
     """What a processor makes of one clip.
 
     Attributes:
-        features: input of the audio encoder, (W, bands, T): W windows (1 in most families). Granite: (1, T, bands).
+        features: Input of the audio encoder, (W, bands, T): W windows (1 in most families). Granite: (1, T, bands).
         mask: 1 where a column belongs to the clip, (W, T).
-        positions: audio positions that the clip takes in a prompt, over all windows.
+        positions: Audio positions that the clip takes in a prompt, over all windows.
     """
 
     features: torch.Tensor
@@ -77,17 +77,17 @@ class Family:
     """One family of models; see the module.
 
     Attributes:
-        name: the family's name, in recipes, records and messages.
+        name: The family's name, in recipes, records and messages.
         model_types: ``model_type`` of config.json.
-        model_class: the class of transformers that is loaded.
-        frame_s: seconds of sound that one audio position stands for.
-        audio_modules: parts of module names that sound passes before the text model.
-        lora_layers: linear layers of the text stack that LoRA adapts by default, as a regular expression.
-        lora_text_part: the text stack in their full names, as a regular expression.
-        lora_audio_layers: as ``lora_layers``, of the audio encoder.
-        lora_audio_part: the audio encoder in their full names, as a regular expression.
-        longest_s: the longest audio that the model takes; None: as its feature extractor says.
-        layer_classes: layers by which FSDP shards.
+        model_class: The class of transformers that is loaded.
+        frame_s: Seconds of sound that one audio position stands for.
+        audio_modules: Parts of module names that sound passes before the text model.
+        lora_layers: Linear layers of the text stack that LoRA adapts by default, as a regular expression.
+        lora_text_part: The text stack in their full names, as a regular expression.
+        lora_audio_layers: As ``lora_layers``, of the audio encoder.
+        lora_audio_part: The audio encoder in their full names, as a regular expression.
+        longest_s: The longest audio that the model takes; None: as its feature extractor says.
+        layer_classes: Layers by which FSDP shards.
         old_names: (pattern, replacement) from the parameter names of older checkpoints to those of today.
     """
 

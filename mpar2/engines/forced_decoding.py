@@ -51,7 +51,25 @@ class DecodingStep(NamedTuple):
 
 
 class ForcedDecoding:
-    """Chooses a row's tokens and keeps their text. ``written`` are tokens that the trace begins with."""
+    """Chooses the tokens of one row and keeps their text.
+
+    Args:
+        checkpoint: The loaded checkpoint.
+        prompt: Of the row.
+        decoding: How tokens are chosen, and the interventions.
+        mode: Of the arm: it decides what ends the reasoning.
+        seed: Seed of the draws; None: that of ``decoding``.
+        written: Tokens that the trace begins with.
+        hide_after: Tokens after which the audio is hidden, where ``decoding`` gives no number.
+
+    Attributes:
+        text: The text so far.
+        passes: For each token, the forward pass whose query it comes from.
+
+    Raises:
+        EngineError: A length of the reasoning is forced, and the mode does not reason.
+        ItemError: The prompt leaves no position for an answer.
+    """
 
     def __init__(
         self,
@@ -80,7 +98,11 @@ class ForcedDecoding:
         self._pass = 0
 
     def step(self, logits: torch.Tensor) -> DecodingStep:
-        """Return the next token, by the logits of the latest pass."""
+        """Choose the next token.
+
+        Args:
+            logits: Of the latest pass, (V,).
+        """
         here, self._pass = self._pass, self._pass + 1
         if not self._forced and self._must_close():
             closing = self._closing()
@@ -121,7 +143,7 @@ class ForcedDecoding:
         return not any(part.kind == "answer" for part in parse_trace(self.text.text).parts)
 
     def _rollback_early_end(self) -> int:
-        """Take back a tag that ends the reasoning too soon; how many of its tokens the model has seen."""
+        """Take back a tag that ends the reasoning too soon, and return how many of its tokens the model has seen."""
         last = self.text.spans[-1]
         if not self._least or ">" not in self.text.text[last.start : last.stop]:
             return 0

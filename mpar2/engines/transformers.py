@@ -111,7 +111,7 @@ class TransformersEngine(Engine):
     """Runs checkpoints in this process; see :class:`mpar2.engines.base.Engine`.
 
     Args:
-        device: cpu, cuda, cuda:1 or mps; None: the best there is.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; None: the best there is.
         dtype: Precision of the weights, where an arm names none; None: by the device.
         quantize: Store the text stack's weights in 4 or 8 bits, where an arm says nothing else.
         max_models: Base models in memory at a time; the least recently used one leaves.

@@ -39,7 +39,7 @@ async def check_audio(client: ChatClient) -> AudioCheck:
     """Find out whether the model behind ``client`` receives audio, by two to six short requests.
 
     Raises:
-        LLMError: the service cannot be asked at all.
+        LLMError: The service cannot be asked at all.
     """
     try:
         return await _check(client)

@@ -25,7 +25,7 @@ class SettingError(MPAR2Error, ValueError):
 
 
 class LLMError(MPAR2Error, RuntimeError):
-    """Base: ``reason`` is a word from a closed list, ``detail`` a sentence."""
+    """Base class: ``reason`` is a word from a closed list, ``detail`` a sentence."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -34,14 +34,23 @@ class LLMError(MPAR2Error, RuntimeError):
 
 
 class StopRun(LLMError):
-    """Reasons: no_key, auth, not_found, bad_request, quota, budget, unavailable, no_audio."""
+    """Nothing that follows can succeed: the run stops (see the module).
+
+    Reasons: no_key, auth, not_found, bad_request, quota, budget, unavailable, no_audio.
+    """
 
 
 class CallFailed(LLMError):
-    """Reasons: rate_limited, unavailable, timeout, bad_body, too_long, bad_audio, bad_request, blocked, refused_audio.
+    """This request got no usable answer from the service (see the module).
 
-    ``scope`` is ``request`` where the cause lies in this request or its reply, so that others may succeed, and
-    ``endpoint`` where the server as a whole did not answer.
+    Reasons: rate_limited, unavailable, timeout, bad_body, too_long, bad_audio, bad_request, blocked, refused_audio.
+
+    Args:
+        reason: One of these.
+        detail: A sentence.
+        tries: How often the request was sent.
+        scope: ``request`` where the cause lies in this request or its reply, so that others may succeed; ``endpoint``
+            where the server as a whole did not answer.
     """
 
     def __init__(
@@ -53,7 +62,17 @@ class CallFailed(LLMError):
 
 
 class ReplyRejected(LLMError):
-    """Reasons: blocked, truncated, empty, invalid_json, schema, and those that a caller's own check gives."""
+    """The service answered, and the answer is no use (see the module).
+
+    Reasons: blocked, truncated, empty, invalid_json, schema, and those that a caller's own check gives.
+
+    Args:
+        reason: One of these.
+        detail: A sentence.
+        replies: How many replies were rejected.
+        usage: Tokens of all of them.
+        **context: What else the caller may want to know, kept as ``context``.
+    """
 
     def __init__(self, reason: str, detail: str, replies: int = 1, usage: Usage | None = None, **context: Any) -> None:
         super().__init__(reason, detail)

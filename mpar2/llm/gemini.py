@@ -47,7 +47,22 @@ _LAST: ContextVar[dict[str, Any] | None] = ContextVar("_LAST", default=None)
 
 
 class GeminiClient:
-    """One Gemini model. ``base_url`` is for a gateway or a test server."""
+    """One Gemini model; used inside ``async with``.
+
+    Args:
+        model: Its name.
+        api_key: None takes the environment's (:mod:`mpar2.llm.address`).
+        base_url: A gateway or a test server; None is Google's address.
+        sampling: Where :meth:`complete` is given none.
+        inline_limit_bytes: Longer audio is uploaded before the request.
+        limiter: The bound that is shared with other clients.
+        policy: How often to try, and how long to wait.
+        rng: The source of the jitter of waits.
+
+    Raises:
+        StopRun: There is no key.
+        SettingError: The address cannot be used.
+    """
 
     def __init__(
         self,

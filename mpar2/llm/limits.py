@@ -40,7 +40,15 @@ class Totals:
 
 
 class Limiter:
-    """``in_flight`` requests at once; at most ``max_tokens`` in the whole run (``None``: no bound)."""
+    """Bounds the requests and tokens of a run, over all its clients.
+
+    Args:
+        in_flight: Requests at once.
+        max_tokens: Tokens of the whole run; None: no bound.
+
+    Raises:
+        ValueError: ``in_flight`` is below 1.
+    """
 
     def __init__(self, in_flight: int = 4, max_tokens: int | None = None) -> None:
         if in_flight < 1:
@@ -62,7 +70,10 @@ class Limiter:
         """Hold one slot for one request.
 
         Args:
-            estimate: Tokens that the request is expected to take; requests wait where the budget would be passed.
+            estimate: Tokens that the request is expected to take, or more where replies so far were longer.
+
+        Raises:
+            StopRun: The run was stopped, or the request may pass the budget of tokens.
         """
         async with self._free:
             await self._free.wait_for(lambda: self._open < int(self._width))
@@ -98,7 +109,7 @@ class Limiter:
         """Halve the number of requests in flight: the server is overloaded.
 
         Args:
-            started: when the failed request was sent (``time.monotonic``). Requests that were already out at the last
+            started: When the failed request was sent (``time.monotonic``). Requests that were already out at the last
                 halving say nothing about the number that holds since.
         """
         if started >= self._narrowed_at:
@@ -131,7 +142,11 @@ class Limiter:
             raise StopRun(self._stopped.reason, self._stopped.detail)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, unless the run is stopped meanwhile, which raises."""
+        """Sleep for some seconds.
+
+        Raises:
+            StopRun: The run was stopped before or meanwhile.
+        """
         self.raise_if_stopped()
         if seconds > 0:
             try:
@@ -153,19 +168,19 @@ async def call_with_retries(
     """Send until there is a result, or a failure that another try does not mend.
 
     Args:
-        send: makes one try.
+        send: Makes one try.
         classify: Maps an exception of ``send`` to its meaning.
-        policy: how often, and how long to wait.
-        limiter: the bound that is shared with other requests.
-        estimate: tokens that the request is expected to take.
-        rng: the source of the jitter.
+        policy: How often, and how long to wait.
+        limiter: The bound that is shared with other requests.
+        estimate: Tokens that the request is expected to take.
+        rng: The source of the jitter.
 
     Returns:
         The result, and how many tries it took.
 
     Raises:
-        StopRun: a failure of scope ``run``; the limiter starts no request after it.
-        CallFailed: a failure of scope ``request`` or ``endpoint``; other requests go on.
+        StopRun: A failure of scope ``run``; the limiter starts no request after it.
+        CallFailed: A failure of scope ``request`` or ``endpoint``; other requests go on.
 
     Errors are raised outside the ``except`` block on purpose: an SDK's exception holds the request with its key, and
     must not hang on ours as ``__context__``.

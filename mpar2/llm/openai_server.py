@@ -48,19 +48,23 @@ _OTHER_FORM: dict[AudioForm, AudioForm] = {"audio_url": "input_audio", "input_au
 
 
 class OpenAIClient:
-    """One model behind ``base_url`` (the address that ends in ``/v1``).
+    """One model behind an OpenAI-compatible address; used inside ``async with``.
 
     Args:
-        model: the name under which the server has it.
-        base_url: its address.
+        model: The name under which the server has it.
+        base_url: Its address, which ends in ``/v1``.
         api_key: None takes the environment's (:mod:`mpar2.llm.address`).
-        sampling: where :meth:`complete` is given none.
-        audio_as: the form of audio that is tried first.
-        logprobs: ask for the log-probability of each token.
-        extra_body: more fields of the request.
-        limiter: the bound that is shared with other clients.
-        policy: how often to try, and how long to wait.
-        rng: the source of the jitter of waits.
+        sampling: Where :meth:`complete` is given none.
+        audio_as: The form of audio that is tried first.
+        logprobs: Ask for the log-probability of each token.
+        extra_body: More fields of the request.
+        limiter: The bound that is shared with other clients.
+        policy: How often to try, and how long to wait.
+        rng: The source of the jitter of waits.
+
+    Raises:
+        StopRun: OpenAI is asked, and there is no key.
+        SettingError: The address cannot be used.
     """
 
     def __init__(
@@ -301,10 +305,10 @@ def classify_transport(error: Exception, cause: BaseException | None, place: str
     """Classify what is no HTTP status: a reply that cannot be read, no connection, an address that is none.
 
     Args:
-        error: what the SDK raised.
-        cause: what it was raised from.
-        place: the address, for the message.
-        secrets: what must not stand in the message.
+        error: What the SDK raised.
+        cause: What it was raised from.
+        place: The address, for the message.
+        secrets: What must not stand in the message.
     """
     import httpx2
 

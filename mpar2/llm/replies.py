@@ -53,7 +53,12 @@ class BadBodyError(Exception):
 
 
 class ErrorInReply(Exception):
-    """An error that a gateway reports under status 200, with its code where it has one."""
+    """An error that a gateway reports under status 200.
+
+    Args:
+        status: Its code; 502 where it has none.
+        body: The decoded JSON body.
+    """
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(error_message(body))

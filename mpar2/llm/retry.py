@@ -84,10 +84,10 @@ class RetryPolicy:
         """Draw the wait after a failed try.
 
         Args:
-            attempt: number of the failed try, from 1.
-            requested_s: what the server asked for, in seconds, or None.
-            rng: the source of the jitter.
-            rate_limited: the failure was a rate limit without a stated wait.
+            attempt: Number of the failed try, from 1.
+            requested_s: What the server asked for, in seconds, or None.
+            rng: The source of the jitter.
+            rate_limited: The failure was a rate limit without a stated wait.
         """
         if requested_s is not None:
             return requested_s + rng.uniform(0, min(1.0, self.base_s))

@@ -41,15 +41,15 @@ class Service:
     """One service.
 
     Attributes:
-        name: as in ``--judge`` and in arms.
-        client: makes a client: ``client(model, base_url=..., api_key=..., sampling=..., limiter=..., policy=...)``.
-        default_model: the model where none is named; None where one must be.
-        needs_address: the service is wherever the user says (``--base-url``).
-        key_variables: of the environment, in order; empty where no key is needed.
-        needs_key: nothing can be asked without a key.
-        paid: requests cost money, so commands show an estimate and ask first.
-        sampling: of judges and captions.
-        label: for people.
+        name: As in ``--judge`` and in arms.
+        client: Makes a client: ``client(model, base_url=..., api_key=..., sampling=..., limiter=..., policy=...)``.
+        default_model: The model where none is named; None where one must be.
+        needs_address: The service is wherever the user says (``--base-url``).
+        key_variables: Of the environment, in order; empty where no key is needed.
+        needs_key: Nothing can be asked without a key.
+        paid: Requests cost money, so commands show an estimate and ask first.
+        sampling: Of judges and captions.
+        label: For people.
     """
 
     name: str
@@ -115,7 +115,7 @@ def service_named(name: str) -> Service:
     """Look up a service.
 
     Raises:
-        SettingError: no service has this name; the message lists those that there are.
+        SettingError: No service has this name; the message lists those that there are.
     """
     if name not in SERVICES:
         raise SettingError(f"no service is named {name[:80]!r}: choose one of {', '.join(SERVICES)}")
@@ -154,18 +154,18 @@ def connect(
     """Make a client, to be used in ``async with``.
 
     Args:
-        service: a registered name.
-        model: as the service calls it.
-        base_url: where the service is, or a gateway to it.
+        service: A registered name.
+        model: As the service calls it.
+        base_url: Where the service is, or a gateway to it.
         api_key: None takes the environment's.
-        sampling: where a request has none of its own.
-        limiter: the bound that requests share.
-        policy: how often to try.
-        options: those of the one client.
+        sampling: Where a request has none of its own.
+        limiter: The bound that requests share.
+        policy: How often to try.
+        options: Those of the one client.
 
     Raises:
-        SettingError: no such service, or an address that is missing or none.
-        StopRun: a key is needed and there is none.
+        SettingError: No such service, or an address that is missing or none.
+        StopRun: A key is needed and there is none.
     """
     common: dict[str, Any] = {"api_key": api_key, "sampling": sampling, "limiter": limiter, "policy": policy, **options}
     return service_named(service).client(model, base_url=base_url, **common)

@@ -133,10 +133,10 @@ def http_client(base_url: str, *, timeout_s: float, keep_alive: int, max_bytes: 
     """Make the client that an SDK is handed.
 
     Args:
-        base_url: the server. A proxy that the environment names for it is used, except for a loopback address.
-        timeout_s: bound of one read or write, in seconds (the whole try has a bound of its own).
-        keep_alive: connections that stay open between requests.
-        max_bytes: the most decoded bytes of one reply.
+        base_url: The server. A proxy that the environment names for it is used, except for a loopback address.
+        timeout_s: Bound of one read or write, in seconds (the whole try has a bound of its own).
+        keep_alive: Connections that stay open between requests.
+        max_bytes: The most decoded bytes of one reply.
     """
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=keep_alive)
     proxy = _proxy_url(base_url)

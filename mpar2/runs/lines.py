@@ -166,12 +166,12 @@ class LineWriter:
         """Open ``path``, and cut off what a kill left of a line.
 
         Args:
-            path: the file; made if it is not there.
-            error: the class of the errors that are raised.
+            path: The file; made if it is not there.
+            error: The class of the errors that are raised.
 
         Raises:
-            RunError: another process writes the file.
-            OSError: the file cannot be opened.
+            RunError: Another process writes the file.
+            OSError: The file cannot be opened.
         """
         self.path = path
         self._error = error
@@ -201,7 +201,7 @@ class LineWriter:
         Several threads may append at the same time: one ``fsync`` then serves all lines that were written before it.
 
         Raises:
-            RunError: the file is closed, or cannot be written.
+            RunError: The file is closed, or cannot be written.
         """
         data = dump_json(record) + b"\n"
         try:

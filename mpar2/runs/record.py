@@ -36,9 +36,9 @@ def record_key(id: str, arm: str, sample: int) -> str:
     """Return the key of a line. Arm names have no "|", so it can be read back from its end.
 
     Args:
-        id: of the item.
-        arm: its name.
-        sample: number of the answer, from 0.
+        id: Of the item.
+        arm: Its name.
+        sample: Number of the answer, from 0.
 
     Returns:
         The key.
@@ -53,7 +53,7 @@ def item_of(record: Mapping[str, Any]) -> Item:
     """Return the item that a line is about.
 
     Args:
-        record: a line of a run.
+        record: A line of a run.
 
     Returns:
         The item.

@@ -64,7 +64,7 @@ def tag(clip: Clip) -> Tagging:
     """Tag a clip.
 
     Args:
-        clip: the recording, mono at 16 kHz (``mpar2.audio.load_clip`` makes one of anything).
+        clip: The recording, mono at 16 kHz (``mpar2.audio.load_clip`` makes one of anything).
 
     Returns:
         Events and unsure events; times lie within the clip. Silence has none.

@@ -277,13 +277,13 @@ def assertion_of(
     """Find the assertion status of the phrase ``[start, stop)`` of a sentence, and why.
 
     Args:
-        masked_text: the sentence in lower case, every name blanked.
-        raw: the sentence as it stands.
-        start: of the phrase, in characters of the sentence.
-        stop: its end.
-        sentence: its place and role in the trace.
-        choices: of the question, in lower case.
-        around: the text before and after the phrase, beyond the sentence.
+        masked_text: The sentence in lower case, every name blanked.
+        raw: The sentence as it stands.
+        start: Of the phrase, in characters of the sentence.
+        stop: Its end.
+        sentence: Its place and role in the trace.
+        choices: Of the question, in lower case.
+        around: The text before and after the phrase, beyond the sentence.
 
     Returns:
         The status of the phrase, and what shows it.

@@ -118,10 +118,10 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
     """Return whether the claim is true of the events ``left`` and ``right``, or cannot be decided by this truth.
 
     Args:
-        claim: of two events.
-        left: number of the event that is named first.
-        right: number of the other.
-        truth: with events.
+        claim: Of two events.
+        left: Number of the event that is named first.
+        right: Number of the other.
+        truth: With events.
 
     Returns:
         True also where the truth carries no times, lengths or levels.
@@ -168,9 +168,9 @@ def nearest(claims: Sequence[Claim], candidates: Sequence[int], truth: Truth) ->
     """Return the candidate that the claimed times lie closest to; the first one where there is no time to go by.
 
     Args:
-        claims: of one mention.
-        candidates: numbers of events; at least one.
-        truth: with events.
+        claims: Of one mention.
+        candidates: Numbers of events; at least one.
+        truth: With events.
 
     Returns:
         The number of an event.

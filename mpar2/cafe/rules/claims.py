@@ -266,9 +266,9 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
     """Return how many of the named events are claimed. A bare plural claims no number; neither does "a" or "one".
 
     Args:
-        masked_text: the sentence, every name blanked.
-        start: of the name.
-        stop: its end.
+        masked_text: The sentence, every name blanked.
+        start: Of the name.
+        stop: Its end.
 
     Returns:
         The claim, None where no number is claimed.
@@ -303,9 +303,9 @@ def ordinal_of(masked_text: str, start: int, words: str = "") -> int | None:
     ``words`` are those of the name: "the second" may stand for one.
 
     Args:
-        masked_text: the sentence, every name blanked.
-        start: of the name.
-        words: of the name: "the second" may stand for one.
+        masked_text: The sentence, every name blanked.
+        start: Of the name.
+        words: Of the name: "the second" may stand for one.
 
     Returns:
         A place counted from 1, -1 for the last, None where no ordinal stands before the name.
@@ -390,9 +390,9 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
     """Return what a sentence claims of two neighbouring names, stored with the left one.
 
     Args:
-        masked_text: the sentence, every name blanked.
-        left: characters ``(start, stop)`` of the first name.
-        right: those of the next.
+        masked_text: The sentence, every name blanked.
+        left: Characters ``(start, stop)`` of the first name.
+        right: Those of the next.
 
     Returns:
         The claim, None where the two are not related.
@@ -440,7 +440,7 @@ def among_which(masked_text: str) -> Literal["these", "named"] | None:
     """Return whether a sentence compares but the sounds that it names, or "these": those of the sentence before.
 
     Args:
-        masked_text: the sentence, every name blanked.
+        masked_text: The sentence, every name blanked.
 
     Returns:
         None where it speaks of all sounds.
@@ -456,10 +456,10 @@ def is_between(masked_text: str, middle: tuple[int, int], left: tuple[int, int],
     """Return whether the first of three neighbouring names is said to come between the others.
 
     Args:
-        masked_text: the sentence, every name blanked.
-        middle: characters ``(start, stop)`` of the first name.
-        left: those of the next.
-        right: those of the last.
+        masked_text: The sentence, every name blanked.
+        middle: Characters ``(start, stop)`` of the first name.
+        left: Those of the next.
+        right: Those of the last.
 
     Returns:
         True for "a bell rings between the dog and the cat".

@@ -114,7 +114,7 @@ class ReferenceJudge:
         """Judge one trace by rules.
 
         Args:
-            request: the trace with its truth.
+            request: The trace with its truth.
 
         Returns:
             A verdict at once, or ``no_truth`` where only a caption is known.
@@ -128,15 +128,15 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
     """Sort the event mentions of a trace against the truth's events.
 
     Args:
-        text: the raw trace, with or without tags.
-        truth: what is audible; it needs events.
-        choices: of the question: what is quoted of them is not claimed.
+        text: The raw trace, with or without tags.
+        truth: What is audible; it needs events.
+        choices: Of the question: what is quoted of them is not claimed.
 
     Returns:
         The verdict: mentions in order of the trace, and missed events.
 
     Raises:
-        ValueError: the truth has no events.
+        ValueError: The truth has no events.
 
     >>> from mpar2.question import Event
     >>> verdict = annotate("A cat, then a dog barks.", Truth((Event("dog bark", 0.0, 2.0), Event("siren", 4.0, 6.0))))
@@ -438,7 +438,7 @@ class _Judgement:
         return found if len(told) == 1 and all(sex and not sex & told for sex in sexes) else []
 
     def _made_by(self, sex: str) -> tuple[list[int], list[int]]:
-        """Return the events that a person of this sex (any: "person") may make, and those that only the other sex makes."""
+        """Return the events that a person of this sex (any: "person") may make, and those of the other sex."""
         fitting, others = [], []
         for index, event in enumerate(self.truth.events or ()):
             if "human" in self._families(index):

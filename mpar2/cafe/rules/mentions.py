@@ -360,9 +360,9 @@ def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], 
     """Find nouns that a trace says are heard and that no candidate covers, and unknown subjects of sound verbs.
 
     Args:
-        masked_text: the trace in lower case, names blanked.
-        candidates: what the vocabulary found.
-        text: the trace.
+        masked_text: The trace in lower case, names blanked.
+        candidates: What the vocabulary found.
+        text: The trace.
 
     Returns:
         Each noun once, in order.
@@ -494,9 +494,9 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     """Find the candidates and sentences of a trace. ``in_truth`` are the concepts that the truth holds.
 
     Args:
-        trace: the parsed reply.
-        vocabulary: names of sounds, those of the truth among them.
-        in_truth: the concepts that the truth holds.
+        trace: The parsed reply.
+        vocabulary: Names of sounds, those of the truth among them.
+        in_truth: The concepts that the truth holds.
 
     Returns:
         Candidates and sentences, in order.

@@ -103,7 +103,7 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
     Times that measure the clip or a distance between events are left out.
 
     Args:
-        masked_text: the sentence, every name blanked.
+        masked_text: The sentence, every name blanked.
 
     Returns:
         The times with their claims.
@@ -182,8 +182,8 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
     """Give each time to the name before or after it, whichever is not cut off by a comma or an "and".
 
     Args:
-        masked_text: the sentence, every name blanked.
-        spans: characters ``(start, stop)`` of each name, by its number.
+        masked_text: The sentence, every name blanked.
+        spans: Characters ``(start, stop)`` of each name, by its number.
 
     Returns:
         Pairs of a name's number and a claim.

@@ -21,7 +21,7 @@ def spare_unsure(mentions: Sequence[Mention], truth: Truth) -> tuple[Mention, ..
     """Make hallucinated mentions of the truth's unsure events neutral.
 
     Args:
-        mentions: a judge's, sorted against the events of ``truth``.
+        mentions: A judge's, sorted against the events of ``truth``.
         truth: ``unsure`` holds the events that may or may not be audible.
 
     Returns:

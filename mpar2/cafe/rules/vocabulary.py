@@ -71,7 +71,7 @@ def words_of(text: str) -> list[Word]:
     """Return the words of ``text`` in lower case, possessive endings removed; hyphens separate words.
 
     Args:
-        text: any text.
+        text: Any text.
 
     Returns:
         The words with their places.
@@ -290,8 +290,8 @@ class Vocabulary:
         """Return all hits in order of position, not overlapping, the longest phrase first.
 
         Args:
-            text: any text.
-            words: its words, where they are known already.
+            text: Any text.
+            words: Its words, where they are known already.
 
         Returns:
             Hits with half-open character spans.
@@ -427,7 +427,7 @@ def absent_classes(labels: Sequence[str]) -> list[str]:
     """Return the project's classes that none of ``labels`` names, nor is a kind of, nor has among its kinds.
 
     Args:
-        labels: of the events of a clip.
+        labels: Of the events of a clip.
 
     Returns:
         Names of classes, in the order of ``CLASSES``.

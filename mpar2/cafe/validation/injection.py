@@ -118,9 +118,9 @@ def choose_canaries(n_traces: int, *, needs_events: bool = False) -> list[Canary
     """Choose as many canaries as go with a number of traces.
 
     Args:
-        n_traces: how many are judged. At most a fifth as many canary traces go with them, but at least one canary (two
+        n_traces: How many are judged. At most a fifth as many canary traces go with them, but at least one canary (two
             traces, clean and attacked); none goes with none.
-        needs_events: leave out canaries whose truth is a caption.
+        needs_events: Leave out canaries whose truth is a caption.
 
     Returns:
         The first canaries, so that more traces add canaries and change none.
@@ -142,8 +142,8 @@ async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipR
     """Judge all canaries, clean and attacked, and count the flips. Each distinct request is judged once.
 
     Args:
-        judge: to test.
-        canaries: pairs of a clean and an attacked request.
+        judge: To test.
+        canaries: Pairs of a clean and an attacked request.
 
     Returns:
         The report.
