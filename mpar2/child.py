@@ -1,8 +1,8 @@
-"""Work on strangers' files in a process of its own, with limits of memory and time.
+"""Work on untrusted files in a process of its own, with limits of memory and time.
 
-What reads a stranger's file may be crashed, held up or made to fill the memory by it, and keeps the interpreter from
-the models meanwhile. So it runs in a child process. One stays warm and is used again; what kills it is an error of that
-one request, and the next request meets a new process. The child is started, not forked (``python -m MODULE``), holds
+An untrusted file may crash its reader, hold it up or make it fill the memory, and the models wait for the interpreter
+meanwhile. So files are read in a child process. One stays warm and is used again; what kills it is an error of that one
+request, and the next request meets a new process. The child is started, not forked (``python -m MODULE``), holds
 none of the environment's keys, writes no files, and ends when its parent's end of the pipe closes.
 
 The wire, both ways: the length of a JSON header (4 bytes, big-endian), the header, then ``header["bytes"]`` bytes. A

@@ -1,4 +1,4 @@
-"""Audio files of strangers -> bounded blocks of samples. (Public entrance: :mod:`mpar2.audio`.)
+"""Decode untrusted audio files into bounded blocks of samples; :mod:`mpar2.audio` is the public interface.
 
 The kind of a file is read off its structure (:mod:`mpar2.containers`), never off its name, and only these are opened:
 
@@ -8,7 +8,7 @@ mp4/m4a, aac (ADTS), webm/Matroska     FFmpeg through PyAV >= 17.1, with a given
                                        codecs and no protocol: FFmpeg never probes, opens or fetches anything else
 =====================================  ==========================================================
 
-Headers are hints that lie: 110 kB of FLAC unpack into 230 MB, a FLAC that declares 1000 samples may hold a minute, a
+Headers may be false: 110 kB of FLAC unpack into 230 MB, a FLAC that declares 1000 samples may hold a minute, a
 1 kB mp4 may declare 178 million packets. So declared sizes only ever cause an early refusal or a warning; what counts
 is measured while decoding, in blocks of ``BLOCK_FRAMES``.
 """

@@ -63,7 +63,7 @@ _ERROR_WORDS = (
 class Truth:
     """What is audible in a clip, and who says so.
 
-    ``origin``: ``scene`` (exact annotation), ``human``, ``cue``, ``caption:<model>``, or ``tagger`` (the opinion of
+    ``origin``: ``scene`` (exact annotation), ``human``, ``cue``, ``caption:<model>``, or ``tagger`` (by
     ``mpar2.tagger``). ``events`` is None where only a caption is known; an empty tuple means that nothing is audible.
     ``levels_db`` (one per event) makes "loudest" decidable, and is None where levels are unknown. ``unsure`` are events
     that may or may not be audible: they are no targets, and a mention of one is neutral instead of hallucinated.

@@ -86,7 +86,7 @@ class TraceScore:
 
     @property
     def counts(self) -> EventCounts | None:
-        """The events by fate, None for an unscored trace."""
+        """The counts of the events by outcome; None for an unscored trace."""
         return count_events(self.outcome) if isinstance(self.outcome, Verdict) else None
 
 

@@ -391,7 +391,7 @@ class _Omni(Family):
 
 @register
 class Qwen25Omni(_Omni):
-    """Qwen2.5-Omni and its Thinker: the encoder hears the audio in chunks that do not see each other."""
+    """Qwen2.5-Omni and its Thinker: the encoder cuts the audio into chunks that do not attend to each other."""
 
     name = "qwen2_5_omni"
     model_types = ("qwen2_5_omni", "qwen2_5_omni_thinker")
@@ -413,8 +413,8 @@ class Qwen25Omni(_Omni):
     def encode(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
         """Encode each distinct chunk once.
 
-        The encoder cuts a clip into chunks of ``2 * n_window`` mel columns that do not see each other, so clips that
-        differ in one place (an occluded window) share the others, and nothing else changes.
+        The encoder cuts a clip into chunks of ``2 * n_window`` mel columns that do not attend to each other. So clips
+        that differ in one place (an occluded window) share the encodings of the others.
         """
         import torch
 
@@ -519,7 +519,7 @@ class AudioFlamingo3(_Windowed):
 
 @register
 class MusicFlamingo(_Windowed):
-    """Music Flamingo and Audio Flamingo Next: the encoder is told where in the prompt the audio stands."""
+    """Music Flamingo and Audio Flamingo Next: the encoder needs the place of the audio in the prompt."""
 
     name = "musicflamingo"
     model_types = ("musicflamingo",)

@@ -70,7 +70,7 @@ class RoutingEngine(Engine):
         self._entered: set[int] = set()
 
     def _route(self, arm: Arm) -> tuple[Engine, Arm]:
-        """Return the engine of an arm, and the arm as that engine knows it."""
+        """Return the engine of an arm, and the arm with its model as that engine names it."""
         name, model = split_engine(arm.model)
         address = ""
         if name == "server":

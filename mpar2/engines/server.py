@@ -405,7 +405,7 @@ class GeminiEngine(RemoteEngine):
 
 
 def _check_reply(reply: Reply) -> None:
-    """Raise where a reply is no answer: blocked, or nothing said. An unknown word for the end is no block."""
+    """Raise where a reply is no answer: blocked, or empty. An unknown reason for its end does not count as blocked."""
     if reply.finish == "blocked":
         raise ReplyRejected("blocked", f"the service ended the answer: {reply.detail or 'no reason given'}")
     if reply.text.strip() or reply.reasoning.strip():

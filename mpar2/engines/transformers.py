@@ -99,7 +99,7 @@ def group_by_batchability(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[l
 
 @dataclass(eq=False)
 class _Loaded:
-    """A checkpoint in memory, the latest outputs of its encoder, and the lock that whoever uses it holds."""
+    """A checkpoint in memory, the latest outputs of its encoder, and the lock that its user holds."""
 
     checkpoint: Checkpoint
     features: AudioFeatureCache
@@ -438,10 +438,10 @@ class TransformersEngine(Engine):
     def _prompts(loaded: _Loaded, jobs: Sequence[Job]) -> list[Prompt]:
         from mpar2.engines.inputs import build_prompt
 
-        heard = loaded.features.get([job.request.clip for job in jobs], [job.attached for job in jobs])
+        frames = loaded.features.get([job.request.clip for job in jobs], [job.attached for job in jobs])
         return [
             build_prompt(loaded.checkpoint, job.request.question, job.request.arm, audio, job.attached)
-            for job, audio in zip(jobs, heard, strict=True)
+            for job, audio in zip(jobs, frames, strict=True)
         ]
 
     @staticmethod

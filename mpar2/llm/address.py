@@ -17,7 +17,7 @@ Keys are read from the environment here, and nowhere else:
 | any other OpenAI-compatible server | MPAR2_SERVER_KEY; none needed |
 
 ``OPENAI_API_KEY`` goes to OpenAI only: a key must not reach a server because a variable happened to be set.
-A key given by hand (a visitor's) wins, is used for that client only and is stored nowhere.
+A key that a caller gives (a visitor's) goes before these, is used for that client only and is stored nowhere.
 """
 
 from __future__ import annotations

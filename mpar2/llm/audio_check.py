@@ -71,7 +71,7 @@ async def _check(client: ChatClient) -> AudioCheck:
     if short is not None and longer is not None and longer > short:
         return AudioCheck(True, f"{client.model} receives audio: {counts}")
 
-    # 2: do replies depend on what is heard?
+    # 2: do replies depend on the audio?
     sound = await _ask(client, _noise(_LONGER_S), 24)
     silence = await _ask(client, _silence(_LONGER_S), 24)
     repeatable = True

@@ -14,7 +14,7 @@ The writer goes on where a killed one stopped: what is there with status ok is d
 its new line follows the old one. A reader gets one record for each key: the ok one if there is one, else the last
 failure. Two ok lines of one key are damage.
 
-A reader takes a folder, a zip of one, or a lone ``items.jsonl``; and, for what strangers upload,
+A reader takes a folder, a zip of one, or a lone ``items.jsonl``; and, for untrusted uploads,
 ``RunLimits``. A zip is read in place: nothing is unpacked, and no name inside it becomes a path.
 """
 

@@ -1,4 +1,4 @@
-"""One line of ``items.jsonl``: what one arm said to one item in one sample, or why it said nothing.
+"""One line of ``items.jsonl``: the answer of one arm to one item in one sample, or why there is none.
 
     key            "<id>|<arm>|<sample>"; once with status ok, any number of times before that with status error
     id, arm        of the item and of the arm; sample counts from 0
@@ -13,7 +13,7 @@
                    (``mpar2.attention``), or None
     served_model   the model that a server said it ran
 
-A line may come from a stranger, so ``check_record`` looks at every field before anyone uses it: types, lengths,
+A line may be untrusted, so ``check_record`` checks every field before it is used: types, lengths,
 finite numbers. Fields that are not in this list are dropped.
 """
 

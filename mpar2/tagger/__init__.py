@@ -1,4 +1,4 @@
-"""A second listener: a small tagger of sounds, independent of the models that are studied, offline and without a key.
+"""A small tagger of sounds, independent of the models that are studied, offline and without a key.
 
     from mpar2.tagger import tag
 
@@ -6,10 +6,10 @@
     tagging.events               # TaggedEvent(label, onset_s, offset_s, confidence), in order of onset
     tagging.unsure               # the same for what it is not sure of
     tagging.truth()              # mpar2.cafe.schema.Truth with origin "tagger": a mention of an unsure event is neutral
-    errors()                     # how often it errs, measured on recordings it never heard (see ``profile``)
+    errors()                     # how often it errs, measured on held-out recordings (see ``profile``)
 
-What it says is a machine's opinion with a confidence, and never the truth; ``errors().note()`` says how good it is, in
-one sentence that belongs wherever its events are shown.
+Its events are predictions with a confidence, not the truth; ``errors().note()`` says how good they are, in one sentence
+that belongs wherever they are shown.
 
 ``model``    log-mel input and the network            ``names``    the AudioSet names
 ``profile``  thresholds, confidences, measured errors  ``tagging``  from scores to events

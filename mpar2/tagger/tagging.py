@@ -49,14 +49,14 @@ class TaggedEvent(Event):
 
 @dataclass(frozen=True)
 class Tagging:
-    """What the tagger says of a clip of ``seconds``: events in order of onset, and those that it is not sure of."""
+    """The tags of a clip of ``seconds``: events in order of onset, and those that the tagger is not sure of."""
 
     events: tuple[TaggedEvent, ...]
     unsure: tuple[TaggedEvent, ...]
     seconds: float
 
     def truth(self) -> Truth:
-        """Return the opinion as a truth for CAFE, with its origin and with what is unsure."""
+        """Return the tags as a truth for CAFE, with their origin; unsure ones stand apart."""
         return Truth(events=self.events, origin=ORIGIN, unsure=self.unsure)
 
 

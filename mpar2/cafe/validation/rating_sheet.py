@@ -2,8 +2,8 @@
 
 The page is self-contained (audio included), makes no request, and saves a JSON file. It shows the clip, the question
 with its choices, the trace with one mention marked, and the kinds with the decision table; neither the truth nor any
-verdict is in it. Everything that a model or a stranger wrote reaches the page as JSON in which "<" cannot occur, and is
-put in place as text, never as markup; a content security policy allows the page's own script and nothing else.
+verdict is in it. Everything that a model or another person wrote reaches the page as JSON in which "<" cannot occur,
+and is put in place as text, never as markup; a content security policy allows the page's own script and nothing else.
 
 ``read_ratings`` and ``rate_judge`` measure a judge against the people, ``rate_person`` two people against each other.
 """
