@@ -70,7 +70,7 @@ _RESTART = re.compile(
     r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
     r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
     r"|,\s+(?:because|since)\s+(?=an?\b|the\b)|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
-    r"|(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
+    r"|(?<!wish )(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
 _ASK = _Cued(
     r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b"  # noqa: E501
@@ -95,10 +95,11 @@ _ASK_AFTER = _Cued(
     r"^\s+(?:option|choice|hypothesis|possibility|theory|idea|interpretation|explanation|scenario)s?\b"
     r"|^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"  # noqa: E501
     r"(?:options|choices|candidates|alternatives|possibilities)\b"
+    r"|^[\"\u201d]? (?:is|was) (?:also )?(?:an?|the|only an?) (?:[a-z]+ )?(?:alternative|option|distractor|decoy)\b"
     r"|^ as an? (?:alternative|option|possibility|candidate|distractor)\b"
     r"|^ (?:(?:is|are|was|were) (?:also |only )?(?:listed|mentioned|offered|given|named|included|suggested|provided)"
     r" (?:as|among|in|by|with)|(?:was|were) among)\b[^.;!?]{0,40}\b(?:options?|choices?|answers?|questions?)\b",
-    "option|choice|candidat|alternativ|possibilit|answer|question|hypothes|theory|idea|interpret|explanation|scenario",
+    "option|choice|candidat|alternativ|distract|decoy|possibilit|answer|question|hypothes|theory|idea|interpret|explanation|scenario",
 )
 #: "the statement that a dog barks is wrong", "it is not true that a dog barks"
 _STATEMENT = _Cued(
@@ -171,7 +172,7 @@ _MEMBERS = re.compile(
 )  # "strings and brass are"
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
-    r"|not (?:quite )?sure|unsure|uncertain|unclear"
+    r"|wish|not (?:quite )?sure|unsure|uncertain|unclear"
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
     r"|either|potentially"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
@@ -190,12 +191,12 @@ _TOPIC = _Cued(
     r"|(?:\b(?:he|she|they)|\0) (?:says?|said|answers|replies|adds|insists|admits|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation|explanation|account|song|tale"
     r"|jokes?|question|complaint|remark|anecdote|argument|documentary|podcast)(?: is| was)? (?:about|on)\b"
-    r"|\bsomething about\b|\bto (?:see|watch|visit|buy)\b"
+    r"|\b(?:something|go(?:es|ing)? on|rant\w*|rambl\w*|rav\w*) about\b|\bto (?:see|watch|visit|buy)\b"
     r"|\b(?:wait\w* for|in the hope of|hop(?:ed?|ing) (?:for|to hear))\b"
     r"|\bdiscuss(?:es|ed|ing)?\b|\0 (?:about|is about|was about|of how|discussing)\b(?! (?:\d|one|two|three|four|five|six|seven|eight|nine|ten|half)\b)",  # noqa: E501
     "mention|talk|speak|sing|song|tell|joke|chat|complain|ask|warn|think|worr|argu|discuss|convers|lyrics|say|said|answer"
     "|replie|adds|insist|admit|expla|announc|account|tale|question|remark|anecdote|documentary|podcast"
-    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|wait|hop|\0 about|\0 of|\0 disc|is about|was about|something about|to see|watch|visit|buy",  # noqa: E501
+    "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|wait|hop| about|\0 of|\0 disc|is about|was about|something about|to see|watch|visit|buy",  # noqa: E501
 )
 _COMPARE = _Cued(
     r"\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"
@@ -209,12 +210,12 @@ _MORE_LIKE = ("more like ", "more like a ", "more like an ", "more like the ")
 _COMPARE_DEGREE = _Cued(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
 _RETRACT = _Cued(
     r"\b(?:what (?:at first |first |initially )?(?:sound|seem|appear|look)(?:s|ed)? (?:like|to be)"
-    r"|(?:confuse|mistake) [^,;.]{0,30}? (?:with|for)|takes? (?:it|this|that|them) for|mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
+    r"|(?:confuse|mistake) [^,;.]{0,30}? (?:with|for)|(?:takes?|took) (?:it|this|that|them) for|mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
     r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she|the [a-z]+) (?:was|were|heard|might)"  # noqa: E501
     r"|(?:might|may|could) (?:easily )?(?:be(?! described| called| heard)|sound|seem)"
     r"|tempt\w*(?: \w+)? to (?:call|think|say|hear|take|identify|name)|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: (?:for|about|of|at) (?:the |this |that )?\0+)?(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
-    "what |take|tempt|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
+    "what |take|took|tempt|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
 )
 _RETRACT_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait\b|actually,|or rather|correction|scratch that|on second thought)"
@@ -230,7 +231,7 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
     r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"  # noqa: E501
     r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
-    r"|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b"
+    r"|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^ (?:of|that|who|which)(?: [a-z]+){1,6}? would (?:be|have)\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
@@ -243,6 +244,7 @@ _IF = re.compile(
 _CONDITION = re.compile(
     r"\b(?:if|or|either|were|had|would|should|unless|suppos\w+|assuming|imagine|in case|expect\w*|unlikely|improbable|doubtful)\b"  # noqa: E501
 )
+_CONJUNCTION = re.compile(r"(?:.*(?:\b(?:because|since|as|for|whereas|while|but|and),?|\())?\s*")
 _INDEFINITE = re.compile(r"(?:.*(?:\b(?:because|since|as|for|whereas|while|but|and),?|\())?\s*(?:an?\s+)?")
 _COMPARATIVE = re.compile(
     r"\s+(?:has|have|makes?|sounds?|produces?) (?:an? )?(?:similar|different|comparable)\b|\s+(?:is|are) pitched\b|\s+(?:also )?has (?!been\b)|"  # noqa: E501
@@ -328,7 +330,7 @@ def assertion_of(
         return AssertionResult("compared", f"degree: {cue!r}", "both")
     if after.startswith("-like"):
         return AssertionResult("compared", "something like it")
-    if not before.strip() and _GENERIC.match(after):
+    if _GENERIC.match(after) and _CONJUNCTION.fullmatch(before):
         return AssertionResult("hedged", "what is so in general")
     if _GENERAL.match(after) and _INDEFINITE.fullmatch(before):
         return AssertionResult("hedged", "what is so in general")

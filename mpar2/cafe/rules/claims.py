@@ -174,6 +174,7 @@ _TOP_AFTER = re.compile(
     rf"|by far )?(?:the )?(?P<word>{_TOP})\b(?!\s+(?!{_THING}|of\b|in\b|one\b|and\b)[\w{BLANK}])"
     rf"|^[^;{BLANK}]{{0,12}}?,\s*(?:is |are )?the (?P<word2>{_TOP})\b"
 )
+_GOVERNED = re.compile(r"\b(?:after|before|despite|beneath|under|over) (?:an? |the )?(?:[a-z]+ )?$")
 _OTHER_BORDER = re.compile(
     r"\bnot\b|n['’]t\b|\bnever\b|\b(?:until|from|before|after|then|and|but|stops?|ends?|continues?|lasts?|fad\w+)\b"  # noqa: RUF001
 )
@@ -206,11 +207,12 @@ def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...]
         match = left.search(before) or right.match(after)
         if match and not _NEGATED.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,"), among=among))  # type: ignore[arg-type]
+    governed = _GOVERNED.search(before) is not None  # "the rain goes on after the thunder until the end"
     for relation, (left, right) in _AT_BORDER.items():
         match = left.search(before)
         if match and "," in match.group() and before.startswith(BLANK) and not before[1 : match.start()].strip():
             match = None  # "a guitar from the start, vocals later": it is said of the name before
-        match = match or right.match(after)
+        match = match or (None if governed else right.match(after))
         if match and not _OTHER_BORDER.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
     match = _THROUGHOUT[0].search(before) or _THROUGHOUT[1].match(after)
@@ -316,6 +318,7 @@ def ordinal_of(masked_text: str, start: int, words: str = "") -> int | None:
 
 # Pairs ----------------------------------------------------------------------------------------------------------------
 
+_SPAN_OF_TIME = rf" (?:[a-z]+ )?(?:\d[\d.]*|one|{_NUMBER}|a few|a couple of|half a)[ -]?(?:more )?(?:s\b|sec|minute)"
 _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (relation, re.compile(pattern))
     for relation, pattern in (
@@ -345,7 +348,11 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"|prior to|earlier than|until|by the time|gives way to|leads? to)\b",
         ),
         ("after_end", r"\b(?:once|as soon as)\b"),
-        ("after", r"\b(?:after|follows?(?!\s*(?:[,.;]|and\b))|following|later than|preceded by|subsequent to)\b"),
+        (
+            "after",
+            rf"\b(?:after(?!{_SPAN_OF_TIME})|follows?(?!\s*(?:[,.;]|and\b))|following"
+            r"|later than|preceded by|subsequent to)\b",
+        ),
         ("before", r"(?<!so )(?<!thus )\b(?:then|next)\b(?! to)"),
     )
 )  # fmt: skip

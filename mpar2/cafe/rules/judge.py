@@ -77,6 +77,8 @@ _BELONGS = re.compile(
     r",? (?:(?:with (?:its|their|his|her)|(?:and )?(?:its|their)|whose|that|which|has|have|makes?|produces?)\b"
     r"(?:(?!\bthese\b|\bthose\b|\bthe\b)[^.;:()]){0,40}|and (?:an? |(?!these|those|the)[a-z]+ )?)"
 )
+_OWNED = re.compile(r"\b(?:his|her|my|our|your) (?:[a-z]+ )?$")
+_ITS = re.compile(r"[^,.;:\0]{0,20} with (?:its|his|her|their) (?:[a-z]+ )?")  # "a truck waits with its engine on"
 #: "fireworks crackle", "goats bleat": plural nouns and plain verbs that tell what is so in general
 _PLURAL_DO = re.compile(
     r"(?!(?:the|these|those|some|two|three|several|many|both) )[a-z]+s(?: [a-z]+(?<!ing)(?<!ed)(?<!s))?"
@@ -87,7 +89,7 @@ _PLAIN_VERB = re.compile(
     rf"[a-z]+(?<!ing)(?<!ed)(?<!s)(?<!ly)\b|{BLANK})"
 )
 _CLAUSE_START = re.compile(r"(?:[,:(]\s*|\b(?:since|because|as|for|whereas|while|but|when|where)\s+)$")
-_SET_AGAINST = re.compile(r"\s*(?:but|this|these|here)\b")  # "goats bleat; this is deeper"
+_SET_AGAINST = re.compile(r"\s*(?:but|this|these|here|nobody|nothing|none|neither)\b")  # "goats bleat; this is deeper"
 _HERE = re.compile(
     r"\b(?:in the|at|near\w*|outside|overhead|throughout|around|behind|above|below|faintly|softly|loudly|quietly|too"
     r"|also|as well|together|then|now|here|away|far|close)\b|\d"
@@ -394,17 +396,25 @@ class _Judgement:
         candidate, masked_text = self.parsed.candidates[index], self.parsed.masked_text
         sentence = self.parsed.sentences[number]
         last = self.parsed.candidates[index - 1]
-        unclaimed = index and self.states[index - 1].general and last.start >= sentence.start
-        if unclaimed and _BELONGS.fullmatch(masked_text, last.stop, candidate.start):
-            return "hedged: it belongs to what is not claimed"
+        if index and last.start >= sentence.start:
+            before = self.states[index - 1]
+            belongs = _BELONGS if before.general else _ITS if before.kind is MentionKind.HALLUCINATED else None
+            if belongs and belongs.fullmatch(masked_text, last.stop, candidate.start):
+                return "hedged: it belongs to what is not claimed or not there"
+        start = masked_text[max(sentence.start, candidate.start - 40) : candidate.start]
+        thing = candidate.role == "noun" and " " not in words and self._family(candidate) != "human"
+        if thing and not found and _OWNED.search(start):
+            return "hedged: somebody's, which need not be heard"
         if found or sentence.part in self.heard_parts or not _PLURAL_DO.fullmatch(words):
             return None
         after = masked_text[candidate.stop : min(sentence.stop, candidate.stop + REACH)]
-        start = masked_text[max(sentence.start, candidate.start - 40) : candidate.start]
         if not (" " in words or _PLAIN_VERB.match(after)) or _HERE.search(after):
             return None
         set_against = _SET_AGAINST.match(masked_text, sentence.stop) and not start.strip()
         return "hedged: what is so in general" if set_against or _CLAUSE_START.search(start) else None
+
+    def _family(self, candidate: CandidateMention) -> str | None:
+        return self.vocabulary.concept(candidate.concepts[0]).family if candidate.concepts else candidate.family
 
     def _known(self, found: Sequence[int], index: int, number: int) -> list[int]:
         """Return the truth events of ``found`` that an earlier mention has claimed."""

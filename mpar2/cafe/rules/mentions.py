@@ -72,7 +72,7 @@ _IDIOM = re.compile(
     r"|lion's share|hold your horses|horse of a different colou?r|dark horse|rule of thumb|sound(?:s|ing)? the alarm (?:for|about)"  # noqa: E501
     r"|loud and clear|speaks? (?:against|in favou?r)|speaks? for (?=(?:an?|the) (?!first|last|whole|entire|full|rest|few|remain|next|duration))|stuck in traffic|(?:provid|suppl|lay|giv|keep|carr|play|doubl|follow|outlin|hold)\w* (?:down )?(?:the|a steady|its) (?:bass (?:line|notes?|part)|beat)|(?:provid|suppl|lay|giv|carr)\w* the bass|knock(?:s|ed|ing)? (?:down|over|out|off)|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
     r"|face the music|fire drill|on fire|next door|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
-    r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything) (?:also )?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
+    r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything|descriptions?|captions?|reports?) (?:\w+ ){0,3}?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
 )
 _REPORTED = re.compile(
     r"\b(?:say|says|said|saying|ask|asks|asked|asking|shout|shouts|shouted|shouting|yell|yells|yelled|yelling|announce"
@@ -519,7 +519,10 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
             last = candidates[-1]
             if not gap and last.role == "action" == candidate.role and _BARE.fullmatch(masked[last.start : last.stop]):
                 candidates[-1] = replace(last, role="noun")  # "rain drums on the roof": the first is what does it
-            joined = _join(candidates[-1], candidate, vocabulary, maker, its_maker, in_truth, gap)
+            if gap[:1] == ["of"] and last.role == "action" and "speech" in last.concepts:
+                candidate = replace(candidate, quoted=True)  # "he talks of dolphins"
+            else:
+                joined = _join(candidates[-1], candidate, vocabulary, maker, its_maker, in_truth, gap)
         if joined is None:
             candidates.append(candidate)
         else:

@@ -140,7 +140,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("airplane", "vehicle", "airplane|aeroplane|plane|jet|aircraft|jet engine|propeller|engine|propeller plane|airliner|biplane", "drone|roar"),  # noqa: E501
     ("motorcycle", "vehicle", "motorcycle|motorbike|scooter|moped|engine|motor|motorcycle engine|dirt bike", "rev|roar|sputter"),  # noqa: E501
     ("bicycle", "vehicle", "wheel|bicycle|bike|cyclist|bicycle wheel|pedal", ""),
-    ("boat", "vehicle", "rowboat|canoe|kayak|sailboat|ferry|yacht|boat|ship|motorboat|engine|motor|speedboat|boat engine|vessel", ""),  # noqa: E501
+    ("boat", "vehicle", "rowboat|canoe|kayak|sailboat|ferry|yacht|boat|ship|motorboat|engine|motor|speedboat|boat engine|vessel", "sputter"),  # noqa: E501
     ("tractor", "vehicle", "tractor|engine|motor", ""),
     ("lawn mower", "vehicle", "lawn mower|lawnmower|engine|motor|mower|mowing", ""),
     ("car horn", "vehicle", "car horn|horn|honk|honking car|car honking|truck horn|vehicle horn|honking|beeping horn|hooter", "honk|blare|toot"),  # noqa: E501
@@ -151,10 +151,10 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("busy signal", "signal", "busy signal|dial tone", ""),
     ("whistle blow", "signal", "referee whistle|police whistle|whistle blow|steam whistle|whistle|referee's whistle|sports whistle", ""),  # noqa: E501
     # instruments
-    ("saxophone", "music", "saxophone|sax|saxophone solo|saxophonist", ""),
-    ("clarinet", "music", "clarinet", ""),
-    ("oboe", "music", "oboe", ""),
-    ("trombone", "music", "trombone|trombone slide", ""),
+    ("saxophone", "music", "woodwind|saxophone|sax|saxophone solo|saxophonist", ""),
+    ("clarinet", "music", "clarinet|woodwind", ""),
+    ("oboe", "music", "oboe|woodwind", ""),
+    ("trombone", "music", "brass|trombone|trombone slide", ""),
     ("harp", "music", "harp", ""),
     ("accordion", "music", "accordion|concertina", ""),
     ("harmonica", "music", "harmonica|melodica", ""),
@@ -173,10 +173,10 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("music box", "music", "music box", ""),
     # common names of common sounds
     ("cello", "music", "cello|cellist|violoncello|string|strings", ""),
-    ("viola", "music", "viola", ""),
-    ("tuba", "music", "tuba", ""),
-    ("french horn", "music", "french horn", ""),
-    ("bassoon", "music", "bassoon", ""),
+    ("viola", "music", "viola|string", ""),
+    ("tuba", "music", "tuba|brass", ""),
+    ("french horn", "music", "french horn|brass", ""),
+    ("bassoon", "music", "bassoon|woodwind", ""),
     ("hi-hat", "music", "hi-hat|hihat|high hat", ""),
     ("timpani", "music", "timpani|kettledrum", ""),
     ("triangle", "music", "triangle chime|musical triangle", ""),
