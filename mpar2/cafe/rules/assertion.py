@@ -56,7 +56,10 @@ class _Cued:
         return None
 
     def match(self, text: str) -> re.Match[str] | None:
-        return self._pattern.match(text) if any(cue in text for cue in self._cues) else None
+        for cue in self._cues:
+            if cue in text:
+                return self._pattern.match(text)
+        return None
 
     def finditer(self, text: str) -> Iterator[re.Match[str]]:
         for cue in self._cues:
@@ -176,9 +179,15 @@ _HEDGE = re.compile(
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
     r"|either|potentially"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
+    r"|(?:explanation|possibility|hypothesis|theory) (?:is|was|would be) that"
     r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b"  # noqa: E501
-    r"|['\u2019]d (?:also |surely |probably |certainly |rather |even )?(?:\0|$|need\b|(?!say|call|describe|attribute|identif|classif|guess|go|conclude|interpret|recogni|assign|label|rank|put|place|bet|pick|been|gone|begun|heard|become|[a-z]*(?:ed|en)\b)[a-z]+\b)"  # noqa: E501
     r"|^\s*(?:were|had|should) (?:the|an?|any|some)\b"
+)
+_CONTRACTED = _Cued(
+    r"['\u2019]d (?:also |surely |probably |certainly |rather |even )?(?:\0|$|need\b|(?!say|call|describe|classif"
+    r"|attribute|identif|guess|go|conclude|interpret|recogni|assign|label|rank|put|place|bet|pick|been|gone|begun|heard|become"
+    r"|[a-z]*(?:ed|en)\b)[a-z]+\b)",
+    "'d |\u2019d ",
 )
 # Not said to be heard, but compared with, taken for and corrected, or reported.
 _TOLD = _Cued(  # whatever else the sentence names is told
@@ -236,6 +245,7 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
+_NO_SENSE = re.compile(r" (?:makes?|would make) (?:no|little) sense\b")
 #: "the dog may be asleep" speaks of a dog that is known; "it may be the dog" and "if the dog barked" do not
 _DEFINITE = re.compile(r"(?<!\bbe )(?<!been )(?<!\bis )(?<!\bwas )\b(?:the|this|both) (?:[a-z]+ )?$")
 _IF = re.compile(
@@ -316,6 +326,8 @@ def assertion_of(
         return AssertionResult("asserted", "")  # "the snoring stops, but the clock doesn't"
     if cue := _denial(before, after):
         return AssertionResult("negated", f"negated by {cue!r}", "subject" if BLANK in cue else "")
+    if " sense" in after and (match := _NO_SENSE.match(after)):
+        return AssertionResult("negated", f"called out of place: {match.group()!r}", "true")
     if cue := _unclaimed(_RETRACT, before, after):
         known = "before" if _DEFINITE.search(before) else ""
         return AssertionResult("retracted", f"taken back or confused: {cue!r}", known)
@@ -409,7 +421,7 @@ _CONFUSE = re.compile(r"(?:easily |perhaps )?(?:confuse|mistake)\b")
 
 
 def _hedge(before: str, after: str) -> str | None:
-    for match in _HEDGE.finditer(before):
+    for match in (*_HEDGE.finditer(before), *_CONTRACTED.finditer(before)):
         gap = before[match.end() :].lstrip(" ,")
         if _CONFUSE.match(gap):  # "some could confuse the crow with a gull": the crow is claimed
             continue

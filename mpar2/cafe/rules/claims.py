@@ -207,12 +207,12 @@ def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...]
         match = left.search(before) or right.match(after)
         if match and not _NEGATED.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,"), among=among))  # type: ignore[arg-type]
-    governed = _GOVERNED.search(before) is not None  # "the rain goes on after the thunder until the end"
     for relation, (left, right) in _AT_BORDER.items():
         match = left.search(before)
         if match and "," in match.group() and before.startswith(BLANK) and not before[1 : match.start()].strip():
             match = None  # "a guitar from the start, vocals later": it is said of the name before
-        match = match or (None if governed else right.match(after))
+        if match is None and (match := right.match(after)) and _GOVERNED.search(before):
+            match = None  # "the rain goes on after the thunder until the end"
         if match and not _OTHER_BORDER.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,")))  # type: ignore[arg-type]
     match = _THROUGHOUT[0].search(before) or _THROUGHOUT[1].match(after)

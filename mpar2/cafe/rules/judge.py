@@ -75,8 +75,10 @@ _HEARD_TIMES = re.compile(r"\b(?:heard|occur|appear|happen|audible|present)")
 #: a relative clause or a "has": what it names is what the name before it would make
 _BELONGS = re.compile(
     r",? (?:(?:with (?:its|their|his|her)|(?:and )?(?:its|their)|whose|that|which|has|have|makes?|produces?)\b"
-    r"(?:(?!\bthese\b|\bthose\b|\bthe\b)[^.;:()]){0,40}|and (?:an? |(?!these|those|the)[a-z]+ )?)"
+    r"(?:(?!\bthese\b|\bthose\b|\bthe\b)[^.;:()]){0,40}|(?:and|or) (?:an? |(?!these|those|the)[a-z]+ )?)"
 )
+_WHICH_OF = re.compile(r"\b(?:which|what) (?:one )?of (?:the|these)\b[^.!?]*\?$")
+_SAYS = re.compile(r"\b(?:is|are|was|were|has|have|can|could|i|we|there|it|then|hear|heard)\b|\d")
 _OWNED = re.compile(r"\b(?:his|her|my|our|your) (?:[a-z]+ )?$")
 _ITS = re.compile(r"[^,.;:\0]{0,20} with (?:its|his|her|their) (?:[a-z]+ )?")  # "a truck waits with its engine on"
 #: "fireworks crackle", "goats bleat": plural nouns and plain verbs that tell what is so in general
@@ -401,11 +403,20 @@ class _Judgement:
             belongs = _BELONGS if before.general else _ITS if before.kind is MentionKind.HALLUCINATED else None
             if belongs and belongs.fullmatch(masked_text, last.stop, candidate.start):
                 return "hedged: it belongs to what is not claimed or not there"
+        if found:
+            return None
+        asked = masked_text[max(0, sentence.start - REACH) : sentence.start]
+        if (
+            asked.endswith("?")
+            and _WHICH_OF.search(asked)
+            and not _SAYS.search(masked_text, sentence.start, sentence.stop)
+        ):
+            return "questioned: an option, after a question"
         start = masked_text[max(sentence.start, candidate.start - 40) : candidate.start]
         thing = candidate.role == "noun" and " " not in words and self._family(candidate) != "human"
-        if thing and not found and _OWNED.search(start):
+        if thing and _OWNED.search(start):
             return "hedged: somebody's, which need not be heard"
-        if found or sentence.part in self.heard_parts or not _PLURAL_DO.fullmatch(words):
+        if sentence.part in self.heard_parts or not _PLURAL_DO.fullmatch(words):
             return None
         after = masked_text[candidate.stop : min(sentence.stop, candidate.stop + REACH)]
         if not (" " in words or _PLAIN_VERB.match(after)) or _HERE.search(after):
