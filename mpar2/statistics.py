@@ -346,11 +346,14 @@ def slope(
     """Return the least-squares slope of y over x within strata, with its cluster bootstrap interval.
 
     Args:
-        x: What varies, for example log2 of a trace's length.
-        y: The outcome of each trace; a rate's own value.
-        weights: What the rate divides by, so that the slope is that of the pooled rate. All 1 if not given.
-        groups: The clip of each trace.
-        strata: Codes from 0 of what is held fixed (difficulty, item): only differences inside of a stratum count.
+        x: What varies, for example log2 of a trace's length, (n,).
+        y: The outcome of each trace, (n,); a rate's own value.
+        weights: What the rate divides by, (n,), so that the slope is that of the pooled rate. All 1 if not given.
+        groups: The clip of each trace, (n,).
+        strata: Codes from 0 of what is held fixed (difficulty, item), (n,): only differences inside of a stratum count.
+        level: Confidence level.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
 
     Returns:
         The slope; no estimate where x does not vary inside of any stratum. ``n`` counts the clips that say something.
