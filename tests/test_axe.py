@@ -63,6 +63,7 @@ def test_axe_finds_nothing_serious_in_any_tab(app: str, width: int, scheme: str)
     with browser_page(viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         page.goto(app)
         page.wait_for_selector(".mp-card-arm", timeout=60_000)
+        page.wait_for_function("document.title")  # Gradio sets it when it starts
         assert findings(page) == []
         page.locator("[data-claim]:visible").first.click()
         page.get_by_role("button", name="Choices, arms, more", exact=False).click()
@@ -131,7 +132,11 @@ COVERED = """(inside) => {
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 def test_text_at_200_percent_is_whole_in_any_tab(app: str, width: int, scheme: str) -> None:
     def check(part: str) -> None:
-        lost, covered = page.evaluate(LOST), page.evaluate(COVERED, part)
+        for _ in range(20):  # what is drawn by the width follows it a frame or two later
+            if not (lost := page.evaluate(LOST)):
+                break
+            page.wait_for_timeout(250)
+        covered = page.evaluate(COVERED, part)
         assert (lost, covered, findings(page)) == ([], [], [])
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -319,12 +319,13 @@ export function makeStage(hooks) {
           getComputedStyle(arm.needs).getPropertyValue("--mp-own"),
         );
     });
+    const half = 1.4 * parseFloat(getComputedStyle(axisPlot).fontSize); // of the widest label, as "10.5 s"
     refill(
       axisPlot,
       axis
         .ticks()
         .map((t) => ({ t, x: axis.x(t) }))
-        .filter(({ x }) => x > 6 && x < axis.width - 16)
+        .filter(({ x }) => x > half && x < axis.width - half)
         .map(({ t, x }) => h("span", { style: { left: `${x}px` } }, `${t} s`)),
     );
     placeRange();
