@@ -297,13 +297,14 @@ def test_refused_items_never_keep_the_others_from_their_turn(scenes, tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_finished(scenes, tmp_path):
-    with serve(lambda call: openai_reply("<answer>bell</answer>", delay_s=0.25)) as server:
+    with serve(lambda call: openai_reply("<answer>bell</answer>", delay_s=0.05)) as server:
         options = ["--benchmark", "jsonl", "--data", str(scenes.source), "--engine", "server", "--in-flight", "1"]
         options += ["--skip-audio-check", "--samples", "9", "--temperature", "1"]
         options += ["--base-url", server.url + "/v1", "--model", "m", "--out", str(tmp_path / "run")]
         process = subprocess.Popen(
-            [sys.executable, "-m", "mpar2.cli", "evaluate", *options], stderr=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-m", "mpar2.cli", "evaluate", *options], stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's "&" ignores it
+        )  # fmt: skip
         while not server.calls[8:]:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
