@@ -12,7 +12,7 @@ from analysis.contrasts import versus
 from analysis.load import RunTable
 from analysis.metrics import metric_of, rate
 from analysis.traces import fetch
-from pages.stored_item import audio_of
+from pages.stored_item import audio_of, linked_clips
 
 __all__ = ["first_arms", "items_value", "summary_value"]
 
@@ -72,10 +72,12 @@ def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
     asked = [next(iter(by_arm.values())) for _, by_arm in chosen[:_MOST_QUESTIONS]]
     runs = {run.name: run for run in table.runs}
     run_of = dict(zip(frame["key"].iloc[asked], frame["run"].iloc[asked].astype(str), strict=True))
+    clips = {run.name: linked_clips(run.source) if run.limits is None else {} for run in table.runs}
     questions, sound = {}, set()
     for record in fetch(table, asked):
         questions[record["id"]] = record["item"]["question"] or ""
-        if audio_of(runs[run_of[record["key"]]], record["item"]):
+        run = runs[run_of[record["key"]]]
+        if audio_of(run, record["item"], clips[run.name]):
             sound.add(record["id"])
     columns = {name: frame[name].to_numpy() for name in ("right", "tokens", "matched", "n_pred")}
     ids, domains, levels = (frame[name].astype(object).to_numpy() for name in ("id", "domain", "difficulty"))

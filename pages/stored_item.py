@@ -111,7 +111,7 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
     return complete(document)
 
 
-def audio_of(run: RunInfo, item: Mapping[str, Any]) -> Path | None:
+def audio_of(run: RunInfo, item: Mapping[str, Any], clips: Mapping[str, Path] | None = None) -> Path | None:
     """Return the item's recording, if the run is a folder of this machine and the recording lies inside of it.
 
     A recording that ``clips.json`` names is the clip of an example, which lies beside that example.
@@ -119,6 +119,7 @@ def audio_of(run: RunInfo, item: Mapping[str, Any]) -> Path | None:
     Args:
         run: The run.
         item: The ``item`` of a record.
+        clips: As :func:`linked_clips` returns them for the run; None reads them.
     """
     audio = item["audio"]
     if run.limits is not None or not run.source.is_dir() or not isinstance(audio, str) or not audio:
@@ -130,7 +131,7 @@ def audio_of(run: RunInfo, item: Mapping[str, Any]) -> Path | None:
             return path
     except (OSError, ValueError):  # a name that no file can have
         return None
-    return linked_clips(root).get(audio)
+    return (linked_clips(root) if clips is None else clips).get(audio)
 
 
 def linked_clips(folder: Path) -> dict[str, Path]:

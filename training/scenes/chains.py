@@ -38,6 +38,7 @@ __all__ = [
     "free_reasoning",
     "mpar2_chain",
     "mpar2_steps",
+    "text_example",
     "text_examples",
 ]
 
@@ -222,6 +223,31 @@ class TextExample:
     reply: str
 
 
+def text_example(scene: Scene, asked: ScenedQuestion, mode: str, rng: random.Random) -> TextExample:
+    """Write a scene down, with a reply to a question about it.
+
+    Args:
+        scene: The scene.
+        asked: One of its questions.
+        mode: Form of the reply: "direct", "cot" or "mpar2".
+        rng: Draws wordings.
+
+    Raises:
+        ValueError: The mode is none of these.
+    """
+    if mode == "direct":
+        reply = direct_answer(asked)
+    elif mode == "cot":
+        reply = free_reasoning(scene, asked, rng)
+    elif mode == "mpar2":
+        reply = mpar2_chain(scene, asked, rng)
+    else:
+        raise ValueError(f"unknown mode {mode!r}; the modes are direct, cot and mpar2")
+    # Two sounds can differ by 6 dB and still share a word, so a comparison of two needs the numbers.
+    levels = "decibels" if asked.kind == "louder" else "any" if asked.kind in LOUDNESS_KINDS else None
+    return TextExample(scene, written_scene(scene, rng, levels=levels), asked, mode, reply)
+
+
 def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")) -> Iterator[TextExample]:
     """Yield examples over random scenes, one question each; kinds of question are equally frequent where possible.
 
@@ -240,19 +266,7 @@ def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")
         # The kind asked least so far: rare kinds (loudest, repeats) would otherwise be drowned by common ones.
         asked = min(make_questions(scene, rng), key=lambda q: seen.get(q.kind, 0))
         seen[asked.kind] = seen.get(asked.kind, 0) + 1
-        mode = rng.choice(list(modes))
-        if mode == "direct":
-            reply = direct_answer(asked)
-        elif mode == "cot":
-            reply = free_reasoning(scene, asked, rng)
-        elif mode == "mpar2":
-            reply = mpar2_chain(scene, asked, rng)
-        else:
-            raise ValueError(f"unknown mode {mode!r}; the modes are direct, cot and mpar2")
-        # Two sounds can differ by 6 dB and still share a word, so a comparison of two needs the numbers.
-        levels = "decibels" if asked.kind == "louder" else "any" if asked.kind in LOUDNESS_KINDS else None
-        written = written_scene(scene, rng, levels=levels)
-        yield TextExample(scene, written, asked, mode, reply)
+        yield text_example(scene, asked, rng.choice(list(modes)), rng)
 
 
 def corpus(n: int, seed: int) -> Iterator[str]:

@@ -43,6 +43,7 @@ from training.small.lessons import LESSONS, Lesson
 IMAGINED = ("list",)  # over scenes that nobody has rendered
 BASE_LESSONS = tuple(name for name in LESSONS if name != "chain")
 STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
+_GO_ON = BASE_LESSONS[-1], "chain"  # lessons that may train the weights in this folder further
 SCENES = {"train": 4800, "validation": 300}
 TOWER_MINUTES, TIMES_MINUTES = 80.0, 17.0  # of one core: all layers, then the two upper ones
 TOWER = Path(__file__).with_name("tower")  # a trained one, as int8 rows: ``tower`` takes it unless minutes are given
@@ -59,7 +60,8 @@ def main(argv: list[str] | None = None) -> None:
         command = commands.add_parser(name)
         command.add_argument("work", type=Path, help="a folder for everything that is made on the way (about 15 GB)")
         command.add_argument("--steps", type=int, help="of a lesson")
-        command.add_argument("--shipped", action="store_true", help="question, chain: begin with this folder's weights")
+        if name in _GO_ON:
+            command.add_argument("--shipped", action="store_true", help="begin with the weights in this folder")
         command.add_argument("--minutes", type=float, help="of the tower's training")
         command.add_argument("--seed", type=int, default=0)
     commands.add_parser("pair").add_argument("work", type=Path, help="where the folders of the pair come to lie")
@@ -75,6 +77,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     args.work.mkdir(parents=True, exist_ok=True)
     if "WORLD_SIZE" in os.environ:  # of torchrun
+        if args.stage not in LESSONS:
+            parser.error(f"torchrun is for lessons ({', '.join(LESSONS)}): run {args.stage} with python")
         torch.distributed.init_process_group("gloo")
     if args.stage == "pair":
         _start(args.work), _base(args.work)
@@ -86,9 +90,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(stage: str, args: argparse.Namespace) -> Any:
     if stage == "chain":
-        return _chain(args.work, args.steps, args.seed, shipped=args.shipped)
+        return _chain(args.work, args.steps, args.seed, shipped=getattr(args, "shipped", False))
     if stage in LESSONS:
-        return _lesson(args.work, stage, args.steps, args.seed, args.shipped and stage == BASE_LESSONS[-1])
+        return _lesson(args.work, stage, args.steps, args.seed, shipped=getattr(args, "shipped", False))
     made = {"bank": _bank, "ears": _ears, "start": _start, "english": _english, "base": _base}
     if stage in made:
         return made[stage](args.work)
@@ -171,7 +175,7 @@ def _english(work: Path) -> Path:
     return own_chats(llama.to(fast_dtype()), tokenizer, work / "english.jsonl")
 
 
-def _lesson(work: Path, name: str, steps: int | None, seed: int, shipped: bool) -> Path:
+def _lesson(work: Path, name: str, steps: int | None, seed: int, *, shipped: bool) -> Path:
     """One lesson of the base, on what the lesson before left or ``BASE``: ``WORK/<lesson>/parameters.safetensors``."""
     from safetensors.torch import load_file
 
@@ -225,7 +229,8 @@ def _chain(work: Path, steps: int | None, seed: int, *, shipped: bool) -> Path:
             features, lesson = work / "features" / "train", _length("chain", steps)
             adapted = teach(model, processor, features, work / "chain", lesson, **options)
         adapted.peft_config["default"].base_model_name_or_path = "small-base"  # found beside it, wherever that is
-        adapted.to(torch.bfloat16).save_pretrained(out)
+        if int(os.environ.get("RANK", 0)) == 0:  # of several processes one writes
+            adapted.to(torch.bfloat16).save_pretrained(out)
     return out
 
 

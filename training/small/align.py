@@ -9,7 +9,7 @@ is fast in.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from training.small.lessons import Lesson
 from training.small.precision import fast_dtype
 from training.small.stage import run_stage
 from training.tiny.features import load_scenes
-from training.tiny.language import LORA_TARGETS, forward
+from training.tiny.language import LORA_TARGETS, by_length, forward
 from training.tiny.sequences import Chat, Encoder
 
 __all__ = ["adapt", "imagined_scene", "load_pooled", "seconds_of", "teach"]
@@ -114,8 +114,7 @@ def teach(
         sequences = sorted(map(encode, chats), key=lambda sequence: len(sequence.ids))
         learnt = sum(int(sequence.learn.sum()) for sequence in sequences)
         total = torch.zeros(())
-        # Chats of similar length together: padding is computed too.
-        for group in _micro_batches(_shares(sequences, ranks)[rank], tokens):
+        for group in by_length(_shares(sequences, ranks)[rank], tokens):
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 logits, targets = forward(model, group, noise=0.1)
             losses = functional.cross_entropy(logits.float(), targets, reduction="none")
@@ -145,18 +144,6 @@ def _shares(sequences: Sequence[Any], ranks: int) -> list[list[Any]]:
         shares[least].insert(0, sequence)
         counts[least] += len(sequence.ids)
     return shares
-
-
-def _micro_batches(sequences: Sequence[Any], tokens: int) -> Iterator[list[Any]]:
-    """Yield groups of ``sequences``, which stand in order of length, of at most ``tokens`` tokens with padding."""
-    group: list[Any] = []
-    for sequence in sequences:
-        if group and (len(group) + 1) * len(sequence.ids) > tokens:
-            yield group
-            group = []
-        group.append(sequence)
-    if group:
-        yield group
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:

@@ -17,10 +17,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mpar2.arms import after_events
 from mpar2.cafe.sound_classes import CLASSES
 from mpar2.prompts import prompt_text
-from training.scenes.chains import briefly, direct_answer, free_reasoning, mpar2_chain, mpar2_steps
+from training.scenes.chains import direct_answer, mpar2_chain, text_example
 from training.scenes.kinds import LOUDNESS_KINDS
 from training.scenes.questions import ScenedQuestion, make_questions
 from training.scenes.scene import Scene, SceneEvent
@@ -33,9 +32,8 @@ from training.scenes.written import (
     sentence,
     singular,
     the,
-    written_scene,
 )
-from training.tiny.sequences import CAPTION_REQUESTS, LIST_REQUESTS
+from training.tiny.sequences import CAPTION_REQUESTS, LIST_REQUESTS, after_list, steps_of, told
 
 __all__ = [
     "LESSONS",
@@ -174,30 +172,24 @@ def _subject(event: SceneEvent, place: str) -> str:
 def reasoned_turns(scene: Scene, rng: random.Random) -> Turns:
     """Return a written scene with a question, reasoned about freely or answered directly; no audio."""
     asked = rng.choice(make_questions(scene, rng))
-    levels = "decibels" if asked.kind == "louder" else "any" if asked.kind in LOUDNESS_KINDS else None
-    mode = "cot" if rng.random() < 0.6 else "direct"
-    reply = free_reasoning(scene, asked, rng) if mode == "cot" else direct_answer(asked)
-    return [(f"{written_scene(scene, rng, levels=levels)}\n{prompt_text(asked.question, mode)}", reply)]
+    example = text_example(scene, asked, "cot" if rng.random() < 0.6 else "direct", rng)
+    return [(f"{example.written}\n{prompt_text(asked.question, example.mode)}", example.reply)]
 
 
 def stepped_turns(scene: Scene, rng: random.Random) -> Turns:
     """Return a told list of events with up to four questions, each reasoned about in MPAR² steps; no audio."""
-    asked = _of_a_list(scene, rng)[:4]
-    turns = [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in asked]
-    return [(f"{event_list(scene)}.\n{turns[0][0]}", turns[0][1]), *turns[1:]] if turns else []
+    turns = steps_of(scene, _of_a_list(scene, rng)[:4], rng)
+    return after_list(scene, turns) if turns else []
 
 
 def told_turns(scene: Scene, rng: random.Random) -> Turns:
     """Return a question that tells the events, as an evaluation with given events asks it, and its chain; no audio."""
-    asked = _of_a_list(scene, rng)
-    if not asked:
-        return []
-    question = after_events(asked[0].question, [event.as_event() for event in scene.events])
-    return [(prompt_text(question, "mpar2"), mpar2_chain(scene, asked[0], rng))]
+    asked = _of_a_list(scene, rng)[:1]
+    return [(prompt_text(told(q.question, scene), "mpar2"), mpar2_chain(scene, q, rng)) for q in asked]
 
 
 def _of_a_list(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
-    """Questions that a list of events answers: of loudness it says nothing."""
+    """Return questions that a list of events answers: of loudness it says nothing."""
     return [q for q in make_questions(scene, rng) if q.kind not in LOUDNESS_KINDS]
 
 
@@ -212,8 +204,8 @@ def chain_turns(scene: Scene, rng: random.Random) -> Turns:
     chosen, *others = asked
     question = chosen.question
     if chosen.kind not in LOUDNESS_KINDS and rng.random() < 0.1:
-        question = after_events(question, [event.as_event() for event in scene.events])
-    more = [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in others[: rng.randint(0, 1)]]
+        question = told(question, scene)
+    more = steps_of(scene, others[: rng.randint(0, 1)], rng)
     return [(prompt_text(question, "mpar2"), mpar2_chain(scene, chosen, rng)), *more]
 
 

@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ from training.tiny.sequences import (
 )
 from training.tiny.tower import make_tower
 
-__all__ = ["forward", "load_tower", "train_stage"]
+__all__ = ["by_length", "forward", "load_tower", "train_stage"]
 
 LORA = {"r": 32, "lora_alpha": 64, "lora_dropout": 0.0}
 LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
@@ -73,14 +73,25 @@ def _basis_of(model, tokenizer) -> np.ndarray:
     return codes.basis_in_words(embeddings[first], embeddings[digits])
 
 
+def by_length(sequences: Iterable[Sequence], tokens: int) -> list[list[Sequence]]:
+    """Group sequences of similar length: padding is computed too.
+
+    Args:
+        sequences: In order of length.
+        tokens: Of a group, at most, padding included; a longer sequence is alone.
+    """
+    groups: list[list[Sequence]] = []
+    for sequence in sequences:
+        if not groups or (len(groups[-1]) + 1) * len(sequence.ids) > tokens:
+            groups.append([])
+        groups[-1].append(sequence)
+    return groups
+
+
 def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequence]]:
     """Yield batches of about ``tokens`` tokens, padding included, of sequences of similar length."""
     while pool := sorted(itertools.islice(sequences, 192), key=lambda s: len(s.ids)):
-        groups: list[list[Sequence]] = [[]]
-        for sequence in pool:
-            if groups[-1] and (len(groups[-1]) + 1) * len(sequence.ids) > tokens:
-                groups.append([])
-            groups[-1].append(sequence)
+        groups = by_length(pool, tokens)
         order = np.random.default_rng(len(pool[0].ids) * 7919 + len(pool[-1].ids)).permutation(len(groups))
         yield from (groups[i] for i in order)
 

@@ -8,7 +8,7 @@ them is looked up by the scene's row among the tower's outputs, or simulated whe
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "Encoder",
     "Heard",
     "Sequence",
+    "after_list",
     "aligned",
     "cold_start",
     "copied",
@@ -38,6 +39,8 @@ __all__ = [
     "rendered",
     "short_turns",
     "stepped",
+    "steps_of",
+    "told",
     "written",
 ]
 
@@ -148,11 +151,11 @@ def written(seed: int) -> Iterator[Chat]:
                 continue
             question, text = example.asked.question, f"{example.written}\n"
             if example.asked.kind not in LOUDNESS_KINDS and rng.random() < 0.25:
-                question, text = _told(question, example.scene), ""
+                question, text = told(question, example.scene), ""
             yield Chat(((text + prompt_text(question, example.mode), example.reply),))
 
 
-def _told(question: Question, scene: Scene) -> Question:
+def told(question: Question, scene: Scene) -> Question:
     """Return the question as an arm with an oracle's perception is asked it."""
     return after_events(question, [event.as_event() for event in scene.events])
 
@@ -195,7 +198,24 @@ def stepped(seed: int) -> Iterator[Chat]:
         scene = random_scene(rng)
         turns = _followed_up(scene, rng, seen, 4, loudness=False)
         if turns:
-            yield Chat(((f"{event_list(scene)}.\n{turns[0][0]}", turns[0][1]), *turns[1:]))
+            yield Chat(tuple(after_list(scene, turns)))
+
+
+def after_list(scene: Scene, turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return turns about a scene whose list of events opens the first one."""
+    (asked, reply), *others = turns
+    return [(f"{event_list(scene)}.\n{asked}", reply), *others]
+
+
+def steps_of(scene: Scene, asked: Iterable[ScenedQuestion], rng: random.Random) -> list[tuple[str, str]]:
+    """Return questions in few words, each with its MPAR² chain after the perception, as turns.
+
+    Args:
+        scene: The scene.
+        asked: Its questions.
+        rng: Draws wordings.
+    """
+    return [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in asked]
 
 
 def _followed_up(
@@ -203,7 +223,7 @@ def _followed_up(
 ) -> list[tuple[str, str]]:
     """Ask up to ``n`` questions in few words, with chains after the perception; kinds that were seen least first."""
     asked = [q for q in _taught(scene, rng) if loudness or q.kind not in LOUDNESS_KINDS]
-    return [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in _rarest(asked, seen, n)]
+    return steps_of(scene, _rarest(asked, seen, n), rng)
 
 
 def _rarest(asked: list[ScenedQuestion], seen: dict[str, int], n: int) -> list[ScenedQuestion]:
@@ -347,6 +367,6 @@ def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
     seen: dict[str, int] = {}
     for scene, row in heard:
         (asked,) = _rarest(_taught(scene, rng), seen, 1)
-        question = _told(asked.question, scene) if rng.random() < 0.1 else asked.question
+        question = told(asked.question, scene) if rng.random() < 0.1 else asked.question
         first = prompt_text(question, "mpar2"), mpar2_chain(scene, asked, rng)
         yield Chat((first, *_followed_up(scene, rng, seen, rng.randint(0, 2))), (scene, row))
