@@ -18,7 +18,10 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
+from mpar2.engines.base import EngineError
 from mpar2.engines.checkpoint import load_checkpoint
+from mpar2.engines.precision import fast_dtype
+from mpar2.engines.rows import pack, unpack
 from tests import scene_oracle
 from tests.conftest import CORPUS
 from training.scenes import bank as sounds
@@ -34,9 +37,7 @@ from training.small.ears import fit_readout, heard_events, load_tower_of, measur
 from training.small.english import HELD_OUT, own_chats, perplexity
 from training.small.frames import COLUMNS, columns_of, frame_basis, frame_targets, simulated_targets
 from training.small.lessons import LESSONS, NOTHING, naming_turns, reasoned_turns, time_turns
-from training.small.precision import fast_dtype
 from training.small.stage import run_stage
-from training.small.storage import pack, unpack
 from training.small.times import events_of, set_projection, train_times
 from training.tiny.build import SPECIAL_TOKENS, TRACE_TAGS
 from training.tiny.codes import LABELS
@@ -150,20 +151,31 @@ def test_int8_rows_come_back_within_half_a_step_in_small_shards(folder, tmp_path
         if value.ndim == 2:
             step = value.abs().amax(1, keepdim=True).clamp_min(1e-8) / 127
             assert ((after[name] - value).abs() <= 0.501 * step).all(), name
-    load_checkpoint(str(tmp_path / "again"))
+    usual, packed = (load_checkpoint(str(tmp_path / name), dtype="float32").model for name in ("again", "packed"))
+    for name, value in usual.state_dict().items():
+        assert torch.equal(value, packed.state_dict()[name]), name
 
 
 def test_a_shard_that_is_missing_is_told(folder, tmp_path):
     shards = pack(folder, tmp_path / "packed", shard_bytes=80_000)
     shards[1].unlink()
+    with pytest.raises(EngineError, match=f"{len(shards) - 1} of {len(shards)} shards"):
+        load_checkpoint(str(tmp_path / "packed"))
     with pytest.raises(FileNotFoundError, match=f"{len(shards) - 1} of {len(shards)} shards"):
         unpack(tmp_path / "packed", tmp_path / "again")
     with pytest.raises(FileNotFoundError, match="no packed checkpoint"):
         unpack(folder, tmp_path / "other")
 
 
-def test_the_precision_is_one_that_the_engine_takes():
-    assert fast_dtype() in (torch.float32, torch.bfloat16)
+def test_weights_stored_in_bfloat16_run_in_what_the_processor_is_fast_in_and_others_in_float32(folder, tmp_path):
+    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+    half = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
+    shutil.copytree(folder, tmp_path / "half")
+    half.save_pretrained(tmp_path / "half")
+    assert load_checkpoint(str(folder), device="cpu").dtype == torch.float32
+    assert load_checkpoint(str(tmp_path / "half"), device="cpu").dtype == fast_dtype()
+    assert load_checkpoint(str(tmp_path / "half"), device="cpu", dtype="float32").dtype == torch.float32
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@
 ``chat``          the messages of a question and the chat template
 ``processor``     from a clip and messages to the model's inputs, without vision libraries
 ``checkpoint``    from a name to a loaded model with its adapters
+``rows``          weights as int8 rows, which halve a checkpoint
+``precision``     which precision this processor multiplies fast
 ``inputs``        clips and questions as prompts; the output of the audio encoder
 ``probe``         records attention while a model generates
 ``decode``        one batch of prompts through a model

@@ -8,8 +8,9 @@ Thinker is loaded, without the vision tower.
 
 Nothing fails silently: weights missing from the files, adapters whose keys or shapes do not fit, pickled weights
 (``.bin``), quantised repositories without their library, and memory that does not suffice are errors. Precision:
-bfloat16 on CUDA, float16 on MPS, float32 on CPU. ``quantize="4bit"`` or ``"8bit"`` stores the text stack's linear
-layers so, by bitsandbytes.
+bfloat16 on CUDA, float16 on MPS; on a CPU bfloat16 where the weights are stored in it and this processor multiplies it
+fast (``engines.precision``), else float32. ``quantize="4bit"`` or ``"8bit"`` stores the text stack's linear layers so,
+by bitsandbytes. Weights may be int8 rows (``engines.rows``), which are read into that precision.
 """
 
 from __future__ import annotations
@@ -126,11 +127,12 @@ def load_checkpoint(
     source = resolve(model)
     if isinstance(source, Path) and not (source / "config.json").exists():
         raise EngineError(f"'{source}' holds no config.json: give a folder as save_pretrained writes it")
+    root = _read_config(source)
     device = _device(device)
-    dtype = _dtype(dtype, device)
+    dtype = _dtype(dtype, device, root)
     name = model if source != Path(model) else source.resolve().name
     # Load the model, then the processor of its family.
-    network, family = _load_network(source, name, device, dtype, quantize, vision=vision)
+    network, family = _load_network(source, root, name, device, dtype, quantize, vision=vision)
     processor = load_processor(model, family)
     # Processor and model must use one token for audio.
     reads, (_, writes) = _audio_token_id(network.config), family.audio_token(processor)
@@ -181,6 +183,7 @@ def _audio_token_id(config: Any) -> int:
 
 def _load_network(
     source: Path | str,
+    root: Any,
     name: str,
     device: torch.device,
     dtype: torch.dtype,
@@ -191,8 +194,9 @@ def _load_network(
     import torch
     import transformers
 
+    from mpar2.engines.rows import holds_rows, read_rows
+
     # The family decides class and configuration, and which weights are left out (vision, speech output).
-    root = _read_config(source)
     family = family_of(root.model_type, source)
     stored = _check_quantisation(root, name, quantize)
     config = family.loaded_config(root, vision=vision)
@@ -209,8 +213,10 @@ def _load_network(
         if quantize is not None:
             options |= {"quantization_config": _bits(quantize, family, dtype), "device_map": {"": device}}
     try:
+        rows = isinstance(source, Path) and holds_rows(source)
         network, info = kind.from_pretrained(
-            source,
+            None if rows else source,
+            state_dict=read_rows(source, dtype) if rows else None,
             config=config,
             dtype=dtype,
             attn_implementation="sdpa",
@@ -370,8 +376,11 @@ def _device(wanted: str | torch.device | None) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _dtype(wanted: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+def _dtype(wanted: str | torch.dtype | None, device: torch.device, config: Any) -> torch.dtype:
+    """Return the precision that is asked for, or the best one for the device and what the configuration stores."""
     import torch
+
+    from mpar2.engines.precision import fast_dtype
 
     if isinstance(wanted, str):
         found = getattr(torch, wanted, None)
@@ -380,4 +389,6 @@ def _dtype(wanted: str | torch.dtype | None, device: torch.device) -> torch.dtyp
         return found
     if wanted is not None:
         return wanted
-    return {"cuda": torch.bfloat16, "mps": torch.float16}.get(device.type, torch.float32)
+    if device.type == "cpu":
+        return fast_dtype() if config.dtype == torch.bfloat16 else torch.float32
+    return torch.float16 if device.type == "mps" else torch.bfloat16

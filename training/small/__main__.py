@@ -71,9 +71,9 @@ def main(argv: list[str] | None = None) -> None:
         command.add_argument("out", type=Path)
     args = parser.parse_args(argv)
     if args.stage in ("pack", "unpack"):
-        from training.small import storage
+        from mpar2.engines import rows
 
-        getattr(storage, args.stage)(args.folder, args.out)
+        getattr(rows, args.stage)(args.folder, args.out)
         return
     args.work.mkdir(parents=True, exist_ok=True)
     if "WORLD_SIZE" in os.environ:  # of torchrun
@@ -120,8 +120,8 @@ def _bank(work: Path) -> Path:
 def _tower(work: Path, minutes: float | None, seed: int) -> Path:
     from safetensors.torch import save_file
 
+    from mpar2.engines.rows import read_rows
     from training.small.ears import load_tower_of
-    from training.small.storage import read_rows
     from training.small.times import train_times
     from training.tiny.tower import keep_pooled
 
@@ -167,9 +167,9 @@ def _start(work: Path) -> Path:
 
 
 def _english(work: Path) -> Path:
+    from mpar2.engines.precision import fast_dtype
     from training.small.build import fetch_smollm2
     from training.small.english import own_chats
-    from training.small.precision import fast_dtype
 
     llama, tokenizer = fetch_smollm2(work / "smollm2")
     return own_chats(llama.to(fast_dtype()), tokenizer, work / "english.jsonl")
@@ -179,8 +179,8 @@ def _lesson(work: Path, name: str, steps: int | None, seed: int, *, shipped: boo
     """One lesson of the base, on what the lesson before left or ``BASE``: ``WORK/<lesson>/parameters.safetensors``."""
     from safetensors.torch import load_file
 
+    from mpar2.engines.rows import read_rows
     from training.small.align import teach
-    from training.small.storage import read_rows
 
     out = work / name / "parameters.safetensors"
     if out.exists():
@@ -199,8 +199,8 @@ def _base(work: Path) -> Path:
     """The start with what the lessons taught, merged."""
     from safetensors.torch import load_file
 
+    from mpar2.engines.rows import read_rows
     from training.small.align import adapt
-    from training.small.storage import read_rows
 
     out = work / "small-base"
     if not (out / "model.safetensors").exists():
@@ -215,8 +215,8 @@ def _base(work: Path) -> Path:
 
 def _chain(work: Path, steps: int | None, seed: int, *, shipped: bool) -> Path:
     """The SFT cold start, an adapter of the base: trained from nothing, or this folder's and ``steps`` more."""
+    from mpar2.engines.rows import read_rows
     from training.small.align import adapt, teach
-    from training.small.storage import read_rows
 
     out = work / "small-sft"
     if not (out / "adapter_model.safetensors").exists():
@@ -238,8 +238,8 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     """Model and processor. Written-out attention: on a CPU the fused one takes a third of a training step."""
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
+    from mpar2.engines.precision import fast_dtype
     from mpar2.engines.processor import AudioProcessor
-    from training.small.precision import fast_dtype
 
     options = {"dtype": fast_dtype(), "attn_implementation": "eager"}
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, **options)

@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 from torch import distributed
 from torch.nn import functional
 
+from mpar2.engines.precision import fast_dtype
 from training.scenes.scene import Scene
 from training.scenes.written import random_scene
 from training.small.frames import frame_basis, simulated_targets
 from training.small.lessons import Lesson
-from training.small.precision import fast_dtype
 from training.small.stage import run_stage
 from training.tiny.features import load_scenes
 from training.tiny.language import LORA_TARGETS, by_length, forward

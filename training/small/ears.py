@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from mpar2.engines.rows import read_rows
 from mpar2.statistics import bootstrap_interval
 from training.scenes.scene import Scene
-from training.small.storage import read_rows
 from training.tiny.codes import LABELS, WIDTH, frame_codes, read_codes
 from training.tiny.features import load_scenes
 from training.tiny.tower import _hits, make_tower, pooled_outputs

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from mpar2.cafe.sound_classes import CLASSES
 from mpar2.prompts import prompt_text
 from training.scenes.chains import direct_answer, mpar2_chain, text_example
-from training.scenes.kinds import LOUDNESS_KINDS
+from training.scenes.kinds import KINDS, LOUDNESS_KINDS
 from training.scenes.questions import ScenedQuestion, make_questions
 from training.scenes.scene import Scene, SceneEvent
 from training.scenes.written import (
@@ -189,8 +189,9 @@ def told_turns(scene: Scene, rng: random.Random) -> Turns:
 
 
 def _of_a_list(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
-    """Return questions that a list of events answers: of loudness it says nothing."""
-    return [q for q in make_questions(scene, rng) if q.kind not in LOUDNESS_KINDS]
+    """Return questions that a list of events answers, those of several steps sooner: of loudness it says nothing."""
+    asked = [q for q in make_questions(scene, rng) if q.kind not in LOUDNESS_KINDS]
+    return sorted(asked, key=lambda q: rng.random() ** (1 / KINDS[q.kind][0]), reverse=True)  # drawn with these weights
 
 
 def chain_turns(scene: Scene, rng: random.Random) -> Turns:
@@ -255,7 +256,7 @@ LESSONS: dict[str, Lesson] = {
         strides=(1, 3, 3, 3, 5),
         imagined=0.2,
         texts={stepped_turns: 0.7, told_turns: 0.3},
-        written=0.4,
+        written=0.6,
         lr=6e-4,
     ),
 }

@@ -22,6 +22,7 @@ from mpar2.audio import Clip
 from mpar2.cafe import annotate, count_events, truth_of
 from mpar2.cafe.metrics import evaluate as rates
 from mpar2.engines.base import Arm, Decoding
+from mpar2.engines.precision import fast_dtype
 from mpar2.question import make_question, strict_match
 from mpar2.runs import item_of, read_run
 from mpar2.statistics import Interval, accuracy_interval, bootstrap_statistic, paired_bootstrap
@@ -29,7 +30,6 @@ from mpar2.trace import parse_trace
 from training.scenes.scene import Scene, SceneEvent
 from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
 from training.small.english import QUESTIONS, perplexity, replies
-from training.small.precision import fast_dtype
 
 __all__ = ["accuracy", "balanced_accuracy", "evaluate_pair", "inside", "pair_table", "write_benchmarks"]
 

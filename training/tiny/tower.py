@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
+from mpar2.engines.precision import fast_dtype
 from training.scenes.scene import Scene, SceneEvent
-from training.small.precision import fast_dtype
 from training.tiny.codes import (
     BASIS,
     LABELS,

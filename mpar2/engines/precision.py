@@ -14,9 +14,14 @@ __all__ = ["fast_dtype"]
 def fast_dtype(rows: int = 64, width: int = 576, seconds: float = 0.02) -> torch.dtype:
     """Return ``bfloat16`` where products in it are at least as fast as in float32 on this CPU, else ``float32``.
 
-    Measured, since a flag of the processor does not say what the library does with it: products of (rows, width) and
-    (width, 4 width), as a layer of a small model has them, for ``seconds`` in each precision, best of the repeats. The
-    thread's own time counts, so that other work on the processor does not decide.
+    Measured, since a flag of the processor does not say what the library does with it: the best of repeated products
+    of (rows, width) and (width, 4 width), as a layer of a small model has them. The thread's own time counts, so that
+    other work on the processor does not decide.
+
+    Args:
+        rows: Of the first matrix.
+        width: Columns of the first matrix.
+        seconds: How long each precision is measured.
     """
     best = {}
     for dtype in (torch.float32, torch.bfloat16):

@@ -1,9 +1,10 @@
 """Weights as int8 rows: a checkpoint of half the size of bfloat16, in shards that a repository takes.
 
 Every matrix W (rows, columns) is kept as ``name`` int8, round(W / s), and ``name.scale`` float32, s = max |row| / 127,
-one for each row; all else stays as it is, in bfloat16. ``pack`` writes such a folder beside the files of the processor;
-``unpack`` writes the usual folder of ``save_pretrained`` again, which every loader takes. Weight-only rounding by rows
-left SmolLM2's perplexity where it was (27.9 against 28.5 on one short text); rounding of activations trebles it.
+one for each row; all else stays as it is, in bfloat16. :func:`pack` writes such a folder beside the files of the
+processor; ``load_checkpoint`` reads it like any other, and :func:`unpack` writes the usual folder of
+``save_pretrained`` again. Weight-only rounding by rows left SmolLM2's perplexity where it was (27.9 against 28.5 on one
+short text); rounding of activations trebles it.
 """
 
 from __future__ import annotations
@@ -16,23 +17,33 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-__all__ = ["SHARD_BYTES", "pack", "read_rows", "unpack"]
+__all__ = ["SHARD_BYTES", "holds_rows", "pack", "read_rows", "unpack"]
 
 SHARD_BYTES = 90_000_000
 _SCALE = ".scale"
+_SHARDS = "rows-*-of-*.safetensors"
 _WEIGHTS = "model.safetensors", "tower.safetensors", "parameters.safetensors"  # of a checkpoint, a tower, a lesson
 
 
+def holds_rows(folder: Path) -> bool:
+    """Return whether a folder's weights are int8 rows."""
+    return any(folder.glob(_SHARDS))
+
+
 def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
-    """Write a folder's weights as int8 rows to ``out``, with its other files; returns the shards.
+    """Write a folder's weights as int8 rows, with its other files.
 
     Args:
-        folder: of a checkpoint, of a tower's training (``tower.safetensors``) or of a lesson
+        folder: Of a checkpoint, of a tower's training (``tower.safetensors``) or of a lesson
             (``parameters.safetensors``).
-        out: where to.
-        shard_bytes: the size of a shard, at most.
+        out: Where to.
+        shard_bytes: Size of a shard, at most.
 
-    Raises ``ValueError`` where one tensor alone is larger than a shard may be.
+    Returns:
+        The shards.
+
+    Raises:
+        ValueError: One tensor alone is larger than a shard may be.
     """
     shards: list[dict[str, torch.Tensor]] = [{}]
     size = 0
@@ -62,7 +73,16 @@ def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
 def unpack(folder: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
     """Write a folder as ``save_pretrained`` does from one of :func:`pack`.
 
-    Raises as :func:`read_rows` does.
+    Args:
+        folder: Of :func:`pack`.
+        out: Where to.
+        dtype: Precision of the weights.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        FileNotFoundError: As :func:`read_rows`.
     """
     state = read_rows(folder, dtype)
     out.mkdir(parents=True, exist_ok=True)
@@ -72,11 +92,19 @@ def unpack(folder: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> Path
 
 
 def read_rows(folder: Path, dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]:
-    """Return the weights of a folder of :func:`pack`, by name.
+    """Read the weights of a folder of :func:`pack`.
 
-    Raises ``FileNotFoundError`` where ``folder`` holds no packed weights, or a shard is missing.
+    Args:
+        folder: Of :func:`pack`.
+        dtype: Precision that they are given back in.
+
+    Returns:
+        Weights by name.
+
+    Raises:
+        FileNotFoundError: The folder holds no packed weights, or lacks a shard.
     """
-    shards = sorted(folder.glob("rows-*-of-*.safetensors"))
+    shards = sorted(folder.glob(_SHARDS))
     if not shards:
         raise FileNotFoundError(f"{folder} holds no rows-*.safetensors: it is no packed checkpoint")
     count = int(shards[0].stem.rsplit("-", 1)[1])
