@@ -2,7 +2,7 @@
 
     python -m benchmarks.load [--seconds 300] [--visitors 50] [--tokens 16] [--hostile 5]
 
-The app is started as a process of its own, with the shipped pair, on a free port. Each visitor sends a clip of a length
+The app is started as a process of its own, with the tiny pair, on a free port. Each visitor sends a clip of a length
 of their own and a question with a number of their own to ``/compare``, and checks that both come back; then asks again,
 until the time is over. A wait counts from the first attempt, with those that were told that the line is full. Some
 visitors leave in the middle of the line, and it is looked whether their places are free again. With ``--hostile N`` the
@@ -257,6 +257,10 @@ def start_app(port: int, tokens: int) -> subprocess.Popen[bytes]:
         sys.executable,
         "-c",
         _APP,
+        "--base",
+        "tiny-base",
+        "--model",
+        "tiny-mpar2",
         "--host",
         "0.0.0.0",
         "--port",

@@ -19,10 +19,13 @@ from analysis.contrasts import arms_table, chance_of, versus  # noqa: E402
 from analysis.decay import curves, trend  # noqa: E402
 from analysis.metrics import metric_of, rate  # noqa: E402
 
-RUNS = ("held-out-scenes", "held-out-recordings", "held-out-training", "held-out-training-recordings")
-FILES = ("README.md", "mpar2/checkpoints/tiny-base/README.md", "mpar2/checkpoints/tiny-mpar2/README.md")
+RUNS = ("small-scenes", "small-recordings", "held-out-scenes", "held-out-recordings")
+RUNS += ("held-out-training", "held-out-training-recordings")
+CARDS = ("small-base", "small-mpar2", "tiny-base", "tiny-mpar2")
+FILES = ("README.md", *(f"mpar2/checkpoints/{name}/README.md" for name in CARDS))
 _MAIN = ("base direct", "base cot", "base, MPAR² prompt", "mpar2")
 _FLOORS = ("mpar2, silent audio", "mpar2, shuffled audio")
+_GIVEN = "mpar2, true events given"
 _RULES = {
     "any wrong mention makes the event wrong (the default)": "acc_per",
     "each mention counts": "acc_per_mention",
@@ -39,7 +42,10 @@ def tables(runs: Mapping[str, RunTable]) -> dict[str, str]:
     scenes, recordings = runs["held-out-scenes"], runs["held-out-recordings"]
     columns = {"Acc_per": "acc_per", "recall": "recall", "right sound: precision": "label_precision"}
     columns |= {"right sound: recall": "label_recall", "attention": "attention"}
+    small, single = runs["small-scenes"], runs["small-recordings"]
     return {
+        "small_scenes": _of_arms(small, (*_MAIN, *_FLOORS, _GIVEN), {"accuracy": "accuracy", **columns}),
+        "small_recordings": _of_arms(single, _MAIN, {"accuracy": "accuracy", "strict": "strict", **columns}),
         "scenes": _of_arms(scenes, (*_MAIN, *_FLOORS), {"accuracy": "accuracy", **columns}),
         "recordings": _of_arms(recordings, _MAIN, {"accuracy": "accuracy", "strict": "strict", **columns}),
         "rules": _by_rule(scenes),

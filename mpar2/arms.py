@@ -11,14 +11,14 @@ One arm in one word (:func:`parse_arm`) is written the same in every command, in
 
 A file of arms (YAML) has one entry for each; ``defaults`` hold for all that do not say otherwise::
 
-    defaults: {model: tiny-base, max_new_tokens: 512}
+    defaults: {model: small-base, max_new_tokens: 512}
     arms:
       - {name: base direct, mode: direct}
       - {name: base cot, mode: cot}
-      - {name: mpar2, model: tiny-mpar2, mode: mpar2}
-      - {name: "mpar2, silent audio", model: tiny-mpar2, mode: mpar2, audio: silent}
-      - {name: mpar2 oracle, model: tiny-mpar2, mode: mpar2, perception: oracle}
-      - {name: "mpar2, at most 32 tokens", model: tiny-mpar2, mode: mpar2, max_reasoning_tokens: 32}
+      - {name: mpar2, model: small-mpar2, mode: mpar2}
+      - {name: "mpar2, silent audio", model: small-mpar2, mode: mpar2, audio: silent}
+      - {name: mpar2 oracle, model: small-mpar2, mode: mpar2, perception: oracle}
+      - {name: "mpar2, at most 32 tokens", model: small-mpar2, mode: mpar2, max_reasoning_tokens: 32}
       - {name: cot of 8, mode: cot, samples: 8, temperature: 0.7}
 
 Controls (ours; the paper has none of them). Each is one option of an arm:

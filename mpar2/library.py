@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpar2.audio import Clip, load_clip
+from mpar2.engines.names import BASE, TRAINED
 from mpar2.question import Question, make_question
 from mpar2.rescore import score_by_rules
 
@@ -123,7 +124,7 @@ def evaluate(
 def compare(
     audio: str | Path | bytes | Clip,
     question: str | Question,
-    models: Sequence[str] = ("tiny-base:cot", "tiny-mpar2"),
+    models: Sequence[str] = (f"{BASE}:cot", TRAINED),
     *,
     choices: Sequence[str] = (),
     mode: Mode = "mpar2",
@@ -137,7 +138,7 @@ def compare(
     Args:
         audio: A file, its bytes, or a clip.
         question: Its text, or a question with its choices.
-        models: The shipped pair by default.
+        models: The small pair by default.
         choices: Of a question that is given as text.
         mode: How a model is asked that names no mode itself.
         attention: Record where each token attends in the audio, where the engine can.

@@ -27,7 +27,7 @@ from pages.stored_item import stored_document
 __all__ = ["RUNS", "UPLOAD", "Brought", "Shelf", "compared", "joined", "load_upload"]
 
 RUNS = EXAMPLES / "runs"
-FIRST_RUN = "held-out-scenes"
+FIRST_RUN = "small-scenes"
 UPLOAD = RunLimits(max_bytes=60_000_000, max_lines=20_000, max_line_bytes=1_000_000, max_manifest_bytes=1_000_000)
 _BRING = "Bring what 'mpar2 evaluate … --out RUN' wrote: RUN/items.jsonl as it is, or a zip of RUN without its audio"
 _MOST_CHARACTERS = 5_000_000
@@ -54,7 +54,7 @@ class Shelf:
 
     @property
     def first(self) -> str | None:
-        """Return the run that the tab opens on: the held-out scenes, whose truth is exact, else the first by name."""
+        """Return the run that the tab opens on: the small pair on scenes, else the first by name."""
         names = self.names()
         return FIRST_RUN if FIRST_RUN in names else next(iter(names), None)
 

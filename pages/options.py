@@ -19,6 +19,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the options of the command line, with the environment behind them."""
     from mpar2.commands._arms import add_precision_options, add_prompt_option
     from mpar2.engines import engine_names
+    from mpar2.engines.names import TRAINED
 
     environment = os.environ.get
     host, port = environment("GRADIO_SERVER_NAME", "127.0.0.1"), int(environment("GRADIO_SERVER_PORT", "7860"))
@@ -31,7 +32,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="an arm of the comparison; give up to four (instead of --base, --model and --adapter)",
     )
     parser.add_argument("--base", default=base, help="a model, which alone is compared with itself in all modes")
-    parser.add_argument("--model", default=model, help="arm B (default: tiny-mpar2; with --adapter, arm A's model)")
+    parser.add_argument("--model", default=model, help=f"arm B (default: {TRAINED}; with --adapter, arm A's model)")
     parser.add_argument("--adapter", default=environment("MPAR2_ADAPTER"), help="LoRA adapter of arm B")
     parser.add_argument("--engine", choices=engine_names(), default="transformers", help="default: %(default)s")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
@@ -128,6 +129,7 @@ def _offers(options: argparse.Namespace) -> tuple[Any, tuple[tuple[str, str], ..
     """Return the checkpoints on offer, no two of one name, and the arms that a comparison begins with."""
     from mpar2.arms import ArmError, parse_arm, unique_names
     from mpar2.engines.base import Arm
+    from mpar2.engines.names import BASE, TRAINED
     from pages.document import MOST_ARMS
     from pages.services import Offer
 
@@ -140,8 +142,8 @@ def _offers(options: argparse.Namespace) -> tuple[Any, tuple[tuple[str, str], ..
     elif options.base and not (options.model or options.adapter):
         parsed = [Arm(_name(options.base), options.base, None, mode) for mode in ("direct", "cot", "mpar2")]
     else:
-        base = options.base or "tiny-base"
-        right = options.model or (base if options.adapter else "tiny-mpar2")
+        base = options.base or BASE
+        right = options.model or (base if options.adapter else TRAINED)
         parsed = [Arm(_name(base), base, None, "direct"), Arm(_name(base), base, None, "cot")]
         parsed.append(Arm(_name(options.adapter or right), right, options.adapter, "mpar2"))
     models = list(dict.fromkeys((arm.name, arm.model, arm.adapter) for arm in parsed))

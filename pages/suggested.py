@@ -1,4 +1,4 @@
-"""Questions of the kinds that the shipped pair was trained on (``training.scenes.kinds``), to start from.
+"""Questions of the kinds that the shipped pairs were trained on (``training.scenes.kinds``), to start from.
 
 Choices stand only where they do not depend on the clip.
 """
@@ -23,9 +23,9 @@ QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 _NOTE = (
-    "The shipped tiny pair knows two dozen everyday sounds (animals, voices, signals, instruments) in clips of up "
-    "to about ten seconds, and questions of these kinds. It understands no speech, names no song or person, and cannot "
-    "chat: ask it anything else and it will guess. Give it choices where you can."
+    "The shipped small pair knows 64 kinds of everyday sound, music and speech in clips of up to about ten seconds, "
+    "and questions of these kinds. It understands no speech, and names no song or person: ask it anything else and "
+    "it will guess. Give it choices where you can."
 )
 
 

@@ -64,8 +64,8 @@ def test_arms_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MPAR2_BASE", "MPAR2_MODEL", "MPAR2_ADAPTER"):
         monkeypatch.delenv(name, raising=False)
     offers, arms = _offers(parse_options([]))
-    assert [offer.name for offer in offers] == ["tiny-base", "tiny-mpar2"]
-    assert arms == (("tiny-base", "direct"), ("tiny-base", "cot"), ("tiny-mpar2", "mpar2"))
+    assert [offer.name for offer in offers] == ["small-base", "small-mpar2"]
+    assert arms == (("small-base", "direct"), ("small-base", "cot"), ("small-mpar2", "mpar2"))
     offers, arms = _offers(parse_options(["--base", "tiny-mpar2"]))
     assert [offer.name for offer in offers] == ["tiny-mpar2"]
     assert [mode for _, mode in arms] == ["direct", "cot", "mpar2"]

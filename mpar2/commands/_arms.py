@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mpar2.engines import engine_names
 from mpar2.engines.as_json import mean_attention_ratio
+from mpar2.engines.names import TRAINED
 from mpar2.prompts import mode_names
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add one model and how it is asked, by options or by one ``--arm``; :func:`read_arm` reads them."""
     add_prompt_option(parser)
     add_arm_option(parser, several=False)
-    parser.add_argument("--model", help="short name, folder or hub id (default: tiny-mpar2)")
+    parser.add_argument("--model", help=f"short name, folder or hub id (default: {TRAINED})")
     parser.add_argument("--adapter", help="a LoRA adapter for it: folder or hub id")
     parser.add_argument("--mode", choices=mode_names(), help="how it is asked (default: mpar2)")
 
@@ -112,7 +113,7 @@ def read_arm(options: argparse.Namespace) -> Arm:
     arms = read_arms(options, ("model", "adapter", "mode"))
     if len(arms) > 1:
         raise ArmError(f"{options.command} asks one arm: use mpar2 compare for several")
-    model = options.model or "tiny-mpar2"
+    model = options.model or TRAINED
     return arms[0] if arms else Arm(model, model, options.adapter, options.mode or "mpar2", prompt=options.prompt)
 
 

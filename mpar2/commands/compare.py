@@ -25,6 +25,7 @@ from mpar2.commands._arms import (
     run_arms,
 )
 from mpar2.engines.as_json import generation_to_json
+from mpar2.engines.names import BASE, TRAINED
 from mpar2.prompts import mode_names
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     add_question_options(parser)
     add_prompt_option(parser)
-    arms = parser.add_argument_group("the arms, two to four; the shipped pair where none are named")
+    arms = parser.add_argument_group("the arms, two to four; the small pair where none are named")
     add_arm_option(arms, several=True)
     arms.add_argument(
         "--base", metavar="MODEL", help="one model asked directly, reasoning freely, with the MPAR² prompt"
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 _MAX_ARMS = 4
-_LEFT, _RIGHT = ("tiny-base", "cot"), ("tiny-mpar2", "mpar2")
+_LEFT, _RIGHT = (BASE, "cot"), (TRAINED, "mpar2")
 _SIDES = ("model", "adapter", "mode", "other_model", "other_adapter", "other_mode")
 
 

@@ -1,7 +1,7 @@
 """From a name to a loaded model: where checkpoints are found, which family runs them, and how adapters are attached.
 
-A name is a short name of the shipped pair (``tiny-base``, ``tiny-mpar2``), a folder, or a hub id (``owner/name``).
-A folder or repository that holds only an adapter names its base itself, so ``tiny-mpar2`` alone is enough.
+A name is a short name of a shipped pair (``small-base``, ``small-mpar2``), a folder, or a hub id (``owner/name``).
+A folder or repository that holds only an adapter names its base itself, so ``small-mpar2`` alone is enough.
 
 The family follows ``model_type`` of config.json (``engines.families`` has the table). Of whole-Omni repositories the
 Thinker is loaded, without the vision tower.

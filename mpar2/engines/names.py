@@ -1,4 +1,4 @@
-"""Where checkpoints are found: short names of the shipped pair, folders, hub ids; and which of them are adapters."""
+"""Where checkpoints are found: short names of the shipped pairs, folders, hub ids; and which of them are adapters."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 from mpar2.engines.base import EngineError
 
-__all__ = ["CHECKPOINTS", "adapter_config", "first_line", "resolve", "split_adapter"]
+__all__ = ["BASE", "CHECKPOINTS", "TRAINED", "adapter_config", "first_line", "resolve", "split_adapter"]
 
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"  # the shipped pair, as package data
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"  # the shipped pairs, as package data
+BASE, TRAINED = "small-base", "small-mpar2"  # of them the pair that is used where nobody names a model
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 
 
@@ -20,7 +21,7 @@ def resolve(name: str | os.PathLike[str]) -> Path | str:
     """Find a checkpoint.
 
     Args:
-        name: A short name (``tiny-base``), a folder, or a hub id.
+        name: A short name (``small-base``), a folder, or a hub id.
 
     Returns:
         The folder, or the hub id as it is.

@@ -1,8 +1,8 @@
 """How a model is asked: prompt sets by name, or a text file of one's own.
 
 =================  ===============================================================================================
-``ours``           the default: one text for each mode (``direct.txt``, ``cot.txt``, ``mpar2.txt``). The shipped pair
-                   was trained on these very words, so they do not change
+``ours``           the default: one text for each mode (``direct.txt``, ``cot.txt``, ``mpar2.txt``). The shipped pairs
+                   were trained on these very words, so they do not change
 ``ours-exact``     the same, but the answer is asked for as one choice, copied exactly: for models not trained on ours
 ``r1-aqa``         the answer alone, after R1-AQA's repository; ``r1-aqa-think`` with its thoughts
 ``ke-omni``        short thoughts and the answer, after Ke-Omni-R's repository

@@ -13,14 +13,16 @@
 ``grpo``      GRPO with all rewards (``recipes/small.yaml``), single sounds included: ``WORK/small-mpar2``
 ``evaluate``  the table of the pair, on recordings that nothing was learnt from or chosen by: ``WORK/table.md``
 
-``pair WORK`` makes ``start``, ``small-base`` and ``small-sft`` from the weights in this folder, without any training.
+``pair WORK`` makes ``start`` and ``small-base`` from the weights in this folder, and ``small-sft`` of the shipped
+adapter, without any training.
 
 A stage goes on where it was stopped (but for the tower's upper layers), leaves ``log.jsonl`` with its scores, and a
 lesson stops when nothing is gained. ``--steps`` and ``--minutes`` set other lengths than the recipe's; ``question`` and
-``chain`` with ``--shipped`` train the weights in this folder further. On N cores a lesson is fastest as
+``chain`` with ``--shipped`` train what ships further. On N cores a lesson is fastest as
 ``torchrun --nproc-per-node N -m training.small LESSON WORK``: a process of one thread each. Needs apt-get,
 dpkg, npm, pip, fluidsynth, espeak-ng and flite, the extra ``train`` and the package ``gguf``; ``pair`` pip and ``gguf``
-alone. ``pack FOLDER OUT`` writes a checkpoint's weights as int8 rows, ``unpack FOLDER OUT`` as usual again.
+alone. ``pack FOLDER OUT`` writes a checkpoint's weights as int8 rows, as the pair ships (``mpar2/checkpoints``),
+``unpack FOLDER OUT`` as usual again.
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ from typing import Any
 
 import torch
 
-import mpar2
+from mpar2.engines.names import CHECKPOINTS, TRAINED
 from training.small.lessons import LESSONS, Lesson
 
 IMAGINED = ("list",)  # over scenes that nobody has rendered
 BASE_LESSONS = tuple(name for name in LESSONS if name != "chain")
 STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
-_GO_ON = BASE_LESSONS[-1], "chain"  # lessons that may train the weights in this folder further
+_GO_ON = BASE_LESSONS[-1], "chain"  # lessons that may train further what ships
 SCENES = {"train": 4800, "validation": 300}
 TOWER_MINUTES, TIMES_MINUTES = 80.0, 17.0  # of one core: all layers, then the two upper ones
 TOWER = Path(__file__).with_name("tower")  # a trained one, as int8 rows: ``tower`` takes it unless minutes are given
-BASE, ADAPTER = (Path(__file__).with_name(name) for name in ("base", "chain"))  # trained LoRAs, as int8 rows
-TINY = Path(mpar2.__file__).parent / "checkpoints" / "tiny-base"
+BASE = Path(__file__).with_name("base")  # the LoRA of the base's lessons, as int8 rows
+TINY, ADAPTER = CHECKPOINTS / "tiny-base", CHECKPOINTS / TRAINED
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -61,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         command.add_argument("work", type=Path, help="a folder for everything that is made on the way (about 15 GB)")
         command.add_argument("--steps", type=int, help="of a lesson")
         if name in _GO_ON:
-            command.add_argument("--shipped", action="store_true", help="begin with the weights in this folder")
+            command.add_argument("--shipped", action="store_true", help="begin with what ships")
         command.add_argument("--minutes", type=float, help="of the tower's training")
         command.add_argument("--seed", type=int, default=0)
     commands.add_parser("pair").add_argument("work", type=Path, help="where the folders of the pair come to lie")
@@ -214,14 +216,16 @@ def _base(work: Path) -> Path:
 
 
 def _chain(work: Path, steps: int | None, seed: int, *, shipped: bool) -> Path:
-    """The SFT cold start, an adapter of the base: trained from nothing, or this folder's and ``steps`` more."""
-    from mpar2.engines.rows import read_rows
+    """The SFT cold start, an adapter of the base: trained from nothing, or the shipped one and ``steps`` more."""
+    from safetensors.torch import load_file
+
     from training.small.align import adapt, teach
 
     out = work / "small-sft"
     if not (out / "adapter_model.safetensors").exists():
         model, processor = _opened(work / "small-base")
-        start = read_rows(ADAPTER, torch.float32) if shipped else None
+        kept = load_file(ADAPTER / "adapter_model.safetensors") if shipped else {}
+        start = {name.replace(".weight", ".default.weight"): value.float() for name, value in kept.items()}
         options = {"start": start, "projection": False, "seed": seed}
         if steps == 0:
             adapted, _ = adapt(model, LESSONS["chain"].rank, **options)

@@ -1,8 +1,8 @@
-"""Make the clips and questions of ``examples/``: ``python -m training.tiny.examples BANK OUT``.
+"""Make the clips and questions of ``examples/``: ``python -m training.scenes.examples BANK OUT``.
 
 Recordings and scenes come from the test split, and only from packages whose licence allows it to be shared here
 (``LICENCES``); scenes never mix sounds of licences that do not go together. Comparisons are stored afterwards, by
-running the shipped pair: ``python -m pages.store``.
+running the small pair: ``python -m pages.store``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LICENCES = {  # package: (licence, credit), from each package's copyright file
 }
 _TOGETHER = {"GPL-3.0-or-later", "GPL-2.0-or-later", "Apache-2.0"}
 
-RECORDINGS = ("dog bark", "siren", "bird song", "violin", "cow moo")
+RECORDINGS = ("dog bark", "siren", "bird song", "violin", "cow moo", "train", "duck quack", "accordion", "water")
 SCENES = (  # (name, title, kind of question, least number of events)
     ("what-comes-first", "What comes first?", "first", 3),
     ("how-many", "How many times?", "count", 3),
@@ -112,8 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     args = parser.parse_args(argv)
     names = make(Bank(args.bank), args.out)
-    index = {"order": names, "first": "scene-in-between"}
-    (args.out / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+    (args.out / "index.json").write_text(json.dumps({"order": names}, indent=1) + "\n")
     print(f"{len(names)} examples in {args.out}")
 
 
