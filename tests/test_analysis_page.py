@@ -209,9 +209,9 @@ def test_a_verdict_of_another_trace_is_not_shown(tmp_path: Path) -> None:
     assert "does not belong" in document["arms"][0]["cafe"]["unscored"]
 
 
-def test_the_tab_opens_on_the_held_out_scenes(tmp_path: Path) -> None:
+def test_the_tab_opens_on_the_scenes_of_the_small_pair(tmp_path: Path) -> None:
     assert Shelf(tmp_path).first is None
-    for name in ("a", "held-out-scenes"):
+    for name in ("a", "small-scenes"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{}", "utf-8")
         assert Shelf(tmp_path).first == name
