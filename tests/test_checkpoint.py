@@ -116,7 +116,11 @@ def test_names(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert resolve(str(tiny_checkpoint)) == tiny_checkpoint
     assert resolve("Qwen/Qwen2.5-Omni-7B") == "Qwen/Qwen2.5-Omni-7B"
     (tmp_path / "weights.bin").write_text("x")
-    for bad, words in (("nix", "small-base"), ("../x", "no checkpoint"), (str(tmp_path / "weights.bin"), "is a file")):
+    for bad, words in (
+        ("nix", "small-base"),
+        ("../no-such-checkpoint", "no checkpoint"),
+        (str(tmp_path / "weights.bin"), "is a file"),
+    ):
         with pytest.raises(EngineError, match=words):
             resolve(bad)
 
