@@ -420,6 +420,7 @@ def test_a_visitor_brings_a_run_of_their_own(app: str, tmp_path: Path) -> None:
         page.locator("#run-file-input").set_input_files(str(theirs))
         page.wait_for_selector("#run-note .mp-ok", timeout=60_000)
         page.wait_for_function("document.querySelector('#figures')?.textContent.includes('theirs')", timeout=60_000)
+        page.get_by_text("12 of 12").wait_for(timeout=60_000)  # the items are theirs too: figures come first
         page.locator(".an-item").first.click()
         page.wait_for_selector(".an-side .mp-card-arm", timeout=60_000)
         assert page.evaluate("window.pwned") is None
