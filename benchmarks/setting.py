@@ -16,8 +16,8 @@ __all__ = ["QUESTION", "SHAPES", "checkpoint", "lora", "machine", "noise"]
 QUESTION = Question("Which sound comes first?", ("a bell", "a piano", "a siren"))
 
 # Random weights take the time of trained ones. "tiny" is the tiny pair's shape; "small" the small pair's, but for its
-# vocabulary, which is the corpus'; "wide" has the layers and heads of
-# Qwen2.5-Omni-7B's text model (28 of 28, 4 key/value heads) at an eighth of its head size, so that a CPU can run it.
+# vocabulary, which is the corpus'; "wide" has the layers and heads of Qwen2.5-Omni-7B's text model (28 of 28, 4
+# key/value heads) at an eighth of its head size, so that a CPU can run it.
 SHAPES: dict[str, dict] = {
     "tiny": {},
     "small": {

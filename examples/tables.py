@@ -19,8 +19,10 @@ from analysis.contrasts import arms_table, chance_of, versus  # noqa: E402
 from analysis.decay import curves, trend  # noqa: E402
 from analysis.metrics import metric_of, rate  # noqa: E402
 
-RUNS = ("small-scenes", "small-recordings", "held-out-scenes", "held-out-recordings")
-RUNS += ("held-out-training", "held-out-training-recordings")
+RUNS = (
+    *("small-scenes", "small-recordings"),
+    *("held-out-scenes", "held-out-recordings", "held-out-training", "held-out-training-recordings"),
+)
 CARDS = ("small-base", "small-mpar2", "tiny-base", "tiny-mpar2")
 FILES = ("README.md", *(f"mpar2/checkpoints/{name}/README.md" for name in CARDS))
 _MAIN = ("base direct", "base cot", "base, MPAR² prompt", "mpar2")

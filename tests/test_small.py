@@ -583,7 +583,7 @@ def test_stages_follow_each_other_and_are_not_made_again(folder, features, tmp_p
     )
     # What they trained, packed, and the adapter give the same pair without training.
     pack(tmp_path / stages.BASE_LESSONS[-1], tmp_path / "packed")
-    monkeypatch.setattr(stages, "BASE", tmp_path / "packed")
+    monkeypatch.setattr(stages, "BASE_LORA", tmp_path / "packed")
     monkeypatch.setattr(stages, "ADAPTER", tmp_path / "small-sft")
     shutil.copytree(tmp_path / "start", tmp_path / "elsewhere" / "start")
     stages.main(["pair", str(tmp_path / "elsewhere")])

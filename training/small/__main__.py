@@ -49,7 +49,7 @@ _GO_ON = BASE_LESSONS[-1], "chain"  # lessons that may train further what ships
 SCENES = {"train": 4800, "validation": 300}
 TOWER_MINUTES, TIMES_MINUTES = 80.0, 17.0  # of one core: all layers, then the two upper ones
 TOWER = Path(__file__).with_name("tower")  # a trained one, as int8 rows: ``tower`` takes it unless minutes are given
-BASE = Path(__file__).with_name("base")  # the LoRA of the base's lessons, as int8 rows
+BASE_LORA = Path(__file__).with_name("base")  # the LoRA of the base's lessons, as int8 rows
 TINY, ADAPTER = CHECKPOINTS / "tiny-base", CHECKPOINTS / TRAINED
 
 
@@ -84,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
         torch.distributed.init_process_group("gloo")
     if args.stage == "pair":
         _start(args.work), _base(args.work)
-        print(_chain(args.work, 0, 0, shipped=True))
+        if not (args.work / "small-sft").exists():
+            shutil.copytree(ADAPTER, args.work / "small-sft", ignore=shutil.ignore_patterns("README.md"))
         return
     for stage in STAGES if args.stage == "all" else (args.stage,):
         print(f"{stage}: {_run(stage, args)}", flush=True)
@@ -178,7 +179,7 @@ def _english(work: Path) -> Path:
 
 
 def _lesson(work: Path, name: str, steps: int | None, seed: int, *, shipped: bool) -> Path:
-    """One lesson of the base, on what the lesson before left or ``BASE``: ``WORK/<lesson>/parameters.safetensors``."""
+    """One lesson of the base, on what the lesson before left or ``BASE_LORA``: ``WORK/<lesson>/parameters.safetensors``."""
     from safetensors.torch import load_file
 
     from mpar2.engines.rows import read_rows
@@ -189,7 +190,7 @@ def _lesson(work: Path, name: str, steps: int | None, seed: int, *, shipped: boo
         return out
     place = BASE_LESSONS.index(name)
     before = work / BASE_LESSONS[place - 1] / "parameters.safetensors"
-    start = read_rows(BASE, torch.float32) if shipped else load_file(before) if place else None
+    start = read_rows(BASE_LORA, torch.float32) if shipped else load_file(before) if place else None
     features = None if name in IMAGINED else work / "features" / "train"
     model, processor = _opened(work / "start")
     options = {"start": start, "english": _chats(work), "projection": features is not None, "seed": seed}
@@ -208,7 +209,7 @@ def _base(work: Path) -> Path:
     if not (out / "model.safetensors").exists():
         model, processor = _opened(work / "start")
         own = work / BASE_LESSONS[-1] / "parameters.safetensors"
-        taught = load_file(own) if own.exists() else read_rows(BASE, torch.float32)
+        taught = load_file(own) if own.exists() else read_rows(BASE_LORA, torch.float32)
         adapted, _ = adapt(model, LESSONS[BASE_LESSONS[-1]].rank, start=taught)
         processor.save_pretrained(out)
         adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
@@ -216,10 +217,10 @@ def _base(work: Path) -> Path:
 
 
 def _chain(work: Path, steps: int | None, seed: int, *, shipped: bool) -> Path:
-    """The SFT cold start, an adapter of the base: trained from nothing, or the shipped one and ``steps`` more."""
+    """The SFT cold start, an adapter of the base: trained from nothing, or the shipped one trained further."""
     from safetensors.torch import load_file
 
-    from training.small.align import adapt, teach
+    from training.small.align import teach
 
     out = work / "small-sft"
     if not (out / "adapter_model.safetensors").exists():
@@ -227,11 +228,8 @@ def _chain(work: Path, steps: int | None, seed: int, *, shipped: bool) -> Path:
         kept = load_file(ADAPTER / "adapter_model.safetensors") if shipped else {}
         start = {name.replace(".weight", ".default.weight"): value.float() for name, value in kept.items()}
         options = {"start": start, "projection": False, "seed": seed}
-        if steps == 0:
-            adapted, _ = adapt(model, LESSONS["chain"].rank, **options)
-        else:
-            features, lesson = work / "features" / "train", _length("chain", steps)
-            adapted = teach(model, processor, features, work / "chain", lesson, **options)
+        features, lesson = work / "features" / "train", _length("chain", steps)
+        adapted = teach(model, processor, features, work / "chain", lesson, **options)
         adapted.peft_config["default"].base_model_name_or_path = "small-base"  # found beside it, wherever that is
         if int(os.environ.get("RANK", 0)) == 0:  # of several processes one writes
             adapted.to(torch.bfloat16).save_pretrained(out)

@@ -191,7 +191,9 @@ def told_turns(scene: Scene, rng: random.Random) -> Turns:
 def _of_a_list(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
     """Return questions that a list of events answers, those of several steps sooner: of loudness it says nothing."""
     asked = [q for q in make_questions(scene, rng) if q.kind not in LOUDNESS_KINDS]
-    return sorted(asked, key=lambda q: rng.random() ** (1 / KINDS[q.kind][0]), reverse=True)  # drawn with these weights
+    # Sorting by u^(1/weight), u uniform in (0, 1), draws without replacement with these weights (Efraimidis and
+    # Spirakis 2006).
+    return sorted(asked, key=lambda q: rng.random() ** (1 / KINDS[q.kind][0]), reverse=True)
 
 
 def chain_turns(scene: Scene, rng: random.Random) -> Turns:
