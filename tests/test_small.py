@@ -36,11 +36,12 @@ from training.small.build import small_processor, small_thinker
 from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
 from training.small.english import HELD_OUT, own_chats, perplexity
 from training.small.frames import COLUMNS, columns_of, frame_basis, frame_targets, simulated_targets
-from training.small.lessons import LESSONS, NOTHING, naming_turns, reasoned_turns, time_turns
+from training.small.lessons import LESSONS, NOTHING, chain_turns, naming_turns, reasoned_turns, time_turns
 from training.small.stage import run_stage
 from training.small.times import events_of, set_projection, train_times
 from training.tiny.build import SPECIAL_TOKENS, TRACE_TAGS
 from training.tiny.codes import LABELS
+from training.tiny.sequences import Chat, Encoder
 from training.tiny.tower import make_tower
 
 
@@ -396,7 +397,7 @@ def test_a_lesson_learns_and_goes_on(toy, features, tmp_path):
     for name, parts in (("whole", (12,)), ("twice", (12, 12))):
         for steps in parts:
             lesson = replace(LESSONS["align"], steps=steps, batch=4, lr=5e-3)
-            adapted = teach(copy.deepcopy(toy[1]), toy[2], features[0], tmp_path / name, lesson, window=4)
+            adapted = teach(copy.deepcopy(toy[1]), toy[2], [features[0]], tmp_path / name, lesson, window=4)
         weights.append({k: v for k, v in adapted.named_parameters() if "lora_" in k})
     losses = [json.loads(line)["loss"] for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert len(losses) == 3 and losses[-1] < losses[0]
@@ -410,7 +411,8 @@ def test_every_lesson_goes_on_from_what_came_before_it(toy, features, tmp_path, 
     lesson = replace(LESSONS[name], steps=2, batch=2, english=0.3, imagined=0.0, rank=4)
     chain = name == "chain"
     options = {"english": [("Hello?", "Hello.")], "projection": not chain, "window": 1}
-    teach(model, toy[2], features[0], tmp_path / "first", lesson, **options)
+    folders = [features[0]] * (2 if lesson.unheard else 1)
+    teach(model, toy[2], folders, tmp_path / "first", lesson, **options)
     rows = [json.loads(line) for line in (tmp_path / "first" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2] and all(np.isfinite(row["loss"]) for row in rows)
     assert torch.equal(model.model.audio_tower.proj.weight, proj) == chain  # an adapter leaves the base as it is
@@ -419,6 +421,36 @@ def test_every_lesson_goes_on_from_what_came_before_it(toy, features, tmp_path, 
     went = {k: v for k, v in again.named_parameters() if "lora_" in k}
     assert any(v.any() for k, v in went.items() if "lora_B" in k)
     assert all(torch.equal(value, taught[name]) for name, value in went.items())
+
+
+def test_a_chain_is_taught_up_to_its_perception(toy):
+    processor = toy[2]
+    scene = _scene("rain", "bell")
+    (asked, reply), *_ = chain_turns(scene, random.Random(3))
+    whole, cut = (
+        Encoder(processor, np.zeros((1, 192)), seed=0)(Chat(((asked, reply),), until=until))
+        for until in (None, "</perception>")
+    )
+    taught = [processor.tokenizer.decode(sequence.ids[sequence.learn]) for sequence in (whole, cut)]
+    assert taught[0] == reply + "<|im_end|>"
+    assert taught[1] == reply[: reply.index("</perception>")] + "</perception>"
+
+
+def test_a_share_of_the_scenes_has_recordings_that_the_tower_does_not_know(toy, features, tmp_path):
+    """Of two folders the second is drawn from by its share."""
+    other = tmp_path / "other"
+    shutil.copytree(features[0], other)
+    (other / "scenes.jsonl").write_text("".join(json.dumps(asdict(_scene("owl hoot"))) + "\n" for _ in features[1]))
+    asked = []
+
+    def turns(scene, rng):
+        asked.append([event.label for event in scene.events])
+        return naming_turns(scene, rng, 1)
+
+    lesson = replace(LESSONS["chain"], turns={turns: 1.0}, steps=6, batch=8, written=0.0, imagined=0.0, rank=4)
+    teach(copy.deepcopy(toy[1]), toy[2], [features[0], other], tmp_path / "out", lesson, projection=False)
+    share = sum(labels == ["owl hoot"] for labels in asked) / len(asked)
+    assert abs(share - lesson.unheard) < 0.2
 
 
 @pytest.mark.parametrize("name", list(LESSONS))
@@ -561,7 +593,8 @@ def test_spans_beyond_the_clip_are_counted():
 
 def test_stages_follow_each_other_and_are_not_made_again(folder, features, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "start")
-    shutil.copytree(features[0], tmp_path / "features" / "train")
+    for name in ("train", "unheard"):
+        shutil.copytree(features[0], tmp_path / "features" / name)
     (tmp_path / "english.jsonl").write_text('["Hello?", "Hello."]\n')
     made = {}
     for stage in (*stages.BASE_LESSONS, "base", "chain"):

@@ -1,11 +1,12 @@
 """Records attention to audio while a model generates, without changing what it generates.
 
-transformers lets a program register an attention function. Ours computes the output with the stock SDPA function and,
-while a probe listens, keeps the last queries; every few tokens the softmax rows of these alone are computed from the
-cache's keys, and their audio columns kept. T×T is never held: one query and K keys cost heads × K products in a layer.
+transformers lets a program register an attention function. Ours computes the output with the stock SDPA function (for
+one query on a CPU with written-out products, :func:`_one_query`) and, while a probe listens, keeps the last queries;
+every few tokens the softmax rows of these alone are computed from the cache's keys, and their audio columns kept. T×T
+is never held: one query and K keys cost heads × K products in a layer.
 
-Only the text stack is switched to it (the encoder keeps its own), and with no probe listening it *is* SDPA. Which probe
-listens is a context variable that is set around one forward pass, so models in other threads do not see it.
+Only the text stack is switched to it (the encoder keeps its own). Which probe listens is a context variable that is set
+around one forward pass, so models in other threads do not see it.
 """
 
 from __future__ import annotations
@@ -204,7 +205,33 @@ def _attention(
     probe = _listening.get()
     if probe is not None:
         probe.observe(module.layer_idx, query, key, attention_mask, kwargs.get("scaling") or query.shape[-1] ** -0.5)
+    if query.shape[2] == 1 and query.device.type == "cpu" and not query.requires_grad:
+        return _one_query(query, key, value, attention_mask, kwargs.get("scaling") or query.shape[-1] ** -0.5), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _one_query(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
+    """Compute attention of one query: (B, 1, H, D), scores and softmax in float32.
+
+    Heads that share keys are multiplied together. The stock function repeats keys and values for each head, and its
+    fused operator is made for many queries (``benchmarks/README.md``).
+
+    Args:
+        query: (B, H, 1, D).
+        key: (B, H or fewer, K, D).
+        value: As ``key``.
+        mask: Additive or boolean mask, (B, 1, 1, K); None where every key is seen.
+        scaling: Factor of the dot products.
+    """
+    scores = _scores(query, key, scaling)  # (B, H, 1, K)
+    if mask is not None:
+        mask = mask[..., : key.shape[2]]
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    batch, groups = key.shape[:2]
+    weights = torch.softmax(scores, dim=-1).to(value.dtype).reshape(batch, groups, -1, key.shape[2])
+    return torch.matmul(weights, value).reshape(batch, 1, query.shape[1], value.shape[-1])
 
 
 AttentionInterface.register(_NAME, _attention)

@@ -46,7 +46,9 @@ IMAGINED = ("list",)  # over scenes that nobody has rendered
 BASE_LESSONS = tuple(name for name in LESSONS if name != "chain")
 STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
 _GO_ON = BASE_LESSONS[-1], "chain"  # lessons that may train further what ships
-SCENES = {"train": 4800, "validation": 300}
+# Rendered scenes: split of their recordings, number, first seed. The tower learns from "train" alone; "unheard" shows
+# the lessons what its outputs are like on other recordings.
+SCENES = {"train": ("train", 4800, 0), "validation": ("validation", 300, 0), "unheard": ("validation", 2400, 100_000)}
 TOWER_MINUTES, TIMES_MINUTES = 80.0, 17.0  # of one core: all layers, then the two upper ones
 TOWER = Path(__file__).with_name("tower")  # a trained one, as int8 rows: ``tower`` takes it unless minutes are given
 BASE_LORA = Path(__file__).with_name("base")  # the LoRA of the base's lessons, as int8 rows
@@ -114,9 +116,9 @@ def _bank(work: Path) -> Path:
 
     if not (work / "bank" / "bank.json").exists():
         bank.build(work / "bank", work / "packages")
-    for split, count in SCENES.items():
-        if not (work / "features" / split / "frames.npy").exists():
-            features.render(work / "bank", work / "features" / split, split, count)
+    for name, (split, count, first) in SCENES.items():
+        if not (work / "features" / name / "frames.npy").exists():
+            features.render(work / "bank", work / "features" / name, split, count, first)
     return work / "features"
 
 
@@ -134,13 +136,15 @@ def _tower(work: Path, minutes: float | None, seed: int) -> Path:
     if not trained.exists() and minutes is None and TOWER.exists():
         out.mkdir(exist_ok=True)
         save_file(read_rows(TOWER, torch.float32), out / "tower.safetensors")
-        keep_pooled(load_tower_of(out), work / "features" / "train")
+        for name in ("train", "unheard"):
+            keep_pooled(load_tower_of(out), work / "features" / name)
         shutil.copyfile(TOWER / "scores.json", out / "scores.json")
         return out
     if not (trained / "tower.safetensors").exists():
         options = ("--start", TINY, "--minutes", minutes or TOWER_MINUTES, "--seed", seed)
         _python("training.tiny.tower", work / "features", trained, *options)
     train_times(work / "features", trained, out, minutes=TIMES_MINUTES, seed=seed)
+    keep_pooled(load_tower_of(out), work / "features" / "unheard")
     return out
 
 
@@ -179,7 +183,7 @@ def _english(work: Path) -> Path:
 
 
 def _lesson(work: Path, name: str, steps: int | None, seed: int, *, shipped: bool) -> Path:
-    """One lesson of the base, on what the lesson before left or ``BASE_LORA``: ``WORK/<lesson>/parameters.safetensors``."""
+    """One lesson of the base, on what the lesson before left or ``BASE_LORA``, in ``WORK/<lesson>``."""
     from safetensors.torch import load_file
 
     from mpar2.engines.rows import read_rows
@@ -191,9 +195,9 @@ def _lesson(work: Path, name: str, steps: int | None, seed: int, *, shipped: boo
     place = BASE_LESSONS.index(name)
     before = work / BASE_LESSONS[place - 1] / "parameters.safetensors"
     start = read_rows(BASE_LORA, torch.float32) if shipped else load_file(before) if place else None
-    features = None if name in IMAGINED else work / "features" / "train"
+    features = [] if name in IMAGINED else [work / "features" / "train"]
     model, processor = _opened(work / "start")
-    options = {"start": start, "english": _chats(work), "projection": features is not None, "seed": seed}
+    options = {"start": start, "english": _chats(work), "projection": bool(features), "seed": seed}
     teach(model, processor, features, work / name, _length(name, steps), **options)
     return out
 
@@ -228,8 +232,8 @@ def _chain(work: Path, steps: int | None, seed: int, *, shipped: bool) -> Path:
         kept = load_file(ADAPTER / "adapter_model.safetensors") if shipped else {}
         start = {name.replace(".weight", ".default.weight"): value.float() for name, value in kept.items()}
         options = {"start": start, "projection": False, "seed": seed}
-        features, lesson = work / "features" / "train", _length("chain", steps)
-        adapted = teach(model, processor, features, work / "chain", lesson, **options)
+        features = [work / "features" / name for name in ("train", "unheard")]
+        adapted = teach(model, processor, features, work / "chain", _length("chain", steps), **options)
         adapted.peft_config["default"].base_model_name_or_path = "small-base"  # found beside it, wherever that is
         if int(os.environ.get("RANK", 0)) == 0:  # of several processes one writes
             adapted.to(torch.bfloat16).save_pretrained(out)

@@ -57,7 +57,7 @@ def imagined_scene(rng: random.Random) -> Scene:
 
 
 def teach(
-    model: Any, processor: Any, features: Path | None, out: Path, lesson: Lesson, *,
+    model: Any, processor: Any, features: Sequence[Path], out: Path, lesson: Lesson, *,
     start: Mapping[str, torch.Tensor] | None = None, english: Sequence[tuple[str, str]] = (), projection: bool = True,
     seed: int = 0, window: int = 20, tokens: int = 600,
 ) -> Any:  # fmt: skip
@@ -65,7 +65,9 @@ def teach(
 
     Args:
         model: the pair, best in the precision that the processor is fast in; what is trained is float32.
-        features: rendered scenes (``training.tiny.features``) with ``pooled.npy``; none where all scenes are imagined.
+        features: rendered scenes (``training.tiny.features``) with ``pooled.npy``: those of the recordings that the
+            tower was trained on, and where the lesson has ``unheard`` scenes those of others; empty where all scenes
+            are imagined.
         out: folder of the stage's log and state; what lies there is gone on with. ``parameters.safetensors`` is what
             was trained, by name.
         start: such parameters of the lesson before, to go on from.
@@ -78,7 +80,9 @@ def teach(
     Returns:
         The model with its LoRA (peft).
     """
-    scenes, pooled, counts = load_pooled(features) if features else ([], None, None)
+    rendered = [load_pooled(folder) for folder in features]
+    scenes = [scene for part, _, _ in rendered for scene in part]
+    known = len(rendered[0][0]) if rendered else 0  # scenes of recordings that the tower knows; the others come after
     basis = frame_basis(model, processor.tokenizer)
     adapted, parameters = adapt(model, lesson.rank, start=start, projection=projection, seed=seed)
     dtype = fast_dtype()
@@ -93,6 +97,8 @@ def teach(
         first = rng.randrange(stride)
 
         def pooled_of(row: int) -> np.ndarray:
+            _, pooled, counts = rendered[row >= known]
+            row -= known * (row >= known)
             return pooled[row][first : int(counts[row]) : stride]
 
         encode = Encoder(processor, basis, pooled_of, step, (stride,), simulated_targets)
@@ -106,11 +112,14 @@ def teach(
                 if turns := kind(random_scene(rng), rng):
                     chats.append(Chat(tuple(turns)))
                 continue
-            row = None if rng.random() < lesson.imagined else rng.randrange(len(scenes))
+            row = None
+            if rng.random() >= lesson.imagined:
+                row = rng.randrange(known, len(scenes)) if rng.random() < lesson.unheard else rng.randrange(known)
             scene = imagined_scene(rng) if row is None else scenes[row]
             kind = rng.choices(list(lesson.turns), list(lesson.turns.values()))[0]
+            until = "</perception>" if rng.random() < lesson.perceived else None
             if turns := kind(scene, rng):
-                chats.append(Chat(tuple(turns), (scene, row)))
+                chats.append(Chat(tuple(turns[:1] if until else turns), (scene, row), until))
         sequences = sorted(map(encode, chats), key=lambda sequence: len(sequence.ids))
         learnt = sum(int(sequence.learn.sum()) for sequence in sequences)
         total = torch.zeros(())

@@ -204,10 +204,12 @@ def chain_turns(scene: Scene, rng: random.Random) -> Turns:
     asked: Sequence[ScenedQuestion] = make_questions(scene, rng) if scene.events else ()
     if not asked:
         return naming_turns(scene, rng, 1)
+    if len(scene.events) == 1 and rng.random() < 0.5:  # of a recording people ask what it is
+        asked = sorted(asked, key=lambda q: q.kind != "what")
     chosen, *others = asked
     question = chosen.question
-    if chosen.kind not in LOUDNESS_KINDS and rng.random() < 0.1:
-        question = told(question, scene)
+    if chosen.kind not in LOUDNESS_KINDS and rng.random() < 0.25:
+        question = told(question, scene)  # what is told is believed, whatever the clip sounds like
     more = steps_of(scene, others[: rng.randint(0, 1)], rng)
     return [(prompt_text(question, "mpar2"), mpar2_chain(scene, chosen, rng)), *more]
 
@@ -221,6 +223,9 @@ class Lesson:
         steps: of ``batch`` chats, at most; ``run_stage`` may end sooner.
         strides: of a clip every n-th frame is heard, n drawn for each step.
         imagined: share of scenes that nobody has rendered.
+        unheard: share of the rendered scenes whose recordings the tower was not trained on: it is less sure of them,
+            as it will be of every other recording.
+        perceived: share of MPAR² chains that are taught up to the end of their perception.
         english: share of the language model's own chats, without audio.
         texts: the kinds of turns without audio, over written scenes, and the share of such chats that each has.
         written: share of chats without audio.
@@ -233,6 +238,8 @@ class Lesson:
     steps: int
     strides: tuple[int, ...] = (3, 5)
     imagined: float = 0.0
+    unheard: float = 0.0
+    perceived: float = 0.0
     english: float = 0.0
     texts: Mapping[Callable[[Scene, random.Random], Turns], float] = field(default_factory=dict)
     written: float = 0.0
@@ -253,12 +260,14 @@ LESSONS: dict[str, Lesson] = {
         written=0.25,
     ),
     "chain": Lesson(
-        {chain_turns: 1.0},
+        {chain_turns: 0.85, naming_turns: 0.15},
         500,
         strides=(1, 3, 3, 3, 5),
-        imagined=0.2,
+        imagined=0.05,
+        unheard=0.75,
+        perceived=0.5,
         texts={stepped_turns: 0.7, told_turns: 0.3},
-        written=0.6,
+        written=0.2,
         lr=6e-4,
     ),
 }

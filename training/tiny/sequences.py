@@ -60,10 +60,17 @@ LIST_REQUESTS = ("List the sounds with their times.", "List each sound you hear,
 
 @dataclass(frozen=True)
 class Chat:
-    """Turns of (what the user writes, what the assistant replies); ``heard`` is the scene whose clip opens the chat."""
+    """Turns of (what the user writes, what the assistant replies).
+
+    Attributes:
+        turns: In their order.
+        heard: The scene whose clip opens the chat.
+        until: Where the last reply is cut: after the first such text, without an ``<|im_end|>``. None: it is whole.
+    """
 
     turns: tuple[tuple[str, str], ...]
     heard: Heard | None = None
+    until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,8 @@ class Encoder:
         for i, (asked, reply) in enumerate(chat.turns):
             clip = "" if i else opening
             before = self._tokenizer((self._between if i else self._head) + clip + asked + self._tail).input_ids
-            after = self._tokenizer(reply + "<|im_end|>").input_ids
+            kept, cut, _ = reply.partition(chat.until) if chat.until and i == len(chat.turns) - 1 else (reply, "", "")
+            after = self._tokenizer(kept + (cut or "<|im_end|>")).input_ids
             ids += before + after
             learn += [False] * len(before) + [True] * len(after)
         return Sequence(np.array(ids), np.array(learn), pooled, codes)
