@@ -45,10 +45,14 @@ def test_nothing_says_where_it_was_made() -> None:
         assert config["base_model_name_or_path"] == base
 
 
-def test_mpar2_writes_whole_traces_and_often_names_a_choice(generations: list[Generation]) -> None:
-    """In its runs it names a choice in three of four traces; of these few it must in one of three."""
+def test_mpar2_writes_whole_traces(generations: list[Generation]) -> None:
     assert sum(is_wellformed(g.trace) for g in generations) >= len(generations) - 1
-    assert sum(g.choice is not None for g in generations) >= len(generations) / 3
+
+
+def test_mpar2_names_a_choice_in_most_stored_comparisons() -> None:
+    examples = load_examples()
+    choices = [stored_comparison(example)["arms"][-1]["choice"] for example in examples]
+    assert sum(choice is not None for choice in choices) > len(choices) / 2
 
 
 def test_there_are_examples_of_each_kind_and_each_has_a_stored_comparison_with_credits() -> None:
@@ -63,9 +67,9 @@ def test_there_are_examples_of_each_kind_and_each_has_a_stored_comparison_with_c
 
 
 def test_a_stored_comparison_is_what_the_pair_says_now(asked: list[Example], generations: list[Generation]) -> None:
-    """Its first words, in most examples: bfloat16 rounds otherwise on another processor and in another batch."""
+    """Its first words, in all examples but one: bfloat16 rounds otherwise on another processor and in another batch."""
     alike = [
         now.text[:40] == stored_comparison(example)["arms"][-1]["text"][:40]
         for example, now in zip(asked, generations, strict=True)
     ]
-    assert sum(alike) > len(alike) / 2
+    assert sum(alike) >= len(alike) - 1

@@ -299,9 +299,11 @@ def can_merge(checkpoint: Checkpoint, adapter: Adapter) -> bool:
         False too where the base is quantised or its device does not say how much memory is free.
     """
     layers = [layer for layer in checkpoint.model.modules() if adapter.key in getattr(layer, "lora_A", ())]
-    needed = sum(layer.get_base_layer().weight.nbytes for layer in layers)
+    weights = [layer.get_base_layer().weight for layer in layers]
+    needed = sum(weight.nbytes for weight in weights)
     free = free_bytes(checkpoint.device)
-    return not checkpoint.quantized and free is not None and 2 * needed < free
+    quantized = checkpoint.quantized or not all(weight.is_floating_point() for weight in weights)
+    return not quantized and free is not None and 2 * needed < free
 
 
 def _index(places: list[int], batch: int, device: torch.device) -> slice | torch.Tensor:

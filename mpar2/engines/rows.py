@@ -3,21 +3,29 @@
 Every matrix W (rows, columns) is kept as ``name`` int8, round(W / s), and ``name.scale`` float32, s = max |row| / 127,
 one for each row; all else stays as it is, in bfloat16. :func:`pack` writes such a folder beside the files of the
 processor; ``load_checkpoint`` reads it like any other, and :func:`unpack` writes the usual folder of
-``save_pretrained`` again. Weight-only rounding by rows left SmolLM2's perplexity where it was (27.9 against 28.5 on one
-short text); rounding of activations trebles it.
+``save_pretrained`` again. On a CPU, where no precision is asked for, the engine multiplies with the rows themselves
+(:func:`use_rows`). Weight-only rounding by rows left SmolLM2's perplexity where it was (27.9 against 28.5 on one short
+text); rounding of activations trebles it.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-__all__ = ["SHARD_BYTES", "holds_rows", "pack", "read_rows", "unpack"]
+from mpar2.engines.int8_linear import Int8Linear, float_rows, int8_rows
+
+if TYPE_CHECKING:
+    from mpar2.engines.families import Family
+
+__all__ = ["SHARD_BYTES", "holds_rows", "pack", "read_rows", "unpack", "use_rows"]
 
 SHARD_BYTES = 90_000_000
 _SCALE = ".scale"
@@ -50,8 +58,7 @@ def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
     for name, value in _tensors(folder):
         parts = {name: value.to(torch.bfloat16) if value.is_floating_point() else value}
         if value.ndim == 2:
-            scale = value.float().abs().amax(1).clamp_min(1e-8) / 127
-            rows = (value.float() / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+            rows, scale = int8_rows(value)
             parts = {name: rows, name + _SCALE: scale}
         more = sum(part.numel() * part.element_size() for part in parts.values())
         if more > shard_bytes:
@@ -104,24 +111,56 @@ def read_rows(folder: Path, dtype: torch.dtype = torch.bfloat16) -> dict[str, to
     Raises:
         FileNotFoundError: The folder holds no packed weights, or lacks a shard.
     """
+    state = {}
+    for name, value, scale in _packed(folder):
+        if scale is not None:
+            value = float_rows(value, scale, dtype)
+        state[name] = value.to(dtype).contiguous() if value.is_floating_point() else value
+    return state
+
+
+def use_rows(model: Any, folder: Path, family: Family) -> None:
+    """Replace the linear layers of a model's text stack by layers over the int8 rows themselves, in place.
+
+    The audio encoder has many frames at a time, for which nothing is gained: it stays as it is.
+
+    Args:
+        model: What :func:`read_rows` gave the weights of, on a CPU.
+        folder: Of :func:`pack`.
+        family: Of the model.
+    """
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = head is not None and head.weight is embeddings.weight
+    for name, rows, scale in _packed(folder):
+        if scale is None or family.is_audio(name):
+            continue
+        layer = family.current_name(name).removesuffix(".weight")
+        try:
+            module = model.get_submodule(layer)
+        except AttributeError:
+            continue  # of a part that is not loaded
+        if tied and module is embeddings:
+            model.set_output_embeddings(Int8Linear(rows, scale, head.bias, embeddings.weight.dtype))
+        elif isinstance(module, torch.nn.Linear):
+            model.set_submodule(layer, Int8Linear(rows, scale, module.bias, module.weight.dtype))
+
+
+def _packed(folder: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
+    """Yield name, value and, of a matrix, the scales of its int8 rows."""
     shards = sorted(folder.glob(_SHARDS))
     if not shards:
         raise FileNotFoundError(f"{folder} holds no rows-*.safetensors: it is no packed checkpoint")
     count = int(shards[0].stem.rsplit("-", 1)[1])
     if len(shards) != count:
         raise FileNotFoundError(f"{folder} holds {len(shards)} of {count} shards: fetch the folder again")
-    state = {}
     for path in shards:
         with safe_open(path, "pt") as file:
             names = set(file.keys())
             for name in names:
                 if name.endswith(_SCALE) and name.removesuffix(_SCALE) in names:
                     continue
-                value = file.get_tensor(name)
-                if name + _SCALE in names:
-                    value = value.float() * file.get_tensor(name + _SCALE)[:, None]
-                state[name] = value.to(dtype).contiguous() if value.is_floating_point() else value
-    return state
+                value = file.get_tensor(name).clone()  # no view of a file that may be replaced
+                yield name, value, file.get_tensor(name + _SCALE) if name + _SCALE in names else None
 
 
 def _tensors(folder: Path):

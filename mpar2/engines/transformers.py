@@ -291,6 +291,7 @@ class TransformersEngine(Engine):
                     self._models.popitem(last=False)
                 from mpar2.engines.inputs import AudioFeatureCache
                 from mpar2.engines.probe import install
+                from mpar2.engines.rows import holds_rows, use_rows
 
                 checkpoint = load_checkpoint(
                     base.model,
@@ -298,6 +299,9 @@ class TransformersEngine(Engine):
                     dtype=base.dtype or self._dtype,
                     quantize=base.quantize or self._quantize,
                 )
+                automatic = (base.dtype or self._dtype or base.quantize or self._quantize) is None
+                if automatic and checkpoint.device.type == "cpu" and holds_rows(Path(key.model)):
+                    use_rows(checkpoint.model, Path(key.model), checkpoint.family)
                 self._models[key] = _Loaded(checkpoint, AudioFeatureCache(checkpoint), install(checkpoint.model))
             self._models.move_to_end(key)
             return self._models[key]
