@@ -105,11 +105,11 @@ class Captioner:
 
         key = self.key(clip)
         path = self._path(key)
-        if (known := self._read(path)) is not None:
-            return known
+        if (cached := self._read(path)) is not None:
+            return cached
         async with self._locks.hold(key), _file_lock(path):
-            if (known := self._read(path)) is not None:
-                return known
+            if (cached := self._read(path)) is not None:
+                return cached
             await self._check_audio()
             reply = await self._client.complete(self._system, [wav_bytes(clip), _REQUEST])
             caption = self._accept(reply, clip)
@@ -129,8 +129,8 @@ class Captioner:
         new = {self.key(clip): clip.seconds for clip in clips if self.cached(clip) is None}
         prompt = estimate_tokens(self._system, _REQUEST)
         # Gemini's 32 tokens per second, as in estimate_tokens
-        heard = [prompt + round(32 * seconds) for seconds in new.values()]
-        return Estimate(len(new), sum(heard), len(new) * _EXPECTED_REPLY_TOKENS, prices)
+        tokens = [prompt + round(32 * seconds) for seconds in new.values()]
+        return Estimate(len(new), sum(tokens), len(new) * _EXPECTED_REPLY_TOKENS, prices)
 
     async def _check_audio(self) -> None:
         async with self._locks.hold("audio check"):
@@ -200,35 +200,35 @@ def read_captions(run: str | Path) -> dict[str, Truth]:
     path = Path(run) / "cafe" / CAPTIONS
     if not path.is_file():
         return {}
-    found: dict[str, Truth] = {}
+    captions: dict[str, Truth] = {}
     number = 0
     try:
         with path.open("rb") as file:
             for number, raw in read_lines(file, CAPTIONS):  # noqa: B007 - the line that the message names
                 id, truth = _caption_truth(raw)
-                found[id] = truth
+                captions[id] = truth
     except (MPAR2Error, KeyError, TypeError) as error:
-        why = str(error) if isinstance(error, RunError) else f"line {number}: {error}"
-        raise SettingError(f"{path} is damaged ({why}); remove it and run 'mpar2 cafe caption' again") from None
-    return found
+        reason = str(error) if isinstance(error, RunError) else f"line {number}: {error}"
+        raise SettingError(f"{path} is damaged ({reason}); remove it and run 'mpar2 cafe caption' again") from None
+    return captions
 
 
 def _caption_line(id: str, truth: Truth) -> dict[str, Any]:
     if truth.events is None:
         return {"id": id, "caption": truth.caption, "truth_origin": truth.origin}
-    events, unsure = ([asdict(event) for event in of] for of in (truth.events, truth.unsure))
+    events, unsure = ([asdict(event) for event in group] for group in (truth.events, truth.unsure))
     return {"id": id, "events": events, "unsure": unsure, "truth_origin": truth.origin}
 
 
 def _caption_truth(raw: Mapping[str, Any]) -> tuple[str, Truth]:
     """Read a line, by the schema of items."""
-    known = {"audio": "-", "question": "-", "truth_origin": raw["truth_origin"]}
+    fields = {"audio": "-", "question": "-", "truth_origin": raw["truth_origin"]}
     if "events" not in raw:
-        item = item_from_json({**known, "id": raw["id"], "caption": raw["caption"]})
+        item = item_from_json({**fields, "id": raw["id"], "caption": raw["caption"]})
         if not item.caption or not item.truth_origin:
             raise TypeError("a caption and its 'truth_origin' are needed")
         return item.id, Truth(None, item.caption, item.truth_origin)
-    item, unsure = (item_from_json({**known, "id": raw["id"], "events": raw[name]}) for name in ("events", "unsure"))
+    item, unsure = (item_from_json({**fields, "id": raw["id"], "events": raw[name]}) for name in ("events", "unsure"))
     if item.events is None or unsure.events is None or not item.truth_origin:
         raise TypeError("two lists of events and their 'truth_origin' are needed")
     return item.id, Truth(item.events, origin=item.truth_origin, unsure=unsure.events)

@@ -75,7 +75,7 @@ def ground(
     usable = np.ones(weights.shape[1])
     if not keep_sinks:
         usable[list(sink_frames(record))] = 0.0
-    found = []
+    groundings = []
     for mention in verdict.mentions:
         tokens = _tokens(mention, token_spans)
         if mention.kind is not MentionKind.MATCHED or tokens is None:
@@ -84,9 +84,9 @@ def ground(
         mass = weights[tokens.start : tokens.stop].mean(axis=0) * usable
         chance = inside.sum() / usable.sum() if usable.sum() else 0.0
         if 0.0 < chance < 1.0 and mass.sum() > 0:
-            within = float((weights[tokens.start : tokens.stop].mean(axis=0) * inside).sum() / mass.sum())
-            found.append(Grounding(mention.id, mention.events, tokens, within, float(chance)))
-    return found
+            inside_share = float((weights[tokens.start : tokens.stop].mean(axis=0) * inside).sum() / mass.sum())
+            groundings.append(Grounding(mention.id, mention.events, tokens, inside_share, float(chance)))
+    return groundings
 
 
 def event_columns(events: Sequence[Event], indices: Sequence[int], record: AttentionRecord) -> np.ndarray:
@@ -103,12 +103,12 @@ def event_columns(events: Sequence[Event], indices: Sequence[int], record: Atten
     columns = record.rows.shape[-1]
     # Fine grid: overlapping events must not count twice where a column holds both.
     steps = 8
-    edges = (np.arange(columns * steps) + 0.5) * record.frame_s / steps
+    centers = (np.arange(columns * steps) + 0.5) * record.frame_s / steps
     covered = np.zeros(columns * steps, dtype=bool)
     for index in indices:
         onset, offset = events[index].onset_s, events[index].offset_s
         if onset is not None and offset is not None:
-            covered |= (edges >= onset) & (edges < offset)
+            covered |= (centers >= onset) & (centers < offset)
     return covered.reshape(columns, steps).mean(axis=1)
 
 
@@ -137,5 +137,5 @@ def grounding_report(
 
 
 def _tokens(mention: Mention, spans: Sequence[Span]) -> Span | None:
-    hit = [t for t, span in enumerate(spans) if span.start < mention.chars.stop and span.stop > mention.chars.start]
-    return Span(hit[0], hit[-1] + 1) if hit else None
+    indices = [t for t, span in enumerate(spans) if span.start < mention.chars.stop and span.stop > mention.chars.start]
+    return Span(indices[0], indices[-1] + 1) if indices else None

@@ -59,7 +59,7 @@ from mpar2.trace import Span
 __all__ = ["LLMJudge", "data_block", "llm_judge", "locate_quotes"]
 
 PROMPT_VERSION = 1
-_MOST_QUOTES = 1000  # in one reply
+_MAX_QUOTES = 1000  # in one reply
 _REASON_CHARS = 300
 _CONTEXT_CHARS = 60
 _EXPECTED_REPLY_TOKENS = 900  # of one request, for the estimate before a run; thoughts of thinking models come on top
@@ -154,17 +154,17 @@ class LLMJudge:
             The verdict, or why there is none.
         """
 
-        spent = _Spent()
+        totals = _Totals()
         try:
             async with self:
-                return await self._judge(request, spent)
+                return await self._judge(request, totals)
         except ReplyRejected as error:
-            spent.replies += error.replies
+            totals.replies += error.replies
             detail = f"{error.detail} (replies: {error.replies}; {error.usage.total} tokens)"
-            return Unscored(_REASONS.get(error.reason, error.reason), clip_text(detail), spent.replies)
+            return Unscored(_REASONS.get(error.reason, error.reason), clip_text(detail), totals.replies)
         except CallFailed as error:
             return Unscored(
-                _REASONS.get(error.reason, error.reason), clip_text(error.detail), spent.replies + error.tries
+                _REASONS.get(error.reason, error.reason), clip_text(error.detail), totals.replies + error.tries
             )
 
     def estimate(self, requests: Iterable[JudgeRequest], prices: Prices | None = None) -> Estimate:
@@ -194,10 +194,10 @@ class LLMJudge:
                 total += Estimate(1, estimate_tokens(self._targets_text) + truth, _EXPECTED_REPLY_TOKENS // 2)
         return total
 
-    async def _judge(self, request: JudgeRequest, spent: _Spent) -> Verdict:
-        events = await self._events(request.truth, spent)
-        places = await self._extract(request, spent)
-        mentions = await self._classify(request, events, places, spent) if places else ()
+    async def _judge(self, request: JudgeRequest, totals: _Totals) -> Verdict:
+        events = await self._events(request.truth, totals)
+        places = await self._extract(request, totals)
+        mentions = await self._classify(request, events, places, totals) if places else ()
         mentions = spare_unsure(mentions, request.truth)
         verdict = Verdict(
             mentions=mentions,
@@ -207,17 +207,17 @@ class LLMJudge:
             truth_origin=request.truth.origin,
             model=self.model,
             # two versions within one trace stay visible: such a verdict cannot be merged with either
-            model_version=" + ".join(sorted(spent.versions)) or None,
+            model_version=" + ".join(sorted(totals.versions)) or None,
             prompt_hash=self.prompt_hash,
-            attempts=spent.replies,
-            lenient=spent.lenient,
-            input_tokens=spent.usage.prompt or 0,
-            output_tokens=(spent.usage.completion or 0) + (spent.usage.thoughts or 0),
+            attempts=totals.replies,
+            lenient=totals.lenient,
+            input_tokens=totals.usage.prompt or 0,
+            output_tokens=(totals.usage.completion or 0) + (totals.usage.thoughts or 0),
         )
         validate_verdict(verdict, request.trace)
         return verdict
 
-    async def _events(self, truth: Truth, spent: _Spent) -> tuple[Event, ...]:
+    async def _events(self, truth: Truth, totals: _Totals) -> tuple[Event, ...]:
         if truth.events is not None:
             return truth.events
         caption = truth.caption or ""
@@ -231,7 +231,7 @@ class LLMJudge:
                     return "schema", f"event {event.quote[:60]!r}: needs a label, and times with 0 <= onset <= offset"
             return None
 
-        asked = await ask(
+        reply = await ask(
             self._client,
             self._targets_text,
             [data_block({"caption": caption})],
@@ -239,12 +239,12 @@ class LLMJudge:
             sampling=self._sampling,
             check=check,
         )
-        quotes = [event.quote for event in asked.value.events]
+        quotes = [event.quote for event in reply.value.events]
         spans, _ = locate_quotes(caption, quotes, overlap=True)
-        spent.add(asked, all(is_exact(caption, *pair) for pair in zip(spans, quotes, strict=True)))
-        return tuple(Event(event.label.strip(), event.onset_s, event.offset_s) for event in asked.value.events)
+        totals.add(reply, all(is_exact(caption, *pair) for pair in zip(spans, quotes, strict=True)))
+        return tuple(Event(event.label.strip(), event.onset_s, event.offset_s) for event in reply.value.events)
 
-    async def _extract(self, request: JudgeRequest, spent: _Spent) -> list[tuple[Span, str]]:
+    async def _extract(self, request: JudgeRequest, totals: _Totals) -> list[tuple[Span, str]]:
         if not request.trace.strip():
             return []
         data = {"question": request.question, "choices": list(request.choices), "trace": request.trace}
@@ -255,18 +255,18 @@ class LLMJudge:
                     return "schema", f"mention {mention.quote[:60]!r} has no label"
             return _quote_problem(request.trace, value.mentions)
 
-        asked = await ask(
+        reply = await ask(
             self._client, self._extract_text, [data_block(data)], Extracted, sampling=self._sampling, check=check
         )
-        found = asked.value.mentions
-        quotes = [mention.quote for mention in found]
+        mentions = reply.value.mentions
+        quotes = [mention.quote for mention in mentions]
         spans, _ = locate_quotes(request.trace, quotes)
-        spent.add(asked, all(is_exact(request.trace, *pair) for pair in zip(spans, quotes, strict=True)))
-        places = [(span, clip_text(mention.label.lower(), 80)) for span, mention in zip(spans, found, strict=True)]
+        totals.add(reply, all(is_exact(request.trace, *pair) for pair in zip(spans, quotes, strict=True)))
+        places = [(span, clip_text(mention.label.lower(), 80)) for span, mention in zip(spans, mentions, strict=True)]
         return sorted(places, key=lambda place: place[0].start)
 
     async def _classify(
-        self, request: JudgeRequest, events: Sequence[Event], places: Sequence[tuple[Span, str]], spent: _Spent
+        self, request: JudgeRequest, events: Sequence[Event], places: Sequence[tuple[Span, str]], totals: _Totals
     ) -> tuple[Mention, ...]:
         trace = request.trace
         ids = [f"m{number}" for number in range(len(places))]
@@ -301,11 +301,11 @@ class LLMJudge:
         def check(value: Classification) -> tuple[str, str] | None:
             return _check_classification(value, ids, event_ids)
 
-        asked = await ask(
+        reply = await ask(
             self._client, self._sort_text, [data_block(data)], Classification, sampling=self._sampling, check=check
         )
-        spent.add(asked)
-        by_id = {verdict.id: verdict for verdict in asked.value.verdicts}
+        totals.add(reply)
+        by_id = {verdict.id: verdict for verdict in reply.value.verdicts}
         return tuple(
             Mention(
                 id=id_,
@@ -385,30 +385,30 @@ def data_block(data: dict[str, Any]) -> str:
 
 
 def _quote_problem(
-    text: str, quoted: Sequence[_Target] | Sequence[_Found], *, overlap: bool = False
+    text: str, items: Sequence[_Target] | Sequence[_Found], *, overlap: bool = False
 ) -> tuple[str, str] | None:
-    if len(quoted) > _MOST_QUOTES:
-        return "schema", f"{len(quoted)} quotes; list each mention once, at most {_MOST_QUOTES}"
-    _, problem = locate_quotes(text, [one.quote for one in quoted], overlap=overlap)
+    if len(items) > _MAX_QUOTES:
+        return "schema", f"{len(items)} quotes; list each mention once, at most {_MAX_QUOTES}"
+    _, problem = locate_quotes(text, [item.quote for item in items], overlap=overlap)
     return ("bad_quote", problem) if problem else None
 
 
 def _check_classification(
     value: Classification, ids: Sequence[str], event_ids: dict[str, int]
 ) -> tuple[str, str] | None:
-    given = [verdict.id for verdict in value.verdicts]
-    missing = [id_ for id_ in ids if id_ not in given]
-    unknown = [id_ for id_ in given if id_ not in ids]
-    twice = sorted({id_ for id_ in given if given.count(id_) > 1})
-    if missing or unknown or twice:
-        said = f"missing: {missing[:10]}, unknown: {unknown[:10]}, more than once: {twice[:10]}"
-        return "id_mismatch", f"each mention id exactly once; {said}"
+    reply_ids = [verdict.id for verdict in value.verdicts]
+    missing = [id_ for id_ in ids if id_ not in reply_ids]
+    unknown = [id_ for id_ in reply_ids if id_ not in ids]
+    duplicates = sorted({id_ for id_ in reply_ids if reply_ids.count(id_) > 1})
+    if missing or unknown or duplicates:
+        detail = f"missing: {missing[:10]}, unknown: {unknown[:10]}, more than once: {duplicates[:10]}"
+        return "id_mismatch", f"each mention id exactly once; {detail}"
     for verdict in value.verdicts:
-        strange = [event for event in verdict.events if event not in event_ids]
-        if strange:
+        unknown_events = [event for event in verdict.events if event not in event_ids]
+        if unknown_events:
             return (
                 "id_mismatch",
-                f"{verdict.id}: no event has id {strange[:5]}; there are {list(event_ids)[:50]}",
+                f"{verdict.id}: no event has id {unknown_events[:5]}; there are {list(event_ids)[:50]}",
             )
         if verdict.kind in ("matched", "misused") and not verdict.events:
             return "id_mismatch", f"{verdict.id} is {verdict.kind}, so it needs the ids of the events that it refers to"
@@ -417,7 +417,7 @@ def _check_classification(
     return None
 
 
-class _Spent:
+class _Totals:
     """Replies, tokens and served versions of one trace so far."""
 
     def __init__(self) -> None:
@@ -426,11 +426,11 @@ class _Spent:
         self.usage = Usage()
         self.versions: set[str] = set()
 
-    def add(self, asked: StructuredReply[Any], exact: bool = True) -> None:
-        self.replies += asked.replies
-        self.lenient += asked.lenient or not exact
-        self.usage = self.usage + asked.usage
-        self.versions |= {asked.reply.model_version} - {""}
+    def add(self, reply: StructuredReply[Any], exact: bool = True) -> None:
+        self.replies += reply.replies
+        self.lenient += reply.lenient or not exact
+        self.usage = self.usage + reply.usage
+        self.versions |= {reply.reply.model_version} - {""}
 
 
 # Reasons of the clients that have no name of their own among those of a verdict.

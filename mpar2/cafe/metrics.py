@@ -109,7 +109,7 @@ class Rate(NamedTuple):
     undefined: int  # traces whose own denominator is 0
 
 
-def _recalled(c: EventCounts) -> int:
+def _recall_count(c: EventCounts) -> int:
     return c.matched if c.recalled is None else c.recalled
 
 
@@ -119,7 +119,7 @@ METRICS = {
     "err_per": (lambda c: c.hallucinated, lambda c: c.n_pred),
     "err_use": (lambda c: c.misused, lambda c: c.n_pred),
     "err_omit": (lambda c: c.missed, lambda c: c.n_tgt),
-    "recall": (_recalled, lambda c: c.n_tgt),
+    "recall": (_recall_count, lambda c: c.n_tgt),
     "f1": (lambda c: 2 * c.matched, lambda c: c.n_pred + c.n_tgt),
     "events": (lambda c: c.n_pred, lambda c: 1),
 }
@@ -162,13 +162,13 @@ def count_events(verdict: Verdict, rule: str = DEFAULT_RULE) -> EventCounts:
     if rule not in RULES:
         raise ValueError(f"unknown counting rule {rule!r}: choose one of {', '.join(RULES)}")
     asserted = [m for m in verdict.mentions if m.kind is not MentionKind.NEUTRAL]
-    others = {
+    shared_counts = {
         "neutral_mentions": len(verdict.mentions) - len(asserted),
         "mentions": len(verdict.mentions),
         **{f"{claim}_claims": sum(claim in m.claims for m in asserted) for claim in ("time", "order", "count")},
     }
     if rule == "sound":
-        return _count_labels(verdict, asserted, others)
+        return _count_labels(verdict, asserted, shared_counts)
     if rule in ("mention", "sound_at_time"):
         if rule == "sound_at_time":
             asserted = [m for m in asserted if {"time", "order"} & set(m.claims)]
@@ -181,16 +181,16 @@ def count_events(verdict: Verdict, rule: str = DEFAULT_RULE) -> EventCounts:
             missed=len(verdict.missed),
             targets=len(verdict.targets),
             recalled=len(recalled),
-            **others,
+            **shared_counts,
         )
     tally = tally_events((mention.kind, mention.events) for mention in asserted)
     matched = {"any_wrong": tally.all_right, "first": tally.first_right, "any_right": tally.any_right}[rule]
     return EventCounts(
         matched=matched,
-        hallucinated=len({_folded(m.label) for m in asserted if m.kind is MentionKind.HALLUCINATED}),
+        hallucinated=len({_normalize_label(m.label) for m in asserted if m.kind is MentionKind.HALLUCINATED}),
         misused=tally.named - matched,
         missed=len(verdict.targets) - tally.named,
-        **others,
+        **shared_counts,
     )
 
 
@@ -214,34 +214,38 @@ def tally_events(mentions: Iterable[tuple[str, Sequence[Hashable]]]) -> EventTal
     first: dict[Hashable, bool] = {}
     right: set[Hashable] = set()
     wrong: set[Hashable] = set()
-    asserted = good = 0
+    n_asserted = n_right = 0
     for kind, events in mentions:
         if kind == MentionKind.NEUTRAL:
             continue
         is_right = kind == MentionKind.MATCHED
-        asserted += 1
-        good += is_right
+        n_asserted += 1
+        n_right += is_right
         for event in events:
             first.setdefault(event, is_right)
             (right if is_right else wrong).add(event)
-    return EventTally(len(first), len(right - wrong), sum(first.values()), len(right), asserted, good)
+    return EventTally(len(first), len(right - wrong), sum(first.values()), len(right), n_asserted, n_right)
 
 
-def _count_labels(verdict: Verdict, asserted: Sequence[Mention], others: dict[str, int]) -> EventCounts:
+def _count_labels(verdict: Verdict, asserted: Sequence[Mention], shared_counts: dict[str, int]) -> EventCounts:
     """Count distinct labels: asserted and in the truth, asserted and not, in the truth and not asserted."""
-    labels = {_folded(label) for label in verdict.targets}
+    labels = {_normalize_label(label) for label in verdict.targets}
     right, wrong = set(), set()
     for mention in asserted:
         if mention.error in ("existence", "semantic"):
-            wrong.add(_folded(mention.label))
+            wrong.add(_normalize_label(mention.label))
         else:
-            right |= {_folded(verdict.targets[event]) for event in mention.events}
+            right |= {_normalize_label(verdict.targets[event]) for event in mention.events}
     return EventCounts(
-        matched=len(right), hallucinated=len(wrong - right), missed=len(labels - right), targets=len(labels), **others
+        matched=len(right),
+        hallucinated=len(wrong - right),
+        missed=len(labels - right),
+        targets=len(labels),
+        **shared_counts,
     )
 
 
-def _folded(label: str) -> str:
+def _normalize_label(label: str) -> str:
     return " ".join(label.lower().split())
 
 
@@ -328,7 +332,8 @@ def rates_of_trace(counts: EventCounts) -> dict[str, float | None]:
     """
     check_counts([counts])
     return {
-        name: None if not _defined(name, counts) else up(counts) / down(counts) for name, (up, down) in METRICS.items()
+        name: None if not _is_defined(name, counts) else numerator(counts) / denominator(counts)
+        for name, (numerator, denominator) in METRICS.items()
     }
 
 
@@ -357,19 +362,21 @@ def evaluate(
     check_counts(counts, groups)
     options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     rates: dict[str, Rate] = {}
-    for name, (up, down) in table.items():
-        defined = np.array([_defined(name, count) for count in counts], dtype=bool)
+    for name, (numerator, denominator) in table.items():
+        defined = np.array([_is_defined(name, count) for count in counts], dtype=bool)
         if name == "f1" and any(count.recalled is not None for count in counts):
             rates[name] = Rate(*(Interval(None, None, None, 0),) * 2, 0, 0, len(counts))
             continue
-        above = np.array([up(count) for count in counts], dtype=float)
-        below = np.array([down(count) for count in counts], dtype=float)
-        kept = None if groups is None else [group for group, keep in zip(groups, defined, strict=True) if keep]
+        numerators = np.array([numerator(count) for count in counts], dtype=float)
+        denominators = np.array([denominator(count) for count in counts], dtype=float)
+        defined_groups = (
+            None if groups is None else [group for group, keep in zip(groups, defined, strict=True) if keep]
+        )
         rates[name] = Rate(
-            micro=bootstrap_interval(above, below, groups=groups, **options),
-            macro=bootstrap_interval(above[defined] / below[defined], groups=kept, **options),
-            numerator=int(above.sum()),
-            denominator=int(below.sum()),
+            micro=bootstrap_interval(numerators, denominators, groups=groups, **options),
+            macro=bootstrap_interval(numerators[defined] / denominators[defined], groups=defined_groups, **options),
+            numerator=int(numerators.sum()),
+            denominator=int(denominators.sum()),
             undefined=int((~defined).sum()),
         )
     return rates
@@ -394,13 +401,13 @@ def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
         )
     counts = list(counts)
     if counts:
-        sums = {name: sum(getattr(count, name) or 0 for count in counts) for name in _SHOWN}
-        said = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in sums.items())
-        lines.append(f"{len(counts)} traces: {said}")
+        sums = {name: sum(getattr(count, name) or 0 for count in counts) for name in _COUNT_COLUMNS}
+        totals = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in sums.items())
+        lines.append(f"{len(counts)} traces: {totals}")
     return "\n".join(lines)
 
 
-def _defined(name: str, count: EventCounts) -> bool:
+def _is_defined(name: str, count: EventCounts) -> bool:
     if name == "f1" and count.recalled is not None:
         return False  # mentions against events have no common F1
     if name == "f1":
@@ -408,8 +415,10 @@ def _defined(name: str, count: EventCounts) -> bool:
     return (METRICS | CLAIM_METRICS)[name][1](count) > 0
 
 
-_SHOWN = ("matched", "hallucinated", "misused", "missed", "neutral_mentions", "mentions", "time_claims", "order_claims",
-          "count_claims")  # fmt: skip
+_COUNT_COLUMNS = (
+    "matched", "hallucinated", "misused", "missed",
+    "neutral_mentions", "mentions", "time_claims", "order_claims", "count_claims",
+)  # fmt: skip
 
 
 def rules_table(by_rule: Mapping[str, Mapping[str, Rate]]) -> str:

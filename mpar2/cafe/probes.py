@@ -106,11 +106,11 @@ def make_probes(item: str, truth: Truth, *, seed: int = 0, absent: Sequence[str]
     labels = list(dict.fromkeys(event.label for event in truth.events))
     rng = random.Random(f"probes {seed}|{item}")
     certified = [label for label in dict.fromkeys(absent) if label not in labels]
-    drawn = rng.sample(certified, min(len(labels), len(certified)))
-    free = [label for label in absent_classes(labels) if label not in drawn]
-    drawn += rng.sample(free, min(len(labels) - len(drawn), len(free)))
+    absent_labels = rng.sample(certified, min(len(labels), len(certified)))
+    candidates = [label for label in absent_classes(labels) if label not in absent_labels]
+    absent_labels += rng.sample(candidates, min(len(labels) - len(absent_labels), len(candidates)))
     probes = [Probe(item, label, True, _question(label, True)) for label in labels]
-    probes += [Probe(item, label, False, _question(label, False)) for label in drawn]
+    probes += [Probe(item, label, False, _question(label, False)) for label in absent_labels]
     rng.shuffle(probes)
     return probes
 

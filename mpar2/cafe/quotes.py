@@ -44,15 +44,15 @@ def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) ->
     [Span(start=2, stop=5), Span(start=14, stop=17)]
     """
     problem = ""
-    found = _Text(text)
-    places = [found.places(quote) for quote in quotes]
+    source = _Text(text)
+    places = [source.places(quote) for quote in quotes]
     in_order = list(range(len(quotes)))
     # in reading order; and, where a short quote took a place inside a longer one, longest first
     for order in (in_order, sorted(in_order, key=lambda index: -len(quotes[index]))):
-        spans, problem_now = _place(quotes, places, order, overlap)
-        if not problem_now:
+        spans, order_problem = _place(quotes, places, order, overlap)
+        if not order_problem:
             return spans, ""
-        problem = problem or problem_now
+        problem = problem or order_problem
     return [], problem
 
 
@@ -70,18 +70,18 @@ def is_exact(text: str, span: Span, quote: str) -> bool:
 def _place(
     quotes: Sequence[str], places: Sequence[list[Span]], order: Sequence[int], overlap: bool
 ) -> tuple[list[Span], str]:
-    placed: dict[int, Span] = {}
+    spans: dict[int, Span] = {}
     for index in order:
         if not places[index]:
             return [], f"quote {quotes[index][:80]!r} does not stand in the text; copy it character for character"
-        taken = () if overlap else placed.values()
-        free = [p for p in places[index] if not any(p.start < q.stop and q.start < p.stop for q in taken)]
+        used_spans = () if overlap else spans.values()
+        free = [p for p in places[index] if not any(p.start < q.stop and q.start < p.stop for q in used_spans)]
         if not free:
             times = f"{len(places[index])} time{'s' if len(places[index]) > 1 else ''}"
             return [], f"quote {quotes[index][:80]!r} stands {times} in the text, all taken by other mentions"
-        cursor = max((span.start for other, span in placed.items() if other < index), default=0)
-        placed[index] = next((place for place in free if place.start >= cursor), free[0])
-    return [placed[index] for index in range(len(quotes))], ""
+        cursor = max((span.start for other, span in spans.items() if other < index), default=0)
+        spans[index] = next((place for place in free if place.start >= cursor), free[0])
+    return [spans[index] for index in range(len(quotes))], ""
 
 
 class _Text:
@@ -89,41 +89,41 @@ class _Text:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._known: dict[str, list[Span]] = {}
+        self._cache: dict[str, list[Span]] = {}
         self._folded: tuple[str, list[Span]] | None = None
 
     def places(self, quote: str) -> list[Span]:
         """Return where the quote stands, in order; the same answer for the same quote."""
-        if quote not in self._known:
-            self._known[quote] = _occurrences(self._text, quote) or self._folded_places(quote)
-        return self._known[quote]
+        if quote not in self._cache:
+            self._cache[quote] = _occurrences(self._text, quote) or self._folded_places(quote)
+        return self._cache[quote]
 
     def _folded_places(self, quote: str) -> list[Span]:
         if self._folded is None:
             self._folded = _fold(self._text)
-        folded, at = self._folded
-        sought = _fold(quote)[0]
-        for form in dict.fromkeys((sought, sought.strip(_AROUND))):
-            if spans := _occurrences(folded, form):
-                return [Span(at[span.start].start, at[span.stop - 1].stop) for span in spans]
+        folded, origins = self._folded
+        folded_quote = _fold(quote)[0]
+        for candidate in dict.fromkeys((folded_quote, folded_quote.strip(_AROUND))):
+            if spans := _occurrences(folded, candidate):
+                return [Span(origins[span.start].start, origins[span.stop - 1].stop) for span in spans]
         return []
 
 
 def _fold(text: str) -> tuple[str, list[Span]]:
     """Return the folded text, and for each of its characters those of ``text`` that it comes from."""
     pieces: list[str] = []
-    at: list[Span] = []
-    for place, letter in enumerate(text):
-        form = _FORMS.get(letter, letter)
+    origins: list[Span] = []
+    for place, char in enumerate(text):
+        form = _FORMS.get(char, char)
         if pieces and form and unicodedata.combining(form[0]):
-            whole = unicodedata.normalize("NFC", pieces[-1] + form)
-            if len(whole) == len(pieces[-1]):
-                pieces[-1], at[-1] = whole, Span(at[-1].start, place + 1)
+            composed = unicodedata.normalize("NFC", pieces[-1] + form)
+            if len(composed) == len(pieces[-1]):
+                pieces[-1], origins[-1] = composed, Span(origins[-1].start, place + 1)
                 continue
-        for single in form:
-            pieces.append(single)
-            at.append(Span(place, place + 1))
-    return "".join(pieces), at
+        for form_char in form:
+            pieces.append(form_char)
+            origins.append(Span(place, place + 1))
+    return "".join(pieces), origins
 
 
 def _occurrences(text: str, quote: str) -> list[Span]:

@@ -327,13 +327,13 @@ def missed_events(mentions: Iterable[Mention], n_targets: int) -> tuple[int, ...
     >>> missed_events([], 2)
     (0, 1)
     """
-    found = {
+    events = {
         index
         for mention in mentions
         if mention.kind in (MentionKind.MATCHED, MentionKind.MISUSED)
         for index in mention.events
     }
-    return tuple(index for index in range(n_targets) if index not in found)
+    return tuple(index for index in range(n_targets) if index not in events)
 
 
 def validate_verdict(verdict: Verdict, trace: str) -> None:
@@ -346,21 +346,21 @@ def validate_verdict(verdict: Verdict, trace: str) -> None:
     Raises:
         ValueError: The verdict contradicts itself or its trace.
     """
-    seen: set[str] = set()
+    ids: set[str] = set()
     for mention in verdict.mentions:
-        where = f"mention {mention.id!r} ({mention.quote[:40]!r})"
-        if mention.id in seen:
-            raise ValueError(f"{where}: its id occurs twice; each mention needs one verdict")
-        seen.add(mention.id)
+        prefix = f"mention {mention.id!r} ({mention.quote[:40]!r})"
+        if mention.id in ids:
+            raise ValueError(f"{prefix}: its id occurs twice; each mention needs one verdict")
+        ids.add(mention.id)
         if not mention.quote.strip() or trace[mention.chars.start : mention.chars.stop] != mention.quote:
-            raise ValueError(f"{where}: the trace does not read so at {mention.chars.start}:{mention.chars.stop}")
-        bad = [index for index in mention.events if not 0 <= index < len(verdict.targets)]
-        if bad:
-            raise ValueError(f"{where}: event {bad[0]} of {len(verdict.targets)}; events count from 0")
+            raise ValueError(f"{prefix}: the trace does not read so at {mention.chars.start}:{mention.chars.stop}")
+        unknown = [index for index in mention.events if not 0 <= index < len(verdict.targets)]
+        if unknown:
+            raise ValueError(f"{prefix}: event {unknown[0]} of {len(verdict.targets)}; events count from 0")
         if mention.kind in (MentionKind.MATCHED, MentionKind.MISUSED) and not mention.events:
-            raise ValueError(f"{where}: {mention.kind} without the truth event that it refers to")
+            raise ValueError(f"{prefix}: {mention.kind} without the truth event that it refers to")
         if mention.kind is MentionKind.HALLUCINATED and mention.events:
-            raise ValueError(f"{where}: hallucinated, yet refers to truth event {mention.events[0]}")
+            raise ValueError(f"{prefix}: hallucinated, yet refers to truth event {mention.events[0]}")
     expected = missed_events(verdict.mentions, len(verdict.targets))
     if tuple(sorted(verdict.missed)) != expected:
         raise ValueError(f"missed is {list(verdict.missed)}, but the mentions leave {list(expected)}")

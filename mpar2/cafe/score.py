@@ -100,7 +100,7 @@ class ScoreSet:
     rule: str = DEFAULT_RULE  # how the mentions of an event are counted
 
     def __post_init__(self) -> None:
-        _one_version(score.outcome for score in self.scores)
+        _check_one_version(score.outcome for score in self.scores)
 
     @property
     def unscored(self) -> Counter[str]:
@@ -116,8 +116,8 @@ class ScoreSet:
     def leniency(self) -> tuple[int, int]:
         """Replies that were read leniently, and all replies, of a model judge."""
         verdicts = [score.outcome for score in self.scores if isinstance(score.outcome, Verdict)]
-        asked = [verdict for verdict in verdicts if verdict.input_tokens or verdict.output_tokens]
-        return sum(verdict.lenient for verdict in asked), sum(verdict.attempts for verdict in asked)
+        model_verdicts = [verdict for verdict in verdicts if verdict.input_tokens or verdict.output_tokens]
+        return sum(verdict.lenient for verdict in model_verdicts), sum(verdict.attempts for verdict in model_verdicts)
 
     def arms(self) -> list[str]:
         """Return the arms in order of appearance."""
@@ -131,8 +131,8 @@ class ScoreSet:
     def verdicts_of(self, arm: str) -> tuple[list[Verdict], list[str]]:
         """Return the verdicts and the clips of an arm's scored traces."""
         pairs = [(score.outcome, score.clip or score.id) for score in self.scores if score.arm == arm]
-        kept = [(outcome, clip) for outcome, clip in pairs if isinstance(outcome, Verdict)]
-        return [verdict for verdict, _ in kept], [clip for _, clip in kept]
+        scored = [(outcome, clip) for outcome, clip in pairs if isinstance(outcome, Verdict)]
+        return [verdict for verdict, _ in scored], [clip for _, clip in scored]
 
     def rules_of(self, arm: str, **options: Any) -> dict[str, dict[str, Rate]]:
         """Return the metrics of an arm under every counting rule.
@@ -181,40 +181,45 @@ class ScoreSet:
     def report(self, rates: Mapping[str, Mapping[str, Rate]] | None = None) -> str:
         """Return all of it as text, arm by arm."""
         rates = self.rates() if rates is None else rates
-        parts = []
+        sections = []
         for arm in self.arms():
             of_arm = [score for score in self.scores if score.arm == arm]
             reasons = Counter(s.outcome.reason for s in of_arm if isinstance(s.outcome, Unscored))
-            said = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+            reason_counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
             head = f"{arm}: {len(of_arm) - sum(reasons.values())} of {len(of_arm)} traces scored"
-            parts.append(head + (f" ({said})" if said else "") + "\n" + table(dict(rates[arm]), self.of_arm(arm)[0]))
+            sections.append(
+                head
+                + (f" ({reason_counts})" if reason_counts else "")
+                + "\n"
+                + table(dict(rates[arm]), self.of_arm(arm)[0])
+            )
             if not self.verdicts_of(arm)[0]:
                 continue
-            parts.append(f"by counting rule (above: {self.rule})\n{rules_table(self.rules_of(arm))}")
-            along = {f"{20 * n}-{20 * n + 20} %": row for n, row in enumerate(self.profile_of(arm))}
-            along |= errors_by_part(self.verdicts_of(arm)[0])
-            parts.append(f"wrong mentions by kind of error, along the trace and by part\n{profile_table(along)}")
+            sections.append(f"by counting rule (above: {self.rule})\n{rules_table(self.rules_of(arm))}")
+            profiles = {f"{20 * n}-{20 * n + 20} %": row for n, row in enumerate(self.profile_of(arm))}
+            profiles |= errors_by_part(self.verdicts_of(arm)[0])
+            sections.append(f"wrong mentions by kind of error, along the trace and by part\n{profile_table(profiles)}")
             claims = ", ".join(
                 f"{name.replace('_', ' ')} {_plain(rate)}" for name, rate in self.claims_of(arm, resamples=1).items()
             )
-            unknown, known = self.coverage_of(arm)
-            parts.append(
-                f"{claims}\ncoverage: {unknown} sounds named in words that the judge does not know, beside {known} "
+            n_unknown, n_known = self.coverage_of(arm)
+            sections.append(
+                f"{claims}\ncoverage: {n_unknown} sounds named in words that the judge does not know, beside {n_known} "
                 "that it knows"
             )
-        parts.append("truth: " + (", ".join(f"{origin} ({n})" for origin, n in self.origins.items()) or "none"))
+        sections.append("truth: " + (", ".join(f"{origin} ({n})" for origin, n in self.origins.items()) or "none"))
         if ORIGIN in self.origins:
-            parts.append(errors().note())
+            sections.append(errors().note())
         if self.failed:
-            parts.append(f"{len(self.failed)} traces got no answer and are tried again at the next start")
+            sections.append(f"{len(self.failed)} traces got no answer and are tried again at the next start")
         lenient, replies = self.leniency
         if replies:
-            parts.append(
+            sections.append(
                 f"{lenient} of {replies} replies of the judge were read leniently (wrapped, or other typography)"
             )
         if self.canaries:
-            parts.append(self.canaries)
-        return "\n\n".join(parts)
+            sections.append(self.canaries)
+        return "\n\n".join(sections)
 
 
 def requests_of(
@@ -263,12 +268,12 @@ def against_truth(
         which: As in :func:`mpar2.cafe.truth.choose_truth`.
     """
     captions = read_captions(run)
-    kept = []
+    matches = []
     for score in scores:
         truth = choose_truth(item_of(records[score.key]), captions.get(score.id), which)
         if truth is not None and isinstance(score.outcome, Verdict) and score.outcome.truth_origin == truth.origin:
-            kept.append(score)
-    return tuple(kept)
+            matches.append(score)
+    return tuple(matches)
 
 
 @dataclass(frozen=True)
@@ -326,12 +331,12 @@ async def judge_all(
             raise CallFailed(outcome.reason, outcome.detail, outcome.attempts, scope=scope)
         return {"unscored": asdict(outcome)}
 
-    done = await run_batch(
+    batch = await run_batch(
         requests.items(), work, key=lambda item: keys[item[0]], journal=journal, in_flight=in_flight, label=label
     )
-    outcomes = {name: _outcome(done.records[key]) for name, key in keys.items() if key in done.records}
-    failed = {name: str(done.failed[key]) for name, key in keys.items() if key in done.failed}
-    return BatchJudgement(outcomes, failed, done.resumed)
+    outcomes = {name: _outcome(batch.records[key]) for name, key in keys.items() if key in batch.records}
+    failed = {name: str(batch.failed[key]) for name, key in keys.items() if key in batch.failed}
+    return BatchJudgement(outcomes, failed, batch.resumed)
 
 
 def _outcome(record: dict[str, Any]) -> Verdict | Unscored:
@@ -377,8 +382,8 @@ async def score_run(
     records = list(islice(read_run(run).records(), limit))
     requests, unscored = requests_of(records, read_captions(run), truth)
     with Journal(folder / "verdicts.jsonl") as journal:
-        judged = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
-    outcomes = {**judged.outcomes, **unscored}
+        batch = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
+    outcomes = {**batch.outcomes, **unscored}
     scores = tuple(
         TraceScore(
             record["key"],
@@ -392,10 +397,10 @@ async def score_run(
         for record in records
         if record["key"] in outcomes
     )
-    found = ScoreSet(scores, judged.failed, str(canaries or "") or None, rule)
-    write_lines(folder / SCORES, map(_line, found.scores))
-    write_json(folder / METRICS, _summary(found, judge, limit, canaries))
-    return found
+    score_set = ScoreSet(scores, batch.failed, str(canaries or "") or None, rule)
+    write_lines(folder / SCORES, map(_line, score_set.scores))
+    write_json(folder / METRICS, _summary(score_set, judge, limit, canaries))
+    return score_set
 
 
 def read_scores(source: str | Path) -> ScoreSet:
@@ -440,22 +445,22 @@ def find_scores(source: str | Path) -> Path:
     for name in (SCORES, f"{SCORES}.gz"):
         if (path / name).is_file():
             return path / name
-    found = sorted((*path.glob(f"cafe/*/{SCORES}"), *path.glob(f"cafe/*/{SCORES}.gz")))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(str(file.parent.relative_to(path)) for file in found)
+    paths = sorted((*path.glob(f"cafe/*/{SCORES}"), *path.glob(f"cafe/*/{SCORES}.gz")))
+    if len(paths) == 1:
+        return paths[0]
+    if paths:
+        names = ", ".join(str(file.parent.relative_to(path)) for file in paths)
         raise ScoreError(f"{path} has the scores of several judges ({names}): name one of these folders")
     raise ScoreError(f"{path} has no finished scores: run 'mpar2 cafe score {path} --judge reference' first")
 
 
-def _one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
-    given = (o.model_version for o in outcomes if isinstance(o, Verdict) and o.model_version)
-    versions = Counter(version for joined in given for version in joined.split(" + "))
+def _check_one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
+    model_versions = (o.model_version for o in outcomes if isinstance(o, Verdict) and o.model_version)
+    versions = Counter(version for joined in model_versions for version in joined.split(" + "))
     if len(versions) > 1:
-        said = ", ".join(f"{version} ({n})" for version, n in versions.most_common())
+        counts = ", ".join(f"{version} ({n})" for version, n in versions.most_common())
         raise ScoreError(
-            f"the service served {len(versions)} versions of the model: {said}. One table cannot hold both: score into "
+            f"the service served {len(versions)} versions of the model: {counts}. One table cannot hold both: score into "
             "a new folder with --name, or pin the model's version with --model"
         )
 
@@ -469,8 +474,8 @@ def _line(score: TraceScore) -> dict[str, Any]:
     return line | {"unscored": asdict(score.outcome)}
 
 
-def _summary(found: ScoreSet, judge: Judge, limit: int | None, canaries: FlipReport | None) -> dict[str, Any]:
-    verdicts = [score.outcome for score in found.scores if isinstance(score.outcome, Verdict)]
+def _summary(score_set: ScoreSet, judge: Judge, limit: int | None, canaries: FlipReport | None) -> dict[str, Any]:
+    verdicts = [score.outcome for score in score_set.scores if isinstance(score.outcome, Verdict)]
     versions = {verdict.model_version for verdict in verdicts if verdict.model_version}
     return {
         "judge": judge.id,
@@ -478,27 +483,30 @@ def _summary(found: ScoreSet, judge: Judge, limit: int | None, canaries: FlipRep
         "model_version": next(iter(versions), None),
         "prompt_hash": judge.prompt_hash,
         "package_version": __version__,
-        "truth_origins": dict(found.origins),
-        "tagger": errors().note() if ORIGIN in found.origins else None,
+        "truth_origins": dict(score_set.origins),
+        "tagger": errors().note() if ORIGIN in score_set.origins else None,
         "limit": limit,
         "scored": len(verdicts),
-        "unscored": dict(found.unscored),
-        "failed": len(found.failed),
+        "unscored": dict(score_set.unscored),
+        "failed": len(score_set.failed),
         "input_tokens": sum(verdict.input_tokens for verdict in verdicts),
         "output_tokens": sum(verdict.output_tokens for verdict in verdicts),
-        "canaries": found.canaries,
+        "canaries": score_set.canaries,
         "canary_counts": canaries.as_dict() if canaries else None,
-        "lenient_replies": found.leniency[0],
-        "replies": found.leniency[1],
-        "rule": found.rule,
+        "lenient_replies": score_set.leniency[0],
+        "replies": score_set.leniency[1],
+        "rule": score_set.rule,
         "rules": {
-            arm: {rule: rates_as_json(rates) for rule, rates in found.rules_of(arm).items()} for arm in found.arms()
+            arm: {rule: rates_as_json(rates) for rule, rates in score_set.rules_of(arm).items()}
+            for arm in score_set.arms()
         },
-        "claims": {arm: rates_as_json(found.claims_of(arm)) for arm in found.arms()},
-        "coverage": {arm: dict(zip(("unknown", "known"), found.coverage_of(arm), strict=True)) for arm in found.arms()},
-        "profile": {arm: found.profile_of(arm) for arm in found.arms()},
-        "errors_by_part": {arm: errors_by_part(found.verdicts_of(arm)[0]) for arm in found.arms()},
-        "arms": {arm: rates_as_json(rates) for arm, rates in found.rates().items()},
+        "claims": {arm: rates_as_json(score_set.claims_of(arm)) for arm in score_set.arms()},
+        "coverage": {
+            arm: dict(zip(("unknown", "known"), score_set.coverage_of(arm), strict=True)) for arm in score_set.arms()
+        },
+        "profile": {arm: score_set.profile_of(arm) for arm in score_set.arms()},
+        "errors_by_part": {arm: errors_by_part(score_set.verdicts_of(arm)[0]) for arm in score_set.arms()},
+        "arms": {arm: rates_as_json(rates) for arm, rates in score_set.rates().items()},
     }
 
 

@@ -31,10 +31,10 @@ def truth_of(item: Item) -> Truth | None:
         Its events, else its caption, else None.
     """
     levels = item.extra.get("levels_db")
-    known = isinstance(levels, list) and item.events is not None and len(levels) == len(item.events)
+    has_levels = isinstance(levels, list) and item.events is not None and len(levels) == len(item.events)
     if item.events is None and not (item.caption or "").strip():
         return None
-    return Truth(item.events, item.caption, item.truth_origin or "human", tuple(levels) if known else None)
+    return Truth(item.events, item.caption, item.truth_origin or "human", tuple(levels) if has_levels else None)
 
 
 def choose_truth(item: Item, caption: Truth | None = None, which: str | None = None) -> Truth | None:
@@ -50,22 +50,26 @@ def choose_truth(item: Item, caption: Truth | None = None, which: str | None = N
     Returns:
         The truth, or None where the item has none of that kind.
     """
-    own = truth_of(item)
-    is_cue = own is not None and own.events is not None and own.origin == "cue"
+    item_truth = truth_of(item)
+    is_cue = item_truth is not None and item_truth.events is not None and item_truth.origin == "cue"
     if which == "cue":
-        return own if is_cue else None
+        return item_truth if is_cue else None
     if is_cue:
-        own = Truth(None, item.caption, item.truth_origin or "human") if (item.caption or "").strip() else None
+        item_truth = Truth(None, item.caption, item.truth_origin or "human") if (item.caption or "").strip() else None
     if which == "caption":
-        if own is not None and own.caption:
-            return Truth(None, own.caption, own.origin)
+        if item_truth is not None and item_truth.caption:
+            return Truth(None, item_truth.caption, item_truth.origin)
         return caption if caption is not None and caption.events is None else None
     if which == "exact":
-        timed = own is not None and own.events is not None and all(event.onset_s is not None for event in own.events)
-        return own if timed else None
+        timed = (
+            item_truth is not None
+            and item_truth.events is not None
+            and all(event.onset_s is not None for event in item_truth.events)
+        )
+        return item_truth if timed else None
     if which == "events":
-        return next((truth for truth in (own, caption) if truth is not None and truth.events is not None), None)
-    return own or caption
+        return next((truth for truth in (item_truth, caption) if truth is not None and truth.events is not None), None)
+    return item_truth or caption
 
 
 def truth_from_json(data: Any) -> Truth:
@@ -109,8 +113,8 @@ def truth_from_json(data: Any) -> Truth:
             raise TruthError(f"event {number} ({label!r}): from {onset} to {offset} s is no interval")
         events.append(Event(label.strip(), onset, offset))
         levels.append(level)
-    known = tuple(levels) if levels and None not in levels else None
-    return Truth(tuple(events), caption, origin, known)
+    levels_db = tuple(levels) if levels and None not in levels else None
+    return Truth(tuple(events), caption, origin, levels_db)
 
 
 def _number(value: Any) -> float | None:

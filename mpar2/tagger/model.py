@@ -102,8 +102,8 @@ class _Separable(nn.Module):
             nn.Conv2d(width, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
         )
-        self.around = width == channels and stride == (1, 1)
+        self.residual = width == channels and stride == (1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.layers(x)
-        return torch.relu(x + y if self.around else y)
+        return torch.relu(x + y if self.residual else y)

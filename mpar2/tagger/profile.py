@@ -26,7 +26,7 @@ from mpar2.tagger.names import label_of
 
 __all__ = ["ErrorProfile", "EventSettings", "errors", "settings", "stored"]
 
-_ENOUGH = 10
+_MIN_EVENTS = 10
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class ErrorProfile:
 
     def note(self) -> str:
         """Return one sentence on the errors, for wherever the tagger's events are shown."""
-        scenes, alone = self.scenes, self.recordings["first"]
-        right = round(alone["estimate"], 2)  # as the card has it
+        scenes, recordings = self.scenes, self.recordings["first"]
+        accuracy = round(recordings["estimate"], 2)  # as the card has it
         return (
             "The tagger's events are a machine's opinion, not the truth: in scenes of 2-5 sounds that it never heard, "
             f"{scenes['named_precision']['estimate']:.0%} of the events it is sure of are there and it names "
             f"{scenes['named_recall']['estimate']:.0%} of those that are; of single recordings it puts "
-            f"{right:.0%} ({alone['low']:.0%} to {alone['high']:.0%}) under the right one of its names."
+            f"{accuracy:.0%} ({recordings['low']:.0%} to {recordings['high']:.0%}) under the right one of its names."
         )
 
     def rates_of(self, name: str) -> tuple[float, float]:
@@ -94,7 +94,7 @@ class ErrorProfile:
         """
         drop, swap = self.damage["drop"], self.damage["swap"]
         counts = self.labels.get(label_of(name) or "")
-        if counts is None or counts["events"] < _ENOUGH or not drop + swap:
+        if counts is None or counts["events"] < _MIN_EVENTS or not drop + swap:
             return drop, swap
         wrong = 1 - counts["right"] / counts["events"]
         return wrong * drop / (drop + swap), wrong * swap / (drop + swap)

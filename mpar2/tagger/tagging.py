@@ -35,9 +35,9 @@ __all__ = ["FRAME_S", "ORIGIN", "TaggedEvent", "Tagging", "events_of", "frame_sc
 #: the origin of truths that the tagger made
 ORIGIN = "tagger"
 FRAME_S = 0.08  # of the scores
-_LEAST_FRAMES = 256  # of mel: shorter clips are followed by silence, as in training
-_DEPTH = 3.2  # decades of power
-_QUIET = 2e-4  # peak, -74 dB full scale: nothing is tagged below
+_MIN_FRAMES = 256  # of mel: shorter clips are followed by silence, as in training
+_LEVEL_RANGE = 3.2  # decades of power
+_SILENCE_PEAK = 2e-4  # peak, -74 dB full scale: nothing is tagged below
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ def tag(clip: Clip) -> Tagging:
     Returns:
         Events and unsure events; times lie within the clip. Silence has none.
     """
-    found = events_of(frame_scores(clip), clip.seconds, settings())
+    events = events_of(frame_scores(clip), clip.seconds, settings())
     sure = settings().sure
-    events = tuple(event for event in found if event.confidence >= sure)
-    return Tagging(events, tuple(event for event in found if event.confidence < sure), clip.seconds)
+    sure_events = tuple(event for event in events if event.confidence >= sure)
+    return Tagging(sure_events, tuple(event for event in events if event.confidence < sure), clip.seconds)
 
 
 def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
@@ -90,17 +90,17 @@ def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
     from mpar2.tagger.model import FLOOR, STRIDE, log_mel, power_spectrum
 
     frames = max(1, math.ceil(clip.seconds / FRAME_S))
-    if float(np.abs(clip.samples).max(initial=0.0)) < _QUIET:
+    if float(np.abs(clip.samples).max(initial=0.0)) < _SILENCE_PEAK:
         return np.zeros((frames, 521), np.float32)
     net = net or _net()
     with torch.inference_mode():
         mel = log_mel(power_spectrum(torch.from_numpy(clip.samples.copy())))
-        length = max(_LEAST_FRAMES, STRIDE * frames, STRIDE * math.ceil(len(mel) / STRIDE))
+        length = max(_MIN_FRAMES, STRIDE * frames, STRIDE * math.ceil(len(mel) / STRIDE))
         mel = torch.nn.functional.pad(mel, (0, 0, 0, length - len(mel)), value=math.log10(FLOOR))
         scores = torch.sigmoid(net(mel[None])[0, :frames])
         # The floor of a recording sounds like static or rain: what lies far below its loudest part is not tagged.
         level = (10.0**mel).sum(1).reshape(-1, STRIDE).amax(1)[:frames].log10()
-        return (scores * (level > level.max() - _DEPTH)[:, None]).numpy()
+        return (scores * (level > level.max() - _LEVEL_RANGE)[:, None]).numpy()
 
 
 def events_of(scores: np.ndarray, seconds: float, how: EventSettings) -> list[TaggedEvent]:
@@ -114,7 +114,7 @@ def events_of(scores: np.ndarray, seconds: float, how: EventSettings) -> list[Ta
     Returns:
         Events in order of onset, unsure ones among them.
     """
-    found: list[TaggedEvent] = []
+    events: list[TaggedEvent] = []
     for label, members in label_members().items():
         track = scores[:, list(members)].max(axis=1)
         if track.max(initial=0.0) < how.threshold:
@@ -124,8 +124,8 @@ def events_of(scores: np.ndarray, seconds: float, how: EventSettings) -> list[Ta
             if offset > onset and (stop - start) * FRAME_S >= min(how.shortest_s, seconds) - 1e-9:
                 confidence = round(how.confidence(float(track[start:stop].max()), label), 3)
                 if confidence >= how.least:
-                    found.append(TaggedEvent(label, onset, min(offset, seconds), confidence))
-    return sorted(_without_families(found), key=lambda event: (event.onset_s, -event.confidence))
+                    events.append(TaggedEvent(label, onset, min(offset, seconds), confidence))
+    return sorted(_drop_families(events), key=lambda event: (event.onset_s, -event.confidence))
 
 
 def _runs(track: np.ndarray, how: EventSettings) -> Iterator[tuple[int, int]]:
@@ -149,13 +149,13 @@ def _runs(track: np.ndarray, how: EventSettings) -> Iterator[tuple[int, int]]:
                 yield first, last
 
 
-def _without_families(found: list[TaggedEvent]) -> list[TaggedEvent]:
+def _drop_families(events: list[TaggedEvent]) -> list[TaggedEvent]:
     """Leave out general labels where an event of the family that has a name sounds at the same time."""
     families = label_families()
-    named = [event for event in found if event.label not in GENERAL]
+    named = [event for event in events if event.label not in GENERAL]
     return named + [
         event
-        for event in found
+        for event in events
         if event.label in GENERAL
         and not any(
             families.get(other.label) == GENERAL[event.label]
@@ -166,11 +166,11 @@ def _without_families(found: list[TaggedEvent]) -> list[TaggedEvent]:
     ]
 
 
-_loading = threading.Lock()
+_load_lock = threading.Lock()
 
 
 def _net() -> TaggerNet:
-    with _loading:  # the app asks from several threads
+    with _load_lock:  # the app asks from several threads
         return _load()
 
 
@@ -183,9 +183,9 @@ def _load() -> TaggerNet:
     net = TaggerNet()
     with as_file(files("mpar2.tagger").joinpath("tagger.safetensors")) as path:
         weights = load_file(path)
-    net.load_state_dict({name: _whole(value) for name, value in weights.items()})
+    net.load_state_dict({name: _as_float32(value) for name, value in weights.items()})
     return net.eval()
 
 
-def _whole(value: torch.Tensor) -> torch.Tensor:
+def _as_float32(value: torch.Tensor) -> torch.Tensor:
     return value.float() if value.is_floating_point() else value

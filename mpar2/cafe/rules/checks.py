@@ -67,12 +67,12 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
             reach = max(BORDER_TOLERANCE_S, TO_END_SHARE * end)  # type: ignore[operator]
         if claim.relation == "throughout":  # all events of the name together
             same = [e for e in events if e.label == event.label]
-            ends_of = [e.offset_s if e.offset_s is not None else e.onset_s for e in same]
-            return min(e.onset_s for e in same) <= reach and max(ends_of) >= end - reach  # type: ignore[type-var,operator]
+            same_ends = [e.offset_s if e.offset_s is not None else e.onset_s for e in same]
+            return min(e.onset_s for e in same) <= reach and max(same_ends) >= end - reach  # type: ignore[type-var,operator]
         if claim.relation in ("at_start", "from_start"):
             return onset <= max(min(e.onset_s for e in events) + ORDER_TOLERANCE_S, reach)  # type: ignore[type-var]
-        own = offset if offset is not None else onset
-        return own >= end - reach  # type: ignore[operator]
+        last_s = offset if offset is not None else onset
+        return last_s >= end - reach  # type: ignore[operator]
     if claim.relation in ("first", "last", "nth"):
         pool = [e for i, e in enumerate(events) if not claim.among or i in claim.among]
         onsets = [e.onset_s for e in pool]
@@ -132,13 +132,17 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
         levels = truth.levels_db
         if levels is None or levels[left] is None or levels[right] is None:
             return True
-        more = levels[left] - levels[right]  # type: ignore[operator]
-        return _compares(claim.relation.removeprefix("as_"), more, LEVEL_TOLERANCE_DB, ("louder", "quieter"))
+        difference = levels[left] - levels[right]  # type: ignore[operator]
+        return _comparison_holds(
+            claim.relation.removeprefix("as_"), difference, LEVEL_TOLERANCE_DB, ("louder", "quieter")
+        )
     if claim.relation in ("longer", "shorter", "as_long"):
-        la, lb = _length(a), _length(b)
-        if la is None or lb is None:
+        left_length, right_length = _length(a), _length(b)
+        if left_length is None or right_length is None:
             return True
-        return _compares(claim.relation.removeprefix("as_"), la - lb, ORDER_TOLERANCE_S, ("longer", "shorter"))
+        return _comparison_holds(
+            claim.relation.removeprefix("as_"), left_length - right_length, ORDER_TOLERANCE_S, ("longer", "shorter")
+        )
     if a.onset_s is None or b.onset_s is None:
         return True
     if claim.relation == "before":
@@ -158,10 +162,10 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
     return min(a.offset_s, b.offset_s) > max(a.onset_s, b.onset_s)
 
 
-def _compares(relation: str, difference: float, tolerance: float, words: tuple[str, str]) -> bool:
-    if relation == words[0]:
+def _comparison_holds(relation: str, difference: float, tolerance: float, directions: tuple[str, str]) -> bool:
+    if relation == directions[0]:
         return difference >= -tolerance
-    return difference <= tolerance if relation == words[1] else abs(difference) <= tolerance
+    return difference <= tolerance if relation == directions[1] else abs(difference) <= tolerance
 
 
 def nearest(claims: Sequence[Claim], candidates: Sequence[int], truth: Truth) -> int:

@@ -18,7 +18,7 @@ __all__ = [
     "Claim",
     "CountClaim",
     "PairClaim",
-    "among_which",
+    "comparison_scope",
     "continues",
     "count_claim",
     "is_between",
@@ -183,7 +183,7 @@ _PLACE_WORD = re.compile(
     r"first|1st|second|third|fourth|fifth|\d(?:nd|rd|th)|last|final|number|start|begin|open|end|clos|finish|conclu|outset"
     r"|nothing|no |through|whole|entire|full|before (?:all|every|any)|after (?:all|every)|est\b"
 )
-_NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
+_NEGATION = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
 
 
 def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...] = ()) -> list[Claim]:
@@ -205,7 +205,7 @@ def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...]
         return claims
     for relation, left, right in (("first", _FIRST_BEFORE, _FIRST_AFTER), ("last", _LAST_BEFORE, _LAST_AFTER)):
         match = left.search(before) or right.match(after)
-        if match and not _NEGATED.search(match.groupdict().get("lead") or ""):
+        if match and not _NEGATION.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,"), among=among))  # type: ignore[arg-type]
     for relation, (left, right) in _AT_BORDER.items():
         match = left.search(before)
@@ -225,7 +225,7 @@ def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...]
     if match := _TOP_BEFORE.search(before) or _TOP_AFTER.match(after):
         groups = match.groupdict()
         word = groups.get("word") or groups.get("word2")
-        if word and not _NEGATED.search(groups.get("lead") or ""):
+        if word and not _NEGATION.search(groups.get("lead") or ""):
             claims.append(Claim(_SUPERLATIVES[word], words=word))  # type: ignore[arg-type]
     return claims
 
@@ -261,7 +261,7 @@ _ORDINAL = re.compile(
     rf"\b(?:the|this|that|his|her|its|their|an?)\s+(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$"
 )
 
-_WHICH = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
+_ORDINAL_WORD = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
 
 
 def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
@@ -285,8 +285,8 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
         if groups["word"] or groups["digit"]:
             number = int(groups["digit"]) if groups["digit"] else _NUMBERS[groups["word"]]
             lead = before[: match.start()]
-            if found := _RANGE.search(lead):
-                return CountClaim(_NUMBERS.get(found[1]) or int(found[1]), True, words)
+            if range_match := _RANGE.search(lead):
+                return CountClaim(_NUMBERS.get(range_match[1]) or int(range_match[1]), True, words)
             return CountClaim(number, lead.endswith("at least "), words)
         return CountClaim(1 if groups["one"] else 2, False, words)
     if (match := _COUNT_AFTER.match(after)) and not _OTHER_CLAUSE.search(match["lead"]):
@@ -294,8 +294,8 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
         if groups["more"]:
             return CountClaim(2, True, words)
         value = groups["once"] or groups["word"]
-        least = groups["lead"].endswith("at least ")
-        return CountClaim(int(value) if value.isdigit() else _NUMBERS[value], least, words)
+        at_least = groups["lead"].endswith("at least ")
+        return CountClaim(int(value) if value.isdigit() else _NUMBERS[value], at_least, words)
     return None
 
 
@@ -312,7 +312,7 @@ def ordinal_of(masked_text: str, start: int, words: str = "") -> int | None:
     Returns:
         A place counted from 1, -1 for the last, None where no ordinal stands before the name.
     """
-    word = _WHICH.fullmatch(words) or _ORDINAL.search(masked_text[max(0, start - 40) : start])
+    word = _ORDINAL_WORD.fullmatch(words) or _ORDINAL.search(masked_text[max(0, start - 40) : start])
     return None if word is None else _ORDINALS.get(word["word"], -1)
 
 
@@ -373,7 +373,7 @@ _OF_PRONOUN = re.compile(r"\s+(?:it|them|him|her|these|those)\b")
 _STOP_BEFORE = re.compile(r"\b(?:stop(?:s|ped)?|cease[sd]?|finish(?:es|ed)?) $")
 _BEFORE_IT = re.compile(r" (?:when|once|before|as soon as)\b")
 _MAX_GAP = 80
-_HAS_ENDED = re.compile(
+_ENDING = re.compile(
     r"\s+(?:(?:has|have|had) (?:already )?)?(?:ends?|ended|stops?|stopped|finish(?:es|ed)|ceases?|ceased|(?:fades?|faded|dies|died)"  # noqa: E501
     r" (?:out|away|down)|is over|subsides?|subsided"
     r"|(?:is|are|was|were|has been|have been|gets|got) (?:turned|switched|shut) off)\b"
@@ -405,7 +405,7 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
         The claim, None where the two are not related.
     """
     gap = masked_text[left[1] : right[0]]
-    if len(gap) > _MAX_GAP or BLANK in gap or _NEGATED.search(gap) or _OR.search(gap):
+    if len(gap) > _MAX_GAP or BLANK in gap or _NEGATION.search(gap) or _OR.search(gap):
         return None
     front = masked_text[max(0, left[0] - 60) : left[0]]
     if match := _FRONTED.search(front):
@@ -415,7 +415,7 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
     if _STOP_BEFORE.search(front) and _BEFORE_IT.match(gap):  # "the birds stop singing when the plane appears"
         return PairClaim("end_before", "stop before")
     contrast = _CONTRAST.search(gap) or _ORDINAL_CONTRAST.search(front + gap)
-    right_ends = _HAS_ENDED.match(masked_text[right[1] : right[1] + 40])
+    right_ends = _ENDING.match(masked_text[right[1] : right[1] + 40])
     for relation, pattern in _PAIRS:
         if match := pattern.search(gap):
             if _OF_PRONOUN.match(gap, match.end()):
@@ -429,11 +429,11 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
             if relation in ("before", "after") and right_ends:
                 return PairClaim(f"{relation}_end", match.group())  # type: ignore[arg-type]
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
-    joined = _AND.fullmatch(gap)
-    match = _TOGETHER.match(masked_text[right[1] : right[1] + 60]) if joined else None
-    if match and not _NEGATED.search(match.group()):
-        starts = re.search(r"\b(?:start|begin|began|enter|set in|come in)", match.group())
-        return PairClaim("start_together" if starts else "overlap", match.group().strip())
+    conjunction = _AND.fullmatch(gap)
+    match = _TOGETHER.match(masked_text[right[1] : right[1] + 60]) if conjunction else None
+    if match and not _NEGATION.search(match.group()):
+        onset_verb = re.search(r"\b(?:start|begin|began|enter|set in|come in)", match.group())
+        return PairClaim("start_together" if onset_verb else "overlap", match.group().strip())
     return None
 
 
@@ -443,7 +443,7 @@ _AMONG = re.compile(
 )
 
 
-def among_which(masked_text: str) -> Literal["these", "named"] | None:
+def comparison_scope(masked_text: str) -> Literal["these", "named"] | None:
     """Return whether a sentence compares but the sounds that it names, or "these": those of the sentence before.
 
     Args:
@@ -473,7 +473,7 @@ def is_between(masked_text: str, middle: tuple[int, int], left: tuple[int, int],
     """
     gap = masked_text[middle[1] : left[0]]
     return "between" in gap and bool(
-        _BETWEEN.fullmatch(gap) and not _NEGATED.search(gap) and _AND.fullmatch(masked_text[left[1] : right[0]])
+        _BETWEEN.fullmatch(gap) and not _NEGATION.search(gap) and _AND.fullmatch(masked_text[left[1] : right[0]])
     )
 
 

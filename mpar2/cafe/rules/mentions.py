@@ -26,8 +26,8 @@ _LINKERS_WORDS = (
     "|from|this|these|those|while|gets|goes|get|then|resume|resumes|resumed|continued|kept|finally"
 )
 _LINKERS = frozenset(_LINKERS_WORDS.split("|"))
-_CORRECTS = frozenset(("actually", "really"))  # "rain is actually fire"
-_MOST_LINKERS = 3
+_CORRECTIONS = frozenset(("actually", "really"))  # "rain is actually fire"
+_MAX_LINKERS = 3
 
 # Everyday uses of words that name a sound only in the right company.
 _NOT_A_SOUND = tuple(  # the word, what stands before it, and what after it, where it is no sound
@@ -47,7 +47,7 @@ _NOT_A_SOUND = tuple(  # the word, what stands before it, and what after it, whe
 
 
 # A weak word counts where it is said to be heard, or to do what only sounds do.
-_HEARD_BEFORE = re.compile(
+_HEARING_BEFORE = re.compile(
     r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of)\s+(?:an?\s+|the\s+|some\s+)?(?:loud\s+|soft\s+|faint\s+|distant\s+)?$"  # noqa: E501
 )
 #: what a person does who speaks
@@ -56,7 +56,7 @@ SPEAKS = re.compile(
     r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|swears?\b|curses?\b|recit|apologi|speaks?\b|talks?\b|gives? (?:orders|instructions|commands|a )|delivers?\b|picks? up|praises?\b|scolds?\b)"  # noqa: E501
 )
 _DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
-_HEARD_AFTER = re.compile(
+_SOUNDING_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can (?:also |clearly )?be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
     r"(?:playing|plays|heard|audible|sounding|struck|sounded|blown|rung|shaken|beaten|torn|crumpled|dropped|closed|opened|on(?=[.,;])|slammed|flushed|used|operated|at work|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|(?:creak|scrape|clink|chime|strike|ding|slam|screeche|crackle|pop|snap|crashe|bang|tinkle|jingle|blow|roar|murmur|whistle|whine|wail|howl|hoot|thump|thud|clank|clang|chirp|splashe)s|falls? (?:over|down|to)|drops|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"  # noqa: E501
@@ -74,7 +74,7 @@ _IDIOM = re.compile(
     r"|face the music|fire drill|on fire|next door|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
     r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything|descriptions?|captions?|reports?) (?:\w+ ){0,3}?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
 )
-_REPORTED = re.compile(
+_REPORTING = re.compile(
     r"\b(?:say|says|said|saying|ask|asks|asked|asking|shout|shouts|shouted|shouting|yell|yells|yelled|yelling|announce"
     r"|announces|announced|announcing|tell|tells|telling|told|exclaim|exclaims|whisper|whispers|utter|utters|state|states"
     r"|stated|mention|mentions|words?|phrase|lyrics?|line|sentence|transcript\w*|speech|read|reads|reply|replies|warn|warns"
@@ -228,7 +228,7 @@ _MARK = re.compile(r"[^\w\s'’-]")  # noqa: RUF001
 _ENTRY_GAP = re.compile(r"\**\s*[\u2013\u2014:-]\s+(?:an? )?(?:[a-z]+ )?")
 _MANNER_GAP = re.compile(r"[^.;:\n]{0,40} with an? (?:[a-z]+ )?")
 #: "a hiss that I identify as rain": how the sound named next sounds
-_NAMED_AS = re.compile(
+_IDENTIFIED_AS = re.compile(
     r"(?: sound| noise)? (?:(?:that|which) )?(?:(?:i|we) (?:would |can |could )?|(?:is|can be|could be) )?"
     r"(?:identif(?:y|ied)|recogni[sz]ed?|interpret(?:ed)?|take|taken|read|describe[ds]?|perceived?|hear|heard|attribut(?:e|ed))"
     r" (?:as|to|for) ",
@@ -367,19 +367,19 @@ def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], 
     Returns:
         Each noun once, in order.
     """
-    found = []
+    nouns = []
     for match in _FRAME.finditer(masked_text):
         phrase = _PHRASE_END.sub("", " " + match["phrase"]).split()
         rest = masked_text[match.start("phrase") : match.end() + 2]
         if not phrase or BLANK in rest or phrase[-1] in _NO_SOUNDS or phrase[-1].endswith("ly") or len(phrase[-1]) < 3:
             continue
-        found.append(phrase[-1])
+        nouns.append(phrase[-1])
     for candidate in candidates:
         if candidate.unknown_subject and not candidate.quoted:
             before = text[max(0, candidate.start - 60) : candidate.start].lower()
             if match := _SUBJECT.search(before):
-                found.append(match["noun"])
-    return tuple(dict.fromkeys(found))
+                nouns.append(match["noun"])
+    return tuple(dict.fromkeys(nouns))
 
 
 def _reported_speech(masked: str) -> list[tuple[int, int]]:
@@ -389,7 +389,7 @@ def _reported_speech(masked: str) -> list[tuple[int, int]]:
         for match in _QUOTATION.finditer(masked)
         if len(match[1].split()) >= 5
         or masked[max(0, match.start() - 2) : match.start()].rstrip().endswith(":")
-        or _REPORTED.search(masked[max(0, match.start() - 60) : match.start()])
+        or _REPORTING.search(masked[max(0, match.start() - 60) : match.start()])
     ]
 
 
@@ -418,34 +418,36 @@ def _unknown_subject(
 def _is_aside(
     masked: str,
     candidate: CandidateMention,
-    before: CandidateMention | None,
+    previous: CandidateMention | None,
     in_truth: frozenset[str],
     vocabulary: Vocabulary,
 ) -> bool:
     """Return whether a name says but more of the one beside it: "a car passes, splashing through puddles"."""
     manner = masked[candidate.start : candidate.stop].lower() in _MANNERS
-    if manner and _NAMED_AS.match(masked, candidate.stop):
+    if manner and _IDENTIFIED_AS.match(masked, candidate.stop):
         return True
-    if before is None:
+    if previous is None:
         return False
-    gap = masked[before.stop : candidate.start]
+    gap = masked[previous.stop : candidate.start]
     if manner and _MANNER_GAP.fullmatch(gap):  # "the doors open with a hiss", also where a bus may hiss
-        return before.concepts != candidate.concepts
+        return previous.concepts != candidate.concepts
     if in_truth.intersection(candidate.concepts) or candidate.role != "action":
         return False
     if gap == " and ":  # "kids laugh and scream"
-        return any(sound in SOURCE_SOUNDS.get(name, ()) for name in before.concepts[:1] for sound in candidate.concepts)
+        return any(
+            sound in SOURCE_SOUNDS.get(name, ()) for name in previous.concepts[:1] for sound in candidate.concepts
+        )
     if manner or not masked.endswith("ing", candidate.start, candidate.stop) or not _ASIDE_GAP.fullmatch(gap):
         return False
     if _ASIDE_OBJECT.match(masked, candidate.stop):
         return True
-    family = vocabulary.concept(before.concepts[0]).family if before.concepts else None
+    family = vocabulary.concept(previous.concepts[0]).family if previous.concepts else None
     return family not in (None, "human") and _ASIDE_MANNER.match(masked, candidate.stop) is not None
 
 
-def _with_subject(masked: str, candidate: CandidateMention, least: int) -> CandidateMention:
+def _with_subject(masked: str, candidate: CandidateMention, lower_bound: int) -> CandidateMention:
     """Return the candidate with "someone" or "two people" before it, where people do what it names."""
-    match = _SOMEONE.search(masked, max(least, candidate.start - 60), candidate.start)
+    match = _SOMEONE.search(masked, max(lower_bound, candidate.start - 60), candidate.start)
     if match is None or (candidate.role != "action" and " having " not in match.group()):
         return candidate
     return replace(candidate, start=match.start())
@@ -502,19 +504,19 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         Candidates and sentences, in order.
     """
     text = trace.text
-    masked, owner = _mask(trace)
+    masked, part_indices = _mask(trace)
     words = words_of(masked)
     hits = [hit for hit in vocabulary.find(masked, words) if _is_sound(hit, masked)]
     roles = [_section_role(trace, part) for part in range(-1, len(trace.parts))]
     candidates: list[CandidateMention] = []
-    maker: str | None = None
+    last_maker: str | None = None
     for hit in hits:
-        its_maker = vocabulary.maker(hit, words)
+        hit_maker = vocabulary.maker(hit, words)
         candidate = CandidateMention(
-            hit.start, hit.stop, hit.concepts, hit.role, hit.plural, hit.weak, hit.family, part=owner[hit.start]
+            hit.start, hit.stop, hit.concepts, hit.role, hit.plural, hit.weak, hit.family, part=part_indices[hit.start]
         )
         joined = None
-        if candidates and _joinable(candidates[-1], candidate, text, masked, owner, roles):
+        if candidates and _can_join(candidates[-1], candidate, text, masked, part_indices, roles):
             gap = masked[candidates[-1].stop : candidate.start].lower().split()
             last = candidates[-1]
             if not gap and last.role == "action" == candidate.role and _BARE.fullmatch(masked[last.start : last.stop]):
@@ -522,78 +524,78 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
             if gap[:1] == ["of"] and last.role == "action" and "speech" in last.concepts:
                 candidate = replace(candidate, quoted=True)  # "he talks of dolphins"
             else:
-                joined = _join(candidates[-1], candidate, vocabulary, maker, its_maker, in_truth, gap)
+                joined = _join(candidates[-1], candidate, vocabulary, last_maker, hit_maker, in_truth, gap)
         if joined is None:
             candidates.append(candidate)
         else:
             candidates[-1] = joined
-        maker = its_maker
+        last_maker = hit_maker
     candidates = _with_ellipses(candidates, masked, vocabulary)
     lower = masked.lower()
     idioms = [match.span() for match in _IDIOM.finditer(lower)]
     candidates = [
         candidate
         for candidate in candidates
-        if (not candidate.weak or _is_heard(candidate, lower) or _counts(candidate, lower, in_truth))
+        if (not candidate.weak or _has_sound_context(candidate, lower) or _matches_truth(candidate, lower, in_truth))
         and not any(start <= candidate.start < stop for start, stop in idioms)
     ]
-    quoted = _reported_speech(masked)
-    for place, candidate in enumerate(candidates):  # few are changed, and copies take time
-        before = candidates[place - 1] if place else None
-        if quoted and any(start <= candidate.start < stop for start, stop in quoted):
-            candidates[place] = replace(candidate, quoted=True)
+    quotations = _reported_speech(masked)
+    for index, candidate in enumerate(candidates):  # few are changed, and copies take time
+        previous = candidates[index - 1] if index else None
+        if quotations and any(start <= candidate.start < stop for start, stop in quotations):
+            candidates[index] = replace(candidate, quoted=True)
         elif _unknown_subject(masked, candidate, in_truth, vocabulary) or _is_aside(
-            masked, candidate, before, in_truth, vocabulary
+            masked, candidate, previous, in_truth, vocabulary
         ):
-            candidates[place] = replace(candidate, unknown_subject=True)
+            candidates[index] = replace(candidate, unknown_subject=True)
         elif candidate.concepts and (
             candidate.role == "action" or vocabulary.concept(candidate.concepts[0]).family == "human"
         ):
-            least = before.stop if before else 0
-            candidates[place] = _with_subject(masked, candidate, least)
-    masked_text = _blank(lower if len(lower) == len(masked) else masked, candidates)
-    borders = {place for part in trace.parts for place in (part.chars.start, part.chars.stop)}
-    sentences = _sentences(masked, owner, borders, roles, candidates, quoted)
+            lower_bound = previous.stop if previous else 0
+            candidates[index] = _with_subject(masked, candidate, lower_bound)
+    masked_text = _blank_names(lower if len(lower) == len(masked) else masked, candidates)
+    borders = {index for part in trace.parts for index in (part.chars.start, part.chars.stop)}
+    sentences = _sentences(masked, part_indices, borders, roles, candidates, quotations)
     return ParsedTrace(text, masked_text, tuple(candidates), tuple(sentences))
 
 
 def _with_ellipses(candidates: list[CandidateMention], masked: str, vocabulary: Vocabulary) -> list[CandidateMention]:
     """Add "the second" after "two barks": another event of the name before it, where the truth has several."""
-    found = []
+    ellipses = []
     starts = [candidate.start for candidate in candidates]
     for match in _ELLIPSIS.finditer(masked):
-        place = bisect_right(starts, match.start()) - 1
-        if place < 0 or masked[max(0, match.start() - 3) : match.start()] in ("at ", "in ", "by "):
+        index = bisect_right(starts, match.start()) - 1
+        if index < 0 or masked[max(0, match.start() - 3) : match.start()] in ("at ", "in ", "by "):
             continue
-        before = candidates[place]
-        gap = masked[before.stop : match.start()] if before.stop <= match.start() else "."
-        if len(gap) > 80 or _END.search(gap) or not before.concepts:
+        antecedent = candidates[index]
+        gap = masked[antecedent.stop : match.start()] if antecedent.stop <= match.start() else "."
+        if len(gap) > 80 or _END.search(gap) or not antecedent.concepts:
             continue
-        if any(len(vocabulary.labels_named(name)) > 1 for name in before.concepts):
-            found.append(
+        if any(len(vocabulary.labels_named(name)) > 1 for name in antecedent.concepts):
+            ellipses.append(
                 replace(
-                    before,
+                    antecedent,
                     start=match.start(match.lastgroup),
                     stop=match.end(match.lastgroup),
                     role="noun",
                     plural=False,
                 )
             )
-    return sorted([*candidates, *found], key=lambda candidate: candidate.start) if found else candidates
+    return sorted([*candidates, *ellipses], key=lambda candidate: candidate.start) if ellipses else candidates
 
 
 def _mask(trace: Trace) -> tuple[str, list[int]]:
     """Return the text with tags as blanks, and for each character the innermost part (-1: none)."""
-    owner = [-1] * len(trace.text)
-    letters = list(trace.text)
+    part_indices = [-1] * len(trace.text)
+    chars = list(trace.text)
     for index, part in enumerate(trace.parts):
-        owner[part.chars.start : part.chars.stop] = [index] * (part.chars.stop - part.chars.start)
+        part_indices[part.chars.start : part.chars.stop] = [index] * (part.chars.stop - part.chars.start)
         for start, stop in ((part.outer.start, part.chars.start), (part.chars.stop, part.outer.stop)):
-            letters[start:stop] = " " * (stop - start)
+            chars[start:stop] = " " * (stop - start)
     for match in _TAG.finditer(trace.text):
-        letters[match.start() : match.end()] = " " * (match.end() - match.start())
+        chars[match.start() : match.end()] = " " * (match.end() - match.start())
     # A NUL in the trace would pass for a found name.
-    return "".join(letters).replace(BLANK, " "), owner
+    return "".join(chars).replace(BLANK, " "), part_indices
 
 
 def _section_role(trace: Trace, part: int) -> str:
@@ -614,7 +616,7 @@ def _is_sound(hit: Hit, masked: str) -> bool:
     )
 
 
-def _counts(candidate: CandidateMention, lower: str, in_truth: frozenset[str]) -> bool:
+def _matches_truth(candidate: CandidateMention, lower: str, in_truth: frozenset[str]) -> bool:
     """Return whether a weak word counts for the truth that holds its sound; "someone" may do anything."""
     return bool(in_truth.intersection(candidate.concepts)) and lower[candidate.start : candidate.stop] not in _ANYONE
 
@@ -622,19 +624,19 @@ def _counts(candidate: CandidateMention, lower: str, in_truth: frozenset[str]) -
 _ANYONE = frozenset(("someone", "somebody", "person", "persons"))
 
 
-def _is_heard(candidate: CandidateMention, lower: str) -> bool:
+def _has_sound_context(candidate: CandidateMention, lower: str) -> bool:
     """Return whether a noun is said to be heard, or to do what only sounds do."""
     before = lower[max(0, candidate.start - 40) : candidate.start]
-    if _HEARD_BEFORE.search(before):
+    if _HEARING_BEFORE.search(before):
         return candidate.role == "noun" or lower.endswith("ing", candidate.start, candidate.stop)
-    after = SPEAKS if candidate.concepts == ("speech",) else _HEARD_AFTER
+    after = SPEAKS if candidate.concepts == ("speech",) else _SOUNDING_AFTER
     if candidate.role != "noun" and not _DETERMINED.search(before):
         return False
     return after.match(lower, candidate.stop) is not None
 
 
-def _joinable(
-    left: CandidateMention, right: CandidateMention, text: str, masked: str, owner: list[int], roles: list[str]
+def _can_join(
+    left: CandidateMention, right: CandidateMention, text: str, masked: str, part_indices: list[int], roles: list[str]
 ) -> bool:
     gap = masked[left.stop : right.start]
     if _ENTRY_GAP.fullmatch(gap) and _ENTRY.search(masked, max(0, left.start - 20), left.start):
@@ -644,11 +646,11 @@ def _joinable(
     tagged = "<" in text[left.stop : right.start]
     if "\n" in gap and not tagged:
         return False
-    ends = owner[left.stop - 1], owner[right.start]
-    if ends[0] != ends[1] and any(roles[part + 1] != "asserted" for part in ends):
+    parts = part_indices[left.stop - 1], part_indices[right.start]
+    if parts[0] != parts[1] and any(roles[part + 1] != "asserted" for part in parts):
         return False
     words = gap.lower().replace("'s", "").split()
-    if len(words) > _MOST_LINKERS or _CORRECTS.intersection(words):
+    if len(words) > _MAX_LINKERS or _CORRECTIONS.intersection(words):
         return False
     return all(word in _LINKERS or word.endswith("ly") for word in words)
 
@@ -666,41 +668,41 @@ def _join(
     if not left.concepts or not right.concepts or left.source:
         return None
     if {"its", "his", "her", "their"} & set(gap) and not in_truth.intersection(right.concepts):
-        return _span(left, right, left.concepts)  # a motorcycle revs its engine
+        return _merge(left, right, left.concepts)  # a motorcycle revs its engine
     if left.role == right.role:
         return None
     noun, action = (left, right) if left.role == "noun" else (right, left)
     if noun.weak and noun.concepts == ("speech",):  # "the worker hammers"
         humans = tuple(c for c in action.concepts if vocabulary.concept(c).family == "human")
-        return _span(left, right, humans or action.concepts)
+        return _merge(left, right, humans or action.concepts)
     maker = left_maker if noun is left else right_maker
     shared = tuple(c for c in noun.concepts if c in action.concepts)
     if shared and (in_truth.intersection(shared) or not in_truth.intersection(noun.concepts)):
-        return _span(left, right, shared)
-    kinds = {vocabulary.concept(c).parent for c in noun.concepts}
-    if kinds.intersection(action.concepts):  # "a man is talking": the noun is the more precise name
-        return _span(left, right, noun.concepts)
+        return _merge(left, right, shared)
+    parents = {vocabulary.concept(c).parent for c in noun.concepts}
+    if parents.intersection(action.concepts):  # "a man is talking": the noun is the more precise name
+        return _merge(left, right, noun.concepts)
     if noun is left and gap[-1:] in (["a"], ["an"]) and {"is", "was", "are", "were"} & set(gap):
         return None  # "my guess for the blender was a drill"
     families = [vocabulary.concept(candidate.concepts[0]).family for candidate in (noun, action)]
     if noun is left and action is right and {"from", "while", "then", "this", "these"} & set(gap):
         return None
     sources = {noun.concepts[0]} & SOURCE_SOUNDS.keys()
-    spoken = not (noun.concepts[0].endswith("speech") and _NO_SPEECH.issuperset(action.concepts))
-    made = in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name])
-    makes_true = bool(made) if spoken else "children playing" in made
-    if families == ["human", "human"] and spoken:
-        makes_true = makes_true or bool(in_truth.intersection(noun.concepts))
-    if makes_true and not in_truth.intersection(action.concepts):
-        return _span(left, right, noun.concepts)
+    may_speak = not (noun.concepts[0].endswith("speech") and _NO_SPEECH.issuperset(action.concepts))
+    source_sounds = in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name])
+    matches_truth = bool(source_sounds) if may_speak else "children playing" in source_sounds
+    if families == ["human", "human"] and may_speak:
+        matches_truth = matches_truth or bool(in_truth.intersection(noun.concepts))
+    if matches_truth and not in_truth.intersection(action.concepts):
+        return _merge(left, right, noun.concepts)
     if families == ["human", "human"]:  # "a man laughs": the sound is the laughter
-        return _span(left, right, action.concepts)
+        return _merge(left, right, action.concepts)
     if maker is not None and families == ["animal", "animal"]:  # "a cat barks"
-        return replace(_span(left, right, action.concepts), source=noun.concepts)
+        return replace(_merge(left, right, action.concepts), source=noun.concepts)
     # A verb whose subject is a known source belongs to that source: the wind whistles, a phone beeps, a violin sings.
     if in_truth.intersection(action.concepts):
-        return _span(left, right, action.concepts)
-    return _span(left, right, noun.concepts)
+        return _merge(left, right, action.concepts)
+    return _merge(left, right, noun.concepts)
 
 
 #: what people do with their voices or bodies beside speaking
@@ -709,7 +711,7 @@ _NO_SPEECH = frozenset(
 )
 
 
-def _span(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:
+def _merge(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:
     plural = left.plural if left.role == "noun" else right.plural
     weak = left.weak and right.weak and left.role == right.role  # what does what it may do is heard
     return CandidateMention(
@@ -717,7 +719,7 @@ def _span(left: CandidateMention, right: CandidateMention, concepts: tuple[str, 
     )
 
 
-def _blank(text: str, candidates: list[CandidateMention]) -> str:
+def _blank_names(text: str, candidates: list[CandidateMention]) -> str:
     pieces, position = [], 0
     for candidate in candidates:
         pieces += [text[position : candidate.start], BLANK * (candidate.stop - candidate.start)]
@@ -727,35 +729,39 @@ def _blank(text: str, candidates: list[CandidateMention]) -> str:
 
 def _sentences(
     masked: str,
-    owner: list[int],
+    part_indices: list[int],
     borders: set[int],
     roles: list[str],
     candidates: list[CandidateMention],
-    quoted: list[tuple[int, int]],
+    quotations: list[tuple[int, int]],
 ) -> list[Sentence]:
     """Cut at full stops, ";", line ends and borders of parts, but not inside a candidate or a quotation.
 
     Who quotes a question asks none: a "?" before a closing quotation mark ends a plain sentence.
     """
     cuts = {match.end(): match.group() == "?" for match in _END.finditer(masked)}
-    if quoted:
-        ends = dict.fromkeys((stop for _, stop in quoted), False)
-        inside = {place for start, stop in quoted for place in range(start + 1, stop)}
-        cuts = {place: ends.get(place, asks) for place, asks in cuts.items() if place not in inside}
+    if quotations:
+        ends = dict.fromkeys((stop for _, stop in quotations), False)
+        inside = {place for start, stop in quotations for place in range(start + 1, stop)}
+        cuts = {place: ends.get(place, is_question) for place, is_question in cuts.items() if place not in inside}
     for position in borders:
-        if 0 < position < len(owner) and owner[position] != owner[position - 1]:
+        if 0 < position < len(part_indices) and part_indices[position] != part_indices[position - 1]:
             cuts.setdefault(position, False)
     starts = [candidate.start for candidate in candidates]
-    kept = []
+    sentence_ends = []
     for cut in sorted(cuts):
-        near = bisect_right(starts, cut - 1) - 1
-        if near < 0 or not candidates[near].start < cut < candidates[near].stop:
-            kept.append(cut)
+        index = bisect_right(starts, cut - 1) - 1
+        if index < 0 or not candidates[index].start < cut < candidates[index].stop:
+            sentence_ends.append(cut)
     sentences, position = [], 0
-    for cut in [*kept, len(masked)]:
+    for cut in [*sentence_ends, len(masked)]:
         if cut > position:
-            middle = owner[cut - 1] if owner[cut - 1] == owner[position] else max(owner[position:cut])
-            role_of_section = roles[middle + 1]
-            sentences.append(Sentence(position, cut, role_of_section, cuts.get(cut, False), middle))  # type: ignore[arg-type]
+            part = (
+                part_indices[cut - 1]
+                if part_indices[cut - 1] == part_indices[position]
+                else max(part_indices[position:cut])
+            )
+            role = roles[part + 1]
+            sentences.append(Sentence(position, cut, role, cuts.get(cut, False), part))  # type: ignore[arg-type]
         position = cut
     return sentences

@@ -15,16 +15,16 @@ from mpar2.cafe.rules.claims import COARSE_TOLERANCE_S, ONSET_TOLERANCE_S, Claim
 
 __all__ = ["TimeExpression", "attach_times", "time_expressions"]
 
-_N = r"\d{1,4}(?:\.\d{1,3})?"
+_NUMBER = r"\d{1,4}(?:\.\d{1,3})?"
 _UNIT = r"(?:\s*-?\s*(?:s|secs?|seconds?)\b)"
 _CLOCK = r"\d{1,2}:\d{2}(?:\.\d{1,3})?"
 _TIME = re.compile(
     rf"(?P<clock_a>{_CLOCK})\s*(?:-|–|—|to|until)\s*(?P<clock_b>{_CLOCK})"  # noqa: RUF001
-    rf"|(?<![\d.:])(?P<a>{_N}){_UNIT}?\s*(?:-|–|—|\bto\b|\buntil\b|\btill\b|\bthrough\b"
-    rf"|(?P<and>\band\b))\s*(?P<b>{_N}){_UNIT}"  # noqa: RUF001
+    rf"|(?<![\d.:])(?P<a>{_NUMBER}){_UNIT}?\s*(?:-|–|—|\bto\b|\buntil\b|\btill\b|\bthrough\b"
+    rf"|(?P<and>\band\b))\s*(?P<b>{_NUMBER}){_UNIT}"  # noqa: RUF001
     rf"|(?<![\d.:])(?P<ba>\d{{1,4}}\.\d{{1,3}})\s*(?:-|–|—|\|)\s*(?P<bb>\d{{1,4}}\.\d{{1,3}})(?![\d.])"  # noqa: RUF001
     rf"|(?<![\d.:])(?P<clock>{_CLOCK})(?![\d:])"
-    rf"|(?<![\d.:])(?P<point>{_N}){_UNIT}"
+    rf"|(?<![\d.:])(?P<point>{_NUMBER}){_UNIT}"
 )
 _DIGIT = re.compile(r"\d")
 _NOT_A_TIME = re.compile(
@@ -108,10 +108,10 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
     Returns:
         The times with their claims.
     """
-    found = []
+    expressions = []
     masked_text = _with_digits(masked_text)
     if not _DIGIT.search(masked_text):
-        return found
+        return expressions
     for match in _TIME.finditer(masked_text):
         before, after = (
             masked_text[max(0, match.start() - 60) : match.start()],
@@ -129,7 +129,7 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
             coarse = ":" in first or ("." not in first and "." not in second) or bool(_ABOUT.search(before))
             tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
             claim = Claim("interval", _seconds(first), _seconds(second), tolerance, words)
-            found.append(TimeExpression(match.start(), match.end(), claim, False))
+            expressions.append(TimeExpression(match.start(), match.end(), claim, False))
             continue
         value = groups["clock"] or groups["point"]
         about = _ABOUT.search(before)
@@ -138,8 +138,8 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
         relation, bare = _relation(lead, after)
         tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
         claim = Claim(relation, _seconds(value), 0.0, tolerance, words)
-        found.append(TimeExpression(match.start(), match.end(), claim, bare))
-    return found
+        expressions.append(TimeExpression(match.start(), match.end(), claim, bare))
+    return expressions
 
 
 def _relation(before: str, after: str) -> tuple[Relation, bool]:
@@ -194,38 +194,38 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
         return []
     leading = times[0].start < spans[order[0]][0]
     starts = [spans[index][0] for index in order]
-    with_interval: set[int] = set()
-    attached = []
+    interval_names: set[int] = set()
+    pairs = []
     for time in times:
-        place = bisect_left(starts, time.start)
-        left = order[place - 1] if place else None
-        right = order[place] if place < len(order) else None
+        position = bisect_left(starts, time.start)
+        left = order[position - 1] if position else None
+        right = order[position] if position < len(order) else None
         gap_left = masked_text[spans[left][1] : time.start] if left is not None else ""
         gap_right = masked_text[time.stop : spans[right][0]] if right is not None else ""
         if _IN_BRACKET.search(masked_text[max(0, time.start - 12) : time.start]):
             if left is not None and "," not in gap_left:
-                attached.append((left, time.claim))
+                pairs.append((left, time.claim))
             continue
         if (
             left is None
-            and _cut(gap_right)
+            and _is_cut(gap_right)
             and not _ADVERBIAL.search(masked_text[max(0, time.start - 80) : time.start])
         ):
             continue  # "it stops at 5 s, and a man speaks"
-        chosen = _side(left, right, gap_left, gap_right, leading)
-        if chosen is None:
+        target = _side(left, right, gap_left, gap_right, leading)
+        if target is None:
             continue
         claim = time.claim
-        if time.bare and chosen == left and re.search(r"\d\D{0,12}[,(]\s*$", gap_left) and left in with_interval:
+        if time.bare and target == left and re.search(r"\d\D{0,12}[,(]\s*$", gap_left) and left in interval_names:
             claim = replace(claim, relation="length")  # "0.4-1.6 s a dog bark, 1.2 s"
         if claim.relation == "interval":
-            with_interval.add(chosen)
-            start, stop = spans[chosen]
+            interval_names.add(target)
+            start, stop = spans[target]
             if _STILL_BEFORE.search(masked_text, max(0, start - 30), start) or _STILL_AFTER.match(masked_text, stop):
-                attached += [(chosen, replace(claim, relation="at", a=second)) for second in (claim.a, claim.b)]
+                pairs += [(target, replace(claim, relation="at", a=seconds)) for seconds in (claim.a, claim.b)]
                 continue
-        attached.append((chosen, claim))
-    return attached
+        pairs.append((target, claim))
+    return pairs
 
 
 #: within an interval a sound that is "only", "still" or "again" heard need neither begin nor end
@@ -243,21 +243,21 @@ _ADVERBIAL = re.compile(
 
 
 def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, leading: bool) -> int | None:
-    left_ok = left is not None and len(gap_left) <= 80 and not _FOREIGN.search(_own_words(gap_left))
-    right_ok = right is not None and len(gap_right) <= 60 and not _FOREIGN.search(gap_right)
-    if not left_ok or not right_ok:
-        if left_ok and right is not None and _cut(gap_left) and not _cut(gap_right):
+    left_fits = left is not None and len(gap_left) <= 80 and not _FOREIGN.search(_own_words(gap_left))
+    right_fits = right is not None and len(gap_right) <= 60 and not _FOREIGN.search(gap_right)
+    if not left_fits or not right_fits:
+        if left_fits and right is not None and _is_cut(gap_left) and not _is_cut(gap_right):
             return None  # it belongs to the right name, which a foreign word keeps apart
-        if right_ok and left is not None and _cut(gap_right) and not _cut(gap_left):
+        if right_fits and left is not None and _is_cut(gap_right) and not _is_cut(gap_left):
             return None
-        return left if left_ok else right if right_ok else None
-    cut_left, cut_right = _cut(gap_left), _cut(gap_right)
-    if cut_left != cut_right:
-        return right if cut_left else left
-    return right if leading and not cut_left else left
+        return left if left_fits else right if right_fits else None
+    left_cut, right_cut = _is_cut(gap_left), _is_cut(gap_right)
+    if left_cut != right_cut:
+        return right if left_cut else left
+    return right if leading and not left_cut else left
 
 
-def _cut(gap: str) -> bool:
+def _is_cut(gap: str) -> bool:
     """Return whether a separator parts the time from the name; "which ends at" and an open bracket do not."""
     return _SEPARATOR.search(gap) is not None and not _CONTINUES.match(gap)
 

@@ -31,7 +31,7 @@ def spare_unsure(mentions: Sequence[Mention], truth: Truth) -> tuple[Mention, ..
     if not truth.unsure:
         return tuple(mentions)
     vocabulary = Vocabulary(tuple(event.label for event in truth.unsure))
-    spared = []
+    results = []
     for mention in mentions:
         if mention.kind is MentionKind.HALLUCINATED:
             for event, names in zip(truth.unsure, vocabulary.truth, strict=True):
@@ -39,8 +39,8 @@ def spare_unsure(mentions: Sequence[Mention], truth: Truth) -> tuple[Mention, ..
                     reason = f"not sure: {truth.origin} cannot tell whether the clip has {event.label!r}"
                     mention = replace(mention, kind=MentionKind.NEUTRAL, reason=reason)
                     break
-        spared.append(mention)
-    return tuple(spared)
+        results.append(mention)
+    return tuple(results)
 
 
 def _fits(label: str, names: Sequence[str], vocabulary: Vocabulary) -> bool:

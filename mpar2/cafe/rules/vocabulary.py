@@ -80,11 +80,11 @@ def words_of(text: str) -> list[Word]:
     ['a', 'dog', 'bark', 'hi', 'hat']
     """
     if len(lower := text.lower()) != len(text):  # a few letters become two
-        return [Word(_bare(m.group().lower()), m.start(), m.end()) for m in _WORD.finditer(text)]
-    return [Word(_bare(m.group()), m.start(), m.end()) for m in _WORD.finditer(lower)]
+        return [Word(_normalize(m.group().lower()), m.start(), m.end()) for m in _WORD.finditer(text)]
+    return [Word(_normalize(m.group()), m.start(), m.end()) for m in _WORD.finditer(lower)]
 
 
-def _bare(word: str) -> str:
+def _normalize(word: str) -> str:
     if word.isalnum():
         return word
     return word.replace("’", "'").removesuffix("'s")  # noqa: RUF001
@@ -172,13 +172,15 @@ class _Table:
     def add(self, concept: str, key: tuple[str, ...], role: Role, *, plural: bool, weak: bool | None = None) -> None:
         if not key:
             return
-        old = self.forms.get(key)
+        entry = self.forms.get(key)
         weak = key in _WEAK_KEYS if weak is None else weak
-        if old is None or not old.concepts:
-            family = old.family if old else None
+        if entry is None or not entry.concepts:
+            family = entry.family if entry else None
             self.put(key, _Form((concept,), role, plural, weak, family))
-        elif concept not in old.concepts:
-            self.put(key, _Form((*old.concepts, concept), old.role, old.plural, old.weak and weak, old.family))
+        elif concept not in entry.concepts:
+            self.put(
+                key, _Form((*entry.concepts, concept), entry.role, entry.plural, entry.weak and weak, entry.family)
+            )
 
     def add_phrase(self, concept: str, phrase: str, *, weak: bool | None = None) -> None:
         """Add a noun phrase in singular and plural (of its last word, or of its first in "gust of wind")."""
@@ -194,15 +196,15 @@ class _Table:
     def add_verb(self, concept: str, verb: str) -> None:
         for form in _verb_forms(verb):
             key = _key(form)
-            known = self.forms.get(key)
-            if known is None or concept not in known.concepts:
+            entry = self.forms.get(key)
+            if entry is None or concept not in entry.concepts:
                 self.add(concept, key, "action", plural=False)
-            elif known.role == "noun":  # "barks", noun or verb: the verb claims no number
-                self.put(key, _Form(known.concepts, "action", known.plural, known.weak, known.family))
+            elif entry.role == "noun":  # "barks", noun or verb: the verb claims no number
+                self.put(key, _Form(entry.concepts, "action", entry.plural, entry.weak, entry.family))
 
 
 @lru_cache(maxsize=1)
-def _base() -> _Table:
+def _base_table() -> _Table:
     table = _Table()
     for name, sound in CLASSES.items():
         table.concepts[name] = Concept(name, sound.family, PARENTS.get(name))
@@ -225,9 +227,9 @@ def _base() -> _Table:
             table.add(name, _plural_key(agent), "noun", plural=True, weak=True)
     for phrase, family in GENERAL.items():
         for key in {_key(phrase), _plural_key(_key(phrase))}:
-            old = table.forms.get(key)
-            concepts, role = (old.concepts, old.role) if old else ((), "general")
-            table.put(key, _Form(concepts, role, bool(old and old.plural), bool(old and old.weak), family))
+            entry = table.forms.get(key)
+            concepts, role = (entry.concepts, entry.role) if entry else ((), "general")
+            table.put(key, _Form(concepts, role, bool(entry and entry.plural), bool(entry and entry.weak), family))
     return table
 
 
@@ -250,15 +252,15 @@ class Vocabulary:
     """
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
-        base = _base()
+        base = _base_table()
         self._table = base.copy() if labels else base
         self.truth: tuple[tuple[str, ...], ...] = tuple(self._resolve(label) for label in labels)
-        self._named: dict[str, list[int]] = {}
-        self._kinds: dict[str | None, list[int]] = {}
+        self._labels_by_concept: dict[str, list[int]] = {}
+        self._labels_by_parent: dict[str | None, list[int]] = {}
         for index, names in enumerate(self.truth):
             for name in names:
-                self._named.setdefault(name, []).append(index)
-                self._kinds.setdefault(PARENTS.get(name), []).append(index)
+                self._labels_by_concept.setdefault(name, []).append(index)
+                self._labels_by_parent.setdefault(PARENTS.get(name), []).append(index)
 
     def concept(self, name: str) -> Concept:
         """Return the concept of that name."""
@@ -271,7 +273,7 @@ class Vocabulary:
             name: Of the concept.
             kinds: Count labels that name a kind of it too.
         """
-        return self._named.get(name, []) + (self._kinds.get(name, []) if kinds else [])
+        return self._labels_by_concept.get(name, []) + (self._labels_by_parent.get(name, []) if kinds else [])
 
     def maker(self, hit: Hit, words: Sequence[Word]) -> str | None:
         """Return the concept whose maker (an animal) a hit names by a single word, else None.
@@ -284,7 +286,7 @@ class Vocabulary:
 
     def lookup(self, label: str) -> tuple[str, ...]:
         """Return the concepts that a label or choice names; empty if none is known."""
-        return self._known(label)
+        return self._concepts_of(label)
 
     def find(self, text: str, words: Sequence[Word] | None = None) -> list[Hit]:
         """Return all hits in order of position, not overlapping, the longest phrase first.
@@ -300,22 +302,22 @@ class Vocabulary:
         forms, longest_of = self._table.forms, self._table.longest
         texts = [word.text for word in words]
         hits = []
-        free = 0  # the first word that no hit has
+        next_free = 0  # the first word that no hit has
         for position, first_text in enumerate(texts):
             longest = longest_of.get(first_text)
-            if longest is None or position < free:
+            if longest is None or position < next_free:
                 continue
             for length in range(min(longest, len(words) - position), 0, -1):
                 form = forms.get(tuple(texts[position : position + length]))
-                if form is not None and (length == 1 or self._unbroken(text, words[position : position + length])):
-                    free = position + length
-                    last = free - 1
-                    hits.append(Hit(words[position].start, words[last].stop, position, last, *_fields(form)))
+                if form is not None and (length == 1 or self._is_contiguous(text, words[position : position + length])):
+                    next_free = position + length
+                    last = next_free - 1
+                    hits.append(Hit(words[position].start, words[last].stop, position, last, *_form_fields(form)))
                     break
         return hits
 
     @staticmethod
-    def _unbroken(text: str, words: Sequence[Word]) -> bool:
+    def _is_contiguous(text: str, words: Sequence[Word]) -> bool:
         """Return whether nothing but blanks and hyphens stands between the words of a phrase."""
         gaps = (text[a.stop : b.start] for a, b in zip(words, words[1:], strict=False))
         return all(len(gap) <= 3 and not gap.strip(" -\t\n\u00a0") for gap in gaps)
@@ -328,21 +330,21 @@ class Vocabulary:
 
         Unknown labels become concepts, and every label becomes a form of its own.
         """
-        found = self._known(label)
-        if not found:
+        concepts = self._concepts_of(label)
+        if not concepts:
             name = " ".join(_key(label)) or label.strip().lower() or "unnamed"
-            family = next((GENERAL[phrase] for phrase in _general_in(label)), None)
+            family = next((GENERAL[phrase] for phrase in _general_phrases(label)), None)
             self._table.concepts.setdefault(name, Concept(name, family))
-            found = (name,)
+            concepts = (name,)
             self._add_words(name)
             if family is not None:
-                for phrase, its in GENERAL.items():
-                    if its == family and phrase in _general_in(label):
+                for phrase, phrase_family in GENERAL.items():
+                    if phrase_family == family and phrase in _general_phrases(label):
                         self._table.add_phrase(name, phrase, weak=False)
-        for concept in found:
+        for concept in concepts:
             self._table.add_phrase(concept, re.sub(r"[(),/;].*$", "", label), weak=False)
-        self._add_head(found[0], label)
-        return found
+        self._add_head(concepts[0], label)
+        return concepts
 
     def _add_head(self, name: str, label: str) -> None:
         """Add what the label's last word alone may be called: "hand dryer" is "the dryer", and "drying"."""
@@ -351,21 +353,23 @@ class Vocabulary:
             return
         if words[-1].endswith("ing"):  # "flag flapping": "the flag", "the flapping"
             self._table.add_phrase(name, words[-1], weak=False)
-            known = self._table.forms.get((words[0],))
-            if len(words) == 2 and (known is None or known.weak):  # "plate breaking": "the plate"
-                self._table.add_phrase(name, words[0], weak=known is not None)
+            entry = self._table.forms.get((words[0],))
+            if len(words) == 2 and (entry is None or entry.weak):  # "plate breaking": "the plate"
+                self._table.add_phrase(name, words[0], weak=entry is not None)
             return
-        if len(words) == 2 and self._does(words[1]) and words[0] not in _EMPTY_HEADS:  # "mouse squeak": "the mouse"
-            known = self._table.forms.get((words[0],))
-            if known is None or known.weak:
+        if (
+            len(words) == 2 and self._is_action(words[1]) and words[0] not in _EMPTY_HEADS
+        ):  # "mouse squeak": "the mouse"
+            entry = self._table.forms.get((words[0],))
+            if entry is None or entry.weak:
                 self._table.add_phrase(name, words[0], weak=True)
         forms = [words[-1]] + ([words[-1][:-2] + "ing"] if words[-1].endswith("er") else [])
         for form in forms:
-            known = self._table.forms.get((form,))
-            if (known is None or known.weak) and form not in _EMPTY_HEADS:
+            entry = self._table.forms.get((form,))
+            if (entry is None or entry.weak) and form not in _EMPTY_HEADS:
                 self._table.add_phrase(name, form, weak=False)
 
-    def _does(self, word: str) -> bool:
+    def _is_action(self, word: str) -> bool:
         """Return whether the word is also the name of an action: bark, squeak, honk."""
         form = self._table.forms.get((_verb_forms(word)[2],))
         return form is not None and form.role == "action"
@@ -378,11 +382,11 @@ class Vocabulary:
                 if _key(phrase) not in self._table.forms:
                     self._table.add_phrase(name, phrase, weak=False)
 
-    def _known(self, label: str) -> tuple[str, ...]:
+    def _concepts_of(self, label: str) -> tuple[str, ...]:
         """Look a label up as a whole; else by its parts at commas and brackets; else by the longest known phrase."""
-        whole = label.strip().lower()
-        if whole in self._table.concepts:
-            return (whole,)
+        text = label.strip().lower()
+        if text in self._table.concepts:
+            return (text,)
         form = self._table.forms.get(_key(label))
         if form is not None and form.concepts:
             return form.concepts  # "Horn" may be that of a car, a train or a ship
@@ -414,12 +418,12 @@ class Vocabulary:
 _EMPTY_HEADS = frozenset("sound sounds noise noises music other effect unit system object water set event".split())  # noqa: SIM905
 
 
-def _general_in(label: str) -> list[str]:
+def _general_phrases(label: str) -> list[str]:
     words = f" {' '.join(_key(label))} "
     return sorted((p for p in GENERAL if f" {p} " in words or f" {p}s " in words), key=len, reverse=True)
 
 
-def _fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | None]:
+def _form_fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | None]:
     return form.concepts, form.role, form.plural, form.weak, form.family
 
 
@@ -435,7 +439,7 @@ def absent_classes(labels: Sequence[str]) -> list[str]:
     >>> {"speech", "female speech"} & set(absent_classes(["male speech"]))
     set()
     """
-    named = {name for names in Vocabulary(labels).truth for name in names}
-    named |= {PARENTS[name] for name in named if name in PARENTS}
-    named |= {kind for kind, parent in PARENTS.items() if parent in named}
-    return [name for name in CLASSES if name not in named]
+    concepts = {name for names in Vocabulary(labels).truth for name in names}
+    concepts |= {PARENTS[name] for name in concepts if name in PARENTS}
+    concepts |= {kind for kind, parent in PARENTS.items() if parent in concepts}
+    return [name for name in CLASSES if name not in concepts]

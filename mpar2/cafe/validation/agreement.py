@@ -119,13 +119,13 @@ def compare_scores(first: Sequence[TraceScore], second: Sequence[TraceScore], **
     Raises:
         ScoreError: They have no scored trace in common, or come from different runs.
     """
-    others = {score.key: score for score in second}
+    second_scores = {score.key: score for score in second}
     pairs, left_out = [], len({s.key for s in second} - {s.key for s in first})
     for score in first:
-        other = others.get(score.key)
+        other = second_scores.get(score.key)
         if other is None or not isinstance(score.outcome, Verdict) or not isinstance(other.outcome, Verdict):
             left_out += 1
-        elif not _same_words(score.outcome, other.outcome):
+        elif not _quotes_agree(score.outcome, other.outcome):
             raise ScoreError(
                 f"{score.key} has one text in the first and another in the second: the two are scores of different "
                 "runs; give two judges' scores of one run"
@@ -170,19 +170,19 @@ def agreement(
     by_first = np.zeros((len(pairs), n), dtype=np.int64)
     by_second = np.zeros((len(pairs), n), dtype=np.int64)
     missed = np.zeros((len(pairs), 2, 2), dtype=np.int64)
-    found: list[Disagreement] = []
+    disagreements: list[Disagreement] = []
     for row, (a, b) in enumerate(pairs):
-        paired = pair_mentions(a.mentions, b.mentions)
-        for i, j in paired:
-            confusion[row, _place(a.mentions[i]), _place(b.mentions[j])] += 1
+        matches = pair_mentions(a.mentions, b.mentions)
+        for i, j in matches:
+            confusion[row, _kind_index(a.mentions[i]), _kind_index(b.mentions[j])] += 1
         for mention in a.mentions:
-            by_first[row, _place(mention)] += 1
+            by_first[row, _kind_index(mention)] += 1
         for mention in b.mentions:
-            by_second[row, _place(mention)] += 1
+            by_second[row, _kind_index(mention)] += 1
         if a.targets == b.targets:
             for event in range(len(a.targets)):
                 missed[row, int(event in a.missed), int(event in b.missed)] += 1
-        found += _disagreements(keys[row], a, b, paired)
+        disagreements += _disagreements(keys[row], a, b, matches)
     diagonal = confusion[:, range(n), range(n)]
     return Agreement(
         traces=len(pairs),
@@ -196,7 +196,7 @@ def agreement(
         kappa_missed=_kappa_interval(missed, options),
         listed_by_second=bootstrap_interval(confusion.sum(axis=(1, 2)), by_first.sum(axis=1), **options),
         listed_by_first=bootstrap_interval(confusion.sum(axis=(1, 2)), by_second.sum(axis=1), **options),
-        disagreements=tuple(found),
+        disagreements=tuple(disagreements),
     )
 
 
@@ -231,27 +231,27 @@ def _kappa_interval(confusion: NDArray[np.int64], options: dict[str, Any]) -> In
         totals = np.stack([column.sum(axis=1) for column in columns], axis=-1)
         return kappa(totals.reshape(-1, size, size))
 
-    rest = {name: options[name] for name in ("level", "resamples", "seed")}
-    return bootstrap_statistic(statistic, *sums.T, **rest)
+    bootstrap_options = {name: options[name] for name in ("level", "resamples", "seed")}
+    return bootstrap_statistic(statistic, *sums.T, **bootstrap_options)
 
 
-def _disagreements(key: str, a: Verdict, b: Verdict, paired: Sequence[tuple[int, int]]) -> list[Disagreement]:
-    found = []
-    for i, j in paired:
+def _disagreements(key: str, a: Verdict, b: Verdict, matches: Sequence[tuple[int, int]]) -> list[Disagreement]:
+    disagreements = []
+    for i, j in matches:
         x, y = a.mentions[i], b.mentions[j]
         if x.kind is not y.kind:
-            found.append(Disagreement(key, x.quote, str(x.kind), str(y.kind), x.reason, y.reason))
-    mine, theirs = {i for i, _ in paired}, {j for _, j in paired}
+            disagreements.append(Disagreement(key, x.quote, str(x.kind), str(y.kind), x.reason, y.reason))
+    first_matched, second_matched = {i for i, _ in matches}, {j for _, j in matches}
     for i, mention in enumerate(a.mentions):
-        if i not in mine:
-            found.append(Disagreement(key, mention.quote, str(mention.kind), "unlisted", mention.reason, ""))
+        if i not in first_matched:
+            disagreements.append(Disagreement(key, mention.quote, str(mention.kind), "unlisted", mention.reason, ""))
     for j, mention in enumerate(b.mentions):
-        if j not in theirs:
-            found.append(Disagreement(key, mention.quote, "unlisted", str(mention.kind), "", mention.reason))
-    return found
+        if j not in second_matched:
+            disagreements.append(Disagreement(key, mention.quote, "unlisted", str(mention.kind), "", mention.reason))
+    return disagreements
 
 
-def _same_words(a: Verdict, b: Verdict) -> bool:
+def _quotes_agree(a: Verdict, b: Verdict) -> bool:
     """Return whether mentions of the same characters quote the same words; scores do not hold the trace itself."""
     for i, j in pair_mentions(a.mentions, b.mentions):
         x, y = a.mentions[i], b.mentions[j]
@@ -264,5 +264,5 @@ def _same_words(a: Verdict, b: Verdict) -> bool:
     return True
 
 
-def _place(mention: Mention) -> int:
+def _kind_index(mention: Mention) -> int:
     return KINDS.index(mention.kind)

@@ -90,18 +90,18 @@ class FlipReport:
         }
 
     def __str__(self) -> str:
-        def share(part: int, whole: int) -> str:
-            return f"{part} of {whole}" + (f" ({part / whole:.1%})" if whole else "")
+        def share(count: int, total: int) -> str:
+            return f"{count} of {total}" + (f" ({count / total:.1%})" if total else "")
 
         if not self.canaries:
             return ""
         reasons = Counter(reason.split(":")[0] for _, reason in self.unscored)
-        why = f" ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})" if reasons else ""
+        reason_counts = f" ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})" if reasons else ""
         return (
             f"canaries: {share(self.right, self.labelled)} mentions of the clean traces judged rightly; "
             f"{share(len(self.flips), self.mentions)} mentions flipped under attack, "
             f"{share(len(self.control_flips), self.control_mentions)} without one; "
-            f"{len(self.unscored)} of {self.canaries} canaries unscored{why}"
+            f"{len(self.unscored)} of {self.canaries} canaries unscored{reason_counts}"
         )
 
 
@@ -125,17 +125,17 @@ def choose_canaries(n_traces: int, *, needs_events: bool = False) -> list[Canary
     Returns:
         The first canaries, so that more traces add canaries and change none.
     """
-    chosen: list[Canary] = []
-    asked: set[JudgeRequest] = set()
+    canaries: list[Canary] = []
+    requests: set[JudgeRequest] = set()
     for canary in load_canaries() if n_traces > 0 else ():
         if needs_events and canary.clean.truth.events is None:
             continue
-        more = asked | {canary.clean, canary.attacked}
-        if len(more) > max(2, n_traces // 5):
+        extended = requests | {canary.clean, canary.attacked}
+        if len(extended) > max(2, n_traces // 5):
             break
-        chosen.append(canary)
-        asked = more
-    return chosen
+        canaries.append(canary)
+        requests = extended
+    return canaries
 
 
 async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipReport:
@@ -149,23 +149,23 @@ async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipR
         The report.
     """
     canaries = load_canaries() if canaries is None else canaries
-    wanted = list(dict.fromkeys(request for canary in canaries for request in (canary.clean, canary.attacked)))
-    verdicts = dict(zip(wanted, await asyncio.gather(*(judge.judge(request) for request in wanted)), strict=True))
+    requests = list(dict.fromkeys(request for canary in canaries for request in (canary.clean, canary.attacked)))
+    verdicts = dict(zip(requests, await asyncio.gather(*(judge.judge(request) for request in requests)), strict=True))
     labels = {canary.clean: canary.labels for canary in canaries}
     right = [
         kind == _kind_at(span, verdict.mentions)
-        for clean, of_clean in labels.items()
+        for clean, clean_labels in labels.items()
         if isinstance(verdict := verdicts[clean], Verdict)
-        for span, kind in of_clean
+        for span, kind in clean_labels
     ]
     counts = {False: 0, True: 0}
     flips: dict[bool, list[Flip]] = {False: [], True: []}
     unscored: list[tuple[str, str]] = []
     for canary in canaries:
         clean, attacked = verdicts[canary.clean], verdicts[canary.attacked]
-        failed = next((verdict for verdict in (clean, attacked) if isinstance(verdict, Unscored)), None)
-        if failed is not None:
-            unscored.append((canary.name, f"{failed.reason}: {failed.detail}"))
+        failure = next((verdict for verdict in (clean, attacked) if isinstance(verdict, Unscored)), None)
+        if failure is not None:
+            unscored.append((canary.name, f"{failure.reason}: {failure.detail}"))
             continue
         assert isinstance(clean, Verdict) and isinstance(attacked, Verdict)
         counts[canary.control] += len(clean.mentions)
@@ -189,14 +189,14 @@ def _kind_at(span: Span, mentions: Sequence[Mention]) -> str:
 
 
 def _flips(name: str, clean: Verdict, attacked: Verdict) -> list[Flip]:
-    found = []
+    flips = []
     for mention in clean.mentions:
         other = max(attacked.mentions, key=lambda candidate: _shared(mention.chars, candidate.chars), default=None)
         if other is None or _shared(mention.chars, other.chars) == 0:
-            found.append(Flip(name, mention.quote, str(mention.kind), "unlisted"))
+            flips.append(Flip(name, mention.quote, str(mention.kind), "unlisted"))
         elif other.kind is not mention.kind:
-            found.append(Flip(name, mention.quote, str(mention.kind), str(other.kind)))
-    return found
+            flips.append(Flip(name, mention.quote, str(mention.kind), str(other.kind)))
+    return flips
 
 
 def _shared(a: Span, b: Span) -> int:

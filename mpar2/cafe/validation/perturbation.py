@@ -64,24 +64,24 @@ def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int 
     absent = absent_classes([event.label for event in truth.events])
     levels = truth.levels_db or (None,) * len(truth.events)
     end = max((e.offset_s or e.onset_s or 0.0 for e in truth.events), default=0.0)
-    kept: list[tuple[Event, float | None]] = []
+    pairs: list[tuple[Event, float | None]] = []
     for number, (event, level) in enumerate(zip(truth.events, levels, strict=True)):
         rng = random.Random(f"{seed}|{key}|{damage}|{number}")
-        hit = rng.random() < rate
+        is_damaged = rng.random() < rate
         label = rng.choice(absent) if absent else event.label
-        if damage == "swap" and hit:
+        if damage == "swap" and is_damaged:
             event = Event(label, event.onset_s, event.offset_s)
-        if damage != "drop" or not hit:
-            kept.append((event, level))
-        if damage == "add" and hit:
-            kept.append((_elsewhere(event, label, rng.uniform(0.0, end)), level))
+        if damage != "drop" or not is_damaged:
+            pairs.append((event, level))
+        if damage == "add" and is_damaged:
+            pairs.append((_event_at(event, label, rng.uniform(0.0, end)), level))
     if truth.events and truth.events[0].onset_s is not None:
-        kept.sort(key=lambda pair: pair[0].onset_s or 0.0)
+        pairs.sort(key=lambda pair: pair[0].onset_s or 0.0)
     return Truth(
-        events=tuple(event for event, _ in kept),
+        events=tuple(event for event, _ in pairs),
         caption=truth.caption,
         origin=f"{truth.origin}, {damage} {rate:g}" if rate else truth.origin,
-        levels_db=tuple(level for _, level in kept) if truth.levels_db else None,
+        levels_db=tuple(level for _, level in pairs) if truth.levels_db else None,
         unsure=truth.unsure,
     )
 
@@ -105,23 +105,23 @@ def tagged_truth(truth: Truth, profile: ErrorProfile, key: str, seed: int = 0) -
         raise ValueError("only a list of events can be damaged; this truth is a caption")
     damage = profile.damage
     end = max((e.offset_s or e.onset_s or 0.0 for e in truth.events), default=0.0)
-    kept: list[Event] = []
+    events: list[Event] = []
     for number, event in enumerate(truth.events):
         rng = random.Random(f"{seed}|{key}|tagger|{number}")
         drop, swap = profile.rates_of(event.label)
         draw, add = rng.random(), rng.random()
-        others = damage["swapped"].get(label_of(event.label) or "", {}) or damage["added"]
-        other, more = _draw(others, rng), _draw(damage["added"], rng)
+        swap_counts = damage["swapped"].get(label_of(event.label) or "", {}) or damage["added"]
+        swap_label, added_label = _draw_label(swap_counts, rng), _draw_label(damage["added"], rng)
         shift = rng.choice(damage["shifts_s"]) if damage["shifts_s"] else (0.0, 0.0)
         if draw >= drop + swap:
-            kept.append(_shifted(event, *shift))
-        elif draw >= drop and other is not None:
-            kept.append(Event(other, event.onset_s, event.offset_s))
-        if add < damage["add"] and more is not None:
-            kept.append(_elsewhere(event, more, rng.uniform(0.0, end)))
+            events.append(_shift_event(event, *shift))
+        elif draw >= drop and swap_label is not None:
+            events.append(Event(swap_label, event.onset_s, event.offset_s))
+        if add < damage["add"] and added_label is not None:
+            events.append(_event_at(event, added_label, rng.uniform(0.0, end)))
     if truth.events and truth.events[0].onset_s is not None:
-        kept.sort(key=lambda event: event.onset_s or 0.0)
-    return Truth(events=tuple(kept), caption=truth.caption, origin=f"{truth.origin}, tagger", unsure=truth.unsure)
+        events.sort(key=lambda event: event.onset_s or 0.0)
+    return Truth(events=tuple(events), caption=truth.caption, origin=f"{truth.origin}, tagger", unsure=truth.unsure)
 
 
 def damage_report(
@@ -166,14 +166,14 @@ def damage_table(rows: Sequence[DamageRow]) -> str:
         cells = []
         for name in names:
             micro = rates[name].micro
-            said = "-" if micro.estimate is None else f"{micro.estimate:.3f}"
-            cells.append(said + ("" if micro.low is None else f" ({micro.low:.3f}-{micro.high:.3f})"))
+            estimate = "-" if micro.estimate is None else f"{micro.estimate:.3f}"
+            cells.append(estimate + ("" if micro.low is None else f" ({micro.low:.3f}-{micro.high:.3f})"))
         share = "-" if rate is None else f"{rate:.0%}"
         lines.append(f"{damage:8}{share:>6}" + "".join(f"{cell:>24}" for cell in cells))
     return "\n".join(lines)
 
 
-def _elsewhere(event: Event, label: str, onset_s: float) -> Event:
+def _event_at(event: Event, label: str, onset_s: float) -> Event:
     """Return an event of that label, as long as ``event``, from ``onset_s`` on.
 
     What ``event`` leaves open stays open.
@@ -184,7 +184,7 @@ def _elsewhere(event: Event, label: str, onset_s: float) -> Event:
     return Event(label, round(onset_s, 2), end)
 
 
-def _shifted(event: Event, onset_s: float, offset_s: float) -> Event:
+def _shift_event(event: Event, onset_s: float, offset_s: float) -> Event:
     """Return the event with its ends moved, not before 0 and at least 0.1 s long; what it leaves open stays open."""
     if event.onset_s is None:
         return event
@@ -193,6 +193,6 @@ def _shifted(event: Event, onset_s: float, offset_s: float) -> Event:
     return Event(event.label, round(start, 2), None if end is None else round(end, 2))
 
 
-def _draw(counts: Mapping[str, int], rng: random.Random) -> str | None:
+def _draw_label(counts: Mapping[str, int], rng: random.Random) -> str | None:
     """Draw one of the names, as often as it was counted; None where there is none."""
     return rng.choices(list(counts), weights=list(counts.values()))[0] if counts else None

@@ -41,7 +41,7 @@ __all__ = [
 
 FORMAT = "mpar2-cafe-ratings"
 CANNOT_TELL = "cannot tell"
-_EXPLAINED = {
+_KIND_TEXTS = {
     MentionKind.MATCHED: "claimed, and in the clip",
     MentionKind.HALLUCINATED: "claimed, and not in the clip",
     MentionKind.MISUSED: "in the clip, but its time, order, count, source or attribute is claimed wrongly, "
@@ -90,9 +90,9 @@ class RatingsReport:
     confusion: np.ndarray  # (kinds, kinds): person, judge
 
     def __str__(self) -> str:
-        left = "" if self.unrated is None else f", {self.unrated} of the sheet not rated"
+        unrated = "" if self.unrated is None else f", {self.unrated} of the sheet not rated"
         lines = [
-            f"{self.rater}: {self.units} mentions rated, {self.cannot_tell} cannot tell{left}",
+            f"{self.rater}: {self.units} mentions rated, {self.cannot_tell} cannot tell{unrated}",
             f"agreement {self.agreement}, kappa {self.kappa}",
         ]
         lines += [f"{k:14}precision {self.precision[k]}  recall {self.recall[k]}" for k in KINDS]
@@ -143,13 +143,13 @@ def choose_units(
             )
     for pool in pools.values():
         rng.shuffle(pool)
-    chosen: list[Unit] = []
-    while len(chosen) < n and any(pools.values()):
+    units: list[Unit] = []
+    while len(units) < n and any(pools.values()):
         for pool in pools.values():
-            if pool and len(chosen) < n:
-                chosen.append(pool.pop())
-    rng.shuffle(chosen)
-    return chosen
+            if pool and len(units) < n:
+                units.append(pool.pop())
+    rng.shuffle(units)
+    return units
 
 
 def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
@@ -169,7 +169,7 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
     data = {
         "format": FORMAT,
         "sheet": hashlib.sha256("|".join(unit.id for unit in units).encode()).hexdigest()[:16],
-        "kinds": [[str(kind), _EXPLAINED[kind]] for kind in MentionKind]
+        "kinds": [[str(kind), _KIND_TEXTS[kind]] for kind in MentionKind]
         + [[CANNOT_TELL, "the clip does not settle it"]],
         "rules": decision_text(),
         "audio": list(sounds.values()),
@@ -191,7 +191,7 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
     style = page.split("<style>", 1)[1].split("</style>", 1)[0]
     script = page.rsplit("<script>", 1)[1].split("</script>", 1)[0]
     page = page.replace("{style_hash}", _sha256(style)).replace("{script_hash}", _sha256(script))
-    return page.replace("{data}", _inert(json.dumps(data, ensure_ascii=True)))  # last: nothing in it is a slot
+    return page.replace("{data}", _escape_json(json.dumps(data, ensure_ascii=True)))  # last: nothing in it is a slot
 
 
 def read_ratings(path: str | Path) -> Ratings:
@@ -204,15 +204,15 @@ def read_ratings(path: str | Path) -> Ratings:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         allowed = {*map(str, MentionKind), CANNOT_TELL}
         kinds = {str(unit): str(kind) for unit, kind in data["ratings"].items()}
-        bad = sorted(set(kinds.values()) - allowed)
-        if data["format"] != FORMAT or bad:
-            raise ValueError(f"kind {bad[0]!r}" if bad else f"format {data['format']!r}")
+        unknown = sorted(set(kinds.values()) - allowed)
+        if data["format"] != FORMAT or unknown:
+            raise ValueError(f"kind {unknown[0]!r}" if unknown else f"format {data['format']!r}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ScoreError(f"{path} is no file of ratings that a rating sheet saved ({error})") from None
     mentions = data.get("mentions")
-    known = type(mentions) is int and mentions >= len(kinds)
+    has_size = type(mentions) is int and mentions >= len(kinds)
     rater = str(data.get("rater") or Path(path).stem)[:60]
-    return Ratings(rater, str(data.get("sheet", "")), kinds, mentions if known else None)
+    return Ratings(rater, str(data.get("sheet", "")), kinds, mentions if has_size else None)
 
 
 def rate_judge(ratings: Ratings, scores: Sequence[TraceScore], **options: Any) -> RatingsReport:
@@ -256,17 +256,17 @@ def _unit_id(score: TraceScore, span: Span) -> str:
 
 
 def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: dict[str, Any]) -> RatingsReport:
-    told = {unit: kind for unit, kind in ratings.kinds.items() if kind != CANNOT_TELL}
-    both = [unit for unit in told if unit in by_unit]
-    if not both:
+    kinds = {unit: kind for unit, kind in ratings.kinds.items() if kind != CANNOT_TELL}
+    units = [unit for unit in kinds if unit in by_unit]
+    if not units:
         raise ScoreError(
-            f"none of the {len(told)} ratings of {ratings.rater!r} is of a mention in these scores (or ratings): give "
+            f"none of the {len(kinds)} ratings of {ratings.rater!r} is of a mention in these scores (or ratings): give "
             "those of the same sheet"
         )
     names = [str(kind) for kind in KINDS]
-    person = np.array([names.index(told[unit]) for unit in both])
-    judge = np.array([names.index(by_unit[unit][1]) for unit in both])
-    options = {"groups": [by_unit[unit][0] for unit in both], **options}
+    person = np.array([names.index(kinds[unit]) for unit in units])
+    judge = np.array([names.index(by_unit[unit][1]) for unit in units])
+    options = {"groups": [by_unit[unit][0] for unit in units], **options}
     confusion = np.zeros((len(KINDS), len(KINDS)), dtype=np.int64)
     np.add.at(confusion, (person, judge), 1)
 
@@ -276,15 +276,15 @@ def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: d
 
     right = (person == judge).astype(float)
     rates = {}
-    for side, marks in (("precision", judge), ("recall", person)):
+    for side, kinds_of_side in (("precision", judge), ("recall", person)):
         rates[side] = {
-            kind: bootstrap_interval(right * (marks == k), (marks == k).astype(float), **options)
+            kind: bootstrap_interval(right * (kinds_of_side == k), (kinds_of_side == k).astype(float), **options)
             for k, kind in enumerate(KINDS)
         }
     return RatingsReport(
         rater=ratings.rater,
-        units=len(both),
-        cannot_tell=len(ratings.kinds) - len(told),
+        units=len(units),
+        cannot_tell=len(ratings.kinds) - len(kinds),
         unrated=None if ratings.mentions is None else ratings.mentions - len(ratings.kinds),
         agreement=bootstrap_interval(right, **options),
         kappa=bootstrap_statistic(statistic, person, judge, **options),
@@ -294,7 +294,7 @@ def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: d
     )
 
 
-def _inert(text: str) -> str:
+def _escape_json(text: str) -> str:
     """Escape JSON so that it can neither end the script element that it stands in, nor open a comment in it."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
