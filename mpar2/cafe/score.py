@@ -460,8 +460,8 @@ def _check_one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
     if len(versions) > 1:
         counts = ", ".join(f"{version} ({n})" for version, n in versions.most_common())
         raise ScoreError(
-            f"the service served {len(versions)} versions of the model: {counts}. One table cannot hold both: score into "
-            "a new folder with --name, or pin the model's version with --model"
+            f"the service served {len(versions)} versions of the model: {counts}. One table cannot hold both: score "
+            "into a new folder with --name, or pin the model's version with --model"
         )
 
 

@@ -1,8 +1,8 @@
-"""Whether a phrase in a sentence is claimed, asked, answered, denied, or left open.
+"""Assertion status of a phrase in a sentence: asserted, questioned, answered, negated, hedged, quoted or compared.
 
-Works on *masked_texts*: sentences in lower case in which every character of a found event name is ``BLANK``, so that
-patterns can speak of "another name" and never trip over the names' own words. All lengths stay equal, and every search
-looks at most ``REACH`` characters to either side, so that a hostile trace costs linear time.
+The patterns work on a masked text: the sentence in lower case, in which every character of an event name is ``BLANK``.
+So a pattern can match "another name", and the words of a name match no pattern. Masking keeps all lengths. Every search
+covers at most ``REACH`` characters to either side, so the time is linear also for a hostile trace.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 __all__ = ["BLANK", "REACH", "Sentence", "AssertionStatus", "assertion_of"]
 
 BLANK = "\0"
-REACH = 200  # characters; a cue further away than this does not speak of the phrase
+REACH = 200  # characters; a cue further away does not apply to the phrase
 
 AssertionStatus = Literal["asserted", "questioned", "answer", "negated", "hedged", "quoted", "compared", "retracted"]
 
@@ -26,16 +26,16 @@ class Sentence(NamedTuple):
     stop: int
     section_role: Literal["questioned", "answer", "asserted"]
     question: bool
-    part: int  # number of the innermost part, so that lists of different parts are not one list
+    part: int  # index of the innermost part, so that lists of different parts stay separate
 
 
 class AssertionResult(NamedTuple):
-    """The assertion status of a sentence towards a name in it, and what shows it.
+    """The assertion status of a name in a sentence, with the reason.
 
-    ``heard`` is what the sentence still says of a name that it does not assert: ``"both"`` are heard ("louder than the
-    dog"), ``"subject"`` of a denied action ("the horse does not sneeze"), ``"before"``: as heard as it was before this
-    sentence ("the dog may be asleep"), ``"true"``: claimed where the truth has it, and left open otherwise ("if I had
-    to guess, a dog").
+    ``presence`` tells whether a name that is not asserted is still implied to be present. ``"both"``: both names of a
+    comparison are ("louder than the dog"). ``"subject"``: the subject of a negated action is ("the horse does not
+    sneeze"). ``"before"``: the name is where an earlier sentence asserts it ("the dog may be asleep"). ``"true"``: the
+    name counts as asserted where the truth has it, and as hedged otherwise ("if I had to guess, a dog").
     """
 
     status: AssertionStatus
@@ -44,7 +44,7 @@ class AssertionResult(NamedTuple):
 
 
 class _CuedPattern:
-    """A pattern that is searched for only in texts that hold one of its cues: most hold none, and looking is quick."""
+    """A pattern that is applied only to texts with one of its cues. Most texts have none, and the test is fast."""
 
     def __init__(self, pattern: str, cues: str) -> None:
         self._pattern, self._cues = re.compile(pattern), tuple(cues.split("|"))
@@ -68,7 +68,7 @@ class _CuedPattern:
         return iter(())
 
 
-# A new start within the sentence ends the reach of what stands before it.
+# A restart within the sentence: cues before it do not apply to phrases after it.
 _RESTART = re.compile(
     r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
     r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
@@ -119,7 +119,7 @@ _ANSWER = _CuedPattern(
     r"|^\s*(?:so\s+)?that gives\b",
     "answer|reply|choose|select|pick|go with|option|choice|that gives",
 )
-#: "if I had to pick one": what is named then is a guess, and a claim where it is right
+#: "if I had to pick one": the name is a guess, and counts as a claim only where it is right
 _GUESS = _CuedPattern(
     r"\bif (?:(?:i|we|one|you) (?:(?:absolutely )?(?:had|have|need(?:ed)?|were(?: asked| forced)?|was (?:asked|forced)|am (?:asked|forced)) to|must)"  # noqa: E501
     r"|(?:you |anyone |somebody |someone )?(?:asked?|forced?|pressed|pushed)(?: me)?\b)(?! hear)",
@@ -131,7 +131,7 @@ _NEGATION = re.compile(
     r"|cannot|\w+n['’]t"  # noqa: RUF001
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|(?:dismiss|reject|discard|disregard)(?:es|s|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
 )
-_NEGATION_VOID = re.compile(  # what follows the cue and takes its force away
+_NEGATION_VOID = re.compile(  # continuations after which the cue negates nothing
     r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|sense|difference|only|just|merely|simply|call (?:the|this))\b"  # noqa: E501
     r"|\s+(?:other |further )?(?:sounds?|events?|one)\b[^,;]*\b(?:before|after|than|as|until)\b"
     r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
@@ -142,7 +142,7 @@ _NEGATION_VOID = re.compile(  # what follows the cue and takes its force away
 )
 _LIST = re.compile(rf"^(?:[\s,{BLANK}]|\b(?:an?|the|any|or|nor|and|of|sounds?|single|other|loud|neither|no)\b)*$")
 _BREAK = re.compile(r"[,:()|]|\b(?:then|so|because|while|when|where|that(?! of))\b")
-#: what is denied where a sound is denied; "does not react", "is not loud" deny no sound
+#: predicates whose negation negates a sound; "does not react" and "is not loud" negate none
 _AUDIBILITY = (
     r"heard|audible|present|there|detect\w*|discern\w*|distinguish\w*|identif\w+|found|perce\w+|notic\w+|record\w+|captur\w+"
     r"|includ\w+|involved|used|in use|play(?:s|ed|ing)?|made out|observed|evident|apparent|contain\w*|featur\w+|in (?:the|this)"  # noqa: E501
@@ -191,8 +191,8 @@ _CONTRACTION = _CuedPattern(
     r"|[a-z]*(?:ed|en)\b)[a-z]+\b)",
     "'d |\u2019d ",
 )
-# Not said to be heard, but compared with, taken for and corrected, or reported.
-_NARRATION = _CuedPattern(  # whatever else the sentence names is told
+# Names that are not claimed to be heard: reported, compared, or corrected.
+_NARRATION = _CuedPattern(  # every later name of the sentence is part of the narration
     r"\b(?:he|she|they)(?:['\u2019]s|['\u2019]re| is| are)? (?:describ|tell|recount|recall|remember|imagin|dream)\w*\b",
     "describ|tell|recount|recall|remember|imagin|dream",
 )
@@ -248,7 +248,7 @@ _HEDGE_AFTER = re.compile(
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
 _NO_SENSE = re.compile(r" (?:makes?|would make) (?:no|little) sense\b")
-#: "the dog may be asleep" speaks of a dog that is known; "it may be the dog" and "if the dog barked" do not
+#: "the dog may be asleep" refers to a dog named before; "it may be the dog" and "if the dog barked" do not
 _DEFINITE = re.compile(r"(?<!\bbe )(?<!been )(?<!\bis )(?<!\bwas )\b(?:the|this|both) (?:[a-z]+ )?$")
 _IF = re.compile(
     r"\b(?:if|unless|suppos\w+|assuming|imagine|in case|unlikely|improbable|doubtful)\b|^\s*(?:were|had|should)\b"
@@ -288,32 +288,35 @@ def assertion_of(
     choices: frozenset[str] = frozenset(),
     around: tuple[str, str] = ("", ""),
 ) -> AssertionResult:
-    """Find the assertion status of the phrase ``[start, stop)`` of a sentence, and why.
+    """Find the assertion status of the phrase ``[start, stop)`` of a sentence.
 
     Args:
         masked_text: The sentence in lower case, every name blanked.
-        raw: The sentence as it stands.
-        start: Of the phrase, in characters of the sentence.
-        stop: Its end.
-        sentence: Its place and role in the trace.
-        choices: Of the question, in lower case.
+        raw: The sentence in its original form.
+        start: First character of the phrase in the sentence.
+        stop: End of the phrase, exclusive.
+        sentence: Span and role of the sentence in the trace.
+        choices: Choices of the question, in lower case.
         around: The text before and after the phrase, beyond the sentence.
 
     Returns:
-        The status of the phrase, and what shows it.
+        The status of the phrase, with the reason.
     """
+    # The role of the section or sentence decides first.
     if sentence.section_role == "questioned":
         return AssertionResult("questioned", "it stands in <ask>")
     if sentence.section_role == "answer":
         return AssertionResult("answer", "it stands in <answer>")
     if sentence.question:
         return AssertionResult("questioned", "the sentence is a question")
+    # Limit the context before the phrase: from the last restart on, without brackets.
     before = masked_text[max(0, start - REACH) : start]
     after = masked_text[stop : stop + REACH]
     if restarts := list(_RESTART.finditer(before)):
         before = before[restarts[-1].end() :]
     if ")" in before:
-        before = _BRACKETS.sub("", before)  # what is said in brackets says nothing of what follows them
+        before = _BRACKETS.sub("", before)  # cues in brackets do not apply after them
+    # Options, questions, guesses and answers claim nothing.
     if _is_quoted_choice(raw, start, stop, choices):
         return AssertionResult("questioned", "it quotes a choice")
     if _INQUIRY.search(before) or _INQUIRY_AFTER.match(after) or _is_option(around[0], after, around[1], start):
@@ -324,12 +327,14 @@ def assertion_of(
         return AssertionResult("hedged", f"a guess: {guess.group()!r}", "true")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
+    # Negation.
     if _STOPS_BUT.search(masked_text[max(0, start - REACH) : start]) and _DOES_NOT.match(after):
         return AssertionResult("asserted", "")  # "the snoring stops, but the clock doesn't"
     if cue := _find_negation(before, after):
         return AssertionResult("negated", f"negated by {cue!r}", "subject" if BLANK in cue else "")
     if " sense" in after and (match := _NO_SENSE.match(after)):
         return AssertionResult("negated", f"called out of place: {match.group()!r}", "true")
+    # Corrections, reports and comparisons mention a name without a claim.
     if cue := _find_cue(_RETRACTION, before, after):
         presence = "before" if _DEFINITE.search(before) else ""
         return AssertionResult("retracted", f"taken back or confused: {cue!r}", presence)
@@ -344,6 +349,7 @@ def assertion_of(
         return AssertionResult("compared", f"degree: {cue!r}", "both")
     if after.startswith("-like"):
         return AssertionResult("compared", "something like it")
+    # Generic statements and hedges come last, after every stronger cue.
     if _GENERIC.match(after) and _CONJUNCTION.fullmatch(before):
         return AssertionResult("hedged", "what is so in general")
     if _GENERAL.match(after) and _INDEFINITE.fullmatch(before):
@@ -359,8 +365,11 @@ def assertion_of(
 def _is_option(left: str, after: str, right: str, sentence_chars: int) -> bool:
     """Return whether the phrase is in a list of options: "(B) a dog", "A. a dog B. a cat", "options: a dog; a cat".
 
-    ``left`` and ``right`` are what stands before and after it, of which ``in_sentence`` characters of ``left`` and
-    ``after`` are of its sentence.
+    Args:
+        left: Text before the phrase, also beyond the sentence.
+        after: Text after the phrase, within the sentence.
+        right: Text after the phrase, also beyond the sentence.
+        sentence_chars: Characters before the phrase that belong to its sentence.
     """
     lead = left[-30:]
     match = _LETTERED.search(lead)
@@ -368,13 +377,14 @@ def _is_option(left: str, after: str, right: str, sentence_chars: int) -> bool:
         return _OPTION_LIST.search(left) is not None
     if len(lead) - match.start() <= sentence_chars + 1:
         return not _CONFIRMATION.match(after)
-    code = ord(match["letter"])  # a full stop after the letter ends a sentence too: only a row of letters is a list
+    code = ord(match["letter"])  # a letter with a full stop may also end a sentence: a list has a neighbouring letter
     return re.search(rf"(?:^|\s){chr(code - 1)}[.)]\s", left) is not None or (
         re.search(rf"(?:^|\s){chr(code + 1)}[.)]\s", right) is not None
     )
 
 
 def _find_negation(before: str, after: str) -> str | None:
+    """Return the cue that negates a phrase with this context, or None."""
     after = _PARENTHESIS.sub("", after)
     if match := _ABSENCE_HEADING.search(before):
         return match.group()
@@ -386,7 +396,7 @@ def _find_negation(before: str, after: str) -> str | None:
             continue
         name_start = gap.find(BLANK)
         if name_start >= 0:
-            # The denial hits the first name after it, and others only as members of the same list.
+            # The negation applies to the first name after it, and to others only in the same list.
             if _in_list(gap, name_start, after):
                 return match.group()
         elif not _BREAK.search(gap):
@@ -398,10 +408,10 @@ def _find_negation(before: str, after: str) -> str | None:
 
 
 def _in_list(gap: str, name_start: int, after: str) -> bool:
-    """Return whether the phrase after ``gap`` is in one list with the name at ``other`` in it."""
+    """Return whether the phrase after ``gap`` is in one list with the name at ``name_start`` in it."""
     if not _LIST.match(gap[name_start:]) or _BREAK.search(gap[:name_start]):
         return False
-    # "Without music, a dog barks": a comma goes on with the list only before an "or" or "and".
+    # "Without music, a dog barks": after a comma the list continues only where an "or" or "and" follows.
     if "," not in gap[name_start:] or re.search(r"\b(?:or|nor|and)\b", gap[name_start:]):
         return True
     return re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after) is not None
@@ -413,7 +423,7 @@ _PARENTHESIS = re.compile(
     r"| (?:of which|about which|that|which) (?:he|she|they|i|we) (?:[a-z]+|\0+))"
     r"(?= (?:is|are|was|were|can|could|do|does|did|has|have)(?:not|n['\u2019]t)?\b)"
 )  # ", as option D says,"
-#: what one sound does to another: "the whistle interrupts neither the speaker nor the crowd"
+#: actions of one sound on another: "the whistle interrupts neither the speaker nor the crowd"
 _ACTS_ON = re.compile(
     rf"{BLANK} (?:interrupt|disturb|cover|mask|drown|affect|bother|match|preced|follow|overlap)\w*(?: with| out)? $"
 )
@@ -423,6 +433,7 @@ _CONFUSION = re.compile(r"(?:easily |perhaps )?(?:confuse|mistake)\b")
 
 
 def _find_hedge(before: str, after: str) -> str | None:
+    """Return the cue that hedges a phrase with this context, or None."""
     for match in (*_HEDGE.finditer(before), *_CONTRACTION.finditer(before)):
         gap = before[match.end() :].lstrip(" ,")
         if _CONFUSION.match(gap):  # "some could confuse the crow with a gull": the crow is claimed
@@ -437,10 +448,14 @@ def _find_hedge(before: str, after: str) -> str | None:
 
 
 def _find_cue(cue: _CuedPattern, before: str, after: str, shared_topic: bool = False) -> str | None:
-    """Return the last cue that stands before the phrase with no other name, comma or clause between.
+    """Return the last match of a cue before the phrase with no other name, comma or clause between, or None.
 
-    With ``told``, a second name after an "and" shares the cue though the first has words of its own ("sings of drums of
-    war and a trumpet calling"), unless a verb follows it.
+    Args:
+        cue: The pattern.
+        before: Text before the phrase.
+        after: Text after the phrase.
+        shared_topic: Whether a second name after an "and" shares the cue also where the first name has modifiers
+            ("sings of drums of war and a trumpet calling"), unless a verb follows it.
     """
     matches = list(cue.finditer(before))
     match = matches[-1] if matches else None

@@ -1,16 +1,17 @@
-"""The reference judge: rules over exact truth, no model.
+"""The reference judge: rules over exact truth, without a model.
 
-It finds every name of a sound (``mentions``), asks whether the sentence asserts it (``assertion``), looks for it in the
-truth, and checks what the sentence says of its time (``times``), order, count, length, loudness, maker and kind
-(``claims``). The rules are those of :data:`mpar2.cafe.schema.DECISION_TABLE`, in its order, except one: whether a
-conclusion follows from an event takes understanding, and is left to the model judges.
+The judge finds every name of a sound (``mentions``), decides whether the sentence asserts it (``assertion``), looks it
+up in the truth, and checks the claims about its time (``times``), order, count, length, loudness, source and kind
+(``claims``). It applies :data:`mpar2.cafe.schema.DECISION_TABLE` in order, except for one row: whether a conclusion
+follows from an event requires language understanding, and is left to the model judges.
 
-How a mention picks its truth events when several have its name: claims pick those that they are true of; "a", "an",
-"another" pick one, the first that its part of the trace has not yet named; anything else ("the barking", "dogs")
-speaks of all of them. A wrong claim about several events is charged to all of them, a wrong time to the nearest.
+Several truth events may have the name of a mention. Claims select the events that they are true of. "A", "an" and
+"another" select one event, the first that its part of the trace has not named yet. Any other mention ("the barking",
+"dogs") refers to all of them. A wrong claim about several events counts against all of them, a wrong time against the
+nearest.
 
-Known limits: one sentence at a time (a pronoun's claim is not checked), English only, and no more words than
-``sounds`` and the truth have: a hallucinated sound with a name outside of both is not seen.
+Known limits: the judge reads one sentence at a time (a pronoun's claim is not checked), and English only. Its words are
+those of ``sounds`` and of the truth, so it misses a hallucinated sound with any other name.
 """
 
 from __future__ import annotations
@@ -43,21 +44,21 @@ from mpar2.trace import Span, Trace, parse_trace
 
 __all__ = ["ReferenceJudge", "annotate"]
 
-# Names that support a general word beyond their own family.
+# Further sounds that a general word of a family may refer to.
 _FAMILY_EXTRAS = {
     "music": ("singing", "humming", "rap", "beatboxing", "throat singing", "whistling"),
     "vehicle": ("siren", "car horn", "tire squeal"),
 }
 _SINGULAR = re.compile(r"\b(?:an?|another|one)\s+(?!few\b|couple\b|pair\b|lot\b|series\b)(?:[^\W\d]+\s+)?$")
-#: a person by one word, who may make any sound of people
+#: words for a person, who may make any human sound -> the sex
 _SEX_OF_WORD = {
     **dict.fromkeys(("man", "men", "male", "guy", "gentleman", "boy", "father", "baritone", "tenor"), "male"),
     **dict.fromkeys(("woman", "women", "female", "lady", "girl", "mother", "soprano", "mezzo"), "female"),
     **dict.fromkeys(("child", "children", "kid", "kids"), "child"),
 }
-#: who may be heard more than once
+#: words for people who may each be heard several times
 _PEOPLE = frozenset(("speakers", "voices", "people", "persons", "individuals", "singers", "children", *_SEX_OF_WORD))
-#: things that are named as the place of another sound ("footsteps approach the door")
+#: things that may only be the place of another sound ("footsteps approach the door")
 _PLACES = frozenset(
     ("door", "car engine", "train", "bus", "truck", "boat", "airplane", "water", "waves", "telephone", "radio", "television",  # noqa: E501
      "glass breaking", "fountain", "bicycle", "faucet", "piano", "organ", "fire", "clock", "printer", "toilet flush", "washing machine")  # noqa: E501
@@ -66,13 +67,13 @@ _PLACE_PREPOSITION = re.compile(
     r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|(?<!followed )(?<!accompanied )(?<!joined )by|towards?|approach(?:es|ing)?|into|onto|against|aboard|through|around|next to"  # noqa: E501
     r"|close to|out of)\s+(?:(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?)?$"
 )
-#: "a man talks to a woman": she need not be heard
+#: "a man talks to a woman": the addressee need not be audible
 _ADDRESSEE = re.compile(
     rf"{BLANK} (?:[a-z]+ly )?(?:to|at|towards?) (?:an?|the|his|her|their|another|some) (?:[a-z]+ )?$"
 )
-#: "is heard three times" counts events, "calls three times" may be within one
+#: "is heard three times" counts events, "calls three times" may be one event
 _EVENT_VERB = re.compile(r"\b(?:heard|occur|appear|happen|audible|present)")
-#: a relative clause or a "has": what it names is what the name before it would make
+#: a relative clause or a "has": the sound in it belongs to the name before it
 _RELATIVE_CLAUSE = re.compile(
     r",? (?:(?:with (?:its|their|his|her)|(?:and )?(?:its|their)|whose|that|which|has|have|makes?|produces?)\b"
     r"(?:(?!\bthese\b|\bthose\b|\bthe\b)[^.;:()]){0,40}|(?:and|or) (?:an? |(?!these|those|the)[a-z]+ )?)"
@@ -81,7 +82,7 @@ _CHOICE_QUESTION = re.compile(r"\b(?:which|what) (?:one )?of (?:the|these)\b[^.!
 _CLAUSE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|can|could|i|we|there|it|then|hear|heard)\b|\d")
 _OWNER = re.compile(r"\b(?:his|her|my|our|your) (?:[a-z]+ )?$")
 _WITH_ITS = re.compile(r"[^,.;:\0]{0,20} with (?:its|his|her|their) (?:[a-z]+ )?")  # "a truck waits with its engine on"
-#: "fireworks crackle", "goats bleat": plural nouns and plain verbs that tell what is so in general
+#: "fireworks crackle", "goats bleat": plural nouns and base-form verbs of generic statements
 _PLURAL_NOUN = re.compile(
     r"(?!(?:the|these|those|some|two|three|several|many|both) )[a-z]+s(?: [a-z]+(?<!ing)(?<!ed)(?<!s))?"
 )
@@ -96,7 +97,7 @@ _LOCATION = re.compile(
     r"\b(?:in the|at|near\w*|outside|overhead|throughout|around|behind|above|below|faintly|softly|loudly|quietly|too"
     r"|also|as well|together|then|now|here|away|far|close)\b|\d"
 )
-_SENTENCE_LIMIT = 20_000  # characters; more than a sentence ever has, so that a hostile one is cut
+_SENTENCE_LIMIT = 20_000  # characters; longer than any real sentence, and a bound for hostile ones
 
 
 _CLAIM_KINDS = dict.fromkeys(("first", "last", "nth"), "order") | dict.fromkeys(
@@ -108,7 +109,7 @@ _ORDERS = frozenset(("before", "after", "before_end", "after_end", "end_before",
 
 
 class ReferenceJudge:
-    """The judge behind the interface of the others; needs a truth with events."""
+    """The reference judge behind the :class:`~mpar2.cafe.schema.Judge` interface. It needs a truth with events."""
 
     id = "reference"
     model: str | None = None
@@ -121,7 +122,7 @@ class ReferenceJudge:
             request: The trace with its truth.
 
         Returns:
-            A verdict at once, or ``no_truth`` where only a caption is known.
+            The verdict, or ``no_truth`` where only a caption is known.
         """
         if request.truth.events is None:
             return Unscored("no_truth", "the reference judge needs a list of events; this item has only a caption")
@@ -129,15 +130,15 @@ class ReferenceJudge:
 
 
 def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict:
-    """Sort the event mentions of a trace against the truth's events.
+    """Classify the event mentions of a trace against the truth's events.
 
     Args:
         text: The raw trace, with or without tags.
-        truth: What is audible; it needs events.
-        choices: Of the question: what is quoted of them is not claimed.
+        truth: A truth with events.
+        choices: Choices of the question. A quoted choice is no claim.
 
     Returns:
-        The verdict: mentions in order of the trace, and missed events.
+        The verdict, with the mentions in order of the trace, and the missed events.
 
     Raises:
         ValueError: The truth has no events.
@@ -156,6 +157,7 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
     parsed = parse_mentions(trace, vocabulary, in_truth | _relatives(in_truth))
     perception_parts = frozenset(i for i, part in enumerate(trace.parts) if part.kind in ("perception", "hear"))
     choice_texts = frozenset(choice.strip(" .").lower() for choice in choices)
+    # Judge each candidate; names, parts and labels are added only for the record.
     states = _TraceJudge(parsed, truth, vocabulary, choice_texts, perception_parts).run()
     part_names = _part_names(trace)
     mentions = tuple(
@@ -184,7 +186,7 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
 
 
 def _part_names(trace: Trace) -> dict[int, str]:
-    """Name each part for a reader: its kind, and for a step and what stands in one "step 2"; -1 is outside of parts."""
+    """Return the display name of each part: its kind, or "step 2" for a step and its children. -1 is outside of parts."""
     names = {-1: ""}
     for index, part in enumerate(trace.parts):
         names[index] = f"step {part.number}" if part.number is not None else part.kind
@@ -206,42 +208,50 @@ def _relatives(names: frozenset[str]) -> frozenset[str]:
 
 @dataclass
 class MentionState:
-    """What is known of one candidate so far; ``kind`` is None while it is claimed, real, and not yet contradicted."""
+    """The state of one candidate. ``kind`` is None while it is claimed, in the truth, and not contradicted."""
 
     label: str
     kind: MentionKind | None = None
     reason: str = ""
     events: tuple[int, ...] = ()
-    candidates: tuple[int, ...] = ()  # events of this name that no claim has ruled out
+    candidates: tuple[int, ...] = ()  # events of this name that agree with all claims so far
     all_events: tuple[int, ...] = ()  # events of this name
     narrowed: bool = False
     claims: list[claim_rules.Claim] = field(default_factory=list)
 
-    general: bool = False  # not claimed to be heard, so that what it has or makes is not either
+    general: bool = False  # not claimed to be heard, and neither are sounds that belong to it
     related: bool = False  # a claim relates it to another event
     counted: bool = False
-    counts_all: bool = False  # its count is that of all events of the name
+    counts_all: bool = False  # the claimed count is that of all events of the name
 
     def claim_kinds(self) -> tuple[str, ...]:
-        """Return what the mention says beside the sound: time, order, count, attribute."""
+        """Return the kinds of the mention's claims: time, order, count, attribute."""
         kinds = {_CLAIM_KINDS.get(claim.relation, "time") for claim in self.claims}
         kinds |= {"order"} if self.related else set()
         kinds |= {"count"} if self.counted else set()
         return tuple(sorted(kinds))
 
     def settle(self, kind: MentionKind, reason: str, events: Sequence[int] = ()) -> None:
-        """Decide the kind of the mention.
+        """Set the kind of the mention.
 
         Args:
             kind: The kind.
-            reason: Why, for the reader of the verdict.
-            events: Truth events that it refers to, by number.
+            reason: The reason, as shown in the verdict.
+            events: Indices of the truth events that it refers to.
         """
         self.kind, self.reason, self.events = kind, reason, tuple(events)
 
 
 class _TraceJudge:
-    """One pass over a parsed trace: assertion and lookup, then each sentence's claims, then the choice of events."""
+    """One pass over a parsed trace: assertion and lookup, then the claims of each sentence, then the choice of events.
+
+    Args:
+        parsed: Candidates and sentences of the trace.
+        truth: A truth with events.
+        vocabulary: Vocabulary with the labels of the truth.
+        choices: Choices of the question, in lower case.
+        perception_parts: Indices of the parts in which every sentence describes the clip.
+    """
 
     def __init__(
         self,
@@ -252,12 +262,13 @@ class _TraceJudge:
         perception_parts: frozenset[int],
     ) -> None:
         self.parsed, self.truth, self.vocabulary, self.choices = parsed, truth, vocabulary, choices
-        self.perception_parts = perception_parts  # whose every sentence says what is heard
+        self.perception_parts = perception_parts
         self.groups = parsed.by_sentence()
-        self.events_by_name: dict[str, list[int]] = {}  # by name of a concept
+        self.events_by_name: dict[str, list[int]] = {}  # name of a concept -> truth events that it fits
         self.events_by_part: dict[int, set[int]] = {}  # part -> events already named in it
 
     def run(self) -> list[MentionState]:
+        """Judge all candidates, and return their states in the order of the candidates."""
         self.states = [MentionState(self._label(candidate)) for candidate in self.parsed.candidates]
         for number, group in enumerate(self.groups):
             if not group:
@@ -273,7 +284,7 @@ class _TraceJudge:
     # lookup
 
     def _label(self, candidate: CandidateMention) -> str:
-        """Return the truth's label where the candidate names one, else the concept's name, else the general word."""
+        """Return the label of the first truth event that the candidate fits, else its concept, else its words."""
         for name in candidate.concepts:
             for index in self._events_named(name):
                 return self.truth.events[index].label  # type: ignore[index]
@@ -286,17 +297,22 @@ class _TraceJudge:
             return self.events_by_name[name]
         labels, parent = self.vocabulary.labels_named, PARENTS.get(name)
         events = labels(name) or (labels(parent, kinds=False) if parent else [])
-        if not events:  # a crowd stands for the cheering that it makes
+        if not events:  # "a crowd" also refers to its cheering
             events = [index for sound in SOURCE_SOUNDS.get(name, ()) for index in labels(sound)]
         self.events_by_name[name] = sorted(set(events))
         return self.events_by_name[name]
 
     def _families(self, index: int) -> set[str | None]:
+        """Return the families of a truth event, by whose words it may be called."""
         names = self.vocabulary.truth[index]
         families = {self.vocabulary.concept(name).family for name in names}
         return families | {family for family, extras in _FAMILY_EXTRAS.items() if any(name in extras for name in names)}
 
     def _look_up(self, index: int, number: int) -> None:
+        """Decide whether candidate ``index`` of sentence ``number`` is asserted, and find its truth events.
+
+        A mention of a truth event keeps ``kind`` None, for the checks of its claims. Any other mention is settled here.
+        """
         candidate, state = self.parsed.candidates[index], self.states[index]
         sentence = self.parsed.sentences[number]
         begin = max(sentence.start, candidate.start - 2 * REACH)
@@ -314,14 +330,15 @@ class _TraceJudge:
             self.choices,
             (text[max(0, candidate.start - REACH) : candidate.start], text[candidate.stop : candidate.stop + 80]),
         )
+        # A name that is not asserted is neutral, unless the sentence still implies that it is present.
         events = sorted({event for name in candidate.concepts for event in self._events_named(name)})
         words = self.parsed.text[candidate.start : candidate.stop].lower()
         events = self._narrowed_by_words(events, words)
         sex = _SEX_OF_WORD.get(words.split()[-1])
         if result.presence == "subject" and events and self._is_another_sound(index + 1, events):
-            pass  # "the horse does not sneeze": the horse is not denied
+            pass  # "the horse does not sneeze": the horse is not negated
         elif result.presence == "both" and (events or sex):
-            pass  # "louder than the dog": both are said to be heard
+            pass  # "louder than the dog": both are claimed to be heard
         elif result.presence == "true" and events:
             pass  # "if I had to guess, a dog": right
         elif result.presence == "before" and (earlier := self._earlier_events(events, index, number)):
@@ -331,6 +348,7 @@ class _TraceJudge:
             state.general = result.status in ("negated", "hedged", "compared")
             state.settle(MentionKind.NEUTRAL, f"{result.status}: {result.reason}")
             return
+        # Asserted, but no claim about the clip, or no claim that the vocabulary can decide.
         if reason := self._generic_reason(index, number, words, events):
             state.general = True
             state.settle(MentionKind.NEUTRAL, reason)
@@ -348,6 +366,7 @@ class _TraceJudge:
         ):
             state.settle(MentionKind.NEUTRAL, "addressed: somebody speaks to, or barks at, it")
             return
+        # The truth has the name, unless the mention and the labels disagree on the sex of a speaker.
         if events:
             preceding = self.parsed.text[max(0, candidate.start - 8) : candidate.start].lower().split()
             if mismatches := self._events_of_other_sex(" ".join([*preceding[-1:], words]), events):
@@ -356,6 +375,7 @@ class _TraceJudge:
                 return
             state.all_events = state.candidates = tuple(events)
             return
+        # A person by one word may be the source of any human event.
         if sex and not SPEAKS.match(self.parsed.text, candidate.stop):
             same_sex, mismatches = self._events_by_sex(sex)
             if same_sex:
@@ -365,6 +385,7 @@ class _TraceJudge:
                 label = self.truth.events[mismatches[0]].label  # type: ignore[index]
                 state.settle(MentionKind.MISUSED, f"wrong attribute: the truth has {label!r}", mismatches)
                 return
+        # Another kind of the same parent is a wrong attribute, not a hallucination.
         siblings = self._siblings(candidate.concepts)
         if siblings:
             label = self.truth.events[siblings[0]].label  # type: ignore[index]
@@ -376,6 +397,7 @@ class _TraceJudge:
                 return
             state.settle(MentionKind.HALLUCINATED, f"the truth has no {candidate.family} sound")
             return
+        # Nothing in the truth fits: neutral where the name may be a place, a case or a part of something there.
         if candidate.concepts[0] in _PLACES and _PLACE_PREPOSITION.search(
             self.parsed.masked_text[max(0, candidate.start - 40) : candidate.start]
         ):
@@ -390,14 +412,19 @@ class _TraceJudge:
         state.settle(MentionKind.HALLUCINATED, f"the truth has no {state.label!r}")
 
     def _container_events(self, names: Sequence[str]) -> list[int]:
-        """Return the truth events of things that may make such a sound among others: the brakes of a train."""
+        """Return the truth events that may contain such a sound: a train contains the sound of its brakes."""
         return [i for name in names for container in PARTS.get(name, ()) for i in self._events_named(container)]
 
     def _generic_reason(self, index: int, number: int, words: str, events: Sequence[int]) -> str | None:
-        """Return why a name is no claim: it belongs to what is not claimed, or tells what such things do in general."""
+        """Return why an asserted name is no claim about the clip, or None where it is one.
+
+        Such a name belongs to a source that is not claimed, is an option after a question, or is part of a generic
+        statement.
+        """
         candidate, masked_text = self.parsed.candidates[index], self.parsed.masked_text
         sentence = self.parsed.sentences[number]
         previous = self.parsed.candidates[index - 1]
+        # "A tram that rings its bell" claims no bell where no tram is claimed.
         if index and previous.start >= sentence.start:
             previous_state = self.states[index - 1]
             pattern = (
@@ -411,6 +438,7 @@ class _TraceJudge:
                 return "hedged: it belongs to what is not claimed or not there"
         if events:
             return None
+        # "Which of these is it? A dog, a cat." lists options.
         question = masked_text[max(0, sentence.start - REACH) : sentence.start]
         if (
             question.endswith("?")
@@ -422,6 +450,7 @@ class _TraceJudge:
         is_object = candidate.role == "noun" and " " not in words and self._family(candidate) != "human"
         if is_object and _OWNER.search(lead):
             return "hedged: somebody's, which need not be heard"
+        # "Goats bleat" is generic outside of a perception part, unless words of time or place tie it to the clip.
         if sentence.part in self.perception_parts or not _PLURAL_NOUN.fullmatch(words):
             return None
         after = masked_text[candidate.stop : min(sentence.stop, candidate.stop + REACH)]
@@ -434,7 +463,7 @@ class _TraceJudge:
         return self.vocabulary.concept(candidate.concepts[0]).family if candidate.concepts else candidate.family
 
     def _earlier_events(self, events: Sequence[int], index: int, number: int) -> list[int]:
-        """Return the truth events of ``found`` that an earlier mention has claimed."""
+        """Return those of ``events`` that an earlier mention claims."""
         claimed = set().union(*self.events_by_part.values())
         for earlier in self.groups[number]:
             if earlier < index:
@@ -442,12 +471,12 @@ class _TraceJudge:
         return [event for event in events if event in claimed]
 
     def _is_another_sound(self, index: int, events: Sequence[int]) -> bool:
-        """Return whether the candidate is of none of the truth events ``found``."""
+        """Return whether the candidate names a sound, but none of ``events``."""
         names = self.parsed.candidates[index].concepts if index < len(self.parsed.candidates) else ()
         return bool(names) and not any(event in events for name in names for event in self._events_named(name))
 
     def _narrowed_by_words(self, events: list[int], words: str) -> list[int]:
-        """Keep, of several events with one name, those whose labels share most words: "the cat meows" is no purring."""
+        """Keep the events whose labels share most words with the mention: "the cat meows" is no purring."""
         if len(events) < 2 or len({self.truth.events[i].label for i in events}) < 2:  # type: ignore[index]
             return events
         stems = {word[:4] for word in re.findall(r"[a-z]{3,}", words)}
@@ -458,14 +487,14 @@ class _TraceJudge:
         return [i for i in events if n_shared[i] == max(n_shared.values())]
 
     def _events_of_other_sex(self, words: str, events: list[int]) -> list[int]:
-        """Return the events, where the mention says one sex and the labels of all of them the other."""
+        """Return the events if the mention names one sex and the labels of all of them the other, else none."""
         claimed_sex = {_SEX_OF_WORD[word] for word in re.findall(r"[a-z]+", words) if word in _SEX_OF_WORD} - {"child"}
         labels = [set(re.findall(r"[a-z]+", self.truth.events[i].label.lower())) for i in events]  # type: ignore[index]
         label_sexes = [{_SEX_OF_WORD[word] for word in label if word in _SEX_OF_WORD} - {"child"} for label in labels]
         return events if len(claimed_sex) == 1 and all(sex and not sex & claimed_sex for sex in label_sexes) else []
 
     def _events_by_sex(self, sex: str) -> tuple[list[int], list[int]]:
-        """Return the events that a person of this sex (any: "person") may make, and those of the other sex."""
+        """Return the human events that agree with a sex ("person" for any), and those of the other sex."""
         same_sex, other_sex = [], []
         for index, event in enumerate(self.truth.events or ()):
             if "human" in self._families(index):
@@ -480,6 +509,7 @@ class _TraceJudge:
         return same_sex, other_sex
 
     def _settle_wrong_source(self, state: MentionState, candidate: CandidateMention, events: Sequence[int]) -> None:
+        """Settle a mention that assigns a sound to another source: misused if the truth has one of the two."""
         source_events = sorted({event for name in candidate.source for event in self._events_named(name)})
         reason = f"wrong source: {candidate.source[0]!r} and {candidate.concepts[0]!r} are given to one maker"
         if events or source_events:
@@ -488,6 +518,7 @@ class _TraceJudge:
             state.settle(MentionKind.HALLUCINATED, "the truth has neither the maker nor the sound")
 
     def _siblings(self, names: Sequence[str]) -> list[int]:
+        """Return the truth events of another kind of the same parent."""
         parents = {PARENTS[name] for name in names if name in PARENTS}
         return [
             i
@@ -496,7 +527,7 @@ class _TraceJudge:
         ]
 
     def _is_only_general(self, names: Sequence[str]) -> bool:
-        """Return whether the truth has an event called by a family word ("music") that the name may be a case of."""
+        """Return whether the truth has an event with only a family word ("music") that may include the name."""
         families = {self.vocabulary.concept(name).family for name in names}
         return any(
             self.vocabulary.concept(name).family in families and name not in _vocabulary_names()
@@ -507,6 +538,7 @@ class _TraceJudge:
     # claims
 
     def _check_claims(self, number: int, group: Sequence[int]) -> None:
+        """Check the claims of sentence ``number`` about single events: times, places in the order, and counts."""
         sentence = self.parsed.sentences[number]
         open_indices = [index for index in group if self.states[index].kind is None]
         if not open_indices:
@@ -534,7 +566,7 @@ class _TraceJudge:
                 self._check_count(state, count, people=words.split()[0] in _PEOPLE)
 
     def _comparison_events(self, masked_text: str, number: int, group: Sequence[int]) -> tuple[int, ...]:
-        """Return the events among which one is first or last: "of the dog and the cat, ..."; empty where it is all."""
+        """Return the scope of "first" and "last", as in "of the dog and the cat, ..."; empty for all events."""
         match = claim_rules.comparison_scope(masked_text)
         if match is None:
             return ()
@@ -543,7 +575,7 @@ class _TraceJudge:
         return tuple(sorted(events)) if len(events) > 1 else ()
 
     def _pick_ordinal(self, state: MentionState, ordinal: int) -> bool:
-        """Narrow to the event that an ordinal picks; False where there is none."""
+        """Narrow to the event of an ordinal. Return False where there is none, which is a wrong count."""
         if ordinal > len(state.all_events):
             state.settle(
                 MentionKind.MISUSED, f"wrong count: number {ordinal} of {len(state.all_events)}", state.all_events
@@ -554,7 +586,7 @@ class _TraceJudge:
         return True
 
     def _narrow(self, state: MentionState) -> None:
-        """Keep the candidates that all claims are true of."""
+        """Keep the events that all claims are true of. Where there are none, the mention is misused."""
         if not state.claims:
             return
         if self._settle_several_times(state):
@@ -565,6 +597,7 @@ class _TraceJudge:
         if events:
             state.candidates, state.narrowed = events, True
             return
+        # Charge the nearest event with the first claim that no event satisfies.
         false_claims = [c for c in state.claims if not any(holds(c, i, self.truth) for i in state.candidates)]
         wrong_claim = (false_claims or state.claims)[0]
         event = nearest(state.claims, state.candidates, self.truth)
@@ -574,7 +607,7 @@ class _TraceJudge:
         state.settle(MentionKind.MISUSED, f"wrong {aspect}: {wrong_claim.words!r} ({self._describe(event)})", (event,))
 
     def _is_group_interval(self, state: MentionState) -> bool:
-        """Return whether an interval is true of several events of the name together: first onset to last offset."""
+        """Return whether the only claim is an interval over several events: first onset to last offset."""
         intervals = [claim for claim in state.claims if claim.relation == "interval"]
         events = [self.truth.events[i] for i in state.all_events]  # type: ignore[index]
         if len(intervals) != 1 or len(intervals) != len(state.claims) or len(events) < 2:
@@ -588,7 +621,10 @@ class _TraceJudge:
         return onset_fits and abs(claim.b - max(offsets)) <= collar  # type: ignore[type-var,operator]
 
     def _settle_several_times(self, state: MentionState) -> bool:
-        """Settle "a bark at 0.5 s and again at 6.0 s": each time is of an event of its own; True if all are right."""
+        """Match several times with one event each, as in "a bark at 0.5 s and again at 6.0 s".
+
+        Return True if all times are right.
+        """
         times = [claim for claim in state.claims if claim.relation in ("at", "start", "interval")]
         if len(times) < 2 or len(state.all_events) < len(times):
             return False
@@ -605,10 +641,11 @@ class _TraceJudge:
         return True
 
     def _check_count(self, state: MentionState, count: claim_rules.CountClaim, people: bool) -> None:
+        """Check a claimed count against the events of the name. ``people``: the name is a word for persons."""
         state.counted = True
         total = len(state.all_events)
         if people and len({self.truth.events[i].label for i in state.all_events}) <= count.n <= total:  # type: ignore[index]
-            return  # each may be heard several times
+            return  # several events may be of one person
         signal = total and "signal" in self._families(state.all_events[0])  # "the phone rings twice"
         call_words = ("times", "repeatedly", "series of", "a few", *(("twice", "thrice") if signal else ()))
         min_s = 1 if count.at_least else count.n
@@ -622,16 +659,18 @@ class _TraceJudge:
         state.settle(MentionKind.MISUSED, f"wrong count: {count.words!r}, the truth has {total}", state.all_events)
 
     def _may_repeat(self, index: int, seconds: int) -> bool:
-        """Return whether an event is long enough for what happens "several times" within it."""
+        """Return whether an event lasts long enough to repeat a sound once a second."""
         event = self.truth.events[index]  # type: ignore[index]
         return event.onset_s is not None and event.offset_s is not None and event.offset_s - event.onset_s >= seconds
 
     def _check_pairs(self, number: int, group: Sequence[int]) -> None:
+        """Check the claims of sentence ``number`` that relate two or three mentions."""
         sentence = self.parsed.sentences[number]
         stop = min(sentence.stop, sentence.start + _SENTENCE_LIMIT)
         masked_text = self.parsed.masked_text[sentence.start : stop]
         candidates = self.parsed.candidates
         pairs: list[tuple[int, int, claim_rules.PairClaim]] = []
+        # A sentence that starts with "then" relates its first mention to the last one of the sentence before.
         if group:
             previous = self._previous_mention(number)
             start = candidates[group[0]].start - sentence.start
@@ -654,7 +693,7 @@ class _TraceJudge:
                 self._check_between(*(self.states[i] for i in triple))
 
     def _check_between(self, middle: MentionState, left: MentionState, right: MentionState) -> None:
-        """Settle "a bell between the dog and the cat", where no events of these names lie so."""
+        """Settle "a bell between the dog and the cat" as a wrong order, where no events of these names agree."""
         after, before = claim_rules.PairClaim("after", "between"), claim_rules.PairClaim("before", "between")
         for a in middle.candidates:
             for b in left.candidates:
@@ -666,16 +705,18 @@ class _TraceJudge:
                 state.settle(MentionKind.MISUSED, "wrong order: 'between'", state.candidates)
 
     def _is_open(self, index: int) -> bool:
+        """Return whether a mention refers to truth events."""
         return bool(self.states[index].candidates)
 
     def _previous_mention(self, number: int) -> int | None:
-        """Return the last real event named in the sentence before this one, in the same part."""
+        """Return the last mention of the sentence before, if it is in the same part and refers to truth events."""
         if number == 0 or self.parsed.sentences[number - 1].part != self.parsed.sentences[number].part:
             return None
         group = self.groups[number - 1]
         return group[-1] if group and self._is_open(group[-1]) else None
 
     def _check_relation(self, left: MentionState, right: MentionState, claim: claim_rules.PairClaim) -> None:
+        """Keep the events of both mentions that a claim is true of. Where there are none, both are misused."""
         if not left.candidates or not right.candidates:
             return
         left.related = right.related = True
@@ -702,7 +743,7 @@ class _TraceJudge:
     # choice of events
 
     def _choose(self, index: int, number: int) -> None:
-        """Match what no claim has contradicted, and choose the events that it speaks of."""
+        """Match a mention that no claim contradicts, and choose its events."""
         state = self.states[index]
         part = self.parsed.sentences[number].part
         named_events = self.events_by_part.setdefault(part, set())
@@ -718,6 +759,7 @@ class _TraceJudge:
         named_events.update(state.events)
 
     def _describe(self, index: int) -> str:
+        """Return the label and times of a truth event, for a reason."""
         event = self.truth.events[index]  # type: ignore[index]
         if event.onset_s is None:
             return event.label

@@ -1,8 +1,8 @@
-"""Finds the places of a trace that name a sound, and the sentences they stand in.
+"""Candidate mentions of sounds in a trace, and the sentences that contain them.
 
-A candidate is a phrase not yet judged: the names that the vocabulary finds, where neighbouring names that speak of one
-sound ("a dog is barking", "barking of a dog", also over the border of two parts) are one candidate. Two makers in one
-phrase ("a cat is barking") are one candidate with a ``source`` that contradicts its ``concepts``.
+A candidate is a phrase that may name a sound. Neighbouring hits of the vocabulary that refer to one sound ("a dog is
+barking", "barking of a dog", also across the border of two parts) are merged into one candidate. A phrase with an
+action of another source ("a cat is barking") is one candidate whose ``source`` contradicts its ``concepts``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _LINKERS = frozenset(_LINKERS_WORDS.split("|"))
 _CORRECTIONS = frozenset(("actually", "really"))  # "rain is actually fire"
 _MAX_LINKERS = 3
 
-# Everyday uses of words that name a sound only in the right company.
-_NOT_A_SOUND = tuple(  # the word, what stands before it, and what after it, where it is no sound
+# Everyday uses of ambiguous words, in which they name no sound.
+_NOT_A_SOUND = tuple(  # the word, the text before it, and the text after it
     tuple(re.compile(pattern) for pattern in row)
     for row in (
         ("steps?", r"\b(?:these|those|this|next|last|each|every|following|reasoning|by|the|first|second|third|few|my)\s+$",  # noqa: E501
@@ -46,11 +46,11 @@ _NOT_A_SOUND = tuple(  # the word, what stands before it, and what after it, whe
 )  # fmt: skip
 
 
-# A weak word counts where it is said to be heard, or to do what only sounds do.
+# Contexts that make a weak word a sound: a verb of hearing before it, or a verb of sounding after it.
 _HEARING_BEFORE = re.compile(
     r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of)\s+(?:an?\s+|the\s+|some\s+)?(?:loud\s+|soft\s+|faint\s+|distant\s+)?$"  # noqa: E501
 )
-#: what a person does who speaks
+#: verbs of speaking, after a name of a person
 SPEAKS = re.compile(
     r"\s+(?:then |also |[a-z]+ly )?(?:respond|repl(?:y|ies)|answers?\b|says?\b|asks?\b|tells?\b|explain|announc|introduc"  # noqa: E501
     r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|swears?\b|curses?\b|recit|apologi|speaks?\b|talks?\b|gives? (?:orders|instructions|commands|a )|delivers?\b|picks? up|praises?\b|scolds?\b)"  # noqa: E501
@@ -201,7 +201,7 @@ _NOT_SUBJECTS = frozenset(
         ),
     ]
 )
-# The subject of a verb is said before: which sound it names is that of the subject.
+# Pronoun subjects: the sound is that of the noun that the pronoun refers to.
 _PRONOUN = re.compile(
     r"\b(?:it|they|which|that|those|others)\s+(?:(?:then|also|starts? to|begins? to|keeps|continues to"
     r"|[a-z]+ly)\s+){0,3}$"
@@ -212,22 +212,22 @@ _SOMEONE = re.compile(
     r"|an?|the|in)){0,3}:?\s+$",
     re.IGNORECASE,
 )
-# What only people do says who makes it, whatever the subject is called.
+# Human actions whose source may also be a thing; the source of every other human action is a person.
 _ALSO_THINGS = frozenset(
     ("singing", "whistling", "humming", "breathing", "crying", "whisper", "sigh", "groan", "crowd", "rap")
 )
 
 
-#: how something sounds that happens "with a creak"
+#: nouns for the manner of a sound, as in "opens with a creak"
 _MANNERS = frozenset(
     "hiss creak bang thud click clatter squeak pop crash clank clang screech squeal whoosh rattle thump snap clink rumble roar".split()  # noqa: E501, SIM905
 )
-#: an entry of a list, and what leads from its name to what is said of it
+#: the start of a list entry, and the text between its name and its description
 _ENTRY = re.compile(r"(?:^|[\n.;:*]|\d[.)])[\s*]*$")
 _MARK = re.compile(r"[^\w\s'’-]")  # noqa: RUF001
 _ENTRY_GAP = re.compile(r"\**\s*[\u2013\u2014:-]\s+(?:an? )?(?:[a-z]+ )?")
 _MANNER_GAP = re.compile(r"[^.;:\n]{0,40} with an? (?:[a-z]+ )?")
-#: "a hiss that I identify as rain": how the sound named next sounds
+#: "a hiss that I identify as rain": the first noun describes the sound that is named next
 _IDENTIFIED_AS = re.compile(
     r"(?: sound| noise)? (?:(?:that|which) )?(?:(?:i|we) (?:would |can |could )?|(?:is|can be|could be) )?"
     r"(?:identif(?:y|ied)|recogni[sz]ed?|interpret(?:ed)?|take|taken|read|describe[ds]?|perceived?|hear|heard|attribut(?:e|ed))"
@@ -238,7 +238,7 @@ _ASIDE_GAP = re.compile(r"[^,.;:\n]{0,40}, (?:[a-z]+ly )?")
 _ASIDE_OBJECT = re.compile(
     r" (?:through|over|into|onto|across|against|along|past|down|up|off|out|as|its|his|her|their|the)\b"
 )
-#: "a dog, breathing fast": what the thing does that is named
+#: "a dog, breathing fast": an action of the source that was just named
 _ASIDE_MANNER = re.compile(r" (?:fast|hard|loud|[a-z]+ly)\b")
 
 _ELLIPSIS = re.compile(
@@ -357,11 +357,11 @@ _PHRASE_END = re.compile(
 
 
 def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], text: str) -> tuple[str, ...]:
-    """Find nouns that a trace says are heard and that no candidate covers, and unknown subjects of sound verbs.
+    """Find nouns in the context of hearing that no candidate covers, and unknown subjects of sound verbs.
 
     Args:
         masked_text: The trace in lower case, names blanked.
-        candidates: What the vocabulary found.
+        candidates: Candidates that the vocabulary found.
         text: The trace.
 
     Returns:
@@ -383,7 +383,7 @@ def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], 
 
 
 def _reported_speech(masked: str) -> list[tuple[int, int]]:
-    """Return where the words of a speaker or an option are quoted: what is named there is not said to be heard."""
+    """Return the spans of quoted speech and quoted options. A name in them is not claimed to be heard."""
     return [
         match.span(1)
         for match in _QUOTATION.finditer(masked)
@@ -396,7 +396,7 @@ def _reported_speech(masked: str) -> list[tuple[int, int]]:
 def _unknown_subject(
     masked: str, candidate: CandidateMention, in_truth: frozenset[str], vocabulary: Vocabulary
 ) -> bool:
-    """Return whether the candidate is but a verb ("the projector hums") of something that no vocabulary names."""
+    """Return whether the candidate is only a verb whose subject no vocabulary knows ("the projector hums")."""
     if candidate.role != "action" or in_truth.intersection(candidate.concepts):
         return False
     name = candidate.concepts[0] if candidate.concepts else ""
@@ -422,7 +422,7 @@ def _is_aside(
     in_truth: frozenset[str],
     vocabulary: Vocabulary,
 ) -> bool:
-    """Return whether a name says but more of the one beside it: "a car passes, splashing through puddles"."""
+    """Return whether a name only describes the one before it: "a car passes, splashing through puddles"."""
     manner = masked[candidate.start : candidate.stop].lower() in _MANNERS
     if manner and _IDENTIFIED_AS.match(masked, candidate.stop):
         return True
@@ -446,7 +446,7 @@ def _is_aside(
 
 
 def _with_subject(masked: str, candidate: CandidateMention, lower_bound: int) -> CandidateMention:
-    """Return the candidate with "someone" or "two people" before it, where people do what it names."""
+    """Extend a human action to its subject where that is "someone", "two people" or the like."""
     match = _SOMEONE.search(masked, max(lower_bound, candidate.start - 60), candidate.start)
     if match is None or (candidate.role != "action" and " having " not in match.group()):
         return candidate
@@ -457,8 +457,8 @@ def _with_subject(masked: str, candidate: CandidateMention, lower_bound: int) ->
 class CandidateMention:
     """A phrase ``[start, stop)`` of the trace that may name a sound.
 
-    ``concepts`` are what it may name (empty for general words, then ``family`` is set); ``source`` is set where the
-    phrase gives an action to another maker.
+    ``concepts`` are the sounds that it may name. They are empty for general words, which have a ``family``. ``source``
+    is set where the phrase assigns an action to another source.
     """
 
     start: int
@@ -471,12 +471,12 @@ class CandidateMention:
     source: tuple[str, ...] = ()
     quoted: bool = False  # in speech that the trace reports
     unknown_subject: bool = False  # a verb whose subject the vocabulary does not know
-    part: int = -1  # number of the innermost part of the trace that it begins in
+    part: int = -1  # index of the innermost part of the trace at its first character
 
 
 @dataclass(frozen=True)
 class ParsedTrace:
-    """A trace as the reference judge sees it: ``masked_text`` is the text in lower case, tags and names blanked."""
+    """A trace with its candidates. ``masked_text`` is the text in lower case, tags and names blanked."""
 
     text: str
     masked_text: str
@@ -493,12 +493,12 @@ class ParsedTrace:
 
 
 def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str]) -> ParsedTrace:
-    """Find the candidates and sentences of a trace. ``in_truth`` are the concepts that the truth holds.
+    """Find the candidates and sentences of a trace.
 
     Args:
         trace: The parsed reply.
         vocabulary: Names of sounds, those of the truth among them.
-        in_truth: The concepts that the truth holds.
+        in_truth: The concepts of the truth, their parents and kinds.
 
     Returns:
         Candidates and sentences, in order.
@@ -508,6 +508,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     words = words_of(masked)
     hits = [hit for hit in vocabulary.find(masked, words) if _is_sound(hit, masked)]
     roles = [_section_role(trace, part) for part in range(-1, len(trace.parts))]
+    # Merge neighbouring hits that refer to one sound.
     candidates: list[CandidateMention] = []
     last_maker: str | None = None
     for hit in hits:
@@ -520,7 +521,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
             gap = masked[candidates[-1].stop : candidate.start].lower().split()
             last = candidates[-1]
             if not gap and last.role == "action" == candidate.role and _BARE.fullmatch(masked[last.start : last.stop]):
-                candidates[-1] = replace(last, role="noun")  # "rain drums on the roof": the first is what does it
+                candidates[-1] = replace(last, role="noun")  # "rain drums on the roof": the first is the subject
             if gap[:1] == ["of"] and last.role == "action" and "speech" in last.concepts:
                 candidate = replace(candidate, quoted=True)  # "he talks of dolphins"
             else:
@@ -530,6 +531,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         else:
             candidates[-1] = joined
         last_maker = hit_maker
+    # Drop weak words without a context of hearing, and idioms.
     candidates = _with_ellipses(candidates, masked, vocabulary)
     lower = masked.lower()
     idioms = [match.span() for match in _IDIOM.finditer(lower)]
@@ -539,8 +541,9 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         if (not candidate.weak or _has_sound_context(candidate, lower) or _matches_truth(candidate, lower, in_truth))
         and not any(start <= candidate.start < stop for start, stop in idioms)
     ]
+    # Mark quotations and unknown subjects, and extend human actions to their subject.
     quotations = _reported_speech(masked)
-    for index, candidate in enumerate(candidates):  # few are changed, and copies take time
+    for index, candidate in enumerate(candidates):  # few candidates change, and copies take time
         previous = candidates[index - 1] if index else None
         if quotations and any(start <= candidate.start < stop for start, stop in quotations):
             candidates[index] = replace(candidate, quoted=True)
@@ -553,6 +556,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         ):
             lower_bound = previous.stop if previous else 0
             candidates[index] = _with_subject(masked, candidate, lower_bound)
+    # Blank the names only now: the steps above read them.
     masked_text = _blank_names(lower if len(lower) == len(masked) else masked, candidates)
     borders = {index for part in trace.parts for index in (part.chars.start, part.chars.stop)}
     sentences = _sentences(masked, part_indices, borders, roles, candidates, quotations)
@@ -560,7 +564,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
 
 
 def _with_ellipses(candidates: list[CandidateMention], masked: str, vocabulary: Vocabulary) -> list[CandidateMention]:
-    """Add "the second" after "two barks": another event of the name before it, where the truth has several."""
+    """Add ellipses such as "the second" after "two barks", where the truth has several events of the name."""
     ellipses = []
     starts = [candidate.start for candidate in candidates]
     for match in _ELLIPSIS.finditer(masked):
@@ -585,7 +589,7 @@ def _with_ellipses(candidates: list[CandidateMention], masked: str, vocabulary: 
 
 
 def _mask(trace: Trace) -> tuple[str, list[int]]:
-    """Return the text with tags as blanks, and for each character the innermost part (-1: none)."""
+    """Return the text with tags as blanks, and for each character the index of its innermost part (-1: none)."""
     part_indices = [-1] * len(trace.text)
     chars = list(trace.text)
     for index, part in enumerate(trace.parts):
@@ -594,19 +598,19 @@ def _mask(trace: Trace) -> tuple[str, list[int]]:
             chars[start:stop] = " " * (stop - start)
     for match in _TAG.finditer(trace.text):
         chars[match.start() : match.end()] = " " * (match.end() - match.start())
-    # A NUL in the trace would pass for a found name.
+    # A NUL in the trace would count as a blanked name.
     return "".join(chars).replace(BLANK, " "), part_indices
 
 
 def _section_role(trace: Trace, part: int) -> str:
-    """Return what a part does with what stands in it."""
+    """Return the role of a part: whether its text asserts, asks or answers."""
     if part < 0:
         return "asserted"
     return {"ask": "questioned", "answer": "answer"}.get(trace.parts[part].kind, "asserted")
 
 
 def _is_sound(hit: Hit, masked: str) -> bool:
-    """Return whether a weak word may stand for a sound here; other words always do."""
+    """Return whether the context of a weak word allows a sound. Other words always name one."""
     if not hit.weak:
         return True
     word = masked[hit.start : hit.stop].lower()
@@ -617,7 +621,7 @@ def _is_sound(hit: Hit, masked: str) -> bool:
 
 
 def _matches_truth(candidate: CandidateMention, lower: str, in_truth: frozenset[str]) -> bool:
-    """Return whether a weak word counts for the truth that holds its sound; "someone" may do anything."""
+    """Return whether a weak word names a sound of the truth. "someone" and "person" never do."""
     return bool(in_truth.intersection(candidate.concepts)) and lower[candidate.start : candidate.stop] not in _ANYONE
 
 
@@ -625,7 +629,7 @@ _ANYONE = frozenset(("someone", "somebody", "person", "persons"))
 
 
 def _has_sound_context(candidate: CandidateMention, lower: str) -> bool:
-    """Return whether a noun is said to be heard, or to do what only sounds do."""
+    """Return whether a verb of hearing stands before the candidate, or a verb of sounding after it."""
     before = lower[max(0, candidate.start - 40) : candidate.start]
     if _HEARING_BEFORE.search(before):
         return candidate.role == "noun" or lower.endswith("ing", candidate.start, candidate.stop)
@@ -638,6 +642,7 @@ def _has_sound_context(candidate: CandidateMention, lower: str) -> bool:
 def _can_join(
     left: CandidateMention, right: CandidateMention, text: str, masked: str, part_indices: list[int], roles: list[str]
 ) -> bool:
+    """Return whether only linking words and tags of asserted parts stand between two neighbours."""
     gap = masked[left.stop : right.start]
     if _ENTRY_GAP.fullmatch(gap) and _ENTRY.search(masked, max(0, left.start - 20), left.start):
         return bool(set(left.concepts) & set(right.concepts))  # "4. Dog - a single bark"
@@ -664,17 +669,32 @@ def _join(
     in_truth: frozenset[str],
     gap: list[str],
 ) -> CandidateMention | None:
-    """Return one candidate for two neighbouring names, or None where they are two sounds."""
+    """Merge two neighbouring candidates, or return None where they name two sounds.
+
+    Args:
+        left: The first candidate.
+        right: The second candidate.
+        vocabulary: Families and parents of the concepts.
+        left_maker: Concept of the animal that the first names by a single word, or None.
+        right_maker: The same for the second.
+        in_truth: The concepts of the truth, their parents and kinds.
+        gap: The words between the two.
+
+    Returns:
+        One candidate over both, or None.
+    """
     if not left.concepts or not right.concepts or left.source:
         return None
     if {"its", "his", "her", "their"} & set(gap) and not in_truth.intersection(right.concepts):
         return _merge(left, right, left.concepts)  # a motorcycle revs its engine
+    # From here on, one of the two is a noun and the other an action.
     if left.role == right.role:
         return None
     noun, action = (left, right) if left.role == "noun" else (right, left)
     if noun.weak and noun.concepts == ("speech",):  # "the worker hammers"
         humans = tuple(c for c in action.concepts if vocabulary.concept(c).family == "human")
         return _merge(left, right, humans or action.concepts)
+    # Both name one sound, or the noun is the more precise name.
     maker = left_maker if noun is left else right_maker
     shared = tuple(c for c in noun.concepts if c in action.concepts)
     if shared and (in_truth.intersection(shared) or not in_truth.intersection(noun.concepts)):
@@ -687,6 +707,7 @@ def _join(
     families = [vocabulary.concept(candidate.concepts[0]).family for candidate in (noun, action)]
     if noun is left and action is right and {"from", "while", "then", "this", "these"} & set(gap):
         return None
+    # The noun is a source that may make a sound of the truth.
     sources = {noun.concepts[0]} & SOURCE_SOUNDS.keys()
     may_speak = not (noun.concepts[0].endswith("speech") and _NO_SPEECH.issuperset(action.concepts))
     source_sounds = in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name])
@@ -699,27 +720,29 @@ def _join(
         return _merge(left, right, action.concepts)
     if maker is not None and families == ["animal", "animal"]:  # "a cat barks"
         return replace(_merge(left, right, action.concepts), source=noun.concepts)
-    # A verb whose subject is a known source belongs to that source: the wind whistles, a phone beeps, a violin sings.
+    # A verb belongs to its subject where that is a known source: the wind whistles, a phone beeps, a violin sings.
     if in_truth.intersection(action.concepts):
         return _merge(left, right, action.concepts)
     return _merge(left, right, noun.concepts)
 
 
-#: what people do with their voices or bodies beside speaking
+#: human sounds other than speech
 _NO_SPEECH = frozenset(
     "laughter crying cough sneeze snoring singing choir humming whistling yawn sigh burp applause breathing rap".split()  # noqa: SIM905
 )
 
 
 def _merge(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:
+    """Return one candidate over both phrases."""
     plural = left.plural if left.role == "noun" else right.plural
-    weak = left.weak and right.weak and left.role == right.role  # what does what it may do is heard
+    weak = left.weak and right.weak and left.role == right.role  # a noun with its own action is no weak name
     return CandidateMention(
         left.start, right.stop, concepts, "noun", plural, weak, left.family or right.family, part=left.part
     )
 
 
 def _blank_names(text: str, candidates: list[CandidateMention]) -> str:
+    """Replace each character of a candidate by ``BLANK``."""
     pieces, position = [], 0
     for candidate in candidates:
         pieces += [text[position : candidate.start], BLANK * (candidate.stop - candidate.start)]
@@ -735,9 +758,9 @@ def _sentences(
     candidates: list[CandidateMention],
     quotations: list[tuple[int, int]],
 ) -> list[Sentence]:
-    """Cut at full stops, ";", line ends and borders of parts, but not inside a candidate or a quotation.
+    """Split at full stops, ";", line ends and borders of parts, but not inside a candidate or a quotation.
 
-    Who quotes a question asks none: a "?" before a closing quotation mark ends a plain sentence.
+    A quoted question is no question of the trace: a "?" before a closing quotation mark ends a plain sentence.
     """
     cuts = {match.end(): match.group() == "?" for match in _END.finditer(masked)}
     if quotations:

@@ -1,7 +1,7 @@
-"""When, and for how long, a sentence says that something sounds: its times, and which name each belongs to.
+"""Time expressions of a sentence, and the event name that each belongs to.
 
-A time becomes a ``claims.Claim``; the tolerances stand there. Spans are half-open, in characters of the
-sentence's masked text (``mentions``).
+A time becomes a ``claims.Claim``. Its tolerances are defined in ``claims``. Spans are half-open and count characters of
+the sentence's masked text (``mentions``).
 """
 
 from __future__ import annotations
@@ -63,15 +63,16 @@ _UP_TO = re.compile(r"\bbefore\s*$")
 
 @dataclass(frozen=True)
 class TimeExpression:
-    """A time in a sentence, ``[start, stop)``, and the claim that it makes about whatever it belongs to."""
+    """A time in a sentence, ``[start, stop)``, and its claim about an event."""
 
     start: int
     stop: int
     claim: Claim
-    bare: bool  # no word says what the time means
+    bare: bool  # no word tells what the time means (onset, offset, length)
 
 
 def _seconds(text: str) -> float:
+    """Return the seconds of "1:02.5" or "62.5"."""
     if ":" in text:
         minutes, seconds = text.split(":")
         return 60 * float(minutes) + float(seconds)
@@ -91,14 +92,14 @@ _NUMBER_WORD = re.compile(
 
 
 def _with_digits(masked_text: str) -> str:
-    """Write "six seconds" as "6   seconds", so that all places stay what they are."""
+    """Write "six seconds" as "6   seconds". The length of the text, and so every span, stays the same."""
     if "second" not in masked_text:
         return masked_text
     return _NUMBER_WORD.sub(lambda match: str(_WORDS[match[1]]).ljust(len(match[1])), masked_text)
 
 
 def time_expressions(masked_text: str) -> list[TimeExpression]:
-    """Return all times of a sentence, in order.
+    """Find all times of a sentence, in order.
 
     Times that measure the clip or a distance between events are left out.
 
@@ -117,12 +118,14 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
             masked_text[max(0, match.start() - 60) : match.start()],
             masked_text[match.end() : match.end() + 30],
         )
+        # A length of the clip, or a distance between events, is no time of an event.
         if _NOT_A_TIME.match(after) or _CLIP_LENGTH.search(before):
             continue
         groups = match.groupdict()
         if groups["and"] and not re.search(r"\bbetween\s*$", before):
             continue
         words = match.group().strip()
+        # Two times are an interval; whole seconds and clock times get the coarse tolerance.
         first = next((groups[k] for k in ("clock_a", "a", "ba") if groups[k]), None)
         if first is not None:
             second = next(groups[k] for k in ("clock_b", "b", "bb") if groups[k])
@@ -131,6 +134,7 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
             claim = Claim("interval", _seconds(first), _seconds(second), tolerance, words)
             expressions.append(TimeExpression(match.start(), match.end(), claim, False))
             continue
+        # The words around a single time decide its relation (onset, offset, length, ...).
         value = groups["clock"] or groups["point"]
         about = _ABOUT.search(before)
         coarse = "." not in value or about is not None
@@ -143,6 +147,7 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
 
 
 def _relation(before: str, after: str) -> tuple[Relation, bool]:
+    """Return the relation that the words around a time express, and whether there are no such words."""
     if _ONLY_WITHIN.search(before):
         return "over_by", False
     if _WITHIN.search(before) or _UP_TO.search(before):
@@ -166,7 +171,7 @@ def _relation(before: str, after: str) -> tuple[Relation, bool]:
     return "at", not re.search(r"\b(?:at|@|by|in|from)\s*(?:the\s*)?$", before)
 
 
-# Which name a time belongs to ---------------------------------------------------------------------------------------
+# Assignment of times to names --------------------------------------------------------------------------------------
 
 _SEPARATOR = re.compile(r"[,;|]|\b(?:and|then|so|but)\b")
 _CONTINUES = re.compile(
@@ -179,14 +184,14 @@ _FOREIGN = re.compile(
 
 
 def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Claim]]:
-    """Give each time to the name before or after it, whichever is not cut off by a comma or an "and".
+    """Assign each time to the name before or after it. A comma or an "and" between them separates the two.
 
     Args:
         masked_text: The sentence, every name blanked.
-        spans: Characters ``(start, stop)`` of each name, by its number.
+        spans: Characters ``(start, stop)`` of each name, by the index of the name.
 
     Returns:
-        Pairs of a name's number and a claim.
+        Pairs of a name's index and a claim.
     """
     times = time_expressions(masked_text)
     order = sorted(spans, key=lambda index: spans[index][0])
@@ -202,6 +207,7 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
         right = order[position] if position < len(order) else None
         gap_left = masked_text[spans[left][1] : time.start] if left is not None else ""
         gap_right = masked_text[time.stop : spans[right][0]] if right is not None else ""
+        # A time in brackets belongs to the name before the bracket.
         if _IN_BRACKET.search(masked_text[max(0, time.start - 12) : time.start]):
             if left is not None and "," not in gap_left:
                 pairs.append((left, time.claim))
@@ -212,12 +218,14 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
             and not _ADVERBIAL.search(masked_text[max(0, time.start - 80) : time.start])
         ):
             continue  # "it stops at 5 s, and a man speaks"
+        # Otherwise the separators decide between the two neighbours.
         target = _side(left, right, gap_left, gap_right, leading)
         if target is None:
             continue
         claim = time.claim
         if time.bare and target == left and re.search(r"\d\D{0,12}[,(]\s*$", gap_left) and left in interval_names:
             claim = replace(claim, relation="length")  # "0.4-1.6 s a dog bark, 1.2 s"
+        # "only rain from 2 to 5 s": the rain need neither start nor end there, so both ends are points in time.
         if claim.relation == "interval":
             interval_names.add(target)
             start, stop = spans[target]
@@ -228,13 +236,13 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
     return pairs
 
 
-#: within an interval a sound that is "only", "still" or "again" heard need neither begin nor end
+#: "only", "still", "again": the event need neither start nor end within the interval
 _STILL_BEFORE = re.compile(
     r"\b(?:only|just|still|nothing but|back to|continu\w+|remain\w*)\s+(?:with\s+)?(?:an? |the |some )?(?:\w+ )?$"
 )
 _STILL_AFTER = re.compile(r" (?:alone|only|again|still|by itself|continues|keeps)\b")
 _IN_BRACKET = re.compile(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$")
-#: words before a time that are about the time alone
+#: words before a time that modify only the time
 _ADVERBIAL = re.compile(
     r"(?:^|[,;:(|*-]|\b(?:and|then|but|so|where|when|that)\b)[\s*]*(?:(?:at|around|about|approximately|roughly|near|nearly|from|between"
     r"|after|before|by|with|in|within|until|till|for|over|during|the|just|only|some|another|exactly|starting|beginning|right|shortly"
@@ -243,11 +251,20 @@ _ADVERBIAL = re.compile(
 
 
 def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, leading: bool) -> int | None:
+    """Return the neighbour that a time belongs to, or None where neither can be decided.
+
+    Args:
+        left: Index of the name before the time.
+        right: Index of the name after it.
+        gap_left: Text between ``left`` and the time.
+        gap_right: Text between the time and ``right``.
+        leading: Whether the sentence starts with a time, so that times precede their names.
+    """
     left_fits = left is not None and len(gap_left) <= 80 and not _FOREIGN.search(_own_words(gap_left))
     right_fits = right is not None and len(gap_right) <= 60 and not _FOREIGN.search(gap_right)
     if not left_fits or not right_fits:
         if left_fits and right is not None and _is_cut(gap_left) and not _is_cut(gap_right):
-            return None  # it belongs to the right name, which a foreign word keeps apart
+            return None  # it belongs to the right name, but a foreign word separates them
         if right_fits and left is not None and _is_cut(gap_right) and not _is_cut(gap_left):
             return None
         return left if left_fits else right if right_fits else None
@@ -258,12 +275,12 @@ def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, le
 
 
 def _is_cut(gap: str) -> bool:
-    """Return whether a separator parts the time from the name; "which ends at" and an open bracket do not."""
+    """Return whether a separator stands between time and name. "which ends at" and an open bracket are none."""
     return _SEPARATOR.search(gap) is not None and not _CONTINUES.match(gap)
 
 
 def _own_words(gap: str) -> str:
-    """Return the gap without earlier times in it, and without an "after" or "before" that leads to the time."""
+    """Return the gap without earlier times, and without an "after" or "before" directly before the time."""
     return _LEADS_TO_TIME.sub(" ", re.sub(r"\d[\d.:]*", " ", gap))
 
 
