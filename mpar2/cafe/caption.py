@@ -1,12 +1,11 @@
-"""Captions of clips by an audio model, each clip captioned once.
+"""Captions of clips by an audio model, with a cache on disk.
 
-The caption is kept on disk under the hash of the clip's samples, the model and the prompt, so the same sound under
-another name or in another run is not captioned again; a caption is complete on disk or absent. Callers that ask for the
-same clip at once, in this process or another on the same machine, wait for one request. What fails is not kept: the
-next call asks again.
+The cache key is the hash of the clip's samples, the model and the prompt, so the same sound under another name or in
+another run is not captioned again. A caption is complete on disk or absent. Concurrent calls for the same clip, in this
+process or another on the same machine, wait for one request. Failures are not cached, so the next call tries again.
 
-A model's caption is not the truth. Its origin, ``caption:<served model>``, goes with every score that rests on it.
-Beside a run, events by a tagger (``mpar2.tagger``) stand in the same file as captions do, with their own origin.
+A model's caption is not the truth. Its origin, ``caption:<served model>``, is stored with every score that uses it.
+The file beside a run holds captions and the events of the tagger (``mpar2.tagger``), each with its origin.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _LOCK_POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Caption:
-    """What a model says is audible in a clip. ``cached``: it was on disk, and nothing was paid for this call."""
+    """A caption of a clip by a model. ``cached``: it was read from disk, and this call cost nothing."""
 
     text: str
     audio: str  # sha256 of the clip's samples
@@ -66,15 +65,15 @@ class Caption:
 
 
 class Captioner:
-    """Captions clips and keeps the captions in files.
+    """Captions clips, with a cache in files.
 
-    Before it pays for its first caption it asks, once, whether audio arrives at the model: some servers drop it, and
-    the model then invents a clip.
+    Before the first paid request, one test request checks that audio reaches the model: some servers drop it, and the
+    model then invents a clip.
 
     Args:
-        client: Asks the model; the caller enters it (``async with``).
-        folder: Where the captions are kept.
-        check_audio: Find out first whether audio arrives.
+        client: Client of the model; the caller enters it (``async with``).
+        folder: Folder of the cache.
+        check_audio: Whether to send the test request.
     """
 
     def __init__(self, client: ChatClient, folder: str | Path, *, check_audio: bool = True) -> None:
@@ -87,7 +86,7 @@ class Captioner:
         self.prompt_hash = content_key(self._system, _REQUEST)
 
     def key(self, clip: Clip) -> str:
-        """Return what a caption depends on."""
+        """Return the cache key of a clip: the hash of its samples, the model and the prompt."""
         return content_key(clip.digest, self.model, self.prompt_hash)
 
     def cached(self, clip: Clip) -> Caption | None:
@@ -95,10 +94,13 @@ class Captioner:
         return self._read(self._path(self.key(clip)))
 
     async def caption(self, clip: Clip) -> Caption:
-        """Return the caption of a clip, from its file or from the model.
+        """Return the caption of a clip, from the cache or from the model.
+
+        Args:
+            clip: The clip.
 
         Raises:
-            LLMError: The model gave none.
+            LLMError: The model returned no caption.
             SettingError: The file of the caption is damaged.
         """
         from mpar2.audio import wav_bytes
@@ -117,11 +119,11 @@ class Captioner:
             return caption
 
     def estimate(self, clips: Iterable[Clip], prices: Prices | None = None) -> Estimate:
-        """Estimate what captioning takes. Captions on disk are free, a clip given twice counts once.
+        """Estimate the cost of captioning. Captions in the cache are free, and equal clips count once.
 
         Args:
-            clips: To caption.
-            prices: Of the model, where they are known.
+            clips: Clips to caption.
+            prices: Prices of the model, where they are known.
 
         Returns:
             Requests, tokens and cost.
@@ -139,6 +141,7 @@ class Captioner:
                 self._receives_audio = True
 
     def _accept(self, reply: Reply, clip: Clip) -> Caption:
+        """Return a complete reply as a caption, or raise ``ReplyRejected``."""
         if reply.finish == "blocked":
             raise ReplyRejected("blocked", f"no caption: {reply.detail}", usage=reply.usage)
         if reply.finish == "length":
@@ -169,17 +172,17 @@ class Captioner:
 
 
 def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
-    """Put what was made for clips without truth beside a run; what is there for other items stays.
+    """Write captions or tagged events beside a run. Entries of other items are kept.
 
     Args:
-        run: The run's folder; the file is ``cafe/captions.jsonl`` below it.
-        captions: By item, truths with a caption or with events, and with their origin.
+        run: Folder of the run; the file is ``cafe/captions.jsonl`` below it.
+        captions: Truths with a caption or events, and with their origin, by item.
 
     Returns:
-        The file's path.
+        Path of the file.
 
     Raises:
-        SettingError: The file that is there is damaged.
+        SettingError: The existing file is damaged.
     """
     path = Path(run) / "cafe" / CAPTIONS
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,10 +192,10 @@ def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
 
 
 def read_captions(run: str | Path) -> dict[str, Truth]:
-    """Return the captions and tagged events beside a run, as truths by item; none where none were made.
+    """Return the captions and tagged events beside a run, as truths by item; empty where there is no file.
 
     Args:
-        run: The run's folder.
+        run: Folder of the run.
 
     Raises:
         SettingError: The file is damaged; the message names the line.
@@ -221,7 +224,7 @@ def _caption_line(id: str, truth: Truth) -> dict[str, Any]:
 
 
 def _caption_truth(raw: Mapping[str, Any]) -> tuple[str, Truth]:
-    """Read a line, by the schema of items."""
+    """Return the item id and the truth of a line, checked against the schema of items."""
     fields = {"audio": "-", "question": "-", "truth_origin": raw["truth_origin"]}
     if "events" not in raw:
         item = item_from_json({**fields, "id": raw["id"], "caption": raw["caption"]})
@@ -241,7 +244,7 @@ def _write(path: Path, caption: Caption) -> None:
 
 @contextlib.asynccontextmanager
 async def _file_lock(path: Path) -> AsyncIterator[None]:
-    """Keep other processes from ``path`` for the length of the block."""
+    """Hold a lock on ``path`` against other processes for the length of the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while (lock := try_lock(path)) is None:
         await asyncio.sleep(_LOCK_POLL_S)

@@ -1,25 +1,24 @@
 """Judges that are language models: Gemini, or any model behind an OpenAI-compatible server.
 
-A trace is judged in up to three requests, each of which sees no more than it needs:
+A trace is judged in up to three requests, each with the data that it needs and no more:
 
-1. *targets* (only where the truth is a caption): the caption -> its events. The request does not hold the trace, so two
-   traces of one clip are measured against the same events, and with a journal the request is sent once per caption.
-2. *extract*: question, choices, trace -> every mention, as an exact quote with a label. The request does not hold the
-   truth, so how many events a trace names (N_pred) does not depend on what is true.
+1. *targets* (only where the truth is a caption): the caption -> its events. The request does not contain the trace, so
+   two traces of one clip have the same targets, and with a journal the request is sent once per caption.
+2. *extract*: question, choices, trace -> every mention, as an exact quote with a label. The request does not contain
+   the truth, so the number of events in a trace (N_pred) does not depend on the truth.
 3. *sort*: truth events with ids, trace, mentions with ids -> for each id one kind of the closed list and the events.
 
-Departure from the paper, whose extractor does all of this in one request whose prompt is not public.
+This departs from the paper, whose extractor uses one request with an unpublished prompt.
 
-What a model says is checked, never trusted: quotes that do not stand in the text are rejected, character spans are
-computed here, each id must occur exactly once, and what is missed follows from the verdicts by rule. A reply that fails
-is asked for again with the reason, at most twice; then the trace is *unscored*, with the reason. The wrapping of a
-reply (``llm.structured``) and typographic forms in its quotes (``quotes``) fail nothing: such replies are counted in
-``Verdict.lenient``.
+Replies are validated: quotes that do not occur in the text are rejected, character spans are computed here, each id
+must occur exactly once, and missed events follow from the verdicts by rule. An invalid reply is requested again with
+the reason, at most twice; then the trace is *unscored*, with the reason. The wrapping of a reply (``llm.structured``)
+and typographic forms in its quotes (``quotes``) are accepted, and such replies are counted in ``Verdict.lenient``.
 
-Question, choices, caption and trace are untrusted. They travel as one JSON object between delimiters that carry a hash
-of the object, so that no text inside can close them; instructions travel apart, as the system instruction.
+Question, choices, caption and trace are untrusted. They are sent as one JSON object between delimiters that contain a
+hash of the object, so that no text inside can close them. The instructions are sent separately, as the system prompt.
 
-The decision table in the prompt is :data:`mpar2.cafe.schema.DECISION_TABLE`, the same that the reference judge follows.
+The decision table in the prompt is :data:`mpar2.cafe.schema.DECISION_TABLE`, as in the reference judge.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ PROMPT_VERSION = 1
 _MAX_QUOTES = 1000  # in one reply
 _REASON_CHARS = 300
 _CONTEXT_CHARS = 60
-_EXPECTED_REPLY_TOKENS = 900  # of one request, for the estimate before a run; thoughts of thinking models come on top
+_EXPECTED_REPLY_TOKENS = 900  # of one request, for the estimate before a run, without the thoughts of thinking models
 
 
 class _Strict(BaseModel):
@@ -111,14 +110,14 @@ class Classification(_Strict):
 class LLMJudge:
     """Judges traces with a chat model. ``id`` is the name of its service.
 
-    Inside ``async with`` one connection pool serves all traces; outside, each call opens and closes its own. ``judge``
-    returns a verdict or the reason why there is none; it raises :class:`~mpar2.llm.errors.StopRun` where no further
+    Inside ``async with`` all traces share one connection pool; outside, each call opens and closes its own. ``judge``
+    returns a verdict or the reason why there is none. It raises :class:`~mpar2.llm.errors.StopRun` where no further
     trace can be judged either (key, model, quota, budget).
 
     Args:
-        client: Asks the model.
-        judge_id: The name of the service.
-        sampling: How replies are sampled; None: as the service has it.
+        client: Client of the model.
+        judge_id: Name of the service.
+        sampling: Sampling options; None takes those of the service.
     """
 
     def __init__(self, client: ChatClient, judge_id: str, *, sampling: Sampling | None = None) -> None:
@@ -145,13 +144,13 @@ class LLMJudge:
             await self._client.__aexit__(*exc)
 
     async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
-        """Judge one trace by a model.
+        """Judge one trace.
 
         Args:
             request: The trace with its truth.
 
         Returns:
-            The verdict, or why there is none.
+            The verdict, or the reason why there is none.
         """
 
         totals = _Totals()
@@ -168,13 +167,11 @@ class LLMJudge:
             )
 
     def estimate(self, requests: Iterable[JudgeRequest], prices: Prices | None = None) -> Estimate:
-        """Return what judging ``requests`` is expected to take, before anything is sent.
-
-        Retries and thoughts not included.
+        """Estimate the cost of judging ``requests``, without retries and thoughts.
 
         Args:
-            requests: To judge.
-            prices: Of the model, where they are known.
+            requests: Requests to judge.
+            prices: Prices of the model, where they are known.
 
         Returns:
             Requests, tokens and cost.
@@ -186,7 +183,7 @@ class LLMJudge:
             trace = estimate_tokens(request.trace, request.question, *request.choices)
             truth = estimate_tokens(request.truth.caption or "")
             truth = max(truth, 20 * len(request.truth.events or ()))
-            # trace twice whole, and about once more as mentions with their surroundings
+            # The full trace twice, and about once more as mentions with their context.
             total += Estimate(2, table + 3 * trace + truth, 2 * _EXPECTED_REPLY_TOKENS)
             caption = request.truth.caption
             if request.truth.events is None and caption is not None and caption not in captions:
@@ -206,7 +203,7 @@ class LLMJudge:
             judge=self.id,
             truth_origin=request.truth.origin,
             model=self.model,
-            # two versions within one trace stay visible: such a verdict cannot be merged with either
+            # A trace with two served versions keeps both, so that it is merged with verdicts of neither.
             model_version=" + ".join(sorted(totals.versions)) or None,
             prompt_hash=self.prompt_hash,
             attempts=totals.replies,
@@ -222,6 +219,7 @@ class LLMJudge:
             return truth.events
         caption = truth.caption or ""
 
+        # Times must be ordered, beyond what the schema can express.
         def check(value: Targets) -> tuple[str, str] | None:
             if problem := _quote_problem(caption, value.events, overlap=True):
                 return problem
@@ -332,21 +330,24 @@ def llm_judge(
     sampling: Sampling | None = None,
     **options: Any,
 ) -> LLMJudge:
-    """Make a judge that asks a service.
+    """Make a judge with a model of a service.
 
     Args:
         service: One of :func:`mpar2.llm.services.service_names`.
-        model: None takes ``MPAR2_JUDGE_MODEL``, else the service's default where it has one.
-        base_url: The address of a server.
-        api_key: None takes the environment's. It is held in memory by the client, and written nowhere.
-        journal: Keeps every reply, so that a killed run pays for none of them again.
-        limiter: Bounds requests at once and tokens.
-        policy: How often to try, and how long to wait.
-        sampling: How replies are sampled; None: as the service has it.
-        **options: Of the client of the service.
+        model: Name of the model; None takes ``MPAR2_JUDGE_MODEL``, else the service's default where it has one.
+        base_url: Address of a server.
+        api_key: Key; None takes it from the environment. The client keeps it in memory and writes it nowhere.
+        journal: Journal of all replies, so that no reply is paid twice after a kill.
+        limiter: Limits of concurrent requests and tokens.
+        policy: Number of attempts and waiting times.
+        sampling: Sampling options; None takes those of the service.
+        **options: Options of the client of the service.
+
+    Returns:
+        The judge.
 
     Raises:
-        SettingError: No such service, no model is named, or the address cannot be used.
+        SettingError: The service is unknown, no model is named, or the address is invalid.
         StopRun: There is no key.
     """
     client = connect(
@@ -364,11 +365,11 @@ def llm_judge(
 def data_block(data: dict[str, Any]) -> str:
     """Return ``data`` as JSON between delimiters that no text inside it can close.
 
-    The hash in the delimiters depends on all of the data, so its author cannot know it. The characters of the
-    delimiters are escaped inside the JSON strings on top, which a JSON reader undoes.
+    The hash in the delimiters depends on all of the data, so an author of the data cannot know it. In addition the
+    characters of the delimiters are escaped inside the JSON strings, which a JSON parser undoes.
 
     Args:
-        data: Plain values.
+        data: Plain JSON values.
 
     Returns:
         The block, for a prompt.
@@ -418,7 +419,7 @@ def _check_classification(
 
 
 class _Totals:
-    """Replies, tokens and served versions of one trace so far."""
+    """Running totals of one trace: replies, tokens and served versions."""
 
     def __init__(self) -> None:
         self.replies = 0
@@ -433,7 +434,7 @@ class _Totals:
         self.versions |= {reply.reply.model_version} - {""}
 
 
-# Reasons of the clients that have no name of their own among those of a verdict.
+# Reasons of the clients -> reasons of an unscored trace, where they differ.
 _REASONS = {
     "empty": "invalid_json",
     "timeout": "unavailable",

@@ -1,4 +1,4 @@
-"""What is true of a clip: the truth that an item carries, or that a person writes down."""
+"""The truth of a clip: from an item, or from a file that a person wrote."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mpar2.question import Event, Item
 
 __all__ = ["TRUTHS", "TruthError", "choose_truth", "truth_from_json", "truth_of"]
 
-#: what ``--truth`` may ask for
+#: choices of ``--truth``
 TRUTHS = ("events", "exact", "caption", "cue")
 
 
 class TruthError(MPAR2Error, ValueError):
-    """A truth that cannot be read; the message says what it should look like."""
+    """A truth that cannot be read; the message describes the expected form."""
 
 
 def truth_of(item: Item) -> Truth | None:
-    """Take the truth that an item carries.
+    """Return the truth of an item.
 
     Args:
-        item: With events, a caption, or neither.
+        item: An item with events, a caption, or neither.
 
     Returns:
-        Its events, else its caption, else None.
+        A truth with its events, else with its caption, else None.
     """
     levels = item.extra.get("levels_db")
     has_levels = isinstance(levels, list) and item.events is not None and len(levels) == len(item.events)
@@ -38,14 +38,14 @@ def truth_of(item: Item) -> Truth | None:
 
 
 def choose_truth(item: Item, caption: Truth | None = None, which: str | None = None) -> Truth | None:
-    """Choose what an item is judged against.
+    """Choose the truth for judging an item.
 
     Args:
-        item: With its events or caption, if any.
-        caption: What was made for its clip beside the run, if anything.
+        item: An item with its events or caption, if any.
+        caption: Caption or tagged events of its clip beside the run, if any.
         which: ``exact`` (annotated events with times), ``events`` (any list of events but a cue), ``caption``, ``cue``
-            (MMAR's notes on what to listen for, which are no full list of events), or None: events, else the item's
-            caption, else the one beside the run; never a cue.
+            (MMAR's notes for listening, which are no full list of events), or None: events, else the item's caption,
+            else the one beside the run; never a cue.
 
     Returns:
         The truth, or None where the item has none of that kind.
@@ -75,9 +75,6 @@ def choose_truth(item: Item, caption: Truth | None = None, which: str | None = N
 def truth_from_json(data: Any) -> Truth:
     """Read a truth that a person wrote.
 
-    >>> truth_from_json(["dog", {"label": "siren", "onset_s": 1}]).events[1].onset_s
-    1.0
-
     Args:
         data: A list of labels or of ``{"label", "onset_s", "offset_s", "level_db"}``, or an object with ``events`` (or
             MMAR's ``cue``) or ``caption`` and, if it is known, ``truth_origin``.
@@ -87,6 +84,9 @@ def truth_from_json(data: Any) -> Truth:
 
     Raises:
         TruthError: The data is none of these; the message names the event.
+
+    >>> truth_from_json(["dog", {"label": "siren", "onset_s": 1}]).events[1].onset_s
+    1.0
     """
     caption, origin = None, "human"
     if isinstance(data, Mapping):

@@ -186,7 +186,7 @@ def annotate(text: str, truth: Truth, *, choices: Sequence[str] = ()) -> Verdict
 
 
 def _part_names(trace: Trace) -> dict[int, str]:
-    """Return the display name of each part: its kind, or "step 2" for a step and its children. -1 is outside of parts."""
+    """Return the display name of each part: its kind, or "step 2" for a step and its children. -1: no part."""
     names = {-1: ""}
     for index, part in enumerate(trace.parts):
         names[index] = f"step {part.number}" if part.number is not None else part.kind
@@ -716,7 +716,7 @@ class _TraceJudge:
         return group[-1] if group and self._is_open(group[-1]) else None
 
     def _check_relation(self, left: MentionState, right: MentionState, claim: claim_rules.PairClaim) -> None:
-        """Keep the events of both mentions that a claim is true of. Where there are none, both are misused."""
+        """Keep the events of both mentions that a claim is true of. Where there are none, the mentions are misused."""
         if not left.candidates or not right.candidates:
             return
         left.related = right.related = True

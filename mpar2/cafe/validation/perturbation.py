@@ -1,17 +1,16 @@
-"""What a bad truth does to a score: events of the truth are dropped, swapped or added, and everything is scored again.
+"""Sensitivity of the scores to errors of the truth: events are dropped, swapped or added, and all traces rescored.
 
-A caption by a model leaves events out, names others wrongly and invents some. Here a truth that is known is damaged on
-purpose, at a known rate, so that a reader sees which way, and how far, each metric moves.
+A caption by a model omits events, names others wrongly and invents some. Here an exact truth is damaged at a known
+rate, which shows the direction and size of the effect on each metric.
 
-``drop``    each event is left out with the rate's probability
-``swap``    each event keeps its time and gets the label of a sound that the clip lacks
-``add``     for each event, with the rate's probability, one that the clip lacks is added at a random time
-``tagger``  all of it as often as ``mpar2.tagger`` does it, measured in scenes of recordings that it never learned from:
-            events dropped by label, other names as it gives them, sounds added that it adds, times shifted as it
-            shifts them; so this row says what its errors do to each metric
+``drop``    each event is dropped with the probability of the rate
+``swap``    each event keeps its time and gets the label of an absent sound, with the same probability
+``add``     for each event, with the same probability, an absent sound is added at a random time
+``tagger``  drops, swaps, additions and shifts of times at the rates of ``mpar2.tagger``, by label where measured, in
+            scenes of held-out recordings; this row shows the effect of its errors on each metric
 
-Draws follow from (seed, key of the trace, event), and an event that is damaged at one rate is damaged at every higher
-one, so that curves over rates are not jittered by luck. The judge is the reference: it costs nothing.
+Draws are seeded by (seed, clip, event). An event that is damaged at one rate is damaged at every higher one, so curves
+over rates have no sampling noise between rates. The judge is the reference judge, which is free.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from mpar2.tagger.profile import ErrorProfile, errors
 __all__ = ["DAMAGES", "RATES", "Damage", "DamageRow", "damage_report", "damage_table", "damage_truth", "tagged_truth"]
 
 Damage = Literal["drop", "swap", "add", "tagger"]
-DAMAGES: tuple[Damage, ...] = ("drop", "swap", "add")  # those with a rate of one's choice
+DAMAGES: tuple[Damage, ...] = ("drop", "swap", "add")  # those with a free rate
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 class DamageRow(NamedTuple):
-    """The metrics under one damage at one rate; the tagger's has None, its rates are measured."""
+    """The metrics under one damage at one rate; the rate is None for the tagger, whose rates are measured."""
 
     damage: Damage
     rate: float | None
@@ -45,17 +44,20 @@ class DamageRow(NamedTuple):
 
 
 def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int = 0) -> Truth:
-    """Damage the events of a truth at a rate; the same arguments give the same damage.
+    """Damage the events of a truth at a rate. The result is deterministic in the arguments.
 
     Args:
-        truth: A list of events.
+        truth: A truth with events.
         damage: ``drop``, ``swap`` or ``add`` (see the module).
         rate: Probability that an event is damaged, in [0, 1].
-        key: What the draws follow from, beside the seed: the clip.
+        key: Key of the draws beside the seed: the clip.
         seed: Seed of the draws.
 
+    Returns:
+        The damaged truth.
+
     Raises:
-        ValueError: The truth is a caption, or there is no such damage or rate.
+        ValueError: The truth is a caption, or the damage or rate is unknown.
     """
     if truth.events is None:
         raise ValueError("only a list of events can be damaged; this truth is a caption")
@@ -87,16 +89,16 @@ def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int 
 
 
 def tagged_truth(truth: Truth, profile: ErrorProfile, key: str, seed: int = 0) -> Truth:
-    """Return the truth as the tagger would have given it, by its measured errors; the same arguments give the same one.
+    """Simulate the tagger's output for a truth, by its measured errors. The result is deterministic in the arguments.
 
     Args:
-        truth: A list of events.
-        profile: The errors (``mpar2.tagger.errors()``).
-        key: What the draws follow from, beside the seed: the clip.
+        truth: A truth with events.
+        profile: Error profile of the tagger (``mpar2.tagger.errors()``).
+        key: Key of the draws beside the seed: the clip.
         seed: Seed of the draws.
 
     Returns:
-        A truth without levels, since the tagger gives none.
+        A truth without levels, since the tagger predicts none.
 
     Raises:
         ValueError: The truth is a caption.
@@ -136,19 +138,19 @@ def damage_report(
 
     Args:
         requests: Traces with their truths.
-        groups: The clip of each request, in order; all traces of a clip meet the same damage.
-        rates: Rates of each damage in :data:`DAMAGES`.
+        groups: Clip of each request, in order; all traces of a clip get the same damage.
+        rates: Rates for each damage in :data:`DAMAGES`.
         seed: Seed of the damage and of the bootstrap.
-        resamples: Of the bootstrap over clips.
+        resamples: Number of bootstrap resamples over clips.
 
     Returns:
-        One row for each damage and rate; the last one is the damage that the tagger does.
+        One row for each damage and rate; the last row is that of the tagger.
     """
     rows = []
     for damage, rate in [*product(DAMAGES, rates), ("tagger", None)]:
         counts = []
         for request, group in zip(requests.values(), groups, strict=True):
-            # Damaged by clip: all arms, samples and questions of it meet the same wrong truth.
+            # Keyed by clip: all its arms, samples and questions get the same damaged truth.
             if rate is None:
                 truth = tagged_truth(request.truth, errors(), group, seed)
             else:
@@ -159,7 +161,11 @@ def damage_report(
 
 
 def damage_table(rows: Sequence[DamageRow]) -> str:
-    """Return the pooled rates as text, one line for each damage and rate."""
+    """Format the pooled rates as a text table, one line for each damage and rate.
+
+    Args:
+        rows: Rows of :func:`damage_report`.
+    """
     names = ("acc_per", "err_per", "err_use", "err_omit", "recall", "f1")
     lines = [f"{'damage':8}{'rate':>6}" + "".join(f"{name:>24}" for name in names)]
     for damage, rate, rates in rows:
@@ -174,9 +180,9 @@ def damage_table(rows: Sequence[DamageRow]) -> str:
 
 
 def _event_at(event: Event, label: str, onset_s: float) -> Event:
-    """Return an event of that label, as long as ``event``, from ``onset_s`` on.
+    """Return an event of another label and onset with the length of ``event``.
 
-    What ``event`` leaves open stays open.
+    Unknown times of ``event`` stay unknown.
     """
     if event.onset_s is None:
         return Event(label)
@@ -185,7 +191,7 @@ def _event_at(event: Event, label: str, onset_s: float) -> Event:
 
 
 def _shift_event(event: Event, onset_s: float, offset_s: float) -> Event:
-    """Return the event with its ends moved, not before 0 and at least 0.1 s long; what it leaves open stays open."""
+    """Shift onset and offset of an event, to at least 0 and a length of at least 0.1 s. Unknown times stay unknown."""
     if event.onset_s is None:
         return event
     start = max(0.0, event.onset_s + onset_s)
@@ -194,5 +200,5 @@ def _shift_event(event: Event, onset_s: float, offset_s: float) -> Event:
 
 
 def _draw_label(counts: Mapping[str, int], rng: random.Random) -> str | None:
-    """Draw one of the names, as often as it was counted; None where there is none."""
+    """Draw a label in proportion to its count, or return None where there are no counts."""
     return rng.choices(list(counts), weights=list(counts.values()))[0] if counts else None
