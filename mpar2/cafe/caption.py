@@ -57,6 +57,7 @@ class Caption:
 
     @property
     def origin(self) -> str:
+        """Origin of the caption as a truth."""
         return f"caption:{self.model_version or self.model}"
 
     def truth(self) -> Truth:

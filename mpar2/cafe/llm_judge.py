@@ -266,7 +266,19 @@ class LLMJudge:
     async def _classify(
         self, request: JudgeRequest, events: Sequence[Event], places: Sequence[tuple[Span, str]], totals: _Totals
     ) -> tuple[Mention, ...]:
+        """Classify the mentions against the events.
+
+        Args:
+            request: The trace with its question and truth.
+            events: The targets.
+            places: Span and label of each mention.
+            totals: Totals of the trace, which are updated.
+
+        Returns:
+            The mentions with their kinds, in the order of ``places``.
+        """
         trace = request.trace
+        # Short ids, so that a reply can be checked for missing and invented ones.
         ids = [f"m{number}" for number in range(len(places))]
         event_ids = {f"e{number}": number for number in range(len(events))}
         levels = request.truth.levels_db or (None,) * len(events)
@@ -288,6 +300,7 @@ class LLMJudge:
             "mentions": [
                 {
                     "id": id_,
+                    # The context identifies a quote that occurs several times.
                     "before": trace[max(0, span.start - _CONTEXT_CHARS) : span.start],
                     "quote": trace[span.start : span.stop],
                     "after": trace[span.stop : span.stop + _CONTEXT_CHARS],

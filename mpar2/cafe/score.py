@@ -189,6 +189,7 @@ class ScoreSet:
         """
         rates = self.rates() if rates is None else rates
         sections = []
+        # For each arm: rates, then counting rules, then profiles, claims and coverage.
         for arm in self.arms():
             of_arm = [score for score in self.scores if score.arm == arm]
             reasons = Counter(s.outcome.reason for s in of_arm if isinstance(s.outcome, Unscored))
@@ -200,6 +201,7 @@ class ScoreSet:
                 + "\n"
                 + table(dict(rates[arm]), self.of_arm(arm)[0])
             )
+            # An arm without a verdict has no further tables.
             if not self.verdicts_of(arm)[0]:
                 continue
             sections.append(f"by counting rule (above: {self.rule})\n{rules_table(self.rules_of(arm))}")
@@ -214,6 +216,7 @@ class ScoreSet:
                 f"{claims}\ncoverage: {n_unknown} sounds named in words that the judge does not know, beside {n_known} "
                 "that it knows"
             )
+        # Notes on the truth and the judge apply to all arms.
         sections.append("truth: " + (", ".join(f"{origin} ({n})" for origin, n in self.origins.items()) or "none"))
         if ORIGIN in self.origins:
             sections.append(errors().note())

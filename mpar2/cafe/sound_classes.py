@@ -24,8 +24,8 @@ class SoundClass:
 
 def _table(*rows: tuple[str, str, str, str, str]) -> dict[str, SoundClass]:
     classes = (
-        SoundClass(name, family, one, many, tuple(s for s in words.split("|") if s))
-        for name, family, one, many, words in rows
+        SoundClass(name, family, singular, plural, tuple(s for s in words.split("|") if s))
+        for name, family, singular, plural, words in rows
     )
     return {sound.name: sound for sound in classes}
 

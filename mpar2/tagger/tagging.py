@@ -103,13 +103,13 @@ def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
         return (scores * (level > level.max() - _LEVEL_RANGE)[:, None]).numpy()
 
 
-def events_of(scores: np.ndarray, seconds: float, how: EventSettings) -> list[TaggedEvent]:
+def events_of(scores: np.ndarray, seconds: float, event_settings: EventSettings) -> list[TaggedEvent]:
     """Decode events from scores.
 
     Args:
         scores: (frames, 521), from :func:`frame_scores`.
         seconds: Duration of the clip.
-        how: Thresholds, and the map from a score to a confidence.
+        event_settings: Thresholds, and the map from a score to a confidence.
 
     Returns:
         Events in order of onset, including unsure ones.
@@ -117,36 +117,36 @@ def events_of(scores: np.ndarray, seconds: float, how: EventSettings) -> list[Ta
     events: list[TaggedEvent] = []
     for label, members in label_members().items():
         track = scores[:, list(members)].max(axis=1)
-        if track.max(initial=0.0) < how.threshold:
+        if track.max(initial=0.0) < event_settings.threshold:
             continue
-        for start, stop in _runs(track, how):
+        for start, stop in _runs(track, event_settings):
             onset, offset = round(start * FRAME_S, 2), round(min(stop * FRAME_S, seconds), 2)
-            if offset > onset and (stop - start) * FRAME_S >= min(how.shortest_s, seconds) - 1e-9:
-                confidence = round(how.confidence(float(track[start:stop].max()), label), 3)
-                if confidence >= how.least:
+            if offset > onset and (stop - start) * FRAME_S >= min(event_settings.shortest_s, seconds) - 1e-9:
+                confidence = round(event_settings.confidence(float(track[start:stop].max()), label), 3)
+                if confidence >= event_settings.least:
                     events.append(TaggedEvent(label, onset, min(offset, seconds), confidence))
     return sorted(_drop_families(events), key=lambda event: (event.onset_s, -event.confidence))
 
 
-def _runs(track: np.ndarray, how: EventSettings) -> Iterator[tuple[int, int]]:
+def _runs(track: np.ndarray, event_settings: EventSettings) -> Iterator[tuple[int, int]]:
     """Yield half-open runs of frames above the lower threshold with a peak above the higher one.
 
     Runs with a short gap are joined. The lower threshold is relative to the peak of the run, so that a loud event does
     not include its echo.
     """
-    above = np.flatnonzero(track >= how.threshold * how.stay)
+    above = np.flatnonzero(track >= event_settings.threshold * event_settings.stay)
     if not len(above):
         return
-    breaks = np.flatnonzero(np.diff(above) > 1 + how.gap_s / FRAME_S)
+    breaks = np.flatnonzero(np.diff(above) > 1 + event_settings.gap_s / FRAME_S)
     for run in np.split(above, breaks + 1):
         start, stop = int(run[0]), int(run[-1]) + 1
         peak = track[start:stop].max()
-        if peak < how.threshold:
+        if peak < event_settings.threshold:
             continue
-        inside = np.flatnonzero(track[start:stop] >= max(how.threshold, peak) * how.stay)
-        for part in np.split(inside, np.flatnonzero(np.diff(inside) > 1 + how.gap_s / FRAME_S) + 1):
+        inside = np.flatnonzero(track[start:stop] >= max(event_settings.threshold, peak) * event_settings.stay)
+        for part in np.split(inside, np.flatnonzero(np.diff(inside) > 1 + event_settings.gap_s / FRAME_S) + 1):
             first, last = start + int(part[0]), start + int(part[-1]) + 1
-            if track[first:last].max() >= how.threshold:
+            if track[first:last].max() >= event_settings.threshold:
                 yield first, last
 
 

@@ -333,7 +333,7 @@ class _TraceJudge:
         # A name that is not asserted is neutral, unless the sentence still implies that it is present.
         events = sorted({event for name in candidate.concepts for event in self._events_named(name)})
         words = self.parsed.text[candidate.start : candidate.stop].lower()
-        events = self._narrowed_by_words(events, words)
+        events = self._narrow_by_words(events, words)
         sex = _SEX_OF_WORD.get(words.split()[-1])
         if result.presence == "subject" and events and self._is_another_sound(index + 1, events):
             pass  # "the horse does not sneeze": the horse is not negated
@@ -475,7 +475,7 @@ class _TraceJudge:
         names = self.parsed.candidates[index].concepts if index < len(self.parsed.candidates) else ()
         return bool(names) and not any(event in events for name in names for event in self._events_named(name))
 
-    def _narrowed_by_words(self, events: list[int], words: str) -> list[int]:
+    def _narrow_by_words(self, events: list[int], words: str) -> list[int]:
         """Keep the events whose labels share most words with the mention: "the cat meows" is no purring."""
         if len(events) < 2 or len({self.truth.events[i].label for i in events}) < 2:  # type: ignore[index]
             return events

@@ -370,8 +370,14 @@ def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], 
     nouns = []
     for match in _FRAME.finditer(masked_text):
         phrase = _PHRASE_END.sub("", " " + match["phrase"]).split()
-        rest = masked_text[match.start("phrase") : match.end() + 2]
-        if not phrase or BLANK in rest or phrase[-1] in _NO_SOUNDS or phrase[-1].endswith("ly") or len(phrase[-1]) < 3:
+        context = masked_text[match.start("phrase") : match.end() + 2]
+        if (
+            not phrase
+            or BLANK in context
+            or phrase[-1] in _NO_SOUNDS
+            or phrase[-1].endswith("ly")
+            or len(phrase[-1]) < 3
+        ):
             continue
         nouns.append(phrase[-1])
     for candidate in candidates:
@@ -696,9 +702,9 @@ def _join(
         return _merge(left, right, humans or action.concepts)
     # Both name one sound, or the noun is the more precise name.
     maker = left_maker if noun is left else right_maker
-    shared = tuple(c for c in noun.concepts if c in action.concepts)
-    if shared and (in_truth.intersection(shared) or not in_truth.intersection(noun.concepts)):
-        return _merge(left, right, shared)
+    shared_concepts = tuple(c for c in noun.concepts if c in action.concepts)
+    if shared_concepts and (in_truth.intersection(shared_concepts) or not in_truth.intersection(noun.concepts)):
+        return _merge(left, right, shared_concepts)
     parents = {vocabulary.concept(c).parent for c in noun.concepts}
     if parents.intersection(action.concepts):  # "a man is talking": the noun is the more precise name
         return _merge(left, right, noun.concepts)

@@ -167,10 +167,12 @@ class _Table:
         return table
 
     def put(self, key: tuple[str, ...], form: _Form) -> None:
+        """Set the form of a key."""
         self.forms[key] = form
         self.longest[key[0]] = max(self.longest.get(key[0], 0), len(key))
 
     def add(self, concept: str, key: tuple[str, ...], role: Role, *, plural: bool, weak: bool | None = None) -> None:
+        """Add a concept to the form of a key. An existing form keeps its role and number."""
         if not key:
             return
         entry = self.forms.get(key)
@@ -195,6 +197,7 @@ class _Table:
         self.add(concept, _plural_key(key), "noun", plural=True, weak=weak)
 
     def add_verb(self, concept: str, verb: str) -> None:
+        """Add all forms of a verb as actions of a concept."""
         for form in _verb_forms(verb):
             key = _key(form)
             entry = self.forms.get(key)

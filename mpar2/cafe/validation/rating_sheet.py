@@ -200,6 +200,7 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
     style = page.split("<style>", 1)[1].split("</style>", 1)[0]
     script = page.rsplit("<script>", 1)[1].split("</script>", 1)[0]
     page = page.replace("{style_hash}", _sha256(style)).replace("{script_hash}", _sha256(script))
+    # The data come last, so that no placeholder in them is replaced.
     return page.replace("{data}", _escape_json(json.dumps(data, ensure_ascii=True)))
 
 
