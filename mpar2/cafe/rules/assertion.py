@@ -34,7 +34,7 @@ class AssertionResult(NamedTuple):
 
     ``presence`` tells whether a name that is not asserted is still implied to be present. ``"both"``: both names of a
     comparison are ("louder than the dog"). ``"subject"``: the subject of a negated action is ("the horse does not
-    sneeze"). ``"before"``: the name is where an earlier sentence asserts it ("the dog may be asleep"). ``"true"``: the
+    sneeze"). ``"before"``: the name is if an earlier sentence asserts it ("the dog may be asleep"). ``"true"``: the
     name counts as asserted where the truth has it, and as hedged otherwise ("if I had to guess, a dog").
     """
 
@@ -357,8 +357,8 @@ def assertion_of(
     if _COMPARATIVE.match(after) and _INDEFINITE.fullmatch(before):
         return AssertionResult("compared", "degree: what is so in general", "both")
     if cue := _find_hedge(before, after):
-        presence = _DEFINITE.search(before) and not _CONDITION.search(cue) and not _IF.search(before)
-        return AssertionResult("hedged", f"left open by {cue!r}", "before" if presence else "")
+        is_definite = _DEFINITE.search(before) and not _CONDITION.search(cue) and not _IF.search(before)
+        return AssertionResult("hedged", f"left open by {cue!r}", "before" if is_definite else "")
     return AssertionResult("asserted", "")
 
 

@@ -564,7 +564,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
             candidates[index] = _with_subject(masked, candidate, lower_bound)
     # Blank the names only now: the steps above read them.
     masked_text = _blank_names(lower if len(lower) == len(masked) else masked, candidates)
-    borders = {index for part in trace.parts for index in (part.chars.start, part.chars.stop)}
+    borders = {position for part in trace.parts for position in (part.chars.start, part.chars.stop)}
     sentences = _sentences(masked, part_indices, borders, roles, candidates, quotations)
     return ParsedTrace(text, masked_text, tuple(candidates), tuple(sentences))
 
