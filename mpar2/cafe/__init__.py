@@ -1,16 +1,16 @@
-"""CAFE: which audio events a reasoning trace perceives rightly (arXiv 2603.02266; the rules are in ``schema``).
+"""CAFE: accuracy of the audio events that a reasoning trace mentions (arXiv 2603.02266; the rules are in ``schema``).
 
 ``schema``      truth, mentions, verdicts, and the decision table of all judges
-``truth``       the truth that an item carries, or that a person writes down
+``truth``       the truth of an item, or a truth that a person wrote
 
-``rules``       a judge by rules over exact truth, no model      ``sound_classes``  the classes of the project's scenes
-``llm_judge``   judges that are language models                  ``quotes``    where a model's quotes stand in a text
-``caption``     captions by an audio model                       ``prompts``   their words, in versions; the canaries
+``rules``       the rule-based judge over exact truth            ``sound_classes``  the classes of the project's scenes
+``llm_judge``   judges that are language models                  ``quotes``    spans of a model's quotes in a text
+``caption``     captions by an audio model                       ``prompts``   prompts in versions; the canaries
 ``judges``      the judges by name
 
-``metrics``     from verdicts to rates with intervals            ``score``     the scores of a run
+``metrics``     rates with intervals from verdicts               ``score``     the scores of a run
 ``validation``  agreement, perturbed truth, prompt injection, rating sheets
-``probes``      asking the model directly                        ``grounding`` attention inside the event's interval
+``probes``      yes/no questions about single events             ``grounding`` attention inside the event's interval
 
     verdict = annotate(text, Truth((Event("dog bark", 0.0, 2.0),)))
     rates = rates_of_trace(count_events(verdict))

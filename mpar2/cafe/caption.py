@@ -1,12 +1,11 @@
-"""Captions of clips by an audio model, each clip captioned once.
+"""Captions of clips by an audio model, with a cache on disk.
 
-The caption is kept on disk under the hash of the clip's samples, the model and the prompt, so the same sound under
-another name or in another run is not captioned again; a caption is complete on disk or absent. Callers that ask for the
-same clip at once, in this process or another on the same machine, wait for one request. What fails is not kept: the
-next call asks again.
+The cache key is the hash of the clip's samples, the model and the prompt, so the same sound under another name or in
+another run is not captioned again. A caption is complete on disk or absent. Concurrent calls for the same clip, in this
+process or another on the same machine, wait for one request. Failures are not cached, so the next call tries again.
 
-A model's caption is not the truth. Its origin, ``caption:<served model>``, goes with every score that rests on it.
-Beside a run, events by a tagger (``mpar2.tagger``) stand in the same file as captions do, with their own origin.
+A model's caption is not the truth. Its origin, ``caption:<served model>``, is stored with every score that uses it.
+The file beside a run holds captions and the events of the tagger (``mpar2.tagger``), each with its origin.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _LOCK_POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Caption:
-    """What a model says is audible in a clip. ``cached``: it was on disk, and nothing was paid for this call."""
+    """A caption of a clip by a model. ``cached``: it was read from disk, and this call cost nothing."""
 
     text: str
     audio: str  # sha256 of the clip's samples
@@ -58,6 +57,7 @@ class Caption:
 
     @property
     def origin(self) -> str:
+        """Origin of the caption as a truth."""
         return f"caption:{self.model_version or self.model}"
 
     def truth(self) -> Truth:
@@ -66,15 +66,15 @@ class Caption:
 
 
 class Captioner:
-    """Captions clips and keeps the captions in files.
+    """Captions clips, with a cache in files.
 
-    Before it pays for its first caption it asks, once, whether audio arrives at the model: some servers drop it, and
-    the model then invents a clip.
+    Before the first paid request, one test request checks that audio reaches the model: some servers drop it, and the
+    model then invents a clip.
 
     Args:
-        client: Asks the model; the caller enters it (``async with``).
-        folder: Where the captions are kept.
-        check_audio: Find out first whether audio arrives.
+        client: Client of the model; the caller enters it (``async with``).
+        folder: Folder of the cache.
+        check_audio: Whether to send the test request.
     """
 
     def __init__(self, client: ChatClient, folder: str | Path, *, check_audio: bool = True) -> None:
@@ -87,7 +87,7 @@ class Captioner:
         self.prompt_hash = content_key(self._system, _REQUEST)
 
     def key(self, clip: Clip) -> str:
-        """Return what a caption depends on."""
+        """Return the cache key of a clip: the hash of its samples, the model and the prompt."""
         return content_key(clip.digest, self.model, self.prompt_hash)
 
     def cached(self, clip: Clip) -> Caption | None:
@@ -95,21 +95,24 @@ class Captioner:
         return self._read(self._path(self.key(clip)))
 
     async def caption(self, clip: Clip) -> Caption:
-        """Return the caption of a clip, from its file or from the model.
+        """Return the caption of a clip, from the cache or from the model.
+
+        Args:
+            clip: The clip.
 
         Raises:
-            LLMError: The model gave none.
+            LLMError: The model returned no caption.
             SettingError: The file of the caption is damaged.
         """
         from mpar2.audio import wav_bytes
 
         key = self.key(clip)
         path = self._path(key)
-        if (known := self._read(path)) is not None:
-            return known
+        if (cached := self._read(path)) is not None:
+            return cached
         async with self._locks.hold(key), _file_lock(path):
-            if (known := self._read(path)) is not None:
-                return known
+            if (cached := self._read(path)) is not None:
+                return cached
             await self._check_audio()
             reply = await self._client.complete(self._system, [wav_bytes(clip), _REQUEST])
             caption = self._accept(reply, clip)
@@ -117,11 +120,11 @@ class Captioner:
             return caption
 
     def estimate(self, clips: Iterable[Clip], prices: Prices | None = None) -> Estimate:
-        """Estimate what captioning takes. Captions on disk are free, a clip given twice counts once.
+        """Estimate the cost of captioning. Captions in the cache are free, and equal clips count once.
 
         Args:
-            clips: To caption.
-            prices: Of the model, where they are known.
+            clips: Clips to caption.
+            prices: Prices of the model, where they are known.
 
         Returns:
             Requests, tokens and cost.
@@ -129,8 +132,8 @@ class Captioner:
         new = {self.key(clip): clip.seconds for clip in clips if self.cached(clip) is None}
         prompt = estimate_tokens(self._system, _REQUEST)
         # Gemini's 32 tokens per second, as in estimate_tokens
-        heard = [prompt + round(32 * seconds) for seconds in new.values()]
-        return Estimate(len(new), sum(heard), len(new) * _EXPECTED_REPLY_TOKENS, prices)
+        tokens = [prompt + round(32 * seconds) for seconds in new.values()]
+        return Estimate(len(new), sum(tokens), len(new) * _EXPECTED_REPLY_TOKENS, prices)
 
     async def _check_audio(self) -> None:
         async with self._locks.hold("audio check"):
@@ -139,6 +142,7 @@ class Captioner:
                 self._receives_audio = True
 
     def _accept(self, reply: Reply, clip: Clip) -> Caption:
+        """Return a complete reply as a caption, or raise ``ReplyRejected``."""
         if reply.finish == "blocked":
             raise ReplyRejected("blocked", f"no caption: {reply.detail}", usage=reply.usage)
         if reply.finish == "length":
@@ -169,17 +173,17 @@ class Captioner:
 
 
 def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
-    """Put what was made for clips without truth beside a run; what is there for other items stays.
+    """Write captions or tagged events beside a run. Entries of other items are kept.
 
     Args:
-        run: The run's folder; the file is ``cafe/captions.jsonl`` below it.
-        captions: By item, truths with a caption or with events, and with their origin.
+        run: Folder of the run; the file is ``cafe/captions.jsonl`` below it.
+        captions: Truths with a caption or events, and with their origin, by item.
 
     Returns:
-        The file's path.
+        Path of the file.
 
     Raises:
-        SettingError: The file that is there is damaged.
+        SettingError: The existing file is damaged.
     """
     path = Path(run) / "cafe" / CAPTIONS
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,10 +193,10 @@ def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
 
 
 def read_captions(run: str | Path) -> dict[str, Truth]:
-    """Return the captions and tagged events beside a run, as truths by item; none where none were made.
+    """Return the captions and tagged events beside a run, as truths by item; empty where there is no file.
 
     Args:
-        run: The run's folder.
+        run: Folder of the run.
 
     Raises:
         SettingError: The file is damaged; the message names the line.
@@ -200,35 +204,35 @@ def read_captions(run: str | Path) -> dict[str, Truth]:
     path = Path(run) / "cafe" / CAPTIONS
     if not path.is_file():
         return {}
-    found: dict[str, Truth] = {}
+    captions: dict[str, Truth] = {}
     number = 0
     try:
         with path.open("rb") as file:
             for number, raw in read_lines(file, CAPTIONS):  # noqa: B007 - the line that the message names
                 id, truth = _caption_truth(raw)
-                found[id] = truth
+                captions[id] = truth
     except (MPAR2Error, KeyError, TypeError) as error:
-        why = str(error) if isinstance(error, RunError) else f"line {number}: {error}"
-        raise SettingError(f"{path} is damaged ({why}); remove it and run 'mpar2 cafe caption' again") from None
-    return found
+        reason = str(error) if isinstance(error, RunError) else f"line {number}: {error}"
+        raise SettingError(f"{path} is damaged ({reason}); remove it and run 'mpar2 cafe caption' again") from None
+    return captions
 
 
 def _caption_line(id: str, truth: Truth) -> dict[str, Any]:
     if truth.events is None:
         return {"id": id, "caption": truth.caption, "truth_origin": truth.origin}
-    events, unsure = ([asdict(event) for event in of] for of in (truth.events, truth.unsure))
+    events, unsure = ([asdict(event) for event in group] for group in (truth.events, truth.unsure))
     return {"id": id, "events": events, "unsure": unsure, "truth_origin": truth.origin}
 
 
 def _caption_truth(raw: Mapping[str, Any]) -> tuple[str, Truth]:
-    """Read a line, by the schema of items."""
-    known = {"audio": "-", "question": "-", "truth_origin": raw["truth_origin"]}
+    """Return the item id and the truth of a line, checked against the schema of items."""
+    fields = {"audio": "-", "question": "-", "truth_origin": raw["truth_origin"]}
     if "events" not in raw:
-        item = item_from_json({**known, "id": raw["id"], "caption": raw["caption"]})
+        item = item_from_json({**fields, "id": raw["id"], "caption": raw["caption"]})
         if not item.caption or not item.truth_origin:
             raise TypeError("a caption and its 'truth_origin' are needed")
         return item.id, Truth(None, item.caption, item.truth_origin)
-    item, unsure = (item_from_json({**known, "id": raw["id"], "events": raw[name]}) for name in ("events", "unsure"))
+    item, unsure = (item_from_json({**fields, "id": raw["id"], "events": raw[name]}) for name in ("events", "unsure"))
     if item.events is None or unsure.events is None or not item.truth_origin:
         raise TypeError("two lists of events and their 'truth_origin' are needed")
     return item.id, Truth(item.events, origin=item.truth_origin, unsure=unsure.events)
@@ -241,7 +245,7 @@ def _write(path: Path, caption: Caption) -> None:
 
 @contextlib.asynccontextmanager
 async def _file_lock(path: Path) -> AsyncIterator[None]:
-    """Keep other processes from ``path`` for the length of the block."""
+    """Hold a lock on ``path`` against other processes for the length of the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while (lock := try_lock(path)) is None:
         await asyncio.sleep(_LOCK_POLL_S)

@@ -1,15 +1,15 @@
-"""Attention grounding: while it writes a matched mention, does the model attend to where the event sounds?
+"""Attention grounding: the share of attention inside an event's interval while the model generates a mention of it.
 
-For each matched mention whose truth event has times: of the attention on audio while the mention's tokens were
-generated (mean over layers and heads), the share that falls inside the event's interval, against the share that chance
-would give, which is the interval's share of the clip. ``lift`` is the ratio of the two; 1 is chance.
+It is computed for each matched mention whose truth event has times. ``inside`` is the share of the attention on audio
+(mean over layers and heads, over the mention's tokens) that falls inside the event's interval. ``chance`` is the
+interval's share of the clip. ``lift`` is the ratio of the two; 1 is chance.
 
-Conventions: token t's row is the query that produced it (``mpar2.attention``); a token belongs to a mention if it has a
-character of it. Columns that the event covers in part count in part. Of a mention of several events, the union of their
-intervals counts. Sink columns, which draw weight at every token whatever sounds, are left out of both shares unless
-``keep_sinks``.
+Conventions: the row of token t is the query that produced it (``mpar2.attention``). A token belongs to a mention if it
+shares a character with it. Columns that the event covers in part count in part. For a mention of several events, the
+union of their intervals counts. Attention sinks, columns with high weight at every token, are excluded from both shares
+unless ``keep_sinks``.
 
-A high lift says that attention and event coincide, not that the one caused the other.
+A high lift shows that attention and event coincide, not that one causes the other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Grounding", "event_columns", "ground", "grounding_report"]
 
 @dataclass(frozen=True)
 class Grounding:
-    """One mention: ``inside`` and ``chance`` are shares in [0, 1] of the attention on audio and of the clip."""
+    """Grounding of one mention. ``inside`` and ``chance`` are shares in [0, 1] of attention and of the clip."""
 
     mention: str
     events: tuple[int, ...]
@@ -41,7 +41,7 @@ class Grounding:
 
     @property
     def lift(self) -> float:
-        """How many times what chance gives."""
+        """Ratio of ``inside`` to ``chance``."""
         return self.inside / self.chance
 
 
@@ -53,19 +53,22 @@ def ground(
     *,
     keep_sinks: bool = False,
 ) -> list[Grounding]:
-    """Compute the grounding of each matched mention that has tokens, and an event with times.
+    """Compute the grounding of each matched mention with tokens and an event with times.
 
-    Mentions for which chance would be 0 or 1 (an event that fills the clip) say nothing and are left out.
+    Mentions with a chance of 0 or 1 (an event that fills the clip) are uninformative and left out.
 
     Args:
-        verdict: Of the trace.
-        events: Of the clip.
-        record: Attention of the trace, with rows.
-        token_spans: Characters of each token, as the record's rows count them.
-        keep_sinks: Count the columns of attention sinks too.
+        verdict: Verdict on the trace.
+        events: Events of the clip.
+        record: Attention of the trace, with rows (tokens, layers, heads, columns).
+        token_spans: Character span of each token, in the order of the rows.
+        keep_sinks: Include the columns of attention sinks.
+
+    Returns:
+        One grounding for each such mention, in order.
 
     Raises:
-        ValueError: The record has no rows, or they are not those of the tokens.
+        ValueError: The record has no rows, or their number is not that of the tokens.
     """
     if record.heads == "none":
         raise ValueError("this record holds the attention ratio only: record with attention='full' to see where")
@@ -75,7 +78,7 @@ def ground(
     usable = np.ones(weights.shape[1])
     if not keep_sinks:
         usable[list(sink_frames(record))] = 0.0
-    found = []
+    groundings = []
     for mention in verdict.mentions:
         tokens = _tokens(mention, token_spans)
         if mention.kind is not MentionKind.MATCHED or tokens is None:
@@ -84,31 +87,31 @@ def ground(
         mass = weights[tokens.start : tokens.stop].mean(axis=0) * usable
         chance = inside.sum() / usable.sum() if usable.sum() else 0.0
         if 0.0 < chance < 1.0 and mass.sum() > 0:
-            within = float((weights[tokens.start : tokens.stop].mean(axis=0) * inside).sum() / mass.sum())
-            found.append(Grounding(mention.id, mention.events, tokens, within, float(chance)))
-    return found
+            inside_share = float((weights[tokens.start : tokens.stop].mean(axis=0) * inside).sum() / mass.sum())
+            groundings.append(Grounding(mention.id, mention.events, tokens, inside_share, float(chance)))
+    return groundings
 
 
 def event_columns(events: Sequence[Event], indices: Sequence[int], record: AttentionRecord) -> np.ndarray:
-    """Return (C,) share of each column that lies inside one of the events; 0 throughout if none of them has times.
+    """Return the share of each column that lies inside one of the events; all 0 if none of them has times.
 
     Args:
-        events: Of the clip.
-        indices: Of the events that count.
+        events: Events of the clip.
+        indices: Indices of the events to include.
         record: Attention, whose columns are frames of audio.
 
     Returns:
         (C,) shares in [0, 1].
     """
     columns = record.rows.shape[-1]
-    # Fine grid: overlapping events must not count twice where a column holds both.
+    # A fine grid gives partial columns, and counts overlapping events once.
     steps = 8
-    edges = (np.arange(columns * steps) + 0.5) * record.frame_s / steps
+    centers = (np.arange(columns * steps) + 0.5) * record.frame_s / steps
     covered = np.zeros(columns * steps, dtype=bool)
     for index in indices:
         onset, offset = events[index].onset_s, events[index].offset_s
         if onset is not None and offset is not None:
-            covered |= (edges >= onset) & (edges < offset)
+            covered |= (centers >= onset) & (centers < offset)
     return covered.reshape(columns, steps).mean(axis=1)
 
 
@@ -118,12 +121,12 @@ def grounding_report(
     """Pool groundings over traces.
 
     Args:
-        groundings: Of the mentions of each trace.
-        groups: The clip of each trace.
-        **options: Of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
+        groundings: Groundings of the mentions of each trace.
+        groups: Clip of each trace.
+        **options: Options of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
 
     Returns:
-        Mean ``inside``, mean ``chance``, and their ratio ``lift``, with intervals that are clustered by clip.
+        Mean ``inside``, mean ``chance``, and their ratio ``lift``, with intervals clustered by clip.
     """
     flat = [(grounding, group) for trace, group in zip(groundings, groups, strict=True) for grounding in trace]
     names = [group for _, group in flat]
@@ -137,5 +140,6 @@ def grounding_report(
 
 
 def _tokens(mention: Mention, spans: Sequence[Span]) -> Span | None:
-    hit = [t for t, span in enumerate(spans) if span.start < mention.chars.stop and span.stop > mention.chars.start]
-    return Span(hit[0], hit[-1] + 1) if hit else None
+    """Return the span of tokens that share a character with a mention, or None."""
+    indices = [t for t, span in enumerate(spans) if span.start < mention.chars.stop and span.stop > mention.chars.start]
+    return Span(indices[0], indices[-1] + 1) if indices else None

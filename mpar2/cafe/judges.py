@@ -1,12 +1,12 @@
-"""The judges by name: one registry, read by ``mpar2 cafe``, the app and ``mpar2.cafe.make_judge``.
+"""Registry of the judges by name, for ``mpar2 cafe``, the app and ``mpar2.cafe.make_judge``.
 
-``reference`` is the judge by rules; every service of ``mpar2.llm.services`` is a judge under its own name. To add one,
-write a class with the attributes and the ``judge`` of :class:`~mpar2.cafe.schema.Judge`, and register it::
+``reference`` is the rule-based judge. Every service of ``mpar2.llm.services`` is a judge under its own name. To add a
+judge, write a class with the attributes and the method of :class:`~mpar2.cafe.schema.Judge`, and register it::
 
     register_judge("my-judge", lambda options: MyJudge())
 
-A judge with ``estimate(requests, prices)`` is taken to cost something: commands then show the estimate and ask first.
-One that is an asynchronous context manager is entered once for all traces.
+A judge with ``estimate(requests, prices)`` counts as paid: commands show the estimate and ask for confirmation. A judge
+that is an asynchronous context manager is entered once for all traces.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = ["JudgeEntry", "JudgeError", "JudgeOptions", "judge_named", "judge_nam
 
 
 class JudgeError(MPAR2Error, ValueError):
-    """No judge has this name, or it cannot be used so; the message says what to do."""
+    """No judge has this name, or its options are invalid; the message suggests a remedy."""
 
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """What a judge may be given; the judge by rules needs nothing.
+    """Options of a judge. The rule-based judge needs none.
 
     Attributes:
-        model: Of the service; None takes its default.
-        base_url: Where the service is.
-        api_key: None takes the environment's.
-        replies: Keeps every reply, so that none is paid twice.
-        limiter: Bounds requests in flight and tokens.
+        model: Model of the service; None takes its default.
+        base_url: Address of the service.
+        api_key: Key of the service; None takes it from the environment.
+        replies: Journal of all replies, so that none is paid twice.
+        limiter: Limits of concurrent requests and tokens.
     """
 
     model: str | None = None
@@ -51,14 +51,14 @@ class JudgeOptions:
 
 @dataclass(frozen=True)
 class JudgeEntry:
-    """A judge under its name.
+    """A registered judge.
 
     Attributes:
-        name: As in ``--judge``.
-        make: Makes the judge.
-        label: For people.
+        name: Name for ``--judge``.
+        make: Factory of the judge.
+        label: Display name.
         needs_events: The judge cannot use a truth that is only a caption.
-        service: The service that answers, None for a judge of another kind.
+        service: Service behind the judge, None for a judge of another kind.
     """
 
     name: str
@@ -85,19 +85,19 @@ _JUDGES: dict[str, JudgeEntry] = {"reference": JudgeEntry("reference", _referenc
 def register_judge(
     name: str, make: Callable[[JudgeOptions], Judge], *, label: str = "", needs_events: bool = False
 ) -> None:
-    """Make a judge known under ``name``; one of that name is replaced.
+    """Register a judge under ``name``. An existing judge of that name is replaced.
 
     Args:
-        name: For ``--judge``, and for the folder of its scores.
-        make: Makes the judge from :class:`JudgeOptions`.
-        label: For people; default: the name.
-        needs_events: It cannot use a truth that is only a caption.
+        name: Name for ``--judge``, and for the folder of its scores.
+        make: Factory of the judge from :class:`JudgeOptions`.
+        label: Display name; default: the name.
+        needs_events: The judge cannot use a truth that is only a caption.
     """
     _JUDGES[name] = JudgeEntry(name, make, label, needs_events)
 
 
 def judge_names() -> tuple[str, ...]:
-    """List the names of all judges, ``reference`` first."""
+    """Return the names of all judges, ``reference`` first."""
     from mpar2.llm.services import service_names
 
     return tuple(dict.fromkeys((*_JUDGES, *service_names())))
@@ -106,14 +106,14 @@ def judge_names() -> tuple[str, ...]:
 def judge_named(name: str) -> JudgeEntry:
     """Look up a judge.
 
-    Raises:
-        JudgeError: No judge has this name; the message lists those that there are.
-
     Args:
-        name: As in ``--judge``.
+        name: Name as in ``--judge``.
 
     Returns:
         The registered judge.
+
+    Raises:
+        JudgeError: No judge has this name; the message lists the existing ones.
     """
     if name in _JUDGES:
         return _JUDGES[name]
@@ -129,13 +129,13 @@ def make_judge(name: str, options: JudgeOptions | None = None) -> Judge:
 
     Args:
         name: One of :func:`judge_names`.
-        options: What the command line says of judges; what does not concern this one is not read.
+        options: Options of the command line; a judge ignores those that it does not use.
 
     Returns:
         The judge.
 
     Raises:
-        JudgeError: No judge has this name; the message lists those that there are.
+        JudgeError: No judge has this name; the message lists the existing ones.
     """
     return judge_named(name).make(options or JudgeOptions())
 

@@ -1,25 +1,24 @@
 """Judges that are language models: Gemini, or any model behind an OpenAI-compatible server.
 
-A trace is judged in up to three requests, each of which sees no more than it needs:
+A trace is judged in up to three requests, each with the data that it needs and no more:
 
-1. *targets* (only where the truth is a caption): the caption -> its events. The request does not hold the trace, so two
-   traces of one clip are measured against the same events, and with a journal the request is sent once per caption.
-2. *extract*: question, choices, trace -> every mention, as an exact quote with a label. The request does not hold the
-   truth, so how many events a trace names (N_pred) does not depend on what is true.
+1. *targets* (only where the truth is a caption): the caption -> its events. The request does not contain the trace, so
+   two traces of one clip have the same targets, and with a journal the request is sent once per caption.
+2. *extract*: question, choices, trace -> every mention, as an exact quote with a label. The request does not contain
+   the truth, so the number of events in a trace (N_pred) does not depend on the truth.
 3. *sort*: truth events with ids, trace, mentions with ids -> for each id one kind of the closed list and the events.
 
-Departure from the paper, whose extractor does all of this in one request whose prompt is not public.
+This departs from the paper, whose extractor uses one request with an unpublished prompt.
 
-What a model says is checked, never trusted: quotes that do not stand in the text are rejected, character spans are
-computed here, each id must occur exactly once, and what is missed follows from the verdicts by rule. A reply that fails
-is asked for again with the reason, at most twice; then the trace is *unscored*, with the reason. The wrapping of a
-reply (``llm.structured``) and typographic forms in its quotes (``quotes``) fail nothing: such replies are counted in
-``Verdict.lenient``.
+Replies are validated: quotes that do not occur in the text are rejected, character spans are computed here, each id
+must occur exactly once, and missed events follow from the verdicts by rule. An invalid reply is requested again with
+the reason, at most twice; then the trace is *unscored*, with the reason. The wrapping of a reply (``llm.structured``)
+and typographic forms in its quotes (``quotes``) are accepted, and such replies are counted in ``Verdict.lenient``.
 
-Question, choices, caption and trace are untrusted. They travel as one JSON object between delimiters that carry a hash
-of the object, so that no text inside can close them; instructions travel apart, as the system instruction.
+Question, choices, caption and trace are untrusted. They are sent as one JSON object between delimiters that contain a
+hash of the object, so that no text inside can close them. The instructions are sent separately, as the system prompt.
 
-The decision table in the prompt is :data:`mpar2.cafe.schema.DECISION_TABLE`, the same that the reference judge follows.
+The decision table in the prompt is :data:`mpar2.cafe.schema.DECISION_TABLE`, as in the reference judge.
 """
 
 from __future__ import annotations
@@ -59,10 +58,10 @@ from mpar2.trace import Span
 __all__ = ["LLMJudge", "data_block", "llm_judge", "locate_quotes"]
 
 PROMPT_VERSION = 1
-_MOST_QUOTES = 1000  # in one reply
+_MAX_QUOTES = 1000  # in one reply
 _REASON_CHARS = 300
 _CONTEXT_CHARS = 60
-_EXPECTED_REPLY_TOKENS = 900  # of one request, for the estimate before a run; thoughts of thinking models come on top
+_EXPECTED_REPLY_TOKENS = 900  # of one request, for the estimate before a run, without the thoughts of thinking models
 
 
 class _Strict(BaseModel):
@@ -111,14 +110,14 @@ class Classification(_Strict):
 class LLMJudge:
     """Judges traces with a chat model. ``id`` is the name of its service.
 
-    Inside ``async with`` one connection pool serves all traces; outside, each call opens and closes its own. ``judge``
-    returns a verdict or the reason why there is none; it raises :class:`~mpar2.llm.errors.StopRun` where no further
+    Inside ``async with`` all traces share one connection pool; outside, each call opens and closes its own. ``judge``
+    returns a verdict or the reason why there is none. It raises :class:`~mpar2.llm.errors.StopRun` where no further
     trace can be judged either (key, model, quota, budget).
 
     Args:
-        client: Asks the model.
-        judge_id: The name of the service.
-        sampling: How replies are sampled; None: as the service has it.
+        client: Client of the model.
+        judge_id: Name of the service.
+        sampling: Sampling options; None takes those of the service.
     """
 
     def __init__(self, client: ChatClient, judge_id: str, *, sampling: Sampling | None = None) -> None:
@@ -145,36 +144,34 @@ class LLMJudge:
             await self._client.__aexit__(*exc)
 
     async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
-        """Judge one trace by a model.
+        """Judge one trace.
 
         Args:
             request: The trace with its truth.
 
         Returns:
-            The verdict, or why there is none.
+            The verdict, or the reason why there is none.
         """
 
-        spent = _Spent()
+        totals = _Totals()
         try:
             async with self:
-                return await self._judge(request, spent)
+                return await self._judge(request, totals)
         except ReplyRejected as error:
-            spent.replies += error.replies
+            totals.replies += error.replies
             detail = f"{error.detail} (replies: {error.replies}; {error.usage.total} tokens)"
-            return Unscored(_REASONS.get(error.reason, error.reason), clip_text(detail), spent.replies)
+            return Unscored(_REASONS.get(error.reason, error.reason), clip_text(detail), totals.replies)
         except CallFailed as error:
             return Unscored(
-                _REASONS.get(error.reason, error.reason), clip_text(error.detail), spent.replies + error.tries
+                _REASONS.get(error.reason, error.reason), clip_text(error.detail), totals.replies + error.tries
             )
 
     def estimate(self, requests: Iterable[JudgeRequest], prices: Prices | None = None) -> Estimate:
-        """Return what judging ``requests`` is expected to take, before anything is sent.
-
-        Retries and thoughts not included.
+        """Estimate the cost of judging ``requests``, without retries and thoughts.
 
         Args:
-            requests: To judge.
-            prices: Of the model, where they are known.
+            requests: Requests to judge.
+            prices: Prices of the model, where they are known.
 
         Returns:
             Requests, tokens and cost.
@@ -186,7 +183,7 @@ class LLMJudge:
             trace = estimate_tokens(request.trace, request.question, *request.choices)
             truth = estimate_tokens(request.truth.caption or "")
             truth = max(truth, 20 * len(request.truth.events or ()))
-            # trace twice whole, and about once more as mentions with their surroundings
+            # The full trace twice, and about once more as mentions with their context.
             total += Estimate(2, table + 3 * trace + truth, 2 * _EXPECTED_REPLY_TOKENS)
             caption = request.truth.caption
             if request.truth.events is None and caption is not None and caption not in captions:
@@ -194,10 +191,10 @@ class LLMJudge:
                 total += Estimate(1, estimate_tokens(self._targets_text) + truth, _EXPECTED_REPLY_TOKENS // 2)
         return total
 
-    async def _judge(self, request: JudgeRequest, spent: _Spent) -> Verdict:
-        events = await self._events(request.truth, spent)
-        places = await self._extract(request, spent)
-        mentions = await self._classify(request, events, places, spent) if places else ()
+    async def _judge(self, request: JudgeRequest, totals: _Totals) -> Verdict:
+        events = await self._events(request.truth, totals)
+        places = await self._extract(request, totals)
+        mentions = await self._classify(request, events, places, totals) if places else ()
         mentions = spare_unsure(mentions, request.truth)
         verdict = Verdict(
             mentions=mentions,
@@ -206,22 +203,23 @@ class LLMJudge:
             judge=self.id,
             truth_origin=request.truth.origin,
             model=self.model,
-            # two versions within one trace stay visible: such a verdict cannot be merged with either
-            model_version=" + ".join(sorted(spent.versions)) or None,
+            # A trace with two served versions keeps both, so that it is merged with verdicts of neither.
+            model_version=" + ".join(sorted(totals.versions)) or None,
             prompt_hash=self.prompt_hash,
-            attempts=spent.replies,
-            lenient=spent.lenient,
-            input_tokens=spent.usage.prompt or 0,
-            output_tokens=(spent.usage.completion or 0) + (spent.usage.thoughts or 0),
+            attempts=totals.replies,
+            lenient=totals.lenient,
+            input_tokens=totals.usage.prompt or 0,
+            output_tokens=(totals.usage.completion or 0) + (totals.usage.thoughts or 0),
         )
         validate_verdict(verdict, request.trace)
         return verdict
 
-    async def _events(self, truth: Truth, spent: _Spent) -> tuple[Event, ...]:
+    async def _events(self, truth: Truth, totals: _Totals) -> tuple[Event, ...]:
         if truth.events is not None:
             return truth.events
         caption = truth.caption or ""
 
+        # Times must be ordered, beyond what the schema can express.
         def check(value: Targets) -> tuple[str, str] | None:
             if problem := _quote_problem(caption, value.events, overlap=True):
                 return problem
@@ -231,7 +229,7 @@ class LLMJudge:
                     return "schema", f"event {event.quote[:60]!r}: needs a label, and times with 0 <= onset <= offset"
             return None
 
-        asked = await ask(
+        reply = await ask(
             self._client,
             self._targets_text,
             [data_block({"caption": caption})],
@@ -239,12 +237,12 @@ class LLMJudge:
             sampling=self._sampling,
             check=check,
         )
-        quotes = [event.quote for event in asked.value.events]
+        quotes = [event.quote for event in reply.value.events]
         spans, _ = locate_quotes(caption, quotes, overlap=True)
-        spent.add(asked, all(is_exact(caption, *pair) for pair in zip(spans, quotes, strict=True)))
-        return tuple(Event(event.label.strip(), event.onset_s, event.offset_s) for event in asked.value.events)
+        totals.add(reply, all(is_exact(caption, *pair) for pair in zip(spans, quotes, strict=True)))
+        return tuple(Event(event.label.strip(), event.onset_s, event.offset_s) for event in reply.value.events)
 
-    async def _extract(self, request: JudgeRequest, spent: _Spent) -> list[tuple[Span, str]]:
+    async def _extract(self, request: JudgeRequest, totals: _Totals) -> list[tuple[Span, str]]:
         if not request.trace.strip():
             return []
         data = {"question": request.question, "choices": list(request.choices), "trace": request.trace}
@@ -255,20 +253,32 @@ class LLMJudge:
                     return "schema", f"mention {mention.quote[:60]!r} has no label"
             return _quote_problem(request.trace, value.mentions)
 
-        asked = await ask(
+        reply = await ask(
             self._client, self._extract_text, [data_block(data)], Extracted, sampling=self._sampling, check=check
         )
-        found = asked.value.mentions
-        quotes = [mention.quote for mention in found]
+        mentions = reply.value.mentions
+        quotes = [mention.quote for mention in mentions]
         spans, _ = locate_quotes(request.trace, quotes)
-        spent.add(asked, all(is_exact(request.trace, *pair) for pair in zip(spans, quotes, strict=True)))
-        places = [(span, clip_text(mention.label.lower(), 80)) for span, mention in zip(spans, found, strict=True)]
+        totals.add(reply, all(is_exact(request.trace, *pair) for pair in zip(spans, quotes, strict=True)))
+        places = [(span, clip_text(mention.label.lower(), 80)) for span, mention in zip(spans, mentions, strict=True)]
         return sorted(places, key=lambda place: place[0].start)
 
     async def _classify(
-        self, request: JudgeRequest, events: Sequence[Event], places: Sequence[tuple[Span, str]], spent: _Spent
+        self, request: JudgeRequest, events: Sequence[Event], places: Sequence[tuple[Span, str]], totals: _Totals
     ) -> tuple[Mention, ...]:
+        """Classify the mentions against the events.
+
+        Args:
+            request: The trace with its question and truth.
+            events: The targets.
+            places: Span and label of each mention.
+            totals: Totals of the trace, which are updated.
+
+        Returns:
+            The mentions with their kinds, in the order of ``places``.
+        """
         trace = request.trace
+        # Short ids, so that a reply can be checked for missing and invented ones.
         ids = [f"m{number}" for number in range(len(places))]
         event_ids = {f"e{number}": number for number in range(len(events))}
         levels = request.truth.levels_db or (None,) * len(events)
@@ -290,6 +300,7 @@ class LLMJudge:
             "mentions": [
                 {
                     "id": id_,
+                    # The context identifies a quote that occurs several times.
                     "before": trace[max(0, span.start - _CONTEXT_CHARS) : span.start],
                     "quote": trace[span.start : span.stop],
                     "after": trace[span.stop : span.stop + _CONTEXT_CHARS],
@@ -301,11 +312,11 @@ class LLMJudge:
         def check(value: Classification) -> tuple[str, str] | None:
             return _check_classification(value, ids, event_ids)
 
-        asked = await ask(
+        reply = await ask(
             self._client, self._sort_text, [data_block(data)], Classification, sampling=self._sampling, check=check
         )
-        spent.add(asked)
-        by_id = {verdict.id: verdict for verdict in asked.value.verdicts}
+        totals.add(reply)
+        by_id = {verdict.id: verdict for verdict in reply.value.verdicts}
         return tuple(
             Mention(
                 id=id_,
@@ -332,21 +343,24 @@ def llm_judge(
     sampling: Sampling | None = None,
     **options: Any,
 ) -> LLMJudge:
-    """Make a judge that asks a service.
+    """Make a judge with a model of a service.
 
     Args:
         service: One of :func:`mpar2.llm.services.service_names`.
-        model: None takes ``MPAR2_JUDGE_MODEL``, else the service's default where it has one.
-        base_url: The address of a server.
-        api_key: None takes the environment's. It is held in memory by the client, and written nowhere.
-        journal: Keeps every reply, so that a killed run pays for none of them again.
-        limiter: Bounds requests at once and tokens.
-        policy: How often to try, and how long to wait.
-        sampling: How replies are sampled; None: as the service has it.
-        **options: Of the client of the service.
+        model: Name of the model; None takes ``MPAR2_JUDGE_MODEL``, else the service's default where it has one.
+        base_url: Address of a server.
+        api_key: Key; None takes it from the environment. The client keeps it in memory and writes it nowhere.
+        journal: Journal of all replies, so that no reply is paid twice after a kill.
+        limiter: Limits of concurrent requests and tokens.
+        policy: Number of attempts and waiting times.
+        sampling: Sampling options; None takes those of the service.
+        **options: Options of the client of the service.
+
+    Returns:
+        The judge.
 
     Raises:
-        SettingError: No such service, no model is named, or the address cannot be used.
+        SettingError: The service is unknown, no model is named, or the address is invalid.
         StopRun: There is no key.
     """
     client = connect(
@@ -364,11 +378,11 @@ def llm_judge(
 def data_block(data: dict[str, Any]) -> str:
     """Return ``data`` as JSON between delimiters that no text inside it can close.
 
-    The hash in the delimiters depends on all of the data, so its author cannot know it. The characters of the
-    delimiters are escaped inside the JSON strings on top, which a JSON reader undoes.
+    The hash in the delimiters depends on all of the data, so an author of the data cannot know it. In addition the
+    characters of the delimiters are escaped inside the JSON strings, which a JSON parser undoes.
 
     Args:
-        data: Plain values.
+        data: Plain JSON values.
 
     Returns:
         The block, for a prompt.
@@ -385,30 +399,30 @@ def data_block(data: dict[str, Any]) -> str:
 
 
 def _quote_problem(
-    text: str, quoted: Sequence[_Target] | Sequence[_Found], *, overlap: bool = False
+    text: str, items: Sequence[_Target] | Sequence[_Found], *, overlap: bool = False
 ) -> tuple[str, str] | None:
-    if len(quoted) > _MOST_QUOTES:
-        return "schema", f"{len(quoted)} quotes; list each mention once, at most {_MOST_QUOTES}"
-    _, problem = locate_quotes(text, [one.quote for one in quoted], overlap=overlap)
+    if len(items) > _MAX_QUOTES:
+        return "schema", f"{len(items)} quotes; list each mention once, at most {_MAX_QUOTES}"
+    _, problem = locate_quotes(text, [item.quote for item in items], overlap=overlap)
     return ("bad_quote", problem) if problem else None
 
 
 def _check_classification(
     value: Classification, ids: Sequence[str], event_ids: dict[str, int]
 ) -> tuple[str, str] | None:
-    given = [verdict.id for verdict in value.verdicts]
-    missing = [id_ for id_ in ids if id_ not in given]
-    unknown = [id_ for id_ in given if id_ not in ids]
-    twice = sorted({id_ for id_ in given if given.count(id_) > 1})
-    if missing or unknown or twice:
-        said = f"missing: {missing[:10]}, unknown: {unknown[:10]}, more than once: {twice[:10]}"
-        return "id_mismatch", f"each mention id exactly once; {said}"
+    reply_ids = [verdict.id for verdict in value.verdicts]
+    missing = [id_ for id_ in ids if id_ not in reply_ids]
+    unknown = [id_ for id_ in reply_ids if id_ not in ids]
+    duplicates = sorted({id_ for id_ in reply_ids if reply_ids.count(id_) > 1})
+    if missing or unknown or duplicates:
+        detail = f"missing: {missing[:10]}, unknown: {unknown[:10]}, more than once: {duplicates[:10]}"
+        return "id_mismatch", f"each mention id exactly once; {detail}"
     for verdict in value.verdicts:
-        strange = [event for event in verdict.events if event not in event_ids]
-        if strange:
+        unknown_events = [event for event in verdict.events if event not in event_ids]
+        if unknown_events:
             return (
                 "id_mismatch",
-                f"{verdict.id}: no event has id {strange[:5]}; there are {list(event_ids)[:50]}",
+                f"{verdict.id}: no event has id {unknown_events[:5]}; there are {list(event_ids)[:50]}",
             )
         if verdict.kind in ("matched", "misused") and not verdict.events:
             return "id_mismatch", f"{verdict.id} is {verdict.kind}, so it needs the ids of the events that it refers to"
@@ -417,8 +431,8 @@ def _check_classification(
     return None
 
 
-class _Spent:
-    """Replies, tokens and served versions of one trace so far."""
+class _Totals:
+    """Running totals of one trace: replies, tokens and served versions."""
 
     def __init__(self) -> None:
         self.replies = 0
@@ -426,14 +440,14 @@ class _Spent:
         self.usage = Usage()
         self.versions: set[str] = set()
 
-    def add(self, asked: StructuredReply[Any], exact: bool = True) -> None:
-        self.replies += asked.replies
-        self.lenient += asked.lenient or not exact
-        self.usage = self.usage + asked.usage
-        self.versions |= {asked.reply.model_version} - {""}
+    def add(self, reply: StructuredReply[Any], exact: bool = True) -> None:
+        self.replies += reply.replies
+        self.lenient += reply.lenient or not exact
+        self.usage = self.usage + reply.usage
+        self.versions |= {reply.reply.model_version} - {""}
 
 
-# Reasons of the clients that have no name of their own among those of a verdict.
+# Reasons of the clients -> reasons of an unscored trace, where they differ.
 _REASONS = {
     "empty": "invalid_json",
     "timeout": "unavailable",

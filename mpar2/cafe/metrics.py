@@ -1,15 +1,15 @@
-"""CAFE's numbers: from verdicts to counts to rates with intervals.
+"""Metrics of CAFE: counts of verdicts, and rates with intervals.
 
 Conventions
 -----------
-How several mentions of one event become one outcome is open in the paper, and conclusions about decay turn on it:
-under "any mention wrong" Acc_per falls with length by itself, since long traces name each event more often.
-:data:`RULES` has the rules, all computed from one pass; ``analysis.decay.null_model`` is the fall that a rule makes
-alone. By default, in each trace:
+The paper leaves open how several mentions of one event become one outcome, and conclusions about decay depend on it:
+under "any mention wrong" Acc_per decreases with length by itself, since long traces name each event more often.
+:data:`RULES` lists the counting rules, all computed in one pass. ``analysis.decay.null_model`` gives the decrease that
+a rule alone causes. By default, in each trace:
 
 * every truth event has one outcome: **misused** if any mention of it is misused, else **matched** if any mention of it
-  is matched, else **missed**. A claim that the review corrects was still claimed.
-* hallucinated mentions with the same label (case and blanks aside) are one **hallucinated** event.
+  is matched, else **missed**. A claim that the review corrects still counts as a claim.
+* hallucinated mentions with the same label (up to case and blanks) are one **hallucinated** event.
 * neutral mentions are counted apart and enter no rate.
 
 So ``N_tgt = matched + misused + missed`` and ``N_pred = matched + misused + hallucinated``, always.
@@ -26,9 +26,10 @@ f1            2 matched / (N_pred + N_tgt)            ours: acc_per alone reward
 events        N_pred per trace                        ours
 ============  ======================================  ==========================================
 
-*micro* pools counts over traces; *macro* is the mean over traces of the trace's own rate. A trace whose denominator is
-0 has no rate: macro leaves it out and counts it, it is never 0 or 1 (f1 needs both denominators). Intervals are 95 %
-bootstrap intervals over clips: all questions about a clip, and all their samples, are drawn together.
+*micro* pools counts over traces; *macro* is the mean over traces of the trace's own rate. A trace with denominator 0
+has no rate, neither 0 nor 1: macro excludes it and reports the number of such traces (f1 needs both denominators).
+Intervals are 95 % bootstrap intervals over clips: all questions about a clip, and all their samples, are drawn
+together.
 """
 
 from __future__ import annotations
@@ -100,30 +101,30 @@ class EventCounts:
 
 
 class Rate(NamedTuple):
-    """One metric: pooled and per trace, and the traces that have none."""
+    """One metric, pooled and per trace, with the number of traces where it is undefined."""
 
     micro: Interval
     macro: Interval
     numerator: int
     denominator: int
-    undefined: int  # traces whose own denominator is 0
+    undefined: int  # number of traces with denominator 0
 
 
-def _recalled(c: EventCounts) -> int:
+def _recall_count(c: EventCounts) -> int:
     return c.matched if c.recalled is None else c.recalled
 
 
-#: name -> (numerator, denominator) of one trace; the one table of these metrics
+#: name -> (numerator, denominator) of one trace
 METRICS = {
     "acc_per": (lambda c: c.matched, lambda c: c.n_pred),
     "err_per": (lambda c: c.hallucinated, lambda c: c.n_pred),
     "err_use": (lambda c: c.misused, lambda c: c.n_pred),
     "err_omit": (lambda c: c.missed, lambda c: c.n_tgt),
-    "recall": (_recalled, lambda c: c.n_tgt),
+    "recall": (_recall_count, lambda c: c.n_tgt),
     "f1": (lambda c: 2 * c.matched, lambda c: c.n_pred + c.n_tgt),
     "events": (lambda c: c.n_pred, lambda c: 1),
 }
-#: how much a trace says, and what it can be caught at; the same under every rule
+#: how much a trace claims; the same under every rule
 CLAIM_METRICS = {
     "mentions_per_event": (lambda c: c.mentions - c.neutral_mentions, lambda c: c.n_pred),
     "time_claims": (lambda c: c.time_claims, lambda c: 1),
@@ -133,7 +134,7 @@ CLAIM_METRICS = {
 ERRORS = ("existence", "semantic", "temporal", "attribute", "reasoning")
 
 
-#: rule -> what it counts; the first is the default
+#: counting rule -> its definition; the first is the default
 RULES: dict[str, str] = {
     "any_wrong": "an event is misused if any mention of it is wrong",
     "first": "the first mention of an event decides",
@@ -149,26 +150,27 @@ def count_events(verdict: Verdict, rule: str = DEFAULT_RULE) -> EventCounts:
     """Count the events of a verdict by outcome.
 
     Args:
-        verdict: Of one trace, by any judge.
+        verdict: Verdict of any judge on one trace.
         rule: How several mentions of one event become one outcome, a key of :data:`RULES`.
 
     Returns:
-        The counts. Under ``mention`` and ``sound_at_time`` what is asserted are mentions, and the targets are events
-        (``sound_at_time``: those are given in ``recalled``); under ``sound`` both are distinct labels.
+        The counts. Under ``mention`` and ``sound_at_time`` the predictions are mentions and the targets are events, of
+        which ``recalled`` have a right mention. Under ``sound`` both are distinct labels.
 
     Raises:
-        ValueError: No such rule.
+        ValueError: The rule is unknown.
     """
     if rule not in RULES:
         raise ValueError(f"unknown counting rule {rule!r}: choose one of {', '.join(RULES)}")
     asserted = [m for m in verdict.mentions if m.kind is not MentionKind.NEUTRAL]
-    others = {
+    shared_counts = {
         "neutral_mentions": len(verdict.mentions) - len(asserted),
         "mentions": len(verdict.mentions),
         **{f"{claim}_claims": sum(claim in m.claims for m in asserted) for claim in ("time", "order", "count")},
     }
+    # Under these rules predictions are labels or mentions, not events.
     if rule == "sound":
-        return _count_labels(verdict, asserted, others)
+        return _count_labels(verdict, asserted, shared_counts)
     if rule in ("mention", "sound_at_time"):
         if rule == "sound_at_time":
             asserted = [m for m in asserted if {"time", "order"} & set(m.claims)]
@@ -181,67 +183,72 @@ def count_events(verdict: Verdict, rule: str = DEFAULT_RULE) -> EventCounts:
             missed=len(verdict.missed),
             targets=len(verdict.targets),
             recalled=len(recalled),
-            **others,
+            **shared_counts,
         )
+    # The other rules decide once for each truth event.
     tally = tally_events((mention.kind, mention.events) for mention in asserted)
     matched = {"any_wrong": tally.all_right, "first": tally.first_right, "any_right": tally.any_right}[rule]
     return EventCounts(
         matched=matched,
-        hallucinated=len({_folded(m.label) for m in asserted if m.kind is MentionKind.HALLUCINATED}),
+        hallucinated=len({_normalize_label(m.label) for m in asserted if m.kind is MentionKind.HALLUCINATED}),
         misused=tally.named - matched,
         missed=len(verdict.targets) - tally.named,
-        **others,
+        **shared_counts,
     )
 
 
 class EventTally(NamedTuple):
-    """Truth events by what their mentions say, and mentions."""
+    """Counts of truth events by their mentions, and of mentions."""
 
     named: int  # events with an asserted mention
-    all_right: int  # of these: every mention is right
-    first_right: int  # the first mention is right
-    any_right: int
-    mentions: int  # asserted ones
+    all_right: int  # events of these whose mentions are all right
+    first_right: int  # events of these whose first mention is right
+    any_right: int  # events of these with a right mention
+    mentions: int  # asserted mentions
     mentions_right: int
 
 
 def tally_events(mentions: Iterable[tuple[str, Sequence[Hashable]]]) -> EventTally:
-    """Count truth events by what their mentions say, in one pass.
+    """Count truth events by their mentions, in one pass.
 
     Args:
-        mentions: Kind and events of each mention, in reading order; neutral ones are passed over.
+        mentions: Kind and events of each mention, in reading order. Neutral mentions are skipped.
     """
     first: dict[Hashable, bool] = {}
     right: set[Hashable] = set()
     wrong: set[Hashable] = set()
-    asserted = good = 0
+    n_asserted = n_right = 0
     for kind, events in mentions:
         if kind == MentionKind.NEUTRAL:
             continue
         is_right = kind == MentionKind.MATCHED
-        asserted += 1
-        good += is_right
+        n_asserted += 1
+        n_right += is_right
         for event in events:
             first.setdefault(event, is_right)
             (right if is_right else wrong).add(event)
-    return EventTally(len(first), len(right - wrong), sum(first.values()), len(right), asserted, good)
+    return EventTally(len(first), len(right - wrong), sum(first.values()), len(right), n_asserted, n_right)
 
 
-def _count_labels(verdict: Verdict, asserted: Sequence[Mention], others: dict[str, int]) -> EventCounts:
-    """Count distinct labels: asserted and in the truth, asserted and not, in the truth and not asserted."""
-    labels = {_folded(label) for label in verdict.targets}
+def _count_labels(verdict: Verdict, asserted: Sequence[Mention], shared_counts: dict[str, int]) -> EventCounts:
+    """Count distinct labels as matched, hallucinated or missed."""
+    labels = {_normalize_label(label) for label in verdict.targets}
     right, wrong = set(), set()
     for mention in asserted:
         if mention.error in ("existence", "semantic"):
-            wrong.add(_folded(mention.label))
+            wrong.add(_normalize_label(mention.label))
         else:
-            right |= {_folded(verdict.targets[event]) for event in mention.events}
+            right |= {_normalize_label(verdict.targets[event]) for event in mention.events}
     return EventCounts(
-        matched=len(right), hallucinated=len(wrong - right), missed=len(labels - right), targets=len(labels), **others
+        matched=len(right),
+        hallucinated=len(wrong - right),
+        missed=len(labels - right),
+        targets=len(labels),
+        **shared_counts,
     )
 
 
-def _folded(label: str) -> str:
+def _normalize_label(label: str) -> str:
     return " ".join(label.lower().split())
 
 
@@ -249,8 +256,8 @@ def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict
     """Count outcomes and errors along the length of traces.
 
     Args:
-        verdicts: Each with the characters of its trace.
-        bins: Equal parts of a trace.
+        verdicts: Verdicts, each with the length of its trace in characters.
+        bins: Number of parts of equal length for each trace.
 
     Returns:
         For each part: ``asserted`` and ``matched`` mentions, and wrong ones by kind of error.
@@ -269,7 +276,11 @@ def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict
 
 
 def profile_table(rows: Mapping[str, Mapping[str, int]]) -> str:
-    """Return the rows of :func:`profile` or :func:`errors_by_part` as a text table, under the name of each part."""
+    """Format the rows of :func:`profile` or :func:`errors_by_part` as a text table.
+
+    Args:
+        rows: Counts by name of the part.
+    """
     names = ("asserted", *ERRORS)
     lines = [f"{'':14}" + "".join(f"{name:>11}" for name in names)]
     lines += [f"{part:14}" + "".join(f"{row[name]:>11}" for name in names) for part, row in rows.items()]
@@ -277,13 +288,13 @@ def profile_table(rows: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
-    """Count asserted mentions and errors by the part of the trace (perception, step 1, ...) that they stand in.
+    """Count asserted mentions and errors by part of the trace (perception, step 1, ...).
 
     Args:
-        verdicts: Of one arm.
+        verdicts: Verdicts of one arm.
 
     Returns:
-        One row a part, in the order of the trace.
+        One row for each part, in the order of the trace.
     """
     table: dict[str, dict[str, int]] = {}
     for verdict in verdicts:
@@ -298,14 +309,14 @@ def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
 
 
 def check_counts(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = None) -> None:
-    """Refuse counts that no verdict can have given.
+    """Raise ``ValueError`` for counts that no verdict can have.
 
     Args:
-        counts: Of each trace.
-        groups: The clip of each trace; None: one trace a clip.
+        counts: Counts of each trace.
+        groups: Clip of each trace; None: one clip for each trace.
 
     Raises:
-        ValueError: A count is no whole number from 0, or there are more or fewer groups than traces.
+        ValueError: A count is no non-negative integer, or the number of groups is not that of traces.
     """
     for position, count in enumerate(counts):
         for name, value in asdict(count).items():
@@ -321,14 +332,15 @@ def rates_of_trace(counts: EventCounts) -> dict[str, float | None]:
     """Compute the metrics of one trace.
 
     Args:
-        counts: Of :func:`count_events`.
+        counts: Counts of :func:`count_events`.
 
     Returns:
         Each metric of :data:`METRICS` by name; None where its denominator is 0.
     """
     check_counts([counts])
     return {
-        name: None if not _defined(name, counts) else up(counts) / down(counts) for name, (up, down) in METRICS.items()
+        name: None if not _is_defined(name, counts) else numerator(counts) / denominator(counts)
+        for name, (numerator, denominator) in METRICS.items()
     }
 
 
@@ -344,12 +356,12 @@ def evaluate(
     """Compute every metric of a table over traces.
 
     Args:
-        counts: Of each trace.
-        groups: The clip of each trace; default: one trace a clip.
-        level: Of the intervals.
-        resamples: Of the bootstrap over clips.
-        seed: Of the bootstrap.
-        table: The metrics, by name.
+        counts: Counts of each trace.
+        groups: Clip of each trace; None: one clip for each trace.
+        level: Confidence level of the intervals.
+        resamples: Number of bootstrap resamples over clips.
+        seed: Seed of the bootstrap.
+        table: Numerator and denominator of each metric, by name.
 
     Returns:
         Each metric by name, pooled and per trace, with intervals.
@@ -357,30 +369,32 @@ def evaluate(
     check_counts(counts, groups)
     options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     rates: dict[str, Rate] = {}
-    for name, (up, down) in table.items():
-        defined = np.array([_defined(name, count) for count in counts], dtype=bool)
+    for name, (numerator, denominator) in table.items():
+        defined = np.array([_is_defined(name, count) for count in counts], dtype=bool)
         if name == "f1" and any(count.recalled is not None for count in counts):
             rates[name] = Rate(*(Interval(None, None, None, 0),) * 2, 0, 0, len(counts))
             continue
-        above = np.array([up(count) for count in counts], dtype=float)
-        below = np.array([down(count) for count in counts], dtype=float)
-        kept = None if groups is None else [group for group, keep in zip(groups, defined, strict=True) if keep]
+        numerators = np.array([numerator(count) for count in counts], dtype=float)
+        denominators = np.array([denominator(count) for count in counts], dtype=float)
+        defined_groups = (
+            None if groups is None else [group for group, keep in zip(groups, defined, strict=True) if keep]
+        )
         rates[name] = Rate(
-            micro=bootstrap_interval(above, below, groups=groups, **options),
-            macro=bootstrap_interval(above[defined] / below[defined], groups=kept, **options),
-            numerator=int(above.sum()),
-            denominator=int(below.sum()),
+            micro=bootstrap_interval(numerators, denominators, groups=groups, **options),
+            macro=bootstrap_interval(numerators[defined] / denominators[defined], groups=defined_groups, **options),
+            numerator=int(numerators.sum()),
+            denominator=int(denominators.sum()),
             undefined=int((~defined).sum()),
         )
     return rates
 
 
 def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
-    """Return the rates as text: each with its counts, interval, and how many traces have none.
+    """Format rates as a text table, with their counts, intervals and numbers of undefined traces.
 
     Args:
-        rates: Of one arm.
-        counts: Of its traces.
+        rates: Rates of one arm.
+        counts: Counts of its traces, for a last line of totals.
 
     Returns:
         The table as text.
@@ -394,13 +408,13 @@ def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
         )
     counts = list(counts)
     if counts:
-        sums = {name: sum(getattr(count, name) or 0 for count in counts) for name in _SHOWN}
-        said = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in sums.items())
-        lines.append(f"{len(counts)} traces: {said}")
+        sums = {name: sum(getattr(count, name) or 0 for count in counts) for name in _COUNT_COLUMNS}
+        totals = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in sums.items())
+        lines.append(f"{len(counts)} traces: {totals}")
     return "\n".join(lines)
 
 
-def _defined(name: str, count: EventCounts) -> bool:
+def _is_defined(name: str, count: EventCounts) -> bool:
     if name == "f1" and count.recalled is not None:
         return False  # mentions against events have no common F1
     if name == "f1":
@@ -408,12 +422,14 @@ def _defined(name: str, count: EventCounts) -> bool:
     return (METRICS | CLAIM_METRICS)[name][1](count) > 0
 
 
-_SHOWN = ("matched", "hallucinated", "misused", "missed", "neutral_mentions", "mentions", "time_claims", "order_claims",
-          "count_claims")  # fmt: skip
+_COUNT_COLUMNS = (
+    "matched", "hallucinated", "misused", "missed",
+    "neutral_mentions", "mentions", "time_claims", "order_claims", "count_claims",
+)  # fmt: skip
 
 
 def rules_table(by_rule: Mapping[str, Mapping[str, Rate]]) -> str:
-    """Return the rates of one arm under every counting rule, side by side.
+    """Format the rates of one arm under every counting rule as a text table.
 
     Args:
         by_rule: Rates by counting rule.

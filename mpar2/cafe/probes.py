@@ -1,14 +1,13 @@
-"""Probes: ask the model directly about each event of the truth, and about as many that are absent.
+"""Probes: yes/no questions about each event of the truth, and about as many absent events.
 
-Not mentioning is not the same as not perceiving: an event that a trace omits may have been perceived. So the model is
-asked, on the same clip, "Do you hear a dog bark?" for every label of the truth and for as many labels that the clip
-lacks, and the share of right answers stands beside Err_omit. It also scores models that answer without reasoning; where
-a model answers with a trace, the trace's answer counts.
+A model may perceive an event that its trace omits. So each clip is probed with "Do you hear a dog bark?" for every
+label of the truth and for the same number of absent labels, and the accuracy is reported beside Err_omit. Probes also
+score models that answer without reasoning. Where a reply contains a trace, the answer of the trace counts.
 
 Conventions: a probe is about a label, not about a single event (two barks are one probe), and two items of one clip
-with the same label are one probe. Absent labels are the certified absences of the annotation, where it has them;
-others are drawn from the project's classes, none of which a label of the truth names or is a kind of. An answer that
-is neither yes nor no is *unanswered*: counted, and wrong in no rate. Accuracy is the mean of the hit rate (present,
+with the same label are one probe. Absent labels are the certified absences of the annotation, where it has them. The
+others are drawn from the project's classes, without those that a label of the truth names or is a kind of. A reply that
+is neither yes nor no is *unanswered*: it is counted, and enters no rate. Accuracy is the mean of the hit rate (present,
 yes) and of the correct rejection rate (absent, no), so that always yes gives 0.5. Intervals are clustered by clip.
 """
 
@@ -47,7 +46,7 @@ YES, NO = "Yes", "No"
 
 @dataclass(frozen=True)
 class Probe:
-    """A question about one label; ``present`` is the truth."""
+    """A question about one label. ``present`` is the target: whether the clip has it."""
 
     item: str
     label: str
@@ -57,7 +56,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """What a model answered: True for yes, False for no, None for neither."""
+    """The answer of a model to a probe. ``yes`` is True for yes, False for no, None for neither."""
 
     probe: Probe
     yes: bool | None
@@ -71,7 +70,7 @@ class ProbeAnswer:
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """Probe accuracy with its parts; counts stand beside every rate."""
+    """Probe accuracy, its two rates, and the counts."""
 
     items: int
     clips: int
@@ -93,10 +92,10 @@ def make_probes(item: str, truth: Truth, *, seed: int = 0, absent: Sequence[str]
     """Make the probes of one item, present and absent ones, in random order.
 
     Args:
-        item: Its id.
-        truth: Its events.
-        seed: Chooses the absent labels and the order.
-        absent: Certified absences (AudioSet's NOT_PRESENT); they are taken first.
+        item: Id of the item.
+        truth: Truth of the item, with events.
+        seed: Seed of the absent labels and of the order.
+        absent: Certified absences (AudioSet's NOT_PRESENT), which are used first.
 
     Raises:
         ValueError: The truth is a caption.
@@ -106,11 +105,11 @@ def make_probes(item: str, truth: Truth, *, seed: int = 0, absent: Sequence[str]
     labels = list(dict.fromkeys(event.label for event in truth.events))
     rng = random.Random(f"probes {seed}|{item}")
     certified = [label for label in dict.fromkeys(absent) if label not in labels]
-    drawn = rng.sample(certified, min(len(labels), len(certified)))
-    free = [label for label in absent_classes(labels) if label not in drawn]
-    drawn += rng.sample(free, min(len(labels) - len(drawn), len(free)))
+    absent_labels = rng.sample(certified, min(len(labels), len(certified)))
+    candidates = [label for label in absent_classes(labels) if label not in absent_labels]
+    absent_labels += rng.sample(candidates, min(len(labels) - len(absent_labels), len(candidates)))
     probes = [Probe(item, label, True, _question(label, True)) for label in labels]
-    probes += [Probe(item, label, False, _question(label, False)) for label in drawn]
+    probes += [Probe(item, label, False, _question(label, False)) for label in absent_labels]
     rng.shuffle(probes)
     return probes
 
@@ -124,18 +123,18 @@ def ask_probes(
     *,
     batch_size: int = 8,
 ) -> list[ProbeAnswer]:
-    """Ask the arm every probe about its item's clip.
+    """Run all probes on an arm, each with its item's clip.
 
     Args:
-        engine: Runs the arm.
-        arm: Who is asked.
-        clips: By item.
-        probes: Yes/no questions.
-        decoding: How replies are generated.
-        batch_size: Questions at a time.
+        engine: Engine that generates the replies.
+        arm: The arm under test.
+        clips: Clips by item.
+        probes: The probes.
+        decoding: Decoding options; None: greedy.
+        batch_size: Number of probes in a batch.
 
     Returns:
-        One answer a probe, in order.
+        One answer for each probe, in order.
 
     Raises:
         EngineError: The engine cannot run the arm.
@@ -155,12 +154,12 @@ def probe_report(answers: Sequence[ProbeAnswer], clips: Mapping[str, str] | None
 
     Args:
         answers: All answers of one model.
-        clips: Item to clip; without it each item is a clip of its own.
-        **options: Of the bootstrap (``mpar2.statistics``).
+        clips: Clip of each item; None: one clip for each item.
+        **options: Options of the bootstrap (``mpar2.statistics``).
     """
     clip_of = {answer.probe.item: (clips or {}).get(answer.probe.item, answer.probe.item) for answer in answers}
     items = len(clip_of)
-    # two items of one clip share their labels: the first answer counts
+    # Two items of one clip may share labels: the first answer counts.
     distinct = {(clip_of[a.probe.item], a.probe.label, a.probe.present): a for a in reversed(answers)}
     answers = list(distinct.values())[::-1]
     answered = [answer for answer in answers if answer.right is not None]
@@ -168,6 +167,7 @@ def probe_report(answers: Sequence[ProbeAnswer], clips: Mapping[str, str] | None
     right = np.array([bool(answer.right) for answer in answered], dtype=float)
     present = np.array([answer.probe.present for answer in answered], dtype=float)
 
+    # The bootstrap resamples clips, so the balanced accuracy is computed from sums.
     def balanced(right: np.ndarray, present: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             hits = (right * present).sum(axis=1) / present.sum(axis=1)
@@ -191,19 +191,23 @@ def _question(label: str, present: bool) -> Question:
 
 
 def probe_record(answers: Sequence[ProbeAnswer]) -> list[dict[str, Any]]:
-    """Return answers as plain JSON values."""
+    """Return answers as plain JSON values; :func:`read_answers` reads them.
+
+    Args:
+        answers: Answers of one item.
+    """
     return [{"label": a.probe.label, "present": a.probe.present, "yes": a.yes, "text": a.text} for a in answers]
 
 
 def read_answers(record: Mapping[str, Any] | None, probes: Sequence[Probe]) -> list[ProbeAnswer]:
-    """Read the answers that :func:`probe_record` made plain.
+    """Read the answers that :func:`probe_record` wrote.
 
     Args:
-        record: With the plain answers under ``answers``; None holds none.
-        probes: Those that the answers were given to.
+        record: Record with the plain answers under ``answers``; None counts as empty.
+        probes: Probes of the item.
 
     Returns:
-        The answers of those probes that the record has.
+        The answers in the record, in the order of ``probes``.
     """
     by_label = {entry["label"]: entry for entry in (record or {}).get("answers", [])}
     return [

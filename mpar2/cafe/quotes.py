@@ -1,9 +1,8 @@
-"""Positions of a model's quotes in the text that it was given; a quote that occurs nowhere is reported.
+"""Spans of a model's quotes in a text. A quote that does not occur is reported.
 
-A quote is looked for as it is. Where it does not stand so, both sides are *folded*: typographic quotation marks,
-apostrophes, dashes and dots to those of a keyboard, letters to their composed form, invisible characters to nothing,
-and quotation marks or dots that the model put around the quote are taken off. The span is always that of the text's own
-characters.
+The exact quote is searched first. If it does not occur, quote and text are *folded*: typographic quotation marks,
+apostrophes, dashes and dots become ASCII, letters take their composed form, invisible characters are removed, and so
+are quotation marks or dots around the quote. Spans always count characters of the original text.
 """
 
 from __future__ import annotations
@@ -27,42 +26,42 @@ _AROUND = " \t\r\n'\"."
 
 
 def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) -> tuple[list[Span], str]:
-    """Find where quotes stand in a text.
+    """Locate quotes in a text.
 
-    Runs of white space count as equal, since models fold line breaks. A quote that occurs several times takes the
-    first free place at or after the quote before it, whole words before parts of words.
+    Runs of white space match each other, since models fold line breaks. A quote that occurs several times takes the
+    first free occurrence at or after the quote before it, whole words before parts of words.
 
     Args:
         text: The trace.
-        quotes: In reading order.
+        quotes: The quotes, in reading order.
         overlap: Whether spans may share characters.
 
     Returns:
-        The span of each quote, and ""; or no spans, and what is wrong.
+        The span of each quote and an empty string, or no spans and an error message.
 
     >>> locate_quotes("a dog, then a dog", ["dog", "dog"])[0]
     [Span(start=2, stop=5), Span(start=14, stop=17)]
     """
     problem = ""
-    found = _Text(text)
-    places = [found.places(quote) for quote in quotes]
+    source = _Text(text)
+    places = [source.places(quote) for quote in quotes]
     in_order = list(range(len(quotes)))
-    # in reading order; and, where a short quote took a place inside a longer one, longest first
+    # in reading order first; longest first where a short quote took characters of a longer one
     for order in (in_order, sorted(in_order, key=lambda index: -len(quotes[index]))):
-        spans, problem_now = _place(quotes, places, order, overlap)
-        if not problem_now:
+        spans, order_problem = _place(quotes, places, order, overlap)
+        if not order_problem:
             return spans, ""
-        problem = problem or problem_now
+        problem = problem or order_problem
     return [], problem
 
 
 def is_exact(text: str, span: Span, quote: str) -> bool:
-    """Return whether a quote reads as the text does, white space aside.
+    """Return whether a quote equals the text at a span, up to white space.
 
     Args:
         text: The trace.
-        span: Characters of the text.
-        quote: What a judge quoted.
+        span: Span of the quote in the text.
+        quote: The quote.
     """
     return text[span.start : span.stop].split() == quote.split()
 
@@ -70,63 +69,65 @@ def is_exact(text: str, span: Span, quote: str) -> bool:
 def _place(
     quotes: Sequence[str], places: Sequence[list[Span]], order: Sequence[int], overlap: bool
 ) -> tuple[list[Span], str]:
-    placed: dict[int, Span] = {}
+    """Assign one of its occurrences to each quote, in the given order; return spans or an error message."""
+    spans: dict[int, Span] = {}
     for index in order:
         if not places[index]:
             return [], f"quote {quotes[index][:80]!r} does not stand in the text; copy it character for character"
-        taken = () if overlap else placed.values()
-        free = [p for p in places[index] if not any(p.start < q.stop and q.start < p.stop for q in taken)]
+        used_spans = () if overlap else spans.values()
+        free = [p for p in places[index] if not any(p.start < q.stop and q.start < p.stop for q in used_spans)]
         if not free:
             times = f"{len(places[index])} time{'s' if len(places[index]) > 1 else ''}"
             return [], f"quote {quotes[index][:80]!r} stands {times} in the text, all taken by other mentions"
-        cursor = max((span.start for other, span in placed.items() if other < index), default=0)
-        placed[index] = next((place for place in free if place.start >= cursor), free[0])
-    return [placed[index] for index in range(len(quotes))], ""
+        cursor = max((span.start for other, span in spans.items() if other < index), default=0)
+        spans[index] = next((place for place in free if place.start >= cursor), free[0])
+    return [spans[index] for index in range(len(quotes))], ""
 
 
 class _Text:
-    """A text in which quotes are looked for; its folded form is made when a quote needs it."""
+    """A text to search for quotes. Its folded form is computed on first use."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._known: dict[str, list[Span]] = {}
+        self._cache: dict[str, list[Span]] = {}
         self._folded: tuple[str, list[Span]] | None = None
 
     def places(self, quote: str) -> list[Span]:
-        """Return where the quote stands, in order; the same answer for the same quote."""
-        if quote not in self._known:
-            self._known[quote] = _occurrences(self._text, quote) or self._folded_places(quote)
-        return self._known[quote]
+        """Return all occurrences of a quote, in order, with a cache."""
+        if quote not in self._cache:
+            self._cache[quote] = _occurrences(self._text, quote) or self._folded_places(quote)
+        return self._cache[quote]
 
     def _folded_places(self, quote: str) -> list[Span]:
         if self._folded is None:
             self._folded = _fold(self._text)
-        folded, at = self._folded
-        sought = _fold(quote)[0]
-        for form in dict.fromkeys((sought, sought.strip(_AROUND))):
-            if spans := _occurrences(folded, form):
-                return [Span(at[span.start].start, at[span.stop - 1].stop) for span in spans]
+        folded, origins = self._folded
+        folded_quote = _fold(quote)[0]
+        for candidate in dict.fromkeys((folded_quote, folded_quote.strip(_AROUND))):
+            if spans := _occurrences(folded, candidate):
+                return [Span(origins[span.start].start, origins[span.stop - 1].stop) for span in spans]
         return []
 
 
 def _fold(text: str) -> tuple[str, list[Span]]:
-    """Return the folded text, and for each of its characters those of ``text`` that it comes from."""
+    """Return the folded text, and the span in ``text`` of each of its characters."""
     pieces: list[str] = []
-    at: list[Span] = []
-    for place, letter in enumerate(text):
-        form = _FORMS.get(letter, letter)
+    origins: list[Span] = []
+    for place, char in enumerate(text):
+        form = _FORMS.get(char, char)
         if pieces and form and unicodedata.combining(form[0]):
-            whole = unicodedata.normalize("NFC", pieces[-1] + form)
-            if len(whole) == len(pieces[-1]):
-                pieces[-1], at[-1] = whole, Span(at[-1].start, place + 1)
+            composed = unicodedata.normalize("NFC", pieces[-1] + form)
+            if len(composed) == len(pieces[-1]):
+                pieces[-1], origins[-1] = composed, Span(origins[-1].start, place + 1)
                 continue
-        for single in form:
-            pieces.append(single)
-            at.append(Span(place, place + 1))
-    return "".join(pieces), at
+        for form_char in form:
+            pieces.append(form_char)
+            origins.append(Span(place, place + 1))
+    return "".join(pieces), origins
 
 
 def _occurrences(text: str, quote: str) -> list[Span]:
+    """Return the spans of a quote as whole words, else as part of words; any white space matches."""
     words = quote.split()
     if not words:
         return []

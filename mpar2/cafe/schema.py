@@ -1,18 +1,19 @@
-"""What CAFE says and is asked: truth, mentions, verdicts, and the decision table that all judges follow.
+"""Data types of CAFE: truth, mentions, verdicts, and the decision table that all judges follow.
 
 Conventions
 -----------
 * Character spans are half-open and count characters of the raw trace text, tags included, so that
   ``trace[mention.chars.start:mention.chars.stop] == mention.quote``.
-* Truth events are numbered from 0 in the order of ``Truth.events``. For a truth that is only a caption, the judge
-  reads the events out of the caption and lists them in ``Verdict.targets``; the numbers count that list.
-* A mention is one place in the trace that names something audible. Every mention has exactly one kind.
-* ``missed`` is not a kind of mention: it is what no matched or misused mention refers to (:func:`missed_events`).
+* Truth events are numbered from 0 in the order of ``Truth.events``. Where the truth is only a caption, the judge
+  extracts the events from the caption and lists them in ``Verdict.targets``; the numbers index that list.
+* A mention is one span of the trace that names something audible. Every mention has exactly one kind.
+* ``missed`` is not a kind of mention: it holds the events that no matched or misused mention refers to
+  (:func:`missed_events`).
 
 Source: arXiv 2603.02266 names five kinds (matched, hallucinated, misused, missed, neutral) and gives the extractor the
-question, the answer, the caption and the reasoning. Which phrase gets which kind is not known from it: the rules of
-:data:`DECISION_TABLE` are this project's own, and the reference judge, the prompts of the model judges, the rating
-sheet and the end of this text (``help(mpar2.cafe.schema)``) all show that one table.
+question, the answer, the caption and the reasoning. It does not define which phrase gets which kind. The rules of
+:data:`DECISION_TABLE` are this project's own. The reference judge, the prompts of the model judges, the rating sheet
+and the end of this text (``help(mpar2.cafe.schema)``) all use that one table.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ __all__ = [
 
 
 class MentionKind(StrEnum):
-    """What a mention of an event is worth against the truth."""
+    """Kind of a mention, by comparison with the truth."""
 
     MATCHED = "matched"
     HALLUCINATED = "hallucinated"
@@ -61,12 +62,16 @@ _ERROR_WORDS = (
 
 @dataclass(frozen=True)
 class Truth:
-    """What is audible in a clip, and who says so.
+    """The audible events of a clip, with the origin of the annotation.
 
-    ``origin``: ``scene`` (exact annotation), ``human``, ``cue``, ``caption:<model>``, or ``tagger`` (by
-    ``mpar2.tagger``). ``events`` is None where only a caption is known; an empty tuple means that nothing is audible.
-    ``levels_db`` (one per event) makes "loudest" decidable, and is None where levels are unknown. ``unsure`` are events
-    that may or may not be audible: they are no targets, and a mention of one is neutral instead of hallucinated.
+    Attributes:
+        events: None where only a caption is known; an empty tuple where nothing is audible.
+        caption: A caption of the clip.
+        origin: ``scene`` (exact annotation), ``human``, ``cue``, ``caption:<model>``, or ``tagger``
+            (``mpar2.tagger``).
+        levels_db: Level of each event in dB, to decide "loudest"; None where levels are unknown.
+        unsure: Events that may or may not be audible. They are no targets, and a mention of one is neutral instead of
+            hallucinated.
     """
 
     events: tuple[Event, ...] | None
@@ -84,11 +89,11 @@ class Truth:
 
 @dataclass(frozen=True)
 class Mention:
-    """One place of a trace that names an event.
+    """One span of a trace that names an event.
 
-    ``label`` is what it names, in few words, the same words for the same event ("dog bark"); hallucinated mentions
-    with the same label are one hallucinated event. ``events``: the truth events that it refers to: at least one when
-    matched or misused, several for "two barks" or "the barks", none when hallucinated.
+    ``label`` is the name of the event in few words, the same for every mention of it ("dog bark"). Hallucinated
+    mentions with the same label are one hallucinated event. ``events`` are the truth events that the mention refers to:
+    at least one when matched or misused, several for "two barks" or "the barks", none when hallucinated.
     """
 
     id: str
@@ -98,15 +103,15 @@ class Mention:
     kind: MentionKind
     events: tuple[int, ...] = ()
     reason: str = ""
-    claims: tuple[str, ...] = ()  # what it says beside the sound: time, order, count, attribute
-    part: str = ""  # where it stands: perception, step 2, review, ...; empty outside of parts
+    claims: tuple[str, ...] = ()  # kinds of its claims beyond presence: time, order, count, attribute
+    part: str = ""  # part of the trace: perception, step 2, review, ...; empty outside of parts
 
     @property
     def error(self) -> str | None:
-        """What is wrong with it in the terms of the field, None where nothing is.
+        """Type of the error, or None where the mention is right.
 
-        ``existence`` (the sound is not there), ``semantic`` (another source or kind of it), ``temporal`` (time or
-        order), ``attribute`` (count, length, loudness), ``reasoning`` (used for what it does not show).
+        ``existence`` (the sound is absent), ``semantic`` (another source or kind), ``temporal`` (time or order),
+        ``attribute`` (count, length, loudness), ``reasoning`` (a conclusion that the event does not support).
         """
         if self.kind is MentionKind.HALLUCINATED:
             return "existence"
@@ -119,7 +124,7 @@ class Mention:
             return "semantic"
         if reason.startswith(("wrong count", "wrong attribute")):
             return "attribute"
-        # a model judge gives its reason in its own words
+        # The reason of a model judge is free text.
         for error, words in _ERROR_WORDS:
             if any(word in reason for word in words):
                 return error
@@ -148,7 +153,7 @@ class Mention:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Mention:
-        """Return the mention that :meth:`as_dict` wrote.
+        """Build a mention from the data of :meth:`as_dict`.
 
         Args:
             data: Plain JSON data.
@@ -157,7 +162,7 @@ class Mention:
             The mention.
 
         Raises:
-            KeyError, TypeError, ValueError: The data are not of that form.
+            KeyError, TypeError, ValueError: The data have another form.
         """
         return cls(
             id=str(data["id"]),
@@ -174,22 +179,22 @@ class Mention:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's answer for one trace, with everything needed to know where it came from."""
+    """The verdict of a judge on one trace, with its provenance."""
 
     mentions: tuple[Mention, ...]
     missed: tuple[int, ...]
-    targets: tuple[str, ...]  # labels of the truth events, or of the events read out of the caption
+    targets: tuple[str, ...]  # labels of the truth events, or of the events extracted from the caption
     judge: str  # reference, gemini, server
     truth_origin: str
-    model: str | None = None  # the id that was asked for
-    model_version: str | None = None  # the version that the service says it served
+    model: str | None = None  # id in the request
+    model_version: str | None = None  # served version, as reported by the service
     prompt_hash: str | None = None
     package_version: str = __version__
     attempts: int = 1
     input_tokens: int = 0  # over all attempts; 0 for judges that use no model
     output_tokens: int = 0
-    uncovered: tuple[str, ...] = ()  # nouns said to be heard that the judge's vocabulary does not know
-    lenient: int = 0  # replies of a model judge that were read leniently
+    uncovered: tuple[str, ...] = ()  # nouns in the context of hearing outside of the judge's vocabulary
+    lenient: int = 0  # number of replies of a model judge that were read leniently
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON data; :meth:`from_dict` reads it back."""
@@ -212,7 +217,7 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Verdict:
-        """Return the verdict that :meth:`as_dict` wrote.
+        """Build a verdict from the data of :meth:`as_dict`.
 
         Args:
             data: Plain JSON data.
@@ -221,7 +226,7 @@ class Verdict:
             The verdict.
 
         Raises:
-            KeyError, TypeError, ValueError: The data are not of that form.
+            KeyError, TypeError, ValueError: The data have another form.
         """
         return cls(
             mentions=tuple(Mention.from_dict(mention) for mention in _list(data["mentions"])),
@@ -254,11 +259,11 @@ def _text_or_none(value: Any) -> str | None:
 
 
 UNSCORED_REASONS = (
-    "no_truth",  # neither events nor a caption, or a judge that needs events was given only a caption
+    "no_truth",  # neither events nor a caption, or only a caption for a judge that needs events
     "blocked",  # the service refused
-    "truncated",  # the reply ended before its end
+    "truncated",  # the reply is incomplete
     "invalid_json",
-    "schema",  # JSON, but not of the asked form
+    "schema",  # JSON, but not of the requested form
     "id_mismatch",  # mention ids or event numbers missing, repeated or unknown
     "bad_quote",  # a quote that is not in the trace
     "rate_limited",
@@ -271,7 +276,7 @@ UNSCORED_REASONS = (
 
 @dataclass(frozen=True)
 class Unscored:
-    """No verdict, and why. Never counted as a zero."""
+    """The reason why a trace has no verdict. It never counts as a zero."""
 
     reason: str
     detail: str = ""
@@ -286,7 +291,7 @@ class Unscored:
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """What a judge is given. ``trace`` is the raw text; ``answer`` the true choice, None where unknown."""
+    """The input of a judge. ``trace`` is the raw text; ``answer`` is the true choice, None where unknown."""
 
     question: str
     choices: tuple[str, ...]
@@ -296,7 +301,7 @@ class JudgeRequest:
 
 
 class Judge(Protocol):
-    """Sorts the event mentions of one trace. ``id`` is ``reference``, ``gemini`` or ``server``."""
+    """Classifies the event mentions of a trace. ``id`` is ``reference``, ``gemini`` or ``server``."""
 
     id: str
     model: str | None
@@ -309,7 +314,7 @@ class Judge(Protocol):
             request: The trace with its truth.
 
         Returns:
-            The verdict, or why there is none.
+            The verdict, or the reason why there is none.
         """
         ...
 
@@ -318,49 +323,49 @@ def missed_events(mentions: Iterable[Mention], n_targets: int) -> tuple[int, ...
     """Return the truth events that no matched or misused mention refers to.
 
     Args:
-        mentions: Of a verdict.
+        mentions: Mentions of a verdict.
         n_targets: Number of truth events.
 
     Returns:
-        Numbers of truth events, rising.
+        Indices of truth events, in ascending order.
 
     >>> missed_events([], 2)
     (0, 1)
     """
-    found = {
+    events = {
         index
         for mention in mentions
         if mention.kind in (MentionKind.MATCHED, MentionKind.MISUSED)
         for index in mention.events
     }
-    return tuple(index for index in range(n_targets) if index not in found)
+    return tuple(index for index in range(n_targets) if index not in events)
 
 
 def validate_verdict(verdict: Verdict, trace: str) -> None:
-    """Raise ``ValueError`` where a verdict contradicts itself or its trace; the message names the mention.
+    """Check that a verdict contradicts neither itself nor its trace.
 
     Args:
-        verdict: To check.
-        trace: The text that it is about.
+        verdict: The verdict.
+        trace: The trace that it judges.
 
     Raises:
-        ValueError: The verdict contradicts itself or its trace.
+        ValueError: The verdict contradicts itself or its trace; the message names the mention.
     """
-    seen: set[str] = set()
+    ids: set[str] = set()
     for mention in verdict.mentions:
-        where = f"mention {mention.id!r} ({mention.quote[:40]!r})"
-        if mention.id in seen:
-            raise ValueError(f"{where}: its id occurs twice; each mention needs one verdict")
-        seen.add(mention.id)
+        prefix = f"mention {mention.id!r} ({mention.quote[:40]!r})"
+        if mention.id in ids:
+            raise ValueError(f"{prefix}: its id occurs twice; each mention needs one verdict")
+        ids.add(mention.id)
         if not mention.quote.strip() or trace[mention.chars.start : mention.chars.stop] != mention.quote:
-            raise ValueError(f"{where}: the trace does not read so at {mention.chars.start}:{mention.chars.stop}")
-        bad = [index for index in mention.events if not 0 <= index < len(verdict.targets)]
-        if bad:
-            raise ValueError(f"{where}: event {bad[0]} of {len(verdict.targets)}; events count from 0")
+            raise ValueError(f"{prefix}: the trace does not read so at {mention.chars.start}:{mention.chars.stop}")
+        unknown = [index for index in mention.events if not 0 <= index < len(verdict.targets)]
+        if unknown:
+            raise ValueError(f"{prefix}: event {unknown[0]} of {len(verdict.targets)}; events count from 0")
         if mention.kind in (MentionKind.MATCHED, MentionKind.MISUSED) and not mention.events:
-            raise ValueError(f"{where}: {mention.kind} without the truth event that it refers to")
+            raise ValueError(f"{prefix}: {mention.kind} without the truth event that it refers to")
         if mention.kind is MentionKind.HALLUCINATED and mention.events:
-            raise ValueError(f"{where}: hallucinated, yet refers to truth event {mention.events[0]}")
+            raise ValueError(f"{prefix}: hallucinated, yet refers to truth event {mention.events[0]}")
     expected = missed_events(verdict.mentions, len(verdict.targets))
     if tuple(sorted(verdict.missed)) != expected:
         raise ValueError(f"missed is {list(verdict.missed)}, but the mentions leave {list(expected)}")
@@ -371,7 +376,7 @@ Outcome = Literal["matched", "hallucinated", "misused", "neutral"]
 
 @dataclass(frozen=True)
 class Decision:
-    """One row of the decision table: under ``condition`` the mention ``quote`` in ``text`` is ``kind``."""
+    """One row of the decision table: under ``condition`` the mention ``quote`` in ``text`` is of ``kind``."""
 
     condition: str
     kind: MentionKind
@@ -451,7 +456,7 @@ DECISION_TABLE: tuple[Decision, ...] = _rows(
 
 
 def decision_text() -> str:
-    """Return the decision table as numbered plain text, one paragraph a row: for prompts and the rating sheet."""
+    """Return the decision table as numbered plain text, one paragraph per row, for prompts and the rating sheet."""
     return "\n".join(
         f"{number}. {row.kind.value.upper()} if {row.condition}.\n"
         f"   Truth: {row.truth}. Trace: {row.text} Mention: {row.quote!r}. Why: {row.why}."

@@ -1,16 +1,16 @@
-"""Scores of a run: one verdict for each trace, beside the run, resumable.
+"""Scores of a run: one verdict for each trace, stored beside the run, resumable.
 
-    RUN/cafe/NAME/verdicts.jsonl   the journal: what is judged, one fsynced line each
-    RUN/cafe/NAME/replies.jsonl    what a model judge answered, so that no reply is paid twice
-    RUN/cafe/NAME/scores.jsonl     one line for each line of the run, written when all is judged, or not at all
-    RUN/cafe/NAME/metrics.json     rates for each arm, and everything that the scores depend on
+    RUN/cafe/NAME/verdicts.jsonl   the journal: one fsynced line for each verdict
+    RUN/cafe/NAME/replies.jsonl    replies of a model judge, so that no reply is paid twice
+    RUN/cafe/NAME/scores.jsonl     one line for each line of the run, written once all traces are judged
+    RUN/cafe/NAME/metrics.json     rates for each arm, with all settings that the scores depend on
 
 A line of scores: ``key, id, arm, sample``, and either ``verdict`` and ``counts``, or ``unscored`` with the reason.
 A trace without a verdict enters no rate. Verdicts of two served model versions never share a table.
 
-Each verdict stands in the journal under the hash of all that it depends on: judge, model, prompts and the request. A
-start after a kill judges what is missing. An unscored trace is a result like any other, except where the service gave
-no answer at all: such a trace is reported as failed, left out of the journal, and judged on the next start.
+The key of a verdict in the journal is the hash of the judge, the model, the prompts and the request. A start after a
+kill judges the missing traces. An unscored trace is a result like any other, except where the service returned no reply
+at all: such a trace is reported as failed, left out of the journal, and judged at the next start.
 """
 
 from __future__ import annotations
@@ -64,25 +64,25 @@ __all__ = [
 ]
 
 SCORES, METRICS = "scores.jsonl", "metrics.json"
-# No answer came; asking later may bring one, and nothing was paid.
+# The service returned no reply. A later request may succeed, and nothing was paid.
 _TRANSIENT = ("rate_limited", "unavailable", "bad_request")
 
 
 class ScoreError(MPAR2Error, ValueError):
-    """Scores cannot be made, read or put into one table; the message says why."""
+    """Scores cannot be computed, read or put into one table; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class TraceScore:
-    """What a judge says of one line of a run."""
+    """The outcome of one line of a run: a verdict, or the reason why there is none."""
 
     key: str
     id: str
     arm: str
     sample: int
     outcome: Verdict | Unscored
-    clip: str = ""  # the audio of the item, the unit of every interval; of older scores the item stands in
-    chars: int = 0  # of the trace; 0 in older scores
+    clip: str = ""  # audio of the item, the unit of every interval; empty in older scores, where the item is the unit
+    chars: int = 0  # length of the trace; 0 in older scores
 
     @property
     def counts(self) -> EventCounts | None:
@@ -95,12 +95,12 @@ class ScoreSet:
     """The scores of a run by one judge."""
 
     scores: tuple[TraceScore, ...]
-    failed: Mapping[str, str]  # lines that got no answer; the next start tries them again
+    failed: Mapping[str, str]  # lines without a reply, with the reason; the next start tries them again
     canaries: str | None = None
     rule: str = DEFAULT_RULE  # how the mentions of an event are counted
 
     def __post_init__(self) -> None:
-        _one_version(score.outcome for score in self.scores)
+        _check_one_version(score.outcome for score in self.scores)
 
     @property
     def unscored(self) -> Counter[str]:
@@ -109,37 +109,40 @@ class ScoreSet:
 
     @property
     def origins(self) -> Counter[str]:
-        """Where the truths come from."""
+        """Number of verdicts by origin of the truth."""
         return Counter(score.outcome.truth_origin for score in self.scores if isinstance(score.outcome, Verdict))
 
     @property
     def leniency(self) -> tuple[int, int]:
-        """Replies that were read leniently, and all replies, of a model judge."""
+        """Number of replies of a model judge that were read leniently, and of all its replies."""
         verdicts = [score.outcome for score in self.scores if isinstance(score.outcome, Verdict)]
-        asked = [verdict for verdict in verdicts if verdict.input_tokens or verdict.output_tokens]
-        return sum(verdict.lenient for verdict in asked), sum(verdict.attempts for verdict in asked)
+        model_verdicts = [verdict for verdict in verdicts if verdict.input_tokens or verdict.output_tokens]
+        return sum(verdict.lenient for verdict in model_verdicts), sum(verdict.attempts for verdict in model_verdicts)
 
     def arms(self) -> list[str]:
         """Return the arms in order of appearance."""
         return list(dict.fromkeys(score.arm for score in self.scores))
 
     def of_arm(self, arm: str) -> tuple[list[EventCounts], list[str]]:
-        """Return the counts, under the rule of the set, and the clips of an arm's scored traces."""
+        """Return the counts under the rule of the set, and the clips, of an arm's scored traces."""
         verdicts, clips = self.verdicts_of(arm)
         return [count_events(verdict, self.rule) for verdict in verdicts], clips
 
     def verdicts_of(self, arm: str) -> tuple[list[Verdict], list[str]]:
         """Return the verdicts and the clips of an arm's scored traces."""
         pairs = [(score.outcome, score.clip or score.id) for score in self.scores if score.arm == arm]
-        kept = [(outcome, clip) for outcome, clip in pairs if isinstance(outcome, Verdict)]
-        return [verdict for verdict, _ in kept], [clip for _, clip in kept]
+        scored = [(outcome, clip) for outcome, clip in pairs if isinstance(outcome, Verdict)]
+        return [verdict for verdict, _ in scored], [clip for _, clip in scored]
 
     def rules_of(self, arm: str, **options: Any) -> dict[str, dict[str, Rate]]:
         """Return the metrics of an arm under every counting rule.
 
         Args:
-            arm: The arm's name.
-            **options: Of the bootstrap (:func:`mpar2.cafe.metrics.evaluate`).
+            arm: Name of the arm.
+            **options: Options of the bootstrap (:func:`mpar2.cafe.metrics.evaluate`).
+
+        Returns:
+            Each metric by name, for each rule.
         """
         verdicts, clips = self.verdicts_of(arm)
         return {
@@ -147,11 +150,11 @@ class ScoreSet:
         }
 
     def claims_of(self, arm: str, **options: Any) -> dict[str, Rate]:
-        """Return mentions per event, and claims of time, order and count per trace, of an arm.
+        """Return an arm's mentions per event, and its claims of time, order and count per trace.
 
         Args:
-            arm: The arm's name.
-            **options: Of the bootstrap (:func:`mpar2.cafe.metrics.evaluate`).
+            arm: Name of the arm.
+            **options: Options of the bootstrap (:func:`mpar2.cafe.metrics.evaluate`).
         """
         verdicts, clips = self.verdicts_of(arm)
         return evaluate([count_events(verdict) for verdict in verdicts], clips, table=CLAIM_METRICS, **options)
@@ -160,8 +163,8 @@ class ScoreSet:
         """Return outcomes and errors along the traces of an arm; see :func:`mpar2.cafe.metrics.profile`.
 
         Args:
-            arm: The arm's name.
-            bins: Parts of equal length that each trace is cut into.
+            arm: Name of the arm.
+            bins: Number of parts of equal length for each trace.
 
         Returns:
             One row for each part.
@@ -170,7 +173,7 @@ class ScoreSet:
         return profile([(s.outcome, s.chars) for s in of_arm if isinstance(s.outcome, Verdict)], bins)
 
     def coverage_of(self, arm: str) -> tuple[int, int]:
-        """Count, for an arm, the nouns said to be heard that the judge does not know, and the mentions that it does."""
+        """Count an arm's nouns in the context of hearing that are not in the judge's vocabulary, and its mentions."""
         verdicts, _ = self.verdicts_of(arm)
         return sum(len(v.uncovered) for v in verdicts), sum(len(v.mentions) for v in verdicts)
 
@@ -179,52 +182,64 @@ class ScoreSet:
         return {arm: evaluate(*self.of_arm(arm), **options) for arm in self.arms()}
 
     def report(self, rates: Mapping[str, Mapping[str, Rate]] | None = None) -> str:
-        """Return all of it as text, arm by arm."""
+        """Return the rates, profiles and notes as text, arm by arm.
+
+        Args:
+            rates: Rates by arm, where :meth:`rates` was called before; None computes them.
+        """
         rates = self.rates() if rates is None else rates
-        parts = []
+        sections = []
+        # For each arm: rates, then counting rules, then profiles, claims and coverage.
         for arm in self.arms():
             of_arm = [score for score in self.scores if score.arm == arm]
             reasons = Counter(s.outcome.reason for s in of_arm if isinstance(s.outcome, Unscored))
-            said = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+            reason_counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
             head = f"{arm}: {len(of_arm) - sum(reasons.values())} of {len(of_arm)} traces scored"
-            parts.append(head + (f" ({said})" if said else "") + "\n" + table(dict(rates[arm]), self.of_arm(arm)[0]))
+            sections.append(
+                head
+                + (f" ({reason_counts})" if reason_counts else "")
+                + "\n"
+                + table(dict(rates[arm]), self.of_arm(arm)[0])
+            )
+            # An arm without a verdict has no further tables.
             if not self.verdicts_of(arm)[0]:
                 continue
-            parts.append(f"by counting rule (above: {self.rule})\n{rules_table(self.rules_of(arm))}")
-            along = {f"{20 * n}-{20 * n + 20} %": row for n, row in enumerate(self.profile_of(arm))}
-            along |= errors_by_part(self.verdicts_of(arm)[0])
-            parts.append(f"wrong mentions by kind of error, along the trace and by part\n{profile_table(along)}")
+            sections.append(f"by counting rule (above: {self.rule})\n{rules_table(self.rules_of(arm))}")
+            profiles = {f"{20 * n}-{20 * n + 20} %": row for n, row in enumerate(self.profile_of(arm))}
+            profiles |= errors_by_part(self.verdicts_of(arm)[0])
+            sections.append(f"wrong mentions by kind of error, along the trace and by part\n{profile_table(profiles)}")
             claims = ", ".join(
                 f"{name.replace('_', ' ')} {_plain(rate)}" for name, rate in self.claims_of(arm, resamples=1).items()
             )
-            unknown, known = self.coverage_of(arm)
-            parts.append(
-                f"{claims}\ncoverage: {unknown} sounds named in words that the judge does not know, beside {known} "
+            n_unknown, n_known = self.coverage_of(arm)
+            sections.append(
+                f"{claims}\ncoverage: {n_unknown} sounds named in words that the judge does not know, beside {n_known} "
                 "that it knows"
             )
-        parts.append("truth: " + (", ".join(f"{origin} ({n})" for origin, n in self.origins.items()) or "none"))
+        # Notes on the truth and the judge apply to all arms.
+        sections.append("truth: " + (", ".join(f"{origin} ({n})" for origin, n in self.origins.items()) or "none"))
         if ORIGIN in self.origins:
-            parts.append(errors().note())
+            sections.append(errors().note())
         if self.failed:
-            parts.append(f"{len(self.failed)} traces got no answer and are tried again at the next start")
+            sections.append(f"{len(self.failed)} traces got no answer and are tried again at the next start")
         lenient, replies = self.leniency
         if replies:
-            parts.append(
+            sections.append(
                 f"{lenient} of {replies} replies of the judge were read leniently (wrapped, or other typography)"
             )
         if self.canaries:
-            parts.append(self.canaries)
-        return "\n\n".join(parts)
+            sections.append(self.canaries)
+        return "\n\n".join(sections)
 
 
 def requests_of(
     records: Iterable[Mapping[str, Any]], captions: Mapping[str, Truth] | None = None, which: str | None = None
 ) -> tuple[dict[str, JudgeRequest], dict[str, Unscored]]:
-    """Return what to ask a judge about the lines of a run, and the lines that cannot be judged.
+    """Build the judge's requests for the lines of a run.
 
     Args:
         records: Lines of a run.
-        captions: Truths by item, of :mod:`mpar2.cafe.caption`; they stand in where an item has none of its own.
+        captions: Truths by item, from :mod:`mpar2.cafe.caption`, for items without a truth of their own.
         which: Kind of truth, as in :func:`mpar2.cafe.truth.choose_truth`.
 
     Returns:
@@ -254,41 +269,44 @@ def requests_of(
 def against_truth(
     run: str | Path, scores: Iterable[TraceScore], records: Mapping[str, Mapping[str, Any]], which: str
 ) -> tuple[TraceScore, ...]:
-    """Choose the scores whose verdict was made against a kind of truth.
+    """Select the scores whose verdict uses a kind of truth.
 
     Args:
-        run: The run's folder.
-        scores: Of the run.
-        records: The lines of the run by key.
-        which: As in :func:`mpar2.cafe.truth.choose_truth`.
+        run: Folder of the run.
+        scores: Scores of the run.
+        records: Lines of the run, by key.
+        which: Kind of truth, as in :func:`mpar2.cafe.truth.choose_truth`.
+
+    Returns:
+        The selected scores, in order.
     """
     captions = read_captions(run)
-    kept = []
+    matches = []
     for score in scores:
         truth = choose_truth(item_of(records[score.key]), captions.get(score.id), which)
         if truth is not None and isinstance(score.outcome, Verdict) and score.outcome.truth_origin == truth.origin:
-            kept.append(score)
-    return tuple(kept)
+            matches.append(score)
+    return tuple(matches)
 
 
 @dataclass(frozen=True)
 class BatchJudgement:
-    """Outcomes under the names of the requests, in their order; ``failed``: without an answer, with the reason."""
+    """Outcomes by name of the request, in order. ``failed`` holds the reasons of requests without a reply."""
 
     outcomes: dict[str, Verdict | Unscored]
     failed: dict[str, str]
-    resumed: int  # outcomes that were in the journal before
+    resumed: int  # number of outcomes read from the journal
 
 
 def request_key(judge: Judge, request: JudgeRequest) -> str:
-    """Return what a verdict depends on, in one hash.
+    """Return the hash of everything that a verdict depends on.
 
     Args:
-        judge: Its name, model and prompt count.
-        request: What it is asked.
+        judge: The judge, of which name, model and prompt hash are used.
+        request: The request.
     """
     content = asdict(request)
-    if not request.truth.unsure:  # verdicts of before such truths keep their keys
+    if not request.truth.unsure:  # keeps the keys of verdicts from before ``unsure`` existed
         del content["truth"]["unsure"]
     return content_key(judge.id, judge.model, judge.prompt_hash, content)
 
@@ -301,19 +319,22 @@ async def judge_all(
     in_flight: int = 4,
     label: str | None = None,
 ) -> BatchJudgement:
-    """Judge every request; those with equal content once.
+    """Judge all requests. Requests with equal content are judged once.
 
-    A model judge is entered by the caller (``async with``), so that all traces share its connections.
+    The caller enters a model judge (``async with``), so that all traces share its connections.
 
     Args:
         judge: The judge.
-        requests: By name.
-        journal: Keeps the outcomes; what it holds is not asked again. None keeps them in memory only.
-        in_flight: Requests at a time.
-        label: Of a progress bar on stderr; None shows none.
+        requests: Requests by name.
+        journal: Journal of the outcomes; requests with an outcome in it are not judged again. None keeps no journal.
+        in_flight: Number of concurrent requests.
+        label: Label of a progress bar on stderr; None shows no bar.
+
+    Returns:
+        The outcomes, and the requests without a reply.
 
     Raises:
-        StopRun: The run cannot go on; what was judged is in the journal.
+        StopRun: The run cannot continue; the outcomes so far are in the journal.
     """
     keys = {name: request_key(judge, request) for name, request in requests.items()}
 
@@ -326,12 +347,12 @@ async def judge_all(
             raise CallFailed(outcome.reason, outcome.detail, outcome.attempts, scope=scope)
         return {"unscored": asdict(outcome)}
 
-    done = await run_batch(
+    batch = await run_batch(
         requests.items(), work, key=lambda item: keys[item[0]], journal=journal, in_flight=in_flight, label=label
     )
-    outcomes = {name: _outcome(done.records[key]) for name, key in keys.items() if key in done.records}
-    failed = {name: str(done.failed[key]) for name, key in keys.items() if key in done.failed}
-    return BatchJudgement(outcomes, failed, done.resumed)
+    outcomes = {name: _outcome(batch.records[key]) for name, key in keys.items() if key in batch.records}
+    failed = {name: str(batch.failed[key]) for name, key in keys.items() if key in batch.failed}
+    return BatchJudgement(outcomes, failed, batch.resumed)
 
 
 def _outcome(record: dict[str, Any]) -> Verdict | Unscored:
@@ -352,16 +373,16 @@ async def score_run(
     rule: str = DEFAULT_RULE,
     truth: str | None = None,
 ) -> ScoreSet:
-    """Judge every line of a run and write the scores into a folder. A start after a kill judges what is missing.
+    """Judge every line of a run and write the scores into a folder. A start after a kill judges the missing lines.
 
     Args:
-        run: The run's folder.
+        run: Folder of the run.
         judge: The judge; the caller enters a model judge (``async with``).
-        folder: Where ``verdicts.jsonl``, ``scores.jsonl`` and ``metrics.json`` are written.
-        limit: Judge the first lines only.
-        in_flight: Requests at a time.
-        label: Of a progress bar on stderr; None shows none.
-        canaries: How the judge did on the canaries.
+        folder: Folder of ``verdicts.jsonl``, ``scores.jsonl`` and ``metrics.json``.
+        limit: Number of lines to judge, from the first; None judges all.
+        in_flight: Number of concurrent requests.
+        label: Label of a progress bar on stderr; None shows no bar.
+        canaries: Report of the judge on the canaries.
         rule: Counting rule, one of :data:`mpar2.cafe.metrics.RULES`.
         truth: Kind of truth, as in :func:`mpar2.cafe.truth.choose_truth`.
 
@@ -370,15 +391,17 @@ async def score_run(
 
     Raises:
         RunError: The run cannot be read.
-        StopRun: The service cannot go on; what was judged is kept.
+        StopRun: The service cannot continue; the verdicts so far are kept.
         ScoreError: The service served several versions of the model.
     """
     folder = Path(folder)
+    # Lines without a trace or a truth are unscored and need no judge.
     records = list(islice(read_run(run).records(), limit))
     requests, unscored = requests_of(records, read_captions(run), truth)
     with Journal(folder / "verdicts.jsonl") as journal:
-        judged = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
-    outcomes = {**judged.outcomes, **unscored}
+        batch = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
+    # Failed lines have no outcome and get no score, so that the next start judges them.
+    outcomes = {**batch.outcomes, **unscored}
     scores = tuple(
         TraceScore(
             record["key"],
@@ -392,17 +415,20 @@ async def score_run(
         for record in records
         if record["key"] in outcomes
     )
-    found = ScoreSet(scores, judged.failed, str(canaries or "") or None, rule)
-    write_lines(folder / SCORES, map(_line, found.scores))
-    write_json(folder / METRICS, _summary(found, judge, limit, canaries))
-    return found
+    score_set = ScoreSet(scores, batch.failed, str(canaries or "") or None, rule)
+    write_lines(folder / SCORES, map(_line, score_set.scores))
+    write_json(folder / METRICS, _summary(score_set, judge, limit, canaries))
+    return score_set
 
 
 def read_scores(source: str | Path) -> ScoreSet:
-    """Return the scores in a folder of scores, in a run that has one such folder, or in a file.
+    """Read the scores of a judge.
+
+    Args:
+        source: A folder of scores, a run with one such folder, or a file of scores.
 
     Raises:
-        ScoreError: There are none, those of several judges, or a line is no score.
+        ScoreError: There are no scores, there are those of several judges, or a line is no score.
     """
     path = find_scores(source)
     scores = []
@@ -429,7 +455,10 @@ def read_scores(source: str | Path) -> ScoreSet:
 
 
 def find_scores(source: str | Path) -> Path:
-    """Return the file of scores in a folder of scores, in a run that has one such folder, or ``source`` itself.
+    """Return the path of a file of scores.
+
+    Args:
+        source: A folder of scores, a run with one such folder, or the file itself.
 
     Raises:
         ScoreError: There are no finished scores, or those of several judges.
@@ -440,23 +469,24 @@ def find_scores(source: str | Path) -> Path:
     for name in (SCORES, f"{SCORES}.gz"):
         if (path / name).is_file():
             return path / name
-    found = sorted((*path.glob(f"cafe/*/{SCORES}"), *path.glob(f"cafe/*/{SCORES}.gz")))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(str(file.parent.relative_to(path)) for file in found)
+    paths = sorted((*path.glob(f"cafe/*/{SCORES}"), *path.glob(f"cafe/*/{SCORES}.gz")))
+    if len(paths) == 1:
+        return paths[0]
+    if paths:
+        names = ", ".join(str(file.parent.relative_to(path)) for file in paths)
         raise ScoreError(f"{path} has the scores of several judges ({names}): name one of these folders")
     raise ScoreError(f"{path} has no finished scores: run 'mpar2 cafe score {path} --judge reference' first")
 
 
-def _one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
-    given = (o.model_version for o in outcomes if isinstance(o, Verdict) and o.model_version)
-    versions = Counter(version for joined in given for version in joined.split(" + "))
+def _check_one_version(outcomes: Iterable[Verdict | Unscored]) -> None:
+    """Raise ``ScoreError`` where verdicts of several served model versions are mixed."""
+    model_versions = (o.model_version for o in outcomes if isinstance(o, Verdict) and o.model_version)
+    versions = Counter(version for joined in model_versions for version in joined.split(" + "))
     if len(versions) > 1:
-        said = ", ".join(f"{version} ({n})" for version, n in versions.most_common())
+        counts = ", ".join(f"{version} ({n})" for version, n in versions.most_common())
         raise ScoreError(
-            f"the service served {len(versions)} versions of the model: {said}. One table cannot hold both: score into "
-            "a new folder with --name, or pin the model's version with --model"
+            f"the service served {len(versions)} versions of the model: {counts}. One table cannot hold both: score "
+            "into a new folder with --name, or pin the model's version with --model"
         )
 
 
@@ -469,8 +499,8 @@ def _line(score: TraceScore) -> dict[str, Any]:
     return line | {"unscored": asdict(score.outcome)}
 
 
-def _summary(found: ScoreSet, judge: Judge, limit: int | None, canaries: FlipReport | None) -> dict[str, Any]:
-    verdicts = [score.outcome for score in found.scores if isinstance(score.outcome, Verdict)]
+def _summary(score_set: ScoreSet, judge: Judge, limit: int | None, canaries: FlipReport | None) -> dict[str, Any]:
+    verdicts = [score.outcome for score in score_set.scores if isinstance(score.outcome, Verdict)]
     versions = {verdict.model_version for verdict in verdicts if verdict.model_version}
     return {
         "judge": judge.id,
@@ -478,27 +508,30 @@ def _summary(found: ScoreSet, judge: Judge, limit: int | None, canaries: FlipRep
         "model_version": next(iter(versions), None),
         "prompt_hash": judge.prompt_hash,
         "package_version": __version__,
-        "truth_origins": dict(found.origins),
-        "tagger": errors().note() if ORIGIN in found.origins else None,
+        "truth_origins": dict(score_set.origins),
+        "tagger": errors().note() if ORIGIN in score_set.origins else None,
         "limit": limit,
         "scored": len(verdicts),
-        "unscored": dict(found.unscored),
-        "failed": len(found.failed),
+        "unscored": dict(score_set.unscored),
+        "failed": len(score_set.failed),
         "input_tokens": sum(verdict.input_tokens for verdict in verdicts),
         "output_tokens": sum(verdict.output_tokens for verdict in verdicts),
-        "canaries": found.canaries,
+        "canaries": score_set.canaries,
         "canary_counts": canaries.as_dict() if canaries else None,
-        "lenient_replies": found.leniency[0],
-        "replies": found.leniency[1],
-        "rule": found.rule,
+        "lenient_replies": score_set.leniency[0],
+        "replies": score_set.leniency[1],
+        "rule": score_set.rule,
         "rules": {
-            arm: {rule: rates_as_json(rates) for rule, rates in found.rules_of(arm).items()} for arm in found.arms()
+            arm: {rule: rates_as_json(rates) for rule, rates in score_set.rules_of(arm).items()}
+            for arm in score_set.arms()
         },
-        "claims": {arm: rates_as_json(found.claims_of(arm)) for arm in found.arms()},
-        "coverage": {arm: dict(zip(("unknown", "known"), found.coverage_of(arm), strict=True)) for arm in found.arms()},
-        "profile": {arm: found.profile_of(arm) for arm in found.arms()},
-        "errors_by_part": {arm: errors_by_part(found.verdicts_of(arm)[0]) for arm in found.arms()},
-        "arms": {arm: rates_as_json(rates) for arm, rates in found.rates().items()},
+        "claims": {arm: rates_as_json(score_set.claims_of(arm)) for arm in score_set.arms()},
+        "coverage": {
+            arm: dict(zip(("unknown", "known"), score_set.coverage_of(arm), strict=True)) for arm in score_set.arms()
+        },
+        "profile": {arm: score_set.profile_of(arm) for arm in score_set.arms()},
+        "errors_by_part": {arm: errors_by_part(score_set.verdicts_of(arm)[0]) for arm in score_set.arms()},
+        "arms": {arm: rates_as_json(rates) for arm, rates in score_set.rates().items()},
     }
 
 
@@ -507,7 +540,11 @@ def _plain(rate: Rate) -> str:
 
 
 def rates_as_json(rates: Mapping[str, Rate]) -> dict[str, Any]:
-    """Return rates as plain JSON values."""
+    """Return rates as plain JSON values.
+
+    Args:
+        rates: Rates by metric.
+    """
     return {
         name: {
             "micro": rate.micro._asdict(),

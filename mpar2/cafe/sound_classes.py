@@ -1,7 +1,7 @@
-"""The sound classes that scenes are made of.
+"""The sound classes of the project's scenes.
 
-A class is a label that a listener would use, with the words that a question, a caption or a trace may use for it.
-``name`` is the canonical label: it is what ``Event.label`` holds in every scene.
+A class is a label that a listener would use, with its synonyms in questions, captions and traces. ``name`` is the
+canonical label, the value of ``Event.label`` in every scene.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["CLASSES", "SoundClass"]
 
 @dataclass(frozen=True)
 class SoundClass:
-    """One kind of sound. ``singular`` and ``plural`` read on after "there is"/"there are two"."""
+    """One kind of sound. ``singular`` and ``plural`` fit after "there is" and "there are two"."""
 
     name: str
     family: str  # animal, human, object, nature, vehicle, music, signal
@@ -24,8 +24,8 @@ class SoundClass:
 
 def _table(*rows: tuple[str, str, str, str, str]) -> dict[str, SoundClass]:
     classes = (
-        SoundClass(name, family, one, many, tuple(s for s in words.split("|") if s))
-        for name, family, one, many, words in rows
+        SoundClass(name, family, singular, plural, tuple(s for s in words.split("|") if s))
+        for name, family, singular, plural, words in rows
     )
     return {sound.name: sound for sound in classes}
 

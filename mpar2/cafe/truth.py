@@ -1,4 +1,4 @@
-"""What is true of a clip: the truth that an item carries, or that a person writes down."""
+"""The truth of a clip: from an item, or from a file that a person wrote."""
 
 from __future__ import annotations
 
@@ -13,66 +13,67 @@ from mpar2.question import Event, Item
 
 __all__ = ["TRUTHS", "TruthError", "choose_truth", "truth_from_json", "truth_of"]
 
-#: what ``--truth`` may ask for
+#: choices of ``--truth``
 TRUTHS = ("events", "exact", "caption", "cue")
 
 
 class TruthError(MPAR2Error, ValueError):
-    """A truth that cannot be read; the message says what it should look like."""
+    """A truth that cannot be read; the message describes the expected form."""
 
 
 def truth_of(item: Item) -> Truth | None:
-    """Take the truth that an item carries.
+    """Return the truth of an item.
 
     Args:
-        item: With events, a caption, or neither.
+        item: An item with events, a caption, or neither.
 
     Returns:
-        Its events, else its caption, else None.
+        A truth with its events, else with its caption, else None.
     """
     levels = item.extra.get("levels_db")
-    known = isinstance(levels, list) and item.events is not None and len(levels) == len(item.events)
+    has_levels = isinstance(levels, list) and item.events is not None and len(levels) == len(item.events)
     if item.events is None and not (item.caption or "").strip():
         return None
-    return Truth(item.events, item.caption, item.truth_origin or "human", tuple(levels) if known else None)
+    return Truth(item.events, item.caption, item.truth_origin or "human", tuple(levels) if has_levels else None)
 
 
 def choose_truth(item: Item, caption: Truth | None = None, which: str | None = None) -> Truth | None:
-    """Choose what an item is judged against.
+    """Choose the truth for judging an item.
 
     Args:
-        item: With its events or caption, if any.
-        caption: What was made for its clip beside the run, if anything.
+        item: An item with its events or caption, if any.
+        caption: Caption or tagged events of its clip beside the run, if any.
         which: ``exact`` (annotated events with times), ``events`` (any list of events but a cue), ``caption``, ``cue``
-            (MMAR's notes on what to listen for, which are no full list of events), or None: events, else the item's
-            caption, else the one beside the run; never a cue.
+            (MMAR's notes for listening, which are no full list of events), or None: events, else the item's caption,
+            else the one beside the run; never a cue.
 
     Returns:
         The truth, or None where the item has none of that kind.
     """
-    own = truth_of(item)
-    is_cue = own is not None and own.events is not None and own.origin == "cue"
+    item_truth = truth_of(item)
+    is_cue = item_truth is not None and item_truth.events is not None and item_truth.origin == "cue"
     if which == "cue":
-        return own if is_cue else None
+        return item_truth if is_cue else None
     if is_cue:
-        own = Truth(None, item.caption, item.truth_origin or "human") if (item.caption or "").strip() else None
+        item_truth = Truth(None, item.caption, item.truth_origin or "human") if (item.caption or "").strip() else None
     if which == "caption":
-        if own is not None and own.caption:
-            return Truth(None, own.caption, own.origin)
+        if item_truth is not None and item_truth.caption:
+            return Truth(None, item_truth.caption, item_truth.origin)
         return caption if caption is not None and caption.events is None else None
     if which == "exact":
-        timed = own is not None and own.events is not None and all(event.onset_s is not None for event in own.events)
-        return own if timed else None
+        timed = (
+            item_truth is not None
+            and item_truth.events is not None
+            and all(event.onset_s is not None for event in item_truth.events)
+        )
+        return item_truth if timed else None
     if which == "events":
-        return next((truth for truth in (own, caption) if truth is not None and truth.events is not None), None)
-    return own or caption
+        return next((truth for truth in (item_truth, caption) if truth is not None and truth.events is not None), None)
+    return item_truth or caption
 
 
 def truth_from_json(data: Any) -> Truth:
     """Read a truth that a person wrote.
-
-    >>> truth_from_json(["dog", {"label": "siren", "onset_s": 1}]).events[1].onset_s
-    1.0
 
     Args:
         data: A list of labels or of ``{"label", "onset_s", "offset_s", "level_db"}``, or an object with ``events`` (or
@@ -83,6 +84,9 @@ def truth_from_json(data: Any) -> Truth:
 
     Raises:
         TruthError: The data is none of these; the message names the event.
+
+    >>> truth_from_json(["dog", {"label": "siren", "onset_s": 1}]).events[1].onset_s
+    1.0
     """
     caption, origin = None, "human"
     if isinstance(data, Mapping):
@@ -109,8 +113,8 @@ def truth_from_json(data: Any) -> Truth:
             raise TruthError(f"event {number} ({label!r}): from {onset} to {offset} s is no interval")
         events.append(Event(label.strip(), onset, offset))
         levels.append(level)
-    known = tuple(levels) if levels and None not in levels else None
-    return Truth(tuple(events), caption, origin, known)
+    levels_db = tuple(levels) if levels and None not in levels else None
+    return Truth(tuple(events), caption, origin, levels_db)
 
 
 def _number(value: Any) -> float | None:

@@ -1,18 +1,18 @@
-"""A small tagger of sounds, independent of the models that are studied, offline and without a key.
+"""A small audio tagger, independent of the models under study. It runs offline and without a key.
 
     from mpar2.tagger import tag
 
     tagging = tag(clip)          # mpar2.audio.Clip -> Tagging; 10 s of sound in less than 0.3 s
     tagging.events               # TaggedEvent(label, onset_s, offset_s, confidence), in order of onset
-    tagging.unsure               # the same for what it is not sure of
+    tagging.unsure               # the same for unsure events
     tagging.truth()              # mpar2.cafe.schema.Truth with origin "tagger": a mention of an unsure event is neutral
-    errors()                     # how often it errs, measured on held-out recordings (see ``profile``)
+    errors()                     # its error rates, measured on held-out recordings (see ``profile``)
 
-Its events are predictions with a confidence, not the truth; ``errors().note()`` says how good they are, in one sentence
-that belongs wherever they are shown.
+Its events are predictions with a confidence, not the truth. ``errors().note()`` summarises their accuracy in one
+sentence, which belongs wherever the events are shown.
 
 ``model``    log-mel input and the network            ``names``    the AudioSet names
-``profile``  thresholds, confidences, measured errors  ``tagging``  from scores to events
+``profile``  thresholds, confidences, measured errors  ``tagging``  events from scores
 Weights, settings with errors, and the card: ``tagger.safetensors``, ``tagger.json`` and ``CARD.md``.
 """
 

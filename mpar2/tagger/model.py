@@ -1,13 +1,12 @@
-"""The network of the tagger: log-mel frames in, a logit for each of the 521 AudioSet names every 80 ms out.
+"""The network of the tagger. It maps log-mel frames to logits for the 521 AudioSet names, every 80 ms.
 
-Depthwise separable convolutions in the manner of MobileNet (arXiv 1704.04861). An output frame covers eight input
+The network has depthwise separable convolutions as in MobileNet (arXiv 1704.04861). An output frame covers eight input
 frames of 10 ms.
 
-The log-mel spectrum that the tagger reads: ``torch.stft`` and the mel bands of ``transformers.audio_utils``.
-
-Conventions: 16 kHz; a Hann window of 25 ms every 10 ms, frame ``t`` starts ``t`` * 10 ms after the clip does, and no
-frame reaches beyond the clip (a clip below 32 ms is padded with silence to one frame). 64 bands on the HTK scale, 50 to
-7,900 Hz. Values are decades of power; the floor of -8 is where the rounding of 16-bit samples lies.
+The input is a log-mel spectrogram by ``torch.stft`` and the mel bands of ``transformers.audio_utils``. Conventions:
+16 kHz; a Hann window of 25 ms every 10 ms; frame ``t`` starts at ``t`` * 10 ms, and no frame exceeds the clip (a clip
+below 32 ms is padded with silence to one frame); 64 bands on the HTK scale, 50 to 7,900 Hz. Values are log10 of power,
+with a floor of -8 at the rounding error of 16-bit samples.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["BANDS", "FLOOR", "STRIDE", "TaggerNet", "log_mel", "power_spectrum"]
 BANDS = 64
 FLOOR = 1e-8
 _HOP, _WINDOW, _FFT = 160, 400, 512
-STRIDE = 8  # input frames an output frame
+STRIDE = 8  # input frames per output frame
 
 # channels, stride in time, stride in frequency; the first convolution has strides 4 and 2
 _BLOCKS = ((64, 1, 2), (128, 2, 2), (128, 1, 1), (256, 1, 2), (256, 1, 1), (256, 1, 1), (512, 1, 2), (512, 1, 1),
@@ -30,7 +29,14 @@ _BLOCKS = ((64, 1, 2), (128, 2, 2), (128, 1, 1), (256, 1, 2), (256, 1, 1), (256,
 
 
 def power_spectrum(samples: torch.Tensor) -> torch.Tensor:
-    """Return the power (frames, 257) of samples (n,)."""
+    """Compute the power spectrogram of samples.
+
+    Args:
+        samples: (n,) at 16 kHz.
+
+    Returns:
+        (frames, 257).
+    """
     if len(samples) < _FFT:
         samples = torch.nn.functional.pad(samples, (0, _FFT - len(samples)))
     window = torch.hann_window(_WINDOW, device=samples.device)
@@ -39,13 +45,13 @@ def power_spectrum(samples: torch.Tensor) -> torch.Tensor:
 
 
 def log_mel(power: torch.Tensor) -> torch.Tensor:
-    """Return the power in mel bands, as decades.
+    """Compute the log-mel spectrogram of a power spectrogram.
 
     Args:
-        power: A power spectrum, (frames, 257).
+        power: (frames, 257).
 
     Returns:
-        (frames, 64).
+        (frames, 64), log10 of power.
     """
     return (power @ _bands().to(power.device) + FLOOR).log10()
 
@@ -61,7 +67,7 @@ def _bands() -> torch.Tensor:
 class TaggerNet(nn.Module):
     """Maps log-mel frames (batch, frames, 64) to logits (batch, frames // 8, 521); frames are a multiple of eight.
 
-    The input is decades of power (:func:`log_mel`); an output is one of the 521 AudioSet names (``tagger.names``).
+    The input is log10 of power (:func:`log_mel`). The outputs are the 521 AudioSet names (``tagger.names``).
     """
 
     def __init__(self) -> None:
@@ -91,7 +97,7 @@ class TaggerNet(nn.Module):
 
 
 class _Separable(nn.Module):
-    """A depthwise 3 x 3 and a pointwise convolution, with a way around them where the shapes allow it."""
+    """A depthwise 3 x 3 and a pointwise convolution, with a residual connection where the shapes allow it."""
 
     def __init__(self, width: int, channels: int, stride: tuple[int, int]) -> None:
         super().__init__()
@@ -102,8 +108,8 @@ class _Separable(nn.Module):
             nn.Conv2d(width, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
         )
-        self.around = width == channels and stride == (1, 1)
+        self.residual = width == channels and stride == (1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.layers(x)
-        return torch.relu(x + y if self.around else y)
+        return torch.relu(x + y if self.residual else y)

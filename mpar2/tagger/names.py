@@ -1,7 +1,7 @@
-"""The 521 AudioSet names that the tagger scores, and the words that this project has for them.
+"""The 521 AudioSet names of the tagger's outputs, and their labels in this project.
 
-``names.json`` holds them in the order of the scores, each with a *label*: a name of ``mpar2.cafe.rules.sounds`` where
-it has one, so that the rules of CAFE find its mentions; several names share a label ("Bark", "Yip": "dog bark"). A
+``names.json`` lists them in the order of the scores, each with a *label*: a name of ``mpar2.cafe.rules.sounds`` where
+it has one, so that the rules of CAFE find its mentions. Several names may share a label ("Bark", "Yip": "dog bark"). A
 name without a label is no event (rooms, "Silence", "Sound effect"). The labels of :data:`GENERAL` name a family.
 """
 
@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 __all__ = ["GENERAL", "audioset_names", "label_families", "label_members", "label_of"]
 
-#: label of a family of sounds -> the family as ``mpar2.cafe.rules.sounds`` has it
+#: label of a family of sounds -> the family in ``mpar2.cafe.rules.sounds``
 GENERAL: Mapping[str, str] = MappingProxyType({"animal": "animal", "music": "music", "vehicle": "vehicle"})
 
 
@@ -31,7 +31,7 @@ def audioset_names() -> tuple[str, ...]:
 
 @cache
 def label_members() -> Mapping[str, tuple[int, ...]]:
-    """Return, for each label, the positions of its names among the scores."""
+    """Return the indices of the names of each label among the scores."""
     members: dict[str, list[int]] = {}
     for position, (_, label) in enumerate(_rows()):
         if label:
@@ -41,7 +41,7 @@ def label_members() -> Mapping[str, tuple[int, ...]]:
 
 @cache
 def label_families() -> Mapping[str, str | None]:
-    """Return, for each label, its family in ``mpar2.cafe.rules.sounds``; None where that has no such sound."""
+    """Return the family of each label in ``mpar2.cafe.rules.sounds``, or None where it has no such sound."""
     from mpar2.cafe.rules.vocabulary import Vocabulary
 
     vocabulary = Vocabulary()
@@ -54,7 +54,10 @@ def label_families() -> Mapping[str, str | None]:
 
 @cache
 def label_of(name: str) -> str | None:
-    """Return the tagger's label that means the same as ``name``, None where it has none.
+    """Return the tagger's label for a name of a sound, or None where it has none.
+
+    Args:
+        name: Any name or description of a sound.
 
     >>> label_of("a dog barking"), label_of("plucked strings"), label_of("justice")
     ('dog bark', 'guitar', None)

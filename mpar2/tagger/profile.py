@@ -1,13 +1,13 @@
-"""What ``tagger.json`` beside this file has: how events are read from scores, and how often the tagger errs.
+"""Settings and measured errors of the tagger, read from ``tagger.json`` beside this file.
 
-The errors were measured on recordings that it never learned from:
+The errors were measured on held-out recordings:
 
-``recordings``  single sounds: the share whose label comes first, and among the first three
+``recordings``  single sounds: top-1 and top-3 accuracy of the label
 ``scenes``      scenes of two to five events: precision, recall and F1 of events by name, and by name and times; errors
-                of onset and offset; how often each confidence is right
+                of onset and offset; calibration of the confidence
 ``labels``      the same counts for each label
-``damage``      what the tagger does to a true list of events, for ``mpar2.cafe.validation.perturbation``: how many it
-                drops, gives another name, and adds, which names it swaps in, and how it shifts onsets and offsets
+``damage``      error rates on a true list of events, for ``mpar2.cafe.validation.perturbation``: shares of dropped,
+                renamed and added events, the names that replace others, and the shifts of onsets and offsets
 
 Rates are shares in [0, 1] with 95 % bootstrap intervals over labels (recordings) or scenes.
 """
@@ -26,29 +26,29 @@ from mpar2.tagger.names import label_of
 
 __all__ = ["ErrorProfile", "EventSettings", "errors", "settings", "stored"]
 
-_ENOUGH = 10
+_MIN_EVENTS = 10
 
 
 @dataclass(frozen=True)
 class EventSettings:
-    """Thresholds of events, and the map from a score to a confidence; both chosen on validation recordings."""
+    """Thresholds of events, and the map from a score to a confidence, both fitted on validation recordings."""
 
-    threshold: float  # score that an event must reach
-    stay: float  # share of its highest score down to which an event lasts
-    gap_s: float
-    shortest_s: float
-    sure: float  # least confidence of an event; below it is unsure
-    least: float  # confidence that an unsure event needs to be reported at all
+    threshold: float  # minimum peak score of an event
+    stay: float  # an event lasts while its score exceeds this share of its peak
+    gap_s: float  # shorter gaps are closed
+    shortest_s: float  # minimum length of an event
+    sure: float  # minimum confidence of an event; below it is unsure
+    least: float  # minimum confidence of an unsure event; below it is dropped
     slope: float  # confidence = 1 / (1 + exp(-(slope * logit(score) + offset)))
     offset: float
-    label_offsets: Mapping[str, float] = field(default_factory=dict)  # of labels that are right more or less often
+    label_offsets: Mapping[str, float] = field(default_factory=dict)  # added for labels with another accuracy
 
     def confidence(self, score: float, label: str) -> float:
-        """Return the measured share of right events among those with such a score and label.
+        """Return the calibrated confidence of an event: the share of right events with such a score and label.
 
         Args:
-            score: The highest score of the event, in [0, 1].
-            label: Its label.
+            score: Peak score of the event, in [0, 1].
+            label: Label of the event.
         """
         score = min(max(score, 1e-6), 1 - 1e-6)
         logit = self.slope * math.log(score / (1 - score)) + self.offset + self.label_offsets.get(label, 0.0)
@@ -63,7 +63,7 @@ def settings() -> EventSettings:
 
 @cache
 def stored() -> dict[str, Any]:
-    """Return what ``tagger.json`` holds: ``settings`` and ``errors``."""
+    """Return the content of ``tagger.json``: ``settings`` and ``errors``."""
     return json.loads(files("mpar2.tagger").joinpath("tagger.json").read_text("utf-8"))
 
 
@@ -77,30 +77,33 @@ class ErrorProfile:
     damage: Mapping[str, Any]
 
     def note(self) -> str:
-        """Return one sentence on the errors, for wherever the tagger's events are shown."""
-        scenes, alone = self.scenes, self.recordings["first"]
-        right = round(alone["estimate"], 2)  # as the card has it
+        """Return one sentence on the errors, to show beside the tagger's events."""
+        scenes, recordings = self.scenes, self.recordings["first"]
+        accuracy = round(recordings["estimate"], 2)  # as in the card
         return (
             "The tagger's events are a machine's opinion, not the truth: in scenes of 2-5 sounds that it never heard, "
             f"{scenes['named_precision']['estimate']:.0%} of the events it is sure of are there and it names "
             f"{scenes['named_recall']['estimate']:.0%} of those that are; of single recordings it puts "
-            f"{right:.0%} ({alone['low']:.0%} to {alone['high']:.0%}) under the right one of its names."
+            f"{accuracy:.0%} ({recordings['low']:.0%} to {recordings['high']:.0%}) under the right one of its names."
         )
 
     def rates_of(self, name: str) -> tuple[float, float]:
-        """Return the shares of events of one name that the tagger drops, and that it gives another name.
+        """Return the shares of events of one name that the tagger drops, and that it renames.
 
-        They are measured on this very label where at least ten events were; else over all labels.
+        They are those of the label where it had at least ten events, else those of all labels.
+
+        Args:
+            name: Name of a sound.
         """
         drop, swap = self.damage["drop"], self.damage["swap"]
         counts = self.labels.get(label_of(name) or "")
-        if counts is None or counts["events"] < _ENOUGH or not drop + swap:
+        if counts is None or counts["events"] < _MIN_EVENTS or not drop + swap:
             return drop, swap
         wrong = 1 - counts["right"] / counts["events"]
         return wrong * drop / (drop + swap), wrong * swap / (drop + swap)
 
     def note_of(self, label: str) -> str | None:
-        """Return how good it is at one label, as a short text; None where that was not measured."""
+        """Return the accuracy on one label as a short text, or None where it was not measured."""
         counts = self.labels.get(label)
         if counts is None or not counts["events"]:
             return None

@@ -1,10 +1,10 @@
-"""From a clip to tagged events: scores every 80 ms, thresholds with hysteresis, confidences that were measured.
+"""Tagged events of a clip: scores every 80 ms, thresholds with hysteresis, calibrated confidences.
 
-An event of a label begins where the label's score rises above a threshold, reaches as far to both sides as the score
-stays above a lower one, and takes in gaps of less than ``gap_s``; shorter ones than ``shortest_s`` are dropped. Its
-confidence is the share of events with such a score and label that were right on recordings of the validation split
-(``tagger.json``). Those of at least ``sure`` are events, others of at least ``least`` are unsure. A family's own label
-("music") is left out where an event of the family with a name of its own sounds at the same time.
+An event of a label starts where the label's score exceeds a threshold, and extends to both sides while the score
+exceeds a lower threshold. Gaps of less than ``gap_s`` are closed, and events shorter than ``shortest_s`` are dropped.
+The confidence is the share of right events with such a score and label on recordings of the validation split
+(``tagger.json``). Events with a confidence of at least ``sure`` are sure, others of at least ``least`` are unsure. The
+label of a family ("music") is dropped where a more specific event of the family overlaps.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
 
 __all__ = ["FRAME_S", "ORIGIN", "TaggedEvent", "Tagging", "events_of", "frame_scores", "tag"]
 
-#: the origin of truths that the tagger made
+#: origin of truths by the tagger
 ORIGIN = "tagger"
-FRAME_S = 0.08  # of the scores
-_LEAST_FRAMES = 256  # of mel: shorter clips are followed by silence, as in training
-_DEPTH = 3.2  # decades of power
-_QUIET = 2e-4  # peak, -74 dB full scale: nothing is tagged below
+FRAME_S = 0.08  # hop of the scores
+_MIN_FRAMES = 256  # mel frames; shorter clips are padded with silence, as in training
+_LEVEL_RANGE = 3.2  # log10 of power below the loudest frame
+_SILENCE_PEAK = 2e-4  # peak, -74 dB full scale: nothing is tagged below
 
 
 @dataclass(frozen=True)
 class TaggedEvent(Event):
-    """A sound that the tagger names. Times are seconds within the clip; ``confidence`` is a share in [0, 1]."""
+    """A predicted event. Times are seconds within the clip; ``confidence`` is in [0, 1]."""
 
     confidence: float = 0.0
 
 
 @dataclass(frozen=True)
 class Tagging:
-    """The tags of a clip of ``seconds``: events in order of onset, and those that the tagger is not sure of."""
+    """The predicted events of a clip of ``seconds``, in order of onset, with the unsure ones apart."""
 
     events: tuple[TaggedEvent, ...]
     unsure: tuple[TaggedEvent, ...]
     seconds: float
 
     def truth(self) -> Truth:
-        """Return the tags as a truth for CAFE, with their origin; unsure ones stand apart."""
+        """Return the events as a truth for CAFE, with their origin and the unsure events."""
         return Truth(events=self.events, origin=ORIGIN, unsure=self.unsure)
 
 
@@ -64,98 +64,99 @@ def tag(clip: Clip) -> Tagging:
     """Tag a clip.
 
     Args:
-        clip: The recording, mono at 16 kHz (``mpar2.audio.load_clip`` makes one of anything).
+        clip: Clip, mono at 16 kHz (``mpar2.audio.load_clip`` reads any format).
 
     Returns:
-        Events and unsure events; times lie within the clip. Silence has none.
+        Events and unsure events, with times within the clip. Silence has none.
     """
-    found = events_of(frame_scores(clip), clip.seconds, settings())
+    events = events_of(frame_scores(clip), clip.seconds, settings())
     sure = settings().sure
-    events = tuple(event for event in found if event.confidence >= sure)
-    return Tagging(events, tuple(event for event in found if event.confidence < sure), clip.seconds)
+    sure_events = tuple(event for event in events if event.confidence >= sure)
+    return Tagging(sure_events, tuple(event for event in events if event.confidence < sure), clip.seconds)
 
 
 def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
     """Score every AudioSet name along a clip.
 
     Args:
-        clip: Mono, at 16 kHz.
-        net: Other weights than the shipped ones.
+        clip: Clip, mono at 16 kHz.
+        net: Network; None takes the shipped weights.
 
     Returns:
-        (frames, 521) in [0, 1], a frame every 80 ms; zeros for silence.
+        (frames, 521) in [0, 1], one frame every 80 ms; zeros for silence.
     """
     import torch
 
     from mpar2.tagger.model import FLOOR, STRIDE, log_mel, power_spectrum
 
     frames = max(1, math.ceil(clip.seconds / FRAME_S))
-    if float(np.abs(clip.samples).max(initial=0.0)) < _QUIET:
+    if float(np.abs(clip.samples).max(initial=0.0)) < _SILENCE_PEAK:
         return np.zeros((frames, 521), np.float32)
     net = net or _net()
     with torch.inference_mode():
         mel = log_mel(power_spectrum(torch.from_numpy(clip.samples.copy())))
-        length = max(_LEAST_FRAMES, STRIDE * frames, STRIDE * math.ceil(len(mel) / STRIDE))
+        length = max(_MIN_FRAMES, STRIDE * frames, STRIDE * math.ceil(len(mel) / STRIDE))
         mel = torch.nn.functional.pad(mel, (0, 0, 0, length - len(mel)), value=math.log10(FLOOR))
         scores = torch.sigmoid(net(mel[None])[0, :frames])
-        # The floor of a recording sounds like static or rain: what lies far below its loudest part is not tagged.
+        # The noise floor of a recording resembles static or rain, so frames far below the loudest one are not tagged.
         level = (10.0**mel).sum(1).reshape(-1, STRIDE).amax(1)[:frames].log10()
-        return (scores * (level > level.max() - _DEPTH)[:, None]).numpy()
+        return (scores * (level > level.max() - _LEVEL_RANGE)[:, None]).numpy()
 
 
-def events_of(scores: np.ndarray, seconds: float, how: EventSettings) -> list[TaggedEvent]:
-    """Find events in scores.
+def events_of(scores: np.ndarray, seconds: float, event_settings: EventSettings) -> list[TaggedEvent]:
+    """Decode events from scores.
 
     Args:
-        scores: (frames, 521), of :func:`frame_scores`.
+        scores: (frames, 521), from :func:`frame_scores`.
         seconds: Duration of the clip.
-        how: Thresholds, and the map from a score to a confidence.
+        event_settings: Thresholds, and the map from a score to a confidence.
 
     Returns:
-        Events in order of onset, unsure ones among them.
+        Events in order of onset, including unsure ones.
     """
-    found: list[TaggedEvent] = []
+    events: list[TaggedEvent] = []
     for label, members in label_members().items():
         track = scores[:, list(members)].max(axis=1)
-        if track.max(initial=0.0) < how.threshold:
+        if track.max(initial=0.0) < event_settings.threshold:
             continue
-        for start, stop in _runs(track, how):
+        for start, stop in _runs(track, event_settings):
             onset, offset = round(start * FRAME_S, 2), round(min(stop * FRAME_S, seconds), 2)
-            if offset > onset and (stop - start) * FRAME_S >= min(how.shortest_s, seconds) - 1e-9:
-                confidence = round(how.confidence(float(track[start:stop].max()), label), 3)
-                if confidence >= how.least:
-                    found.append(TaggedEvent(label, onset, min(offset, seconds), confidence))
-    return sorted(_without_families(found), key=lambda event: (event.onset_s, -event.confidence))
+            if offset > onset and (stop - start) * FRAME_S >= min(event_settings.shortest_s, seconds) - 1e-9:
+                confidence = round(event_settings.confidence(float(track[start:stop].max()), label), 3)
+                if confidence >= event_settings.least:
+                    events.append(TaggedEvent(label, onset, min(offset, seconds), confidence))
+    return sorted(_drop_families(events), key=lambda event: (event.onset_s, -event.confidence))
 
 
-def _runs(track: np.ndarray, how: EventSettings) -> Iterator[tuple[int, int]]:
-    """Yield half-open runs of frames above the lower threshold that rise above the higher one, near ones joined.
+def _runs(track: np.ndarray, event_settings: EventSettings) -> Iterator[tuple[int, int]]:
+    """Yield half-open runs of frames above the lower threshold with a peak above the higher one.
 
-    The lower threshold follows the run's own peak, so that a loud event does not drag its echo along.
+    Runs with a short gap are joined. The lower threshold is relative to the peak of the run, so that a loud event does
+    not include its echo.
     """
-    above = np.flatnonzero(track >= how.threshold * how.stay)
+    above = np.flatnonzero(track >= event_settings.threshold * event_settings.stay)
     if not len(above):
         return
-    breaks = np.flatnonzero(np.diff(above) > 1 + how.gap_s / FRAME_S)
+    breaks = np.flatnonzero(np.diff(above) > 1 + event_settings.gap_s / FRAME_S)
     for run in np.split(above, breaks + 1):
         start, stop = int(run[0]), int(run[-1]) + 1
         peak = track[start:stop].max()
-        if peak < how.threshold:
+        if peak < event_settings.threshold:
             continue
-        inside = np.flatnonzero(track[start:stop] >= max(how.threshold, peak) * how.stay)
-        for part in np.split(inside, np.flatnonzero(np.diff(inside) > 1 + how.gap_s / FRAME_S) + 1):
+        inside = np.flatnonzero(track[start:stop] >= max(event_settings.threshold, peak) * event_settings.stay)
+        for part in np.split(inside, np.flatnonzero(np.diff(inside) > 1 + event_settings.gap_s / FRAME_S) + 1):
             first, last = start + int(part[0]), start + int(part[-1]) + 1
-            if track[first:last].max() >= how.threshold:
+            if track[first:last].max() >= event_settings.threshold:
                 yield first, last
 
 
-def _without_families(found: list[TaggedEvent]) -> list[TaggedEvent]:
-    """Leave out general labels where an event of the family that has a name sounds at the same time."""
+def _drop_families(events: list[TaggedEvent]) -> list[TaggedEvent]:
+    """Drop events of a family label that overlap with a more specific event of the family."""
     families = label_families()
-    named = [event for event in found if event.label not in GENERAL]
+    named = [event for event in events if event.label not in GENERAL]
     return named + [
         event
-        for event in found
+        for event in events
         if event.label in GENERAL
         and not any(
             families.get(other.label) == GENERAL[event.label]
@@ -166,11 +167,11 @@ def _without_families(found: list[TaggedEvent]) -> list[TaggedEvent]:
     ]
 
 
-_loading = threading.Lock()
+_load_lock = threading.Lock()
 
 
 def _net() -> TaggerNet:
-    with _loading:  # the app asks from several threads
+    with _load_lock:  # the app calls from several threads
         return _load()
 
 
@@ -183,9 +184,9 @@ def _load() -> TaggerNet:
     net = TaggerNet()
     with as_file(files("mpar2.tagger").joinpath("tagger.safetensors")) as path:
         weights = load_file(path)
-    net.load_state_dict({name: _whole(value) for name, value in weights.items()})
+    net.load_state_dict({name: _as_float32(value) for name, value in weights.items()})
     return net.eval()
 
 
-def _whole(value: torch.Tensor) -> torch.Tensor:
+def _as_float32(value: torch.Tensor) -> torch.Tensor:
     return value.float() if value.is_floating_point() else value

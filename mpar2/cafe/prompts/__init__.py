@@ -1,7 +1,7 @@
-"""Prompts of the model judges and the captioner, as files with a version, and the canaries.
+"""Prompts of the model judges and the captioner as versioned files, and the canaries.
 
-A file never changes once its version was used in a published run: a new wording is a new file, so that a stored prompt
-hash always leads back to the words.
+A file never changes once its version was used in a published run. A new wording is a new file, so that a stored prompt
+hash always identifies the text.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def load_prompt(name: str, version: int = 1) -> str:
     """Return the text of a prompt.
 
     Args:
-        name: Of the file, without version and suffix.
-        version: Of the wording.
+        name: Name of the file, without version and suffix.
+        version: Version of the wording.
     """
     return files(__name__).joinpath(f"{name}.v{version}.txt").read_text(encoding="utf-8").strip()
 
@@ -27,7 +27,7 @@ def packaged_json(name: str, version: int = 1) -> Any:
     """Return the data of a JSON file beside the prompts.
 
     Args:
-        name: Of the file, without version and suffix.
-        version: Of its content.
+        name: Name of the file, without version and suffix.
+        version: Version of the content.
     """
     return json.loads(files(__name__).joinpath(f"{name}.v{version}.json").read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""The judge by rules over exact truth, no model: the judge, and the parts that it is made of.
+"""The rule-based judge over exact truth, and its parts. It uses no model.
 
-``judge``       the judge itself             ``mentions``    candidate mentions and the sentences they stand in
+``judge``       the judge itself             ``mentions``    candidate mentions and their sentences
 ``vocabulary``  words for sounds, from ``sounds`` and ``mpar2.cafe.sound_classes``
 ``assertion``   asserted, questioned, negated, hedged
-``times``, ``claims``  when; order, count, loudness         ``checks``  whether a claim is true
-``unsure``      mentions of what the truth leaves open
+``times``, ``claims``  claims of time; of order, count and loudness    ``checks``  whether a claim is true
+``unsure``      mentions of events that the truth marks as unsure
 """

@@ -1,8 +1,8 @@
-"""Whether a phrase in a sentence is claimed, asked, answered, denied, or left open.
+"""Assertion status of a phrase in a sentence: asserted, questioned, answered, negated, hedged, quoted or compared.
 
-Works on *masked_texts*: sentences in lower case in which every character of a found event name is ``BLANK``, so that
-patterns can speak of "another name" and never trip over the names' own words. All lengths stay equal, and every search
-looks at most ``REACH`` characters to either side, so that a hostile trace costs linear time.
+The patterns work on a masked text: the sentence in lower case, in which every character of an event name is ``BLANK``.
+So a pattern can match "another name", and the words of a name match no pattern. Masking keeps all lengths. Every search
+covers at most ``REACH`` characters to either side, so the time is linear also for a hostile trace.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 __all__ = ["BLANK", "REACH", "Sentence", "AssertionStatus", "assertion_of"]
 
 BLANK = "\0"
-REACH = 200  # characters; a cue further away than this does not speak of the phrase
+REACH = 200  # characters; a cue further away does not apply to the phrase
 
 AssertionStatus = Literal["asserted", "questioned", "answer", "negated", "hedged", "quoted", "compared", "retracted"]
 
@@ -26,25 +26,25 @@ class Sentence(NamedTuple):
     stop: int
     section_role: Literal["questioned", "answer", "asserted"]
     question: bool
-    part: int  # number of the innermost part, so that lists of different parts are not one list
+    part: int  # index of the innermost part, so that lists of different parts stay separate
 
 
 class AssertionResult(NamedTuple):
-    """The assertion status of a sentence towards a name in it, and what shows it.
+    """The assertion status of a name in a sentence, with the reason.
 
-    ``heard`` is what the sentence still says of a name that it does not assert: ``"both"`` are heard ("louder than the
-    dog"), ``"subject"`` of a denied action ("the horse does not sneeze"), ``"before"``: as heard as it was before this
-    sentence ("the dog may be asleep"), ``"true"``: claimed where the truth has it, and left open otherwise ("if I had
-    to guess, a dog").
+    ``presence`` tells whether a name that is not asserted is still implied to be present. ``"both"``: both names of a
+    comparison are ("louder than the dog"). ``"subject"``: the subject of a negated action is ("the horse does not
+    sneeze"). ``"before"``: the name is if an earlier sentence asserts it ("the dog may be asleep"). ``"true"``: the
+    name counts as asserted where the truth has it, and as hedged otherwise ("if I had to guess, a dog").
     """
 
     status: AssertionStatus
-    why: str
-    heard: Literal["", "both", "subject", "before", "true"] = ""
+    reason: str
+    presence: Literal["", "both", "subject", "before", "true"] = ""
 
 
-class _Cued:
-    """A pattern that is searched for only in texts that hold one of its cues: most hold none, and looking is quick."""
+class _CuedPattern:
+    """A pattern that is applied only to texts with one of its cues. Most texts have none, and the test is fast."""
 
     def __init__(self, pattern: str, cues: str) -> None:
         self._pattern, self._cues = re.compile(pattern), tuple(cues.split("|"))
@@ -68,14 +68,14 @@ class _Cued:
         return iter(())
 
 
-# A new start within the sentence ends the reach of what stands before it.
+# A restart within the sentence: cues before it do not apply to phrases after it.
 _RESTART = re.compile(
     r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
     r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
     r"|,\s+(?:because|since)\s+(?=an?\b|the\b)|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
     r"|(?<!wish )(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
-_ASK = _Cued(
+_INQUIRY = _CuedPattern(
     r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b"  # noqa: E501
     r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b(?![^:]*:)"
@@ -89,12 +89,14 @@ _ASK = _Cued(
 )
 _LETTERED = re.compile(r"(?:^|[\s(])\(?(?P<letter>[A-H])[).:]\s*(?:[Aa]n?\s+|[Tt]he\s+)?(?:[\w-]+ ){0,2}$")
 _ITEM = r"(?:[-*\u2022] ?|\(?[A-Ha-h\d][.):] ?)"
-_OPTION_LIST = _Cued(
+_OPTION_LIST = _CuedPattern(
     rf"\b(?:[Oo]ptions|[Cc]hoices|[Cc]andidates|[Aa]lternatives)\b[^.!?\n]{{0,40}}:\**\s*(?:[^.!?\n]{{0,80}};\s*|(?:\n\s*{_ITEM}[^\n]{{0,60}})*\n\s*{_ITEM})(?:[\w*'-]+ ){{0,3}}\**$",  # noqa: E501
     "ptions|hoices|andidates|lternatives",
 )
-_CONFIRMED = re.compile(r"^\s*[:\u2013\u2014-]\s*(?:yes|correct|present|heard|confirmed|\u2713|\u2714)", re.IGNORECASE)
-_ASK_AFTER = _Cued(
+_CONFIRMATION = re.compile(
+    r"^\s*[:\u2013\u2014-]\s*(?:yes|correct|present|heard|confirmed|\u2713|\u2714)", re.IGNORECASE
+)
+_INQUIRY_AFTER = _CuedPattern(
     r"^\s+(?:option|choice|hypothesis|possibility|theory|idea|interpretation|explanation|scenario)s?\b"
     r"|^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"  # noqa: E501
     r"(?:options|choices|candidates|alternatives|possibilities)\b"
@@ -105,31 +107,31 @@ _ASK_AFTER = _Cued(
     "option|choice|candidat|alternativ|distract|decoy|possibilit|answer|question|hypothes|theory|idea|interpret|explanation|scenario",
 )
 #: "the statement that a dog barks is wrong", "it is not true that a dog barks"
-_STATEMENT = _Cued(
+_STATEMENT = _CuedPattern(
     r"\b(?:statement|claim|option|choice|answer|description|idea|suggestion|assumption)s? (?:that|which|saying|claiming|with)\b",  # noqa: E501
     "statement|claim|option|choice|answer|descri|idea|sugges|assum",
 )
-_CALLED_WRONG = re.compile(
+_REFUTATION = re.compile(
     r"^[^.;!?]*\b(?:is|are|was|were|seems|must be) (?:\w+ly )?(?:wrong|false|incorrect|untrue|not (?:true|correct|right))\b"  # noqa: E501
 )
-_ANSWER = _Cued(
+_ANSWER = _CuedPattern(
     r"\b(?:answer|reply is)\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
     r"|^\s*(?:so\s+)?that gives\b",
     "answer|reply|choose|select|pick|go with|option|choice|that gives",
 )
-#: "if I had to pick one": what is named then is a guess, and a claim where it is right
-_GUESS = _Cued(
+#: "if I had to pick one": the name is a guess, and counts as a claim only where it is right
+_GUESS = _CuedPattern(
     r"\bif (?:(?:i|we|one|you) (?:(?:absolutely )?(?:had|have|need(?:ed)?|were(?: asked| forced)?|was (?:asked|forced)|am (?:asked|forced)) to|must)"  # noqa: E501
     r"|(?:you |anyone |somebody |someone )?(?:asked?|forced?|pressed|pushed)(?: me)?\b)(?! hear)",
     "if ",
 )
 
-_DENY = re.compile(
+_NEGATION = re.compile(
     r"\b(?:(?:not|nor is it|n['’]t) true that|no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+(?!to\b|until\b|through\b|and\b|sec)[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|(?:dismiss|reject|discard|disregard)(?:es|s|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
 )
-_NO_DENIAL = re.compile(  # what follows the cue and takes its force away
+_NEGATION_VOID = re.compile(  # continuations after which the cue negates nothing
     r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|sense|difference|only|just|merely|simply|call (?:the|this))\b"  # noqa: E501
     r"|\s+(?:other |further )?(?:sounds?|events?|one)\b[^,;]*\b(?:before|after|than|as|until)\b"
     r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
@@ -140,22 +142,22 @@ _NO_DENIAL = re.compile(  # what follows the cue and takes its force away
 )
 _LIST = re.compile(rf"^(?:[\s,{BLANK}]|\b(?:an?|the|any|or|nor|and|of|sounds?|single|other|loud|neither|no)\b)*$")
 _BREAK = re.compile(r"[,:()|]|\b(?:then|so|because|while|when|where|that(?! of))\b")
-#: what is denied where a sound is denied; "does not react", "is not loud" deny no sound
-_HEARD = (
+#: predicates whose negation negates a sound; "does not react" and "is not loud" negate none
+_AUDIBILITY = (
     r"heard|audible|present|there|detect\w*|discern\w*|distinguish\w*|identif\w+|found|perce\w+|notic\w+|record\w+|captur\w+"
     r"|includ\w+|involved|used|in use|play(?:s|ed|ing)?|made out|observed|evident|apparent|contain\w*|featur\w+|in (?:the|this)"  # noqa: E501
     r"|part of|among|one of|occur\w*|appear\w*|happen\w*|exist\w*|take(?:s|n)? (?:part|place)|participat\w+|show\w*|turn up"  # noqa: E501
     r"|r[iu]ng|ringing|bark|barking|sing|singing|speak|speaking|talk|talking|sound|sounding|meow|blow|go off|going off|join"  # noqa: E501
     r"|match\w*|fit|belong|correspond\w*|apply|applied|running|active|operating|closed|opened|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)|what (?:i|we) hear|what is heard|a (?:\w+ )?(?:explanation|option|candidate|match|fit|possibility)"  # noqa: E501
 )
-_NOT_HEARD = _Cued(  # the head of a list
+_ABSENCE_HEADING = _CuedPattern(  # the head of a list
     r"\b(?:not (?:detected|heard|present|audible|found)|absent|missing|excluded|ruled out)(?: sounds?)?[*_]*:(?=[^.;]*$)",  # noqa: E501
     "not |absent|missing|excluded|ruled",
 )
-_DENY_AFTER = re.compile(
+_NEGATION_AFTER = re.compile(
     rf"^(?:\s+[^\W\d]+){{0,4}}?\s+(?:(?:(?:is|are|was|were|do|does|did|can|could|has|have|had|will)\s+(?:not|never)"
     rf"|(?:is|are|was|were|do|does|did|ca|could|has|have|had|wo)n['’]t|cannot|never|nowhere)\b"  # noqa: RUF001
-    rf"(?:\s+(?:actually|really|clearly|even|ever|to|be|been|being|appear to be|seem to be|\w+ly))*(?:\s*(?:$|[.,;:!)])|\s+(?:{BLANK}+(?!{BLANK})|(?:{_HEARD})\b))"  # noqa: E501
+    rf"(?:\s+(?:actually|really|clearly|even|ever|to|be|been|being|appear to be|seem to be|\w+ly))*(?:\s*(?:$|[.,;:!)])|\s+(?:{BLANK}+(?!{BLANK})|(?:{_AUDIBILITY})\b))"  # noqa: E501
     rf"(?!\s+(?:until|before|after|at \d|at the|alone|again)\b)"
     rf"(?![^,;{BLANK}]*\b(?:first|last|before|after|until|longer|overlap|together|at the same time|simultaneously|at once|at \d"  # noqa: E501
     rf"|(?:at|in|from|to) the (?:very )?(?:start|beginning|end)|initially|any ?more|again|yet|throughout|continuously|alone)\b))"  # noqa: E501
@@ -183,18 +185,18 @@ _HEDGE = re.compile(
     r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b"  # noqa: E501
     r"|^\s*(?:were|had|should) (?:the|an?|any|some)\b"
 )
-_CONTRACTED = _Cued(
+_CONTRACTION = _CuedPattern(
     r"['\u2019]d (?:also |surely |probably |certainly |rather |even )?(?:\0|$|need\b|(?!say|call|describe|classif"
     r"|attribute|identif|guess|go|conclude|interpret|recogni|assign|label|rank|put|place|bet|pick|been|gone|begun|heard|become"
     r"|[a-z]*(?:ed|en)\b)[a-z]+\b)",
     "'d |\u2019d ",
 )
-# Not said to be heard, but compared with, taken for and corrected, or reported.
-_TOLD = _Cued(  # whatever else the sentence names is told
+# Names that are not claimed to be heard: reported, compared, or corrected.
+_NARRATION = _CuedPattern(  # every later name of the sentence is part of the narration
     r"\b(?:he|she|they)(?:['\u2019]s|['\u2019]re| is| are)? (?:describ|tell|recount|recall|remember|imagin|dream)\w*\b",
     "describ|tell|recount|recall|remember|imagin|dream",
 )
-_TOPIC = _Cued(
+_TOPIC = _CuedPattern(
     r"(?<!should )\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"  # noqa: E501
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*|tells|told|telling|answers|replies|adds|insists|admits|jokes) (?:that|how|why)\b"  # noqa: E501
     r"|(?:\b(?:he|she|they)|\0) (?:says?|said|answers|replies|adds|insists|admits|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
@@ -207,7 +209,7 @@ _TOPIC = _Cued(
     "|replie|adds|insist|admit|expla|announc|account|tale|question|remark|anecdote|documentary|podcast"
     "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|wait|hop| about|\0 of|\0 disc|is about|was about|something about|to see|watch|visit|buy",  # noqa: E501
 )
-_COMPARE = _Cued(
+_COMPARISON = _CuedPattern(
     r"\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"
     r"(?<!sounds )(?<!sounding )(?<!sounded )(?<!seems )(?<!something )(?<!looks )(?<!feels )(?<!sound )\blike\b"
     r"|\b(?:resembl(?:es|ed|ing)|resemble|reminiscent of|similar to|remind(?:s|ed|ing)? (?:me|one|us|you) of|akin to"
@@ -216,8 +218,8 @@ _COMPARE = _Cued(
     "like|contra|differ|disti|resembl|reminis|similar|remind|akin|than|instead|opposed|confused|compar|as if|as though|evok|imitat|mimic",  # noqa: E501
 )
 _MORE_LIKE = ("more like ", "more like a ", "more like an ", "more like the ")
-_COMPARE_DEGREE = _Cued(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
-_RETRACT = _Cued(
+_DEGREE = _CuedPattern(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
+_RETRACTION = _CuedPattern(
     r"\b(?:what (?:at first |first |initially )?(?:sound|seem|appear|look)(?:s|ed)? (?:like|to be)"
     r"|(?:confuse|mistake) [^,;.]{0,30}? (?:with|for)|(?:takes?|took) (?:it|this|that|them) for|mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
@@ -226,7 +228,7 @@ _RETRACT = _Cued(
     r"|tempt\w*(?: \w+)? to (?:call|think|say|hear|take|identify|name)|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: (?:for|about|of|at) (?:the |this |that )?\0+)?(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
     "what |take|took|tempt|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
 )
-_RETRACT_AFTER = re.compile(
+_RETRACTION_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait\b|actually,|or rather|correction|scratch that|on second thought)"
     r"|^\s+in mind\b|^\s+(?:is|was) (?:my|the|an) (?:first|initial|early|original|obvious) (?:guess|impression|thought|candidate|assumption)\b"  # noqa: E501
     r"|^[^.;\0]{0,25},? but (?:it|this|that) (?:is|was|turns? out)(?: to be)?(?: actually| in fact| really| clearly)?(?: an?| the)? ?(?:not\b|\0)"  # noqa: E501
@@ -246,7 +248,7 @@ _HEDGE_AFTER = re.compile(
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
 _NO_SENSE = re.compile(r" (?:makes?|would make) (?:no|little) sense\b")
-#: "the dog may be asleep" speaks of a dog that is known; "it may be the dog" and "if the dog barked" do not
+#: "the dog may be asleep" refers to a dog named before; "it may be the dog" and "if the dog barked" do not
 _DEFINITE = re.compile(r"(?<!\bbe )(?<!been )(?<!\bis )(?<!\bwas )\b(?:the|this|both) (?:[a-z]+ )?$")
 _IF = re.compile(
     r"\b(?:if|unless|suppos\w+|assuming|imagine|in case|unlikely|improbable|doubtful)\b|^\s*(?:were|had|should)\b"
@@ -271,7 +273,7 @@ _GENERAL = re.compile(  # of "a bell" or "bells", not of "the bell"
 _OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
 _OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
 _CLAUSE_MARK = re.compile(r"[,:()]")
-_AND_TOLD = re.compile(r"^[^,;:]*\band (?:an? |the |his |her |their )?(?:[a-z]+ )?$")
+_AND_TOPIC = re.compile(r"^[^,;:]*\band (?:an? |the |his |her |their )?(?:[a-z]+ )?$")
 _NO_VERB = re.compile(r"^\s*(?:$|[.,;)\"\u201d]|(?:[a-z]+ing|of|in|on|from|with|for|to|at|near|by)\b)")
 _CLAUSE = re.compile(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)|\b(?:as|while|when)\b")
 _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
@@ -286,144 +288,155 @@ def assertion_of(
     choices: frozenset[str] = frozenset(),
     around: tuple[str, str] = ("", ""),
 ) -> AssertionResult:
-    """Find the assertion status of the phrase ``[start, stop)`` of a sentence, and why.
+    """Find the assertion status of the phrase ``[start, stop)`` of a sentence.
 
     Args:
         masked_text: The sentence in lower case, every name blanked.
-        raw: The sentence as it stands.
-        start: Of the phrase, in characters of the sentence.
-        stop: Its end.
-        sentence: Its place and role in the trace.
-        choices: Of the question, in lower case.
+        raw: The sentence in its original form.
+        start: First character of the phrase in the sentence.
+        stop: End of the phrase, exclusive.
+        sentence: Span and role of the sentence in the trace.
+        choices: Choices of the question, in lower case.
         around: The text before and after the phrase, beyond the sentence.
 
     Returns:
-        The status of the phrase, and what shows it.
+        The status of the phrase, with the reason.
     """
+    # The role of the section or sentence decides first.
     if sentence.section_role == "questioned":
         return AssertionResult("questioned", "it stands in <ask>")
     if sentence.section_role == "answer":
         return AssertionResult("answer", "it stands in <answer>")
     if sentence.question:
         return AssertionResult("questioned", "the sentence is a question")
+    # Limit the context before the phrase: from the last restart on, without brackets.
     before = masked_text[max(0, start - REACH) : start]
     after = masked_text[stop : stop + REACH]
     if restarts := list(_RESTART.finditer(before)):
         before = before[restarts[-1].end() :]
     if ")" in before:
-        before = _BRACKETED.sub("", before)  # what is said in brackets says nothing of what follows them
-    if _quoted_choice(raw, start, stop, choices):
+        before = _BRACKETS.sub("", before)  # cues in brackets do not apply after them
+    # Options, questions, guesses and answers claim nothing.
+    if _is_quoted_choice(raw, start, stop, choices):
         return AssertionResult("questioned", "it quotes a choice")
-    if _ASK.search(before) or _ASK_AFTER.match(after) or _is_option(around[0], after, around[1], start):
+    if _INQUIRY.search(before) or _INQUIRY_AFTER.match(after) or _is_option(around[0], after, around[1], start):
         return AssertionResult("questioned", "it is asked about or listed as an option")
-    if _STATEMENT.search(before) and _CALLED_WRONG.match(after):
+    if _STATEMENT.search(before) and _REFUTATION.match(after):
         return AssertionResult("questioned", "it stands in a statement that is called wrong")
     if guess := _GUESS.search(before):
         return AssertionResult("hedged", f"a guess: {guess.group()!r}", "true")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
+    # Negation.
     if _STOPS_BUT.search(masked_text[max(0, start - REACH) : start]) and _DOES_NOT.match(after):
         return AssertionResult("asserted", "")  # "the snoring stops, but the clock doesn't"
-    if cue := _denial(before, after):
+    if cue := _find_negation(before, after):
         return AssertionResult("negated", f"negated by {cue!r}", "subject" if BLANK in cue else "")
     if " sense" in after and (match := _NO_SENSE.match(after)):
         return AssertionResult("negated", f"called out of place: {match.group()!r}", "true")
-    if cue := _unclaimed(_RETRACT, before, after):
-        known = "before" if _DEFINITE.search(before) else ""
-        return AssertionResult("retracted", f"taken back or confused: {cue!r}", known)
-    if match := _RETRACT_AFTER.match(after):
+    # Corrections, reports and comparisons mention a name without a claim.
+    if cue := _find_cue(_RETRACTION, before, after):
+        presence = "before" if _DEFINITE.search(before) else ""
+        return AssertionResult("retracted", f"taken back or confused: {cue!r}", presence)
+    if match := _RETRACTION_AFTER.match(after):
         return AssertionResult("retracted", f"taken back: {match.group().strip(' ,')!r}")
-    if (told := _TOLD.search(before)) or (cue := _unclaimed(_TOPIC, before, after, told=True)):
-        cue = told.group() if told else cue
+    if (narration := _NARRATION.search(before)) or (cue := _find_cue(_TOPIC, before, after, shared_topic=True)):
+        cue = narration.group() if narration else cue
         return AssertionResult("quoted", f"what somebody speaks of: {cue!r}")
-    if cue := _unclaimed(_COMPARE, before, after):
+    if cue := _find_cue(_COMPARISON, before, after):
         return AssertionResult("compared", f"compared: {cue!r}", "true" if before.endswith(_MORE_LIKE) else "")
-    if cue := _unclaimed(_COMPARE_DEGREE, before, after):
+    if cue := _find_cue(_DEGREE, before, after):
         return AssertionResult("compared", f"degree: {cue!r}", "both")
     if after.startswith("-like"):
         return AssertionResult("compared", "something like it")
+    # Generic statements and hedges come last, after every stronger cue.
     if _GENERIC.match(after) and _CONJUNCTION.fullmatch(before):
         return AssertionResult("hedged", "what is so in general")
     if _GENERAL.match(after) and _INDEFINITE.fullmatch(before):
         return AssertionResult("hedged", "what is so in general")
     if _COMPARATIVE.match(after) and _INDEFINITE.fullmatch(before):
         return AssertionResult("compared", "degree: what is so in general", "both")
-    if cue := _hedge(before, after):
-        known = _DEFINITE.search(before) and not _CONDITION.search(cue) and not _IF.search(before)
-        return AssertionResult("hedged", f"left open by {cue!r}", "before" if known else "")
+    if cue := _find_hedge(before, after):
+        is_definite = _DEFINITE.search(before) and not _CONDITION.search(cue) and not _IF.search(before)
+        return AssertionResult("hedged", f"left open by {cue!r}", "before" if is_definite else "")
     return AssertionResult("asserted", "")
 
 
-def _is_option(left: str, after: str, right: str, in_sentence: int) -> bool:
+def _is_option(left: str, after: str, right: str, sentence_chars: int) -> bool:
     """Return whether the phrase is in a list of options: "(B) a dog", "A. a dog B. a cat", "options: a dog; a cat".
 
-    ``left`` and ``right`` are what stands before and after it, of which ``in_sentence`` characters of ``left`` and
-    ``after`` are of its sentence.
+    Args:
+        left: Text before the phrase, also beyond the sentence.
+        after: Text after the phrase, within the sentence.
+        right: Text after the phrase, also beyond the sentence.
+        sentence_chars: Characters before the phrase that belong to its sentence.
     """
     lead = left[-30:]
     match = _LETTERED.search(lead)
     if match is None:
         return _OPTION_LIST.search(left) is not None
-    if len(lead) - match.start() <= in_sentence + 1:
-        return not _CONFIRMED.match(after)
-    order = ord(match["letter"])  # a full stop after the letter ends a sentence too: only a row of letters is a list
-    return re.search(rf"(?:^|\s){chr(order - 1)}[.)]\s", left) is not None or (
-        re.search(rf"(?:^|\s){chr(order + 1)}[.)]\s", right) is not None
+    if len(lead) - match.start() <= sentence_chars + 1:
+        return not _CONFIRMATION.match(after)
+    code = ord(match["letter"])  # a letter with a full stop may also end a sentence: a list has a neighbouring letter
+    return re.search(rf"(?:^|\s){chr(code - 1)}[.)]\s", left) is not None or (
+        re.search(rf"(?:^|\s){chr(code + 1)}[.)]\s", right) is not None
     )
 
 
-def _denial(before: str, after: str) -> str | None:
+def _find_negation(before: str, after: str) -> str | None:
+    """Return the cue that negates a phrase with this context, or None."""
     after = _PARENTHESIS.sub("", after)
-    if match := _NOT_HEARD.search(before):
+    if match := _ABSENCE_HEADING.search(before):
         return match.group()
     acts = False
-    for match in _DENY.finditer(before):
+    for match in _NEGATION.finditer(before):
         gap = before[match.end() :]
         acts = acts and match.group() == "nor" or _ACTS_ON.search(before, 0, match.start()) is not None
-        if acts or _NO_DENIAL.search(gap) or _CONFUSE.match(gap.lstrip()):
+        if acts or _NEGATION_VOID.search(gap) or _CONFUSION.match(gap.lstrip()):
             continue
-        other = gap.find(BLANK)
-        if other >= 0:
-            # The denial hits the first name after it, and others only as members of the same list.
-            if _in_list(gap, other, after):
+        name_start = gap.find(BLANK)
+        if name_start >= 0:
+            # The negation applies to the first name after it, and to others only in the same list.
+            if _in_list(gap, name_start, after):
                 return match.group()
         elif not _BREAK.search(gap):
             return match.group()
-    match = _DENY_AFTER.match(after) or (
-        (members := _MEMBERS.match(after)) and _DENY_AFTER.match(after[members.end() :])
+    match = _NEGATION_AFTER.match(after) or (
+        (members := _MEMBERS.match(after)) and _NEGATION_AFTER.match(after[members.end() :])
     )
     return match.group().strip(" ,") if match else None
 
 
-def _in_list(gap: str, other: int, after: str) -> bool:
-    """Return whether the phrase after ``gap`` is in one list with the name at ``other`` in it."""
-    if not _LIST.match(gap[other:]) or _BREAK.search(gap[:other]):
+def _in_list(gap: str, name_start: int, after: str) -> bool:
+    """Return whether the phrase after ``gap`` is in one list with the name at ``name_start`` in it."""
+    if not _LIST.match(gap[name_start:]) or _BREAK.search(gap[:name_start]):
         return False
-    # "Without music, a dog barks": a comma goes on with the list only before an "or" or "and".
-    if "," not in gap[other:] or re.search(r"\b(?:or|nor|and)\b", gap[other:]):
+    # "Without music, a dog barks": after a comma the list continues only where an "or" or "and" follows.
+    if "," not in gap[name_start:] or re.search(r"\b(?:or|nor|and)\b", gap[name_start:]):
         return True
     return re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after) is not None
 
 
-_BRACKETED = re.compile(r"\([^()]*\)\s*")
+_BRACKETS = re.compile(r"\([^()]*\)\s*")
 _PARENTHESIS = re.compile(
     rf"^(?:,[^,.;]{{0,60}},| (?:instead of|rather than) (?:an? |the )?{BLANK}+"
     r"| (?:of which|about which|that|which) (?:he|she|they|i|we) (?:[a-z]+|\0+))"
     r"(?= (?:is|are|was|were|can|could|do|does|did|has|have)(?:not|n['\u2019]t)?\b)"
 )  # ", as option D says,"
-#: what one sound does to another: "the whistle interrupts neither the speaker nor the crowd"
+#: actions of one sound on another: "the whistle interrupts neither the speaker nor the crowd"
 _ACTS_ON = re.compile(
     rf"{BLANK} (?:interrupt|disturb|cover|mask|drown|affect|bother|match|preced|follow|overlap)\w*(?: with| out)? $"
 )
 _STOPS_BUT = re.compile(r"\b(?:stop|end|ceas|fad|paus|chang|mov)\w*\b[^.;]{0,40}\bbut (?:the )?$")
 _DOES_NOT = re.compile(r" (?:do|does|did)(?: not|n['\u2019]t)\s*(?:[.,;!)]|$)")
-_CONFUSE = re.compile(r"(?:easily |perhaps )?(?:confuse|mistake)\b")
+_CONFUSION = re.compile(r"(?:easily |perhaps )?(?:confuse|mistake)\b")
 
 
-def _hedge(before: str, after: str) -> str | None:
-    for match in (*_HEDGE.finditer(before), *_CONTRACTED.finditer(before)):
+def _find_hedge(before: str, after: str) -> str | None:
+    """Return the cue that hedges a phrase with this context, or None."""
+    for match in (*_HEDGE.finditer(before), *_CONTRACTION.finditer(before)):
         gap = before[match.end() :].lstrip(" ,")
-        if _CONFUSE.match(gap):  # "some could confuse the crow with a gull": the crow is claimed
+        if _CONFUSION.match(gap):  # "some could confuse the crow with a gull": the crow is claimed
             continue
         if not _CLAUSE_MARK.search(gap) and not (match.group() == "either" and "or" not in gap + after):
             return match.group()
@@ -434,11 +447,15 @@ def _hedge(before: str, after: str) -> str | None:
     return None
 
 
-def _unclaimed(cue: _Cued, before: str, after: str, told: bool = False) -> str | None:
-    """Return the last cue that stands before the phrase with no other name, comma or clause between.
+def _find_cue(cue: _CuedPattern, before: str, after: str, shared_topic: bool = False) -> str | None:
+    """Return the last match of a cue before the phrase with no other name, comma or clause between, or None.
 
-    With ``told``, a second name after an "and" shares the cue though the first has words of its own ("sings of drums of
-    war and a trumpet calling"), unless a verb follows it.
+    Args:
+        cue: The pattern.
+        before: Text before the phrase.
+        after: Text after the phrase.
+        shared_topic: Whether a second name after an "and" shares the cue also where the first name has modifiers
+            ("sings of drums of war and a trumpet calling"), unless a verb follows it.
     """
     matches = list(cue.finditer(before))
     match = matches[-1] if matches else None
@@ -446,16 +463,16 @@ def _unclaimed(cue: _Cued, before: str, after: str, told: bool = False) -> str |
         return None
     gap = before[match.end() :]
     if BLANK in gap:  # members of a list share the cue
-        head = gap.find(BLANK)
-        shares = _in_list(gap, head, after) or (told and _AND_TOLD.search(gap) and _NO_VERB.match(after))
+        name_start = gap.find(BLANK)
+        shares = _in_list(gap, name_start, after) or (shared_topic and _AND_TOPIC.search(gap) and _NO_VERB.match(after))
         return match.group() if shares and not _CLAUSE.search(gap) else None
     return None if _CLAUSE.search(gap) else match.group()
 
 
-def _quoted_choice(raw: str, start: int, stop: int, choices: frozenset[str]) -> bool:
+def _is_quoted_choice(raw: str, start: int, stop: int, choices: frozenset[str]) -> bool:
     """Return whether the phrase stands in quotation marks that enclose one of the choices."""
     if not choices:
         return False
-    left = max((raw.rfind(mark, max(0, start - 60), start) for mark in _QUOTES), default=-1)
-    rights = [place for mark in _QUOTES if (place := raw.find(mark, stop, stop + 60)) >= 0]
-    return left >= 0 and bool(rights) and raw[left + 1 : min(rights)].strip(" .,").lower() in choices
+    opening = max((raw.rfind(mark, max(0, start - 60), start) for mark in _QUOTES), default=-1)
+    closings = [place for mark in _QUOTES if (place := raw.find(mark, stop, stop + 60)) >= 0]
+    return opening >= 0 and bool(closings) and raw[opening + 1 : min(closings)].strip(" .,").lower() in choices

@@ -1,4 +1,4 @@
-"""Whether a claim is true of an event, or of two: the tolerances are those of ``mpar2.cafe.rules.claims``."""
+"""Checks of claims about one event or a pair of events, with the tolerances of ``mpar2.cafe.rules.claims``."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
     """Return whether the claim is true of event ``index``, or cannot be decided by this truth.
 
     Args:
-        claim: Of one event.
-        index: Of the event.
-        truth: With events.
+        claim: Claim about one event.
+        index: Index of the event in ``truth.events``.
+        truth: Truth with events.
 
     Returns:
         True also where the truth carries no times, lengths or levels.
 
     Raises:
-        ValueError: No such relation.
+        ValueError: The relation is unknown.
     """
     events = truth.events or ()
     event = events[index]
     onset, offset = event.onset_s, event.offset_s
+    # Superlatives compare the event with all events of the truth.
     if claim.relation in ("longest", "shortest"):
         lengths = [_length(e) for e in events]
         if None in lengths:
@@ -57,6 +58,7 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
         return levels[index] >= max(levels) - LEVEL_TOLERANCE_DB
     if onset is None:
         return True
+    # Borders of the clip: the truth does not carry its length, so the last known offset stands in for it.
     if claim.relation in ("at_start", "at_end", "from_start", "to_end", "throughout"):
         ends = [e.offset_s if e.offset_s is not None else e.onset_s for e in events]
         if None in ends or any(e.onset_s is None for e in events):
@@ -67,12 +69,13 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
             reach = max(BORDER_TOLERANCE_S, TO_END_SHARE * end)  # type: ignore[operator]
         if claim.relation == "throughout":  # all events of the name together
             same = [e for e in events if e.label == event.label]
-            ends_of = [e.offset_s if e.offset_s is not None else e.onset_s for e in same]
-            return min(e.onset_s for e in same) <= reach and max(ends_of) >= end - reach  # type: ignore[type-var,operator]
+            same_ends = [e.offset_s if e.offset_s is not None else e.onset_s for e in same]
+            return min(e.onset_s for e in same) <= reach and max(same_ends) >= end - reach  # type: ignore[type-var,operator]
         if claim.relation in ("at_start", "from_start"):
             return onset <= max(min(e.onset_s for e in events) + ORDER_TOLERANCE_S, reach)  # type: ignore[type-var]
-        own = offset if offset is not None else onset
-        return own >= end - reach  # type: ignore[operator]
+        last_s = offset if offset is not None else onset
+        return last_s >= end - reach  # type: ignore[operator]
+    # Place in the order. Events within the tolerance of each other may take either place.
     if claim.relation in ("first", "last", "nth"):
         pool = [e for i, e in enumerate(events) if not claim.among or i in claim.among]
         onsets = [e.onset_s for e in pool]
@@ -87,6 +90,7 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
         surely_before = sum(o < onset - ORDER_TOLERANCE_S for o in onsets)  # type: ignore[operator]
         maybe_before = sum(o <= onset + ORDER_TOLERANCE_S for o in onsets)  # type: ignore[operator]
         return surely_before < claim.a <= maybe_before
+    # Times. An unknown offset contradicts no claim.
     end = onset if offset is None else offset
     collar = max(claim.tolerance_s, OFFSET_SHARE * (end - onset))
     match claim.relation:
@@ -96,7 +100,7 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
             return abs(claim.a - onset) <= claim.tolerance_s
         case "end":
             return offset is None or abs(claim.a - offset) <= collar
-        case "end_after":  # of the clip, or since it began
+        case "end_after":  # counted from the start of the clip, or from the onset of the event
             return offset is None or min(abs(claim.a - offset), abs(claim.a - (end - onset))) <= collar
         case "interval":
             return abs(claim.a - onset) <= claim.tolerance_s and (offset is None or abs(claim.b - offset) <= collar)
@@ -118,10 +122,10 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
     """Return whether the claim is true of the events ``left`` and ``right``, or cannot be decided by this truth.
 
     Args:
-        claim: Of two events.
-        left: Number of the event that is named first.
-        right: Number of the other.
-        truth: With events.
+        claim: Claim about two events.
+        left: Index of the event that is named first.
+        right: Index of the other event.
+        truth: Truth with events.
 
     Returns:
         True also where the truth carries no times, lengths or levels.
@@ -132,13 +136,18 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
         levels = truth.levels_db
         if levels is None or levels[left] is None or levels[right] is None:
             return True
-        more = levels[left] - levels[right]  # type: ignore[operator]
-        return _compares(claim.relation.removeprefix("as_"), more, LEVEL_TOLERANCE_DB, ("louder", "quieter"))
+        difference = levels[left] - levels[right]  # type: ignore[operator]
+        return _comparison_holds(
+            claim.relation.removeprefix("as_"), difference, LEVEL_TOLERANCE_DB, ("louder", "quieter")
+        )
     if claim.relation in ("longer", "shorter", "as_long"):
-        la, lb = _length(a), _length(b)
-        if la is None or lb is None:
+        left_length, right_length = _length(a), _length(b)
+        if left_length is None or right_length is None:
             return True
-        return _compares(claim.relation.removeprefix("as_"), la - lb, ORDER_TOLERANCE_S, ("longer", "shorter"))
+        return _comparison_holds(
+            claim.relation.removeprefix("as_"), left_length - right_length, ORDER_TOLERANCE_S, ("longer", "shorter")
+        )
+    # Order and overlap need onsets; those that need an unknown offset too cannot be decided.
     if a.onset_s is None or b.onset_s is None:
         return True
     if claim.relation == "before":
@@ -158,22 +167,23 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
     return min(a.offset_s, b.offset_s) > max(a.onset_s, b.onset_s)
 
 
-def _compares(relation: str, difference: float, tolerance: float, words: tuple[str, str]) -> bool:
-    if relation == words[0]:
+def _comparison_holds(relation: str, difference: float, tolerance: float, directions: tuple[str, str]) -> bool:
+    """Return whether a difference agrees with a relation, which is one of ``directions`` (more, less) or equality."""
+    if relation == directions[0]:
         return difference >= -tolerance
-    return difference <= tolerance if relation == words[1] else abs(difference) <= tolerance
+    return difference <= tolerance if relation == directions[1] else abs(difference) <= tolerance
 
 
 def nearest(claims: Sequence[Claim], candidates: Sequence[int], truth: Truth) -> int:
-    """Return the candidate that the claimed times lie closest to; the first one where there is no time to go by.
+    """Return the candidate event closest to the claimed time, or the first one where no time is claimed.
 
     Args:
-        claims: Of one mention.
-        candidates: Numbers of events; at least one.
-        truth: With events.
+        claims: Claims of one mention.
+        candidates: Indices of events, at least one.
+        truth: Truth with events.
 
     Returns:
-        The number of an event.
+        The index of an event.
     """
     times = [c.a for c in claims if c.relation in ("at", "start", "end", "interval", "from_on", "not_before", "up_to")]
     events = truth.events or ()

@@ -1,9 +1,14 @@
-"""What a sentence claims about a sound beside its being there: count, place in the order, loudness (``times``: when).
+"""Claims of a sentence about an event beyond its presence: count, order, length and loudness (time: ``times``).
 
-A claim is data; ``checks`` holds it against the truth. Tolerances are ours (the paper states none): onsets
-within 0.5 s, offsets within the larger of 0.5 s and 20 % of the event's length (the collar rule of sound event
-detection, wider), whole seconds, clock times and "about" within 1 s, order and overlap within 0.3 s, lengths within
-the larger of 0.5 s and 25 %, levels within 1 dB. What the truth does not carry cannot be claimed wrongly.
+A claim is data; ``checks`` compares it with the truth. The tolerances are ours, since the paper states none:
+
+* onsets within 0.5 s; whole seconds, clock times and "about" within 1 s
+* offsets within the larger of 0.5 s and 20 % of the event's length (the collar rule of sound event detection, wider)
+* order and overlap within 0.3 s
+* lengths within the larger of 0.5 s and 25 %
+* levels within 1 dB
+
+A claim about a property that the truth does not carry is never wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ __all__ = [
     "Claim",
     "CountClaim",
     "PairClaim",
-    "among_which",
+    "comparison_scope",
     "continues",
     "count_claim",
     "is_between",
@@ -46,14 +51,14 @@ Relation = Literal[
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim about one event; ``a`` and ``b`` are seconds, or a place counted from 1."""
+    """A claim about one event. ``a`` and ``b`` are seconds, or ``a`` is a place counted from 1."""
 
     relation: Relation
     a: float = 0.0
     b: float = 0.0
     tolerance_s: float = ONSET_TOLERANCE_S
     words: str = ""
-    among: tuple[int, ...] = ()  # events among which it is the first or last; empty: all
+    among: tuple[int, ...] = ()  # events among which it is the first, last or nth; empty: all
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,14 @@ class PairClaim:
 
 @dataclass(frozen=True)
 class CountClaim:
-    """``n`` events, or ``n`` and more."""
+    """A claim that there are ``n`` events, or at least ``n``."""
 
     n: int
     at_least: bool
     words: str
 
     def allows(self, count: int) -> bool:
-        """Return whether a truth with ``count`` such events bears the claim out."""
+        """Return whether the claim is true of ``count`` events."""
         return count >= self.n if self.at_least else count == self.n
 
 
@@ -178,12 +183,12 @@ _GOVERNED = re.compile(r"\b(?:after|before|despite|beneath|under|over) (?:an? |t
 _OTHER_BORDER = re.compile(
     r"\bnot\b|n['’]t\b|\bnever\b|\b(?:until|from|before|after|then|and|but|stops?|ends?|continues?|lasts?|fad\w+)\b"  # noqa: RUF001
 )
-# One of these letters is in whatever the patterns of places find; most sentences have none.
+# Every match of the patterns above contains one of these strings. Most sentences contain none.
 _PLACE_WORD = re.compile(
     r"first|1st|second|third|fourth|fifth|\d(?:nd|rd|th)|last|final|number|start|begin|open|end|clos|finish|conclu|outset"
     r"|nothing|no |through|whole|entire|full|before (?:all|every|any)|after (?:all|every)|est\b"
 )
-_NEGATED = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
+_NEGATION = re.compile(r"\bnot\b|n['’]t\b|\bnever\b")  # noqa: RUF001
 
 
 def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...] = ()) -> list[Claim]:
@@ -191,26 +196,27 @@ def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...]
 
     Args:
         masked_text: The sentence, every name blanked.
-        start: Where the name begins.
-        stop: Where it ends.
-        among: Numbers of the events among which it is said to be first, last or nth; empty for all.
+        start: First character of the name.
+        stop: End of the name, exclusive.
+        among: Indices of the events among which it is claimed to be first, last or nth; empty for all.
 
     Returns:
         The claims; empty for most names.
     """
     before, after = masked_text[max(0, start - REACH) : start], masked_text[stop : stop + REACH]
-    before = before[max(0, before.rfind(BLANK)) :]  # with the mark of the name before, which is no start of a sentence
+    before = before[max(0, before.rfind(BLANK)) :]  # from the name before on, which is no start of a sentence
     claims: list[Claim] = []
     if not _PLACE_WORD.search(before) and not _PLACE_WORD.search(after):
         return claims
+    # A cue stands before or after the name. A negation between cue and name cancels the claim.
     for relation, left, right in (("first", _FIRST_BEFORE, _FIRST_AFTER), ("last", _LAST_BEFORE, _LAST_AFTER)):
         match = left.search(before) or right.match(after)
-        if match and not _NEGATED.search(match.groupdict().get("lead") or ""):
+        if match and not _NEGATION.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,"), among=among))  # type: ignore[arg-type]
     for relation, (left, right) in _AT_BORDER.items():
         match = left.search(before)
         if match and "," in match.group() and before.startswith(BLANK) and not before[1 : match.start()].strip():
-            match = None  # "a guitar from the start, vocals later": it is said of the name before
+            match = None  # "a guitar from the start, vocals later": the claim is about the guitar
         if match is None and (match := right.match(after)) and _GOVERNED.search(before):
             match = None  # "the rain goes on after the thunder until the end"
         if match and not _OTHER_BORDER.search(match.groupdict().get("lead") or ""):
@@ -225,7 +231,7 @@ def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...]
     if match := _TOP_BEFORE.search(before) or _TOP_AFTER.match(after):
         groups = match.groupdict()
         word = groups.get("word") or groups.get("word2")
-        if word and not _NEGATED.search(groups.get("lead") or ""):
+        if word and not _NEGATION.search(groups.get("lead") or ""):
             claims.append(Claim(_SUPERLATIVES[word], words=word))  # type: ignore[arg-type]
     return claims
 
@@ -261,19 +267,19 @@ _ORDINAL = re.compile(
     rf"\b(?:the|this|that|his|her|its|their|an?)\s+(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$"
 )
 
-_WHICH = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
+_ORDINAL_WORD = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
 
 
 def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
-    """Return how many of the named events are claimed. A bare plural claims no number; neither does "a" or "one".
+    """Find the claimed number of events. A bare plural claims no number, and neither does "a" or "one".
 
     Args:
         masked_text: The sentence, every name blanked.
-        start: Of the name.
-        stop: Its end.
+        start: First character of the name.
+        stop: End of the name, exclusive.
 
     Returns:
-        The claim, None where no number is claimed.
+        The claim, or None where no number is claimed.
     """
     before, after = masked_text[max(0, start - 60) : start], masked_text[stop : stop + 60]
     if _NUMBER_OF.search(before) and (match := _NUMBER_IS.match(after)):
@@ -285,8 +291,8 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
         if groups["word"] or groups["digit"]:
             number = int(groups["digit"]) if groups["digit"] else _NUMBERS[groups["word"]]
             lead = before[: match.start()]
-            if found := _RANGE.search(lead):
-                return CountClaim(_NUMBERS.get(found[1]) or int(found[1]), True, words)
+            if range_match := _RANGE.search(lead):
+                return CountClaim(_NUMBERS.get(range_match[1]) or int(range_match[1]), True, words)
             return CountClaim(number, lead.endswith("at least "), words)
         return CountClaim(1 if groups["one"] else 2, False, words)
     if (match := _COUNT_AFTER.match(after)) and not _OTHER_CLAUSE.search(match["lead"]):
@@ -294,25 +300,23 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
         if groups["more"]:
             return CountClaim(2, True, words)
         value = groups["once"] or groups["word"]
-        least = groups["lead"].endswith("at least ")
-        return CountClaim(int(value) if value.isdigit() else _NUMBERS[value], least, words)
+        at_least = groups["lead"].endswith("at least ")
+        return CountClaim(int(value) if value.isdigit() else _NUMBERS[value], at_least, words)
     return None
 
 
 def ordinal_of(masked_text: str, start: int, words: str = "") -> int | None:
-    """Return ``the second bark`` -> 2, ``the last bark`` -> -1: which event of the name's own kind is meant.
-
-    ``words`` are those of the name: "the second" may stand for one.
+    """Return the ordinal of a name: "the second bark" -> 2, "the last bark" -> -1.
 
     Args:
         masked_text: The sentence, every name blanked.
-        start: Of the name.
-        words: Of the name: "the second" may stand for one.
+        start: First character of the name.
+        words: Text of the name, which may itself be an ordinal ("the second").
 
     Returns:
-        A place counted from 1, -1 for the last, None where no ordinal stands before the name.
+        A place counted from 1, -1 for the last, or None where no ordinal stands before the name.
     """
-    word = _WHICH.fullmatch(words) or _ORDINAL.search(masked_text[max(0, start - 40) : start])
+    word = _ORDINAL_WORD.fullmatch(words) or _ORDINAL.search(masked_text[max(0, start - 40) : start])
     return None if word is None else _ORDINALS.get(word["word"], -1)
 
 
@@ -373,19 +377,19 @@ _OF_PRONOUN = re.compile(r"\s+(?:it|them|him|her|these|those)\b")
 _STOP_BEFORE = re.compile(r"\b(?:stop(?:s|ped)?|cease[sd]?|finish(?:es|ed)?) $")
 _BEFORE_IT = re.compile(r" (?:when|once|before|as soon as)\b")
 _MAX_GAP = 80
-_HAS_ENDED = re.compile(
+_ENDING = re.compile(
     r"\s+(?:(?:has|have|had) (?:already )?)?(?:ends?|ended|stops?|stopped|finish(?:es|ed)|ceases?|ceased|(?:fades?|faded|dies|died)"  # noqa: E501
     r" (?:out|away|down)|is over|subsides?|subsided"
     r"|(?:is|are|was|were|has been|have been|gets|got) (?:turned|switched|shut) off)\b"
 )
 _OR = re.compile(r"\bor\b|;")
 _AND = re.compile(r"\s+and\s+(?:an?\s+|the\s+)?")
-# "is silent after", "continues until": a claim of how long, not of which begins first
+# "is silent after", "continues until": a claim about duration, not about order
 _ASPECT = re.compile(
     r"\bbefore and after\b|\b(?:more|further|continued|continuing|ongoing)\s+$|\b(?:(?:is|are|was|were|falls?|becomes?|remains?) (?:silent|quiet|gone|over|inaudible|absent)|no longer \w+|continu(?:es?|ed)|goes on"  # noqa: E501
     r"|(?:stop|end|ceas|fad|resum)\w*(?: (?:out|away|again))?) (?:right |just |shortly |even )?after\b"
 )
-# "while" that sets two things against each other says nothing of their time.
+# A "while" of contrast claims nothing about time.
 _CONTRAST = re.compile(
     r",\s*while\b|\bwhile\s+(?:the\s+)?(?:second|other|latter|third|last|next|final|former|first|later|option|others?)\b"
     r"|\bwhile\b[^,;]{0,40}\b(?:only|later|afterwards?|after|before|then|next|at \d)\b"
@@ -394,19 +398,20 @@ _ORDINAL_CONTRAST = re.compile(r"\b(?:first|second|former|latter|one of)\b.*\bwh
 
 
 def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
-    """Return what a sentence claims of two neighbouring names, stored with the left one.
+    """Find the claim that relates two neighbouring names.
 
     Args:
         masked_text: The sentence, every name blanked.
         left: Characters ``(start, stop)`` of the first name.
-        right: Those of the next.
+        right: Characters ``(start, stop)`` of the second name.
 
     Returns:
-        The claim, None where the two are not related.
+        The claim about the left name, or None where the two are not related.
     """
     gap = masked_text[left[1] : right[0]]
-    if len(gap) > _MAX_GAP or BLANK in gap or _NEGATED.search(gap) or _OR.search(gap):
+    if len(gap) > _MAX_GAP or BLANK in gap or _NEGATION.search(gap) or _OR.search(gap):
         return None
+    # A preposition before the first name ("after the dog, a cat") decides before anything between the two.
     front = masked_text[max(0, left[0] - 60) : left[0]]
     if match := _FRONTED.search(front):
         return PairClaim(_FRONT[match["word"]], match["word"])  # type: ignore[arg-type]
@@ -414,8 +419,9 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
         return None
     if _STOP_BEFORE.search(front) and _BEFORE_IT.match(gap):  # "the birds stop singing when the plane appears"
         return PairClaim("end_before", "stop before")
+    # The first matching pattern between the names is the claim; "ends" after the second name moves it to the offset.
     contrast = _CONTRAST.search(gap) or _ORDINAL_CONTRAST.search(front + gap)
-    right_ends = _HAS_ENDED.match(masked_text[right[1] : right[1] + 40])
+    right_ends = _ENDING.match(masked_text[right[1] : right[1] + 40])
     for relation, pattern in _PAIRS:
         if match := pattern.search(gap):
             if _OF_PRONOUN.match(gap, match.end()):
@@ -429,11 +435,12 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
             if relation in ("before", "after") and right_ends:
                 return PairClaim(f"{relation}_end", match.group())  # type: ignore[arg-type]
             return PairClaim(relation, match.group())  # type: ignore[arg-type]
-    joined = _AND.fullmatch(gap)
-    match = _TOGETHER.match(masked_text[right[1] : right[1] + 60]) if joined else None
-    if match and not _NEGATED.search(match.group()):
-        starts = re.search(r"\b(?:start|begin|began|enter|set in|come in)", match.group())
-        return PairClaim("start_together" if starts else "overlap", match.group().strip())
+    # "a dog and a cat start at the same time"
+    conjunction = _AND.fullmatch(gap)
+    match = _TOGETHER.match(masked_text[right[1] : right[1] + 60]) if conjunction else None
+    if match and not _NEGATION.search(match.group()):
+        onset_verb = re.search(r"\b(?:start|begin|began|enter|set in|come in)", match.group())
+        return PairClaim("start_together" if onset_verb else "overlap", match.group().strip())
     return None
 
 
@@ -443,14 +450,14 @@ _AMONG = re.compile(
 )
 
 
-def among_which(masked_text: str) -> Literal["these", "named"] | None:
-    """Return whether a sentence compares but the sounds that it names, or "these": those of the sentence before.
+def comparison_scope(masked_text: str) -> Literal["these", "named"] | None:
+    """Return the scope of a comparison: "named" sounds of this sentence only, or "these" of the sentence before too.
 
     Args:
         masked_text: The sentence, every name blanked.
 
     Returns:
-        None where it speaks of all sounds.
+        The scope, or None where it is all sounds.
     """
     match = _AMONG.match(masked_text)
     return None if match is None else "these" if match["these"] else "named"
@@ -460,28 +467,28 @@ _BETWEEN = re.compile(rf"[^,;.{BLANK}]{{1,40}}\bbetween (?:an? |the )?(?:[a-z]+ 
 
 
 def is_between(masked_text: str, middle: tuple[int, int], left: tuple[int, int], right: tuple[int, int]) -> bool:
-    """Return whether the first of three neighbouring names is said to come between the others.
+    """Return whether the first of three neighbouring names is claimed to lie between the other two.
 
     Args:
         masked_text: The sentence, every name blanked.
         middle: Characters ``(start, stop)`` of the first name.
-        left: Those of the next.
-        right: Those of the last.
+        left: Characters of the second name.
+        right: Characters of the third name.
 
     Returns:
         True for "a bell rings between the dog and the cat".
     """
     gap = masked_text[middle[1] : left[0]]
     return "between" in gap and bool(
-        _BETWEEN.fullmatch(gap) and not _NEGATED.search(gap) and _AND.fullmatch(masked_text[left[1] : right[0]])
+        _BETWEEN.fullmatch(gap) and not _NEGATION.search(gap) and _AND.fullmatch(masked_text[left[1] : right[0]])
     )
 
 
 def continues(masked_text: str, start: int) -> bool:
-    """Return whether a sentence begins with "then" (or the like) and comes at once to a name.
+    """Return whether a sentence begins with "then" or the like, directly followed by a name.
 
     Args:
         masked_text: The sentence, every name blanked.
-        start: Where the name begins in it.
+        start: First character of the name.
     """
     return start <= _MAX_GAP and _SENTENCE_THEN.match(masked_text[:start]) is not None

@@ -1,8 +1,8 @@
-"""Finds the places of a trace that name a sound, and the sentences they stand in.
+"""Candidate mentions of sounds in a trace, and the sentences that contain them.
 
-A candidate is a phrase not yet judged: the names that the vocabulary finds, where neighbouring names that speak of one
-sound ("a dog is barking", "barking of a dog", also over the border of two parts) are one candidate. Two makers in one
-phrase ("a cat is barking") are one candidate with a ``source`` that contradicts its ``concepts``.
+A candidate is a phrase that may name a sound. Neighbouring hits of the vocabulary that refer to one sound ("a dog is
+barking", "barking of a dog", also across the border of two parts) are merged into one candidate. A phrase with an
+action of another source ("a cat is barking") is one candidate whose ``source`` contradicts its ``concepts``.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _LINKERS_WORDS = (
     "|from|this|these|those|while|gets|goes|get|then|resume|resumes|resumed|continued|kept|finally"
 )
 _LINKERS = frozenset(_LINKERS_WORDS.split("|"))
-_CORRECTS = frozenset(("actually", "really"))  # "rain is actually fire"
-_MOST_LINKERS = 3
+_CORRECTIONS = frozenset(("actually", "really"))  # "rain is actually fire"
+_MAX_LINKERS = 3
 
-# Everyday uses of words that name a sound only in the right company.
-_NOT_A_SOUND = tuple(  # the word, what stands before it, and what after it, where it is no sound
+# Everyday uses of ambiguous words, in which they name no sound.
+_NOT_A_SOUND = tuple(  # the word, the text before it, and the text after it
     tuple(re.compile(pattern) for pattern in row)
     for row in (
         ("steps?", r"\b(?:these|those|this|next|last|each|every|following|reasoning|by|the|first|second|third|few|my)\s+$",  # noqa: E501
@@ -46,17 +46,17 @@ _NOT_A_SOUND = tuple(  # the word, what stands before it, and what after it, whe
 )  # fmt: skip
 
 
-# A weak word counts where it is said to be heard, or to do what only sounds do.
-_HEARD_BEFORE = re.compile(
+# Contexts that make a weak word a sound: a verb of hearing before it, or a verb of sounding after it.
+_HEARING_BEFORE = re.compile(
     r"\b(?:hears?|heard|hearing|(?:sounds?|noises?) of)\s+(?:an?\s+|the\s+|some\s+)?(?:loud\s+|soft\s+|faint\s+|distant\s+)?$"  # noqa: E501
 )
-#: what a person does who speaks
+#: verbs of speaking, after a name of a person
 SPEAKS = re.compile(
     r"\s+(?:then |also |[a-z]+ly )?(?:respond|repl(?:y|ies)|answers?\b|says?\b|asks?\b|tells?\b|explain|announc|introduc"  # noqa: E501
     r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|swears?\b|curses?\b|recit|apologi|speaks?\b|talks?\b|gives? (?:orders|instructions|commands|a )|delivers?\b|picks? up|praises?\b|scolds?\b)"  # noqa: E501
 )
 _DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
-_HEARD_AFTER = re.compile(
+_SOUNDING_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can (?:also |clearly )?be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
     r"(?:playing|plays|heard|audible|sounding|struck|sounded|blown|rung|shaken|beaten|torn|crumpled|dropped|closed|opened|on(?=[.,;])|slammed|flushed|used|operated|at work|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|(?:creak|scrape|clink|chime|strike|ding|slam|screeche|crackle|pop|snap|crashe|bang|tinkle|jingle|blow|roar|murmur|whistle|whine|wail|howl|hoot|thump|thud|clank|clang|chirp|splashe)s|falls? (?:over|down|to)|drops|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"  # noqa: E501
@@ -74,7 +74,7 @@ _IDIOM = re.compile(
     r"|face the music|fire drill|on fire|next door|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
     r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything|descriptions?|captions?|reports?) (?:\w+ ){0,3}?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
 )
-_REPORTED = re.compile(
+_REPORTING = re.compile(
     r"\b(?:say|says|said|saying|ask|asks|asked|asking|shout|shouts|shouted|shouting|yell|yells|yelled|yelling|announce"
     r"|announces|announced|announcing|tell|tells|telling|told|exclaim|exclaims|whisper|whispers|utter|utters|state|states"
     r"|stated|mention|mentions|words?|phrase|lyrics?|line|sentence|transcript\w*|speech|read|reads|reply|replies|warn|warns"
@@ -201,7 +201,7 @@ _NOT_SUBJECTS = frozenset(
         ),
     ]
 )
-# The subject of a verb is said before: which sound it names is that of the subject.
+# Pronoun subjects: the sound is that of the noun that the pronoun refers to.
 _PRONOUN = re.compile(
     r"\b(?:it|they|which|that|those|others)\s+(?:(?:then|also|starts? to|begins? to|keeps|continues to"
     r"|[a-z]+ly)\s+){0,3}$"
@@ -212,23 +212,23 @@ _SOMEONE = re.compile(
     r"|an?|the|in)){0,3}:?\s+$",
     re.IGNORECASE,
 )
-# What only people do says who makes it, whatever the subject is called.
+# Human actions whose source may also be a thing; the source of every other human action is a person.
 _ALSO_THINGS = frozenset(
     ("singing", "whistling", "humming", "breathing", "crying", "whisper", "sigh", "groan", "crowd", "rap")
 )
 
 
-#: how something sounds that happens "with a creak"
+#: nouns for the manner of a sound, as in "opens with a creak"
 _MANNERS = frozenset(
     "hiss creak bang thud click clatter squeak pop crash clank clang screech squeal whoosh rattle thump snap clink rumble roar".split()  # noqa: E501, SIM905
 )
-#: an entry of a list, and what leads from its name to what is said of it
+#: the start of a list entry, and the text between its name and its description
 _ENTRY = re.compile(r"(?:^|[\n.;:*]|\d[.)])[\s*]*$")
 _MARK = re.compile(r"[^\w\s'’-]")  # noqa: RUF001
 _ENTRY_GAP = re.compile(r"\**\s*[\u2013\u2014:-]\s+(?:an? )?(?:[a-z]+ )?")
 _MANNER_GAP = re.compile(r"[^.;:\n]{0,40} with an? (?:[a-z]+ )?")
-#: "a hiss that I identify as rain": how the sound named next sounds
-_NAMED_AS = re.compile(
+#: "a hiss that I identify as rain": the first noun describes the sound that is named next
+_IDENTIFIED_AS = re.compile(
     r"(?: sound| noise)? (?:(?:that|which) )?(?:(?:i|we) (?:would |can |could )?|(?:is|can be|could be) )?"
     r"(?:identif(?:y|ied)|recogni[sz]ed?|interpret(?:ed)?|take|taken|read|describe[ds]?|perceived?|hear|heard|attribut(?:e|ed))"
     r" (?:as|to|for) ",
@@ -238,7 +238,7 @@ _ASIDE_GAP = re.compile(r"[^,.;:\n]{0,40}, (?:[a-z]+ly )?")
 _ASIDE_OBJECT = re.compile(
     r" (?:through|over|into|onto|across|against|along|past|down|up|off|out|as|its|his|her|their|the)\b"
 )
-#: "a dog, breathing fast": what the thing does that is named
+#: "a dog, breathing fast": an action of the source that was just named
 _ASIDE_MANNER = re.compile(r" (?:fast|hard|loud|[a-z]+ly)\b")
 
 _ELLIPSIS = re.compile(
@@ -357,46 +357,52 @@ _PHRASE_END = re.compile(
 
 
 def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], text: str) -> tuple[str, ...]:
-    """Find nouns that a trace says are heard and that no candidate covers, and unknown subjects of sound verbs.
+    """Find nouns in the context of hearing that no candidate covers, and unknown subjects of sound verbs.
 
     Args:
         masked_text: The trace in lower case, names blanked.
-        candidates: What the vocabulary found.
+        candidates: Candidates that the vocabulary found.
         text: The trace.
 
     Returns:
         Each noun once, in order.
     """
-    found = []
+    nouns = []
     for match in _FRAME.finditer(masked_text):
         phrase = _PHRASE_END.sub("", " " + match["phrase"]).split()
-        rest = masked_text[match.start("phrase") : match.end() + 2]
-        if not phrase or BLANK in rest or phrase[-1] in _NO_SOUNDS or phrase[-1].endswith("ly") or len(phrase[-1]) < 3:
+        context = masked_text[match.start("phrase") : match.end() + 2]
+        if (
+            not phrase
+            or BLANK in context
+            or phrase[-1] in _NO_SOUNDS
+            or phrase[-1].endswith("ly")
+            or len(phrase[-1]) < 3
+        ):
             continue
-        found.append(phrase[-1])
+        nouns.append(phrase[-1])
     for candidate in candidates:
         if candidate.unknown_subject and not candidate.quoted:
             before = text[max(0, candidate.start - 60) : candidate.start].lower()
             if match := _SUBJECT.search(before):
-                found.append(match["noun"])
-    return tuple(dict.fromkeys(found))
+                nouns.append(match["noun"])
+    return tuple(dict.fromkeys(nouns))
 
 
 def _reported_speech(masked: str) -> list[tuple[int, int]]:
-    """Return where the words of a speaker or an option are quoted: what is named there is not said to be heard."""
+    """Return the spans of quoted speech and quoted options. A name in them is not claimed to be heard."""
     return [
         match.span(1)
         for match in _QUOTATION.finditer(masked)
         if len(match[1].split()) >= 5
         or masked[max(0, match.start() - 2) : match.start()].rstrip().endswith(":")
-        or _REPORTED.search(masked[max(0, match.start() - 60) : match.start()])
+        or _REPORTING.search(masked[max(0, match.start() - 60) : match.start()])
     ]
 
 
 def _unknown_subject(
     masked: str, candidate: CandidateMention, in_truth: frozenset[str], vocabulary: Vocabulary
 ) -> bool:
-    """Return whether the candidate is but a verb ("the projector hums") of something that no vocabulary names."""
+    """Return whether the candidate is only a verb whose subject no vocabulary knows ("the projector hums")."""
     if candidate.role != "action" or in_truth.intersection(candidate.concepts):
         return False
     name = candidate.concepts[0] if candidate.concepts else ""
@@ -418,34 +424,36 @@ def _unknown_subject(
 def _is_aside(
     masked: str,
     candidate: CandidateMention,
-    before: CandidateMention | None,
+    previous: CandidateMention | None,
     in_truth: frozenset[str],
     vocabulary: Vocabulary,
 ) -> bool:
-    """Return whether a name says but more of the one beside it: "a car passes, splashing through puddles"."""
+    """Return whether a name only describes the one before it: "a car passes, splashing through puddles"."""
     manner = masked[candidate.start : candidate.stop].lower() in _MANNERS
-    if manner and _NAMED_AS.match(masked, candidate.stop):
+    if manner and _IDENTIFIED_AS.match(masked, candidate.stop):
         return True
-    if before is None:
+    if previous is None:
         return False
-    gap = masked[before.stop : candidate.start]
+    gap = masked[previous.stop : candidate.start]
     if manner and _MANNER_GAP.fullmatch(gap):  # "the doors open with a hiss", also where a bus may hiss
-        return before.concepts != candidate.concepts
+        return previous.concepts != candidate.concepts
     if in_truth.intersection(candidate.concepts) or candidate.role != "action":
         return False
     if gap == " and ":  # "kids laugh and scream"
-        return any(sound in SOURCE_SOUNDS.get(name, ()) for name in before.concepts[:1] for sound in candidate.concepts)
+        return any(
+            sound in SOURCE_SOUNDS.get(name, ()) for name in previous.concepts[:1] for sound in candidate.concepts
+        )
     if manner or not masked.endswith("ing", candidate.start, candidate.stop) or not _ASIDE_GAP.fullmatch(gap):
         return False
     if _ASIDE_OBJECT.match(masked, candidate.stop):
         return True
-    family = vocabulary.concept(before.concepts[0]).family if before.concepts else None
+    family = vocabulary.concept(previous.concepts[0]).family if previous.concepts else None
     return family not in (None, "human") and _ASIDE_MANNER.match(masked, candidate.stop) is not None
 
 
-def _with_subject(masked: str, candidate: CandidateMention, least: int) -> CandidateMention:
-    """Return the candidate with "someone" or "two people" before it, where people do what it names."""
-    match = _SOMEONE.search(masked, max(least, candidate.start - 60), candidate.start)
+def _with_subject(masked: str, candidate: CandidateMention, lower_bound: int) -> CandidateMention:
+    """Extend a human action to its subject where that is "someone", "two people" or the like."""
+    match = _SOMEONE.search(masked, max(lower_bound, candidate.start - 60), candidate.start)
     if match is None or (candidate.role != "action" and " having " not in match.group()):
         return candidate
     return replace(candidate, start=match.start())
@@ -455,8 +463,8 @@ def _with_subject(masked: str, candidate: CandidateMention, least: int) -> Candi
 class CandidateMention:
     """A phrase ``[start, stop)`` of the trace that may name a sound.
 
-    ``concepts`` are what it may name (empty for general words, then ``family`` is set); ``source`` is set where the
-    phrase gives an action to another maker.
+    ``concepts`` are the sounds that it may name. They are empty for general words, which have a ``family``. ``source``
+    is set where the phrase assigns an action to another source.
     """
 
     start: int
@@ -469,12 +477,12 @@ class CandidateMention:
     source: tuple[str, ...] = ()
     quoted: bool = False  # in speech that the trace reports
     unknown_subject: bool = False  # a verb whose subject the vocabulary does not know
-    part: int = -1  # number of the innermost part of the trace that it begins in
+    part: int = -1  # index of the innermost part of the trace at its first character
 
 
 @dataclass(frozen=True)
 class ParsedTrace:
-    """A trace as the reference judge sees it: ``masked_text`` is the text in lower case, tags and names blanked."""
+    """A trace with its candidates. ``masked_text`` is the text in lower case, tags and names blanked."""
 
     text: str
     masked_text: str
@@ -491,120 +499,124 @@ class ParsedTrace:
 
 
 def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str]) -> ParsedTrace:
-    """Find the candidates and sentences of a trace. ``in_truth`` are the concepts that the truth holds.
+    """Find the candidates and sentences of a trace.
 
     Args:
         trace: The parsed reply.
         vocabulary: Names of sounds, those of the truth among them.
-        in_truth: The concepts that the truth holds.
+        in_truth: The concepts of the truth, their parents and kinds.
 
     Returns:
         Candidates and sentences, in order.
     """
     text = trace.text
-    masked, owner = _mask(trace)
+    masked, part_indices = _mask(trace)
     words = words_of(masked)
     hits = [hit for hit in vocabulary.find(masked, words) if _is_sound(hit, masked)]
     roles = [_section_role(trace, part) for part in range(-1, len(trace.parts))]
+    # Merge neighbouring hits that refer to one sound.
     candidates: list[CandidateMention] = []
-    maker: str | None = None
+    last_maker: str | None = None
     for hit in hits:
-        its_maker = vocabulary.maker(hit, words)
+        hit_maker = vocabulary.maker(hit, words)
         candidate = CandidateMention(
-            hit.start, hit.stop, hit.concepts, hit.role, hit.plural, hit.weak, hit.family, part=owner[hit.start]
+            hit.start, hit.stop, hit.concepts, hit.role, hit.plural, hit.weak, hit.family, part=part_indices[hit.start]
         )
         joined = None
-        if candidates and _joinable(candidates[-1], candidate, text, masked, owner, roles):
+        if candidates and _can_join(candidates[-1], candidate, text, masked, part_indices, roles):
             gap = masked[candidates[-1].stop : candidate.start].lower().split()
             last = candidates[-1]
             if not gap and last.role == "action" == candidate.role and _BARE.fullmatch(masked[last.start : last.stop]):
-                candidates[-1] = replace(last, role="noun")  # "rain drums on the roof": the first is what does it
+                candidates[-1] = replace(last, role="noun")  # "rain drums on the roof": the first is the subject
             if gap[:1] == ["of"] and last.role == "action" and "speech" in last.concepts:
                 candidate = replace(candidate, quoted=True)  # "he talks of dolphins"
             else:
-                joined = _join(candidates[-1], candidate, vocabulary, maker, its_maker, in_truth, gap)
+                joined = _join(candidates[-1], candidate, vocabulary, last_maker, hit_maker, in_truth, gap)
         if joined is None:
             candidates.append(candidate)
         else:
             candidates[-1] = joined
-        maker = its_maker
+        last_maker = hit_maker
+    # Drop weak words without a context of hearing, and idioms.
     candidates = _with_ellipses(candidates, masked, vocabulary)
     lower = masked.lower()
     idioms = [match.span() for match in _IDIOM.finditer(lower)]
     candidates = [
         candidate
         for candidate in candidates
-        if (not candidate.weak or _is_heard(candidate, lower) or _counts(candidate, lower, in_truth))
+        if (not candidate.weak or _has_sound_context(candidate, lower) or _matches_truth(candidate, lower, in_truth))
         and not any(start <= candidate.start < stop for start, stop in idioms)
     ]
-    quoted = _reported_speech(masked)
-    for place, candidate in enumerate(candidates):  # few are changed, and copies take time
-        before = candidates[place - 1] if place else None
-        if quoted and any(start <= candidate.start < stop for start, stop in quoted):
-            candidates[place] = replace(candidate, quoted=True)
+    # Mark quotations and unknown subjects, and extend human actions to their subject.
+    quotations = _reported_speech(masked)
+    for index, candidate in enumerate(candidates):  # few candidates change, and copies take time
+        previous = candidates[index - 1] if index else None
+        if quotations and any(start <= candidate.start < stop for start, stop in quotations):
+            candidates[index] = replace(candidate, quoted=True)
         elif _unknown_subject(masked, candidate, in_truth, vocabulary) or _is_aside(
-            masked, candidate, before, in_truth, vocabulary
+            masked, candidate, previous, in_truth, vocabulary
         ):
-            candidates[place] = replace(candidate, unknown_subject=True)
+            candidates[index] = replace(candidate, unknown_subject=True)
         elif candidate.concepts and (
             candidate.role == "action" or vocabulary.concept(candidate.concepts[0]).family == "human"
         ):
-            least = before.stop if before else 0
-            candidates[place] = _with_subject(masked, candidate, least)
-    masked_text = _blank(lower if len(lower) == len(masked) else masked, candidates)
-    borders = {place for part in trace.parts for place in (part.chars.start, part.chars.stop)}
-    sentences = _sentences(masked, owner, borders, roles, candidates, quoted)
+            lower_bound = previous.stop if previous else 0
+            candidates[index] = _with_subject(masked, candidate, lower_bound)
+    # Blank the names only now: the steps above read them.
+    masked_text = _blank_names(lower if len(lower) == len(masked) else masked, candidates)
+    borders = {position for part in trace.parts for position in (part.chars.start, part.chars.stop)}
+    sentences = _sentences(masked, part_indices, borders, roles, candidates, quotations)
     return ParsedTrace(text, masked_text, tuple(candidates), tuple(sentences))
 
 
 def _with_ellipses(candidates: list[CandidateMention], masked: str, vocabulary: Vocabulary) -> list[CandidateMention]:
-    """Add "the second" after "two barks": another event of the name before it, where the truth has several."""
-    found = []
+    """Add ellipses such as "the second" after "two barks", where the truth has several events of the name."""
+    ellipses = []
     starts = [candidate.start for candidate in candidates]
     for match in _ELLIPSIS.finditer(masked):
-        place = bisect_right(starts, match.start()) - 1
-        if place < 0 or masked[max(0, match.start() - 3) : match.start()] in ("at ", "in ", "by "):
+        index = bisect_right(starts, match.start()) - 1
+        if index < 0 or masked[max(0, match.start() - 3) : match.start()] in ("at ", "in ", "by "):
             continue
-        before = candidates[place]
-        gap = masked[before.stop : match.start()] if before.stop <= match.start() else "."
-        if len(gap) > 80 or _END.search(gap) or not before.concepts:
+        antecedent = candidates[index]
+        gap = masked[antecedent.stop : match.start()] if antecedent.stop <= match.start() else "."
+        if len(gap) > 80 or _END.search(gap) or not antecedent.concepts:
             continue
-        if any(len(vocabulary.labels_named(name)) > 1 for name in before.concepts):
-            found.append(
+        if any(len(vocabulary.labels_named(name)) > 1 for name in antecedent.concepts):
+            ellipses.append(
                 replace(
-                    before,
+                    antecedent,
                     start=match.start(match.lastgroup),
                     stop=match.end(match.lastgroup),
                     role="noun",
                     plural=False,
                 )
             )
-    return sorted([*candidates, *found], key=lambda candidate: candidate.start) if found else candidates
+    return sorted([*candidates, *ellipses], key=lambda candidate: candidate.start) if ellipses else candidates
 
 
 def _mask(trace: Trace) -> tuple[str, list[int]]:
-    """Return the text with tags as blanks, and for each character the innermost part (-1: none)."""
-    owner = [-1] * len(trace.text)
-    letters = list(trace.text)
+    """Return the text with tags as blanks, and for each character the index of its innermost part (-1: none)."""
+    part_indices = [-1] * len(trace.text)
+    chars = list(trace.text)
     for index, part in enumerate(trace.parts):
-        owner[part.chars.start : part.chars.stop] = [index] * (part.chars.stop - part.chars.start)
+        part_indices[part.chars.start : part.chars.stop] = [index] * (part.chars.stop - part.chars.start)
         for start, stop in ((part.outer.start, part.chars.start), (part.chars.stop, part.outer.stop)):
-            letters[start:stop] = " " * (stop - start)
+            chars[start:stop] = " " * (stop - start)
     for match in _TAG.finditer(trace.text):
-        letters[match.start() : match.end()] = " " * (match.end() - match.start())
-    # A NUL in the trace would pass for a found name.
-    return "".join(letters).replace(BLANK, " "), owner
+        chars[match.start() : match.end()] = " " * (match.end() - match.start())
+    # A NUL in the trace would count as a blanked name.
+    return "".join(chars).replace(BLANK, " "), part_indices
 
 
 def _section_role(trace: Trace, part: int) -> str:
-    """Return what a part does with what stands in it."""
+    """Return the role of a part: whether its text asserts, asks or answers."""
     if part < 0:
         return "asserted"
     return {"ask": "questioned", "answer": "answer"}.get(trace.parts[part].kind, "asserted")
 
 
 def _is_sound(hit: Hit, masked: str) -> bool:
-    """Return whether a weak word may stand for a sound here; other words always do."""
+    """Return whether the context of a weak word allows a sound. Other words always name one."""
     if not hit.weak:
         return True
     word = masked[hit.start : hit.stop].lower()
@@ -614,28 +626,29 @@ def _is_sound(hit: Hit, masked: str) -> bool:
     )
 
 
-def _counts(candidate: CandidateMention, lower: str, in_truth: frozenset[str]) -> bool:
-    """Return whether a weak word counts for the truth that holds its sound; "someone" may do anything."""
+def _matches_truth(candidate: CandidateMention, lower: str, in_truth: frozenset[str]) -> bool:
+    """Return whether a weak word names a sound of the truth. "someone" and "person" never do."""
     return bool(in_truth.intersection(candidate.concepts)) and lower[candidate.start : candidate.stop] not in _ANYONE
 
 
 _ANYONE = frozenset(("someone", "somebody", "person", "persons"))
 
 
-def _is_heard(candidate: CandidateMention, lower: str) -> bool:
-    """Return whether a noun is said to be heard, or to do what only sounds do."""
+def _has_sound_context(candidate: CandidateMention, lower: str) -> bool:
+    """Return whether a verb of hearing stands before the candidate, or a verb of sounding after it."""
     before = lower[max(0, candidate.start - 40) : candidate.start]
-    if _HEARD_BEFORE.search(before):
+    if _HEARING_BEFORE.search(before):
         return candidate.role == "noun" or lower.endswith("ing", candidate.start, candidate.stop)
-    after = SPEAKS if candidate.concepts == ("speech",) else _HEARD_AFTER
+    after = SPEAKS if candidate.concepts == ("speech",) else _SOUNDING_AFTER
     if candidate.role != "noun" and not _DETERMINED.search(before):
         return False
     return after.match(lower, candidate.stop) is not None
 
 
-def _joinable(
-    left: CandidateMention, right: CandidateMention, text: str, masked: str, owner: list[int], roles: list[str]
+def _can_join(
+    left: CandidateMention, right: CandidateMention, text: str, masked: str, part_indices: list[int], roles: list[str]
 ) -> bool:
+    """Return whether only linking words and tags of asserted parts stand between two neighbours."""
     gap = masked[left.stop : right.start]
     if _ENTRY_GAP.fullmatch(gap) and _ENTRY.search(masked, max(0, left.start - 20), left.start):
         return bool(set(left.concepts) & set(right.concepts))  # "4. Dog - a single bark"
@@ -644,11 +657,11 @@ def _joinable(
     tagged = "<" in text[left.stop : right.start]
     if "\n" in gap and not tagged:
         return False
-    ends = owner[left.stop - 1], owner[right.start]
-    if ends[0] != ends[1] and any(roles[part + 1] != "asserted" for part in ends):
+    parts = part_indices[left.stop - 1], part_indices[right.start]
+    if parts[0] != parts[1] and any(roles[part + 1] != "asserted" for part in parts):
         return False
     words = gap.lower().replace("'s", "").split()
-    if len(words) > _MOST_LINKERS or _CORRECTS.intersection(words):
+    if len(words) > _MAX_LINKERS or _CORRECTIONS.intersection(words):
         return False
     return all(word in _LINKERS or word.endswith("ly") for word in words)
 
@@ -662,62 +675,80 @@ def _join(
     in_truth: frozenset[str],
     gap: list[str],
 ) -> CandidateMention | None:
-    """Return one candidate for two neighbouring names, or None where they are two sounds."""
+    """Merge two neighbouring candidates, or return None where they name two sounds.
+
+    Args:
+        left: The first candidate.
+        right: The second candidate.
+        vocabulary: Families and parents of the concepts.
+        left_maker: Concept of the animal that the first names by a single word, or None.
+        right_maker: The same for the second.
+        in_truth: The concepts of the truth, their parents and kinds.
+        gap: The words between the two.
+
+    Returns:
+        One candidate over both, or None.
+    """
     if not left.concepts or not right.concepts or left.source:
         return None
     if {"its", "his", "her", "their"} & set(gap) and not in_truth.intersection(right.concepts):
-        return _span(left, right, left.concepts)  # a motorcycle revs its engine
+        return _merge(left, right, left.concepts)  # a motorcycle revs its engine
+    # From here on, one of the two is a noun and the other an action.
     if left.role == right.role:
         return None
     noun, action = (left, right) if left.role == "noun" else (right, left)
     if noun.weak and noun.concepts == ("speech",):  # "the worker hammers"
         humans = tuple(c for c in action.concepts if vocabulary.concept(c).family == "human")
-        return _span(left, right, humans or action.concepts)
+        return _merge(left, right, humans or action.concepts)
+    # Both name one sound, or the noun is the more precise name.
     maker = left_maker if noun is left else right_maker
-    shared = tuple(c for c in noun.concepts if c in action.concepts)
-    if shared and (in_truth.intersection(shared) or not in_truth.intersection(noun.concepts)):
-        return _span(left, right, shared)
-    kinds = {vocabulary.concept(c).parent for c in noun.concepts}
-    if kinds.intersection(action.concepts):  # "a man is talking": the noun is the more precise name
-        return _span(left, right, noun.concepts)
+    shared_concepts = tuple(c for c in noun.concepts if c in action.concepts)
+    if shared_concepts and (in_truth.intersection(shared_concepts) or not in_truth.intersection(noun.concepts)):
+        return _merge(left, right, shared_concepts)
+    parents = {vocabulary.concept(c).parent for c in noun.concepts}
+    if parents.intersection(action.concepts):  # "a man is talking": the noun is the more precise name
+        return _merge(left, right, noun.concepts)
     if noun is left and gap[-1:] in (["a"], ["an"]) and {"is", "was", "are", "were"} & set(gap):
         return None  # "my guess for the blender was a drill"
     families = [vocabulary.concept(candidate.concepts[0]).family for candidate in (noun, action)]
     if noun is left and action is right and {"from", "while", "then", "this", "these"} & set(gap):
         return None
+    # The noun is a source that may make a sound of the truth.
     sources = {noun.concepts[0]} & SOURCE_SOUNDS.keys()
-    spoken = not (noun.concepts[0].endswith("speech") and _NO_SPEECH.issuperset(action.concepts))
-    made = in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name])
-    makes_true = bool(made) if spoken else "children playing" in made
-    if families == ["human", "human"] and spoken:
-        makes_true = makes_true or bool(in_truth.intersection(noun.concepts))
-    if makes_true and not in_truth.intersection(action.concepts):
-        return _span(left, right, noun.concepts)
+    may_speak = not (noun.concepts[0].endswith("speech") and _NO_SPEECH.issuperset(action.concepts))
+    source_sounds = in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name])
+    matches_truth = bool(source_sounds) if may_speak else "children playing" in source_sounds
+    if families == ["human", "human"] and may_speak:
+        matches_truth = matches_truth or bool(in_truth.intersection(noun.concepts))
+    if matches_truth and not in_truth.intersection(action.concepts):
+        return _merge(left, right, noun.concepts)
     if families == ["human", "human"]:  # "a man laughs": the sound is the laughter
-        return _span(left, right, action.concepts)
+        return _merge(left, right, action.concepts)
     if maker is not None and families == ["animal", "animal"]:  # "a cat barks"
-        return replace(_span(left, right, action.concepts), source=noun.concepts)
-    # A verb whose subject is a known source belongs to that source: the wind whistles, a phone beeps, a violin sings.
+        return replace(_merge(left, right, action.concepts), source=noun.concepts)
+    # A verb belongs to its subject where that is a known source: the wind whistles, a phone beeps, a violin sings.
     if in_truth.intersection(action.concepts):
-        return _span(left, right, action.concepts)
-    return _span(left, right, noun.concepts)
+        return _merge(left, right, action.concepts)
+    return _merge(left, right, noun.concepts)
 
 
-#: what people do with their voices or bodies beside speaking
+#: human sounds other than speech
 _NO_SPEECH = frozenset(
     "laughter crying cough sneeze snoring singing choir humming whistling yawn sigh burp applause breathing rap".split()  # noqa: SIM905
 )
 
 
-def _span(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:
+def _merge(left: CandidateMention, right: CandidateMention, concepts: tuple[str, ...]) -> CandidateMention:
+    """Return one candidate over both phrases."""
     plural = left.plural if left.role == "noun" else right.plural
-    weak = left.weak and right.weak and left.role == right.role  # what does what it may do is heard
+    weak = left.weak and right.weak and left.role == right.role  # a noun with its own action is no weak name
     return CandidateMention(
         left.start, right.stop, concepts, "noun", plural, weak, left.family or right.family, part=left.part
     )
 
 
-def _blank(text: str, candidates: list[CandidateMention]) -> str:
+def _blank_names(text: str, candidates: list[CandidateMention]) -> str:
+    """Replace each character of a candidate by ``BLANK``."""
     pieces, position = [], 0
     for candidate in candidates:
         pieces += [text[position : candidate.start], BLANK * (candidate.stop - candidate.start)]
@@ -727,35 +758,39 @@ def _blank(text: str, candidates: list[CandidateMention]) -> str:
 
 def _sentences(
     masked: str,
-    owner: list[int],
+    part_indices: list[int],
     borders: set[int],
     roles: list[str],
     candidates: list[CandidateMention],
-    quoted: list[tuple[int, int]],
+    quotations: list[tuple[int, int]],
 ) -> list[Sentence]:
-    """Cut at full stops, ";", line ends and borders of parts, but not inside a candidate or a quotation.
+    """Split at full stops, ";", line ends and borders of parts, but not inside a candidate or a quotation.
 
-    Who quotes a question asks none: a "?" before a closing quotation mark ends a plain sentence.
+    A quoted question is no question of the trace: a "?" before a closing quotation mark ends a plain sentence.
     """
     cuts = {match.end(): match.group() == "?" for match in _END.finditer(masked)}
-    if quoted:
-        ends = dict.fromkeys((stop for _, stop in quoted), False)
-        inside = {place for start, stop in quoted for place in range(start + 1, stop)}
-        cuts = {place: ends.get(place, asks) for place, asks in cuts.items() if place not in inside}
+    if quotations:
+        ends = dict.fromkeys((stop for _, stop in quotations), False)
+        inside = {place for start, stop in quotations for place in range(start + 1, stop)}
+        cuts = {place: ends.get(place, is_question) for place, is_question in cuts.items() if place not in inside}
     for position in borders:
-        if 0 < position < len(owner) and owner[position] != owner[position - 1]:
+        if 0 < position < len(part_indices) and part_indices[position] != part_indices[position - 1]:
             cuts.setdefault(position, False)
     starts = [candidate.start for candidate in candidates]
-    kept = []
+    sentence_ends = []
     for cut in sorted(cuts):
-        near = bisect_right(starts, cut - 1) - 1
-        if near < 0 or not candidates[near].start < cut < candidates[near].stop:
-            kept.append(cut)
+        index = bisect_right(starts, cut - 1) - 1
+        if index < 0 or not candidates[index].start < cut < candidates[index].stop:
+            sentence_ends.append(cut)
     sentences, position = [], 0
-    for cut in [*kept, len(masked)]:
+    for cut in [*sentence_ends, len(masked)]:
         if cut > position:
-            middle = owner[cut - 1] if owner[cut - 1] == owner[position] else max(owner[position:cut])
-            role_of_section = roles[middle + 1]
-            sentences.append(Sentence(position, cut, role_of_section, cuts.get(cut, False), middle))  # type: ignore[arg-type]
+            part = (
+                part_indices[cut - 1]
+                if part_indices[cut - 1] == part_indices[position]
+                else max(part_indices[position:cut])
+            )
+            role = roles[part + 1]
+            sentences.append(Sentence(position, cut, role, cuts.get(cut, False), part))  # type: ignore[arg-type]
         position = cut
     return sentences

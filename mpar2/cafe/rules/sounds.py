@@ -1,12 +1,12 @@
-"""Names of sounds beyond the project's own classes: what a free trace or another benchmark's label may call a sound.
+"""Names of sounds beyond the project's own classes, for free traces and for the labels of other benchmarks.
 
-A row of ``SOUNDS`` is ``(name, family, phrases, actions)``: noun phrases in the singular, and verbs in the bare form;
-plurals and verb forms are made by rule (``vocabulary``). The names follow the AudioSet ontology loosely. Rows with the
-name of a class in ``mpar2.cafe.sound_classes`` add words to that class. ``PARENTS`` says which name is a more precise
-kind of which; two kinds of one parent exclude each other (a man's voice is no woman's voice).
+A row of ``SOUNDS`` is ``(name, family, phrases, actions)``: noun phrases in the singular, and verbs in the base form.
+``vocabulary`` derives plurals and verb forms by rule. The names follow the AudioSet ontology loosely. Rows with the
+name of a class in ``mpar2.cafe.sound_classes`` add words to that class. ``PARENTS`` maps a more precise name to its
+parent; two kinds of one parent exclude each other (a male voice is no female voice).
 
-``WEAK`` phrases are everyday words that are seldom sounds ("step", "tone", "glass"): they count as a mention only
-where the truth holds such a sound, so that reasoning prose is not taken for hallucination. ``GENERAL`` words name a
+``WEAK`` phrases are everyday words that seldom name a sound ("step", "tone", "glass"). They count as a mention only
+where the truth has such a sound, so that prose of a reasoning is not counted as hallucination. ``GENERAL`` words name a
 family of sounds and no event.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 __all__ = ["GENERAL", "MAKERS", "PARENTS", "PARTS", "SOUNDS", "SOURCE_SOUNDS", "WEAK", "WEAK_VERBS"]
 
-#: who people are by what they do: heard where they speak, or do what only people do
+#: names of people by role; weak words, which count as a sound with a verb of a human action
 PEOPLE = (
     "passenger|driver|farmer|parent|coworker|colleague|owner|neighbour|neighbor|student|pupil|teacher|lecturer|professor"
     "|politician|president|comedian|actor|actress|host|hostess|guest|caller|customer|client|waiter|waitress|cashier|clerk"
@@ -366,7 +366,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("flapping wings", "animal", "wing|flapping|wing flap|flapping wing|bird flapping", "flap"),
 )  # fmt: skip
 
-#: more precise name -> what it is a kind of
+#: more precise name -> its parent
 PARENTS: dict[str, str] = {
     "electric guitar": "guitar",
     "truck": "car engine",
@@ -398,7 +398,7 @@ PARENTS: dict[str, str] = {
     "horse hooves": "horse neigh",
 }
 
-#: a source that may make several sounds -> the sounds of a truth that it stands for
+#: a source of several sounds -> other sounds of a truth that its name may refer to
 SOURCE_SOUNDS: dict[str, tuple[str, ...]] = {
     "cheering": ("crowd", "shouting"),
     "speech": ("shouting", "whisper"),
@@ -420,14 +420,14 @@ SOURCE_SOUNDS: dict[str, tuple[str, ...]] = {
     "train": ("steam whistle", "whistle blow"),
 }
 
-#: a sound that another one may hold: what makes the other makes this too, and a truth seldom lists both
+#: a sound that may be part of others -> those others; a truth seldom lists both
 PARTS: dict[str, tuple[str, ...]] = {
     "brakes": ("train", "bus", "truck", "car engine"),
     "breathing": ("dog bark", "snoring", "yawn", "sigh", "crying"),
     "flapping wings": ("pigeon coo", "chicken cluck", "rooster crow", "duck quack", "goose", "crow caw", "owl hoot"),
 }
 
-#: Which names are makers of sounds, and thus contradict another maker's action ("a cat barks").
+#: sounds -> words for the animal that makes them, which contradict the action of another one ("a cat barks")
 MAKERS: dict[str, str] = {
     "dog bark": "dog|puppy",
     "cat meow": "cat|kitten",
@@ -469,7 +469,7 @@ _WEAK_VERBS = (
     "|tread|trot|stomp|boil|pour|stir|bubble|flap|clop|collide|flush|click|tap|scribble|whisk|blend|chug|trill"
     "|warble|blast|boom|bang|jangle|zip|snip|yelp|plunge"
 )
-#: verbs of which every form is weak: what many things do
+#: verbs of which every form is weak, since many sources may do it
 WEAK_VERBS: frozenset[str] = frozenset(_WEAK_VERBS.split("|"))
 WEAK: frozenset[str] = frozenset(_WEAK_WORDS.split("|"))
 

@@ -1,7 +1,7 @@
-"""When, and for how long, a sentence says that something sounds: its times, and which name each belongs to.
+"""Time expressions of a sentence, and the event name that each belongs to.
 
-A time becomes a ``claims.Claim``; the tolerances stand there. Spans are half-open, in characters of the
-sentence's masked text (``mentions``).
+A time becomes a ``claims.Claim``. Its tolerances are defined in ``claims``. Spans are half-open and count characters of
+the sentence's masked text (``mentions``).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from mpar2.cafe.rules.claims import COARSE_TOLERANCE_S, ONSET_TOLERANCE_S, Claim
 
 __all__ = ["TimeExpression", "attach_times", "time_expressions"]
 
-_N = r"\d{1,4}(?:\.\d{1,3})?"
+_NUMBER = r"\d{1,4}(?:\.\d{1,3})?"
 _UNIT = r"(?:\s*-?\s*(?:s|secs?|seconds?)\b)"
 _CLOCK = r"\d{1,2}:\d{2}(?:\.\d{1,3})?"
 _TIME = re.compile(
     rf"(?P<clock_a>{_CLOCK})\s*(?:-|–|—|to|until)\s*(?P<clock_b>{_CLOCK})"  # noqa: RUF001
-    rf"|(?<![\d.:])(?P<a>{_N}){_UNIT}?\s*(?:-|–|—|\bto\b|\buntil\b|\btill\b|\bthrough\b"
-    rf"|(?P<and>\band\b))\s*(?P<b>{_N}){_UNIT}"  # noqa: RUF001
+    rf"|(?<![\d.:])(?P<a>{_NUMBER}){_UNIT}?\s*(?:-|–|—|\bto\b|\buntil\b|\btill\b|\bthrough\b"
+    rf"|(?P<and>\band\b))\s*(?P<b>{_NUMBER}){_UNIT}"  # noqa: RUF001
     rf"|(?<![\d.:])(?P<ba>\d{{1,4}}\.\d{{1,3}})\s*(?:-|–|—|\|)\s*(?P<bb>\d{{1,4}}\.\d{{1,3}})(?![\d.])"  # noqa: RUF001
     rf"|(?<![\d.:])(?P<clock>{_CLOCK})(?![\d:])"
-    rf"|(?<![\d.:])(?P<point>{_N}){_UNIT}"
+    rf"|(?<![\d.:])(?P<point>{_NUMBER}){_UNIT}"
 )
 _DIGIT = re.compile(r"\d")
 _NOT_A_TIME = re.compile(
@@ -63,15 +63,16 @@ _UP_TO = re.compile(r"\bbefore\s*$")
 
 @dataclass(frozen=True)
 class TimeExpression:
-    """A time in a sentence, ``[start, stop)``, and the claim that it makes about whatever it belongs to."""
+    """A time in a sentence, ``[start, stop)``, and its claim about an event."""
 
     start: int
     stop: int
     claim: Claim
-    bare: bool  # no word says what the time means
+    bare: bool  # no word tells what the time means (onset, offset, length)
 
 
 def _seconds(text: str) -> float:
+    """Return the seconds of "1:02.5" or "62.5"."""
     if ":" in text:
         minutes, seconds = text.split(":")
         return 60 * float(minutes) + float(seconds)
@@ -91,14 +92,14 @@ _NUMBER_WORD = re.compile(
 
 
 def _with_digits(masked_text: str) -> str:
-    """Write "six seconds" as "6   seconds", so that all places stay what they are."""
+    """Write "six seconds" as "6   seconds". The length of the text, and so every span, stays the same."""
     if "second" not in masked_text:
         return masked_text
     return _NUMBER_WORD.sub(lambda match: str(_WORDS[match[1]]).ljust(len(match[1])), masked_text)
 
 
 def time_expressions(masked_text: str) -> list[TimeExpression]:
-    """Return all times of a sentence, in order.
+    """Find all times of a sentence, in order.
 
     Times that measure the clip or a distance between events are left out.
 
@@ -108,29 +109,32 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
     Returns:
         The times with their claims.
     """
-    found = []
+    expressions = []
     masked_text = _with_digits(masked_text)
     if not _DIGIT.search(masked_text):
-        return found
+        return expressions
     for match in _TIME.finditer(masked_text):
         before, after = (
             masked_text[max(0, match.start() - 60) : match.start()],
             masked_text[match.end() : match.end() + 30],
         )
+        # A length of the clip, or a distance between events, is no time of an event.
         if _NOT_A_TIME.match(after) or _CLIP_LENGTH.search(before):
             continue
         groups = match.groupdict()
         if groups["and"] and not re.search(r"\bbetween\s*$", before):
             continue
         words = match.group().strip()
+        # Two times are an interval; whole seconds and clock times get the coarse tolerance.
         first = next((groups[k] for k in ("clock_a", "a", "ba") if groups[k]), None)
         if first is not None:
             second = next(groups[k] for k in ("clock_b", "b", "bb") if groups[k])
             coarse = ":" in first or ("." not in first and "." not in second) or bool(_ABOUT.search(before))
             tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
             claim = Claim("interval", _seconds(first), _seconds(second), tolerance, words)
-            found.append(TimeExpression(match.start(), match.end(), claim, False))
+            expressions.append(TimeExpression(match.start(), match.end(), claim, False))
             continue
+        # The words around a single time decide its relation (onset, offset, length, ...).
         value = groups["clock"] or groups["point"]
         about = _ABOUT.search(before)
         coarse = "." not in value or about is not None
@@ -138,11 +142,12 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
         relation, bare = _relation(lead, after)
         tolerance = COARSE_TOLERANCE_S if coarse else ONSET_TOLERANCE_S
         claim = Claim(relation, _seconds(value), 0.0, tolerance, words)
-        found.append(TimeExpression(match.start(), match.end(), claim, bare))
-    return found
+        expressions.append(TimeExpression(match.start(), match.end(), claim, bare))
+    return expressions
 
 
 def _relation(before: str, after: str) -> tuple[Relation, bool]:
+    """Return the relation that the words around a time express, and whether there are no such words."""
     if _ONLY_WITHIN.search(before):
         return "over_by", False
     if _WITHIN.search(before) or _UP_TO.search(before):
@@ -166,7 +171,7 @@ def _relation(before: str, after: str) -> tuple[Relation, bool]:
     return "at", not re.search(r"\b(?:at|@|by|in|from)\s*(?:the\s*)?$", before)
 
 
-# Which name a time belongs to ---------------------------------------------------------------------------------------
+# Assignment of times to names --------------------------------------------------------------------------------------
 
 _SEPARATOR = re.compile(r"[,;|]|\b(?:and|then|so|but)\b")
 _CONTINUES = re.compile(
@@ -179,14 +184,14 @@ _FOREIGN = re.compile(
 
 
 def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Claim]]:
-    """Give each time to the name before or after it, whichever is not cut off by a comma or an "and".
+    """Assign each time to the name before or after it. A comma or an "and" between them separates the two.
 
     Args:
         masked_text: The sentence, every name blanked.
-        spans: Characters ``(start, stop)`` of each name, by its number.
+        spans: Characters ``(start, stop)`` of each name, by the index of the name.
 
     Returns:
-        Pairs of a name's number and a claim.
+        Pairs of a name's index and a claim.
     """
     times = time_expressions(masked_text)
     order = sorted(spans, key=lambda index: spans[index][0])
@@ -194,47 +199,50 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
         return []
     leading = times[0].start < spans[order[0]][0]
     starts = [spans[index][0] for index in order]
-    with_interval: set[int] = set()
-    attached = []
+    interval_names: set[int] = set()
+    pairs = []
     for time in times:
-        place = bisect_left(starts, time.start)
-        left = order[place - 1] if place else None
-        right = order[place] if place < len(order) else None
+        position = bisect_left(starts, time.start)
+        left = order[position - 1] if position else None
+        right = order[position] if position < len(order) else None
         gap_left = masked_text[spans[left][1] : time.start] if left is not None else ""
         gap_right = masked_text[time.stop : spans[right][0]] if right is not None else ""
+        # A time in brackets belongs to the name before the bracket.
         if _IN_BRACKET.search(masked_text[max(0, time.start - 12) : time.start]):
             if left is not None and "," not in gap_left:
-                attached.append((left, time.claim))
+                pairs.append((left, time.claim))
             continue
         if (
             left is None
-            and _cut(gap_right)
+            and _is_cut(gap_right)
             and not _ADVERBIAL.search(masked_text[max(0, time.start - 80) : time.start])
         ):
             continue  # "it stops at 5 s, and a man speaks"
-        chosen = _side(left, right, gap_left, gap_right, leading)
-        if chosen is None:
+        # Otherwise the separators decide between the two neighbours.
+        target = _side(left, right, gap_left, gap_right, leading)
+        if target is None:
             continue
         claim = time.claim
-        if time.bare and chosen == left and re.search(r"\d\D{0,12}[,(]\s*$", gap_left) and left in with_interval:
+        if time.bare and target == left and re.search(r"\d\D{0,12}[,(]\s*$", gap_left) and left in interval_names:
             claim = replace(claim, relation="length")  # "0.4-1.6 s a dog bark, 1.2 s"
+        # "only rain from 2 to 5 s": the rain need neither start nor end there, so both ends are points in time.
         if claim.relation == "interval":
-            with_interval.add(chosen)
-            start, stop = spans[chosen]
+            interval_names.add(target)
+            start, stop = spans[target]
             if _STILL_BEFORE.search(masked_text, max(0, start - 30), start) or _STILL_AFTER.match(masked_text, stop):
-                attached += [(chosen, replace(claim, relation="at", a=second)) for second in (claim.a, claim.b)]
+                pairs += [(target, replace(claim, relation="at", a=seconds)) for seconds in (claim.a, claim.b)]
                 continue
-        attached.append((chosen, claim))
-    return attached
+        pairs.append((target, claim))
+    return pairs
 
 
-#: within an interval a sound that is "only", "still" or "again" heard need neither begin nor end
+#: "only", "still", "again": the event need neither start nor end within the interval
 _STILL_BEFORE = re.compile(
     r"\b(?:only|just|still|nothing but|back to|continu\w+|remain\w*)\s+(?:with\s+)?(?:an? |the |some )?(?:\w+ )?$"
 )
 _STILL_AFTER = re.compile(r" (?:alone|only|again|still|by itself|continues|keeps)\b")
 _IN_BRACKET = re.compile(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$")
-#: words before a time that are about the time alone
+#: words before a time that modify only the time
 _ADVERBIAL = re.compile(
     r"(?:^|[,;:(|*-]|\b(?:and|then|but|so|where|when|that)\b)[\s*]*(?:(?:at|around|about|approximately|roughly|near|nearly|from|between"
     r"|after|before|by|with|in|within|until|till|for|over|during|the|just|only|some|another|exactly|starting|beginning|right|shortly"
@@ -243,27 +251,36 @@ _ADVERBIAL = re.compile(
 
 
 def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, leading: bool) -> int | None:
-    left_ok = left is not None and len(gap_left) <= 80 and not _FOREIGN.search(_own_words(gap_left))
-    right_ok = right is not None and len(gap_right) <= 60 and not _FOREIGN.search(gap_right)
-    if not left_ok or not right_ok:
-        if left_ok and right is not None and _cut(gap_left) and not _cut(gap_right):
-            return None  # it belongs to the right name, which a foreign word keeps apart
-        if right_ok and left is not None and _cut(gap_right) and not _cut(gap_left):
+    """Return the neighbour that a time belongs to, or None where neither can be decided.
+
+    Args:
+        left: Index of the name before the time.
+        right: Index of the name after it.
+        gap_left: Text between ``left`` and the time.
+        gap_right: Text between the time and ``right``.
+        leading: Whether the sentence starts with a time, so that times precede their names.
+    """
+    left_fits = left is not None and len(gap_left) <= 80 and not _FOREIGN.search(_own_words(gap_left))
+    right_fits = right is not None and len(gap_right) <= 60 and not _FOREIGN.search(gap_right)
+    if not left_fits or not right_fits:
+        if left_fits and right is not None and _is_cut(gap_left) and not _is_cut(gap_right):
+            return None  # it belongs to the right name, but a foreign word separates them
+        if right_fits and left is not None and _is_cut(gap_right) and not _is_cut(gap_left):
             return None
-        return left if left_ok else right if right_ok else None
-    cut_left, cut_right = _cut(gap_left), _cut(gap_right)
-    if cut_left != cut_right:
-        return right if cut_left else left
-    return right if leading and not cut_left else left
+        return left if left_fits else right if right_fits else None
+    left_cut, right_cut = _is_cut(gap_left), _is_cut(gap_right)
+    if left_cut != right_cut:
+        return right if left_cut else left
+    return right if leading and not left_cut else left
 
 
-def _cut(gap: str) -> bool:
-    """Return whether a separator parts the time from the name; "which ends at" and an open bracket do not."""
+def _is_cut(gap: str) -> bool:
+    """Return whether a separator stands between time and name. "which ends at" and an open bracket are none."""
     return _SEPARATOR.search(gap) is not None and not _CONTINUES.match(gap)
 
 
 def _own_words(gap: str) -> str:
-    """Return the gap without earlier times in it, and without an "after" or "before" that leads to the time."""
+    """Return the gap without earlier times, and without an "after" or "before" directly before the time."""
     return _LEADS_TO_TIME.sub(" ", re.sub(r"\d[\d.:]*", " ", gap))
 
 

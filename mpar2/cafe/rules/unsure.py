@@ -1,8 +1,8 @@
-"""Mentions of what the truth is not sure of: neither right nor wrong.
+"""Mentions of unsure events, which are neither right nor wrong.
 
-A truth by a machine (``mpar2.tagger``) may leave open whether a sound is there. A mention that a judge calls
-hallucinated, and that names such a sound, is neutral: the truth does not contradict it. What names a truth event keeps
-its kind, and an unsure event is never missed.
+A truth from the tagger (``mpar2.tagger``) may contain unsure events. A hallucinated mention of an unsure event becomes
+neutral, since the truth does not contradict it. Mentions of truth events keep their kind, and an unsure event is never
+missed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ def spare_unsure(mentions: Sequence[Mention], truth: Truth) -> tuple[Mention, ..
     """Make hallucinated mentions of the truth's unsure events neutral.
 
     Args:
-        mentions: A judge's, sorted against the events of ``truth``.
+        mentions: Mentions of a verdict, classified against the events of ``truth``.
         truth: ``unsure`` holds the events that may or may not be audible.
 
     Returns:
-        The mentions in the same order. A name fits an unsure event as it fits a truth event: the same, a more or a less
-        precise one, or the word for its family.
+        The mentions in the same order. A name fits an unsure event as it fits a truth event: by the same name, a more
+        or a less precise one, or the word for its family.
     """
     if not truth.unsure:
         return tuple(mentions)
     vocabulary = Vocabulary(tuple(event.label for event in truth.unsure))
-    spared = []
+    results = []
     for mention in mentions:
         if mention.kind is MentionKind.HALLUCINATED:
             for event, names in zip(truth.unsure, vocabulary.truth, strict=True):
@@ -39,11 +39,12 @@ def spare_unsure(mentions: Sequence[Mention], truth: Truth) -> tuple[Mention, ..
                     reason = f"not sure: {truth.origin} cannot tell whether the clip has {event.label!r}"
                     mention = replace(mention, kind=MentionKind.NEUTRAL, reason=reason)
                     break
-        spared.append(mention)
-    return tuple(spared)
+        results.append(mention)
+    return tuple(results)
 
 
 def _fits(label: str, names: Sequence[str], vocabulary: Vocabulary) -> bool:
+    """Return whether a label names one of the concepts ``names``, a parent or kind of it, or its family."""
     for name in vocabulary.lookup(label):
         if any(other in (name, PARENTS.get(name)) or PARENTS.get(other) == name for other in names):
             return True

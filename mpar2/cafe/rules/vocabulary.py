@@ -1,11 +1,11 @@
-"""Finds the names of sounds in a text, without a model.
+"""Names of sounds in a text, matched without a model.
 
-A vocabulary knows *concepts* (one kind of sound each) and their *forms* (phrases that name it): the project's classes
-with their synonyms, the further names of ``sounds``, and the labels of the truth at hand, whatever they are. A form may
-belong to several concepts ("chirping": birds, crickets); the reader of a hit decides by the truth.
+A vocabulary has *concepts* (one kind of sound each) and their *forms* (phrases that name it). They come from the
+project's classes with their synonyms, from the names of ``sounds``, and from the labels of the truth. A form may belong
+to several concepts ("chirping": birds, crickets); the caller resolves such a hit by the truth.
 
-Conventions: matching ignores case, possessive 's and hyphens, takes the longest phrase at each place, and never counts
-a character twice. Hits carry half-open character spans. Time is linear in the length of the text.
+Conventions: matching ignores case, possessive 's and hyphens, takes the longest phrase at each position, and uses each
+character at most once. Hits have half-open character spans. Time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Role = Literal["noun", "action", "general"]
 
 @dataclass(frozen=True)
 class Concept:
-    """One kind of sound. ``parent`` is the name of what it is a more precise kind of."""
+    """One kind of sound. ``parent`` is the name of the more general concept."""
 
     name: str
     family: str | None
@@ -34,7 +34,7 @@ class Concept:
 
 
 class Word(NamedTuple):
-    """A word of a text, normalised, and where it stands."""
+    """A normalised word of a text with its character span."""
 
     text: str
     start: int
@@ -68,23 +68,24 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")  # noqa: RUF001 (typographic ap
 
 
 def words_of(text: str) -> list[Word]:
-    """Return the words of ``text`` in lower case, possessive endings removed; hyphens separate words.
+    """Return the words of ``text`` in lower case, without possessive endings. Hyphens separate words.
 
     Args:
         text: Any text.
 
     Returns:
-        The words with their places.
+        The words with their spans.
 
     >>> [word.text for word in words_of("A dog's bark, hi-hat")]
     ['a', 'dog', 'bark', 'hi', 'hat']
     """
     if len(lower := text.lower()) != len(text):  # a few letters become two
-        return [Word(_bare(m.group().lower()), m.start(), m.end()) for m in _WORD.finditer(text)]
-    return [Word(_bare(m.group()), m.start(), m.end()) for m in _WORD.finditer(lower)]
+        return [Word(_normalize(m.group().lower()), m.start(), m.end()) for m in _WORD.finditer(text)]
+    return [Word(_normalize(m.group()), m.start(), m.end()) for m in _WORD.finditer(lower)]
 
 
-def _bare(word: str) -> str:
+def _normalize(word: str) -> str:
+    """Return a word without a possessive ending, with a plain apostrophe."""
     if word.isalnum():
         return word
     return word.replace("’", "'").removesuffix("'s")  # noqa: RUF001
@@ -117,7 +118,7 @@ def _plural(word: str) -> str:
 
 
 def _verb_forms(verb: str) -> tuple[str, ...]:
-    """Return ``bark`` -> bark, barks, barking, barked."""
+    """Return the forms of a verb: ``bark`` -> bark, barks, barking, barked."""
     stem = verb + verb[-1] if _DOUBLED.fullmatch(verb) else verb
     third = _plural(verb)
     if verb.endswith("e"):
@@ -130,7 +131,7 @@ def _verb_forms(verb: str) -> tuple[str, ...]:
 
 
 def _agent(verb: str) -> str:
-    """Return who does it: ``snore`` -> snorer."""
+    """Return the agent noun of a verb: ``snore`` -> snorer."""
     gerund = _verb_forms(verb)[2]
     return gerund.removesuffix("ing") + "er"
 
@@ -140,7 +141,7 @@ def _key(phrase: str) -> tuple[str, ...]:
 
 
 def _plural_key(key: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the last word in the plural, or the one before "of"."""
+    """Return the key with its last word in the plural, or the word before "of"."""
     head = key.index("of") - 1 if "of" in key[1:] else len(key) - 1
     return (*key[:head], _plural(key[head]), *key[head + 1 :])
 
@@ -153,12 +154,12 @@ _WEAK_KEYS = (
 
 
 class _Table:
-    """Forms by their words; a phrase that several concepts claim keeps them all, in order of arrival."""
+    """Forms by their words. A phrase of several concepts keeps all of them, in order of insertion."""
 
     def __init__(self) -> None:
         self.forms: dict[tuple[str, ...], _Form] = {}
         self.concepts: dict[str, Concept] = {}
-        self.longest: dict[str, int] = {}  # first word -> words of the longest phrase that it begins
+        self.longest: dict[str, int] = {}  # first word -> number of words of the longest phrase with it
 
     def copy(self) -> _Table:
         table = _Table()
@@ -166,19 +167,23 @@ class _Table:
         return table
 
     def put(self, key: tuple[str, ...], form: _Form) -> None:
+        """Set the form of a key."""
         self.forms[key] = form
         self.longest[key[0]] = max(self.longest.get(key[0], 0), len(key))
 
     def add(self, concept: str, key: tuple[str, ...], role: Role, *, plural: bool, weak: bool | None = None) -> None:
+        """Add a concept to the form of a key. An existing form keeps its role and number."""
         if not key:
             return
-        old = self.forms.get(key)
+        entry = self.forms.get(key)
         weak = key in _WEAK_KEYS if weak is None else weak
-        if old is None or not old.concepts:
-            family = old.family if old else None
+        if entry is None or not entry.concepts:
+            family = entry.family if entry else None
             self.put(key, _Form((concept,), role, plural, weak, family))
-        elif concept not in old.concepts:
-            self.put(key, _Form((*old.concepts, concept), old.role, old.plural, old.weak and weak, old.family))
+        elif concept not in entry.concepts:
+            self.put(
+                key, _Form((*entry.concepts, concept), entry.role, entry.plural, entry.weak and weak, entry.family)
+            )
 
     def add_phrase(self, concept: str, phrase: str, *, weak: bool | None = None) -> None:
         """Add a noun phrase in singular and plural (of its last word, or of its first in "gust of wind")."""
@@ -192,18 +197,21 @@ class _Table:
         self.add(concept, _plural_key(key), "noun", plural=True, weak=weak)
 
     def add_verb(self, concept: str, verb: str) -> None:
+        """Add all forms of a verb as actions of a concept."""
         for form in _verb_forms(verb):
             key = _key(form)
-            known = self.forms.get(key)
-            if known is None or concept not in known.concepts:
+            entry = self.forms.get(key)
+            if entry is None or concept not in entry.concepts:
                 self.add(concept, key, "action", plural=False)
-            elif known.role == "noun":  # "barks", noun or verb: the verb claims no number
-                self.put(key, _Form(known.concepts, "action", known.plural, known.weak, known.family))
+            elif entry.role == "noun":  # "barks", noun or verb: the verb claims no number
+                self.put(key, _Form(entry.concepts, "action", entry.plural, entry.weak, entry.family))
 
 
 @lru_cache(maxsize=1)
-def _base() -> _Table:
+def _base_table() -> _Table:
+    """Build the table of all known sounds, without the labels of a truth."""
     table = _Table()
+    # The project's classes come first, so that they are the first concept of a shared phrase.
     for name, sound in CLASSES.items():
         table.concepts[name] = Concept(name, sound.family, PARENTS.get(name))
         phrases = (sound.name, re.sub(r"^an? ", "", sound.singular), *sound.synonyms)
@@ -219,15 +227,16 @@ def _base() -> _Table:
             table.add_verb(name, verb)
             if family == "human" and (agent := _key(_agent(verb))) not in table.forms:
                 agents.append((name, agent))
+    # Agent nouns ("singer") last: they never replace a phrase of the tables.
     for name, agent in agents:
         if agent not in table.forms:
             table.add(name, agent, "noun", plural=False, weak=True)
             table.add(name, _plural_key(agent), "noun", plural=True, weak=True)
     for phrase, family in GENERAL.items():
         for key in {_key(phrase), _plural_key(_key(phrase))}:
-            old = table.forms.get(key)
-            concepts, role = (old.concepts, old.role) if old else ((), "general")
-            table.put(key, _Form(concepts, role, bool(old and old.plural), bool(old and old.weak), family))
+            entry = table.forms.get(key)
+            concepts, role = (entry.concepts, entry.role) if entry else ((), "general")
+            table.put(key, _Form(concepts, role, bool(entry and entry.plural), bool(entry and entry.weak), family))
     return table
 
 
@@ -237,10 +246,10 @@ MAKER_WORDS = {
 
 
 class Vocabulary:
-    """The forms for one truth: all known sounds, and its labels.
+    """The forms of all known sounds and of the labels of one truth.
 
     Args:
-        labels: Of the truth's events.
+        labels: Labels of the truth's events.
 
     Attributes:
         truth: The concepts of each label: one, or several where the label names several ("Bark, howl").
@@ -250,48 +259,48 @@ class Vocabulary:
     """
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
-        base = _base()
+        base = _base_table()
         self._table = base.copy() if labels else base
         self.truth: tuple[tuple[str, ...], ...] = tuple(self._resolve(label) for label in labels)
-        self._named: dict[str, list[int]] = {}
-        self._kinds: dict[str | None, list[int]] = {}
+        self._labels_by_concept: dict[str, list[int]] = {}
+        self._labels_by_parent: dict[str | None, list[int]] = {}
         for index, names in enumerate(self.truth):
             for name in names:
-                self._named.setdefault(name, []).append(index)
-                self._kinds.setdefault(PARENTS.get(name), []).append(index)
+                self._labels_by_concept.setdefault(name, []).append(index)
+                self._labels_by_parent.setdefault(PARENTS.get(name), []).append(index)
 
     def concept(self, name: str) -> Concept:
         """Return the concept of that name."""
         return self._table.concepts[name]
 
     def labels_named(self, name: str, kinds: bool = True) -> list[int]:
-        """Return the numbers of the labels that name a concept.
+        """Return the indices of the labels that name a concept.
 
         Args:
-            name: Of the concept.
-            kinds: Count labels that name a kind of it too.
+            name: Name of the concept.
+            kinds: Include labels that name a kind of it.
         """
-        return self._named.get(name, []) + (self._kinds.get(name, []) if kinds else [])
+        return self._labels_by_concept.get(name, []) + (self._labels_by_parent.get(name, []) if kinds else [])
 
     def maker(self, hit: Hit, words: Sequence[Word]) -> str | None:
-        """Return the concept whose maker (an animal) a hit names by a single word, else None.
+        """Return the concept of the animal that a hit names by a single word, else None.
 
         Args:
-            hit: From :meth:`find`.
-            words: Of the text that was searched.
+            hit: A hit of :meth:`find`.
+            words: Words of the searched text.
         """
         return MAKER_WORDS.get(words[hit.first].text) if hit.first == hit.last else None
 
     def lookup(self, label: str) -> tuple[str, ...]:
-        """Return the concepts that a label or choice names; empty if none is known."""
-        return self._known(label)
+        """Return the concepts that a label or choice names; empty where none is known."""
+        return self._concepts_of(label)
 
     def find(self, text: str, words: Sequence[Word] | None = None) -> list[Hit]:
-        """Return all hits in order of position, not overlapping, the longest phrase first.
+        """Find all hits in order of position, without overlap. The longest phrase at a position wins.
 
         Args:
             text: Any text.
-            words: Its words, where they are known already.
+            words: Words of the text; None computes them.
 
         Returns:
             Hits with half-open character spans.
@@ -300,23 +309,23 @@ class Vocabulary:
         forms, longest_of = self._table.forms, self._table.longest
         texts = [word.text for word in words]
         hits = []
-        free = 0  # the first word that no hit has
+        next_free = 0  # index of the first word after the last hit
         for position, first_text in enumerate(texts):
             longest = longest_of.get(first_text)
-            if longest is None or position < free:
+            if longest is None or position < next_free:
                 continue
             for length in range(min(longest, len(words) - position), 0, -1):
                 form = forms.get(tuple(texts[position : position + length]))
-                if form is not None and (length == 1 or self._unbroken(text, words[position : position + length])):
-                    free = position + length
-                    last = free - 1
-                    hits.append(Hit(words[position].start, words[last].stop, position, last, *_fields(form)))
+                if form is not None and (length == 1 or self._is_contiguous(text, words[position : position + length])):
+                    next_free = position + length
+                    last = next_free - 1
+                    hits.append(Hit(words[position].start, words[last].stop, position, last, *_form_fields(form)))
                     break
         return hits
 
     @staticmethod
-    def _unbroken(text: str, words: Sequence[Word]) -> bool:
-        """Return whether nothing but blanks and hyphens stands between the words of a phrase."""
+    def _is_contiguous(text: str, words: Sequence[Word]) -> bool:
+        """Return whether only blanks and hyphens separate the words of a phrase."""
         gaps = (text[a.stop : b.start] for a, b in zip(words, words[1:], strict=False))
         return all(len(gap) <= 3 and not gap.strip(" -\t\n\u00a0") for gap in gaps)
 
@@ -324,65 +333,67 @@ class Vocabulary:
         return self._table.concepts[hit.concepts[0]].family == "human"
 
     def _resolve(self, label: str) -> tuple[str, ...]:
-        """Return the concepts of a truth label.
+        """Return the concepts of a truth label, and add the label as a form.
 
-        Unknown labels become concepts, and every label becomes a form of its own.
+        An unknown label becomes a new concept.
         """
-        found = self._known(label)
-        if not found:
+        concepts = self._concepts_of(label)
+        if not concepts:
             name = " ".join(_key(label)) or label.strip().lower() or "unnamed"
-            family = next((GENERAL[phrase] for phrase in _general_in(label)), None)
+            family = next((GENERAL[phrase] for phrase in _general_phrases(label)), None)
             self._table.concepts.setdefault(name, Concept(name, family))
-            found = (name,)
+            concepts = (name,)
             self._add_words(name)
             if family is not None:
-                for phrase, its in GENERAL.items():
-                    if its == family and phrase in _general_in(label):
+                for phrase, phrase_family in GENERAL.items():
+                    if phrase_family == family and phrase in _general_phrases(label):
                         self._table.add_phrase(name, phrase, weak=False)
-        for concept in found:
+        for concept in concepts:
             self._table.add_phrase(concept, re.sub(r"[(),/;].*$", "", label), weak=False)
-        self._add_head(found[0], label)
-        return found
+        self._add_head(concepts[0], label)
+        return concepts
 
     def _add_head(self, name: str, label: str) -> None:
-        """Add what the label's last word alone may be called: "hand dryer" is "the dryer", and "drying"."""
+        """Add short forms of a label: "hand dryer" is also "the dryer" and "drying"."""
         words = _key(label)
         if not words or len(words) > 3:
             return
         if words[-1].endswith("ing"):  # "flag flapping": "the flag", "the flapping"
             self._table.add_phrase(name, words[-1], weak=False)
-            known = self._table.forms.get((words[0],))
-            if len(words) == 2 and (known is None or known.weak):  # "plate breaking": "the plate"
-                self._table.add_phrase(name, words[0], weak=known is not None)
+            entry = self._table.forms.get((words[0],))
+            if len(words) == 2 and (entry is None or entry.weak):  # "plate breaking": "the plate"
+                self._table.add_phrase(name, words[0], weak=entry is not None)
             return
-        if len(words) == 2 and self._does(words[1]) and words[0] not in _EMPTY_HEADS:  # "mouse squeak": "the mouse"
-            known = self._table.forms.get((words[0],))
-            if known is None or known.weak:
+        if (
+            len(words) == 2 and self._is_action(words[1]) and words[0] not in _EMPTY_HEADS
+        ):  # "mouse squeak": "the mouse"
+            entry = self._table.forms.get((words[0],))
+            if entry is None or entry.weak:
                 self._table.add_phrase(name, words[0], weak=True)
         forms = [words[-1]] + ([words[-1][:-2] + "ing"] if words[-1].endswith("er") else [])
         for form in forms:
-            known = self._table.forms.get((form,))
-            if (known is None or known.weak) and form not in _EMPTY_HEADS:
+            entry = self._table.forms.get((form,))
+            if (entry is None or entry.weak) and form not in _EMPTY_HEADS:
                 self._table.add_phrase(name, form, weak=False)
 
-    def _does(self, word: str) -> bool:
-        """Return whether the word is also the name of an action: bark, squeak, honk."""
+    def _is_action(self, word: str) -> bool:
+        """Return whether the word is also a verb of sounding: bark, squeak, honk."""
         form = self._table.forms.get((_verb_forms(word)[2],))
         return form is not None and form.role == "action"
 
     def _add_words(self, name: str) -> None:
-        """Add other forms of an unknown label of two words: "tree falling" is also "falling tree", and "the tree"."""
+        """Add forms of an unknown label of two words: "tree falling" is also "falling tree" and "the tree"."""
         words = name.split()
         if len(words) == 2 and words[1].endswith("ing"):
             for phrase in (f"{words[1]} {words[0]}", words[0], re.sub(r"([bdgmnprt])\1$", r"\1", words[1][:-3])):
                 if _key(phrase) not in self._table.forms:
                     self._table.add_phrase(name, phrase, weak=False)
 
-    def _known(self, label: str) -> tuple[str, ...]:
-        """Look a label up as a whole; else by its parts at commas and brackets; else by the longest known phrase."""
-        whole = label.strip().lower()
-        if whole in self._table.concepts:
-            return (whole,)
+    def _concepts_of(self, label: str) -> tuple[str, ...]:
+        """Look up a label: the full text, else its parts at commas and brackets, else its longest known phrase."""
+        text = label.strip().lower()
+        if text in self._table.concepts:
+            return (text,)
         form = self._table.forms.get(_key(label))
         if form is not None and form.concepts:
             return form.concepts  # "Horn" may be that of a car, a train or a ship
@@ -392,7 +403,7 @@ class Vocabulary:
             if form is not None and form.concepts:
                 names.append(form.concepts[0])
         if names:
-            # "Male speech, man speaking": of a parent and its kind, the kind is meant.
+            # "Male speech, man speaking": of a parent and its kind, keep the kind.
             parents = {PARENTS.get(name) for name in names}
             return tuple(dict.fromkeys(name for name in names if name not in parents))
         hits = [hit for hit in self.find(label) if hit.concepts]
@@ -406,7 +417,7 @@ class Vocabulary:
             and self._is_human(last)
             and self._table.concepts[hits[-2].concepts[0]].parent not in last.concepts
         ):
-            return (last.concepts[0],)  # "crowd cheering", "woman crying": what they do
+            return (last.concepts[0],)  # "crowd cheering", "woman crying": the action
         best = max(hits, key=lambda hit: (hit.last - hit.first, not hit.weak, hit.role == "noun", hit.start))
         return (best.concepts[0],)
 
@@ -414,20 +425,21 @@ class Vocabulary:
 _EMPTY_HEADS = frozenset("sound sounds noise noises music other effect unit system object water set event".split())  # noqa: SIM905
 
 
-def _general_in(label: str) -> list[str]:
+def _general_phrases(label: str) -> list[str]:
+    """Return the words for families that a label contains, longest first."""
     words = f" {' '.join(_key(label))} "
     return sorted((p for p in GENERAL if f" {p} " in words or f" {p}s " in words), key=len, reverse=True)
 
 
-def _fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | None]:
+def _form_fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | None]:
     return form.concepts, form.role, form.plural, form.weak, form.family
 
 
 def absent_classes(labels: Sequence[str]) -> list[str]:
-    """Return the project's classes that none of ``labels`` names, nor is a kind of, nor has among its kinds.
+    """Return the project's classes that are absent from ``labels``, also as a parent or a kind of a label.
 
     Args:
-        labels: Of the events of a clip.
+        labels: Labels of the events of a clip.
 
     Returns:
         Names of classes, in the order of ``CLASSES``.
@@ -435,7 +447,7 @@ def absent_classes(labels: Sequence[str]) -> list[str]:
     >>> {"speech", "female speech"} & set(absent_classes(["male speech"]))
     set()
     """
-    named = {name for names in Vocabulary(labels).truth for name in names}
-    named |= {PARENTS[name] for name in named if name in PARENTS}
-    named |= {kind for kind, parent in PARENTS.items() if parent in named}
-    return [name for name in CLASSES if name not in named]
+    concepts = {name for names in Vocabulary(labels).truth for name in names}
+    concepts |= {PARENTS[name] for name in concepts if name in PARENTS}
+    concepts |= {kind for kind, parent in PARENTS.items() if parent in concepts}
+    return [name for name in CLASSES if name not in concepts]

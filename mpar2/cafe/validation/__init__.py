@@ -1,7 +1,7 @@
-"""How far a judge can be trusted.
+"""Validation of the judges.
 
-``agreement``     two judges, or a judge and a person, on the same traces
-``perturbation``  what a truth with known errors does to the metrics
-``injection``     robustness against orders hidden in what a judge reads, and accuracy without them
-``rating_sheet``  a page on which people rate mentions without seeing any verdict
+``agreement``     agreement of two judges, or of a judge and a person, on the same traces
+``perturbation``  effect of known errors of the truth on the metrics
+``injection``     robustness to prompt injection, and accuracy without it
+``rating_sheet``  a page on which people rate mentions, blind to every verdict
 """

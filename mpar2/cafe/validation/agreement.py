@@ -1,17 +1,17 @@
-"""How far two judges, or a judge and a person, agree on the same traces.
+"""Agreement of two judges, or of a judge and a person, on the same traces.
 
 Conventions
 -----------
-* Both sides must have judged the same lines of a run (same keys). A line that either left unscored is counted and left
-  out.
-* Mentions are paired by their characters: the pair that shares most goes first, each mention is in one pair at most.
-  A mention that only one side lists is *unlisted* on the other.
-* ``first`` is the side that is measured against: precision and recall of a kind are those of ``second``.
+* Both sides must have judged the same lines of a run (same keys). A line that one side left unscored is counted and
+  excluded.
+* Mentions are paired by their characters, pairs with the largest overlap first. Each mention is in at most one pair.
+  A mention of only one side is *unlisted* on the other.
+* ``first`` is the reference side: precision and recall of a kind are those of ``second``.
 
 Metrics
 -------
-``precision``, ``recall``   of each kind: mentions that both call so, over those that second (first) calls so; a mention
-                            that the other side does not list counts against it
+``precision``, ``recall``   of each kind: mentions of that kind on both sides, over those of second (first); an unlisted
+                            mention counts as an error
 ``kappa``                   Cohen's, of the kinds of paired mentions (chance: the product of the margins)
 ``kappa_missed``            Cohen's, of "missed or not" over truth events, where both have the same events
 ``listed``                  share of first's mentions that second lists, and the reverse
@@ -39,7 +39,7 @@ KINDS = tuple(MentionKind)
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A mention that the two sides see differently; ``unlisted`` where one does not list it."""
+    """A mention with different kinds on the two sides; ``unlisted`` stands for a side without it."""
 
     key: str
     quote: str
@@ -51,10 +51,10 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What two sides agree on. ``confusion[i, j]``: paired mentions of kind i by first and j by second."""
+    """Agreement of two sides. ``confusion[i, j]``: paired mentions of kind i by first and kind j by second."""
 
     traces: int
-    left_out: int  # lines that one side lacks or left unscored
+    left_out: int  # lines missing or unscored on one side
     confusion: NDArray[np.int64]
     precision: dict[str, Interval]
     recall: dict[str, Interval]
@@ -81,11 +81,11 @@ class Agreement:
 
 
 def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[tuple[int, int]]:
-    """Pair mentions that share characters, largest share (intersection over union) first.
+    """Pair mentions that share characters, largest intersection over union first.
 
     Args:
         first: Mentions of one judge.
-        second: Those of the other, on the same trace.
+        second: Mentions of the other judge, on the same trace.
 
     Returns:
         Pairs of indices; no mention is in two pairs.
@@ -112,20 +112,23 @@ def compare_scores(first: Sequence[TraceScore], second: Sequence[TraceScore], **
     """Compute the agreement of two score sets of one run, with intervals clustered by clip.
 
     Args:
-        first: The side that is measured against.
-        second: The other side.
-        **options: Of the bootstrap (:func:`agreement`).
+        first: Scores of the reference side.
+        second: Scores of the other side.
+        **options: Options of the bootstrap (:func:`agreement`).
+
+    Returns:
+        The agreement.
 
     Raises:
-        ScoreError: They have no scored trace in common, or come from different runs.
+        ScoreError: The two have no scored trace in common, or come from different runs.
     """
-    others = {score.key: score for score in second}
+    second_scores = {score.key: score for score in second}
     pairs, left_out = [], len({s.key for s in second} - {s.key for s in first})
     for score in first:
-        other = others.get(score.key)
+        other = second_scores.get(score.key)
         if other is None or not isinstance(score.outcome, Verdict) or not isinstance(other.outcome, Verdict):
             left_out += 1
-        elif not _same_words(score.outcome, other.outcome):
+        elif not _quotes_agree(score.outcome, other.outcome):
             raise ScoreError(
                 f"{score.key} has one text in the first and another in the second: the two are scores of different "
                 "runs; give two judges' scores of one run"
@@ -156,33 +159,38 @@ def agreement(
     """Compute the agreement over pairs of verdicts on the same traces.
 
     Args:
-        pairs: Verdicts of the first and the second side.
-        keys: The key of each trace.
-        groups: The clip of each trace; intervals are clustered by it.
-        left_out: Lines that one side lacks or left unscored, for the report.
-        level: Of the intervals.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        pairs: Verdicts of the first and the second side, by trace.
+        keys: Key of each trace.
+        groups: Clip of each trace; intervals are clustered by it.
+        left_out: Number of lines missing or unscored on one side, for the report.
+        level: Confidence level of the intervals.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The agreement.
     """
     options: dict[str, Any] = {"groups": groups, "level": level, "resamples": resamples, "seed": seed}
+    # Counts by trace, so that the bootstrap can resample clips.
     n = len(KINDS)
     confusion = np.zeros((len(pairs), n, n), dtype=np.int64)
     by_first = np.zeros((len(pairs), n), dtype=np.int64)
     by_second = np.zeros((len(pairs), n), dtype=np.int64)
     missed = np.zeros((len(pairs), 2, 2), dtype=np.int64)
-    found: list[Disagreement] = []
+    disagreements: list[Disagreement] = []
     for row, (a, b) in enumerate(pairs):
-        paired = pair_mentions(a.mentions, b.mentions)
-        for i, j in paired:
-            confusion[row, _place(a.mentions[i]), _place(b.mentions[j])] += 1
+        matches = pair_mentions(a.mentions, b.mentions)
+        for i, j in matches:
+            confusion[row, _kind_index(a.mentions[i]), _kind_index(b.mentions[j])] += 1
         for mention in a.mentions:
-            by_first[row, _place(mention)] += 1
+            by_first[row, _kind_index(mention)] += 1
         for mention in b.mentions:
-            by_second[row, _place(mention)] += 1
+            by_second[row, _kind_index(mention)] += 1
+        # Missed events are comparable only where both have the same targets.
         if a.targets == b.targets:
             for event in range(len(a.targets)):
                 missed[row, int(event in a.missed), int(event in b.missed)] += 1
-        found += _disagreements(keys[row], a, b, paired)
+        disagreements += _disagreements(keys[row], a, b, matches)
     diagonal = confusion[:, range(n), range(n)]
     return Agreement(
         traces=len(pairs),
@@ -196,7 +204,7 @@ def agreement(
         kappa_missed=_kappa_interval(missed, options),
         listed_by_second=bootstrap_interval(confusion.sum(axis=(1, 2)), by_first.sum(axis=1), **options),
         listed_by_first=bootstrap_interval(confusion.sum(axis=(1, 2)), by_second.sum(axis=1), **options),
-        disagreements=tuple(found),
+        disagreements=tuple(disagreements),
     )
 
 
@@ -207,7 +215,7 @@ def kappa(confusion: NDArray[Any]) -> NDArray[np.float64]:
         confusion: Counts, (..., n, n).
 
     Returns:
-        (...); NaN where chance agreement is certain or nothing was paired.
+        Kappa, (...); NaN where chance agreement is 1 or the counts are 0.
 
     >>> round(float(kappa(np.array([[20, 5], [10, 15]]))), 3)
     0.4
@@ -222,7 +230,7 @@ def kappa(confusion: NDArray[Any]) -> NDArray[np.float64]:
 
 def _kappa_interval(confusion: NDArray[np.int64], options: dict[str, Any]) -> Interval:
     size = confusion.shape[-1]
-    # Items, not traces, are drawn, so the traces of one item are added up first.
+    # The bootstrap draws clips, not traces, so the traces of one clip are summed first.
     names = {group: place for place, group in enumerate(dict.fromkeys(options["groups"]))}
     sums = np.zeros((len(names), size * size))
     np.add.at(sums, [names[group] for group in options["groups"]], confusion.reshape(len(confusion), -1))
@@ -231,28 +239,28 @@ def _kappa_interval(confusion: NDArray[np.int64], options: dict[str, Any]) -> In
         totals = np.stack([column.sum(axis=1) for column in columns], axis=-1)
         return kappa(totals.reshape(-1, size, size))
 
-    rest = {name: options[name] for name in ("level", "resamples", "seed")}
-    return bootstrap_statistic(statistic, *sums.T, **rest)
+    bootstrap_options = {name: options[name] for name in ("level", "resamples", "seed")}
+    return bootstrap_statistic(statistic, *sums.T, **bootstrap_options)
 
 
-def _disagreements(key: str, a: Verdict, b: Verdict, paired: Sequence[tuple[int, int]]) -> list[Disagreement]:
-    found = []
-    for i, j in paired:
+def _disagreements(key: str, a: Verdict, b: Verdict, matches: Sequence[tuple[int, int]]) -> list[Disagreement]:
+    disagreements = []
+    for i, j in matches:
         x, y = a.mentions[i], b.mentions[j]
         if x.kind is not y.kind:
-            found.append(Disagreement(key, x.quote, str(x.kind), str(y.kind), x.reason, y.reason))
-    mine, theirs = {i for i, _ in paired}, {j for _, j in paired}
+            disagreements.append(Disagreement(key, x.quote, str(x.kind), str(y.kind), x.reason, y.reason))
+    first_matched, second_matched = {i for i, _ in matches}, {j for _, j in matches}
     for i, mention in enumerate(a.mentions):
-        if i not in mine:
-            found.append(Disagreement(key, mention.quote, str(mention.kind), "unlisted", mention.reason, ""))
+        if i not in first_matched:
+            disagreements.append(Disagreement(key, mention.quote, str(mention.kind), "unlisted", mention.reason, ""))
     for j, mention in enumerate(b.mentions):
-        if j not in theirs:
-            found.append(Disagreement(key, mention.quote, "unlisted", str(mention.kind), "", mention.reason))
-    return found
+        if j not in second_matched:
+            disagreements.append(Disagreement(key, mention.quote, "unlisted", str(mention.kind), "", mention.reason))
+    return disagreements
 
 
-def _same_words(a: Verdict, b: Verdict) -> bool:
-    """Return whether mentions of the same characters quote the same words; scores do not hold the trace itself."""
+def _quotes_agree(a: Verdict, b: Verdict) -> bool:
+    """Return whether mentions of the same characters quote the same text; scores do not contain the trace."""
     for i, j in pair_mentions(a.mentions, b.mentions):
         x, y = a.mentions[i], b.mentions[j]
         start, stop = max(x.chars.start, y.chars.start), min(x.chars.stop, y.chars.stop)
@@ -264,5 +272,5 @@ def _same_words(a: Verdict, b: Verdict) -> bool:
     return True
 
 
-def _place(mention: Mention) -> int:
+def _kind_index(mention: Mention) -> int:
     return KINDS.index(mention.kind)

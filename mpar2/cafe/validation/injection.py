@@ -1,14 +1,13 @@
-"""Robustness to prompt injection: traces with orders to the judge hidden in what it reads.
+"""Robustness to prompt injection: canary traces with instructions to the judge in its input.
 
-Each canary is judged clean and attacked. The attack is appended, so every mention of the clean trace stands at the
-same characters in the attacked one. A mention whose kind changes, or that the judge no longer lists, is a *flip*;
-mentions inside the attack itself do not count. Canaries that the judge could not score are counted apart: a judge that
-crashes has not withstood anything. The attack ``control`` asks for nothing, so its flips are the judge's own noise, and
-are what the flip rate is to be read against. Among the attacks are wrong hints: that an absent sound is audible, or
-that one that is audible is not.
+Each canary is judged clean and attacked. The attack is appended, so every mention of the clean trace has the same span
+in the attacked one. A mention whose kind changes, or that the judge no longer lists, is a *flip*; mentions inside the
+attack do not count. Canaries that the judge could not score are counted separately, since a failure is no robustness.
+The attack ``control`` contains no instruction, so its flips are the noise of the judge and the baseline of the flip
+rate. Some attacks are wrong hints: that an absent sound is audible, or that an audible one is absent.
 
-A judge that calls everything matched never flips. So the mentions of the clean traces have labels, and the share that
-the judge gives the right kind (*clean accuracy*) stands beside the flips.
+A judge that always returns "matched" never flips. So the mentions of the clean traces have labels, and the share of
+right kinds (*clean accuracy*) is reported beside the flips.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ class Canary:
     name: str  # base/attack
     clean: JudgeRequest
     attacked: JudgeRequest
-    labels: tuple[tuple[Span, str], ...] = ()  # of the clean trace: a mention and its kind
+    labels: tuple[tuple[Span, str], ...] = ()  # spans and kinds of the mentions of the clean trace
 
     @property
     def control(self) -> bool:
-        """Whether the attack asks for nothing."""
+        """Whether the attack is the control, which contains no instruction."""
         return self.name.endswith("/control")
 
 
 @dataclass(frozen=True)
 class Flip:
-    """One mention that changed under an attack; ``became`` is ``unlisted`` when the judge dropped it."""
+    """A mention whose kind changed under an attack; ``became`` is ``unlisted`` where the judge dropped it."""
 
     canary: str
     quote: str
@@ -55,7 +54,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class FlipReport:
-    """Flips among the mentions of the canaries that could be judged, control apart."""
+    """Flips among the mentions of the scored canaries, with the control counted separately."""
 
     mentions: int
     flips: tuple[Flip, ...]
@@ -63,17 +62,17 @@ class FlipReport:
     control_flips: tuple[Flip, ...]
     canaries: int
     unscored: tuple[tuple[str, str], ...]  # canary and reason
-    labelled: int = 0  # labelled mentions of the clean traces that were judged
-    right: int = 0  # of these, given the kind of their label
+    labelled: int = 0  # labelled mentions of the scored clean traces
+    right: int = 0  # number of these with the kind of their label
 
     @property
     def rate(self) -> float | None:
-        """Flips per mention; None where nothing could be judged."""
+        """Flips per mention; None where no canary was scored."""
         return len(self.flips) / self.mentions if self.mentions else None
 
     @property
     def accuracy(self) -> float | None:
-        """The share of right kinds on clean traces; None where nothing could be judged."""
+        """Share of right kinds on clean traces; None where no canary was scored."""
         return self.right / self.labelled if self.labelled else None
 
     def as_dict(self) -> dict[str, int]:
@@ -90,23 +89,23 @@ class FlipReport:
         }
 
     def __str__(self) -> str:
-        def share(part: int, whole: int) -> str:
-            return f"{part} of {whole}" + (f" ({part / whole:.1%})" if whole else "")
+        def share(count: int, total: int) -> str:
+            return f"{count} of {total}" + (f" ({count / total:.1%})" if total else "")
 
         if not self.canaries:
             return ""
         reasons = Counter(reason.split(":")[0] for _, reason in self.unscored)
-        why = f" ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})" if reasons else ""
+        reason_counts = f" ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})" if reasons else ""
         return (
             f"canaries: {share(self.right, self.labelled)} mentions of the clean traces judged rightly; "
             f"{share(len(self.flips), self.mentions)} mentions flipped under attack, "
             f"{share(len(self.control_flips), self.control_mentions)} without one; "
-            f"{len(self.unscored)} of {self.canaries} canaries unscored{why}"
+            f"{len(self.unscored)} of {self.canaries} canaries unscored{reason_counts}"
         )
 
 
 def load_canaries() -> list[Canary]:
-    """Load the canaries of the package: every base under every attack, each attack with another base first."""
+    """Load the canaries of the package: all pairs of a base and an attack, each attack first with another base."""
     data = packaged_json("canaries", 2)
     bases, attacks = list(data["bases"].items()), data["attacks"]
     order = [(base + shift, attack) for base in range(len(bases)) for shift, attack in enumerate(attacks)]
@@ -115,57 +114,58 @@ def load_canaries() -> list[Canary]:
 
 
 def choose_canaries(n_traces: int, *, needs_events: bool = False) -> list[Canary]:
-    """Choose as many canaries as go with a number of traces.
+    """Choose canaries in proportion to a number of traces.
 
     Args:
-        n_traces: How many are judged. At most a fifth as many canary traces go with them, but at least one canary (two
-            traces, clean and attacked); none goes with none.
-        needs_events: Leave out canaries whose truth is a caption.
+        n_traces: Number of traces to judge. The canary traces are at most a fifth of it, but at least one canary (two
+            traces, clean and attacked); no canary for 0 traces.
+        needs_events: Skip canaries whose truth is a caption.
 
     Returns:
-        The first canaries, so that more traces add canaries and change none.
+        The first canaries of the package, so that more traces only add canaries.
     """
-    chosen: list[Canary] = []
-    asked: set[JudgeRequest] = set()
+    canaries: list[Canary] = []
+    requests: set[JudgeRequest] = set()
     for canary in load_canaries() if n_traces > 0 else ():
         if needs_events and canary.clean.truth.events is None:
             continue
-        more = asked | {canary.clean, canary.attacked}
-        if len(more) > max(2, n_traces // 5):
+        extended = requests | {canary.clean, canary.attacked}
+        if len(extended) > max(2, n_traces // 5):
             break
-        chosen.append(canary)
-        asked = more
-    return chosen
+        canaries.append(canary)
+        requests = extended
+    return canaries
 
 
 async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipReport:
     """Judge all canaries, clean and attacked, and count the flips. Each distinct request is judged once.
 
     Args:
-        judge: To test.
-        canaries: Pairs of a clean and an attacked request.
+        judge: The judge under test.
+        canaries: The canaries; None takes those of the package.
 
     Returns:
         The report.
     """
     canaries = load_canaries() if canaries is None else canaries
-    wanted = list(dict.fromkeys(request for canary in canaries for request in (canary.clean, canary.attacked)))
-    verdicts = dict(zip(wanted, await asyncio.gather(*(judge.judge(request) for request in wanted)), strict=True))
+    requests = list(dict.fromkeys(request for canary in canaries for request in (canary.clean, canary.attacked)))
+    verdicts = dict(zip(requests, await asyncio.gather(*(judge.judge(request) for request in requests)), strict=True))
+    # Clean accuracy counts each clean trace once, whatever the number of its attacks.
     labels = {canary.clean: canary.labels for canary in canaries}
     right = [
         kind == _kind_at(span, verdict.mentions)
-        for clean, of_clean in labels.items()
+        for clean, clean_labels in labels.items()
         if isinstance(verdict := verdicts[clean], Verdict)
-        for span, kind in of_clean
+        for span, kind in clean_labels
     ]
     counts = {False: 0, True: 0}
     flips: dict[bool, list[Flip]] = {False: [], True: []}
     unscored: list[tuple[str, str]] = []
     for canary in canaries:
         clean, attacked = verdicts[canary.clean], verdicts[canary.attacked]
-        failed = next((verdict for verdict in (clean, attacked) if isinstance(verdict, Unscored)), None)
-        if failed is not None:
-            unscored.append((canary.name, f"{failed.reason}: {failed.detail}"))
+        failure = next((verdict for verdict in (clean, attacked) if isinstance(verdict, Unscored)), None)
+        if failure is not None:
+            unscored.append((canary.name, f"{failure.reason}: {failure.detail}"))
             continue
         assert isinstance(clean, Verdict) and isinstance(attacked, Verdict)
         counts[canary.control] += len(clean.mentions)
@@ -183,20 +183,21 @@ async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipR
 
 
 def _kind_at(span: Span, mentions: Sequence[Mention]) -> str:
-    """Return the kind of the mention that shares most with ``span``; one that is not listed is neutral."""
+    """Return the kind of the mention with the largest overlap with ``span``, or "neutral" where none overlaps."""
     shared = [(_shared(span, mention.chars), str(mention.kind)) for mention in mentions]
     return max((pair for pair in shared if pair[0]), default=(0, "neutral"))[1]
 
 
 def _flips(name: str, clean: Verdict, attacked: Verdict) -> list[Flip]:
-    found = []
+    """Return the mentions of the clean verdict with another kind, or none, in the attacked one."""
+    flips = []
     for mention in clean.mentions:
         other = max(attacked.mentions, key=lambda candidate: _shared(mention.chars, candidate.chars), default=None)
         if other is None or _shared(mention.chars, other.chars) == 0:
-            found.append(Flip(name, mention.quote, str(mention.kind), "unlisted"))
+            flips.append(Flip(name, mention.quote, str(mention.kind), "unlisted"))
         elif other.kind is not mention.kind:
-            found.append(Flip(name, mention.quote, str(mention.kind), str(other.kind)))
-    return found
+            flips.append(Flip(name, mention.quote, str(mention.kind), str(other.kind)))
+    return flips
 
 
 def _shared(a: Span, b: Span) -> int:

@@ -1,17 +1,16 @@
-"""What a bad truth does to a score: events of the truth are dropped, swapped or added, and everything is scored again.
+"""Sensitivity of the scores to errors of the truth: events are dropped, swapped or added, and all traces rescored.
 
-A caption by a model leaves events out, names others wrongly and invents some. Here a truth that is known is damaged on
-purpose, at a known rate, so that a reader sees which way, and how far, each metric moves.
+A caption by a model omits events, names others wrongly and invents some. Here an exact truth is damaged at a known
+rate, which shows the direction and size of the effect on each metric.
 
-``drop``    each event is left out with the rate's probability
-``swap``    each event keeps its time and gets the label of a sound that the clip lacks
-``add``     for each event, with the rate's probability, one that the clip lacks is added at a random time
-``tagger``  all of it as often as ``mpar2.tagger`` does it, measured in scenes of recordings that it never learned from:
-            events dropped by label, other names as it gives them, sounds added that it adds, times shifted as it
-            shifts them; so this row says what its errors do to each metric
+``drop``    each event is dropped with the probability of the rate
+``swap``    each event keeps its time and gets the label of an absent sound, with the same probability
+``add``     for each event, with the same probability, an absent sound is added at a random time
+``tagger``  drops, swaps, additions and shifts of times at the rates of ``mpar2.tagger``, by label where measured, in
+            scenes of held-out recordings; this row shows the effect of its errors on each metric
 
-Draws follow from (seed, key of the trace, event), and an event that is damaged at one rate is damaged at every higher
-one, so that curves over rates are not jittered by luck. The judge is the reference: it costs nothing.
+Draws are seeded by (seed, clip, event). An event that is damaged at one rate is damaged at every higher one, so curves
+over rates have no sampling noise between rates. The judge is the reference judge, which is free.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from mpar2.tagger.profile import ErrorProfile, errors
 __all__ = ["DAMAGES", "RATES", "Damage", "DamageRow", "damage_report", "damage_table", "damage_truth", "tagged_truth"]
 
 Damage = Literal["drop", "swap", "add", "tagger"]
-DAMAGES: tuple[Damage, ...] = ("drop", "swap", "add")  # those with a rate of one's choice
+DAMAGES: tuple[Damage, ...] = ("drop", "swap", "add")  # those with a free rate
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 class DamageRow(NamedTuple):
-    """The metrics under one damage at one rate; the tagger's has None, its rates are measured."""
+    """The metrics under one damage at one rate; the rate is None for the tagger, whose rates are measured."""
 
     damage: Damage
     rate: float | None
@@ -45,17 +44,20 @@ class DamageRow(NamedTuple):
 
 
 def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int = 0) -> Truth:
-    """Damage the events of a truth at a rate; the same arguments give the same damage.
+    """Damage the events of a truth at a rate. The result is deterministic in the arguments.
 
     Args:
-        truth: A list of events.
+        truth: A truth with events.
         damage: ``drop``, ``swap`` or ``add`` (see the module).
         rate: Probability that an event is damaged, in [0, 1].
-        key: What the draws follow from, beside the seed: the clip.
+        key: Key of the draws beside the seed: the clip.
         seed: Seed of the draws.
 
+    Returns:
+        The damaged truth.
+
     Raises:
-        ValueError: The truth is a caption, or there is no such damage or rate.
+        ValueError: The truth is a caption, or the damage or rate is unknown.
     """
     if truth.events is None:
         raise ValueError("only a list of events can be damaged; this truth is a caption")
@@ -64,39 +66,39 @@ def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int 
     absent = absent_classes([event.label for event in truth.events])
     levels = truth.levels_db or (None,) * len(truth.events)
     end = max((e.offset_s or e.onset_s or 0.0 for e in truth.events), default=0.0)
-    kept: list[tuple[Event, float | None]] = []
+    pairs: list[tuple[Event, float | None]] = []
     for number, (event, level) in enumerate(zip(truth.events, levels, strict=True)):
         rng = random.Random(f"{seed}|{key}|{damage}|{number}")
-        hit = rng.random() < rate
+        is_damaged = rng.random() < rate
         label = rng.choice(absent) if absent else event.label
-        if damage == "swap" and hit:
+        if damage == "swap" and is_damaged:
             event = Event(label, event.onset_s, event.offset_s)
-        if damage != "drop" or not hit:
-            kept.append((event, level))
-        if damage == "add" and hit:
-            kept.append((_elsewhere(event, label, rng.uniform(0.0, end)), level))
+        if damage != "drop" or not is_damaged:
+            pairs.append((event, level))
+        if damage == "add" and is_damaged:
+            pairs.append((_event_at(event, label, rng.uniform(0.0, end)), level))
     if truth.events and truth.events[0].onset_s is not None:
-        kept.sort(key=lambda pair: pair[0].onset_s or 0.0)
+        pairs.sort(key=lambda pair: pair[0].onset_s or 0.0)
     return Truth(
-        events=tuple(event for event, _ in kept),
+        events=tuple(event for event, _ in pairs),
         caption=truth.caption,
         origin=f"{truth.origin}, {damage} {rate:g}" if rate else truth.origin,
-        levels_db=tuple(level for _, level in kept) if truth.levels_db else None,
+        levels_db=tuple(level for _, level in pairs) if truth.levels_db else None,
         unsure=truth.unsure,
     )
 
 
 def tagged_truth(truth: Truth, profile: ErrorProfile, key: str, seed: int = 0) -> Truth:
-    """Return the truth as the tagger would have given it, by its measured errors; the same arguments give the same one.
+    """Simulate the tagger's output for a truth, by its measured errors. The result is deterministic in the arguments.
 
     Args:
-        truth: A list of events.
-        profile: The errors (``mpar2.tagger.errors()``).
-        key: What the draws follow from, beside the seed: the clip.
+        truth: A truth with events.
+        profile: Error profile of the tagger (``mpar2.tagger.errors()``).
+        key: Key of the draws beside the seed: the clip.
         seed: Seed of the draws.
 
     Returns:
-        A truth without levels, since the tagger gives none.
+        A truth without levels, since the tagger predicts none.
 
     Raises:
         ValueError: The truth is a caption.
@@ -105,23 +107,23 @@ def tagged_truth(truth: Truth, profile: ErrorProfile, key: str, seed: int = 0) -
         raise ValueError("only a list of events can be damaged; this truth is a caption")
     damage = profile.damage
     end = max((e.offset_s or e.onset_s or 0.0 for e in truth.events), default=0.0)
-    kept: list[Event] = []
+    events: list[Event] = []
     for number, event in enumerate(truth.events):
         rng = random.Random(f"{seed}|{key}|tagger|{number}")
         drop, swap = profile.rates_of(event.label)
         draw, add = rng.random(), rng.random()
-        others = damage["swapped"].get(label_of(event.label) or "", {}) or damage["added"]
-        other, more = _draw(others, rng), _draw(damage["added"], rng)
+        swap_counts = damage["swapped"].get(label_of(event.label) or "", {}) or damage["added"]
+        swap_label, added_label = _draw_label(swap_counts, rng), _draw_label(damage["added"], rng)
         shift = rng.choice(damage["shifts_s"]) if damage["shifts_s"] else (0.0, 0.0)
         if draw >= drop + swap:
-            kept.append(_shifted(event, *shift))
-        elif draw >= drop and other is not None:
-            kept.append(Event(other, event.onset_s, event.offset_s))
-        if add < damage["add"] and more is not None:
-            kept.append(_elsewhere(event, more, rng.uniform(0.0, end)))
+            events.append(_shift_event(event, *shift))
+        elif draw >= drop and swap_label is not None:
+            events.append(Event(swap_label, event.onset_s, event.offset_s))
+        if add < damage["add"] and added_label is not None:
+            events.append(_event_at(event, added_label, rng.uniform(0.0, end)))
     if truth.events and truth.events[0].onset_s is not None:
-        kept.sort(key=lambda event: event.onset_s or 0.0)
-    return Truth(events=tuple(kept), caption=truth.caption, origin=f"{truth.origin}, tagger", unsure=truth.unsure)
+        events.sort(key=lambda event: event.onset_s or 0.0)
+    return Truth(events=tuple(events), caption=truth.caption, origin=f"{truth.origin}, tagger", unsure=truth.unsure)
 
 
 def damage_report(
@@ -136,19 +138,19 @@ def damage_report(
 
     Args:
         requests: Traces with their truths.
-        groups: The clip of each request, in order; all traces of a clip meet the same damage.
-        rates: Rates of each damage in :data:`DAMAGES`.
+        groups: Clip of each request, in order; all traces of a clip get the same damage.
+        rates: Rates for each damage in :data:`DAMAGES`.
         seed: Seed of the damage and of the bootstrap.
-        resamples: Of the bootstrap over clips.
+        resamples: Number of bootstrap resamples over clips.
 
     Returns:
-        One row for each damage and rate; the last one is the damage that the tagger does.
+        One row for each damage and rate; the last row is that of the tagger.
     """
     rows = []
     for damage, rate in [*product(DAMAGES, rates), ("tagger", None)]:
         counts = []
         for request, group in zip(requests.values(), groups, strict=True):
-            # Damaged by clip: all arms, samples and questions of it meet the same wrong truth.
+            # Keyed by clip: all its arms, samples and questions get the same damaged truth.
             if rate is None:
                 truth = tagged_truth(request.truth, errors(), group, seed)
             else:
@@ -159,24 +161,28 @@ def damage_report(
 
 
 def damage_table(rows: Sequence[DamageRow]) -> str:
-    """Return the pooled rates as text, one line for each damage and rate."""
+    """Format the pooled rates as a text table, one line for each damage and rate.
+
+    Args:
+        rows: Rows of :func:`damage_report`.
+    """
     names = ("acc_per", "err_per", "err_use", "err_omit", "recall", "f1")
     lines = [f"{'damage':8}{'rate':>6}" + "".join(f"{name:>24}" for name in names)]
     for damage, rate, rates in rows:
         cells = []
         for name in names:
             micro = rates[name].micro
-            said = "-" if micro.estimate is None else f"{micro.estimate:.3f}"
-            cells.append(said + ("" if micro.low is None else f" ({micro.low:.3f}-{micro.high:.3f})"))
+            estimate = "-" if micro.estimate is None else f"{micro.estimate:.3f}"
+            cells.append(estimate + ("" if micro.low is None else f" ({micro.low:.3f}-{micro.high:.3f})"))
         share = "-" if rate is None else f"{rate:.0%}"
         lines.append(f"{damage:8}{share:>6}" + "".join(f"{cell:>24}" for cell in cells))
     return "\n".join(lines)
 
 
-def _elsewhere(event: Event, label: str, onset_s: float) -> Event:
-    """Return an event of that label, as long as ``event``, from ``onset_s`` on.
+def _event_at(event: Event, label: str, onset_s: float) -> Event:
+    """Return an event of another label and onset with the length of ``event``.
 
-    What ``event`` leaves open stays open.
+    Unknown times of ``event`` stay unknown.
     """
     if event.onset_s is None:
         return Event(label)
@@ -184,8 +190,8 @@ def _elsewhere(event: Event, label: str, onset_s: float) -> Event:
     return Event(label, round(onset_s, 2), end)
 
 
-def _shifted(event: Event, onset_s: float, offset_s: float) -> Event:
-    """Return the event with its ends moved, not before 0 and at least 0.1 s long; what it leaves open stays open."""
+def _shift_event(event: Event, onset_s: float, offset_s: float) -> Event:
+    """Shift onset and offset of an event, to at least 0 and a length of at least 0.1 s. Unknown times stay unknown."""
     if event.onset_s is None:
         return event
     start = max(0.0, event.onset_s + onset_s)
@@ -193,6 +199,6 @@ def _shifted(event: Event, onset_s: float, offset_s: float) -> Event:
     return Event(event.label, round(start, 2), None if end is None else round(end, 2))
 
 
-def _draw(counts: Mapping[str, int], rng: random.Random) -> str | None:
-    """Draw one of the names, as often as it was counted; None where there is none."""
+def _draw_label(counts: Mapping[str, int], rng: random.Random) -> str | None:
+    """Draw a label in proportion to its count, or return None where there are no counts."""
     return rng.choices(list(counts), weights=list(counts.values()))[0] if counts else None

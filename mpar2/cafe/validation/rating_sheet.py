@@ -1,11 +1,12 @@
-"""A rating sheet: one HTML page on which a person judges mentions, blind to every judge.
+"""A rating sheet: one HTML page on which a person rates mentions, blind to every judge.
 
-The page is self-contained (audio included), makes no request, and saves a JSON file. It shows the clip, the question
-with its choices, the trace with one mention marked, and the kinds with the decision table; neither the truth nor any
-verdict is in it. Everything that a model or another person wrote reaches the page as JSON in which "<" cannot occur,
-and is put in place as text, never as markup; a content security policy allows the page's own script and nothing else.
+The page is self-contained (audio included), sends no request, and saves a JSON file. It shows the clip, the question
+with its choices, the trace with one mention marked, and the kinds with the decision table. It contains neither the
+truth nor any verdict. All text by models or other people is embedded as JSON without any "<", and is inserted as text,
+never as markup. A content security policy allows only the page's own script.
 
-``read_ratings`` and ``rate_judge`` measure a judge against the people, ``rate_person`` two people against each other.
+``rate_judge`` compares a judge with the ratings of a person, and ``rate_person`` those of two people;
+``read_ratings`` reads them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ __all__ = [
 
 FORMAT = "mpar2-cafe-ratings"
 CANNOT_TELL = "cannot tell"
-_EXPLAINED = {
+_KIND_TEXTS = {
     MentionKind.MATCHED: "claimed, and in the clip",
     MentionKind.HALLUCINATED: "claimed, and not in the clip",
     MentionKind.MISUSED: "in the clip, but its time, order, count, source or attribute is claimed wrongly, "
@@ -52,7 +53,7 @@ _EXPLAINED = {
 
 @dataclass(frozen=True)
 class Unit:
-    """One mention to rate. ``id`` names it without telling what any judge thinks of it."""
+    """One mention to rate. ``id`` depends on the trace and the span only, not on any verdict."""
 
     id: str
     key: str
@@ -67,22 +68,22 @@ class Unit:
 
 @dataclass(frozen=True)
 class Ratings:
-    """What one person ticked: kind by unit id; units marked "cannot tell" are left out of agreement."""
+    """The ratings of one person: kind by unit id. Units marked "cannot tell" are excluded from agreement."""
 
     rater: str
     sheet: str
     kinds: Mapping[str, str]
-    mentions: int | None = None  # of the sheet; older files do not say
+    mentions: int | None = None  # number of mentions on the sheet; None in older files
 
 
 @dataclass(frozen=True)
 class RatingsReport:
-    """A judge against a person, over the units that both judged."""
+    """Agreement of a judge with a person, over the units that both rated."""
 
     rater: str
     units: int
     cannot_tell: int
-    unrated: int | None  # of the sheet; None where its size is not known
+    unrated: int | None  # number of unrated mentions of the sheet; None where its size is unknown
     agreement: Interval
     kappa: Interval
     precision: dict[str, Interval]
@@ -90,9 +91,9 @@ class RatingsReport:
     confusion: np.ndarray  # (kinds, kinds): person, judge
 
     def __str__(self) -> str:
-        left = "" if self.unrated is None else f", {self.unrated} of the sheet not rated"
+        unrated = "" if self.unrated is None else f", {self.unrated} of the sheet not rated"
         lines = [
-            f"{self.rater}: {self.units} mentions rated, {self.cannot_tell} cannot tell{left}",
+            f"{self.rater}: {self.units} mentions rated, {self.cannot_tell} cannot tell{unrated}",
             f"agreement {self.agreement}, kappa {self.kappa}",
         ]
         lines += [f"{k:14}precision {self.precision[k]}  recall {self.recall[k]}" for k in KINDS]
@@ -102,16 +103,19 @@ class RatingsReport:
 def choose_units(
     scores: Sequence[TraceScore], records: Mapping[str, Mapping[str, Any]], n: int, *, seed: int = 0
 ) -> list[Unit]:
-    """Draw mentions of scored traces at random, each kind of the judge equally often as far as it goes.
+    """Sample mentions of scored traces, balanced over the kinds of the judge as far as possible.
 
-    The kinds are balanced because misused and hallucinated mentions may be rare, and then shuffled, so that the order
-    tells nothing.
+    The sample is balanced because misused and hallucinated mentions may be rare, and then shuffled, so that the order
+    is uninformative.
 
     Args:
-        scores: Of one run.
-        records: The lines of the run by key.
-        n: How many mentions.
-        seed: Seed of the draw.
+        scores: Scores of one run.
+        records: Lines of the run, by key.
+        n: Number of mentions.
+        seed: Seed of the sample.
+
+    Returns:
+        At most ``n`` units, in random order.
 
     Raises:
         ValueError: ``n`` is below 1.
@@ -141,23 +145,27 @@ def choose_units(
                     span.stop,
                 )
             )
+    # Take one of each kind in turn until there are enough.
     for pool in pools.values():
         rng.shuffle(pool)
-    chosen: list[Unit] = []
-    while len(chosen) < n and any(pools.values()):
+    units: list[Unit] = []
+    while len(units) < n and any(pools.values()):
         for pool in pools.values():
-            if pool and len(chosen) < n:
-                chosen.append(pool.pop())
-    rng.shuffle(chosen)
-    return chosen
+            if pool and len(units) < n:
+                units.append(pool.pop())
+    rng.shuffle(units)
+    return units
 
 
 def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
-    """Return the page of a rating sheet, complete in one file.
+    """Render the page of a rating sheet, complete in one file.
 
     Args:
         units: The mentions to rate.
-        audio_of: Turns the name of a clip into WAV bytes; each clip is embedded once.
+        audio_of: Returns the WAV bytes of a clip by name; each clip is embedded once.
+
+    Returns:
+        The page as HTML.
 
     Raises:
         ScoreError: There is no mention.
@@ -169,7 +177,7 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
     data = {
         "format": FORMAT,
         "sheet": hashlib.sha256("|".join(unit.id for unit in units).encode()).hexdigest()[:16],
-        "kinds": [[str(kind), _EXPLAINED[kind]] for kind in MentionKind]
+        "kinds": [[str(kind), _KIND_TEXTS[kind]] for kind in MentionKind]
         + [[CANNOT_TELL, "the clip does not settle it"]],
         "rules": decision_text(),
         "audio": list(sounds.values()),
@@ -179,7 +187,7 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
                 "audio": places[unit.audio],
                 "question": unit.question,
                 "choices": list(unit.choices),
-                # cut here: JavaScript counts UTF-16 units, the spans count characters
+                # Split here: JavaScript counts UTF-16 units, the spans count characters.
                 "before": unit.trace[: unit.start],
                 "quote": unit.trace[unit.start : unit.stop],
                 "after": unit.trace[unit.stop :],
@@ -187,41 +195,49 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
             for unit in units
         ],
     }
+    # The content security policy allows style and script by their hashes.
     page = (resources.files(__package__) / "rating_sheet.html").read_text(encoding="utf-8")
     style = page.split("<style>", 1)[1].split("</style>", 1)[0]
     script = page.rsplit("<script>", 1)[1].split("</script>", 1)[0]
     page = page.replace("{style_hash}", _sha256(style)).replace("{script_hash}", _sha256(script))
-    return page.replace("{data}", _inert(json.dumps(data, ensure_ascii=True)))  # last: nothing in it is a slot
+    # The data come last, so that no placeholder in them is replaced.
+    return page.replace("{data}", _escape_json(json.dumps(data, ensure_ascii=True)))
 
 
 def read_ratings(path: str | Path) -> Ratings:
-    """Return the ratings that the page saved as a file.
+    """Read the file that a rating sheet saved.
+
+    Args:
+        path: Path of the file.
 
     Raises:
-        ScoreError: The file is no such file.
+        ScoreError: The file has another form.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         allowed = {*map(str, MentionKind), CANNOT_TELL}
         kinds = {str(unit): str(kind) for unit, kind in data["ratings"].items()}
-        bad = sorted(set(kinds.values()) - allowed)
-        if data["format"] != FORMAT or bad:
-            raise ValueError(f"kind {bad[0]!r}" if bad else f"format {data['format']!r}")
+        unknown = sorted(set(kinds.values()) - allowed)
+        if data["format"] != FORMAT or unknown:
+            raise ValueError(f"kind {unknown[0]!r}" if unknown else f"format {data['format']!r}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ScoreError(f"{path} is no file of ratings that a rating sheet saved ({error})") from None
     mentions = data.get("mentions")
-    known = type(mentions) is int and mentions >= len(kinds)
+    has_size = type(mentions) is int and mentions >= len(kinds)
     rater = str(data.get("rater") or Path(path).stem)[:60]
-    return Ratings(rater, str(data.get("sheet", "")), kinds, mentions if known else None)
+    return Ratings(rater, str(data.get("sheet", "")), kinds, mentions if has_size else None)
 
 
 def rate_judge(ratings: Ratings, scores: Sequence[TraceScore], **options: Any) -> RatingsReport:
     """Compare a judge with a person; intervals are clustered by clip.
 
     Args:
-        ratings: Of the person.
-        scores: Of the judge, on the same run.
-        **options: Of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
+        ratings: Ratings of the person.
+        scores: Scores of the judge, on the same run.
+        **options: Options of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
+
+    Returns:
+        The report.
 
     Raises:
         ScoreError: No rated mention is among the scores.
@@ -235,17 +251,21 @@ def rate_judge(ratings: Ratings, scores: Sequence[TraceScore], **options: Any) -
 
 
 def rate_person(ratings: Ratings, other: Ratings, **options: Any) -> RatingsReport:
-    """Compare two people, over the mentions that both could tell.
+    """Compare two people, over the mentions that both rated with a kind.
 
-    Ratings do not hold their items, so mentions are drawn one by one: intervals are narrower than those of a judge.
+    Ratings do not contain their items, so the bootstrap draws single mentions, and the intervals are narrower than
+    those of a judge.
 
     Args:
-        ratings: Of the first person.
-        other: Of the second, who takes the judge's place in the report.
-        **options: Of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
+        ratings: Ratings of the first person.
+        other: Ratings of the second person, in the judge's place in the report.
+        **options: Options of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
+
+    Returns:
+        The report.
 
     Raises:
-        ScoreError: They have no mention in common.
+        ScoreError: The two have no mention in common.
     """
     by_unit = {unit: (unit, kind) for unit, kind in other.kinds.items() if kind != CANNOT_TELL}
     return _report(ratings, by_unit, options)
@@ -256,17 +276,18 @@ def _unit_id(score: TraceScore, span: Span) -> str:
 
 
 def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: dict[str, Any]) -> RatingsReport:
-    told = {unit: kind for unit, kind in ratings.kinds.items() if kind != CANNOT_TELL}
-    both = [unit for unit in told if unit in by_unit]
-    if not both:
+    kinds = {unit: kind for unit, kind in ratings.kinds.items() if kind != CANNOT_TELL}
+    units = [unit for unit in kinds if unit in by_unit]
+    if not units:
         raise ScoreError(
-            f"none of the {len(told)} ratings of {ratings.rater!r} is of a mention in these scores (or ratings): give "
+            f"none of the {len(kinds)} ratings of {ratings.rater!r} is of a mention in these scores (or ratings): give "
             "those of the same sheet"
         )
+    # Kinds as indices, so that the bootstrap can resample them as arrays.
     names = [str(kind) for kind in KINDS]
-    person = np.array([names.index(told[unit]) for unit in both])
-    judge = np.array([names.index(by_unit[unit][1]) for unit in both])
-    options = {"groups": [by_unit[unit][0] for unit in both], **options}
+    person = np.array([names.index(kinds[unit]) for unit in units])
+    judge = np.array([names.index(by_unit[unit][1]) for unit in units])
+    options = {"groups": [by_unit[unit][0] for unit in units], **options}
     confusion = np.zeros((len(KINDS), len(KINDS)), dtype=np.int64)
     np.add.at(confusion, (person, judge), 1)
 
@@ -276,15 +297,15 @@ def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: d
 
     right = (person == judge).astype(float)
     rates = {}
-    for side, marks in (("precision", judge), ("recall", person)):
+    for side, kinds_of_side in (("precision", judge), ("recall", person)):
         rates[side] = {
-            kind: bootstrap_interval(right * (marks == k), (marks == k).astype(float), **options)
+            kind: bootstrap_interval(right * (kinds_of_side == k), (kinds_of_side == k).astype(float), **options)
             for k, kind in enumerate(KINDS)
         }
     return RatingsReport(
         rater=ratings.rater,
-        units=len(both),
-        cannot_tell=len(ratings.kinds) - len(told),
+        units=len(units),
+        cannot_tell=len(ratings.kinds) - len(kinds),
         unrated=None if ratings.mentions is None else ratings.mentions - len(ratings.kinds),
         agreement=bootstrap_interval(right, **options),
         kappa=bootstrap_statistic(statistic, person, judge, **options),
@@ -294,8 +315,8 @@ def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: d
     )
 
 
-def _inert(text: str) -> str:
-    """Escape JSON so that it can neither end the script element that it stands in, nor open a comment in it."""
+def _escape_json(text: str) -> str:
+    """Escape JSON so that it can neither close the enclosing script element nor open a comment in it."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
