@@ -48,22 +48,22 @@ def attention_to_audio(
 
     network = inner_model(model)
     text = network.config.get_text_config()
-    before = text._attn_implementation
+    implementation = text._attn_implementation
     if not install(network):
         return None
     training = network.training
     network.eval()
     try:
         ids = torch.cat([prompt, completion])[None, :-1]  # the last token is produced, not read
-        where = torch.nonzero(prompt == injector.audio_token_id).flatten()
-        span = range(int(where[0]), int(where[-1]) + 1)
+        positions = torch.nonzero(prompt == injector.audio_token_id).flatten()
+        span = range(int(positions[0]), int(positions[-1]) + 1)
         probe = AttentionProbe([span], family_of(network.config.model_type).frame_s, keep="ratio")
         with injector.inject(network, [number]), probe.listen([0], len(completion)):
             network.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
         record = probe.record(0, len(completion))
     finally:
-        set_text_attention(network, before)
+        set_text_attention(network, implementation)
         network.train(training)
     mass = record.mass.mean(axis=(1, 2))
-    share = len(span) / record.visible
-    return AudioAttention(float(np.mean(mass)), float(np.mean(mass / share)))
+    audio_share = len(span) / record.visible
+    return AudioAttention(float(np.mean(mass)), float(np.mean(mass / audio_share)))

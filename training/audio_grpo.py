@@ -57,7 +57,7 @@ from training.rollouts import GroupRequest, ServerRollouts
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
 
 _SPAN = 10  # frames of 40 ms
-_MOST = 5.0  # nats a token can earn in PAPO's term
+_MAX_LOG_RATIO = 5.0  # nats a token can earn in PAPO's term
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,13 @@ class AudioGRPOTrainer(GRPOTrainer):
         loop = getattr(self, "async_loop", None)  # only where a reward is asynchronous
         self._judge = None if loop is None or template else JudgeAhead(self.reward_funcs, processor, loop)
         self._rows: Sequence[Mapping[str, Any]] = ()  # of the batch that is generated
-        self._coming: Sequence[Mapping[str, Any]] = ()  # of the next one
+        self._next_rows: Sequence[Mapping[str, Any]] = ()  # of the next one
         if args.dataloader_num_workers == 0:
             self.data_collator = self._load_ahead
         self._rollouts = rollouts
         if rollouts is not None:
             self._use_server(rollouts)
-        self.add_callback(_GoOn(self))
+        self.add_callback(_ResumeCallback(self))
 
     def _use_server(self, rollouts: ServerRollouts) -> None:
         """Let TRL take completions and importance ratios from a server, as it does from vLLM."""
@@ -169,7 +169,7 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     def _load_ahead(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Start decoding the clips of a batch: accelerate fetches it while the one before is trained on."""
-        self._coming = rows
+        self._next_rows = rows
         self.clips.load_ahead(audio_path(row["prompt"]) for row in rows)
         return rows
 
@@ -183,9 +183,9 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     def _ask_ahead(self) -> None:
         """Ask the server for the next batch, where that is another one than the last."""
-        coming, size = self._coming, self.num_generations
-        if self._rollouts is not None and self._rollouts.ahead and coming and coming is not self._rows:
-            requests = [GroupRequest(audio_path(row["prompt"]), row["prompt"], row) for row in coming]
+        rows, size = self._next_rows, self.num_generations
+        if self._rollouts is not None and self._rollouts.ahead and rows and rows is not self._rows:
+            requests = [GroupRequest(audio_path(row["prompt"]), row["prompt"], row) for row in rows]
             if requests != self._rollouts.requests:
                 self._rollouts.ask_ahead(requests, size)
 
@@ -202,9 +202,9 @@ class AudioGRPOTrainer(GRPOTrainer):
             rows.append(ids[key])
         self._clip_numbers, self._prompts = numbers, rows
         if self._rollouts is not None:
-            known = self._rows if len(self._rows) == len(prompts) else [{}] * len(prompts)
+            dataset_rows = self._rows if len(self._rows) == len(prompts) else [{}] * len(prompts)
             paths = [self.clips.path(number) for number in numbers]
-            self._rollouts.requests = [GroupRequest(*row) for row in zip(paths, prompts, known, strict=True)]
+            self._rollouts.requests = [GroupRequest(*row) for row in zip(paths, prompts, dataset_rows, strict=True)]
         return rows, None, {}
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
@@ -232,31 +232,31 @@ class AudioGRPOTrainer(GRPOTrainer):
     @torch.no_grad()
     def _continue_prompts(self, network: Any, prompts: list[list[int]]) -> list[list[int]]:
         """Return completions up to their end of turn; each distinct prompt takes one pass."""
-        ends = torch.tensor(self.eos_token_ids)
+        end_tokens = torch.tensor(self.eos_token_ids)
         rows = [torch.tensor(prompt, device=self.accelerator.device) for prompt in prompts]
         ids = pad(rows, padding_value=self._tokenizer.pad_token_id, padding_side="left")
-        seen = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="left")
-        ready = unwrap_model_for_generation(
+        mask = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="left")
+        unwrapped = unwrap_model_for_generation(
             self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs
         )
-        with ready as model, self.accelerator.autocast():
-            prompts_cache, group, _ = read_prompts(network, self.injector, ids, seen, self._clip_numbers)
+        with unwrapped as model, self.accelerator.autocast():
+            prompts_cache, group, _ = read_prompts(network, self.injector, ids, mask, self._clip_numbers)
             inner_model(network).model.rope_deltas = None  # of another pass: Qwen2.5-Omni would add them to positions
             with shared_cache(network, prompts_cache, group, self.max_completion_length + 1) as cache:
-                found = model.generate(
+                sequences = model.generate(
                     input_ids=ids,
-                    attention_mask=seen,
+                    attention_mask=mask,
                     past_key_values=cache,
                     generation_config=self.generation_config,
                 )
-        said = []
-        for row in found[:, ids.shape[1] :].cpu():
-            stops = torch.isin(row, ends).nonzero()
-            said.append(row[: int(stops[0]) + 1].tolist() if len(stops) else row.tolist())
-        return said
+        completions = []
+        for row in sequences[:, ids.shape[1] :].cpu():
+            stops = torch.isin(row, end_tokens).nonzero()
+            completions.append(row[: int(stops[0]) + 1].tolist() if len(stops) else row.tolist())
+        return completions
 
     def _generate_and_score_completions(self, inputs):
-        output = self._scored(inputs)
+        output = self._score_batch(inputs)
         if not self._audio_use_checked:
             self._audio_use_checked = self._check_audio_is_used(output)
         if self._rollouts is not None:
@@ -267,10 +267,10 @@ class AudioGRPOTrainer(GRPOTrainer):
         if self._watch_every and self.state.global_step % self._watch_every == 0:
             self._watch_attention(output)
         if self._resample_rounds and self.model.training:
-            output = self._resampled(output)
+            output = self._resample(output)
         return output
 
-    def _scored(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    def _score_batch(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return a generation batch with the clip of each row, which TRL shuffles and splits with the others."""
         for number, schedule in self._schedules.items():
             self.reward_weights[number] = schedule.at(self.state.global_step)
@@ -279,7 +279,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         output["clips"] = torch.tensor(self._clip_numbers, device=output["completion_ids"].device)
         return output
 
-    def _resampled(self, output: dict[str, Any]) -> dict[str, Any]:
+    def _resample(self, output: dict[str, Any]) -> dict[str, Any]:
         """Replace groups without variance by groups of other prompts, at most ``resample_rounds`` times."""
         size, replaced = self.num_generations, 0
         for _ in range(self._resample_rounds):
@@ -289,7 +289,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             if count == 0:
                 break
             rows = torch.randint(len(self.train_dataset), (count,), generator=self._resample_generator).tolist()
-            fresh = self._scored([self.train_dataset[row] for row in rows for _ in range(size)])
+            fresh = self._score_batch([self.train_dataset[row] for row in rows for _ in range(size)])
             useful = [group for group in range(count) if group not in flat_groups(fresh["advantages"], size)]
             places = flat[: len(useful)]
             pad_id = self._tokenizer.pad_token_id
@@ -333,23 +333,23 @@ class AudioGRPOTrainer(GRPOTrainer):
         # Without gradients the clips are encoded once for all chunks; with them TRL passes everything at once.
         frames = None if torch.is_grad_enabled() else self.injector.frames(network, numbers)
         size = batch_size or len(input_ids)
-        found = []
+        outputs = []
         for first in range(0, len(input_ids), size):
             rows = slice(first, first + size)
             if share:
                 with self.accelerator.autocast():
-                    scored = score_completions(
+                    scores = score_completions(
                         network, self.injector, input_ids[rows], attention_mask[rows], logits_to_keep, numbers[rows]
                     )
-                found.append((*scored, None))
+                outputs.append((*scores, None))
                 continue
             with self.injector.inject(network, numbers[rows], None if frames is None else frames[rows]):
-                found.append(
+                outputs.append(
                     super()._get_per_token_logps_and_entropies(
                         model, input_ids[rows], attention_mask[rows], logits_to_keep, **rest
                     )
                 )
-        logps, entropies, aux = zip(*found, strict=True)
+        logps, entropies, aux = zip(*outputs, strict=True)
         self._last = torch.cat(logps), torch.cat(entropies) if entropies[0] is not None else None
         return *self._last, torch.stack(aux).mean() if aux[0] is not None else None
 
@@ -364,20 +364,20 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     def _perception_loss(self, model, inputs, logps: torch.Tensor, term: PerceptionTerm) -> torch.Tensor:
         network = self.accelerator.unwrap_model(model)
-        frames = _masked(
+        frames = _mask_spans(
             [row.detach() for row in self.injector.frames(network, self._clip_numbers)],
             self.injector.silent_frames(network, self._clip_numbers),
             term.masked_share,
             seed=self.state.global_step,
         )
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-        seen = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         with self.injector.inject(network, self._clip_numbers, frames):
             masked, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
-                self, model, ids, seen, inputs["completion_ids"].size(1)
+                self, model, ids, attention_mask, inputs["completion_ids"].size(1)
             )
         mask = inputs["completion_mask"]
-        divergence = _mean(_k3((logps - masked).clamp(-_MOST, _MOST)), mask)
+        divergence = _mean(_k3((logps - masked).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)), mask)
         surprise = -_mean(logps, mask)
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["perception_divergence"].append(self.accelerator.gather(divergence.detach()).mean().item())
@@ -398,9 +398,9 @@ class AudioGRPOTrainer(GRPOTrainer):
         if not mask.any():
             return False
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[row : row + 1]
-        seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[row : row + 1]
+        attention_mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[row : row + 1]
         numbers = self._clip_numbers
-        real, silent = self._with_clip_and_silence(ids, seen, mask.shape[1], numbers[row : row + 1])
+        real, silent = self._with_clip_and_silence(ids, attention_mask, mask.shape[1], numbers[row : row + 1])
         difference = float(((real - silent) * mask).abs().max())
         if difference == 0.0:
             raise AudioNotUsedError(
@@ -415,7 +415,7 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     @torch.no_grad()
     def _with_clip_and_silence(
-        self, ids: torch.Tensor, seen: torch.Tensor, keep: int, numbers: Sequence[int]
+        self, ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, numbers: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return log-probabilities (N, keep) of the last tokens of rows, with their clips and with silence.
 
@@ -424,10 +424,10 @@ class AudioGRPOTrainer(GRPOTrainer):
         network = self.accelerator.unwrap_model(self.model)
         passes = []
         for frames_of in (self.injector.frames, self.injector.silent_frames):
-            given = frames_of(network, numbers)
-            with self.injector.inject(network, numbers, given):
-                found = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, seen, keep)
-            passes.append(found[0])
+            frames = frames_of(network, numbers)
+            with self.injector.inject(network, numbers, frames):
+                outputs = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, attention_mask, keep)
+            passes.append(outputs[0])
         return passes[0], passes[1]
 
     def _audio_contrast(self, completions: Sequence[Sequence[int]]) -> list[float]:
@@ -436,15 +436,15 @@ class AudioGRPOTrainer(GRPOTrainer):
         values: list[float] = []
         for first in range(0, len(completions), self.args.per_device_train_batch_size):
             rows = range(first, min(first + self.args.per_device_train_batch_size, len(completions)))
-            parts = []
-            for texts, side in ((self._prompts, "left"), (completions, "right")):
-                given = [torch.tensor(list(texts[row]), device=device) for row in rows]
-                parts.append((pad(given, fill, side), pad([torch.ones_like(row) for row in given], 0, side)))
-            (prompts, before), (said, mask) = parts
+            padded = []
+            for sequences, side in ((self._prompts, "left"), (completions, "right")):
+                tokens = [torch.tensor(list(sequences[row]), device=device) for row in rows]
+                padded.append((pad(tokens, fill, side), pad([torch.ones_like(row) for row in tokens], 0, side)))
+            (prompts, prompt_mask), (completion_ids, mask) = padded
             real, silent = self._with_clip_and_silence(
-                torch.cat([prompts, said], dim=1),
-                torch.cat([before, mask], dim=1),
-                said.shape[1],
+                torch.cat([prompts, completion_ids], dim=1),
+                torch.cat([prompt_mask, mask], dim=1),
+                completion_ids.shape[1],
                 [self._clip_numbers[row] for row in rows],
             )
             values += (((real - silent) * mask).sum(1) / mask.sum(1).clamp(min=1)).tolist()
@@ -458,17 +458,17 @@ class AudioGRPOTrainer(GRPOTrainer):
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return
         length = int(output["completion_mask"][0].sum())
-        found = attention_to_audio(
+        attention = attention_to_audio(
             self.accelerator.unwrap_model(self.model),
             self.injector,
             self._clip_numbers[0],
             output["prompt_ids"][0][output["prompt_mask"][0].bool()],
             output["completion_ids"][0][:length],
         )
-        if found is not None:
+        if attention is not None:
             mode = "train" if self.model.training else "eval"
-            self._metrics[mode]["audio_attention/ratio"].append(found.ratio)
-            self._metrics[mode]["audio_attention/corrected"].append(found.corrected)
+            self._metrics[mode]["audio_attention/ratio"].append(attention.ratio)
+            self._metrics[mode]["audio_attention/corrected"].append(attention.corrected)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         with self._timer.stage("judge"):
@@ -490,7 +490,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         return rewards
 
 
-class _GoOn(TrainerCallback):
+class _ResumeCallback(TrainerCallback):
     """After a resume, count passes from where the run stopped: TRL starts at 0, and would reuse completions of one
     prompt for the next when the run was stopped between two generations."""
 
@@ -538,17 +538,17 @@ def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
-def _masked(
-    heard: Sequence[torch.Tensor], silent: Sequence[torch.Tensor], share: float, seed: int
+def _mask_spans(
+    frames: Sequence[torch.Tensor], silent: Sequence[torch.Tensor], share: float, seed: int
 ) -> list[torch.Tensor]:
     """Return each clip with a share of its spans of 0.4 s silenced; equal seeds mask equally."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    for real, quiet in zip(heard, silent, strict=True):
+    for real, quiet in zip(frames, silent, strict=True):
         spans = -(-len(real) // _SPAN)
-        gone = torch.randperm(spans, generator=generator)[: max(1, round(share * spans))]
-        out = torch.zeros(spans, dtype=torch.bool)
-        out[gone] = True
-        mask = out.repeat_interleave(_SPAN)[: len(real)].to(real.device)
+        masked = torch.randperm(spans, generator=generator)[: max(1, round(share * spans))]
+        is_masked = torch.zeros(spans, dtype=torch.bool)
+        is_masked[masked] = True
+        mask = is_masked.repeat_interleave(_SPAN)[: len(real)].to(real.device)
         rows.append(torch.where(mask[:, None], quiet.to(real.dtype), real))
     return rows

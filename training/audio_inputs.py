@@ -84,8 +84,8 @@ class Clips:
         if number in self._mels:
             self._mels.move_to_end(number)
             return self._mels[number]
-        coming = self._loading.pop(number, None)
-        mel = coming.result() if coming is not None else self._load(number)
+        future = self._loading.pop(number, None)
+        mel = future.result() if future is not None else self._load(number)
         self._mels[number] = mel
         while len(self._mels) > self._keep:
             self._mels.popitem(last=False)
@@ -223,11 +223,11 @@ class AudioInjector:
             if ids.shape[1] == 1:  # decoding: the prompt is in the cache
                 return embedded
             state["passes"] += 1
-            given = list(frames) if frames is not None else self.frames(model, numbers)
-            where = ids == self.audio_token_id
-            self._check(where.sum(-1).tolist(), [len(row) for row in given])
-            source = torch.cat([row.to(embedded.device, embedded.dtype) for row in given])
-            return embedded.masked_scatter(where[..., None], source)
+            row_frames = list(frames) if frames is not None else self.frames(model, numbers)
+            placeholders = ids == self.audio_token_id
+            self._check(placeholders.sum(-1).tolist(), [len(row) for row in row_frames])
+            source = torch.cat([row.to(embedded.device, embedded.dtype) for row in row_frames])
+            return embedded.masked_scatter(placeholders[..., None], source)
 
         handle = inner_model(model).get_input_embeddings().register_forward_hook(put)
         try:

@@ -65,10 +65,10 @@ def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: i
     Raises:
         AudioNotUsedError: The prompt holds another number of placeholders.
     """
-    clean = [_without_paths(message) for message in prompt]
+    messages = [_without_paths(message) for message in prompt]
     family = family_of_processor(processor)
     _, token = family.audio_token(processor)
-    text = render_template(processor, clean)
+    text = render_template(processor, messages)
     ids = family.prompt_ids(processor, text, positions)
     if ids.count(token) != positions:
         raise AudioNotUsedError(
@@ -216,13 +216,13 @@ def sft_config(**options: Any) -> SFTConfig:
     Raises:
         ValueError: An option contradicts what audio needs.
     """
-    needed = {
+    required = {
         "remove_unused_columns": False,
         "max_length": None,
         "packing": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
-    for name, value in needed.items():
+    for name, value in required.items():
         if options.get(name, value) != value:
             raise ValueError(f"{name} must be {value!r} for training with audio, not {options[name]!r}")
-    return SFTConfig(**(options | needed))
+    return SFTConfig(**(options | required))

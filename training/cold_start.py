@@ -110,8 +110,8 @@ class Chains:
             model: What wrote it.
             prompt: Hash of the prompt that it was written by, or "rules".
         """
-        written = dict(item.extra.get("completions") or {}) | {"mpar2": text}
-        extra = item.extra | {"completions": written, "chain_model": model, "chain_prompt": prompt}
+        completions = dict(item.extra.get("completions") or {}) | {"mpar2": text}
+        extra = item.extra | {"completions": completions, "chain_model": model, "chain_prompt": prompt}
         self.items.append(replace(item, extra=extra))
 
     def drop(self, reason: str, item: Item) -> None:
@@ -191,19 +191,19 @@ async def captions(items: Sequence[Item], client: ChatClient, folder: Path) -> t
 
     async def work(item: Item) -> dict[str, Any]:
         try:
-            made = await captioner.caption(load_clip(item.audio))
+            caption = await captioner.caption(load_clip(item.audio))
         except ReplyRejected as error:
             raise CallFailed("bad_body", str(error), 1) from error
-        return {"text": made.text, "origin": made.origin}
+        return {"text": caption.text, "origin": caption.origin}
 
     async with client:
         result = await run_batch(items, work, key=lambda item: item.audio, in_flight=8, label="captions")
-    found = [
+    captioned = [
         replace(item, caption=record["text"], truth_origin=item.truth_origin or record["origin"])
         for item in items
         if (record := result.records.get(item.audio)) is not None
     ]
-    return found, Counter(error.reason for error in result.failed.values())
+    return captioned, Counter(error.reason for error in result.failed.values())
 
 
 def _request(item: Item) -> str:
@@ -238,40 +238,40 @@ async def chains(
         journal: File in which replies are kept, so that none is paid for twice.
         in_flight: Requests at a time.
     """
-    made = Chains()
+    outcome = Chains()
     ready = []
     for item in items:
         if item.caption and item.question.answer:
             ready.append(item)
         else:
-            made.drop("no_caption" if not item.caption else "no_answer", item)
+            outcome.drop("no_caption" if not item.caption else "no_answer", item)
     keys = {id(item): content_key(client.identity, PROMPT, _request(item), repr(_SAMPLING)) for item in ready}
 
     async def work(item: Item) -> dict[str, Any]:
         try:
-            asked = await ask(client, PROMPT, [_request(item)], Chain, sampling=_SAMPLING)
+            response = await ask(client, PROMPT, [_request(item)], Chain, sampling=_SAMPLING)
         except ReplyRejected as error:
             raise CallFailed("bad_body", str(error), 1) from error
-        return {"text": format_chain(asked.value), "model": asked.reply.model_version or asked.reply.model}
+        return {"text": format_chain(response.value), "model": response.reply.model_version or response.reply.model}
 
-    with Journal(journal) as kept:
+    with Journal(journal) as open_journal:
         async with client:
             result = await run_batch(
-                ready, work, key=lambda item: keys[id(item)], journal=kept, in_flight=in_flight, label="chains"
+                ready, work, key=lambda item: keys[id(item)], journal=open_journal, in_flight=in_flight, label="chains"
             )
     for item in ready:
         record = result.records.get(keys[id(item)])
         if record is None:
-            made.drop("no_reply", item)
+            outcome.drop("no_reply", item)
         elif reason := check_chain(record["text"], item):
-            made.drop(reason, item)
+            outcome.drop(reason, item)
         else:
-            made.unchecked += not _sounds(item.caption or "")
-            made.keep(item, record["text"], record["model"], PROMPT_HASH)
-    return made
+            outcome.unchecked += not _sounds(item.caption or "")
+            outcome.keep(item, record["text"], record["model"], PROMPT_HASH)
+    return outcome
 
 
-def tagged(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
+def caption_by_tagger(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
     """Caption items by the shipped tagger's list of events.
 
     Returns:
@@ -288,12 +288,12 @@ def tagged(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
             texts[path] = caption_of_events(events)
         else:
             failed["no event"] += 1
-    found = [
+    captioned = [
         replace(item, caption=texts[item.audio], truth_origin=item.truth_origin or "tagger")
         for item in items
         if item.audio in texts
     ]
-    return found, failed
+    return captioned, failed
 
 
 def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
@@ -313,7 +313,7 @@ def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: P
     from training.data import Corpus, save_corpus
 
     if client is None:
-        items, failed = tagged(source.items)
+        items, failed = caption_by_tagger(source.items)
     else:
         unique = {item.audio: item for item in source.items}
         print(Captioner(client, out / "captions").estimate([load_clip(path) for path in unique], prices))
@@ -344,16 +344,16 @@ def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Pri
     from training.rule_chains import rule_chains
 
     if client is None:
-        made = rule_chains(source.items)
+        outcome = rule_chains(source.items)
     else:
         print(estimate_chains([item for item in source.items if item.caption], prices))
         if not yes:
             print("add --yes to go on")
             return 0
         out.mkdir(parents=True, exist_ok=True)
-        made = asyncio.run(chains(source.items, client, out / "chains.jsonl"))
-    print(made.report())
-    notes = {"chains": client.identity if client else "rules", "dropped": dict(made.dropped)}
-    notes |= {"chain_prompt": PROMPT_HASH if client else "rules", "unchecked": made.unchecked}
-    print(save_corpus(Corpus(tuple(made.items), (source,), (), notes=notes), out, split="train"))
+        outcome = asyncio.run(chains(source.items, client, out / "chains.jsonl"))
+    print(outcome.report())
+    notes = {"chains": client.identity if client else "rules", "dropped": dict(outcome.dropped)}
+    notes |= {"chain_prompt": PROMPT_HASH if client else "rules", "unchecked": outcome.unchecked}
+    print(save_corpus(Corpus(tuple(outcome.items), (source,), (), notes=notes), out, split="train"))
     return 0

@@ -47,8 +47,8 @@ class StageTimer:
     def take(self) -> dict[str, float]:
         """Return the seconds since the last call, and begin anew."""
         self._book()
-        taken, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
-        return taken
+        seconds, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
+        return seconds
 
     def _book(self) -> None:
         now = time.perf_counter()

@@ -64,11 +64,11 @@ class FilterStep:
     changed: int = 0
 
     def __str__(self) -> str:
-        taken = self.before - self.after
+        n_removed = self.before - self.after
         text = f"{self.name}: {self.before} -> {self.after}"
         if self.changed:
             return f"{text} ({self.changed} changed, first: {self.first})"
-        return text + (f" ({taken} taken, first: {self.first})" if taken else "")
+        return text + (f" ({n_removed} taken, first: {self.first})" if n_removed else "")
 
     def as_json(self) -> dict[str, Any]:
         """Return the step as manifests and cards have it."""
@@ -87,8 +87,8 @@ class Corpus:
 
     def report(self) -> str:
         """Return the steps as lines."""
-        read = [f"{source.name}: {len(source.items)} read" for source in self.sources]
-        return "\n".join([*read, *map(str, self.steps)])
+        lines = [f"{source.name}: {len(source.items)} read" for source in self.sources]
+        return "\n".join([*lines, *map(str, self.steps)])
 
 
 def build_corpus(
@@ -137,14 +137,14 @@ def build_corpus(
     letters = [id for source in sources for id in source.lettered]
     steps = [FilterStep("letters", len(items), len(items), letters[0], len(letters))] if letters else []
     for name, keep in filters:
-        kept = list(keep(items))
-        ids = {id(item) for item in kept}
+        remaining = list(keep(items))
+        ids = {id(item) for item in remaining}
         first = next((item.id for item in items if id(item) not in ids), None)
-        steps.append(FilterStep(name, len(items), len(kept), first))
-        items = kept
+        steps.append(FilterStep(name, len(items), len(remaining), first))
+        items = remaining
     if longest_s is not None and not drop_longer:
-        cut = [item.id for item in items if _seconds(item.audio) > longest_s]
-        steps += [FilterStep("cut", len(items), len(items), cut[0], len(cut))] if cut else []
+        too_long = [item.id for item in items if _seconds(item.audio) > longest_s]
+        steps += [FilterStep("cut", len(items), len(items), too_long[0], len(too_long))] if too_long else []
     if shuffle_seed is not None:
         random.Random(shuffle_seed).shuffle(items)
     if limit is not None and limit < len(items):
@@ -169,7 +169,7 @@ def _seconds(path: str) -> float:
 
 
 def _decodable(items: Sequence[Item]) -> list[Item]:
-    def works(path: str) -> bool:
+    def is_audible(path: str) -> bool:
         try:
             return float(abs(load_clip(path).samples).max()) > SILENT
         except AudioError:
@@ -177,8 +177,8 @@ def _decodable(items: Sequence[Item]) -> list[Item]:
 
     paths = list(dict.fromkeys(item.audio for item in items))
     with ThreadPoolExecutor() as pool:
-        good = dict(zip(paths, pool.map(works, paths), strict=True))
-    return [item for item in items if good[item.audio]]
+        audible = dict(zip(paths, pool.map(is_audible, paths), strict=True))
+    return [item for item in items if audible[item.audio]]
 
 
 def _answer_is_a_choice(item: Item) -> bool:
@@ -189,18 +189,18 @@ def _answer_is_a_choice(item: Item) -> bool:
 
 
 def _distinct(items: Sequence[Item]) -> list[Item]:
-    seen: set[tuple[str, str, tuple[str, ...]]] = set()
-    kept = []
+    keys: set[tuple[str, str, tuple[str, ...]]] = set()
+    distinct = []
     for item in items:
         key = (
             _file_digest(item.audio),
             " ".join(item.question.text.lower().split()),
             tuple(sorted(item.question.choices)),
         )
-        if key not in seen:
-            seen.add(key)
-            kept.append(item)
-    return kept
+        if key not in keys:
+            keys.add(key)
+            distinct.append(item)
+    return distinct
 
 
 @lru_cache(maxsize=100_000)
@@ -219,8 +219,8 @@ def recordings_of(specs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 
     Synthetic sounds do not count as recordings.
     """
-    found = (name for spec in specs for item in read_source(spec).items for name in _recordings(item))
-    return frozenset(name for name in found if not name.startswith("recording:synth:"))
+    names = (name for spec in specs for item in read_source(spec).items for name in _recordings(item))
+    return frozenset(name for name in names if not name.startswith("recording:synth:"))
 
 
 def filter_text_only_solvable(items: Sequence[Item], model: str) -> list[Item]:
@@ -286,19 +286,19 @@ def _right_answers(
 
     silence = Clip(np.zeros(4 * SAMPLE_RATE, np.float32), "silence")
     arm = Arm("measured", model, adapter, mode=mode)  # type: ignore[arg-type]
-    engine, right = TransformersEngine(), np.zeros(len(items))
+    engine, correct = TransformersEngine(), np.zeros(len(items))
     for sample in range(samples):
         budget = Decoding(
             max_new_tokens=32 if mode == "direct" else 384, temperature=float(samples > 1), top_p=1.0, seed=sample
         )
         for first in range(0, len(items), 256):  # so many clips are in memory
-            part = items[first : first + 256]
-            requests = [Request(silence if silent else load_clip(item.audio), item.question, arm) for item in part]
-            for place, said in enumerate(engine.generate_batch(requests, budget, batch_size=batch_size), first):
+            batch = items[first : first + 256]
+            requests = [Request(silence if silent else load_clip(item.audio), item.question, arm) for item in batch]
+            for place, prediction in enumerate(engine.generate_batch(requests, budget, batch_size=batch_size), first):
                 question = items[place].question
-                given = said.choice or said.trace.answer
-                right[place] += strict_match(question.answer or "", given, question.choices)
-    return (right / samples).tolist()
+                answer = prediction.choice or prediction.trace.answer
+                correct[place] += strict_match(question.answer or "", answer, question.choices)
+    return (correct / samples).tolist()
 
 
 def completion_of(item: Item, mode: str) -> str | None:
@@ -308,10 +308,10 @@ def completion_of(item: Item, mode: str) -> str | None:
         item: The item; a bare answer is known wherever its answer is.
         mode: Name of the mode.
     """
-    written = (item.extra.get("completions") or {}).get(mode)
-    if written is None and mode == "direct" and item.question.answer is not None:
+    completion = (item.extra.get("completions") or {}).get(mode)
+    if completion is None and mode == "direct" and item.question.answer is not None:
         return f"<answer>{item.question.answer}</answer>"
-    return written
+    return completion
 
 
 def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False, prompt: str | None = None) -> Any:

@@ -34,22 +34,22 @@ def export_run(run: Path, out: Path) -> Path:
     """
     manifest = load_json((run / "training.json").read_bytes(), str(run / "training.json"))
     recipe = manifest["recipe"]
-    start = "its bare weights" if recipe["adapter"] is None else f"the adapter {_called(recipe['adapter'])}"
+    start = "its bare weights" if recipe["adapter"] is None else f"the adapter {_model_name(recipe['adapter'])}"
     note = f"{recipe['about']}. From {start}; {manifest['data']['items']} items"
     if manifest["training_scorer"]:
         note += f"; scored by {manifest['training_scorer']}"
-    told = {
+    header = {
         "recipe": recipe["name"],
         "kind": manifest["method"],
         "seed": recipe["seed"],
         "started": manifest["created"],
-        "base": _called(recipe["model"]),
+        "base": _model_name(recipe["model"]),
         "note": note,
     }
-    return write_log(out, told, log_rows(run / "log.jsonl"))
+    return write_log(out, header, log_rows(run / "log.jsonl"))
 
 
-def _called(path: str) -> str:
+def _model_name(path: str) -> str:
     """Return the name of a model or an adapter: its folder's, or that of the training whose result it is."""
     folder = Path(path)
     return folder.parent.name if folder.name in ("adapter", "model") else folder.name
@@ -61,7 +61,7 @@ def log_rows(path: Path) -> list[dict[str, Any]]:
         return [row for _, row in read_lines(file, str(path))]
 
 
-def write_log(out: Path, told: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
+def write_log(out: Path, manifest: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write a log and its manifest.
 
     Args:
@@ -88,5 +88,5 @@ def write_log(out: Path, told: Mapping[str, Any], rows: Iterable[Mapping[str, An
         raise ValueError(f"the log for {out.name} has no step yet")
     out.mkdir(parents=True, exist_ok=True)
     write_lines(out / "log.jsonl", ({"step": step} | steps[step] for step in sorted(steps)))
-    write_json(out / "manifest.json", dict(told) | {"steps": max(steps), "package": __version__})
+    write_json(out / "manifest.json", dict(manifest) | {"steps": max(steps), "package": __version__})
     return out

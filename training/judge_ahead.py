@@ -28,8 +28,8 @@ class JudgeAhead:
     """
 
     def __init__(self, functions: Iterable[Any], processor: Any, loop: asyncio.AbstractEventLoop) -> None:
-        found = {id(f.scorer): f.scorer for f in functions if getattr(f, "scorer", None) is not None}
-        self._scorers: list[Scorer] = list(found.values())
+        scorers = {id(f.scorer): f.scorer for f in functions if getattr(f, "scorer", None) is not None}
+        self._scorers: list[Scorer] = list(scorers.values())
         self._processor, self._loop = processor, loop
         self._tasks: set[asyncio.Task] = set()  # on the loop's thread
         self._open = True

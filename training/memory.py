@@ -128,7 +128,7 @@ def table() -> str:
         for method, gpus, sharded in (("lora", 1, False), ("lora", 4, True), ("full", 4, True), ("full", 8, True)):
             sft = needs(model, method, gpus, sharded=sharded, rows=2, beta=False, rollouts=False).total
             grpo = needs(model, method, gpus, sharded=sharded).total
-            how = "FSDP2 or ZeRO-3" if sharded else "none (or DDP)"
+            sharding = "FSDP2 or ZeRO-3" if sharded else "none (or DDP)"
             name = "LoRA r64" if method == "lora" else "all weights"
-            lines.append(f"| {model.name} | {name} | {gpus} | {how} | {sft:.0f} | {grpo:.0f} |")
+            lines.append(f"| {model.name} | {name} | {gpus} | {sharding} | {sft:.0f} | {grpo:.0f} |")
     return "\n".join(lines)

@@ -206,34 +206,40 @@ def plan_training(
     options = recipe.sft if method == "sft" else recipe.grpo
     rows = int(options.get("per_device_train_batch_size", 8)) * int(options.get("gradient_accumulation_steps", 1))
     speed = device.flops * device.use
-    prompt = load.prompt_tokens + load.clip_s / get_family(recipe.family).frame_s
-    again = 1.0 if options.get("gradient_checkpointing") else 0.0  # the forward of the backward
+    n_prompt = load.prompt_tokens + load.clip_s / get_family(recipe.family).frame_s
+    recompute = 1.0 if options.get("gradient_checkpointing") else 0.0  # the forward of the backward
     steps = options.get("max_steps")
     if method == "sft":
-        said = load.sft_tokens
-        passes = rows * (costs.read(prompt + said) * (costs.update + again) + 3 * costs.head * said) / speed
+        n_completion = load.sft_tokens
+        passes = (
+            rows
+            * (costs.read(n_prompt + n_completion) * (costs.update + recompute) + 3 * costs.head * n_completion)
+            / speed
+        )
         seconds = {"passes": passes, "tower": rows * load.clip_s * costs.tower / speed}
         if steps is None and load.items:
             steps = math.ceil(load.items / (rows * devices) * float(options.get("num_train_epochs", 1)))
     else:
         longest = int(options.get("max_completion_length", 256))
-        said = load.mean_share * longest
+        n_completion = load.mean_share * longest
         prompts = max(1, rows // int(options.get("num_generations", 8)))
-        extra = 1.0 if options.get("beta") else 0.0  # the reference's pass
-        read = costs.read(prompt + said)
-        if devices == 1 and not again:  # the rows of a prompt share its reading (``training.prefix_sharing``)
-            read -= costs.read(prompt) * (1 - prompts / rows)
-        whole = rows * (read * (costs.update + again + extra) + (3 + extra) * costs.head * said)
+        reference = 1.0 if options.get("beta") else 0.0  # the reference's pass
+        pass_flops = costs.read(n_prompt + n_completion)
+        if devices == 1 and not recompute:  # the rows of a prompt share its reading (``training.prefix_sharing``)
+            pass_flops -= costs.read(n_prompt) * (1 - prompts / rows)
+        step_flops = rows * (
+            pass_flops * (costs.update + recompute + reference) + (3 + reference) * costs.head * n_completion
+        )
         weight_bytes = costs.weights * (4 if recipe.dtype == "float32" else 2)
-        token = max(
+        token_s = max(
             costs.launches * device.launch_s,
             weight_bytes / device.bandwidth,
-            rows * (costs.token + costs.head + 2 * costs.attention * prompt) / speed,
+            rows * (costs.token + costs.head + 2 * costs.attention * n_prompt) / speed,
         )
         seconds = {
-            "rollout": longest * token + prompts * costs.read(prompt) / speed,
+            "rollout": longest * token_s + prompts * costs.read(n_prompt) / speed,
             "tower": prompts * load.clip_s * costs.tower / speed,
-            "passes": whole / speed,
+            "passes": step_flops / speed,
         }
     need = needs(
         shapes,
@@ -241,7 +247,9 @@ def plan_training(
         devices,
         sharded=recipe.lora is None and devices > 1,
         rows=int(options.get("per_device_train_batch_size", 8)),
-        tokens=round(prompt + (load.sft_tokens if method == "sft" else int(options.get("max_completion_length", 256)))),
+        tokens=round(
+            n_prompt + (load.sft_tokens if method == "sft" else int(options.get("max_completion_length", 256)))
+        ),
         rank=int((recipe.lora or {}).get("r", 8)),
         beta=bool(options.get("beta")),
         rollouts=method == "grpo",
@@ -258,18 +266,18 @@ def _shapes(recipe: Recipe) -> tuple[Any, Model]:
         raise RecipeError("a smoke run takes seconds: run it; --plan is for the recipe itself")
     name = split_adapter(recipe.model)[0]
     family = get_family(recipe.family)
-    known = next((model for model in MODELS if str(name).rpartition("/")[2].startswith(model.name)), None)
-    where = resolve(name)
-    if known is not None and isinstance(where, str):  # no need to reach for the hub
-        text = {"hidden_size": known.hidden, "num_hidden_layers": known.layers, "vocab_size": known.vocabulary}
-        text |= {"num_attention_heads": known.heads, "num_key_value_heads": known.kv_heads}
-        text |= {"intermediate_size": known.intermediate}
+    shapes = next((model for model in MODELS if str(name).rpartition("/")[2].startswith(model.name)), None)
+    location = resolve(name)
+    if shapes is not None and isinstance(location, str):  # no need to reach for the hub
+        text = {"hidden_size": shapes.hidden, "num_hidden_layers": shapes.layers, "vocab_size": shapes.vocabulary}
+        text |= {"num_attention_heads": shapes.heads, "num_key_value_heads": shapes.kv_heads}
+        text |= {"intermediate_size": shapes.intermediate}
         kind = getattr(transformers, family.model_class).config_class
         if recipe.family == "qwen2_audio":
             text["model_type"] = "qwen2"
-        return family.loaded_config(kind(text_config=text)), known
+        return family.loaded_config(kind(text_config=text)), shapes
     try:
-        config = transformers.AutoConfig.from_pretrained(where)
+        config = transformers.AutoConfig.from_pretrained(location)
     except (OSError, ValueError) as error:
         names = ", ".join(model.name for model in MODELS)
         raise RecipeError(f"no configuration of '{name}' to plan with ({error}); known without one: {names}") from None
@@ -306,14 +314,20 @@ def count_costs(recipe: Recipe, config: Any) -> Costs:
     """
     lora = None if recipe.lora is None else json.dumps(recipe.lora)
     shape = json.dumps(config.to_dict(), default=str, sort_keys=True)
-    one, two = (_count(type(config), shape, layers, recipe.family, lora, recipe.train_tower) for layers in (1, 2))
+    one_layer, two_layers = (
+        _count(type(config), shape, layers, recipe.family, lora, recipe.train_tower) for layers in (1, 2)
+    )
     text = config.get_text_config()
-    rest = text.num_hidden_layers - 1
-    passed, squared, updated, launches, weights = (a + rest * (b - a) for a, b in zip(one[:5], two[:5], strict=True))
+    extra_layers = text.num_hidden_layers - 1
+    token_flops, attention_flops, update_flops, launches, weights = (
+        a + extra_layers * (b - a) for a, b in zip(one_layer[:5], two_layers[:5], strict=True)
+    )
     head = 2.0 * text.hidden_size * text.vocab_size
-    update = updated / (passed * _SAMPLE + squared * _SAMPLE**2)
-    tower = 2.0 * 50 * one[5]  # two operations for each weight and column; it sees 50 columns a second
-    return Costs(passed, squared, update, head, tower, launches, weights + text.hidden_size * text.vocab_size)
+    update = update_flops / (token_flops * _SAMPLE + attention_flops * _SAMPLE**2)
+    tower = 2.0 * 50 * one_layer[5]  # two operations for each weight and column; it sees 50 columns a second
+    return Costs(
+        token_flops, attention_flops, update, head, tower, launches, weights + text.hidden_size * text.vocab_size
+    )
 
 
 @lru_cache(maxsize=64)
@@ -341,13 +355,13 @@ def _count(
         model.requires_grad_(False)
 
     def run(count: int, cache: Any = None, **more: Any) -> Any:  # a cache: without one, masks read their positions
-        given = torch.empty(1, count, stack.hidden_size, device="meta", requires_grad=torch.is_grad_enabled())
+        embeddings = torch.empty(1, count, stack.hidden_size, device="meta", requires_grad=torch.is_grad_enabled())
         cache = cache or DynamicCache(config=stack)
-        return text(inputs_embeds=given, past_key_values=cache, use_cache=True, **more)
+        return text(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, **more)
 
     with torch.no_grad():
         cache = run(_SAMPLE).past_key_values
-        with _Launches() as launched:
+        with _Launches() as launches:
             run(1, cache, position_ids=torch.empty(1, 1, dtype=torch.long, device="meta"))
     if lora is not None:
         from peft import LoraConfig, get_peft_model
@@ -357,9 +371,16 @@ def _count(
         get_peft_model(model, LoraConfig(target_modules=targets, **options), low_cpu_mem_usage=True)
     with torch.no_grad():
         single, double = _flops(lambda: run(_SAMPLE)), _flops(lambda: run(2 * _SAMPLE))
-    squared = (double - 2 * single) / (2 * _SAMPLE**2)
-    updated = _flops(lambda: run(_SAMPLE).last_hidden_state.sum().backward())
-    return (single - squared * _SAMPLE**2) / _SAMPLE, squared, updated, launched.count, weights, tower
+    attention_flops = (double - 2 * single) / (2 * _SAMPLE**2)
+    update_flops = _flops(lambda: run(_SAMPLE).last_hidden_state.sum().backward())
+    return (
+        (single - attention_flops * _SAMPLE**2) / _SAMPLE,
+        attention_flops,
+        update_flops,
+        launches.count,
+        weights,
+        tower,
+    )
 
 
 def _flops(work: Callable[[], Any]) -> float:

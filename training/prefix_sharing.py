@@ -38,7 +38,7 @@ def can_share(accelerator: Any, network: Any) -> bool:
 
 
 def read_prompts(
-    network: Any, injector: AudioInjector, ids: torch.Tensor, seen: torch.Tensor, numbers: Sequence[int]
+    network: Any, injector: AudioInjector, ids: torch.Tensor, attention_mask: torch.Tensor, numbers: Sequence[int]
 ) -> tuple[Any, list[int], torch.Tensor]:
     """Read left-padded prompts up to their last token, each distinct one once.
 
@@ -53,24 +53,24 @@ def read_prompts(
         The cache of the distinct prompts, L - 1 columns; for each of the N rows its row in that cache; the positions
         (N, L) of the prompts' tokens.
     """
-    firsts: dict[tuple[int, bytes], int] = {}  # clip and tokens of a prompt -> its first row
+    cache_rows: dict[tuple[int, bytes], int] = {}  # clip and tokens of a prompt -> its first row
     group, rows = [], []
     for i, number in enumerate(numbers):
         key = (number, ids[i].cpu().numpy().tobytes())
-        if key not in firsts:
-            firsts[key] = len(rows)
+        if key not in cache_rows:
+            cache_rows[key] = len(rows)
             rows.append(i)
-        group.append(firsts[key])
-    positions = (seen.cumsum(-1) - 1).clamp(min=0)
+        group.append(cache_rows[key])
+    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
     inner = inner_model(network)
     with injector.inject(network, [numbers[i] for i in rows]):
-        read = inner.model(
+        outputs = inner.model(
             input_ids=ids[rows, :-1],
-            attention_mask=seen[rows, :-1],
+            attention_mask=attention_mask[rows, :-1],
             position_ids=positions[rows, :-1],
             use_cache=True,
         )
-    return read.past_key_values, group, positions
+    return outputs.past_key_values, group, positions
 
 
 class _Prefixed(DynamicLayer):
@@ -120,7 +120,7 @@ def shared_cache(network: Any, cache: Any, group: Sequence[int], room: int) -> I
         return
     global _active
     inner = inner_model(network)
-    before = inner.config.get_text_config()._attn_implementation
+    implementation = inner.config.get_text_config()._attn_implementation
     shared = DynamicCache()
     shared.layers = [_Prefixed(layer, copies, room) for layer in cache.layers]
     set_text_attention(inner, _NAME)
@@ -129,7 +129,7 @@ def shared_cache(network: Any, cache: Any, group: Sequence[int], room: int) -> I
         yield shared
     finally:
         _active = None
-        set_text_attention(inner, before)
+        set_text_attention(inner, implementation)
 
 
 def _attention(
@@ -145,23 +145,23 @@ def _attention(
     layer = _active.layers[module.layer_idx]
     prompts, heads, length, size = layer.prompt_keys.shape
     rows, all_heads, count, _ = query.shape
-    copies, each = layer.copies, all_heads // heads * count  # queries of a row and key head
-    own = query.reshape(rows, heads, each, size) * scaling
+    copies, n_queries = layer.copies, all_heads // heads * count  # queries of a row and key head
+    own_queries = query.reshape(rows, heads, n_queries, size) * scaling
 
-    def together(x: torch.Tensor) -> torch.Tensor:  # (N, heads, each, ·) -> (prompts, heads, copies x each, ·)
-        x = x.reshape(prompts, copies, heads, each, -1).transpose(1, 2)
-        return x.reshape(prompts, heads, copies * each, -1)
+    def merge_rows(x: torch.Tensor) -> torch.Tensor:  # (N, heads, each, ·) -> (prompts, heads, copies x each, ·)
+        x = x.reshape(prompts, copies, heads, n_queries, -1).transpose(1, 2)
+        return x.reshape(prompts, heads, copies * n_queries, -1)
 
-    def apart(x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(prompts, heads, copies, each, -1).transpose(1, 2).reshape(rows, heads, each, -1)
+    def split_rows(x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(prompts, heads, copies, n_queries, -1).transpose(1, 2).reshape(rows, heads, n_queries, -1)
 
-    scores = torch.cat([apart(together(own) @ layer.prompt_keys.mT), own @ key.mT], dim=-1)
+    scores = torch.cat([split_rows(merge_rows(own_queries) @ layer.prompt_keys.mT), own_queries @ key.mT], dim=-1)
     if attention_mask is not None:
         split = scores.reshape(rows, heads, -1, count, scores.shape[-1])
         scores = split.masked_fill(~attention_mask[:, :, None], -torch.inf).view_as(scores)
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    far, near = weights[..., :length], weights[..., length:]
-    out = apart(together(far) @ layer.prompt_values) + near @ value
+    prompt_weights, own_weights = weights[..., :length], weights[..., length:]
+    out = split_rows(merge_rows(prompt_weights) @ layer.prompt_values) + own_weights @ value
     return out.reshape(rows, all_heads, count, size).transpose(1, 2).contiguous(), None
 
 
@@ -172,7 +172,12 @@ AttentionMaskInterface.register(_NAME, sdpa_mask)
 
 
 def score_completions(
-    network: Any, injector: AudioInjector, ids: torch.Tensor, seen: torch.Tensor, keep: int, numbers: Sequence[int]
+    network: Any,
+    injector: AudioInjector,
+    ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    keep: int,
+    numbers: Sequence[int],
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Score the last columns of rows with the head that TRL adds to the model it trains (``add_fused_lm_head``).
 
@@ -188,14 +193,14 @@ def score_completions(
         Log-probabilities, (N, keep), in nats; entropies, (N, keep), or None where the head gives none.
     """
     length = ids.shape[1] - keep
-    cache, group, positions = read_prompts(network, injector, ids[:, :length], seen[:, :length], numbers)
+    cache, group, positions = read_prompts(network, injector, ids[:, :length], attention_mask[:, :length], numbers)
     cache.batch_select_indices(torch.tensor(group, device=ids.device))
-    after = positions[:, -1:] + seen[:, length:].cumsum(-1)
-    labels = ids[:, length - 1 :].masked_fill(seen[:, length - 1 :] == 0, -100)
+    after = positions[:, -1:] + attention_mask[:, length:].cumsum(-1)
+    labels = ids[:, length - 1 :].masked_fill(attention_mask[:, length - 1 :] == 0, -100)
     labels[:, 0] = -100  # the last token of the prompt: it is read, not scored
     outputs = network(
         input_ids=ids[:, length - 1 :],
-        attention_mask=seen,
+        attention_mask=attention_mask,
         position_ids=torch.cat([positions[:, -1:], after], dim=1),
         past_key_values=cache,
         labels=labels,

@@ -126,19 +126,19 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, variant: str | None
     """
     tree = _read(name)
     if variant is not None:
-        known = variants()
-        if variant not in known:
-            raise RecipeError(f"no variant '{variant}': choose one of {', '.join(known)}")
-        tree = _merge(tree, {key: value for key, value in known[variant].items() if key != "source"})
+        allowed = variants()
+        if variant not in allowed:
+            raise RecipeError(f"no variant '{variant}': choose one of {', '.join(allowed)}")
+        tree = _merge(tree, {key: value for key, value in allowed[variant].items() if key != "source"})
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or not key:
             raise RecipeError(f"'{override}' is no override: write key=value, for example seed=1")
         _put(tree, key.split("."), _number(yaml.safe_load(value)), key)
     tree.pop("extends", None)
-    known = {f.name for f in fields(Recipe)}
-    if unknown := sorted(set(tree) - known):
-        raise RecipeError(f"unknown keys {', '.join(unknown)}: a recipe has {', '.join(sorted(known))}")
+    allowed = {f.name for f in fields(Recipe)}
+    if unknown := sorted(set(tree) - allowed):
+        raise RecipeError(f"unknown keys {', '.join(unknown)}: a recipe has {', '.join(sorted(allowed))}")
     try:
         recipe = Recipe(**{"name": Path(name).stem} | tree)
     except TypeError as error:
@@ -155,9 +155,9 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     return tree if parent is None else _merge(_read(parent, (*seen, name)), tree)
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
-    for key, value in over.items():
+    for key, value in override.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
             merged[key] = _merge(dict(merged[key]), value)
         elif value is None:
@@ -167,26 +167,26 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _put(tree: Any, path: Sequence[str], value: Any, whole: str) -> None:
-    *way, last = path
-    for step in way:
+def _put(tree: Any, path: Sequence[str], value: Any, key_path: str) -> None:
+    *parents, leaf = path
+    for step in parents:
         if isinstance(tree, list):
-            tree = tree[_index(tree, step, whole)]
+            tree = tree[_index(tree, step, key_path)]
             continue
         if tree.get(step) is None:
             tree[step] = {}
         tree = tree[step]
         if not isinstance(tree, dict | list):
-            raise RecipeError(f"'{whole}': '{step}' is a value, it has no keys below it")
+            raise RecipeError(f"'{key_path}': '{step}' is a value, it has no keys below it")
     if isinstance(tree, list):
-        tree[_index(tree, last, whole)] = value
+        tree[_index(tree, leaf, key_path)] = value
     else:
-        tree[last] = value
+        tree[leaf] = value
 
 
-def _index(values: list[Any], step: str, whole: str) -> int:
+def _index(values: list[Any], step: str, key_path: str) -> int:
     if not step.isdigit() or int(step) >= len(values):
-        raise RecipeError(f"'{whole}': '{step}' is no place in a list of {len(values)}")
+        raise RecipeError(f"'{key_path}': '{step}' is no place in a list of {len(values)}")
     return int(step)
 
 

@@ -81,7 +81,7 @@ class Stage:
         return [sys.executable, *_PROGRAMS[self.run[0]], *self.run[1:]]
 
     @property
-    def made(self) -> bool:
+    def is_complete(self) -> bool:
         return all(path.exists() for path in self.makes)
 
 
@@ -110,51 +110,53 @@ def load_plan(name: str, out: Path, overrides: Sequence[str] = (), *, complete: 
         ReproduceError: No such plan, or one that cannot be run; the message names stage and key.
     """
     tree = read_mapping(name, "plan", ReproduceError)
-    where = f"plan '{name}'"
+    context = f"plan '{name}'"
     if extra := sorted(set(map(str, tree)) - _PLAN_KEYS):
-        raise ReproduceError(f"{where}: unknown key '{extra[0]}'; a plan has {', '.join(sorted(_PLAN_KEYS))}")
+        raise ReproduceError(f"{context}: unknown key '{extra[0]}'; a plan has {', '.join(sorted(_PLAN_KEYS))}")
     values = dict(tree.get("values") or {})
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or key not in values:
-            raise ReproduceError(f"{where}: '{override}' replaces no value; it has {', '.join(values) or 'none'}")
+            raise ReproduceError(f"{context}: '{override}' replaces no value; it has {', '.join(values) or 'none'}")
         values[key] = yaml.safe_load(value)
     missing = [key for key, value in values.items() if value is None]
     if missing and complete:
-        raise ReproduceError(f"{where}: give {', '.join(f'{key}=…' for key in missing)}")
-    known = {key: f"<{key}>" if value is None else str(value) for key, value in values.items()}
-    known |= {"out": str(out), "package": str(Path(__file__).resolve().parent)}
+        raise ReproduceError(f"{context}: give {', '.join(f'{key}=…' for key in missing)}")
+    substitutions = {key: f"<{key}>" if value is None else str(value) for key, value in values.items()}
+    substitutions |= {"out": str(out), "package": str(Path(__file__).resolve().parent)}
     entries = tree.get("stages")
     if not isinstance(entries, list) or not entries:
-        raise ReproduceError(f"{where}: a list of stages under the key 'stages' is needed")
-    stages = tuple(_stage(entry, known, where) for entry in entries)
+        raise ReproduceError(f"{context}: a list of stages under the key 'stages' is needed")
+    stages = tuple(_stage(entry, substitutions, context) for entry in entries)
     names = [stage.name for stage in stages]
     if len(set(names)) < len(names):
-        raise ReproduceError(f"{where}: two stages have one name")
+        raise ReproduceError(f"{context}: two stages have one name")
     device = {"name": "cpu", "count": 1, "price": None} | (tree.get("device") or {})
     return Reproduction(str(tree.get("about") or ""), out, stages, values, device, tree.get("prices") or {})
 
 
-def _stage(entry: Any, values: Mapping[str, str], where: str) -> Stage:
+def _stage(entry: Any, values: Mapping[str, str], context: str) -> Stage:
     if not isinstance(entry, dict) or not entry.get("name") or not entry.get("run"):
-        raise ReproduceError(f"{where}: each stage needs a name and a command under 'run', not {entry!r:.100}")
-    where = f"{where}, stage '{entry['name']}'"
+        raise ReproduceError(f"{context}: each stage needs a name and a command under 'run', not {entry!r:.100}")
+    context = f"{context}, stage '{entry['name']}'"
     if extra := sorted(set(map(str, entry)) - _STAGE_KEYS):
-        raise ReproduceError(f"{where}: unknown key '{extra[0]}'; a stage has {', '.join(sorted(_STAGE_KEYS))}")
+        raise ReproduceError(f"{context}: unknown key '{extra[0]}'; a stage has {', '.join(sorted(_STAGE_KEYS))}")
     estimate = entry.get("estimate") or {}
     if extra := sorted(set(map(str, estimate)) - _ESTIMATE_KEYS):
-        raise ReproduceError(f"{where}: unknown key '{extra[0]}'; an estimate has {', '.join(sorted(_ESTIMATE_KEYS))}")
+        raise ReproduceError(
+            f"{context}: unknown key '{extra[0]}'; an estimate has {', '.join(sorted(_ESTIMATE_KEYS))}"
+        )
 
     def filled(text: Any) -> str:
         try:
             return Template(str(text)).substitute(values)
         except (KeyError, ValueError) as error:
-            raise ReproduceError(f"{where}: {text!r} needs a value {error}; there are {', '.join(values)}") from None
+            raise ReproduceError(f"{context}: {text!r} needs a value {error}; there are {', '.join(values)}") from None
 
     run = entry["run"]
     words = [filled(word) for word in (shlex.split(run) if isinstance(run, str) else run)]
     if words[0] not in _PROGRAMS:
-        raise ReproduceError(f"{where}: a stage runs {', '.join(_PROGRAMS)}, not '{words[0]}'")
+        raise ReproduceError(f"{context}: a stage runs {', '.join(_PROGRAMS)}, not '{words[0]}'")
     reads, makes = (tuple(Path(filled(path)) for path in entry.get(key) or ()) for key in ("reads", "makes"))
     return Stage(str(entry["name"]), tuple(words), reads, makes, estimate)
 
@@ -189,11 +191,11 @@ def run_plan(
     lock = try_lock(plan.out / "state")
     if lock is None:
         raise ReproduceError(f"another process works in {plan.out}")
-    with ExitStack() as held:
-        held.callback(lock.release)
-        shown = {"about": plan.about, "values": dict(plan.values)}
-        shown["stages"] = [{"name": stage.name, "run": shlex.join(stage.run)} for stage in plan.stages]
-        write_bytes(plan.out / "plan.yaml", yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).encode())
+    with ExitStack() as stack:
+        stack.callback(lock.release)
+        record = {"about": plan.about, "values": dict(plan.values)}
+        record["stages"] = [{"name": stage.name, "run": shlex.join(stage.run)} for stage in plan.stages]
+        write_bytes(plan.out / "plan.yaml", yaml.safe_dump(record, sort_keys=False, allow_unicode=True).encode())
         _run_stages(plan, set(skip), start, until, execute or _in_a_process)
 
 
@@ -201,36 +203,36 @@ def _run_stages(
     plan: Reproduction, skip: set[str], start: str | None, until: str | None, execute: Callable[[Stage], int]
 ) -> None:
     path = plan.out / "state.json"
-    done: dict[str, Any] = load_json(path.read_bytes(), str(path)) if path.exists() else {}
-    before, again = "", False
+    state: dict[str, Any] = load_json(path.read_bytes(), str(path)) if path.exists() else {}
+    key, rerun = "", False
     for number, stage in enumerate(plan.stages, 1):
         head = f"[{number}/{len(plan.stages)}] {stage.name}"
-        again = again or stage.name == start
+        rerun = rerun or stage.name == start
         if missing := [read for read in stage.reads if not read.exists()]:
             raise ReproduceError(f"stage '{stage.name}' reads {missing[0]}, which is not there")
-        before = _key(stage, plan.out, before)
+        key = _key(stage, plan.out, key)
         if stage.name in skip:
-            if not stage.made:
-                absent = next(made for made in stage.makes if not made.exists())
+            if not stage.is_complete:
+                absent = next(result for result in stage.makes if not result.exists())
                 raise ReproduceError(f"stage '{stage.name}' cannot be skipped: {absent} is not there")
-            before = _digest([_fingerprint(made) for made in stage.makes])  # what comes after rests on what is there
+            key = _digest([_fingerprint(result) for result in stage.makes])  # what comes after rests on what is there
             print(f"{head}: skipped, its results are taken as they are", flush=True)
-        elif not again and (done.get(stage.name) or {}).get("key") == before and stage.made:
+        elif not rerun and (state.get(stage.name) or {}).get("key") == key and stage.is_complete:
             print(f"{head}: done before", flush=True)
         else:
             print(f"{head}: {shlex.join(stage.run)}", flush=True)
-            begun = time.monotonic()
+            begin_s = time.monotonic()
             if status := execute(stage):
                 raise ReproduceError(
                     f"stage '{stage.name}' failed with status {status}; the same command goes on from there"
                 )
-            if not stage.made:
-                absent = next(made for made in stage.makes if not made.exists())
+            if not stage.is_complete:
+                absent = next(result for result in stage.makes if not result.exists())
                 raise ReproduceError(f"stage '{stage.name}' ended without {absent}")
             finished = datetime.now(UTC).isoformat(timespec="seconds")
-            seconds = round(time.monotonic() - begun, 1)
-            done[stage.name] = {"key": before, "command": shlex.join(stage.run), "seconds": seconds, "at": finished}
-            write_json(path, done)
+            seconds = round(time.monotonic() - begin_s, 1)
+            state[stage.name] = {"key": key, "command": shlex.join(stage.run), "seconds": seconds, "at": finished}
+            write_json(path, state)
         if stage.name == until:
             return
 
@@ -239,10 +241,10 @@ def _in_a_process(stage: Stage) -> int:
     return subprocess.run(stage.argv, check=False).returncode
 
 
-def _key(stage: Stage, out: Path, before: str) -> str:
+def _key(stage: Stage, out: Path, previous_key: str) -> str:
     """Hash what a stage depends on: its command, without the folder's place, what it reads, and the stages before."""
     words = [word.replace(str(out), "${out}") for word in stage.run]
-    return _digest([before, words, [_fingerprint(path) for path in stage.reads]])
+    return _digest([previous_key, words, [_fingerprint(path) for path in stage.reads]])
 
 
 def _digest(value: Any) -> str:
@@ -266,16 +268,16 @@ def estimate_text(plan: Reproduction) -> str:
     hours, money, unknown = 0.0, 0.0, []
     priced = False
     for stage in plan.stages:
-        time_h, memory, cost, how = _estimate(stage, plan)
+        time_h, memory, cost, basis = _estimate(stage, plan)
         hours, money, priced = hours + (time_h or 0.0), money + (cost or 0.0), priced or cost is not None
         if time_h is None:
             unknown.append(stage.name)
         cells = (f"{value:.2f}" if value is not None else "-" for value in (time_h, memory, cost))
         numbers = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, (8, 8, 9), strict=True))
-        lines.append(f"{stage.name:14} {numbers}  {how}")
+        lines.append(f"{stage.name:14} {numbers}  {basis}")
     device = plan.device
-    where = f"{device['count']} x {device['name']}; estimates, nothing was run"
-    lines.append(f"{'all':14} {hours:8.2f} {'':8} {f'{money:.2f}' if priced else '-':>9}  {where}")
+    device_text = f"{device['count']} x {device['name']}; estimates, nothing was run"
+    lines.append(f"{'all':14} {hours:8.2f} {'':8} {f'{money:.2f}' if priced else '-':>9}  {device_text}")
     if unknown:
         lines.append(f"without a time: {', '.join(unknown)}")
     if device["price"] is None:
@@ -285,7 +287,7 @@ def estimate_text(plan: Reproduction) -> str:
 
 def _estimate(stage: Stage, plan: Reproduction) -> tuple[float | None, float | None, float | None, str]:
     """Return (hours, GB on each device, money, how it is known); None where unknown."""
-    given = stage.estimate
+    estimate = stage.estimate
     words = list(stage.run)
     while words and words[0] != "training":  # accelerate launch … -m training grpo …
         words.pop(0)
@@ -298,21 +300,26 @@ def _estimate(stage: Stage, plan: Reproduction) -> tuple[float | None, float | N
         overrides = [text for text in options.overrides if not text.startswith("out=")]
         recipe = load_recipe(options.recipe, overrides, variant=getattr(options, "variant", None))
         if not recipe.smoke:
-            load = Load(items=given.get("items"))
+            load = Load(items=estimate.get("items"))
             device, price = device_named(plan.device["name"]), plan.device["price"]
-            found = plan_training(
+            forecast = plan_training(
                 options.command, recipe, device=device, devices=int(plan.device["count"]), price=price, load=load
             )
-            return found.hours, found.memory_gb, found.money, "operators counted, speeds assumed"
-    hours = given.get("hours")
-    if "requests" in given:
-        row = plan.prices.get(given.get("model")) or {}
-        known = row.get("prompt") is not None and row.get("completion") is not None
-        prices = Prices(float(row["prompt"]), float(row["completion"])) if known else None
-        count = int(given["requests"])
-        tokens = (count * int(given.get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
-        found = Estimate(count, *tokens, prices)
-        return hours, given.get("memory_gb"), found.cost, f"{found}; {given.get('why', 'the plan says')}"
+            return forecast.hours, forecast.memory_gb, forecast.money, "operators counted, speeds assumed"
+    hours = estimate.get("hours")
+    if "requests" in estimate:
+        row = plan.prices.get(estimate.get("model")) or {}
+        has_price = row.get("prompt") is not None and row.get("completion") is not None
+        prices = Prices(float(row["prompt"]), float(row["completion"])) if has_price else None
+        count = int(estimate["requests"])
+        tokens = (count * int(estimate.get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
+        forecast = Estimate(count, *tokens, prices)
+        return hours, estimate.get("memory_gb"), forecast.cost, f"{forecast}; {estimate.get('why', 'the plan says')}"
     price = plan.device["price"]
     cost = None if hours is None or price is None else hours * plan.device["count"] * price
-    return hours, given.get("memory_gb"), cost, str(given.get("why", "the plan says" if given else "no estimate"))
+    return (
+        hours,
+        estimate.get("memory_gb"),
+        cost,
+        str(estimate.get("why", "the plan says" if estimate else "no estimate")),
+    )

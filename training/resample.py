@@ -59,7 +59,7 @@ def replace_groups(
         if value.dim() > 1 and value.shape[1] != other.shape[1]:
             width = max(value.shape[1], other.shape[1])
             fill = pad if key in ("prompt_ids", "completion_ids") else 0
-            value, other = (_widened(rows, width, fill, left=key.startswith("prompt_")) for rows in (value, other))
+            value, other = (_pad_to_width(rows, width, fill, left=key.startswith("prompt_")) for rows in (value, other))
         value = value.clone()
         for place, source in zip(places, sources, strict=True):
             value[place * size : (place + 1) * size] = other[source * size : (source + 1) * size]
@@ -67,6 +67,6 @@ def replace_groups(
     return merged
 
 
-def _widened(rows: torch.Tensor, width: int, fill: int, *, left: bool) -> torch.Tensor:
+def _pad_to_width(rows: torch.Tensor, width: int, fill: int, *, left: bool) -> torch.Tensor:
     missing = width - rows.shape[1]
     return torch.nn.functional.pad(rows, (missing, 0) if left else (0, missing), value=fill)

@@ -157,17 +157,19 @@ class ServerRollouts:
 
     def _send_adapter(self, name: str) -> None:
         folder = self._folder / name
-        saved = folder.with_name(f".{name}")
-        self._trainer.save_policy(saved)  # on every process: sharded weights are gathered
+        raw_folder = folder.with_name(f".{name}")
+        self._trainer.save_policy(raw_folder)  # on every process: sharded weights are gathered
         if self._trainer.accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
-            export_checkpoint(self._checkpoint, folder, "adapter", adapter=str(saved))  # the server's names of weights
-            shutil.rmtree(saved)
+            export_checkpoint(
+                self._checkpoint, folder, "adapter", adapter=str(raw_folder)
+            )  # the server's names of weights
+            shutil.rmtree(raw_folder)
             body = {"lora_name": name, "lora_path": str(folder.resolve())}
             self._call(lambda: self._client.post("/load_lora_adapter", body=body, cast_to=str))
             if self._served != self._base:
-                before = {"lora_name": self._served}
-                self._call(lambda: self._client.post("/unload_lora_adapter", body=before, cast_to=str))
+                old_body = {"lora_name": self._served}
+                self._call(lambda: self._client.post("/unload_lora_adapter", body=old_body, cast_to=str))
                 shutil.rmtree(self._folder / self._served, ignore_errors=True)
         self._trainer.accelerator.wait_for_everyone()
         self._served = name
@@ -189,11 +191,11 @@ class ServerRollouts:
         """
         if len(self.requests) != len(prompts) or len(prompts) % num_generations:
             raise RolloutError(f"{len(prompts)} rows do not fit {len(self.requests)} requests of {num_generations}")
-        asked = self.requests[::num_generations]
-        if self._pending is not None and self._pending[0] == asked:
+        requests = self.requests[::num_generations]
+        if self._pending is not None and self._pending[0] == requests:
             futures, self._pending = self._pending[1], None
         else:
-            futures = self._ask(asked, num_generations)
+            futures = self._ask(requests, num_generations)
         if self._meanwhile is not None:
             self._meanwhile()
         groups = [future.result() for future in futures]
@@ -208,9 +210,9 @@ class ServerRollouts:
             requests: Of all rows of the batch, G equal ones for each prompt.
             num_generations: G.
         """
-        asked = list(requests[::num_generations])
-        if self._pending is None or self._pending[0] != asked:
-            self._pending = asked, self._ask(asked, num_generations)
+        prompts = list(requests[::num_generations])
+        if self._pending is None or self._pending[0] != prompts:
+            self._pending = prompts, self._ask(prompts, num_generations)
 
     def _ask(self, requests: Sequence[GroupRequest], count: int) -> list[Future[Group]]:
         return [self._pool.submit(self._group, request, count, self._served) for request in requests]
@@ -242,10 +244,10 @@ class ServerRollouts:
         Raises:
             RolloutError: The server's are nearer to silence.
         """
-        chosen = mask.bool() & ~torch.isnan(server)
-        to_clip, to_silence = ((server - own)[chosen].abs().mean() for own in (with_clip, with_silence))
-        apart = (with_clip - with_silence)[chosen].abs().mean()
-        if to_silence < to_clip and to_silence < apart / 2:  # far from both: other weights, which ``check`` reports
+        valid = mask.bool() & ~torch.isnan(server)
+        to_clip, to_silence = ((server - trainer)[valid].abs().mean() for trainer in (with_clip, with_silence))
+        distance = (with_clip - with_silence)[valid].abs().mean()
+        if to_silence < to_clip and to_silence < distance / 2:  # far from both: other weights, which ``check`` reports
             raise RolloutError(
                 "the rollout server does not get the audio: its log-probabilities differ by "
                 f"{to_clip:.4f} nats a token from the trainer's with the clip, by {to_silence:.4f} with silence"
@@ -267,10 +269,10 @@ class ServerRollouts:
         """
         if not mask.any():  # all completions are masked as truncated
             return 0.0
-        chosen = mask.bool() & ~torch.isnan(server)
-        if not chosen.any():
+        valid = mask.bool() & ~torch.isnan(server)
+        if not valid.any():
             raise RolloutError("the server gives no log-probabilities: it must support logprobs in chat completions")
-        difference = float((server - trainer)[chosen].abs().mean())
+        difference = float((server - trainer)[valid].abs().mean())
         if difference > self._tolerance:
             raise RolloutError(
                 f"the server's log-probabilities differ from the trainer's by {difference:.3f} nats a token (limit "

@@ -101,13 +101,15 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     checkpoint = _begin(out, manifest, resume, main)
     if main:
         print(corpus.report())
-    trainer = _sft(recipe, corpus, out) if method == "sft" else _grpo(recipe, corpus, out, scorer)
-    before = _minutes_so_far(out)
-    clock = _Clock(recipe.minutes, before)
+    trainer = (
+        _make_sft_trainer(recipe, corpus, out) if method == "sft" else _make_grpo_trainer(recipe, corpus, out, scorer)
+    )
+    minutes_before = _minutes_so_far(out)
+    clock = _Clock(recipe.minutes, minutes_before)
     trainer.add_callback(clock)
     with LineWriter(out / "log.jsonl") if main else nullcontext() as log:
         trainer.add_callback(_Log(log, clock))
-        time_over = recipe.minutes is not None and before >= recipe.minutes
+        time_over = recipe.minutes is not None and minutes_before >= recipe.minutes
         if checkpoint and (complete := _complete_checkpoint(checkpoint, trainer, time_over)):
             trainer._load_from_checkpoint(complete)
         else:
@@ -156,12 +158,12 @@ def _begin(out: Path, manifest: Mapping[str, Any], resume: bool, main: bool) -> 
 
 def _last_checkpoint(out: Path) -> str | None:
     """Return the newest checkpoint that is whole: one whose writing was stopped lacks its state, which comes last."""
-    whole = []
+    complete = []
     for state in out.glob("checkpoint-*/trainer_state.json"):
         with contextlib.suppress(ValueError):
             json.loads(state.read_bytes())
-            whole.append(state.parent)
-    return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
+            complete.append(state.parent)
+    return str(max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]))) if complete else None
 
 
 def _complete_checkpoint(checkpoint: str, trainer: Any, time_over: bool = False) -> str | None:
@@ -172,35 +174,38 @@ def _complete_checkpoint(checkpoint: str, trainer: Any, time_over: bool = False)
     """
     state = json.loads((Path(checkpoint) / "trainer_state.json").read_bytes())
     args = trainer.args  # the recipe's, which may ask for more steps than the stopped training did
-    left = state["global_step"] < args.max_steps if args.max_steps > 0 else state["epoch"] < args.num_train_epochs
-    early = (state.get("stateful_callbacks") or {}).get("EarlyStoppingCallback")
-    if early and early["attributes"]["early_stopping_patience_counter"] >= early["args"]["early_stopping_patience"]:
-        left = False
-    if (left and not time_over) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    steps_left = state["global_step"] < args.max_steps if args.max_steps > 0 else state["epoch"] < args.num_train_epochs
+    early_stop = (state.get("stateful_callbacks") or {}).get("EarlyStoppingCallback")
+    if (
+        early_stop
+        and early_stop["attributes"]["early_stopping_patience_counter"] >= early_stop["args"]["early_stopping_patience"]
+    ):
+        steps_left = False
+    if (steps_left and not time_over) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return None
     best = state.get("best_model_checkpoint") if args.load_best_model_at_end else None
     return best or checkpoint
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in manifest.items() if key not in ("environment", "created")}
-    free = ("minutes", "report_to")
-    recipe = {k: v for k, v in (kept.get("recipe") or {}).items() if k not in free and v is not None}
+    fields = {key: value for key, value in manifest.items() if key not in ("environment", "created")}
+    ignored = ("minutes", "report_to")
+    recipe = {k: v for k, v in (fields.get("recipe") or {}).items() if k not in ignored and v is not None}
     for section in ("sft", "grpo"):  # a run may be made longer, or log and save at other times
         recipe[section] = {
             key: value
             for key, value in (recipe.get(section) or {}).items()
             if key not in ("max_steps", "num_train_epochs", "logging_steps", "save_steps", "report_to")
         }
-    return kept | {"recipe": recipe}
+    return fields | {"recipe": recipe}
 
 
 def corpus_of(recipe: Recipe) -> Corpus:
     """Return the items that a recipe trains on, filtered and in its order."""
     data = recipe.data
-    more = []
+    filters = []
     if model := data.get("drop_guessable"):
-        more.append(("guessable", lambda items: filter_text_only_solvable(items, str(model))))
+        filters.append(("guessable", lambda items: filter_text_only_solvable(items, str(model))))
     if rates := data.get("pass_rate"):
         unknown = set(rates) - {"model", "adapter", "mode", "samples", "keep", "batch_size"}
         if unknown or "model" not in rates:
@@ -208,7 +213,7 @@ def corpus_of(recipe: Recipe) -> Corpus:
                 "data.pass_rate takes model (needed), adapter, mode, samples, keep and batch_size"
                 + (f", not {', '.join(sorted(unknown))}" if unknown else "")
             )
-        more.append(("pass_rate", lambda items: filter_by_pass_rate(items, **{"mode": recipe.mode, **rates})))
+        filters.append(("pass_rate", lambda items: filter_by_pass_rate(items, **{"mode": recipe.mode, **rates})))
     corpus = build_corpus(
         data.get("sources") or [],
         decode=bool(data.get("decode")),
@@ -217,7 +222,7 @@ def corpus_of(recipe: Recipe) -> Corpus:
         drop_longer=bool(data.get("drop_longer")),
         shuffle_seed=recipe.seed,
         limit=data.get("limit"),
-        more=more,
+        more=filters,
     )
     if recipe.order == "easy_first":
         items = sorted(corpus.items, key=_hardness)
@@ -250,7 +255,7 @@ def _validation(recipe: Recipe) -> tuple[Item, ...]:
 def _model(recipe: Recipe) -> tuple[Any, Any]:
     """Return the model ready to train, with the adapter to go on with if there is one, and its processor."""
     base, adapter = split_adapter(recipe.model, recipe.adapter)
-    loaded = load_checkpoint(base, device=_place(recipe), dtype=recipe.dtype)
+    loaded = load_checkpoint(base, device=_load_device(recipe), dtype=recipe.dtype)
     model = loaded.model
     # What FSDP shards is told to accelerate by the family, unless its configuration names other classes.
     os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(loaded.family.layer_classes))
@@ -270,11 +275,13 @@ def _model(recipe: Recipe) -> tuple[Any, Any]:
     return model, loaded.processor
 
 
-def _place(recipe: Recipe) -> str | None:
+def _load_device(recipe: Recipe) -> str | None:
     """Return where a process loads the model: its own GPU, or the CPU where the weights are to be sharded."""
     import torch
 
-    sharded = any(os.environ.get(f"ACCELERATE_USE_{how}", "").lower() == "true" for how in ("FSDP", "DEEPSPEED"))
+    sharded = any(
+        os.environ.get(f"ACCELERATE_USE_{backend}", "").lower() == "true" for backend in ("FSDP", "DEEPSPEED")
+    )
     if sharded or recipe.sft.get("use_cpu") or recipe.grpo.get("use_cpu"):
         return "cpu"
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
@@ -318,11 +325,11 @@ def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
     return [EarlyStoppingCallback(int(options.get("patience", 3)), float(options.get("min_delta", 0.0)))]
 
 
-def _sft(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
+def _make_sft_trainer(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
     from training.audio_sft import AudioSFTTrainer, sft_config
 
     model, processor = _model(recipe)
-    held = _validation(recipe)
+    validation = _validation(recipe)
     return AudioSFTTrainer(
         model,
         processor=processor,
@@ -330,13 +337,15 @@ def _sft(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
         max_tokens=recipe.max_tokens,
         args=sft_config(**_common(recipe, out, recipe.sft)),
         train_dataset=to_dataset(corpus.items, recipe.mode, completions=True, prompt=recipe.prompt),
-        eval_dataset=to_dataset(held, recipe.mode, completions=True, prompt=recipe.prompt) if held else None,
+        eval_dataset=to_dataset(validation, recipe.mode, completions=True, prompt=recipe.prompt)
+        if validation
+        else None,
         peft_config=_lora(recipe, model),
         callbacks=_callbacks(recipe),
     )
 
 
-def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
+def _make_grpo_trainer(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
     from training.audio_grpo import AudioGRPOTrainer, PerceptionTerm, grpo_config
 
     model, processor = _model(recipe)
@@ -351,7 +360,7 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
     rollouts = _rollouts(recipe, out)
     if recipe.order == "easy_first":
         options["shuffle_dataset"] = False
-    held = _validation(recipe)
+    validation = _validation(recipe)
     return AudioGRPOTrainer(
         model,
         processor=processor,
@@ -363,7 +372,7 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
         reward_funcs=functions,
         args=grpo_config(**options),
         train_dataset=to_dataset(corpus.items, recipe.mode, prompt=recipe.prompt),
-        eval_dataset=to_dataset(held, recipe.mode, prompt=recipe.prompt) if held else None,
+        eval_dataset=to_dataset(validation, recipe.mode, prompt=recipe.prompt) if validation else None,
         peft_config=_lora(recipe, model),
         callbacks=_callbacks(recipe),
     )
@@ -427,8 +436,8 @@ def _minutes_so_far(out: Path) -> float:
         return 0.0
     last = int(checkpoint.rpartition("-")[2])
     with path.open("rb") as file:
-        taken = [row["minutes"] for _, row in read_lines(file, str(path)) if row["step"] <= last and "minutes" in row]
-    return max(taken, default=0.0)
+        minutes = [row["minutes"] for _, row in read_lines(file, str(path)) if row["step"] <= last and "minutes" in row]
+    return max(minutes, default=0.0)
 
 
 class _Clock(TrainerCallback):

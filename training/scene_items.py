@@ -24,7 +24,7 @@ from training.scenes.render import Bank, compose
 
 __all__ = ["write_scenes"]
 
-_APART = {"train": 1_000_000, "validation": 2_000_000}  # seeds of other data of this package stay below
+_SEED_OFFSETS = {"train": 1_000_000, "validation": 2_000_000}  # seeds of other data of this package stay below
 
 
 def write_scenes(
@@ -54,15 +54,15 @@ def write_scenes(
     Raises:
         ValueError: Another split.
     """
-    if split not in _APART:
-        raise ValueError(f"split is '{split}': training writes {' and '.join(_APART)}, never test")
+    if split not in _SEED_OFFSETS:
+        raise ValueError(f"split is '{split}': training writes {' and '.join(_SEED_OFFSETS)}, never test")
     sounds = Bank(bank)
     (out / "audio").mkdir(parents=True, exist_ok=True)
     rng = random.Random(f"training scenes {split} {seed}")
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     lines: list[bytes] = []
     recordings: set[str] = set()
-    first = _APART[split] + seed * 100_000
+    first = _SEED_OFFSETS[split] + seed * 100_000
     for number in range(first, first + count):
         scene, samples = compose(sounds, split, number)
         audio = f"audio/{split}-{number}.flac"
@@ -72,10 +72,10 @@ def write_scenes(
             part.replace(out / audio)
         sources = sorted({event.source for event in scene.events})
         recordings |= set(sources)
-        asked = [q for q in make_questions(scene, rng) if q.kind in kinds]
-        asked = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:questions]
-        for i, q in enumerate(asked):
-            seen[q.kind] = seen.get(q.kind, 0) + 1
+        candidates = [q for q in make_questions(scene, rng) if q.kind in kinds]
+        candidates = sorted(candidates, key=lambda q: counts.get(q.kind, 0))[:questions]
+        for i, q in enumerate(candidates):
+            counts[q.kind] = counts.get(q.kind, 0) + 1
             completions = {
                 "mpar2": mpar2_chain(scene, q, rng),
                 "cot": free_reasoning(scene, q, rng),
@@ -98,7 +98,7 @@ def write_scenes(
         "items": len(lines),
         "scenes": count,
         "seeds": [first, first + count - 1],
-        "questions": {kind: seen[kind] for kind in sorted(seen)},
+        "questions": {kind: counts[kind] for kind in sorted(counts)},
         "recordings": sorted(recordings),
         "chains": "written by rule from the exact truth of each scene (training.scenes.chains)",
         "prompt_hashes": dict(PROMPT_HASHES),

@@ -57,8 +57,8 @@ def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
         rollouts=None,
         early_stop=None,
         max_tokens=None,
-        sft=_cut(recipe.sft) | {"per_device_train_batch_size": 2},
-        grpo=_cut(recipe.grpo)
+        sft=_shorten(recipe.sft) | {"per_device_train_batch_size": 2},
+        grpo=_shorten(recipe.grpo)
         | {"per_device_train_batch_size": 2, "num_generations": 2, "max_completion_length": 12}
         | {"steps_per_generation": None, "generation_batch_size": None},
         watch_attention_every=min(recipe.watch_attention_every, 1),
@@ -76,7 +76,7 @@ def token_reward(completions: Any, completion_ids: Any, **columns: Any) -> list[
     return [sum(token % 2 == 0 for token in ids) / max(1, len(ids)) for ids in completion_ids]
 
 
-def _cut(options: dict[str, Any]) -> dict[str, Any]:
+def _shorten(options: dict[str, Any]) -> dict[str, Any]:
     return options | {
         "max_steps": 2,
         "warmup_steps": 0,  # the first of two steps shall change the weights

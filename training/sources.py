@@ -70,19 +70,19 @@ def read_source(spec: Mapping[str, Any]) -> Source:
 
 
 def _file(spec: Mapping[str, Any]) -> Source:
-    found = read_items(spec["kind"], spec["data"], spec.get("audio_root")).first(spec.get("limit"))
-    items = tuple(replace(item, audio=str(found.audio_path(item).resolve())) for item in found.items)
-    name = f"{spec['kind']}:{found.source.name}"
-    lettered = tuple(answers_in_other_words(found))
-    return Source(name, items, found.fingerprint, found.version, found.problems, lettered)
+    benchmark = read_items(spec["kind"], spec["data"], spec.get("audio_root")).first(spec.get("limit"))
+    items = tuple(replace(item, audio=str(benchmark.audio_path(item).resolve())) for item in benchmark.items)
+    name = f"{spec['kind']}:{benchmark.source.name}"
+    lettered = tuple(answers_in_other_words(benchmark))
+    return Source(name, items, benchmark.fingerprint, benchmark.version, benchmark.problems, lettered)
 
 
 def _events(spec: Mapping[str, Any]) -> Source:
     path = Path(spec["data"])
-    found = items_from_events(path, str(spec.get("form")), names=spec.get("names"))[: spec.get("limit")]
+    event_items = items_from_events(path, str(spec.get("form")), names=spec.get("names"))[: spec.get("limit")]
     root = Path(spec.get("audio_root") or (path if path.is_dir() else path.parent)).resolve()
-    items = tuple(replace(item, audio=str(root / item.audio)) for item in found)
-    return Source(f"events:{spec.get('form')}:{path.name}", items, fingerprint_of(found), "")
+    items = tuple(replace(item, audio=str(root / item.audio)) for item in event_items)
+    return Source(f"events:{spec.get('form')}:{path.name}", items, fingerprint_of(event_items), "")
 
 
 def _hf(spec: Mapping[str, Any]) -> Source:
@@ -97,7 +97,7 @@ def _hf(spec: Mapping[str, Any]) -> Source:
         table = table.select(range(min(int(spec["limit"]), len(table))))
     names = {"question": "question", "choices": "choices", "answer": "answer", "audio": "audio"}
     names |= dict(spec.get("columns") or {})
-    missing = [f"{ours} -> {theirs}" for ours, theirs in names.items() if theirs not in table.column_names]
+    missing = [f"{field} -> {column}" for field, column in names.items() if column not in table.column_names]
     if missing:
         raise SourceError(
             f"the dataset '{data}' lacks {', '.join(missing)}; it has {', '.join(table.column_names)}: name its "
@@ -112,7 +112,7 @@ def _hf(spec: Mapping[str, Any]) -> Source:
 
 
 def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
-    known = ("caption", "category", "difficulty", "domain", "sub_category")
+    fields = ("caption", "category", "difficulty", "domain", "sub_category")
     for number, row in enumerate(table):
         choices = row[names["choices"]]
         if choices is not None and not isinstance(choices, list | tuple):
@@ -123,7 +123,7 @@ def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
             if not 0 <= answer < len(choices):
                 raise SourceError(f"row {number}: answer {answer} is no index of its {len(choices)} choices")
             answer = choices[answer]
-        values = {name: row.get(names.get(name, name)) for name in known}
+        values = {name: row.get(names.get(name, name)) for name in fields}
         caption = values.pop("caption")
         question = Question(
             text=str(row[names["question"]]),

@@ -93,8 +93,8 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     for entry in data["runs"]:
         runs.append(_run(path, entry, common, [run.name for run in runs if run.method != "none"]))
     folders = [run.folder for run in runs]
-    if twice := sorted({name for name in folders if folders.count(name) > 1}):
-        raise RecipeError(f"study {path}: two runs would be kept in the folder '{twice[0]}': name them apart")
+    if duplicates := sorted({name for name in folders if folders.count(name) > 1}):
+        raise RecipeError(f"study {path}: two runs would be kept in the folder '{duplicates[0]}': name them apart")
     return Study(str(data.get("about") or ""), tuple(runs))
 
 
@@ -102,21 +102,21 @@ def _run(path: Path, entry: Any, common: Sequence[str], before: Sequence[str]) -
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or "recipe" not in entry:
         raise RecipeError(f"study {path}: each run needs a name and a recipe, not {entry!r}")
     name = entry["name"]
-    where = f"study {path}, run '{name}'"
+    context = f"study {path}, run '{name}'"
     if extra := sorted(set(map(str, entry)) - _KEYS):
-        raise RecipeError(f"{where}: unknown key '{extra[0]}'; a run has {', '.join(sorted(_KEYS))}")
+        raise RecipeError(f"{context}: unknown key '{extra[0]}'; a run has {', '.join(sorted(_KEYS))}")
     if not _NAME.fullmatch(name) or name == "logs":
-        raise RecipeError(f"{where}: a name is a folder's: letters, digits, spaces, '.', '+', '-'; and not 'logs'")
+        raise RecipeError(f"{context}: a name is a folder's: letters, digits, spaces, '.', '+', '-'; and not 'logs'")
     method, after = entry.get("method", "grpo"), entry.get("after")
     if method not in _METHODS:
-        raise RecipeError(f"{where}: method is {method!r}; use one of {', '.join(_METHODS)}")
+        raise RecipeError(f"{context}: method is {method!r}; use one of {', '.join(_METHODS)}")
     if after is not None and after not in before:
-        raise RecipeError(f"{where}: 'after' names '{after}', which is no training before it in the file")
-    own = [f"{key}={entry[key]}" for key in ("seed", "minutes") if key in entry]
+        raise RecipeError(f"{context}: 'after' names '{after}', which is no training before it in the file")
+    own_overrides = [f"{key}={entry[key]}" for key in ("seed", "minutes") if key in entry]
     try:
-        recipe = load_recipe(str(entry["recipe"]), [*common, *own, *(entry.get("overrides") or [])])
+        recipe = load_recipe(str(entry["recipe"]), [*common, *own_overrides, *(entry.get("overrides") or [])])
     except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
+        raise RecipeError(f"{context}: {error}") from None
     return StudyRun(name, recipe, method, after, bool(entry.get("evaluate", True)))
 
 
@@ -135,16 +135,16 @@ def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[s
     out.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
     results: dict[str, str | None] = {}  # of each run that has one: where its adapter or model is
-    left = {run.name: (number, run) for number, run in enumerate(study.runs, 1)}
-    while left:
-        ready = (entry for entry in left.values() if entry[1].after not in left)
-        taken = next(((*entry, claim) for entry in ready if (claim := _claim(entry[1], out))), None)
-        if taken is None:  # another process is at all that could be done now
+    pending = {run.name: (number, run) for number, run in enumerate(study.runs, 1)}
+    while pending:
+        ready = (entry for entry in pending.values() if entry[1].after not in pending)
+        next_run = next(((*entry, claim) for entry in ready if (claim := _claim(entry[1], out))), None)
+        if next_run is None:  # another process is at all that could be done now
             time.sleep(_POLL_S)
             continue
-        number, run, claim = taken
+        number, run, claim = next_run
         with claim:
-            del left[run.name]
+            del pending[run.name]
             if main:
                 print(f"[{number}/{len(study.runs)}] {run.name}: {run.recipe.about}", flush=True)
             _settle(run, results, failed, out, command)
@@ -167,9 +167,9 @@ def _claim(run: StudyRun, out: Path) -> AbstractContextManager[Any] | None:
     lock = try_lock(folder / "run")
     if lock is None:
         return None
-    held = ExitStack()
-    held.callback(lock.release)
-    return held
+    stack = ExitStack()
+    stack.callback(lock.release)
+    return stack
 
 
 def _settle(
@@ -193,12 +193,12 @@ def _result(run: StudyRun, results: Mapping[str, str | None], out: Path, command
         return run.recipe.adapter
     recipe = run.recipe if run.after is None else replace(run.recipe, adapter=results[run.after])
     folder = out / run.folder
-    if (done := finished(recipe, folder)) is None:
+    if (result := finished(recipe, folder)) is None:
         try:
-            done = train(run.method, recipe, folder, resume=True, command=command)
+            result = train(run.method, recipe, folder, resume=True, command=command)
         finally:
             free_memory()
-    return str(done)
+    return str(result)
 
 
 def _write_arms(study: Study, results: Mapping[str, str | None], out: Path) -> None:

@@ -73,12 +73,12 @@ def until_wrong(scores: Sequence[float], threshold: float = 0.5) -> float:
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}: it must be above 0 and at most 1")
-    paid = 0.0
+    total = 0.0
     for score in scores:
         if score < threshold:
             break
-        paid += score
-    return paid / len(scores) if scores else 0.0
+        total += score
+    return total / len(scores) if scores else 0.0
 
 
 AGGREGATORS: dict[str, Callable[..., float]] = {

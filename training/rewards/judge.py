@@ -81,10 +81,10 @@ class JudgeScorer:
         self._client = client
         self._limit = in_flight
         self._slots: asyncio.Semaphore | None = None
-        self._entering: asyncio.Lock | None = None
+        self._entry_lock: asyncio.Lock | None = None
         self._locks = KeyedLocks()
-        self._known: OrderedDict[str, Scores] = OrderedDict()
-        self._missing: OrderedDict[str, float] = OrderedDict()
+        self._scores_by_key: OrderedDict[str, Scores] = OrderedDict()
+        self._failed_at: OrderedDict[str, float] = OrderedDict()
         self._in_a_row = 0
 
     async def score(self, sample: Sample) -> Scores | None:
@@ -94,10 +94,10 @@ class JudgeScorer:
         request = self._request(sample)
         key = hashlib.sha256(request.encode("utf-8", "backslashreplace")).hexdigest()
         async with self._locks.hold(key):
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
-            if time.monotonic() - self._missing.get(key, -_RETRY_AFTER_S) < _RETRY_AFTER_S:
+            if key in self._scores_by_key:
+                self._scores_by_key.move_to_end(key)
+                return self._scores_by_key[key]
+            if time.monotonic() - self._failed_at.get(key, -_RETRY_AFTER_S) < _RETRY_AFTER_S:
                 return None  # another reward of this step has just asked in vain
             return await self._ask(key, request, len(sample.trace.of_kind("step")))
 
@@ -112,7 +112,7 @@ class JudgeScorer:
 
         try:
             async with self._slots:
-                asked = await ask(self._client, PROMPT, [request], Marks, sampling=_SAMPLING, check=check, repairs=1)
+                response = await ask(self._client, PROMPT, [request], Marks, sampling=_SAMPLING, check=check, repairs=1)
         except (CallFailed, ReplyRejected) as error:
             return self._no_judgement(key, error)
         except StopRun as error:
@@ -120,11 +120,11 @@ class JudgeScorer:
                 raise
             return self._no_judgement(key, error)
         self._in_a_row = 0
-        marks = asked.value
+        marks = response.value
         scores = Scores(marks.perception, tuple(marks.steps), marks.review, marks.thinking, marks.consistent)
-        self._known[key] = scores
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        self._scores_by_key[key] = scores
+        while len(self._scores_by_key) > _REMEMBERED:
+            self._scores_by_key.popitem(last=False)
         return scores
 
     def _no_judgement(self, key: str, error: Exception) -> None:
@@ -135,14 +135,14 @@ class JudgeScorer:
                 f"the judge gave no judgement {self._in_a_row} times in a row, the last time: {error}. Training on "
                 "without it would change what is trained: start the judge again and resume from the last checkpoint"
             ) from error
-        self._missing[key] = time.monotonic()
-        while len(self._missing) > _REMEMBERED:
-            self._missing.popitem(last=False)
+        self._failed_at[key] = time.monotonic()
+        while len(self._failed_at) > _REMEMBERED:
+            self._failed_at.popitem(last=False)
 
     async def _enter(self) -> None:
-        if self._entering is None:
-            self._entering = asyncio.Lock()
-        async with self._entering:
+        if self._entry_lock is None:
+            self._entry_lock = asyncio.Lock()
+        async with self._entry_lock:
             if self._slots is None:
                 await self._client.__aenter__()  # for the life of the process: the loop ends with the trainer
                 self._slots = asyncio.Semaphore(self._limit)

@@ -41,10 +41,10 @@ class Sample:
         """Return whether the answer names the right choice; None where there is no answer to compare with."""
         if self.answer is None:
             return None
-        return strict_match(self.answer, self.given.choice or self.given.words, self.choices)
+        return strict_match(self.answer, self.prediction.choice or self.prediction.words, self.choices)
 
     @cached_property
-    def given(self) -> Answer:
+    def prediction(self) -> Answer:
         """Return the answer of the completion."""
         return read_answer(self.trace, self.choices)
 

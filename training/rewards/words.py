@@ -121,12 +121,12 @@ class Lexicon:
     """From a stem to a sound: the table, and the labels of the truth at hand where the table has no word for them."""
 
     def __init__(self, labels: Iterable[str] = ()) -> None:
-        self._own: dict[str, str] = {}
+        self._truth_stems: dict[str, str] = {}
         for label in labels:
             if self._find(label) is None:
                 for stem in stems(label):
                     if stem not in _EMPTY and len(stem) > 2:
-                        self._own.setdefault(stem, label)
+                        self._truth_stems.setdefault(stem, label)
 
     def sound(self, label: str) -> str:
         """Return the sound that a label names; a label outside of the table is its own sound."""
@@ -134,7 +134,7 @@ class Lexicon:
 
     def get(self, stem: str) -> str | None:
         """Return the sound that a stem names, or None."""
-        return _STEM_OF.get(stem) or self._own.get(stem)
+        return _STEM_OF.get(stem) or self._truth_stems.get(stem)
 
     @staticmethod
     def _find(label: str) -> str | None:
@@ -155,26 +155,26 @@ def read_claims(text: str, lexicon: Lexicon) -> list[SoundClaim]:
     for number, clause in enumerate(_CLAUSE.split(text.lower())[:_MAX_CLAUSES]):
         rest = _ENUMERATION.sub("", clause)
         onset, offset, rest = _times(rest)
-        count, denied, fresh = 1, False, True
-        seen: set[str] = set()
+        count, denied, is_first = 1, False, True
+        sounds: set[str] = set()
         for stem in stems(rest):
             if stem in _NOT:
                 denied = True
             elif stem in _NUMBERS or stem.isdigit():
                 count = min(_NUMBERS.get(stem) or int(stem), 20)
-            elif (sound := lexicon.get(stem)) is not None and sound not in seen:
-                first, last = (onset, offset) if fresh else (None, None)
+            elif (sound := lexicon.get(stem)) is not None and sound not in sounds:
+                first, last = (onset, offset) if is_first else (None, None)
                 claims.append(SoundClaim(sound, first, last, max(count, 1), denied, number))
-                seen.add(sound)
-                fresh, count = False, 1
+                sounds.add(sound)
+                is_first, count = False, 1
     return claims
 
 
 def _times(clause: str) -> tuple[float | None, float | None, str]:
     """Return onset, offset, and the clause without any number that is a time."""
-    if found := _INTERVAL.search(clause):
-        times = float(found[1]), float(found[2])
-        return min(times), max(times), clause[: found.start()] + " " + clause[found.end() :]
-    if found := _MOMENT.search(clause):
-        return float(found[1]), None, clause[: found.start()] + " " + clause[found.end() :]
+    if match := _INTERVAL.search(clause):
+        times = float(match[1]), float(match[2])
+        return min(times), max(times), clause[: match.start()] + " " + clause[match.end() :]
+    if match := _MOMENT.search(clause):
+        return float(match[1]), None, clause[: match.start()] + " " + clause[match.end() :]
     return None, None, clause

@@ -76,11 +76,11 @@ def build(
         for split, specs in splits.items()
         if only is None or (label, split) in only
     ]
-    needed = dict.fromkeys(filter(None, (_package(spec) for *_, specs in jobs for spec in specs)))
+    package_names = dict.fromkeys(filter(None, (_package(spec) for *_, specs in jobs for spec in specs)))
     with ThreadPoolExecutor(4) as pool:  # each once, before the sounds are made: two of one would race
-        list(pool.map(lambda package: fetch(package, packages), needed))
+        list(pool.map(lambda package: fetch(package, packages), package_names))
     with ProcessPoolExecutor() as pool:
-        rows = [row for part in pool.map(partial(_fill, bank, packages), jobs) for row in part]
+        rows = [row for class_rows in pool.map(partial(_fill, bank, packages), jobs) for row in class_rows]
     (bank / "bank.json").write_text(json.dumps(rows, indent=1))
     return rows
 
@@ -99,21 +99,21 @@ def _fill(bank: Path, packages: Path, job: tuple[str, str, list[str]]) -> list[d
     label, split, specs = job
     folder, rows = bank / split / label.replace(" ", "_"), []
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "rows.json"
-    if done.exists() and (kept := json.loads(done.read_text()))["sources"] == specs:
-        return kept["rows"]
+    cache_path = folder / "rows.json"
+    if cache_path.exists() and (cached := json.loads(cache_path.read_text()))["sources"] == specs:
+        return cached["rows"]
     for spec in specs:
-        found = list(_sounds(spec, split, packages))
-        if not found:
+        sounds = list(_sounds(spec, split, packages))
+        if not sounds:
             raise RuntimeError(f"{label}/{split}: nothing found for {spec!r}; is the package's version another?")
-        for name, samples in found:
+        for name, samples in sounds:
             samples = _trim(samples)[: int(_MAX_SECONDS * SAMPLE_RATE)]
             path = folder / f"{hashlib.sha256(f'{spec}/{name}'.encode()).hexdigest()[:12]}.flac"
             soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
             source = f"{spec.split(':*')[0]}/{name}"
             rows.append({"label": label, "split": split, "source": source, "file": str(path.relative_to(bank)),
                          "seconds": round(len(samples) / SAMPLE_RATE, 3)})  # fmt: skip
-    done.write_text(json.dumps({"sources": specs, "rows": rows}))
+    cache_path.write_text(json.dumps({"sources": specs, "rows": rows}))
     return rows
 
 
@@ -200,9 +200,9 @@ def _phrase(program: str, number: int, rng: np.random.Generator) -> Iterator[tup
 def _speak(program: str, voice: str, sentence: str) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder, "a.wav")
-        speak = {"espeak-ng": ["espeak-ng", "-v", voice, "-w", str(wav), sentence],
+        command = {"espeak-ng": ["espeak-ng", "-v", voice, "-w", str(wav), sentence],
                  "flite": ["flite", "-voice", voice, "-t", sentence, "-o", str(wav)]}[program]  # fmt: skip
-        subprocess.run(speak, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True)
         samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
     return soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
 
@@ -211,8 +211,8 @@ def _trim(samples: np.ndarray) -> np.ndarray:
     peak = float(np.abs(samples).max(initial=0.0))
     if not peak:
         return samples.astype(np.float32)
-    loud = np.flatnonzero(np.abs(samples) > peak * 0.01)
-    return (samples[loud[0] : loud[-1] + 1] * (0.9 / peak)).astype(np.float32)
+    audible = np.flatnonzero(np.abs(samples) > peak * 0.01)
+    return (samples[audible[0] : audible[-1] + 1] * (0.9 / peak)).astype(np.float32)
 
 
 def main(argv: list[str] | None = None) -> None:

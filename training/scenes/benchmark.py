@@ -57,13 +57,13 @@ def scene_items(
         An item and its waveform, float32 (samples,) at 16 kHz.
     """
     rng = random.Random(f"benchmark {split} {seed}")
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for number in range(seed, seed + count):
         scene, samples = compose(bank, split, number)
-        asked = [q for q in make_questions(scene, rng) if q.kind in kinds]
-        asked = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:questions]
-        for i, q in enumerate(asked):
-            seen[q.kind] = seen.get(q.kind, 0) + 1
+        candidates = [q for q in make_questions(scene, rng) if q.kind in kinds]
+        candidates = sorted(candidates, key=lambda q: counts.get(q.kind, 0))[:questions]
+        for i, q in enumerate(candidates):
+            counts[q.kind] = counts.get(q.kind, 0) + 1
             name = f"{split}-{number}"
             extra = {"seed": number, "sources": sorted({event.source for event in scene.events})}
             extra["levels_db"] = [event.level_db for event in scene.events]
@@ -82,20 +82,20 @@ def recording_items(bank: Bank, split: str, *, most: int = 6) -> Iterator[tuple[
         An item and its waveform, float32 (samples,) at 16 kHz.
     """
     rng = random.Random(f"recordings {split} 0")
-    seen: dict[tuple[str, str], int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for row in bank.rows:
         key = (row["label"], row["source"].split("/")[0])
         if (
             row["split"] != split
             or row["label"] not in CLASSES
             or row["source"].startswith("synth:")
-            or seen.get(key, 0) >= most
+            or counts.get(key, 0) >= most
         ):
             continue
-        seen[key] = seen.get(key, 0) + 1
+        counts[key] = counts.get(key, 0) + 1
         scene, samples = _recording(bank, row)
-        others = rng.sample([c.singular for c in CLASSES.values() if c.name != row["label"]], 3)
-        choices = [*others, CLASSES[row["label"]].singular]
+        distractors = rng.sample([c.singular for c in CLASSES.values() if c.name != row["label"]], 3)
+        choices = [*distractors, CLASSES[row["label"]].singular]
         rng.shuffle(choices)
         sound = CLASSES[row["label"]]
         question = Question(

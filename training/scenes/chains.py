@@ -105,8 +105,8 @@ def _review(scene: Scene, sq: ScenedQuestion, plan: Plan, rng: random.Random) ->
     verdict = rng.choice(("heard", "supported"))
     if not claims:
         return f"The audio has no sound: {verdict}. The answer stands."
-    checked = ", ".join(f"{claim}: {verdict}" for claim in claims)
-    return sentence(f"{checked}. {rng.choice(('The answer stands.', 'Nothing to correct.'))}")
+    verdicts = ", ".join(f"{claim}: {verdict}" for claim in claims)
+    return sentence(f"{verdicts}. {rng.choice(('The answer stands.', 'Nothing to correct.'))}")
 
 
 _OPENINGS = (
@@ -160,19 +160,19 @@ def _recount(scene: Scene, rng: random.Random) -> str:
 
 def _argue(plan: Plan, rng: random.Random) -> list[str]:
     """Return the steps of the plan as prose."""
-    said = []
+    sentences = []
     for step in plan:
-        parts = []
+        clauses = []
         if rng.random() < 0.5:
             lead = rng.choice(_LEADS)
-            parts.append(lead + (step.ask[0].lower() + step.ask[1:] if lead else step.ask))
-        if rng.random() < 0.6 or not parts:
-            parts.append(rng.choice(_FINDINGS).format(step.hear))
-        parts.append(rng.choice(("", "", "So ", "This means: ")) + step.infer)
-        if parts[-1].startswith("So "):
-            parts[-1] = "So " + step.infer[0].lower() + step.infer[1:]
-        said.append(" ".join(parts))
-    return said
+            clauses.append(lead + (step.ask[0].lower() + step.ask[1:] if lead else step.ask))
+        if rng.random() < 0.6 or not clauses:
+            clauses.append(rng.choice(_FINDINGS).format(step.hear))
+        clauses.append(rng.choice(("", "", "So ", "This means: ")) + step.infer)
+        if clauses[-1].startswith("So "):
+            clauses[-1] = "So " + step.infer[0].lower() + step.infer[1:]
+        sentences.append(" ".join(clauses))
+    return sentences
 
 
 def free_reasoning(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
@@ -187,22 +187,22 @@ def free_reasoning(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
     """
     hardness = {"easy": 0, "medium": 1, "hard": 2}.get(sq.question.difficulty or "easy", 0)
     goal = rng.randint(100, LONG_WORDS) if rng.random() < 0.1 + 0.05 * hardness else rng.randint(20, 50 + 20 * hardness)
-    said = [rng.choice(_OPENINGS)]
+    sentences = [rng.choice(_OPENINGS)]
     if rng.random() < 0.4 + 0.15 * hardness:
-        said.append(_recount(scene, rng))
-    said += _argue(make_plan(scene, sq, rng), rng)
+        sentences.append(_recount(scene, rng))
+    sentences += _argue(make_plan(scene, sq, rng), rng)
     conclusion = rng.choice(_CONCLUSIONS).format(_answer(sq))
     room = goal - len(conclusion.split())
-    while _words(said) < room:
+    while _words(sentences) < room:
         extra = [rng.choice(_CHECKS)]
         extra += [_recount(scene, rng)] if rng.random() < 0.6 else []
         extra += _argue(make_plan(scene, sq, rng), rng) if rng.random() < 0.6 or len(extra) == 1 else []
         extra.append(rng.choice(_CONFIRMS))
-        if _words(said) + _words(extra) > max(room, 90):
+        if _words(sentences) + _words(extra) > max(room, 90):
             break
-        said += extra
-    said.append(conclusion)
-    return f"<think>{' '.join(part for part in said if part)}</think>{direct_answer(sq)}"
+        sentences += extra
+    sentences.append(conclusion)
+    return f"<think>{' '.join(part for part in sentences if part)}</think>{direct_answer(sq)}"
 
 
 def _words(parts: Sequence[str]) -> int:
@@ -223,7 +223,7 @@ class TextExample:
     reply: str
 
 
-def text_example(scene: Scene, asked: ScenedQuestion, mode: str, rng: random.Random) -> TextExample:
+def text_example(scene: Scene, sq: ScenedQuestion, mode: str, rng: random.Random) -> TextExample:
     """Write a scene down, with a reply to a question about it.
 
     Args:
@@ -236,16 +236,16 @@ def text_example(scene: Scene, asked: ScenedQuestion, mode: str, rng: random.Ran
         ValueError: The mode is none of these.
     """
     if mode == "direct":
-        reply = direct_answer(asked)
+        reply = direct_answer(sq)
     elif mode == "cot":
-        reply = free_reasoning(scene, asked, rng)
+        reply = free_reasoning(scene, sq, rng)
     elif mode == "mpar2":
-        reply = mpar2_chain(scene, asked, rng)
+        reply = mpar2_chain(scene, sq, rng)
     else:
         raise ValueError(f"unknown mode {mode!r}; the modes are direct, cot and mpar2")
     # Two sounds can differ by 6 dB and still share a word, so a comparison of two needs the numbers.
-    levels = "decibels" if asked.kind == "louder" else "any" if asked.kind in LOUDNESS_KINDS else None
-    return TextExample(scene, written_scene(scene, rng, levels=levels), asked, mode, reply)
+    levels = "decibels" if sq.kind == "louder" else "any" if sq.kind in LOUDNESS_KINDS else None
+    return TextExample(scene, written_scene(scene, rng, levels=levels), sq, mode, reply)
 
 
 def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")) -> Iterator[TextExample]:
@@ -260,13 +260,13 @@ def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")
         ValueError: A mode is none of these.
     """
     rng = random.Random(f"text examples {seed}")
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for _ in range(n):
         scene = random_scene(rng)
         # The kind asked least so far: rare kinds (loudest, repeats) would otherwise be drowned by common ones.
-        asked = min(make_questions(scene, rng), key=lambda q: seen.get(q.kind, 0))
-        seen[asked.kind] = seen.get(asked.kind, 0) + 1
-        yield text_example(scene, asked, rng.choice(list(modes)), rng)
+        sq = min(make_questions(scene, rng), key=lambda q: counts.get(q.kind, 0))
+        counts[sq.kind] = counts.get(sq.kind, 0) + 1
+        yield text_example(scene, sq, rng.choice(list(modes)), rng)
 
 
 def corpus(n: int, seed: int) -> Iterator[str]:

@@ -72,8 +72,11 @@ def countable(events: Sequence[SceneEvent], labels: set[str]) -> bool:
         labels: The classes that are to be counted.
     """
     for label in labels:
-        mine = [e for e in events if e.label == label]
-        if any(b.onset_s - a.offset_s < ORDER_GAP_S - TOLERANCE for a, b in zip(mine, mine[1:], strict=False)):
+        class_events = [e for e in events if e.label == label]
+        if any(
+            b.onset_s - a.offset_s < ORDER_GAP_S - TOLERANCE
+            for a, b in zip(class_events, class_events[1:], strict=False)
+        ):
             return False
     return True
 
@@ -113,8 +116,8 @@ def other_labels(scene: Scene, label: str, rng: random.Random) -> list[str]:
 
 def numbers_near(value: int) -> list[str]:
     """Return the other numbers from 0 to 7 as texts, the nearest first."""
-    near = sorted((n for n in range(0, 8) if n != value), key=lambda n: (abs(n - value), n))
-    return [str(n) for n in near]
+    numbers = sorted((n for n in range(0, 8) if n != value), key=lambda n: (abs(n - value), n))
+    return [str(n) for n in numbers]
 
 
 def single_places(scene: Scene) -> list[int]:

@@ -85,11 +85,11 @@ def make(bank: Bank, out: Path, seed: int = 90_000) -> list[str]:
             seed += 1
             scene, samples = compose(bank, "test", seed)
             terms = {_terms(event.source) for event in scene.events}
-            asked = [q for q in make_questions(scene, rng) if q.kind == kind and q.question.choices]
-            if asked and len(scene.events) >= least and None not in terms and {t[0] for t in terms} <= _TOGETHER:
+            candidates = [q for q in make_questions(scene, rng) if q.kind == kind and q.question.choices]
+            if candidates and len(scene.events) >= least and None not in terms and {t[0] for t in terms} <= _TOGETHER:
                 break
         events = tuple(event.as_event() for event in scene.events)
-        item = Item(name, "clip.flac", asked[0].question, events, truth_origin="scene", extra={"seed": seed})
+        item = Item(name, "clip.flac", candidates[0].question, events, truth_origin="scene", extra={"seed": seed})
         _write(out / f"scene-{name}", title, "scene", item, samples, sorted(terms))
         names.append(f"scene-{name}")
     return names

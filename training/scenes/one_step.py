@@ -140,7 +140,7 @@ def count(scene: Scene, rng: random.Random) -> Draft | None:
     label = rng.choice(repeated if repeated and rng.random() < 0.75 else labels)
     if not countable(scene.events, {label}):
         return None
-    mine = [i for i, e in enumerate(scene.events) if e.label == label]
+    indices = [i for i, e in enumerate(scene.events) if e.label == label]
     # "Separate": one event may be several barks in a row.
     x, do = singular(label), "do" if are(label) else "does"
     texts = (
@@ -149,8 +149,8 @@ def count(scene: Scene, rng: random.Random) -> Draft | None:
         f"How many separate times can {x} be heard?",
         f"How many times {do} {x} set in?",
     )
-    near = [n for n in numbers_near(len(mine)) if n != "0"]
-    return Draft(texts, str(len(mine)), mine, (label,), distractors=near)
+    distractors = [n for n in numbers_near(len(indices)) if n != "0"]
+    return Draft(texts, str(len(indices)), indices, (label,), distractors=distractors)
 
 
 def total(scene: Scene, rng: random.Random) -> Draft | None:
@@ -164,8 +164,8 @@ def total(scene: Scene, rng: random.Random) -> Draft | None:
         "How many sound events are there in total?",
     )
     value = len(scene.events)
-    near = [n for n in numbers_near(value) if n != "0"]
-    return Draft(texts, str(value), range(value), (), distractors=near)
+    distractors = [n for n in numbers_near(value) if n != "0"]
+    return Draft(texts, str(value), range(value), (), distractors=distractors)
 
 
 def before(scene: Scene, rng: random.Random) -> Draft | None:
@@ -238,14 +238,14 @@ def repeats(scene: Scene, rng: random.Random) -> Draft | None:
     repeated = [n for n, c in counts.items() if c > 1]
     if len(repeated) != 1 or len(counts) < 2 or not countable(scene.events, set(repeated)):
         return None
-    mine = [i for i, e in enumerate(scene.events) if e.label == repeated[0]]
+    indices = [i for i, e in enumerate(scene.events) if e.label == repeated[0]]
     texts = (
         "Which sound is heard more than once?",
         "Which sound repeats?",
         "Which sound comes back later in the clip?",
         "Which sound occurs several times?",
     )
-    return label_draft(scene, rng, mine[0], mine, texts)
+    return label_draft(scene, rng, indices[0], indices, texts)
 
 
 def when(scene: Scene, rng: random.Random) -> Draft | None:
@@ -317,8 +317,8 @@ def _pair(
     if not pairs:
         return None
     target, other = rng.choice(pairs)
-    named = [events[target].label, events[other].label]
-    rng.shuffle(named)
-    texts = [f"{stem}, {the(named[0])} or {the(named[1])}?" for stem in stems]
+    labels = [events[target].label, events[other].label]
+    rng.shuffle(labels)
+    texts = [f"{stem}, {the(labels[0])} or {the(labels[1])}?" for stem in stems]
     answer = events[target].label
-    return Draft(texts, answer, sorted((target, other)), (named[0], named[1]), target, options=named)
+    return Draft(texts, answer, sorted((target, other)), (labels[0], labels[1]), target, options=labels)

@@ -38,8 +38,8 @@ class ScenedQuestion:
     value: str = ""
 
 
-def _difficulty(need: int, events: int) -> str:
-    points = need + (events >= 5) - (events <= 2)
+def _difficulty(n_steps: int, events: int) -> str:
+    points = n_steps + (events >= 5) - (events <= 2)
     return "easy" if points <= 1 else "medium" if points == 2 else "hard"
 
 
@@ -74,26 +74,26 @@ def make_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
             f"scene {scene.seed}: events are not in order of onset ({[e.onset_s for e in scene.events]}); "
             "questions of order would be wrong. Sort the events by onset_s."
         )
-    made = []
-    for kind, (need, maker) in KINDS.items():
+    questions = []
+    for kind, (n_steps, maker) in KINDS.items():
         draft = maker(scene, rng)
         if draft is not None:
-            made.append(_finish(scene, rng, kind, need, draft))
-    rng.shuffle(made)
-    return made
+            questions.append(_finish(scene, rng, kind, n_steps, draft))
+    rng.shuffle(questions)
+    return questions
 
 
-def _finish(scene: Scene, rng: random.Random, kind: str, need: int, draft: Draft) -> ScenedQuestion:
+def _finish(scene: Scene, rng: random.Random, kind: str, n_steps: int, draft: Draft) -> ScenedQuestion:
     style = rng.choices(("singular", "name", "title"), (75, 15, 10))[0]
-    opened = not draft.closed and rng.random() < OPEN_SHARE
+    is_open = not draft.closed and rng.random() < OPEN_SHARE
     values: list[str] = []
-    if not opened and draft.options is not None:
+    if not is_open and draft.options is not None:
         values = list(draft.options)
-    elif not opened:
+    elif not is_open:
         size = rng.choices((2, 3, 4, 5), (1, 3, 6, 2))[0]
         values = [draft.value, *draft.distractors[: size - 1]]
     rng.shuffle(values)
-    if opened:
+    if is_open:
         style = "singular"
     question = Question(
         text=rng.choice(draft.texts),
@@ -102,7 +102,7 @@ def _finish(scene: Scene, rng: random.Random, kind: str, need: int, draft: Draft
         domain=_domain(scene),
         category=kind,
         sub_category=_sub_category(kind),
-        difficulty=_difficulty(need, len(scene.events)),
+        difficulty=_difficulty(n_steps, len(scene.events)),
     )
     return ScenedQuestion(question, kind, tuple(draft.evidence), draft.subjects, draft.target, draft.value)
 

@@ -118,19 +118,19 @@ def compose(
     length_s = round(float(rng.uniform(*seconds)), 1)
     mix = np.zeros(int(length_s * SAMPLE_RATE), np.float32)
     labels = bank.labels(split)
-    chosen = list(rng.choice(labels, int(rng.integers(count[0], count[1] + 1)), replace=False))
-    if len(chosen) > 2 and rng.random() < 0.45:  # repeat one class, so that counting is worth asking
-        chosen[-1] = chosen[0]
-        if len(chosen) > 3 and rng.random() < 0.35:
-            chosen[-2] = chosen[0]
-    placed: list[SceneEvent] = []
-    for label in chosen:
+    classes = list(rng.choice(labels, int(rng.integers(count[0], count[1] + 1)), replace=False))
+    if len(classes) > 2 and rng.random() < 0.45:  # repeat one class, so that counting is worth asking
+        classes[-1] = classes[0]
+        if len(classes) > 3 and rng.random() < 0.35:
+            classes[-2] = classes[0]
+    scene_events: list[SceneEvent] = []
+    for label in classes:
         label = str(label)
         source, dry = bank.draw(split, label, rng)
         dry = _vary(dry, label, rng, _TRAIN_SPEED if split == "train" else _SPEED)
         if crop:
             dry = dry[: max(int((length_s - 0.2) * SAMPLE_RATE), 800)]
-        onset_s = _place(label, len(dry) / SAMPLE_RATE, length_s, placed, rng)
+        onset_s = _place(label, len(dry) / SAMPLE_RATE, length_s, scene_events, rng)
         if onset_s is None:
             continue
         level_db = float(rng.uniform(-28, -14))
@@ -138,14 +138,14 @@ def compose(
         wet *= 10 ** (level_db / 20) / max(float(np.sqrt(np.mean(dry**2))), 1e-6) * _norm(dry, wet)
         start = int(onset_s * SAMPLE_RATE)
         mix[start : start + len(wet)] += wet[: len(mix) - start]
-        placed.append(SceneEvent(label, onset_s, onset_s + len(dry) / SAMPLE_RATE, round(level_db, 1), source))
+        scene_events.append(SceneEvent(label, onset_s, onset_s + len(dry) / SAMPLE_RATE, round(level_db, 1), source))
     slope, floor_db = float(rng.uniform(0, 2)), float(rng.uniform(-75, -45))
     noise = colored_noise(len(mix), slope, rng)
     mix += noise * np.float32(10 ** (floor_db / 20) / np.sqrt(np.mean(noise**2)))
     peak = float(np.abs(mix).max())
     if peak > 0.95:
         mix *= 0.95 / peak
-    events = tuple(sorted(placed, key=lambda event: event.onset_s))
+    events = tuple(sorted(scene_events, key=lambda event: event.onset_s))
     return Rendered(Scene(seed, split, length_s, events, f"noise f^-{slope:.1f} at {floor_db:.0f} dB"), mix)
 
 
@@ -179,7 +179,7 @@ def compose_varied(bank: Bank, split: str, seed: int, longest_s: float = 30.0) -
 
 
 def _place(
-    label: str, duration_s: float, length_s: float, placed: list[SceneEvent], rng: np.random.Generator
+    label: str, duration_s: float, length_s: float, scene_events: list[SceneEvent], rng: np.random.Generator
 ) -> float | None:
     """Return an onset that keeps same-class events apart and at least half of every event uncovered.
 
@@ -189,7 +189,7 @@ def _place(
         onset = float(rng.uniform(0.1, max(0.11, length_s - duration_s - 0.1)))
         onset = round(onset, 2)
         fits = onset + duration_s <= length_s
-        for other in placed:
+        for other in scene_events:
             overlap = min(onset + duration_s, other.offset_s) - max(onset, other.onset_s)
             limit = -MIN_GAP_S if other.label == label else 0.5 * min(duration_s, other.duration_s)
             fits = fits and overlap <= limit
@@ -198,7 +198,7 @@ def _place(
     return None
 
 
-def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, most: float) -> np.ndarray:
+def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, max_factor: float) -> np.ndarray:
     """Return a crop of at most 3.2 s, faster or slower and so higher or lower by up to the factor ``most``.
 
     Short sounds of some classes are repeated.
@@ -210,9 +210,9 @@ def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, most: float) ->
             starts = np.flatnonzero(energy[: len(dry) - n : 400] > 0.05 * energy.max()) * 400
             start = int(rng.choice(starts)) if len(starts) else int(rng.integers(len(dry) - n))
             dry = dry[start : start + n]
-            loud = np.flatnonzero(np.abs(dry) > 0.02 * np.abs(dry).max())
-            dry = dry[loud[0] : loud[-1] + 1]
-    speed = float(np.exp(rng.uniform(-np.log(most), np.log(most))))
+            audible = np.flatnonzero(np.abs(dry) > 0.02 * np.abs(dry).max())
+            dry = dry[audible[0] : audible[-1] + 1]
+    speed = float(np.exp(rng.uniform(-np.log(max_factor), np.log(max_factor))))
     dry = soxr.resample(dry, SAMPLE_RATE, SAMPLE_RATE / speed, quality="LQ")
     if len(dry) < _ONE_SHOT_S * SAMPLE_RATE and label in _REPEATED:
         gap = np.zeros(int(rng.uniform(0.08, 0.3) * SAMPLE_RATE), np.float32)

@@ -180,26 +180,26 @@ def written_scene(
         notes = list(loudness_words(scene))
     elif levels == "decibels":
         notes = [f"{event.level_db:.0f} dB" for event in scene.events]
-    lasts = f"{scene.seconds:.1f} s"
+    length = f"{scene.seconds:.1f} s"
     form = rng.randrange(6)
     if not scene.events:
-        return f"A clip of {lasts} in which nothing is heard."
+        return f"A clip of {length} in which nothing is heard."
     pairs = list(zip(scene.events, notes, strict=True))
     if form == 0:
-        return f"Clip of {lasts}: " + "; ".join(timed(e) + (f" ({n})" if n else "") for e, n in pairs) + "."
+        return f"Clip of {length}: " + "; ".join(timed(e) + (f" ({n})" if n else "") for e, n in pairs) + "."
     if form == 1:
-        return f"Length: {lasts}\n" + "\n".join(f"- {timed(e)}" + (f", {n}" if n else "") for e, n in pairs)
+        return f"Length: {length}\n" + "\n".join(f"- {timed(e)}" + (f", {n}" if n else "") for e, n in pairs)
     if form == 2:
         parts = [
             f"{singular(e.label)} from {e.onset_s:.1f} to {e.offset_s:.1f} s" + (f", {n}" if n else "")
             for e, n in pairs
         ]
-        return sentence(f"the clip lasts {lasts}. It has {'; '.join(parts)}")
+        return sentence(f"the clip lasts {length}. It has {'; '.join(parts)}")
     if form == 3:
         rows = [
             f"{e.onset_s:.1f} | {e.offset_s:.1f} | {singular(e.label)}" + (f" | {n}" if n else "") for e, n in pairs
         ]
-        return f"start | end | sound ({lasts} in all)\n" + "\n".join(rows)
+        return f"start | end | sound ({length} in all)\n" + "\n".join(rows)
     if form == 4:
         openers = ("At", "Then at", "Next, at")
         parts = [
@@ -211,9 +211,9 @@ def written_scene(
             f"{f' ({n})' if n else ''}, until {e.offset_s:.1f} s."
             for i, (e, n) in enumerate(pairs)
         ]
-        return f"A clip of {lasts}. " + " ".join(parts)
+        return f"A clip of {length}. " + " ".join(parts)
     return (
-        f"Audio, {lasts}. Heard: "
+        f"Audio, {length}. Heard: "
         + ", ".join(f"{singular(e.label)} ({interval(e)}{'; ' + n if n else ''})" for e, n in pairs)
         + "."
     )

@@ -45,7 +45,7 @@ from training.small.lessons import LESSONS, Lesson
 IMAGINED = ("list",)  # over scenes that nobody has rendered
 BASE_LESSONS = tuple(name for name in LESSONS if name != "chain")
 STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
-_GO_ON = BASE_LESSONS[-1], "chain"  # lessons that may train further what ships
+_CONTINUABLE = BASE_LESSONS[-1], "chain"  # lessons that may train further what ships
 # Rendered scenes: split of their recordings, number, first seed. The tower learns from "train" alone; "unheard" shows
 # the lessons what its outputs are like on other recordings.
 SCENES = {"train": ("train", 4800, 0), "validation": ("validation", 300, 0), "unheard": ("validation", 2400, 100_000)}
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         command = commands.add_parser(name)
         command.add_argument("work", type=Path, help="a folder for everything that is made on the way (about 15 GB)")
         command.add_argument("--steps", type=int, help="of a lesson")
-        if name in _GO_ON:
+        if name in _CONTINUABLE:
             command.add_argument("--shipped", action="store_true", help="begin with what ships")
         command.add_argument("--minutes", type=float, help="of the tower's training")
         command.add_argument("--seed", type=int, default=0)
@@ -98,9 +98,9 @@ def _run(stage: str, args: argparse.Namespace) -> Any:
         return _chain(args.work, args.steps, args.seed, shipped=getattr(args, "shipped", False))
     if stage in LESSONS:
         return _lesson(args.work, stage, args.steps, args.seed, shipped=getattr(args, "shipped", False))
-    made = {"bank": _bank, "ears": _ears, "start": _start, "english": _english, "base": _base}
-    if stage in made:
-        return made[stage](args.work)
+    functions = {"bank": _bank, "ears": _ears, "start": _start, "english": _english, "base": _base}
+    if stage in functions:
+        return functions[stage](args.work)
     if stage == "tower":
         return _tower(args.work, args.minutes, args.seed)
     if stage == "grpo":
@@ -116,9 +116,9 @@ def _bank(work: Path) -> Path:
 
     if not (work / "bank" / "bank.json").exists():
         bank.build(work / "bank", work / "packages")
-    for name, (split, count, first) in SCENES.items():
+    for name, (split, count, first_seed) in SCENES.items():
         if not (work / "features" / name / "frames.npy").exists():
-            features.render(work / "bank", work / "features" / name, split, count, first)
+            features.render(work / "bank", work / "features" / name, split, count, first_seed)
     return work / "features"
 
 
@@ -192,13 +192,13 @@ def _lesson(work: Path, name: str, steps: int | None, seed: int, *, shipped: boo
     out = work / name / "parameters.safetensors"
     if out.exists():
         return out
-    place = BASE_LESSONS.index(name)
-    before = work / BASE_LESSONS[place - 1] / "parameters.safetensors"
-    start = read_rows(BASE_LORA, torch.float32) if shipped else load_file(before) if place else None
+    position = BASE_LESSONS.index(name)
+    previous = work / BASE_LESSONS[position - 1] / "parameters.safetensors"
+    start = read_rows(BASE_LORA, torch.float32) if shipped else load_file(previous) if position else None
     features = [] if name in IMAGINED else [work / "features" / "train"]
-    model, processor = _opened(work / "start")
+    model, processor = _open_pair(work / "start")
     options = {"start": start, "english": _chats(work), "projection": bool(features), "seed": seed}
-    teach(model, processor, features, work / name, _length(name, steps), **options)
+    teach(model, processor, features, work / name, _with_steps(name, steps), **options)
     return out
 
 
@@ -211,12 +211,12 @@ def _base(work: Path) -> Path:
 
     out = work / "small-base"
     if not (out / "model.safetensors").exists():
-        model, processor = _opened(work / "start")
-        own = work / BASE_LESSONS[-1] / "parameters.safetensors"
-        taught = load_file(own) if own.exists() else read_rows(BASE_LORA, torch.float32)
-        adapted, _ = adapt(model, LESSONS[BASE_LESSONS[-1]].rank, start=taught)
+        model, processor = _open_pair(work / "start")
+        own_weights = work / BASE_LESSONS[-1] / "parameters.safetensors"
+        weights = load_file(own_weights) if own_weights.exists() else read_rows(BASE_LORA, torch.float32)
+        peft_model, _ = adapt(model, LESSONS[BASE_LESSONS[-1]].rank, start=weights)
         processor.save_pretrained(out)
-        adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
+        peft_model.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
     return out
 
 
@@ -228,19 +228,19 @@ def _chain(work: Path, steps: int | None, seed: int, *, shipped: bool) -> Path:
 
     out = work / "small-sft"
     if not (out / "adapter_model.safetensors").exists():
-        model, processor = _opened(work / "small-base")
-        kept = load_file(ADAPTER / "adapter_model.safetensors") if shipped else {}
-        start = {name.replace(".weight", ".default.weight"): value.float() for name, value in kept.items()}
+        model, processor = _open_pair(work / "small-base")
+        adapter = load_file(ADAPTER / "adapter_model.safetensors") if shipped else {}
+        start = {name.replace(".weight", ".default.weight"): value.float() for name, value in adapter.items()}
         options = {"start": start, "projection": False, "seed": seed}
         features = [work / "features" / name for name in ("train", "unheard")]
-        adapted = teach(model, processor, features, work / "chain", _length("chain", steps), **options)
-        adapted.peft_config["default"].base_model_name_or_path = "small-base"  # found beside it, wherever that is
+        peft_model = teach(model, processor, features, work / "chain", _with_steps("chain", steps), **options)
+        peft_model.peft_config["default"].base_model_name_or_path = "small-base"  # found beside it, wherever that is
         if int(os.environ.get("RANK", 0)) == 0:  # of several processes one writes
-            adapted.to(torch.bfloat16).save_pretrained(out)
+            peft_model.to(torch.bfloat16).save_pretrained(out)
     return out
 
 
-def _opened(folder: Path) -> tuple[Any, Any]:
+def _open_pair(folder: Path) -> tuple[Any, Any]:
     """Model and processor. Written-out attention: on a CPU the fused one takes a third of a training step."""
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
@@ -252,7 +252,7 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     return model, AudioProcessor.from_pretrained(folder)
 
 
-def _length(name: str, steps: int | None) -> Lesson:
+def _with_steps(name: str, steps: int | None) -> Lesson:
     return replace(LESSONS[name], steps=steps or LESSONS[name].steps)
 
 
@@ -267,10 +267,10 @@ def _grpo(work: Path, seed: int) -> Path:
     from training.scenes.benchmark import main as write_items
 
     for split, count in (("train", 1200), ("validation", 60)):
-        for what in ("scenes", "recordings"):
-            folder = work / "grpo-data" / f"{what}-{split}"
+        for kind in ("scenes", "recordings"):
+            folder = work / "grpo-data" / f"{kind}-{split}"
             if not (folder / "items.jsonl").exists():
-                write_items([str(work / "bank"), str(folder), "--split", split, "--what", what, "--count", str(count)])
+                write_items([str(work / "bank"), str(folder), "--split", split, "--what", kind, "--count", str(count)])
     data = {f"data.sources.{i}.data": work / "grpo-data" / f"{w}-train" for i, w in enumerate(("scenes", "recordings"))}
     data |= {"data.validation.0.data": work / "grpo-data" / "scenes-validation"}
     pairs = [f"{key}={value}" for key, value in data.items()]

@@ -51,8 +51,8 @@ def imagined_scene(rng: random.Random) -> Scene:
         event = rng.choice(scene.events)
         onset = round(rng.choice((0.0, rng.uniform(0, 1.5))), 2)
         length = min(event.duration_s, 8.0)
-        only = replace(event, onset_s=onset, offset_s=round(onset + length, 2))
-        return replace(scene, events=(only,), seconds=round(onset + length + rng.uniform(0, 2), 1))
+        single = replace(event, onset_s=onset, offset_s=round(onset + length, 2))
+        return replace(scene, events=(single,), seconds=round(onset + length + rng.uniform(0, 2), 1))
     return scene
 
 
@@ -80,16 +80,16 @@ def teach(
     Returns:
         The model with its LoRA (peft).
     """
-    rendered = [load_pooled(folder) for folder in features]
-    scenes = [scene for part, _, _ in rendered for scene in part]
-    known = len(rendered[0][0]) if rendered else 0  # scenes of recordings that the tower knows; the others come after
+    datasets = [load_pooled(folder) for folder in features]
+    scenes = [scene for folder_scenes, _, _ in datasets for scene in folder_scenes]
+    n_train = len(datasets[0][0]) if datasets else 0  # scenes of recordings that the tower knows; the others come after
     basis = frame_basis(model, processor.tokenizer)
-    adapted, parameters = adapt(model, lesson.rank, start=start, projection=projection, seed=seed)
+    peft_model, parameters = adapt(model, lesson.rank, start=start, projection=projection, seed=seed)
     dtype = fast_dtype()
     point, *digits = (processor.tokenizer(piece).input_ids[-1] for piece in ".0123456789")
     digits = torch.tensor(digits)
-    together = distributed.is_initialized()
-    rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+    parallel = distributed.is_initialized()
+    rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
 
     def gradients(step: int) -> float:
         rng = random.Random(f"lesson {seed} {step}")
@@ -97,8 +97,8 @@ def teach(
         first = rng.randrange(stride)
 
         def pooled_of(row: int) -> np.ndarray:
-            _, pooled, counts = rendered[row >= known]
-            row -= known * (row >= known)
+            _, pooled, counts = datasets[row >= n_train]
+            row -= n_train * (row >= n_train)
             return pooled[row][first : int(counts[row]) : stride]
 
         encode = Encoder(processor, basis, pooled_of, step, (stride,), simulated_targets)
@@ -114,34 +114,34 @@ def teach(
                 continue
             row = None
             if rng.random() >= lesson.imagined:
-                row = rng.randrange(known, len(scenes)) if rng.random() < lesson.unheard else rng.randrange(known)
+                row = rng.randrange(n_train, len(scenes)) if rng.random() < lesson.unheard else rng.randrange(n_train)
             scene = imagined_scene(rng) if row is None else scenes[row]
             kind = rng.choices(list(lesson.turns), list(lesson.turns.values()))[0]
             until = "</perception>" if rng.random() < lesson.perceived else None
             if turns := kind(scene, rng):
                 chats.append(Chat(tuple(turns[:1] if until else turns), (scene, row), until))
         sequences = sorted(map(encode, chats), key=lambda sequence: len(sequence.ids))
-        learnt = sum(int(sequence.learn.sum()) for sequence in sequences)
+        n_targets = sum(int(sequence.learn.sum()) for sequence in sequences)
         total = torch.zeros(())
         for group in by_length(_shares(sequences, ranks)[rank], tokens):
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 logits, targets = forward(model, group, noise=0.1)
             losses = functional.cross_entropy(logits.float(), targets, reduction="none")
             weights = 1 + (SECONDS_WEIGHT - 1) * seconds_of(targets, digits, point).float()
-            ((losses * weights).sum() / learnt).backward()
-            total += losses.detach().sum() / learnt
-        if together:
-            _add_up([total, *(_gradient(parameter) for parameter in parameters.values())])
+            ((losses * weights).sum() / n_targets).backward()
+            total += losses.detach().sum() / n_targets
+        if parallel:
+            _sum_over_processes([total, *(_gradient(parameter) for parameter in parameters.values())])
         return total.item()
 
     options = {"steps": lesson.steps, "lr": lesson.lr, "seed": seed, "window": window, "writes": rank == 0}
     run_stage(parameters, gradients, out, **options)
     if rank == 0:
-        kept = {name: value.detach().clone().contiguous() for name, value in parameters.items()}
-        save_file(kept, out / "parameters.safetensors")
-    if together:
+        state = {name: value.detach().clone().contiguous() for name, value in parameters.items()}
+        save_file(state, out / "parameters.safetensors")
+    if parallel:
         distributed.barrier()  # what comes next reads the file
-    return adapted
+    return peft_model
 
 
 def _shares(sequences: Sequence[Any], ranks: int) -> list[list[Any]]:
@@ -149,9 +149,9 @@ def _shares(sequences: Sequence[Any], ranks: int) -> list[list[Any]]:
     shares: list[list[Any]] = [[] for _ in range(ranks)]
     counts = [0] * ranks
     for sequence in reversed(sequences):  # the longest first, each to whoever has least
-        least = counts.index(min(counts))
-        shares[least].insert(0, sequence)
-        counts[least] += len(sequence.ids)
+        rank = counts.index(min(counts))
+        shares[rank].insert(0, sequence)
+        counts[rank] += len(sequence.ids)
     return shares
 
 
@@ -161,12 +161,12 @@ def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
     return parameter.grad
 
 
-def _add_up(tensors: Sequence[torch.Tensor]) -> None:
+def _sum_over_processes(tensors: Sequence[torch.Tensor]) -> None:
     """Replace each tensor by its sum over the processes."""
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     distributed.all_reduce(flat)
-    for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(summed.view_as(tensor))
+    for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(total.view_as(tensor))
 
 
 def seconds_of(tokens: torch.Tensor, digits: torch.Tensor, point: int) -> torch.Tensor:
@@ -191,8 +191,8 @@ def adapt(
     model.requires_grad_(False)
     torch.manual_seed(seed)
     options = {"r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
-    adapted = get_peft_model(model, LoraConfig(**options, target_modules=LORA_TARGETS))
-    parameters = {name: p for name, p in adapted.named_parameters() if "lora_" in name}
+    peft_model = get_peft_model(model, LoraConfig(**options, target_modules=LORA_TARGETS))
+    parameters = {name: p for name, p in peft_model.named_parameters() if "lora_" in name}
     model.model.audio_tower.proj.float()
     if projection:
         parameters |= {f"proj.{name}": p for name, p in model.model.audio_tower.proj.named_parameters()}
@@ -200,4 +200,4 @@ def adapt(
         parameter.requires_grad_(True)
         if start and name in start:
             parameter.data.copy_(start[name])
-    return adapted, parameters
+    return peft_model, parameters

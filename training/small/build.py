@@ -73,39 +73,39 @@ def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
     """
     from transformers import GenerationConfig, Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-    old = llama.config
-    if tower.config.output_dim != old.hidden_size:
+    llama_config = llama.config
+    if tower.config.output_dim != llama_config.hidden_size:
         raise ValueError(
-            f"the tower's outputs are {tower.config.output_dim} wide, the language model {old.hidden_size}: "
+            f"the tower's outputs are {tower.config.output_dim} wide, the language model {llama_config.hidden_size}: "
             "make the tower with output_dim of the language model's width"
         )
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
-    half = old.hidden_size // old.num_attention_heads // 2
+    end_ids = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
+    half = llama_config.hidden_size // llama_config.num_attention_heads // 2
     sections = [half // 4, half - half // 4 - (half - half // 4) // 2, (half - half // 4) // 2]  # as Qwen's 16, 24, 24
     config = Qwen2_5OmniThinkerConfig(
         text_config={
-            "hidden_size": old.hidden_size,
-            "num_hidden_layers": old.num_hidden_layers,
-            "num_attention_heads": old.num_attention_heads,
-            "num_key_value_heads": old.num_key_value_heads,
-            "intermediate_size": old.intermediate_size,
-            "rms_norm_eps": old.rms_norm_eps,
-            "max_position_embeddings": old.max_position_embeddings,
+            "hidden_size": llama_config.hidden_size,
+            "num_hidden_layers": llama_config.num_hidden_layers,
+            "num_attention_heads": llama_config.num_attention_heads,
+            "num_key_value_heads": llama_config.num_key_value_heads,
+            "intermediate_size": llama_config.intermediate_size,
+            "rms_norm_eps": llama_config.rms_norm_eps,
+            "max_position_embeddings": llama_config.max_position_embeddings,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": old.rope_parameters["rope_theta"],
+                "rope_theta": llama_config.rope_parameters["rope_theta"],
                 "mrope_section": sections,
             },
             "vocab_size": len(tokenizer),
             "tie_word_embeddings": True,
-            **ends,
+            **end_ids,
         },
         audio_config=tower.config.to_dict(),
-        vision_config={**_VISION, "out_hidden_size": old.hidden_size},
+        vision_config={**_VISION, "out_hidden_size": llama_config.hidden_size},
         tie_word_embeddings=True,
         **special_ids(tokenizer),
-        **ends,
+        **end_ids,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)

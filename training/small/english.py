@@ -62,15 +62,15 @@ def own_chats(llama: Any, tokenizer: Any, path: Path, *, count: int = 320, batch
 
     ``llama``: the language model before any lesson; ``tokenizer``: its own, whose chat template it was tuned with.
     """
-    asked = [request.format(topic) for request, topic in itertools.product(_REQUESTS, _TOPICS)]
-    random.Random(f"english {seed}").shuffle(asked)
-    asked = asked[:count]
-    done = len(path.read_text().splitlines()) if path.exists() else 0
-    for start in range(done, len(asked), batch):
-        requests = asked[start : start + batch]
-        said = replies(llama, tokenizer, requests, tokens=96, temperature=0.7, seed=seed + start)
+    all_requests = [request.format(topic) for request, topic in itertools.product(_REQUESTS, _TOPICS)]
+    random.Random(f"english {seed}").shuffle(all_requests)
+    all_requests = all_requests[:count]
+    n_done = len(path.read_text().splitlines()) if path.exists() else 0
+    for start in range(n_done, len(all_requests), batch):
+        requests = all_requests[start : start + batch]
+        texts = replies(llama, tokenizer, requests, tokens=96, temperature=0.7, seed=seed + start)
         with open(path, "a") as file:
-            file.write("".join(json.dumps([a, b]) + "\n" for a, b in zip(requests, said, strict=True)))
+            file.write("".join(json.dumps([a, b]) + "\n" for a, b in zip(requests, texts, strict=True)))
     return path
 
 
@@ -88,10 +88,10 @@ def replies(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
     out = model.generate(**inputs, max_new_tokens=tokens, eos_token_id=end, pad_token_id=pad, **sampling)
     texts = tokenizer.batch_decode(out[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
-    return [text.strip() if text.rstrip().endswith((".", "!", "?")) else _whole(text) for text in texts]
+    return [text.strip() if text.rstrip().endswith((".", "!", "?")) else _cut_to_sentence(text) for text in texts]
 
 
-def _whole(text: str) -> str:
+def _cut_to_sentence(text: str) -> str:
     end = max(text.rfind(mark) for mark in ".!?")
     return (text[: end + 1] if end > 0 else text).strip()
 

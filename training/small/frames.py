@@ -74,11 +74,11 @@ def frame_basis(model: Any, tokenizer: Any) -> np.ndarray:
     basis[: len(LABELS)] = words[: len(LABELS)]
     basis[2 * len(LABELS) : 2 * len(LABELS) + MOST_EVENTS] = words[len(LABELS) :]
     basis /= np.linalg.norm(basis, axis=1, keepdims=True)
-    own = (digits - digits.mean(0))[[*range(10), 1]]  # of 10 the first digit
-    own /= np.linalg.norm(own, axis=1, keepdims=True)
-    for which in _SECONDS:
-        rows = slice(count - (TIMES - which) * DIGITS, count - (TIMES - which - 1) * DIGITS)
-        basis[rows] = _OWN * own + _ROLE * basis[rows]
+    digit_directions = (digits - digits.mean(0))[[*range(10), 1]]  # of 10 the first digit
+    digit_directions /= np.linalg.norm(digit_directions, axis=1, keepdims=True)
+    for position in _SECONDS:
+        rows = slice(count - (TIMES - position) * DIGITS, count - (TIMES - position - 1) * DIGITS)
+        basis[rows] = _OWN * digit_directions + _ROLE * basis[rows]
     length = np.linalg.norm(embeddings, axis=1).mean()
     amplitudes = np.repeat([_AMPLITUDES[part] for part in COLUMNS], list(COLUMNS.values()))[:, None]
     return (length * amplitudes * basis).astype(np.float32)
@@ -87,9 +87,9 @@ def frame_basis(model: Any, tokenizer: Any) -> np.ndarray:
 def frame_targets(scene: Scene, n: int) -> np.ndarray:
     """Return the exact targets of ``n`` frames of a scene, float32 (n, columns)."""
     rows = np.zeros((n, sum(COLUMNS.values())), np.float32)
-    parts, said = columns_of(rows), codes.columns_of(codes.frame_codes(scene, n))
+    parts, event_columns = columns_of(rows), codes.columns_of(codes.frame_codes(scene, n))
     for name in ("event", "others", "ordinal", "most"):
-        parts[name][:] = said[name]
+        parts[name][:] = event_columns[name]
     for event, (start, stop) in zip(scene.events, codes.spans(scene, n), strict=True):
         parts["times"][start:stop] = np.eye(DIGITS)[list(event_digits(event))]  # a later event comes in front
     return rows
@@ -106,22 +106,22 @@ def simulated_targets(scene: Scene, n: int, rng: np.random.Generator) -> np.ndar
     parts["others"][:] *= rng.uniform(0.2, 1)
     parts["most"][:] *= rng.uniform(0.4, 1)
     for event, (start, stop) in zip(scene.events, codes.spans(scene, n), strict=True):
-        sure = rng.uniform(0.55, 1) if rng.random() < 0.4 else 1.0
-        parts["event"][start:stop, LABELS.index(event.label)] *= sure
-        parts["event"][start:stop, rng.integers(len(LABELS))] += (1 - sure) * rng.uniform(0.3, 1)
-        for which, digit in enumerate(event_digits(event)):
-            parts["times"][start:stop, which] = _doubted(digit, which % 2 == 1, rng)
+        confidence = rng.uniform(0.55, 1) if rng.random() < 0.4 else 1.0
+        parts["event"][start:stop, LABELS.index(event.label)] *= confidence
+        parts["event"][start:stop, rng.integers(len(LABELS))] += (1 - confidence) * rng.uniform(0.3, 1)
+        for position, digit in enumerate(event_digits(event)):
+            parts["times"][start:stop, position] = _blurred_digit(digit, position % 2 == 1, rng)
     return (rng.uniform(0.8, 1.1) * rows + rng.uniform(0.03, 0.12) * rng.standard_normal(rows.shape)).astype(np.float32)
 
 
-def _doubted(digit: int, tenth: bool, rng: np.random.Generator) -> np.ndarray:
+def _blurred_digit(digit: int, tenth: bool, rng: np.random.Generator) -> np.ndarray:
     """Return the belief in each digit, (DIGITS,), of one whose right value is ``digit``."""
-    belief = np.zeros(DIGITS)
-    sure = rng.uniform(0.15, 0.6) if tenth else rng.uniform(0.4, 0.95)
-    belief[digit] = sure
-    for near in (digit - 1, digit + 1):
-        near = near % 10 if tenth else min(max(near, 0), DIGITS - 1)  # tenths go round
-        belief[near] += (1 - sure) / 2 * rng.uniform(0.5, 1)
+    scores = np.zeros(DIGITS)
+    confidence = rng.uniform(0.15, 0.6) if tenth else rng.uniform(0.4, 0.95)
+    scores[digit] = confidence
+    for neighbour in (digit - 1, digit + 1):
+        neighbour = neighbour % 10 if tenth else min(max(neighbour, 0), DIGITS - 1)  # tenths go round
+        scores[neighbour] += (1 - confidence) / 2 * rng.uniform(0.5, 1)
     if tenth:
-        belief[:10] += (1 - sure) / 12
-    return belief
+        scores[:10] += (1 - confidence) / 12
+    return scores

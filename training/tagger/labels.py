@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from mpar2.tagger.names import label_of
 
-__all__ = ["HELD_OUT", "Known", "find_label", "read_labels", "tagger_label"]
+__all__ = ["HELD_OUT", "SourceLabel", "find_label", "read_labels", "tagger_label"]
 
 #: groups of ``training.tagger.collect`` that are never learned from
 HELD_OUT = ("package-gcompris-qt-data", "gm-TimGM6mb")
 
-_MEANT = {
+_SYNONYMS = {
     "sheep": "sheep bleat",
     "crow": "crow caw",
     "seagull": "bird song",
@@ -29,14 +29,14 @@ _MEANT = {
 }
 
 
-class Known(NamedTuple):
+class SourceLabel(NamedTuple):
     """What a list of sources says of a recording; ``label`` is one of the tagger's."""
 
     split: str
     label: str | None
 
 
-def read_labels(sources: Path, packages: Path) -> dict[str, Known]:
+def read_labels(sources: Path, packages: Path) -> dict[str, SourceLabel]:
     """Read which recordings a list of sources names.
 
     Args:
@@ -48,7 +48,7 @@ def read_labels(sources: Path, packages: Path) -> dict[str, Known]:
     """
     table = json.loads(Path(sources).read_text())
     table.pop("comment", None)
-    known: dict[str, Known] = {}
+    labels: dict[str, SourceLabel] = {}
     for split in ("train", "validation", "test"):  # the last word counts: what is tested is not learned
         for label, splits in table.items():
             for spec in splits.get(split, ()):
@@ -60,28 +60,28 @@ def read_labels(sources: Path, packages: Path) -> dict[str, Known]:
                 for path in _files(packages / package):
                     if fnmatch.fnmatch(path, pattern):
                         name = path.rsplit("/", 1)[-1]
-                        known[f"{package}/{name}!{member}" if member else f"{package}/{name}"] = Known(
+                        labels[f"{package}/{name}!{member}" if member else f"{package}/{name}"] = SourceLabel(
                             split, tagger_label(label)
                         )
-    return known
+    return labels
 
 
-def find_label(known: dict[str, Known], source: str) -> Known | None:
+def find_label(labels: dict[str, SourceLabel], source: str) -> SourceLabel | None:
     """Return the entry of a source; None where no list names it.
 
     Args:
         known: Of :func:`read_labels`; entries of Qt resource files are patterns.
         source: ``package/file``, or ``package/file!member``.
     """
-    if source in known or "!" not in source:
-        return known.get(source)
-    patterns = (pattern for pattern in known if "!" in pattern)
-    return next((known[pattern] for pattern in patterns if fnmatch.fnmatch(source, pattern)), None)
+    if source in labels or "!" not in source:
+        return labels.get(source)
+    patterns = (pattern for pattern in labels if "!" in pattern)
+    return next((labels[pattern] for pattern in patterns if fnmatch.fnmatch(source, pattern)), None)
 
 
 def tagger_label(label: str) -> str | None:
     """Return the tagger's label that means the same as the class ``label`` of a bank, or None."""
-    return label_of(_MEANT.get(label, label))
+    return label_of(_SYNONYMS.get(label, label))
 
 
 @cache

@@ -21,7 +21,7 @@ import numpy as np
 
 from mpar2.tagger.model import BANDS, FLOOR, STRIDE
 from mpar2.tagger.names import GENERAL, label_members
-from training.tagger.labels import HELD_OUT, Known, find_label, tagger_label
+from training.tagger.labels import HELD_OUT, SourceLabel, find_label, tagger_label
 from training.tagger.teacher import HOP_FRAMES, WINDOW_FRAMES
 
 __all__ = ["FRAMES", "WINDOWS", "Mixtures", "Mixture", "Recording", "active_frames", "read_recordings"]
@@ -68,23 +68,23 @@ class Mixtures:
                 self._group[list(positions)] = number
         self._numbers = {label: number for number, label in enumerate(self._members)}
         by_label: dict[str, dict[str, list[int]]] = {}
-        bare: dict[int, list[int]] = {}
+        unlabelled: dict[int, list[int]] = {}
         for index, recording in enumerate(self.recordings):
             if recording.label is not None:
                 package = recording.source.split("/")[0]
                 by_label.setdefault(recording.label, {}).setdefault(package, []).append(index)
             top = recording.scores.max(axis=0) * (self._group >= 0)
-            bare.setdefault(int(top.argmax()), []).append(index)
+            unlabelled.setdefault(int(top.argmax()), []).append(index)
         self._labelled = [list(packages.values()) for packages in by_label.values()]
-        self._bare = list(bare.values())
-        weights = np.sqrt([len(group) for group in self._bare])
-        self._bare_weights = weights / weights.sum()
+        self._unlabelled = list(unlabelled.values())
+        weights = np.sqrt([len(group) for group in self._unlabelled])
+        self._unlabelled_weights = weights / weights.sum()
 
     def draw(self) -> Mixture:
         """Return a mixture; every call another."""
         rng = self.rng
         power = np.zeros((FRAMES, BANDS), np.float32)
-        scores, known = np.zeros((WINDOWS, 521), np.float32), np.ones(WINDOWS, bool)
+        scores, has_target = np.zeros((WINDOWS, 521), np.float32), np.ones(WINDOWS, bool)
         edges = np.arange(WINDOWS) * HOP_FRAMES
         spans: list[tuple[int, int]] = []
         placed: list[tuple[Recording, np.ndarray, int, np.ndarray]] = []
@@ -92,15 +92,15 @@ class Mixtures:
             recording = self._pick()
             mel, targets, start = self._cut(recording)
             level = rng.uniform(-0.6, 0.6) - mel.max()
-            part = 10.0 ** (self._colour(mel) + level)
-            power[start : start + len(mel)] += part
+            piece_power = 10.0 ** (self._colour(mel) + level)
+            power[start : start + len(mel)] += piece_power
             # Windows that hold the piece in part, and that the teacher has not scored, teach nothing.
             first = start // HOP_FRAMES
             count = min(len(targets), WINDOWS - first)
             scored = np.zeros(WINDOWS, bool)
             scored[first : first + count] = True
-            known &= scored | (edges + WINDOW_FRAMES <= start) | (edges >= start + len(mel))
-            targets = self._believed(recording, targets[:count])
+            has_target &= scored | (edges + WINDOW_FRAMES <= start) | (edges >= start + len(mel))
+            targets = self._discount_scores(recording, targets[:count])
             scores[first : first + count] = np.maximum(scores[first : first + count], targets)
             spans.append((start, start + len(mel)))
             placed.append((recording, mel, start, targets))
@@ -113,7 +113,7 @@ class Mixtures:
             silent[max(0, start // STRIDE - 2) : -(-stop // STRIDE) + 2] = False
         if not placed:
             scores[:] = 0
-        return Mixture(self._finish(power), scores, known, silent, self._frames(placed))
+        return Mixture(self._finish(power), scores, has_target, silent, self._frames(placed))
 
     def _pick(self) -> Recording:
         rng = self.rng
@@ -122,7 +122,7 @@ class Mixtures:
             weights = np.sqrt([min(len(group), 25) for group in packages])
             group = packages[rng.choice(len(packages), p=weights / weights.sum())]
         else:
-            group = self._bare[rng.choice(len(self._bare), p=self._bare_weights)]
+            group = self._unlabelled[rng.choice(len(self._unlabelled), p=self._unlabelled_weights)]
         return self.recordings[group[rng.integers(len(group))]]
 
     def _cut(self, recording: Recording) -> tuple[np.ndarray, np.ndarray, int]:
@@ -135,7 +135,7 @@ class Mixtures:
         start = int(self.rng.integers((FRAMES - length) // HOP_FRAMES + 1)) * HOP_FRAMES
         return recording.mel.astype(np.float32), recording.scores, start
 
-    def _believed(self, recording: Recording, targets: np.ndarray) -> np.ndarray:
+    def _discount_scores(self, recording: Recording, targets: np.ndarray) -> np.ndarray:
         targets = targets.astype(np.float32)
         if recording.label is not None and recording.label not in GENERAL:
             other = (self._group >= 0) & (self._group != self._numbers[recording.label])
@@ -167,23 +167,23 @@ class Mixtures:
         self, placed: Iterable[tuple[Recording, np.ndarray, int, np.ndarray]]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         placed = list(placed)
-        taught: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        targets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for label in {recording.label for recording, *_ in placed if recording.label is not None}:
             members = list(self._members[label])
             target, mask = np.zeros(_OUT, np.float32), np.ones(_OUT, bool)
             for recording, mel, start, scores in placed:
-                here = slice(start // STRIDE, -(-(start + len(mel)) // STRIDE))
+                span = slice(start // STRIDE, -(-(start + len(mel)) // STRIDE))
                 if recording.label != label:
                     if len(scores) and scores[:, members].max() > 0.1:
-                        mask[here] = False  # the other piece may hold it too
+                        mask[span] = False  # the other piece may hold it too
                     continue
                 active = active_frames(mel)
                 edge = np.convolve(active, np.ones(5))[2:-2]
-                mask[here] &= active | (edge == 0)
-                target[here] = np.maximum(target[here], active)
+                mask[span] &= active | (edge == 0)
+                target[span] = np.maximum(target[span], active)
             mask |= target > 0
-            taught[label] = target, mask
-        return taught
+            targets[label] = target, mask
+        return targets
 
 
 def active_frames(mel: np.ndarray) -> np.ndarray:
@@ -198,7 +198,7 @@ def active_frames(mel: np.ndarray) -> np.ndarray:
     return active
 
 
-def read_recordings(folder: Path, known: Mapping[str, Known], splits: Collection[str]) -> Iterator[Recording]:
+def read_recordings(folder: Path, labels: Mapping[str, SourceLabel], splits: Collection[str]) -> Iterator[Recording]:
     """Yield collected pieces.
 
     Args:
@@ -207,12 +207,12 @@ def read_recordings(folder: Path, known: Mapping[str, Known], splits: Collection
         splits: The splits to read.
     """
     for path in sorted(Path(folder).glob("*.npz")):
-        rest = "test" if path.stem in HELD_OUT else "train"
+        default_split = "test" if path.stem in HELD_OUT else "train"
         with np.load(path) as group:
             mel, scores, rows = group["mel"], group["scores"], json.loads(str(group["rows"]))
         for row in rows:
-            entry = find_label(known, row["source"])
-            if (entry.split if entry and rest == "train" else rest) in splits:
+            entry = find_label(labels, row["source"])
+            if (entry.split if entry and default_split == "train" else default_split) in splits:
                 frames = mel[row["frame"] : row["frame"] + row["frames"]]
                 windows = scores[row["window"] : row["window"] + row["windows"]]
                 label = entry.label if entry else row["label"] and tagger_label(row["label"])

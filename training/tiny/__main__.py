@@ -50,18 +50,18 @@ def _whisper(work: Path) -> Path:
     return folder / member
 
 
-def _stage(module: str, *arguments: object, threads: int) -> subprocess.Popen:
+def _start_stage(module: str, *arguments: object, threads: int) -> subprocess.Popen:
     """Start a stage in a process of its own."""
     command = [sys.executable, "-m", f"training.tiny.{module}", *map(str, arguments)]
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(threads), **_KEEP_MEMORY})
 
 
-def _finish(stage: subprocess.Popen) -> None:
+def _wait_for(stage: subprocess.Popen) -> None:
     if stage.wait():
         raise SystemExit(f"`{' '.join(map(str, stage.args))}` failed with status {stage.returncode}: see above")
 
 
-def _words(work: Path) -> tuple[str, Path]:
+def _codes_option(work: Path) -> tuple[str, Path]:
     """Return the option that names the rows in which this text model hears codes."""
     return "--codes", work / "codes.npy"
 
@@ -71,7 +71,9 @@ def base(work: Path) -> Path:
     sounds, scenes, out = work / "bank", work / "features", work / "tiny-base"
     text = None
     if not (work / "text" / "model.safetensors").exists():
-        text = _stage("language", "text", work / "text", *_words(work), "--minutes", MINUTES["text"], threads=1)
+        text = _start_stage(
+            "language", "text", work / "text", *_codes_option(work), "--minutes", MINUTES["text"], threads=1
+        )
     if not (sounds / "bank.json").exists():
         bank.build(sounds, work / "packages")
     for split, count in SCENES.items():
@@ -79,18 +81,18 @@ def base(work: Path) -> Path:
             features.render(sounds, scenes / split, split, count)
     if not (work / "tower" / "scores.json").exists():
         options = ("--whisper", _whisper(work), "--minutes")
-        _finish(_stage("tower", scenes, work / "tower-0", *options, MINUTES["tower"], threads=1))
+        _wait_for(_start_stage("tower", scenes, work / "tower-0", *options, MINUTES["tower"], threads=1))
         towers = [work / f"tower-{seed}" / "tower.safetensors" for seed in range(3)]
         for seed in (1, 2):
-            again = (*options, MINUTES["tower again"], "--start", towers[0], "--seed", seed)
-            _finish(_stage("tower", scenes, work / f"tower-{seed}", *again, threads=1))
-        _finish(_stage("tower", scenes, work / "tower", "--average", *towers, threads=1))
+            branch_options = (*options, MINUTES["tower again"], "--start", towers[0], "--seed", seed)
+            _wait_for(_start_stage("tower", scenes, work / f"tower-{seed}", *branch_options, threads=1))
+        _wait_for(_start_stage("tower", scenes, work / "tower", "--average", *towers, threads=1))
     if text:
-        _finish(text)
+        _wait_for(text)
     if not out.exists():
         options = ("--tower", work / "tower" / "tower.safetensors", "--minutes", MINUTES["align"])
-        options += ("--from", work / "text", "--features", scenes / "train", *_words(work))
-        _finish(_stage("language", "align", out, *options, threads=os.cpu_count() or 1))
+        options += ("--from", work / "text", "--features", scenes / "train", *_codes_option(work))
+        _wait_for(_start_stage("language", "align", out, *options, threads=os.cpu_count() or 1))
     return out
 
 
@@ -98,8 +100,8 @@ def mpar2(work: Path) -> Path:
     """Return the cold start: ``WORK/tiny-mpar2``."""
     out = work / "tiny-mpar2"
     options = ("--from", base(work), "--features", work / "features" / "train", "--minutes", MINUTES["sft"])
-    options += ("--lr", 2e-3, *_words(work))
-    _finish(_stage("language", "sft", out, *options, threads=os.cpu_count() or 1))
+    options += ("--lr", 2e-3, *_codes_option(work))
+    _wait_for(_start_stage("language", "sft", out, *options, threads=os.cpu_count() or 1))
     return out
 
 

@@ -205,17 +205,17 @@ def build_checkpoint(
     folder = Path(folder)
     tokenizer = build_tokenizer(corpus, vocab_size)
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
+    end_ids = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
     size = SMALL if small else {"text": {}, "audio": {}}
     text_fields = {**_TEXT, **size["text"], **(text or {})}
     audio_fields = {**_AUDIO, **size["audio"], **(audio or {}), "output_dim": text_fields["hidden_size"]}
     config = Qwen2_5OmniThinkerConfig(
-        text_config={**text_fields, "vocab_size": len(tokenizer), "tie_word_embeddings": True, **ends},
+        text_config={**text_fields, "vocab_size": len(tokenizer), "tie_word_embeddings": True, **end_ids},
         audio_config=audio_fields,
         vision_config={**_VISION, "out_hidden_size": text_fields["hidden_size"]},
         tie_word_embeddings=True,
         **special_ids(tokenizer),
-        **ends,
+        **end_ids,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -259,9 +259,9 @@ def look_back(language_model: Any) -> None:
     with torch.no_grad():
         attention.k_proj.bias.copy_(key.flatten().repeat(attention.k_proj.out_features // size))
         for head, bias in enumerate(attention.q_proj.bias.view(-1, 2, size // 2), start=1):
-            turned = fastest * head
-            bias[0, : len(fastest)] = turned.cos() * key[0, : len(fastest)]
-            bias[1, : len(fastest)] = -turned.sin() * key[0, : len(fastest)]
+            phase = fastest * head
+            bias[0, : len(fastest)] = phase.cos() * key[0, : len(fastest)]
+            bias[1, : len(fastest)] = -phase.sin() * key[0, : len(fastest)]
 
 
 def build_tokenizer(corpus: Iterable[str], vocab_size: int = 3072) -> Any:
@@ -275,20 +275,20 @@ def build_tokenizer(corpus: Iterable[str], vocab_size: int = 3072) -> Any:
     from transformers import Qwen2TokenizerFast
 
     # An untrained tokenizer of the class carries the class's own normalizer and pre-tokenizer.
-    blank = Qwen2TokenizerFast()._tokenizer
-    bare = Tokenizer(models.BPE())
-    bare.normalizer, bare.pre_tokenizer = blank.normalizer, blank.pre_tokenizer
+    template = Qwen2TokenizerFast()._tokenizer
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer, bpe.pre_tokenizer = template.normalizer, template.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(SPECIAL_TOKENS) - len(TRACE_TAGS),
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bare.train_from_iterator(_without_tags(corpus), trainer)
-    trained = json.loads(bare.to_str())["model"]
+    bpe.train_from_iterator(_without_tags(corpus), trainer)
+    bpe_state = json.loads(bpe.to_str())["model"]
     tokenizer = Qwen2TokenizerFast(
-        vocab=trained["vocab"],
-        merges=[tuple(pair) for pair in trained["merges"]],
+        vocab=bpe_state["vocab"],
+        merges=[tuple(pair) for pair in bpe_state["merges"]],
         unk_token="<|endoftext|>",
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",

@@ -62,8 +62,8 @@ _COLUMN_AMPLITUDES = np.repeat([_AMPLITUDES[part] for part in PARTS], list(PARTS
 
 
 def _basis() -> np.ndarray:
-    square = np.random.default_rng(0).standard_normal((WIDTH, sum(PARTS.values())))
-    return (_COLUMN_AMPLITUDES * np.linalg.qr(square)[0].T).astype(np.float32)
+    matrix = np.random.default_rng(0).standard_normal((WIDTH, sum(PARTS.values())))
+    return (_COLUMN_AMPLITUDES * np.linalg.qr(matrix)[0].T).astype(np.float32)
 
 
 BASIS = _basis()  # (columns, WIDTH)
@@ -82,10 +82,10 @@ def basis_in_words(classes: np.ndarray, digits: np.ndarray) -> np.ndarray:
         float32 (columns, WIDTH).
     """
     basis = BASIS / _COLUMN_AMPLITUDES
-    spoken = columns_of(np.arange(len(basis)))
+    columns = columns_of(np.arange(len(basis)))
     words = np.concatenate([classes - classes.mean(0), digits - digits.mean(0)])
     basis -= basis @ np.linalg.pinv(words) @ words  # the rest is read apart from the words
-    basis[np.concatenate([spoken["event"], spoken["ordinal"]])] = words
+    basis[np.concatenate([columns["event"], columns["ordinal"]])] = words
     return (_COLUMN_AMPLITUDES * basis / np.linalg.norm(basis, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -130,11 +130,11 @@ def spans(scene: Scene, n: int) -> list[tuple[int, int]]:
         scene: The scene.
         n: Number of frames of the clip.
     """
-    found = []
+    frame_spans = []
     for event in scene.events:
         start = min(round(event.onset_s / FRAME_S), n - 1)
-        found.append((start, min(max(round(event.offset_s / FRAME_S), start + 1), n)))
-    return found
+        frame_spans.append((start, min(max(round(event.offset_s / FRAME_S), start + 1), n)))
+    return frame_spans
 
 
 def frame_codes(scene: Scene, n: int, codes: np.ndarray | None = None) -> np.ndarray:
@@ -150,8 +150,8 @@ def frame_codes(scene: Scene, n: int, codes: np.ndarray | None = None) -> np.nda
     sounding = np.zeros((n, len(LABELS)), np.float32)
     for code, (start, stop) in zip(codes, spans(scene, n), strict=True):  # in order: a later event comes in front
         frames[start:stop] = code
-        named = columns_of(code)["event"]
-        sounding[start:stop] = np.maximum(sounding[start:stop], named)
+        classes = columns_of(code)["event"]
+        sounding[start:stop] = np.maximum(sounding[start:stop], classes)
     row = columns_of(frames)
     row["others"][:] = np.clip(sounding - row["event"], 0, 1)
     return frames
@@ -163,13 +163,13 @@ def read_codes(codes: np.ndarray) -> list[tuple[str, float, float]]:
     Frames with an event in front are gathered by its ordinal; their sum names class and times.
     """
     row = columns_of(codes)
-    place = row["ordinal"].argmax(1)
-    heard = row["event"].max(1) > 0.4
+    ordinals = row["ordinal"].argmax(1)
+    active = row["event"].max(1) > 0.4
     grid = np.arange(0, 10.01, 0.05)
     waves = np.stack([_waves(t) for t in grid], 1)  # (columns, times)
     events = []
     for k in range(MOST_EVENTS):
-        rows = heard & (place == k)
+        rows = active & (ordinals == k)
         if rows.sum() >= 3 and row["event"][rows].mean(0).max() > 0.4:  # of noise each frame names another class
             times = (float(grid[(row[part][rows].sum(0) @ waves).argmax()]) for part in ("onset", "offset"))
             events.append((LABELS[int(row["event"][rows].sum(0).argmax())], *times))
@@ -185,8 +185,8 @@ def simulated(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
         rng: Draws the mistakes.
     """
     codes = event_codes(scene, rng.normal(0, 0.08, (len(scene.events), 2)))
-    named = columns_of(codes)["event"]
-    for row in named:  # a view: some of the belief goes to another class, never most of it
+    classes = columns_of(codes)["event"]
+    for row in classes:  # a view: some of the belief goes to another class, never most of it
         doubt = rng.uniform(0, 0.45) if rng.random() < 0.35 else rng.uniform(0, 0.1)
         row *= 1 - doubt
         row[rng.integers(len(LABELS))] += doubt * rng.uniform(0.3, 1)

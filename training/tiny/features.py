@@ -38,7 +38,7 @@ def _extractor():
 _bank = cache(Bank)  # one bank, with its decoded sounds, a process
 
 
-def _one(seed: int, folder: Path, split: str) -> tuple[np.ndarray, int, str]:
+def _render_scene(seed: int, folder: Path, split: str) -> tuple[np.ndarray, int, str]:
     scene, samples = compose_varied(_bank(folder), split, seed, longest_s=MEL_FRAMES / 100)
     return mel_features(samples).astype(np.float16), len(samples) // 160, json.dumps(asdict(scene))
 
@@ -64,10 +64,10 @@ def render(bank: Path, out: Path, split: str, count: int, first_seed: int = 0) -
     frames = np.zeros(count, np.int32)
     with ProcessPoolExecutor(2) as pool, open(out / "scenes.jsonl", "w") as lines:
         seeds = range(first_seed, first_seed + count)
-        for i, (features, valid, line) in enumerate(
-            pool.map(partial(_one, folder=bank, split=split), seeds, chunksize=16)
+        for i, (features, valid_frames, line) in enumerate(
+            pool.map(partial(_render_scene, folder=bank, split=split), seeds, chunksize=16)
         ):
-            mel[i], frames[i] = features, valid
+            mel[i], frames[i] = features, valid_frames
             lines.write(line + "\n")
     mel.flush()
     np.save(out / "frames.npy", frames)

@@ -59,18 +59,18 @@ def load_tower(path: Path, basis: np.ndarray):
     """
     tower = make_tower()
     tower.load_state_dict({k.removeprefix("tower."): v for k, v in load_file(path).items() if k.startswith("tower.")})
-    turn = torch.from_numpy((np.linalg.pinv(codes.BASIS) @ basis).T.astype(np.float32))
-    tower.proj.weight.data = turn @ tower.proj.weight.data
-    tower.proj.bias.data = turn @ tower.proj.bias.data
+    basis_change = torch.from_numpy((np.linalg.pinv(codes.BASIS) @ basis).T.astype(np.float32))
+    tower.proj.weight.data = basis_change @ tower.proj.weight.data
+    tower.proj.bias.data = basis_change @ tower.proj.bias.data
     return tower.eval()
 
 
 def _basis_of(model, tokenizer) -> np.ndarray:
     """Return ``codes.basis_in_words`` of the model's embeddings: the first token of each class's word, and digits."""
     embeddings = model.get_input_embeddings().weight.detach().numpy()
-    first = [tokenizer(" " + bare(label)).input_ids[0] for label in codes.LABELS]
-    digits = [tokenizer(str(place + 1)).input_ids[0] for place in range(codes.MOST_EVENTS)]
-    return codes.basis_in_words(embeddings[first], embeddings[digits])
+    class_tokens = [tokenizer(" " + bare(label)).input_ids[0] for label in codes.LABELS]
+    digit_tokens = [tokenizer(str(place + 1)).input_ids[0] for place in range(codes.MOST_EVENTS)]
+    return codes.basis_in_words(embeddings[class_tokens], embeddings[digit_tokens])
 
 
 def by_length(sequences: Iterable[Sequence], tokens: int) -> list[list[Sequence]]:
@@ -109,25 +109,25 @@ def forward(model, batch: list[Sequence], noise: float) -> tuple[torch.Tensor, t
     """
     longest = max(len(s.ids) for s in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
-    learn = torch.zeros(len(batch), longest, dtype=torch.bool)
+    loss_mask = torch.zeros(len(batch), longest, dtype=torch.bool)
     for i, sequence in enumerate(batch):
         ids[i, : len(sequence.ids)] = torch.from_numpy(sequence.ids)
-        learn[i, : len(sequence.ids)] = torch.from_numpy(sequence.learn)
+        loss_mask[i, : len(sequence.ids)] = torch.from_numpy(sequence.learn)
     embeds = model.get_input_embeddings()(ids)
-    places = ids == model.config.audio_token_id
+    audio_mask = ids == model.config.audio_token_id
     for kind in ("pooled", "codes"):
         frames = [getattr(s, kind) for s in batch]
-        heard = torch.tensor([clip is not None for clip in frames])
-        if not heard.any():
+        has_audio = torch.tensor([clip is not None for clip in frames])
+        if not has_audio.any():
             continue
         audio = torch.from_numpy(np.concatenate([clip for clip in frames if clip is not None]).astype(np.float32))
         if kind == "pooled":
             if noise:
                 audio = audio + noise * audio.std() * torch.randn_like(audio)
             audio = model.model.audio_tower.proj(audio)
-        embeds = embeds.masked_scatter((places & heard[:, None])[..., None], audio.to(embeds.dtype))
+        embeds = embeds.masked_scatter((audio_mask & has_audio[:, None])[..., None], audio.to(embeds.dtype))
     hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
-    return model.lm_head(hidden[:, :-1][learn[:, 1:]]), ids[:, 1:][learn[:, 1:]]
+    return model.lm_head(hidden[:, :-1][loss_mask[:, 1:]]), ids[:, 1:][loss_mask[:, 1:]]
 
 
 def train_stage(
@@ -160,8 +160,8 @@ def train_stage(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     log.parent.mkdir(parents=True, exist_ok=True)
-    begin, row, losses, right = time.time(), {}, [], []
-    seen = step = 0
+    begin, row, losses, accuracies = time.time(), {}, [], []
+    n_sequences = step = 0
     share = 0.0
     with open(log, "a") as file:
         for batch in _batches(sequences, tokens):
@@ -174,13 +174,13 @@ def train_stage(
             share = (time.time() - begin) / (60 * minutes)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            step, seen = step + 1, seen + len(batch)
+            step, n_sequences = step + 1, n_sequences + len(batch)
             losses.append(loss.item())
-            right.append((logits.argmax(-1) == targets).float().mean().item())
+            accuracies.append((logits.argmax(-1) == targets).float().mean().item())
             if step % 50 == 0 or share >= 1:
-                row = {"step": step, "sequences": seen, "seconds": round(time.time() - begin)}
+                row = {"step": step, "sequences": n_sequences, "seconds": round(time.time() - begin)}
                 row |= {"loss": round(float(np.mean(losses[-50:])), 4)}
-                row |= {"token_accuracy": round(float(np.mean(right[-50:])), 4)}
+                row |= {"token_accuracy": round(float(np.mean(accuracies[-50:])), 4)}
                 print(row, flush=True)
                 file.write(json.dumps(row) + "\n")
                 file.flush()
@@ -208,11 +208,11 @@ def _save(model, processor, out: Path) -> None:
     processor.save_pretrained(out)
 
 
-def _mixed(one: Iterator, other: Iterator, share: float, seed: int) -> Iterator:
+def _mix(first: Iterator, second: Iterator, share: float, seed: int) -> Iterator:
     """Yield ``share`` of ``other``, the rest of ``one``."""
     rng = np.random.default_rng(seed)
     while True:
-        yield next(other) if rng.random() < share else next(one)
+        yield next(second) if rng.random() < share else next(first)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -245,8 +245,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     log = args.out.parent / f"{args.stage}.log.jsonl"
     options = {"minutes": args.minutes, "lr": args.lr, "seed": args.seed}
-    drills = _mixed(copied(args.seed + 1), stepped(args.seed + 1), 0.5, args.seed + 1)
-    text_only = _mixed(written(args.seed + 1), drills, 0.5, args.seed + 1)
+    drills = _mix(copied(args.seed + 1), stepped(args.seed + 1), 0.5, args.seed + 1)
+    text_only = _mix(written(args.seed + 1), drills, 0.5, args.seed + 1)
     if args.stage == "text":
         if args.start is None:
             build_checkpoint(args.out, corpus(20_000, args.seed), seed=args.seed)
@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> None:
             look_back(model.model.language_model)
         if not args.codes.exists():
             np.save(args.codes, _basis_of(model, processor.tokenizer))
-        chats = _mixed(listed(imagined(args.seed), args.seed), text_only, args.replay, args.seed)
+        chats = _mix(listed(imagined(args.seed), args.seed), text_only, args.replay, args.seed)
         encode = Encoder(processor, np.load(args.codes), seed=args.seed, strides=(1, 2, 4, 8))
         train_stage(model, map(encode, chats), log, **options)
         _save(model, processor, args.out)
@@ -267,28 +267,28 @@ def main(argv: list[str] | None = None) -> None:
     pooled = np.load(args.features / "pooled.npy", mmap_mode="r")
     strides = (1,) if args.stage == "align" else (1, 2, 4, 8)
     encode = Encoder(processor, basis, lambda row: pooled[row, : frames[row] // 4], args.seed, strides)
-    heard = _mixed(rendered(scenes, args.seed), imagined(args.seed + 1), args.imagined, args.seed)
+    scene_rows = _mix(rendered(scenes, args.seed), imagined(args.seed + 1), args.imagined, args.seed)
     if args.stage == "align":
         if args.tower:
             model.model.audio_tower = load_tower(args.tower, basis)
             model.config.audio_config = model.model.audio_tower.config
             _freeze(model)
-        chats = _mixed(aligned(heard, args.seed), text_only, args.replay, args.seed)
+        chats = _mix(aligned(scene_rows, args.seed), text_only, args.replay, args.seed)
     else:
         from peft import LoraConfig, PeftModel, get_peft_model
 
         torch.manual_seed(0)
         if args.adapter:
-            adapted = PeftModel.from_pretrained(model, args.adapter, is_trainable=True)
+            peft_model = PeftModel.from_pretrained(model, args.adapter, is_trainable=True)
         else:
-            adapted = get_peft_model(model, LoraConfig(**LORA, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"))
-        chats = cold_start(heard, args.seed)
+            peft_model = get_peft_model(model, LoraConfig(**LORA, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"))
+        chats = cold_start(scene_rows, args.seed)
     train_stage(model, map(encode, chats), log, noise=args.noise, **options)
     if args.stage == "align":
         _save(model, processor, args.out)
     else:
-        adapted.peft_config["default"].base_model_name_or_path = args.start.name  # found beside it, wherever that is
-        adapted.to(torch.bfloat16).save_pretrained(args.out)
+        peft_model.peft_config["default"].base_model_name_or_path = args.start.name  # found beside it, wherever that is
+        peft_model.to(torch.bfloat16).save_pretrained(args.out)
 
 
 if __name__ == "__main__":

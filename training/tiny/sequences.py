@@ -28,7 +28,7 @@ __all__ = [
     "TAUGHT",
     "Chat",
     "Encoder",
-    "Heard",
+    "SceneRow",
     "Sequence",
     "after_list",
     "aligned",
@@ -40,11 +40,11 @@ __all__ = [
     "short_turns",
     "stepped",
     "steps_of",
-    "told",
+    "question_after_events",
     "written",
 ]
 
-Heard = tuple[Scene, int | None]  # a scene and its row among the rendered ones; None: its frames are simulated
+SceneRow = tuple[Scene, int | None]  # a scene and its row among the rendered ones; None: its frames are simulated
 
 # The kinds of question that a model of this size is taught; the generator knows more (training.scenes.kinds).
 TAUGHT = frozenset(
@@ -54,7 +54,7 @@ TAUGHT = frozenset(
 CAPTION_REQUESTS = ("Describe the audio.", "What do you hear?", "Say in a sentence or two what the clip holds.")
 # Kinds of short turn; those from _OF_ANY on are about a sound that occurs once.
 _TURNS = ("place", "place", "occurs", "occurs", "end", "most", "total", "count", "beside", "beside", "number", "when")
-_OF_ANY = _TURNS.index("beside")
+_N_GENERAL = _TURNS.index("beside")
 LIST_REQUESTS = ("List the sounds with their times.", "List each sound you hear, with its times.")
 
 
@@ -69,7 +69,7 @@ class Chat:
     """
 
     turns: tuple[tuple[str, str], ...]
-    heard: Heard | None = None
+    heard: SceneRow | None = None
     until: str | None = None
 
 
@@ -125,7 +125,7 @@ class Encoder:
 
     def __call__(self, chat: Chat) -> Sequence:
         ids: list[int] = []
-        learn: list[bool] = []
+        loss_mask: list[bool] = []
         pooled = codes = None
         opening = ""
         if chat.heard is not None:
@@ -137,14 +137,16 @@ class Encoder:
                 pooled = self._pooled_of(row)
             frames = len(codes if pooled is None else pooled)
             opening = "<|audio_bos|>" + "<|AUDIO|>" * frames + "<|audio_eos|>"
-        for i, (asked, reply) in enumerate(chat.turns):
+        for i, (request, reply) in enumerate(chat.turns):
             clip = "" if i else opening
-            before = self._tokenizer((self._between if i else self._head) + clip + asked + self._tail).input_ids
-            kept, cut, _ = reply.partition(chat.until) if chat.until and i == len(chat.turns) - 1 else (reply, "", "")
-            after = self._tokenizer(kept + (cut or "<|im_end|>")).input_ids
-            ids += before + after
-            learn += [False] * len(before) + [True] * len(after)
-        return Sequence(np.array(ids), np.array(learn), pooled, codes)
+            prompt_ids = self._tokenizer((self._between if i else self._head) + clip + request + self._tail).input_ids
+            target, stop, _ = (
+                reply.partition(chat.until) if chat.until and i == len(chat.turns) - 1 else (reply, "", "")
+            )
+            target_ids = self._tokenizer(target + (stop or "<|im_end|>")).input_ids
+            ids += prompt_ids + target_ids
+            loss_mask += [False] * len(prompt_ids) + [True] * len(target_ids)
+        return Sequence(np.array(ids), np.array(loss_mask), pooled, codes)
 
 
 def written(seed: int) -> Iterator[Chat]:
@@ -159,11 +161,11 @@ def written(seed: int) -> Iterator[Chat]:
                 continue
             question, text = example.asked.question, f"{example.written}\n"
             if example.asked.kind not in LOUDNESS_KINDS and rng.random() < 0.25:
-                question, text = told(question, example.scene), ""
+                question, text = question_after_events(question, example.scene), ""
             yield Chat(((text + prompt_text(question, example.mode), example.reply),))
 
 
-def told(question: Question, scene: Scene) -> Question:
+def question_after_events(question: Question, scene: Scene) -> Question:
     """Return the question as an arm with an oracle's perception is asked it."""
     return after_events(question, [event.as_event() for event in scene.events])
 
@@ -177,45 +179,46 @@ def copied(seed: int) -> Iterator[Chat]:
     while True:
         scene = random_scene(rng)
         turns = [
-            _again(scene, rng) if rng.random() < 0.6 else _short_turn(scene, rng, loudness=False) for _ in range(8)
+            _repeat_turn(scene, rng) if rng.random() < 0.6 else _short_turn(scene, rng, loudness=False)
+            for _ in range(8)
         ]
-        (asked, reply), *others = turns
-        yield Chat(((f"{event_list(scene)}.\n{asked}", reply), *others))
+        (request, reply), *rest = turns
+        yield Chat(((f"{event_list(scene)}.\n{request}", reply), *rest))
 
 
-def _again(scene: Scene, rng: random.Random) -> tuple[str, str]:
+def _repeat_turn(scene: Scene, rng: random.Random) -> tuple[str, str]:
     """Ask for some of the scene's sounds, and say them again as the event list spells them."""
     events = scene.events
     label = rng.choice(events).label
-    some = sorted(rng.sample(range(len(events)), rng.randint(1, len(events))))
+    indices = sorted(rng.sample(range(len(events)), rng.randint(1, len(events))))
     if rng.random() < 0.5:  # name first, as a step says a sound that it has named (training.scenes.steps)
         return f"Where is {singular(label)}?", "; ".join(timed(event) for event in events if event.label == label)
-    places = {
-        f"Sounds {listing([str(i + 1) for i in some])}?": some,
+    requests = {
+        f"Sounds {listing([str(i + 1) for i in indices])}?": indices,
         rng.choice(LIST_REQUESTS): list(range(len(events))),
     }
-    asked = rng.choice(list(places))
-    return asked, "; ".join(numbered(scene, i) for i in places[asked])
+    request = rng.choice(list(requests))
+    return request, "; ".join(numbered(scene, i) for i in requests[request])
 
 
 def stepped(seed: int) -> Iterator[Chat]:
     """Yield a written event list and up to four questions on it, each reasoned about in MPAR² steps."""
     rng = random.Random(f"stepped {seed}")
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     while True:
         scene = random_scene(rng)
-        turns = _followed_up(scene, rng, seen, 4, loudness=False)
+        turns = _follow_up_turns(scene, rng, counts, 4, loudness=False)
         if turns:
             yield Chat(tuple(after_list(scene, turns)))
 
 
 def after_list(scene: Scene, turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return turns about a scene whose list of events opens the first one."""
-    (asked, reply), *others = turns
-    return [(f"{event_list(scene)}.\n{asked}", reply), *others]
+    (request, reply), *rest = turns
+    return [(f"{event_list(scene)}.\n{request}", reply), *rest]
 
 
-def steps_of(scene: Scene, asked: Iterable[ScenedQuestion], rng: random.Random) -> list[tuple[str, str]]:
+def steps_of(scene: Scene, questions: Iterable[ScenedQuestion], rng: random.Random) -> list[tuple[str, str]]:
     """Return questions in few words, each with its MPAR² chain after the perception, as turns.
 
     Args:
@@ -223,30 +226,30 @@ def steps_of(scene: Scene, asked: Iterable[ScenedQuestion], rng: random.Random) 
         asked: Its questions.
         rng: Draws wordings.
     """
-    return [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in asked]
+    return [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in questions]
 
 
-def _followed_up(
-    scene: Scene, rng: random.Random, seen: dict[str, int], n: int, *, loudness: bool = True
+def _follow_up_turns(
+    scene: Scene, rng: random.Random, counts: dict[str, int], n: int, *, loudness: bool = True
 ) -> list[tuple[str, str]]:
     """Ask up to ``n`` questions in few words, with chains after the perception; kinds that were seen least first."""
-    asked = [q for q in _taught(scene, rng) if loudness or q.kind not in LOUDNESS_KINDS]
-    return steps_of(scene, _rarest(asked, seen, n), rng)
+    questions = [q for q in _taught_questions(scene, rng) if loudness or q.kind not in LOUDNESS_KINDS]
+    return steps_of(scene, _pick_rarest(questions, counts, n), rng)
 
 
-def _rarest(asked: list[ScenedQuestion], seen: dict[str, int], n: int) -> list[ScenedQuestion]:
+def _pick_rarest(questions: list[ScenedQuestion], counts: dict[str, int], n: int) -> list[ScenedQuestion]:
     """Choose up to ``n`` of the questions, of the kinds that were asked least so far, and count them as asked."""
-    chosen = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:n]
+    chosen = sorted(questions, key=lambda q: counts.get(q.kind, 0))[:n]
     for q in chosen:
-        seen[q.kind] = seen.get(q.kind, 0) + 1
+        counts[q.kind] = counts.get(q.kind, 0) + 1
     return chosen
 
 
-def _taught(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
-    return [asked for asked in make_questions(scene, rng) if asked.kind in TAUGHT]
+def _taught_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
+    return [question for question in make_questions(scene, rng) if question.kind in TAUGHT]
 
 
-def rendered(scenes: list[Scene], seed: int) -> Iterator[Heard]:
+def rendered(scenes: list[Scene], seed: int) -> Iterator[SceneRow]:
     """Yield rendered scenes with their rows without end, each once a round; those without events are left out.
 
     Args:
@@ -260,7 +263,7 @@ def rendered(scenes: list[Scene], seed: int) -> Iterator[Heard]:
                 yield scenes[row], row
 
 
-def imagined(seed: int) -> Iterator[Heard]:
+def imagined(seed: int) -> Iterator[SceneRow]:
     """Yield scenes that nobody has rendered, without end; one in eight has a single sound, as many recordings have."""
     rng = random.Random(f"imagined {seed}")
     while True:
@@ -289,18 +292,18 @@ def _short_turn(scene: Scene, rng: random.Random, *, loudness: bool = True) -> t
     def sound(i: int) -> str:
         return singular(labels[i]) if 0 <= i < len(events) else "nothing"
 
-    def most(of: Callable[[SceneEvent], float]) -> str:
-        return sound(max(range(len(events)), key=lambda i: of(events[i])))
+    def most(measure: Callable[[SceneEvent], float]) -> str:
+        return sound(max(range(len(events)), key=lambda i: measure(events[i])))
 
-    once = [i for i, label in enumerate(labels) if labels.count(label) == 1]
-    x = rng.choice(once) if once else None
-    kind = rng.choice(_TURNS if x is not None else _TURNS[:_OF_ANY])
+    single = [i for i, label in enumerate(labels) if labels.count(label) == 1]
+    x = rng.choice(single) if single else None
+    kind = rng.choice(_TURNS if x is not None else _TURNS[:_N_GENERAL])
     if kind == "place":
         return f"Sound {i + 1}?", sound(i)
     if kind == "occurs":
-        there = rng.random() < 0.5
+        present = rng.random() < 0.5
         absent = [label for label in CLASSES if label not in labels]
-        return f"Is there {singular(labels[i] if there else rng.choice(absent))}?", "Yes" if there else "No"
+        return f"Is there {singular(labels[i] if present else rng.choice(absent))}?", "Yes" if present else "No"
     if kind == "end":
         return rng.choice((("What is first?", sound(0)), ("What is last?", sound(len(events) - 1))))
     if kind == "most":
@@ -319,7 +322,7 @@ def _short_turn(scene: Scene, rng: random.Random, *, loudness: bool = True) -> t
     return f"When is {the(labels[x])}?", interval(events[x])
 
 
-def listed(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
+def listed(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
     """Yield the event list alone: by it a text model learns to find a clip's next sound, sooner than by questions.
 
     Args:
@@ -327,11 +330,11 @@ def listed(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
         seed: Of the wordings.
     """
     rng = random.Random(f"listed {seed}")
-    for scene, row in heard:
+    for scene, row in scenes:
         yield Chat(((rng.choice(LIST_REQUESTS), event_list(scene)),), (scene, row))
 
 
-def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
+def aligned(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
     """Yield captions, event lists and short answers over audio: many turns share one clip. No reasoning over audio.
 
     A quarter of the chats have a turn about another, written scene as well: so reasoning stays known where a clip
@@ -343,25 +346,25 @@ def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
     """
     rng = random.Random(f"aligned {seed}")
     texts = written(seed + 2)
-    for scene, row in heard:
-        asked = _taught(scene, rng)[: rng.randint(2, 4)]
+    for scene, row in scenes:
+        questions = _taught_questions(scene, rng)[: rng.randint(2, 4)]
         turns = short_turns(scene, rng, 2)
-        turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in asked]
+        turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in questions]
         rng.shuffle(turns)
         if rng.random() < 0.6:
-            told = (
+            description = (
                 (rng.choice(LIST_REQUESTS), event_list(scene))
                 if rng.random() < 0.85
                 else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
             )
             # Mostly last: what has been told once could be read there instead of heard.
-            turns.insert(len(turns) if rng.random() < 0.7 else rng.randint(0, len(turns)), told)
+            turns.insert(len(turns) if rng.random() < 0.7 else rng.randint(0, len(turns)), description)
         if rng.random() < 0.25:
             turns.insert(rng.randint(1, len(turns)), next(texts).turns[0])
         yield Chat(tuple(turns), (scene, row))
 
 
-def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
+def cold_start(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
     """Yield MPAR² chains over audio, from exact truth: a question and up to two that follow it up.
 
     Kinds of question are equally frequent. One in ten is asked after the events have been told, as an oracle's
@@ -372,9 +375,9 @@ def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
         seed: Of the wordings.
     """
     rng = random.Random(f"cold start {seed}")
-    seen: dict[str, int] = {}
-    for scene, row in heard:
-        (asked,) = _rarest(_taught(scene, rng), seen, 1)
-        question = told(asked.question, scene) if rng.random() < 0.1 else asked.question
-        first = prompt_text(question, "mpar2"), mpar2_chain(scene, asked, rng)
-        yield Chat((first, *_followed_up(scene, rng, seen, rng.randint(0, 2))), (scene, row))
+    counts: dict[str, int] = {}
+    for scene, row in scenes:
+        (sq,) = _pick_rarest(_taught_questions(scene, rng), counts, 1)
+        question = question_after_events(sq.question, scene) if rng.random() < 0.1 else sq.question
+        chain_turn = prompt_text(question, "mpar2"), mpar2_chain(scene, sq, rng)
+        yield Chat((chain_turn, *_follow_up_turns(scene, rng, counts, rng.randint(0, 2))), (scene, row))

@@ -48,7 +48,7 @@ HEAD = {  # logits a frame; the last event: none
 }  # fmt: skip
 _NONE = -100  # no target: no event sounds here
 _BASIS = torch.from_numpy(BASIS)
-_READ = (_BASIS / (_BASIS**2).sum(1, keepdim=True)).T  # (WIDTH, columns): codes @ _BASIS @ _READ = codes
+_READOUT = (_BASIS / (_BASIS**2).sum(1, keepdim=True)).T  # (WIDTH, columns): codes @ _BASIS @ _READ = codes
 _COLUMN_WEIGHTS = torch.cat(
     [torch.full((n,), {"event": 3.0, "ordinal": 2.0}.get(part, 1.0)) for part, n in PARTS.items()]
 )
@@ -136,8 +136,8 @@ def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     # Written out: on a CPU twice as fast in bfloat16 as the fused operator.
-    seen = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + bias.to(q.dtype)).softmax(-1).to(v.dtype) @ v
-    hidden = hidden + attention.out_proj(seen.transpose(1, 2).flatten(2))
+    context = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + bias.to(q.dtype)).softmax(-1).to(v.dtype) @ v
+    hidden = hidden + attention.out_proj(context.transpose(1, 2).flatten(2))
     normed = layer.final_layer_norm(hidden)
     return hidden + layer.fc2(functional.gelu(layer.fc1(normed)))
 
@@ -173,17 +173,19 @@ def loss_of(outputs: torch.Tensor, logits: torch.Tensor, codes: torch.Tensor, la
         labels: What the head is to say (:func:`frame_labels`), (F, classes + 2).
     """
     sounds, event, ordinal = logits.split(list(HEAD.values()), 1)
-    on, (named, place) = labels[:, : len(LABELS)].float(), labels[:, len(LABELS) :].unbind(1)
-    binary = functional.binary_cross_entropy_with_logits(sounds, on, pos_weight=torch.tensor(2.0))
-    read = outputs @ _READ
-    wrong = read - codes
-    stray = ((outputs - read @ _BASIS) ** 2).sum(1).mean()  # what no column explains should vanish
-    squared = (_COLUMN_WEIGHTS * wrong**2).sum(1).mean() + 2 * stray
-    crossed = functional.cross_entropy(event, named) + functional.cross_entropy(ordinal, place, ignore_index=_NONE)
-    return 4 * binary + crossed + squared
+    active, (classes, ordinals) = labels[:, : len(LABELS)].float(), labels[:, len(LABELS) :].unbind(1)
+    binary_loss = functional.binary_cross_entropy_with_logits(sounds, active, pos_weight=torch.tensor(2.0))
+    predictions = outputs @ _READOUT
+    errors = predictions - codes
+    residual = ((outputs - predictions @ _BASIS) ** 2).sum(1).mean()  # what no column explains should vanish
+    squared_error = (_COLUMN_WEIGHTS * errors**2).sum(1).mean() + 2 * residual
+    cross_entropy = functional.cross_entropy(event, classes) + functional.cross_entropy(
+        ordinal, ordinals, ignore_index=_NONE
+    )
+    return 4 * binary_loss + cross_entropy + squared_error
 
 
-class _Data:
+class _SceneData:
     """Rendered scenes with what is to be said of their frames."""
 
     def __init__(self, folder: Path):
@@ -200,20 +202,20 @@ class _Data:
         count = min(most or len(self.frames), len(self.frames))
         for start in range(0, count, batch):
             rows = np.arange(start, min(start + batch, count))
-            with _fast():
+            with _autocast():
                 pooled = _upper(tower, *_lower(tower, *self._mel(rows), 0), 0).float()
             yield from (clip.numpy() for clip in pooled.split((self.frames[rows] // 4).tolist()))
 
     def _mel(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
 
-    def heard(
+    def predict(
         self, tower, head, rows: np.ndarray, *, frozen: int = 0, augment: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, in a row."""
         mel, frames = self._mel(rows)
-        mel = _varied(mel) if augment else mel
-        with _fast():
+        mel = _augment(mel) if augment else mel
+        with _autocast():
             with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
                 hidden, valid = _lower(tower, mel, frames, frozen)
             pooled = _upper(tower, hidden, valid, frozen)
@@ -229,11 +231,11 @@ class _Data:
 
     def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return codes and labels of the same frames."""
-        codes, labels = (np.concatenate([kept[row] for row in rows]) for kept in (self.codes, self.labels))
+        codes, labels = (np.concatenate([values[row] for row in rows]) for values in (self.codes, self.labels))
         return torch.from_numpy(codes), torch.from_numpy(labels).long()
 
 
-def _fast():
+def _autocast():
     """Return a context that multiplies matrices in the processor's fast precision; weights and losses are float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16)
 
@@ -249,7 +251,7 @@ def pooled_outputs(tower, folder: Path, most: int | None = None) -> list[np.ndar
     Returns:
         float32 (frames, d) for each scene.
     """
-    return list(_Data(folder).pooled(tower.eval(), most))
+    return list(_SceneData(folder).pooled(tower.eval(), most))
 
 
 def keep_pooled(tower, folder: Path) -> None:
@@ -259,7 +261,7 @@ def keep_pooled(tower, folder: Path) -> None:
         tower: The tower.
         folder: Rendered scenes, beside which the file is written.
     """
-    data = _Data(folder)
+    data = _SceneData(folder)
     shape = (len(data.frames), data.mel.shape[2] // 4, tower.config.d_model)
     out = np.lib.format.open_memmap(folder / "pooled.part.npy", "w+", np.float16, shape)
     for row, clip in enumerate(data.pooled(tower.eval())):
@@ -268,7 +270,7 @@ def keep_pooled(tower, folder: Path) -> None:
     (folder / "pooled.part.npy").replace(folder / "pooled.npy")  # never half a file
 
 
-def _varied(mel: torch.Tensor) -> torch.Tensor:
+def _augment(mel: torch.Tensor) -> torch.Tensor:
     """Change clips to what other microphones, rooms and voices might give, in place: (B, 80, T), in units of 40 dB.
 
     A gain, a smooth colour over frequency, all bins up or down by up to two (a semitone is about one), a floor of
@@ -293,7 +295,7 @@ def _varied(mel: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def evaluate(tower, head, data: _Data) -> dict:
+def evaluate(tower, head, data: _SceneData) -> dict:
     """Measure micro F1 of frames, of clips (is the class in it at all: 4 frames over 0.5), by class, and of events.
 
     An event of ``codes.read_codes`` is right as for CAFE's reference judge: its class, its onset within 0.5 s and its
@@ -304,46 +306,52 @@ def evaluate(tower, head, data: _Data) -> dict:
         head: Its head.
         data: Rendered scenes.
     """
-    width, frame, clip, named, placed = len(LABELS), np.zeros(3), np.zeros((len(LABELS), 3)), np.zeros(3), np.zeros(3)
+    width, frame_counts, clip_counts, named_counts, event_counts = (
+        len(LABELS),
+        np.zeros(3),
+        np.zeros((len(LABELS), 3)),
+        np.zeros(3),
+        np.zeros(3),
+    )
     for rows in np.array_split(np.arange(len(data.frames)), math.ceil(len(data.frames) / 16)):
-        outputs, logits = data.heard(tower, head, rows)
-        codes, truth = (outputs @ _READ).numpy(), data.truth(rows)[1].numpy()
+        outputs, logits = data.predict(tower, head, rows)
+        codes, truth = (outputs @ _READOUT).numpy(), data.truth(rows)[1].numpy()
         ends = np.cumsum(data.frames[rows] // 4)[:-1]
-        parts = (np.split(part, ends) for part in (logits.numpy(), codes, truth))
-        for row, said, code, target in zip(rows, *parts, strict=True):
-            g, t = said[:, :width] > 0, target[:, :width] > 0
-            frame += (g & t).sum(), (g & ~t).sum(), (~g & t).sum()
-            g, t = g.sum(0) >= 4, t.any(0)
-            clip += np.stack([g & t, g & ~t, ~g & t], 1)
-            events, guesses = data.scenes[row].events, read_codes(code)
-            for counts, timed in ((named, False), (placed, True)):
-                hits = _hits(events, guesses, timed)
-                counts += hits, len(guesses) - hits, len(events) - hits
+        arrays = (np.split(array, ends) for array in (logits.numpy(), codes, truth))
+        for row, clip_logits, clip_codes, clip_labels in zip(rows, *arrays, strict=True):
+            predicted, true = clip_logits[:, :width] > 0, clip_labels[:, :width] > 0
+            frame_counts += (predicted & true).sum(), (predicted & ~true).sum(), (~predicted & true).sum()
+            predicted, true = predicted.sum(0) >= 4, true.any(0)
+            clip_counts += np.stack([predicted & true, predicted & ~true, ~predicted & true], 1)
+            events, predictions = data.scenes[row].events, read_codes(clip_codes)
+            for counts, timed in ((named_counts, False), (event_counts, True)):
+                hits = _hits(events, predictions, timed)
+                counts += hits, len(predictions) - hits, len(events) - hits
     return {
-        "frame_f1": _f1(frame),
-        "clip_f1": _f1(clip.sum(0)),
-        "named_f1": _f1(named),
-        "event_f1": _f1(placed),
-        "by_class": dict(zip(LABELS, map(_f1, clip), strict=True)),
+        "frame_f1": _f1(frame_counts),
+        "clip_f1": _f1(clip_counts.sum(0)),
+        "named_f1": _f1(named_counts),
+        "event_f1": _f1(event_counts),
+        "by_class": dict(zip(LABELS, map(_f1, clip_counts), strict=True)),
     }
 
 
-def _hits(events: Sequence[SceneEvent], guesses: list[tuple[str, float, float]], timed: bool) -> int:
-    left, hits = list(events), 0
-    for label, onset_s, offset_s in guesses:
-        for event in left:
+def _hits(events: Sequence[SceneEvent], predictions: list[tuple[str, float, float]], timed: bool) -> int:
+    unmatched, hits = list(events), 0
+    for label, onset_s, offset_s in predictions:
+        for event in unmatched:
             collar = max(0.5, 0.2 * event.duration_s)
-            near = abs(event.onset_s - onset_s) <= 0.5 and abs(event.offset_s - offset_s) <= collar
-            if event.label == label and (near or not timed):
-                left.remove(event)
+            in_time = abs(event.onset_s - onset_s) <= 0.5 and abs(event.offset_s - offset_s) <= collar
+            if event.label == label and (in_time or not timed):
+                unmatched.remove(event)
                 hits += 1
                 break
     return hits
 
 
 def _f1(counts: np.ndarray) -> float:
-    hit, false, missed = counts
-    return round(float(2 * hit / max(2 * hit + false + missed, 1)), 4)
+    tp, fp, fn = counts
+    return round(float(2 * tp / max(2 * tp + fp + fn, 1)), 4)
 
 
 class TowerOptimizers:
@@ -357,16 +365,16 @@ class TowerOptimizers:
         weight_decay: of AdamW.
     """
 
-    def __init__(self, tower, frozen: int, ends: Sequence[nn.Parameter], lr: float, weight_decay: float):
-        trained = [p for layer in tower.layers[frozen:] for p in layer.parameters()]
-        matrices = [p for p in trained if p.ndim == 2]
-        vectors = [p for p in trained if p.ndim == 1] + list(tower.ln_post.parameters())
+    def __init__(self, tower, frozen: int, head_parameters: Sequence[nn.Parameter], lr: float, weight_decay: float):
+        layer_parameters = [p for layer in tower.layers[frozen:] for p in layer.parameters()]
+        matrices = [p for p in layer_parameters if p.ndim == 2]
+        vectors = [p for p in layer_parameters if p.ndim == 1] + list(tower.ln_post.parameters())
         vectors += [] if frozen else [*tower.conv1.parameters(), *tower.conv2.parameters()]
-        self._parameters = [*matrices, *vectors, *ends]
+        self._parameters = [*matrices, *vectors, *head_parameters]
         self._optimizers = [
             torch.optim.Muon(matrices, lr=3 * lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(
-                [{"params": vectors, "lr": lr}, {"params": list(ends), "lr": 3 * lr}],
+                [{"params": vectors, "lr": lr}, {"params": list(head_parameters), "lr": 3 * lr}],
                 weight_decay=weight_decay,
                 betas=(0.9, 0.98),
             ),
@@ -383,8 +391,8 @@ class TowerOptimizers:
             share: Share of the training's time that is spent: the rate falls with it by a cosine.
         """
         rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-        for group, full in self._rates:
-            group["lr"] = full * rate
+        for group, peak in self._rates:
+            group["lr"] = peak * rate
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         loss.backward()
@@ -435,7 +443,7 @@ def train(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     out.mkdir(parents=True, exist_ok=True)
-    data, held = _Data(features / "train"), _Data(features / "validation")
+    data, validation = _SceneData(features / "train"), _SceneData(features / "validation")
     tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
     if whisper:
         tower.load_state_dict(whisper_encoder_state(whisper), strict=False)
@@ -451,33 +459,33 @@ def train(
     order: list[int] = []
     state = out / "state.pt"
     if state.exists():  # a training that was stopped: weights, moments, random numbers, minutes that are spent
-        kept = torch.load(state, weights_only=False)
-        tower.load_state_dict(kept["tower"]), head.load_state_dict(kept["head"])
-        optimizers.load_state_dict(kept["optimizers"])
-        step, next_report, spent_s, order = (kept[name] for name in ("step", "next_report", "spent_s", "order"))
+        checkpoint = torch.load(state, weights_only=False)
+        tower.load_state_dict(checkpoint["tower"]), head.load_state_dict(checkpoint["head"])
+        optimizers.load_state_dict(checkpoint["optimizers"])
+        step, next_report, spent_s, order = (checkpoint[name] for name in ("step", "next_report", "spent_s", "order"))
         saved_s = spent_s
-        rng.bit_generator.state = kept["numpy"]
-        torch.set_rng_state(kept["torch"])
+        rng.bit_generator.state = checkpoint["numpy"]
+        torch.set_rng_state(checkpoint["torch"])
     begin = time.time() - spent_s
     with open(out / "log.jsonl", "a") as log:
         while (share := (time.time() - begin) / (60 * minutes)) < 1:
             if time.time() - begin - saved_s > save_every_s:
                 saved_s = time.time() - begin
-                kept = {"tower": tower.state_dict(), "head": head.state_dict(), "step": step, "order": order}
-                kept |= {"optimizers": optimizers.state_dict()}
-                kept |= {"next_report": next_report, "spent_s": saved_s}
-                kept |= {"numpy": rng.bit_generator.state, "torch": torch.get_rng_state()}
-                torch.save(kept, state.with_suffix(".part"))
+                checkpoint = {"tower": tower.state_dict(), "head": head.state_dict(), "step": step, "order": order}
+                checkpoint |= {"optimizers": optimizers.state_dict()}
+                checkpoint |= {"next_report": next_report, "spent_s": saved_s}
+                checkpoint |= {"numpy": rng.bit_generator.state, "torch": torch.get_rng_state()}
+                torch.save(checkpoint, state.with_suffix(".part"))
                 state.with_suffix(".part").replace(state)  # never half a file
             if len(order) < batch:
                 order = data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
-            loss = loss_of(*data.heard(tower, head, rows, frozen=frozen, augment=True), *data.truth(rows))
+            loss = loss_of(*data.predict(tower, head, rows, frozen=frozen, augment=True), *data.truth(rows))
             optimizers.step(loss, step, share)
             step += 1
             if share >= next_report:
                 next_report += 0.2
-                score = evaluate(tower, head, held)
+                score = evaluate(tower, head, validation)
                 row = {
                     "step": step,
                     "scenes": step * batch,
@@ -494,7 +502,7 @@ def train(
         out / "tower.safetensors",
     )
     state.unlink(missing_ok=True)
-    return evaluate(tower, head, held)
+    return evaluate(tower, head, validation)
 
 
 def from_checkpoint(folder: Path, out: Path, features: Path) -> Path:
@@ -550,7 +558,7 @@ def average(features: Path, towers: Sequence[Path], out: Path) -> dict:
     mean = {name: sum(state[name] for state in states) / len(states) for name in states[0]}
     tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
     _fill(tower, head, {name: value.bfloat16().float() for name, value in mean.items()})
-    scores = {"validation": evaluate(tower, head, _Data(features / "validation")), "averaged": len(states)}
+    scores = {"validation": evaluate(tower, head, _SceneData(features / "validation")), "averaged": len(states)}
     keep_pooled(tower, features / "train")
     out.mkdir(parents=True, exist_ok=True)
     save_file(mean, out / "tower.safetensors")
