@@ -1,9 +1,8 @@
-"""A lesson of the small pair over a frozen tower whose pooled outputs are kept: ``teach``.
+"""Train one lesson of the small pair over the stored pooled outputs of a frozen tower: ``teach``.
 
-A LoRA and the tower's projection learn what ``training.small.lessons`` says of each clip. Scenes that nobody has
-rendered enter as the targets of their frames with errors like a tower's. Of a clip every n-th frame is kept, which
-makes a step cheap: a frame says its event's times itself. Products of matrices are in the precision that the processor
-is fast in.
+A LoRA and the tower's projection are trained on the turns of ``training.small.lessons``. Scenes that are not rendered
+enter as the targets of their frames with simulated errors of a tower. Only every n-th frame of a clip is used, which
+makes a step cheap; each frame encodes its event's times itself. Matrix products run in the processor's fast precision.
 """
 
 from __future__ import annotations
@@ -32,17 +31,28 @@ from training.tiny.sequences import Chat, Encoder
 
 __all__ = ["adapt", "imagined_scene", "load_pooled", "seconds_of", "teach"]
 
-SECONDS_WEIGHT = 4.0  # of the seconds of a time in the loss: names are copied at once, times are the hard part
+SECONDS_WEIGHT = 4.0  # loss weight of the seconds of a time: names are copied early, times are hard
 
 
 def load_pooled(features: Path) -> tuple[list[Scene], np.ndarray, np.ndarray]:
-    """Scenes, pooled tower outputs (scenes, frames, d) and valid frames of 40 ms (scenes,) of a rendered folder."""
+    """Load a rendered folder.
+
+    Args:
+        features: The folder, with ``pooled.npy``.
+
+    Returns:
+        Scenes, pooled tower outputs (scenes, frames, d), and valid frames of 40 ms (scenes,).
+    """
     pooled = np.load(features / "pooled.npy", mmap_mode="r")
     return load_scenes(features), pooled, np.load(features / "frames.npy") // 4
 
 
 def imagined_scene(rng: random.Random) -> Scene:
-    """Return a scene that nobody has rendered: of one to five sounds, now and then short, or silent."""
+    """Return a random scene without audio, of one to five sounds; some are short, some silent.
+
+    Args:
+        rng: Draws the scene.
+    """
     scene = random_scene(rng)
     kind = rng.random()
     if kind < 0.05:
@@ -61,28 +71,32 @@ def teach(
     start: Mapping[str, torch.Tensor] | None = None, english: Sequence[tuple[str, str]] = (), projection: bool = True,
     seed: int = 0, window: int = 20, tokens: int = 600,
 ) -> Any:  # fmt: skip
-    """Teach a pair one lesson.
+    """Train a pair on one lesson.
+
+    Where several processes of one ``torchrun`` train, each takes its share of every step's chats.
 
     Args:
-        model: the pair, best in the precision that the processor is fast in; what is trained is float32.
-        features: rendered scenes (``training.tiny.features``) with ``pooled.npy``: those of the recordings that the
-            tower was trained on, and where the lesson has ``unheard`` scenes those of others; empty where all scenes
-            are imagined.
-        out: folder of the stage's log and state; what lies there is gone on with. ``parameters.safetensors`` is what
-            was trained, by name.
-        start: such parameters of the lesson before, to go on from.
-        english: the language model's own chats (request, reply), of which a share is mixed in.
-        projection: whether the tower's projection is trained as well; an adapter leaves it as it is.
-        tokens: of a micro-batch, padding included; a longer chat is one alone.
-
-    Where several processes of one ``torchrun`` teach, each takes its part of every step's chats.
+        model: The pair, best in the processor's fast precision; trained parameters are float32.
+        processor: Its processor.
+        features: Rendered scenes (``training.tiny.features``) with ``pooled.npy``: first those of the tower's training
+            recordings, then, where the lesson has ``unheard`` scenes, those of other recordings. Empty where no scene
+            is rendered.
+        out: Folder of the stage's log and state, from which it resumes. ``parameters.safetensors`` holds the trained
+            parameters by name.
+        lesson: The lesson.
+        start: Such parameters of the previous lesson, to start from.
+        english: The language model's own chats (request, reply), of which a share is mixed in.
+        projection: Whether the tower's projection is trained as well; an adapter does not change it.
+        seed: Seed of the draws.
+        window: Steps between two rows of the log.
+        tokens: Most tokens of a micro-batch, padding included; a longer chat forms one of its own.
 
     Returns:
         The model with its LoRA (peft).
     """
     datasets = [load_pooled(folder) for folder in features]
     scenes = [scene for folder_scenes, _, _ in datasets for scene in folder_scenes]
-    n_train = len(datasets[0][0]) if datasets else 0  # scenes of recordings that the tower knows; the others come after
+    n_train = len(datasets[0][0]) if datasets else 0  # scenes of the tower's training recordings come first
     basis = frame_basis(model, processor.tokenizer)
     peft_model, parameters = adapt(model, lesson.rank, start=start, projection=projection, seed=seed)
     dtype = fast_dtype()
@@ -92,6 +106,7 @@ def teach(
     rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
 
     def gradients(step: int) -> float:
+        # All draws follow from the step's number, so that a resumed training sees the same chats.
         rng = random.Random(f"lesson {seed} {step}")
         stride = rng.choice(lesson.strides)
         first = rng.randrange(stride)
@@ -120,6 +135,7 @@ def teach(
             until = "</perception>" if rng.random() < lesson.perceived else None
             if turns := kind(scene, rng):
                 chats.append(Chat(tuple(turns[:1] if until else turns), (scene, row), until))
+        # Each process computes its share; the loss is a mean over the target tokens of all shares.
         sequences = sorted(map(encode, chats), key=lambda sequence: len(sequence.ids))
         n_targets = sum(int(sequence.learn.sum()) for sequence in sequences)
         total = torch.zeros(())
@@ -140,15 +156,15 @@ def teach(
         state = {name: value.detach().clone().contiguous() for name, value in parameters.items()}
         save_file(state, out / "parameters.safetensors")
     if parallel:
-        distributed.barrier()  # what comes next reads the file
+        distributed.barrier()  # the next stage reads the file
     return peft_model
 
 
 def _shares(sequences: Sequence[Any], ranks: int) -> list[list[Any]]:
-    """Return the sequences of each process, in their order: about as many tokens for each."""
+    """Split sequences into one list for each process, in their order, with about as many tokens in each."""
     shares: list[list[Any]] = [[] for _ in range(ranks)]
     counts = [0] * ranks
-    for sequence in reversed(sequences):  # the longest first, each to whoever has least
+    for sequence in reversed(sequences):  # the longest first, each to the process with the fewest tokens
         rank = counts.index(min(counts))
         shares[rank].insert(0, sequence)
         counts[rank] += len(sequence.ids)
@@ -156,7 +172,7 @@ def _shares(sequences: Sequence[Any], ranks: int) -> list[list[Any]]:
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
-    if parameter.grad is None:  # no chat of this process has audio, and so the projection has none
+    if parameter.grad is None:  # the projection has none where no chat of this process has audio
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
 
@@ -170,9 +186,17 @@ def _sum_over_processes(tensors: Sequence[torch.Tensor]) -> None:
 
 
 def seconds_of(tokens: torch.Tensor, digits: torch.Tensor, point: int) -> torch.Tensor:
-    """Return which of ``tokens`` (N,) are one of the ``digits`` before the ``point``, bool (N,): the seconds of times.
+    """Return a mask of the tokens that are the seconds of a time: one of the ``digits`` before the ``point``.
 
-    Tenths have no such weight: a tower is right about them in two of five frames.
+    Tenths get no extra weight: a tower's tenths are right in only two of five frames.
+
+    Args:
+        tokens: Token ids, (N,).
+        digits: Ids of the digits.
+        point: Id of the decimal point.
+
+    Returns:
+        bool (N,).
     """
     return torch.isin(tokens, digits) & torch.cat([tokens[1:] == point, torch.tensor([False])])
 
@@ -180,11 +204,17 @@ def seconds_of(tokens: torch.Tensor, digits: torch.Tensor, point: int) -> torch.
 def adapt(
     model: Any, rank: int, *, start: Mapping[str, torch.Tensor] | None = None, projection: bool = True, seed: int = 0
 ) -> tuple[Any, dict[str, torch.nn.Parameter]]:
-    """Return the model with a LoRA on the text model, and what is trained, by name, in float32.
+    """Add a LoRA to the text model.
 
     Args:
-        start: values of parameters by name; those that it lacks begin as peft and the tower have them.
-        projection: whether the tower's projection is among them.
+        model: The pair.
+        rank: Rank of the LoRA.
+        start: Values of parameters by name; the others keep the initial values of peft and the tower.
+        projection: Whether the tower's projection is trained too.
+        seed: Seed of the LoRA's weights.
+
+    Returns:
+        The model with the LoRA, and the trained parameters by name, in float32.
     """
     from peft import LoraConfig, get_peft_model
 

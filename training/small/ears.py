@@ -1,11 +1,11 @@
-"""What a tower hears, read without a language model: ``python -m training.small ears WORK``.
+"""Events decoded from a tower without a language model: ``python -m training.small ears WORK``.
 
 A ridge regression from the tower's pooled outputs to the codes of ``training.tiny.codes``, fitted on the training
-scenes, is read as events (``read_codes``). Any two towers are compared by it on the same scenes of recordings that
-neither of them was trained on, whatever codes and classes they were trained with.
+scenes, is decoded into events (``read_codes``). It compares any two towers on the same scenes, whose recordings neither
+was trained on, independently of the codes and classes of their training.
 
-An event is right as for CAFE: its class, its onset within 0.5 s, its offset within the larger of 0.5 s and 20 % of its
-length; it is *named* right by its class alone. ``clip`` asks only which classes there are in the clip.
+An event is correct as for CAFE: its class, its onset within 0.5 s, its offset within the larger of 0.5 s and 20 % of
+its length. It is *named* correctly by its class alone. ``clip`` scores the set of classes in the clip.
 """
 
 from __future__ import annotations
@@ -36,13 +36,22 @@ __all__ = [
     "weights_of",
 ]
 
-TINY_CLASSES = 24  # of the tiny pair: the first of all classes
+TINY_CLASSES = 24  # the tiny pair's classes are the first of all classes
 
 Prediction = tuple[str, float, float]  # label, onset and offset in seconds
 
 
 def fit_readout(pooled: Sequence[np.ndarray], scenes: Sequence[Scene], ridge: float = 30.0) -> torch.Tensor:
-    """Weights (d + 1, columns) from pooled outputs, (frames, d) for each scene, to the codes of their frames."""
+    """Fit a ridge regression from pooled outputs to the codes of their frames.
+
+    Args:
+        pooled: Pooled outputs of each scene, (frames, d).
+        scenes: The scenes.
+        ridge: Weight of the penalty.
+
+    Returns:
+        Weights (d + 1, columns); the last row is the bias.
+    """
     rows = torch.cat([torch.from_numpy(clip.astype(np.float32)) for clip in pooled])
     codes = [frame_codes(scene, len(clip)) for scene, clip in zip(scenes, pooled, strict=True)]
     targets = torch.from_numpy(np.concatenate(codes))
@@ -51,7 +60,12 @@ def fit_readout(pooled: Sequence[np.ndarray], scenes: Sequence[Scene], ridge: fl
 
 
 def heard_events(pooled: np.ndarray, readout: torch.Tensor) -> list[Prediction]:
-    """Return the events of one clip, (frames, d)."""
+    """Return the events predicted for one clip.
+
+    Args:
+        pooled: Pooled outputs of the clip, (frames, d).
+        readout: Weights of :func:`fit_readout`.
+    """
     rows = torch.from_numpy(pooled.astype(np.float32))
     return read_codes((torch.cat([rows, torch.ones(len(rows), 1)], 1) @ readout).numpy())
 
@@ -59,7 +73,12 @@ def heard_events(pooled: np.ndarray, readout: torch.Tensor) -> list[Prediction]:
 def measure_ears(
     predictions: Sequence[Sequence[Prediction]], scenes: Sequence[Scene], labels: Collection[str] = LABELS
 ) -> dict:
-    """Counts of right, false and missed by class and scene, over the classes ``labels``.
+    """Score predicted events against scenes.
+
+    Args:
+        predictions: Predicted events of each scene.
+        scenes: The scenes.
+        labels: Classes that are counted.
 
     Returns:
         ``event``, ``named``, ``clip``: each {f1, precision, recall} as ``Interval`` (95 %, over scenes), and
@@ -102,7 +121,13 @@ def measure_ears(
 def load_tower_of(folder: Path, width: int = WIDTH):
     """Return the tower of a checkpoint, of a training (``tower.safetensors``) or of packed rows, with a new projection.
 
-    Raises ``FileNotFoundError`` where the folder holds none, ``ValueError`` where a weight is missing.
+    Args:
+        folder: The folder.
+        width: Width of the projection's output.
+
+    Raises:
+        FileNotFoundError: The folder holds no tower.
+        ValueError: A weight is missing.
     """
     state = weights_of(folder)
     weights = {re.sub(r"^.*?(audio_)?tower\.", "", k): v.float() for k, v in state.items() if "tower." in k}
@@ -121,7 +146,8 @@ def load_tower_of(folder: Path, width: int = WIDTH):
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     """Return the weights of a checkpoint, of a tower's training or of packed rows, by name.
 
-    Raises ``FileNotFoundError`` where the folder holds none.
+    Raises:
+        FileNotFoundError: The folder holds none.
     """
     for name in ("tower.safetensors", "model.safetensors"):
         if (folder / name).exists():
@@ -130,10 +156,18 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def compare_towers(features: Path, towers: Mapping[str, Path], out: Path, most: int = 1200) -> str:
-    """Read each tower on the validation scenes; a table, and ``out`` with the counts by class.
+    """Score the events of each tower on the validation scenes.
 
-    The readout is fitted on the first ``most`` training scenes. Classes that the tiny pair's tower was trained on and
-    those that are new stand in tables of their own.
+    Classes of the tiny pair's tower and new classes have separate tables.
+
+    Args:
+        features: Rendered scenes, in ``train`` and ``validation``.
+        towers: Folder of each tower by name.
+        out: JSON file of the scores, with those by class.
+        most: Number of training scenes that the readout is fitted on.
+
+    Returns:
+        The tables, in Markdown.
     """
     validation, scenes = load_scenes(features / "validation"), load_scenes(features / "train")[:most]
     results: dict[str, dict] = {name: {} for name in ("all classes", "the first 24", "the others")}
@@ -150,7 +184,7 @@ def compare_towers(features: Path, towers: Mapping[str, Path], out: Path, most: 
 
 
 def scores_table(scores_by_tower: dict[str, dict]) -> str:
-    """Return a table of ``measure_ears`` by name, in Markdown."""
+    """Return the scores of each tower (``measure_ears``) as a Markdown table."""
     lines = ["| tower | event F1 | named F1 | clip F1 | named precision | named recall |", "| --- " * 6 + "|"]
     for name, scores in scores_by_tower.items():
         cells = [scores["event"]["f1"], scores["named"]["f1"], scores["clip"]["f1"]]

@@ -1,13 +1,13 @@
-"""What the small pair is taught of a clip, one skill after another: ``LESSONS``, in their order.
+"""Training turns of the small pair, one skill after another: ``LESSONS``, in their order.
 
-``list``      the sounds with their times, and which there are, over scenes that nobody has rendered: their frames are
-              simulated targets (``training.small.frames``)
+``list``      the sounds with their times, and which sounds occur, over scenes without audio: their frames are simulated
+              targets (``training.small.frames``)
 ``align``     the same over rendered scenes, through the trained tower
-``question``  captions, order, counts, times, comparisons, in sentences and as ``<answer>``: all that the base can do
-``chain``     MPAR² chains (the adapter's lesson): perception, steps, review, answer, over clips and over told events
+``question``  captions, order, counts, times, comparisons, in sentences and as ``<answer>``: all skills of the base
+``chain``     MPAR² chains (the adapter's lesson): perception, steps, review, answer, over clips and over given events
 
-Every turn follows from the exact events of the scene; a clip in which nothing sounds is said to be silent. No lesson
-before ``chain`` holds reasoning over audio: how the base decays is its own doing. Reasoning over written scenes, in
+Every turn follows from the exact events of the scene; the reply to a silent clip is that it is silent. No lesson before
+``chain`` has reasoning over audio, so that the base's decay is not trained. Reasoning over written scenes, in
 ``question`` and ``chain``, needs no frames and is cheap.
 """
 
@@ -73,7 +73,13 @@ _LISTING_REQUESTS = (*LIST_REQUESTS, "Which sounds are there, and when?", "Give 
 
 
 def naming_turns(scene: Scene, rng: random.Random, n: int = 3) -> Turns:
-    """Return ``n`` questions about which sounds a clip holds, and their true answers."""
+    """Return ``n`` questions about which sounds a clip holds, and their true answers.
+
+    Args:
+        scene: The scene.
+        rng: Draws questions and wordings.
+        n: Number of questions.
+    """
     labels = list(dict.fromkeys(event.label for event in scene.events))
     absent = [label for label in CLASSES if label not in labels and label not in scene.background]
     turns = []
@@ -96,14 +102,20 @@ def naming_turns(scene: Scene, rng: random.Random, n: int = 3) -> Turns:
 
 
 def listing_turns(scene: Scene, rng: random.Random) -> Turns:
-    """Return the list of events with their times."""
+    """Return a request for the list of events with their times, and the list."""
     if not scene.events:
         return [(rng.choice(_LISTING_REQUESTS), rng.choice(NOTHING))]
     return [(rng.choice(_LISTING_REQUESTS), event_list(scene))]
 
 
 def time_turns(scene: Scene, rng: random.Random, n: int = 4) -> Turns:
-    """Return ``n`` questions about the times of sounds that occur once, and about what sounds at a moment."""
+    """Return questions about the times of sounds that occur once, and about the sounds at a given time.
+
+    Args:
+        scene: The scene.
+        rng: Draws questions and wordings.
+        n: Number of draws; a time near an event's edge yields no question.
+    """
     labels = [event.label for event in scene.events]
     single = [event for event in scene.events if labels.count(event.label) == 1]
     turns = []
@@ -133,7 +145,7 @@ def time_turns(scene: Scene, rng: random.Random, n: int = 4) -> Turns:
 
 
 def question_turns(scene: Scene, rng: random.Random) -> Turns:
-    """Captions, free questions in sentences, and up to two of the benchmark's questions, answered directly."""
+    """Return captions, free questions in sentences, and up to two of the benchmark's questions, answered directly."""
     if not scene.events:
         return [(rng.choice((*CAPTION_REQUESTS, *_OPEN_REQUESTS)), rng.choice(NOTHING)), *naming_turns(scene, rng, 1)]
     turns = [(prompt_text(q.question, "direct"), direct_answer(q)) for q in make_questions(scene, rng)[:2]]
@@ -145,7 +157,7 @@ def question_turns(scene: Scene, rng: random.Random) -> Turns:
 
 
 def _free_turns(scene: Scene, rng: random.Random, n: int = 2) -> Turns:
-    """Questions as people ask them, answered in a sentence."""
+    """Return ``n`` questions in everyday wording, answered in a sentence."""
     events = scene.events
     labels = [event.label for event in events]
     label, count = rng.choice(labels), len(events)
@@ -174,20 +186,20 @@ def _subject(event: SceneEvent, place: str) -> str:
 
 
 def reasoned_turns(scene: Scene, rng: random.Random) -> Turns:
-    """Return a written scene with a question, reasoned about freely or answered directly; no audio."""
+    """Return a written scene with a question, answered with free reasoning or directly; no audio."""
     sq = rng.choice(make_questions(scene, rng))
     example = text_example(scene, sq, "cot" if rng.random() < 0.6 else "direct", rng)
     return [(f"{example.written}\n{prompt_text(sq.question, example.mode)}", example.reply)]
 
 
 def stepped_turns(scene: Scene, rng: random.Random) -> Turns:
-    """Return a told list of events with up to four questions, each reasoned about in MPAR² steps; no audio."""
+    """Return a list of events with up to four questions, each answered by MPAR² steps; no audio."""
     turns = steps_of(scene, _list_questions(scene, rng)[:4], rng)
     return after_list(scene, turns) if turns else []
 
 
 def oracle_turns(scene: Scene, rng: random.Random) -> Turns:
-    """Return a question that tells the events, as an evaluation with given events asks it, and its chain; no audio."""
+    """Return a question with the events given, as an evaluation with an oracle asks it, and its chain; no audio."""
     questions = _list_questions(scene, rng)[:1]
     return [
         (prompt_text(question_after_events(q.question, scene), "mpar2"), mpar2_chain(scene, q, rng)) for q in questions
@@ -195,7 +207,7 @@ def oracle_turns(scene: Scene, rng: random.Random) -> Turns:
 
 
 def _list_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
-    """Return questions that a list of events answers, those of several steps sooner: of loudness it says nothing."""
+    """Return the questions that a list of events answers (none of loudness), mostly those of several steps first."""
     questions = [q for q in make_questions(scene, rng) if q.kind not in LOUDNESS_KINDS]
     # Sorting by u^(1/weight), u uniform in (0, 1), draws without replacement with these weights (Efraimidis and
     # Spirakis 2006).
@@ -203,19 +215,23 @@ def _list_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
 
 
 def chain_turns(scene: Scene, rng: random.Random) -> Turns:
-    """Return a question and its MPAR² chain, now and then with one more question.
+    """Return a question and its MPAR² chain, sometimes with one more question.
 
-    Of a silent clip it is asked what there is, and nothing is perceived.
+    A silent clip gets a question about its sounds, and no chain.
+
+    Args:
+        scene: The scene.
+        rng: Draws questions and wordings.
     """
     questions: Sequence[ScenedQuestion] = make_questions(scene, rng) if scene.events else ()
     if not questions:
         return naming_turns(scene, rng, 1)
-    if len(scene.events) == 1 and rng.random() < 0.5:  # of a recording people ask what it is
+    if len(scene.events) == 1 and rng.random() < 0.5:  # the usual question about a single recording
         questions = sorted(questions, key=lambda q: q.kind != "what")
     sq, *rest = questions
     question = sq.question
     if sq.kind not in LOUDNESS_KINDS and rng.random() < 0.25:
-        question = question_after_events(question, scene)  # what is told is believed, whatever the clip sounds like
+        question = question_after_events(question, scene)  # given events take precedence over the audio
     follow_ups = steps_of(scene, rest[: rng.randint(0, 1)], rng)
     return [(prompt_text(question, "mpar2"), mpar2_chain(scene, sq, rng)), *follow_ups]
 
@@ -225,19 +241,19 @@ class Lesson:
     """A stage of training.
 
     Attributes:
-        turns: the kinds of turns and the share of chats that each has.
-        steps: of ``batch`` chats, at most; ``run_stage`` may end sooner.
-        strides: of a clip every n-th frame is heard, n drawn for each step.
-        imagined: share of scenes that nobody has rendered.
-        unheard: share of the rendered scenes whose recordings the tower was not trained on: it is less sure of them,
-            as it will be of every other recording.
-        perceived: share of MPAR² chains that are taught up to the end of their perception.
-        english: share of the language model's own chats, without audio.
-        texts: the kinds of turns without audio, over written scenes, and the share of such chats that each has.
-        written: share of chats without audio.
-        batch: chats of a step.
-        lr: the highest learning rate.
-        rank: of the LoRA.
+        turns: The kinds of turns, with the share of chats of each.
+        steps: Most steps, of ``batch`` chats; ``run_stage`` may end sooner.
+        strides: Strides to draw n from at each step: every n-th frame of a clip is used.
+        imagined: Share of scenes without audio.
+        unheard: Share of the rendered scenes whose recordings the tower was not trained on. Its outputs are less
+            certain there, as they are for any other recording.
+        perceived: Share of MPAR² chains that end with their perception.
+        english: Share of the language model's own chats, without audio.
+        texts: The kinds of turns without audio, over written scenes, with the share of such chats of each.
+        written: Share of chats without audio.
+        batch: Chats of a step.
+        lr: The peak learning rate.
+        rank: Rank of the LoRA.
     """
 
     turns: Mapping[Callable[[Scene, random.Random], Turns], float]

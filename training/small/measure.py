@@ -1,7 +1,7 @@
 """The table of a pair on held-out recordings: ``python -m training.small evaluate WORK``.
 
-Benchmarks are written once to ``WORK/benchmark`` (test split, ``training.scenes.benchmark``), runs go to ``WORK/runs``
-and are gone on with. All answers are greedy. Intervals are 95 % bootstrap intervals over clips.
+Benchmarks are written once to ``WORK/benchmark`` (test split, ``training.scenes.benchmark``). Runs are written to
+``WORK/runs`` and resumed. All answers are decoded greedily. Intervals are 95 % bootstrap intervals over clips.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ COUNTS = {"scenes": 100, "probes": 150}
 
 
 def arms_of(base: Path, adapter: Path, tokens: int) -> tuple[EvaluationArm, ...]:
-    """Base asked directly, base reasoning freely, MPAR², and MPAR² with the true events given."""
+    """Return the arms: base direct, base with free reasoning, MPAR², and MPAR² with the true events given.
+
+    Args:
+        base: The base model.
+        adapter: The adapter of MPAR².
+        tokens: Most new tokens of an answer.
+    """
     shared = {"model": str(base), "max_new_tokens": tokens}
     trained = shared | {"adapter": str(adapter), "mode": "mpar2"}
     rows = (
@@ -51,7 +57,16 @@ def arms_of(base: Path, adapter: Path, tokens: int) -> tuple[EvaluationArm, ...]
 
 
 def write_benchmarks(bank: Path, out: Path, counts: Mapping[str, int] = COUNTS) -> dict[str, Path]:
-    """Single recordings of all classes, scenes of 2-5 events, and probes: does a sound occur?"""
+    """Write the benchmarks: single recordings of all classes, scenes of 2-5 events, and probes (does a sound occur?).
+
+    Args:
+        bank: The bank of sounds.
+        out: Output folder.
+        counts: Number of scenes and of probes.
+
+    Returns:
+        The folder of each benchmark.
+    """
     from training.scenes.benchmark import recording_items, scene_items, write_benchmark
     from training.scenes.render import Bank
 
@@ -68,7 +83,15 @@ def write_benchmarks(bank: Path, out: Path, counts: Mapping[str, int] = COUNTS) 
 
 
 def accuracy(records: Iterable[Mapping[str, Any]], arm: str) -> dict[str, tuple[bool, str]]:
-    """By item of an arm: whether the answer is right by the strict rule (a failure is wrong), and the item's clip."""
+    """Score the answers of an arm by the strict rule; a failed record is wrong.
+
+    Args:
+        records: Records of a run.
+        arm: Name of the arm.
+
+    Returns:
+        For each item id, whether the answer is right, and the item's clip.
+    """
     results = {}
     for record in records:
         if record["arm"] == arm:
@@ -82,7 +105,15 @@ def _answer(record: Mapping[str, Any]) -> str:
 
 
 def balanced_accuracy(records: Iterable[Mapping[str, Any]], arm: str) -> tuple[Interval, int, int]:
-    """Return mean of the shares right of "yes" and of "no" probes, with its interval; answers given, and probes."""
+    """Compute the mean of the accuracies on "yes" probes and on "no" probes.
+
+    Args:
+        records: Records of a run.
+        arm: Name of the arm.
+
+    Returns:
+        The mean with its interval, the number of non-empty answers, and the number of probes.
+    """
     yes_truth, correct, clips, n_answered = [], [], [], 0
     for record in records:
         if record["arm"] == arm:
@@ -102,7 +133,14 @@ def balanced_accuracy(records: Iterable[Mapping[str, Any]], arm: str) -> tuple[I
 
 
 def inside(texts: Iterable[tuple[str, float]]) -> tuple[int, int]:
-    """Of (perception, clip's seconds): spans of time within the clip, and all of them."""
+    """Count the spans of time within their clip.
+
+    Args:
+        texts: (perception, clip's length in seconds).
+
+    Returns:
+        The number of spans within the clip, and of all spans.
+    """
     n_inside = n_spans = 0
     for text, seconds in texts:
         for start, stop in _SPAN.findall(text):
@@ -112,7 +150,12 @@ def inside(texts: Iterable[tuple[str, float]]) -> tuple[int, int]:
 
 
 def pair_table(runs: Mapping[str, Path], tower_f1: Interval | None = None) -> str:
-    """Return the rows that runs over ``recordings``, ``scenes`` and ``probes`` answer, in Markdown."""
+    """Return a Markdown table of runs over ``recordings``, ``scenes`` and ``probes``.
+
+    Args:
+        runs: Folder of each run.
+        tower_f1: Event F1 of the tower alone; None leaves its rows out.
+    """
     lines = ["| what | figure | n |", "| --- | --- | --- |"]
 
     def row(title: str, figure: object, n: object) -> None:
@@ -157,7 +200,7 @@ def _perceptions(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Mapping
 
 
 def _perception_f1(records: Iterable[Mapping[str, Any]]) -> Interval:
-    """Event F1 of MPAR²'s perception parts by CAFE's reference judge, pooled over traces, with its interval by clip."""
+    """Return the event F1 of MPAR²'s perception parts by CAFE's reference judge, pooled over traces."""
     counts, clips = [], []
     for record, text in _perceptions(records):
         item = item_of(record)
@@ -167,7 +210,13 @@ def _perception_f1(records: Iterable[Mapping[str, Any]]) -> Interval:
 
 
 def evaluate_pair(work: Path, counts: Mapping[str, int] = COUNTS, tokens: int = 320) -> str:
-    """Every row of the table, from ``WORK/small-base`` and ``WORK/small-mpar2`` (or the cold start's adapter)."""
+    """Write and return the table of ``WORK/small-base`` and ``WORK/small-mpar2`` (or the cold start's adapter).
+
+    Args:
+        work: Folder of the stages.
+        counts: Number of scenes and of probes.
+        tokens: Most new tokens of an answer.
+    """
     from mpar2.engines.transformers import TransformersEngine
     from mpar2.evaluation import Settings, evaluate
     from mpar2.items import read_items
@@ -190,7 +239,7 @@ def evaluate_pair(work: Path, counts: Mapping[str, int] = COUNTS, tokens: int = 
 
 
 def _tower_predictions(base: Path, features: Path, benchmark: Path) -> tuple[list, list[Scene]]:
-    """Return what the pair's tower hears in the scenes of a benchmark, and the scenes."""
+    """Return the events that the pair's tower predicts for the scenes of a benchmark, and the scenes."""
     from mpar2.audio import load_clip
     from mpar2.items import read_items
     from training.small.align import load_pooled
@@ -215,7 +264,7 @@ def _tower_predictions(base: Path, features: Path, benchmark: Path) -> tuple[lis
 
 
 def _english_rows(start: Path, base: Path) -> str:
-    """Perplexity of held-out English before and after the lessons, and what the base replies to plain questions."""
+    """Return the perplexity of held-out English before and after the lessons, and the base's replies to plain requests."""
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     from mpar2.engines.processor import AudioProcessor
@@ -234,10 +283,7 @@ def _english_rows(start: Path, base: Path) -> str:
 
 
 def _time_rows(engine: Any, base: Path, adapter: Path, tokens: int) -> str:
-    """Return seconds to the first words and until base and MPAR² are finished side by side, on 6 s of noise.
-
-    Peak memory.
-    """
+    """Measure base and MPAR² side by side on 6 s of noise: seconds to the first words, to the end, and peak memory."""
     clip = Clip(0.05 * np.random.default_rng(0).standard_normal(96_000).astype(np.float32))
     arms = [Arm("base", str(base), mode="cot"), Arm("mpar2", str(base), str(adapter), mode="mpar2")]
     engine.preload(arms)

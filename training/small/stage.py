@@ -1,7 +1,7 @@
-"""A training stage that survives being killed: ``run_stage``.
+"""A training stage that can be killed and resumed: ``run_stage``.
 
-What step does is a function of its number and of the weights, so that a stage that was stopped and one that was not end
-with the same weights. State is written whole or not at all; every window of steps leaves a line in ``log.jsonl``.
+A step is a function of its number and of the weights, so that a resumed stage ends with the same weights as one that
+was not stopped. The state is written atomically; every window of steps adds a row to ``log.jsonl``.
 """
 
 from __future__ import annotations
@@ -30,22 +30,27 @@ def run_stage(
     seed: int = 0,
     writes: bool = True,
 ) -> dict:
-    """Minimise the loss of ``gradients(step)`` over ``parameters`` with AdamW, warm-up and a cosine; the last log row.
+    """Minimise the loss of ``gradients(step)`` over ``parameters`` with AdamW, warm-up and a cosine.
 
     Args:
-        parameters: by name; their values are part of the state.
-        gradients: adds the gradients of a step's loss to the parameters and returns the loss; its random choices must
+        parameters: Parameters by name; their values are part of the state.
+        gradients: Adds the gradients of a step's loss to the parameters and returns the loss. Its random choices must
             follow from the step's number or from torch's generator.
-        out: folder of ``state.pt`` and ``log.jsonl``; what lies there is gone on with.
-        steps: the schedule's length; a stage may end before it.
-        window: steps between two rows of the log and two states.
-        patience: the stage stops when the mean loss of a window has not fallen by ``least_gain``, as a share of the
-            best before, for so many windows.
-        seed: of torch's generator at step 0.
-        writes: whether this process writes the log and the states; of several that train together one does.
+        out: Folder of ``state.pt`` and ``log.jsonl``; an existing state is resumed.
+        steps: The schedule's length; a stage may end before it.
+        lr: The peak learning rate.
+        window: Steps between two rows of the log and two states.
+        patience: Windows without gain after which the stage stops. A window gains when its mean loss falls below the
+            best before by ``least_gain``.
+        least_gain: Least gain, as a share of the best loss.
+        seed: Seed of torch's generator at step 0.
+        writes: Whether this process writes the log and the states; one of several processes does.
 
     Returns:
-        ``{step, loss, seconds, stopped}``; ``stopped`` is ``steps`` or ``no gain``.
+        The last row of the log, ``{step, loss, seconds, stopped}``; ``stopped`` is ``steps`` or ``no gain``.
+
+    Raises:
+        ValueError: The state in ``out`` has other parameters.
     """
     out.mkdir(parents=True, exist_ok=True)
     state, log = out / "state.pt", out / "log.jsonl"

@@ -1,11 +1,12 @@
 """Train the upper layers of a tower to predict events and their times in every frame: ``train_times``.
 
-A layer is added on top of a trained tower. It and the layer below learn the targets of
-``training.small.frames.frame_targets``: squared error of a linear readout, and cross-entropy of a linear head beside
-it. The lower layers are frozen; their outputs are computed once. The readout, multiplied by the basis, becomes the
-tower's projection. A training that was stopped begins anew.
+A layer is added on top of a trained tower. It and the layer below are trained on the targets of
+``training.small.frames.frame_targets``, by the squared error of a linear readout and the cross-entropy of a linear head
+beside it. The lower layers are frozen; their outputs are computed once. The readout times the basis becomes the tower's
+projection. A stopped training starts again from the beginning.
 
-The tower below holds the times of an event as sines, which a language model reads to about a second. It copies digits.
+The previous tower encodes the times of an event as sines, which a language model decodes to about a second. Digits can
+be copied.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class _CachedScenes:
                 self._hidden[rows, : hidden.shape[1]] = hidden.to(torch.bfloat16)
 
     def pooled(self, rows: np.ndarray, noise: float = 0.0) -> torch.Tensor:
-        """Return what readout and head see of the frames of the scenes ``rows``, one after another: (frames, d)."""
+        """Return the input of readout and head for the frames of the scenes ``rows``, concatenated: (frames, d)."""
         frames = torch.from_numpy(self.data.frames[rows])
         hidden = self._hidden[rows, : 2 * int(frames.max() // 4)].float()
         with _autocast():
@@ -76,7 +77,7 @@ class _CachedScenes:
 
 
 def _labels(scene: Scene, n: int) -> np.ndarray:
-    """``frame_labels`` and the four digits of the event in front (``-100`` where no event sounds)."""
+    """Return ``frame_labels`` and the four digits of the event in front (``-100`` where no event sounds)."""
     digits = np.full((n, TIMES), _NONE, np.int16)
     for event, (start, stop) in zip(scene.events, spans(scene, n), strict=True):
         digits[start:stop] = event_digits(event)
@@ -100,9 +101,12 @@ def _loss(outputs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, la
 
 
 def events_of(rows: np.ndarray) -> list[tuple[str, float, float]]:
-    """Return the events that the frames of one clip, (frames, columns), say: label, onset and offset in seconds.
+    """Decode the predictions of one clip's frames into events: label, onset and offset in seconds.
 
-    Frames with an event in front are gathered by its place; their sum names class and digits.
+    Frames with an event in front are grouped by its place. Their sum gives class and digits.
+
+    Args:
+        rows: Predictions, (frames, columns).
     """
     columns = columns_of(rows)
     active, ordinals = columns["event"].max(1) > 0.35, columns["ordinal"].argmax(1)
@@ -117,7 +121,15 @@ def events_of(rows: np.ndarray) -> list[tuple[str, float, float]]:
 
 @torch.no_grad()
 def evaluate_times(data: _CachedScenes, readout: nn.Linear) -> dict:
-    """Return event F1 and F1 by class alone of ``events_of``, and for each of the four digits the share of frames."""
+    """Compute the event F1 and the F1 by class alone of ``events_of``, and the accuracy of each of the four digits.
+
+    Args:
+        data: The scenes.
+        readout: The readout.
+
+    Returns:
+        ``event_f1``, ``named_f1``, and ``digits_right``, the share of frames for each digit.
+    """
     event_counts, named_counts, digit_counts = np.zeros(3), np.zeros(3), np.zeros((TIMES, 2))
     for rows in np.array_split(np.arange(len(data.counts)), math.ceil(len(data.counts) / 16)):
         with _autocast():
@@ -141,11 +153,14 @@ def train_times(
     """Train the upper layers for a budget of minutes.
 
     Args:
-        features: with ``train`` and ``validation`` (``training.tiny.features``).
-        start: the trained tower (``training.small.ears.load_tower_of``).
-        out: gets ``tower.safetensors`` (tower and readout), ``log.jsonl`` and ``scores.json``; ``pooled.npy`` is
+        features: Folder of ``train`` and ``validation`` (``training.tiny.features``).
+        start: The trained tower (``training.small.ears.load_tower_of``).
+        out: Folder of ``tower.safetensors`` (tower and readout), ``log.jsonl`` and ``scores.json``. ``pooled.npy`` is
             written beside the training scenes.
-        minutes: of training; a tenth of them stands between two rows of the log.
+        minutes: Minutes of training; the log gets a row after each tenth.
+        lr: Peak learning rate.
+        batch: Scenes of a step.
+        seed: Seed of weights and order.
 
     Returns:
         The validation scores (:func:`evaluate_times`).
@@ -156,8 +171,9 @@ def train_times(
     tower = load_tower_of(start)
     frozen = len(tower.layers) - 1
     data, validation = (_CachedScenes(features / split, tower, frozen) for split in ("train", "validation"))
+    # The new layer starts as the identity, readout and head at zero.
     layer = copy.deepcopy(tower.layers[-1])
-    for module in (layer.self_attn.out_proj, layer.fc2):  # begins as the identity
+    for module in (layer.self_attn.out_proj, layer.fc2):
         nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
     tower.layers.append(layer)
     tower.config.encoder_layers = len(tower.layers)
@@ -197,9 +213,9 @@ def set_projection(projection: nn.Linear, tower: Path, basis: np.ndarray) -> Non
     """Set a tower's projection to its readout (of ``train_times``) times ``basis``, in place.
 
     Args:
-        projection: of the tower in the pair.
-        tower: the folder of :func:`train_times`, or its packed rows.
-        basis: of ``training.small.frames.frame_basis``, (columns, text model's width).
+        projection: The projection of the tower in the pair.
+        tower: The folder of :func:`train_times`, or its packed rows.
+        basis: The basis of ``training.small.frames.frame_basis``, (columns, text model's width).
     """
     state = weights_of(tower)
     basis_rows = torch.from_numpy(basis)

@@ -1,7 +1,7 @@
 """Render scenes once: ``python -m training.tiny.features BANK OUT --split S --count N``. Later stages read ``OUT``.
 
-``OUT/mel.npy`` (N, 80, 1000) float16 log-mel features of the processor's own feature extractor, ``OUT/frames.npy`` (N,)
-valid mel frames, ``OUT/scenes.jsonl`` the truth, a line a scene. Frames are 10 ms; silence pads to 10 s.
+``OUT/mel.npy``: (N, 80, 1000) float16 log-mel features of the processor's own feature extractor. ``OUT/frames.npy``:
+(N,) valid mel frames. ``OUT/scenes.jsonl``: the true events, one scene a line. Frames are 10 ms; silence pads to 10 s.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _extractor():
     return WhisperFeatureExtractor(feature_size=80, chunk_length=10)
 
 
-_bank = cache(Bank)  # one bank, with its decoded sounds, a process
+_bank = cache(Bank)  # one bank for each process, with its decoded sounds
 
 
 def _render_scene(seed: int, folder: Path, split: str) -> tuple[np.ndarray, int, str]:
@@ -50,14 +50,14 @@ def load_scenes(folder: Path) -> list[Scene]:
 
 
 def render(bank: Path, out: Path, split: str, count: int, first_seed: int = 0) -> None:
-    """Render scenes of consecutive seeds; see the module.
+    """Render scenes of consecutive seeds; the module describes the files.
 
     Args:
         bank: Folder of the bank of sounds.
-        out: Where to.
+        out: Output folder.
         split: Split of the bank.
         count: Number of scenes.
-        first_seed: Seed of the first one.
+        first_seed: Seed of the first scene.
     """
     out.mkdir(parents=True, exist_ok=True)
     mel = np.lib.format.open_memmap(out / "mel.npy", "w+", np.float16, (count, 80, MEL_FRAMES))

@@ -1,12 +1,13 @@
-"""Train the language model of the tiny pair, stage by stage, over a frozen audio tower whose outputs are kept on disk.
+"""Train the language model of the tiny pair in stages, over a frozen audio tower whose outputs are stored on disk.
 
-``python -m training.tiny.language text|align|sft …``: the order is ``text`` (reason over written scenes, copy from
-event lists, and list the sounds of scenes heard as codes), ``align`` (captions, lists and short answers over audio),
-then ``sft`` (MPAR² chains over audio, as a LoRA adapter). ``text`` starts from random weights and a tokenizer trained
-on the corpus; ``align`` puts the trained tower in.
+``python -m training.tiny.language text|align|sft …``, in this order. ``text``: reason over written scenes, copy from
+event lists, and list the sounds of scenes given as codes. ``align``: captions, lists and short answers over audio.
+``sft``: MPAR² chains over audio, as a LoRA adapter. ``text`` starts from random weights and a tokenizer trained on the
+corpus; ``align`` inserts the trained tower.
 
-Every stage runs for a budget of minutes with a cosine schedule, so that "one command" also fits a slow machine; the
-number of sequences seen is in its ``log.jsonl``. Weights are kept in bfloat16: what was rounded is what is trained on.
+Every stage runs for a budget of minutes with a cosine schedule, so that one command also fits a slow machine; its
+``log.jsonl`` holds the number of sequences. Weights are stored in bfloat16, and the next stage trains on the rounded
+weights.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def load_tower(path: Path, basis: np.ndarray):
 
     Args:
         path: Its ``tower.safetensors``.
-        basis: Rows that its codes are to be in, (columns, WIDTH), in place of ``codes.BASIS``.
+        basis: Basis of its output codes, (columns, WIDTH), in place of ``codes.BASIS``.
     """
     tower = make_tower()
     tower.load_state_dict({k.removeprefix("tower."): v for k, v in load_file(path).items() if k.startswith("tower.")})
@@ -66,7 +67,7 @@ def load_tower(path: Path, basis: np.ndarray):
 
 
 def _basis_of(model, tokenizer) -> np.ndarray:
-    """Return ``codes.basis_in_words`` of the model's embeddings: the first token of each class's word, and digits."""
+    """Return ``codes.basis_in_words`` of the model's embeddings: digits, and the first token of each class's word."""
     embeddings = model.get_input_embeddings().weight.detach().numpy()
     class_tokens = [tokenizer(" " + bare(label)).input_ids[0] for label in codes.LABELS]
     digit_tokens = [tokenizer(str(place + 1)).input_ids[0] for place in range(codes.MOST_EVENTS)]
@@ -74,11 +75,11 @@ def _basis_of(model, tokenizer) -> np.ndarray:
 
 
 def by_length(sequences: Iterable[Sequence], tokens: int) -> list[list[Sequence]]:
-    """Group sequences of similar length: padding is computed too.
+    """Group sequences of similar length, so that little computation goes into padding.
 
     Args:
-        sequences: In order of length.
-        tokens: Of a group, at most, padding included; a longer sequence is alone.
+        sequences: Sequences in order of length.
+        tokens: Most tokens of a group, padding included; a longer sequence forms a group of its own.
     """
     groups: list[list[Sequence]] = []
     for sequence in sequences:
@@ -97,15 +98,15 @@ def _batches(sequences: Iterator[Sequence], tokens: int) -> Iterator[list[Sequen
 
 
 def forward(model, batch: list[Sequence], noise: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the model on a batch, padded on the right: it is causal and needs no mask.
+    """Run the model on a batch. It is padded on the right, and the model is causal, so it needs no mask.
 
     Args:
         model: The model.
-        batch: Sequences; their frames stand at the audio placeholders.
-        noise: Standard deviation of what is added to the tower's pooled outputs, in units of theirs.
+        batch: Sequences; their frames replace the audio placeholders.
+        noise: Standard deviation of noise added to the tower's pooled outputs, relative to theirs.
 
     Returns:
-        Logits (N, V) before the learnt tokens of all sequences, and those tokens, (N,).
+        Logits (N, V) of the target tokens of all sequences, and those tokens, (N,).
     """
     longest = max(len(s.ids) for s in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
@@ -113,6 +114,7 @@ def forward(model, batch: list[Sequence], noise: float) -> tuple[torch.Tensor, t
     for i, sequence in enumerate(batch):
         ids[i, : len(sequence.ids)] = torch.from_numpy(sequence.ids)
         loss_mask[i, : len(sequence.ids)] = torch.from_numpy(sequence.learn)
+    # Replace the placeholders by frames: pooled outputs pass through the projection, codes have its output width.
     embeds = model.get_input_embeddings()(ids)
     audio_mask = ids == model.config.audio_token_id
     for kind in ("pooled", "codes"):
@@ -141,17 +143,17 @@ def train_stage(
     noise: float = 0.0,
     seed: int = 0,
 ) -> dict:
-    """Minimise cross-entropy on the learnt tokens.
+    """Minimise cross-entropy on the target tokens.
 
     Args:
-        model: The model; what takes gradients is trained.
-        sequences: Sequences without end.
-        log: Log file, to which a line is added every 50 steps.
+        model: The model; parameters that require gradients are trained.
+        sequences: An endless iterator of sequences.
+        log: Log file; a line is appended every 50 steps.
         minutes: Wall time.
-        lr: Learning rate at its highest; it falls by a cosine.
+        lr: Peak learning rate; it follows a cosine.
         tokens: Tokens of a batch, padding included.
         noise: See :func:`forward`.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Returns:
         The last row of the log.
@@ -165,6 +167,7 @@ def train_stage(
     share = 0.0
     with open(log, "a") as file:
         for batch in _batches(sequences, tokens):
+            # The schedule follows the share of the minutes that is used: 60 steps of warm-up, then a cosine.
             scale = min(1, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
             optimizer.param_groups[0]["lr"] = lr * scale
             logits, targets = forward(model, batch, noise)
@@ -209,13 +212,14 @@ def _save(model, processor, out: Path) -> None:
 
 
 def _mix(first: Iterator, second: Iterator, share: float, seed: int) -> Iterator:
-    """Yield ``share`` of ``other``, the rest of ``one``."""
+    """Yield items of ``other`` with probability ``share``, else of ``first``."""
     rng = np.random.default_rng(seed)
     while True:
         yield next(second) if rng.random() < share else next(first)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run one stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     stages = parser.add_subparsers(dest="stage", required=True)
     for name in ("text", "align", "sft"):
@@ -226,14 +230,14 @@ def main(argv: list[str] | None = None) -> None:
         stage.add_argument("--seed", type=int, default=0)
         stage.add_argument("--from", dest="start", type=Path, required=name != "text", help="checkpoint to go on from")
         stage.add_argument(
-            "--codes", type=Path, required=True, help="rows of the codes, .npy; text makes the file if there is none"
+            "--codes", type=Path, required=True, help="basis of the codes, .npy; text writes it if missing"
         )
         if name != "text":
             stage.add_argument("--features", type=Path, required=True, help="rendered training scenes")
             share = 0.3 if name == "align" else 0.6
-            stage.add_argument("--imagined", type=float, default=share, help="share of scenes heard as codes only")
+            stage.add_argument("--imagined", type=float, default=share, help="share of scenes given as simulated codes")
             stage.add_argument(
-                "--noise", type=float, default=0.1, help="noise on the tower's output, in its own spread"
+                "--noise", type=float, default=0.1, help="noise on the tower's output, relative to its spread"
             )
         if name != "sft":
             share = 0.6 if name == "text" else 0.4
@@ -247,6 +251,7 @@ def main(argv: list[str] | None = None) -> None:
     options = {"minutes": args.minutes, "lr": args.lr, "seed": args.seed}
     drills = _mix(copied(args.seed + 1), stepped(args.seed + 1), 0.5, args.seed + 1)
     text_only = _mix(written(args.seed + 1), drills, 0.5, args.seed + 1)
+    # Text: no audio; scenes enter as codes.
     if args.stage == "text":
         if args.start is None:
             build_checkpoint(args.out, corpus(20_000, args.seed), seed=args.seed)
@@ -260,6 +265,7 @@ def main(argv: list[str] | None = None) -> None:
         train_stage(model, map(encode, chats), log, **options)
         _save(model, processor, args.out)
         return
+    # Align and SFT: rendered scenes with the tower's pooled outputs, mixed with scenes as simulated codes.
     model, processor = _load(args.start)
     basis = np.load(args.codes)
     scenes = load_scenes(args.features)
@@ -287,7 +293,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.stage == "align":
         _save(model, processor, args.out)
     else:
-        peft_model.peft_config["default"].base_model_name_or_path = args.start.name  # found beside it, wherever that is
+        peft_model.peft_config["default"].base_model_name_or_path = args.start.name  # the base lies beside the adapter
         peft_model.to(torch.bfloat16).save_pretrained(args.out)
 
 

@@ -1,8 +1,8 @@
 """Token sequences that the language model of the tiny pair is trained on: chats, with or without audio.
 
-A sequence is a whole chat in the checkpoint's own template. ``learn`` marks the tokens that carry loss: those of the
-assistant's turns and their ``<|im_end|>``. A clip stands as its number of ``<|AUDIO|>`` placeholders. What is heard at
-them is looked up by the scene's row among the tower's outputs, or simulated where nobody has rendered the scene.
+A sequence is a whole chat in the checkpoint's own template. ``learn`` marks the target tokens: those of the assistant's
+turns and their ``<|im_end|>``. A clip is represented by as many ``<|AUDIO|>`` placeholders as it has frames. Their
+embeddings are the tower's outputs for the scene's row, or simulated where the scene is not rendered.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ __all__ = [
     "written",
 ]
 
-SceneRow = tuple[Scene, int | None]  # a scene and its row among the rendered ones; None: its frames are simulated
+SceneRow = tuple[Scene, int | None]  # a scene and its row among the rendered ones; None: frames are simulated
 
-# The kinds of question that a model of this size is taught; the generator knows more (training.scenes.kinds).
+# The kinds of question that a model of this size is trained on; training.scenes.kinds has more.
 TAUGHT = frozenset(
     ("what", "occurs", "count", "total", "first", "last", "before", "after", "longest", "loudest", "repeats", "when")
     + ("missing", "order", "after_longest", "between", "first_of_family")
 )
 CAPTION_REQUESTS = ("Describe the audio.", "What do you hear?", "Say in a sentence or two what the clip holds.")
-# Kinds of short turn; those from _OF_ANY on are about a sound that occurs once.
+# Kinds of short turn. The first _N_GENERAL kinds apply to any sound, the others to a sound that occurs once.
 _TURNS = ("place", "place", "occurs", "occurs", "end", "most", "total", "count", "beside", "beside", "number", "when")
 _N_GENERAL = _TURNS.index("beside")
 LIST_REQUESTS = ("List the sounds with their times.", "List each sound you hear, with its times.")
@@ -60,12 +60,13 @@ LIST_REQUESTS = ("List the sounds with their times.", "List each sound you hear,
 
 @dataclass(frozen=True)
 class Chat:
-    """Turns of (what the user writes, what the assistant replies).
+    """Turns of (user's message, assistant's reply).
 
     Attributes:
-        turns: In their order.
-        heard: The scene whose clip opens the chat.
-        until: Where the last reply is cut: after the first such text, without an ``<|im_end|>``. None: it is whole.
+        turns: The turns in order.
+        heard: The scene of the clip that opens the chat; None for a chat without audio.
+        until: Text at whose first occurrence the last reply is truncated, without an ``<|im_end|>``; None keeps it
+            whole.
     """
 
     turns: tuple[tuple[str, str], ...]
@@ -75,10 +76,13 @@ class Chat:
 
 @dataclass(frozen=True)
 class Sequence:
-    """``ids`` int64 (T,), ``learn`` bool (T,): True where the token is a target.
+    """Token ids, the mask of target tokens, and the frames of a clip.
 
-    Of a clip either what its tower gives, ``pooled`` (frames, d), or what is to come of the projection, ``codes``
-    (frames, text model's width), both float32.
+    Attributes:
+        ids: Token ids, int64 (T,).
+        learn: True where the token is a target, bool (T,).
+        pooled: Pooled outputs of the tower, (frames, d) float32.
+        codes: In place of ``pooled``, embeddings like the projection's output, (frames, text model's width) float32.
     """
 
     ids: np.ndarray
@@ -88,7 +92,7 @@ class Sequence:
 
 
 class Encoder:
-    """Turns chats into sequences with a processor's tokenizer and chat template."""
+    """Encode chats as sequences with a processor's tokenizer and chat template."""
 
     def __init__(
         self,
@@ -102,14 +106,14 @@ class Encoder:
         """Make an encoder.
 
         Args:
-            processor: of the checkpoint.
-            basis: (columns, text model's width), turns codes into what is heard.
-            pooled_of: pooled tower outputs of the scene of a row.
-            seed: of the simulation and of the strides.
-            strides: of a scene that nobody has rendered every n-th frame is kept, n drawn from here: a clip
-                of 50 frames teaches as much as one of 200 at a third of the cost, and at several rates what a frame
-                says is learnt, not where it stands.
-            simulate: the codes of such a scene (frames, columns).
+            processor: The checkpoint's processor.
+            basis: Maps codes to embeddings, (columns, text model's width).
+            pooled_of: Returns the pooled tower outputs of a row's scene.
+            seed: Seed of the simulation and of the strides.
+            strides: Strides to draw n from: every n-th frame of a simulated scene is kept. A clip of 50 frames trains
+                as well as one of 200 at a third of the cost, and varied rates make the model read a frame's content
+                rather than its position.
+            simulate: Simulates the codes of a scene, (frames, columns).
         """
         self._basis = basis
         self._strides = strides
@@ -150,9 +154,12 @@ class Encoder:
 
 
 def written(seed: int) -> Iterator[Chat]:
-    """Yield text only: a written scene, a question, a reply in every mode. What the language model learns first.
+    """Yield text-only chats, the model's first training data: a written scene, a question, a reply in every mode.
 
-    A quarter of the scenes are told as an evaluation with an oracle's perception tells them.
+    A quarter of the scenes are given as event lists, as in an evaluation with an oracle's perception.
+
+    Args:
+        seed: Seed of the scenes and wordings.
     """
     rng = random.Random(f"written {seed}")
     for block in range(10_000):
@@ -166,14 +173,22 @@ def written(seed: int) -> Iterator[Chat]:
 
 
 def question_after_events(question: Question, scene: Scene) -> Question:
-    """Return the question as an arm with an oracle's perception is asked it."""
+    """Return the question as an arm with an oracle's perception is asked it.
+
+    Args:
+        question: The question.
+        scene: The scene whose events precede it.
+    """
     return after_events(question, [event.as_event() for event in scene.events])
 
 
 def copied(seed: int) -> Iterator[Chat]:
-    """Yield a written event list and many turns that each look something up in it: how a text model learns to copy.
+    """Yield a written event list and many turns that each look something up in it, which trains a text model to copy.
 
-    Reasoning says a sound again at every step, and what is said again must be what was heard.
+    Each reasoning step repeats a sound, and the repetition must equal the list's entry.
+
+    Args:
+        seed: Seed of the scenes and wordings.
     """
     rng = random.Random(f"copied {seed}")
     while True:
@@ -187,11 +202,11 @@ def copied(seed: int) -> Iterator[Chat]:
 
 
 def _repeat_turn(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """Ask for some of the scene's sounds, and say them again as the event list spells them."""
+    """Return a request for some of the scene's sounds, and a reply that repeats them as the event list spells them."""
     events = scene.events
     label = rng.choice(events).label
     indices = sorted(rng.sample(range(len(events)), rng.randint(1, len(events))))
-    if rng.random() < 0.5:  # name first, as a step says a sound that it has named (training.scenes.steps)
+    if rng.random() < 0.5:  # name first, as in a step whose question names the sound (training.scenes.steps)
         return f"Where is {singular(label)}?", "; ".join(timed(event) for event in events if event.label == label)
     requests = {
         f"Sounds {listing([str(i + 1) for i in indices])}?": indices,
@@ -202,7 +217,11 @@ def _repeat_turn(scene: Scene, rng: random.Random) -> tuple[str, str]:
 
 
 def stepped(seed: int) -> Iterator[Chat]:
-    """Yield a written event list and up to four questions on it, each reasoned about in MPAR² steps."""
+    """Yield a written event list and up to four questions on it, each answered by MPAR² steps.
+
+    Args:
+        seed: Seed of the scenes and wordings.
+    """
     rng = random.Random(f"stepped {seed}")
     counts: dict[str, int] = {}
     while True:
@@ -213,17 +232,22 @@ def stepped(seed: int) -> Iterator[Chat]:
 
 
 def after_list(scene: Scene, turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return turns about a scene whose list of events opens the first one."""
+    """Return turns about a scene, with its list of events before the first one.
+
+    Args:
+        scene: The scene.
+        turns: The turns; the first one gets the list.
+    """
     (request, reply), *rest = turns
     return [(f"{event_list(scene)}.\n{request}", reply), *rest]
 
 
 def steps_of(scene: Scene, questions: Iterable[ScenedQuestion], rng: random.Random) -> list[tuple[str, str]]:
-    """Return questions in few words, each with its MPAR² chain after the perception, as turns.
+    """Return turns of a short question and its MPAR² chain after the perception.
 
     Args:
         scene: The scene.
-        asked: Its questions.
+        questions: Its questions.
         rng: Draws wordings.
     """
     return [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in questions]
@@ -232,13 +256,13 @@ def steps_of(scene: Scene, questions: Iterable[ScenedQuestion], rng: random.Rand
 def _follow_up_turns(
     scene: Scene, rng: random.Random, counts: dict[str, int], n: int, *, loudness: bool = True
 ) -> list[tuple[str, str]]:
-    """Ask up to ``n`` questions in few words, with chains after the perception; kinds that were seen least first."""
+    """Return turns of up to ``n`` short questions of the rarest kinds so far, with chains after the perception."""
     questions = [q for q in _taught_questions(scene, rng) if loudness or q.kind not in LOUDNESS_KINDS]
     return steps_of(scene, _pick_rarest(questions, counts, n), rng)
 
 
 def _pick_rarest(questions: list[ScenedQuestion], counts: dict[str, int], n: int) -> list[ScenedQuestion]:
-    """Choose up to ``n`` of the questions, of the kinds that were asked least so far, and count them as asked."""
+    """Choose up to ``n`` questions of the kinds that occurred least so far, and count them."""
     chosen = sorted(questions, key=lambda q: counts.get(q.kind, 0))[:n]
     for q in chosen:
         counts[q.kind] = counts.get(q.kind, 0) + 1
@@ -250,11 +274,11 @@ def _taught_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
 
 
 def rendered(scenes: list[Scene], seed: int) -> Iterator[SceneRow]:
-    """Yield rendered scenes with their rows without end, each once a round; those without events are left out.
+    """Yield rendered scenes with their rows endlessly, each once an epoch; scenes without events are left out.
 
     Args:
         scenes: The scenes, in the order of the rows.
-        seed: Of the order.
+        seed: Seed of the order.
     """
     rng = random.Random(f"rendered {seed}")
     while True:
@@ -264,7 +288,11 @@ def rendered(scenes: list[Scene], seed: int) -> Iterator[SceneRow]:
 
 
 def imagined(seed: int) -> Iterator[SceneRow]:
-    """Yield scenes that nobody has rendered, without end; one in eight has a single sound, as many recordings have."""
+    """Yield random scenes without audio endlessly; one in eight has a single sound, as many recordings have.
+
+    Args:
+        seed: Seed of the scenes.
+    """
     rng = random.Random(f"imagined {seed}")
     while True:
         scene = random_scene(rng)
@@ -274,12 +302,12 @@ def imagined(seed: int) -> Iterator[SceneRow]:
 
 
 def short_turns(scene: Scene, rng: random.Random, n: int) -> list[tuple[str, str]]:
-    """Return questions of a few words about a scene that has events, and their answers: each looks one thing up.
+    """Return short questions about a scene that has events, and their answers; each answer is one look-up.
 
     Args:
         scene: The scene.
         rng: Draws the questions.
-        n: How many.
+        n: Number of questions.
     """
     return [_short_turn(scene, rng) for _ in range(n)]
 
@@ -323,11 +351,11 @@ def _short_turn(scene: Scene, rng: random.Random, *, loudness: bool = True) -> t
 
 
 def listed(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
-    """Yield the event list alone: by it a text model learns to find a clip's next sound, sooner than by questions.
+    """Yield chats of the event list alone, which train a model to find a clip's next sound faster than questions do.
 
     Args:
-        heard: Scenes with their rows.
-        seed: Of the wordings.
+        scenes: Scenes with their rows.
+        seed: Seed of the wordings.
     """
     rng = random.Random(f"listed {seed}")
     for scene, row in scenes:
@@ -337,12 +365,12 @@ def listed(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
 def aligned(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
     """Yield captions, event lists and short answers over audio: many turns share one clip. No reasoning over audio.
 
-    A quarter of the chats have a turn about another, written scene as well: so reasoning stays known where a clip
-    stands in the context, though no trace is about it.
+    A quarter of the chats also have a turn about another, written scene. It keeps up reasoning with a clip in the
+    context, although no trace is about the clip.
 
     Args:
-        heard: Scenes with their rows.
-        seed: Of the wordings.
+        scenes: Scenes with their rows.
+        seed: Seed of the wordings.
     """
     rng = random.Random(f"aligned {seed}")
     texts = written(seed + 2)
@@ -357,7 +385,7 @@ def aligned(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
                 if rng.random() < 0.85
                 else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
             )
-            # Mostly last: what has been told once could be read there instead of heard.
+            # Mostly last: later turns could read the description instead of the audio.
             turns.insert(len(turns) if rng.random() < 0.7 else rng.randint(0, len(turns)), description)
         if rng.random() < 0.25:
             turns.insert(rng.randint(1, len(turns)), next(texts).turns[0])
@@ -365,14 +393,14 @@ def aligned(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
 
 
 def cold_start(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
-    """Yield MPAR² chains over audio, from exact truth: a question and up to two that follow it up.
+    """Yield MPAR² chains over audio, from the exact events: a question and up to two follow-up questions.
 
-    Kinds of question are equally frequent. One in ten is asked after the events have been told, as an oracle's
-    perception is told in an evaluation.
+    Kinds of question are equally frequent. One question in ten follows a list of the events, as in an evaluation with
+    an oracle's perception.
 
     Args:
-        heard: Scenes with their rows.
-        seed: Of the wordings.
+        scenes: Scenes with their rows.
+        seed: Seed of the wordings.
     """
     rng = random.Random(f"cold start {seed}")
     counts: dict[str, int] = {}
