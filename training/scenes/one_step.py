@@ -1,7 +1,7 @@
-"""Questions that one look at the scene answers: which, when, how many, first, last, before, after, longest, loudest.
+"""Questions that need one look-up in the scene: which, when, how many, first, last, before, after, longest, loudest.
 
-Each takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit the
-question.
+Each function takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit
+the question.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def missing(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def occurs(scene: Scene, rng: random.Random) -> Draft | None:
-    """Ask whether a sound is heard, which half of the time it is."""
+    """Ask whether a sound is heard; it is in half of the questions."""
     yes = bool(scene.events) and rng.random() < 0.5
     label = rng.choice(labels_of(scene)) if yes else absent_labels(scene, rng)[0]
     x = singular(label)
@@ -101,7 +101,7 @@ def last(scene: Scene, rng: random.Random) -> Draft | None:
     events = scene.events
     target = len(events) - 1
     if target < 1 or not in_order(events, target) or events[target].offset_s < max(e.offset_s for e in events):
-        return None  # a sound that starts last but does not end last is not "the last sound" to everybody
+        return None  # a sound that starts last but does not end last is ambiguous as "the last sound"
     texts = (
         "Which sound comes last?",
         "What is the last sound in the clip?",

@@ -1,7 +1,7 @@
 """Questions about a scene whose answers follow from its events.
 
-Conventions: a question is asked only where it has one answer that a careful listener could not dispute (``kinds`` says
-where that is). ``difficulty`` follows from how many steps the answer takes and how many events there are.
+Conventions: a question is asked only where it has one answer that a careful listener could not dispute (see ``kinds``).
+``difficulty`` follows from the number of steps to the answer and the number of events.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ OPEN_SHARE = 0.2
 
 @dataclass(frozen=True)
 class ScenedQuestion:
-    """A question and why its answer is true.
+    """A question and the evidence for its answer.
 
-    ``evidence``: indices of the events that the answer rests on; ``subjects``: the labels (or the family) that the
-    question names; ``target``: index of the event that is the answer, where the answer is one; ``value``: the answer
-    before wording (a label, a number, ``Yes``, ``No``, or a half).
+    Attributes:
+        question: The question.
+        kind: Its kind, a key of ``KINDS``.
+        evidence: Indices of the events that the answer rests on.
+        subjects: The labels (or the family) that the question names.
+        target: Index of the event that is the answer, where the answer is an event.
+        value: The answer before wording: a label, a number, ``Yes``, ``No``, or a half.
     """
 
     question: Question
@@ -55,9 +59,9 @@ def _wording(value: str, style: str) -> str:
 
 
 def make_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
-    """Ask at most one question of each kind in ``KINDS``, without those that the scene leaves ambiguous.
+    """Make at most one question of each kind in ``KINDS``; kinds that are ambiguous in the scene are left out.
 
-    About one question in five is open (no choices). Choices stand in random order and differ from each other.
+    About one question in five is open (no choices). Choices are in random order and distinct.
 
     Args:
         scene: The scene.

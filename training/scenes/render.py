@@ -1,8 +1,9 @@
-"""Compose scenes from a bank of sounds: audio and exact truth from one seed.
+"""Compose scenes from a bank of sounds: audio and exact events from one seed.
 
-A bank is a folder with ``bank.json`` (rows ``{label, split, source, file, seconds}``) as ``training.scenes.bank``
-builds it. ``compose(bank, split, seed)`` always gives the same scene for the same bank. Sounds are varied in speed and
-pitch, level, colour (equaliser) and reverberation, over coloured noise; onset and offset are those of the dry sound.
+A bank is a folder with ``bank.json`` (rows ``{label, split, source, file, seconds}``), as built by
+``training.scenes.bank``. ``compose(bank, split, seed)`` is deterministic for a given bank. Sounds are varied in speed
+and pitch, level, colour (equaliser) and reverberation, over coloured noise. Onset and offset are those of the dry
+sound.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from training.scenes.synth import colored_noise
 __all__ = ["Bank", "Rendered", "compose", "compose_varied"]
 
 MIN_GAP_S = 0.5  # between two events of one class, so that they can be counted
-_ONE_SHOT_S = 0.7  # shorter sounds are repeated: one bark is rarely alone
-_SPEED, _TRAIN_SPEED = 1.25, 1.5  # wider in training: few recordings have to stand for a class
+_ONE_SHOT_S = 0.7  # shorter sounds are repeated: a single bark is rare
+_SPEED, _TRAIN_SPEED = 1.25, 1.5  # wider in training, to augment the few recordings of a class
 _REPEATED = {"dog bark", "cat meow", "footsteps", "hammering", "drums", "beep"}
 
 
 class Rendered(NamedTuple):
-    """The truth and the waveform, float32 of shape (samples,) at 16 kHz, peak below 1."""
+    """A scene and its waveform, float32 of shape (samples,) at 16 kHz, peak below 1."""
 
     scene: Scene
     samples: np.ndarray
@@ -39,10 +40,14 @@ class Rendered(NamedTuple):
 
 @dataclass(frozen=True)
 class Bank:
-    """Labelled sounds by split (``classes``: of these only).
+    """Labelled sounds by split.
+
+    Attributes:
+        folder: Folder of the bank.
+        classes: Classes that are used.
 
     Raises:
-        FileNotFoundError: the folder holds no ``bank.json``.
+        FileNotFoundError: The folder holds no ``bank.json``.
     """
 
     folder: Path
@@ -50,7 +55,7 @@ class Bank:
 
     @cached_property
     def rows(self) -> list[dict]:
-        """Read the rows of ``bank.json`` that are of the bank's classes."""
+        """Rows of ``bank.json`` of the bank's classes."""
         path = Path(self.folder) / "bank.json"
         if not path.is_file():
             raise FileNotFoundError(
@@ -64,7 +69,7 @@ class Bank:
 
     @cached_property
     def _groups(self) -> dict[tuple[str, str], list[list[dict]]]:
-        # Rows of one package count together, so that forty synthetic sirens do not outweigh one recorded one.
+        # Rows are grouped by package, so that forty synthetic sirens do not outweigh one recorded siren.
         table: dict[tuple[str, str], dict[str, list[dict]]] = {}
         for row in self.rows:
             package = row["source"].split("/")[0]
@@ -72,16 +77,16 @@ class Bank:
         return {key: list(groups.values()) for key, groups in table.items()}
 
     def labels(self, split: str) -> list[str]:
-        """Return the classes that the split holds, sorted."""
+        """Return the classes of a split, sorted."""
         return sorted({row["label"] for row in self.rows if row["split"] == split})
 
     def draw(self, split: str, label: str, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-        """Draw a sound of a class; a package of many recordings weighs at most as much as one of eight.
+        """Draw a sound of a class; the weight of a package is its number of recordings, at most eight.
 
         Args:
             split: Split of the bank.
             label: The class.
-            rng: Draws.
+            rng: Draws the sound.
 
         Returns:
             Its source, and its samples, float32 (samples,) at 16 kHz.
@@ -109,17 +114,17 @@ def compose(
     Args:
         bank: The sounds.
         split: Split of the bank.
-        seed: The same seed gives the same scene.
-        count: Least and most events; one that finds no place is left out.
+        seed: Seed of the scene.
+        count: Least and most events; an event without a free place is left out.
         seconds: Least and greatest length of the clip, in seconds.
-        crop: Cut a sound that is longer than the clip, instead of leaving it out.
+        crop: Whether a sound longer than the clip is cut rather than left out.
     """
     rng = np.random.default_rng([seed, *split.encode()])
     length_s = round(float(rng.uniform(*seconds)), 1)
     mix = np.zeros(int(length_s * SAMPLE_RATE), np.float32)
     labels = bank.labels(split)
     classes = list(rng.choice(labels, int(rng.integers(count[0], count[1] + 1)), replace=False))
-    if len(classes) > 2 and rng.random() < 0.45:  # repeat one class, so that counting is worth asking
+    if len(classes) > 2 and rng.random() < 0.45:  # repeat one class for questions of counting
         classes[-1] = classes[0]
         if len(classes) > 3 and rng.random() < 0.35:
             classes[-2] = classes[0]
@@ -150,15 +155,15 @@ def compose(
 
 
 def compose_varied(bank: Bank, split: str, seed: int, longest_s: float = 30.0) -> Rendered:
-    """Compose a clip as visitors bring them, from 0.3 s on.
+    """Compose a clip of the variety that users bring, from 0.3 s on.
 
-    It is silent (1 in 16), has a single sound (5 in 16), or is a scene of 2-5 events.
-    One clip in eight is quiet, 20 to 40 dB lower; ``level_db`` of its events says so. No event reaches beyond the end.
+    It is silent (1 in 16), has a single sound (5 in 16), or is a scene of 2-5 events. One clip in eight is quiet, 20 to
+    40 dB lower, as is ``level_db`` of its events. No event extends beyond the end.
 
     Args:
         bank: The sounds.
         split: Split of the bank.
-        seed: The same seed gives the same clip.
+        seed: Seed of the clip.
         longest_s: Greatest length, in seconds.
     """
     rng = np.random.default_rng([seed, 7, *split.encode()])
@@ -181,10 +186,7 @@ def compose_varied(bank: Bank, split: str, seed: int, longest_s: float = 30.0) -
 def _place(
     label: str, duration_s: float, length_s: float, scene_events: list[SceneEvent], rng: np.random.Generator
 ) -> float | None:
-    """Return an onset that keeps same-class events apart and at least half of every event uncovered.
-
-    None if there is none.
-    """
+    """Draw an onset that separates events of one class and covers at most half of any event; None if there is none."""
     for _ in range(40):
         onset = float(rng.uniform(0.1, max(0.11, length_s - duration_s - 0.1)))
         onset = round(onset, 2)
@@ -199,7 +201,7 @@ def _place(
 
 
 def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, max_factor: float) -> np.ndarray:
-    """Return a crop of at most 3.2 s, faster or slower and so higher or lower by up to the factor ``most``.
+    """Return a crop of at most 3.2 s, resampled by a factor of up to ``max_factor``, which changes speed and pitch.
 
     Short sounds of some classes are repeated.
     """
@@ -227,7 +229,7 @@ def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, max_factor: flo
 
 
 def _colour(dry: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a random equaliser curve and a short reverberation (0.05-0.5 s), as one multiplication of spectra."""
+    """Apply a random equaliser curve and a short reverberation (0.05-0.5 s) as one multiplication of spectra."""
     tail = int(rng.uniform(0.05, 0.5) * SAMPLE_RATE)
     n = len(dry) + tail
     size = 1 << (n - 1).bit_length()

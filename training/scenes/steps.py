@@ -1,12 +1,12 @@
-"""What a scene says to a question, step by step: the plan behind every chain of reasoning.
+"""Plans of reasoning: the steps from a scene's events to the answer of a question.
 
-A step holds what is asked, what is heard and what follows, each already in words; every statement follows from the
-events. A step names a sound that the scene lacks only in ``ask``, where the question named it.
+A step holds a question (``ask``), an observation (``hear``) and a conclusion (``infer``), all in words. Every statement
+follows from the events. A step names a sound that is not in the scene only in ``ask``, where the question names it.
 
-What is heard is looked up in the perception by what is known of it: a sound that ``ask`` names is said name first, the
-times after it; one that is sought by its place, or among all, number first. So each look-up goes forward through the
-perception, from what is known to what follows it there. The tiny text model learns that in minutes, and the other way
-not at all (``benchmarks/README.md``, what was tried).
+An observation copies events from the perception, keyed by what ``ask`` gives. A sound that ``ask`` names comes name
+first, then its times; a sound found by its place, or in a full list, comes number first. Each look-up thus goes forward
+through the perception, from the key to the text that follows it. The tiny text model learns that in minutes, and the
+reverse not at all (``benchmarks/README.md``, what was tried).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Plan", "Step", "make_plan"]
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what is asked, what the audio says (text, and the events it rests on), what follows (a sentence)."""
+    """One step: question, observation and its events, and conclusion (a sentence)."""
 
     ask: str
     hear: str
@@ -38,7 +38,7 @@ def _numbered_events(scene: Scene, indices: Sequence[int]) -> str:
 
 
 def _timed_events(scene: Scene, indices: Sequence[int]) -> str:
-    """Return the sounds that ``ask`` names."""
+    """Return the events that ``ask`` names, name first."""
     return "; ".join(timed(scene.events[i]) for i in indices)
 
 

@@ -1,4 +1,4 @@
-"""Synthetic sounds for classes that no recording covers: a generator in, float32 samples at 16 kHz out."""
+"""Synthetic sounds for classes without recordings. Each function returns float32 samples at 16 kHz."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def colored_noise(n: int, slope: float, rng: np.random.Generator) -> np.ndarray:
     Args:
         n: Number of samples.
         slope: 0 is white, 1 pink, 2 brown noise.
-        rng: Draws it.
+        rng: Draws the noise.
 
     Returns:
         float32 (n,), peak 1.
@@ -70,7 +70,7 @@ def siren(rng: np.random.Generator) -> np.ndarray:
 
 
 def static(rng: np.random.Generator) -> np.ndarray:
-    """Return a burst of white to pink noise, sometimes interrupted as a badly tuned radio is."""
+    """Return a burst of white to pink noise, sometimes interrupted like a badly tuned radio."""
     n = int(rng.uniform(0.8, 3.0) * _RATE)
     noise = colored_noise(n, rng.uniform(0.0, 0.6), rng)
     if rng.random() < 0.4:

@@ -1,7 +1,7 @@
 """Questions that need the answer to another one first: after the longest, how many before, first of a family, between.
 
-Each takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit the
-question.
+Each function takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit
+the question.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _count_beside(scene: Scene, rng: random.Random, side: str) -> Draft | None:
 
 
 def _draw_family(scene: Scene, rng: random.Random) -> tuple[str, list[int]] | None:
-    """Return a family that may be asked about, and the events that belong to it."""
+    """Draw a family that is unambiguous in the scene, and return the places of its events; None where there is none."""
     present = set(labels_of(scene))
     families = [f for f in FAMILY_WORDS if not (DISPUTED[f] & present)]
     groups = [(f, [i for i, e in enumerate(scene.events) if CLASSES[e.label].family == f]) for f in families]

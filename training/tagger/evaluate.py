@@ -1,12 +1,12 @@
 """Calibrate and measure the tagger: ``python -m training.tagger.evaluate BANK WEIGHTS OUT`` (.pt or .safetensors).
 
 ``BANK`` is a bank of labelled sounds (``training.scenes.bank``). The settings of events and the map from score to
-confidence are chosen on its validation split; the errors are those on its test split: every recording alone, and scenes
-of two to five events put together from them. No recording of either split was learned from.
+confidence are chosen on its validation split. Errors are measured on its test split: every recording alone, and scenes
+of two to five events composed of them. No recording of either split was trained on.
 
-``OUT`` gets ``tagger.safetensors`` (float16), ``tagger.json`` (settings and errors, what the product reads) and
-``errors.md`` (tables for the card). An event is right as for CAFE: its label, its onset within 0.5 s and its offset
-within the larger of 0.5 s and 20 % of its length; it is *named* right if only the label is.
+``OUT`` gets ``tagger.safetensors`` (float16), ``tagger.json`` (settings and errors, read by the package) and
+``errors.md`` (tables for the card). An event is correct as for CAFE: its label, its onset within 0.5 s and its offset
+within the larger of 0.5 s and 20 % of its length. It is *named* correctly by its label alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _START = EventSettings(threshold=0.04, stay=0.5, gap_s=0.4, shortest_s=0.16, sur
 
 
 class Case(NamedTuple):
-    """A clip with exact events, its scores, and the number of events at once."""
+    """A clip's scores, its length in seconds, and its exact events."""
 
     scores: np.ndarray
     seconds: float
@@ -52,7 +52,7 @@ class Case(NamedTuple):
 
 
 class _Bank(Bank):
-    """All classes that the tagger has a label for; nothing by the synthesisers, which it learned from itself."""
+    """A bank of the classes that the tagger has a label for, without the synthesisers, which it was trained on."""
 
     @cached_property
     def rows(self) -> list[dict]:
@@ -65,7 +65,7 @@ def _usable(row: dict) -> bool:
 
 
 def recordings(bank: Path, split: str, net: TaggerNet) -> list[Case]:
-    """Score every recording of a split alone, with half a second of near silence around it.
+    """Score every recording of a split alone, between half seconds of near silence.
 
     Args:
         bank: Folder of the bank of sounds.
@@ -108,10 +108,11 @@ def scenes(bank: Path, split: str, net: TaggerNet) -> list[Case]:
 
 
 def calibrate(single: Sequence[Case], mixed: Sequence[Case]) -> EventSettings:
-    """Choose the settings by which scores become events, so that a confidence is the measured share of right events.
+    """Choose the settings of events such that a confidence is the measured share of correct events.
 
-    An event is sure from where three of four in *scenes* are right: alone, sounds are easier than in life, and those of
-    new packages are harder than those of validation (from 0.25 on a half of the latter was right, a third of the new).
+    Sure events must have a precision of three in four in *scenes*. Single sounds are easier than real audio, and those
+    of new packages are harder than those of validation (from 0.25 on, half of the latter were right, a third of the
+    new).
 
     Args:
         single: Recordings alone.
@@ -135,7 +136,7 @@ def calibrate(single: Sequence[Case], mixed: Sequence[Case]) -> EventSettings:
 
 
 def _logistic(predictions: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case]) -> tuple[float, float]:
-    """Fit the share of right events over the logit of the score, which ``_START`` leaves as it is: slope and offset."""
+    """Fit the share of correct events over the logit of the score, which ``_START`` does not change: slope, offset."""
     from scipy.optimize import minimize
 
     x, y = [], []
@@ -158,7 +159,7 @@ def _logistic(predictions: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case
 def _label_offsets(
     predictions: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], settings: EventSettings
 ) -> dict[str, float]:
-    """Return the log of right events over the sum of confidences of each label, drawn to 0 where there are few."""
+    """Return the log of correct events over the sum of confidences of each label, shrunk to 0 for small counts."""
     expected: Counter[str] = Counter()
     correct: Counter[str] = Counter()
     for events, case in zip(predictions, cases, strict=True):
@@ -172,7 +173,7 @@ def _label_offsets(
 def _counts(
     predictions: Sequence[Sequence[TaggedEvent]], cases: Sequence[Case], settings: EventSettings, timed: bool
 ) -> np.ndarray:
-    """Count right, false and missed events, (cases, 3); general labels are neither right nor false."""
+    """Count correct, false and missed events, (cases, 3); general labels are neither correct nor false."""
     rows = []
     for events, case in zip(predictions, cases, strict=True):
         sure = [e for e in events if e.label not in GENERAL and _confidence(e, settings) >= settings.sure]
@@ -182,12 +183,12 @@ def _counts(
 
 
 def _confidence(event: TaggedEvent, settings: EventSettings) -> float:
-    """Return the confidence of an event found with ``_START``, which carries its score."""
+    """Return the calibrated confidence of an event of ``_START``, whose confidence is its score."""
     return settings.confidence(event.confidence, event.label)
 
 
 def _match(events: Sequence[Event], truth: Sequence[Event], timed: bool) -> list[tuple[Event, Event]]:
-    """Pair tagged and true events, nearest onsets first; each is in one pair at most."""
+    """Match tagged and true events one to one, nearest onsets first."""
     candidates = sorted(
         (abs(e.onset_s - t.onset_s), i, j)
         for i, e in enumerate(events)
@@ -218,12 +219,12 @@ def _f1(rows: np.ndarray) -> float:
 
 
 def measure(single: Sequence[Case], mixed: Sequence[Case], settings: EventSettings) -> dict:
-    """Measure the errors on held-out recordings, alone and in scenes, as ``tagger.json`` has them.
+    """Measure the errors on held-out recordings, alone and in scenes, as ``tagger.json`` stores them.
 
     Args:
         single: Recordings alone.
         mixed: Scenes.
-        how: Settings by which scores become events.
+        settings: Settings that turn scores into events.
     """
     return {
         "recordings": _recording_errors(single, settings),
@@ -267,6 +268,7 @@ def _scene_errors(cases: Sequence[Case], settings: EventSettings) -> dict:
     predictions = [events_of(case.scores, case.seconds, settings) for case in cases]
     sure = [[e for e in events if e.label not in GENERAL and e.confidence >= settings.sure] for events in predictions]
     report: dict = {"count": len(cases), "events": sum(len(case.events) for case in cases)}
+    # Precision, recall and F1 by name, and by name and times, with intervals over scenes.
     for name, timed in (("named", False), ("placed", True)):
         rows = []
         for events, case in zip(sure, cases, strict=True):
@@ -280,6 +282,7 @@ def _scene_errors(cases: Sequence[Case], settings: EventSettings) -> dict:
             ("f1", 2 * tp, 2 * tp + fp + fn),
         ):
             report[f"{name}_{key}"] = _rounded(bootstrap_interval(numerator, denominator, groups=groups))
+    # F1 by the number of events in the scene.
     for size in (2, 3, 4, 5):
         subset = [(e, c) for e, c in zip(sure, cases, strict=True) if len(c.events) == size]
         hits = sum(len(_match(e, c.events, False)) for e, c in subset)
@@ -288,6 +291,7 @@ def _scene_errors(cases: Sequence[Case], settings: EventSettings) -> dict:
     pairs = [pair for events, case in zip(sure, cases, strict=True) for pair in _match(events, case.events, False)]
     on, off = (np.array([getattr(e, field) - getattr(t, field) for e, t in pairs]) for field in ("onset_s", "offset_s"))
     report["onset_error_s"], report["offset_error_s"] = _spread(on), _spread(off)
+    # The share of missed events that an unsure event names.
     unsure = [[e for e in events if e.label not in GENERAL and e.confidence < settings.sure] for events in predictions]
     misses = [
         t
@@ -302,6 +306,7 @@ def _scene_errors(cases: Sequence[Case], settings: EventSettings) -> dict:
         if any(t is miss for miss in misses)
     )
     report["missed_but_unsure"] = round(n_unsure / max(1, len(misses)), 3)
+    # Calibration: the accuracy of all events in five bins of confidence.
     bins = defaultdict(list)
     for events, case in zip(predictions, cases, strict=True):
         for event in events:
@@ -347,7 +352,7 @@ def _label_errors(single: Sequence[Case], mixed: Sequence[Case], settings: Event
 
 
 def _damage_rates(cases: Sequence[Case], settings: EventSettings) -> dict:
-    """Measure what the tagger does to a true list of events: rates of dropping, swapping, adding, and swapped names."""
+    """Return the tagger's errors as damage to a true list: rates of drops, swaps and additions, with the names."""
     events = dropped = swapped = 0
     added: Counter[str] = Counter()
     names: dict[str, Counter[str]] = defaultdict(Counter)
@@ -402,7 +407,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     net = TaggerNet()
-    packed = args.weights.suffix == ".safetensors"  # the shipped ones, to calibrate and measure them again
+    packed = args.weights.suffix == ".safetensors"  # the shipped weights, to calibrate and measure them again
     net.load_state_dict(load_file(args.weights) if packed else torch.load(args.weights, weights_only=True))
     state = {name: value.half() if value.is_floating_point() else value for name, value in net.state_dict().items()}
     net.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})

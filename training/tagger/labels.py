@@ -1,8 +1,8 @@
-"""Which collected recordings have a label, and which are kept for measuring, by a list of sources.
+"""Labels and splits of collected recordings, by a list of sources.
 
-The list is in the form of ``training/scenes/sources.json``: for each class and split, ``package:path pattern``. What is
-in its splits ``validation`` and ``test`` are never learned from, with or without a label; neither is anything of
-:data:`HELD_OUT`, so that the test has a package and a sound font that are new throughout.
+The list is in the form of ``training/scenes/sources.json``: for each class and split, ``package:path pattern``.
+Recordings of its splits ``validation`` and ``test`` are never trained on, with or without a label; neither is anything
+of :data:`HELD_OUT`, so that the test has a package and a sound font that are entirely new.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mpar2.tagger.names import label_of
 
 __all__ = ["HELD_OUT", "SourceLabel", "find_label", "read_labels", "tagger_label"]
 
-#: groups of ``training.tagger.collect`` that are never learned from
+#: groups of ``training.tagger.collect`` that are never trained on
 HELD_OUT = ("package-gcompris-qt-data", "gm-TimGM6mb")
 
 _SYNONYMS = {
@@ -30,26 +30,26 @@ _SYNONYMS = {
 
 
 class SourceLabel(NamedTuple):
-    """What a list of sources says of a recording; ``label`` is one of the tagger's."""
+    """Split and label of a recording in a list of sources; ``label`` is one of the tagger's."""
 
     split: str
     label: str | None
 
 
 def read_labels(sources: Path, packages: Path) -> dict[str, SourceLabel]:
-    """Read which recordings a list of sources names.
+    """Read the split and label of each recording in a list of sources.
 
     Args:
         sources: The list.
         packages: Folder that packages are unpacked in; recordings that are not there are left out.
 
     Returns:
-        ``package/file`` to split and label.
+        Split and label for each ``package/file``.
     """
     table = json.loads(Path(sources).read_text())
     table.pop("comment", None)
     labels: dict[str, SourceLabel] = {}
-    for split in ("train", "validation", "test"):  # the last word counts: what is tested is not learned
+    for split in ("train", "validation", "test"):  # later splits override: a test recording is not trained on
         for label, splits in table.items():
             for spec in splits.get(split, ()):
                 kind, _, rest = spec.partition(":")
@@ -67,10 +67,10 @@ def read_labels(sources: Path, packages: Path) -> dict[str, SourceLabel]:
 
 
 def find_label(labels: dict[str, SourceLabel], source: str) -> SourceLabel | None:
-    """Return the entry of a source; None where no list names it.
+    """Return the entry of a source, or None where the list does not contain it.
 
     Args:
-        known: Of :func:`read_labels`; entries of Qt resource files are patterns.
+        labels: Labels of :func:`read_labels`; entries of Qt resource files are patterns.
         source: ``package/file``, or ``package/file!member``.
     """
     if source in labels or "!" not in source:
@@ -80,7 +80,7 @@ def find_label(labels: dict[str, SourceLabel], source: str) -> SourceLabel | Non
 
 
 def tagger_label(label: str) -> str | None:
-    """Return the tagger's label that means the same as the class ``label`` of a bank, or None."""
+    """Return the tagger's label for the class ``label`` of a bank, or None."""
     return label_of(_SYNONYMS.get(label, label))
 
 

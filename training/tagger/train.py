@@ -1,12 +1,12 @@
-"""Train the tagger: ``python -m training.tagger.train AUDIO OUT --minutes 45``; a stopped run goes on where it was.
+"""Train the tagger: ``python -m training.tagger.train AUDIO OUT --minutes 45``; a stopped run resumes.
 
-``AUDIO`` is what ``training.tagger.collect`` wrote. Time is processor time, so that a busy machine does not cut it
-short; the learning rate falls to zero over it. ``OUT/state.pt`` is written every two minutes, ``OUT/log.jsonl`` gets a
-line every two hundred steps, ``OUT/tagger.pt`` holds the averaged weights.
+``AUDIO`` is the output of ``training.tagger.collect``. Time is processor time, so that a busy machine does not shorten
+the training; the learning rate falls to zero over it. ``OUT/state.pt`` is written every two minutes, ``OUT/log.jsonl``
+gets a line every two hundred steps, ``OUT/tagger.pt`` holds the averaged weights.
 
-Losses: of windows, binary cross entropy between the teacher's score and the frames' scores pooled by themselves
-(linear softmax, arXiv 1810.09050: sum p^2 / sum p), which lets loud frames stand for a window, and the distance of
-their logits; of frames, the labels that are known exactly; of silent frames, nothing.
+Losses. Windows: binary cross entropy between the teacher's score and the frames' scores pooled by linear softmax (arXiv
+1810.09050: sum p^2 / sum p), in which loud frames dominate a window, and the distance of their logits. Frames: binary
+cross entropy with exactly known labels. Silent frames: zero scores.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ __all__ = ["loss_of", "train"]
 
 _BATCH = 24
 _RATE = 2.5e-3
-_KEEP = 0.998  # of the average of weights, each step
+_KEEP = 0.998  # decay of the weight average, per step
 
 
 def loss_of(logits: torch.Tensor, batch: list[Mixture]) -> tuple[torch.Tensor, dict[str, float]]:
     """Compute the loss of a batch of mixtures.
 
     Args:
-        logits: Of the tagger, (batch, 32, 521).
-        batch: What is true of each row.
+        logits: Logits of the tagger, (batch, 32, 521).
+        batch: Mixture of each row.
 
     Returns:
-        The loss, and its parts by name, before their weights.
+        The loss, and its unweighted terms by name.
     """
     scores = torch.sigmoid(logits)
     frames = scores.unfold(1, WINDOW_FRAMES // STRIDE, HOP_FRAMES // STRIDE)  # (B, 7, 521, 12)
@@ -52,7 +52,7 @@ def loss_of(logits: torch.Tensor, batch: list[Mixture]) -> tuple[torch.Tensor, d
     pooled = pooled.clamp(1e-6, 1 - 1e-6)
     valid, target = ~target.isnan(), target.nan_to_num()
     window_loss = functional.binary_cross_entropy(pooled, target, reduction="none")
-    # Low scores say what a sound is like, which the cross entropy hardly asks for.
+    # Low scores carry similarity between sounds, which the cross entropy hardly weights.
     logit_loss = functional.smooth_l1_loss(_logit(pooled), _logit(target.clamp(1e-4, 1 - 1e-4)), reduction="none")
     window_loss, logit_loss = ((values * valid).sum(-1) for values in (window_loss, logit_loss))
     logit_loss = logit_loss[has_target].mean() if has_target.any() else logit_loss.sum() * 0
@@ -81,15 +81,15 @@ def _logit(scores: torch.Tensor) -> torch.Tensor:
 def train(
     audio: Path, out: Path, minutes: float, labels: dict[str, SourceLabel], start: Path | None, seed: int = 0
 ) -> None:
-    """Train the tagger; a training that was stopped goes on from ``OUT/state.pt``.
+    """Train the tagger; a stopped training resumes from ``OUT/state.pt``.
 
     Args:
         audio: Groups that ``training.tagger.collect`` wrote.
         out: Folder of ``tagger.pt``, ``state.pt`` and ``log.jsonl``.
-        minutes: Processor time in all.
-        known: Split and label of recordings.
+        minutes: Total processor time.
+        labels: Split and label of recordings.
         start: Weights to start from; None starts from random ones.
-        seed: Of weights and mixtures.
+        seed: Seed of weights and mixtures.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -123,6 +123,7 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimizer.step()
+        # Average the weights; the first steps use a faster decay.
         step, used_s = step + 1, time.process_time() - begin_s
         decay = min(_KEEP, step / (step + 20))
         with torch.no_grad():
