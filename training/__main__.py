@@ -1,10 +1,10 @@
-"""``python -m training sft|grpo --recipe NAME [--resume] [out=FOLDER] [key=value …]`` and what belongs to it.
+"""``python -m training sft|grpo --recipe NAME [--resume] [out=FOLDER] [key=value …]`` and related commands.
 
-reproduce   the paper's path by one plan: data, captions, chains, SFT, GRPO, evaluation, CAFE, report
-sft, grpo   train by a recipe         recipes   list them         show     what a recipe resolves to
+reproduce   the paper's pipeline by one plan: data, captions, chains, SFT, GRPO, evaluation, CAFE, report
+sft, grpo   train by a recipe         recipes   list them         show     print the resolved recipe
 study       several trainings of one file, with their logs and an arm for each
-data        filter sources into a file with a card                memory   what it needs, from shapes
-scenes      write training scenes with chains from their exact truth
+data        filter sources into a file with a card                memory   memory needs, from shapes
+scenes      write training scenes with chains from their exact events
 export      the small log of a training, to keep with the code
 """
 

@@ -1,30 +1,29 @@
-"""GRPO with audio: TRL's GRPOTrainer and the overrides that put audio into its passes.
+"""GRPO with audio: TRL's GRPOTrainer with overrides that put audio into its passes.
 
-TRL 1.16 threads images through its passes and knows no audio: generation would use the clip, while the reference and
-policy log-probabilities would be computed without it, and no error would be raised. Overridden here, no fork:
+TRL 1.16 threads images through its passes but not audio. Generation would use the clip, while the reference and policy
+log-probabilities would be computed without it, and no error would be raised. These methods are overridden:
 
 ``_tokenize_prompts``                    prompts with one placeholder for each audio position; clips decoded once
-``_generate_single_turn``                rollouts with the clips, the adapter merged meanwhile
+``_generate_single_turn``                rollouts with the clips, with the adapter merged
 ``_get_per_token_logps_and_entropies``   reference, old and policy passes with the clips
-``_generate_and_score_completions``      each completion keeps its clip through TRL's shuffling and splitting
+``_generate_and_score_completions``      keeps the clip of each completion through TRL's shuffling and splitting
 ``_calculate_rewards``                   logs groups without variance, zero groups, unscored completions
-``_compute_loss``                        the clips of the slice that is trained on; PAPO's term if asked for
-``_prepare_inputs``                       asks a rollout server for the next batch (``rollouts.ahead``) at the latest
+``_compute_loss``                        selects the clips of the slice; adds PAPO's term if configured
+``_prepare_inputs``                      requests the next batch from a rollout server, if not yet (``rollouts.ahead``)
 ``training_step``                        logs seconds by stage
 
 All passes get their audio from :class:`training.audio_inputs.AudioInjector`: the G completions of a prompt share one
-encoding, and a pass without audio is an error. In one process they share the prompt's pass as well
-(``training.prefix_sharing``).
-``tests/test_grpo.py`` holds the signatures of what is overridden against the installed TRL.
+encoding, and a pass without audio is an error. In a single process they also share the prompt's pass
+(``training.prefix_sharing``). ``tests/test_grpo.py`` checks the signatures of the overridden methods against the
+installed TRL.
 
-PAPO's term (arXiv 2507.06448) needs no judge: it raises the divergence between the policy with the clip and the
-policy with the clip masked, so that what is written must depend on the audio. With
-``r = pi(o|clip) / pi(o|masked)`` for each token, ``loss -= weight * mean(r - log r - 1)``, and ``entropy_weight`` times
-the policy's mean surprise is added, which keeps the term from being won by noise. Masked is: a share of the frames, in
-spans of 0.4 s, replaced by what the tower makes of silence. Departures: masked frames, where PAPO masks patches of
-pixels; the term is bounded per token.
+PAPO's term (arXiv 2507.06448) needs no judge. It raises the divergence between the policy with the clip and the policy
+with the clip masked, so that completions depend on the audio. With ``r = pi(o|clip) / pi(o|masked)`` for each token,
+``loss -= weight * mean(r - log r - 1)``. ``entropy_weight`` times the policy's mean surprise is added, so that noise
+does not maximise the term. Masking replaces a share of the frames, in spans of 0.4 s, by the tower's output for
+silence. Departures: masked frames, where PAPO masks patches of pixels; the term is bounded per token.
 
-Rollouts are made by transformers' ``generate``, or by a server that gets the audio (``training.rollouts``): TRL itself
+Rollouts are made by transformers' ``generate``, or by a server that gets the audio (``training.rollouts``); TRL itself
 sends no audio to vLLM.
 
 Limit: one clip in each prompt.
@@ -57,12 +56,12 @@ from training.rollouts import GroupRequest, ServerRollouts
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
 
 _SPAN = 10  # frames of 40 ms
-_MAX_LOG_RATIO = 5.0  # nats a token can earn in PAPO's term
+_MAX_LOG_RATIO = 5.0  # bound of a token's log ratio in PAPO's term, nats
 
 
 @dataclass(frozen=True)
 class PerceptionTerm:
-    """PAPO's term: its weight, the share of the clip that is masked, and the weight against noise."""
+    """PAPO's term: its weight, the masked share of the clip, and the weight of the entropy penalty."""
 
     weight: float = 0.01
     masked_share: float = 0.6
@@ -79,12 +78,12 @@ class AudioGRPOTrainer(GRPOTrainer):
     Args:
         model: The checkpoint, bare or with a PEFT adapter.
         processor: The checkpoint's (``mpar2.engines.checkpoint.load_processor``).
-        clips: Audio inputs to share with another trainer.
+        clips: Audio inputs shared with another trainer.
         perception_term: PAPO's term.
         watch_attention_every: Steps between two logs of the attention to audio; 0 for none.
         rollouts: Client of a rollout server; by default transformers' ``generate`` makes the completions.
-        resample_rounds: How often groups without variance are replaced in a step (``training.resample``).
-        schedules: Weights that change, by the number of their reward (``training.rewards.schedule``).
+        resample_rounds: Most replacements of groups without variance in a step (``training.resample``).
+        schedules: Scheduled weights, by the number of their reward (``training.rewards.schedule``).
         rest: Passed on to TRL's ``GRPOTrainer``.
     """
 
@@ -108,7 +107,7 @@ class AudioGRPOTrainer(GRPOTrainer):
                 "TRL sends no audio to vLLM nor to continuous batching, so the policy would be trained without audio"
             )
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        if not hasattr(inner.config, "image_token_id"):  # TRL reads it of every processor's model
+        if not hasattr(inner.config, "image_token_id"):  # TRL reads it of every model with a processor
             inner.config.image_token_id = inner.config.audio_token_id
         args.generation_kwargs = {"suppress_tokens": _placeholders(inner.config)} | (args.generation_kwargs or {})
         self._clip_numbers: list[int] = []
@@ -122,7 +121,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         self._schedules = dict(schedules or {})
         super().__init__(model, processing_class=processor, **rest)
         self.clips = clips or Clips(processor)
-        # The trainer has set by now what is trained: LoRA of the text stack, of all, or everything.
+        # By now the trainer has set which weights are trained: LoRA of the text stack, LoRA of all, or all weights.
         self.injector = AudioInjector(
             self.clips,
             inner.config.audio_token_id,
@@ -146,7 +145,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         self.add_callback(_ResumeCallback(self))
 
     def _use_server(self, rollouts: ServerRollouts) -> None:
-        """Let TRL take completions and importance ratios from a server, as it does from vLLM."""
+        """Make TRL read completions and importance ratios from a server, as from vLLM."""
         sampling = {
             "max_tokens": self.max_completion_length,
             "temperature": self.temperature,
@@ -159,16 +158,16 @@ class AudioGRPOTrainer(GRPOTrainer):
         self._last_loaded_step = -1
 
     def save_policy(self, folder: Path) -> None:
-        """Write the adapter as it is now; every process takes part, the main one writes."""
+        """Write the current adapter; every process takes part, the main one writes."""
         state = self.accelerator.get_state_dict(self.model_wrapped)  # gathers sharded weights
         if self.accelerator.is_main_process:
             policy = self.accelerator.unwrap_model(self.model_wrapped)
             policy.save_pretrained(folder, state_dict=state, selected_adapters=["default"])
 
-    # what overlaps with generation
+    # work that overlaps with generation
 
     def _load_ahead(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Start decoding the clips of a batch: accelerate fetches it while the one before is trained on."""
+        """Start decoding the clips of a batch; accelerate fetches it while the previous one is trained on."""
         self._next_rows = rows
         self.clips.load_ahead(audio_path(row["prompt"]) for row in rows)
         return rows
@@ -182,7 +181,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             self._judge.ask([request.row] * len(completions), completions)
 
     def _ask_ahead(self) -> None:
-        """Ask the server for the next batch, where that is another one than the last."""
+        """Request the next batch from the server, unless it equals the last one."""
         rows, size = self._next_rows, self.num_generations
         if self._rollouts is not None and self._rollouts.ahead and rows and rows is not self._rows:
             requests = [GroupRequest(audio_path(row["prompt"]), row["prompt"], row) for row in rows]
@@ -197,7 +196,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         rows = []
         for number, prompt in zip(numbers, prompts, strict=True):
             key = (number, repr(prompt))
-            if key not in ids:  # the G copies of a prompt are one
+            if key not in ids:  # the G copies of a prompt are tokenised once
                 ids[key] = prompt_ids(self.processing_class, prompt, self.clips.mel(number).positions)
             rows.append(ids[key])
         self._clip_numbers, self._prompts = numbers, rows
@@ -213,8 +212,8 @@ class AudioGRPOTrainer(GRPOTrainer):
         with self._timer.stage("rollout"):
             if self._rollouts is not None:
                 completions, logprobs = super()._generate_single_turn(prompt_ids, *rest)
-                if self.model.training and not self._resample_rounds:  # else their requests would wait behind these
-                    self._ask_ahead()  # now: the server works during the judge's rest and all passes
+                if self.model.training and not self._resample_rounds:  # else resampling would wait for these
+                    self._ask_ahead()  # the server then works during judging and all passes
             elif can_share(self.accelerator, network):
                 with merged_adapter(network):
                     completions, logprobs = self._continue_prompts(network, prompt_ids), None
@@ -271,7 +270,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         return output
 
     def _score_batch(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return a generation batch with the clip of each row, which TRL shuffles and splits with the others."""
+        """Return a generation batch with the clip of each row, which TRL shuffles and splits with the other columns."""
         for number, schedule in self._schedules.items():
             self.reward_weights[number] = schedule.at(self.state.global_step)
         self._rows = inputs
@@ -284,7 +283,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         size, replaced = self.num_generations, 0
         for _ in range(self._resample_rounds):
             flat = flat_groups(output["advantages"], size)
-            # Rewards are gathered over all processes, so that each must generate as many groups as the others.
+            # Rewards are gathered over all processes, so each process must generate the same number of groups.
             count = int(self.accelerator.gather(torch.tensor([len(flat)], device=self.accelerator.device)).max())
             if count == 0:
                 break
@@ -304,13 +303,13 @@ class AudioGRPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch):
         prepared = super()._prepare_inputs(generation_batch)
         if self.model.training:
-            self._ask_ahead()  # after this batch has its completions, before it is trained on
+            self._ask_ahead()  # this batch has its completions and is not trained on yet
         return prepared
 
     def training_step(self, model, inputs, num_items_in_batch):
         with self._timer.stage("passes"):
             loss = super().training_step(model, inputs, num_items_in_batch)
-        if self._step % self.current_gradient_accumulation_steps == 0:  # TRL has counted this pass by now
+        if self._step % self.current_gradient_accumulation_steps == 0:  # TRL has already counted this pass
             metrics, seconds = self._metrics["train"], self._timer.take()
             for stage, value in seconds.items():
                 metrics[f"time/{stage}_s"].append(value)
@@ -391,7 +390,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         """Score one completion with its clip and with silence; equal log-probabilities mean that no audio is used.
 
         Returns:
-            Whether there was a completion to check: all may be masked as truncated.
+            Whether there was a completion to check; all may be masked as truncated.
         """
         row = int(output["completion_mask"].sum(dim=1).argmax())
         mask = output["completion_mask"][row : row + 1]
@@ -419,7 +418,7 @@ class AudioGRPOTrainer(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return log-probabilities (N, keep) of the last tokens of rows, with their clips and with silence.
 
-        Both come from one path, so that any difference comes from the audio.
+        Both come from the same code path, so that any difference comes from the audio.
         """
         network = self.accelerator.unwrap_model(self.model)
         passes = []
@@ -431,7 +430,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         return passes[0], passes[1]
 
     def _audio_contrast(self, completions: Sequence[Sequence[int]]) -> list[float]:
-        """Return log-probability with the clip less that with silence, nats a token, of each completion of a batch."""
+        """Return log-probability with the clip minus that with silence, in nats a token, for each completion."""
         device, fill = self.accelerator.device, self._tokenizer.pad_token_id
         values: list[float] = []
         for first in range(0, len(completions), self.args.per_device_train_batch_size):
@@ -452,7 +451,7 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     @torch.no_grad()
     def _watch_attention(self, output: dict[str, Any]) -> None:
-        """Log the audio-attention ratio over the first completion. Not under sharding, where no one row runs."""
+        """Log the audio-attention ratio over the first completion; skipped under sharding."""
         from training.attention_logging import attention_to_audio
 
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -491,8 +490,11 @@ class AudioGRPOTrainer(GRPOTrainer):
 
 
 class _ResumeCallback(TrainerCallback):
-    """After a resume, count passes from where the run stopped: TRL starts at 0, and would reuse completions of one
-    prompt for the next when the run was stopped between two generations."""
+    """After a resume, count passes from where the run stopped.
+
+    TRL starts at 0, and would reuse completions of one prompt for the next if the run was stopped between two
+    generations.
+    """
 
     def __init__(self, trainer: AudioGRPOTrainer) -> None:
         self._trainer = trainer
@@ -511,13 +513,13 @@ class _ResumeCallback(TrainerCallback):
 
 
 def grpo_config(**options: Any) -> GRPOConfig:
-    """Make TRL's configuration with what audio needs.
+    """Make TRL's configuration with the options that audio needs.
 
     Args:
         options: Fields of ``GRPOConfig``.
 
     Raises:
-        ValueError: An option contradicts what audio needs.
+        ValueError: An option contradicts these.
     """
     if options.get("remove_unused_columns", False):
         raise ValueError("remove_unused_columns must be False: rewards read the dataset's columns")
@@ -525,7 +527,7 @@ def grpo_config(**options: Any) -> GRPOConfig:
 
 
 def _placeholders(config: Any) -> list[int]:
-    """Return the tokens that stand for media: a sampled one would ask for frames that do not exist."""
+    """Return the placeholder tokens of media; sampling one would require frames that do not exist."""
     names = ("audio_token_id", "image_token_id", "video_token_id")
     return sorted({getattr(config, name) for name in names if getattr(config, name, None) is not None})
 
@@ -541,7 +543,7 @@ def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def _mask_spans(
     frames: Sequence[torch.Tensor], silent: Sequence[torch.Tensor], share: float, seed: int
 ) -> list[torch.Tensor]:
-    """Return each clip with a share of its spans of 0.4 s silenced; equal seeds mask equally."""
+    """Return each clip with a share of its spans of 0.4 s silenced; equal seeds give equal masks."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for real, quiet in zip(frames, silent, strict=True):

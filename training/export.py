@@ -1,9 +1,9 @@
-"""The small log of a training, fit to be kept with the code: what happened at each step, and nothing of the machine.
+"""The small log of a training, suitable for version control: metrics of each step, without details of the machine.
 
     OUT/manifest.json   recipe, kind (sft or grpo), seed, started (UTC), steps, package, base, note
     OUT/log.jsonl       a line for each logged step: "step", and TRL's metrics by their own names, finite numbers
 
-Paths, hosts and commands stay behind; a base or an adapter is called by the name of its folder.
+Paths, hosts and commands are left out; a base or an adapter is named by its folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def export_run(run: Path, out: Path) -> Path:
         out: Folder of the log.
 
     Raises:
-        ValueError: The training has logged no step yet.
+        ValueError: The training has not logged a step yet.
     """
     manifest = load_json((run / "training.json").read_bytes(), str(run / "training.json"))
     recipe = manifest["recipe"]
@@ -50,13 +50,13 @@ def export_run(run: Path, out: Path) -> Path:
 
 
 def _model_name(path: str) -> str:
-    """Return the name of a model or an adapter: its folder's, or that of the training whose result it is."""
+    """Return the name of a model or an adapter: its folder's, or that of the training that made it."""
     folder = Path(path)
     return folder.parent.name if folder.name in ("adapter", "model") else folder.name
 
 
 def log_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a log, of a training that may still be at work."""
+    """Return the complete lines of a log; its training may still be running."""
     with path.open("rb") as file:
         return [row for _, row in read_lines(file, str(path))]
 
@@ -66,8 +66,8 @@ def write_log(out: Path, manifest: Mapping[str, Any], rows: Iterable[Mapping[str
 
     Args:
         out: Folder of the log.
-        told: What the manifest says beside steps and package.
-        rows: Logged rows, each with "step"; of two of one step the later counts.
+        manifest: Fields of the manifest, other than steps and package.
+        rows: Logged rows, each with "step"; later values of a step override earlier ones.
 
     Returns:
         The folder.

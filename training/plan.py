@@ -1,4 +1,4 @@
-"""What a training will take: operators counted on the model's shapes; hours, memory and money estimated from them.
+"""Estimates of a training's hours, memory and money, from operators counted on the model's shapes.
 
 Nothing is loaded or trained: the model is built on the meta device, with one and with two layers of text. PyTorch's
 FlopCounterMode counts its operations and a dispatch mode its operators; all layers of a stack cost the same.
@@ -10,7 +10,7 @@ assumed      the share of a device's peak that passes reach (``USE``), seconds f
 left out     optimizer, communication, saving, and a judge that is a service: with 32 requests in flight it should be
              quicker than a rollout, which the cost sheet of a run shows
 
-An estimate of a GPU is no measurement. On a CPU its speed is measured for a moment before.
+Numbers for a GPU are estimates, not measurements. The speed of a CPU is measured briefly beforehand.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from training.recipe import Recipe, RecipeError
 
 __all__ = ["DEVICES", "Costs", "Device", "Load", "Plan", "count_costs", "device_named", "plan_training", "this_cpu"]
 
-USE = 0.4  # of the peak, in passes: what well-kept trainers reach on models of this size
-LAUNCH_S = 15e-6  # of each operator of a decoded token under transformers' generate on a GPU
+USE = 0.4  # share of the peak in passes, as well-tuned trainers reach on models of this size
+LAUNCH_S = 15e-6  # seconds of each operator of a decoded token under transformers' generate on a GPU
 _SAMPLE = 256  # tokens of the passes that are counted
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device: dense bfloat16 operations a second, bytes a second, GB; as its vendor states them."""
+    """A device: dense bfloat16 operations a second, bytes a second and GB, as its vendor states them."""
 
     name: str
     flops: float
@@ -64,7 +64,7 @@ DEVICES = {
 
 
 def device_named(name: str) -> Device:
-    """Return a device by name, ``cpu`` being this machine's, measured.
+    """Return a device by name; ``cpu`` is this machine's, measured.
 
     Raises:
         RecipeError: The name is not known.
@@ -78,7 +78,7 @@ def device_named(name: str) -> Device:
 
 @dataclass(frozen=True)
 class Load:
-    """What a training is fed with: seconds of a clip, tokens of a prompt's text, and of an SFT completion; items."""
+    """The load of a training: seconds of a clip, tokens of a prompt's text and of an SFT completion, and items."""
 
     clip_s: float = 10.0
     prompt_tokens: int = 150
@@ -89,7 +89,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Costs:
-    """Operators of one sequence: linear in its tokens, and quadratic where it attends."""
+    """Operations of one sequence: linear in its tokens, and quadratic for attention."""
 
     token: float  # of a pass, a token, without attention
     attention: float  # of a pass, a token squared
@@ -147,7 +147,7 @@ class Plan:
 
 
 def hours_text(hours: float) -> str:
-    """Return hours as a person says them.
+    """Format hours for reading.
 
     >>> hours_text(0.004), hours_text(0.5), hours_text(12.34)
     ('14 s', '30 min', '12.3 h')
@@ -158,7 +158,7 @@ def hours_text(hours: float) -> str:
 
 
 def this_cpu() -> Device:
-    """Measure this machine: products of matrices, a copy of memory, and a small operator, a tenth of a second each."""
+    """Measure this machine: a matrix product, a memory copy and a small operator, a tenth of a second each."""
     size = 512
     a, b = torch.randn(size, size), torch.randn(size, size)
     flops = 2 * size**3 / _seconds(lambda: a @ b)
@@ -169,7 +169,7 @@ def this_cpu() -> Device:
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    """Return the quickest of the runs of ``work`` in a tenth of a second."""
+    """Return the time of the quickest run of ``work`` in a tenth of a second."""
     best, end = math.inf, time.perf_counter() + 0.1
     while time.perf_counter() < end:
         start = time.perf_counter()
@@ -191,10 +191,11 @@ def plan_training(
 
     Args:
         method: ``sft`` or ``grpo``.
-        recipe: The resolved recipe; its model's configuration must be at hand, or its shapes known (``memory.MODELS``).
-        device: Where it runs.
-        devices: How many of them.
-        price: Of an hour of one device, in any currency.
+        recipe: The resolved recipe; its model's configuration must be available, or its shapes known
+            (``memory.MODELS``).
+        device: The device.
+        devices: Number of devices.
+        price: Price of an hour of one device, in any currency.
         load: Lengths of clips and texts.
 
     Raises:
@@ -225,7 +226,7 @@ def plan_training(
         prompts = max(1, rows // int(options.get("num_generations", 8)))
         reference = 1.0 if options.get("beta") else 0.0  # the reference's pass
         pass_flops = costs.read(n_prompt + n_completion)
-        if devices == 1 and not recompute:  # the rows of a prompt share its reading (``training.prefix_sharing``)
+        if devices == 1 and not recompute:  # the rows of a prompt share its pass (``training.prefix_sharing``)
             pass_flops -= costs.read(n_prompt) * (1 - prompts / rows)
         step_flops = rows * (
             pass_flops * (costs.update + recompute + reference) + (3 + reference) * costs.head * n_completion
@@ -259,7 +260,7 @@ def plan_training(
 
 
 def _shapes(recipe: Recipe) -> tuple[Any, Model]:
-    """Return the model's configuration, and its shapes as ``training.memory`` wants them."""
+    """Return the model's configuration, and its shapes for ``training.memory``."""
     import transformers
 
     if recipe.smoke:
@@ -268,7 +269,7 @@ def _shapes(recipe: Recipe) -> tuple[Any, Model]:
     family = get_family(recipe.family)
     shapes = next((model for model in MODELS if str(name).rpartition("/")[2].startswith(model.name)), None)
     location = resolve(name)
-    if shapes is not None and isinstance(location, str):  # no need to reach for the hub
+    if shapes is not None and isinstance(location, str):  # no request to the hub is needed
         text = {"hidden_size": shapes.hidden, "num_hidden_layers": shapes.layers, "vocab_size": shapes.vocabulary}
         text |= {"num_attention_heads": shapes.heads, "num_key_value_heads": shapes.kv_heads}
         text |= {"intermediate_size": shapes.intermediate}
@@ -306,10 +307,10 @@ def _build(family: str, config: Any) -> Any:
 
 
 def count_costs(recipe: Recipe, config: Any) -> Costs:
-    """Count the operators of a model, with the recipe's adapter in passes and without it in rollouts.
+    """Count the operations of a model, with the recipe's adapter in passes and without it in rollouts.
 
     Args:
-        recipe: Gives family and adapter.
+        recipe: The recipe; it gives family and adapter.
         config: transformers' configuration of the model, of which two sizes are built on the meta device.
     """
     lora = None if recipe.lora is None else json.dumps(recipe.lora)
@@ -324,7 +325,7 @@ def count_costs(recipe: Recipe, config: Any) -> Costs:
     )
     head = 2.0 * text.hidden_size * text.vocab_size
     update = update_flops / (token_flops * _SAMPLE + attention_flops * _SAMPLE**2)
-    tower = 2.0 * 50 * one_layer[5]  # two operations for each weight and column; it sees 50 columns a second
+    tower = 2.0 * 50 * one_layer[5]  # two operations for each weight and column, 50 columns a second
     return Costs(
         token_flops, attention_flops, update, head, tower, launches, weights + text.hidden_size * text.vocab_size
     )
@@ -390,7 +391,7 @@ def _flops(work: Callable[[], Any]) -> float:
 
 
 class _Launches(TorchDispatchMode):
-    """Counts dispatched operators; views cost no kernel."""
+    """Count dispatched operators; views launch no kernel."""
 
     count = 0
 

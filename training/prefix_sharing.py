@@ -1,12 +1,12 @@
-"""A prompt read once for all of its completions: the text model's twin of encoding a clip once.
+"""One pass over a prompt for all of its completions: the text model's counterpart of encoding a clip once.
 
 The G completions of a prompt share clip, instructions and question, which are most of the tokens: a clip of 10 s is 250
-positions, of 30 s 750. Here the text model reads each distinct prompt of a batch once, and its keys and values are
-handed to all rows that continue it, in rollouts and in passes over completions, with gradients where a pass has them.
-Log-probabilities are those of the whole rows (``tests/test_grpo.py``).
+positions, of 30 s 750. Here the text model reads each distinct prompt of a batch once. Its keys and values are used for
+all rows that continue it, in rollouts and in passes over completions, with gradients where a pass has them.
+Log-probabilities equal those of the whole rows (``tests/test_grpo.py``).
 
-It needs the model itself in one process: sharded weights, and DDP's counting of gradients, want one call of the wrapped
-model for each pass; and gradient checkpointing keeps no keys and values. Elsewhere each row is read whole.
+It needs the model itself in one process. Sharded weights and DDP's gradient counting require one call of the wrapped
+model for each pass, and gradient checkpointing stores no keys and values. In those cases each row is read whole.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def can_share(accelerator: Any, network: Any) -> bool:
     """Return whether prompts can be read once here; see the module.
 
     Args:
-        accelerator: The trainer's; several processes or sharding forbid it.
-        network: The model; gradient checkpointing forbids it.
+        accelerator: The trainer's accelerator; several processes or sharding prevent it.
+        network: The model; gradient checkpointing prevents it.
     """
     alone = accelerator.num_processes == 1 and accelerator.distributed_type.value == "NO"
     return alone and not any(getattr(part, "gradient_checkpointing", False) for part in inner_model(network).modules())
@@ -40,13 +40,13 @@ def can_share(accelerator: Any, network: Any) -> bool:
 def read_prompts(
     network: Any, injector: AudioInjector, ids: torch.Tensor, attention_mask: torch.Tensor, numbers: Sequence[int]
 ) -> tuple[Any, list[int], torch.Tensor]:
-    """Read left-padded prompts up to their last token, each distinct one once.
+    """Run the model over left-padded prompts up to their last token, each distinct prompt once.
 
     Args:
         network: The model.
         injector: Puts the clips into the pass.
         ids: Token ids, (N, L).
-        seen: Attention mask, (N, L).
+        attention_mask: Attention mask, (N, L).
         numbers: Number of each row's clip.
 
     Returns:
@@ -74,7 +74,7 @@ def read_prompts(
 
 
 class _Prefixed(DynamicLayer):
-    """Keys and values of a layer: of each prompt once, and of the tokens after it in a buffer with ``room`` columns."""
+    """Keys and values of a layer: those of each prompt once, and those of later tokens in ``room`` columns."""
 
     def __init__(self, prompts: DynamicLayer, copies: int, room: int) -> None:
         super().__init__()
@@ -99,19 +99,19 @@ class _Prefixed(DynamicLayer):
 
 @contextmanager
 def shared_cache(network: Any, cache: Any, group: Sequence[int], room: int) -> Iterator[Any]:
-    """Give a cache for decoding in which the rows of a prompt share its keys and values.
+    """Make a cache for decoding in which the rows of a prompt share its keys and values.
 
-    Attention over the prompt is one product for all rows of the prompt, and nothing is copied when a token is added:
+    Attention over the prompt is one product for all rows of the prompt, and nothing is copied when a token is added.
     transformers' own cache would hold the prompt once for each row and copy all of it at every token.
 
     Args:
-        network: The model; its text attention is another one inside of the context.
-        cache: Of the distinct prompts (:func:`read_prompts`).
+        network: The model; its text attention is replaced inside of the context.
+        cache: Cache of the distinct prompts (:func:`read_prompts`).
         group: The prompt of each row.
         room: Columns for new tokens.
 
     Yields:
-        The cache of all rows. Where the rows of a prompt do not stand together in equal numbers it is the plain one.
+        The cache of all rows. It is the plain one unless the rows of each prompt are adjacent and equal in number.
     """
     copies = len(group) // (max(group) + 1)
     if list(group) != [row // copies for row in range(len(group))]:
@@ -141,7 +141,7 @@ def _attention(
     scaling: float,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend from queries (N, heads, T, d) to the shared prompts and to the rows' own (N, kv heads, t, d)."""
+    """Attend from queries (N, heads, T, d) to the shared prompts and to the rows' own keys (N, kv heads, t, d)."""
     layer = _active.layers[module.layer_idx]
     prompts, heads, length, size = layer.prompt_keys.shape
     rows, all_heads, count, _ = query.shape
@@ -166,7 +166,7 @@ def _attention(
 
 
 _NAME = "mpar2_shared_prompts"
-_active: Any = None  # the cache of the generation that runs; a process generates one batch at a time
+_active: Any = None  # the cache of the current generation; a process generates one batch at a time
 AttentionInterface.register(_NAME, _attention)
 AttentionMaskInterface.register(_NAME, sdpa_mask)
 
@@ -185,7 +185,7 @@ def score_completions(
         network: The model.
         injector: Puts the clips into the pass.
         ids: Token ids, (N, T): prompts padded on the left, completions on the right.
-        seen: Attention mask, (N, T).
+        attention_mask: Attention mask, (N, T).
         keep: Columns of completions.
         numbers: Number of each row's clip.
 
@@ -197,7 +197,7 @@ def score_completions(
     cache.batch_select_indices(torch.tensor(group, device=ids.device))
     after = positions[:, -1:] + attention_mask[:, length:].cumsum(-1)
     labels = ids[:, length - 1 :].masked_fill(attention_mask[:, length - 1 :] == 0, -100)
-    labels[:, 0] = -100  # the last token of the prompt: it is read, not scored
+    labels[:, 0] = -100  # the last token of the prompt is input only
     outputs = network(
         input_ids=ids[:, length - 1 :],
         attention_mask=attention_mask,

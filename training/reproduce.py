@@ -1,4 +1,4 @@
-"""The paper from an empty machine: data, captions, chains, SFT, GRPO, evaluation, CAFE and the report, by one plan.
+"""Reproduce the paper from an empty machine by one plan: data, captions, chains, SFT, GRPO, evaluation, CAFE, report.
 
     python -m training reproduce PLAN [--plan] [--skip STAGE] [--from STAGE] [--until STAGE] [key=value …] out=FOLDER
 
@@ -15,12 +15,12 @@ A plan (``training/plans``) is a YAML file::
         makes: ["${out}/sft/adapter"]
         estimate: {hours: 1, why: …}              # or {requests: N, prompt_tokens: A, completion_tokens: B, model: M}
 
-Each stage is one command that exists by itself: ``training``, ``mpar2``, ``accelerate`` or ``python``. Stages run in
-the order of the file. A stage is done when its command, what it reads and all stages before it are as they were when it
-finished, and what it makes is there: the same command goes on where it stopped. ``--skip`` takes what is there in place
-of running a stage. ``OUT/state.json`` holds what is done; ``OUT/plan.yaml`` the plan with all values.
+Each stage is a command that can also be run by hand: ``training``, ``mpar2``, ``accelerate`` or ``python``. Stages run
+in the order of the file. A stage is done if its outputs exist and its command, its inputs and all previous stages are
+unchanged since it finished, so the same command resumes a stopped run. ``--skip`` uses existing outputs in place of
+running a stage. ``OUT/state.json`` holds the stages that are done; ``OUT/plan.yaml`` the plan with all values.
 
-``--plan`` runs nothing: hours and memory of ``sft`` and ``grpo`` come from counted operators (``training.plan``), those
+``--plan`` runs nothing. Hours and memory of ``sft`` and ``grpo`` come from counted operators (``training.plan``), those
 of other stages and requests to services from the plan's own ``estimate``, with its reason.
 """
 
@@ -62,12 +62,12 @@ _ESTIMATE_KEYS = {"hours", "memory_gb", "requests", "prompt_tokens", "completion
 
 
 class ReproduceError(MPAR2Error, RuntimeError):
-    """A plan that cannot be run, or a stage that failed."""
+    """A plan is invalid, or a stage failed."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One command, what it reads from outside of the plan, and the files or folders that it leaves."""
+    """One command, its inputs from outside of the plan, and its output files or folders."""
 
     name: str
     run: tuple[str, ...]
@@ -77,7 +77,7 @@ class Stage:
 
     @property
     def argv(self) -> list[str]:
-        """Return the command as the system takes it."""
+        """Return the command as an argument list."""
         return [sys.executable, *_PROGRAMS[self.run[0]], *self.run[1:]]
 
     @property
@@ -87,7 +87,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A plan with all its values put in."""
+    """A plan with its values filled in."""
 
     about: str
     out: Path
@@ -98,16 +98,16 @@ class Reproduction:
 
 
 def load_plan(name: str, out: Path, overrides: Sequence[str] = (), *, complete: bool = True) -> Reproduction:
-    """Read a plan and put its values in.
+    """Read a plan and fill its values in.
 
     Args:
         name: A plan of the package, or the path of a YAML file.
-        out: The folder of everything that is made; ``${out}`` in the plan.
+        out: The folder of all outputs; ``${out}`` in the plan.
         overrides: ``key=value`` texts that replace values.
-        complete: Whether a value that nobody gave is an error; an estimate needs none.
+        complete: Whether a missing value is an error; an estimate needs none.
 
     Raises:
-        ReproduceError: No such plan, or one that cannot be run; the message names stage and key.
+        ReproduceError: The plan does not exist or is invalid; the message names stage and key.
     """
     tree = read_mapping(name, "plan", ReproduceError)
     context = f"plan '{name}'"
@@ -176,13 +176,13 @@ def run_plan(
 
     Args:
         plan: The plan.
-        skip: Stages whose results are taken as they are.
-        start: This stage and all after it run again, done or not.
+        skip: Stages whose existing outputs are used.
+        start: First stage to run again, with all after it.
         until: The last stage that runs.
-        execute: Runs a stage and returns its exit status; by default in a process of its own.
+        execute: Runs a stage and returns its exit status; by default in its own process.
 
     Raises:
-        ReproduceError: A name is no stage, another process works in the folder, or a stage failed.
+        ReproduceError: A name is not a stage, another process uses the folder, or a stage failed.
     """
     names = [stage.name for stage in plan.stages]
     if unknown := [name for name in (*skip, start, until) if name is not None and name not in names]:
@@ -215,7 +215,7 @@ def _run_stages(
             if not stage.is_complete:
                 absent = next(result for result in stage.makes if not result.exists())
                 raise ReproduceError(f"stage '{stage.name}' cannot be skipped: {absent} is not there")
-            key = _digest([_fingerprint(result) for result in stage.makes])  # what comes after rests on what is there
+            key = _digest([_fingerprint(result) for result in stage.makes])  # later stages depend on these outputs
             print(f"{head}: skipped, its results are taken as they are", flush=True)
         elif not rerun and (state.get(stage.name) or {}).get("key") == key and stage.is_complete:
             print(f"{head}: done before", flush=True)
@@ -242,7 +242,7 @@ def _in_a_process(stage: Stage) -> int:
 
 
 def _key(stage: Stage, out: Path, previous_key: str) -> str:
-    """Hash what a stage depends on: its command, without the folder's place, what it reads, and the stages before."""
+    """Hash the dependencies of a stage: its command without the output folder, its inputs, and the previous stages."""
     words = [word.replace(str(out), "${out}") for word in stage.run]
     return _digest([previous_key, words, [_fingerprint(path) for path in stage.reads]])
 
@@ -252,7 +252,7 @@ def _digest(value: Any) -> str:
 
 
 def _fingerprint(path: Path) -> Any:
-    """Return a file by its content; a folder by names and sizes, since audio is large."""
+    """Return the hash of a file; for a folder, names and sizes, since audio is large."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -263,7 +263,7 @@ def _fingerprint(path: Path) -> Any:
 
 
 def estimate_text(plan: Reproduction) -> str:
-    """Return hours, memory and money of each stage and of all, as lines; what is not known is said to be so."""
+    """Return hours, memory and money of each stage and in total, as lines; unknown values are marked."""
     lines = [plan.about.strip(), f"{'stage':14} {'hours':>8} {'GB each':>8} {'money':>9}  how it is known"]
     hours, money, unknown = 0.0, 0.0, []
     priced = False
@@ -286,7 +286,7 @@ def estimate_text(plan: Reproduction) -> str:
 
 
 def _estimate(stage: Stage, plan: Reproduction) -> tuple[float | None, float | None, float | None, str]:
-    """Return (hours, GB on each device, money, how it is known); None where unknown."""
+    """Return (hours, GB on each device, money, basis of the estimate); None where unknown."""
     estimate = stage.estimate
     words = list(stage.run)
     while words and words[0] != "training":  # accelerate launch … -m training grpo …

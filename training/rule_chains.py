@@ -1,9 +1,9 @@
-"""Chains by rule from listed events: a cold start without a language model, for items with exact truth or a caption.
+"""Chains by rule from listed events: a cold start without a language model, for items with exact events or a caption.
 
-A chain names every event with its times (perception), takes one step for each sound that question or choices name and
-one that concludes, checks each sound again (review) and ends in the right choice. It is shallow next to what a language
-model writes (``cold_start``): the last step states the answer without deriving it. Every chain passes the checks of
-:func:`training.cold_start.check_chain` or is dropped with its reason.
+A chain lists every event with its times (perception), takes one step for each sound that question or choices name and
+a concluding step, checks each sound again (review) and ends in the right choice. It is shallow compared with a language
+model's chain (``cold_start``): the last step states the answer without deriving it. Every chain must pass the checks of
+:func:`training.cold_start.check_chain`, or it is dropped with a reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TIMES = {1: "once", 2: "twice"}
 
 
 def caption_of_events(events: Sequence[Event]) -> str:
-    """Write events as a caption, in order of onset.
+    """Return events as a caption, in order of onset.
 
     >>> caption_of_events([Event("siren", 2, 3), Event("dog bark", 0.44, 1.6), Event("rain")])
     '0.4-1.6 s dog bark; 2.0-3.0 s siren; rain'
@@ -32,7 +32,7 @@ def caption_of_events(events: Sequence[Event]) -> str:
 
 
 def rule_chain(item: Item) -> Chain | None:
-    """Write the chain of an item, or None where neither events nor a caption with known sounds are there."""
+    """Return the chain of an item; None where it has neither events nor a caption with known sounds."""
     events = item.events if item.events is not None else _events_of_caption(item.caption or "")
     if not events or not item.question.answer:
         return None
@@ -52,7 +52,7 @@ def rule_chain(item: Item) -> Chain | None:
 
 
 def rule_chains(items: Sequence[Item]) -> Chains:
-    """Write a chain for each item and check it; dropped ones are counted by reason."""
+    """Write and check a chain for each item; dropped ones are counted by reason."""
     outcome = Chains()
     for item in items:
         chain = rule_chain(item)
@@ -88,6 +88,6 @@ def _timed(event: Event) -> str:
 
 
 def _events_of_caption(caption: str) -> tuple[Event, ...]:
-    """Return the sounds that a caption asserts, by the words of the training scorer."""
+    """Return the sounds that a caption asserts, by the training scorer's lexicon."""
     claims = [claim for claim in read_claims(caption, Lexicon()) if not claim.denied]
     return tuple(Event(claim.sound, claim.onset_s, claim.offset_s) for claim in claims for _ in range(claim.count))

@@ -1,4 +1,4 @@
-"""Where training items come from, each kind into one list of items with absolute audio paths.
+"""Sources of training items, each read into a list of items with absolute audio paths.
 
 A source is a mapping, as a recipe writes it:
 
@@ -7,10 +7,10 @@ A source is a mapping, as a recipe writes it:
     {kind: hf, data: NAME OR FOLDER, split: train, cache: FOLDER,
      columns: {question: …, choices: …, answer: …, audio: …}}
 
-All but ``events`` and ``hf`` are benchmarks of ``mpar2.items``, read as an evaluation reads them. ``events`` are tables
-of strong labels (``mpar2.items.events``): real recordings with exact truth and generated questions. ``hf`` is a Hugging
-Face dataset with an audio column (a name of the hub, or a folder of ``save_to_disk``); audio that is stored inside of
-it is written out once to ``cache``, so that what follows knows files only.
+All kinds but ``events`` and ``hf`` are benchmarks of ``mpar2.items``, read as in an evaluation. ``events`` are tables
+of strong labels (``mpar2.items.events``): real recordings with exact events and generated questions. ``hf`` is a
+Hugging Face dataset with an audio column (a name of the hub, or a folder of ``save_to_disk``). Audio stored inside of
+it is written once to ``cache``, so that all later code handles files only.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _HF_KEYS = {"kind", "data", "split", "columns", "cache", "limit"}
 
 
 class SourceError(MPAR2Error, ValueError):
-    """A source of training items cannot be read as the recipe says."""
+    """A source of training items cannot be read."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What was read: the items, and what a data card says of where they come from."""
+    """The items of a source, and its fields of a data card."""
 
     name: str
     items: tuple[Item, ...]
@@ -57,7 +57,14 @@ def source_kinds() -> tuple[str, ...]:
 
 
 def read_source(spec: Mapping[str, Any]) -> Source:
-    """Read one source of a recipe."""
+    """Read one source of a recipe.
+
+    Args:
+        spec: The source as a mapping; see the module.
+
+    Raises:
+        SourceError: The mapping or the data is invalid.
+    """
     kind = spec.get("kind")
     if kind not in source_kinds():
         raise SourceError(f"a source is of kind {kind!r}: use one of {', '.join(source_kinds())}")
@@ -142,7 +149,7 @@ def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
 
 
 def _stored(audio: Any, cache: Path, number: int) -> str:
-    """Return the path of a clip; bytes inside the table become a file, named by their content."""
+    """Return the path of a clip; bytes inside the table become a file, named by their hash."""
     if audio is None:
         return str(cache / f"missing-{number}")
     if audio.get("bytes") is None:

@@ -1,4 +1,4 @@
-"""A study: several trainings of one file, one after the other, each in its folder; then their logs and their arms.
+"""A study: several trainings of one file in sequence, each in its own folder, with their logs and arms.
 
     about: what the study compares
     overrides: [data.sources.0.data=scenes/train]     # for all runs
@@ -8,14 +8,14 @@
       - {name: sari, recipe: tiny-sari, after: sari cold start, minutes: 3}
       - {name: prompt only, recipe: tiny, method: none, overrides: [adapter=~]}
 
-``method`` is ``grpo`` (when not given), ``sft``, or ``none``: nothing is trained, the arm is only evaluated. ``after``
-starts a run from the adapter of one before it. Runs are made in the order of the file, the most important first: a
-study that is stopped has those. The same command goes on: what is finished is passed over, what was stopped goes on
-from its checkpoint. A run that fails does not stop the others; it is told at the end. Started twice at once (two cores,
-or two GPUs with ``CUDA_VISIBLE_DEVICES``), the processes share the runs: each takes the first that no other is at.
+``method`` is ``grpo`` (the default), ``sft``, or ``none``: nothing is trained, the arm is only evaluated. ``after``
+starts a run from the adapter of a previous one. Runs are trained in the order of the file, so put the most important
+first. The same command resumes: finished runs are skipped, a stopped one continues from its checkpoint. A failed run
+does not stop the others and is reported at the end. Processes of the same study started in parallel (two cores, or two
+GPUs with ``CUDA_VISIBLE_DEVICES``) share the runs: each takes the first that is free.
 
     OUT/NAME/        each run, as ``training.run`` writes it
-    OUT/logs/NAME/   its log, small, to keep (``training.export``)
+    OUT/logs/NAME/   its small log, to keep (``training.export``)
     OUT/arms.yaml    for ``mpar2 evaluate --arms``: an arm for each run that has a result
 """
 
@@ -49,7 +49,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w .+-]{0,59}")
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One training, or an arm without one. ``minutes`` stops it early; ``evaluate`` puts it among the arms."""
+    """One training, or an arm without one. ``minutes`` stops it early; ``evaluate`` adds it to the arms."""
 
     name: str
     recipe: Recipe
@@ -64,21 +64,21 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Study:
-    """Hold the runs of a study, in the order of its file."""
+    """The runs of a study, in the order of its file."""
 
     about: str
     runs: tuple[StudyRun, ...]
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study; all recipes are resolved, so that a mistake in the last run is told before the first is trained.
+    """Read a study and resolve all recipes, so that an error in the last run is raised before the first is trained.
 
     Args:
         path: YAML file of the study.
-        overrides: ``key=value`` texts that hold for all runs; what a run says of itself counts more.
+        overrides: ``key=value`` texts for all runs; a run's own keys take precedence.
 
     Raises:
-        RecipeError: The file cannot be read, or a run is not as it must be; the message names it.
+        RecipeError: The file cannot be read, or a run is invalid; the message names it.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ def _run(path: Path, entry: Any, common: Sequence[str], before: Sequence[str]) -
 
 
 def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[str]:
-    """Train what is not trained yet; logs and the file of arms are written after each run.
+    """Train the runs that are not trained yet; logs and the file of arms are written after each run.
 
     Args:
         study: The study.
@@ -129,17 +129,17 @@ def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[s
         command: Words of the command, for the manifests.
 
     Returns:
-        What went wrong, a line for each run that has no result.
+        An error message for each run without a result.
     """
     main = os.environ.get("RANK", "0") == "0"
     out.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
-    results: dict[str, str | None] = {}  # of each run that has one: where its adapter or model is
+    results: dict[str, str | None] = {}  # adapter or model of each finished run
     pending = {run.name: (number, run) for number, run in enumerate(study.runs, 1)}
     while pending:
         ready = (entry for entry in pending.values() if entry[1].after not in pending)
         next_run = next(((*entry, claim) for entry in ready if (claim := _claim(entry[1], out))), None)
-        if next_run is None:  # another process is at all that could be done now
+        if next_run is None:  # other processes have claimed all runs that are ready
             time.sleep(_POLL_S)
             continue
         number, run, claim = next_run
@@ -156,9 +156,9 @@ def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[s
 
 
 def _claim(run: StudyRun, out: Path) -> AbstractContextManager[Any] | None:
-    """Return what keeps other processes from ``run`` until it is closed; None where one of them is at it.
+    """Return a lock of ``run`` against other processes, held until it is closed; None if another process has it.
 
-    The processes of one training (``accelerate launch``) go through the runs together: they claim nothing.
+    The processes of one training (``accelerate launch``) do the runs together and claim nothing.
     """
     if run.method == "none" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return nullcontext()
@@ -175,13 +175,13 @@ def _claim(run: StudyRun, out: Path) -> AbstractContextManager[Any] | None:
 def _settle(
     run: StudyRun, results: dict[str, str | None], failed: dict[str, str], out: Path, command: Sequence[str]
 ) -> None:
-    """Put the result of ``run`` in ``results``, or why it has none in ``failed``."""
+    """Store the result of ``run`` in ``results``, or its error in ``failed``."""
     if run.after in failed:
         failed[run.name] = f"'{run.after}', which it starts from, has no result"
         return
     try:
         results[run.name] = _result(run, results, out, command)
-    except Exception as error:  # whatever it is: the other runs do not depend on it
+    except Exception as error:  # any error: the other runs do not depend on it
         traceback.print_exc()
         failed[run.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
 

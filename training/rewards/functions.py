@@ -1,7 +1,7 @@
 """Rewards as TRL takes them: ``f(completions, **columns) -> list[float | None]``, one value for each completion.
 
-``None`` is "not scored" (no truth, no answer, no judge); TRL leaves it out of the group's mean. A trace that *can* be
-scored and lacks what is scored gets 0.
+``None`` means not scored (no truth, no answer, no judge); TRL leaves it out of the group's mean. A trace that *can* be
+scored and lacks the scored part gets 0.
 
 =============  ========================================================================================  ==========
 name           value                                                                                     source
@@ -15,10 +15,10 @@ review         R_rea: accuracy times ``gate + (1 - gate) * review score``       
                                                                                                          ours
 length         0 up to ``soft`` tokens, falling to -1 at ``hard``                                        ours
 audio_thinker  Audio-Thinker's whole reward, see :func:`audio_thinker_reward`                            that paper's
-audio_contrast how much likelier the completion is with its clip than with silence (``contrast``)         ours
+audio_contrast log-probability of the completion with its clip minus that with silence (``contrast``)     ours
 =============  ========================================================================================  ==========
 
-Functions that need a scorer are synchronous with the reference scorer and asynchronous with one that asks a service.
+Functions that need a scorer are synchronous with the reference scorer and asynchronous with one that calls a service.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def format_reward(mode: str = "mpar2") -> Reward:
     Raises:
         ValueError: The mode is not known.
     """
-    has_form(Sample("").trace, mode)  # an unknown mode is an error now, not after the first generation
+    has_form(Sample("").trace, mode)  # raises for an unknown mode before the first generation
 
     def score(sample: Sample) -> Value:
         return float(has_form(sample.trace, mode))
@@ -88,7 +88,7 @@ def step_reward(scorer: Scorer, aggregate: str = "geometric", **options: float) 
     if aggregate not in AGGREGATORS:
         raise ValueError(f"aggregate is {aggregate!r}: use one of {', '.join(AGGREGATORS)}")
     function = AGGREGATORS[aggregate]
-    function([0.5], **options)  # a wrong option is an error now
+    function([0.5], **options)  # raises for an invalid option early
     return _make_scored_reward("step", scorer, lambda sample, scores: function(scores.steps, **options))
 
 
@@ -112,10 +112,10 @@ def review_reward(scorer: Scorer, gate: float = 0.2) -> Reward:
 def length_reward(soft: int, hard: int) -> Reward:
     """Make a soft limit on length: 0 up to ``soft`` tokens, falling linearly to -1 at ``hard``.
 
-    A completion whose length is not known gets None. Source: soft overlong punishment of DAPO (arXiv 2503.14476).
+    A completion of unknown length gets None. Source: soft overlong punishment of DAPO (arXiv 2503.14476).
 
     Args:
-        soft: Tokens that cost nothing.
+        soft: Tokens without a penalty.
         hard: Tokens from which it is -1.
 
     Raises:
@@ -133,9 +133,10 @@ def length_reward(soft: int, hard: int) -> Reward:
 def audio_thinker_reward(scorer: Scorer) -> Reward:
     """Make Audio-Thinker's reward ``R_a (1 + 0.5 R_c) + 0.5 R_f + R_t``.
 
-    R_a: right with thinking 1, wrong with thinking 0, right without 2, wrong without -1. R_c: the answer is what the
-    thinking arrives at. R_t: quality of the thinking, 0 without. Departures: no factors that balance the two ways
-    over a batch; R_t is the scorer's mark against the truth, where theirs is an LLM's without truth.
+    R_a: right with thinking 1, wrong with thinking 0, right without 2, wrong without -1. R_c: the answer is the
+        conclusion
+    of the thinking. R_t: quality of the thinking, 0 without. Departures: no factors that balance the two modes over a
+    batch; R_t is the scorer's score against the truth, where theirs is an LLM's without truth.
 
     Args:
         scorer: Scores thinking and consistency.
@@ -229,5 +230,5 @@ def _make_scored_reward(name: str, scorer: Scorer, value: Callable[[Sample, Scor
         return [value_or_none(sample, scores) for sample, scores in zip(samples, results, strict=True)]
 
     async_reward.__name__ = name
-    async_reward.scorer = scorer  # type: ignore[attr-defined]  # for those who ask it ahead (``training.judge_ahead``)
+    async_reward.scorer = scorer  # type: ignore[attr-defined]  # for requests ahead (``training.judge_ahead``)
     return async_reward

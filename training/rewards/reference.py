@@ -1,20 +1,20 @@
 """The training scorer by rules: a trace against the events of its clip, or against the sounds of its caption.
 
-See ``words`` for how it differs, by design, from the judge that evaluates. Definitions (ours; the paper asks an LLM):
+``words`` describes how it differs, by design, from the evaluation judge. Definitions (ours; the paper uses an LLM):
 
 ``perception``  F1 of the claims of ``<perception>`` with the events, one to one. A claim earns 1 at the right time,
-                0.75 without a time, 0.5 at a wrong time, so that neither naming fewer sounds nor naming each twice
-                pays, and times pay
-``step``        the mean over what ``<hear>`` claims: each sound as above, 0 if the clip has none of it, a denial 1 if
-                it is right; half for a wrong number. 0 for a step with a part missing or said before, 0.5 for one
-                whose ``<hear>`` claims nothing that can be checked
-``review``      the mean over checked clauses: right to support what is there, right to correct what is not; times how
-                much of what the steps heard it takes up again
+                0.75 without a time, 0.5 at a wrong time. So neither naming fewer sounds nor naming each twice pays,
+                and times do
+``step``        the mean over the claims of ``<hear>``: each sound as above, 0 if the clip has none of it, a denial 1 if
+                it is right; half for a wrong number. 0 for a step that lacks a part or repeats a previous step, 0.5
+                for one whose ``<hear>`` has no verifiable claim
+``review``      the mean over checked clauses: right to support what is there, right to correct what is not; times the
+                coverage of the sounds in the steps' ``<hear>``
 ``thinking``    ``perception`` of the whole ``<think>``
 ``consistent``  1 if the choice named last in ``<think>`` is the answer
 
-A truth that is only a caption is the sounds that the caption names, without times; where it names none that we know,
-the trace is not scored.
+A truth that is only a caption consists of the sounds that the caption names, without times. A caption without any known
+sound leaves the trace unscored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CORRECTS = re.compile(r"\b(?:corrected|unsupported|wrong|absent|false|not (?:he
 
 @dataclass(frozen=True)
 class ReferenceScorer:
-    """Rules over the truth; no model, no service, the same score every time."""
+    """Rules over the truth: no model, no service, deterministic."""
 
     id: str = "reference-stems-1"
     is_async: bool = False
@@ -49,7 +49,7 @@ class ReferenceScorer:
     def score(self, sample: Sample) -> Scores | None:
         """Return the scores of a sample, or None where nothing is known of its clip.
 
-        Several rewards ask for the same sample in one step: it is scored once.
+        Several rewards need the same sample in one step; it is scored once.
         """
         return _score(sample)
 
@@ -83,7 +83,7 @@ def _truth(sample: Sample) -> tuple[tuple[Event, ...] | None, Lexicon]:
 
 
 def _credit(claim: SoundClaim, event: Event) -> float:
-    """Return what a claim earns for naming this event, whose sound it has."""
+    """Return a claim's credit for an event of the same sound."""
     if event.onset_s is None or event.offset_s is None:
         return 1.0
     if claim.onset_s is None:
@@ -96,7 +96,7 @@ def _credit(claim: SoundClaim, event: Event) -> float:
 
 
 def _f1(claims: Sequence[SoundClaim], truth: Sequence[Event], lexicon: Lexicon) -> float:
-    """Pair claims and events one to one, the best pairs first, and return their F1."""
+    """Match claims and events one to one, the best pairs first, and return their F1."""
     asserted = [claim for claim in claims if not claim.denied for _ in range(claim.count)]
     if not asserted or not truth:
         return 1.0 if not asserted and not truth else 0.0
@@ -158,7 +158,7 @@ def _review(trace: Trace, truth: Sequence[Event], lexicon: Lexicon) -> float:
         return 0.0
     scores: list[float] = []
     checked_sounds: set[str] = set()
-    # A claim and its verdict may stand on two sides of a comma: cut after verdicts as well as at sentence ends.
+    # A comma may separate a claim from its verdict, so split after verdicts and at sentence ends.
     for clause in re.split(r"[;\n]|\.(?!\d)|(?<=supported),|(?<=heard),|(?<=corrected),|(?<=confirmed),", text):
         supports, corrects = _SUPPORTS.search(clause), _CORRECTS.search(clause)
         if not supports and not corrects:

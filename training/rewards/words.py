@@ -1,13 +1,13 @@
-"""The training scorer's own words for sounds, and how it reads claims out of a text.
+"""The training scorer's own lexicon of sounds, and its extraction of claims from a text.
 
-Independence, by design: the scorer that *evaluates* is ``mpar2.cafe.rules.judge``: longest phrases of a wide
-vocabulary with parents and kinds, and the grammar of each sentence (stance, order, length, loudness, maker). This one
-trains, and shares neither table nor rule nor code with it: it cuts the text at separators, stems the words, and knows
-one flat list of stems for each sound. What a policy learns to please here, that judge has not seen. Keep it so:
+Independence, by design: the *evaluation* scorer is ``mpar2.cafe.rules.judge``: longest phrases of a wide vocabulary
+with parents and kinds, and the grammar of each sentence (stance, order, length, loudness, maker). This scorer trains,
+and shares neither table nor rule nor code with it. It splits the text at separators, stems the words, and has one flat
+list of stems for each sound. A policy that optimises this scorer has never been exposed to that judge. Keep it so:
 nothing in ``training.rewards`` may import from ``mpar2.cafe``'s vocabulary, rules.
 
-Known limits: English; a clause is read for itself ("it" is nobody); a sound outside of the table is seen only if the
-truth names it.
+Known limits: English; each clause is read alone (pronouns are not resolved); a sound outside of the table is recognised
+only if the truth names it.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ _MOMENT = re.compile(r"(?:at|around|@|from|after)\s*(?:about\s*)?(\d+(?:\.\d+)?)
 _ENUMERATION = re.compile(r"^\s*(?:[-*•]|\(?\d+[:.)])\s+")
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
 _NOT = frozenset(("no", "not", "never", "without", "isn", "aren", "wasn", "neither", "nor", "cannot", "absent"))
-_MAX_CLAUSES = 400  # a trace has some dozens; more is a loop of the model, which need not be read to its end
+_MAX_CLAUSES = 400  # a trace has some dozens; more is a repetition loop, whose end is not read
 
 
 @dataclass(frozen=True)
 class SoundClaim:
-    """A sound that a clause speaks of. Times in seconds, None where not said; ``count`` of how many it speaks."""
+    """A sound that a clause claims. Times in seconds, None where not given; ``count`` is the claimed number."""
 
     sound: str
     onset_s: float | None = None
@@ -118,7 +118,7 @@ def _stem(word: str) -> str:
 
 
 class Lexicon:
-    """From a stem to a sound: the table, and the labels of the truth at hand where the table has no word for them."""
+    """Map stems to sounds: the table, and the labels of the truth that the table has no word for."""
 
     def __init__(self, labels: Iterable[str] = ()) -> None:
         self._truth_stems: dict[str, str] = {}
@@ -129,11 +129,11 @@ class Lexicon:
                         self._truth_stems.setdefault(stem, label)
 
     def sound(self, label: str) -> str:
-        """Return the sound that a label names; a label outside of the table is its own sound."""
+        """Return the sound of a label; a label outside of the table is its own sound."""
         return self._find(label) or label
 
     def get(self, stem: str) -> str | None:
-        """Return the sound that a stem names, or None."""
+        """Return the sound of a stem, or None."""
         return _STEM_OF.get(stem) or self._truth_stems.get(stem)
 
     @staticmethod
@@ -142,7 +142,7 @@ class Lexicon:
 
 
 def read_claims(text: str, lexicon: Lexicon) -> list[SoundClaim]:
-    """Read which sounds a text claims, clause by clause. A time belongs to the first sound of its clause.
+    """Extract the sounds that a text claims, clause by clause. A time belongs to the first sound of its clause.
 
     Args:
         text: The text of a part.
