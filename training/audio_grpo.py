@@ -129,6 +129,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             timer=self._timer,
         )
         self._resample_generator = torch.Generator().manual_seed(args.seed + self.accelerator.process_index)
+        # The contrast and the early judge need the policy, which exists only now.
         for function in self.reward_funcs:
             if isinstance(function, AudioContrast):
                 function.measure = self._audio_contrast

@@ -210,6 +210,7 @@ def plan_training(
     n_prompt = load.prompt_tokens + load.clip_s / get_family(recipe.family).frame_s
     recompute = 1.0 if options.get("gradient_checkpointing") else 0.0  # the forward of the backward
     steps = options.get("max_steps")
+    # The language head runs on completions only: one operation forward, two backward.
     if method == "sft":
         n_completion = load.sft_tokens
         passes = (
@@ -231,6 +232,7 @@ def plan_training(
         step_flops = rows * (
             pass_flops * (costs.update + recompute + reference) + (3 + reference) * costs.head * n_completion
         )
+        # A decoded token is bound by launches, by reading the weights, or by arithmetic.
         weight_bytes = costs.weights * (4 if recipe.dtype == "float32" else 2)
         token_s = max(
             costs.launches * device.launch_s,
@@ -242,6 +244,7 @@ def plan_training(
             "tower": prompts * load.clip_s * costs.tower / speed,
             "passes": step_flops / speed,
         }
+    # Memory is computed for bfloat16; float32 weights double it.
     need = needs(
         shapes,
         "full" if recipe.lora is None else "lora",
@@ -360,6 +363,7 @@ def _count(
         cache = cache or DynamicCache(config=stack)
         return text(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, **more)
 
+    # Rollouts use the merged weights, so launches are counted before the adapter is added.
     with torch.no_grad():
         cache = run(_SAMPLE).past_key_values
         with _Launches() as launches:
@@ -370,6 +374,7 @@ def _count(
         options = json.loads(lora)
         targets = family.lora_targets(layers=options.pop("layers", None), audio=train_tower)
         get_peft_model(model, LoraConfig(target_modules=targets, **options), low_cpu_mem_usage=True)
+    # Two lengths separate the linear from the quadratic term.
     with torch.no_grad():
         single, double = _flops(lambda: run(_SAMPLE)), _flops(lambda: run(2 * _SAMPLE))
     attention_flops = (double - 2 * single) / (2 * _SAMPLE**2)

@@ -105,6 +105,7 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
     trainer = (
         _make_sft_trainer(recipe, corpus, out) if method == "sft" else _make_grpo_trainer(recipe, corpus, out, scorer)
     )
+    # The budget of minutes covers all starts of this training.
     minutes_before = _minutes_so_far(out)
     clock = _Clock(recipe.minutes, minutes_before)
     trainer.add_callback(clock)

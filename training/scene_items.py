@@ -65,6 +65,7 @@ def write_scenes(
     first = _SEED_OFFSETS[split] + seed * 100_000
     for number in range(first, first + count):
         scene, samples = compose(sounds, split, number)
+        # Complete audio files are reused when a stopped run is started again.
         audio = f"audio/{split}-{number}.flac"
         if not (out / audio).exists():
             part = out / f"audio/.{split}-{number}.part"

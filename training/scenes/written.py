@@ -184,6 +184,7 @@ def written_scene(
     form = rng.randrange(6)
     if not scene.events:
         return f"A clip of {length} in which nothing is heard."
+    # Six formats, so that a model learns the content rather than one layout.
     pairs = list(zip(scene.events, notes, strict=True))
     if form == 0:
         return f"Clip of {length}: " + "; ".join(timed(e) + (f" ({n})" if n else "") for e, n in pairs) + "."

@@ -100,6 +100,7 @@ def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
         )
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     end_ids = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
+    # For text all sections hold one position, so any split of the half head gives the Llama's rotary embedding.
     half = llama_config.hidden_size // llama_config.num_attention_heads // 2
     sections = [half // 4, half - half // 4 - (half - half // 4) // 2, (half - half // 4) // 2]  # as Qwen's 16, 24, 24
     config = Qwen2_5OmniThinkerConfig(
@@ -126,6 +127,7 @@ def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
         **special_ids(tokenizer),
         **end_ids,
     )
+    # The unused vision tower stays random: the fixed seed makes the files reproducible.
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Qwen2_5OmniThinkerForConditionalGeneration(config)

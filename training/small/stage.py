@@ -58,6 +58,7 @@ def run_stage(
     optimizer = torch.optim.AdamW(values, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     torch.manual_seed(seed)
     step, spent_s, best, stale, row = 0, 0.0, math.inf, 0, {}
+    # Resume with all that a step depends on, so that the result equals that of an uninterrupted run.
     if state.exists():
         checkpoint = torch.load(state, weights_only=False)
         if set(checkpoint["parameters"]) != set(parameters):
@@ -79,6 +80,7 @@ def run_stage(
         optimizer.step()
         losses.append(loss)
         step += 1
+        # Gain is judged by the mean over a window, since the loss of single steps is noisy.
         if step % window and step < steps:
             continue
         mean = sum(losses) / len(losses)
@@ -91,6 +93,7 @@ def run_stage(
             continue
         with open(log, "a") as file:
             file.write(json.dumps(row) + "\n")
+        # Written under another name first, so that a kill leaves the previous state.
         checkpoint = {"parameters": {k: v.detach().clone() for k, v in parameters.items()}, "step": step, "row": row}
         checkpoint |= {"optimizer": optimizer.state_dict(), "torch": torch.get_rng_state()}
         checkpoint |= {"spent_s": time.time() - begin, "best": best, "stale": stale}

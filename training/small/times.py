@@ -183,6 +183,7 @@ def train_times(
         nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
     head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
     optimizers = TowerOptimizers(tower, frozen, [*readout.parameters(), *head.parameters()], lr, weight_decay=0.02)
+    # Noise on the frozen outputs regularises the few trained layers.
     step, next_row, order, begin = 0, 0.1, [], time.time()
     with open(out / "log.jsonl", "w") as log:
         while (share := (time.time() - begin) / (60 * minutes)) < 1:

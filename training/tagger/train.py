@@ -113,6 +113,7 @@ def train(
     print(f"{len(recordings)} pieces, {hours:.1f} h, {len(label_names)} labels", flush=True)
     begin_s, saved_s, sums = time.process_time() - used_s, time.process_time(), {}
     while used_s < 60 * minutes:
+        # The rate follows processor time: 100 steps of warm-up, then a cosine.
         rate = _RATE * min(1.0, (step + 1) / 100) * max(0.01, 0.5 * (1 + math.cos(math.pi * used_s / (60 * minutes))))
         for group in optimizer.param_groups:
             group["lr"] = rate

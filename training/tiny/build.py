@@ -207,6 +207,7 @@ def build_checkpoint(
     tokenizer = build_tokenizer(corpus, vocab_size)
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     end_ids = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
+    # The caller's fields override those of the size; the audio output must have the text model's width.
     size = SMALL if small else {"text": {}, "audio": {}}
     text_fields = {**_TEXT, **size["text"], **(text or {})}
     audio_fields = {**_AUDIO, **size["audio"], **(audio or {}), "output_dim": text_fields["hidden_size"]}
@@ -218,6 +219,7 @@ def build_checkpoint(
         **special_ids(tokenizer),
         **end_ids,
     )
+    # The caller's random state is restored, so that building a checkpoint does not change later draws.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2_5OmniThinkerForConditionalGeneration(config)

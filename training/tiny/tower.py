@@ -455,6 +455,7 @@ def train(
     tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
     if whisper:
         tower.load_state_dict(whisper_encoder_state(whisper), strict=False)
+        # The layers above Whisper's start as the identity, so that its features pass through.
         for layer in tower.layers[WHISPER_LAYERS:]:
             nn.init.zeros_(layer.self_attn.out_proj.weight)
             nn.init.zeros_(layer.fc2.weight)
@@ -485,6 +486,7 @@ def train(
                 checkpoint |= {"numpy": rng.bit_generator.state, "torch": torch.get_rng_state()}
                 torch.save(checkpoint, state.with_suffix(".part"))
                 state.with_suffix(".part").replace(state)  # never a partial file
+            # The order is consumed from its end and is part of the state, so a resumed epoch continues.
             if len(order) < batch:
                 order = data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
