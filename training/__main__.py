@@ -1,10 +1,10 @@
-"""``python -m training sft|grpo --recipe NAME [--resume] [out=FOLDER] [key=value …]`` and what belongs to it.
+"""``python -m training sft|grpo --recipe NAME [--resume] [out=FOLDER] [key=value …]`` and related commands.
 
-reproduce   the paper's path by one plan: data, captions, chains, SFT, GRPO, evaluation, CAFE, report
-sft, grpo   train by a recipe         recipes   list them         show     what a recipe resolves to
+reproduce   the paper's pipeline by one plan: data, captions, chains, SFT, GRPO, evaluation, CAFE, report
+sft, grpo   train by a recipe         recipes   list them         show     print the resolved recipe
 study       several trainings of one file, with their logs and an arm for each
-data        filter sources into a file with a card                memory   what it needs, from shapes
-scenes      write training scenes with chains from their exact truth
+data        filter sources into a file with a card                memory   memory needs, from shapes
+scenes      write training scenes with chains from their exact events
 export      the small log of a training, to keep with the code
 """
 
@@ -97,11 +97,11 @@ def parser_of_commands() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser = parser_of_commands()
-    args, rest = parser.parse_known_args(argv)
-    if rest and hasattr(args, "overrides") and all("=" in word and not word.startswith("-") for word in rest):
-        args.overrides += rest  # key=value after an option: argparse fills a list of positionals once
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args, extra = parser.parse_known_args(argv)
+    if extra and hasattr(args, "overrides") and all("=" in word and not word.startswith("-") for word in extra):
+        args.overrides += extra  # key=value after an option: argparse fills a list of positionals once
+    elif extra:
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
     try:
         return _run(args, argv)
     except (MPAR2Error, ValueError, FileNotFoundError) as error:
@@ -135,8 +135,8 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
         return _reproduce(args)
     if args.command == "study":
         return _study(args, argv)
-    out, rest = _out_and_rest(args.overrides)
-    recipe = load_recipe(args.recipe, rest, variant=getattr(args, "variant", None))
+    out, overrides = _split_out(args.overrides)
+    recipe = load_recipe(args.recipe, overrides, variant=getattr(args, "variant", None))
     if args.command == "show":
         print(json.dumps(recipe.as_dict(), indent=2))
         return 0
@@ -158,7 +158,7 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
     return 0
 
 
-def _out_and_rest(overrides: Sequence[str]) -> tuple[str, list[str]]:
+def _split_out(overrides: Sequence[str]) -> tuple[str, list[str]]:
     """Return the value of ``out=``, empty where it is not given, and the other overrides."""
     outs = [word.partition("=")[2] for word in overrides if word.startswith("out=")]
     return "".join(outs[:1]), [word for word in overrides if not word.startswith("out=")]
@@ -185,8 +185,8 @@ def _plan(method: str, recipe: Recipe, args: argparse.Namespace) -> Plan:
 def _reproduce(args: argparse.Namespace) -> int:
     from training.reproduce import estimate_text, load_plan, run_plan
 
-    out, rest = _out_and_rest(args.overrides)
-    plan = load_plan(args.file, Path(out or f"runs/{Path(args.file).stem}"), rest, complete=not args.plan)
+    out, overrides = _split_out(args.overrides)
+    plan = load_plan(args.file, Path(out or f"runs/{Path(args.file).stem}"), overrides, complete=not args.plan)
     if args.plan:
         print(estimate_text(plan))
     else:
@@ -197,9 +197,9 @@ def _reproduce(args: argparse.Namespace) -> int:
 def _study(args: argparse.Namespace, argv: list[str]) -> int:
     from training.study import load_study, run_study
 
-    out, rest = _out_and_rest(args.overrides)
+    out, overrides = _split_out(args.overrides)
     folder = Path(out or f"runs/{args.file.stem}")
-    failed = run_study(load_study(args.file, rest), folder, command=["python", "-m", "training", *argv])
+    failed = run_study(load_study(args.file, overrides), folder, command=["python", "-m", "training", *argv])
     print(folder / "arms.yaml")
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
@@ -214,8 +214,8 @@ def _export(args: argparse.Namespace) -> int:
         return 0
     if not args.recipe or not args.kind:
         raise ValueError(f"{args.run} is a file, which does not say what was trained: give --recipe and --kind")
-    told = {key: getattr(args, key) for key in ("recipe", "kind", "seed", "started", "base", "note")}
-    print(write_log(args.out, told, log_rows(args.run)))
+    manifest = {key: getattr(args, key) for key in ("recipe", "kind", "seed", "started", "base", "note")}
+    print(write_log(args.out, manifest, log_rows(args.run)))
     return 0
 
 

@@ -1,9 +1,8 @@
-"""How much a policy attends to its audio while it says what it said: a number for the log of a training.
+"""The policy's attention to its audio over a completion, as a metric of the training log.
 
-The definitions are those of ``mpar2.attention`` (row t is the query that produced token t; mean over layers and heads):
-``ratio`` is the mass on audio positions, ``corrected`` that mass over the audio share of what is visible. The pass is
-teacher-forced with the engine's probe, on one completion, and changes nothing: the attention implementation is put
-back as it was.
+The definitions are those of ``mpar2.attention`` (row t is the query that produced token t; mean over layers and heads).
+``ratio`` is the mass on audio positions; ``corrected`` is that mass over the audio share of the visible positions. The
+pass is teacher-forced with the engine's probe, on one completion. The attention implementation is restored afterwards.
 """
 
 from __future__ import annotations
@@ -41,29 +40,29 @@ def attention_to_audio(
         completion: Token ids of the completion, (T,).
 
     Returns:
-        Means over its tokens; None for models with sliding windows, which the probe cannot read.
+        Means over the completion's tokens; None for models with sliding windows, which the probe does not support.
     """
     from mpar2.engines.families import family_of
     from mpar2.engines.probe import AttentionProbe, install, set_text_attention
 
     network = inner_model(model)
     text = network.config.get_text_config()
-    before = text._attn_implementation
+    implementation = text._attn_implementation
     if not install(network):
         return None
     training = network.training
     network.eval()
     try:
-        ids = torch.cat([prompt, completion])[None, :-1]  # the last token is produced, not read
-        where = torch.nonzero(prompt == injector.audio_token_id).flatten()
-        span = range(int(where[0]), int(where[-1]) + 1)
+        ids = torch.cat([prompt, completion])[None, :-1]  # the last token is output only
+        positions = torch.nonzero(prompt == injector.audio_token_id).flatten()
+        span = range(int(positions[0]), int(positions[-1]) + 1)
         probe = AttentionProbe([span], family_of(network.config.model_type).frame_s, keep="ratio")
         with injector.inject(network, [number]), probe.listen([0], len(completion)):
             network.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
         record = probe.record(0, len(completion))
     finally:
-        set_text_attention(network, before)
+        set_text_attention(network, implementation)
         network.train(training)
     mass = record.mass.mean(axis=(1, 2))
-    share = len(span) / record.visible
-    return AudioAttention(float(np.mean(mass)), float(np.mean(mass / share)))
+    audio_share = len(span) / record.visible
+    return AudioAttention(float(np.mean(mass)), float(np.mean(mass / audio_share)))

@@ -1,30 +1,29 @@
-"""GRPO with audio: TRL's GRPOTrainer and the overrides that put audio into its passes.
+"""GRPO with audio: TRL's GRPOTrainer with overrides that put audio into its passes.
 
-TRL 1.16 threads images through its passes and knows no audio: generation would use the clip, while the reference and
-policy log-probabilities would be computed without it, and no error would be raised. Overridden here, no fork:
+TRL 1.16 threads images through its passes but not audio. Generation would use the clip, while the reference and policy
+log-probabilities would be computed without it, and no error would be raised. These methods are overridden:
 
 ``_tokenize_prompts``                    prompts with one placeholder for each audio position; clips decoded once
-``_generate_single_turn``                rollouts with the clips, the adapter merged meanwhile
+``_generate_single_turn``                rollouts with the clips, with the adapter merged
 ``_get_per_token_logps_and_entropies``   reference, old and policy passes with the clips
-``_generate_and_score_completions``      each completion keeps its clip through TRL's shuffling and splitting
+``_generate_and_score_completions``      keeps the clip of each completion through TRL's shuffling and splitting
 ``_calculate_rewards``                   logs groups without variance, zero groups, unscored completions
-``_compute_loss``                        the clips of the slice that is trained on; PAPO's term if asked for
-``_prepare_inputs``                       asks a rollout server for the next batch (``rollouts.ahead``) at the latest
+``_compute_loss``                        selects the clips of the slice; adds PAPO's term if configured
+``_prepare_inputs``                      requests the next batch from a rollout server, if not yet (``rollouts.ahead``)
 ``training_step``                        logs seconds by stage
 
 All passes get their audio from :class:`training.audio_inputs.AudioInjector`: the G completions of a prompt share one
-encoding, and a pass without audio is an error. In one process they share the prompt's pass as well
-(``training.prefix_sharing``).
-``tests/test_grpo.py`` holds the signatures of what is overridden against the installed TRL.
+encoding, and a pass without audio is an error. In a single process they also share the prompt's pass
+(``training.prefix_sharing``). ``tests/test_grpo.py`` checks the signatures of the overridden methods against the
+installed TRL.
 
-PAPO's term (arXiv 2507.06448) needs no judge: it raises the divergence between the policy with the clip and the
-policy with the clip masked, so that what is written must depend on the audio. With
-``r = pi(o|clip) / pi(o|masked)`` for each token, ``loss -= weight * mean(r - log r - 1)``, and ``entropy_weight`` times
-the policy's mean surprise is added, which keeps the term from being won by noise. Masked is: a share of the frames, in
-spans of 0.4 s, replaced by what the tower makes of silence. Departures: masked frames, where PAPO masks patches of
-pixels; the term is bounded per token.
+PAPO's term (arXiv 2507.06448) needs no judge. It raises the divergence between the policy with the clip and the policy
+with the clip masked, so that completions depend on the audio. With ``r = pi(o|clip) / pi(o|masked)`` for each token,
+``loss -= weight * mean(r - log r - 1)``. ``entropy_weight`` times the policy's mean surprise is added, so that noise
+does not maximise the term. Masking replaces a share of the frames, in spans of 0.4 s, by the tower's output for
+silence. Departures: masked frames, where PAPO masks patches of pixels; the term is bounded per token.
 
-Rollouts are made by transformers' ``generate``, or by a server that gets the audio (``training.rollouts``): TRL itself
+Rollouts are made by transformers' ``generate``, or by a server that gets the audio (``training.rollouts``); TRL itself
 sends no audio to vLLM.
 
 Limit: one clip in each prompt.
@@ -57,12 +56,12 @@ from training.rollouts import GroupRequest, ServerRollouts
 __all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
 
 _SPAN = 10  # frames of 40 ms
-_MOST = 5.0  # nats a token can earn in PAPO's term
+_MAX_LOG_RATIO = 5.0  # bound of a token's log ratio in PAPO's term, nats
 
 
 @dataclass(frozen=True)
 class PerceptionTerm:
-    """PAPO's term: its weight, the share of the clip that is masked, and the weight against noise."""
+    """PAPO's term: its weight, the masked share of the clip, and the weight of the entropy penalty."""
 
     weight: float = 0.01
     masked_share: float = 0.6
@@ -79,12 +78,12 @@ class AudioGRPOTrainer(GRPOTrainer):
     Args:
         model: The checkpoint, bare or with a PEFT adapter.
         processor: The checkpoint's (``mpar2.engines.checkpoint.load_processor``).
-        clips: Audio inputs to share with another trainer.
+        clips: Audio inputs shared with another trainer.
         perception_term: PAPO's term.
         watch_attention_every: Steps between two logs of the attention to audio; 0 for none.
         rollouts: Client of a rollout server; by default transformers' ``generate`` makes the completions.
-        resample_rounds: How often groups without variance are replaced in a step (``training.resample``).
-        schedules: Weights that change, by the number of their reward (``training.rewards.schedule``).
+        resample_rounds: Most replacements of groups without variance in a step (``training.resample``).
+        schedules: Scheduled weights, by the number of their reward (``training.rewards.schedule``).
         rest: Passed on to TRL's ``GRPOTrainer``.
     """
 
@@ -108,7 +107,7 @@ class AudioGRPOTrainer(GRPOTrainer):
                 "TRL sends no audio to vLLM nor to continuous batching, so the policy would be trained without audio"
             )
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        if not hasattr(inner.config, "image_token_id"):  # TRL reads it of every processor's model
+        if not hasattr(inner.config, "image_token_id"):  # TRL reads it of every model with a processor
             inner.config.image_token_id = inner.config.audio_token_id
         args.generation_kwargs = {"suppress_tokens": _placeholders(inner.config)} | (args.generation_kwargs or {})
         self._clip_numbers: list[int] = []
@@ -122,7 +121,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         self._schedules = dict(schedules or {})
         super().__init__(model, processing_class=processor, **rest)
         self.clips = clips or Clips(processor)
-        # The trainer has set by now what is trained: LoRA of the text stack, of all, or everything.
+        # By now the trainer has set which weights are trained: LoRA of the text stack, LoRA of all, or all weights.
         self.injector = AudioInjector(
             self.clips,
             inner.config.audio_token_id,
@@ -130,6 +129,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             timer=self._timer,
         )
         self._resample_generator = torch.Generator().manual_seed(args.seed + self.accelerator.process_index)
+        # The contrast and the early judge need the policy, which exists only now.
         for function in self.reward_funcs:
             if isinstance(function, AudioContrast):
                 function.measure = self._audio_contrast
@@ -137,16 +137,16 @@ class AudioGRPOTrainer(GRPOTrainer):
         loop = getattr(self, "async_loop", None)  # only where a reward is asynchronous
         self._judge = None if loop is None or template else JudgeAhead(self.reward_funcs, processor, loop)
         self._rows: Sequence[Mapping[str, Any]] = ()  # of the batch that is generated
-        self._coming: Sequence[Mapping[str, Any]] = ()  # of the next one
+        self._next_rows: Sequence[Mapping[str, Any]] = ()  # of the next one
         if args.dataloader_num_workers == 0:
             self.data_collator = self._load_ahead
         self._rollouts = rollouts
         if rollouts is not None:
             self._use_server(rollouts)
-        self.add_callback(_GoOn(self))
+        self.add_callback(_ResumeCallback(self))
 
     def _use_server(self, rollouts: ServerRollouts) -> None:
-        """Let TRL take completions and importance ratios from a server, as it does from vLLM."""
+        """Make TRL read completions and importance ratios from a server, as from vLLM."""
         sampling = {
             "max_tokens": self.max_completion_length,
             "temperature": self.temperature,
@@ -159,17 +159,17 @@ class AudioGRPOTrainer(GRPOTrainer):
         self._last_loaded_step = -1
 
     def save_policy(self, folder: Path) -> None:
-        """Write the adapter as it is now; every process takes part, the main one writes."""
+        """Write the current adapter; every process takes part, the main one writes."""
         state = self.accelerator.get_state_dict(self.model_wrapped)  # gathers sharded weights
         if self.accelerator.is_main_process:
             policy = self.accelerator.unwrap_model(self.model_wrapped)
             policy.save_pretrained(folder, state_dict=state, selected_adapters=["default"])
 
-    # what overlaps with generation
+    # work that overlaps with generation
 
     def _load_ahead(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Start decoding the clips of a batch: accelerate fetches it while the one before is trained on."""
-        self._coming = rows
+        """Start decoding the clips of a batch; accelerate fetches it while the previous one is trained on."""
+        self._next_rows = rows
         self.clips.load_ahead(audio_path(row["prompt"]) for row in rows)
         return rows
 
@@ -182,10 +182,10 @@ class AudioGRPOTrainer(GRPOTrainer):
             self._judge.ask([request.row] * len(completions), completions)
 
     def _ask_ahead(self) -> None:
-        """Ask the server for the next batch, where that is another one than the last."""
-        coming, size = self._coming, self.num_generations
-        if self._rollouts is not None and self._rollouts.ahead and coming and coming is not self._rows:
-            requests = [GroupRequest(audio_path(row["prompt"]), row["prompt"], row) for row in coming]
+        """Request the next batch from the server, unless it equals the last one."""
+        rows, size = self._next_rows, self.num_generations
+        if self._rollouts is not None and self._rollouts.ahead and rows and rows is not self._rows:
+            requests = [GroupRequest(audio_path(row["prompt"]), row["prompt"], row) for row in rows]
             if requests != self._rollouts.requests:
                 self._rollouts.ask_ahead(requests, size)
 
@@ -197,14 +197,14 @@ class AudioGRPOTrainer(GRPOTrainer):
         rows = []
         for number, prompt in zip(numbers, prompts, strict=True):
             key = (number, repr(prompt))
-            if key not in ids:  # the G copies of a prompt are one
+            if key not in ids:  # the G copies of a prompt are tokenised once
                 ids[key] = prompt_ids(self.processing_class, prompt, self.clips.mel(number).positions)
             rows.append(ids[key])
         self._clip_numbers, self._prompts = numbers, rows
         if self._rollouts is not None:
-            known = self._rows if len(self._rows) == len(prompts) else [{}] * len(prompts)
+            dataset_rows = self._rows if len(self._rows) == len(prompts) else [{}] * len(prompts)
             paths = [self.clips.path(number) for number in numbers]
-            self._rollouts.requests = [GroupRequest(*row) for row in zip(paths, prompts, known, strict=True)]
+            self._rollouts.requests = [GroupRequest(*row) for row in zip(paths, prompts, dataset_rows, strict=True)]
         return rows, None, {}
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
@@ -213,8 +213,8 @@ class AudioGRPOTrainer(GRPOTrainer):
         with self._timer.stage("rollout"):
             if self._rollouts is not None:
                 completions, logprobs = super()._generate_single_turn(prompt_ids, *rest)
-                if self.model.training and not self._resample_rounds:  # else their requests would wait behind these
-                    self._ask_ahead()  # now: the server works during the judge's rest and all passes
+                if self.model.training and not self._resample_rounds:  # else resampling would wait for these
+                    self._ask_ahead()  # the server then works during judging and all passes
             elif can_share(self.accelerator, network):
                 with merged_adapter(network):
                     completions, logprobs = self._continue_prompts(network, prompt_ids), None
@@ -232,31 +232,31 @@ class AudioGRPOTrainer(GRPOTrainer):
     @torch.no_grad()
     def _continue_prompts(self, network: Any, prompts: list[list[int]]) -> list[list[int]]:
         """Return completions up to their end of turn; each distinct prompt takes one pass."""
-        ends = torch.tensor(self.eos_token_ids)
+        end_tokens = torch.tensor(self.eos_token_ids)
         rows = [torch.tensor(prompt, device=self.accelerator.device) for prompt in prompts]
         ids = pad(rows, padding_value=self._tokenizer.pad_token_id, padding_side="left")
-        seen = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="left")
-        ready = unwrap_model_for_generation(
+        mask = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="left")
+        unwrapped = unwrap_model_for_generation(
             self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs
         )
-        with ready as model, self.accelerator.autocast():
-            prompts_cache, group, _ = read_prompts(network, self.injector, ids, seen, self._clip_numbers)
+        with unwrapped as model, self.accelerator.autocast():
+            prompts_cache, group, _ = read_prompts(network, self.injector, ids, mask, self._clip_numbers)
             inner_model(network).model.rope_deltas = None  # of another pass: Qwen2.5-Omni would add them to positions
             with shared_cache(network, prompts_cache, group, self.max_completion_length + 1) as cache:
-                found = model.generate(
+                sequences = model.generate(
                     input_ids=ids,
-                    attention_mask=seen,
+                    attention_mask=mask,
                     past_key_values=cache,
                     generation_config=self.generation_config,
                 )
-        said = []
-        for row in found[:, ids.shape[1] :].cpu():
-            stops = torch.isin(row, ends).nonzero()
-            said.append(row[: int(stops[0]) + 1].tolist() if len(stops) else row.tolist())
-        return said
+        completions = []
+        for row in sequences[:, ids.shape[1] :].cpu():
+            stops = torch.isin(row, end_tokens).nonzero()
+            completions.append(row[: int(stops[0]) + 1].tolist() if len(stops) else row.tolist())
+        return completions
 
     def _generate_and_score_completions(self, inputs):
-        output = self._scored(inputs)
+        output = self._score_batch(inputs)
         if not self._audio_use_checked:
             self._audio_use_checked = self._check_audio_is_used(output)
         if self._rollouts is not None:
@@ -267,11 +267,11 @@ class AudioGRPOTrainer(GRPOTrainer):
         if self._watch_every and self.state.global_step % self._watch_every == 0:
             self._watch_attention(output)
         if self._resample_rounds and self.model.training:
-            output = self._resampled(output)
+            output = self._resample(output)
         return output
 
-    def _scored(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return a generation batch with the clip of each row, which TRL shuffles and splits with the others."""
+    def _score_batch(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a generation batch with the clip of each row, which TRL shuffles and splits with the other columns."""
         for number, schedule in self._schedules.items():
             self.reward_weights[number] = schedule.at(self.state.global_step)
         self._rows = inputs
@@ -279,17 +279,17 @@ class AudioGRPOTrainer(GRPOTrainer):
         output["clips"] = torch.tensor(self._clip_numbers, device=output["completion_ids"].device)
         return output
 
-    def _resampled(self, output: dict[str, Any]) -> dict[str, Any]:
+    def _resample(self, output: dict[str, Any]) -> dict[str, Any]:
         """Replace groups without variance by groups of other prompts, at most ``resample_rounds`` times."""
         size, replaced = self.num_generations, 0
         for _ in range(self._resample_rounds):
             flat = flat_groups(output["advantages"], size)
-            # Rewards are gathered over all processes, so that each must generate as many groups as the others.
+            # Rewards are gathered over all processes, so each process must generate the same number of groups.
             count = int(self.accelerator.gather(torch.tensor([len(flat)], device=self.accelerator.device)).max())
             if count == 0:
                 break
             rows = torch.randint(len(self.train_dataset), (count,), generator=self._resample_generator).tolist()
-            fresh = self._scored([self.train_dataset[row] for row in rows for _ in range(size)])
+            fresh = self._score_batch([self.train_dataset[row] for row in rows for _ in range(size)])
             useful = [group for group in range(count) if group not in flat_groups(fresh["advantages"], size)]
             places = flat[: len(useful)]
             pad_id = self._tokenizer.pad_token_id
@@ -304,13 +304,13 @@ class AudioGRPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch):
         prepared = super()._prepare_inputs(generation_batch)
         if self.model.training:
-            self._ask_ahead()  # after this batch has its completions, before it is trained on
+            self._ask_ahead()  # this batch has its completions and is not trained on yet
         return prepared
 
     def training_step(self, model, inputs, num_items_in_batch):
         with self._timer.stage("passes"):
             loss = super().training_step(model, inputs, num_items_in_batch)
-        if self._step % self.current_gradient_accumulation_steps == 0:  # TRL has counted this pass by now
+        if self._step % self.current_gradient_accumulation_steps == 0:  # TRL has already counted this pass
             metrics, seconds = self._metrics["train"], self._timer.take()
             for stage, value in seconds.items():
                 metrics[f"time/{stage}_s"].append(value)
@@ -333,23 +333,23 @@ class AudioGRPOTrainer(GRPOTrainer):
         # Without gradients the clips are encoded once for all chunks; with them TRL passes everything at once.
         frames = None if torch.is_grad_enabled() else self.injector.frames(network, numbers)
         size = batch_size or len(input_ids)
-        found = []
+        outputs = []
         for first in range(0, len(input_ids), size):
             rows = slice(first, first + size)
             if share:
                 with self.accelerator.autocast():
-                    scored = score_completions(
+                    scores = score_completions(
                         network, self.injector, input_ids[rows], attention_mask[rows], logits_to_keep, numbers[rows]
                     )
-                found.append((*scored, None))
+                outputs.append((*scores, None))
                 continue
             with self.injector.inject(network, numbers[rows], None if frames is None else frames[rows]):
-                found.append(
+                outputs.append(
                     super()._get_per_token_logps_and_entropies(
                         model, input_ids[rows], attention_mask[rows], logits_to_keep, **rest
                     )
                 )
-        logps, entropies, aux = zip(*found, strict=True)
+        logps, entropies, aux = zip(*outputs, strict=True)
         self._last = torch.cat(logps), torch.cat(entropies) if entropies[0] is not None else None
         return *self._last, torch.stack(aux).mean() if aux[0] is not None else None
 
@@ -364,20 +364,20 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     def _perception_loss(self, model, inputs, logps: torch.Tensor, term: PerceptionTerm) -> torch.Tensor:
         network = self.accelerator.unwrap_model(model)
-        frames = _masked(
+        frames = _mask_spans(
             [row.detach() for row in self.injector.frames(network, self._clip_numbers)],
             self.injector.silent_frames(network, self._clip_numbers),
             term.masked_share,
             seed=self.state.global_step,
         )
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-        seen = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         with self.injector.inject(network, self._clip_numbers, frames):
             masked, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
-                self, model, ids, seen, inputs["completion_ids"].size(1)
+                self, model, ids, attention_mask, inputs["completion_ids"].size(1)
             )
         mask = inputs["completion_mask"]
-        divergence = _mean(_k3((logps - masked).clamp(-_MOST, _MOST)), mask)
+        divergence = _mean(_k3((logps - masked).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)), mask)
         surprise = -_mean(logps, mask)
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["perception_divergence"].append(self.accelerator.gather(divergence.detach()).mean().item())
@@ -391,16 +391,16 @@ class AudioGRPOTrainer(GRPOTrainer):
         """Score one completion with its clip and with silence; equal log-probabilities mean that no audio is used.
 
         Returns:
-            Whether there was a completion to check: all may be masked as truncated.
+            Whether there was a completion to check; all may be masked as truncated.
         """
         row = int(output["completion_mask"].sum(dim=1).argmax())
         mask = output["completion_mask"][row : row + 1]
         if not mask.any():
             return False
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[row : row + 1]
-        seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[row : row + 1]
+        attention_mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[row : row + 1]
         numbers = self._clip_numbers
-        real, silent = self._with_clip_and_silence(ids, seen, mask.shape[1], numbers[row : row + 1])
+        real, silent = self._with_clip_and_silence(ids, attention_mask, mask.shape[1], numbers[row : row + 1])
         difference = float(((real - silent) * mask).abs().max())
         if difference == 0.0:
             raise AudioNotUsedError(
@@ -415,36 +415,36 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     @torch.no_grad()
     def _with_clip_and_silence(
-        self, ids: torch.Tensor, seen: torch.Tensor, keep: int, numbers: Sequence[int]
+        self, ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, numbers: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return log-probabilities (N, keep) of the last tokens of rows, with their clips and with silence.
 
-        Both come from one path, so that any difference comes from the audio.
+        Both come from the same code path, so that any difference comes from the audio.
         """
         network = self.accelerator.unwrap_model(self.model)
         passes = []
         for frames_of in (self.injector.frames, self.injector.silent_frames):
-            given = frames_of(network, numbers)
-            with self.injector.inject(network, numbers, given):
-                found = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, seen, keep)
-            passes.append(found[0])
+            frames = frames_of(network, numbers)
+            with self.injector.inject(network, numbers, frames):
+                outputs = GRPOTrainer._get_per_token_logps_and_entropies(self, self.model, ids, attention_mask, keep)
+            passes.append(outputs[0])
         return passes[0], passes[1]
 
     def _audio_contrast(self, completions: Sequence[Sequence[int]]) -> list[float]:
-        """Return log-probability with the clip less that with silence, nats a token, of each completion of a batch."""
+        """Return log-probability with the clip minus that with silence, in nats a token, for each completion."""
         device, fill = self.accelerator.device, self._tokenizer.pad_token_id
         values: list[float] = []
         for first in range(0, len(completions), self.args.per_device_train_batch_size):
             rows = range(first, min(first + self.args.per_device_train_batch_size, len(completions)))
-            parts = []
-            for texts, side in ((self._prompts, "left"), (completions, "right")):
-                given = [torch.tensor(list(texts[row]), device=device) for row in rows]
-                parts.append((pad(given, fill, side), pad([torch.ones_like(row) for row in given], 0, side)))
-            (prompts, before), (said, mask) = parts
+            padded = []
+            for sequences, side in ((self._prompts, "left"), (completions, "right")):
+                tokens = [torch.tensor(list(sequences[row]), device=device) for row in rows]
+                padded.append((pad(tokens, fill, side), pad([torch.ones_like(row) for row in tokens], 0, side)))
+            (prompts, prompt_mask), (completion_ids, mask) = padded
             real, silent = self._with_clip_and_silence(
-                torch.cat([prompts, said], dim=1),
-                torch.cat([before, mask], dim=1),
-                said.shape[1],
+                torch.cat([prompts, completion_ids], dim=1),
+                torch.cat([prompt_mask, mask], dim=1),
+                completion_ids.shape[1],
                 [self._clip_numbers[row] for row in rows],
             )
             values += (((real - silent) * mask).sum(1) / mask.sum(1).clamp(min=1)).tolist()
@@ -452,23 +452,23 @@ class AudioGRPOTrainer(GRPOTrainer):
 
     @torch.no_grad()
     def _watch_attention(self, output: dict[str, Any]) -> None:
-        """Log the audio-attention ratio over the first completion. Not under sharding, where no one row runs."""
+        """Log the audio-attention ratio over the first completion; skipped under sharding."""
         from training.attention_logging import attention_to_audio
 
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return
         length = int(output["completion_mask"][0].sum())
-        found = attention_to_audio(
+        attention = attention_to_audio(
             self.accelerator.unwrap_model(self.model),
             self.injector,
             self._clip_numbers[0],
             output["prompt_ids"][0][output["prompt_mask"][0].bool()],
             output["completion_ids"][0][:length],
         )
-        if found is not None:
+        if attention is not None:
             mode = "train" if self.model.training else "eval"
-            self._metrics[mode]["audio_attention/ratio"].append(found.ratio)
-            self._metrics[mode]["audio_attention/corrected"].append(found.corrected)
+            self._metrics[mode]["audio_attention/ratio"].append(attention.ratio)
+            self._metrics[mode]["audio_attention/corrected"].append(attention.corrected)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         with self._timer.stage("judge"):
@@ -490,9 +490,12 @@ class AudioGRPOTrainer(GRPOTrainer):
         return rewards
 
 
-class _GoOn(TrainerCallback):
-    """After a resume, count passes from where the run stopped: TRL starts at 0, and would reuse completions of one
-    prompt for the next when the run was stopped between two generations."""
+class _ResumeCallback(TrainerCallback):
+    """After a resume, count passes from where the run stopped.
+
+    TRL starts at 0, and would reuse completions of one prompt for the next if the run was stopped between two
+    generations.
+    """
 
     def __init__(self, trainer: AudioGRPOTrainer) -> None:
         self._trainer = trainer
@@ -511,13 +514,13 @@ class _GoOn(TrainerCallback):
 
 
 def grpo_config(**options: Any) -> GRPOConfig:
-    """Make TRL's configuration with what audio needs.
+    """Make TRL's configuration with the options that audio needs.
 
     Args:
         options: Fields of ``GRPOConfig``.
 
     Raises:
-        ValueError: An option contradicts what audio needs.
+        ValueError: An option contradicts these.
     """
     if options.get("remove_unused_columns", False):
         raise ValueError("remove_unused_columns must be False: rewards read the dataset's columns")
@@ -525,7 +528,7 @@ def grpo_config(**options: Any) -> GRPOConfig:
 
 
 def _placeholders(config: Any) -> list[int]:
-    """Return the tokens that stand for media: a sampled one would ask for frames that do not exist."""
+    """Return the placeholder tokens of media; sampling one would require frames that do not exist."""
     names = ("audio_token_id", "image_token_id", "video_token_id")
     return sorted({getattr(config, name) for name in names if getattr(config, name, None) is not None})
 
@@ -538,17 +541,17 @@ def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
-def _masked(
-    heard: Sequence[torch.Tensor], silent: Sequence[torch.Tensor], share: float, seed: int
+def _mask_spans(
+    frames: Sequence[torch.Tensor], silent: Sequence[torch.Tensor], share: float, seed: int
 ) -> list[torch.Tensor]:
-    """Return each clip with a share of its spans of 0.4 s silenced; equal seeds mask equally."""
+    """Return each clip with a share of its spans of 0.4 s silenced; equal seeds give equal masks."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    for real, quiet in zip(heard, silent, strict=True):
+    for real, quiet in zip(frames, silent, strict=True):
         spans = -(-len(real) // _SPAN)
-        gone = torch.randperm(spans, generator=generator)[: max(1, round(share * spans))]
-        out = torch.zeros(spans, dtype=torch.bool)
-        out[gone] = True
-        mask = out.repeat_interleave(_SPAN)[: len(real)].to(real.device)
+        masked = torch.randperm(spans, generator=generator)[: max(1, round(share * spans))]
+        is_masked = torch.zeros(spans, dtype=torch.bool)
+        is_masked[masked] = True
+        mask = is_masked.repeat_interleave(_SPAN)[: len(real)].to(real.device)
         rows.append(torch.where(mask[:, None], quiet.to(real.dtype), real))
     return rows

@@ -1,16 +1,17 @@
-"""Audio inputs of a trainer: each clip decoded once, turned into mel features once, encoded once, used in every pass.
+"""Audio inputs of a trainer: each clip is decoded, turned into mel features and encoded once, and used in every pass.
 
-A dataset names clips by path. ``Clips`` gives each path a number and turns it into the processor's mel features with
-their mask, and the number of audio positions that the clip takes in a prompt.
+A dataset names clips by path. ``Clips`` maps each path to a number and to the processor's mel features with their mask,
+and gives the number of audio positions of the clip in a prompt.
 
-``AudioInjector`` puts the output of the audio tower into the model. It hooks the text embedding: the embeddings of the
-audio placeholders of a prompt are replaced by the frames of the clip. One mechanism serves generation, reference and
-policy passes of both model families, and none of them runs the tower again for each of the G completions of a prompt:
+``AudioInjector`` puts the output of the audio tower into the model by a hook on the text embedding. It replaces the
+embeddings of a prompt's audio placeholders by the frames of the clip. It serves generation, reference and policy passes
+of both model families, and the tower does not run again for each of the G completions of a prompt:
 
-* a *frozen* tower encodes a clip once in the whole run (up to ``keep_bytes`` are kept, least recently used first out);
+* a *frozen* tower encodes a clip once in the whole run (up to ``keep_bytes`` are cached, least recently used first
+out);
 * a *trained* tower encodes each clip once in each pass, with gradients where the pass has them.
 
-It is also the guard: a pass whose placeholders and frames do not match, or that holds no placeholder, is an error. The
+It is also a guard: a pass whose placeholders and frames do not match, or that has no placeholder, is an error. The
 stock models raise in neither case (Qwen2.5-Omni), so training without audio would go unnoticed.
 
 Under sharding (FSDP2, ZeRO-3) the tower is called outside of the root module's forward; :func:`gathered` gathers the
@@ -47,15 +48,20 @@ __all__ = [
     "tower_is_trained",
 ]
 
-_MEL_CLIPS = 512  # whose mel features are kept: 30 s are 1.5 MB
+_MEL_CLIPS = 512  # clips whose mel features are cached: 30 s are 1.5 MB
 
 
 class AudioNotUsedError(MPAR2Error, RuntimeError):
-    """Report that the model would have been trained, or run, without its audio."""
+    """The model would be trained, or run, without its audio."""
 
 
 class Clips:
-    """Map paths of clips to numbers, and numbers to mel features of the checkpoint's processor."""
+    """Map paths of clips to numbers, and numbers to mel features of the checkpoint's processor.
+
+    Args:
+        processor: The checkpoint's processor.
+        keep: Clips whose features are cached.
+    """
 
     def __init__(self, processor: Any, *, keep: int = _MEL_CLIPS) -> None:
         self._processor = processor
@@ -80,19 +86,19 @@ class Clips:
         return self._paths[number]
 
     def mel(self, number: int) -> ClipFeatures:
-        """Return the features of a clip, cut at the longest audio that the model takes."""
+        """Return the features of a clip, cut at the longest audio that the model accepts."""
         if number in self._mels:
             self._mels.move_to_end(number)
             return self._mels[number]
-        coming = self._loading.pop(number, None)
-        mel = coming.result() if coming is not None else self._load(number)
+        future = self._loading.pop(number, None)
+        mel = future.result() if future is not None else self._load(number)
         self._mels[number] = mel
         while len(self._mels) > self._keep:
             self._mels.popitem(last=False)
         return mel
 
     def load_ahead(self, paths: Iterable[str]) -> None:
-        """Decode clips and make their features in the background; :meth:`mel` then waits for them at most."""
+        """Decode clips and compute their features in the background; :meth:`mel` waits for them where needed."""
         if self._loaders is None:
             self._loaders = ThreadPoolExecutor(2, thread_name_prefix="clips")
         for number in dict.fromkeys(map(self.number, paths)):
@@ -103,7 +109,7 @@ class Clips:
         return self.mel_of(load_clip(self._paths[number]))
 
     def silent(self, number: int) -> ClipFeatures:
-        """Return the features of silence that takes as many positions as the clip."""
+        """Return the features of silence with as many positions as the clip."""
         real = self.mel(number)
         samples = np.zeros(int(real.mask.sum()) * self._processor.feature_extractor.hop_length, np.float32)
         mel = self.mel_of(Clip(samples, "silence"))
@@ -135,7 +141,7 @@ def inner_model(model: Any) -> Any:
 
 
 def tower_is_trained(model: Any) -> bool:
-    """Tell whether any weight of the audio tower or its projection takes gradients."""
+    """Return whether any weight of the audio tower or its projection requires gradients."""
     family = family_of(inner_model(model).config.model_type)
     return any(weight.requires_grad and family.is_audio(name) for name, weight in model.named_parameters())
 
@@ -149,7 +155,7 @@ def gathered(model: Any, part: torch.nn.Module) -> Iterator[None]:
 
     Args:
         model: The root module as the trainer wraps it.
-        part: The module of it that will be called.
+        part: The submodule to call.
     """
     if hasattr(model, "unshard"):  # FSDP2; the root reshards at the end of its next forward
         model.unshard()
@@ -169,7 +175,7 @@ def encode(model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
     """Run the audio tower over clips.
 
     Args:
-        model: The model, wrapped or not; gradients flow where the tower has them.
+        model: The model, wrapped or not; gradients flow where the tower requires them.
         clips: Features of the clips.
 
     Returns:
@@ -182,7 +188,15 @@ def encode(model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
 
 
 class AudioInjector:
-    """Put the frames of clips into the passes of a model; see the module."""
+    """Put the frames of clips into the passes of a model; the module describes how.
+
+    Args:
+        clips: The clips.
+        audio_token_id: Id of the placeholder.
+        frozen: Whether the tower is frozen, so that its outputs can be cached.
+        keep_bytes: Size of the cache.
+        timer: Timer of the stages of a step.
+    """
 
     def __init__(
         self,
@@ -211,7 +225,7 @@ class AudioInjector:
         Args:
             model: The model, wrapped or not.
             numbers: Number of the clip of each row.
-            frames: Frames of each row, (positions, hidden), in place of the clips' own; None takes those of the clips.
+            frames: Frames of each row, (positions, hidden); None uses those of the clips.
 
         Raises:
             AudioNotUsedError: Placeholders and frames do not match, or no pass embedded a prompt.
@@ -223,11 +237,11 @@ class AudioInjector:
             if ids.shape[1] == 1:  # decoding: the prompt is in the cache
                 return embedded
             state["passes"] += 1
-            given = list(frames) if frames is not None else self.frames(model, numbers)
-            where = ids == self.audio_token_id
-            self._check(where.sum(-1).tolist(), [len(row) for row in given])
-            source = torch.cat([row.to(embedded.device, embedded.dtype) for row in given])
-            return embedded.masked_scatter(where[..., None], source)
+            row_frames = list(frames) if frames is not None else self.frames(model, numbers)
+            placeholders = ids == self.audio_token_id
+            self._check(placeholders.sum(-1).tolist(), [len(row) for row in row_frames])
+            source = torch.cat([row.to(embedded.device, embedded.dtype) for row in row_frames])
+            return embedded.masked_scatter(placeholders[..., None], source)
 
         handle = inner_model(model).get_input_embeddings().register_forward_hook(put)
         try:

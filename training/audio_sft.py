@@ -1,14 +1,14 @@
-"""SFT with audio, on TRL's SFTTrainer: a collator that refuses deaf batches, and loss on the completion alone.
+"""SFT with audio, on TRL's SFTTrainer: a collator that refuses batches without audio, and loss on the completion alone.
 
-TRL 1.16 knows no audio. Left to itself its SFTTrainer drops the features, trains on the text, and the loss looks
-healthy. So this project collates by itself, and every batch is checked before it is trained on:
+TRL 1.16 does not support audio. By default its SFTTrainer drops the features and trains on the text, and the loss looks
+normal. So this project has its own collator, which checks every batch:
 
 * each prompt holds exactly as many audio placeholders as its clip has positions, each completion none;
-* features are there, finite, and not the same for all clips of a batch whose clips differ;
-* labels stand on the completion and its end-of-turn token, and nowhere else.
+* features are present, finite, and not the same for all clips of a batch whose clips differ;
+* labels cover the completion and its end-of-turn token, and nothing else.
 
 An example is a row of ``training.data``: ``prompt`` (chat messages, with the path of the clip in the audio part) and
-``completion`` (the assistant's text). Prompt and completion are tokenised apart, as generation does.
+``completion`` (the assistant's text). Prompt and completion are tokenised separately, as in generation.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def audio_path(prompt: Sequence[Mapping[str, Any]]) -> str:
 
 
 def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: int) -> list[int]:
-    """Tokenize a prompt.
+    """Tokenise a prompt.
 
     Args:
         processor: The checkpoint's processor.
         prompt: Chat messages with one audio part.
-        positions: Positions that the clip takes: as many audio placeholders are written.
+        positions: Positions of the clip, and so the number of audio placeholders.
 
     Returns:
         Token ids.
@@ -65,10 +65,10 @@ def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: i
     Raises:
         AudioNotUsedError: The prompt holds another number of placeholders.
     """
-    clean = [_without_paths(message) for message in prompt]
+    messages = [_without_paths(message) for message in prompt]
     family = family_of_processor(processor)
     _, token = family.audio_token(processor)
-    text = render_template(processor, clean)
+    text = render_template(processor, messages)
     ids = family.prompt_ids(processor, text, positions)
     if ids.count(token) != positions:
         raise AudioNotUsedError(
@@ -79,7 +79,7 @@ def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: i
 
 
 def _without_paths(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what the template reads: tables give every part the keys of all parts, and templates look at keys."""
+    """Keep the keys that the template reads: tables give every part all keys, and templates test for keys."""
     content = message["content"]
     if not isinstance(content, str):
         content = [
@@ -91,19 +91,19 @@ def _without_paths(message: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Ids:
-    """One tokenised example; ``learn`` is where the completion begins."""
+    """One tokenised example; ``learn`` is the index at which the completion begins."""
 
     ids: list[int]
     learn: int
 
 
 class AudioCollator:
-    """Collate rows of a dataset to a batch that a model can hear, or raise :class:`AudioNotUsedError`.
+    """Collate rows of a dataset to a batch with audio, or raise :class:`AudioNotUsedError`.
 
     Args:
         processor: The checkpoint's processor.
         clips: Reads the clips.
-        max_tokens: A longer example is an error; None allows any length.
+        max_tokens: Most tokens of an example, beyond which it is an error; None allows any length.
     """
 
     def __init__(self, processor: Any, clips: Clips, *, max_tokens: int | None = None) -> None:
@@ -138,11 +138,11 @@ class AudioCollator:
         return batch
 
     def tokenize(self, example: Mapping[str, Any], positions: int) -> Ids:
-        """Tokenize one example, prompt and completion apart.
+        """Tokenise prompt and completion of one example.
 
         Args:
             example: A row with ``prompt`` and ``completion``.
-            positions: Positions that its clip takes.
+            positions: Positions of its clip.
 
         Raises:
             ValueError: The completion is empty, or the example is too long.
@@ -162,15 +162,15 @@ class AudioCollator:
         return Ids(ids, len(prompt))
 
     def check(self, batch: Mapping[str, torch.Tensor], numbers: Sequence[int], positions: Sequence[int]) -> None:
-        """Refuse a batch on which a model would be trained deaf.
+        """Refuse a batch that would train the model without audio.
 
         Args:
             batch: Tensors with a row for each example.
             numbers: Number of each row's clip.
-            positions: Positions that each clip takes.
+            positions: Positions of each clip.
 
         Raises:
-            AudioNotUsedError: Features are missing, damaged or alike, or placeholders do not match; see the module.
+            AudioNotUsedError: Features are missing, invalid or identical, or placeholders do not match; see the module.
         """
         features = batch.get("input_features")
         if features is None or batch.get("feature_attention_mask") is None:
@@ -190,7 +190,7 @@ class AudioCollator:
 
 
 class AudioSFTTrainer(SFTTrainer):
-    """SFTTrainer whose every forward pass must carry features."""
+    """SFTTrainer that requires audio features in every forward pass."""
 
     def __init__(
         self, model: Any, *, processor: Any, clips: Clips | None = None, max_tokens: int | None = None, **rest
@@ -208,21 +208,21 @@ class AudioSFTTrainer(SFTTrainer):
 
 
 def sft_config(**options: Any) -> SFTConfig:
-    """Make TRL's configuration with what audio needs: rows go to our collator as they are, and nothing is cut.
+    """Make TRL's configuration with the options that audio needs: our collator gets the rows unchanged and uncut.
 
     Args:
         options: Fields of ``SFTConfig``.
 
     Raises:
-        ValueError: An option contradicts what audio needs.
+        ValueError: An option contradicts these.
     """
-    needed = {
+    required = {
         "remove_unused_columns": False,
         "max_length": None,
         "packing": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
-    for name, value in needed.items():
+    for name, value in required.items():
         if options.get(name, value) != value:
             raise ValueError(f"{name} must be {value!r} for training with audio, not {options[name]!r}")
-    return SFTConfig(**(options | needed))
+    return SFTConfig(**(options | required))

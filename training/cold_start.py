@@ -1,19 +1,19 @@
-"""The cold start for real recordings: captions by a model that hears, chains by a language model that does not.
+"""The cold start for real recordings: captions by an audio model, chains by a text model.
 
 As in the paper, a text model (there: Qwen3-32B) writes each chain from caption, question and answer, never from the
-audio. Its prompt is not public; ours is :data:`PROMPT`. The model fills a form, and the chain is put together here, so
-that its shape is right by construction. Then every chain is checked, and kept or dropped with a reason:
+audio. The paper's prompt is not public; ours is :data:`PROMPT`. The model fills a structured form, and the chain is
+assembled here, so that its format is always valid. Every chain is then checked, and kept or dropped with a reason:
 
-``form``      a part is empty, or the put-together text is not in the form of the design
+``form``      a part is empty, or the assembled text is not in the trace format
 ``answer``    it does not end in the right choice
 ``invented``  the perception or a ``hear`` names a sound that the caption lacks
 ``review``    the review supports a sound that the caption lacks, or checks nothing
 ``long``      more than 400 words
-``no_reply``  the service gave no usable reply (asked again on the next start)
+``no_reply``  the service gave no usable reply (requested again on the next start)
 
-What was written is journaled under a hash of all that it depends on: a killed run goes on, and pays for nothing twice.
-The sounds are read by the words of the training scorer (``training.rewards.words``), which must accept its own cold
-start; a caption in which it knows no sound cannot be checked for inventions, and such chains are counted.
+Replies are journaled under a hash of all their inputs, so that a killed run resumes without paying twice. Sounds are
+recognised by the training scorer's lexicon (``training.rewards.words``), since the scorer must accept its own cold
+start. A caption without any known sound cannot be checked for inventions; such chains are counted.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ PROMPT_HASH = hashlib.sha256(PROMPT.encode()).hexdigest()
 _REPLY_TOKENS = 350
 _MOST_WORDS = 400
 _SAMPLING = Sampling(max_tokens=4096, temperature=0.7, seed=0)
-_SUPPORTED = 0.5  # what a review must score against the caption
+_SUPPORTED = 0.5  # least score of a review against the caption
 
 
 class _Step(BaseModel):
@@ -94,12 +94,12 @@ class Chain(BaseModel):
 
 @dataclass
 class Chains:
-    """Items that got a chain, and why others did not."""
+    """Items with a chain, and the reasons why others were dropped."""
 
     items: list[Item] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)  # reason -> the first item dropped for it
-    unchecked: int = 0  # kept, though the caption names no sound that we know
+    unchecked: int = 0  # kept with a caption that names no known sound
 
     def keep(self, item: Item, text: str, model: str, prompt: str) -> None:
         """Add an item with its chain.
@@ -107,15 +107,15 @@ class Chains:
         Args:
             item: The item.
             text: The chain.
-            model: What wrote it.
-            prompt: Hash of the prompt that it was written by, or "rules".
+            model: Name of the model that wrote it.
+            prompt: Hash of the prompt, or "rules".
         """
-        written = dict(item.extra.get("completions") or {}) | {"mpar2": text}
-        extra = item.extra | {"completions": written, "chain_model": model, "chain_prompt": prompt}
+        completions = dict(item.extra.get("completions") or {}) | {"mpar2": text}
+        extra = item.extra | {"completions": completions, "chain_model": model, "chain_prompt": prompt}
         self.items.append(replace(item, extra=extra))
 
     def drop(self, reason: str, item: Item) -> None:
-        """Count an item that gets no chain.
+        """Count an item without a chain.
 
         Args:
             reason: One of the reasons of the module.
@@ -125,7 +125,7 @@ class Chains:
         self.examples.setdefault(reason, item.id)
 
     def report(self) -> str:
-        """Return what was kept and dropped, as lines."""
+        """Return the counts of kept and dropped chains, as lines."""
         lines = [f"{len(self.items)} chains kept, {self.unchecked} of them with a caption that names no known sound"]
         lines += [
             f"{reason}: {count} dropped (first: {self.examples[reason]})" for reason, count in self.dropped.items()
@@ -134,7 +134,7 @@ class Chains:
 
 
 def format_chain(chain: Chain) -> str:
-    """Return the chain in the form of the design; tags inside the model's words lose their brackets."""
+    """Return the chain in the trace format; tags inside the model's text lose their brackets."""
     steps = "\n".join(
         f"<step><ask>{neutralise(s.ask)}</ask><hear>{neutralise(s.hear)}</hear><infer>{neutralise(s.infer)}</infer></step>"
         for s in chain.steps
@@ -146,11 +146,11 @@ def format_chain(chain: Chain) -> str:
 
 
 def check_chain(text: str, item: Item) -> str | None:
-    """Return why a chain is no good for its item; None if it is good.
+    """Return the reason to drop a chain; None if it is valid.
 
     Args:
         text: The chain.
-        item: Its answer and caption are what the chain is checked against.
+        item: The item whose answer and caption the chain is checked against.
     """
     trace = parse_trace(text)
     if not is_wellformed(trace):
@@ -179,11 +179,11 @@ async def captions(items: Sequence[Item], client: ChatClient, folder: Path) -> t
 
     Args:
         items: The items.
-        client: A service whose model hears.
-        folder: Where captions are kept, so that none is paid for twice.
+        client: A service with an audio model.
+        folder: Cache of captions, so that none is paid for twice.
 
     Returns:
-        The items that got a caption, and how many clips did not, by reason.
+        The items with a caption, and the number of clips without one, by reason.
     """
     from mpar2.cafe.caption import Captioner
 
@@ -191,19 +191,19 @@ async def captions(items: Sequence[Item], client: ChatClient, folder: Path) -> t
 
     async def work(item: Item) -> dict[str, Any]:
         try:
-            made = await captioner.caption(load_clip(item.audio))
+            caption = await captioner.caption(load_clip(item.audio))
         except ReplyRejected as error:
             raise CallFailed("bad_body", str(error), 1) from error
-        return {"text": made.text, "origin": made.origin}
+        return {"text": caption.text, "origin": caption.origin}
 
     async with client:
         result = await run_batch(items, work, key=lambda item: item.audio, in_flight=8, label="captions")
-    found = [
+    captioned = [
         replace(item, caption=record["text"], truth_origin=item.truth_origin or record["origin"])
         for item in items
         if (record := result.records.get(item.audio)) is not None
     ]
-    return found, Counter(error.reason for error in result.failed.values())
+    return captioned, Counter(error.reason for error in result.failed.values())
 
 
 def _request(item: Item) -> str:
@@ -213,11 +213,11 @@ def _request(item: Item) -> str:
 
 
 def estimate_chains(items: Sequence[Item], prices: Prices | None = None) -> Estimate:
-    """Estimate what writing chains takes.
+    """Estimate requests, tokens and cost of writing chains.
 
     Args:
         items: Items with captions.
-        prices: Of the service; None gives no cost.
+        prices: Prices of the service; None gives no cost.
     """
     prompt = sum(estimate_tokens(PROMPT, _request(item)) for item in items)
     return Estimate(len(items), prompt, len(items) * _REPLY_TOKENS, prices)
@@ -230,52 +230,52 @@ async def chains(
     *,
     in_flight: int = 16,
 ) -> Chains:
-    """Write a chain for each item that has a caption and an answer, and check it; see the module.
+    """Write and check a chain for each item that has a caption and an answer; see the module.
 
     Args:
         items: The items.
-        client: A service whose model writes.
-        journal: File in which replies are kept, so that none is paid for twice.
+        client: A service with a text model.
+        journal: Journal of replies, so that none is paid for twice.
         in_flight: Requests at a time.
     """
-    made = Chains()
+    outcome = Chains()
     ready = []
     for item in items:
         if item.caption and item.question.answer:
             ready.append(item)
         else:
-            made.drop("no_caption" if not item.caption else "no_answer", item)
+            outcome.drop("no_caption" if not item.caption else "no_answer", item)
     keys = {id(item): content_key(client.identity, PROMPT, _request(item), repr(_SAMPLING)) for item in ready}
 
     async def work(item: Item) -> dict[str, Any]:
         try:
-            asked = await ask(client, PROMPT, [_request(item)], Chain, sampling=_SAMPLING)
+            response = await ask(client, PROMPT, [_request(item)], Chain, sampling=_SAMPLING)
         except ReplyRejected as error:
             raise CallFailed("bad_body", str(error), 1) from error
-        return {"text": format_chain(asked.value), "model": asked.reply.model_version or asked.reply.model}
+        return {"text": format_chain(response.value), "model": response.reply.model_version or response.reply.model}
 
-    with Journal(journal) as kept:
+    with Journal(journal) as open_journal:
         async with client:
             result = await run_batch(
-                ready, work, key=lambda item: keys[id(item)], journal=kept, in_flight=in_flight, label="chains"
+                ready, work, key=lambda item: keys[id(item)], journal=open_journal, in_flight=in_flight, label="chains"
             )
     for item in ready:
         record = result.records.get(keys[id(item)])
         if record is None:
-            made.drop("no_reply", item)
+            outcome.drop("no_reply", item)
         elif reason := check_chain(record["text"], item):
-            made.drop(reason, item)
+            outcome.drop(reason, item)
         else:
-            made.unchecked += not _sounds(item.caption or "")
-            made.keep(item, record["text"], record["model"], PROMPT_HASH)
-    return made
+            outcome.unchecked += not _sounds(item.caption or "")
+            outcome.keep(item, record["text"], record["model"], PROMPT_HASH)
+    return outcome
 
 
-def tagged(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
+def caption_by_tagger(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
     """Caption items by the shipped tagger's list of events.
 
     Returns:
-        The items whose clip has events, and how many clips have none, by reason.
+        The items whose clip has events, and the number of clips without any, by reason.
     """
     from mpar2.tagger import tag
     from training.rule_chains import caption_of_events
@@ -288,23 +288,23 @@ def tagged(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
             texts[path] = caption_of_events(events)
         else:
             failed["no event"] += 1
-    found = [
+    captioned = [
         replace(item, caption=texts[item.audio], truth_origin=item.truth_origin or "tagger")
         for item in items
         if item.audio in texts
     ]
-    return found, failed
+    return captioned, failed
 
 
 def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
-    """Run the command ``captions``: show what it takes, then do it.
+    """Run the command ``captions``: print an estimate, then caption.
 
     Args:
         source: Items of a source of data (``training.data``).
-        client: A service whose model hears; None takes the tagger's events.
+        client: A service with an audio model; None uses the tagger's events.
         out: Folder of the new corpus.
-        prices: Of the service; None gives no cost.
-        yes: Go on after the estimate.
+        prices: Prices of the service; None gives no cost.
+        yes: Continue after the estimate.
 
     Returns:
         The exit code.
@@ -313,7 +313,7 @@ def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: P
     from training.data import Corpus, save_corpus
 
     if client is None:
-        items, failed = tagged(source.items)
+        items, failed = caption_by_tagger(source.items)
     else:
         unique = {item.audio: item for item in source.items}
         print(Captioner(client, out / "captions").estimate([load_clip(path) for path in unique], prices))
@@ -328,14 +328,14 @@ def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: P
 
 
 def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
-    """Run the command ``chains``: show what it takes, then do it.
+    """Run the command ``chains``: print an estimate, then write chains.
 
     Args:
         source: Items of a source of data (``training.data``).
-        client: A service whose model writes; None writes by rule.
+        client: A service with a text model; None writes by rule.
         out: Folder of the new corpus.
-        prices: Of the service; None gives no cost.
-        yes: Go on after the estimate.
+        prices: Prices of the service; None gives no cost.
+        yes: Continue after the estimate.
 
     Returns:
         The exit code.
@@ -344,16 +344,16 @@ def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Pri
     from training.rule_chains import rule_chains
 
     if client is None:
-        made = rule_chains(source.items)
+        outcome = rule_chains(source.items)
     else:
         print(estimate_chains([item for item in source.items if item.caption], prices))
         if not yes:
             print("add --yes to go on")
             return 0
         out.mkdir(parents=True, exist_ok=True)
-        made = asyncio.run(chains(source.items, client, out / "chains.jsonl"))
-    print(made.report())
-    notes = {"chains": client.identity if client else "rules", "dropped": dict(made.dropped)}
-    notes |= {"chain_prompt": PROMPT_HASH if client else "rules", "unchecked": made.unchecked}
-    print(save_corpus(Corpus(tuple(made.items), (source,), (), notes=notes), out, split="train"))
+        outcome = asyncio.run(chains(source.items, client, out / "chains.jsonl"))
+    print(outcome.report())
+    notes = {"chains": client.identity if client else "rules", "dropped": dict(outcome.dropped)}
+    notes |= {"chain_prompt": PROMPT_HASH if client else "rules", "unchecked": outcome.unchecked}
+    print(save_corpus(Corpus(tuple(outcome.items), (source,), (), notes=notes), out, split="train"))
     return 0

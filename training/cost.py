@@ -1,13 +1,13 @@
 """Seconds, tokens and memory of a GRPO step by stage, and the cost sheet of a run.
 
-Stages exclude each other (a stage that begins inside of another pauses it), so they add up to the step:
+Stages are exclusive (a nested stage pauses the outer one), so they add up to the step:
 
 =========  =====================================================================================
 rollout    the completions are generated
 tower      the audio tower encodes clips, for rollouts and passes alike
 judge      rewards are computed
-sync       weights travel to a rollout server
-passes     everything else of a step: reference and policy passes, backward; the optimizer is not in it
+sync       weights are sent to a rollout server
+passes     the rest of a step: reference and policy passes, backward; without the optimizer
 =========  =====================================================================================
 """
 
@@ -35,7 +35,7 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time inside of the context for ``name``, and pause the stage around it."""
+        """Count the time in the context for ``name``, and pause the stage around it."""
         self._book()
         self._open.append(name)
         try:
@@ -45,10 +45,10 @@ class StageTimer:
             self._open.pop()
 
     def take(self) -> dict[str, float]:
-        """Return the seconds since the last call, and begin anew."""
+        """Return the seconds since the last call, and reset."""
         self._book()
-        taken, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
-        return taken
+        seconds, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
+        return seconds
 
     def _book(self) -> None:
         now = time.perf_counter()
@@ -58,7 +58,7 @@ class StageTimer:
 
 
 def peak_memory_gb() -> float:
-    """Return the peak memory of this process: of its GPU where there is one, else its resident set, in GB."""
+    """Return the peak memory of this process in GB: of its GPU if there is one, else its resident set."""
     import torch
 
     if torch.cuda.is_available():
@@ -72,7 +72,7 @@ def cost_sheet(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | int]:
 
     Args:
         rows: Lines of ``log.jsonl``; those without times are skipped. The first step, which warms up, is left out
-            where there are others.
+            if there are others.
 
     Returns:
         ``steps``; means per step of ``step_s`` and of each stage in seconds; ``tokens_per_s`` of rollouts;

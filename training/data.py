@@ -1,20 +1,20 @@
-"""From sources to a dataset for training: one schema, filters as counted steps, and a card that says what was done.
+"""Datasets for training: one schema, filters as counted steps, and a data card.
 
 One row of the dataset:
 
     prompt       chat messages of one mode; the audio part holds the clip's absolute path
-    completion   what SFT learns to write; None where only GRPO uses the row
+    completion   target of SFT; None where only GRPO uses the row
     id, source, audio, question, choices, answer, events, caption, truth_origin, category, difficulty
 
-Filters run in a fixed order, and each says how many rows it took and the first of them:
+Filters run in a fixed order, and each reports how many rows it removed and the first of them:
 
-``letters``      answers given by letter or in other words, which became their choice: counted, none is taken
-``audio``        the file is there               ``decodes``   it can be decoded and is not silent (optional: slow)
+``letters``      answers given by letter or in other words, replaced by their choice: counted, none is removed
+``audio``        the file exists                 ``decodes``   it can be decoded and is not silent (optional: slow)
 ``answer``       there is an answer              ``choices``   and it is one of the choices
 ``duplicate``    same audio, question, choices   ``held_out``  no recording of an evaluation is trained on
-``longer``       longer than the model hears (``data.drop_longer``); else ``cut`` counts what training cuts
+``longer``       longer than the model's limit (``data.drop_longer``); otherwise ``cut`` counts clips that training cuts
 ``guessable``    the base model does not answer it with the audio silenced: it needs the audio (optional)
-``pass_rate``    how often a policy answers it rightly lies within bounds (optional)
+``pass_rate``    a policy's share of right answers lies within bounds (optional)
 
 Every written file has a card beside it: sources with fingerprints, steps with counts, seed, prompt hash, split.
 """
@@ -50,12 +50,12 @@ __all__ = [
     "to_dataset",
 ]
 
-SILENT = 1e-4  # a clip whose loudest sample is below this holds nothing
+SILENT = 1e-4  # a clip whose loudest sample is below this is silent
 
 
 @dataclass(frozen=True)
 class FilterStep:
-    """One filter: how many rows it was given and kept, the first that it took or changed, how many it changed."""
+    """One filter: rows before and after, the first row that it removed or changed, and the number of changed rows."""
 
     name: str
     before: int
@@ -64,20 +64,20 @@ class FilterStep:
     changed: int = 0
 
     def __str__(self) -> str:
-        taken = self.before - self.after
+        n_removed = self.before - self.after
         text = f"{self.name}: {self.before} -> {self.after}"
         if self.changed:
             return f"{text} ({self.changed} changed, first: {self.first})"
-        return text + (f" ({taken} taken, first: {self.first})" if taken else "")
+        return text + (f" ({n_removed} taken, first: {self.first})" if n_removed else "")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the step as manifests and cards have it."""
+        """Return the step in the form of manifests and cards."""
         return {key: value for key, value in asdict(self).items() if key != "changed" or value}
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Items to train on, and how they came about."""
+    """Items to train on, with their sources and filter steps."""
 
     items: tuple[Item, ...]
     sources: tuple[Source, ...]
@@ -87,8 +87,8 @@ class Corpus:
 
     def report(self) -> str:
         """Return the steps as lines."""
-        read = [f"{source.name}: {len(source.items)} read" for source in self.sources]
-        return "\n".join([*read, *map(str, self.steps)])
+        lines = [f"{source.name}: {len(source.items)} read" for source in self.sources]
+        return "\n".join([*lines, *map(str, self.steps)])
 
 
 def build_corpus(
@@ -108,11 +108,11 @@ def build_corpus(
         specs: Sources as a recipe writes them.
         decode: Whether each clip is decoded, and dropped where that fails or it is silent.
         held_out: Recordings (:func:`recordings_of`) that must not be trained on.
-        longest_s: The longest audio that the model takes, seconds. Longer clips are counted; training cuts them.
-        drop_longer: Leave them out instead: what comes after the cut may be what is asked about.
-        shuffle_seed: None keeps the order.
-        limit: Of items, after everything else.
-        more: Further filters with their names, from items to the items that stay.
+        longest_s: The longest audio that the model accepts, seconds. Longer clips are counted; training cuts them.
+        drop_longer: Drop longer clips instead, since the question may be about the part that is cut.
+        shuffle_seed: Seed of the order; None keeps the order of the sources.
+        limit: Most items, after all filters.
+        more: Further filters with their names, from items to the remaining items.
 
     Raises:
         ValueError: No item is left; the message has all counts.
@@ -137,14 +137,14 @@ def build_corpus(
     letters = [id for source in sources for id in source.lettered]
     steps = [FilterStep("letters", len(items), len(items), letters[0], len(letters))] if letters else []
     for name, keep in filters:
-        kept = list(keep(items))
-        ids = {id(item) for item in kept}
+        remaining = list(keep(items))
+        ids = {id(item) for item in remaining}
         first = next((item.id for item in items if id(item) not in ids), None)
-        steps.append(FilterStep(name, len(items), len(kept), first))
-        items = kept
+        steps.append(FilterStep(name, len(items), len(remaining), first))
+        items = remaining
     if longest_s is not None and not drop_longer:
-        cut = [item.id for item in items if _seconds(item.audio) > longest_s]
-        steps += [FilterStep("cut", len(items), len(items), cut[0], len(cut))] if cut else []
+        too_long = [item.id for item in items if _seconds(item.audio) > longest_s]
+        steps += [FilterStep("cut", len(items), len(items), too_long[0], len(too_long))] if too_long else []
     if shuffle_seed is not None:
         random.Random(shuffle_seed).shuffle(items)
     if limit is not None and limit < len(items):
@@ -157,7 +157,7 @@ def build_corpus(
 
 @lru_cache(maxsize=100_000)
 def _seconds(path: str) -> float:
-    """Return the length of a clip by its header where there is one; 0 for what cannot be decoded."""
+    """Return the length of a clip, by its header if possible; 0 if it cannot be decoded."""
     try:
         return float(soundfile.info(path).duration)
     except soundfile.SoundFileError:
@@ -169,7 +169,7 @@ def _seconds(path: str) -> float:
 
 
 def _decodable(items: Sequence[Item]) -> list[Item]:
-    def works(path: str) -> bool:
+    def is_audible(path: str) -> bool:
         try:
             return float(abs(load_clip(path).samples).max()) > SILENT
         except AudioError:
@@ -177,8 +177,8 @@ def _decodable(items: Sequence[Item]) -> list[Item]:
 
     paths = list(dict.fromkeys(item.audio for item in items))
     with ThreadPoolExecutor() as pool:
-        good = dict(zip(paths, pool.map(works, paths), strict=True))
-    return [item for item in items if good[item.audio]]
+        audible = dict(zip(paths, pool.map(is_audible, paths), strict=True))
+    return [item for item in items if audible[item.audio]]
 
 
 def _answer_is_a_choice(item: Item) -> bool:
@@ -189,18 +189,18 @@ def _answer_is_a_choice(item: Item) -> bool:
 
 
 def _distinct(items: Sequence[Item]) -> list[Item]:
-    seen: set[tuple[str, str, tuple[str, ...]]] = set()
-    kept = []
+    keys: set[tuple[str, str, tuple[str, ...]]] = set()
+    distinct = []
     for item in items:
         key = (
             _file_digest(item.audio),
             " ".join(item.question.text.lower().split()),
             tuple(sorted(item.question.choices)),
         )
-        if key not in seen:
-            seen.add(key)
-            kept.append(item)
-    return kept
+        if key not in keys:
+            keys.add(key)
+            distinct.append(item)
+    return distinct
 
 
 @lru_cache(maxsize=100_000)
@@ -210,21 +210,21 @@ def _file_digest(path: str) -> str:
 
 
 def _recordings(item: Item) -> list[str]:
-    """Return what a clip is made of: the recordings of a scene, else the file itself, by content."""
+    """Return the recordings of a clip: those of a scene and the file itself, by content."""
     return [f"recording:{name}" for name in item.extra.get("sources", ())] + [f"file:{_file_digest(item.audio)}"]
 
 
 def recordings_of(specs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """Return all recordings of evaluation sets, to be kept out of training.
+    """Return all recordings of evaluation sets, to hold them out of training.
 
     Synthetic sounds do not count as recordings.
     """
-    found = (name for spec in specs for item in read_source(spec).items for name in _recordings(item))
-    return frozenset(name for name in found if not name.startswith("recording:synth:"))
+    names = (name for spec in specs for item in read_source(spec).items for name in _recordings(item))
+    return frozenset(name for name in names if not name.startswith("recording:synth:"))
 
 
 def filter_text_only_solvable(items: Sequence[Item], model: str) -> list[Item]:
-    """Return the items that a model does not answer rightly on silence: the others need no audio.
+    """Return the items that a model does not answer correctly on silence; the others need no audio.
 
     Args:
         items: The items.
@@ -244,17 +244,17 @@ def filter_by_pass_rate(
     keep: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 8,
 ) -> list[Item]:
-    """Measure how often a policy answers each item rightly, and return the items of middle difficulty.
+    """Measure a policy's share of right answers on each item, and return the items of middle difficulty.
 
-    The share of right answers at temperature 1 stands in ``extra["pass_rate"]``, by which ``order: easy_first`` sorts.
-    Items that are always or never right teach a group nothing (source: Kimi k1.5, arXiv 2501.12599, section on prompt
-    curation and curriculum sampling).
+    The share of right answers at temperature 1 is stored in ``extra["pass_rate"]``, by which ``order: easy_first``
+    sorts. Items that are always or never right give a group no advantage (source: Kimi k1.5, arXiv 2501.12599, section
+    on prompt curation and curriculum sampling).
 
     Args:
         items: The items.
         model: Checkpoint of the policy.
-        adapter: Its adapter; None takes the bare checkpoint.
-        mode: Mode in which it is asked.
+        adapter: Its adapter; None uses the bare checkpoint.
+        mode: Mode of the prompt.
         samples: Answers of each item.
         keep: Lowest and highest share that is kept.
         batch_size: Answers generated at a time.
@@ -286,32 +286,32 @@ def _right_answers(
 
     silence = Clip(np.zeros(4 * SAMPLE_RATE, np.float32), "silence")
     arm = Arm("measured", model, adapter, mode=mode)  # type: ignore[arg-type]
-    engine, right = TransformersEngine(), np.zeros(len(items))
+    engine, correct = TransformersEngine(), np.zeros(len(items))
     for sample in range(samples):
         budget = Decoding(
             max_new_tokens=32 if mode == "direct" else 384, temperature=float(samples > 1), top_p=1.0, seed=sample
         )
-        for first in range(0, len(items), 256):  # so many clips are in memory
-            part = items[first : first + 256]
-            requests = [Request(silence if silent else load_clip(item.audio), item.question, arm) for item in part]
-            for place, said in enumerate(engine.generate_batch(requests, budget, batch_size=batch_size), first):
+        for first in range(0, len(items), 256):  # clips in memory at a time
+            batch = items[first : first + 256]
+            requests = [Request(silence if silent else load_clip(item.audio), item.question, arm) for item in batch]
+            for place, prediction in enumerate(engine.generate_batch(requests, budget, batch_size=batch_size), first):
                 question = items[place].question
-                given = said.choice or said.trace.answer
-                right[place] += strict_match(question.answer or "", given, question.choices)
-    return (right / samples).tolist()
+                answer = prediction.choice or prediction.trace.answer
+                correct[place] += strict_match(question.answer or "", answer, question.choices)
+    return (correct / samples).tolist()
 
 
 def completion_of(item: Item, mode: str) -> str | None:
-    """Return what the item's author wrote for a mode; None where there is nothing.
+    """Return an item's completion for a mode; None where there is none.
 
     Args:
-        item: The item; a bare answer is known wherever its answer is.
+        item: The item; a direct completion follows from its answer.
         mode: Name of the mode.
     """
-    written = (item.extra.get("completions") or {}).get(mode)
-    if written is None and mode == "direct" and item.question.answer is not None:
+    completion = (item.extra.get("completions") or {}).get(mode)
+    if completion is None and mode == "direct" and item.question.answer is not None:
         return f"<answer>{item.question.answer}</answer>"
-    return written
+    return completion
 
 
 def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False, prompt: str | None = None) -> Any:
@@ -319,9 +319,9 @@ def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False, p
 
     Args:
         items: The items.
-        mode: Mode in which they are asked.
-        completions: Take only items that have a completion for the mode.
-        prompt: Set or file of the prompt's words (``mpar2.prompts``); None takes the shipped ones.
+        mode: Mode of the prompts.
+        completions: Use only items that have a completion for the mode.
+        prompt: Set or file of the prompt's texts (``mpar2.prompts``); None uses the shipped ones.
 
     Raises:
         ValueError: No row is left.
@@ -366,13 +366,13 @@ def _row(item: Item, mode: str, completion: str | None, prompt: str | None) -> d
 def save_corpus(
     corpus: Corpus, folder: Path, *, split: str, prompts: Iterable[str] = ("direct", "cot", "mpar2")
 ) -> Path:
-    """Write ``items.jsonl`` and its card, ``card.json``; audio stays where it is, by absolute path.
+    """Write ``items.jsonl`` and its card, ``card.json``; audio is referenced by absolute path.
 
     Args:
-        corpus: The items, and where they are from.
-        folder: Where to.
+        corpus: The items and their sources.
+        folder: Output folder.
         split: Name of the split, for the card.
-        prompts: Modes whose prompt hashes the card names.
+        prompts: Modes whose prompt hashes the card lists.
 
     Returns:
         The file of items.

@@ -1,9 +1,9 @@
-"""The small log of a training, fit to be kept with the code: what happened at each step, and nothing of the machine.
+"""The small log of a training, suitable for version control: metrics of each step, without details of the machine.
 
     OUT/manifest.json   recipe, kind (sft or grpo), seed, started (UTC), steps, package, base, note
     OUT/log.jsonl       a line for each logged step: "step", and TRL's metrics by their own names, finite numbers
 
-Paths, hosts and commands stay behind; a base or an adapter is called by the name of its folder.
+Paths, hosts and commands are left out; a base or an adapter is named by its folder.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ def export_run(run: Path, out: Path) -> Path:
         out: Folder of the log.
 
     Raises:
-        ValueError: The training has logged no step yet.
+        ValueError: The training has not logged a step yet.
     """
     manifest = load_json((run / "training.json").read_bytes(), str(run / "training.json"))
     recipe = manifest["recipe"]
-    start = "its bare weights" if recipe["adapter"] is None else f"the adapter {_called(recipe['adapter'])}"
+    start = "its bare weights" if recipe["adapter"] is None else f"the adapter {_model_name(recipe['adapter'])}"
     note = f"{recipe['about']}. From {start}; {manifest['data']['items']} items"
     if manifest["training_scorer"]:
         note += f"; scored by {manifest['training_scorer']}"
-    told = {
+    header = {
         "recipe": recipe["name"],
         "kind": manifest["method"],
         "seed": recipe["seed"],
         "started": manifest["created"],
-        "base": _called(recipe["model"]),
+        "base": _model_name(recipe["model"]),
         "note": note,
     }
-    return write_log(out, told, log_rows(run / "log.jsonl"))
+    return write_log(out, header, log_rows(run / "log.jsonl"))
 
 
-def _called(path: str) -> str:
-    """Return the name of a model or an adapter: its folder's, or that of the training whose result it is."""
+def _model_name(path: str) -> str:
+    """Return the name of a model or an adapter: its folder's, or that of the training that made it."""
     folder = Path(path)
     return folder.parent.name if folder.name in ("adapter", "model") else folder.name
 
 
 def log_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a log, of a training that may still be at work."""
+    """Return the complete lines of a log; its training may still be running."""
     with path.open("rb") as file:
         return [row for _, row in read_lines(file, str(path))]
 
 
-def write_log(out: Path, told: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
+def write_log(out: Path, manifest: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write a log and its manifest.
 
     Args:
         out: Folder of the log.
-        told: What the manifest says beside steps and package.
-        rows: Logged rows, each with "step"; of two of one step the later counts.
+        manifest: Fields of the manifest, other than steps and package.
+        rows: Logged rows, each with "step"; later values of a step override earlier ones.
 
     Returns:
         The folder.
@@ -88,5 +88,5 @@ def write_log(out: Path, told: Mapping[str, Any], rows: Iterable[Mapping[str, An
         raise ValueError(f"the log for {out.name} has no step yet")
     out.mkdir(parents=True, exist_ok=True)
     write_lines(out / "log.jsonl", ({"step": step} | steps[step] for step in sorted(steps)))
-    write_json(out / "manifest.json", dict(told) | {"steps": max(steps), "package": __version__})
+    write_json(out / "manifest.json", dict(manifest) | {"steps": max(steps), "package": __version__})
     return out

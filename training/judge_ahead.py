@@ -1,8 +1,8 @@
-"""Judge completions as soon as they are there: while others are generated, and during the reference and old passes.
+"""Judge completions as soon as they exist: during generation of the others, and during the reference and old passes.
 
-TRL asks for rewards after all of that. The scorers of this project keep what they know by the content of a request, so
-that a trace that was asked ahead is answered at once, or waited for, when its reward is computed; a judge that fails
-ahead is asked again by the same rules as ever. No trace costs a second request.
+TRL computes rewards after all of that. This project's scorers cache scores by the content of a request, so that a trace
+that was requested ahead is answered at once, or awaited, when its reward is computed. A request that fails ahead is
+repeated by the usual rules. No trace costs a second request.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _COLUMNS = ("question", "choices", "answer", "events", "caption")
 
 
 class JudgeAhead:
-    """Asks the scorers behind reward functions on TRL's event loop.
+    """Call the scorers behind reward functions on TRL's event loop.
 
     Args:
-        functions: Reward functions; those of an asynchronous scorer name it (``rewards.functions``).
+        functions: Reward functions; those of an asynchronous scorer have it as an attribute (``rewards.functions``).
         processor: Decodes token ids as TRL does.
-        loop: Where TRL runs asynchronous rewards.
+        loop: Event loop of TRL's asynchronous rewards.
     """
 
     def __init__(self, functions: Iterable[Any], processor: Any, loop: asyncio.AbstractEventLoop) -> None:
-        found = {id(f.scorer): f.scorer for f in functions if getattr(f, "scorer", None) is not None}
-        self._scorers: list[Scorer] = list(found.values())
+        scorers = {id(f.scorer): f.scorer for f in functions if getattr(f, "scorer", None) is not None}
+        self._scorers: list[Scorer] = list(scorers.values())
         self._processor, self._loop = processor, loop
         self._tasks: set[asyncio.Task] = set()  # on the loop's thread
         self._open = True
@@ -38,7 +38,7 @@ class JudgeAhead:
         return bool(self._scorers)
 
     def ask(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Sequence[int]]) -> None:
-        """Ask for the judgement of completions, from any thread.
+        """Request the scores of completions; callable from any thread.
 
         Args:
             rows: Rows of the dataset, one for each completion.
@@ -62,11 +62,11 @@ class JudgeAhead:
             self._tasks.discard(task)
 
     def open(self) -> None:
-        """Take requests again after :meth:`close`."""
+        """Accept requests again after :meth:`close`."""
         self._open = True
 
     def close(self) -> None:
-        """Give up what was asked ahead and has no score yet, and what is still asked: training has ended."""
+        """Cancel all pending requests and refuse further ones, at the end of training."""
         asyncio.run_coroutine_threadsafe(self._cancel(), self._loop).result()
 
     async def _cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""What a training needs on each GPU, computed from the shapes of the real models. Nothing here was measured.
+"""Memory of a training on each GPU, computed from the shapes of the real models. Nothing here was measured.
 
 Counted, in GB (1e9 bytes), for each GPU of n:
 
@@ -6,7 +6,7 @@ weights      2 bytes each (bf16); over n with FSDP or ZeRO-3, whole on each GPU 
 training     full: gradients 2, float32 copy and Adam's two moments 12 bytes for each trained weight, over n;
              LoRA: 16 bytes for each adapter weight
 reference    2 bytes for each weight, over n, where all weights are trained with beta > 0; none for LoRA
-rollout      keys and values of all rows at full length; the same memory serves the pass that follows
+rollout      keys and values of all rows at full length; the next pass reuses the same memory
 activations  with gradient checkpointing: the input of each layer for a micro-batch, one layer's own activations
              (about 34 numbers for each token and width), and a tile of logits of the fused head
 
@@ -29,10 +29,10 @@ _TILE = 2048  # tokens at a time in the fused head
 
 @dataclass(frozen=True)
 class Model:
-    """The shapes of a model; ``parameters`` are counted from its class on the meta device by the tests."""
+    """The shapes of a model; the tests count ``parameters`` from its class on the meta device."""
 
     name: str
-    parameters: int  # that training loads: the Thinker with its vision tower, or Qwen2-Audio
+    parameters: int  # loaded by training: the Thinker with its vision tower, or Qwen2-Audio
     layers: int
     hidden: int
     intermediate: int
@@ -46,7 +46,7 @@ class Model:
         return self.hidden // self.heads
 
     def adapter(self, rank: int) -> int:
-        """Return the number of weights of LoRA of ``rank`` on all linear layers of the text stack."""
+        """Return the number of weights of a LoRA of ``rank`` on all linear layers of the text stack."""
         kv = self.kv_heads * self.head_size
         pairs = [(self.hidden, self.hidden), (self.hidden, kv), (self.hidden, kv), (self.hidden, self.hidden)]
         pairs += [(self.hidden, self.intermediate)] * 2 + [(self.intermediate, self.hidden)]
@@ -87,18 +87,18 @@ def needs(
     beta: bool = True,
     rollouts: bool = True,
 ) -> Need:
-    """Compute the memory that a training needs on each GPU.
+    """Compute the memory of a training on each GPU.
 
     Args:
         model: Shapes of the model.
         method: "lora" or "full".
         gpus: Number of GPUs.
-        sharded: Weights are divided among them (FSDP, ZeRO-3).
+        sharded: Whether weights are sharded over them (FSDP, ZeRO-3).
         rows: Sequences on each GPU.
         tokens: Tokens of a sequence, audio included.
         rank: Rank of LoRA.
-        beta: The loss has a KL term, which needs a reference.
-        rollouts: Completions are generated (GRPO).
+        beta: Whether the loss has a KL term, which needs a reference.
+        rollouts: Whether completions are generated (GRPO).
 
     Raises:
         ValueError: The method is not known.
@@ -128,7 +128,7 @@ def table() -> str:
         for method, gpus, sharded in (("lora", 1, False), ("lora", 4, True), ("full", 4, True), ("full", 8, True)):
             sft = needs(model, method, gpus, sharded=sharded, rows=2, beta=False, rollouts=False).total
             grpo = needs(model, method, gpus, sharded=sharded).total
-            how = "FSDP2 or ZeRO-3" if sharded else "none (or DDP)"
+            sharding = "FSDP2 or ZeRO-3" if sharded else "none (or DDP)"
             name = "LoRA r64" if method == "lora" else "all weights"
-            lines.append(f"| {model.name} | {name} | {gpus} | {how} | {sft:.0f} | {grpo:.0f} |")
+            lines.append(f"| {model.name} | {name} | {gpus} | {sharding} | {sft:.0f} | {grpo:.0f} |")
     return "\n".join(lines)

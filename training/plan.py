@@ -1,4 +1,4 @@
-"""What a training will take: operators counted on the model's shapes; hours, memory and money estimated from them.
+"""Estimates of a training's hours, memory and money, from operators counted on the model's shapes.
 
 Nothing is loaded or trained: the model is built on the meta device, with one and with two layers of text. PyTorch's
 FlopCounterMode counts its operations and a dispatch mode its operators; all layers of a stack cost the same.
@@ -10,7 +10,7 @@ assumed      the share of a device's peak that passes reach (``USE``), seconds f
 left out     optimizer, communication, saving, and a judge that is a service: with 32 requests in flight it should be
              quicker than a rollout, which the cost sheet of a run shows
 
-An estimate of a GPU is no measurement. On a CPU its speed is measured for a moment before.
+Numbers for a GPU are estimates, not measurements. The speed of a CPU is measured briefly beforehand.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from training.recipe import Recipe, RecipeError
 
 __all__ = ["DEVICES", "Costs", "Device", "Load", "Plan", "count_costs", "device_named", "plan_training", "this_cpu"]
 
-USE = 0.4  # of the peak, in passes: what well-kept trainers reach on models of this size
-LAUNCH_S = 15e-6  # of each operator of a decoded token under transformers' generate on a GPU
+USE = 0.4  # share of the peak in passes, as well-tuned trainers reach on models of this size
+LAUNCH_S = 15e-6  # seconds of each operator of a decoded token under transformers' generate on a GPU
 _SAMPLE = 256  # tokens of the passes that are counted
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device: dense bfloat16 operations a second, bytes a second, GB; as its vendor states them."""
+    """A device: dense bfloat16 operations a second, bytes a second and GB, as its vendor states them."""
 
     name: str
     flops: float
@@ -64,7 +64,7 @@ DEVICES = {
 
 
 def device_named(name: str) -> Device:
-    """Return a device by name, ``cpu`` being this machine's, measured.
+    """Return a device by name; ``cpu`` is this machine's, measured.
 
     Raises:
         RecipeError: The name is not known.
@@ -78,7 +78,7 @@ def device_named(name: str) -> Device:
 
 @dataclass(frozen=True)
 class Load:
-    """What a training is fed with: seconds of a clip, tokens of a prompt's text, and of an SFT completion; items."""
+    """The load of a training: seconds of a clip, tokens of a prompt's text and of an SFT completion, and items."""
 
     clip_s: float = 10.0
     prompt_tokens: int = 150
@@ -89,7 +89,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Costs:
-    """Operators of one sequence: linear in its tokens, and quadratic where it attends."""
+    """Operations of one sequence: linear in its tokens, and quadratic for attention."""
 
     token: float  # of a pass, a token, without attention
     attention: float  # of a pass, a token squared
@@ -147,7 +147,7 @@ class Plan:
 
 
 def hours_text(hours: float) -> str:
-    """Return hours as a person says them.
+    """Format hours for reading.
 
     >>> hours_text(0.004), hours_text(0.5), hours_text(12.34)
     ('14 s', '30 min', '12.3 h')
@@ -158,7 +158,7 @@ def hours_text(hours: float) -> str:
 
 
 def this_cpu() -> Device:
-    """Measure this machine: products of matrices, a copy of memory, and a small operator, a tenth of a second each."""
+    """Measure this machine: a matrix product, a memory copy and a small operator, a tenth of a second each."""
     size = 512
     a, b = torch.randn(size, size), torch.randn(size, size)
     flops = 2 * size**3 / _seconds(lambda: a @ b)
@@ -169,7 +169,7 @@ def this_cpu() -> Device:
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    """Return the quickest of the runs of ``work`` in a tenth of a second."""
+    """Return the time of the quickest run of ``work`` in a tenth of a second."""
     best, end = math.inf, time.perf_counter() + 0.1
     while time.perf_counter() < end:
         start = time.perf_counter()
@@ -191,10 +191,11 @@ def plan_training(
 
     Args:
         method: ``sft`` or ``grpo``.
-        recipe: The resolved recipe; its model's configuration must be at hand, or its shapes known (``memory.MODELS``).
-        device: Where it runs.
-        devices: How many of them.
-        price: Of an hour of one device, in any currency.
+        recipe: The resolved recipe; its model's configuration must be available, or its shapes known
+            (``memory.MODELS``).
+        device: The device.
+        devices: Number of devices.
+        price: Price of an hour of one device, in any currency.
         load: Lengths of clips and texts.
 
     Raises:
@@ -206,42 +207,53 @@ def plan_training(
     options = recipe.sft if method == "sft" else recipe.grpo
     rows = int(options.get("per_device_train_batch_size", 8)) * int(options.get("gradient_accumulation_steps", 1))
     speed = device.flops * device.use
-    prompt = load.prompt_tokens + load.clip_s / get_family(recipe.family).frame_s
-    again = 1.0 if options.get("gradient_checkpointing") else 0.0  # the forward of the backward
+    n_prompt = load.prompt_tokens + load.clip_s / get_family(recipe.family).frame_s
+    recompute = 1.0 if options.get("gradient_checkpointing") else 0.0  # the forward of the backward
     steps = options.get("max_steps")
+    # The language head runs on completions only: one operation forward, two backward.
     if method == "sft":
-        said = load.sft_tokens
-        passes = rows * (costs.read(prompt + said) * (costs.update + again) + 3 * costs.head * said) / speed
+        n_completion = load.sft_tokens
+        passes = (
+            rows
+            * (costs.read(n_prompt + n_completion) * (costs.update + recompute) + 3 * costs.head * n_completion)
+            / speed
+        )
         seconds = {"passes": passes, "tower": rows * load.clip_s * costs.tower / speed}
         if steps is None and load.items:
             steps = math.ceil(load.items / (rows * devices) * float(options.get("num_train_epochs", 1)))
     else:
         longest = int(options.get("max_completion_length", 256))
-        said = load.mean_share * longest
+        n_completion = load.mean_share * longest
         prompts = max(1, rows // int(options.get("num_generations", 8)))
-        extra = 1.0 if options.get("beta") else 0.0  # the reference's pass
-        read = costs.read(prompt + said)
-        if devices == 1 and not again:  # the rows of a prompt share its reading (``training.prefix_sharing``)
-            read -= costs.read(prompt) * (1 - prompts / rows)
-        whole = rows * (read * (costs.update + again + extra) + (3 + extra) * costs.head * said)
+        reference = 1.0 if options.get("beta") else 0.0  # the reference's pass
+        pass_flops = costs.read(n_prompt + n_completion)
+        if devices == 1 and not recompute:  # the rows of a prompt share its pass (``training.prefix_sharing``)
+            pass_flops -= costs.read(n_prompt) * (1 - prompts / rows)
+        step_flops = rows * (
+            pass_flops * (costs.update + recompute + reference) + (3 + reference) * costs.head * n_completion
+        )
+        # A decoded token is bound by launches, by reading the weights, or by arithmetic.
         weight_bytes = costs.weights * (4 if recipe.dtype == "float32" else 2)
-        token = max(
+        token_s = max(
             costs.launches * device.launch_s,
             weight_bytes / device.bandwidth,
-            rows * (costs.token + costs.head + 2 * costs.attention * prompt) / speed,
+            rows * (costs.token + costs.head + 2 * costs.attention * n_prompt) / speed,
         )
         seconds = {
-            "rollout": longest * token + prompts * costs.read(prompt) / speed,
+            "rollout": longest * token_s + prompts * costs.read(n_prompt) / speed,
             "tower": prompts * load.clip_s * costs.tower / speed,
-            "passes": whole / speed,
+            "passes": step_flops / speed,
         }
+    # Memory is computed for bfloat16; float32 weights double it.
     need = needs(
         shapes,
         "full" if recipe.lora is None else "lora",
         devices,
         sharded=recipe.lora is None and devices > 1,
         rows=int(options.get("per_device_train_batch_size", 8)),
-        tokens=round(prompt + (load.sft_tokens if method == "sft" else int(options.get("max_completion_length", 256)))),
+        tokens=round(
+            n_prompt + (load.sft_tokens if method == "sft" else int(options.get("max_completion_length", 256)))
+        ),
         rank=int((recipe.lora or {}).get("r", 8)),
         beta=bool(options.get("beta")),
         rollouts=method == "grpo",
@@ -251,25 +263,25 @@ def plan_training(
 
 
 def _shapes(recipe: Recipe) -> tuple[Any, Model]:
-    """Return the model's configuration, and its shapes as ``training.memory`` wants them."""
+    """Return the model's configuration, and its shapes for ``training.memory``."""
     import transformers
 
     if recipe.smoke:
         raise RecipeError("a smoke run takes seconds: run it; --plan is for the recipe itself")
     name = split_adapter(recipe.model)[0]
     family = get_family(recipe.family)
-    known = next((model for model in MODELS if str(name).rpartition("/")[2].startswith(model.name)), None)
-    where = resolve(name)
-    if known is not None and isinstance(where, str):  # no need to reach for the hub
-        text = {"hidden_size": known.hidden, "num_hidden_layers": known.layers, "vocab_size": known.vocabulary}
-        text |= {"num_attention_heads": known.heads, "num_key_value_heads": known.kv_heads}
-        text |= {"intermediate_size": known.intermediate}
+    shapes = next((model for model in MODELS if str(name).rpartition("/")[2].startswith(model.name)), None)
+    location = resolve(name)
+    if shapes is not None and isinstance(location, str):  # no request to the hub is needed
+        text = {"hidden_size": shapes.hidden, "num_hidden_layers": shapes.layers, "vocab_size": shapes.vocabulary}
+        text |= {"num_attention_heads": shapes.heads, "num_key_value_heads": shapes.kv_heads}
+        text |= {"intermediate_size": shapes.intermediate}
         kind = getattr(transformers, family.model_class).config_class
         if recipe.family == "qwen2_audio":
             text["model_type"] = "qwen2"
-        return family.loaded_config(kind(text_config=text)), known
+        return family.loaded_config(kind(text_config=text)), shapes
     try:
-        config = transformers.AutoConfig.from_pretrained(where)
+        config = transformers.AutoConfig.from_pretrained(location)
     except (OSError, ValueError) as error:
         names = ", ".join(model.name for model in MODELS)
         raise RecipeError(f"no configuration of '{name}' to plan with ({error}); known without one: {names}") from None
@@ -298,22 +310,28 @@ def _build(family: str, config: Any) -> Any:
 
 
 def count_costs(recipe: Recipe, config: Any) -> Costs:
-    """Count the operators of a model, with the recipe's adapter in passes and without it in rollouts.
+    """Count the operations of a model, with the recipe's adapter in passes and without it in rollouts.
 
     Args:
-        recipe: Gives family and adapter.
+        recipe: The recipe; it gives family and adapter.
         config: transformers' configuration of the model, of which two sizes are built on the meta device.
     """
     lora = None if recipe.lora is None else json.dumps(recipe.lora)
     shape = json.dumps(config.to_dict(), default=str, sort_keys=True)
-    one, two = (_count(type(config), shape, layers, recipe.family, lora, recipe.train_tower) for layers in (1, 2))
+    one_layer, two_layers = (
+        _count(type(config), shape, layers, recipe.family, lora, recipe.train_tower) for layers in (1, 2)
+    )
     text = config.get_text_config()
-    rest = text.num_hidden_layers - 1
-    passed, squared, updated, launches, weights = (a + rest * (b - a) for a, b in zip(one[:5], two[:5], strict=True))
+    extra_layers = text.num_hidden_layers - 1
+    token_flops, attention_flops, update_flops, launches, weights = (
+        a + extra_layers * (b - a) for a, b in zip(one_layer[:5], two_layers[:5], strict=True)
+    )
     head = 2.0 * text.hidden_size * text.vocab_size
-    update = updated / (passed * _SAMPLE + squared * _SAMPLE**2)
-    tower = 2.0 * 50 * one[5]  # two operations for each weight and column; it sees 50 columns a second
-    return Costs(passed, squared, update, head, tower, launches, weights + text.hidden_size * text.vocab_size)
+    update = update_flops / (token_flops * _SAMPLE + attention_flops * _SAMPLE**2)
+    tower = 2.0 * 50 * one_layer[5]  # two operations for each weight and column, 50 columns a second
+    return Costs(
+        token_flops, attention_flops, update, head, tower, launches, weights + text.hidden_size * text.vocab_size
+    )
 
 
 @lru_cache(maxsize=64)
@@ -341,13 +359,14 @@ def _count(
         model.requires_grad_(False)
 
     def run(count: int, cache: Any = None, **more: Any) -> Any:  # a cache: without one, masks read their positions
-        given = torch.empty(1, count, stack.hidden_size, device="meta", requires_grad=torch.is_grad_enabled())
+        embeddings = torch.empty(1, count, stack.hidden_size, device="meta", requires_grad=torch.is_grad_enabled())
         cache = cache or DynamicCache(config=stack)
-        return text(inputs_embeds=given, past_key_values=cache, use_cache=True, **more)
+        return text(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, **more)
 
+    # Rollouts use the merged weights, so launches are counted before the adapter is added.
     with torch.no_grad():
         cache = run(_SAMPLE).past_key_values
-        with _Launches() as launched:
+        with _Launches() as launches:
             run(1, cache, position_ids=torch.empty(1, 1, dtype=torch.long, device="meta"))
     if lora is not None:
         from peft import LoraConfig, get_peft_model
@@ -355,11 +374,19 @@ def _count(
         options = json.loads(lora)
         targets = family.lora_targets(layers=options.pop("layers", None), audio=train_tower)
         get_peft_model(model, LoraConfig(target_modules=targets, **options), low_cpu_mem_usage=True)
+    # Two lengths separate the linear from the quadratic term.
     with torch.no_grad():
         single, double = _flops(lambda: run(_SAMPLE)), _flops(lambda: run(2 * _SAMPLE))
-    squared = (double - 2 * single) / (2 * _SAMPLE**2)
-    updated = _flops(lambda: run(_SAMPLE).last_hidden_state.sum().backward())
-    return (single - squared * _SAMPLE**2) / _SAMPLE, squared, updated, launched.count, weights, tower
+    attention_flops = (double - 2 * single) / (2 * _SAMPLE**2)
+    update_flops = _flops(lambda: run(_SAMPLE).last_hidden_state.sum().backward())
+    return (
+        (single - attention_flops * _SAMPLE**2) / _SAMPLE,
+        attention_flops,
+        update_flops,
+        launches.count,
+        weights,
+        tower,
+    )
 
 
 def _flops(work: Callable[[], Any]) -> float:
@@ -369,7 +396,7 @@ def _flops(work: Callable[[], Any]) -> float:
 
 
 class _Launches(TorchDispatchMode):
-    """Counts dispatched operators; views cost no kernel."""
+    """Count dispatched operators; views launch no kernel."""
 
     count = 0
 

@@ -1,12 +1,12 @@
-"""A prompt read once for all of its completions: the text model's twin of encoding a clip once.
+"""One pass over a prompt for all of its completions: the text model's counterpart of encoding a clip once.
 
 The G completions of a prompt share clip, instructions and question, which are most of the tokens: a clip of 10 s is 250
-positions, of 30 s 750. Here the text model reads each distinct prompt of a batch once, and its keys and values are
-handed to all rows that continue it, in rollouts and in passes over completions, with gradients where a pass has them.
-Log-probabilities are those of the whole rows (``tests/test_grpo.py``).
+positions, of 30 s 750. Here the text model reads each distinct prompt of a batch once. Its keys and values are used for
+all rows that continue it, in rollouts and in passes over completions, with gradients where a pass has them.
+Log-probabilities equal those of the whole rows (``tests/test_grpo.py``).
 
-It needs the model itself in one process: sharded weights, and DDP's counting of gradients, want one call of the wrapped
-model for each pass; and gradient checkpointing keeps no keys and values. Elsewhere each row is read whole.
+It needs the model itself in one process. Sharded weights and DDP's gradient counting require one call of the wrapped
+model for each pass, and gradient checkpointing stores no keys and values. In those cases each row is read whole.
 """
 
 from __future__ import annotations
@@ -30,51 +30,51 @@ def can_share(accelerator: Any, network: Any) -> bool:
     """Return whether prompts can be read once here; see the module.
 
     Args:
-        accelerator: The trainer's; several processes or sharding forbid it.
-        network: The model; gradient checkpointing forbids it.
+        accelerator: The trainer's accelerator; several processes or sharding prevent it.
+        network: The model; gradient checkpointing prevents it.
     """
     alone = accelerator.num_processes == 1 and accelerator.distributed_type.value == "NO"
     return alone and not any(getattr(part, "gradient_checkpointing", False) for part in inner_model(network).modules())
 
 
 def read_prompts(
-    network: Any, injector: AudioInjector, ids: torch.Tensor, seen: torch.Tensor, numbers: Sequence[int]
+    network: Any, injector: AudioInjector, ids: torch.Tensor, attention_mask: torch.Tensor, numbers: Sequence[int]
 ) -> tuple[Any, list[int], torch.Tensor]:
-    """Read left-padded prompts up to their last token, each distinct one once.
+    """Run the model over left-padded prompts up to their last token, each distinct prompt once.
 
     Args:
         network: The model.
         injector: Puts the clips into the pass.
         ids: Token ids, (N, L).
-        seen: Attention mask, (N, L).
+        attention_mask: Attention mask, (N, L).
         numbers: Number of each row's clip.
 
     Returns:
         The cache of the distinct prompts, L - 1 columns; for each of the N rows its row in that cache; the positions
         (N, L) of the prompts' tokens.
     """
-    firsts: dict[tuple[int, bytes], int] = {}  # clip and tokens of a prompt -> its first row
+    cache_rows: dict[tuple[int, bytes], int] = {}  # clip and tokens of a prompt -> its first row
     group, rows = [], []
     for i, number in enumerate(numbers):
         key = (number, ids[i].cpu().numpy().tobytes())
-        if key not in firsts:
-            firsts[key] = len(rows)
+        if key not in cache_rows:
+            cache_rows[key] = len(rows)
             rows.append(i)
-        group.append(firsts[key])
-    positions = (seen.cumsum(-1) - 1).clamp(min=0)
+        group.append(cache_rows[key])
+    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
     inner = inner_model(network)
     with injector.inject(network, [numbers[i] for i in rows]):
-        read = inner.model(
+        outputs = inner.model(
             input_ids=ids[rows, :-1],
-            attention_mask=seen[rows, :-1],
+            attention_mask=attention_mask[rows, :-1],
             position_ids=positions[rows, :-1],
             use_cache=True,
         )
-    return read.past_key_values, group, positions
+    return outputs.past_key_values, group, positions
 
 
 class _Prefixed(DynamicLayer):
-    """Keys and values of a layer: of each prompt once, and of the tokens after it in a buffer with ``room`` columns."""
+    """Keys and values of a layer: those of each prompt once, and those of later tokens in ``room`` columns."""
 
     def __init__(self, prompts: DynamicLayer, copies: int, room: int) -> None:
         super().__init__()
@@ -99,19 +99,19 @@ class _Prefixed(DynamicLayer):
 
 @contextmanager
 def shared_cache(network: Any, cache: Any, group: Sequence[int], room: int) -> Iterator[Any]:
-    """Give a cache for decoding in which the rows of a prompt share its keys and values.
+    """Make a cache for decoding in which the rows of a prompt share its keys and values.
 
-    Attention over the prompt is one product for all rows of the prompt, and nothing is copied when a token is added:
+    Attention over the prompt is one product for all rows of the prompt, and nothing is copied when a token is added.
     transformers' own cache would hold the prompt once for each row and copy all of it at every token.
 
     Args:
-        network: The model; its text attention is another one inside of the context.
-        cache: Of the distinct prompts (:func:`read_prompts`).
+        network: The model; its text attention is replaced inside of the context.
+        cache: Cache of the distinct prompts (:func:`read_prompts`).
         group: The prompt of each row.
         room: Columns for new tokens.
 
     Yields:
-        The cache of all rows. Where the rows of a prompt do not stand together in equal numbers it is the plain one.
+        The cache of all rows. It is the plain one unless the rows of each prompt are adjacent and equal in number.
     """
     copies = len(group) // (max(group) + 1)
     if list(group) != [row // copies for row in range(len(group))]:
@@ -120,7 +120,7 @@ def shared_cache(network: Any, cache: Any, group: Sequence[int], room: int) -> I
         return
     global _active
     inner = inner_model(network)
-    before = inner.config.get_text_config()._attn_implementation
+    implementation = inner.config.get_text_config()._attn_implementation
     shared = DynamicCache()
     shared.layers = [_Prefixed(layer, copies, room) for layer in cache.layers]
     set_text_attention(inner, _NAME)
@@ -129,7 +129,7 @@ def shared_cache(network: Any, cache: Any, group: Sequence[int], room: int) -> I
         yield shared
     finally:
         _active = None
-        set_text_attention(inner, before)
+        set_text_attention(inner, implementation)
 
 
 def _attention(
@@ -141,38 +141,43 @@ def _attention(
     scaling: float,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend from queries (N, heads, T, d) to the shared prompts and to the rows' own (N, kv heads, t, d)."""
+    """Attend from queries (N, heads, T, d) to the shared prompts and to the rows' own keys (N, kv heads, t, d)."""
     layer = _active.layers[module.layer_idx]
     prompts, heads, length, size = layer.prompt_keys.shape
     rows, all_heads, count, _ = query.shape
-    copies, each = layer.copies, all_heads // heads * count  # queries of a row and key head
-    own = query.reshape(rows, heads, each, size) * scaling
+    copies, n_queries = layer.copies, all_heads // heads * count  # queries of a row and key head
+    own_queries = query.reshape(rows, heads, n_queries, size) * scaling
 
-    def together(x: torch.Tensor) -> torch.Tensor:  # (N, heads, each, ·) -> (prompts, heads, copies x each, ·)
-        x = x.reshape(prompts, copies, heads, each, -1).transpose(1, 2)
-        return x.reshape(prompts, heads, copies * each, -1)
+    def merge_rows(x: torch.Tensor) -> torch.Tensor:  # (N, heads, each, ·) -> (prompts, heads, copies x each, ·)
+        x = x.reshape(prompts, copies, heads, n_queries, -1).transpose(1, 2)
+        return x.reshape(prompts, heads, copies * n_queries, -1)
 
-    def apart(x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(prompts, heads, copies, each, -1).transpose(1, 2).reshape(rows, heads, each, -1)
+    def split_rows(x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(prompts, heads, copies, n_queries, -1).transpose(1, 2).reshape(rows, heads, n_queries, -1)
 
-    scores = torch.cat([apart(together(own) @ layer.prompt_keys.mT), own @ key.mT], dim=-1)
+    scores = torch.cat([split_rows(merge_rows(own_queries) @ layer.prompt_keys.mT), own_queries @ key.mT], dim=-1)
     if attention_mask is not None:
         split = scores.reshape(rows, heads, -1, count, scores.shape[-1])
         scores = split.masked_fill(~attention_mask[:, :, None], -torch.inf).view_as(scores)
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    far, near = weights[..., :length], weights[..., length:]
-    out = apart(together(far) @ layer.prompt_values) + near @ value
+    prompt_weights, own_weights = weights[..., :length], weights[..., length:]
+    out = split_rows(merge_rows(prompt_weights) @ layer.prompt_values) + own_weights @ value
     return out.reshape(rows, all_heads, count, size).transpose(1, 2).contiguous(), None
 
 
 _NAME = "mpar2_shared_prompts"
-_active: Any = None  # the cache of the generation that runs; a process generates one batch at a time
+_active: Any = None  # the cache of the current generation; a process generates one batch at a time
 AttentionInterface.register(_NAME, _attention)
 AttentionMaskInterface.register(_NAME, sdpa_mask)
 
 
 def score_completions(
-    network: Any, injector: AudioInjector, ids: torch.Tensor, seen: torch.Tensor, keep: int, numbers: Sequence[int]
+    network: Any,
+    injector: AudioInjector,
+    ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    keep: int,
+    numbers: Sequence[int],
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Score the last columns of rows with the head that TRL adds to the model it trains (``add_fused_lm_head``).
 
@@ -180,7 +185,7 @@ def score_completions(
         network: The model.
         injector: Puts the clips into the pass.
         ids: Token ids, (N, T): prompts padded on the left, completions on the right.
-        seen: Attention mask, (N, T).
+        attention_mask: Attention mask, (N, T).
         keep: Columns of completions.
         numbers: Number of each row's clip.
 
@@ -188,14 +193,14 @@ def score_completions(
         Log-probabilities, (N, keep), in nats; entropies, (N, keep), or None where the head gives none.
     """
     length = ids.shape[1] - keep
-    cache, group, positions = read_prompts(network, injector, ids[:, :length], seen[:, :length], numbers)
+    cache, group, positions = read_prompts(network, injector, ids[:, :length], attention_mask[:, :length], numbers)
     cache.batch_select_indices(torch.tensor(group, device=ids.device))
-    after = positions[:, -1:] + seen[:, length:].cumsum(-1)
-    labels = ids[:, length - 1 :].masked_fill(seen[:, length - 1 :] == 0, -100)
-    labels[:, 0] = -100  # the last token of the prompt: it is read, not scored
+    after = positions[:, -1:] + attention_mask[:, length:].cumsum(-1)
+    labels = ids[:, length - 1 :].masked_fill(attention_mask[:, length - 1 :] == 0, -100)
+    labels[:, 0] = -100  # the last token of the prompt is input only
     outputs = network(
         input_ids=ids[:, length - 1 :],
-        attention_mask=seen,
+        attention_mask=attention_mask,
         position_ids=torch.cat([positions[:, -1:], after], dim=1),
         past_key_values=cache,
         labels=labels,

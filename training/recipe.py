@@ -1,10 +1,10 @@
-"""Recipes: one file each, what it resolves to, and what a trainer may change from the command line.
+"""Recipes: one file each, their resolution, and overrides from the command line.
 
-A recipe is ``training/recipes/NAME.yaml``. ``extends: OTHER`` starts from another recipe; mappings are merged, anything
-else is replaced, and the value ``~`` (null) removes the key. ``key=value`` arguments come last, with
-dots for depth and YAML for values: ``grpo.learning_rate=1e-6 data.sources.0.data=items.jsonl``.
+A recipe is ``training/recipes/NAME.yaml``. ``extends: OTHER`` starts from another recipe. Mappings are merged, other
+values are replaced, and the value ``~`` (null) removes the key. ``key=value`` arguments are applied last, with dots for
+depth and YAML for values: ``grpo.learning_rate=1e-6 data.sources.0.data=items.jsonl``.
 
-What a recipe resolves to is written beside the result, so that a training can be told from its folder.
+The resolved recipe is written beside the result, so that a training's folder identifies it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _DATA_KEYS = {"sources", "validation", "held_out", "decode", "limit", "drop_gues
 
 
 class RecipeError(MPAR2Error, ValueError):
-    """A recipe or an override that cannot be trained; the message names the key."""
+    """A recipe or an override is invalid; the message names the key."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A resolved recipe. ``sft`` and ``grpo`` are options of TRL's configurations, passed on as they are."""
+    """A resolved recipe. ``sft`` and ``grpo`` are options of TRL's configurations, passed on unchanged."""
 
     name: str
     about: str
@@ -44,7 +44,7 @@ class Recipe:
     model: str
     mode: str = "mpar2"
     prompt: str | None = None  # a set of ``mpar2.prompts`` or a text file; None: ours
-    adapter: str | None = None  # where GRPO starts: the adapter that SFT made; None: the bare model
+    adapter: str | None = None  # start of GRPO: the adapter of SFT; None: the bare model
     dtype: str = "bfloat16"
     seed: int = 0
     minutes: float | None = None  # of training, after which it stops and saves; None: all its steps
@@ -63,15 +63,15 @@ class Recipe:
     resample_rounds: int = 0  # GRPO: how often groups without variance are replaced in a step
     report_to: str | list[str] | None = None  # wandb, tensorboard, trackio; for SFT and GRPO alike
     early_stop: dict[str, Any] | None = None  # {metric, patience, min_delta}: on validation, the best checkpoint kept
-    smoke: bool = False  # two steps of a small random model on noise: does the recipe run at all?
+    smoke: bool = False  # two steps of a small random model on noise, to test that the recipe runs
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for the manifest."""
+        """Return the fields as plain values, for the manifest."""
         return {f.name: copy.deepcopy(getattr(self, f.name)) for f in fields(self)}
 
 
 def recipe_names() -> list[str]:
-    """Return the recipes that this package has."""
+    """Return the names of the packaged recipes."""
     return packaged_names("recipes")
 
 
@@ -87,7 +87,7 @@ def read_mapping(name: str, kind: str, error: type[Exception]) -> dict[str, Any]
     Args:
         name: The path of a YAML file, or a file of the package's folder for this kind.
         kind: ``recipe`` or ``plan``; the folder is its plural.
-        error: The class of the errors that are raised: no such file, or no mapping.
+        error: Class of the errors for a missing file or one without a mapping.
 
     Returns:
         The mapping, with numbers such as ``1e-6`` as numbers.
@@ -122,23 +122,23 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, variant: str | None
         variant: A variant of GRPO, applied before the overrides.
 
     Raises:
-        RecipeError: An unknown name or key, or a value that cannot be trained.
+        RecipeError: A name, key or value is invalid.
     """
     tree = _read(name)
     if variant is not None:
-        known = variants()
-        if variant not in known:
-            raise RecipeError(f"no variant '{variant}': choose one of {', '.join(known)}")
-        tree = _merge(tree, {key: value for key, value in known[variant].items() if key != "source"})
+        allowed = variants()
+        if variant not in allowed:
+            raise RecipeError(f"no variant '{variant}': choose one of {', '.join(allowed)}")
+        tree = _merge(tree, {key: value for key, value in allowed[variant].items() if key != "source"})
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or not key:
             raise RecipeError(f"'{override}' is no override: write key=value, for example seed=1")
         _put(tree, key.split("."), _number(yaml.safe_load(value)), key)
     tree.pop("extends", None)
-    known = {f.name for f in fields(Recipe)}
-    if unknown := sorted(set(tree) - known):
-        raise RecipeError(f"unknown keys {', '.join(unknown)}: a recipe has {', '.join(sorted(known))}")
+    allowed = {f.name for f in fields(Recipe)}
+    if unknown := sorted(set(tree) - allowed):
+        raise RecipeError(f"unknown keys {', '.join(unknown)}: a recipe has {', '.join(sorted(allowed))}")
     try:
         recipe = Recipe(**{"name": Path(name).stem} | tree)
     except TypeError as error:
@@ -155,9 +155,9 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     return tree if parent is None else _merge(_read(parent, (*seen, name)), tree)
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
-    for key, value in over.items():
+    for key, value in override.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
             merged[key] = _merge(dict(merged[key]), value)
         elif value is None:
@@ -167,31 +167,31 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _put(tree: Any, path: Sequence[str], value: Any, whole: str) -> None:
-    *way, last = path
-    for step in way:
+def _put(tree: Any, path: Sequence[str], value: Any, key_path: str) -> None:
+    *parents, leaf = path
+    for step in parents:
         if isinstance(tree, list):
-            tree = tree[_index(tree, step, whole)]
+            tree = tree[_index(tree, step, key_path)]
             continue
         if tree.get(step) is None:
             tree[step] = {}
         tree = tree[step]
         if not isinstance(tree, dict | list):
-            raise RecipeError(f"'{whole}': '{step}' is a value, it has no keys below it")
+            raise RecipeError(f"'{key_path}': '{step}' is a value, it has no keys below it")
     if isinstance(tree, list):
-        tree[_index(tree, last, whole)] = value
+        tree[_index(tree, leaf, key_path)] = value
     else:
-        tree[last] = value
+        tree[leaf] = value
 
 
-def _index(values: list[Any], step: str, whole: str) -> int:
+def _index(values: list[Any], step: str, key_path: str) -> int:
     if not step.isdigit() or int(step) >= len(values):
-        raise RecipeError(f"'{whole}': '{step}' is no place in a list of {len(values)}")
+        raise RecipeError(f"'{key_path}': '{step}' is no place in a list of {len(values)}")
     return int(step)
 
 
 def _number(value: Any) -> Any:
-    """Read 1e-6 as the number that is meant: YAML 1.1 reads it as a text."""
+    """Convert texts such as 1e-6 to numbers, which YAML 1.1 reads as texts."""
     if isinstance(value, dict):
         return {key: _number(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The paper from an empty machine: data, captions, chains, SFT, GRPO, evaluation, CAFE and the report, by one plan.
+"""Reproduce the paper from an empty machine by one plan: data, captions, chains, SFT, GRPO, evaluation, CAFE, report.
 
     python -m training reproduce PLAN [--plan] [--skip STAGE] [--from STAGE] [--until STAGE] [key=value …] out=FOLDER
 
@@ -15,12 +15,12 @@ A plan (``training/plans``) is a YAML file::
         makes: ["${out}/sft/adapter"]
         estimate: {hours: 1, why: …}              # or {requests: N, prompt_tokens: A, completion_tokens: B, model: M}
 
-Each stage is one command that exists by itself: ``training``, ``mpar2``, ``accelerate`` or ``python``. Stages run in
-the order of the file. A stage is done when its command, what it reads and all stages before it are as they were when it
-finished, and what it makes is there: the same command goes on where it stopped. ``--skip`` takes what is there in place
-of running a stage. ``OUT/state.json`` holds what is done; ``OUT/plan.yaml`` the plan with all values.
+Each stage is a command that can also be run by hand: ``training``, ``mpar2``, ``accelerate`` or ``python``. Stages run
+in the order of the file. A stage is done if its outputs exist and its command, its inputs and all previous stages are
+unchanged since it finished, so the same command resumes a stopped run. ``--skip`` uses existing outputs in place of
+running a stage. ``OUT/state.json`` holds the stages that are done; ``OUT/plan.yaml`` the plan with all values.
 
-``--plan`` runs nothing: hours and memory of ``sft`` and ``grpo`` come from counted operators (``training.plan``), those
+``--plan`` runs nothing. Hours and memory of ``sft`` and ``grpo`` come from counted operators (``training.plan``), those
 of other stages and requests to services from the plan's own ``estimate``, with its reason.
 """
 
@@ -62,12 +62,12 @@ _ESTIMATE_KEYS = {"hours", "memory_gb", "requests", "prompt_tokens", "completion
 
 
 class ReproduceError(MPAR2Error, RuntimeError):
-    """A plan that cannot be run, or a stage that failed."""
+    """A plan is invalid, or a stage failed."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One command, what it reads from outside of the plan, and the files or folders that it leaves."""
+    """One command, its inputs from outside of the plan, and its output files or folders."""
 
     name: str
     run: tuple[str, ...]
@@ -77,17 +77,17 @@ class Stage:
 
     @property
     def argv(self) -> list[str]:
-        """Return the command as the system takes it."""
+        """Return the command as an argument list."""
         return [sys.executable, *_PROGRAMS[self.run[0]], *self.run[1:]]
 
     @property
-    def made(self) -> bool:
+    def is_complete(self) -> bool:
         return all(path.exists() for path in self.makes)
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A plan with all its values put in."""
+    """A plan with its values filled in."""
 
     about: str
     out: Path
@@ -98,63 +98,65 @@ class Reproduction:
 
 
 def load_plan(name: str, out: Path, overrides: Sequence[str] = (), *, complete: bool = True) -> Reproduction:
-    """Read a plan and put its values in.
+    """Read a plan and fill its values in.
 
     Args:
         name: A plan of the package, or the path of a YAML file.
-        out: The folder of everything that is made; ``${out}`` in the plan.
+        out: The folder of all outputs; ``${out}`` in the plan.
         overrides: ``key=value`` texts that replace values.
-        complete: Whether a value that nobody gave is an error; an estimate needs none.
+        complete: Whether a missing value is an error; an estimate needs none.
 
     Raises:
-        ReproduceError: No such plan, or one that cannot be run; the message names stage and key.
+        ReproduceError: The plan does not exist or is invalid; the message names stage and key.
     """
     tree = read_mapping(name, "plan", ReproduceError)
-    where = f"plan '{name}'"
+    context = f"plan '{name}'"
     if extra := sorted(set(map(str, tree)) - _PLAN_KEYS):
-        raise ReproduceError(f"{where}: unknown key '{extra[0]}'; a plan has {', '.join(sorted(_PLAN_KEYS))}")
+        raise ReproduceError(f"{context}: unknown key '{extra[0]}'; a plan has {', '.join(sorted(_PLAN_KEYS))}")
     values = dict(tree.get("values") or {})
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or key not in values:
-            raise ReproduceError(f"{where}: '{override}' replaces no value; it has {', '.join(values) or 'none'}")
+            raise ReproduceError(f"{context}: '{override}' replaces no value; it has {', '.join(values) or 'none'}")
         values[key] = yaml.safe_load(value)
     missing = [key for key, value in values.items() if value is None]
     if missing and complete:
-        raise ReproduceError(f"{where}: give {', '.join(f'{key}=…' for key in missing)}")
-    known = {key: f"<{key}>" if value is None else str(value) for key, value in values.items()}
-    known |= {"out": str(out), "package": str(Path(__file__).resolve().parent)}
+        raise ReproduceError(f"{context}: give {', '.join(f'{key}=…' for key in missing)}")
+    substitutions = {key: f"<{key}>" if value is None else str(value) for key, value in values.items()}
+    substitutions |= {"out": str(out), "package": str(Path(__file__).resolve().parent)}
     entries = tree.get("stages")
     if not isinstance(entries, list) or not entries:
-        raise ReproduceError(f"{where}: a list of stages under the key 'stages' is needed")
-    stages = tuple(_stage(entry, known, where) for entry in entries)
+        raise ReproduceError(f"{context}: a list of stages under the key 'stages' is needed")
+    stages = tuple(_stage(entry, substitutions, context) for entry in entries)
     names = [stage.name for stage in stages]
     if len(set(names)) < len(names):
-        raise ReproduceError(f"{where}: two stages have one name")
+        raise ReproduceError(f"{context}: two stages have one name")
     device = {"name": "cpu", "count": 1, "price": None} | (tree.get("device") or {})
     return Reproduction(str(tree.get("about") or ""), out, stages, values, device, tree.get("prices") or {})
 
 
-def _stage(entry: Any, values: Mapping[str, str], where: str) -> Stage:
+def _stage(entry: Any, values: Mapping[str, str], context: str) -> Stage:
     if not isinstance(entry, dict) or not entry.get("name") or not entry.get("run"):
-        raise ReproduceError(f"{where}: each stage needs a name and a command under 'run', not {entry!r:.100}")
-    where = f"{where}, stage '{entry['name']}'"
+        raise ReproduceError(f"{context}: each stage needs a name and a command under 'run', not {entry!r:.100}")
+    context = f"{context}, stage '{entry['name']}'"
     if extra := sorted(set(map(str, entry)) - _STAGE_KEYS):
-        raise ReproduceError(f"{where}: unknown key '{extra[0]}'; a stage has {', '.join(sorted(_STAGE_KEYS))}")
+        raise ReproduceError(f"{context}: unknown key '{extra[0]}'; a stage has {', '.join(sorted(_STAGE_KEYS))}")
     estimate = entry.get("estimate") or {}
     if extra := sorted(set(map(str, estimate)) - _ESTIMATE_KEYS):
-        raise ReproduceError(f"{where}: unknown key '{extra[0]}'; an estimate has {', '.join(sorted(_ESTIMATE_KEYS))}")
+        raise ReproduceError(
+            f"{context}: unknown key '{extra[0]}'; an estimate has {', '.join(sorted(_ESTIMATE_KEYS))}"
+        )
 
     def filled(text: Any) -> str:
         try:
             return Template(str(text)).substitute(values)
         except (KeyError, ValueError) as error:
-            raise ReproduceError(f"{where}: {text!r} needs a value {error}; there are {', '.join(values)}") from None
+            raise ReproduceError(f"{context}: {text!r} needs a value {error}; there are {', '.join(values)}") from None
 
     run = entry["run"]
     words = [filled(word) for word in (shlex.split(run) if isinstance(run, str) else run)]
     if words[0] not in _PROGRAMS:
-        raise ReproduceError(f"{where}: a stage runs {', '.join(_PROGRAMS)}, not '{words[0]}'")
+        raise ReproduceError(f"{context}: a stage runs {', '.join(_PROGRAMS)}, not '{words[0]}'")
     reads, makes = (tuple(Path(filled(path)) for path in entry.get(key) or ()) for key in ("reads", "makes"))
     return Stage(str(entry["name"]), tuple(words), reads, makes, estimate)
 
@@ -174,13 +176,13 @@ def run_plan(
 
     Args:
         plan: The plan.
-        skip: Stages whose results are taken as they are.
-        start: This stage and all after it run again, done or not.
+        skip: Stages whose existing outputs are used.
+        start: First stage to run again, with all after it.
         until: The last stage that runs.
-        execute: Runs a stage and returns its exit status; by default in a process of its own.
+        execute: Runs a stage and returns its exit status; by default in its own process.
 
     Raises:
-        ReproduceError: A name is no stage, another process works in the folder, or a stage failed.
+        ReproduceError: A name is not a stage, another process uses the folder, or a stage failed.
     """
     names = [stage.name for stage in plan.stages]
     if unknown := [name for name in (*skip, start, until) if name is not None and name not in names]:
@@ -189,11 +191,11 @@ def run_plan(
     lock = try_lock(plan.out / "state")
     if lock is None:
         raise ReproduceError(f"another process works in {plan.out}")
-    with ExitStack() as held:
-        held.callback(lock.release)
-        shown = {"about": plan.about, "values": dict(plan.values)}
-        shown["stages"] = [{"name": stage.name, "run": shlex.join(stage.run)} for stage in plan.stages]
-        write_bytes(plan.out / "plan.yaml", yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).encode())
+    with ExitStack() as stack:
+        stack.callback(lock.release)
+        record = {"about": plan.about, "values": dict(plan.values)}
+        record["stages"] = [{"name": stage.name, "run": shlex.join(stage.run)} for stage in plan.stages]
+        write_bytes(plan.out / "plan.yaml", yaml.safe_dump(record, sort_keys=False, allow_unicode=True).encode())
         _run_stages(plan, set(skip), start, until, execute or _in_a_process)
 
 
@@ -201,36 +203,36 @@ def _run_stages(
     plan: Reproduction, skip: set[str], start: str | None, until: str | None, execute: Callable[[Stage], int]
 ) -> None:
     path = plan.out / "state.json"
-    done: dict[str, Any] = load_json(path.read_bytes(), str(path)) if path.exists() else {}
-    before, again = "", False
+    state: dict[str, Any] = load_json(path.read_bytes(), str(path)) if path.exists() else {}
+    key, rerun = "", False
     for number, stage in enumerate(plan.stages, 1):
         head = f"[{number}/{len(plan.stages)}] {stage.name}"
-        again = again or stage.name == start
+        rerun = rerun or stage.name == start
         if missing := [read for read in stage.reads if not read.exists()]:
             raise ReproduceError(f"stage '{stage.name}' reads {missing[0]}, which is not there")
-        before = _key(stage, plan.out, before)
+        key = _key(stage, plan.out, key)
         if stage.name in skip:
-            if not stage.made:
-                absent = next(made for made in stage.makes if not made.exists())
+            if not stage.is_complete:
+                absent = next(result for result in stage.makes if not result.exists())
                 raise ReproduceError(f"stage '{stage.name}' cannot be skipped: {absent} is not there")
-            before = _digest([_fingerprint(made) for made in stage.makes])  # what comes after rests on what is there
+            key = _digest([_fingerprint(result) for result in stage.makes])  # later stages depend on these outputs
             print(f"{head}: skipped, its results are taken as they are", flush=True)
-        elif not again and (done.get(stage.name) or {}).get("key") == before and stage.made:
+        elif not rerun and (state.get(stage.name) or {}).get("key") == key and stage.is_complete:
             print(f"{head}: done before", flush=True)
         else:
             print(f"{head}: {shlex.join(stage.run)}", flush=True)
-            begun = time.monotonic()
+            begin_s = time.monotonic()
             if status := execute(stage):
                 raise ReproduceError(
                     f"stage '{stage.name}' failed with status {status}; the same command goes on from there"
                 )
-            if not stage.made:
-                absent = next(made for made in stage.makes if not made.exists())
+            if not stage.is_complete:
+                absent = next(result for result in stage.makes if not result.exists())
                 raise ReproduceError(f"stage '{stage.name}' ended without {absent}")
             finished = datetime.now(UTC).isoformat(timespec="seconds")
-            seconds = round(time.monotonic() - begun, 1)
-            done[stage.name] = {"key": before, "command": shlex.join(stage.run), "seconds": seconds, "at": finished}
-            write_json(path, done)
+            seconds = round(time.monotonic() - begin_s, 1)
+            state[stage.name] = {"key": key, "command": shlex.join(stage.run), "seconds": seconds, "at": finished}
+            write_json(path, state)
         if stage.name == until:
             return
 
@@ -239,10 +241,10 @@ def _in_a_process(stage: Stage) -> int:
     return subprocess.run(stage.argv, check=False).returncode
 
 
-def _key(stage: Stage, out: Path, before: str) -> str:
-    """Hash what a stage depends on: its command, without the folder's place, what it reads, and the stages before."""
+def _key(stage: Stage, out: Path, previous_key: str) -> str:
+    """Hash the dependencies of a stage: its command without the output folder, its inputs, and the previous stages."""
     words = [word.replace(str(out), "${out}") for word in stage.run]
-    return _digest([before, words, [_fingerprint(path) for path in stage.reads]])
+    return _digest([previous_key, words, [_fingerprint(path) for path in stage.reads]])
 
 
 def _digest(value: Any) -> str:
@@ -250,7 +252,7 @@ def _digest(value: Any) -> str:
 
 
 def _fingerprint(path: Path) -> Any:
-    """Return a file by its content; a folder by names and sizes, since audio is large."""
+    """Return the hash of a file; for a folder, names and sizes, since audio is large."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -261,21 +263,21 @@ def _fingerprint(path: Path) -> Any:
 
 
 def estimate_text(plan: Reproduction) -> str:
-    """Return hours, memory and money of each stage and of all, as lines; what is not known is said to be so."""
+    """Return hours, memory and money of each stage and in total, as lines; unknown values are marked."""
     lines = [plan.about.strip(), f"{'stage':14} {'hours':>8} {'GB each':>8} {'money':>9}  how it is known"]
     hours, money, unknown = 0.0, 0.0, []
     priced = False
     for stage in plan.stages:
-        time_h, memory, cost, how = _estimate(stage, plan)
+        time_h, memory, cost, basis = _estimate(stage, plan)
         hours, money, priced = hours + (time_h or 0.0), money + (cost or 0.0), priced or cost is not None
         if time_h is None:
             unknown.append(stage.name)
         cells = (f"{value:.2f}" if value is not None else "-" for value in (time_h, memory, cost))
         numbers = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, (8, 8, 9), strict=True))
-        lines.append(f"{stage.name:14} {numbers}  {how}")
+        lines.append(f"{stage.name:14} {numbers}  {basis}")
     device = plan.device
-    where = f"{device['count']} x {device['name']}; estimates, nothing was run"
-    lines.append(f"{'all':14} {hours:8.2f} {'':8} {f'{money:.2f}' if priced else '-':>9}  {where}")
+    device_text = f"{device['count']} x {device['name']}; estimates, nothing was run"
+    lines.append(f"{'all':14} {hours:8.2f} {'':8} {f'{money:.2f}' if priced else '-':>9}  {device_text}")
     if unknown:
         lines.append(f"without a time: {', '.join(unknown)}")
     if device["price"] is None:
@@ -284,8 +286,8 @@ def estimate_text(plan: Reproduction) -> str:
 
 
 def _estimate(stage: Stage, plan: Reproduction) -> tuple[float | None, float | None, float | None, str]:
-    """Return (hours, GB on each device, money, how it is known); None where unknown."""
-    given = stage.estimate
+    """Return (hours, GB on each device, money, basis of the estimate); None where unknown."""
+    estimate = stage.estimate
     words = list(stage.run)
     while words and words[0] != "training":  # accelerate launch … -m training grpo …
         words.pop(0)
@@ -298,21 +300,26 @@ def _estimate(stage: Stage, plan: Reproduction) -> tuple[float | None, float | N
         overrides = [text for text in options.overrides if not text.startswith("out=")]
         recipe = load_recipe(options.recipe, overrides, variant=getattr(options, "variant", None))
         if not recipe.smoke:
-            load = Load(items=given.get("items"))
+            load = Load(items=estimate.get("items"))
             device, price = device_named(plan.device["name"]), plan.device["price"]
-            found = plan_training(
+            forecast = plan_training(
                 options.command, recipe, device=device, devices=int(plan.device["count"]), price=price, load=load
             )
-            return found.hours, found.memory_gb, found.money, "operators counted, speeds assumed"
-    hours = given.get("hours")
-    if "requests" in given:
-        row = plan.prices.get(given.get("model")) or {}
-        known = row.get("prompt") is not None and row.get("completion") is not None
-        prices = Prices(float(row["prompt"]), float(row["completion"])) if known else None
-        count = int(given["requests"])
-        tokens = (count * int(given.get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
-        found = Estimate(count, *tokens, prices)
-        return hours, given.get("memory_gb"), found.cost, f"{found}; {given.get('why', 'the plan says')}"
+            return forecast.hours, forecast.memory_gb, forecast.money, "operators counted, speeds assumed"
+    hours = estimate.get("hours")
+    if "requests" in estimate:
+        row = plan.prices.get(estimate.get("model")) or {}
+        has_price = row.get("prompt") is not None and row.get("completion") is not None
+        prices = Prices(float(row["prompt"]), float(row["completion"])) if has_price else None
+        count = int(estimate["requests"])
+        tokens = (count * int(estimate.get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
+        forecast = Estimate(count, *tokens, prices)
+        return hours, estimate.get("memory_gb"), forecast.cost, f"{forecast}; {estimate.get('why', 'the plan says')}"
     price = plan.device["price"]
     cost = None if hours is None or price is None else hours * plan.device["count"] * price
-    return hours, given.get("memory_gb"), cost, str(given.get("why", "the plan says" if given else "no estimate"))
+    return (
+        hours,
+        estimate.get("memory_gb"),
+        cost,
+        str(estimate.get("why", "the plan says" if estimate else "no estimate")),
+    )

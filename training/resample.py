@@ -1,7 +1,7 @@
 """Replace groups whose rewards are all equal by groups of other prompts (dynamic sampling of DAPO, arXiv 2503.14476).
 
-Such a group has zero advantage everywhere and teaches nothing, while it costs as much as any other. DAPO samples until
-a batch is full of groups with variance; here at most ``resample_rounds`` times, so that a step has a bounded cost.
+Such a group has zero advantage everywhere and adds no gradient at full cost. DAPO samples until a batch is full of
+groups with variance; here at most ``resample_rounds`` times, so that the cost of a step is bounded.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def flat_groups(advantages: torch.Tensor, size: int) -> list[int]:
     """Return the groups whose advantages are all zero.
 
     Args:
-        advantages: Of each row, (N,).
-        size: Rows of a group, which stand together.
+        advantages: Advantage of each row, (N,).
+        size: Rows of a group, which are adjacent.
 
     Returns:
-        Places of the groups.
+        Indices of the groups.
     """
     groups = advantages.view(-1, size)
     return (groups == 0).all(dim=1).nonzero().flatten().tolist()
@@ -36,14 +36,14 @@ def replace_groups(
     size: int,
     pad: int,
 ) -> dict[str, Any]:
-    """Put groups of one generation batch into another.
+    """Copy groups of one generation batch into another.
 
     Args:
-        batch: Tensors with a row for each completion, as TRL makes them; prompts are padded on the left, all else on
-            the right. Other entries are kept as they are.
-        fresh: The batch that groups are taken from, with the same keys.
-        places: Groups of ``batch`` that are replaced.
-        sources: As many groups of ``fresh``.
+        batch: Tensors with a row for each completion, as TRL makes them. Prompts are padded on the left, all others on
+            the right. Other entries are unchanged.
+        fresh: The batch that groups are copied from, with the same keys.
+        places: Indices of the groups of ``batch`` to replace.
+        sources: Indices of as many groups of ``fresh``.
         size: Completions in a group.
         pad: Token id that pads prompts and completions.
 
@@ -59,7 +59,7 @@ def replace_groups(
         if value.dim() > 1 and value.shape[1] != other.shape[1]:
             width = max(value.shape[1], other.shape[1])
             fill = pad if key in ("prompt_ids", "completion_ids") else 0
-            value, other = (_widened(rows, width, fill, left=key.startswith("prompt_")) for rows in (value, other))
+            value, other = (_pad_to_width(rows, width, fill, left=key.startswith("prompt_")) for rows in (value, other))
         value = value.clone()
         for place, source in zip(places, sources, strict=True):
             value[place * size : (place + 1) * size] = other[source * size : (source + 1) * size]
@@ -67,6 +67,6 @@ def replace_groups(
     return merged
 
 
-def _widened(rows: torch.Tensor, width: int, fill: int, *, left: bool) -> torch.Tensor:
+def _pad_to_width(rows: torch.Tensor, width: int, fill: int, *, left: bool) -> torch.Tensor:
     missing = width - rows.shape[1]
     return torch.nn.functional.pad(rows, (missing, 0) if left else (0, missing), value=fill)

@@ -1,33 +1,31 @@
-"""Make the completions of a GRPO step by an OpenAI-compatible server (vLLM), and keep its weights up to date.
+"""Generate the completions of a GRPO step on an OpenAI-compatible server (vLLM), and keep its weights up to date.
 
-A serving engine (vLLM, SGLang) batches and compiles, and makes completions several times faster than ``generate`` of
-transformers. TRL 1.16 sends images to vLLM but no audio, so its own client cannot be used. This client
-takes the place of TRL's ``vllm_generation`` object: TRL then computes the importance ratios between the server's
-log-probabilities and the trainer's, and truncates them, by its own code
-(``vllm_importance_sampling_mode``, ``vllm_importance_sampling_clip_max`` in the recipe).
+A serving engine (vLLM, SGLang) batches and compiles, and is several times faster than ``generate`` of transformers. TRL
+1.16 sends images to vLLM but no audio, so its own client cannot be used. This client replaces TRL's ``vllm_generation``
+object: TRL then computes the importance ratios between the server's log-probabilities and the trainer's, and truncates
+them, by its own code (``vllm_importance_sampling_mode``, ``vllm_importance_sampling_clip_max`` in the recipe).
 
 For each batch:
 
-1. :meth:`ServerRollouts.sync_weights` saves the current adapter under the names that
-   the server knows (``mpar2 export --as adapter``) and posts its folder to ``/v1/load_lora_adapter``
-   under a name of its step; the one before is unloaded. The server must be started with
-   ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=True`` and ``--enable-lora --max-lora-rank R --logprobs-mode processed_logprobs``
-   and must see the folder of the run.
-2. :meth:`ServerRollouts.generate` asks ``/v1/chat/completions`` for the G completions of each prompt, with the clip as
-   ``audio_url``, token ids (``return_token_ids``) and log-probabilities.
+1. :meth:`ServerRollouts.sync_weights` saves the current adapter under the server's names of weights
+   (``mpar2 export --as adapter``) and posts its folder to ``/v1/load_lora_adapter`` under a name of its step; the
+   previous adapter is unloaded. The server must be started with ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=True`` and
+   ``--enable-lora --max-lora-rank R --logprobs-mode processed_logprobs``, and must have access to the run's folder.
+2. :meth:`ServerRollouts.generate` requests the G completions of each prompt from ``/v1/chat/completions``, with the
+   clip as ``audio_url``, token ids (``return_token_ids``) and log-probabilities.
 3. :meth:`ServerRollouts.check` compares the server's log-probabilities of each batch with the trainer's, and
-   :meth:`ServerRollouts.check_audio` those of the first batch with the trainer's on silence. A server that serves other
-   weights, or does not get the audio, stops the training before anything is learnt from it.
+   :meth:`ServerRollouts.check_audio` those of the first batch with the trainer's on silence. A server with other
+   weights, or without the audio, stops the training before the first update.
 
-While requests are in flight the trainer encodes the batch's clips, and each group is judged as soon as it is there.
+While requests are in flight the trainer encodes the batch's clips, and each group is judged as soon as it arrives.
 
-``ahead: true`` asks for the next batch before the current one is trained on, so that server and trainer work at the
-same time: completions are then one update old, which the truncated ratios correct for. Each batch is trained on once.
+``ahead: true`` requests the next batch before the current one is trained on, so that server and trainer work at the
+same time. Completions are then one update old, which the truncated ratios correct for. Each batch is trained on once.
 
-An outage pauses the training (``wait_minutes``), then ends it with an error; the last checkpoint is whole, and
-``--resume`` goes on. Only LoRA training is supported: all weights would have to travel at every step.
+An outage pauses the training (``wait_minutes``), then ends it with an error. The last checkpoint is complete, and
+``--resume`` continues from it. Only LoRA training is supported, since all weights would have to be sent at every step.
 
-Run here against a local server of this wire format with a small real model behind it; vLLM itself was not run.
+Tested against a local server of this wire format with a small real model; vLLM itself was not run.
 """
 
 from __future__ import annotations
@@ -54,12 +52,12 @@ __all__ = ["GroupRequest", "RolloutError", "ServerRollouts"]
 
 
 class RolloutError(MPAR2Error, RuntimeError):
-    """Report a rollout server that cannot be used, or that is away for too long."""
+    """The rollout server cannot be used, or is unreachable for too long."""
 
 
 @dataclass(frozen=True)
 class GroupRequest:
-    """A row of a batch: its clip, its messages, and the row of the dataset for those who judge."""
+    """A row of a batch: its clip, its messages, and its row of the dataset for the judge."""
 
     path: str
     messages: Sequence[Mapping[str, Any]]
@@ -70,19 +68,19 @@ Group = list[tuple[list[int], list[float]]]  # token ids and log-probabilities o
 
 
 class ServerRollouts:
-    """Client of one rollout server, in the place of TRL's ``VLLMGeneration``.
+    """Client of one rollout server, in place of TRL's ``VLLMGeneration``.
 
     Args:
         base_url: Address of the server up to ``/v1``.
         checkpoint: The base model: short name, folder or hub id.
         model: Name of the base model on the server; by default ``checkpoint``. Adapters are loaded beside it.
+        folder: Folder of the adapters of the steps.
         in_flight: Requests at a time.
-        timeout_s: Of one request.
-        wait_minutes: How long an outage may last before the training stops.
+        timeout_s: Timeout of a request.
+        wait_minutes: Longest outage before the training stops.
         tolerance: Largest mean difference of log-probabilities between server and trainer, in nats a token; with
-            ``ahead`` it has room for one update.
-        ahead: Whether the next batch is asked for before the current one is trained on.
-        folder: Where adapters of the steps are written.
+            ``ahead`` it must allow for one update.
+        ahead: Whether the next batch is requested before the current one is trained on.
     """
 
     def __init__(
@@ -111,7 +109,7 @@ class ServerRollouts:
         self._updates = 0
         self.ahead = ahead
         self._pending: tuple[list[GroupRequest], list[Future[Group]]] | None = None
-        # Set by ``attach`` and before each batch, since TRL passes token ids only.
+        # Set by ``attach`` and before each batch, since TRL passes only token ids.
         self._trainer: Any = None
         self._sampling: Mapping[str, Any] = {}
         self.requests: list[GroupRequest] = []  # of the rows of a batch
@@ -130,10 +128,10 @@ class ServerRollouts:
         """Use the adapter and clips of a trainer.
 
         Args:
-            trainer: It gives ``save_policy``, ``clips`` and ``accelerator``.
+            trainer: A trainer with ``save_policy``, ``clips`` and ``accelerator``.
             sampling: Fields of each request.
-            timer: Of the stages of a step.
-            arrived: Called with a request and the token ids of its completions as soon as they are there, in a thread.
+            timer: Timer of the stages of a step.
+            arrived: Called in a thread with a request and the token ids of its completions as soon as they arrive.
             meanwhile: Called while the requests of a batch are in flight.
         """
         self._trainer, self._arrived, self._meanwhile = trainer, arrived, meanwhile
@@ -143,12 +141,12 @@ class ServerRollouts:
     # The two methods that TRL calls
 
     def sync_weights(self) -> None:
-        """Send the current adapter to the server and unload the one before.
+        """Send the current adapter to the server and unload the previous one.
 
         Raises:
-            RolloutError: The server refuses the adapter, or is away for longer than ``wait_minutes``.
+            RolloutError: The server refuses the adapter, or is unreachable for longer than ``wait_minutes``.
         """
-        if self._pending is not None:  # they need the adapter that is unloaded now; the batch is waited for anyway
+        if self._pending is not None:  # pending requests use the adapter that is about to be unloaded
             with self._timer.stage("rollout"):
                 wait(self._pending[1])
         with self._timer.stage("sync"):
@@ -157,17 +155,19 @@ class ServerRollouts:
 
     def _send_adapter(self, name: str) -> None:
         folder = self._folder / name
-        saved = folder.with_name(f".{name}")
-        self._trainer.save_policy(saved)  # on every process: sharded weights are gathered
+        raw_folder = folder.with_name(f".{name}")
+        self._trainer.save_policy(raw_folder)  # on every process: sharded weights are gathered
         if self._trainer.accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
-            export_checkpoint(self._checkpoint, folder, "adapter", adapter=str(saved))  # the server's names of weights
-            shutil.rmtree(saved)
+            export_checkpoint(
+                self._checkpoint, folder, "adapter", adapter=str(raw_folder)
+            )  # the server's names of weights
+            shutil.rmtree(raw_folder)
             body = {"lora_name": name, "lora_path": str(folder.resolve())}
             self._call(lambda: self._client.post("/load_lora_adapter", body=body, cast_to=str))
             if self._served != self._base:
-                before = {"lora_name": self._served}
-                self._call(lambda: self._client.post("/unload_lora_adapter", body=before, cast_to=str))
+                old_body = {"lora_name": self._served}
+                self._call(lambda: self._client.post("/unload_lora_adapter", body=old_body, cast_to=str))
                 shutil.rmtree(self._folder / self._served, ignore_errors=True)
         self._trainer.accelerator.wait_for_everyone()
         self._served = name
@@ -178,22 +178,25 @@ class ServerRollouts:
         """Return completions of the rows of a batch.
 
         Args:
-            prompts: Token ids of each row, G equal rows for each prompt one after the other. They only count rows:
-                the server renders the prompt from the messages in ``requests``.
+            prompts: Token ids of each row, G equal adjacent rows for each prompt. Only their number is used: the server
+                renders the prompt from the messages in ``requests``.
             images: Unused.
             num_generations: G.
             profiler: Unused.
 
         Returns:
             As TRL expects: prompts, token ids of each row, log-probabilities of each token as lists of one, None.
+
+        Raises:
+            RolloutError: The rows do not match ``requests``.
         """
         if len(self.requests) != len(prompts) or len(prompts) % num_generations:
             raise RolloutError(f"{len(prompts)} rows do not fit {len(self.requests)} requests of {num_generations}")
-        asked = self.requests[::num_generations]
-        if self._pending is not None and self._pending[0] == asked:
+        requests = self.requests[::num_generations]
+        if self._pending is not None and self._pending[0] == requests:
             futures, self._pending = self._pending[1], None
         else:
-            futures = self._ask(asked, num_generations)
+            futures = self._ask(requests, num_generations)
         if self._meanwhile is not None:
             self._meanwhile()
         groups = [future.result() for future in futures]
@@ -202,15 +205,15 @@ class ServerRollouts:
         return list(prompts), ids, logprobs, None
 
     def ask_ahead(self, requests: Sequence[GroupRequest], num_generations: int) -> None:
-        """Ask for the completions of a coming batch with the adapter that is served now.
+        """Request the completions of the next batch with the current adapter.
 
         Args:
-            requests: Of all rows of the batch, G equal ones for each prompt.
+            requests: Requests of all rows of the batch, G equal ones for each prompt.
             num_generations: G.
         """
-        asked = list(requests[::num_generations])
-        if self._pending is None or self._pending[0] != asked:
-            self._pending = asked, self._ask(asked, num_generations)
+        prompts = list(requests[::num_generations])
+        if self._pending is None or self._pending[0] != prompts:
+            self._pending = prompts, self._ask(prompts, num_generations)
 
     def _ask(self, requests: Sequence[GroupRequest], count: int) -> list[Future[Group]]:
         return [self._pool.submit(self._group, request, count, self._served) for request in requests]
@@ -222,7 +225,7 @@ class ServerRollouts:
         return group
 
     def drop_pending(self) -> None:
-        """Give up what was asked ahead and is not needed any more."""
+        """Cancel requests that were made ahead and are not needed any more."""
         if self._pending is not None:
             for future in self._pending[1]:
                 future.cancel()
@@ -231,21 +234,21 @@ class ServerRollouts:
     def check_audio(
         self, server: torch.Tensor, with_clip: torch.Tensor, with_silence: torch.Tensor, mask: torch.Tensor
     ) -> None:
-        """Refuse a server whose log-probabilities are those of silence rather than those of the clip.
+        """Refuse a server whose log-probabilities match silence rather than the clip.
 
         Args:
-            server: What the server sampled with, (N, T).
+            server: The server's log-probabilities, (N, T).
             with_clip: The trainer's with the clip, (N, T).
             with_silence: The trainer's with silence in place of the clip, (N, T).
             mask: 1 for tokens of a completion, (N, T).
 
         Raises:
-            RolloutError: The server's are nearer to silence.
+            RolloutError: The server's are closer to silence.
         """
-        chosen = mask.bool() & ~torch.isnan(server)
-        to_clip, to_silence = ((server - own)[chosen].abs().mean() for own in (with_clip, with_silence))
-        apart = (with_clip - with_silence)[chosen].abs().mean()
-        if to_silence < to_clip and to_silence < apart / 2:  # far from both: other weights, which ``check`` reports
+        valid = mask.bool() & ~torch.isnan(server)
+        to_clip, to_silence = ((server - trainer)[valid].abs().mean() for trainer in (with_clip, with_silence))
+        distance = (with_clip - with_silence)[valid].abs().mean()
+        if to_silence < to_clip and to_silence < distance / 2:  # far from both: other weights (``check`` reports them)
             raise RolloutError(
                 "the rollout server does not get the audio: its log-probabilities differ by "
                 f"{to_clip:.4f} nats a token from the trainer's with the clip, by {to_silence:.4f} with silence"
@@ -255,8 +258,8 @@ class ServerRollouts:
         """Compare log-probabilities of the same tokens.
 
         Args:
-            server: What the server sampled with, (N, T).
-            trainer: What the trainer computes with its own weights and audio, (N, T).
+            server: The server's log-probabilities, (N, T).
+            trainer: The trainer's, with its own weights and audio, (N, T).
             mask: 1 for tokens of a completion, (N, T).
 
         Returns:
@@ -267,10 +270,10 @@ class ServerRollouts:
         """
         if not mask.any():  # all completions are masked as truncated
             return 0.0
-        chosen = mask.bool() & ~torch.isnan(server)
-        if not chosen.any():
+        valid = mask.bool() & ~torch.isnan(server)
+        if not valid.any():
             raise RolloutError("the server gives no log-probabilities: it must support logprobs in chat completions")
-        difference = float((server - trainer)[chosen].abs().mean())
+        difference = float((server - trainer)[valid].abs().mean())
         if difference > self._tolerance:
             raise RolloutError(
                 f"the server's log-probabilities differ from the trainer's by {difference:.3f} nats a token (limit "
@@ -309,7 +312,7 @@ class ServerRollouts:
         return rows
 
     def _call(self, request: Callable[[], Any]) -> Any:
-        """Send a request; an outage is waited for, a refusal is an error."""
+        """Send a request; wait for the end of an outage, raise on a refusal."""
         import openai
 
         start, pause = time.monotonic(), 1.0
@@ -329,7 +332,7 @@ class ServerRollouts:
 
 
 def _wav_url(path: str, max_seconds: float) -> str:
-    """Return a clip, cut and resampled as the trainer's processor gets it, as a data URL of a float WAV."""
+    """Return a clip as a data URL of a float WAV, cut and resampled like the trainer's input."""
     samples = load_clip(path).samples[: round(max_seconds * SAMPLE_RATE)]
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
@@ -337,7 +340,7 @@ def _wav_url(path: str, max_seconds: float) -> str:
 
 
 def _with_audio(messages: Sequence[Mapping[str, Any]], url: str) -> list[dict[str, Any]]:
-    """Return chat messages with their audio part as the wire format has it."""
+    """Return chat messages with their audio part in the wire format."""
     parts = {"type": "audio_url", "audio_url": {"url": url}}
     out = []
     for message in messages:

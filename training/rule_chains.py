@@ -1,9 +1,9 @@
-"""Chains by rule from listed events: a cold start without a language model, for items with exact truth or a caption.
+"""Chains by rule from listed events: a cold start without a language model, for items with exact events or a caption.
 
-A chain names every event with its times (perception), takes one step for each sound that question or choices name and
-one that concludes, checks each sound again (review) and ends in the right choice. It is shallow next to what a language
-model writes (``cold_start``): the last step states the answer without deriving it. Every chain passes the checks of
-:func:`training.cold_start.check_chain` or is dropped with its reason.
+A chain lists every event with its times (perception), takes one step for each sound that question or choices name and
+a concluding step, checks each sound again (review) and ends in the right choice. It is shallow compared with a language
+model's chain (``cold_start``): the last step states the answer without deriving it. Every chain must pass the checks of
+:func:`training.cold_start.check_chain`, or it is dropped with a reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TIMES = {1: "once", 2: "twice"}
 
 
 def caption_of_events(events: Sequence[Event]) -> str:
-    """Write events as a caption, in order of onset.
+    """Return events as a caption, in order of onset.
 
     >>> caption_of_events([Event("siren", 2, 3), Event("dog bark", 0.44, 1.6), Event("rain")])
     '0.4-1.6 s dog bark; 2.0-3.0 s siren; rain'
@@ -32,40 +32,40 @@ def caption_of_events(events: Sequence[Event]) -> str:
 
 
 def rule_chain(item: Item) -> Chain | None:
-    """Write the chain of an item, or None where neither events nor a caption with known sounds are there."""
-    events = item.events if item.events is not None else _captioned(item.caption or "")
+    """Return the chain of an item; None where it has neither events nor a caption with known sounds."""
+    events = item.events if item.events is not None else _events_of_caption(item.caption or "")
     if not events or not item.question.answer:
         return None
     question = item.question
-    asked = " ".join((question.text, *question.choices)).lower()
+    question_text = " ".join((question.text, *question.choices)).lower()
     by_label: dict[str, list[Event]] = {}
     for event in events:
         by_label.setdefault(event.label, []).append(event)
-    named = [label for label in by_label if label.lower() in asked] or list(by_label)
-    steps = [_step(label, by_label[label]) for label in named[: _MOST_STEPS - 1]]
-    heard = caption_of_events([event for label in named for event in by_label[label]])
-    review = "; ".join(f"{part}: supported" for part in heard.split("; "))
-    steps.append({"ask": question.text, "hear": heard, "infer": f"So the answer is {question.answer}."})
+    labels = [label for label in by_label if label.lower() in question_text] or list(by_label)
+    steps = [_step(label, by_label[label]) for label in labels[: _MOST_STEPS - 1]]
+    named_events = caption_of_events([event for label in labels for event in by_label[label]])
+    review = "; ".join(f"{part}: supported" for part in named_events.split("; "))
+    steps.append({"ask": question.text, "hear": named_events, "infer": f"So the answer is {question.answer}."})
     return Chain.model_validate(
         {"perception": caption_of_events(events), "steps": steps, "review": review, "answer": question.answer}
     )
 
 
 def rule_chains(items: Sequence[Item]) -> Chains:
-    """Write a chain for each item and check it; dropped ones are counted by reason."""
-    made = Chains()
+    """Write and check a chain for each item; dropped ones are counted by reason."""
+    outcome = Chains()
     for item in items:
         chain = rule_chain(item)
         if chain is None:
-            made.drop("no_truth" if item.question.answer else "no_answer", item)
+            outcome.drop("no_truth" if item.question.answer else "no_answer", item)
             continue
         text = format_chain(chain)
         caption = caption_of_events(item.events) if item.events is not None else item.caption
         if reason := check_chain(text, replace(item, caption=caption)):
-            made.drop(reason, item)
+            outcome.drop(reason, item)
         else:
-            made.keep(item, text, "rules", "rules")
-    return made
+            outcome.keep(item, text, "rules", "rules")
+    return outcome
 
 
 def _step(label: str, events: Sequence[Event]) -> dict[str, str]:
@@ -87,7 +87,7 @@ def _timed(event: Event) -> str:
     return f"{event.onset_s:.1f}-{event.offset_s:.1f} s {event.label}"
 
 
-def _captioned(caption: str) -> tuple[Event, ...]:
-    """Return the sounds that a caption asserts, by the words of the training scorer."""
+def _events_of_caption(caption: str) -> tuple[Event, ...]:
+    """Return the sounds that a caption asserts, by the training scorer's lexicon."""
     claims = [claim for claim in read_claims(caption, Lexicon()) if not claim.denied]
     return tuple(Event(claim.sound, claim.onset_s, claim.offset_s) for claim in claims for _ in range(claim.count))

@@ -1,12 +1,12 @@
-"""One training from a recipe: data, model, trainer, and a folder that records what was done.
+"""One training from a recipe: data, model, trainer, and a folder that records it.
 
     OUT/training.json    written first: the resolved recipe, scorers, data with its filter steps, environment
     OUT/log.jsonl        a line for each logged step, fsynced; after a resume a step may occur twice, the later counts
     OUT/cost.json        GRPO: seconds by stage, tokens a second, peak memory (``training.cost``)
-    OUT/checkpoint-N/    TRL's checkpoints, with optimizer, scheduler and random states: what ``resume`` starts from
-    OUT/adapter/         the result (LoRA), or OUT/model/ (all weights); written whole or not at all
+    OUT/checkpoint-N/    TRL's checkpoints, with optimizer, scheduler and random states, for ``resume``
+    OUT/adapter/         the result (LoRA), or OUT/model/ (all weights); written atomically
 
-A resumed run sees the batches that the stopped one would have seen. Under ``accelerate launch`` every process runs
+A resumed run gets the batches that the stopped one would have got. Under ``accelerate launch`` every process runs
 this, and the main process writes.
 """
 
@@ -53,19 +53,19 @@ __all__ = ["corpus_of", "finished", "train"]
 
 Method = Literal["sft", "grpo"]
 
-# Independence: the scorer that trains and the judges that evaluate are told apart in every manifest.
+# Independence: every manifest records the training scorer and the evaluation judges separately.
 _EVALUATION = "mpar2.cafe: reference judge (phrases, assertion, claims) or a model judge with its own prompts"
 _HARDNESS = {"easy": 0.0, "medium": 0.5, "hard": 1.0}
 
 
 def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, command: Sequence[str] = ()) -> Path:
-    """Train a recipe; what is there already is gone on with or refused, never overwritten.
+    """Train a recipe; an existing training is resumed or refused, never overwritten.
 
     Args:
         method: "sft" or "grpo".
         recipe: The recipe.
         out: Folder of the training.
-        resume: Go on from the last checkpoint in ``out``.
+        resume: Resume from the last checkpoint in ``out``.
         command: Words of the command, for the manifest.
 
     Returns:
@@ -73,12 +73,12 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
 
     Raises:
         RecipeError: ``out`` holds another training, or this one and ``resume`` is False.
-        ValueError: The recipe's data or rewards cannot be used.
+        ValueError: The recipe's data or rewards are invalid.
     """
     out.mkdir(parents=True, exist_ok=True)
     rank = int(os.environ.get("RANK", "0"))
     main = rank == 0
-    if recipe.smoke:  # each process its own small world: they are equal, and nobody waits for a file
+    if recipe.smoke:  # each process has its own copy, so that none waits for a file
         recipe = smoke_test_recipe(recipe, out / ("smoke" if main else f"smoke-{rank}"))
     corpus = corpus_of(recipe)
     scorer = make_scorer(**recipe.scorer) if method == "grpo" else None
@@ -98,16 +98,20 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
         "prompt_hash": prompt_identity(recipe.mode, recipe.prompt)[1],  # type: ignore[arg-type]
         "environment": environment() | {"command": list(command)},
     }
+    # The manifest comes before the model is loaded, so that another training's folder is refused early.
     checkpoint = _begin(out, manifest, resume, main)
     if main:
         print(corpus.report())
-    trainer = _sft(recipe, corpus, out) if method == "sft" else _grpo(recipe, corpus, out, scorer)
-    before = _minutes_so_far(out)
-    clock = _Clock(recipe.minutes, before)
+    trainer = (
+        _make_sft_trainer(recipe, corpus, out) if method == "sft" else _make_grpo_trainer(recipe, corpus, out, scorer)
+    )
+    # The budget of minutes covers all starts of this training.
+    minutes_before = _minutes_so_far(out)
+    clock = _Clock(recipe.minutes, minutes_before)
     trainer.add_callback(clock)
     with LineWriter(out / "log.jsonl") if main else nullcontext() as log:
         trainer.add_callback(_Log(log, clock))
-        time_over = recipe.minutes is not None and before >= recipe.minutes
+        time_over = recipe.minutes is not None and minutes_before >= recipe.minutes
         if checkpoint and (complete := _complete_checkpoint(checkpoint, trainer, time_over)):
             trainer._load_from_checkpoint(complete)
         else:
@@ -127,10 +131,10 @@ def _write_costs(out: Path) -> None:
 
 
 def finished(recipe: Recipe, out: Path) -> Path | None:
-    """Return the result of a training that is done, or None.
+    """Return the result of a finished training, or None.
 
     Args:
-        recipe: Says whether the result is an adapter.
+        recipe: The recipe; it determines whether the result is an adapter.
         out: Folder of the training.
     """
     final = out / ("adapter" if recipe.lora is not None else "model")
@@ -138,7 +142,7 @@ def finished(recipe: Recipe, out: Path) -> Path | None:
 
 
 def _begin(out: Path, manifest: Mapping[str, Any], resume: bool, main: bool) -> str | None:
-    """Write the manifest of a new run, or find the checkpoint of one that goes on."""
+    """Write the manifest of a new run, or return the checkpoint of a resumed one."""
     path = out / "training.json"
     if not main:  # the main process refuses for all; its manifest may or may not be written by now
         return _last_checkpoint(out) if resume else None
@@ -155,52 +159,55 @@ def _begin(out: Path, manifest: Mapping[str, Any], resume: bool, main: bool) -> 
 
 
 def _last_checkpoint(out: Path) -> str | None:
-    """Return the newest checkpoint that is whole: one whose writing was stopped lacks its state, which comes last."""
-    whole = []
+    """Return the newest complete checkpoint; an incomplete one lacks its state, which is written last."""
+    complete = []
     for state in out.glob("checkpoint-*/trainer_state.json"):
         with contextlib.suppress(ValueError):
             json.loads(state.read_bytes())
-            whole.append(state.parent)
-    return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
+            complete.append(state.parent)
+    return str(max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]))) if complete else None
 
 
 def _complete_checkpoint(checkpoint: str, trainer: Any, time_over: bool = False) -> str | None:
-    """Return the checkpoint to save where the training had ended before the stop: the trainer would do one step more.
+    """Return the checkpoint to save if the training had already ended before the stop; training would do one more step.
 
-    It had ended where all steps were done, its minutes were over, or it was stopped early. None where it goes on, and
-    where the weights are sharded (FSDP, DeepSpeed): those are loaded by training only, so that one step more is done.
+    It had ended if all steps were done, its minutes were over, or it was stopped early. Return None if it continues, or
+    if the weights are sharded (FSDP, DeepSpeed): only training loads those, so one more step is done.
     """
     state = json.loads((Path(checkpoint) / "trainer_state.json").read_bytes())
-    args = trainer.args  # the recipe's, which may ask for more steps than the stopped training did
-    left = state["global_step"] < args.max_steps if args.max_steps > 0 else state["epoch"] < args.num_train_epochs
-    early = (state.get("stateful_callbacks") or {}).get("EarlyStoppingCallback")
-    if early and early["attributes"]["early_stopping_patience_counter"] >= early["args"]["early_stopping_patience"]:
-        left = False
-    if (left and not time_over) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    args = trainer.args  # of the recipe, which may have more steps than the stopped training
+    steps_left = state["global_step"] < args.max_steps if args.max_steps > 0 else state["epoch"] < args.num_train_epochs
+    early_stop = (state.get("stateful_callbacks") or {}).get("EarlyStoppingCallback")
+    if (
+        early_stop
+        and early_stop["attributes"]["early_stopping_patience_counter"] >= early_stop["args"]["early_stopping_patience"]
+    ):
+        steps_left = False
+    if (steps_left and not time_over) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return None
     best = state.get("best_model_checkpoint") if args.load_best_model_at_end else None
     return best or checkpoint
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in manifest.items() if key not in ("environment", "created")}
-    free = ("minutes", "report_to")
-    recipe = {k: v for k, v in (kept.get("recipe") or {}).items() if k not in free and v is not None}
+    fields = {key: value for key, value in manifest.items() if key not in ("environment", "created")}
+    ignored = ("minutes", "report_to")
+    recipe = {k: v for k, v in (fields.get("recipe") or {}).items() if k not in ignored and v is not None}
     for section in ("sft", "grpo"):  # a run may be made longer, or log and save at other times
         recipe[section] = {
             key: value
             for key, value in (recipe.get(section) or {}).items()
             if key not in ("max_steps", "num_train_epochs", "logging_steps", "save_steps", "report_to")
         }
-    return kept | {"recipe": recipe}
+    return fields | {"recipe": recipe}
 
 
 def corpus_of(recipe: Recipe) -> Corpus:
-    """Return the items that a recipe trains on, filtered and in its order."""
+    """Return the corpus of a recipe, filtered and in its order."""
     data = recipe.data
-    more = []
+    filters = []
     if model := data.get("drop_guessable"):
-        more.append(("guessable", lambda items: filter_text_only_solvable(items, str(model))))
+        filters.append(("guessable", lambda items: filter_text_only_solvable(items, str(model))))
     if rates := data.get("pass_rate"):
         unknown = set(rates) - {"model", "adapter", "mode", "samples", "keep", "batch_size"}
         if unknown or "model" not in rates:
@@ -208,7 +215,7 @@ def corpus_of(recipe: Recipe) -> Corpus:
                 "data.pass_rate takes model (needed), adapter, mode, samples, keep and batch_size"
                 + (f", not {', '.join(sorted(unknown))}" if unknown else "")
             )
-        more.append(("pass_rate", lambda items: filter_by_pass_rate(items, **{"mode": recipe.mode, **rates})))
+        filters.append(("pass_rate", lambda items: filter_by_pass_rate(items, **{"mode": recipe.mode, **rates})))
     corpus = build_corpus(
         data.get("sources") or [],
         decode=bool(data.get("decode")),
@@ -217,7 +224,7 @@ def corpus_of(recipe: Recipe) -> Corpus:
         drop_longer=bool(data.get("drop_longer")),
         shuffle_seed=recipe.seed,
         limit=data.get("limit"),
-        more=more,
+        more=filters,
     )
     if recipe.order == "easy_first":
         items = sorted(corpus.items, key=_hardness)
@@ -226,7 +233,7 @@ def corpus_of(recipe: Recipe) -> Corpus:
 
 
 def _longest_s(recipe: Recipe) -> float | None:
-    """Return the longest audio that the model takes, or None where its processor is not at hand yet."""
+    """Return the longest audio that the model accepts, or None where its processor is not available yet."""
     family = get_family(recipe.family)
     try:
         return family.max_audio_seconds(load_processor(split_adapter(recipe.model, recipe.adapter)[0]))
@@ -236,7 +243,7 @@ def _longest_s(recipe: Recipe) -> float | None:
 
 
 def _hardness(item: Item) -> float:
-    """Return how hard an item is, from 0 (easy): as was measured of a policy, else as the benchmark says."""
+    """Return the difficulty of an item, from 0 (easy): by a policy's pass rate, else by the benchmark."""
     if (rate := item.extra.get("pass_rate")) is not None:
         return 1.0 - float(rate)
     return _HARDNESS.get(item.question.difficulty or "", 0.5)
@@ -248,13 +255,13 @@ def _validation(recipe: Recipe) -> tuple[Item, ...]:
 
 
 def _model(recipe: Recipe) -> tuple[Any, Any]:
-    """Return the model ready to train, with the adapter to go on with if there is one, and its processor."""
+    """Return the model ready to train, with its starting adapter if any, and its processor."""
     base, adapter = split_adapter(recipe.model, recipe.adapter)
-    loaded = load_checkpoint(base, device=_place(recipe), dtype=recipe.dtype)
+    loaded = load_checkpoint(base, device=_load_device(recipe), dtype=recipe.dtype)
     model = loaded.model
-    # What FSDP shards is told to accelerate by the family, unless its configuration names other classes.
+    # The family names the classes that FSDP shards, unless accelerate's configuration does.
     os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(loaded.family.layer_classes))
-    model.config.use_cache = False  # trainers warn else; generation turns it on for itself
+    model.config.use_cache = False  # otherwise trainers warn; generation enables it itself
     if adapter is not None:
         if recipe.lora is None:
             raise RecipeError("a recipe that trains all weights cannot start from an adapter: merge it first")
@@ -270,18 +277,20 @@ def _model(recipe: Recipe) -> tuple[Any, Any]:
     return model, loaded.processor
 
 
-def _place(recipe: Recipe) -> str | None:
-    """Return where a process loads the model: its own GPU, or the CPU where the weights are to be sharded."""
+def _load_device(recipe: Recipe) -> str | None:
+    """Return the device to load the model on: the process's own GPU, or the CPU if the weights are to be sharded."""
     import torch
 
-    sharded = any(os.environ.get(f"ACCELERATE_USE_{how}", "").lower() == "true" for how in ("FSDP", "DEEPSPEED"))
+    sharded = any(
+        os.environ.get(f"ACCELERATE_USE_{backend}", "").lower() == "true" for backend in ("FSDP", "DEEPSPEED")
+    )
     if sharded or recipe.sft.get("use_cpu") or recipe.grpo.get("use_cpu"):
         return "cpu"
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
 
 
 def _lora(recipe: Recipe, model: Any) -> Any:
-    """Return PEFT's configuration, or None where all weights are trained or an adapter is there already."""
+    """Return PEFT's configuration, or None where all weights are trained or the model has an adapter already."""
     if recipe.lora is None or hasattr(model, "peft_config"):
         return None
     from peft import LoraConfig
@@ -293,7 +302,7 @@ def _lora(recipe: Recipe, model: Any) -> Any:
 
 
 def _common(recipe: Recipe, out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of TRL's configuration, with those of an early stop where the recipe has one."""
+    """Return options of TRL's configuration, including those of an early stop if the recipe has one."""
     common = {"output_dir": str(out), "seed": recipe.seed, "data_seed": recipe.seed, **options}
     if recipe.report_to is not None:
         common["report_to"] = recipe.report_to
@@ -306,7 +315,7 @@ def _common(recipe: Recipe, out: Path, options: Mapping[str, Any]) -> dict[str, 
 
 
 def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
-    """Return the early stop that the recipe asks for: it ends when ``metric`` has not improved ``patience`` times."""
+    """Return the recipe's early stop: training ends when ``metric`` has not improved ``patience`` times."""
     if not recipe.early_stop:
         return []
     options = dict(recipe.early_stop)
@@ -318,11 +327,11 @@ def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
     return [EarlyStoppingCallback(int(options.get("patience", 3)), float(options.get("min_delta", 0.0)))]
 
 
-def _sft(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
+def _make_sft_trainer(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
     from training.audio_sft import AudioSFTTrainer, sft_config
 
     model, processor = _model(recipe)
-    held = _validation(recipe)
+    validation = _validation(recipe)
     return AudioSFTTrainer(
         model,
         processor=processor,
@@ -330,20 +339,22 @@ def _sft(recipe: Recipe, corpus: Corpus, out: Path) -> Any:
         max_tokens=recipe.max_tokens,
         args=sft_config(**_common(recipe, out, recipe.sft)),
         train_dataset=to_dataset(corpus.items, recipe.mode, completions=True, prompt=recipe.prompt),
-        eval_dataset=to_dataset(held, recipe.mode, completions=True, prompt=recipe.prompt) if held else None,
+        eval_dataset=to_dataset(validation, recipe.mode, completions=True, prompt=recipe.prompt)
+        if validation
+        else None,
         peft_config=_lora(recipe, model),
         callbacks=_callbacks(recipe),
     )
 
 
-def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
+def _make_grpo_trainer(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
     from training.audio_grpo import AudioGRPOTrainer, PerceptionTerm, grpo_config
 
     model, processor = _model(recipe)
     if recipe.lora is None and recipe.grpo.get("beta", 0.0) and recipe.family == "qwen2_5_omni":
         _need_a_thinker(model)
     functions, weights = make_rewards(recipe.rewards, scorer)
-    if recipe.smoke:  # random weights earn none of the rewards: one that varies makes the update a real one
+    if recipe.smoke:  # random weights earn no reward: one that varies makes the update nonzero
         functions, weights = [*functions, token_reward], [*weights, 1.0]
     schedules = {i: weight for i, weight in enumerate(weights) if isinstance(weight, Schedule)}
     weights = [weight.at(0) if isinstance(weight, Schedule) else weight for weight in weights]
@@ -351,7 +362,7 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
     rollouts = _rollouts(recipe, out)
     if recipe.order == "easy_first":
         options["shuffle_dataset"] = False
-    held = _validation(recipe)
+    validation = _validation(recipe)
     return AudioGRPOTrainer(
         model,
         processor=processor,
@@ -363,7 +374,7 @@ def _grpo(recipe: Recipe, corpus: Corpus, out: Path, scorer: Any) -> Any:
         reward_funcs=functions,
         args=grpo_config(**options),
         train_dataset=to_dataset(corpus.items, recipe.mode, prompt=recipe.prompt),
-        eval_dataset=to_dataset(held, recipe.mode, prompt=recipe.prompt) if held else None,
+        eval_dataset=to_dataset(validation, recipe.mode, prompt=recipe.prompt) if validation else None,
         peft_config=_lora(recipe, model),
         callbacks=_callbacks(recipe),
     )
@@ -386,7 +397,7 @@ def _rollouts(recipe: Recipe, out: Path) -> ServerRollouts | None:
 
 
 def _need_a_thinker(model: Any) -> None:
-    """Refuse a model whose reference TRL cannot load: it loads anew, by the class that the configuration names."""
+    """Refuse a model whose reference TRL cannot load, since TRL loads it again by the class in the configuration."""
     from transformers import AutoConfig
 
     source = model.config._name_or_path
@@ -398,7 +409,7 @@ def _need_a_thinker(model: Any) -> None:
 
 
 def _save(trainer: Any, recipe: Recipe, out: Path) -> Path:
-    """Return the result, in a temporary folder that is renamed when it is whole."""
+    """Write the result to a temporary folder that is renamed when complete; return its path."""
     final = out / ("adapter" if recipe.lora is not None else "model")
     part = out / f".{final.name}.part"
     if trainer.accelerator.is_main_process:
@@ -420,19 +431,19 @@ def _save(trainer: Any, recipe: Recipe, out: Path) -> Path:
 
 
 def _minutes_so_far(out: Path) -> float:
-    """Return what a stopped training has taken by its last checkpoint, as near as its log says."""
+    """Return the minutes of a stopped training up to its last checkpoint, from its log."""
     path = out / "log.jsonl"
     checkpoint = _last_checkpoint(out)
     if not path.exists() or checkpoint is None:
         return 0.0
     last = int(checkpoint.rpartition("-")[2])
     with path.open("rb") as file:
-        taken = [row["minutes"] for _, row in read_lines(file, str(path)) if row["step"] <= last and "minutes" in row]
-    return max(taken, default=0.0)
+        minutes = [row["minutes"] for _, row in read_lines(file, str(path)) if row["step"] <= last and "minutes" in row]
+    return max(minutes, default=0.0)
 
 
 class _Clock(TrainerCallback):
-    """Stops a training when its minutes are over. The clock starts with the first step: loading is not counted."""
+    """Stop a training when its minutes are over. The clock starts with the first step; loading is not counted."""
 
     def __init__(self, minutes: float | None, before: float) -> None:
         self._limit = minutes
@@ -448,7 +459,7 @@ class _Clock(TrainerCallback):
 
     def on_step_end(self, args, state, control, **rest) -> None:
         over = self._limit is not None and self.minutes >= self._limit
-        if args.world_size > 1:  # clocks differ a little, and all processes must stop at one step
+        if args.world_size > 1:  # clocks differ, and all processes must stop at the same step
             over = _any_process(over)
         if over:
             control.should_training_stop = True

@@ -1,8 +1,8 @@
-"""Training scenes: audio, questions, exact events, and for each mode what a good answer looks like.
+"""Training scenes: audio, questions, exact events, and a reference completion for each mode.
 
-No language model is needed: ``training.scenes.chains`` writes chains from the truth, with varied wording and as many
-steps as the question needs. Scenes of a split are made of recordings of that split only (the bank keeps them apart),
-and the card names every recording, so that an evaluation can be checked against it.
+No language model is needed: ``training.scenes.chains`` generates chains from the events, with varied wording and as
+many steps as the question needs. Scenes of a split use recordings of that split only (the bank separates them). The
+card lists every recording, so that an evaluation can be checked against it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from training.scenes.render import Bank, compose
 
 __all__ = ["write_scenes"]
 
-_APART = {"train": 1_000_000, "validation": 2_000_000}  # seeds of other data of this package stay below
+_SEED_OFFSETS = {"train": 1_000_000, "validation": 2_000_000}  # other data of this package uses lower seeds
 
 
 def write_scenes(
@@ -41,30 +41,31 @@ def write_scenes(
 
     Args:
         bank: Folder of the bank of sounds.
-        out: Where to.
+        out: Output folder.
         split: "train" or "validation".
         count: Number of scenes.
-        questions: Questions of a scene, at most.
+        questions: Most questions of a scene.
         kinds: Kinds of question, which are balanced.
-        seed: Other seeds give other scenes.
+        seed: Seed of the scenes.
 
     Returns:
         Number of items.
 
     Raises:
-        ValueError: Another split.
+        ValueError: The split is another one.
     """
-    if split not in _APART:
-        raise ValueError(f"split is '{split}': training writes {' and '.join(_APART)}, never test")
+    if split not in _SEED_OFFSETS:
+        raise ValueError(f"split is '{split}': training writes {' and '.join(_SEED_OFFSETS)}, never test")
     sounds = Bank(bank)
     (out / "audio").mkdir(parents=True, exist_ok=True)
     rng = random.Random(f"training scenes {split} {seed}")
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     lines: list[bytes] = []
     recordings: set[str] = set()
-    first = _APART[split] + seed * 100_000
+    first = _SEED_OFFSETS[split] + seed * 100_000
     for number in range(first, first + count):
         scene, samples = compose(sounds, split, number)
+        # Complete audio files are reused when a stopped run is started again.
         audio = f"audio/{split}-{number}.flac"
         if not (out / audio).exists():
             part = out / f"audio/.{split}-{number}.part"
@@ -72,10 +73,11 @@ def write_scenes(
             part.replace(out / audio)
         sources = sorted({event.source for event in scene.events})
         recordings |= set(sources)
-        asked = [q for q in make_questions(scene, rng) if q.kind in kinds]
-        asked = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:questions]
-        for i, q in enumerate(asked):
-            seen[q.kind] = seen.get(q.kind, 0) + 1
+        # Kinds that were asked least so far come first.
+        candidates = [q for q in make_questions(scene, rng) if q.kind in kinds]
+        candidates = sorted(candidates, key=lambda q: counts.get(q.kind, 0))[:questions]
+        for i, q in enumerate(candidates):
+            counts[q.kind] = counts.get(q.kind, 0) + 1
             completions = {
                 "mpar2": mpar2_chain(scene, q, rng),
                 "cot": free_reasoning(scene, q, rng),
@@ -98,7 +100,7 @@ def write_scenes(
         "items": len(lines),
         "scenes": count,
         "seeds": [first, first + count - 1],
-        "questions": {kind: seen[kind] for kind in sorted(seen)},
+        "questions": {kind: counts[kind] for kind in sorted(counts)},
         "recordings": sorted(recordings),
         "chains": "written by rule from the exact truth of each scene (training.scenes.chains)",
         "prompt_hashes": dict(PROMPT_HASHES),

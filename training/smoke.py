@@ -1,7 +1,7 @@
-"""A small world for the smoke override: the recipe's model family at a tenth of a megabyte, and clips of noise.
+"""Small model and data of the smoke override: the recipe's model family at a tenth of a megabyte, and clips of noise.
 
-``smoke=true`` runs two steps of any recipe with it on a CPU in seconds: same code, same options but for sizes, random
-weights of the real classes. It shows that a recipe runs, and nothing about what it trains.
+``smoke=true`` runs two steps of any recipe with them on a CPU in seconds, with the same code and options except for
+sizes, and random weights of the real classes. It tests that a recipe runs, not what it trains.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _REPLIES = {
 
 
 def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
-    """Cut a recipe to two steps, and replace its model and data by small ones.
+    """Reduce a recipe to two steps, and replace its model and data by small ones.
 
     Args:
         recipe: The recipe.
-        folder: Where the small model and data are written.
+        folder: Folder of the small model and data.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model, part = folder / "model", folder / ".model.part"
-    if not model.exists():  # under its name only when it is whole
+    if not model.exists():  # renamed only when it is complete
         shutil.rmtree(part, ignore_errors=True)
         os.replace(build_small_model(recipe.family, part), model)
     data = {"sources": [{"kind": "scenes", "data": str(_clips(folder / "data"))}]}
@@ -57,8 +57,8 @@ def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
         rollouts=None,
         early_stop=None,
         max_tokens=None,
-        sft=_cut(recipe.sft) | {"per_device_train_batch_size": 2},
-        grpo=_cut(recipe.grpo)
+        sft=_shorten(recipe.sft) | {"per_device_train_batch_size": 2},
+        grpo=_shorten(recipe.grpo)
         | {"per_device_train_batch_size": 2, "num_generations": 2, "max_completion_length": 12}
         | {"steps_per_generation": None, "generation_batch_size": None},
         watch_attention_every=min(recipe.watch_attention_every, 1),
@@ -66,7 +66,7 @@ def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def token_reward(completions: Any, completion_ids: Any, **columns: Any) -> list[float]:
-    """Reward completions by the share of their even token ids: it varies, so that the update is not zero.
+    """Reward completions by the share of their even token ids, which varies, so that the update is not zero.
 
     Args:
         completions: Unused.
@@ -76,10 +76,10 @@ def token_reward(completions: Any, completion_ids: Any, **columns: Any) -> list[
     return [sum(token % 2 == 0 for token in ids) / max(1, len(ids)) for ids in completion_ids]
 
 
-def _cut(options: dict[str, Any]) -> dict[str, Any]:
+def _shorten(options: dict[str, Any]) -> dict[str, Any]:
     return options | {
         "max_steps": 2,
-        "warmup_steps": 0,  # the first of two steps shall change the weights
+        "warmup_steps": 0,  # so that the first of two steps changes the weights
         "learning_rate": 1e-3,
         "gradient_accumulation_steps": 1,
         "logging_steps": 1,
@@ -110,11 +110,11 @@ def _clips(folder: Path) -> Path:
 
 
 def build_small_model(family: str, folder: Path) -> Path:
-    """Write random weights of a family's real classes, with a tokenizer of some hundred pieces.
+    """Write random weights of a family's real classes, with a tokenizer of some hundred tokens.
 
     Args:
         family: Name of the family.
-        folder: Where to.
+        folder: Output folder.
 
     Raises:
         RecipeError: There is no small model of the family.
@@ -132,12 +132,12 @@ def build_small_model(family: str, folder: Path) -> Path:
 
 
 def build_small_qwen2_audio(folder: Path, tokenizer_of: Path, seed: int = 0) -> Path:
-    """Write a Qwen2-Audio with random weights that hears 4 s where the real one hears 30.
+    """Write a Qwen2-Audio with random weights that accepts 4 s of audio instead of 30.
 
     Args:
-        folder: Where to.
-        tokenizer_of: Checkpoint whose tokenizer it gets.
-        seed: Of the weights.
+        folder: Output folder.
+        tokenizer_of: Checkpoint whose tokenizer is used.
+        seed: Seed of the weights.
     """
     import torch
     from transformers import (

@@ -1,4 +1,4 @@
-"""Where training items come from, each kind into one list of items with absolute audio paths.
+"""Sources of training items, each read into a list of items with absolute audio paths.
 
 A source is a mapping, as a recipe writes it:
 
@@ -7,10 +7,10 @@ A source is a mapping, as a recipe writes it:
     {kind: hf, data: NAME OR FOLDER, split: train, cache: FOLDER,
      columns: {question: …, choices: …, answer: …, audio: …}}
 
-All but ``events`` and ``hf`` are benchmarks of ``mpar2.items``, read as an evaluation reads them. ``events`` are tables
-of strong labels (``mpar2.items.events``): real recordings with exact truth and generated questions. ``hf`` is a Hugging
-Face dataset with an audio column (a name of the hub, or a folder of ``save_to_disk``); audio that is stored inside of
-it is written out once to ``cache``, so that what follows knows files only.
+All kinds but ``events`` and ``hf`` are benchmarks of ``mpar2.items``, read as in an evaluation. ``events`` are tables
+of strong labels (``mpar2.items.events``): real recordings with exact events and generated questions. ``hf`` is a
+Hugging Face dataset with an audio column (a name of the hub, or a folder of ``save_to_disk``). Audio stored inside of
+it is written once to ``cache``, so that all later code handles files only.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _HF_KEYS = {"kind", "data", "split", "columns", "cache", "limit"}
 
 
 class SourceError(MPAR2Error, ValueError):
-    """A source of training items cannot be read as the recipe says."""
+    """A source of training items cannot be read."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What was read: the items, and what a data card says of where they come from."""
+    """The items of a source, and its fields of a data card."""
 
     name: str
     items: tuple[Item, ...]
@@ -57,7 +57,14 @@ def source_kinds() -> tuple[str, ...]:
 
 
 def read_source(spec: Mapping[str, Any]) -> Source:
-    """Read one source of a recipe."""
+    """Read one source of a recipe.
+
+    Args:
+        spec: The source as a mapping; see the module.
+
+    Raises:
+        SourceError: The mapping or the data is invalid.
+    """
     kind = spec.get("kind")
     if kind not in source_kinds():
         raise SourceError(f"a source is of kind {kind!r}: use one of {', '.join(source_kinds())}")
@@ -70,19 +77,19 @@ def read_source(spec: Mapping[str, Any]) -> Source:
 
 
 def _file(spec: Mapping[str, Any]) -> Source:
-    found = read_items(spec["kind"], spec["data"], spec.get("audio_root")).first(spec.get("limit"))
-    items = tuple(replace(item, audio=str(found.audio_path(item).resolve())) for item in found.items)
-    name = f"{spec['kind']}:{found.source.name}"
-    lettered = tuple(answers_in_other_words(found))
-    return Source(name, items, found.fingerprint, found.version, found.problems, lettered)
+    benchmark = read_items(spec["kind"], spec["data"], spec.get("audio_root")).first(spec.get("limit"))
+    items = tuple(replace(item, audio=str(benchmark.audio_path(item).resolve())) for item in benchmark.items)
+    name = f"{spec['kind']}:{benchmark.source.name}"
+    lettered = tuple(answers_in_other_words(benchmark))
+    return Source(name, items, benchmark.fingerprint, benchmark.version, benchmark.problems, lettered)
 
 
 def _events(spec: Mapping[str, Any]) -> Source:
     path = Path(spec["data"])
-    found = items_from_events(path, str(spec.get("form")), names=spec.get("names"))[: spec.get("limit")]
+    event_items = items_from_events(path, str(spec.get("form")), names=spec.get("names"))[: spec.get("limit")]
     root = Path(spec.get("audio_root") or (path if path.is_dir() else path.parent)).resolve()
-    items = tuple(replace(item, audio=str(root / item.audio)) for item in found)
-    return Source(f"events:{spec.get('form')}:{path.name}", items, fingerprint_of(found), "")
+    items = tuple(replace(item, audio=str(root / item.audio)) for item in event_items)
+    return Source(f"events:{spec.get('form')}:{path.name}", items, fingerprint_of(event_items), "")
 
 
 def _hf(spec: Mapping[str, Any]) -> Source:
@@ -97,7 +104,7 @@ def _hf(spec: Mapping[str, Any]) -> Source:
         table = table.select(range(min(int(spec["limit"]), len(table))))
     names = {"question": "question", "choices": "choices", "answer": "answer", "audio": "audio"}
     names |= dict(spec.get("columns") or {})
-    missing = [f"{ours} -> {theirs}" for ours, theirs in names.items() if theirs not in table.column_names]
+    missing = [f"{field} -> {column}" for field, column in names.items() if column not in table.column_names]
     if missing:
         raise SourceError(
             f"the dataset '{data}' lacks {', '.join(missing)}; it has {', '.join(table.column_names)}: name its "
@@ -112,7 +119,7 @@ def _hf(spec: Mapping[str, Any]) -> Source:
 
 
 def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
-    known = ("caption", "category", "difficulty", "domain", "sub_category")
+    fields = ("caption", "category", "difficulty", "domain", "sub_category")
     for number, row in enumerate(table):
         choices = row[names["choices"]]
         if choices is not None and not isinstance(choices, list | tuple):
@@ -123,7 +130,7 @@ def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
             if not 0 <= answer < len(choices):
                 raise SourceError(f"row {number}: answer {answer} is no index of its {len(choices)} choices")
             answer = choices[answer]
-        values = {name: row.get(names.get(name, name)) for name in known}
+        values = {name: row.get(names.get(name, name)) for name in fields}
         caption = values.pop("caption")
         question = Question(
             text=str(row[names["question"]]),
@@ -142,7 +149,7 @@ def _rows(table: Any, names: Mapping[str, str], cache: Path) -> Iterator[Item]:
 
 
 def _stored(audio: Any, cache: Path, number: int) -> str:
-    """Return the path of a clip; bytes inside the table become a file, named by their content."""
+    """Return the path of a clip; bytes inside the table become a file, named by their hash."""
     if audio is None:
         return str(cache / f"missing-{number}")
     if audio.get("bytes") is None:

@@ -1,4 +1,4 @@
-"""A study: several trainings of one file, one after the other, each in its folder; then their logs and their arms.
+"""A study: several trainings of one file in sequence, each in its own folder, with their logs and arms.
 
     about: what the study compares
     overrides: [data.sources.0.data=scenes/train]     # for all runs
@@ -8,14 +8,14 @@
       - {name: sari, recipe: tiny-sari, after: sari cold start, minutes: 3}
       - {name: prompt only, recipe: tiny, method: none, overrides: [adapter=~]}
 
-``method`` is ``grpo`` (when not given), ``sft``, or ``none``: nothing is trained, the arm is only evaluated. ``after``
-starts a run from the adapter of one before it. Runs are made in the order of the file, the most important first: a
-study that is stopped has those. The same command goes on: what is finished is passed over, what was stopped goes on
-from its checkpoint. A run that fails does not stop the others; it is told at the end. Started twice at once (two cores,
-or two GPUs with ``CUDA_VISIBLE_DEVICES``), the processes share the runs: each takes the first that no other is at.
+``method`` is ``grpo`` (the default), ``sft``, or ``none``: nothing is trained, the arm is only evaluated. ``after``
+starts a run from the adapter of a previous one. Runs are trained in the order of the file, so put the most important
+first. The same command resumes: finished runs are skipped, a stopped one continues from its checkpoint. A failed run
+does not stop the others and is reported at the end. Processes of the same study started in parallel (two cores, or two
+GPUs with ``CUDA_VISIBLE_DEVICES``) share the runs: each takes the first that is free.
 
     OUT/NAME/        each run, as ``training.run`` writes it
-    OUT/logs/NAME/   its log, small, to keep (``training.export``)
+    OUT/logs/NAME/   its small log, to keep (``training.export``)
     OUT/arms.yaml    for ``mpar2 evaluate --arms``: an arm for each run that has a result
 """
 
@@ -49,7 +49,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w .+-]{0,59}")
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One training, or an arm without one. ``minutes`` stops it early; ``evaluate`` puts it among the arms."""
+    """One training, or an arm without one. ``minutes`` stops it early; ``evaluate`` adds it to the arms."""
 
     name: str
     recipe: Recipe
@@ -64,21 +64,21 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Study:
-    """Hold the runs of a study, in the order of its file."""
+    """The runs of a study, in the order of its file."""
 
     about: str
     runs: tuple[StudyRun, ...]
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study; all recipes are resolved, so that a mistake in the last run is told before the first is trained.
+    """Read a study and resolve all recipes, so that an error in the last run is raised before the first is trained.
 
     Args:
         path: YAML file of the study.
-        overrides: ``key=value`` texts that hold for all runs; what a run says of itself counts more.
+        overrides: ``key=value`` texts for all runs; a run's own keys take precedence.
 
     Raises:
-        RecipeError: The file cannot be read, or a run is not as it must be; the message names it.
+        RecipeError: The file cannot be read, or a run is invalid; the message names it.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -93,8 +93,8 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     for entry in data["runs"]:
         runs.append(_run(path, entry, common, [run.name for run in runs if run.method != "none"]))
     folders = [run.folder for run in runs]
-    if twice := sorted({name for name in folders if folders.count(name) > 1}):
-        raise RecipeError(f"study {path}: two runs would be kept in the folder '{twice[0]}': name them apart")
+    if duplicates := sorted({name for name in folders if folders.count(name) > 1}):
+        raise RecipeError(f"study {path}: two runs would be kept in the folder '{duplicates[0]}': name them apart")
     return Study(str(data.get("about") or ""), tuple(runs))
 
 
@@ -102,26 +102,26 @@ def _run(path: Path, entry: Any, common: Sequence[str], before: Sequence[str]) -
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or "recipe" not in entry:
         raise RecipeError(f"study {path}: each run needs a name and a recipe, not {entry!r}")
     name = entry["name"]
-    where = f"study {path}, run '{name}'"
+    context = f"study {path}, run '{name}'"
     if extra := sorted(set(map(str, entry)) - _KEYS):
-        raise RecipeError(f"{where}: unknown key '{extra[0]}'; a run has {', '.join(sorted(_KEYS))}")
+        raise RecipeError(f"{context}: unknown key '{extra[0]}'; a run has {', '.join(sorted(_KEYS))}")
     if not _NAME.fullmatch(name) or name == "logs":
-        raise RecipeError(f"{where}: a name is a folder's: letters, digits, spaces, '.', '+', '-'; and not 'logs'")
+        raise RecipeError(f"{context}: a name is a folder's: letters, digits, spaces, '.', '+', '-'; and not 'logs'")
     method, after = entry.get("method", "grpo"), entry.get("after")
     if method not in _METHODS:
-        raise RecipeError(f"{where}: method is {method!r}; use one of {', '.join(_METHODS)}")
+        raise RecipeError(f"{context}: method is {method!r}; use one of {', '.join(_METHODS)}")
     if after is not None and after not in before:
-        raise RecipeError(f"{where}: 'after' names '{after}', which is no training before it in the file")
-    own = [f"{key}={entry[key]}" for key in ("seed", "minutes") if key in entry]
+        raise RecipeError(f"{context}: 'after' names '{after}', which is no training before it in the file")
+    own_overrides = [f"{key}={entry[key]}" for key in ("seed", "minutes") if key in entry]
     try:
-        recipe = load_recipe(str(entry["recipe"]), [*common, *own, *(entry.get("overrides") or [])])
+        recipe = load_recipe(str(entry["recipe"]), [*common, *own_overrides, *(entry.get("overrides") or [])])
     except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
+        raise RecipeError(f"{context}: {error}") from None
     return StudyRun(name, recipe, method, after, bool(entry.get("evaluate", True)))
 
 
 def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[str]:
-    """Train what is not trained yet; logs and the file of arms are written after each run.
+    """Train the runs that are not trained yet; logs and the file of arms are written after each run.
 
     Args:
         study: The study.
@@ -129,22 +129,22 @@ def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[s
         command: Words of the command, for the manifests.
 
     Returns:
-        What went wrong, a line for each run that has no result.
+        An error message for each run without a result.
     """
     main = os.environ.get("RANK", "0") == "0"
     out.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
-    results: dict[str, str | None] = {}  # of each run that has one: where its adapter or model is
-    left = {run.name: (number, run) for number, run in enumerate(study.runs, 1)}
-    while left:
-        ready = (entry for entry in left.values() if entry[1].after not in left)
-        taken = next(((*entry, claim) for entry in ready if (claim := _claim(entry[1], out))), None)
-        if taken is None:  # another process is at all that could be done now
+    results: dict[str, str | None] = {}  # adapter or model of each finished run
+    pending = {run.name: (number, run) for number, run in enumerate(study.runs, 1)}
+    while pending:
+        ready = (entry for entry in pending.values() if entry[1].after not in pending)
+        next_run = next(((*entry, claim) for entry in ready if (claim := _claim(entry[1], out))), None)
+        if next_run is None:  # other processes have claimed all runs that are ready
             time.sleep(_POLL_S)
             continue
-        number, run, claim = taken
+        number, run, claim = next_run
         with claim:
-            del left[run.name]
+            del pending[run.name]
             if main:
                 print(f"[{number}/{len(study.runs)}] {run.name}: {run.recipe.about}", flush=True)
             _settle(run, results, failed, out, command)
@@ -156,9 +156,9 @@ def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[s
 
 
 def _claim(run: StudyRun, out: Path) -> AbstractContextManager[Any] | None:
-    """Return what keeps other processes from ``run`` until it is closed; None where one of them is at it.
+    """Return a lock of ``run`` against other processes, held until it is closed; None if another process has it.
 
-    The processes of one training (``accelerate launch``) go through the runs together: they claim nothing.
+    The processes of one training (``accelerate launch``) do the runs together and claim nothing.
     """
     if run.method == "none" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return nullcontext()
@@ -167,21 +167,21 @@ def _claim(run: StudyRun, out: Path) -> AbstractContextManager[Any] | None:
     lock = try_lock(folder / "run")
     if lock is None:
         return None
-    held = ExitStack()
-    held.callback(lock.release)
-    return held
+    stack = ExitStack()
+    stack.callback(lock.release)
+    return stack
 
 
 def _settle(
     run: StudyRun, results: dict[str, str | None], failed: dict[str, str], out: Path, command: Sequence[str]
 ) -> None:
-    """Put the result of ``run`` in ``results``, or why it has none in ``failed``."""
+    """Store the result of ``run`` in ``results``, or its error in ``failed``."""
     if run.after in failed:
         failed[run.name] = f"'{run.after}', which it starts from, has no result"
         return
     try:
         results[run.name] = _result(run, results, out, command)
-    except Exception as error:  # whatever it is: the other runs do not depend on it
+    except Exception as error:  # any error: the other runs do not depend on it
         traceback.print_exc()
         failed[run.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -193,12 +193,12 @@ def _result(run: StudyRun, results: Mapping[str, str | None], out: Path, command
         return run.recipe.adapter
     recipe = run.recipe if run.after is None else replace(run.recipe, adapter=results[run.after])
     folder = out / run.folder
-    if (done := finished(recipe, folder)) is None:
+    if (result := finished(recipe, folder)) is None:
         try:
-            done = train(run.method, recipe, folder, resume=True, command=command)
+            result = train(run.method, recipe, folder, resume=True, command=command)
         finally:
             free_memory()
-    return str(done)
+    return str(result)
 
 
 def _write_arms(study: Study, results: Mapping[str, str | None], out: Path) -> None:

@@ -1,13 +1,13 @@
 """Rewards for GRPO, as functions that TRL calls: format, accuracy, perception, steps, review, length.
 
-``functions``  the rewards                  ``aggregate``  from step scores to one
-``sample``     a completion, its truth, and what a scorer says of it
-``reference``  the scorer by rules          ``words``      its own words for sounds
-``judge``      the scorer by an LLM           ``schedule``   weights that change
-``contrast``   with the clip against silence
+``functions``  the rewards                  ``aggregate``  aggregation of step scores
+``sample``     a completion with its truth, and a scorer's scores
+``reference``  the scorer by rules          ``words``      its own lexicon of sounds
+``judge``      the scorer by an LLM         ``schedule``   scheduled weights
+``contrast``   the clip against silence
 
-The scorers here train; ``mpar2.cafe`` evaluates. The two differ by design (``words`` says how), so that a model that
-learns to please the one has learnt nothing about the other.
+The scorers here train; ``mpar2.cafe`` evaluates. The two differ by design (see ``words``), so that a model that
+optimises one has learnt nothing about the other.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _SCORERS: dict[str, Callable[..., Scorer]] = {}
 
 
 def register_scorer(name: str, make: Callable[..., Scorer]) -> None:
-    """Make a scorer known, for ``scorer: {name: ...}`` of a recipe.
+    """Register a scorer, for ``scorer: {name: ...}`` of a recipe.
 
     Args:
         name: Its name.
-        make: Makes it; gets the recipe's other options of the scorer.
+        make: Factory; gets the recipe's other options of the scorer.
     """
     _SCORERS[name] = make
 
@@ -40,7 +40,7 @@ def make_scorer(name: str = "reference", **options: Any) -> Scorer:
 
     Args:
         name: ``reference`` (rules), a service (``server`` needs ``model`` and ``base_url``, ``gemini`` ``model``), or
-            one that was registered.
+            a registered scorer.
         **options: Options of the scorer.
 
     Raises:

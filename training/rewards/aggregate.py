@@ -1,10 +1,10 @@
-"""From the scores of the steps to one score (R_spr), each in [0, 1].
+"""Aggregation of step scores into one score (R_spr), each in [0, 1].
 
-``geometric``   the paper's mean, with a floor under every step: without one a single bad step makes the whole zero, and
-                a group of zeros teaches nothing [floor ours]
-``arithmetic``  the plain mean: a bad step can be bought back by good ones
-``until_wrong``  the sum of the scores before the first step below ``threshold``, over all steps: a step is paid only
-                 while everything before it holds, which is what decays along a trace [ours]
+``geometric``   the paper's mean, with a floor for every step: without it a single bad step makes the mean zero, and a
+                group of zeros has no advantage [floor ours]
+``arithmetic``  the plain mean: good steps can compensate a bad one
+``until_wrong``  the sum of the scores before the first step below ``threshold``, over all steps: a step counts only
+                 while all previous steps are right, which is what decays along a trace [ours]
 ``soft_min``    ``-t log mean exp(-s/t)``: between the mean (t large) and the worst step (t small)
 
 A trace without steps scores 0.
@@ -23,7 +23,7 @@ def geometric(scores: Sequence[float], floor: float = 0.05) -> float:
 
     Args:
         scores: Scores of the steps, 0 to 1.
-        floor: No score counts as less, so that one zero does not hide all others.
+        floor: Least value of a score, so that one zero does not hide all others.
 
     >>> round(geometric([1.0, 0.25]), 3), round(geometric([1.0, 0.0]), 3), geometric([])
     (0.5, 0.224, 0.0)
@@ -73,12 +73,12 @@ def until_wrong(scores: Sequence[float], threshold: float = 0.5) -> float:
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}: it must be above 0 and at most 1")
-    paid = 0.0
+    total = 0.0
     for score in scores:
         if score < threshold:
             break
-        paid += score
-    return paid / len(scores) if scores else 0.0
+        total += score
+    return total / len(scores) if scores else 0.0
 
 
 AGGREGATORS: dict[str, Callable[..., float]] = {

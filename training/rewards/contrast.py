@@ -1,12 +1,12 @@
-"""The audio-needed contrast: how much likelier the policy finds a completion with its clip than with silence.
+"""The audio contrast: the policy's log-probability of a completion with its clip minus that with silence.
 
 For a completion o of tokens o_t, ``mean_t(log pi(o_t | clip, o_<t) - log pi(o_t | silence, o_<t))`` in nats a token,
-cut at ``most`` to both sides and divided by it: in [-1, 1], 0 for a text that does not depend on the audio. Silence is
-as long as the clip. No judge and no truth are needed. Definition ours; PAPO (arXiv 2507.06448) raises a divergence of
-the same two passes as a term of the loss, with gradients; this is paid to completions and compared within a group.
+clipped at ``most`` on both sides and divided by it: in [-1, 1], 0 for a text that does not depend on the audio. Silence
+is as long as the clip. No judge and no truth are needed. Definition ours; PAPO (arXiv 2507.06448) raises a divergence
+of the same two passes as a term of the loss, with gradients; this is a reward of completions, compared within a group.
 
-Alone it can be won by any text that follows the audio, right or wrong: give it a small weight beside ``accuracy`` or
-``perception``. It costs two passes without gradients a step.
+Alone it can be maximised by any text that follows the audio, right or wrong: give it a small weight beside ``accuracy``
+or ``perception``. It costs two passes without gradients a step.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["AudioContrast"]
 
 
 class AudioContrast:
-    """The reward as TRL takes it; the trainer sets ``measure``, since the value needs its policy and clips.
+    """The reward as TRL calls it; the trainer sets ``measure``, since the value needs its policy and clips.
 
     Args:
-        most: Nats a token that earn 1.
+        most: Nats a token for a reward of 1.
     """
 
     __name__ = "audio_contrast"

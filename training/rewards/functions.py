@@ -1,7 +1,7 @@
 """Rewards as TRL takes them: ``f(completions, **columns) -> list[float | None]``, one value for each completion.
 
-``None`` is "not scored" (no truth, no answer, no judge); TRL leaves it out of the group's mean. A trace that *can* be
-scored and lacks what is scored gets 0.
+``None`` means not scored (no truth, no answer, no judge); TRL leaves it out of the group's mean. A trace that *can* be
+scored and lacks the scored part gets 0.
 
 =============  ========================================================================================  ==========
 name           value                                                                                     source
@@ -15,10 +15,10 @@ review         R_rea: accuracy times ``gate + (1 - gate) * review score``       
                                                                                                          ours
 length         0 up to ``soft`` tokens, falling to -1 at ``hard``                                        ours
 audio_thinker  Audio-Thinker's whole reward, see :func:`audio_thinker_reward`                            that paper's
-audio_contrast how much likelier the completion is with its clip than with silence (``contrast``)         ours
+audio_contrast log-probability of the completion with its clip minus that with silence (``contrast``)     ours
 =============  ========================================================================================  ==========
 
-Functions that need a scorer are synchronous with the reference scorer and asynchronous with one that asks a service.
+Functions that need a scorer are synchronous with the reference scorer and asynchronous with one that calls a service.
 """
 
 from __future__ import annotations
@@ -59,22 +59,22 @@ def format_reward(mode: str = "mpar2") -> Reward:
     Raises:
         ValueError: The mode is not known.
     """
-    has_form(Sample("").trace, mode)  # an unknown mode is an error now, not after the first generation
+    has_form(Sample("").trace, mode)  # raises for an unknown mode before the first generation
 
     def score(sample: Sample) -> Value:
         return float(has_form(sample.trace, mode))
 
-    return _plain("format", score)
+    return _make_reward("format", score)
 
 
 def accuracy_reward() -> Reward:
     """Make R_acc: 1 for the right choice, else 0; None without an answer to compare with."""
-    return _plain("accuracy", _accuracy)
+    return _make_reward("accuracy", _accuracy)
 
 
 def perception_reward(scorer: Scorer) -> Reward:
     """Make R_perception: the scorer's score of the perception part."""
-    return _scored("perception", scorer, lambda sample, scores: scores.perception)
+    return _make_scored_reward("perception", scorer, lambda sample, scores: scores.perception)
 
 
 def step_reward(scorer: Scorer, aggregate: str = "geometric", **options: float) -> Reward:
@@ -88,8 +88,8 @@ def step_reward(scorer: Scorer, aggregate: str = "geometric", **options: float) 
     if aggregate not in AGGREGATORS:
         raise ValueError(f"aggregate is {aggregate!r}: use one of {', '.join(AGGREGATORS)}")
     function = AGGREGATORS[aggregate]
-    function([0.5], **options)  # a wrong option is an error now
-    return _scored("step", scorer, lambda sample, scores: function(scores.steps, **options))
+    function([0.5], **options)  # raises for an invalid option early
+    return _make_scored_reward("step", scorer, lambda sample, scores: function(scores.steps, **options))
 
 
 def review_reward(scorer: Scorer, gate: float = 0.2) -> Reward:
@@ -103,19 +103,19 @@ def review_reward(scorer: Scorer, gate: float = 0.2) -> Reward:
         raise ValueError(f"gate is {gate}: it must lie between 0 and 1")
 
     def score(sample: Sample, scores: Scores) -> Value:
-        right = _accuracy(sample)
-        return None if right is None else right * (gate + (1 - gate) * scores.review)
+        accuracy = _accuracy(sample)
+        return None if accuracy is None else accuracy * (gate + (1 - gate) * scores.review)
 
-    return _scored("review", scorer, score)
+    return _make_scored_reward("review", scorer, score)
 
 
 def length_reward(soft: int, hard: int) -> Reward:
     """Make a soft limit on length: 0 up to ``soft`` tokens, falling linearly to -1 at ``hard``.
 
-    A completion whose length is not known gets None. Source: soft overlong punishment of DAPO (arXiv 2503.14476).
+    A completion of unknown length gets None. Source: soft overlong punishment of DAPO (arXiv 2503.14476).
 
     Args:
-        soft: Tokens that cost nothing.
+        soft: Tokens without a penalty.
         hard: Tokens from which it is -1.
 
     Raises:
@@ -127,31 +127,32 @@ def length_reward(soft: int, hard: int) -> Reward:
     def score(sample: Sample) -> Value:
         return None if sample.tokens is None else -min(1.0, max(0.0, (sample.tokens - soft) / (hard - soft)))
 
-    return _plain("length", score)
+    return _make_reward("length", score)
 
 
 def audio_thinker_reward(scorer: Scorer) -> Reward:
     """Make Audio-Thinker's reward ``R_a (1 + 0.5 R_c) + 0.5 R_f + R_t``.
 
-    R_a: right with thinking 1, wrong with thinking 0, right without 2, wrong without -1. R_c: the answer is what the
-    thinking arrives at. R_t: quality of the thinking, 0 without. Departures: no factors that balance the two ways
-    over a batch; R_t is the scorer's mark against the truth, where theirs is an LLM's without truth.
+    R_a: right with thinking 1, wrong with thinking 0, right without 2, wrong without -1. R_c: the answer is the
+        conclusion
+    of the thinking. R_t: quality of the thinking, 0 without. Departures: no factors that balance the two modes over a
+    batch; R_t is the scorer's score against the truth, where theirs is an LLM's without truth.
 
     Args:
         scorer: Scores thinking and consistency.
     """
 
     def score(sample: Sample, scores: Scores) -> Value:
-        right = _accuracy(sample)
-        if right is None:
+        accuracy = _accuracy(sample)
+        if accuracy is None:
             return None
         thinks = any(part.text.strip() for part in sample.trace.of_kind("think"))
-        value = right if thinks else (2.0 if right else -1.0)
+        value = accuracy if thinks else (2.0 if accuracy else -1.0)
         form = float(has_form(sample.trace, "cot" if thinks else "direct"))
         consistent, quality = (scores.consistent, scores.thinking) if thinks else (0.0, 0.0)
         return value * (1 + 0.5 * consistent) + 0.5 * form + quality
 
-    return _scored("audio_thinker", scorer, score)
+    return _make_scored_reward("audio_thinker", scorer, score)
 
 
 REWARDS: dict[str, tuple[Callable[..., Reward], bool]] = {  # name -> (maker, whether it takes the scorer)
@@ -187,9 +188,9 @@ def make_rewards(specs: Mapping[str, Mapping[str, Any]], scorer: Scorer) -> tupl
             raise ValueError(f"unknown reward {name!r}: use one of {', '.join(REWARDS)}")
         options = dict(spec)
         weight = options.pop("weight", 1.0)
-        maker, scored = REWARDS[name]
+        maker, takes_scorer = REWARDS[name]
         try:
-            functions.append(maker(scorer, **options) if scored else maker(**options))
+            functions.append(maker(scorer, **options) if takes_scorer else maker(**options))
         except TypeError as error:
             raise ValueError(f"reward '{name}': {error}") from None
         try:
@@ -203,7 +204,7 @@ def _accuracy(sample: Sample) -> Value:
     return None if sample.right is None else float(sample.right)
 
 
-def _plain(name: str, score: Callable[[Sample], Value]) -> Reward:
+def _make_reward(name: str, score: Callable[[Sample], Value]) -> Reward:
     def reward(completions: Sequence[Any], **columns: Any) -> list[Value]:
         return [score(sample) for sample in samples_of_call(completions, columns)]
 
@@ -211,23 +212,23 @@ def _plain(name: str, score: Callable[[Sample], Value]) -> Reward:
     return reward
 
 
-def _scored(name: str, scorer: Scorer, value: Callable[[Sample, Scores], Value]) -> Reward:
-    def one(sample: Sample, scores: Scores | None) -> Value:
+def _make_scored_reward(name: str, scorer: Scorer, value: Callable[[Sample, Scores], Value]) -> Reward:
+    def value_or_none(sample: Sample, scores: Scores | None) -> Value:
         return None if scores is None else value(sample, scores)
 
     if not scorer.is_async:
 
         def reward(completions: Sequence[Any], **columns: Any) -> list[Value]:
-            return [one(sample, scorer.score(sample)) for sample in samples_of_call(completions, columns)]
+            return [value_or_none(sample, scorer.score(sample)) for sample in samples_of_call(completions, columns)]
 
         reward.__name__ = name
         return reward
 
-    async def waiting(completions: Sequence[Any], **columns: Any) -> list[Value]:
+    async def async_reward(completions: Sequence[Any], **columns: Any) -> list[Value]:
         samples = samples_of_call(completions, columns)
-        found = await asyncio.gather(*(scorer.score(sample) for sample in samples))  # type: ignore[arg-type]
-        return [one(sample, scores) for sample, scores in zip(samples, found, strict=True)]
+        results = await asyncio.gather(*(scorer.score(sample) for sample in samples))  # type: ignore[arg-type]
+        return [value_or_none(sample, scores) for sample, scores in zip(samples, results, strict=True)]
 
-    waiting.__name__ = name
-    waiting.scorer = scorer  # type: ignore[attr-defined]  # for those who ask it ahead (``training.judge_ahead``)
-    return waiting
+    async_reward.__name__ = name
+    async_reward.scorer = scorer  # type: ignore[attr-defined]  # for requests ahead (``training.judge_ahead``)
+    return async_reward

@@ -1,14 +1,14 @@
 """The training scorer by a language model: an OpenAI-compatible server (the paper: Qwen3-32B) or Gemini.
 
-One request scores the whole trace (perception, each step, review), and the reward functions share its reply: asked for
-the same trace at once or again, the judge is asked once. Departure from the paper, which asks once for each reward
-with prompts that are not public; the wording is ours.
+One request scores the whole trace (perception, each step, review), and the reward functions share its reply: the judge
+is called once for each trace, even if several functions need it at the same time. Departure from the paper, which makes
+one request for each reward with prompts that are not public; the wording is ours.
 
 Independence, by design: ``mpar2.cafe.llm_judge`` evaluates with other requests (mentions as quotes, then verdicts by
-its decision table); this one gives marks. Use another model for the two as well; the manifest of a training says which.
+its decision table); this one gives scores. Use different models for the two as well; a training's manifest records it.
 
-A judge that does not answer scores nothing: ``None``, never 0. A key or model that is refused stops the training.
-Trace, question, choices and caption are untrusted and travel as one JSON object apart from the instructions.
+A failed request gives no score: ``None``, never 0. A refused key or model stops the training. Trace, question, choices
+and caption are untrusted and are sent as one JSON object separate from the instructions.
 """
 
 from __future__ import annotations
@@ -68,9 +68,14 @@ class Marks(BaseModel):
 
 
 class JudgeScorer:
-    """Scores traces by asking ``client``, ``in_flight`` at a time.
+    """Score traces by requests to ``client``, ``in_flight`` at a time.
 
-    Lives on the event loop of its first request, as its client does; TRL runs all asynchronous rewards on one loop.
+    It belongs to the event loop of its first request, as its client does; TRL runs all asynchronous rewards on one
+    loop.
+
+    Args:
+        client: The service.
+        in_flight: Requests at a time.
     """
 
     is_async = True
@@ -81,24 +86,24 @@ class JudgeScorer:
         self._client = client
         self._limit = in_flight
         self._slots: asyncio.Semaphore | None = None
-        self._entering: asyncio.Lock | None = None
+        self._entry_lock: asyncio.Lock | None = None
         self._locks = KeyedLocks()
-        self._known: OrderedDict[str, Scores] = OrderedDict()
-        self._missing: OrderedDict[str, float] = OrderedDict()
+        self._scores_by_key: OrderedDict[str, Scores] = OrderedDict()
+        self._failed_at: OrderedDict[str, float] = OrderedDict()
         self._in_a_row = 0
 
     async def score(self, sample: Sample) -> Scores | None:
-        """Score a sample; None without a truth, or when the judge gave no usable reply."""
+        """Score a sample; None without a truth, or without a usable reply."""
         if sample.events is None and not sample.caption:
             return None
         request = self._request(sample)
         key = hashlib.sha256(request.encode("utf-8", "backslashreplace")).hexdigest()
         async with self._locks.hold(key):
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
-            if time.monotonic() - self._missing.get(key, -_RETRY_AFTER_S) < _RETRY_AFTER_S:
-                return None  # another reward of this step has just asked in vain
+            if key in self._scores_by_key:
+                self._scores_by_key.move_to_end(key)
+                return self._scores_by_key[key]
+            if time.monotonic() - self._failed_at.get(key, -_RETRY_AFTER_S) < _RETRY_AFTER_S:
+                return None  # a request of another reward of this step has just failed
             return await self._ask(key, request, len(sample.trace.of_kind("step")))
 
     async def _ask(self, key: str, request: str, steps: int) -> Scores | None:
@@ -112,7 +117,7 @@ class JudgeScorer:
 
         try:
             async with self._slots:
-                asked = await ask(self._client, PROMPT, [request], Marks, sampling=_SAMPLING, check=check, repairs=1)
+                response = await ask(self._client, PROMPT, [request], Marks, sampling=_SAMPLING, check=check, repairs=1)
         except (CallFailed, ReplyRejected) as error:
             return self._no_judgement(key, error)
         except StopRun as error:
@@ -120,11 +125,11 @@ class JudgeScorer:
                 raise
             return self._no_judgement(key, error)
         self._in_a_row = 0
-        marks = asked.value
+        marks = response.value
         scores = Scores(marks.perception, tuple(marks.steps), marks.review, marks.thinking, marks.consistent)
-        self._known[key] = scores
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        self._scores_by_key[key] = scores
+        while len(self._scores_by_key) > _REMEMBERED:
+            self._scores_by_key.popitem(last=False)
         return scores
 
     def _no_judgement(self, key: str, error: Exception) -> None:
@@ -135,14 +140,14 @@ class JudgeScorer:
                 f"the judge gave no judgement {self._in_a_row} times in a row, the last time: {error}. Training on "
                 "without it would change what is trained: start the judge again and resume from the last checkpoint"
             ) from error
-        self._missing[key] = time.monotonic()
-        while len(self._missing) > _REMEMBERED:
-            self._missing.popitem(last=False)
+        self._failed_at[key] = time.monotonic()
+        while len(self._failed_at) > _REMEMBERED:
+            self._failed_at.popitem(last=False)
 
     async def _enter(self) -> None:
-        if self._entering is None:
-            self._entering = asyncio.Lock()
-        async with self._entering:
+        if self._entry_lock is None:
+            self._entry_lock = asyncio.Lock()
+        async with self._entry_lock:
             if self._slots is None:
                 await self._client.__aenter__()  # for the life of the process: the loop ends with the trainer
                 self._slots = asyncio.Semaphore(self._limit)
@@ -167,7 +172,7 @@ class JudgeScorer:
 
 
 def judge_scorer(service: str, model: str, *, base_url: str | None = None, in_flight: int = 16) -> JudgeScorer:
-    """Make a scorer that asks a registered service. Keys come from the environment (``mpar2.llm.address``).
+    """Make a scorer that calls a registered service. Keys come from the environment (``mpar2.llm.address``).
 
     Args:
         service: ``server`` (at ``base_url``), ``gemini``, or another of ``mpar2.llm.services``.

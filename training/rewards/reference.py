@@ -1,20 +1,20 @@
 """The training scorer by rules: a trace against the events of its clip, or against the sounds of its caption.
 
-See ``words`` for how it differs, by design, from the judge that evaluates. Definitions (ours; the paper asks an LLM):
+``words`` describes how it differs, by design, from the evaluation judge. Definitions (ours; the paper uses an LLM):
 
 ``perception``  F1 of the claims of ``<perception>`` with the events, one to one. A claim earns 1 at the right time,
-                0.75 without a time, 0.5 at a wrong time, so that neither naming fewer sounds nor naming each twice
-                pays, and times pay
-``step``        the mean over what ``<hear>`` claims: each sound as above, 0 if the clip has none of it, a denial 1 if
-                it is right; half for a wrong number. 0 for a step with a part missing or said before, 0.5 for one
-                whose ``<hear>`` claims nothing that can be checked
-``review``      the mean over checked clauses: right to support what is there, right to correct what is not; times how
-                much of what the steps heard it takes up again
+                0.75 without a time, 0.5 at a wrong time. So neither naming fewer sounds nor naming each twice pays,
+                and times do
+``step``        the mean over the claims of ``<hear>``: each sound as above, 0 if the clip has none of it, a denial 1 if
+                it is right; half for a wrong number. 0 for a step that lacks a part or repeats a previous step, 0.5
+                for one whose ``<hear>`` has no verifiable claim
+``review``      the mean over checked clauses: right to support what is there, right to correct what is not; times the
+                coverage of the sounds in the steps' ``<hear>``
 ``thinking``    ``perception`` of the whole ``<think>``
 ``consistent``  1 if the choice named last in ``<think>`` is the answer
 
-A truth that is only a caption is the sounds that the caption names, without times; where it names none that we know,
-the trace is not scored.
+A truth that is only a caption consists of the sounds that the caption names, without times. A caption without any known
+sound leaves the trace unscored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CORRECTS = re.compile(r"\b(?:corrected|unsupported|wrong|absent|false|not (?:he
 
 @dataclass(frozen=True)
 class ReferenceScorer:
-    """Rules over the truth; no model, no service, the same score every time."""
+    """Rules over the truth: no model, no service, deterministic."""
 
     id: str = "reference-stems-1"
     is_async: bool = False
@@ -49,7 +49,7 @@ class ReferenceScorer:
     def score(self, sample: Sample) -> Scores | None:
         """Return the scores of a sample, or None where nothing is known of its clip.
 
-        Several rewards ask for the same sample in one step: it is scored once.
+        Several rewards need the same sample in one step; it is scored once.
         """
         return _score(sample)
 
@@ -60,14 +60,14 @@ def _score(sample: Sample) -> Scores | None:
     if truth is None:
         return None
     trace = sample.trace
-    heard = [claim for part in trace.of_kind("perception") for claim in read_claims(part.text, lexicon)]
-    thought = " ".join(part.text for part in trace.of_kind("think"))
+    claims = [claim for part in trace.of_kind("perception") for claim in read_claims(part.text, lexicon)]
+    thinking = " ".join(part.text for part in trace.of_kind("think"))
     return Scores(
-        perception=_f1(heard, truth, lexicon) if trace.of_kind("perception") else 0.0,
+        perception=_f1(claims, truth, lexicon) if trace.of_kind("perception") else 0.0,
         steps=tuple(_step_scores(trace, truth, lexicon)),
         review=_review(trace, truth, lexicon),
-        thinking=_f1(read_claims(thought, lexicon), truth, lexicon) if thought.strip() else 0.0,
-        consistent=_consistent(thought, sample),
+        thinking=_f1(read_claims(thinking, lexicon), truth, lexicon) if thinking.strip() else 0.0,
+        consistent=_consistent(thinking, sample),
     )
 
 
@@ -83,7 +83,7 @@ def _truth(sample: Sample) -> tuple[tuple[Event, ...] | None, Lexicon]:
 
 
 def _credit(claim: SoundClaim, event: Event) -> float:
-    """Return what a claim earns for naming this event, whose sound it has."""
+    """Return a claim's credit for an event of the same sound."""
     if event.onset_s is None or event.offset_s is None:
         return 1.0
     if claim.onset_s is None:
@@ -96,14 +96,14 @@ def _credit(claim: SoundClaim, event: Event) -> float:
 
 
 def _f1(claims: Sequence[SoundClaim], truth: Sequence[Event], lexicon: Lexicon) -> float:
-    """Pair claims and events one to one, the best pairs first, and return their F1."""
-    said = [claim for claim in claims if not claim.denied for _ in range(claim.count)]
-    if not said or not truth:
-        return 1.0 if not said and not truth else 0.0
+    """Match claims and events one to one, the best pairs first, and return their F1."""
+    asserted = [claim for claim in claims if not claim.denied for _ in range(claim.count)]
+    if not asserted or not truth:
+        return 1.0 if not asserted and not truth else 0.0
     pairs = sorted(
         (
             (_credit(claim, event), -i, -j)
-            for i, claim in enumerate(said)
+            for i, claim in enumerate(asserted)
             for j, event in enumerate(truth)
             if claim.sound == lexicon.sound(event.label)
         ),
@@ -111,36 +111,36 @@ def _f1(claims: Sequence[SoundClaim], truth: Sequence[Event], lexicon: Lexicon) 
     )
     used_claims: set[int] = set()
     used_events: set[int] = set()
-    earned = 0.0
+    total = 0.0
     for credit, i, j in pairs:
         if i not in used_claims and j not in used_events:
             used_claims.add(i)
             used_events.add(j)
-            earned += credit
-    return 2 * earned / (len(said) + len(truth))
+            total += credit
+    return 2 * total / (len(asserted) + len(truth))
 
 
 def _supported(claim: SoundClaim, truth: Sequence[Event], lexicon: Lexicon) -> float:
-    same = [event for event in truth if lexicon.sound(event.label) == claim.sound]
+    matches = [event for event in truth if lexicon.sound(event.label) == claim.sound]
     if claim.denied:
-        return 0.0 if same else 1.0
-    if not same:
+        return 0.0 if matches else 1.0
+    if not matches:
         return 0.0
-    best = max(_credit(claim, event) for event in same)
-    return best / 2 if claim.count > 1 and claim.count != len(same) else best
+    best = max(_credit(claim, event) for event in matches)
+    return best / 2 if claim.count > 1 and claim.count != len(matches) else best
 
 
 def _step_scores(trace: Trace, truth: Sequence[Event], lexicon: Lexicon) -> list[float]:
-    said: set[str] = set()
+    previous_texts: set[str] = set()
     scores = []
     for step in trace.of_kind("step"):
         words = " ".join(step.text.lower().split())
         parts = {part.kind: part for part in trace.children(step)}
-        whole = all(kind in parts and parts[kind].text.strip() for kind in ("ask", "hear", "infer"))
-        if not whole or words in said:
+        complete = all(kind in parts and parts[kind].text.strip() for kind in ("ask", "hear", "infer"))
+        if not complete or words in previous_texts:
             scores.append(0.0)
             continue
-        said.add(words)
+        previous_texts.add(words)
         scores.append(_mean_support(parts["hear"], truth, lexicon))
     return scores
 
@@ -157,37 +157,37 @@ def _review(trace: Trace, truth: Sequence[Event], lexicon: Lexicon) -> float:
     if not text.strip():
         return 0.0
     scores: list[float] = []
-    checked: set[str] = set()
-    # A claim and its verdict may stand on two sides of a comma: cut after verdicts as well as at sentence ends.
+    checked_sounds: set[str] = set()
+    # A comma may separate a claim from its verdict, so split after verdicts and at sentence ends.
     for clause in re.split(r"[;\n]|\.(?!\d)|(?<=supported),|(?<=heard),|(?<=corrected),|(?<=confirmed),", text):
         supports, corrects = _SUPPORTS.search(clause), _CORRECTS.search(clause)
         if not supports and not corrects:
             continue
         for claim in read_claims(_CORRECTS.sub(" ", clause), lexicon):
-            there = _supported(claim, truth, lexicon)
-            scores.append(1 - there if corrects else there)
-            checked.add(claim.sound)
+            support = _supported(claim, truth, lexicon)
+            scores.append(1 - support if corrects else support)
+            checked_sounds.add(claim.sound)
     if not scores:
         return _UNCHECKED
-    heard = {
+    claimed_sounds = {
         claim.sound
         for step in trace.of_kind("step")
         for part in trace.children(step)
         if part.kind == "hear"
         for claim in read_claims(part.text, lexicon)
     }
-    taken_up = len(heard & checked) / len(heard) if heard else 1.0
-    return sum(scores) / len(scores) * (0.5 + 0.5 * taken_up)
+    coverage = len(claimed_sounds & checked_sounds) / len(claimed_sounds) if claimed_sounds else 1.0
+    return sum(scores) / len(scores) * (0.5 + 0.5 * coverage)
 
 
-def _consistent(thought: str, sample: Sample) -> float:
-    answer = sample.given.words
-    if not thought.strip() or not answer:
+def _consistent(thinking: str, sample: Sample) -> float:
+    answer = sample.prediction.words
+    if not thinking.strip() or not answer:
         return 0.0
     if not sample.choices:
-        return float(" ".join(answer.lower().split()) in " ".join(thought.lower().split()))
-    chosen = sample.given.choice
-    low = thought.lower()
-    last = {choice: low.rfind(choice.lower()) for choice in sample.choices}
+        return float(" ".join(answer.lower().split()) in " ".join(thinking.lower().split()))
+    answer_choice = sample.prediction.choice
+    lower = thinking.lower()
+    last = {choice: lower.rfind(choice.lower()) for choice in sample.choices}
     latest = max(last, key=lambda choice: (last[choice], len(choice)))
-    return float(chosen is not None and last[latest] >= 0 and latest == chosen)
+    return float(answer_choice is not None and last[latest] >= 0 and latest == answer_choice)

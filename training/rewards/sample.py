@@ -1,9 +1,9 @@
-"""One completion with what it is scored against, out of what TRL hands to a reward function; and what a scorer says.
+"""A completion with its truth, from the arguments that TRL passes to a reward function, and the scores of a scorer.
 
 TRL calls ``f(prompts=, completions=, completion_ids=, **columns)``: a completion is a text or a list of chat messages,
-every column of the dataset arrives as a list of the same length. The columns that rewards read are those of
+and every column of the dataset is a list of the same length. The columns that rewards read are those of
 ``training.data``: ``question``, ``choices``, ``answer``, ``caption``, ``events`` (objects with ``label``, ``onset_s``,
-``offset_s``). A column that is missing counts as unknown for every completion, never as empty truth.
+``offset_s``). A missing column is unknown for every completion, never empty truth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Sample", "Scorer", "Scores", "completion_text", "samples_of_call"]
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated text beside its question and truth. ``events`` and ``caption`` are None where unknown."""
+    """A completion with its question and truth. ``events`` and ``caption`` are None where unknown."""
 
     text: str
     question: str = ""
@@ -38,14 +38,14 @@ class Sample:
 
     @property
     def right(self) -> bool | None:
-        """Return whether the answer names the right choice; None where there is no answer to compare with."""
+        """Whether the answer names the right choice; None without an answer to compare with."""
         if self.answer is None:
             return None
-        return strict_match(self.answer, self.given.choice or self.given.words, self.choices)
+        return strict_match(self.answer, self.prediction.choice or self.prediction.words, self.choices)
 
     @cached_property
-    def given(self) -> Answer:
-        """Return the answer of the completion."""
+    def prediction(self) -> Answer:
+        """The answer of the completion."""
         return read_answer(self.trace, self.choices)
 
 
@@ -53,8 +53,8 @@ class Sample:
 class Scores:
     """Scores in [0, 1]: of the perception part, of each step in order, of the review.
 
-    ``thinking`` and ``consistent`` are for traces of one ``<think>``: how well it rests on the truth, and whether the
-    answer is the one that it arrives at.
+    ``thinking`` and ``consistent`` are for traces of one ``<think>``: its score against the truth, and whether the
+    answer is its conclusion.
     """
 
     perception: float = 0.0
@@ -65,9 +65,9 @@ class Scores:
 
 
 class Scorer(Protocol):
-    """Scores traces against their truth. ``None`` means not scored: no truth, or the judge did not answer.
+    """Scores traces against their truth. ``None`` means not scored: no truth, or no reply of the judge.
 
-    ``is_async`` says that scoring asks a service: ``score`` is then a coroutine function.
+    ``is_async`` is True if scoring calls a service: ``score`` is then a coroutine function.
     """
 
     id: str
@@ -95,7 +95,7 @@ def samples_of_call(completions: Sequence[Any], columns: Mapping[str, Any]) -> l
 
     Args:
         completions: Texts, or lists of chat messages.
-        columns: Columns of the dataset by name; one that is missing is unknown for every completion.
+        columns: Columns of the dataset by name; a missing column is unknown for every completion.
 
     Raises:
         ValueError: A column has another length than ``completions``.
@@ -136,7 +136,7 @@ def samples_of_call(completions: Sequence[Any], columns: Mapping[str, Any]) -> l
 
 @lru_cache(maxsize=2048)
 def _sample(**fields: Any) -> Sample:
-    """Return one object for equal fields: the rewards of a step share its parsed trace."""
+    """Return the same object for equal fields, so that the rewards of a step share its parsed trace."""
     return Sample(**fields)
 
 

@@ -1,7 +1,7 @@
-"""Weights of rewards that change in the course of a training, linear between the points of a recipe.
+"""Scheduled weights of rewards, linear between the points of a recipe.
 
-``rewards.format.weight: [[0, 1.0], [200, 0.2]]``: 1 at the first step, 0.2 from step 200 on. A form that is learnt soon
-need not be paid for ever, and a reward that means little before the form is there can come in later.
+``rewards.format.weight: [[0, 1.0], [200, 0.2]]``: 1 at the first step, 0.2 from step 200 on. The weight of a format
+that is learnt early can fall, and a reward that means little before the format is learnt can rise later.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Schedule:
     points: tuple[tuple[int, float], ...]
 
     def at(self, step: int) -> float:
-        """Return the weight at a step; before the first and after the last point it is theirs.
+        """Return the weight at a step; it is constant before the first and after the last point.
 
         >>> Schedule(((0, 1.0), (100, 0.0))).at(25)
         0.75

@@ -1,13 +1,13 @@
-"""The training scorer's own words for sounds, and how it reads claims out of a text.
+"""The training scorer's own lexicon of sounds, and its extraction of claims from a text.
 
-Independence, by design: the scorer that *evaluates* is ``mpar2.cafe.rules.judge``: longest phrases of a wide
-vocabulary with parents and kinds, and the grammar of each sentence (stance, order, length, loudness, maker). This one
-trains, and shares neither table nor rule nor code with it: it cuts the text at separators, stems the words, and knows
-one flat list of stems for each sound. What a policy learns to please here, that judge has not seen. Keep it so:
+Independence, by design: the *evaluation* scorer is ``mpar2.cafe.rules.judge``: longest phrases of a wide vocabulary
+with parents and kinds, and the grammar of each sentence (stance, order, length, loudness, maker). This scorer trains,
+and shares neither table nor rule nor code with it. It splits the text at separators, stems the words, and has one flat
+list of stems for each sound. A policy that optimises this scorer has never been exposed to that judge. Keep it so:
 nothing in ``training.rewards`` may import from ``mpar2.cafe``'s vocabulary, rules.
 
-Known limits: English; a clause is read for itself ("it" is nobody); a sound outside of the table is seen only if the
-truth names it.
+Known limits: English; each clause is read alone (pronouns are not resolved); a sound outside of the table is recognised
+only if the truth names it.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ _MOMENT = re.compile(r"(?:at|around|@|from|after)\s*(?:about\s*)?(\d+(?:\.\d+)?)
 _ENUMERATION = re.compile(r"^\s*(?:[-*•]|\(?\d+[:.)])\s+")
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
 _NOT = frozenset(("no", "not", "never", "without", "isn", "aren", "wasn", "neither", "nor", "cannot", "absent"))
-_MAX_CLAUSES = 400  # a trace has some dozens; more is a loop of the model, which need not be read to its end
+_MAX_CLAUSES = 400  # a trace has some dozens; more is a repetition loop, whose end is not read
 
 
 @dataclass(frozen=True)
 class SoundClaim:
-    """A sound that a clause speaks of. Times in seconds, None where not said; ``count`` of how many it speaks."""
+    """A sound that a clause claims. Times in seconds, None where not given; ``count`` is the claimed number."""
 
     sound: str
     onset_s: float | None = None
@@ -118,23 +118,23 @@ def _stem(word: str) -> str:
 
 
 class Lexicon:
-    """From a stem to a sound: the table, and the labels of the truth at hand where the table has no word for them."""
+    """Map stems to sounds: the table, and the labels of the truth that the table has no word for."""
 
     def __init__(self, labels: Iterable[str] = ()) -> None:
-        self._own: dict[str, str] = {}
+        self._truth_stems: dict[str, str] = {}
         for label in labels:
             if self._find(label) is None:
                 for stem in stems(label):
                     if stem not in _EMPTY and len(stem) > 2:
-                        self._own.setdefault(stem, label)
+                        self._truth_stems.setdefault(stem, label)
 
     def sound(self, label: str) -> str:
-        """Return the sound that a label names; a label outside of the table is its own sound."""
+        """Return the sound of a label; a label outside of the table is its own sound."""
         return self._find(label) or label
 
     def get(self, stem: str) -> str | None:
-        """Return the sound that a stem names, or None."""
-        return _STEM_OF.get(stem) or self._own.get(stem)
+        """Return the sound of a stem, or None."""
+        return _STEM_OF.get(stem) or self._truth_stems.get(stem)
 
     @staticmethod
     def _find(label: str) -> str | None:
@@ -142,7 +142,7 @@ class Lexicon:
 
 
 def read_claims(text: str, lexicon: Lexicon) -> list[SoundClaim]:
-    """Read which sounds a text claims, clause by clause. A time belongs to the first sound of its clause.
+    """Extract the sounds that a text claims, clause by clause. A time belongs to the first sound of its clause.
 
     Args:
         text: The text of a part.
@@ -155,26 +155,26 @@ def read_claims(text: str, lexicon: Lexicon) -> list[SoundClaim]:
     for number, clause in enumerate(_CLAUSE.split(text.lower())[:_MAX_CLAUSES]):
         rest = _ENUMERATION.sub("", clause)
         onset, offset, rest = _times(rest)
-        count, denied, fresh = 1, False, True
-        seen: set[str] = set()
+        count, denied, is_first = 1, False, True
+        sounds: set[str] = set()
         for stem in stems(rest):
             if stem in _NOT:
                 denied = True
             elif stem in _NUMBERS or stem.isdigit():
                 count = min(_NUMBERS.get(stem) or int(stem), 20)
-            elif (sound := lexicon.get(stem)) is not None and sound not in seen:
-                first, last = (onset, offset) if fresh else (None, None)
+            elif (sound := lexicon.get(stem)) is not None and sound not in sounds:
+                first, last = (onset, offset) if is_first else (None, None)
                 claims.append(SoundClaim(sound, first, last, max(count, 1), denied, number))
-                seen.add(sound)
-                fresh, count = False, 1
+                sounds.add(sound)
+                is_first, count = False, 1
     return claims
 
 
 def _times(clause: str) -> tuple[float | None, float | None, str]:
     """Return onset, offset, and the clause without any number that is a time."""
-    if found := _INTERVAL.search(clause):
-        times = float(found[1]), float(found[2])
-        return min(times), max(times), clause[: found.start()] + " " + clause[found.end() :]
-    if found := _MOMENT.search(clause):
-        return float(found[1]), None, clause[: found.start()] + " " + clause[found.end() :]
+    if match := _INTERVAL.search(clause):
+        times = float(match[1]), float(match[2])
+        return min(times), max(times), clause[: match.start()] + " " + clause[match.end() :]
+    if match := _MOMENT.search(clause):
+        return float(match[1]), None, clause[: match.start()] + " " + clause[match.end() :]
     return None, None, clause

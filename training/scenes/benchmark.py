@@ -1,11 +1,11 @@
 """Write a benchmark of scenes: audio and ``items.jsonl``, which ``mpar2 evaluate --benchmark scenes`` reads.
 
 ``scenes``      composed scenes of a split, ``--questions`` questions each, kinds of question balanced
-``recordings``  single recordings of a split, untouched but for 0.5 s of quiet around them: which sound is it?
+``recordings``  single recordings of a split, unchanged between 0.5 s of quiet: which sound is it?
 
-Audio is FLAC, 16 kHz mono; every item carries its exact events. Run as
+Audio is FLAC, 16 kHz mono; every item has its exact events. Run as
 ``python -m training.scenes.benchmark BANK OUT --split test --what scenes --count 100``. With ``--run RUN`` the items
-are those of a finished run, and their audio is composed again from its seeds: runs are shipped without audio.
+are those of a finished run, and their audio is composed again from its seeds, since runs are shipped without audio.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PAD_S = 0.5
 
 
 class SceneError(MPAR2Error, ValueError):
-    """The audio of a run cannot be composed again; the message says why."""
+    """The audio of a run cannot be composed again; the message gives the reason."""
 
 
 def scene_items(
@@ -49,21 +49,21 @@ def scene_items(
         bank: The sounds.
         split: Split of the bank.
         count: Number of scenes.
-        questions: Questions of a scene, at most.
+        questions: Most questions of a scene.
         kinds: Kinds of question, which are balanced.
-        seed: Seed of the first scene; the next ones follow it.
+        seed: Seed of the first scene; the others follow it.
 
     Yields:
         An item and its waveform, float32 (samples,) at 16 kHz.
     """
     rng = random.Random(f"benchmark {split} {seed}")
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for number in range(seed, seed + count):
         scene, samples = compose(bank, split, number)
-        asked = [q for q in make_questions(scene, rng) if q.kind in kinds]
-        asked = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:questions]
-        for i, q in enumerate(asked):
-            seen[q.kind] = seen.get(q.kind, 0) + 1
+        candidates = [q for q in make_questions(scene, rng) if q.kind in kinds]
+        candidates = sorted(candidates, key=lambda q: counts.get(q.kind, 0))[:questions]
+        for i, q in enumerate(candidates):
+            counts[q.kind] = counts.get(q.kind, 0) + 1
             name = f"{split}-{number}"
             extra = {"seed": number, "sources": sorted({event.source for event in scene.events})}
             extra["levels_db"] = [event.level_db for event in scene.events]
@@ -76,26 +76,26 @@ def recording_items(bank: Bank, split: str, *, most: int = 6) -> Iterator[tuple[
     Args:
         bank: The sounds.
         split: Split of the bank.
-        most: Recordings of one source and class, at most.
+        most: Most recordings of one source and class.
 
     Yields:
         An item and its waveform, float32 (samples,) at 16 kHz.
     """
     rng = random.Random(f"recordings {split} 0")
-    seen: dict[tuple[str, str], int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for row in bank.rows:
         key = (row["label"], row["source"].split("/")[0])
         if (
             row["split"] != split
             or row["label"] not in CLASSES
             or row["source"].startswith("synth:")
-            or seen.get(key, 0) >= most
+            or counts.get(key, 0) >= most
         ):
             continue
-        seen[key] = seen.get(key, 0) + 1
+        counts[key] = counts.get(key, 0) + 1
         scene, samples = _recording(bank, row)
-        others = rng.sample([c.singular for c in CLASSES.values() if c.name != row["label"]], 3)
-        choices = [*others, CLASSES[row["label"]].singular]
+        distractors = rng.sample([c.singular for c in CLASSES.values() if c.name != row["label"]], 3)
+        choices = [*distractors, CLASSES[row["label"]].singular]
         rng.shuffle(choices)
         sound = CLASSES[row["label"]]
         question = Question(
@@ -124,13 +124,16 @@ def items_of_run(folder: Path, run: Path, packages: Path, split: str = "test") -
     """Yield the items of a run of such a benchmark, with their audio composed again.
 
     Args:
-        folder: The bank; of it, the classes that occur in the run. Where there is none, it is built of these.
+        folder: The bank; only classes that occur in the run are used. A missing bank is built of these classes.
         run: The run; its items hold seeds and sources.
-        packages: Where packages are unpacked.
-        split: The split that the run's sounds are of.
+        packages: Folder that packages are unpacked in.
+        split: Split of the run's sounds.
+
+    Yields:
+        An item and its waveform, float32 (samples,) at 16 kHz.
 
     Raises:
-        SceneError: What the bank gives differs from the truth in the run.
+        SceneError: A composed scene differs from the events in the run.
     """
     items = {record["id"]: item_of(record) for record in read_run(run).records()}
     classes = frozenset(event.label for item in items.values() for event in item.events or ())
@@ -165,7 +168,7 @@ def _item(id: str, audio: str, question: Question, scene: Scene, extra: dict) ->
 
 
 def write_benchmark(out: Path, items: Iterator[tuple[Item, np.ndarray]]) -> int:
-    """Write audio and ``items.jsonl``; audio that is there already is kept.
+    """Write audio and ``items.jsonl``; existing audio is not written again.
 
     Args:
         out: Folder of the benchmark.

@@ -1,10 +1,9 @@
-"""Reasoning about a scene, put together from its exact truth: free reasoning, MPAR² traces, bare answers.
+"""Reasoning about a scene, generated from its exact events: free reasoning, MPAR² traces, bare answers.
 
-Every statement follows from the events: nothing here plants an error. One plan of reasoning (``steps.make_plan``)
-serves both forms. ``free_reasoning`` is for text only, over written scenes; ``mpar2_chain`` is the cold start in the
-format of the design (perception, steps of ask/hear/infer, review, answer). A trace names a sound that the scene lacks
-only where the question or a choice named it: in ``ask``, and as the answer. Placed sounds are spelt by
-``written.timed`` everywhere.
+Every statement follows from the events; no errors are planted. One plan of reasoning (``steps.make_plan``) serves both
+forms. ``free_reasoning`` is for text only, over written scenes. ``mpar2_chain`` is the cold start in the trace format
+(perception, steps of ask/hear/infer, review, answer). A trace names a sound that is not in the scene only where the
+question or a choice names it: in ``ask``, and as the answer. ``written.timed`` spells all sounds with times.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def _answer(sq: ScenedQuestion) -> str:
 
 
 def briefly(question: Question) -> str:
-    """Return a question and its lettered choices, a line each, without the words of a prompt."""
+    """Return a question and its lettered choices, one a line, without the instructions of a prompt."""
     return "\n".join((question.text, *(f"({choice_letter(i)}) {choice}" for i, choice in enumerate(question.choices))))
 
 
@@ -62,12 +61,12 @@ def briefly(question: Question) -> str:
 
 
 def direct_answer(sq: ScenedQuestion) -> str:
-    """Return ``<answer>…</answer>``."""
+    """Return ``<answer>…</answer>`` with the question's answer."""
     return f"<answer>{_answer(sq)}</answer>"
 
 
 def mpar2_chain(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """Return the trace in the design's format, of one step for easy kinds of question, two or three for others.
+    """Return a trace of one step for easy kinds of question, two or three for others.
 
     Args:
         scene: The scene.
@@ -78,7 +77,7 @@ def mpar2_chain(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
 
 
 def mpar2_steps(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """Return a chain after its perception: steps, review and answer. A follow-up question perceives nothing anew.
+    """Return a chain after its perception: steps, review and answer, as a reply to a follow-up question.
 
     Args:
         scene: The scene.
@@ -96,17 +95,14 @@ def _perception(scene: Scene, rng: random.Random) -> str:
 
 
 def _review(scene: Scene, sq: ScenedQuestion, plan: Plan, rng: random.Random) -> str:
-    """Return each claim that the steps rest on, held against the audio again.
-
-    All of them, as they come from the truth.
-    """
+    """Return a review that checks each claim of the steps; all are confirmed, since they come from the true events."""
     used = sorted({i for step in plan for i in step.events})
     claims = list(dict.fromkeys(f"{singular(scene.events[i].label)} at {scene.events[i].onset_s:.1f} s" for i in used))
     verdict = rng.choice(("heard", "supported"))
     if not claims:
         return f"The audio has no sound: {verdict}. The answer stands."
-    checked = ", ".join(f"{claim}: {verdict}" for claim in claims)
-    return sentence(f"{checked}. {rng.choice(('The answer stands.', 'Nothing to correct.'))}")
+    verdicts = ", ".join(f"{claim}: {verdict}" for claim in claims)
+    return sentence(f"{verdicts}. {rng.choice(('The answer stands.', 'Nothing to correct.'))}")
 
 
 _OPENINGS = (
@@ -138,7 +134,7 @@ LONG_WORDS = 180
 
 
 def _recount(scene: Scene, rng: random.Random) -> str:
-    """Return the events once more, in one of several wordings, with or without times."""
+    """Return the events again, in one of several wordings, with or without times."""
     if not scene.events:
         return "Nothing is heard."
     form = rng.randrange(5)
@@ -160,25 +156,25 @@ def _recount(scene: Scene, rng: random.Random) -> str:
 
 def _argue(plan: Plan, rng: random.Random) -> list[str]:
     """Return the steps of the plan as prose."""
-    said = []
+    sentences = []
     for step in plan:
-        parts = []
+        clauses = []
         if rng.random() < 0.5:
             lead = rng.choice(_LEADS)
-            parts.append(lead + (step.ask[0].lower() + step.ask[1:] if lead else step.ask))
-        if rng.random() < 0.6 or not parts:
-            parts.append(rng.choice(_FINDINGS).format(step.hear))
-        parts.append(rng.choice(("", "", "So ", "This means: ")) + step.infer)
-        if parts[-1].startswith("So "):
-            parts[-1] = "So " + step.infer[0].lower() + step.infer[1:]
-        said.append(" ".join(parts))
-    return said
+            clauses.append(lead + (step.ask[0].lower() + step.ask[1:] if lead else step.ask))
+        if rng.random() < 0.6 or not clauses:
+            clauses.append(rng.choice(_FINDINGS).format(step.hear))
+        clauses.append(rng.choice(("", "", "So ", "This means: ")) + step.infer)
+        if clauses[-1].startswith("So "):
+            clauses[-1] = "So " + step.infer[0].lower() + step.infer[1:]
+        sentences.append(" ".join(clauses))
+    return sentences
 
 
 def free_reasoning(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
-    """Return ``<think>…</think><answer>…</answer>``: prose about a written scene, of varied length, always right.
+    """Return ``<think>…</think><answer>…</answer>``: prose about a written scene, of varied length, always correct.
 
-    Harder questions are checked again more often, and about one chain in six goes over the scene several times.
+    Harder questions are rechecked more often, and about one chain in six goes over the scene several times.
 
     Args:
         scene: The scene.
@@ -187,22 +183,22 @@ def free_reasoning(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> str:
     """
     hardness = {"easy": 0, "medium": 1, "hard": 2}.get(sq.question.difficulty or "easy", 0)
     goal = rng.randint(100, LONG_WORDS) if rng.random() < 0.1 + 0.05 * hardness else rng.randint(20, 50 + 20 * hardness)
-    said = [rng.choice(_OPENINGS)]
+    sentences = [rng.choice(_OPENINGS)]
     if rng.random() < 0.4 + 0.15 * hardness:
-        said.append(_recount(scene, rng))
-    said += _argue(make_plan(scene, sq, rng), rng)
+        sentences.append(_recount(scene, rng))
+    sentences += _argue(make_plan(scene, sq, rng), rng)
     conclusion = rng.choice(_CONCLUSIONS).format(_answer(sq))
     room = goal - len(conclusion.split())
-    while _words(said) < room:
+    while _words(sentences) < room:
         extra = [rng.choice(_CHECKS)]
         extra += [_recount(scene, rng)] if rng.random() < 0.6 else []
         extra += _argue(make_plan(scene, sq, rng), rng) if rng.random() < 0.6 or len(extra) == 1 else []
         extra.append(rng.choice(_CONFIRMS))
-        if _words(said) + _words(extra) > max(room, 90):
+        if _words(sentences) + _words(extra) > max(room, 90):
             break
-        said += extra
-    said.append(conclusion)
-    return f"<think>{' '.join(part for part in said if part)}</think>{direct_answer(sq)}"
+        sentences += extra
+    sentences.append(conclusion)
+    return f"<think>{' '.join(part for part in sentences if part)}</think>{direct_answer(sq)}"
 
 
 def _words(parts: Sequence[str]) -> int:
@@ -214,7 +210,7 @@ def _words(parts: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class TextExample:
-    """A written scene, a question about it, and a reply in the form that ``mode`` asks for."""
+    """A written scene, a question about it, and a reply in the form of ``mode``."""
 
     scene: Scene
     written: str
@@ -223,12 +219,12 @@ class TextExample:
     reply: str
 
 
-def text_example(scene: Scene, asked: ScenedQuestion, mode: str, rng: random.Random) -> TextExample:
-    """Write a scene down, with a reply to a question about it.
+def text_example(scene: Scene, sq: ScenedQuestion, mode: str, rng: random.Random) -> TextExample:
+    """Return a written scene with a reply to a question about it.
 
     Args:
         scene: The scene.
-        asked: One of its questions.
+        sq: One of its questions.
         mode: Form of the reply: "direct", "cot" or "mpar2".
         rng: Draws wordings.
 
@@ -236,45 +232,45 @@ def text_example(scene: Scene, asked: ScenedQuestion, mode: str, rng: random.Ran
         ValueError: The mode is none of these.
     """
     if mode == "direct":
-        reply = direct_answer(asked)
+        reply = direct_answer(sq)
     elif mode == "cot":
-        reply = free_reasoning(scene, asked, rng)
+        reply = free_reasoning(scene, sq, rng)
     elif mode == "mpar2":
-        reply = mpar2_chain(scene, asked, rng)
+        reply = mpar2_chain(scene, sq, rng)
     else:
         raise ValueError(f"unknown mode {mode!r}; the modes are direct, cot and mpar2")
-    # Two sounds can differ by 6 dB and still share a word, so a comparison of two needs the numbers.
-    levels = "decibels" if asked.kind == "louder" else "any" if asked.kind in LOUDNESS_KINDS else None
-    return TextExample(scene, written_scene(scene, rng, levels=levels), asked, mode, reply)
+    # Two sounds can differ by 6 dB and still have the same loudness word, so a comparison needs decibels.
+    levels = "decibels" if sq.kind == "louder" else "any" if sq.kind in LOUDNESS_KINDS else None
+    return TextExample(scene, written_scene(scene, rng, levels=levels), sq, mode, reply)
 
 
 def text_examples(n: int, seed: int, *, modes: Sequence[str] = ("direct", "cot")) -> Iterator[TextExample]:
     """Yield examples over random scenes, one question each; kinds of question are equally frequent where possible.
 
     Args:
-        n: How many.
-        seed: Other seeds give other examples.
-        modes: Forms of the reply, of which one is drawn for each: "direct", "cot", "mpar2".
+        n: Number of examples.
+        seed: Seed of the examples.
+        modes: Forms of the reply to draw from: "direct", "cot", "mpar2".
 
     Raises:
         ValueError: A mode is none of these.
     """
     rng = random.Random(f"text examples {seed}")
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for _ in range(n):
         scene = random_scene(rng)
-        # The kind asked least so far: rare kinds (loudest, repeats) would otherwise be drowned by common ones.
-        asked = min(make_questions(scene, rng), key=lambda q: seen.get(q.kind, 0))
-        seen[asked.kind] = seen.get(asked.kind, 0) + 1
-        yield text_example(scene, asked, rng.choice(list(modes)), rng)
+        # Choose the rarest kind so far, or common kinds would outnumber rare ones (loudest, repeats).
+        sq = min(make_questions(scene, rng), key=lambda q: counts.get(q.kind, 0))
+        counts[sq.kind] = counts.get(sq.kind, 0) + 1
+        yield text_example(scene, sq, rng.choice(list(modes)), rng)
 
 
 def corpus(n: int, seed: int) -> Iterator[str]:
     """Yield texts of every kind that the models read or write, from random scenes without audio.
 
     Args:
-        n: How many.
-        seed: Other seeds give other texts.
+        n: Number of texts.
+        seed: Seed of the texts.
     """
     rng = random.Random(f"corpus {seed}")
     for index, example in enumerate(text_examples(n, seed, modes=("direct", "cot", "mpar2"))):

@@ -1,9 +1,9 @@
-"""What a question about a scene is drafted from, and when it may be asked at all.
+"""Drafts of questions about a scene, and the conditions under which a question is unambiguous.
 
-Conventions: a question is asked only where it has one answer that a careful listener could not dispute. Sounds are in
-order when their onsets lie at least 0.3 s apart; two sounds of one class are two when 0.3 s of silence lies between
-them; a sound is longest with a lead of 0.5 s, loudest with a lead of 6 dB. Order is order of onset, and the wording
-("starts", "begins") says so.
+Conventions: a question needs one answer that a careful listener could not dispute. Sounds are in order when their
+onsets lie at least 0.3 s apart. Two sounds of one class count as two when 0.3 s of silence lies between them. A sound
+is longest with a lead of 0.5 s, loudest with a lead of 6 dB. Order is order of onset, and the wording ("starts",
+"begins") states so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LENGTH_LEAD_S = 0.5
 LEVEL_LEAD_DB = 6.0
 TOLERANCE = 1e-6
 
-# Families that a question may name, and the classes that make a family's border disputable in a scene.
+# Families that a question may name, and the classes whose membership in a family is disputable.
 FAMILY_WORDS = {"music": "musical instrument", "animal": "animal"}
 DISPUTED = {"music": {"bell"}, "animal": set()}
 
@@ -30,7 +30,7 @@ FIRST_HALF, SECOND_HALF = "in the first half", "in the second half"
 
 @dataclass(frozen=True)
 class Draft:
-    """A question before its wording and choices are picked; ``value`` is the answer as a label, number or word."""
+    """A question before its wording and choices are drawn; ``value`` is the answer as a label, number or word."""
 
     texts: Sequence[str]
     value: str
@@ -43,7 +43,7 @@ class Draft:
 
 
 def onset_gap(a: SceneEvent, b: SceneEvent) -> bool:
-    """Return whether ``b`` starts so long after ``a`` that their order is beyond dispute.
+    """Return whether ``b`` starts so long after ``a`` that their order is unambiguous.
 
     Args:
         a: The earlier event.
@@ -53,7 +53,7 @@ def onset_gap(a: SceneEvent, b: SceneEvent) -> bool:
 
 
 def in_order(events: Sequence[SceneEvent], index: int) -> bool:
-    """Return whether an event's place in the order of onsets is beyond dispute.
+    """Return whether an event's place in the order of onsets is unambiguous.
 
     Args:
         events: Events in order of onset.
@@ -69,11 +69,14 @@ def countable(events: Sequence[SceneEvent], labels: set[str]) -> bool:
 
     Args:
         events: Events in order of onset.
-        labels: The classes that are to be counted.
+        labels: The classes to count.
     """
     for label in labels:
-        mine = [e for e in events if e.label == label]
-        if any(b.onset_s - a.offset_s < ORDER_GAP_S - TOLERANCE for a, b in zip(mine, mine[1:], strict=False)):
+        class_events = [e for e in events if e.label == label]
+        if any(
+            b.onset_s - a.offset_s < ORDER_GAP_S - TOLERANCE
+            for a, b in zip(class_events, class_events[1:], strict=False)
+        ):
             return False
     return True
 
@@ -86,7 +89,7 @@ def labels_of(scene: Scene) -> list[str]:
 def absent_labels(scene: Scene, rng: random.Random) -> list[str]:
     """Return the classes that a scene does not contain, shuffled.
 
-    What the background is made of does not count as absent.
+    Sounds of the background do not count as absent.
 
     Args:
         scene: The scene.
@@ -99,7 +102,7 @@ def absent_labels(scene: Scene, rng: random.Random) -> list[str]:
 
 
 def other_labels(scene: Scene, label: str, rng: random.Random) -> list[str]:
-    """Return distractors for a question about sounds that are there: other present ones first, then absent ones.
+    """Return distractors for a question about present sounds: other present ones first, then absent ones.
 
     Args:
         scene: The scene.
@@ -113,8 +116,8 @@ def other_labels(scene: Scene, label: str, rng: random.Random) -> list[str]:
 
 def numbers_near(value: int) -> list[str]:
     """Return the other numbers from 0 to 7 as texts, the nearest first."""
-    near = sorted((n for n in range(0, 8) if n != value), key=lambda n: (abs(n - value), n))
-    return [str(n) for n in near]
+    numbers = sorted((n for n in range(0, 8) if n != value), key=lambda n: (abs(n - value), n))
+    return [str(n) for n in numbers]
 
 
 def single_places(scene: Scene) -> list[int]:
@@ -124,11 +127,11 @@ def single_places(scene: Scene) -> list[int]:
 
 
 def leader(values: Sequence[float], lead: float) -> int | None:
-    """Return the place of the greatest value; None where it does not lead all others.
+    """Return the place of the greatest value; None where its lead over the others is too small.
 
     Args:
         values: The values.
-        lead: How far it must lead, in their unit.
+        lead: The least lead, in their unit.
     """
     if len(values) < 2:
         return None
@@ -155,14 +158,13 @@ def label_draft(
         scene: The scene.
         rng: Shuffles the distractors.
         target: Place of the event that is the answer.
-        evidence: Places of the events that it rests on.
+        evidence: Places of the events that the answer rests on.
         texts: Wordings of the question.
-        subjects: Classes that the question names: no plausible answers to it.
+        subjects: Classes that the question names, which are no plausible answers.
     """
     if len(labels_of(scene)) < 2:
-        return None  # every sound is the same: the answer would give nothing away
+        return None  # all sounds are of one class: the answer would be trivial
     label = scene.events[target].label
-    # A sound that the question itself names is no plausible answer to it.
     distractors = [n for n in other_labels(scene, label, rng) if n not in subjects]
     return Draft(texts, label, evidence, subjects, target, distractors=distractors)
 

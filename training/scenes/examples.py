@@ -1,8 +1,8 @@
 """Make the clips and questions of ``examples/``: ``python -m training.scenes.examples BANK OUT``.
 
-Recordings and scenes come from the test split, and only from packages whose licence allows it to be shared here
-(``LICENCES``); scenes never mix sounds of licences that do not go together. Comparisons are stored afterwards, by
-running the small pair: ``python -m pages.store``.
+Recordings and scenes come from the test split, and only from packages whose licence allows sharing here
+(``LICENCES``). A scene does not mix sounds of incompatible licences. Comparisons are stored afterwards, by running the
+small pair: ``python -m pages.store``.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def make(bank: Bank, out: Path, seed: int = 90_000) -> list[str]:
     Args:
         bank: The sounds; those of the split "test" are used.
         out: Folder of the examples.
-        seed: Scenes are tried from the next one on.
+        seed: Seeds above this one are tried for scenes.
 
     Returns:
-        Their names, easy ones first.
+        Names of the examples, easy ones first.
     """
     names = []
     for item, samples in recording_items(bank, "test", most=1):
@@ -85,11 +85,11 @@ def make(bank: Bank, out: Path, seed: int = 90_000) -> list[str]:
             seed += 1
             scene, samples = compose(bank, "test", seed)
             terms = {_terms(event.source) for event in scene.events}
-            asked = [q for q in make_questions(scene, rng) if q.kind == kind and q.question.choices]
-            if asked and len(scene.events) >= least and None not in terms and {t[0] for t in terms} <= _TOGETHER:
+            candidates = [q for q in make_questions(scene, rng) if q.kind == kind and q.question.choices]
+            if candidates and len(scene.events) >= least and None not in terms and {t[0] for t in terms} <= _TOGETHER:
                 break
         events = tuple(event.as_event() for event in scene.events)
-        item = Item(name, "clip.flac", asked[0].question, events, truth_origin="scene", extra={"seed": seed})
+        item = Item(name, "clip.flac", candidates[0].question, events, truth_origin="scene", extra={"seed": seed})
         _write(out / f"scene-{name}", title, "scene", item, samples, sorted(terms))
         names.append(f"scene-{name}")
     return names

@@ -1,4 +1,4 @@
-"""The kinds of question that a scene admits, by name: how many steps the answer takes, and what drafts it."""
+"""The kinds of question about a scene: the number of steps to the answer, and the function that drafts the question."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.scenes.scene import Scene
 
 __all__ = ["KINDS", "LOUDNESS_KINDS"]
 
-# Kind -> (steps that the answer takes, maker).
+# Kind -> (number of steps to the answer, function that drafts the question).
 KINDS: dict[str, tuple[int, Callable[[Scene, random.Random], Draft | None]]] = {
     "what": (1, one_step.what),
     "missing": (1, one_step.missing),

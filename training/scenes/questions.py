@@ -1,7 +1,7 @@
 """Questions about a scene whose answers follow from its events.
 
-Conventions: a question is asked only where it has one answer that a careful listener could not dispute (``kinds`` says
-where that is). ``difficulty`` follows from how many steps the answer takes and how many events there are.
+Conventions: a question is asked only where it has one answer that a careful listener could not dispute (see ``kinds``).
+``difficulty`` follows from the number of steps to the answer and the number of events.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ OPEN_SHARE = 0.2
 
 @dataclass(frozen=True)
 class ScenedQuestion:
-    """A question and why its answer is true.
+    """A question and the evidence for its answer.
 
-    ``evidence``: indices of the events that the answer rests on; ``subjects``: the labels (or the family) that the
-    question names; ``target``: index of the event that is the answer, where the answer is one; ``value``: the answer
-    before wording (a label, a number, ``Yes``, ``No``, or a half).
+    Attributes:
+        question: The question.
+        kind: Its kind, a key of ``KINDS``.
+        evidence: Indices of the events that the answer rests on.
+        subjects: The labels (or the family) that the question names.
+        target: Index of the event that is the answer, where the answer is an event.
+        value: The answer before wording: a label, a number, ``Yes``, ``No``, or a half.
     """
 
     question: Question
@@ -38,8 +42,8 @@ class ScenedQuestion:
     value: str = ""
 
 
-def _difficulty(need: int, events: int) -> str:
-    points = need + (events >= 5) - (events <= 2)
+def _difficulty(n_steps: int, events: int) -> str:
+    points = n_steps + (events >= 5) - (events <= 2)
     return "easy" if points <= 1 else "medium" if points == 2 else "hard"
 
 
@@ -55,9 +59,9 @@ def _wording(value: str, style: str) -> str:
 
 
 def make_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
-    """Ask at most one question of each kind in ``KINDS``, without those that the scene leaves ambiguous.
+    """Make at most one question of each kind in ``KINDS``; kinds that are ambiguous in the scene are left out.
 
-    About one question in five is open (no choices). Choices stand in random order and differ from each other.
+    About one question in five is open (no choices). Choices are in random order and distinct.
 
     Args:
         scene: The scene.
@@ -74,26 +78,26 @@ def make_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
             f"scene {scene.seed}: events are not in order of onset ({[e.onset_s for e in scene.events]}); "
             "questions of order would be wrong. Sort the events by onset_s."
         )
-    made = []
-    for kind, (need, maker) in KINDS.items():
+    questions = []
+    for kind, (n_steps, maker) in KINDS.items():
         draft = maker(scene, rng)
         if draft is not None:
-            made.append(_finish(scene, rng, kind, need, draft))
-    rng.shuffle(made)
-    return made
+            questions.append(_finish(scene, rng, kind, n_steps, draft))
+    rng.shuffle(questions)
+    return questions
 
 
-def _finish(scene: Scene, rng: random.Random, kind: str, need: int, draft: Draft) -> ScenedQuestion:
+def _finish(scene: Scene, rng: random.Random, kind: str, n_steps: int, draft: Draft) -> ScenedQuestion:
     style = rng.choices(("singular", "name", "title"), (75, 15, 10))[0]
-    opened = not draft.closed and rng.random() < OPEN_SHARE
+    is_open = not draft.closed and rng.random() < OPEN_SHARE
     values: list[str] = []
-    if not opened and draft.options is not None:
+    if not is_open and draft.options is not None:
         values = list(draft.options)
-    elif not opened:
+    elif not is_open:
         size = rng.choices((2, 3, 4, 5), (1, 3, 6, 2))[0]
         values = [draft.value, *draft.distractors[: size - 1]]
     rng.shuffle(values)
-    if opened:
+    if is_open:
         style = "singular"
     question = Question(
         text=rng.choice(draft.texts),
@@ -102,7 +106,7 @@ def _finish(scene: Scene, rng: random.Random, kind: str, need: int, draft: Draft
         domain=_domain(scene),
         category=kind,
         sub_category=_sub_category(kind),
-        difficulty=_difficulty(need, len(scene.events)),
+        difficulty=_difficulty(n_steps, len(scene.events)),
     )
     return ScenedQuestion(question, kind, tuple(draft.evidence), draft.subjects, draft.target, draft.value)
 

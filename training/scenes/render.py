@@ -1,8 +1,9 @@
-"""Compose scenes from a bank of sounds: audio and exact truth from one seed.
+"""Compose scenes from a bank of sounds: audio and exact events from one seed.
 
-A bank is a folder with ``bank.json`` (rows ``{label, split, source, file, seconds}``) as ``training.scenes.bank``
-builds it. ``compose(bank, split, seed)`` always gives the same scene for the same bank. Sounds are varied in speed and
-pitch, level, colour (equaliser) and reverberation, over coloured noise; onset and offset are those of the dry sound.
+A bank is a folder with ``bank.json`` (rows ``{label, split, source, file, seconds}``), as built by
+``training.scenes.bank``. ``compose(bank, split, seed)`` is deterministic for a given bank. Sounds are varied in speed
+and pitch, level, colour (equaliser) and reverberation, over coloured noise. Onset and offset are those of the dry
+sound.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from training.scenes.synth import colored_noise
 __all__ = ["Bank", "Rendered", "compose", "compose_varied"]
 
 MIN_GAP_S = 0.5  # between two events of one class, so that they can be counted
-_ONE_SHOT_S = 0.7  # shorter sounds are repeated: one bark is rarely alone
-_SPEED, _TRAIN_SPEED = 1.25, 1.5  # wider in training: few recordings have to stand for a class
+_ONE_SHOT_S = 0.7  # shorter sounds are repeated: a single bark is rare
+_SPEED, _TRAIN_SPEED = 1.25, 1.5  # wider in training, to augment the few recordings of a class
 _REPEATED = {"dog bark", "cat meow", "footsteps", "hammering", "drums", "beep"}
 
 
 class Rendered(NamedTuple):
-    """The truth and the waveform, float32 of shape (samples,) at 16 kHz, peak below 1."""
+    """A scene and its waveform, float32 of shape (samples,) at 16 kHz, peak below 1."""
 
     scene: Scene
     samples: np.ndarray
@@ -39,10 +40,14 @@ class Rendered(NamedTuple):
 
 @dataclass(frozen=True)
 class Bank:
-    """Labelled sounds by split (``classes``: of these only).
+    """Labelled sounds by split.
+
+    Attributes:
+        folder: Folder of the bank.
+        classes: Classes that are used.
 
     Raises:
-        FileNotFoundError: the folder holds no ``bank.json``.
+        FileNotFoundError: The folder holds no ``bank.json``.
     """
 
     folder: Path
@@ -50,7 +55,7 @@ class Bank:
 
     @cached_property
     def rows(self) -> list[dict]:
-        """Read the rows of ``bank.json`` that are of the bank's classes."""
+        """Rows of ``bank.json`` of the bank's classes."""
         path = Path(self.folder) / "bank.json"
         if not path.is_file():
             raise FileNotFoundError(
@@ -64,7 +69,7 @@ class Bank:
 
     @cached_property
     def _groups(self) -> dict[tuple[str, str], list[list[dict]]]:
-        # Rows of one package count together, so that forty synthetic sirens do not outweigh one recorded one.
+        # Rows are grouped by package, so that forty synthetic sirens do not outweigh one recorded siren.
         table: dict[tuple[str, str], dict[str, list[dict]]] = {}
         for row in self.rows:
             package = row["source"].split("/")[0]
@@ -72,16 +77,16 @@ class Bank:
         return {key: list(groups.values()) for key, groups in table.items()}
 
     def labels(self, split: str) -> list[str]:
-        """Return the classes that the split holds, sorted."""
+        """Return the classes of a split, sorted."""
         return sorted({row["label"] for row in self.rows if row["split"] == split})
 
     def draw(self, split: str, label: str, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-        """Draw a sound of a class; a package of many recordings weighs at most as much as one of eight.
+        """Draw a sound of a class; the weight of a package is its number of recordings, at most eight.
 
         Args:
             split: Split of the bank.
             label: The class.
-            rng: Draws.
+            rng: Draws the sound.
 
         Returns:
             Its source, and its samples, float32 (samples,) at 16 kHz.
@@ -109,28 +114,28 @@ def compose(
     Args:
         bank: The sounds.
         split: Split of the bank.
-        seed: The same seed gives the same scene.
-        count: Least and most events; one that finds no place is left out.
+        seed: Seed of the scene.
+        count: Least and most events; an event without a free place is left out.
         seconds: Least and greatest length of the clip, in seconds.
-        crop: Cut a sound that is longer than the clip, instead of leaving it out.
+        crop: Whether a sound longer than the clip is cut rather than left out.
     """
     rng = np.random.default_rng([seed, *split.encode()])
     length_s = round(float(rng.uniform(*seconds)), 1)
     mix = np.zeros(int(length_s * SAMPLE_RATE), np.float32)
     labels = bank.labels(split)
-    chosen = list(rng.choice(labels, int(rng.integers(count[0], count[1] + 1)), replace=False))
-    if len(chosen) > 2 and rng.random() < 0.45:  # repeat one class, so that counting is worth asking
-        chosen[-1] = chosen[0]
-        if len(chosen) > 3 and rng.random() < 0.35:
-            chosen[-2] = chosen[0]
-    placed: list[SceneEvent] = []
-    for label in chosen:
+    classes = list(rng.choice(labels, int(rng.integers(count[0], count[1] + 1)), replace=False))
+    if len(classes) > 2 and rng.random() < 0.45:  # repeat one class for questions of counting
+        classes[-1] = classes[0]
+        if len(classes) > 3 and rng.random() < 0.35:
+            classes[-2] = classes[0]
+    scene_events: list[SceneEvent] = []
+    for label in classes:
         label = str(label)
         source, dry = bank.draw(split, label, rng)
         dry = _vary(dry, label, rng, _TRAIN_SPEED if split == "train" else _SPEED)
         if crop:
             dry = dry[: max(int((length_s - 0.2) * SAMPLE_RATE), 800)]
-        onset_s = _place(label, len(dry) / SAMPLE_RATE, length_s, placed, rng)
+        onset_s = _place(label, len(dry) / SAMPLE_RATE, length_s, scene_events, rng)
         if onset_s is None:
             continue
         level_db = float(rng.uniform(-28, -14))
@@ -138,27 +143,27 @@ def compose(
         wet *= 10 ** (level_db / 20) / max(float(np.sqrt(np.mean(dry**2))), 1e-6) * _norm(dry, wet)
         start = int(onset_s * SAMPLE_RATE)
         mix[start : start + len(wet)] += wet[: len(mix) - start]
-        placed.append(SceneEvent(label, onset_s, onset_s + len(dry) / SAMPLE_RATE, round(level_db, 1), source))
+        scene_events.append(SceneEvent(label, onset_s, onset_s + len(dry) / SAMPLE_RATE, round(level_db, 1), source))
     slope, floor_db = float(rng.uniform(0, 2)), float(rng.uniform(-75, -45))
     noise = colored_noise(len(mix), slope, rng)
     mix += noise * np.float32(10 ** (floor_db / 20) / np.sqrt(np.mean(noise**2)))
     peak = float(np.abs(mix).max())
     if peak > 0.95:
         mix *= 0.95 / peak
-    events = tuple(sorted(placed, key=lambda event: event.onset_s))
+    events = tuple(sorted(scene_events, key=lambda event: event.onset_s))
     return Rendered(Scene(seed, split, length_s, events, f"noise f^-{slope:.1f} at {floor_db:.0f} dB"), mix)
 
 
 def compose_varied(bank: Bank, split: str, seed: int, longest_s: float = 30.0) -> Rendered:
-    """Compose a clip as visitors bring them, from 0.3 s on.
+    """Compose a clip of the variety that users bring, from 0.3 s on.
 
-    It is silent (1 in 16), has a single sound (5 in 16), or is a scene of 2-5 events.
-    One clip in eight is quiet, 20 to 40 dB lower; ``level_db`` of its events says so. No event reaches beyond the end.
+    It is silent (1 in 16), has a single sound (5 in 16), or is a scene of 2-5 events. One clip in eight is quiet, 20 to
+    40 dB lower, as is ``level_db`` of its events. No event extends beyond the end.
 
     Args:
         bank: The sounds.
         split: Split of the bank.
-        seed: The same seed gives the same clip.
+        seed: Seed of the clip.
         longest_s: Greatest length, in seconds.
     """
     rng = np.random.default_rng([seed, 7, *split.encode()])
@@ -179,17 +184,14 @@ def compose_varied(bank: Bank, split: str, seed: int, longest_s: float = 30.0) -
 
 
 def _place(
-    label: str, duration_s: float, length_s: float, placed: list[SceneEvent], rng: np.random.Generator
+    label: str, duration_s: float, length_s: float, scene_events: list[SceneEvent], rng: np.random.Generator
 ) -> float | None:
-    """Return an onset that keeps same-class events apart and at least half of every event uncovered.
-
-    None if there is none.
-    """
+    """Draw an onset that separates events of one class and covers at most half of any event; None if there is none."""
     for _ in range(40):
         onset = float(rng.uniform(0.1, max(0.11, length_s - duration_s - 0.1)))
         onset = round(onset, 2)
         fits = onset + duration_s <= length_s
-        for other in placed:
+        for other in scene_events:
             overlap = min(onset + duration_s, other.offset_s) - max(onset, other.onset_s)
             limit = -MIN_GAP_S if other.label == label else 0.5 * min(duration_s, other.duration_s)
             fits = fits and overlap <= limit
@@ -198,8 +200,8 @@ def _place(
     return None
 
 
-def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, most: float) -> np.ndarray:
-    """Return a crop of at most 3.2 s, faster or slower and so higher or lower by up to the factor ``most``.
+def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, max_factor: float) -> np.ndarray:
+    """Return a crop of at most 3.2 s, resampled by a factor of up to ``max_factor``, which changes speed and pitch.
 
     Short sounds of some classes are repeated.
     """
@@ -210,9 +212,9 @@ def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, most: float) ->
             starts = np.flatnonzero(energy[: len(dry) - n : 400] > 0.05 * energy.max()) * 400
             start = int(rng.choice(starts)) if len(starts) else int(rng.integers(len(dry) - n))
             dry = dry[start : start + n]
-            loud = np.flatnonzero(np.abs(dry) > 0.02 * np.abs(dry).max())
-            dry = dry[loud[0] : loud[-1] + 1]
-    speed = float(np.exp(rng.uniform(-np.log(most), np.log(most))))
+            audible = np.flatnonzero(np.abs(dry) > 0.02 * np.abs(dry).max())
+            dry = dry[audible[0] : audible[-1] + 1]
+    speed = float(np.exp(rng.uniform(-np.log(max_factor), np.log(max_factor))))
     dry = soxr.resample(dry, SAMPLE_RATE, SAMPLE_RATE / speed, quality="LQ")
     if len(dry) < _ONE_SHOT_S * SAMPLE_RATE and label in _REPEATED:
         gap = np.zeros(int(rng.uniform(0.08, 0.3) * SAMPLE_RATE), np.float32)
@@ -227,7 +229,7 @@ def _vary(dry: np.ndarray, label: str, rng: np.random.Generator, most: float) ->
 
 
 def _colour(dry: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a random equaliser curve and a short reverberation (0.05-0.5 s), as one multiplication of spectra."""
+    """Apply a random equaliser curve and a short reverberation (0.05-0.5 s) as one multiplication of spectra."""
     tail = int(rng.uniform(0.05, 0.5) * SAMPLE_RATE)
     n = len(dry) + tail
     size = 1 << (n - 1).bit_length()

@@ -1,7 +1,7 @@
-"""A scene: an audio clip whose events are known exactly, because it was put together from them.
+"""A scene: an audio clip with exactly known events, because it is composed of them.
 
-Times are seconds from the start of the clip, intervals half-open; ``level_db`` is the RMS level of the event in the
-mix, in dB relative to full scale, so that "loudest" has an exact truth.
+Times are seconds from the start of the clip, intervals half-open. ``level_db`` is the RMS level of the event in the
+mix, in dB relative to full scale, so that "loudest" is well defined.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Scene", "SceneEvent"]
 
 @dataclass(frozen=True)
 class SceneEvent:
-    """One placed sound. ``label`` is a key of ``CLASSES``; ``source`` names the recording or synthesiser."""
+    """One event. ``label`` is a key of ``CLASSES``; ``source`` names the recording or synthesiser."""
 
     label: str
     onset_s: float
@@ -29,13 +29,13 @@ class SceneEvent:
         return self.offset_s - self.onset_s
 
     def as_event(self) -> Event:
-        """Return the event as the rest of the package knows it."""
+        """Return the event in the package's common type, with times rounded to 0.01 s."""
         return Event(self.label, round(self.onset_s, 2), round(self.offset_s, 2))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Events in order of onset, the length of the clip (s), and the seed that rebuilds it."""
+    """Events in order of onset, the length of the clip (s), and the seed that reproduces it."""
 
     seed: int
     split: str  # train, validation, test

@@ -1,12 +1,12 @@
-"""What a scene says to a question, step by step: the plan behind every chain of reasoning.
+"""Plans of reasoning: the steps from a scene's events to the answer of a question.
 
-A step holds what is asked, what is heard and what follows, each already in words; every statement follows from the
-events. A step names a sound that the scene lacks only in ``ask``, where the question named it.
+A step holds a question (``ask``), an observation (``hear``) and a conclusion (``infer``), all in words. Every statement
+follows from the events. A step names a sound that is not in the scene only in ``ask``, where the question names it.
 
-What is heard is looked up in the perception by what is known of it: a sound that ``ask`` names is said name first, the
-times after it; one that is sought by its place, or among all, number first. So each look-up goes forward through the
-perception, from what is known to what follows it there. The tiny text model learns that in minutes, and the other way
-not at all (``benchmarks/README.md``, what was tried).
+An observation copies events from the perception, keyed by what ``ask`` gives. A sound that ``ask`` names comes name
+first, then its times; a sound found by its place, or in a full list, comes number first. Each look-up thus goes forward
+through the perception, from the key to the text that follows it. The tiny text model learns that in minutes, and the
+reverse not at all (``benchmarks/README.md``, what was tried).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Plan", "Step", "make_plan"]
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what is asked, what the audio says (text, and the events it rests on), what follows (a sentence)."""
+    """One step: question, observation and its events, and conclusion (a sentence)."""
 
     ask: str
     hear: str
@@ -33,12 +33,12 @@ class Step:
     events: tuple[int, ...]
 
 
-def _heard(scene: Scene, indices: Sequence[int]) -> str:
+def _numbered_events(scene: Scene, indices: Sequence[int]) -> str:
     return "; ".join(numbered(scene, i) for i in indices)
 
 
-def _found(scene: Scene, indices: Sequence[int]) -> str:
-    """Return the sounds that ``ask`` names."""
+def _timed_events(scene: Scene, indices: Sequence[int]) -> str:
+    """Return the events that ``ask`` names, name first."""
     return "; ".join(timed(scene.events[i]) for i in indices)
 
 
@@ -46,24 +46,24 @@ def _lengths(scene: Scene, indices: Sequence[int]) -> str:
     return "; ".join(f"{numbered(scene, i)}, {length_s(scene.events[i]):.1f} s" for i in indices)
 
 
-def _all(scene: Scene) -> tuple[int, ...]:
+def _all_indices(scene: Scene) -> tuple[int, ...]:
     return tuple(range(len(scene.events)))
 
 
 def _step(ask: str, scene: Scene, indices: Sequence[int], infer: str, hear: str | None = None) -> Step:
-    text = _heard(scene, indices) if hear is None else hear
+    text = _numbered_events(scene, indices) if hear is None else hear
     return Step(ask, text or "no sound", sentence(infer), tuple(indices))
 
 
-def _verb(label: str, one: str, many: str) -> str:
-    return many if are(label) else one
+def _verb(label: str, singular_verb: str, plural_verb: str) -> str:
+    return plural_verb if are(label) else singular_verb
 
 
-def _sounds(count: int) -> str:
+def _sound_count(count: int) -> str:
     return f"{count} sound" if count == 1 else f"{count} sounds"
 
 
-def _times(count: int) -> str:
+def _count_words(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
@@ -85,7 +85,7 @@ def _presence(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
     if sq.kind == "missing":
         ask = rng.choice(("Which of the choices is never heard?", "Which choice is missing?"))
         infer = rng.choice(("one choice is not among these sounds", "the remaining choice is never heard"))
-        return [_step(ask, scene, _all(scene), infer)]
+        return [_step(ask, scene, _all_indices(scene), infer)]
     label = sq.subjects[0]
     ask = rng.choice(
         (
@@ -95,8 +95,8 @@ def _presence(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
     )
     if sq.value == "Yes":
         infer = rng.choice(("it is heard", "yes, it is there"))
-        return [_step(ask, scene, sq.evidence, infer, _found(scene, sq.evidence))]
-    return [_step(ask, scene, _all(scene), rng.choice(("none of these is it", "it is not among these sounds")))]
+        return [_step(ask, scene, sq.evidence, infer, _timed_events(scene, sq.evidence))]
+    return [_step(ask, scene, _all_indices(scene), rng.choice(("none of these is it", "it is not among these sounds")))]
 
 
 def _ends(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
@@ -127,15 +127,15 @@ def _ends(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
 
 def _count(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
     label, count = sq.subjects[0], len(sq.evidence)
-    rest = [i for i in _all(scene) if i not in sq.evidence]
+    rest = [i for i in _all_indices(scene) if i not in sq.evidence]
     ask = rng.choice(
         (
             f"Where {_verb(label, 'is', 'are')} {singular(label)} heard?",
             f"When {_verb(label, 'is', 'are')} {singular(label)} heard?",
         )
     )
-    infer = rng.choice((f"that makes {count}", f"it is heard {_times(count)}"))
-    plan = [_step(ask, scene, sq.evidence, infer, _found(scene, sq.evidence))]
+    infer = rng.choice((f"that makes {count}", f"it is heard {_count_words(count)}"))
+    plan = [_step(ask, scene, sq.evidence, infer, _timed_events(scene, sq.evidence))]
     if rest:
         ask = rng.choice(("Is any other sound of this kind?", "Do the other sounds add one?"))
         plan.append(_step(ask, scene, rest, rng.choice((f"no, it stays {count}", f"none of these counts, so {count}"))))
@@ -143,9 +143,11 @@ def _count(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
 
 
 def _total(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
-    events = _all(scene)
+    events = _all_indices(scene)
     ask = rng.choice(("Which sounds are heard, one by one?", "How many sounds are there, counted one by one?"))
-    plan = [_step(ask, scene, events, rng.choice((f"that makes {len(events)}", f"there are {_sounds(len(events))}")))]
+    plan = [
+        _step(ask, scene, events, rng.choice((f"that makes {len(events)}", f"there are {_sound_count(len(events))}")))
+    ]
     if len(events) > 2:
         ask = rng.choice(("What is the last one?", "Does anything follow the last one?"))
         plan.append(_step(ask, scene, events[-1:], f"it is number {len(events)} and nothing follows"))
@@ -166,7 +168,7 @@ def _find(scene: Scene, index: int, rng: random.Random) -> Step:
         (f"When {_verb(event.label, 'does', 'do')} {x} start?", f"Where {_verb(event.label, 'is', 'are')} {x}?")
     )
     infer = f"{x} {_verb(event.label, 'starts', 'start')} at {event.onset_s:.1f} s"
-    return _step(ask, scene, (index,), infer, _found(scene, (index,)))
+    return _step(ask, scene, (index,), infer, _timed_events(scene, (index,)))
 
 
 def _beside(scene: Scene, anchor: int, target: int, rng: random.Random) -> Step:
@@ -205,7 +207,7 @@ def _between(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
 
 
 def _longest_step(scene: Scene, rng: random.Random) -> tuple[int, Step]:
-    index = max(_all(scene), key=lambda i: scene.events[i].duration_s)
+    index = max(_all_indices(scene), key=lambda i: scene.events[i].duration_s)
     event = scene.events[index]
     ask = rng.choice(("How long does each sound last?", "How long are the sounds?"))
     infer = rng.choice(
@@ -214,7 +216,7 @@ def _longest_step(scene: Scene, rng: random.Random) -> tuple[int, Step]:
             f"the longest, with {length_s(event):.1f} s, {_verb(event.label, 'is', 'are')} {the(event.label)}",
         )
     )
-    return index, _step(ask, scene, _all(scene), infer, _lengths(scene, _all(scene)))
+    return index, _step(ask, scene, _all_indices(scene), infer, _lengths(scene, _all_indices(scene)))
 
 
 def _duration(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
@@ -228,11 +230,11 @@ def _duration(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
             if plan:
                 winner = scene.events[sq.target].label  # type: ignore[index]
                 infer += f", so {the(winner)} {_verb(winner, 'is', 'are')} longer"
-            plan.append(_step(ask, scene, (index,), infer, _found(scene, (index,))))
+            plan.append(_step(ask, scene, (index,), infer, _timed_events(scene, (index,))))
         return plan
     longest, step = _longest_step(scene, rng)
     if sq.kind == "longest":
-        others = [i for i in _all(scene) if i != longest]
+        others = [i for i in _all_indices(scene) if i != longest]
         second = max(others, key=lambda i: length_s(scene.events[i]))
         ask = rng.choice(("Which sound is the next longest?", "What comes closest?"))
         infer = rng.choice(("at {:.1f} s it is shorter", "it lasts only {:.1f} s")).format(
@@ -244,7 +246,7 @@ def _duration(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
 
 
 def _loudest_step(scene: Scene, rng: random.Random) -> tuple[int, Step]:
-    index = max(_all(scene), key=lambda i: scene.events[i].level_db)
+    index = max(_all_indices(scene), key=lambda i: scene.events[i].level_db)
     label = scene.events[index].label
     ask = rng.choice(("Which sound stands out in level?", "How loud are the sounds?"))
     infer = rng.choice(
@@ -265,7 +267,7 @@ def _loudness(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
         loud = f"{numbered(scene, sq.target)}, the louder one"
         soft = f"{numbered(scene, other)}, softer"
         order = sorted((sq.target, other))
-        said = [loud if i == sq.target else soft for i in order]
+        levels = [loud if i == sq.target else soft for i in order]
         return [
             _find(scene, order[0], rng),
             _step(
@@ -273,12 +275,12 @@ def _loudness(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
                 scene,
                 order,
                 infer,
-                "; ".join(said),
+                "; ".join(levels),
             ),
         ]
     loudest, step = _loudest_step(scene, rng)
     if sq.kind == "loudest":
-        rest = [i for i in _all(scene) if i != loudest]
+        rest = [i for i in _all_indices(scene) if i != loudest]
         ask = rng.choice(("Is any other sound as loud?", "Are the others softer?"))
         return [
             step,
@@ -288,21 +290,21 @@ def _loudness(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
         assert sq.target is not None
         return [step, _beside(scene, loudest, sq.target, rng)]
     label = sq.subjects[0]
-    index = next(i for i in _all(scene) if scene.events[i].label == label)
+    index = next(i for i in _all_indices(scene) if scene.events[i].label == label)
     a, b = scene.events[loudest].onset_s, scene.events[index].onset_s
     side = "before" if a < b else "after"
     infer = f"the loudest starts at {a:.1f} s, {side} {the(label)} at {b:.1f} s"
     ask = rng.choice(
         (f"When {_verb(label, 'does', 'do')} {the(label)} start?", f"Where {_verb(label, 'is', 'are')} {the(label)}?")
     )
-    return [step, _step(ask, scene, (index,), infer, _found(scene, (index,)))]
+    return [step, _step(ask, scene, (index,), infer, _timed_events(scene, (index,)))]
 
 
 def _repeats(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
-    rest = [i for i in _all(scene) if i not in sq.evidence]
+    rest = [i for i in _all_indices(scene) if i not in sq.evidence]
     ask = rng.choice(("Which sound comes back?", "Which sound is heard again?"))
     second = rng.choice(("Does any other sound repeat?", "Are the others heard once?"))
-    infer = f"{the(sq.value)} {_verb(sq.value, 'is', 'are')} heard {_times(len(sq.evidence))}"
+    infer = f"{the(sq.value)} {_verb(sq.value, 'is', 'are')} heard {_count_words(len(sq.evidence))}"
     return [_step(ask, scene, sq.evidence, infer), _step(second, scene, rest, "each of the others is heard only once")]
 
 
@@ -331,7 +333,7 @@ def _order(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
 def _count_beside(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
     side = "after" if sq.kind == "count_after" else "before"
     label = sq.subjects[0]
-    anchor = next(i for i in _all(scene) if scene.events[i].label == label)
+    anchor = next(i for i in _all_indices(scene) if scene.events[i].label == label)
     counted = [i for i in sq.evidence if i != anchor]
     onset = scene.events[anchor].onset_s
     repeated = sum(e.label == label for e in scene.events) > 1
@@ -341,10 +343,10 @@ def _count_beside(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
         scene,
         (anchor,),
         f"{x} {_verb(label, 'starts', 'start')} at {onset:.1f} s",
-        _found(scene, (anchor,)),
+        _timed_events(scene, (anchor,)),
     )
     ask = rng.choice((f"Which sounds start {side} {onset:.1f} s?", f"What starts {side} it?"))
-    infer = f"that makes {_sounds(len(counted))}" if counted else f"no sound starts {side} it, so 0"
+    infer = f"that makes {_sound_count(len(counted))}" if counted else f"no sound starts {side} it, so 0"
     return [find, _step(ask, scene, counted, infer, None if counted else f"nothing {side} it")]
 
 
@@ -355,8 +357,10 @@ def _family(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
     ask = rng.choice((f"Which sounds come from {source}?", f"What is heard that is {source}?"))
     count = len(sq.evidence)
     if sq.kind == "family_count":
-        plan = [_step(ask, scene, sq.evidence, rng.choice((f"that makes {count}", f"{_sounds(count)} of this kind")))]
-        rest = [i for i in _all(scene) if i not in sq.evidence]
+        plan = [
+            _step(ask, scene, sq.evidence, rng.choice((f"that makes {count}", f"{_sound_count(count)} of this kind")))
+        ]
+        rest = [i for i in _all_indices(scene) if i not in sq.evidence]
         if rest:
             plan.append(
                 _step(

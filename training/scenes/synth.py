@@ -1,4 +1,4 @@
-"""Synthetic sounds for classes that no recording covers: a generator in, float32 samples at 16 kHz out."""
+"""Synthetic sounds for classes without recordings. Each function returns float32 samples at 16 kHz."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def colored_noise(n: int, slope: float, rng: np.random.Generator) -> np.ndarray:
     Args:
         n: Number of samples.
         slope: 0 is white, 1 pink, 2 brown noise.
-        rng: Draws it.
+        rng: Draws the noise.
 
     Returns:
         float32 (n,), peak 1.
@@ -70,7 +70,7 @@ def siren(rng: np.random.Generator) -> np.ndarray:
 
 
 def static(rng: np.random.Generator) -> np.ndarray:
-    """Return a burst of white to pink noise, sometimes interrupted as a badly tuned radio is."""
+    """Return a burst of white to pink noise, sometimes interrupted like a badly tuned radio."""
     n = int(rng.uniform(0.8, 3.0) * _RATE)
     noise = colored_noise(n, rng.uniform(0.0, 0.6), rng)
     if rng.random() < 0.4:
@@ -142,24 +142,24 @@ def typing(rng: np.random.Generator) -> np.ndarray:
     out = np.zeros(n + _RATE)
     low, high = rng.uniform(700, 1500), rng.uniform(3000, 6500)
     band = signal.butter(2, (low, high), "band", fs=_RATE)
-    at = 0.0
-    while at < n:
+    position = 0.0
+    while position < n:
         for delay, level in ((0.0, rng.uniform(0.5, 1.0)), (rng.uniform(0.05, 0.09), rng.uniform(0.15, 0.4))):
             t = _time(0.03)
             click = signal.lfilter(*band, rng.standard_normal(len(t)) * np.exp(-rng.uniform(120, 300) * t))
-            start = int(at + delay * _RATE)
+            start = int(position + delay * _RATE)
             out[start : start + len(click)] += level * click
-        at += rng.uniform(0.08, 0.3) * _RATE
+        position += rng.uniform(0.08, 0.3) * _RATE
     return _fade(0.6 * out[:n] / np.abs(out).max(), 0.002)
 
 
 def clock(rng: np.random.Generator) -> np.ndarray:
     """Return ticks one to four times a second, tick and tock a little apart in pitch."""
-    every = 1 / rng.choice((1, 2, 2, 4))
+    period_s = 1 / rng.choice((1, 2, 2, 4))
     pitches = rng.uniform(1500, 4500) * np.array([1.0, rng.uniform(0.75, 0.95)])
     t = _time(0.04)
     out = np.zeros(int(rng.uniform(2.0, 4.0) * _RATE))
-    for i, start in enumerate(range(0, len(out) - len(t), int(every * _RATE))):
+    for i, start in enumerate(range(0, len(out) - len(t), int(period_s * _RATE))):
         tick = np.sin(2 * np.pi * pitches[i % 2] * t) + 0.6 * rng.standard_normal(len(t))
         out[start : start + len(t)] += tick * np.exp(-rng.uniform(120, 180) * t)
     return _fade(0.5 * out, 0.001)
@@ -190,8 +190,10 @@ def alarm(rng: np.random.Generator) -> np.ndarray:
     tone = _fade(0.5 * signal.square(angle) if rng.random() < 0.6 else np.sin(angle), 0.003)
     rest = np.zeros(int(off * _RATE), np.float32)
     pause = np.zeros(int(rng.uniform(0.2, 0.5) * _RATE), np.float32)
-    once = np.concatenate([part for _ in range(group) for part in (tone, rest)] + ([pause] if group > 1 else []))
-    return np.concatenate([once] * int(rng.integers(3, 6)))
+    group_samples = np.concatenate(
+        [part for _ in range(group) for part in (tone, rest)] + ([pause] if group > 1 else [])
+    )
+    return np.concatenate([group_samples] * int(rng.integers(3, 6)))
 
 
 def rain(rng: np.random.Generator) -> np.ndarray:

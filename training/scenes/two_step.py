@@ -1,7 +1,7 @@
 """Questions that need the answer to another one first: after the longest, how many before, first of a family, between.
 
-Each takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit the
-question.
+Each function takes a scene and a random generator, and returns a :class:`Draft`, or None where the scene does not admit
+the question.
 """
 
 from __future__ import annotations
@@ -110,12 +110,12 @@ def _count_beside(scene: Scene, rng: random.Random, side: str) -> Draft | None:
     labels = labels_of(scene)
     rng.shuffle(labels)
     for label in labels:
-        mine = [i for i, e in enumerate(events) if e.label == label]
-        index = mine[0]
+        indices = [i for i, e in enumerate(events) if e.label == label]
+        index = indices[0]
         if not in_order(events, index):
             continue
         counted = range(index + 1, len(events)) if side == "after" else range(index)
-        x = the(label) if len(mine) == 1 else "the first " + bare(label)
+        x = the(label) if len(indices) == 1 else "the first " + bare(label)
         texts = (
             f"How many sounds start {side} {x}?",
             f"How many sounds come {side} {x}?",
@@ -127,8 +127,8 @@ def _count_beside(scene: Scene, rng: random.Random, side: str) -> Draft | None:
     return None
 
 
-def _members(scene: Scene, rng: random.Random) -> tuple[str, list[int]] | None:
-    """Return a family that may be asked about, and the events that belong to it."""
+def _draw_family(scene: Scene, rng: random.Random) -> tuple[str, list[int]] | None:
+    """Draw a family that is unambiguous in the scene, and return the places of its events; None where there is none."""
     present = set(labels_of(scene))
     families = [f for f in FAMILY_WORDS if not (DISPUTED[f] & present)]
     groups = [(f, [i for i, e in enumerate(scene.events) if CLASSES[e.label].family == f]) for f in families]
@@ -147,15 +147,15 @@ def last_of_family(scene: Scene, rng: random.Random) -> Draft | None:
 
 
 def _end_of_family(scene: Scene, rng: random.Random, end: str) -> Draft | None:
-    found = _members(scene, rng)
-    if found is None or len(scene.events) < 2:
+    family_members = _draw_family(scene, rng)
+    if family_members is None or len(scene.events) < 2:
         return None
-    family, members = found
-    mine = [scene.events[i] for i in members]
-    place = 0 if end == "first" else len(mine) - 1
-    if len({e.label for e in mine}) > 1 and not in_order(mine, place):
+    family, members = family_members
+    family_events = [scene.events[i] for i in members]
+    place = 0 if end == "first" else len(family_events) - 1
+    if len({e.label for e in family_events}) > 1 and not in_order(family_events, place):
         return None
-    if end == "last" and mine[place].offset_s < max(e.offset_s for e in mine):
+    if end == "last" and family_events[place].offset_s < max(e.offset_s for e in family_events):
         return None
     word = FAMILY_WORDS[family]
     texts = (
@@ -163,7 +163,7 @@ def _end_of_family(scene: Scene, rng: random.Random, end: str) -> Draft | None:
         f"Which is the {end} {word} in the clip?",
         f"Which {word} is the {end} to start?",
     )
-    label = mine[place].label
+    label = family_events[place].label
     present = [n for n in other_labels(scene, label, rng) if n in labels_of(scene)]
     relatives = [n for n in absent_labels(scene, rng) if CLASSES[n].family == family]
     return Draft(texts, label, members, (family,), members[place], distractors=present + relatives)
@@ -171,18 +171,18 @@ def _end_of_family(scene: Scene, rng: random.Random, end: str) -> Draft | None:
 
 def family_count(scene: Scene, rng: random.Random) -> Draft | None:
     """Ask how many sounds of a family there are, repeats included."""
-    found = _members(scene, rng)
-    if found is None or not countable(scene.events, set(labels_of(scene))):
+    family_members = _draw_family(scene, rng)
+    if family_members is None or not countable(scene.events, set(labels_of(scene))):
         return None
-    family, members = found
+    family, members = family_members
     word = {"music": "instrument sounds", "animal": "animal sounds"}[family]
     texts = (
         f"How many {word} are there, counting repeats?",
         f"How many {word} are heard, repeats included?",
         f"Counting repeats, how many {word} does the clip have?",
     )
-    near = [n for n in numbers_near(len(members)) if n != "0"]
-    return Draft(texts, str(len(members)), members, (family,), distractors=near)
+    distractors = [n for n in numbers_near(len(members)) if n != "0"]
+    return Draft(texts, str(len(members)), members, (family,), distractors=distractors)
 
 
 def between(scene: Scene, rng: random.Random) -> Draft | None:

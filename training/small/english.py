@@ -1,7 +1,8 @@
-"""The language model's own chats, which keep it a language model, and how well it still reads English.
+"""The language model's own chats, which preserve its English, and a measure of how well it still models English.
 
-``own_chats`` asks the untouched text model plain requests and keeps its replies: lessons mix them in, so that what a
-LoRA learns of sounds is not paid with the rest. ``perplexity`` is of a held-out text, which no lesson holds.
+``own_chats`` samples replies of the unchanged text model to plain requests. Lessons mix them in, so that training a
+LoRA on sounds costs little of the model's other abilities. ``perplexity`` is computed on a held-out text, which no
+lesson contains.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ _TOPICS = (
     "cameras", "forests", "money", "letters", "music", "cats", "a birthday", "mountains",
 )  # fmt: skip
 
-#: ten plain questions by which its English is looked at
+#: ten plain questions that sample its English
 QUESTIONS = (
     "Hello! Who are you?", "What is the capital of France?", "Write two sentences about autumn.",
     "How do I boil an egg?", "What is the difference between a lake and a river?", "Give me a name for a small dog.",
     "Why is the sky blue?", "Say thank you in a polite way.", "What do bees make?", "Tell me a very short story.",
 )  # fmt: skip
 
-#: English that no lesson holds
+#: English text that no lesson contains
 HELD_OUT = (
     "The baker opened his shop before the sun was up. Flour lay on every shelf, and the oven had been warm since "
     "three. A woman in a grey coat asked for two loaves and paid with coins that she counted twice. Outside, the first "
@@ -58,19 +59,28 @@ HELD_OUT = (
 
 
 def own_chats(llama: Any, tokenizer: Any, path: Path, *, count: int = 320, batch: int = 16, seed: int = 0) -> Path:
-    """Write ``count`` chats of a text model to ``path``, a line each; goes on with what is there.
+    """Write ``count`` chats of a text model to ``path``, one a line; an existing file is continued.
 
-    ``llama``: the language model before any lesson; ``tokenizer``: its own, whose chat template it was tuned with.
+    Args:
+        llama: The language model before any lesson.
+        tokenizer: Its own tokenizer, with the chat template that it was tuned with.
+        path: The file.
+        count: Number of chats.
+        batch: Chats generated at a time.
+        seed: Seed of the order and of sampling.
+
+    Returns:
+        ``path``.
     """
-    asked = [request.format(topic) for request, topic in itertools.product(_REQUESTS, _TOPICS)]
-    random.Random(f"english {seed}").shuffle(asked)
-    asked = asked[:count]
-    done = len(path.read_text().splitlines()) if path.exists() else 0
-    for start in range(done, len(asked), batch):
-        requests = asked[start : start + batch]
-        said = replies(llama, tokenizer, requests, tokens=96, temperature=0.7, seed=seed + start)
+    all_requests = [request.format(topic) for request, topic in itertools.product(_REQUESTS, _TOPICS)]
+    random.Random(f"english {seed}").shuffle(all_requests)
+    all_requests = all_requests[:count]
+    n_done = len(path.read_text().splitlines()) if path.exists() else 0
+    for start in range(n_done, len(all_requests), batch):
+        requests = all_requests[start : start + batch]
+        texts = replies(llama, tokenizer, requests, tokens=96, temperature=0.7, seed=seed + start)
         with open(path, "a") as file:
-            file.write("".join(json.dumps([a, b]) + "\n" for a, b in zip(requests, said, strict=True)))
+            file.write("".join(json.dumps([a, b]) + "\n" for a, b in zip(requests, texts, strict=True)))
     return path
 
 
@@ -78,7 +88,16 @@ def own_chats(llama: Any, tokenizer: Any, path: Path, *, count: int = 320, batch
 def replies(
     model: Any, tokenizer: Any, requests: list[str], *, tokens: int, temperature: float = 0.0, seed: int = 0
 ) -> list[str]:
-    """Return what a causal language model replies, up to its last whole sentence; greedy without a temperature."""
+    """Return the replies of a causal language model, up to the last complete sentence.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        requests: The user's messages.
+        tokens: Most new tokens of a reply.
+        temperature: Temperature of sampling; 0 decodes greedily.
+        seed: Seed of sampling.
+    """
     torch.manual_seed(seed)
     tokenizer.padding_side = "left"
     prompts = [f"<|im_start|>user\n{request}<|im_end|>\n<|im_start|>assistant\n" for request in requests]
@@ -88,17 +107,24 @@ def replies(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
     out = model.generate(**inputs, max_new_tokens=tokens, eos_token_id=end, pad_token_id=pad, **sampling)
     texts = tokenizer.batch_decode(out[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
-    return [text.strip() if text.rstrip().endswith((".", "!", "?")) else _whole(text) for text in texts]
+    return [text.strip() if text.rstrip().endswith((".", "!", "?")) else _cut_to_sentence(text) for text in texts]
 
 
-def _whole(text: str) -> str:
+def _cut_to_sentence(text: str) -> str:
     end = max(text.rfind(mark) for mark in ".!?")
     return (text[: end + 1] if end > 0 else text).strip()
 
 
 @torch.no_grad()
 def perplexity(model: Any, tokenizer: Any, texts: tuple[str, ...] = HELD_OUT, pieces: int | None = None) -> float:
-    """Of a causal language model, per token, over all texts; ``pieces``: of the vocabulary, only that many."""
+    """Compute the perplexity of a causal language model, per token, over all texts.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        texts: The texts.
+        pieces: Use only the first ``pieces`` entries of the vocabulary; None uses all.
+    """
     total = count = 0
     for text in texts:
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids

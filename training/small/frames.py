@@ -4,9 +4,9 @@ The target of a frame is a vector of columns times a basis. The columns: the cla
 classes that sound, the event's place in order of onset, whether it is the loudest or the longest, and its onset and
 offset as four digits (seconds and tenths of each). The basis of a class is the language model's own embedding of the
 class's words, that of a place its digit's embedding, so that a pretrained model copies both as it copies text. Seconds
-have the digit's embedding and a direction that tells onset and offset apart. All other columns have random directions
-orthogonal to these. Every frame of an event has all four digits: after the lower layers of a tower a frame's own place
-in the clip is read to a second at best, so that frames cannot take turns.
+have the digit's embedding plus a direction that distinguishes onset from offset. All other columns have random
+directions orthogonal to these. Every frame of an event has all four digits. Frames cannot alternate between them,
+because after the lower layers of a tower a frame's own place in the clip is known to a second at best.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OWN, _ROLE = 1.2, 0.6  # lengths of a second's two directions, in the amplitude
 
 
 def columns_of(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return views of the parts of ``rows`` (frames, columns), by name; ``times`` as (frames, TIMES, DIGITS)."""
+    """Return views of the named column groups of ``rows`` (frames, columns); ``times`` as (frames, TIMES, DIGITS)."""
     parts = dict(zip(COLUMNS, np.split(rows, np.cumsum(list(COLUMNS.values()))[:-1], axis=-1), strict=True))
     return parts | {"times": parts["times"].reshape(len(rows), TIMES, DIGITS)}
 
@@ -55,11 +55,11 @@ def frame_basis(model: Any, tokenizer: Any) -> np.ndarray:
     """Return the basis: the embedding of each column of :func:`frame_targets`, float32 (columns, text model's width).
 
     Args:
-        model: with ``get_input_embeddings``; lengths are shares of the mean length of an embedding.
-        tokenizer: of the model; it writes the digits 0 to 9 as one token each.
+        model: Model with ``get_input_embeddings``; lengths are relative to the mean length of an embedding.
+        tokenizer: Its tokenizer, which encodes the digits 0 to 9 as one token each.
 
     Raises:
-        ValueError: where the model is narrower than there are columns.
+        ValueError: The model is narrower than the number of columns.
     """
     embeddings = model.get_input_embeddings().weight.detach().float().numpy()
     count = sum(COLUMNS.values())
@@ -74,11 +74,11 @@ def frame_basis(model: Any, tokenizer: Any) -> np.ndarray:
     basis[: len(LABELS)] = words[: len(LABELS)]
     basis[2 * len(LABELS) : 2 * len(LABELS) + MOST_EVENTS] = words[len(LABELS) :]
     basis /= np.linalg.norm(basis, axis=1, keepdims=True)
-    own = (digits - digits.mean(0))[[*range(10), 1]]  # of 10 the first digit
-    own /= np.linalg.norm(own, axis=1, keepdims=True)
-    for which in _SECONDS:
-        rows = slice(count - (TIMES - which) * DIGITS, count - (TIMES - which - 1) * DIGITS)
-        basis[rows] = _OWN * own + _ROLE * basis[rows]
+    digit_directions = (digits - digits.mean(0))[[*range(10), 1]]  # 10 uses its first digit
+    digit_directions /= np.linalg.norm(digit_directions, axis=1, keepdims=True)
+    for position in _SECONDS:
+        rows = slice(count - (TIMES - position) * DIGITS, count - (TIMES - position - 1) * DIGITS)
+        basis[rows] = _OWN * digit_directions + _ROLE * basis[rows]
     length = np.linalg.norm(embeddings, axis=1).mean()
     amplitudes = np.repeat([_AMPLITUDES[part] for part in COLUMNS], list(COLUMNS.values()))[:, None]
     return (length * amplitudes * basis).astype(np.float32)
@@ -87,41 +87,47 @@ def frame_basis(model: Any, tokenizer: Any) -> np.ndarray:
 def frame_targets(scene: Scene, n: int) -> np.ndarray:
     """Return the exact targets of ``n`` frames of a scene, float32 (n, columns)."""
     rows = np.zeros((n, sum(COLUMNS.values())), np.float32)
-    parts, said = columns_of(rows), codes.columns_of(codes.frame_codes(scene, n))
+    parts, event_columns = columns_of(rows), codes.columns_of(codes.frame_codes(scene, n))
     for name in ("event", "others", "ordinal", "most"):
-        parts[name][:] = said[name]
+        parts[name][:] = event_columns[name]
     for event, (start, stop) in zip(scene.events, codes.spans(scene, n), strict=True):
-        parts["times"][start:stop] = np.eye(DIGITS)[list(event_digits(event))]  # a later event comes in front
+        parts["times"][start:stop] = np.eye(DIGITS)[list(event_digits(event))]  # a later event is in front
     return rows
 
 
 def simulated_targets(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return targets of a scene that has no audio, with errors like a tower's, float32 (n, columns).
+    """Simulate a tower's output for a scene that has no audio, float32 (n, columns).
 
-    Of an event's belief a part goes to another class, and of each digit's to its neighbours. Shares are chosen so that
-    frames are about as sure as those of the shipped tower: nine of ten seconds right, two of five tenths.
+    A part of an event's score moves to another class, and a part of each digit's score to its neighbours. The shares
+    are chosen so that frames are about as accurate as those of the shipped tower: nine of ten seconds right, two of
+    five tenths.
+
+    Args:
+        scene: The scene.
+        n: Number of frames.
+        rng: Draws the errors.
     """
     rows = frame_targets(scene, n)
     parts = columns_of(rows)
     parts["others"][:] *= rng.uniform(0.2, 1)
     parts["most"][:] *= rng.uniform(0.4, 1)
     for event, (start, stop) in zip(scene.events, codes.spans(scene, n), strict=True):
-        sure = rng.uniform(0.55, 1) if rng.random() < 0.4 else 1.0
-        parts["event"][start:stop, LABELS.index(event.label)] *= sure
-        parts["event"][start:stop, rng.integers(len(LABELS))] += (1 - sure) * rng.uniform(0.3, 1)
-        for which, digit in enumerate(event_digits(event)):
-            parts["times"][start:stop, which] = _doubted(digit, which % 2 == 1, rng)
+        confidence = rng.uniform(0.55, 1) if rng.random() < 0.4 else 1.0
+        parts["event"][start:stop, LABELS.index(event.label)] *= confidence
+        parts["event"][start:stop, rng.integers(len(LABELS))] += (1 - confidence) * rng.uniform(0.3, 1)
+        for position, digit in enumerate(event_digits(event)):
+            parts["times"][start:stop, position] = _blurred_digit(digit, position % 2 == 1, rng)
     return (rng.uniform(0.8, 1.1) * rows + rng.uniform(0.03, 0.12) * rng.standard_normal(rows.shape)).astype(np.float32)
 
 
-def _doubted(digit: int, tenth: bool, rng: np.random.Generator) -> np.ndarray:
-    """Return the belief in each digit, (DIGITS,), of one whose right value is ``digit``."""
-    belief = np.zeros(DIGITS)
-    sure = rng.uniform(0.15, 0.6) if tenth else rng.uniform(0.4, 0.95)
-    belief[digit] = sure
-    for near in (digit - 1, digit + 1):
-        near = near % 10 if tenth else min(max(near, 0), DIGITS - 1)  # tenths go round
-        belief[near] += (1 - sure) / 2 * rng.uniform(0.5, 1)
+def _blurred_digit(digit: int, tenth: bool, rng: np.random.Generator) -> np.ndarray:
+    """Return the score of each digit, (DIGITS,), where ``digit`` is the true value."""
+    scores = np.zeros(DIGITS)
+    confidence = rng.uniform(0.15, 0.6) if tenth else rng.uniform(0.4, 0.95)
+    scores[digit] = confidence
+    for neighbour in (digit - 1, digit + 1):
+        neighbour = neighbour % 10 if tenth else min(max(neighbour, 0), DIGITS - 1)  # tenths wrap around
+        scores[neighbour] += (1 - confidence) / 2 * rng.uniform(0.5, 1)
     if tenth:
-        belief[:10] += (1 - sure) / 12
-    return belief
+        scores[:10] += (1 - confidence) / 12
+    return scores

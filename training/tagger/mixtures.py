@@ -1,12 +1,12 @@
-"""Mixtures that the tagger learns from, made of collected pieces as they are needed.
+"""Training mixtures of the tagger, generated on the fly from collected pieces.
 
 A mixture is 2.56 s long: one to four pieces at levels of up to 12 dB apart, each with a random equaliser and shift in
-frequency, over a floor of noise, the whole at a random level; or noise alone. Powers in mel bands add up as those of
-uncorrelated sounds do, so nothing is rendered anew, and the teacher never hears a mixture: the target of a window is
-the highest score that it gave to any one of the pieces alone, which it hears better.
+frequency, over a noise floor, at a random overall level; or noise alone. Powers in mel bands add up as those of
+uncorrelated sounds do, so no audio is rendered. The teacher does not score mixtures: the target of a window is its
+highest score for any one piece alone, where it is more accurate.
 
-Where the maker of a piece is known, its label is taught frame by frame (active: within 26 dB of the piece's loudest
-frame), and what the teacher says of other sounds is believed less.
+Where the source of a piece determines its label, the label is a target in each frame (active: within 26 dB of the
+piece's loudest frame), and the teacher's scores of other sounds are reduced.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from mpar2.tagger.model import BANDS, FLOOR, STRIDE
 from mpar2.tagger.names import GENERAL, label_members
-from training.tagger.labels import HELD_OUT, Known, find_label, tagger_label
+from training.tagger.labels import HELD_OUT, SourceLabel, find_label, tagger_label
 from training.tagger.teacher import HOP_FRAMES, WINDOW_FRAMES
 
 __all__ = ["FRAMES", "WINDOWS", "Mixtures", "Mixture", "Recording", "active_frames", "read_recordings"]
@@ -34,7 +34,7 @@ _DOUBT = 0.4  # of the teacher's scores of other sounds in a labelled piece
 
 
 class Recording(NamedTuple):
-    """A collected piece. ``label``: of the tagger's own, or None."""
+    """A collected piece; ``label`` is the tagger's label or None."""
 
     source: str
     mel: np.ndarray  # (frames, 64) decades
@@ -43,7 +43,7 @@ class Recording(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """One example: the input, and what it is taught."""
+    """One example: the input and its targets."""
 
     mel: np.ndarray  # (256, 64)
     scores: np.ndarray  # (7, 521) targets of windows; not a number where there is none
@@ -54,7 +54,7 @@ class Mixture(NamedTuple):
 
 @dataclass
 class Mixtures:
-    """Recordings to mix, drawn evenly over labels, and over what the teacher hears in those without."""
+    """Recordings to mix, sampled evenly over labels, and over the teacher's top label for those without."""
 
     recordings: list[Recording]
     rng: np.random.Generator
@@ -68,23 +68,23 @@ class Mixtures:
                 self._group[list(positions)] = number
         self._numbers = {label: number for number, label in enumerate(self._members)}
         by_label: dict[str, dict[str, list[int]]] = {}
-        bare: dict[int, list[int]] = {}
+        unlabelled: dict[int, list[int]] = {}
         for index, recording in enumerate(self.recordings):
             if recording.label is not None:
                 package = recording.source.split("/")[0]
                 by_label.setdefault(recording.label, {}).setdefault(package, []).append(index)
             top = recording.scores.max(axis=0) * (self._group >= 0)
-            bare.setdefault(int(top.argmax()), []).append(index)
+            unlabelled.setdefault(int(top.argmax()), []).append(index)
         self._labelled = [list(packages.values()) for packages in by_label.values()]
-        self._bare = list(bare.values())
-        weights = np.sqrt([len(group) for group in self._bare])
-        self._bare_weights = weights / weights.sum()
+        self._unlabelled = list(unlabelled.values())
+        weights = np.sqrt([len(group) for group in self._unlabelled])
+        self._unlabelled_weights = weights / weights.sum()
 
     def draw(self) -> Mixture:
-        """Return a mixture; every call another."""
+        """Draw a mixture."""
         rng = self.rng
         power = np.zeros((FRAMES, BANDS), np.float32)
-        scores, known = np.zeros((WINDOWS, 521), np.float32), np.ones(WINDOWS, bool)
+        scores, has_target = np.zeros((WINDOWS, 521), np.float32), np.ones(WINDOWS, bool)
         edges = np.arange(WINDOWS) * HOP_FRAMES
         spans: list[tuple[int, int]] = []
         placed: list[tuple[Recording, np.ndarray, int, np.ndarray]] = []
@@ -92,20 +92,20 @@ class Mixtures:
             recording = self._pick()
             mel, targets, start = self._cut(recording)
             level = rng.uniform(-0.6, 0.6) - mel.max()
-            part = 10.0 ** (self._colour(mel) + level)
-            power[start : start + len(mel)] += part
-            # Windows that hold the piece in part, and that the teacher has not scored, teach nothing.
+            piece_power = 10.0 ** (self._colour(mel) + level)
+            power[start : start + len(mel)] += piece_power
+            # Windows that overlap the piece in part, without a score of the teacher, have no target.
             first = start // HOP_FRAMES
             count = min(len(targets), WINDOWS - first)
             scored = np.zeros(WINDOWS, bool)
             scored[first : first + count] = True
-            known &= scored | (edges + WINDOW_FRAMES <= start) | (edges >= start + len(mel))
-            targets = self._believed(recording, targets[:count])
+            has_target &= scored | (edges + WINDOW_FRAMES <= start) | (edges >= start + len(mel))
+            targets = self._discount_scores(recording, targets[:count])
             scores[first : first + count] = np.maximum(scores[first : first + count], targets)
             spans.append((start, start + len(mel)))
             placed.append((recording, mel, start, targets))
         for recording, mel, start, _ in placed:
-            if recording.label is not None:  # taught by the frame
+            if recording.label is not None:  # the frame targets replace the window targets
                 touched = (edges + WINDOW_FRAMES > start) & (edges < start + len(mel))
                 scores[np.ix_(touched, self._members[recording.label])] = np.nan
         silent = np.ones(_OUT, bool)
@@ -113,7 +113,7 @@ class Mixtures:
             silent[max(0, start // STRIDE - 2) : -(-stop // STRIDE) + 2] = False
         if not placed:
             scores[:] = 0
-        return Mixture(self._finish(power), scores, known, silent, self._frames(placed))
+        return Mixture(self._finish(power), scores, has_target, silent, self._frames(placed))
 
     def _pick(self) -> Recording:
         rng = self.rng
@@ -122,7 +122,7 @@ class Mixtures:
             weights = np.sqrt([min(len(group), 25) for group in packages])
             group = packages[rng.choice(len(packages), p=weights / weights.sum())]
         else:
-            group = self._bare[rng.choice(len(self._bare), p=self._bare_weights)]
+            group = self._unlabelled[rng.choice(len(self._unlabelled), p=self._unlabelled_weights)]
         return self.recordings[group[rng.integers(len(group))]]
 
     def _cut(self, recording: Recording) -> tuple[np.ndarray, np.ndarray, int]:
@@ -135,7 +135,7 @@ class Mixtures:
         start = int(self.rng.integers((FRAMES - length) // HOP_FRAMES + 1)) * HOP_FRAMES
         return recording.mel.astype(np.float32), recording.scores, start
 
-    def _believed(self, recording: Recording, targets: np.ndarray) -> np.ndarray:
+    def _discount_scores(self, recording: Recording, targets: np.ndarray) -> np.ndarray:
         targets = targets.astype(np.float32)
         if recording.label is not None and recording.label not in GENERAL:
             other = (self._group >= 0) & (self._group != self._numbers[recording.label])
@@ -143,7 +143,7 @@ class Mixtures:
         return targets
 
     def _colour(self, mel: np.ndarray) -> np.ndarray:
-        """Return a smooth equaliser curve of up to 8 dB, and a shift by up to three bands."""
+        """Apply a smooth equaliser curve of up to 8 dB and a shift by up to three bands."""
         rng = self.rng
         curve = np.interp(np.arange(BANDS), np.linspace(0, BANDS - 1, 6), rng.uniform(-0.8, 0.8, 6))
         shift = int(rng.integers(-3, 4)) if rng.random() < 0.4 else 0
@@ -154,7 +154,7 @@ class Mixtures:
         return mel + curve.astype(np.float32)
 
     def _finish(self, power: np.ndarray) -> np.ndarray:
-        """Return the floor of noise, and the level of the whole."""
+        """Add the noise floor and set the overall level; returns log-mel."""
         rng = self.rng
         slope = np.linspace(0.0, rng.uniform(-2.5, 0.5), BANDS) + rng.uniform(-6.5, -2.2)
         jitter = rng.standard_normal((FRAMES, BANDS)).astype(np.float32) * 0.2
@@ -167,27 +167,27 @@ class Mixtures:
         self, placed: Iterable[tuple[Recording, np.ndarray, int, np.ndarray]]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         placed = list(placed)
-        taught: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        targets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for label in {recording.label for recording, *_ in placed if recording.label is not None}:
             members = list(self._members[label])
             target, mask = np.zeros(_OUT, np.float32), np.ones(_OUT, bool)
             for recording, mel, start, scores in placed:
-                here = slice(start // STRIDE, -(-(start + len(mel)) // STRIDE))
+                span = slice(start // STRIDE, -(-(start + len(mel)) // STRIDE))
                 if recording.label != label:
                     if len(scores) and scores[:, members].max() > 0.1:
-                        mask[here] = False  # the other piece may hold it too
+                        mask[span] = False  # the other piece may contain it too
                     continue
                 active = active_frames(mel)
                 edge = np.convolve(active, np.ones(5))[2:-2]
-                mask[here] &= active | (edge == 0)
-                target[here] = np.maximum(target[here], active)
+                mask[span] &= active | (edge == 0)
+                target[span] = np.maximum(target[span], active)
             mask |= target > 0
-            taught[label] = target, mask
-        return taught
+            targets[label] = target, mask
+        return targets
 
 
 def active_frames(mel: np.ndarray) -> np.ndarray:
-    """Return in which output frames a piece sounds, (n,) bool; gaps of at most 0.24 s are filled."""
+    """Return a mask of the output frames in which a piece sounds, (n,) bool; gaps of at most 0.24 s are filled."""
     level = np.log10((10.0 ** mel.astype(np.float32)).sum(axis=1))
     level = np.pad(level, (0, -len(level) % STRIDE), constant_values=-10).reshape(-1, STRIDE).max(axis=1)
     active = level > level.max() - _ACTIVE_DECADES
@@ -198,21 +198,21 @@ def active_frames(mel: np.ndarray) -> np.ndarray:
     return active
 
 
-def read_recordings(folder: Path, known: Mapping[str, Known], splits: Collection[str]) -> Iterator[Recording]:
+def read_recordings(folder: Path, labels: Mapping[str, SourceLabel], splits: Collection[str]) -> Iterator[Recording]:
     """Yield collected pieces.
 
     Args:
         folder: Groups that ``training.tagger.collect`` wrote.
-        known: Split and label of recordings; of others, the groups of ``HELD_OUT`` are test, the rest train.
+        labels: Split and label of recordings. Other recordings are test in the groups of ``HELD_OUT``, else train.
         splits: The splits to read.
     """
     for path in sorted(Path(folder).glob("*.npz")):
-        rest = "test" if path.stem in HELD_OUT else "train"
+        default_split = "test" if path.stem in HELD_OUT else "train"
         with np.load(path) as group:
             mel, scores, rows = group["mel"], group["scores"], json.loads(str(group["rows"]))
         for row in rows:
-            entry = find_label(known, row["source"])
-            if (entry.split if entry and rest == "train" else rest) in splits:
+            entry = find_label(labels, row["source"])
+            if (entry.split if entry and default_split == "train" else default_split) in splits:
                 frames = mel[row["frame"] : row["frame"] + row["frames"]]
                 windows = scores[row["window"] : row["window"] + row["windows"]]
                 label = entry.label if entry else row["label"] and tagger_label(row["label"])

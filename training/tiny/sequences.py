@@ -1,8 +1,8 @@
 """Token sequences that the language model of the tiny pair is trained on: chats, with or without audio.
 
-A sequence is a whole chat in the checkpoint's own template. ``learn`` marks the tokens that carry loss: those of the
-assistant's turns and their ``<|im_end|>``. A clip stands as its number of ``<|AUDIO|>`` placeholders. What is heard at
-them is looked up by the scene's row among the tower's outputs, or simulated where nobody has rendered the scene.
+A sequence is a whole chat in the checkpoint's own template. ``learn`` marks the target tokens: those of the assistant's
+turns and their ``<|im_end|>``. A clip is represented by as many ``<|AUDIO|>`` placeholders as it has frames. Their
+embeddings are the tower's outputs for the scene's row, or simulated where the scene is not rendered.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
     "TAUGHT",
     "Chat",
     "Encoder",
-    "Heard",
+    "SceneRow",
     "Sequence",
     "after_list",
     "aligned",
@@ -40,45 +40,49 @@ __all__ = [
     "short_turns",
     "stepped",
     "steps_of",
-    "told",
+    "question_after_events",
     "written",
 ]
 
-Heard = tuple[Scene, int | None]  # a scene and its row among the rendered ones; None: its frames are simulated
+SceneRow = tuple[Scene, int | None]  # a scene and its row among the rendered ones; None: frames are simulated
 
-# The kinds of question that a model of this size is taught; the generator knows more (training.scenes.kinds).
+# The kinds of question that a model of this size is trained on; training.scenes.kinds has more.
 TAUGHT = frozenset(
     ("what", "occurs", "count", "total", "first", "last", "before", "after", "longest", "loudest", "repeats", "when")
     + ("missing", "order", "after_longest", "between", "first_of_family")
 )
 CAPTION_REQUESTS = ("Describe the audio.", "What do you hear?", "Say in a sentence or two what the clip holds.")
-# Kinds of short turn; those from _OF_ANY on are about a sound that occurs once.
+# Kinds of short turn. The first _N_GENERAL kinds apply to any sound, the others to a sound that occurs once.
 _TURNS = ("place", "place", "occurs", "occurs", "end", "most", "total", "count", "beside", "beside", "number", "when")
-_OF_ANY = _TURNS.index("beside")
+_N_GENERAL = _TURNS.index("beside")
 LIST_REQUESTS = ("List the sounds with their times.", "List each sound you hear, with its times.")
 
 
 @dataclass(frozen=True)
 class Chat:
-    """Turns of (what the user writes, what the assistant replies).
+    """Turns of (user's message, assistant's reply).
 
     Attributes:
-        turns: In their order.
-        heard: The scene whose clip opens the chat.
-        until: Where the last reply is cut: after the first such text, without an ``<|im_end|>``. None: it is whole.
+        turns: The turns in order.
+        heard: The scene of the clip that opens the chat; None for a chat without audio.
+        until: Text at whose first occurrence the last reply is truncated, without an ``<|im_end|>``; None keeps it
+            whole.
     """
 
     turns: tuple[tuple[str, str], ...]
-    heard: Heard | None = None
+    heard: SceneRow | None = None
     until: str | None = None
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """``ids`` int64 (T,), ``learn`` bool (T,): True where the token is a target.
+    """Token ids, the mask of target tokens, and the frames of a clip.
 
-    Of a clip either what its tower gives, ``pooled`` (frames, d), or what is to come of the projection, ``codes``
-    (frames, text model's width), both float32.
+    Attributes:
+        ids: Token ids, int64 (T,).
+        learn: True where the token is a target, bool (T,).
+        pooled: Pooled outputs of the tower, (frames, d) float32.
+        codes: In place of ``pooled``, embeddings like the projection's output, (frames, text model's width) float32.
     """
 
     ids: np.ndarray
@@ -88,7 +92,7 @@ class Sequence:
 
 
 class Encoder:
-    """Turns chats into sequences with a processor's tokenizer and chat template."""
+    """Encode chats as sequences with a processor's tokenizer and chat template."""
 
     def __init__(
         self,
@@ -102,14 +106,14 @@ class Encoder:
         """Make an encoder.
 
         Args:
-            processor: of the checkpoint.
-            basis: (columns, text model's width), turns codes into what is heard.
-            pooled_of: pooled tower outputs of the scene of a row.
-            seed: of the simulation and of the strides.
-            strides: of a scene that nobody has rendered every n-th frame is kept, n drawn from here: a clip
-                of 50 frames teaches as much as one of 200 at a third of the cost, and at several rates what a frame
-                says is learnt, not where it stands.
-            simulate: the codes of such a scene (frames, columns).
+            processor: The checkpoint's processor.
+            basis: Maps codes to embeddings, (columns, text model's width).
+            pooled_of: Returns the pooled tower outputs of a row's scene.
+            seed: Seed of the simulation and of the strides.
+            strides: Strides to draw n from: every n-th frame of a simulated scene is kept. A clip of 50 frames trains
+                as well as one of 200 at a third of the cost, and varied rates make the model read a frame's content
+                rather than its position.
+            simulate: Simulates the codes of a scene, (frames, columns).
         """
         self._basis = basis
         self._strides = strides
@@ -125,7 +129,7 @@ class Encoder:
 
     def __call__(self, chat: Chat) -> Sequence:
         ids: list[int] = []
-        learn: list[bool] = []
+        loss_mask: list[bool] = []
         pooled = codes = None
         opening = ""
         if chat.heard is not None:
@@ -137,20 +141,25 @@ class Encoder:
                 pooled = self._pooled_of(row)
             frames = len(codes if pooled is None else pooled)
             opening = "<|audio_bos|>" + "<|AUDIO|>" * frames + "<|audio_eos|>"
-        for i, (asked, reply) in enumerate(chat.turns):
+        for i, (request, reply) in enumerate(chat.turns):
             clip = "" if i else opening
-            before = self._tokenizer((self._between if i else self._head) + clip + asked + self._tail).input_ids
-            kept, cut, _ = reply.partition(chat.until) if chat.until and i == len(chat.turns) - 1 else (reply, "", "")
-            after = self._tokenizer(kept + (cut or "<|im_end|>")).input_ids
-            ids += before + after
-            learn += [False] * len(before) + [True] * len(after)
-        return Sequence(np.array(ids), np.array(learn), pooled, codes)
+            prompt_ids = self._tokenizer((self._between if i else self._head) + clip + request + self._tail).input_ids
+            target, stop, _ = (
+                reply.partition(chat.until) if chat.until and i == len(chat.turns) - 1 else (reply, "", "")
+            )
+            target_ids = self._tokenizer(target + (stop or "<|im_end|>")).input_ids
+            ids += prompt_ids + target_ids
+            loss_mask += [False] * len(prompt_ids) + [True] * len(target_ids)
+        return Sequence(np.array(ids), np.array(loss_mask), pooled, codes)
 
 
 def written(seed: int) -> Iterator[Chat]:
-    """Yield text only: a written scene, a question, a reply in every mode. What the language model learns first.
+    """Yield text-only chats, the model's first training data: a written scene, a question, a reply in every mode.
 
-    A quarter of the scenes are told as an evaluation with an oracle's perception tells them.
+    A quarter of the scenes are given as event lists, as in an evaluation with an oracle's perception.
+
+    Args:
+        seed: Seed of the scenes and wordings.
     """
     rng = random.Random(f"written {seed}")
     for block in range(10_000):
@@ -159,99 +168,117 @@ def written(seed: int) -> Iterator[Chat]:
                 continue
             question, text = example.asked.question, f"{example.written}\n"
             if example.asked.kind not in LOUDNESS_KINDS and rng.random() < 0.25:
-                question, text = told(question, example.scene), ""
+                question, text = question_after_events(question, example.scene), ""
             yield Chat(((text + prompt_text(question, example.mode), example.reply),))
 
 
-def told(question: Question, scene: Scene) -> Question:
-    """Return the question as an arm with an oracle's perception is asked it."""
+def question_after_events(question: Question, scene: Scene) -> Question:
+    """Return the question as an arm with an oracle's perception is asked it.
+
+    Args:
+        question: The question.
+        scene: The scene whose events precede it.
+    """
     return after_events(question, [event.as_event() for event in scene.events])
 
 
 def copied(seed: int) -> Iterator[Chat]:
-    """Yield a written event list and many turns that each look something up in it: how a text model learns to copy.
+    """Yield a written event list and many turns that each look something up in it, which trains a text model to copy.
 
-    Reasoning says a sound again at every step, and what is said again must be what was heard.
+    Each reasoning step repeats a sound, and the repetition must equal the list's entry.
+
+    Args:
+        seed: Seed of the scenes and wordings.
     """
     rng = random.Random(f"copied {seed}")
     while True:
         scene = random_scene(rng)
         turns = [
-            _again(scene, rng) if rng.random() < 0.6 else _short_turn(scene, rng, loudness=False) for _ in range(8)
+            _repeat_turn(scene, rng) if rng.random() < 0.6 else _short_turn(scene, rng, loudness=False)
+            for _ in range(8)
         ]
-        (asked, reply), *others = turns
-        yield Chat(((f"{event_list(scene)}.\n{asked}", reply), *others))
+        (request, reply), *rest = turns
+        yield Chat(((f"{event_list(scene)}.\n{request}", reply), *rest))
 
 
-def _again(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """Ask for some of the scene's sounds, and say them again as the event list spells them."""
+def _repeat_turn(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """Return a request for some of the scene's sounds, and a reply that repeats them as the event list spells them."""
     events = scene.events
     label = rng.choice(events).label
-    some = sorted(rng.sample(range(len(events)), rng.randint(1, len(events))))
-    if rng.random() < 0.5:  # name first, as a step says a sound that it has named (training.scenes.steps)
+    indices = sorted(rng.sample(range(len(events)), rng.randint(1, len(events))))
+    if rng.random() < 0.5:  # name first, as in a step whose question names the sound (training.scenes.steps)
         return f"Where is {singular(label)}?", "; ".join(timed(event) for event in events if event.label == label)
-    places = {
-        f"Sounds {listing([str(i + 1) for i in some])}?": some,
+    requests = {
+        f"Sounds {listing([str(i + 1) for i in indices])}?": indices,
         rng.choice(LIST_REQUESTS): list(range(len(events))),
     }
-    asked = rng.choice(list(places))
-    return asked, "; ".join(numbered(scene, i) for i in places[asked])
+    request = rng.choice(list(requests))
+    return request, "; ".join(numbered(scene, i) for i in requests[request])
 
 
 def stepped(seed: int) -> Iterator[Chat]:
-    """Yield a written event list and up to four questions on it, each reasoned about in MPAR² steps."""
+    """Yield a written event list and up to four questions on it, each answered by MPAR² steps.
+
+    Args:
+        seed: Seed of the scenes and wordings.
+    """
     rng = random.Random(f"stepped {seed}")
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     while True:
         scene = random_scene(rng)
-        turns = _followed_up(scene, rng, seen, 4, loudness=False)
+        turns = _follow_up_turns(scene, rng, counts, 4, loudness=False)
         if turns:
             yield Chat(tuple(after_list(scene, turns)))
 
 
 def after_list(scene: Scene, turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return turns about a scene whose list of events opens the first one."""
-    (asked, reply), *others = turns
-    return [(f"{event_list(scene)}.\n{asked}", reply), *others]
-
-
-def steps_of(scene: Scene, asked: Iterable[ScenedQuestion], rng: random.Random) -> list[tuple[str, str]]:
-    """Return questions in few words, each with its MPAR² chain after the perception, as turns.
+    """Return turns about a scene, with its list of events before the first one.
 
     Args:
         scene: The scene.
-        asked: Its questions.
+        turns: The turns; the first one gets the list.
+    """
+    (request, reply), *rest = turns
+    return [(f"{event_list(scene)}.\n{request}", reply), *rest]
+
+
+def steps_of(scene: Scene, questions: Iterable[ScenedQuestion], rng: random.Random) -> list[tuple[str, str]]:
+    """Return turns of a short question and its MPAR² chain after the perception.
+
+    Args:
+        scene: The scene.
+        questions: Its questions.
         rng: Draws wordings.
     """
-    return [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in asked]
+    return [(briefly(q.question), mpar2_steps(scene, q, rng)) for q in questions]
 
 
-def _followed_up(
-    scene: Scene, rng: random.Random, seen: dict[str, int], n: int, *, loudness: bool = True
+def _follow_up_turns(
+    scene: Scene, rng: random.Random, counts: dict[str, int], n: int, *, loudness: bool = True
 ) -> list[tuple[str, str]]:
-    """Ask up to ``n`` questions in few words, with chains after the perception; kinds that were seen least first."""
-    asked = [q for q in _taught(scene, rng) if loudness or q.kind not in LOUDNESS_KINDS]
-    return steps_of(scene, _rarest(asked, seen, n), rng)
+    """Return turns of up to ``n`` short questions of the rarest kinds so far, with chains after the perception."""
+    questions = [q for q in _taught_questions(scene, rng) if loudness or q.kind not in LOUDNESS_KINDS]
+    return steps_of(scene, _pick_rarest(questions, counts, n), rng)
 
 
-def _rarest(asked: list[ScenedQuestion], seen: dict[str, int], n: int) -> list[ScenedQuestion]:
-    """Choose up to ``n`` of the questions, of the kinds that were asked least so far, and count them as asked."""
-    chosen = sorted(asked, key=lambda q: seen.get(q.kind, 0))[:n]
+def _pick_rarest(questions: list[ScenedQuestion], counts: dict[str, int], n: int) -> list[ScenedQuestion]:
+    """Choose up to ``n`` questions of the kinds that occurred least so far, and count them."""
+    chosen = sorted(questions, key=lambda q: counts.get(q.kind, 0))[:n]
     for q in chosen:
-        seen[q.kind] = seen.get(q.kind, 0) + 1
+        counts[q.kind] = counts.get(q.kind, 0) + 1
     return chosen
 
 
-def _taught(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
-    return [asked for asked in make_questions(scene, rng) if asked.kind in TAUGHT]
+def _taught_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
+    return [question for question in make_questions(scene, rng) if question.kind in TAUGHT]
 
 
-def rendered(scenes: list[Scene], seed: int) -> Iterator[Heard]:
-    """Yield rendered scenes with their rows without end, each once a round; those without events are left out.
+def rendered(scenes: list[Scene], seed: int) -> Iterator[SceneRow]:
+    """Yield rendered scenes with their rows endlessly, each once an epoch; scenes without events are left out.
 
     Args:
         scenes: The scenes, in the order of the rows.
-        seed: Of the order.
+        seed: Seed of the order.
     """
     rng = random.Random(f"rendered {seed}")
     while True:
@@ -260,8 +287,12 @@ def rendered(scenes: list[Scene], seed: int) -> Iterator[Heard]:
                 yield scenes[row], row
 
 
-def imagined(seed: int) -> Iterator[Heard]:
-    """Yield scenes that nobody has rendered, without end; one in eight has a single sound, as many recordings have."""
+def imagined(seed: int) -> Iterator[SceneRow]:
+    """Yield random scenes without audio endlessly; one in eight has a single sound, as many recordings have.
+
+    Args:
+        seed: Seed of the scenes.
+    """
     rng = random.Random(f"imagined {seed}")
     while True:
         scene = random_scene(rng)
@@ -271,12 +302,12 @@ def imagined(seed: int) -> Iterator[Heard]:
 
 
 def short_turns(scene: Scene, rng: random.Random, n: int) -> list[tuple[str, str]]:
-    """Return questions of a few words about a scene that has events, and their answers: each looks one thing up.
+    """Return short questions about a scene that has events, and their answers; each answer is one look-up.
 
     Args:
         scene: The scene.
         rng: Draws the questions.
-        n: How many.
+        n: Number of questions.
     """
     return [_short_turn(scene, rng) for _ in range(n)]
 
@@ -289,18 +320,18 @@ def _short_turn(scene: Scene, rng: random.Random, *, loudness: bool = True) -> t
     def sound(i: int) -> str:
         return singular(labels[i]) if 0 <= i < len(events) else "nothing"
 
-    def most(of: Callable[[SceneEvent], float]) -> str:
-        return sound(max(range(len(events)), key=lambda i: of(events[i])))
+    def most(measure: Callable[[SceneEvent], float]) -> str:
+        return sound(max(range(len(events)), key=lambda i: measure(events[i])))
 
-    once = [i for i, label in enumerate(labels) if labels.count(label) == 1]
-    x = rng.choice(once) if once else None
-    kind = rng.choice(_TURNS if x is not None else _TURNS[:_OF_ANY])
+    single = [i for i, label in enumerate(labels) if labels.count(label) == 1]
+    x = rng.choice(single) if single else None
+    kind = rng.choice(_TURNS if x is not None else _TURNS[:_N_GENERAL])
     if kind == "place":
         return f"Sound {i + 1}?", sound(i)
     if kind == "occurs":
-        there = rng.random() < 0.5
+        present = rng.random() < 0.5
         absent = [label for label in CLASSES if label not in labels]
-        return f"Is there {singular(labels[i] if there else rng.choice(absent))}?", "Yes" if there else "No"
+        return f"Is there {singular(labels[i] if present else rng.choice(absent))}?", "Yes" if present else "No"
     if kind == "end":
         return rng.choice((("What is first?", sound(0)), ("What is last?", sound(len(events) - 1))))
     if kind == "most":
@@ -319,62 +350,62 @@ def _short_turn(scene: Scene, rng: random.Random, *, loudness: bool = True) -> t
     return f"When is {the(labels[x])}?", interval(events[x])
 
 
-def listed(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
-    """Yield the event list alone: by it a text model learns to find a clip's next sound, sooner than by questions.
+def listed(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
+    """Yield chats of the event list alone, which train a model to find a clip's next sound faster than questions do.
 
     Args:
-        heard: Scenes with their rows.
-        seed: Of the wordings.
+        scenes: Scenes with their rows.
+        seed: Seed of the wordings.
     """
     rng = random.Random(f"listed {seed}")
-    for scene, row in heard:
+    for scene, row in scenes:
         yield Chat(((rng.choice(LIST_REQUESTS), event_list(scene)),), (scene, row))
 
 
-def aligned(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
+def aligned(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
     """Yield captions, event lists and short answers over audio: many turns share one clip. No reasoning over audio.
 
-    A quarter of the chats have a turn about another, written scene as well: so reasoning stays known where a clip
-    stands in the context, though no trace is about it.
+    A quarter of the chats also have a turn about another, written scene. It keeps up reasoning with a clip in the
+    context, although no trace is about the clip.
 
     Args:
-        heard: Scenes with their rows.
-        seed: Of the wordings.
+        scenes: Scenes with their rows.
+        seed: Seed of the wordings.
     """
     rng = random.Random(f"aligned {seed}")
     texts = written(seed + 2)
-    for scene, row in heard:
-        asked = _taught(scene, rng)[: rng.randint(2, 4)]
+    for scene, row in scenes:
+        questions = _taught_questions(scene, rng)[: rng.randint(2, 4)]
         turns = short_turns(scene, rng, 2)
-        turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in asked]
+        turns += [(prompt_text(q.question, "direct"), direct_answer(q)) for q in questions]
         rng.shuffle(turns)
         if rng.random() < 0.6:
-            told = (
+            description = (
                 (rng.choice(LIST_REQUESTS), event_list(scene))
                 if rng.random() < 0.85
                 else (rng.choice(CAPTION_REQUESTS), caption(scene, rng))
             )
-            # Mostly last: what has been told once could be read there instead of heard.
-            turns.insert(len(turns) if rng.random() < 0.7 else rng.randint(0, len(turns)), told)
+            # Mostly last: later turns could read the description instead of the audio.
+            turns.insert(len(turns) if rng.random() < 0.7 else rng.randint(0, len(turns)), description)
         if rng.random() < 0.25:
             turns.insert(rng.randint(1, len(turns)), next(texts).turns[0])
         yield Chat(tuple(turns), (scene, row))
 
 
-def cold_start(heard: Iterator[Heard], seed: int) -> Iterator[Chat]:
-    """Yield MPAR² chains over audio, from exact truth: a question and up to two that follow it up.
+def cold_start(scenes: Iterator[SceneRow], seed: int) -> Iterator[Chat]:
+    """Yield MPAR² chains over audio, from the exact events: a question and up to two follow-up questions.
 
-    Kinds of question are equally frequent. One in ten is asked after the events have been told, as an oracle's
-    perception is told in an evaluation.
+    Kinds of question are equally frequent. One question in ten follows a list of the events, as in an evaluation with
+    an oracle's perception.
 
     Args:
-        heard: Scenes with their rows.
-        seed: Of the wordings.
+        scenes: Scenes with their rows.
+        seed: Seed of the wordings.
     """
     rng = random.Random(f"cold start {seed}")
-    seen: dict[str, int] = {}
-    for scene, row in heard:
-        (asked,) = _rarest(_taught(scene, rng), seen, 1)
-        question = told(asked.question, scene) if rng.random() < 0.1 else asked.question
-        first = prompt_text(question, "mpar2"), mpar2_chain(scene, asked, rng)
-        yield Chat((first, *_followed_up(scene, rng, seen, rng.randint(0, 2))), (scene, row))
+    counts: dict[str, int] = {}
+    for scene, row in scenes:
+        (sq,) = _pick_rarest(_taught_questions(scene, rng), counts, 1)
+        question = question_after_events(sq.question, scene) if rng.random() < 0.1 else sq.question
+        chain_turn = prompt_text(question, "mpar2"), mpar2_chain(scene, sq, rng)
+        yield Chat((chain_turn, *_follow_up_turns(scene, rng, counts, rng.randint(0, 2))), (scene, row))

@@ -1,12 +1,12 @@
 """Train the audio tower on frame-level events: ``python -m training.tiny.tower FEATURES OUT [--whisper MODEL_BIN]``.
 
-The tower is Qwen2.5-Omni's audio encoder (25 output frames a second). It learns to say of each frame what
-``training.tiny.codes`` holds: its output is drawn towards the frame's code in the text model's width (squared error),
-and a linear head beside the projection says which classes sound, which event is in front and the how manyth of the clip
-it is (cross-entropy). The head is not part of the checkpoint. With ``--whisper`` the lower four layers start from
-Whisper tiny.en's encoder and the one above as the identity, else all from random weights.
+The tower is Qwen2.5-Omni's audio encoder (25 output frames a second). Its output is trained towards the frame's code
+(``training.tiny.codes``) in the text model's width by squared error. A linear head beside the projection predicts which
+classes sound, which event is in front, and that event's ordinal in the clip (cross-entropy). The head is not part of
+the checkpoint. With ``--whisper`` the lower four layers start from Whisper tiny.en's encoder and the layer above as the
+identity; otherwise all weights are random.
 
-The attention window is 10 s (``n_window`` 500; Qwen2.5-Omni's is 2 s), so that Whisper's own position table tells the
+The attention window is 10 s (``n_window`` 500; Qwen2.5-Omni's is 2 s), so that Whisper's own position table encodes the
 time within a clip of that length.
 """
 
@@ -48,14 +48,14 @@ HEAD = {  # logits a frame; the last event: none
 }  # fmt: skip
 _NONE = -100  # no target: no event sounds here
 _BASIS = torch.from_numpy(BASIS)
-_READ = (_BASIS / (_BASIS**2).sum(1, keepdim=True)).T  # (WIDTH, columns): codes @ _BASIS @ _READ = codes
+_READOUT = (_BASIS / (_BASIS**2).sum(1, keepdim=True)).T  # (WIDTH, columns): codes @ _BASIS @ _READ = codes
 _COLUMN_WEIGHTS = torch.cat(
     [torch.full((n,), {"event": 3.0, "ordinal": 2.0}.get(part, 1.0)) for part, n in PARTS.items()]
 )
 
 
 def make_tower(output_dim: int = WIDTH, layers: int = LAYERS):
-    """Return an audio tower of Whisper tiny's width, randomly initialised.
+    """Return a randomly initialised audio tower of Whisper tiny's width.
 
     Args:
         output_dim: Width of its outputs.
@@ -75,8 +75,8 @@ def make_tower(output_dim: int = WIDTH, layers: int = LAYERS):
 def tower_forward(tower, mel: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
     """Run the tower.
 
-    The numbers are those of ``tower.forward``; but all windows go through each layer as one batch, where the stock
-    code calls attention once a window (three times slower to train on a CPU).
+    The outputs equal those of ``tower.forward``. All windows go through each layer as one batch, while the stock code
+    calls attention once for each window (three times slower to train on a CPU).
 
     Args:
         tower: The tower.
@@ -91,10 +91,14 @@ def tower_forward(tower, mel: torch.Tensor, frames: torch.Tensor) -> list[torch.
 
 
 def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the convolutions and ``layers`` layers: hidden states (windows, window / 2, d), valid frames (windows,)."""
+    """Run the convolutions and ``layers`` layers.
+
+    Returns:
+        Hidden states (windows, window / 2, d), and valid mel frames (windows,).
+    """
     window = 2 * tower.n_window
     counts = [math.ceil(n / window) for n in frames.tolist()]
-    longest = min(window, 4 * math.ceil(int(frames.max()) / 4))  # nothing is computed beyond the longest clip
+    longest = min(window, 4 * math.ceil(int(frames.max()) / 4))  # no computation beyond the longest clip
     chunks = mel.new_zeros(sum(counts), mel.shape[1], longest)
     valid = torch.zeros(sum(counts), dtype=torch.long)
     row = 0
@@ -115,7 +119,7 @@ def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple
 
 
 def _upper(tower, hidden: torch.Tensor, valid: torch.Tensor, layers: int) -> torch.Tensor:
-    """Run the layers from ``layers`` on and pool, short of the projection: (valid output frames of all windows, d)."""
+    """Run the layers from ``layers`` on and pool, without the projection: (valid output frames of all windows, d)."""
     bias = _bias(valid, hidden.shape[1])
     for layer in tower.layers[layers:]:
         hidden = _layer(layer, hidden, bias)
@@ -135,27 +139,27 @@ def _layer(layer, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         project(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    # Written out: on a CPU twice as fast in bfloat16 as the fused operator.
-    seen = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + bias.to(q.dtype)).softmax(-1).to(v.dtype) @ v
-    hidden = hidden + attention.out_proj(seen.transpose(1, 2).flatten(2))
+    # Attention is written out: on a CPU this is twice as fast in bfloat16 as the fused operator.
+    context = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + bias.to(q.dtype)).softmax(-1).to(v.dtype) @ v
+    hidden = hidden + attention.out_proj(context.transpose(1, 2).flatten(2))
     normed = layer.final_layer_norm(hidden)
     return hidden + layer.fc2(functional.gelu(layer.fc1(normed)))
 
 
 def frame_labels(scene: Scene, n: int) -> np.ndarray:
-    """Return what the head is taught of frames of 40 ms.
+    """Return the head's labels of frames of 40 ms.
 
     Args:
         scene: The scene.
         n: Number of frames.
 
     Returns:
-        int16 (n, classes + 2): 0 or 1 for each class, whether it sounds; the class of the event in front (or "none"),
-        and its place in order of onset from 0 (``-100`` where no event sounds).
+        int16 (n, classes + 2): for each class 1 where it sounds, else 0; the class of the event in front (or "none");
+        its place in order of onset from 0 (``-100`` where no event sounds).
     """
     labels = np.zeros((n, len(LABELS) + 2), np.int16)
     labels[:, -2:] = len(LABELS), _NONE
-    # In order of onset: a later event comes in front.
+    # In order of onset: a later event is in front.
     for place, (event, (start, stop)) in enumerate(zip(scene.events, spans(scene, n), strict=True)):
         column = LABELS.index(event.label)
         labels[start:stop, column] = 1
@@ -167,24 +171,26 @@ def loss_of(outputs: torch.Tensor, logits: torch.Tensor, codes: torch.Tensor, la
     """Compute the loss of F frames.
 
     Args:
-        outputs: Of the tower, (F, D).
-        logits: Of the head, (F, sum of ``HEAD``).
-        codes: What the tower is to say, (F, columns).
-        labels: What the head is to say (:func:`frame_labels`), (F, classes + 2).
+        outputs: Outputs of the tower, (F, D).
+        logits: Logits of the head, (F, sum of ``HEAD``).
+        codes: Target codes of the tower, (F, columns).
+        labels: Labels of the head (:func:`frame_labels`), (F, classes + 2).
     """
     sounds, event, ordinal = logits.split(list(HEAD.values()), 1)
-    on, (named, place) = labels[:, : len(LABELS)].float(), labels[:, len(LABELS) :].unbind(1)
-    binary = functional.binary_cross_entropy_with_logits(sounds, on, pos_weight=torch.tensor(2.0))
-    read = outputs @ _READ
-    wrong = read - codes
-    stray = ((outputs - read @ _BASIS) ** 2).sum(1).mean()  # what no column explains should vanish
-    squared = (_COLUMN_WEIGHTS * wrong**2).sum(1).mean() + 2 * stray
-    crossed = functional.cross_entropy(event, named) + functional.cross_entropy(ordinal, place, ignore_index=_NONE)
-    return 4 * binary + crossed + squared
+    active, (classes, ordinals) = labels[:, : len(LABELS)].float(), labels[:, len(LABELS) :].unbind(1)
+    binary_loss = functional.binary_cross_entropy_with_logits(sounds, active, pos_weight=torch.tensor(2.0))
+    predictions = outputs @ _READOUT
+    errors = predictions - codes
+    residual = ((outputs - predictions @ _BASIS) ** 2).sum(1).mean()  # the part of the output outside of the basis
+    squared_error = (_COLUMN_WEIGHTS * errors**2).sum(1).mean() + 2 * residual
+    cross_entropy = functional.cross_entropy(event, classes) + functional.cross_entropy(
+        ordinal, ordinals, ignore_index=_NONE
+    )
+    return 4 * binary_loss + cross_entropy + squared_error
 
 
-class _Data:
-    """Rendered scenes with what is to be said of their frames."""
+class _SceneData:
+    """Rendered scenes with the labels and codes of their frames."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -196,31 +202,31 @@ class _Data:
 
     @torch.no_grad()
     def pooled(self, tower, most: int | None = None, batch: int = 16) -> Iterator[np.ndarray]:
-        """Yield what the projection sees of each scene, (frames, d) float32, of the first ``most``."""
+        """Yield the projection's input for each of the first ``most`` scenes, (frames, d) float32."""
         count = min(most or len(self.frames), len(self.frames))
         for start in range(0, count, batch):
             rows = np.arange(start, min(start + batch, count))
-            with _fast():
+            with _autocast():
                 pooled = _upper(tower, *_lower(tower, *self._mel(rows), 0), 0).float()
             yield from (clip.numpy() for clip in pooled.split((self.frames[rows] // 4).tolist()))
 
     def _mel(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
 
-    def heard(
+    def predict(
         self, tower, head, rows: np.ndarray, *, frozen: int = 0, augment: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, in a row."""
+        """Return outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, concatenated."""
         mel, frames = self._mel(rows)
-        mel = _varied(mel) if augment else mel
-        with _fast():
+        mel = _augment(mel) if augment else mel
+        with _autocast():
             with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
                 hidden, valid = _lower(tower, mel, frames, frozen)
             pooled = _upper(tower, hidden, valid, frozen)
             return tower.proj(pooled).float(), head(pooled).float()
 
     def order(self, batch: int, rng: np.random.Generator) -> list[int]:
-        """Return all rows, shuffled, with ``batch`` of about one length together: padding is computed too."""
+        """Return all rows, shuffled, in batches of ``batch`` of similar length, which keeps padding small."""
         rows = rng.permutation(len(self.frames))
         pools = np.array_split(rows, math.ceil(len(rows) / (16 * batch)))
         rows = np.concatenate([pool[np.argsort(self.frames[pool], kind="stable")] for pool in pools])
@@ -228,51 +234,51 @@ class _Data:
         return [int(row) for i in rng.permutation(len(batches)) for row in batches[i]]
 
     def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return codes and labels of the same frames."""
-        codes, labels = (np.concatenate([kept[row] for row in rows]) for kept in (self.codes, self.labels))
+        """Return codes and labels of the frames of the scenes ``rows``, concatenated."""
+        codes, labels = (np.concatenate([values[row] for row in rows]) for values in (self.codes, self.labels))
         return torch.from_numpy(codes), torch.from_numpy(labels).long()
 
 
-def _fast():
+def _autocast():
     """Return a context that multiplies matrices in the processor's fast precision; weights and losses are float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16)
 
 
 def pooled_outputs(tower, folder: Path, most: int | None = None) -> list[np.ndarray]:
-    """Return what the projection of a tower sees of rendered scenes.
+    """Return the input of a tower's projection for rendered scenes.
 
     Args:
         tower: The tower.
         folder: Rendered scenes (``training.tiny.features``).
-        most: How many of the first scenes; None takes all.
+        most: Number of scenes, from the first; None uses all.
 
     Returns:
         float32 (frames, d) for each scene.
     """
-    return list(_Data(folder).pooled(tower.eval(), most))
+    return list(_SceneData(folder).pooled(tower.eval(), most))
 
 
 def keep_pooled(tower, folder: Path) -> None:
-    """Write what the projection sees to ``pooled.npy``, (N, 250, d) float16: the language model trains on it.
+    """Write the projection's input to ``pooled.npy``, (N, 250, d) float16; the language model trains on it.
 
     Args:
         tower: The tower.
         folder: Rendered scenes, beside which the file is written.
     """
-    data = _Data(folder)
+    data = _SceneData(folder)
     shape = (len(data.frames), data.mel.shape[2] // 4, tower.config.d_model)
     out = np.lib.format.open_memmap(folder / "pooled.part.npy", "w+", np.float16, shape)
     for row, clip in enumerate(data.pooled(tower.eval())):
         out[row, : len(clip)] = clip
     out.flush()
-    (folder / "pooled.part.npy").replace(folder / "pooled.npy")  # never half a file
+    (folder / "pooled.part.npy").replace(folder / "pooled.npy")  # never a partial file
 
 
-def _varied(mel: torch.Tensor) -> torch.Tensor:
-    """Change clips to what other microphones, rooms and voices might give, in place: (B, 80, T), in units of 40 dB.
+def _augment(mel: torch.Tensor) -> torch.Tensor:
+    """Augment clips in place to simulate other microphones, rooms and voices: (B, 80, T), in units of 40 dB.
 
-    A gain, a smooth colour over frequency, all bins up or down by up to two (a semitone is about one), a floor of
-    noise; then SpecAugment: two bands of bins and two stretches of time a clip are set to the clip's mean.
+    A random gain, a smooth spectral tilt, a shift of all bins by up to two (a semitone is about one), and a noise
+    floor. Then SpecAugment: two bands of bins and two spans of time of each clip are set to the clip's mean.
     """
     count, bins, _ = mel.shape
     knots = 0.1 * torch.randn(count, 1, 8)
@@ -293,80 +299,90 @@ def _varied(mel: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def evaluate(tower, head, data: _Data) -> dict:
-    """Measure micro F1 of frames, of clips (is the class in it at all: 4 frames over 0.5), by class, and of events.
+def evaluate(tower, head, data: _SceneData) -> dict:
+    """Compute micro F1 of frames, of clips (a class occurs if 4 frames exceed 0.5), of each class, and of events.
 
-    An event of ``codes.read_codes`` is right as for CAFE's reference judge: its class, its onset within 0.5 s and its
-    offset within the larger of 0.5 s and 20 % of its length. ``named_f1`` asks for the class alone.
+    An event of ``codes.read_codes`` is correct as for CAFE's reference judge: its class, its onset within 0.5 s and its
+    offset within the larger of 0.5 s and 20 % of its length. ``named_f1`` requires the class alone.
 
     Args:
         tower: The tower.
         head: Its head.
         data: Rendered scenes.
+
+    Returns:
+        ``frame_f1``, ``clip_f1``, ``named_f1``, ``event_f1`` and ``by_class``.
     """
-    width, frame, clip, named, placed = len(LABELS), np.zeros(3), np.zeros((len(LABELS), 3)), np.zeros(3), np.zeros(3)
+    width, frame_counts, clip_counts, named_counts, event_counts = (
+        len(LABELS),
+        np.zeros(3),
+        np.zeros((len(LABELS), 3)),
+        np.zeros(3),
+        np.zeros(3),
+    )
     for rows in np.array_split(np.arange(len(data.frames)), math.ceil(len(data.frames) / 16)):
-        outputs, logits = data.heard(tower, head, rows)
-        codes, truth = (outputs @ _READ).numpy(), data.truth(rows)[1].numpy()
+        outputs, logits = data.predict(tower, head, rows)
+        codes, truth = (outputs @ _READOUT).numpy(), data.truth(rows)[1].numpy()
         ends = np.cumsum(data.frames[rows] // 4)[:-1]
-        parts = (np.split(part, ends) for part in (logits.numpy(), codes, truth))
-        for row, said, code, target in zip(rows, *parts, strict=True):
-            g, t = said[:, :width] > 0, target[:, :width] > 0
-            frame += (g & t).sum(), (g & ~t).sum(), (~g & t).sum()
-            g, t = g.sum(0) >= 4, t.any(0)
-            clip += np.stack([g & t, g & ~t, ~g & t], 1)
-            events, guesses = data.scenes[row].events, read_codes(code)
-            for counts, timed in ((named, False), (placed, True)):
-                hits = _hits(events, guesses, timed)
-                counts += hits, len(guesses) - hits, len(events) - hits
+        arrays = (np.split(array, ends) for array in (logits.numpy(), codes, truth))
+        for row, clip_logits, clip_codes, clip_labels in zip(rows, *arrays, strict=True):
+            predicted, true = clip_logits[:, :width] > 0, clip_labels[:, :width] > 0
+            frame_counts += (predicted & true).sum(), (predicted & ~true).sum(), (~predicted & true).sum()
+            predicted, true = predicted.sum(0) >= 4, true.any(0)
+            clip_counts += np.stack([predicted & true, predicted & ~true, ~predicted & true], 1)
+            events, predictions = data.scenes[row].events, read_codes(clip_codes)
+            for counts, timed in ((named_counts, False), (event_counts, True)):
+                hits = _hits(events, predictions, timed)
+                counts += hits, len(predictions) - hits, len(events) - hits
     return {
-        "frame_f1": _f1(frame),
-        "clip_f1": _f1(clip.sum(0)),
-        "named_f1": _f1(named),
-        "event_f1": _f1(placed),
-        "by_class": dict(zip(LABELS, map(_f1, clip), strict=True)),
+        "frame_f1": _f1(frame_counts),
+        "clip_f1": _f1(clip_counts.sum(0)),
+        "named_f1": _f1(named_counts),
+        "event_f1": _f1(event_counts),
+        "by_class": dict(zip(LABELS, map(_f1, clip_counts), strict=True)),
     }
 
 
-def _hits(events: Sequence[SceneEvent], guesses: list[tuple[str, float, float]], timed: bool) -> int:
-    left, hits = list(events), 0
-    for label, onset_s, offset_s in guesses:
-        for event in left:
+def _hits(events: Sequence[SceneEvent], predictions: list[tuple[str, float, float]], timed: bool) -> int:
+    unmatched, hits = list(events), 0
+    for label, onset_s, offset_s in predictions:
+        for event in unmatched:
             collar = max(0.5, 0.2 * event.duration_s)
-            near = abs(event.onset_s - onset_s) <= 0.5 and abs(event.offset_s - offset_s) <= collar
-            if event.label == label and (near or not timed):
-                left.remove(event)
+            in_time = abs(event.onset_s - onset_s) <= 0.5 and abs(event.offset_s - offset_s) <= collar
+            if event.label == label and (in_time or not timed):
+                unmatched.remove(event)
                 hits += 1
                 break
     return hits
 
 
 def _f1(counts: np.ndarray) -> float:
-    hit, false, missed = counts
-    return round(float(2 * hit / max(2 * hit + false + missed, 1)), 4)
+    tp, fp, fn = counts
+    return round(float(2 * tp / max(2 * tp + fp + fn, 1)), 4)
 
 
 class TowerOptimizers:
-    """Muon for the matrices of a tower's trained layers, AdamW for all else; warm-up and a cosine.
+    """Muon for the matrices of a tower's trained layers, AdamW for all other parameters; warm-up and a cosine.
 
     Args:
-        tower: the audio tower.
-        frozen: how many of its lower layers stay as they are; with none, the convolutions are trained as well.
-        ends: parameters behind the layers: of projection, readout and head. They learn three times as fast.
-        lr: of vectors, at its highest.
-        weight_decay: of AdamW.
+        tower: The audio tower.
+        frozen: Number of lower layers that are not trained; at 0 the convolutions are trained as well.
+        head_parameters: Parameters behind the layers (projection, readout, head); their learning rate is three times
+            ``lr``.
+        lr: Peak learning rate of vectors.
+        weight_decay: Weight decay of AdamW.
     """
 
-    def __init__(self, tower, frozen: int, ends: Sequence[nn.Parameter], lr: float, weight_decay: float):
-        trained = [p for layer in tower.layers[frozen:] for p in layer.parameters()]
-        matrices = [p for p in trained if p.ndim == 2]
-        vectors = [p for p in trained if p.ndim == 1] + list(tower.ln_post.parameters())
+    def __init__(self, tower, frozen: int, head_parameters: Sequence[nn.Parameter], lr: float, weight_decay: float):
+        layer_parameters = [p for layer in tower.layers[frozen:] for p in layer.parameters()]
+        matrices = [p for p in layer_parameters if p.ndim == 2]
+        vectors = [p for p in layer_parameters if p.ndim == 1] + list(tower.ln_post.parameters())
         vectors += [] if frozen else [*tower.conv1.parameters(), *tower.conv2.parameters()]
-        self._parameters = [*matrices, *vectors, *ends]
+        self._parameters = [*matrices, *vectors, *head_parameters]
         self._optimizers = [
             torch.optim.Muon(matrices, lr=3 * lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(
-                [{"params": vectors, "lr": lr}, {"params": list(ends), "lr": 3 * lr}],
+                [{"params": vectors, "lr": lr}, {"params": list(head_parameters), "lr": 3 * lr}],
                 weight_decay=weight_decay,
                 betas=(0.9, 0.98),
             ),
@@ -375,16 +391,16 @@ class TowerOptimizers:
         self._rates = [(group, group["lr"]) for group in groups]
 
     def step(self, loss: torch.Tensor, step: int, share: float) -> None:
-        """Descend on a loss.
+        """Take an optimizer step on a loss.
 
         Args:
             loss: The loss.
             step: Number of the step, from 0: the first 50 warm up.
-            share: Share of the training's time that is spent: the rate falls with it by a cosine.
+            share: Share of the training's time that is spent; the rate follows a cosine over it.
         """
         rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-        for group, full in self._rates:
-            group["lr"] = full * rate
+        for group, peak in self._rates:
+            group["lr"] = peak * rate
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         loss.backward()
@@ -397,7 +413,7 @@ class TowerOptimizers:
         return [optimizer.state_dict() for optimizer in self._optimizers]
 
     def load_state_dict(self, states: Sequence[dict]) -> None:
-        """Take on the states of both optimizers."""
+        """Load the states of both optimizers."""
         for optimizer, state in zip(self._optimizers, states, strict=True):
             optimizer.load_state_dict(state)
 
@@ -419,15 +435,15 @@ def train(
 
     Args:
         features: Rendered scenes, in ``train`` and ``validation``.
-        out: Where to.
-        whisper: CTranslate2 file of Whisper whose encoder is the start; None starts from random weights.
-        start: A ``tower.safetensors`` to go on from.
-        frozen: Lower layers that stay as they are.
-        minutes: Wall time in all.
-        lr: Learning rate of vectors, at its highest.
+        out: Output folder.
+        whisper: CTranslate2 file of the Whisper whose encoder is the start; None starts from random weights.
+        start: A ``tower.safetensors`` to continue from.
+        frozen: Number of lower layers that are not trained.
+        minutes: Total wall time.
+        lr: Peak learning rate of vectors.
         batch: Scenes of a step.
-        seed: Of weights and order.
-        save_every_s: Seconds between two writes of ``OUT/state.pt``, from which a stopped training goes on.
+        seed: Seed of weights and order.
+        save_every_s: Seconds between two writes of ``OUT/state.pt``, from which a stopped training resumes.
 
     Returns:
         The validation scores (:func:`evaluate`).
@@ -435,14 +451,15 @@ def train(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     out.mkdir(parents=True, exist_ok=True)
-    data, held = _Data(features / "train"), _Data(features / "validation")
+    data, validation = _SceneData(features / "train"), _SceneData(features / "validation")
     tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
     if whisper:
         tower.load_state_dict(whisper_encoder_state(whisper), strict=False)
+        # The layers above Whisper's start as the identity, so that its features pass through.
         for layer in tower.layers[WHISPER_LAYERS:]:
             nn.init.zeros_(layer.self_attn.out_proj.weight)
             nn.init.zeros_(layer.fc2.weight)
-    if start:  # go on from another training
+    if start:  # continue another training
         _fill(tower, head, load_file(start))
     else:
         head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
@@ -450,34 +467,35 @@ def train(
     step, next_report, spent_s, saved_s = 0, 0.2, 0.0, 0.0
     order: list[int] = []
     state = out / "state.pt"
-    if state.exists():  # a training that was stopped: weights, moments, random numbers, minutes that are spent
-        kept = torch.load(state, weights_only=False)
-        tower.load_state_dict(kept["tower"]), head.load_state_dict(kept["head"])
-        optimizers.load_state_dict(kept["optimizers"])
-        step, next_report, spent_s, order = (kept[name] for name in ("step", "next_report", "spent_s", "order"))
+    if state.exists():  # resume: weights, optimizer moments, random states, time spent
+        checkpoint = torch.load(state, weights_only=False)
+        tower.load_state_dict(checkpoint["tower"]), head.load_state_dict(checkpoint["head"])
+        optimizers.load_state_dict(checkpoint["optimizers"])
+        step, next_report, spent_s, order = (checkpoint[name] for name in ("step", "next_report", "spent_s", "order"))
         saved_s = spent_s
-        rng.bit_generator.state = kept["numpy"]
-        torch.set_rng_state(kept["torch"])
+        rng.bit_generator.state = checkpoint["numpy"]
+        torch.set_rng_state(checkpoint["torch"])
     begin = time.time() - spent_s
     with open(out / "log.jsonl", "a") as log:
         while (share := (time.time() - begin) / (60 * minutes)) < 1:
             if time.time() - begin - saved_s > save_every_s:
                 saved_s = time.time() - begin
-                kept = {"tower": tower.state_dict(), "head": head.state_dict(), "step": step, "order": order}
-                kept |= {"optimizers": optimizers.state_dict()}
-                kept |= {"next_report": next_report, "spent_s": saved_s}
-                kept |= {"numpy": rng.bit_generator.state, "torch": torch.get_rng_state()}
-                torch.save(kept, state.with_suffix(".part"))
-                state.with_suffix(".part").replace(state)  # never half a file
+                checkpoint = {"tower": tower.state_dict(), "head": head.state_dict(), "step": step, "order": order}
+                checkpoint |= {"optimizers": optimizers.state_dict()}
+                checkpoint |= {"next_report": next_report, "spent_s": saved_s}
+                checkpoint |= {"numpy": rng.bit_generator.state, "torch": torch.get_rng_state()}
+                torch.save(checkpoint, state.with_suffix(".part"))
+                state.with_suffix(".part").replace(state)  # never a partial file
+            # The order is consumed from its end and is part of the state, so a resumed epoch continues.
             if len(order) < batch:
                 order = data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
-            loss = loss_of(*data.heard(tower, head, rows, frozen=frozen, augment=True), *data.truth(rows))
+            loss = loss_of(*data.predict(tower, head, rows, frozen=frozen, augment=True), *data.truth(rows))
             optimizers.step(loss, step, share)
             step += 1
             if share >= next_report:
                 next_report += 0.2
-                score = evaluate(tower, head, held)
+                score = evaluate(tower, head, validation)
                 row = {
                     "step": step,
                     "scenes": step * batch,
@@ -494,14 +512,14 @@ def train(
         out / "tower.safetensors",
     )
     state.unlink(missing_ok=True)
-    return evaluate(tower, head, held)
+    return evaluate(tower, head, validation)
 
 
 def from_checkpoint(folder: Path, out: Path, features: Path) -> Path:
     """Write the tower of a checkpoint, with a new projection and head, as a start for :func:`train`.
 
-    What it was taught to hear stays; which classes there are may have changed since. The projection begins as the ridge
-    regression from what the tower hears of rendered scenes to their codes.
+    The layers keep their weights; the set of classes may have changed since. The projection is initialised by ridge
+    regression from the tower's pooled outputs for rendered scenes to their codes.
 
     Args:
         folder: The checkpoint.
@@ -527,21 +545,22 @@ def from_checkpoint(folder: Path, out: Path, features: Path) -> Path:
 
 
 def _fill(tower, head, state: dict[str, torch.Tensor]) -> None:
-    """Put the weights of a ``tower.safetensors`` into a tower and its head."""
+    """Load the weights of a ``tower.safetensors`` into a tower and its head."""
     for name, module in (("tower.", tower), ("head.", head)):
         module.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
 
 
 def average(features: Path, towers: Sequence[Path], out: Path) -> dict:
-    """Average trainings that started from one; write ``OUT/tower.safetensors`` and ``OUT/scores.json``.
+    """Average trainings that started from the same tower; write ``OUT/tower.safetensors`` and ``OUT/scores.json``.
 
-    Held-out events gained some three points of F1 over the best of three (compare "model soups", arXiv 2203.05482).
-    The weights are rounded to bfloat16, as they will be kept, and ``pooled.npy`` is written beside the training scenes.
+    Averaging gained some three points of F1 of held-out events over the best of three (compare "model soups", arXiv
+    2203.05482). The scores are those of weights rounded to bfloat16, as they are stored. ``pooled.npy`` is written
+    beside the training scenes.
 
     Args:
         features: Rendered scenes, in ``train`` and ``validation``.
         towers: The ``tower.safetensors`` to average.
-        out: Where to.
+        out: Output folder.
 
     Returns:
         The scores.
@@ -550,7 +569,7 @@ def average(features: Path, towers: Sequence[Path], out: Path) -> dict:
     mean = {name: sum(state[name] for state in states) / len(states) for name in states[0]}
     tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
     _fill(tower, head, {name: value.bfloat16().float() for name, value in mean.items()})
-    scores = {"validation": evaluate(tower, head, _Data(features / "validation")), "averaged": len(states)}
+    scores = {"validation": evaluate(tower, head, _SceneData(features / "validation")), "averaged": len(states)}
     keep_pooled(tower, features / "train")
     out.mkdir(parents=True, exist_ok=True)
     save_file(mean, out / "tower.safetensors")
@@ -565,10 +584,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--whisper", type=Path, help="CTranslate2 model.bin of Whisper tiny.en; without it: from scratch"
     )
-    parser.add_argument("--start", type=Path, help="a tower.safetensors, or a checkpoint's folder, to go on from")
+    parser.add_argument("--start", type=Path, help="a tower.safetensors or a checkpoint's folder to continue from")
     parser.add_argument("--average", type=Path, nargs="+", help="tower.safetensors to average; nothing is trained")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--frozen", type=int, default=2, help="lower layers kept as they are (0 with --whisper absent)")
+    parser.add_argument("--frozen", type=int, default=2, help="lower layers that are not trained (0 without --whisper)")
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--lr", type=float, default=3e-4)
     args = parser.parse_args(argv)

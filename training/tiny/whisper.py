@@ -1,6 +1,6 @@
 """Start the audio tower from a pretrained Whisper encoder (OpenAI, MIT) in CTranslate2's file format.
 
-CTranslate2 ``model.bin``, version 6: names and little-endian tensors one after another; linear layers of one
+CTranslate2 ``model.bin``, version 6, is a sequence of names and little-endian tensors. The linear layers of one
 attention block are stored together (q, k, v; Whisper's k has no bias). Qwen2.5-Omni's audio tower has Whisper's layout.
 """
 
@@ -18,7 +18,11 @@ _DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
 def read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
-    """Return all tensors of a CTranslate2 model file. Raises ``ValueError`` for another version or type."""
+    """Return all tensors of a CTranslate2 model file, by name.
+
+    Raises:
+        ValueError: The file has another version.
+    """
     tensors = {}
     with open(path, "rb") as file:
 
@@ -41,7 +45,11 @@ def read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
 
 
 def whisper_encoder_state(path: Path) -> dict[str, torch.Tensor]:
-    """State dict for ``Qwen2_5OmniAudioEncoder`` (all but its projection and its own special embeddings)."""
+    """Return a state dict for ``Qwen2_5OmniAudioEncoder``, without its projection and its own special embeddings.
+
+    Args:
+        path: CTranslate2 file of a Whisper.
+    """
     source = read_ctranslate2(path)
     state: dict[str, torch.Tensor] = {}
 
