@@ -157,7 +157,7 @@ def train_times(
         start: The trained tower (``training.small.ears.load_tower_of``).
         out: Folder of ``tower.safetensors`` (tower and readout), ``log.jsonl`` and ``scores.json``. ``pooled.npy`` is
             written beside the training scenes.
-        minutes: Minutes of training; the log gets a row after each tenth.
+        minutes: Minutes of processor time; the log gets a row after each tenth.
         lr: Peak learning rate.
         batch: Scenes of a step.
         seed: Seed of weights and order.
@@ -184,9 +184,9 @@ def train_times(
     head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
     optimizers = TowerOptimizers(tower, frozen, [*readout.parameters(), *head.parameters()], lr, weight_decay=0.02)
     # Noise on the frozen outputs regularises the few trained layers.
-    step, next_row, order, begin = 0, 0.1, [], time.time()
+    step, next_row, order, begin = 0, 0.1, [], time.process_time()
     with open(out / "log.jsonl", "w") as log:
-        while (share := (time.time() - begin) / (60 * minutes)) < 1:
+        while (share := (time.process_time() - begin) / (60 * minutes)) < 1:
             if len(order) < batch:
                 order = data.data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
@@ -198,7 +198,7 @@ def train_times(
             step += 1
             if share >= next_row:
                 next_row += 0.1
-                row = {"step": step, "seconds": round(time.time() - begin), "loss": round(loss.item(), 3)}
+                row = {"step": step, "seconds": round(time.process_time() - begin), "loss": round(loss.item(), 3)}
                 log.write(json.dumps(row | evaluate_times(validation, readout)) + "\n")
                 log.flush()
     state = {f"tower.{name}": value.contiguous() for name, value in tower.state_dict().items()}
