@@ -1,4 +1,4 @@
-"""What decoding in a child process costs: the same files in this process and in the warm child, by turns.
+"""Cost of decoding in a child process: the same files in this process and in the warm child, alternating.
 
     python -m benchmarks.decoding [--turns 20]
 
@@ -23,25 +23,25 @@ LIMIT_MS = 30.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the price of each kind of clip."""
+    """Print the overhead for each kind of clip."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoding", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--turns", type=int, default=20)
     options = parser.parse_args(arguments)
     worst = 0.0
-    begun = time.perf_counter()
+    start = time.perf_counter()
     load_clip(_file(0.2, 16_000, "WAV"))
-    print(f"start of the child: {1000 * (time.perf_counter() - begun):.0f} ms, once")
+    print(f"start of the child: {1000 * (time.perf_counter() - start):.0f} ms, once")
     print(f"{'clip':28}{'here ms':>9}{'child ms':>10}{'price ms':>10}")
     for seconds, rate, kind in ((10, 44_100, "WAV"), (10, 44_100, "FLAC"), (10, 44_100, "MP3"), (60, 48_000, "FLAC")):
         data = _file(seconds, rate, kind)
-        here, child = [], []
+        parent_ms, child_ms = [], []
         for _ in range(options.turns):
-            here.append(_ms(lambda: read_samples(data, Limits())))  # noqa: B023 - called at once
-            child.append(_ms(lambda: load_clip(data)))  # noqa: B023
-        price = median(child) - median(here)
+            parent_ms.append(_ms(lambda: read_samples(data, Limits())))  # noqa: B023 - called at once
+            child_ms.append(_ms(lambda: load_clip(data)))  # noqa: B023
+        price = median(child_ms) - median(parent_ms)
         worst = max(worst, price)
         name = f"{seconds} s, {rate} Hz, {kind.lower()}"
-        print(f"{name:28}{median(here):9.1f}{median(child):10.1f}{price:10.1f}")
+        print(f"{name:28}{median(parent_ms):9.1f}{median(child_ms):10.1f}{price:10.1f}")
     return 1 if worst > LIMIT_MS else 0
 
 
@@ -53,9 +53,9 @@ def _file(seconds: float, rate: int, kind: str) -> bytes:
 
 
 def _ms(call: object) -> float:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     call()  # type: ignore[operator]
-    return 1000 * (time.perf_counter() - begun)
+    return 1000 * (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

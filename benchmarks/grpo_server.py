@@ -1,15 +1,15 @@
-"""How busy a rollout server keeps the GRPO trainer that is as fast as itself, the next batch asked ahead and not.
+"""Utilisation of the GRPO trainer with a rollout server of equal speed, with and without prefetching the next batch.
 
     python -m benchmarks.grpo_server [--prompts 32] [--generations 2] [--tokens 64] [--steps 4]
                                      [--shape tiny|small] [--gpu 0] [--judge 0.2]
 
-The trainer is the real one on a checkpoint with random weights. The server speaks vLLM's wire format
-and takes a set time for a batch, all requests at once (``--prompts`` in flight), without using a core: as long as the
-trainer needs for its own part of a step, which is measured first. A judge takes ``--judge`` seconds for each trace, 32
-in flight. ``--gpu`` lets the trainer wait in each step as it would for a GPU, so that a loaded machine disturbs less: a
-fifth in each of the two passes without gradients, the rest in the pass with them.
-Busy is the share of a step in which the trainer does not wait for completions or for the judge; weights travel at every
-step.
+The trainer is the real one on a checkpoint with random weights. The server has vLLM's wire format and takes a fixed
+time for a batch of concurrent requests (``--prompts`` in flight), without using a core. This time equals the trainer's
+own part of a step, which is measured first. A judge takes ``--judge`` seconds for each trace, 32 in flight. ``--gpu``
+makes the trainer sleep in each step as if it waited for a GPU, so that a loaded machine disturbs less: a fifth in each
+of the two passes without gradients, the rest in the pass with them.
+Busy is the share of a step in which the trainer does not wait for completions or the judge. Weights are synchronised at
+every step.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LIMIT = 0.85
 
 
 class TimedServer(RolloutServer):
-    """Answers after ``seconds`` with random tokens; adapters are taken and not used."""
+    """A server that replies after ``seconds`` with random tokens and ignores adapters."""
 
     seconds = 0.0
 
@@ -137,8 +137,8 @@ def main() -> None:
     args = parser.parse_args()
 
     def plan(call: Call) -> HttpReply:
-        found = re.search(r'"steps_in_reasoning": (\d+)', call.text)
-        marks = {"perception": 0.5, "steps": [0.5] * int(found[1] if found else 0)}
+        match = re.search(r'"steps_in_reasoning": (\d+)', call.text)
+        marks = {"perception": 0.5, "steps": [0.5] * int(match[1] if match else 0)}
         marks |= {"review": 0.0, "thinking": 0.0, "consistent": 0.0}
         return replace(openai_reply(json.dumps(marks)), delay_s=args.judge)
 
@@ -157,12 +157,14 @@ def main() -> None:
             server.seconds = sum(_mean(first, stage) for stage in ("passes", "tower", "sync"))
             print(f"the trainer's own part of a step, and a batch of the server: {server.seconds:.2f} s")
             for ahead in (False, True):
-                steps = _steps(server, url, ahead, model, items, args, folder / str(ahead))[2:]  # one is asked late
+                steps = _steps(server, url, ahead, model, items, args, folder / str(ahead))[
+                    2:
+                ]  # the first batch is not prefetched
                 waits = {stage: _mean(steps, stage) for stage in ("rollout", "judge")}
-                whole = sum(_mean(steps, stage) for stage in ("rollout", "tower", "judge", "sync", "passes"))
-                busy = 1 - sum(waits.values()) / whole
+                step_s = sum(_mean(steps, stage) for stage in ("rollout", "tower", "judge", "sync", "passes"))
+                busy = 1 - sum(waits.values()) / step_s
                 print(
-                    f"  ahead {str(ahead):5}  step {whole:5.2f} s, waiting for completions {waits['rollout']:5.2f} s, "
+                    f"  ahead {str(ahead):5}  step {step_s:5.2f} s, waiting for completions {waits['rollout']:5.2f} s, "
                     f"for the judge {waits['judge']:5.2f} s: busy {busy:.0%}"
                 )
     print(f"\nlimit {LIMIT:.0%} with the next batch asked ahead")
