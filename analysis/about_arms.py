@@ -69,13 +69,16 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
             rows.append({"arm": name, **result.columns()})
     if not rows:
         return Exhibit("arms", title, "No answer here has a value of this metric.")
+    # Arms of different benchmarks share no items, so each is compared within its benchmark only.
     bases = {row["arm"]: baseline_of(table, row["arm"]) for row in rows}
     comparisons = [versus(table, base, name, metric) for name, base in bases.items() if base != name]
+    # Baselines get a row without a difference, so that the merge below is complete.
     base_rows = [{"arm": name, "minus": None, "difference": None} for name, base in bases.items() if base == name]
     facts = arms_table(table).drop(columns=["accuracy", "low", "high", "strict", "tokens", "items", "clips"])
     difference_rows = [{"arm": row["arm"], **difference_columns(row)} for row in comparisons]
     differences = corrected(pd.DataFrame([*base_rows, *difference_rows], columns=["arm", *difference_columns({})]))
     sheet = pd.DataFrame(rows).merge(differences, on="arm", how="left").merge(facts, on="arm", how="left")
+    # Places follow the labels, so that an arm has the same colour in all figures.
     figure = dots(
         [(row["arm"], [row | {"point": point(table, row["arm"])}]) for row in rows],
         "arm",
@@ -88,6 +91,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         spread=False,
         **_chance_line(table, metric),
     )
+    # The caption prefers the paired difference to the arm's own value.
     by_name = {row["arm"]: row for row in comparisons}
     findings = [
         _finding(by_name[row["arm"]], metric) if row["arm"] in by_name else f"{row['arm']}: {estimate(metric, row)}."
@@ -114,6 +118,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
     title = "Events that the traces name, against the truth (CAFE)"
     rows: list[dict[str, Any]] = []
     bases: dict[str, str] = {}  # by benchmark: the first arm that names events
+    # The baseline must name events: a difference from an arm without any would be meaningless.
     for name in table.labels:
         answers = table.rows(name)
         benchmark = benchmark_of(table, table.arm(name))
@@ -145,6 +150,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             "The traces are not judged yet: run 'mpar2 cafe score RUN --judge reference', or another judge.",
             paper="Table 1",
         )
+    # The number of events per trace is no rate, so it does not fit the axis.
     rate_rows = [row for row in rows if row["metric"] != metric_of("events").label]
     figure = dots(
         [
@@ -161,6 +167,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             f"{count(row['denominator'])} events, {plural(row['traces'], 'trace')}"
         ),
     )
+    # The caption gives perception together with recall, because Acc_per alone rewards naming fewer events.
     findings = []
     for name in table.labels:
         rates = {row["metric"]: row for row in rows if row["arm"] == name and row["value"] is not None}
@@ -178,6 +185,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
     ]
     notes += ["Differences are from the first arm that names events, item by item, by paired bootstrap: see the table."]
     notes += [metric_of(name).label + ": " + metric_of(name).meaning + "." for name in CAFE]
+    # Rates depend on the judge and the origin of the truth, so both are stated.
     for run in table.runs:
         if run.scores.judge:
             metadata = run.scores.about
@@ -254,6 +262,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
             "the arm that was trained to reason like the other arm, with a dagger (†) behind it.",
             paper="Figure 1",
         )
+    # Both rows of a pair carry the difference, so that either row of the table is complete.
     rows = []
     for direct, reasoning in pairs:
         comparison = versus(table, direct.label, reasoning.label, metric)
@@ -269,6 +278,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
                     "point": point(table, arm.label),
                 }
             )
+    # One series per mode, since the pairs are the categories of the axis.
     figure = dots(
         [(kind, [row for row in rows if row["kind"] == kind]) for kind in ("direct answer", "reasoning")],
         "pair",
@@ -435,6 +445,7 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
         choice: Unused: all exhibits have this signature.
     """
     title = "Perception under each counting rule"
+    # Only arms with verdicts by mention can be counted under every rule.
     rows = []
     bases: dict[str, str] = {}
     for name in table.labels:
@@ -450,6 +461,7 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
     if not rows:
         reason = "No trace here is judged mention by mention: run 'mpar2 cafe score RUN --judge reference'."
         return Exhibit("rules", title, reason)
+    # The number of mentions per event is no rate, so it is in the table only.
     sheet = corrected(pd.DataFrame(rows))
     count_label = metric_of("mentions_per_event").label
     arms_shown = list(dict.fromkeys(row["arm"] for row in rows))

@@ -32,6 +32,7 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
     rows = effort.frontier(table)
     if rows.empty or rows["tokens"].isna().all():
         return Exhibit("frontier", title, "The tokens or the truth of these answers are unknown.", None, rows)
+    # Places follow the labels, so that an arm without points does not shift the colours of the others.
     series, places = [], []
     for place, arm in enumerate(table.labels):
         arm_rows = rows[(rows["arm"] == arm) & rows["tokens"].notna()].to_dict("records")
@@ -53,6 +54,7 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
             f"{plural(row['votes'], 'vote')}{label(_difference_clause(row))}"
         ),
     )
+    # The caption names only the points that no cheaper point beats.
     front = _pareto_front(rows)
     frontier_points = "; ".join(
         f"{row['arm']}{'' if row['votes'] == 1 else ' with ' + plural(row['votes'], 'vote')} "
@@ -101,6 +103,7 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
     if not fields or table.frame["tokens"].isna().all():
         reason = "the token counts are unknown" if fields else "the items have neither difficulty nor category"
         return Exhibit("budget", title, f"Nothing to compare: {reason}.", paper="Figure 7")
+    # The table has every field; the figure shows two at most to stay readable.
     sheets = [effort.budget(table, name).assign(field=name.replace("_", "-")) for name in fields]
     rows = pd.concat(sheets, ignore_index=True)
     figure_rows = rows[rows["field"].isin([name.replace("_", "-") for name in fields[:2]])]
@@ -125,6 +128,7 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
             f"accuracy {value(_ACCURACY, row['accuracy'])}"
         ),
     )
+    # The caption compares the extremes of the first field.
     findings = []
     for arm in table.labels:
         arm_rows = [row for row in rows[rows["field"] == fields[0].replace("_", "-")].to_dict("records")]

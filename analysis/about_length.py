@@ -56,6 +56,7 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
     title = f"{metric.label} over reasoning length"
     if rows["value"].isna().all():
         return Exhibit("decay", title, _no_value_reason(table, choice, metric), paper="Figures 3 and 5")
+    # Arms without any value would only add empty legend entries.
     series = _series(table, rows, choice, metric)
     groups, n_omitted = _by_run(
         table, [(name, points) for name, points in series if any(_has_value(row) for row in points)]
@@ -66,7 +67,9 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
         "percent": metric.percent,
         "tip": _tip(metric),
     }
+    # Chance is a level of accuracy only.
     chance = chance_of(table.frame) if metric.name in ("accuracy", "strict") else None
+    # The null model is drawn only where all lines share one plot; panels would be crowded.
     if len(groups) == 1:
         line_series = [
             entry for name, points in groups[0][1] for entry in ((name, points), *_null_series(name, points))
@@ -92,6 +95,7 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
         "Trends are tested over traces, for each doubling of the length; p values are corrected for "
         f"{plural(len(names), 'arm')} (Holm).",
     ]
+    # The counting rule itself changes with length, which the reader must know.
     if metric.name in PERCEIVING:
         notes.append(_RULES)
     if rows["null"].notna().any():
@@ -240,6 +244,7 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
         choice: Gives the measure of length; its metric is drawn where it is a share.
     """
     title = "Change with length, with difficulty or item held fixed"
+    # The chosen metric comes first, so that it is drawn if it has slopes.
     names = tuple(dict.fromkeys((choice.metric, *DECAYING)))
     names = tuple(name for name in names if metric_of(name).percent)
     rows = measures.slopes(table, choice, names)
@@ -261,6 +266,7 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
         ),
         places=lambda row: table.labels.index(row["arm"]),
     )
+    # The caption uses the slope with the strictest control of difficulty for each arm.
     strictness = {"item held": 0, "difficulty held": 1, "nothing held": 2}
     findings = []
     for arm in table.labels:
@@ -313,6 +319,7 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
             "min_reasoning_tokens to the file of arms, evaluate again and load that run.",
         )
     several = rows["metric"].nunique() > 1
+    # A line per family and metric: its points share their items.
     series = []
     for (family, name), group in rows.groupby(["family", "metric"], sort=False):
         points = group.to_dict("records")
@@ -331,6 +338,7 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
             f"{size_of(row)}{_difference_from_free(row, metric, '<br>', label)}"
         ),
     )
+    # The caption compares the shortest and the longest point of each line.
     findings = [
         f"{legend}, on the same {size_of(points[0])}: {value(metric, points[0]['value'])} at "
         f"{number(points[0]['length'])} tokens{_difference_from_free(points[0], metric)}, "

@@ -65,6 +65,7 @@ def build_training_exhibits(
 def _figures(recipes: Mapping[str, Sequence[TrainingLog]]) -> list[_Figure]:
     metrics = {name for logs in recipes.values() for log in logs for name in log.rows}
     rewards = sorted({match[1] for name in metrics if (match := _REWARD.fullmatch(name))})
+    # Recipes have different rewards, so the panels follow the logged metrics.
     reward_curves = tuple(_Curve(f"rewards/{name}/mean", name, f"rewards/{name}/std") for name in rewards)
     dead_curves = (_Curve("frac_reward_zero_std", "All rewards together", percent=True),)
     dead_curves += tuple(_Curve(f"rewards/{name}/zero_variance_groups", name, percent=True) for name in rewards)
@@ -135,6 +136,7 @@ def _exhibit(
 ) -> Exhibit:
     groups: list[tuple[_Curve, list[tuple[str, list[dict[str, Any]]]]]] = []
     sheets, findings, truncated = [], [], set()
+    # Curves use only the steps that all seeds logged; seeds with more steps are noted.
     for panel in figure.curves:
         series = []
         for name, logs in recipes.items():
@@ -155,6 +157,7 @@ def _exhibit(
     names = [name for name in recipes if any(name == label for _, series in groups for label, _ in series)]
     # Every panel has every recipe, so that colours and legend entries agree between panels.
     panel_series = [(panel, [(name, dict(series).get(name, [])) for name in names]) for panel, series in groups]
+    # Places refer to all recipes, so that colours do not change with the selection.
     settings: dict[str, Any] = {
         "x_title": "Step",
         "y_title": figure.y_title,

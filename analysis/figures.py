@@ -96,6 +96,7 @@ def panels(
         own_places: Each panel has its own series, coloured from the first colour on.
         hues: The one colour of each panel (the place of its arm); its series differ in symbol and dash.
     """
+    # The gap between rows is fixed in pixels, so its share depends on the height.
     columns = min(2, len(groups))
     rows_of_panels = -(-len(groups) // columns)
     height = 90 + 280 * rows_of_panels
@@ -118,6 +119,7 @@ def panels(
         figure_layout[f"yaxis{suffix}"] = axis(
             y_title if column == 0 else "", percent=percent, domain=[top - panel_height, top], anchor=f"x{suffix}"
         )
+        # Shared scales make the panels comparable.
         if number and shared:
             figure_layout[f"yaxis{suffix}"]["matches"] = "y"
             figure_layout[f"xaxis{suffix}"]["matches"] = "x"
@@ -134,6 +136,7 @@ def panels(
                 "font": {"size": 13, "color": INK if hues is None else colour_of(hues[number])},
             }
         )
+        # A series has one legend entry for all panels, taken from its first panel with rows.
         for order, (name, rows) in enumerate(series):
             first = bool(rows) and (own_places or name not in in_legend)  # Plotly leaves empty series out of its legend
             in_legend |= {name} if rows else set()
@@ -181,6 +184,7 @@ def dots(
         reference_label: Its text.
         hues: Place of the colour of each series, where it is not that of its symbol and dash.
     """
+    # Categories become positions 0, 1, .., around which the series are spread.
     numeric = all(isinstance(row[x], (int, float)) for _, rows in series for row in rows)
     positions: dict[Any, int] = {}
     for _, rows in series:
@@ -210,6 +214,7 @@ def dots(
     figure_layout = layout(
         xaxis=axis(x_title), yaxis=axis(y_title, percent=percent), showlegend=spread and n_series > 1
     )
+    # Many category labels do not fit horizontally, so they are shortened and rotated.
     if not numeric:
         figure_layout["xaxis"] |= {
             "tickmode": "array",
@@ -306,8 +311,10 @@ def _line(
     faint = _is_null_model(rows)
     banded = [row for row in rows if _is_known(row["low"]) and row.get("band", True)]
     traces: list[dict[str, Any]] = []
+    # The band is a closed polygon: the upper bounds forwards, the lower bounds backwards.
     if len(banded) > 1:
         positions = [row[x] for row in banded]
+        # The line comes after the band, so that it is drawn on top.
         traces.append(
             {
                 "type": "scatter",

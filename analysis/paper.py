@@ -70,6 +70,7 @@ def paper_claims() -> pd.DataFrame:
 
 def paper_exhibits() -> list[Exhibit]:
     """Return figures of the paper's numbers, and its claims with their unknowns."""
+    # The paper gives no intervals, so rows have no bounds.
     values = paper_values()
     table_two = values[values["table"].isin(["Table 2", "Appendix"])]
     rows = [row | {"low": None, "high": None, "share": row["value"] / 100} for row in table_two.to_dict("records")]
@@ -97,6 +98,7 @@ def paper_exhibits() -> list[Exhibit]:
         places=lambda row: _PLACES["SQI".index(row["tag"])],
         kinds=lambda row: _data()["tags"][row["tag"]],
     )
+    # Inferred numbers are counted, so that the caption can separate them from reported ones.
     claims = paper_claims()
     n_inferred = int((values["tag"] == "I").sum())
     notes = (f"Source: {source()}.", *(f"[{tag}] {meaning}." for tag, meaning in _data()["tags"].items()))

@@ -115,6 +115,7 @@ def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], be
         exhibits: The figures of the page.
         beside: The paper's cells beside the runs (``analysis.paper.cells_exhibit``); None leaves them out.
     """
+    # Claims are compared on accuracy, whatever metric the figures show.
     comparison = beside_ours(apply_choice(table, choice), Choice(metric="accuracy"))
     paper = [
         *paper_exhibits(),
@@ -134,6 +135,7 @@ def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], be
     names = ", ".join(dict.fromkeys(run.name for run in table.runs))
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     links = "".join(f'<li><a href="#exhibit-{e.name}">{html.escape(e.title)}</a></li>' for e in exhibits)
+    # Each script is allowed by its hash, so no other script can run on the page.
     page_script = f"{view_js()}\n{(_VIEW / 'report.js').read_text(encoding='utf-8')}"
     scripts = (plotly_js(), f"(() => {{\n{page_script}\n}})();")
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)

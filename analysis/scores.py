@@ -92,28 +92,28 @@ def find_stored(source: Path, judge: str | None = None, limits: RunLimits | None
     )
 
 
-def read_stored(source: Path, found: StoredScores, limits: RunLimits | None = None) -> StoredScores:
+def read_stored(source: Path, scores: StoredScores, limits: RunLimits | None = None) -> StoredScores:
     """Read the scores that :func:`find_stored` found.
 
     Args:
         source: The run folder or zip.
-        found: Result of :func:`find_stored`.
+        scores: Result of :func:`find_stored`.
         limits: Bounds on the files, for uploads; None has wide ones.
 
     Returns:
-        ``found`` with the counts of each key, or the reason for their absence.
+        ``scores`` with the counts of each key, or the reason for their absence.
 
     Raises:
         RunError: A line is damaged or too long, or there are too many.
     """
-    if found.judge is None:
-        return found
+    if scores.judge is None:
+        return scores
     limits = limits or _WIDE_LIMITS
     counts: dict[str, tuple[int | None, ...]] = {}
     unscored: dict[str, str] = {}
-    location = f"{source.name}/cafe/{found.judge}/scores.jsonl"
+    location = f"{source.name}/cafe/{scores.judge}/scores.jsonl"
     files = _files(source, limits)
-    with files[_judges(files)[found.judge]]() as file:
+    with files[_judges(files)[scores.judge]]() as file:
         lines = read_lines(file, location, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes)
         for number, raw in lines:
             key = raw.get("key")
@@ -125,7 +125,7 @@ def read_stored(source: Path, found: StoredScores, limits: RunLimits | None = No
             else:
                 reason = raw.get("unscored")
                 unscored[key] = str(reason.get("reason", ""))[:200] if isinstance(reason, dict) else "unscored"
-    return replace(found, counts=counts, unscored=unscored)
+    return replace(scores, counts=counts, unscored=unscored)
 
 
 def score_lines(

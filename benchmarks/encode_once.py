@@ -68,6 +68,7 @@ def main() -> None:
         from mpar2.prompts import build_messages
 
         prompt = prompt_ids(loaded.processor, build_messages(QUESTION, "mpar2"), mel.positions)
+    # Random completions of equal length, so that the timing does not depend on the weights.
     generator = torch.Generator().manual_seed(0)
     completions = torch.randint(300, 900, (args.generations, args.tokens), generator=generator)
     ids = torch.cat([torch.tensor([prompt] * args.generations), completions], dim=1).to(device)
@@ -95,6 +96,7 @@ def main() -> None:
 
     audio = model.config.audio_token_id
     results = {}
+    # Equal log-probabilities are required before timing, so that both ways compute the same.
     for name, train_tower in (("tower frozen", False), ("tower trained", True)):
         model.requires_grad_(False)
         for weight in policy_weights + (tower_weights if train_tower else []):

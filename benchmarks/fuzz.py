@@ -18,6 +18,7 @@ def main() -> None:
     """Fuzz the reader named by the first argument, or all of them in turn."""
     import atheris
 
+    # Coverage needs instrumentation, so the readers are imported inside.
     with atheris.instrument_imports(include=["mpar2", "json"]):
         from pydantic import BaseModel
 
@@ -57,6 +58,7 @@ def main() -> None:
     readers: dict[str, Callable[[bytes], None]] = {"trace": trace, "answer": answer, "run": run, "reply": reply}
     reader = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in readers else None
 
+    # Without a reader's name, the first byte of the input chooses one.
     def fuzz(data: bytes) -> None:
         if reader is not None:
             readers[reader](data)

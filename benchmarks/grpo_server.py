@@ -80,7 +80,9 @@ def _steps(
     """Train and return the logged steps."""
     loaded = load_checkpoint(model)
     client = OpenAIClient("judge", judge_url, api_key="none", limiter=Limiter(in_flight=32))
+    # Perception and step rewards need the judge, whose latency is part of the step.
     functions, _ = make_rewards({"perception": {}, "step": {}}, JudgeScorer(client, in_flight=32))
+    # A learning rate of 0 keeps the weights constant, so that all steps cost the same.
     config = grpo_config(
         output_dir=str(out),
         per_device_train_batch_size=args.prompts * args.generations,
@@ -109,6 +111,7 @@ def _steps(
         peft_config=LoraConfig(r=16, target_modules=get_family("qwen2_5_omni").lora_targets()),
     )
     trainer.remove_callback(PrinterCallback)
+    # Sleeping in place of GPU work keeps the ratio of the passes on a CPU.
     score, loss = trainer._get_per_token_logps_and_entropies, trainer._compute_loss
 
     def slow_score(*inputs: Any, **options: Any) -> Any:
@@ -147,12 +150,14 @@ def main() -> None:
         folder, url = Path(temporary), judge.url + "/v1"
         small = args.shape == "small"
         model = str(build_small_model("qwen2_5_omni", folder / "small")) if small else checkpoint(folder, "tiny")
+        # One clip per prompt and step, so that no encoding is reused between steps.
         items = []
         for i in range((args.steps + 1) * args.prompts):
             clip = folder / f"{i}.wav"
             soundfile.write(clip, noise(2.0, i).samples, SAMPLE_RATE)
             items.append(Item(str(i), str(clip), QUESTION, (Event("bell", 0.2, 1.0),), truth_origin="scene"))
         with serve_rollouts(TimedServer(folder)) as server:
+            # The trainer's own time sets the speed of the server.
             first = _steps(server, url, False, model, items, args, folder / "first")[1:]
             server.seconds = sum(_mean(first, stage) for stage in ("passes", "tower", "sync"))
             print(f"the trainer's own part of a step, and a batch of the server: {server.seconds:.2f} s")

@@ -169,10 +169,12 @@ def main() -> None:
         for seed, clip in enumerate(clips):
             soundfile.write(clip, noise(args.seconds, seed).samples, SAMPLE_RATE)
         trainers = {way: _trainer(way, model, clips, args, folder / way) for way in args.ways}
+        # The same completions for all trainers, so that their log-probabilities are comparable.
         completions = torch.randint(
             300, 900, (args.generations, args.tokens), generator=torch.Generator().manual_seed(0)
         )
         logps, times = {}, {way: [] for way in args.ways}
+        # Rounds interleave the ways, so that a change of the machine's load affects all of them.
         for number in range(args.rounds + 1):
             for way, trainer in trainers.items():
                 with _way(way):
@@ -180,6 +182,7 @@ def main() -> None:
                         logps[way] = _logps(trainer, completions)
                     times[way].append(_step(trainer, number))
         first = args.ways[0]
+        # The ways must compute the same before their times are compared.
         gap = max(float((values - logps[first]).abs().max()) for values in logps.values())
         rewards = [max(abs(a[2] - b[2]) for a, b in zip(times[first], times[way], strict=True)) for way in args.ways]
         print(f"log-probabilities agree to {gap:.0e}, mean rewards of a step to {max(rewards):.0e}")

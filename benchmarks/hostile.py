@@ -94,6 +94,7 @@ def _app(seed: int, odd_values: int, every: int) -> int:
         stranger = _Stranger(url, wait_for(url, app))
         for _ in range(5):
             stranger.ask(good_wav())  # load the models and all libraries before measuring
+        # Memory is compared with that of the warm app.
         process = psutil.Process(app.pid)
         before, most, slowest = _megabytes(process), 0.0, 0.0
         counts: Counter[str] = Counter()
@@ -106,6 +107,7 @@ def _app(seed: int, odd_values: int, every: int) -> int:
             seconds = time.monotonic() - start
             counts[f"{kind}, {outcome}"] += 1
             most, slowest = max(most, _megabytes(process)), max(slowest, seconds)
+            # A refusal without a message is a failure, and so is an unexpected error of the app.
             silent = not message.strip()
             if outcome == "connection" or seconds > APP_LIMIT_S or silent or "on our side" in message:
                 failures.append(f"{kind} {name}: {outcome} after {seconds:.1f} s: {message[:300]}")
@@ -113,6 +115,7 @@ def _app(seed: int, odd_values: int, every: int) -> int:
             if app.poll() is not None:
                 failures.append(f"the app ended with exit status {app.returncode} at {kind} {name}")
                 break
+        # The app must still work after all attempts.
         answered = app.poll() is None and stranger.ask(good_wav())[0] == "used"
         after = _megabytes(process) if app.poll() is None else 0.0
     finally:

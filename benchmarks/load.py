@@ -320,6 +320,7 @@ def main(arguments: list[str] | None = None) -> int:
         port = free.getsockname()[1]
     url, tally, memory = f"http://127.0.0.1:{port}", Tally(), []
     app = start_app(port, options.tokens)
+    # The silent judge occupies judging slots without ever replying.
     judge = socket.create_server(("127.0.0.1", 0), backlog=1000)  # accepts connections and never replies
     silent = f"http://127.0.0.1:{judge.getsockname()[1]}/v1"
     try:
@@ -329,6 +330,7 @@ def main(arguments: list[str] | None = None) -> int:
         dear_run()
         process, start = psutil.Process(app.pid), time.monotonic()
         honest, beside_tally, hostile = options.visitors - options.hostile, Tally(), Tally()
+        # The second round adds the hostile visitors to the same honest ones.
         for honest_tally, strangers in ((tally, 0), (beside_tally, options.hostile))[: 1 + bool(options.hostile)]:
             end = time.monotonic() + options.seconds
             threads = [
@@ -341,6 +343,7 @@ def main(arguments: list[str] | None = None) -> int:
             ]
             for thread in threads:
                 thread.start()
+            # Memory is sampled during the load, to compare its start with its end.
             while any(thread.is_alive() for thread in threads):
                 memory.append((time.monotonic() - start, *_memory_mb(process)))
                 time.sleep(0.5)
@@ -352,9 +355,11 @@ def main(arguments: list[str] | None = None) -> int:
         judge.close()
         app.terminate()
         app.wait(30)
+    # Medians of the first and the last fifth are robust against single requests.
     fifth = options.seconds / 5
     early = [median(row[kind] for row in memory if row[0] <= fifth) for kind in (1, 2)]
     late = [median(row[kind] for row in memory if row[0] >= memory[-1][0] - fifth) for kind in (1, 2)]
+    # Report both rounds, then decide on the exit status.
     served = sorted(tally.waits)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(

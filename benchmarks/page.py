@@ -85,6 +85,7 @@ def first_screen(app: str) -> None:
     print(f"load (1, 5, 15 min): {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
     print("\n| width | first paint s | comparison s | shift | height px | Tab stops to the question |")
     print("| --- | --- | --- | --- | --- | --- |")
+    # The best of three loads, because other processes disturb single loads.
     for width in (1440, 390):
         best: tuple[float, ...] | None = None
         for _ in range(3):
@@ -96,6 +97,7 @@ def first_screen(app: str) -> None:
                 paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
                 drawn_ms, shift = page.evaluate("window.drawn"), page.evaluate("window.shift")
                 height = page.evaluate("document.documentElement.scrollHeight")
+                # Tab stops measure how far keyboard users are from the question.
                 stops = 0
                 while stops < 40 and page.evaluate("document.activeElement.id") != "mp-field-question":
                     page.keyboard.press("Tab")
@@ -113,6 +115,7 @@ def first_screen(app: str) -> None:
         page.wait_for_selector("#exhibit-decay .main-svg", timeout=60_000)
         print(f"\nfirst figure of the Analysis, second visit: {time.perf_counter() - start:.2f} s")
     with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        # A slow line and processor show what blocks the first paint.
         session = page.context.new_cdp_session(page)
         session.send("Network.enable")
         slow = {"offline": False, "latency": 400, "downloadThroughput": 62_500, "uploadThroughput": 62_500}

@@ -72,6 +72,7 @@ def main() -> None:
         loaded, engine = load_checkpoint(model), TransformersEngine()
         engine.preload([Arm("a", model)])
 
+        # New clips in each round, so that no encoding is cached.
         def prompts(seed: int) -> list[tuple[Clip, Mode]]:
             clips = [noise(6.0 + n % 5, seed * 100 + n) for n in range(args.clips)]
             return [(clip, mode) for clip in clips for mode in MODES for _ in range(args.samples)]
@@ -90,6 +91,7 @@ def main() -> None:
         }
         timings: dict[str, list[float]] = {way: [] for way in ways}
         tokens: dict[str, int] = {}
+        # The warm-up excludes compilation and allocation from the timing.
         for work in ways.values():  # warm up
             work(prompts(0)[:8])
         for n in range(1, args.repeat + 1):

@@ -89,6 +89,7 @@ def build_analysis(shelf: Shelf | None = None) -> None:
         brought_runs.keep(session_of(request), visitor_of(request), packed)
         return {"level": "ok", **summary, "at": time.monotonic()}
 
+    # Handlers are private to the page, and share the concurrency limit of the child processes.
     options = {"api_visibility": "private", "concurrency_id": "analysis", "concurrency_limit": BUSY}
     options |= {"show_progress": "hidden"}
     # A choice made while figures are drawn is drawn next, not dropped.

@@ -49,19 +49,19 @@ def read_upload(path: str | Path) -> tuple[dict[str, Any], bytes]:
     return {"name": header["name"], "lines": header["lines"]}, packed
 
 
-def values_of(what: str, root: Path, sent: Mapping[str, Any], mine: bytes | None = None) -> Iterator[Any]:
+def values_of(kind: str, root: Path, sent: Mapping[str, Any], own_run: bytes | None = None) -> Iterator[Any]:
     """Yield the data that the page shows.
 
     Args:
-        what: ``figures``, ``point``, ``paper`` or ``training``.
+        kind: ``figures``, ``point``, ``paper`` or ``training``.
         root: Folder of the shipped runs.
         sent: Data that the page sent.
-        mine: The visitor's own run, packed.
+        own_run: The visitor's own run, packed.
 
     Raises:
         AnalysisError: The request cannot be shown, or exceeds a limit.
     """
-    for _, value in _ask({"what": what, "root": str(root), "sent": dict(sent)}, mine or b""):
+    for _, value in _ask({"what": kind, "root": str(root), "sent": dict(sent)}, own_run or b""):
         yield json.loads(value)
 
 

@@ -135,6 +135,7 @@ def build_api(services: Services) -> None:
                 else:
                     yield generation_to_json(generation) | {"model": generation.arm.name}  # never a folder's path
 
+    # Inputs must be components of the app, which Gradio describes to clients; they stay hidden.
     with gr.Column(visible=False):
         audio = gr.File(type="filepath", label="audio")
         question = gr.Textbox(label="question")
@@ -150,6 +151,7 @@ def build_api(services: Services) -> None:
         result = gr.JSON(label="result")
         start = gr.Button("start")
     decoding = [tokens, temperature, seed]
+    # Both endpoints use the engine's queue, so that one request runs at a time.
     shared = {"concurrency_id": "engine", "concurrency_limit": 1}
     start.click(
         guarded(compare),

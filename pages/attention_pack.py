@@ -65,14 +65,17 @@ def attention_document(record: AttentionRecord | None, trace: Trace, budget: int
         "parts": None,
         "parts_of": None,
     }
+    # Without heatmap rows, only the ratios can be stored.
     if record.heads == "none" or not record.rows.size:
         return document
     weights = record.rows.astype(np.float32).transpose(1, 2, 0, 3) / record.frames_per_column  # (L, H, T, C)
+    # Means over parts keep layers and heads longer than single tokens, at little cost.
     spans = [(i, p.tokens.start, min(p.tokens.stop, tokens)) for i, p in enumerate(trace.parts) if p.tokens]
     spans = [(i, start, stop) for i, start, stop in spans if stop > start]
     parts = _part_means(weights, [(start, stop) for _, start, stop in spans])
     weights, step = _join_columns(weights, _MOST_COLUMNS)
     parts, _ = _join_columns(parts, _MOST_COLUMNS)
+    # Reduce the resolution in the order of the module's docstring until the budget is met.
     if weights.size > budget:
         weights = weights.mean(axis=1, keepdims=True)
         if weights.size + parts.size > budget:

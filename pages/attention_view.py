@@ -100,6 +100,7 @@ def attention_view(
         "lights": [],
         "sinks": [],
     }
+    # Without heatmap rows, the view has shares and a summary, but no pictures.
     means = {mode: [float(course[g.start : g.stop].mean()) for g in groups] for mode, course in shares.items()}
     if record.heads == "none" or not record.rows.size or not groups:
         view["summary"] = {mode: _summary(rows, means[mode], [[] for _ in rows], mode) for mode in means}
@@ -115,6 +116,7 @@ def attention_view(
     remaining = budget - columns * (len(word_spans) * pictures_per_word + len(groups) * 4)
 
     view["sinks"] = [round(column * record.frame_s, 3) for column in sinks]
+    # Views of single layers and heads are optional, and end with the budget.
     for label, layer_subset, head_subset in _choices(record):
         single = label != "All layers and heads"
         if single and (remaining := remaining - columns * len(groups) * 2) < 0:
@@ -128,6 +130,7 @@ def attention_view(
             mode: [round(float(r[g.start : g.stop].mean()), 6) for g in groups] for mode, r in ratios.items()
         }
         view["views"].append({"label": label, "shares": group_shares, "pictures": _packed(pictures)})
+    # Peaks and summary exclude sinks, which draw attention at every token.
     passage_pictures = _pictures(record, groups, None, None, columns, clean=bool(sinks))
     passage_picture = passage_pictures.get("raw_clean", passage_pictures["raw"])
     view |= {"columns": passage_picture.shape[1], "column_s": _column_s(record, columns)}
@@ -135,6 +138,7 @@ def attention_view(
     passage_peaks = [peaks(row, view["column_s"], seconds) for row in passage_picture]
     view["summary"] = {mode: _summary(rows, means[mode], passage_peaks, mode) for mode in means}
     view["peaks"]["passages"] = passage_peaks
+    # Lights of words come from the same pictures, so both agree.
     if word_spans:
         pictures = _pictures(record, word_spans, None, None, columns, clean=bool(sinks))
         word_picture = pictures.get("raw_clean", pictures["raw"])

@@ -141,6 +141,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
         except AudioError as error:
             return {"refused": message_of(error), "at": time.monotonic()}
 
+    # Handlers are private to the page: API clients use the endpoints of pages.api.
     private = {"api_visibility": "private", "show_progress": "hidden"}
     # one comparison at a time
     run_event = view.submit(guarded(on_run), audio, view, concurrency_id="engine", concurrency_limit=1, **private)

@@ -189,10 +189,12 @@ class Gate:
         request = Request(scope)
         demo = scope["app"].get_blocks()
         services: Services | None = getattr(demo, "services", None)
+        # DNS rebinding is a risk of local apps only: a public app is reachable anyway.
         local = services is not None and services.local
         if local and not host_is_local(request.headers.get("host", "")):
             await _answer(send, 403, "this app serves its own machine only: open it as http://127.0.0.1 or localhost")
             return
+        # Delay before reading anything, so that a flood costs only waiting time.
         reads = scope["method"] not in ("POST", "PUT", "PATCH", "DELETE")
         if not local and (
             wait_s := self.pace.wait_s(visitor_of(request), _UNITS_OF_READING if reads else _units(request))
@@ -201,6 +203,7 @@ class Gate:
         if reads:
             await self.app(scope, receive, send)
             return
+        # Uploads are judged by their announced length, before Gradio stores them.
         path = scope["path"].rstrip("/")
         if path.endswith("/upload"):
             if refusal := self._upload_refusal(request):
@@ -219,6 +222,7 @@ class Gate:
         if re.search(r"/(run|api)/[^/]+$", path) and _is_queued(demo, body):  # Gradio would first make a session of it
             await _answer(send, 404, "this function has a line: join it by /queue/join or /call")
             return
+        # Joining a queue is limited by waiting requests and by sessions.
         if path.endswith("/queue/join") or re.search(r"/call/(v2/)?[^/]+$", path):
             if _waits_too_often(demo, request, body, local=local):
                 words = "your requests in the line are one visitor's share: wait for them"

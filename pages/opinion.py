@@ -51,7 +51,7 @@ def opinion_document(tagging: Tagging | None) -> dict[str, Any] | None:
     """Return the ``opinion`` of a document (see the module)."""
     if tagging is None:
         return None
-    events, unsure = (_events(found) for found in (tagging.events, tagging.unsure))
+    events, unsure = (_events(group) for group in (tagging.events, tagging.unsure))
     return {"origin": "tagger", "events": events, "unsure": unsure, "note": errors().note()}
 
 

@@ -292,6 +292,7 @@ class Comparer:
             raise AudioError(
                 "The recording is not here any more: uploads are kept for an hour at most; choose it again."
             )
+        # Check all inputs before decoding, which is the expensive part.
         for text in (asked.question, asked.choices, asked.answer, asked.events, *sum(asked.arms, ())):
             _check_text(text)
         arms = [self.services.arm(name, mode) for name, mode in asked.arms]
@@ -300,6 +301,7 @@ class Comparer:
         self.services.visitors.check(asked.question, split_choices(asked.choices))
         clip = load_clip(asked.audio, limits=self.services.limits)
         question = make_question(asked.question, split_choices(asked.choices), answer=asked.answer.strip() or None)
+        # A known recording brings its truth and, for its own question, the answer.
         example = self.services.example_of(clip)
         events: Sequence[Event] | None = parse_events(asked.events, clip.seconds)
         origin = "visitor" if events is not None else None

@@ -147,6 +147,7 @@ def _answer(
     padding: int,
     hostile: str,
 ) -> tuple[dict[str, Any], dict[str, int]]:
+    # Hard items get longer traces, so that difficulty confounds length as in real runs.
     tokens = int(min(arm.max_new_tokens, max(4, arm.tokens * 2 ** rng.normal(0.4 * difficulty, 0.6))))
     odds = arm.level - 0.7 * difficulty + arm.slope * np.log2(tokens / arm.tokens)
     right = bool(rng.random() < 1 / (1 + np.exp(-odds)))
@@ -157,6 +158,7 @@ def _answer(
     text = head + "x" * padding + f"<review>supported</review><answer>{choice}</answer>"
     ends = np.linspace(1, len(text), tokens).astype(int).tolist()
     quality = 1 / (1 + np.exp(-odds))
+    # Counts follow the same odds as the answer.
     n_asserted, n_true = int(rng.integers(1, 6)), 4
     matched = int(rng.binomial(min(n_asserted, n_true), quality))
     misused = int(rng.binomial(min(n_asserted, n_true) - matched, 0.3))
@@ -169,6 +171,7 @@ def _answer(
         "mentions": n_asserted,
     }
     identity = f"item {number}{hostile}"
+    # Attention falls faster in arms whose accuracy depends on length.
     ratio = (0.3 * np.exp(-np.arange(tokens) / (200 if arm.slope == 0 else 60))).round(4).tolist()
     return (
         {
