@@ -20,10 +20,10 @@ _log = logging.getLogger("mpar2.app")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Build, serve, and load the default models meanwhile."""
+    """Build and serve the app, and load the default models in the background."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    # A model's thread lets go of the interpreter at each of its thousands of operations, and gets it back after as long
-    # as this where any other thread computes (a request, a figure): the default of 5 ms would add up to seconds.
+    # A model's thread releases the interpreter lock at each of its thousands of operations, and waits up to this
+    # interval to get it back while another thread computes. The default of 5 ms would add up to seconds.
     sys.setswitchinterval(0.0005)
     from mpar2.errors import MPAR2Error
     from pages import build_app, launch_settings
@@ -53,7 +53,7 @@ def _preload(demo: Any) -> None:
     spectrogram.warm_up()
     try:
         services.engine.preload([services.arm(offer.name, "mpar2") for offer in services.offers[:2]])
-    except Exception as error:  # the first comparison will say it to the visitor
+    except Exception as error:  # the first comparison shows the error
         _log.warning("the models could not be loaded yet: %s", error)
     opinion.warm_up()
     analysis.warm_up(demo.shelf)

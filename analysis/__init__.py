@@ -1,8 +1,8 @@
-"""What runs say: tables and figures over finished generations. No model is needed, and none is loaded.
+"""Analysis of runs: tables and figures over finished generations. No model is loaded.
 
 ``load``        runs -> one typed table (``RunTable``)        ``cache``      its columnar copy beside a large run
 ``scores``      CAFE counts and probes beside a run           ``traces``     the texts behind some of its rows
-``choice``      which arms and items, which metric, how       ``metrics``    what a metric divides by what
+``choice``      choice of arms, items, metric and bins        ``metrics``    numerator and denominator of each metric
 ``findings``   MPAR² minus base, as a sentence                ``slopes``     length against outcome, difficulty held
 ``decay``       metrics over reasoning length                 ``contrasts``  arms against arms, controls, seeds
 ``effort``      tokens by kind of item, accuracy over tokens  ``attention``  attention to audio along the trace
@@ -33,7 +33,7 @@ __all__ = ["AnalysisError", "Choice", "RunTable", "build_exhibits", "load_runs"]
 
 
 class AnalysisError(MPAR2Error, ValueError):
-    """What was asked of the analysis cannot be done; the message says why and what to do."""
+    """The analysis cannot be done as requested. The message states the reason and the remedy."""
 
 
 _HOMES = {"Choice": "choice", "RunTable": "load", "build_exhibits": "exhibits", "load_runs": "load"}

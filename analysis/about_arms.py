@@ -1,4 +1,4 @@
-"""Exhibits about arms: who is right how often, by what margin on the same items, and what the controls say."""
+"""Exhibits about arms: accuracy and CAFE rates, paired differences on the same items, controls and seeds."""
 
 from __future__ import annotations
 
@@ -63,19 +63,22 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
     title = f"{metric.label} of the arms"
     rows = []
     for name in table.labels:
-        part = table.rows(name)
-        found = rate(part, metric)
-        if found.estimate is not None:
-            rows.append({"arm": name, **found.columns()})
+        answers = table.rows(name)
+        result = rate(answers, metric)
+        if result.estimate is not None:
+            rows.append({"arm": name, **result.columns()})
     if not rows:
         return Exhibit("arms", title, "No answer here has a value of this metric.")
+    # Arms of different benchmarks share no items, so each is compared within its benchmark only.
     bases = {row["arm"]: baseline_of(table, row["arm"]) for row in rows}
-    compared = [versus(table, base, name, metric) for name, base in bases.items() if base != name]
+    comparisons = [versus(table, base, name, metric) for name, base in bases.items() if base != name]
+    # Baselines get a row without a difference, so that the merge below is complete.
     base_rows = [{"arm": name, "minus": None, "difference": None} for name, base in bases.items() if base == name]
     facts = arms_table(table).drop(columns=["accuracy", "low", "high", "strict", "tokens", "items", "clips"])
-    differences = [{"arm": row["arm"], **difference_columns(row)} for row in compared]
-    against = corrected(pd.DataFrame([*base_rows, *differences], columns=["arm", *difference_columns({})]))
-    sheet = pd.DataFrame(rows).merge(against, on="arm", how="left").merge(facts, on="arm", how="left")
+    difference_rows = [{"arm": row["arm"], **difference_columns(row)} for row in comparisons]
+    differences = corrected(pd.DataFrame([*base_rows, *difference_rows], columns=["arm", *difference_columns({})]))
+    sheet = pd.DataFrame(rows).merge(differences, on="arm", how="left").merge(facts, on="arm", how="left")
+    # Places follow the labels, so that an arm has the same colour in all figures.
     figure = dots(
         [(row["arm"], [row | {"point": point(table, row["arm"])}]) for row in rows],
         "arm",
@@ -86,9 +89,10 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
         tip=lambda row: f"{label(row['arm'])}<br>{estimate(metric, row)}<br>{size_of(row)}",
         places=[table.labels.index(row["arm"]) for row in rows],
         spread=False,
-        **_guessing(table, metric),
+        **_chance_line(table, metric),
     )
-    by_name = {row["arm"]: row for row in compared}
+    # The caption prefers the paired difference to the arm's own value.
+    by_name = {row["arm"]: row for row in comparisons}
     findings = [
         _finding(by_name[row["arm"]], metric) if row["arm"] in by_name else f"{row['arm']}: {estimate(metric, row)}."
         for row in rows
@@ -96,7 +100,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
     findings = [*finding(table, metric), *findings]
     notes = (
         f"{metric.label}: {metric.meaning}. Intervals: 95 % over clips.",
-        f"{plural(len(compared), 'comparison')} made: p_holm in the table is corrected for them (Holm).",
+        f"{plural(len(comparisons), 'comparison')} made: p_holm in the table is corrected for them (Holm).",
         "Differences are from the first arm of the same benchmark, item by item; p by paired bootstrap over "
         "clips, or by McNemar's exact test where each clip has one question with one answer.",
         *(f"{run.name} ({run.benchmark}): {note}." for run in table.runs for note in run.notes),
@@ -114,27 +118,28 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
     title = "Events that the traces name, against the truth (CAFE)"
     rows: list[dict[str, Any]] = []
     bases: dict[str, str] = {}  # by benchmark: the first arm that names events
+    # The baseline must name events: a difference from an arm without any would be meaningless.
     for name in table.labels:
-        part = table.rows(name)
+        answers = table.rows(name)
         benchmark = benchmark_of(table, table.arm(name))
-        if rate(part, _PERCEPTION).estimate is not None:
+        if rate(answers, _PERCEPTION).estimate is not None:
             bases.setdefault(benchmark, name)
         for metric in map(metric_of, CAFE):
             base = bases.get(benchmark, name)
-            compared = versus(table, base, name, metric) if base != name else {}
-            above, below, known = measured(part, metric)
-            found = rate_of(above, below, units(part, known), share=metric.share)
+            comparison = versus(table, base, name, metric) if base != name else {}
+            above, below, known = measured(answers, metric)
+            result = rate_of(above, below, units(answers, known), share=metric.share)
             rows.append(
                 {
                     "arm": name,
                     "metric": metric.label,
-                    **found.columns(),
+                    **result.columns(),
                     "numerator": int(above.sum()),
                     "denominator": int(below.sum()),
                     "traces": int(known.sum()),
                     "without": int((below == 0).sum()),
                     "unscored": int((~known).sum()),
-                    **difference_columns(compared),
+                    **difference_columns(comparison),
                 }
             )
     sheet = pd.DataFrame(rows)
@@ -145,9 +150,13 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             "The traces are not judged yet: run 'mpar2 cafe score RUN --judge reference', or another judge.",
             paper="Table 1",
         )
-    shown = [row for row in rows if row["metric"] != metric_of("events").label]
+    # The number of events per trace is no rate, so it does not fit the axis.
+    rate_rows = [row for row in rows if row["metric"] != metric_of("events").label]
     figure = dots(
-        [(name, [row | {"point": point(table, name)} for row in shown if row["arm"] == name]) for name in table.labels],
+        [
+            (name, [row | {"point": point(table, name)} for row in rate_rows if row["arm"] == name])
+            for name in table.labels
+        ],
         "metric",
         "value",
         x_title="",
@@ -158,16 +167,17 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             f"{count(row['denominator'])} events, {plural(row['traces'], 'trace')}"
         ),
     )
+    # The caption gives perception together with recall, because Acc_per alone rewards naming fewer events.
     findings = []
     for name in table.labels:
-        own = {row["metric"]: row for row in rows if row["arm"] == name and row["value"] is not None}
-        if "Acc_per" in own and "Recall" in own:
+        rates = {row["metric"]: row for row in rows if row["arm"] == name and row["value"] is not None}
+        if "Acc_per" in rates and "Recall" in rates:
             kinds = ("Acc_per", "matched"), ("Err_use", "misused"), ("Err_per", "hallucinated")
-            shares = [f"{value(_PERCEPTION, own[rate]['value'])} {kind}" for rate, kind in kinds]
+            shares = [f"{value(_PERCEPTION, rates[rate]['value'])} {kind}" for rate, kind in kinds]
             findings.append(
-                f"{name} names {number(own['Events per trace']['value'])} events a trace ({', '.join(shares)}) and "
-                f"matches {value(metric_of('recall'), own['Recall']['value'])} of the truth"
-                f"{_beyond(_PERCEPTION, own['Acc_per'])}."
+                f"{name} names {number(rates['Events per trace']['value'])} events a trace ({', '.join(shares)}) and "
+                f"matches {value(metric_of('recall'), rates['Recall']['value'])} of the truth"
+                f"{_difference_clause(_PERCEPTION, rates['Acc_per'])}."
             )
     notes = [
         "Matched: an event of the truth, rightly described. Misused: an event of the truth with a wrong time, order, "
@@ -175,11 +185,12 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
     ]
     notes += ["Differences are from the first arm that names events, item by item, by paired bootstrap: see the table."]
     notes += [metric_of(name).label + ": " + metric_of(name).meaning + "." for name in CAFE]
+    # Rates depend on the judge and the origin of the truth, so both are stated.
     for run in table.runs:
         if run.scores.judge:
-            about = run.scores.about
-            origins = listed([f"{key} ({n})" for key, n in (about.get("truth_origins") or {}).items()])
-            model = f", model {about['model']}" if about.get("model") else ""
+            metadata = run.scores.about
+            origins = listed([f"{key} ({n})" for key, n in (metadata.get("truth_origins") or {}).items()])
+            model = f", model {metadata['model']}" if metadata.get("model") else ""
             notes.append(f"{run.name}: judged by {run.scores.judge}{model}; truth: {origins or 'unknown'}.")
     return Exhibit("cafe", title, caption(findings), figure, sheet, tuple(notes), "Table 1")
 
@@ -214,18 +225,22 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
     )
     findings = []
     for name in table.labels:
-        own = [row for row in rows if row["arm"] == name]
-        few = [row for row in own if row["probes"] < row["asked"]]
-        if few:
-            rest = sum(row["probes"] for row in own), sum(row["asked"] for row in own)
-            findings.append(f"{name} rests on {rest[0]} of {rest[1]} probes: its other answers are neither yes nor no.")
-        if len(own) == 2:
-            mean = value(_ACCURACY, (own[0]["value"] + own[1]["value"]) / 2)
-            parts = [
-                f"{row['probe']}{_beyond(_ACCURACY, row)}" for row in own if row["difference"] == row["difference"]
+        arm_rows = [row for row in rows if row["arm"] == name]
+        incomplete = [row for row in arm_rows if row["probes"] < row["asked"]]
+        if incomplete:
+            totals = sum(row["probes"] for row in arm_rows), sum(row["asked"] for row in arm_rows)
+            findings.append(
+                f"{name} rests on {totals[0]} of {totals[1]} probes: its other answers are neither yes nor no."
+            )
+        if len(arm_rows) == 2:
+            mean = value(_ACCURACY, (arm_rows[0]["value"] + arm_rows[1]["value"]) / 2)
+            clauses = [
+                f"{row['probe']}{_difference_clause(_ACCURACY, row)}"
+                for row in arm_rows
+                if row["difference"] == row["difference"]
             ]
-            more = f"; {listed(parts)}" if parts else ""
-            findings.append(f"{name}: probe accuracy {mean}, the mean of present and absent{more}.")
+            suffix = f"; {listed(clauses)}" if clauses else ""
+            findings.append(f"{name}: probe accuracy {mean}, the mean of present and absent{suffix}.")
     return Exhibit("probes", title, caption(findings), figure, sheet, ("Answering yes to everything gives 50 %.",))
 
 
@@ -247,21 +262,23 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
             "the arm that was trained to reason like the other arm, with a dagger (†) behind it.",
             paper="Figure 1",
         )
+    # Both rows of a pair carry the difference, so that either row of the table is complete.
     rows = []
     for direct, reasoning in pairs:
-        compared = versus(table, direct.label, reasoning.label, metric)
+        comparison = versus(table, direct.label, reasoning.label, metric)
         for kind, arm in (("direct answer", direct), ("reasoning", reasoning)):
-            found = rate(table.rows(arm.label), metric)
+            result = rate(table.rows(arm.label), metric)
             rows.append(
                 {
                     "pair": f"{direct.label} / {reasoning.label}",
                     "kind": kind,
                     "arm": arm.label,
-                    **found.columns(),
-                    **{key: compared[key] for key in ("difference", "p_bootstrap", "p_mcnemar")},
+                    **result.columns(),
+                    **{key: comparison[key] for key in ("difference", "p_bootstrap", "p_mcnemar")},
                     "point": point(table, arm.label),
                 }
             )
+    # One series per mode, since the pairs are the categories of the axis.
     figure = dots(
         [(kind, [row for row in rows if row["kind"] == kind]) for kind in ("direct answer", "reasoning")],
         "pair",
@@ -271,7 +288,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
         percent=True,
         tip=lambda row: f"{label(row['arm'])} ({row['kind']})<br>{estimate(metric, row)}",
         places=(6, 7),  # the colours of no arm
-        **_guessing(table, metric),
+        **_chance_line(table, metric),
     )
     findings = [_finding(versus(table, a.label, b.label, metric), metric) for a, b in pairs]
     notes = (
@@ -285,15 +302,15 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def control(table: RunTable, choice: Choice) -> Exhibit:
-    """Return what each control does to the metric, on the same items.
+    """Return the paired change of the metric under each control.
 
     Args:
         table: Runs, narrowed to the chosen arms and items.
         choice: Its metric is drawn.
     """
     metric = metric_of(choice.metric)
-    named = metric.label if "_" in metric.label else metric.label.lower()
-    title = f"Controls: what one change does to {named}"
+    metric_name = metric.label if "_" in metric.label else metric.label.lower()
+    title = f"Controls: what one change does to {metric_name}"
     rows = control_rows(table, metric)
     if rows.empty or rows["difference"].isna().all():
         return Exhibit("controls", title, _NO_CONTROL)
@@ -301,7 +318,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         [row | {"point": point(table, row["arm"])} for row in rows.to_dict("records")],
         "difference",
         names=lambda row: f"{row['minus']}: {row['control']}",
-        x_title=f"Difference in {named}, on the same items",
+        x_title=f"Difference in {metric_name}, on the same items",
         percent=metric.percent,
         tip=lambda row: (
             f"{label(row['arm'])} minus {label(row['minus'])}<br>"
@@ -316,7 +333,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         for row in rows.to_dict("records")
         if row["difference"] == row["difference"]
     ]
-    kinds = {found.what for found in controls(table)}
+    kinds = {pair.what for pair in controls(table)}
     notes = [f"{metric.label}: {metric.meaning}. Differences are paired by item."]
     notes.append(f"{plural(len(rows), 'comparison')} made: p_holm in the table is corrected for them (Holm).")
     if "silent audio" in kinds or "shuffled audio" in kinds:
@@ -327,7 +344,7 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         notes.append(
             "With the true events given, perception has no errors: what is still wrong is an error of reasoning."
         )
-    if any(found.setting == "hide_audio_after" for found in controls(table)):
+    if any(pair.setting == "hide_audio_after" for pair in controls(table)):
         notes.append("With the audio masked, what falls is what the later trace still takes from the audio.")
     return Exhibit("controls", title, caption(findings), figure, rows, tuple(notes))
 
@@ -346,12 +363,12 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
         return Exhibit("levels", title, _NO_CONTROL, None, rows)
     several = rows["metric"].nunique() > 1
     series, hues, symbols = [], [], []
-    shown = list(rows["metric"].unique())
-    for (reference, name), part in rows.groupby(["reference", "metric"], sort=False):
+    metric_names = list(rows["metric"].unique())
+    for (reference, name), group in rows.groupby(["reference", "metric"], sort=False):
         hues.append(table.labels.index(reference))
-        symbols.append(shown.index(name) if several else hues[-1])
-        found = [row | {"point": point(table, row["arm"])} for row in part.to_dict("records")]
-        series.append((f"{reference}: {name}" if several else str(reference), found))
+        symbols.append(metric_names.index(name) if several else hues[-1])
+        points = [row | {"point": point(table, row["arm"])} for row in group.to_dict("records")]
+        series.append((f"{reference}: {name}" if several else str(reference), points))
     figure = dots(
         series,
         "control",
@@ -364,18 +381,18 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
         hues=hues,
     )
     findings = []
-    for legend, found in series:
-        own, *others = found
-        if own["control"] != "unchanged":
+    for legend, points in series:
+        baseline, *variants = points
+        if baseline["control"] != "unchanged":
             continue
-        ends = [f"{value(metric, row['value'])} with {row['control']}" for row in others]
-        findings.append(f"{legend}: {value(metric, own['value'])} unchanged, {listed(ends)}.")
+        clauses = [f"{value(metric, row['value'])} with {row['control']}" for row in variants]
+        findings.append(f"{legend}: {value(metric, baseline['value'])} unchanged, {listed(clauses)}.")
     notes = ("Intervals: 95 % over clips. Whether two of these differ is for the paired differences to say, below.",)
     return Exhibit("levels", title, caption(findings), figure, rows, notes)
 
 
 def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the spread over seeds of arms that ran under several.
+    """Return the spread over seeds, for arms with several seeds.
 
     Args:
         table: Runs, narrowed to the chosen arms and items.
@@ -391,9 +408,9 @@ def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
             "No arm here ran or was trained under two seeds: evaluate again with another --seed into another folder "
             "and load both, or name trainings 'NAME seed 0', 'NAME seed 1'.",
         )
-    long = [row | {"low": row["lowest"], "high": row["highest"]} for row in rows.to_dict("records")]
+    bars = [row | {"low": row["lowest"], "high": row["highest"]} for row in rows.to_dict("records")]
     figure = forest(
-        long,
+        bars,
         "mean",
         names=lambda row: f"{row['arm']} ({row['seeds']} seeds)",
         x_title=f"Mean {metric.label.lower()}, from the lowest to the highest seed",
@@ -412,39 +429,41 @@ def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
     return Exhibit("seeds", title, caption(findings), figure, rows, tuple(notes))
 
 
-def _guessing(table: RunTable, metric: Metric) -> dict[str, Any]:
+def _chance_line(table: RunTable, metric: Metric) -> dict[str, Any]:
     """Return the chance line of a figure of accuracy, as options of a drawing."""
-    guessing = chance_of(table.frame) if metric.name in ("accuracy", "strict") else None
-    if guessing is None:
+    chance = chance_of(table.frame) if metric.name in ("accuracy", "strict") else None
+    if chance is None:
         return {}
-    return {"reference": guessing, "reference_label": f"chance {value(metric, guessing)}"}
+    return {"reference": chance, "reference_label": f"chance {value(metric, chance)}"}
 
 
 def rules(table: RunTable, choice: Choice) -> Exhibit:
-    """Return every arm's perception under every counting rule: how much of a number is due to the rule.
+    """Return every arm's perception under every counting rule, to show how far a number depends on the rule.
 
     Args:
         table: Runs, narrowed to the chosen arms and items.
         choice: Unused: all exhibits have this signature.
     """
     title = "Perception under each counting rule"
+    # Only arms with verdicts by mention can be counted under every rule.
     rows = []
     bases: dict[str, str] = {}
     for name in table.labels:
-        part = table.rows(name)
-        if not rate(part, metric_of("acc_per_mention")).estimate:
+        answers = table.rows(name)
+        if not rate(answers, metric_of("acc_per_mention")).estimate:
             continue
         base = bases.setdefault(benchmark_of(table, table.arm(name)), name)
         for rule in RULES:
             metric = metric_of(rule)
-            found = rate(part, metric)
-            compared = versus(table, base, name, metric) if base != name else {}
-            rows.append({"arm": name, "metric": metric.label, **found.columns(), **difference_columns(compared)})
+            result = rate(answers, metric)
+            comparison = versus(table, base, name, metric) if base != name else {}
+            rows.append({"arm": name, "metric": metric.label, **result.columns(), **difference_columns(comparison)})
     if not rows:
-        why = "No trace here is judged mention by mention: run 'mpar2 cafe score RUN --judge reference'."
-        return Exhibit("rules", title, why)
+        reason = "No trace here is judged mention by mention: run 'mpar2 cafe score RUN --judge reference'."
+        return Exhibit("rules", title, reason)
+    # The number of mentions per event is no rate, so it is in the table only.
     sheet = corrected(pd.DataFrame(rows))
-    counted = metric_of("mentions_per_event").label
+    count_label = metric_of("mentions_per_event").label
     arms_shown = list(dict.fromkeys(row["arm"] for row in rows))
     figure = dots(
         [
@@ -453,7 +472,7 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
                 [
                     row | {"point": point(table, name)}
                     for row in rows
-                    if row["arm"] == name and row["metric"] != counted
+                    if row["arm"] == name and row["metric"] != count_label
                 ],
             )
             for name in arms_shown
@@ -476,11 +495,11 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
     return Exhibit("rules", title, caption(findings), figure, sheet, tuple(notes))
 
 
-def _beyond(metric: Metric, row: dict[str, Any]) -> str:
+def _difference_clause(metric: Metric, row: dict[str, Any]) -> str:
     if row["difference"] is None or row["difference"] != row["difference"]:
         return ""
-    away = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
-    return f" ({metric.label} minus that of {row['minus']}: {away}, {paired_p(row)})"
+    delta = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
+    return f" ({metric.label} minus that of {row['minus']}: {delta}, {paired_p(row)})"
 
 
 def _finding(row: dict[str, Any], metric: Metric) -> str:

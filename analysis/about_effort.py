@@ -1,4 +1,4 @@
-"""Exhibits about what answers cost and where the model attends while it writes them."""
+"""Exhibits about the token cost of answers and the attention to audio along the trace."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
     rows = effort.frontier(table)
     if rows.empty or rows["tokens"].isna().all():
         return Exhibit("frontier", title, "The tokens or the truth of these answers are unknown.", None, rows)
+    # Places follow the labels, so that an arm without points does not shift the colours of the others.
     series, places = [], []
     for place, arm in enumerate(table.labels):
-        own = rows[(rows["arm"] == arm) & rows["tokens"].notna()].to_dict("records")
-        if own:
-            series.append((arm, [row | {"point": point(table, arm)} for row in own]))
+        arm_rows = rows[(rows["arm"] == arm) & rows["tokens"].notna()].to_dict("records")
+        if arm_rows:
+            series.append((arm, [row | {"point": point(table, arm)} for row in arm_rows]))
             places.append(place)
     figure = dots(
         series,
@@ -50,14 +51,15 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
         tip=lambda row: (
             f"{label(row['arm'])}<br>{value(_ACCURACY, row['accuracy'])}"
             f"{span(_ACCURACY, row['low'], row['high'])}<br>{number(row['tokens'])} tokens, "
-            f"{plural(row['votes'], 'vote')}{label(_beside(row))}"
+            f"{plural(row['votes'], 'vote')}{label(_difference_clause(row))}"
         ),
     )
-    best = _undominated(rows)
+    # The caption names only the points that no cheaper point beats.
+    front = _pareto_front(rows)
     frontier_points = "; ".join(
         f"{row['arm']}{'' if row['votes'] == 1 else ' with ' + plural(row['votes'], 'vote')} "
-        f"({value(_ACCURACY, row['accuracy'])} for {number(row['tokens'])} tokens{_beside(row)})"
-        for row in best
+        f"({value(_ACCURACY, row['accuracy'])} for {number(row['tokens'])} tokens{_difference_clause(row)})"
+        for row in front
     )
     notes = (
         "Differences are from the first arm of the same benchmark, item by item; the table has that of every point.",
@@ -74,19 +76,19 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
     )
 
 
-def _beside(row: dict[str, Any]) -> str:
+def _difference_clause(row: dict[str, Any]) -> str:
     if row["difference"] is None or row["difference"] != row["difference"]:
         return ""
-    away = difference(_ACCURACY, row["difference"], row["difference_low"], row["difference_high"])
-    return f", {away} against {row['minus']}, {paired_p(row)}"
+    delta = difference(_ACCURACY, row["difference"], row["difference_low"], row["difference_high"])
+    return f", {delta} against {row['minus']}, {paired_p(row)}"
 
 
-def _undominated(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def _pareto_front(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    front: list[dict[str, Any]] = []
     for row in rows.dropna(subset=["tokens", "accuracy"]).sort_values(["tokens", "accuracy"]).to_dict("records"):
-        if not found or row["accuracy"] > found[-1]["accuracy"]:
-            found.append(row)
-    return found[:6]
+        if not front or row["accuracy"] > front[-1]["accuracy"]:
+            front.append(row)
+    return front[:6]
 
 
 def budget(table: RunTable, choice: Choice) -> Exhibit:
@@ -99,17 +101,18 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
     title = "Tokens by kind of question"
     fields = [name for name in ("difficulty", "category", "domain", "sub_category") if _varies(table, name)]
     if not fields or table.frame["tokens"].isna().all():
-        why = "the token counts are unknown" if fields else "the items have neither difficulty nor category"
-        return Exhibit("budget", title, f"Nothing to compare: {why}.", paper="Figure 7")
+        reason = "the token counts are unknown" if fields else "the items have neither difficulty nor category"
+        return Exhibit("budget", title, f"Nothing to compare: {reason}.", paper="Figure 7")
+    # The table has every field; the figure shows two at most to stay readable.
     sheets = [effort.budget(table, name).assign(field=name.replace("_", "-")) for name in fields]
     rows = pd.concat(sheets, ignore_index=True)
-    shown = rows[rows["field"].isin([name.replace("_", "-") for name in fields[:2]])]
+    figure_rows = rows[rows["field"].isin([name.replace("_", "-") for name in fields[:2]])]
     series = []
     for arm in table.labels:
-        own = shown[shown["arm"] == arm].to_dict("records")
+        arm_rows = figure_rows[figure_rows["arm"] == arm].to_dict("records")
         points = [
             row | {"place": f"{row['level']}", "point": point(table, arm, row["field"].replace("-", "_"), row["level"])}
-            for row in own
+            for row in arm_rows
         ]
         series.append((arm, points))
     figure = dots(
@@ -125,12 +128,13 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
             f"accuracy {value(_ACCURACY, row['accuracy'])}"
         ),
     )
+    # The caption compares the extremes of the first field.
     findings = []
     for arm in table.labels:
-        own = [row for row in rows[rows["field"] == fields[0].replace("_", "-")].to_dict("records")]
-        own = [row for row in own if row["arm"] == arm and row["tokens"] == row["tokens"]]
-        if len(own) > 1:
-            least, most = min(own, key=lambda row: row["tokens"]), max(own, key=lambda row: row["tokens"])
+        arm_rows = [row for row in rows[rows["field"] == fields[0].replace("_", "-")].to_dict("records")]
+        arm_rows = [row for row in arm_rows if row["arm"] == arm and row["tokens"] == row["tokens"]]
+        if len(arm_rows) > 1:
+            least, most = min(arm_rows, key=lambda row: row["tokens"]), max(arm_rows, key=lambda row: row["tokens"])
             findings.append(
                 f"{arm} writes {number(least['tokens'])} tokens for {least['level']} and {number(most['tokens'])} for "
                 f"{most['level']}."
@@ -180,8 +184,8 @@ def attention_absolute(table: RunTable, choice: Choice) -> Exhibit:
 
 def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) -> Exhibit:
     kind = "length-corrected" if corrected else "raw"
-    where = "position in the trace" if position == "relative" else "tokens written"
-    title = f"Attention to audio along the trace, {kind}, by {where}"
+    x_label = "position in the trace" if position == "relative" else "tokens written"
+    title = f"Attention to audio along the trace, {kind}, by {x_label}"
     rows = measures.along(table, position, corrected)
     if rows.empty:
         return Exhibit(
@@ -208,9 +212,9 @@ def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) ->
         ),
         reference=1.0 if corrected else None,
     )
-    found = measures.changes(table, corrected)
-    findings = [_change(arm, found[arm], corrected) for arm, own in series if own]
-    findings = [*_who_attends_more(table, metric), *findings]
+    differences = measures.changes(table, corrected)
+    findings = [_change(arm, differences[arm], corrected) for arm, arm_rows in series if arm_rows]
+    findings = [*_attention_sentences(table, metric), *findings]
     notes = (
         "Mean over layers and heads of the attention mass on audio positions; the paper defines neither.",
         "1 means: as much as if attention were spread evenly over all that is visible."
@@ -220,27 +224,29 @@ def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) ->
     return Exhibit(name, title, caption(findings), figure, rows, notes, "Figure 6")
 
 
-def _who_attends_more(table: RunTable, metric: Metric) -> list[str]:
+def _attention_sentences(table: RunTable, metric: Metric) -> list[str]:
     """Return, for each benchmark, whether MPAR² attends more to the audio than the base, over whole traces."""
     sentences = []
     for base, trained in attending_roles(table, metric):
         row = versus(table, base, trained, metric)
-        sure = row["low"] is not None and not row["low"] <= 0 <= row["high"]
-        how = ("less" if row["difference"] < 0 else "more") if sure else "about as much"
+        significant = row["low"] is not None and not row["low"] <= 0 <= row["high"]
+        direction = ("less" if row["difference"] < 0 else "more") if significant else "about as much"
         sentences.append(
-            f"{trained} attends {how} to the audio {'than' if sure else 'as'} {base} "
+            f"{trained} attends {direction} to the audio {'than' if significant else 'as'} {base} "
             f"({difference(metric, row['difference'], row['low'], row['high'])}, {paired_p(row)}, on {size_of(row)})."
         )
     return sentences
 
 
-def _change(arm: str, found: Difference, corrected: bool) -> str:
-    sure = found.low is not None and not found.low <= 0 <= found.high
-    how = ("less" if found.high < 0 else "more") if sure else "about as much"
-    bounds = "" if found.low is None else f", 95 %: {_signed(found.low, corrected)} to {_signed(found.high, corrected)}"
+def _change(arm: str, change: Difference, corrected: bool) -> str:
+    significant = change.low is not None and not change.low <= 0 <= change.high
+    direction = ("less" if change.high < 0 else "more") if significant else "about as much"
+    bounds = (
+        "" if change.low is None else f", 95 %: {_signed(change.low, corrected)} to {_signed(change.high, corrected)}"
+    )
     return (
-        f"{arm} attends {how} to audio at the end of its traces {'than' if sure else 'as'} at the start (last quarter "
-        f"minus first: {_signed(found.estimate, corrected)}{bounds}, {p_value(found.p_value)})."
+        f"{arm} attends {direction} to audio at the end of its traces {'than' if significant else 'as'} at the start "
+        f"(last quarter minus first: {_signed(change.estimate, corrected)}{bounds}, {p_value(change.p_value)})."
     )
 
 

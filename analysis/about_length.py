@@ -1,4 +1,4 @@
-"""Exhibits about reasoning length: does a metric fall as traces grow, and is it length that does it?"""
+"""Exhibits about reasoning length: metrics over the length of the trace, with difficulty or item held fixed."""
 
 from __future__ import annotations
 
@@ -55,31 +55,47 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
     rows = measures.curves(table, choice, (metric.name,))
     title = f"{metric.label} over reasoning length"
     if rows["value"].isna().all():
-        return Exhibit("decay", title, _why_no_value(table, choice, metric), paper="Figures 3 and 5")
+        return Exhibit("decay", title, _no_value_reason(table, choice, metric), paper="Figures 3 and 5")
+    # Arms without any value would only add empty legend entries.
     series = _series(table, rows, choice, metric)
-    drawn, left_out = _by_run(table, [(name, own) for name, own in series if any(_known(row) for row in own)])
+    groups, n_omitted = _by_run(
+        table, [(name, points) for name, points in series if any(_has_value(row) for row in points)]
+    )
     options: dict[str, Any] = {
         "x_title": f"Mean length of a bin: {LENGTHS[choice.length].lower()}",
         "y_title": metric.label,
         "percent": metric.percent,
         "tip": _tip(metric),
     }
-    guessing = chance_of(table.frame) if metric.name in ("accuracy", "strict") else None
-    if len(drawn) == 1:
-        lined = [part for name, own in drawn[0][1] for part in ((name, own), *_null_series(name, own))]
-        places = [table.labels.index(name.removesuffix(_NULL)) for name, _ in lined]
-        reference = 1.0 if metric.name == "corrected" else guessing
-        words = f"chance {value(metric, guessing)}" if guessing is not None else ""
-        figure = lines(lined, "length", "value", reference=reference, reference_label=words, places=places, **options)
+    # Chance is a level of accuracy only.
+    chance = chance_of(table.frame) if metric.name in ("accuracy", "strict") else None
+    # The null model is drawn only where all lines share one plot; panels would be crowded.
+    if len(groups) == 1:
+        line_series = [
+            entry for name, points in groups[0][1] for entry in ((name, points), *_null_series(name, points))
+        ]
+        places = [table.labels.index(name.removesuffix(_NULL)) for name, _ in line_series]
+        reference = 1.0 if metric.name == "corrected" else chance
+        reference_label = f"chance {value(metric, chance)}" if chance is not None else ""
+        figure = lines(
+            line_series,
+            "length",
+            "value",
+            reference=reference,
+            reference_label=reference_label,
+            places=places,
+            **options,
+        )
     else:
-        figure = panels(drawn, "length", "value", places=None, own_places=True, **options)
-    names = [name for _, group in drawn for name, _ in group]
+        figure = panels(groups, "length", "value", places=None, own_places=True, **options)
+    names = [name for _, group in groups for name, _ in group]
     notes = [
         f"{BINNINGS[choice.binning]} bins, at most {choice.bins}; x is the mean length of the bin's traces.",
         f"{metric.label}: {metric.meaning}. Bands: 95 % over clips.",
         "Trends are tested over traces, for each doubling of the length; p values are corrected for "
         f"{plural(len(names), 'arm')} (Holm).",
     ]
+    # The counting rule itself changes with length, which the reader must know.
     if metric.name in PERCEIVING:
         notes.append(_RULES)
     if rows["null"].notna().any():
@@ -87,15 +103,15 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
             "Dashed, without points: the null model, in which every mention is right at the arm's one rate whatever "
             "the length. A fall along it is the rule's own."
         )
-    if left_out:
-        notes.append(f"{plural(left_out, 'arm')} of these runs are in the table only: choose arms to draw them.")
+    if n_omitted:
+        notes.append(f"{plural(n_omitted, 'arm')} of these runs are in the table only: choose arms to draw them.")
     return Exhibit(
         "decay",
         title,
         caption([*finding(table, metric), *_trends(table, choice, metric, names)]),
         figure,
         rows,
-        (*notes, *_lengthless(table, choice), *_conditioned(choice, metric)),
+        (*notes, *_length_note(table, choice), *_filter_note(choice, metric)),
         "Figures 3 and 5",
     )
 
@@ -105,31 +121,31 @@ _NULL = ", null model"
 
 def _null_series(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the null model of an arm as a series without band or point, where it has one."""
-    kept = [
+    null_rows = [
         row | {"value": row["null"], "low": None, "high": None, "null": True, "point": None}
         for row in rows
         if row["null"] is not None and row["null"] == row["null"]
     ]
-    return [(name + _NULL, kept)] if kept else []
+    return [(name + _NULL, null_rows)] if null_rows else []
 
 
-def _known(row: Mapping[str, Any]) -> bool:
+def _has_value(row: Mapping[str, Any]) -> bool:
     return row["value"] is not None and row["value"] == row["value"]
 
 
 def _by_run(table: RunTable, series: Any) -> tuple[list[tuple[str, Any]], int]:
-    """Return (title, series) of the panels to draw, and how many series are left out of them.
+    """Return (title, series) of each panel to draw, and the number of omitted series.
 
-    All lines stand in one plot where it holds them; else each run has its own, with its first arms.
+    Up to ``_MOST_LINES`` lines share one plot. Above that each run has a panel of its own with its first arms.
     """
     if len(series) <= _MOST_LINES or len(table.runs) == 1:
         return [("", series[:_MOST_LINES])], max(0, len(series) - _MOST_LINES)
     groups = []
     for run in table.runs:
-        own = [(name, rows) for name, rows in series if table.arm(name).run == run.name]
-        if own:
-            groups.append((run.name, own[:_MOST_LINES]))
-    return groups, len(series) - sum(len(own) for _, own in groups)
+        run_series = [(name, rows) for name, rows in series if table.arm(name).run == run.name]
+        if run_series:
+            groups.append((run.name, run_series[:_MOST_LINES]))
+    return groups, len(series) - sum(len(run_series) for _, run_series in groups)
 
 
 def curves(table: RunTable, choice: Choice) -> Exhibit:
@@ -148,14 +164,14 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
     for arm in table.labels:
         series = []
         for name in names:
-            part = rows[(rows["arm"] == arm) & (rows["metric"] == name)]
+            curve_rows = rows[(rows["arm"] == arm) & (rows["metric"] == name)]
             banded = name in names[:2]  # four bands over each other show nothing
-            points = [row | {"band": banded} for row in _with_points(table, part, choice)]
+            points = [row | {"band": banded} for row in _with_points(table, curve_rows, choice)]
             series.append((metric_of(name).label, points))
         if any(row["value"] == row["value"] for row in series[1][1]):
             groups.append((arm, series))
-            findings.append(_together(table, choice, arm))
-    left_out, groups = max(0, len(groups) - _MOST_LINES), groups[:_MOST_LINES]
+            findings.append(_joint_trend(table, choice, arm))
+    n_omitted, groups = max(0, len(groups) - _MOST_LINES), groups[:_MOST_LINES]
     figure = panels(
         groups,
         "length",
@@ -170,10 +186,10 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
     notes += ["Bands: 95 % over clips, of accuracy and Acc_per; the table has all."]
     notes += ["Acc_per alone is precision and rewards naming fewer events: read it beside recall."]
     notes.append(_RULES)
-    if left_out:
-        notes.append(f"{plural(left_out, 'arm')} are in the table only: choose arms to draw them.")
+    if n_omitted:
+        notes.append(f"{plural(n_omitted, 'arm')} are in the table only: choose arms to draw them.")
     findings = [*finding(table, metric_of("acc_per")), *findings]
-    return Exhibit("curves", title, caption(findings), figure, rows, (*notes, *_lengthless(table, choice)), "Figure 3")
+    return Exhibit("curves", title, caption(findings), figure, rows, (*notes, *_length_note(table, choice)), "Figure 3")
 
 
 def correlations(table: RunTable, choice: Choice) -> Exhibit:
@@ -188,13 +204,13 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
     if rows["pearson"].isna().all():
         reading = "Too few traces, or all of one length or one outcome."
         return Exhibit("correlations", title, reading, paper="Figure 3")
-    long = []
+    bars = []
     for row in rows.to_dict("records"):
         for kind in ("pearson", "spearman"):
             bounds = {"low": row[f"{kind}_low"], "high": row[f"{kind}_high"]}
-            long.append(row | bounds | {"value": row[kind], "kind": kind.title()})
+            bars.append(row | bounds | {"value": row[kind], "kind": kind.title()})
     figure = forest(
-        long,
+        bars,
         "value",
         names=lambda row: f"{row['arm']}: {row['of']} ({row['kind']})",
         x_title="Correlation over traces, with its 95 % interval over clips",
@@ -228,18 +244,19 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
         choice: Gives the measure of length; its metric is drawn where it is a share.
     """
     title = "Change with length, with difficulty or item held fixed"
+    # The chosen metric comes first, so that it is drawn if it has slopes.
     names = tuple(dict.fromkeys((choice.metric, *DECAYING)))
     names = tuple(name for name in names if metric_of(name).percent)
     rows = measures.slopes(table, choice, names)
     rows = rows[rows["slope"].notna()]
     if rows.empty:
         return Exhibit("slopes", title, "No slope can be estimated: the scored traces of no arm differ in length.")
-    shown = names[0] if (rows["metric"] == names[0]).any() else rows["metric"].iat[0]
+    figure_metric = names[0] if (rows["metric"] == names[0]).any() else rows["metric"].iat[0]
     figure = forest(
-        rows[rows["metric"] == shown].to_dict("records"),
+        rows[rows["metric"] == figure_metric].to_dict("records"),
         "slope",
         names=lambda row: f"{row['arm']} ({row['held']})",
-        x_title=f"Change of {metric_of(shown).label} for each doubling of the length (below 0: decay)",
+        x_title=f"Change of {metric_of(figure_metric).label} for each doubling of the length (below 0: decay)",
         percent=True,
         tip=lambda row: (
             f"{label(row['arm'])}, {metric_of(row['metric']).label}, {row['held']}<br>"
@@ -249,19 +266,23 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
         ),
         places=lambda row: table.labels.index(row["arm"]),
     )
-    firmest = {"item held": 0, "difficulty held": 1, "nothing held": 2}
+    # The caption uses the slope with the strictest control of difficulty for each arm.
+    strictness = {"item held": 0, "difficulty held": 1, "nothing held": 2}
     findings = []
     for arm in table.labels:
-        own = rows[(rows["arm"] == arm) & (rows["metric"] == shown)].to_dict("records")
-        if own:
-            findings.append(_trend_sentence(arm, min(own, key=lambda row: firmest[row["held"]]), metric_of(shown)))
-    tested = int(rows["p_value"].notna().sum())
+        arm_rows = rows[(rows["arm"] == arm) & (rows["metric"] == figure_metric)].to_dict("records")
+        if arm_rows:
+            findings.append(
+                _trend_sentence(arm, min(arm_rows, key=lambda row: strictness[row["held"]]), metric_of(figure_metric))
+            )
+    n_tests = int(rows["p_value"].notna().sum())
     notes = (
         "Least squares over traces, pooled rates weighted by what they divide by; intervals over clips.",
         "Difficulty held: a level for each difficulty of the benchmark. Item held: answers of one item against each "
         "other only; it needs several samples an item.",
-        f"The figure shows {metric_of(shown).label}; the table has accuracy and perception under every counting rule.",
-        f"{plural(tested, 'slope')} tested: corrected p values are Holm's. The table has the odds ratios of accuracy "
+        f"The figure shows {metric_of(figure_metric).label}; the table has accuracy and perception under every "
+        "counting rule.",
+        f"{plural(n_tests, 'slope')} tested: corrected p values are Holm's. The table has the odds ratios of accuracy "
         "(logistic regression with errors by clip; conditional logistic regression within items).",
         _RULES,
     )
@@ -270,16 +291,17 @@ def slopes(table: RunTable, choice: Choice) -> Exhibit:
 
 def _trend_sentence(arm: str, row: Mapping[str, Any], metric: Metric) -> str:
     change = difference(metric, row["slope"], row["low"], row["high"])
-    corrected = f", {p_value(row['p_holm'])} after Holm's correction" if row.get("p_holm") is not None else ""
-    held = f" with {row['held'].removesuffix(' held')} held" if row["held"] != "nothing held" else ""
+    holm_clause = f", {p_value(row['p_holm'])} after Holm's correction" if row.get("p_holm") is not None else ""
+    held_clause = f" with {row['held'].removesuffix(' held')} held" if row["held"] != "nothing held" else ""
     verdict = {-1: "falls with length", 1: "rises with length", 0: "does not clearly change with length"}[
-        _side(row["low"], row["high"], 0.0)
+        _sign(row["low"], row["high"], 0.0)
     ]
-    return f"{arm}: {metric.label}{held} {verdict} ({change} for each doubling, {p_value(row['p_value'])}{corrected})."
+    p_values = f"{p_value(row['p_value'])}{holm_clause}"
+    return f"{arm}: {metric.label}{held_clause} {verdict} ({change} for each doubling, {p_values})."
 
 
 def forced(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the metric and F1 on the same items at several forced lengths, where difficulty cannot pose as length.
+    """Return the metric and F1 on the same items at several forced lengths, so that difficulty is not confounded.
 
     Args:
         table: Runs, narrowed to the chosen arms and items.
@@ -287,8 +309,8 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
     """
     metric = metric_of(choice.metric)
     title = f"{metric.label} of the same items at several forced lengths"
-    parts = [forced_rows(table, shown).assign(metric=shown.label) for shown in with_f1(table.frame, metric)]
-    rows = pd.concat(parts, ignore_index=True)
+    tables = [forced_rows(table, measure).assign(metric=measure.label) for measure in with_f1(table.frame, metric)]
+    rows = pd.concat(tables, ignore_index=True)
     if rows.empty:
         return Exhibit(
             "forced",
@@ -297,11 +319,12 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
             "min_reasoning_tokens to the file of arms, evaluate again and load that run.",
         )
     several = rows["metric"].nunique() > 1
+    # A line per family and metric: its points share their items.
     series = []
-    for (family, name), part in rows.groupby(["family", "metric"], sort=False):
-        found = part.to_dict("records")
+    for (family, name), group in rows.groupby(["family", "metric"], sort=False):
+        points = group.to_dict("records")
         legend = f"{family}: {name}" if several else str(family)
-        series.append((legend, [row | {"point": point(table, row["arm"])} for row in found]))
+        series.append((legend, [row | {"point": point(table, row["arm"])} for row in points]))
     figure = dots(
         series,
         "length",
@@ -312,14 +335,16 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
         joined=True,
         tip=lambda row: (
             f"{label(row['arm'])}<br>{label(row['metric'])} {estimate(metric, row)}<br>{number(row['length'])} tokens; "
-            f"{size_of(row)}{_from_free(row, metric, '<br>', label)}"
+            f"{size_of(row)}{_difference_from_free(row, metric, '<br>', label)}"
         ),
     )
+    # The caption compares the shortest and the longest point of each line.
     findings = [
-        f"{legend}, on the same {size_of(found[0])}: {value(metric, found[0]['value'])} at "
-        f"{number(found[0]['length'])} tokens{_from_free(found[0], metric)}, {value(metric, found[-1]['value'])} at "
-        f"{number(found[-1]['length'])}{_from_free(found[-1], metric)}."
-        for legend, found in series
+        f"{legend}, on the same {size_of(points[0])}: {value(metric, points[0]['value'])} at "
+        f"{number(points[0]['length'])} tokens{_difference_from_free(points[0], metric)}, "
+        f"{value(metric, points[-1]['value'])} at {number(points[-1]['length'])}"
+        f"{_difference_from_free(points[-1], metric)}."
+        for legend, points in series
     ]
     notes = (
         "All points of a line are of the same items, so a difference between them is not one of difficulty.",
@@ -329,12 +354,14 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
     return Exhibit("forced", title, caption(findings), figure, rows, notes)
 
 
-def _from_free(row: Mapping[str, Any], metric: Metric, before: str = ", ", shown: Callable[[str], str] = str) -> str:
-    """Return the paired difference from the arm that may write as it likes; nothing where the row is that arm's."""
+def _difference_from_free(
+    row: Mapping[str, Any], metric: Metric, prefix: str = ", ", escape: Callable[[str], str] = str
+) -> str:
+    """Return the paired difference from the arm of free length, or "" for that arm itself."""
     if row["difference"] is None or row["difference"] != row["difference"]:
         return ""
-    away = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
-    return f"{before}{away} against {shown(row['minus'])}, {paired_p(row)}"
+    delta = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
+    return f"{prefix}{delta} against {escape(row['minus'])}, {paired_p(row)}"
 
 
 _UNJUDGED = (
@@ -343,7 +370,7 @@ _UNJUDGED = (
 )
 
 
-def _why_no_value(table: RunTable, choice: Choice, metric: Metric) -> str:
+def _no_value_reason(table: RunTable, choice: Choice, metric: Metric) -> str:
     if table.frame.empty:
         return "No answer is left by these filters: take one away."
     if table.frame[choice.length].isna().all():
@@ -397,28 +424,28 @@ def _tip(metric: Metric) -> Any:
 def _trends(table: RunTable, choice: Choice, metric: Metric, arms: list[str]) -> list[str]:
     """Return a sentence for each arm: its change for each doubling of the length, tested over traces, not over bins."""
     slopes = {arm: measures.trend(table.rows(arm), metric, choice.length) for arm in arms}
-    corrected = holm([found.p_value for found in slopes.values()])
+    corrected = holm([slope.p_value for slope in slopes.values()])
     return [
         f"{arm} has no trend to test."
-        if found.low is None
+        if slope.low is None
         else _trend_sentence(
-            arm, {**found._asdict(), "slope": found.estimate, "p_holm": p, "held": "nothing held"}, metric
+            arm, {**slope._asdict(), "slope": slope.estimate, "p_holm": p, "held": "nothing held"}, metric
         )
-        for (arm, found), p in zip(slopes.items(), corrected, strict=True)
+        for (arm, slope), p in zip(slopes.items(), corrected, strict=True)
     ]
 
 
-def _together(table: RunTable, choice: Choice, arm: str) -> str:
+def _joint_trend(table: RunTable, choice: Choice, arm: str) -> str:
     """Return whether accuracy and Acc_per of an arm change alike with length."""
-    part = table.rows(arm)
-    found = {name: measures.trend(part, metric_of(name), choice.length) for name in ("accuracy", "acc_per")}
-    if any(slope.low is None for slope in found.values()):
+    answers = table.rows(arm)
+    trends = {name: measures.trend(answers, metric_of(name), choice.length) for name in ("accuracy", "acc_per")}
+    if any(slope.low is None for slope in trends.values()):
         return f"{arm}: too few traces to test a trend."
     changes = [
         f"{metric_of(name).label} by {difference(metric_of(name), slope.estimate, slope.low, slope.high)}"
-        for name, slope in found.items()
+        for name, slope in trends.items()
     ]
-    sides = {_side(slope.low, slope.high, 0.0) for slope in found.values()}
+    sides = {_sign(slope.low, slope.high, 0.0) for slope in trends.values()}
     verdict = {
         frozenset({-1}): "both fall", frozenset({1}): "both rise", frozenset({0}): "neither clearly changes",
         frozenset({-1, 1}): "they move apart",
@@ -426,18 +453,18 @@ def _together(table: RunTable, choice: Choice, arm: str) -> str:
     return f"{arm}, for each doubling of the length: {' and '.join(changes)}: {verdict}."
 
 
-def _lengthless(table: RunTable, choice: Choice) -> tuple[str, ...]:
+def _length_note(table: RunTable, choice: Choice) -> tuple[str, ...]:
     missing = int(table.frame[choice.length].isna().sum())
     return (f"{plural(missing, 'answer')} without a known length are left out.",) if missing else ()
 
 
-def _conditioned(choice: Choice, metric: Metric) -> tuple[str, ...]:
+def _filter_note(choice: Choice, metric: Metric) -> tuple[str, ...]:
     if choice.outcome == "all" or metric.name not in ("accuracy", "strict"):
         return ()
     return (f"Only {choice.outcome} answers are shown, so accuracy is fixed by the filter.",)
 
 
-def _side(low: Any, high: Any, zero: float) -> int:
+def _sign(low: Any, high: Any, zero: float) -> int:
     if low is None or high is None or low != low:
         return 0
     return -1 if high < zero else 1 if low > zero else 0
@@ -445,5 +472,5 @@ def _side(low: Any, high: Any, zero: float) -> int:
 
 def _direction(low: Any, high: Any) -> str:
     return {-1: "less often right", 1: "more often right", 0: "neither clearly more nor less often right"}[
-        _side(low, high, 0.0)
+        _sign(low, high, 0.0)
     ]

@@ -1,8 +1,8 @@
 """Exhibits about trainings: rewards, lengths, dead groups, KL, entropy, attention to audio, loss, over steps.
 
-All figures take the same recipes. A recipe that was trained under several seeds is one line, the mean, with a band from
-the lowest seed to the highest; a single seed has the spread that its trainer logged, where it logged one. Metrics have
-the names of TRL's log (``training/audio_grpo.py`` adds those with ``zero_variance_groups`` and ``audio_attention``).
+All figures show the same recipes. A recipe with several seeds is drawn as the mean over seeds, with a band from the
+lowest seed to the highest. A single seed is drawn with the spread that its trainer logged, if any. Metrics have the
+names of TRL's log (``training/audio_grpo.py`` adds those with ``zero_variance_groups`` and ``audio_attention``).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from analysis.words import caption, number
 __all__ = ["build_training_exhibits"]
 
 _REWARD = re.compile(r"rewards/([^/]+)/mean")
-_FEWEST = 20  # points of a line whose ends a reading compares
+_FEWEST = 20  # points of a line below which the reading gives its range instead of its ends
 
 
 class _Curve(NamedTuple):
-    """What a panel draws: a metric, its title, and what spreads a single seed."""
+    """One panel: a metric, its title, and the columns that give the spread of a single seed."""
 
     metric: str
     title: str
@@ -50,24 +50,25 @@ def build_training_exhibits(
     Args:
         logs: The trainings.
         chosen: Labels of ``analysis.training_log.families``; None takes all, unknown ones are ignored.
-        window: Logged steps that a moving mean of the lines, and of the sentences that read them, spans; 1 draws them
-            as logged. Tables are always as logged.
+        window: Length of the moving mean over the lines and their captions, in logged steps; 1 draws them as logged.
+            Tables are always as logged.
 
     Returns:
-        One exhibit a figure; without a drawing where no chosen training logged its metrics.
+        One exhibit per figure, without a drawing where no chosen training logged its metrics.
     """
-    known = families(logs)
-    shown = {name: known[name] for name in (known if chosen is None else chosen) if name in known}
-    places = {name: place for place, name in enumerate(known)}
-    return [_exhibit(figure, shown, places, window) for figure in _figures(shown)]
+    recipes = families(logs)
+    selected = {name: recipes[name] for name in (recipes if chosen is None else chosen) if name in recipes}
+    places = {name: place for place, name in enumerate(recipes)}
+    return [_exhibit(figure, selected, places, window) for figure in _figures(selected)]
 
 
-def _figures(shown: Mapping[str, Sequence[TrainingLog]]) -> list[_Figure]:
-    metrics = {name for logs in shown.values() for log in logs for name in log.rows}
+def _figures(recipes: Mapping[str, Sequence[TrainingLog]]) -> list[_Figure]:
+    metrics = {name for logs in recipes.values() for log in logs for name in log.rows}
     rewards = sorted({match[1] for name in metrics if (match := _REWARD.fullmatch(name))})
-    each = tuple(_Curve(f"rewards/{name}/mean", name, f"rewards/{name}/std") for name in rewards)
-    dead = (_Curve("frac_reward_zero_std", "All rewards together", percent=True),)
-    dead += tuple(_Curve(f"rewards/{name}/zero_variance_groups", name, percent=True) for name in rewards)
+    # Recipes have different rewards, so the panels follow the logged metrics.
+    reward_curves = tuple(_Curve(f"rewards/{name}/mean", name, f"rewards/{name}/std") for name in rewards)
+    dead_curves = (_Curve("frac_reward_zero_std", "All rewards together", percent=True),)
+    dead_curves += tuple(_Curve(f"rewards/{name}/zero_variance_groups", name, percent=True) for name in rewards)
     only_grpo = "Only GRPO logs this: choose a GRPO recipe."
     return [
         _Figure(
@@ -78,7 +79,7 @@ def _figures(shown: Mapping[str, Sequence[TrainingLog]]) -> list[_Figure]:
             only_grpo,
             ("The sum of all rewards by the recipe's weights, mean over completions.",),
         ),
-        _Figure("training-rewards", "Each reward while training", "Reward", each, only_grpo),
+        _Figure("training-rewards", "Each reward while training", "Reward", reward_curves, only_grpo),
         _Figure(
             "training-length",
             "Length of completions while training",
@@ -90,7 +91,7 @@ def _figures(shown: Mapping[str, Sequence[TrainingLog]]) -> list[_Figure]:
             "training-dead",
             "Dead groups: all completions of a prompt got the same reward",
             "Share of groups",
-            dead,
+            dead_curves,
             only_grpo,
             ("A dead group has no advantage, so nothing is learnt from it.",),
         ),
@@ -131,30 +132,32 @@ def _figures(shown: Mapping[str, Sequence[TrainingLog]]) -> list[_Figure]:
 
 
 def _exhibit(
-    figure: _Figure, shown: Mapping[str, Sequence[TrainingLog]], places: Mapping[str, int], window: int
+    figure: _Figure, recipes: Mapping[str, Sequence[TrainingLog]], places: Mapping[str, int], window: int
 ) -> Exhibit:
     groups: list[tuple[_Curve, list[tuple[str, list[dict[str, Any]]]]]] = []
-    sheets, findings, short = [], [], set()
-    for part in figure.curves:
+    sheets, findings, truncated = [], [], set()
+    # Curves use only the steps that all seeds logged; seeds with more steps are noted.
+    for panel in figure.curves:
         series = []
-        for name, logs in shown.items():
-            found = curve(logs, part.metric, part.spread)
-            if found.empty:
+        for name, logs in recipes.items():
+            points = curve(logs, panel.metric, panel.spread)
+            if points.empty:
                 continue
-            having = [log for log in logs if part.metric in log.rows]
-            if any(len(log.rows[part.metric].dropna()) > len(found) for log in having):
-                short.add(name)
-            sheets.append(found.assign(recipe=name, metric=part.metric))
-            line = _smooth(found, window)
-            findings.append(_finding(name, part, line, len(figure.curves) > 1))
+            metric_logs = [log for log in logs if panel.metric in log.rows]
+            if any(len(log.rows[panel.metric].dropna()) > len(points) for log in metric_logs):
+                truncated.add(name)
+            sheets.append(points.assign(recipe=name, metric=panel.metric))
+            line = _smooth(points, window)
+            findings.append(_finding(name, panel, line, len(figure.curves) > 1))
             series.append((name, line.to_dict("records")))
         if series:
-            groups.append((part, series))
+            groups.append((panel, series))
     if not groups:
         return Exhibit(figure.name, figure.title, figure.missing)
-    names = [name for name in shown if any(name == known for _, series in groups for known, _ in series)]
-    # Every panel has every recipe, so that a colour and a place in the legend mean the same one in each.
-    full = [(part, [(name, dict(series).get(name, [])) for name in names]) for part, series in groups]
+    names = [name for name in recipes if any(name == label for _, series in groups for label, _ in series)]
+    # Every panel has every recipe, so that colours and legend entries agree between panels.
+    panel_series = [(panel, [(name, dict(series).get(name, [])) for name in names]) for panel, series in groups]
+    # Places refer to all recipes, so that colours do not change with the selection.
     settings: dict[str, Any] = {
         "x_title": "Step",
         "y_title": figure.y_title,
@@ -165,15 +168,15 @@ def _exhibit(
         ),
         "places": [places[name] for name in names],
     }
-    if len(full) == 1:
-        drawing = lines(full[0][1], "step", "value", percent=full[0][0].percent, **settings)
+    if len(panel_series) == 1:
+        drawing = lines(panel_series[0][1], "step", "value", percent=panel_series[0][0].percent, **settings)
     else:
         drawing = panels(
-            [(part.title, series) for part, series in full],
+            [(panel.title, series) for panel, series in panel_series],
             "step",
             "value",
-            percent=all(part.percent for part, _ in full),
-            shared=len({part.percent for part, _ in full}) == 1,
+            percent=all(panel.percent for panel, _ in panel_series),
+            shared=len({panel.percent for panel, _ in panel_series}) == 1,
             **settings,
         )
     table = pd.concat(sheets, ignore_index=True)
@@ -183,47 +186,47 @@ def _exhibit(
         caption(findings),
         drawing,
         table[["recipe", "metric", "step", "value", "low", "high", "logs"]],
-        (*figure.notes, *_notes(shown, names, window), *_short(short)),
+        (*figure.notes, *_notes(recipes, names, window), *_truncation_notes(truncated)),
     )
 
 
-def _finding(name: str, part: _Curve, line: pd.DataFrame, titled: bool) -> str:
-    """Read a line as it is drawn: its ends, or where it has few points only the values between which it stays."""
+def _finding(name: str, panel: _Curve, line: pd.DataFrame, titled: bool) -> str:
+    """Describe a drawn line by its first and last values, or by its range where it has few points."""
     steps, values = line["step"], line["value"]
-    what = f"{part.title} " if titled else ""
+    prefix = f"{panel.title} " if titled else ""
     if len(line) == 1:
-        return f"{name}: {what}{_value(part, values.iat[0])}, logged once (step {steps.iat[0]})."
+        return f"{name}: {prefix}{_value(panel, values.iat[0])}, logged once (step {steps.iat[0]})."
     if len(line) < _FEWEST:
         return (
-            f"{name}: {what}{_value(part, values.min())} to {_value(part, values.max())} over {steps.iat[-1]} steps, "
-            "too few for a trend."
+            f"{name}: {prefix}{_value(panel, values.min())} to {_value(panel, values.max())} over {steps.iat[-1]} "
+            "steps, too few for a trend."
         )
-    ends = f"{_value(part, values.iat[0])} at step {steps.iat[0]}, {_value(part, values.iat[-1])} at step"
-    return f"{name}: {what}{ends} {steps.iat[-1]}."
+    ends = f"{_value(panel, values.iat[0])} at step {steps.iat[0]}, {_value(panel, values.iat[-1])} at step"
+    return f"{name}: {prefix}{ends} {steps.iat[-1]}."
 
 
-def _value(part: _Curve, value: float) -> str:
-    return f"{100 * value:.1f} %" if part.percent else number(float(value))
+def _value(panel: _Curve, value: float) -> str:
+    return f"{100 * value:.1f} %" if panel.percent else number(float(value))
 
 
-def _smooth(found: pd.DataFrame, window: int) -> pd.DataFrame:
+def _smooth(points: pd.DataFrame, window: int) -> pd.DataFrame:
     if window <= 1:
-        return found
-    means = found[["value", "low", "high"]].rolling(window, center=True, min_periods=1).mean()
-    return found.assign(**means)
+        return points
+    means = points[["value", "low", "high"]].rolling(window, center=True, min_periods=1).mean()
+    return points.assign(**means)
 
 
-def _notes(shown: Mapping[str, Sequence[TrainingLog]], names: Sequence[str], window: int) -> list[str]:
+def _notes(recipes: Mapping[str, Sequence[TrainingLog]], names: Sequence[str], window: int) -> list[str]:
     notes = ["Bands: from the lowest to the highest seed; for a single seed, the spread that its trainer logged."]
     if window > 1:
         notes.append(f"Lines are moving means over {window} logged steps; the table is as logged.")
     for name in names:
-        for log in shown[name]:
-            known = {key: log.manifest[key] for key in ("base", "steps", "started", "package", "note")}
-            facts = "; ".join(f"{key} {value}" for key, value in known.items() if value is not None)
+        for log in recipes[name]:
+            fields = {key: log.manifest[key] for key in ("base", "steps", "started", "package", "note")}
+            facts = "; ".join(f"{key} {value}" for key, value in fields.items() if value is not None)
             notes.append(f"{log.name}: recipe {log.recipe} ({log.kind}), seed {log.seed}; {facts}.")
     return notes
 
 
-def _short(names: set[str]) -> list[str]:
+def _truncation_notes(names: set[str]) -> list[str]:
     return [f"{name}: only the steps that all its seeds logged are drawn." for name in sorted(names)]

@@ -1,9 +1,9 @@
 """Attention to audio along the trace: the paper's Figure 6, with a written definition and a length correction.
 
-The ratio of a token is the mass of its attention on audio positions, mean over layers and heads; the corrected ratio
-divides it by the audio share of what the token can see (``mpar2.attention``). The paper defines neither its layers nor
-its denominator. ``relative`` position cuts each trace into twentieths; ``absolute`` counts blocks of 16 tokens, and
-ends where fewer than one trace in twenty is still being written: later blocks would show other, longer traces.
+The ratio of a token is its attention mass on audio positions, averaged over layers and heads. The corrected ratio
+divides it by the audio share of the visible positions (``mpar2.attention``). The paper defines neither its layers nor
+its denominator. ``relative`` position divides each trace into twentieths. ``absolute`` position counts blocks of 16
+tokens and ends where fewer than one trace in twenty remains, because later blocks would cover long traces only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from analysis.metrics import rate_of
 __all__ = ["along", "changes"]
 
 _COLUMNS = ["arm", "position", "value", "low", "high", "items", "clips", "traces"]
-_FEWEST = 0.05
+_MIN_SHARE = 0.05
 
 
 def along(table: RunTable, position: Literal["relative", "absolute"], corrected: bool) -> pd.DataFrame:
@@ -36,23 +36,23 @@ def along(table: RunTable, position: Literal["relative", "absolute"], corrected:
         (95 % over clips), items, clips, traces.
     """
     rows: list[dict[str, Any]] = []
-    data = _placed(table, 0 if position == "relative" else 1)
+    data = _attention_rows(table, 0 if position == "relative" else 1)
     column = "corrected" if corrected else "ratio"
     scale = 1 / RELATIVE_BINS if position == "relative" else TOKEN_BLOCK
     for label in table.labels:
-        part = data[data["arm"] == label]
-        traces = part["row"].nunique()
-        for number, inside in part.groupby("bin"):
-            if len(inside) < max(2, _FEWEST * traces):
+        arm_rows = data[data["arm"] == label]
+        traces = arm_rows["row"].nunique()
+        for number, bin_rows in arm_rows.groupby("bin"):
+            if len(bin_rows) < max(2, _MIN_SHARE * traces):
                 continue
-            values = inside[column].to_numpy()
-            found = rate_of(values, None, inside, share=False, resamples=300)
+            values = bin_rows[column].to_numpy()
+            result = rate_of(values, None, bin_rows, share=False, resamples=300)
             rows.append(
                 {
                     "arm": label,
                     "position": (float(number) + 0.5) * scale,
-                    **found.columns(),
-                    "traces": len(inside),
+                    **result.columns(),
+                    "traces": len(bin_rows),
                 }
             )
     return pd.DataFrame(rows, columns=_COLUMNS)
@@ -68,18 +68,18 @@ def changes(table: RunTable, corrected: bool) -> dict[str, Difference]:
     Returns:
         Label of an arm to the mean ratio of the last quarter minus that of the first.
     """
-    data = _placed(table, 0)
-    column, found = "corrected" if corrected else "ratio", {}
+    data = _attention_rows(table, 0)
+    column, differences = "corrected" if corrected else "ratio", {}
     for label in table.labels:
-        part, ends = data[data["arm"] == label], []
-        for inside in (part["bin"] < RELATIVE_BINS // 4, part["bin"] >= RELATIVE_BINS - RELATIVE_BINS // 4):
-            mean = part[inside].groupby("row")[column].mean()
-            ends.append(Side(mean.to_numpy(), np.ones(len(mean)), table.frame.iloc[mean.index]))
-        found[label] = paired(*ends)
-    return found
+        arm_rows, sides = data[data["arm"] == label], []
+        for mask in (arm_rows["bin"] < RELATIVE_BINS // 4, arm_rows["bin"] >= RELATIVE_BINS - RELATIVE_BINS // 4):
+            mean = arm_rows[mask].groupby("row")[column].mean()
+            sides.append(Side(mean.to_numpy(), np.ones(len(mean)), table.frame.iloc[mean.index]))
+        differences[label] = paired(*sides)
+    return differences
 
 
-def _placed(table: RunTable, kind: int) -> pd.DataFrame:
+def _attention_rows(table: RunTable, kind: int) -> pd.DataFrame:
     data = table.attention[table.attention["kind"] == kind]
     rows = data["row"].to_numpy()
     return data.assign(

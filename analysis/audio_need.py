@@ -1,12 +1,12 @@
-"""Which items need the audio, from answers of other models that were asked without it.
+"""Audio need of items, from answers of other models without the audio.
 
 Foo et al., "All That Glitters Is Not Audio" (arXiv 2604.24401) publish the answers of eight models to MMAU, MMAR and
-MMAU-Pro with the audio, without it, and on fragments, judged item by item. Of their archive the files
-``results/BENCHMARK/MODEL/none_llm_judge.jsonl`` are read: a line ``{"id": ..., "llm_correct": true}`` for each item.
-Any file of such lines does, and one of lines ``{"id": ..., "needs_audio": true}``.
+MMAU-Pro with the audio, without it, and on fragments, judged item by item. The files
+``results/BENCHMARK/MODEL/none_llm_judge.jsonl`` of their archive are read: a line ``{"id": ..., "llm_correct": true}``
+for each item. Any other file of such lines is accepted, and so are lines ``{"id": ..., "needs_audio": true}``.
 
-An item needs the audio where at most half of the models answer it rightly without; so it is for arms with silence in a
-run of one's own (``analysis.load``).
+An item needs the audio if at most half of the models answer it correctly without it. ``analysis.load`` applies the
+same rule to the arms of a run with silent audio.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FILES = "none_llm_judge.jsonl"
 
 
 def read_audio_need(source: str | Path) -> dict[str, float]:
-    """Read the share of models that answer an item rightly without its audio.
+    """Read the share of models that answer an item correctly without its audio.
 
     Args:
         source: The archive's folder, one benchmark or model of it, or a file of lines.

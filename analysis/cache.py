@@ -1,8 +1,8 @@
-"""The columnar copy of a large run: Parquet files in ``RUN/.analysis``, so that the second look takes no minute.
+"""Columnar cache of a large run: Parquet files in ``RUN/.analysis``, so that later loads are fast.
 
-It is a copy and never a source: it counts only while the run's files have the size and time that it was made from and
-its layout is this module's, and is otherwise made anew. Small runs need none. Only folders have one: an upload is read
-as what it is. Without pyarrow, or where the folder cannot be written, there is no copy and nothing else changes.
+The cache is valid only while the size and time of the run's files, and the layout version of this module, are those it
+was written with. Otherwise it is written again. Small runs and uploads have no cache. Without pyarrow, or in a
+read-only folder, no cache is written and results are the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["read", "write"]
 
 VERSION = 4
 WORTH_BYTES = 4_000_000  # of lines; below it reading them is fast enough
-_FOLDER, _PARTS = ".analysis", ("frame.parquet", "attention.parquet")
+_FOLDER, _FILES = ".analysis", ("frame.parquet", "attention.parquet")
 _KEY = b"mpar2-analysis"
 
 
@@ -31,38 +31,38 @@ def read(run: Path, scores: StoredScores) -> tuple[pd.DataFrame, pd.DataFrame] |
 
     Args:
         run: The run's folder.
-        scores: Whose scores the copy must hold, as ``find_stored`` gives them.
+        scores: Scores that the copy must hold, as ``find_stored`` returns them.
 
     Returns:
-        Frame and attention (``RunTable``), or None where there is no copy or the run has changed since.
+        Frame and attention (``RunTable``), or None if there is no copy or the run has changed since.
     """
-    if not _worth(run):
+    if not _is_worth_caching(run):
         return None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    wanted, found = _fingerprint(run, scores), []
-    for part in _PARTS:
+    fingerprint, tables = _fingerprint(run, scores), []
+    for name in _FILES:
         try:
-            stored = pq.read_table(run / _FOLDER / part)
+            table = pq.read_table(run / _FOLDER / name)
         except (OSError, pa.ArrowException):  # not there, or damaged
             return None
-        if (stored.schema.metadata or {}).get(_KEY) != wanted:
+        if (table.schema.metadata or {}).get(_KEY) != fingerprint:
             return None
-        found.append(stored.to_pandas())
-    return found[0], found[1]
+        tables.append(table.to_pandas())
+    return tables[0], tables[1]
 
 
 def write(run: Path, scores: StoredScores, frame: pd.DataFrame, attention: pd.DataFrame) -> None:
-    """Write the copy of a large run, each file complete or not at all; a folder that cannot be written gets none.
+    """Write the copy of a large run. Each file is written atomically; a read-only folder gets none.
 
     Args:
         run: The run's folder.
-        scores: Whose scores ``frame`` holds.
+        scores: Scores that ``frame`` holds.
         frame: The run's rows, as in ``RunTable``.
         attention: Its attention, as in ``RunTable``.
     """
-    if not _worth(run):
+    if not _is_worth_caching(run):
         return
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -70,15 +70,15 @@ def write(run: Path, scores: StoredScores, frame: pd.DataFrame, attention: pd.Da
     fingerprint = _fingerprint(run, scores)
     with contextlib.suppress(OSError):  # a folder that cannot be written costs time, not correctness
         (run / _FOLDER).mkdir(exist_ok=True)
-        for part, data in zip(_PARTS, (frame, attention), strict=True):
-            made = pa.Table.from_pandas(data, preserve_index=False)
-            made = made.replace_schema_metadata({**(made.schema.metadata or {}), _KEY: fingerprint})
+        for name, data in zip(_FILES, (frame, attention), strict=True):
+            table = pa.Table.from_pandas(data, preserve_index=False)
+            table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: fingerprint})
             buffer = io.BytesIO()
-            pq.write_table(made, buffer, compression="zstd")
-            write_bytes(run / _FOLDER / part, buffer.getvalue())
+            pq.write_table(table, buffer, compression="zstd")
+            write_bytes(run / _FOLDER / name, buffer.getvalue())
 
 
-def _worth(run: Path) -> bool:
+def _is_worth_caching(run: Path) -> bool:
     if not run.is_dir() or find_spec("pyarrow") is None:
         return False
     return sum(path.stat().st_size for path in run.glob("items*.jsonl*")) >= WORTH_BYTES

@@ -1,4 +1,4 @@
-"""What a reader chose to look at, and the rows that this leaves."""
+"""Choice of arms, items, metric and bins, and the rows that it selects."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _MOST_BINS = 40
 
 @dataclass(frozen=True)
 class Choice:
-    """Hold what is shown: arms (none: all), metric, bins and filters; others are compared with the first arm.
+    """Selection to show: arms (empty: all), metric, bins and filters. Arms are compared with the first.
 
     Raises:
-        AnalysisError: A value is not one of those that are possible.
+        AnalysisError: A value is not allowed.
     """
 
     arms: tuple[str, ...] = ()
@@ -50,13 +50,13 @@ class Choice:
 
     def __post_init__(self) -> None:
         metric_of(self.metric)
-        for name, value, known in (
+        for name, value, allowed in (
             ("binning", self.binning, BINNINGS),
             ("length", self.length, LENGTHS),
             ("outcome", self.outcome, OUTCOMES),
         ):
-            if value not in known:
-                raise AnalysisError(f"{name} is {str(value)[:40]!r}; choose one of {', '.join(known)}")
+            if value not in allowed:
+                raise AnalysisError(f"{name} is {str(value)[:40]!r}; choose one of {', '.join(allowed)}")
         if not 2 <= self.bins <= _MOST_BINS:
             raise AnalysisError(f"{self.bins} bins; 2 to {_MOST_BINS} are possible")
         if unknown := set(self.filters) - set(FILTERS):
@@ -76,19 +76,19 @@ def apply_choice(table: RunTable, choice: Choice) -> RunTable:
     labels = list(choice.arms) or table.labels
     arms = tuple(table.arm(label) for label in dict.fromkeys(labels))
     frame = table.frame
-    kept = frame["arm"].isin([arm.label for arm in arms]).to_numpy(copy=True)
+    mask = frame["arm"].isin([arm.label for arm in arms]).to_numpy(copy=True)
     for name, values in choice.filters.items():
         if values:
-            kept &= frame[name].isin(values).to_numpy()
+            mask &= frame[name].isin(values).to_numpy()
     if choice.outcome != "all":
-        kept &= (frame["right"] == (choice.outcome == "right")).to_numpy()
-    place = np.cumsum(kept) - 1
-    attention = table.attention[kept[table.attention["row"].to_numpy()]]
-    attention = attention.assign(row=place[attention["row"].to_numpy()])
-    chosen = frame.copy(deep=False) if kept.all() else frame[kept].reset_index(drop=True)
-    chosen["arm"] = chosen["arm"].cat.set_categories([arm.label for arm in arms])
+        mask &= (frame["right"] == (choice.outcome == "right")).to_numpy()
+    new_index = np.cumsum(mask) - 1
+    attention = table.attention[mask[table.attention["row"].to_numpy()]]
+    attention = attention.assign(row=new_index[attention["row"].to_numpy()])
+    rows = frame.copy(deep=False) if mask.all() else frame[mask].reset_index(drop=True)
+    rows["arm"] = rows["arm"].cat.set_categories([arm.label for arm in arms])
     probes = table.probes[table.probes["arm"].isin([arm.label for arm in arms])]
-    return RunTable(chosen, attention.reset_index(drop=True), probes, arms, table.runs)
+    return RunTable(rows, attention.reset_index(drop=True), probes, arms, table.runs)
 
 
 def levels(frame: pd.DataFrame, name: str) -> list[str]:
@@ -98,35 +98,35 @@ def levels(frame: pd.DataFrame, name: str) -> list[str]:
         frame: Rows of ``RunTable.frame``.
         name: Column, one of ``FILTERS``.
     """
-    found = [str(value) for value in frame[name].cat.remove_unused_categories().cat.categories]
+    values = [str(value) for value in frame[name].cat.remove_unused_categories().cat.categories]
     order = {"easy": 0, "medium": 1, "hard": 2}
-    return sorted(found, key=lambda value: (order.get(value.lower(), 9), value.lower()))
+    return sorted(values, key=lambda value: (order.get(value.lower(), 9), value.lower()))
 
 
 def choice_from(values: Mapping[str, Any]) -> Choice:
-    """Return a choice out of plain values, as a form or a file has them.
+    """Build a choice from plain values, such as those of a form or a file.
 
     Args:
-        values: By field of :class:`Choice`; unknown names and None are ignored.
+        values: Values by field of :class:`Choice`; unknown names and None are ignored.
 
     Raises:
-        AnalysisError: A value is not one of those that are possible.
+        AnalysisError: A value is not allowed.
     """
-    known = {f.name for f in fields(Choice)}
-    given = {name: value for name, value in values.items() if name in known and value is not None}
-    if "arms" in given:
-        given["arms"] = tuple(map(str, given["arms"]))
-    if "filters" in given:
-        given["filters"] = {str(k): tuple(map(str, v)) for k, v in dict(given["filters"]).items() if v}
-    return Choice(**given)
+    names = {f.name for f in fields(Choice)}
+    options = {name: value for name, value in values.items() if name in names and value is not None}
+    if "arms" in options:
+        options["arms"] = tuple(map(str, options["arms"]))
+    if "filters" in options:
+        options["filters"] = {str(k): tuple(map(str, v)) for k, v in dict(options["filters"]).items() if v}
+    return Choice(**options)
 
 
 def command_of(choice: Choice, runs: tuple[str, ...], only: str | None = None) -> list[str]:
-    """Return the words of the command that draws what a choice shows.
+    """Return the arguments of the command that draws a choice.
 
     Args:
-        choice: What is shown; defaults are left out of the command.
-        runs: How the command names the runs.
+        choice: The choice; defaults are left out of the command.
+        runs: Names of the runs in the command.
         only: Name of the one exhibit to draw; None draws all.
     """
     words = ["mpar2", "report", *runs]

@@ -18,7 +18,7 @@ from analysis.report import write_report
 
 __all__ = ["configure", "run"]
 
-_NAMED = ("domain", "category", "sub-category", "difficulty", "needs-audio")
+_FILTER_OPTIONS = ("domain", "category", "sub-category", "difficulty", "needs-audio")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,27 +44,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="answers of other models without the audio, joined by id for --needs-audio: the published ones of arXiv "
         "2604.24401 (folder), or lines {id, needs_audio}; without it, arms with --audio silent decide",
     )
-    what = parser.add_argument_group("what is drawn")
-    what.add_argument(
+    group = parser.add_argument_group("what is drawn")
+    group.add_argument(
         "--arm", action="append", dest="arms", metavar="NAME", help="these arms only; the first is the base"
     )
-    what.add_argument("--metric", metavar="NAME", help=f"default: accuracy; one of {', '.join(METRICS)}")
-    what.add_argument("--length", choices=tuple(LENGTHS), help="what counts as length (default: tokens)")
-    what.add_argument("--binning", choices=tuple(BINNINGS), help="bins of equal count (default) or equal width")
-    what.add_argument("--bins", type=int, metavar="N", help="default: 8")
-    what.add_argument("--outcome", choices=("all", "right", "wrong"), help="of the answers (default: all)")
-    for name in _NAMED:
-        what.add_argument(f"--{name}", action="append", metavar="VALUE", help=f"items of this {name} only")
+    group.add_argument("--metric", metavar="NAME", help=f"default: accuracy; one of {', '.join(METRICS)}")
+    group.add_argument("--length", choices=tuple(LENGTHS), help="what counts as length (default: tokens)")
+    group.add_argument("--binning", choices=tuple(BINNINGS), help="bins of equal count (default) or equal width")
+    group.add_argument("--bins", type=int, metavar="N", help="default: 8")
+    group.add_argument("--outcome", choices=("all", "right", "wrong"), help="of the answers (default: all)")
+    for name in _FILTER_OPTIONS:
+        group.add_argument(f"--{name}", action="append", metavar="VALUE", help=f"items of this {name} only")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the report, print what each figure says, and return the exit code."""
-    given: dict[str, Any] = {name: getattr(options, name) for name in ("arms", "metric", "length", "binning", "bins")}
-    filters = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) or () for name in _NAMED}
+    """Write the report, print the reading of each figure, and return the exit code."""
+    choice_options: dict[str, Any] = {
+        name: getattr(options, name) for name in ("arms", "metric", "length", "binning", "bins")
+    }
+    filters = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) or () for name in _FILTER_OPTIONS}
     exhibits = write_report(
         options.runs,
         options.out,
-        choice_from(given | {"outcome": options.outcome, "filters": filters}),
+        choice_from(choice_options | {"outcome": options.outcome, "filters": filters}),
         only=options.only,
         judge=options.judge,
         data_folder=options.data,

@@ -3,11 +3,11 @@
 Two arms are compared over the items that both have (same benchmark fingerprint, same id), item by item: the difference
 with a paired bootstrap interval, and McNemar's exact test where each item has one answer of 0 or 1.
 
-A **control** is an arm whose manifest entry differs from another arm's in one setting only (its audio, what it is
-given, how long it may write, how it samples, or any setting that ``evaluate`` grows): the pair is found, not declared.
-An arm that is made to reason on may also be given the room for it (a larger ``max_new_tokens``): that is one setting.
-Two arms belong together as **direct and reasoning** where one checkpoint was asked both ways (whatever the budgets), or
-where their names differ by a final dagger or "thinks", as in the paper's Figure 1 ("R1-AQA" and "R1-AQA†").
+A **control** is an arm whose manifest entry differs from another arm's in one setting only, such as audio, perception,
+length limit or sampling. Pairs are detected, not declared. A larger ``min_reasoning_tokens`` may come with a larger
+``max_new_tokens``; that counts as one setting. Two arms form a **direct and reasoning** pair if one checkpoint was run
+in both modes (with any budgets), or if their names differ by a final dagger or "thinks", as in the paper's Figure 1
+("R1-AQA" and "R1-AQA†").
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class Side(NamedTuple):
-    """One side of a comparison: numerators, denominators, and the rows (with item and clip) that they are of."""
+    """One side of a comparison: numerators and denominators, (n,), and their n rows with item and clip."""
 
     above: NDArray[np.float64]
     below: NDArray[np.float64]
@@ -70,9 +70,9 @@ class Difference(NamedTuple):
 
 
 def paired(first: Side, second: Side) -> Difference:
-    """Compare two sides on their common items; clips are resampled whole.
+    """Compare two sides on their common items by a paired bootstrap over clips.
 
-    McNemar's test takes items as independent, so it is given only where each clip has one item, and each item one
+    McNemar's test assumes independent items. It is computed only if each clip has one item and each item has one
     answer of 0 or 1 on both sides.
 
     Args:
@@ -83,31 +83,31 @@ def paired(first: Side, second: Side) -> Difference:
         Second minus first, with its interval and tests.
     """
     codes = codes_of(pd.concat([first.rows["item"], second.rows["item"]], ignore_index=True))
-    parts = codes[: len(first.rows)], codes[len(first.rows) :]
-    if not all(map(len, parts)):
+    side_codes = codes[: len(first.rows)], codes[len(first.rows) :]
+    if not all(map(len, side_codes)):
         return Difference(None, None, None, None, 0, 0)
-    most = int(codes.max()) + 1
-    both = np.logical_and(*(np.bincount(part, minlength=most) > 0 for part in parts))
-    if not both.any():
+    n_items = int(codes.max()) + 1
+    shared = np.logical_and(*(np.bincount(codes_of_side, minlength=n_items) > 0 for codes_of_side in side_codes))
+    if not shared.any():
         return Difference(None, None, None, None, 0, 0)
     columns = [
-        np.bincount(part, column, most)[both]
-        for part, side in zip(parts, (first, second), strict=True)
+        np.bincount(codes_of_side, column, n_items)[shared]
+        for codes_of_side, side in zip(side_codes, (first, second), strict=True)
         for column in (side.above, side.below)
     ]
-    clip_of_item = np.zeros(most, dtype=np.intp)
-    clip_of_item[parts[0]] = codes_of(first.rows["clip"])
-    clips = clip_of_item[both]
-    found = statistics.paired_bootstrap(columns[0], columns[2], denominators=(columns[1], columns[3]), groups=clips)
-    items = int(both.sum())
-    answers = all((column == 1).all() for column in columns[1::2]) and np.isin(columns[::2], (0.0, 1.0)).all()
-    exact = statistics.mcnemar(columns[0], columns[2]) if answers and found.n == items else None
-    return Difference(found.estimate, found.low, found.high, found.p_value, items, found.n, exact)
+    clip_of_item = np.zeros(n_items, dtype=np.intp)
+    clip_of_item[side_codes[0]] = codes_of(first.rows["clip"])
+    clips = clip_of_item[shared]
+    interval = statistics.paired_bootstrap(columns[0], columns[2], denominators=(columns[1], columns[3]), groups=clips)
+    items = int(shared.sum())
+    binary = all((column == 1).all() for column in columns[1::2]) and np.isin(columns[::2], (0.0, 1.0)).all()
+    exact = statistics.mcnemar(columns[0], columns[2]) if binary and interval.n == items else None
+    return Difference(interval.estimate, interval.low, interval.high, interval.p_value, items, interval.n, exact)
 
 
-_TOLD = ("name", "items", "prompt_hash", "prompt_version", "model_hash", "adapter_hash")
-_WHO = ("model", "adapter", "mode")
-_SAMPLING = ("samples", "temperature", "top_p", "top_k", "repetition_penalty")
+_IGNORED_KEYS = ("name", "items", "prompt_hash", "prompt_version", "model_hash", "adapter_hash")
+_MODEL_KEYS = ("model", "adapter", "mode")
+_SAMPLING_KEYS = ("samples", "temperature", "top_p", "top_k", "repetition_penalty")
 _NORMAL = {
     "audio": "normal",
     "perception": "own",
@@ -129,7 +129,7 @@ _AMOUNTS = {
 
 
 class Control(NamedTuple):
-    """Two arms that differ in one setting; ``what`` says in which."""
+    """Two arms that differ in one setting; ``what`` describes it."""
 
     reference: ArmInfo
     control: ArmInfo
@@ -138,7 +138,7 @@ class Control(NamedTuple):
 
 
 def benchmark_of(table: RunTable, arm: ArmInfo) -> str:
-    """Return the fingerprint of an arm's benchmark: arms of two benchmarks share no item, and are not compared.
+    """Return the fingerprint of an arm's benchmark. Arms of different benchmarks are not compared.
 
     Args:
         table: The runs.
@@ -152,7 +152,7 @@ def benchmark_of(table: RunTable, arm: ArmInfo) -> str:
 
 
 def baseline_of(table: RunTable, label: str) -> str:
-    """Return the arm that one is compared with: the first arm of its benchmark, which may be itself.
+    """Return the baseline of an arm: the first arm of its benchmark, which may be the arm itself.
 
     Args:
         table: The runs.
@@ -161,35 +161,35 @@ def baseline_of(table: RunTable, label: str) -> str:
     Raises:
         AnalysisError: No arm has that label.
     """
-    wanted = benchmark_of(table, table.arm(label))
-    return next(arm.label for arm in table.arms if benchmark_of(table, arm) == wanted)
+    benchmark = benchmark_of(table, table.arm(label))
+    return next(arm.label for arm in table.arms if benchmark_of(table, arm) == benchmark)
 
 
 def _pairs(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
     """Return the pairs of arms with known settings on one benchmark."""
-    known = [(arm, benchmark_of(table, arm)) for arm in table.arms if arm.settings]
-    return [(a, b) for (a, first), (b, second) in combinations(known, 2) if first == second]
+    candidates = [(arm, benchmark_of(table, arm)) for arm in table.arms if arm.settings]
+    return [(a, b) for (a, first), (b, second) in combinations(candidates, 2) if first == second]
 
 
 def arms_table(table: RunTable) -> pd.DataFrame:
-    """Return what each arm did: counts, accuracy by both rules, length."""
+    """Return a row for each arm: counts of answers, accuracy by both rules, mean length."""
     rows = []
     for label in table.labels:
-        part = table.rows(label)
-        if part.empty:
+        answers = table.rows(label)
+        if answers.empty:
             continue
-        accuracy, strict, tokens = (rate(part, metric_of(name)) for name in ("accuracy", "strict", "tokens"))
+        accuracy, strict, tokens = (rate(answers, metric_of(name)) for name in ("accuracy", "strict", "tokens"))
         rows.append(
             {
                 "arm": label,
-                "items": part["item"].nunique(),
-                "clips": part["clip"].nunique(),
-                "answers": len(part),
-                "failed": int((part["status"] == "error").sum()),
-                "no answer found": int((part["answered"] == 0).sum()),
-                "in form": part["form"].mean(),
-                "no choice named": int(((part["parsed"] == 0) & (part["answered"] == 1)).sum()),
-                "truncated": int(part["truncated"].sum()),
+                "items": answers["item"].nunique(),
+                "clips": answers["clip"].nunique(),
+                "answers": len(answers),
+                "failed": int((answers["status"] == "error").sum()),
+                "no answer found": int((answers["answered"] == 0).sum()),
+                "in form": answers["form"].mean(),
+                "no choice named": int(((answers["parsed"] == 0) & (answers["answered"] == 1)).sum()),
+                "truncated": int(answers["truncated"].sum()),
                 "accuracy": accuracy.estimate,
                 "low": accuracy.low,
                 "high": accuracy.high,
@@ -207,16 +207,16 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
         table: The loaded runs.
         first: Label of the first arm.
         second: Label of the second arm.
-        metric: What is compared.
+        metric: The compared metric.
 
     Returns:
         Second minus first, with interval, tests, and numbers of items and clips.
     """
     sides = []
     for label in (first, second):
-        part = table.rows(label)
-        above, below, known = measured(part, metric)
-        sides.append(Side(above, below, units(part, known)))
+        answers = table.rows(label)
+        above, below, known = measured(answers, metric)
+        sides.append(Side(above, below, units(answers, known)))
     difference = paired(*sides)
     exact = difference.exact if metric.share else None
     return {
@@ -246,16 +246,18 @@ def against(name: str, first: Side, second: Side) -> dict[str, Any]:
     Returns:
         The columns of :func:`difference_columns`.
     """
-    away = paired(first, second)
-    exact = away.exact
-    found = {"minus": name, "difference": away.estimate, "low": away.low, "high": away.high}
-    return difference_columns(found | {"p_bootstrap": away.p_value, "p_mcnemar": exact.p_value if exact else None})
+    difference = paired(first, second)
+    exact = difference.exact
+    columns = {"minus": name, "difference": difference.estimate, "low": difference.low, "high": difference.high}
+    return difference_columns(
+        columns | {"p_bootstrap": difference.p_value, "p_mcnemar": exact.p_value if exact else None}
+    )
 
 
 def probe_rates(table: RunTable) -> pd.DataFrame:
     """Return each arm's right answers to probes of present and of absent events, against the benchmark's first arm.
 
-    Probes that were answered with neither yes nor no are left out and counted.
+    Probes without a yes or no are excluded and counted.
 
     Returns:
         A row for each arm and kind of probe: the rate with its 95 % interval over clips, ``probes`` (answered),
@@ -264,29 +266,30 @@ def probe_rates(table: RunTable) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     bases: dict[tuple[str, str], tuple[str, Side]] = {}
     for name in table.labels:
-        every = table.probes[table.probes["arm"] == name]
-        part = every[every["yes"].notna()]
-        for kind, chosen in (
-            ("present, answered yes", part[part["present"]]),
-            ("absent, answered no", part[~part["present"]]),
+        probes = table.probes[table.probes["arm"] == name]
+        answered = probes[probes["yes"].notna()]
+        for kind, kind_probes in (
+            ("present, answered yes", answered[answered["present"]]),
+            ("absent, answered no", answered[~answered["present"]]),
         ):
-            right = (chosen["yes"].astype(bool) == chosen["present"]).to_numpy(dtype=float)
-            found = rate_of(right, None, chosen, share=True)
-            if found.estimate is None:
+            right = (kind_probes["yes"].astype(bool) == kind_probes["present"]).to_numpy(dtype=float)
+            result = rate_of(right, None, kind_probes, share=True)
+            if result.estimate is None:
                 continue
-            own = Side(right, right * 0 + 1, chosen)
-            minus, base = bases.setdefault((benchmark_of(table, table.arm(name)), kind), (name, own))
-            compared = against(minus, base, own) if minus != name else difference_columns({})
-            asked = int((every["present"] == (kind == "present, answered yes")).sum())
-            counts = {"probes": len(chosen), "asked": asked}
-            rows.append({"arm": name, "probe": kind, **found.columns(), **counts, **compared})
+            side = Side(right, right * 0 + 1, kind_probes)
+            minus, base = bases.setdefault((benchmark_of(table, table.arm(name)), kind), (name, side))
+            comparison = against(minus, base, side) if minus != name else difference_columns({})
+            n_asked = int((probes["present"] == (kind == "present, answered yes")).sum())
+            counts = {"probes": len(kind_probes), "asked": n_asked}
+            rows.append({"arm": name, "probe": kind, **result.columns(), **counts, **comparison})
     return pd.DataFrame(rows)
 
 
 def difference_columns(compared: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what :func:`versus` found, as columns beside an arm's own value and interval.
+    """Return a result of :func:`versus` as columns beside an arm's own value and interval.
 
-    None for the arm of reference.
+    Args:
+        compared: The result; empty for the reference arm, whose columns are None.
     """
     names = {"low": "difference_low", "high": "difference_high"}
     keys = ("minus", "difference", "low", "high", "p_bootstrap", "p_mcnemar")
@@ -294,43 +297,43 @@ def difference_columns(compared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def controls(table: RunTable) -> list[Control]:
-    """Return every pair of arms that differ in one setting, reference first."""
-    found = []
+    """Return every pair of arms that differ in exactly one setting, with its reference."""
+    pairs = []
     for a, b in _pairs(table):
-        differing = _differing(a, b)
-        if len(differing) != 1 or differing & set(_WHO):
+        settings = _differing_settings(a, b)
+        if len(settings) != 1 or settings & set(_MODEL_KEYS):
             continue
-        (setting,) = differing
+        (setting,) = settings
         reference, control = (b, a) if _is_reference(b, a, setting) else (a, b)
         if setting in _NORMAL and reference.get(setting, _NORMAL[setting]) != _NORMAL[setting]:
             continue  # silent against shuffled: two floors, and no reference
-        found.append(Control(reference, control, setting, _what(reference, control, setting)))
-    return found
+        pairs.append(Control(reference, control, setting, _control_description(reference, control, setting)))
+    return pairs
 
 
-def _differing(a: ArmInfo, b: ArmInfo) -> set[str]:
-    keys = (set(a.settings) | set(b.settings)) - set(_TOLD)
-    unlike = {key for key in keys if a.get(key, _NORMAL.get(key)) != b.get(key, _NORMAL.get(key))}
-    if "min_reasoning_tokens" in unlike:
+def _differing_settings(a: ArmInfo, b: ArmInfo) -> set[str]:
+    keys = (set(a.settings) | set(b.settings)) - set(_IGNORED_KEYS)
+    changed = {key for key in keys if a.get(key, _NORMAL.get(key)) != b.get(key, _NORMAL.get(key))}
+    if "min_reasoning_tokens" in changed:
         short, long = sorted((a, b), key=lambda arm: arm.get("min_reasoning_tokens") or 0)
         if (long.get("max_new_tokens") or 0) > (short.get("max_new_tokens") or 0):
-            unlike.discard("max_new_tokens")
-    return {"sampling" if key in _SAMPLING else key for key in unlike}
+            changed.discard("max_new_tokens")
+    return {"sampling" if key in _SAMPLING_KEYS else key for key in changed}
 
 
 def _is_reference(a: ArmInfo, b: ArmInfo, setting: str) -> bool:
-    """Return whether a, rather than b, is the arm that nothing was done to."""
+    """Return whether ``a`` is the reference of the pair in this setting."""
     if setting in _NORMAL:
         return a.get(setting, _NORMAL[setting]) == _NORMAL[setting]
     if setting == "sampling":
         return a.get("samples", 1) < b.get("samples", 1)
-    mine, other = a.get(setting), b.get(setting)
+    value_a, value_b = a.get(setting), b.get(setting)
     if setting == "max_new_tokens":
-        return (mine or 0) > (other or 0)
-    return mine in (None, "", 0, False, "normal", "none") and other not in (None, "", 0, False, "normal", "none")
+        return (value_a or 0) > (value_b or 0)
+    return value_a in (None, "", 0, False, "normal", "none") and value_b not in (None, "", 0, False, "normal", "none")
 
 
-def _what(reference: ArmInfo, control: ArmInfo, setting: str) -> str:
+def _control_description(reference: ArmInfo, control: ArmInfo, setting: str) -> str:
     if setting == "sampling":
         return f"{control.get('samples', 1)} samples at temperature {control.get('temperature', 0):g}"
     value = control.get(setting)
@@ -344,7 +347,7 @@ def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
 
     Args:
         table: The runs.
-        metric: What is compared.
+        metric: The compared metric.
 
     Returns:
         A row for each of :func:`controls`: what :func:`versus` returns, ``control`` (in words) and ``p_holm``.
@@ -361,7 +364,7 @@ def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
 
     Args:
         table: The runs.
-        metrics: What is measured.
+        metrics: Metrics to measure.
 
     Returns:
         A row for each arm and metric that has a value: reference, arm, control ("unchanged" for the reference), metric
@@ -369,13 +372,13 @@ def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
     """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for pair in controls(table):
-        for arm, what in ((pair.reference, "unchanged"), (pair.control, pair.what)):
+        for arm, description in ((pair.reference, "unchanged"), (pair.control, pair.what)):
             for metric in metrics:
                 key = (pair.reference.label, arm.label, metric.label)
-                found = rate(table.rows(arm.label), metric)
-                if key not in rows and found.estimate is not None:
-                    names = {"reference": key[0], "arm": key[1], "control": what, "metric": key[2]}
-                    rows[key] = names | found.columns()
+                result = rate(table.rows(arm.label), metric)
+                if key not in rows and result.estimate is not None:
+                    names = {"reference": key[0], "arm": key[1], "control": description, "metric": key[2]}
+                    rows[key] = names | result.columns()
     return pd.DataFrame(list(rows.values()))
 
 
@@ -384,22 +387,22 @@ _SEED = re.compile(r"[ -]seed[ -]?(\d+)$")
 
 
 def chance_of(rows: pd.DataFrame) -> float | None:
-    """Return what guessing among the given choices scores on the items of these rows; None where truth is unknown."""
-    known = rows[np.isfinite(rows["chance"])].drop_duplicates("item")["chance"]
-    return float(known.mean()) if len(known) else None
+    """Return the accuracy of random guessing on the items of these rows; None if the truth is unknown."""
+    chances = rows[np.isfinite(rows["chance"])].drop_duplicates("item")["chance"]
+    return float(chances.mean()) if len(chances) else None
 
 
 def is_plain(arm: ArmInfo) -> bool:
-    """Return whether nothing is done to the arm: its own audio and perception, no forced length, one answer an item."""
-    free = all(arm.get(key, normal) == normal for key, normal in _NORMAL.items())
-    return free and arm.get("samples", 1) == 1
+    """Return whether an arm is no control: normal audio, own perception, no forced length, one answer per item."""
+    unchanged = all(arm.get(key, normal) == normal for key, normal in _NORMAL.items())
+    return unchanged and arm.get("samples", 1) == 1
 
 
 def mode_pairs(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
-    """Return (direct, reasoning) pairs: one checkpoint asked both ways, or trainings that differ in thinking.
+    """Return (direct, reasoning) pairs: one checkpoint in two modes, or trainings with and without reasoning.
 
-    Arms are paired by role: budgets and sampling do not matter, controls take no part. Trainings are paired by name, as
-    in the paper's Figure 1: "R1-AQA" with "R1-AQA†" or "R1-AQA thinks".
+    Budgets and sampling are ignored, and controls are excluded. Trainings are paired by name, as in the paper's
+    Figure 1: "R1-AQA" with "R1-AQA†" or "R1-AQA thinks".
     """
     by_name = {(benchmark_of(table, arm), arm.name): arm for arm in table.arms}
     pairs = []
@@ -417,12 +420,12 @@ def mode_pairs(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
 
 
 def roles(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
-    """Return (base, MPAR²) of each benchmark: the arms whose difference a figure's sentence states.
+    """Return the (base, MPAR²) arms of each benchmark, whose difference the captions state.
 
-    MPAR² is the first plain arm in that mode whose weights are not the base's; the base is the first plain arm that
-    reasons in its own way (else the first that answers directly) and is no training.
+    MPAR² is the first plain arm in mode "mpar2" whose weights differ from the base's. The base is the first plain arm
+    without an adapter in mode "cot", else in mode "direct".
     """
-    found = []
+    pairs = []
     for benchmark in dict.fromkeys(benchmark_of(table, arm) for arm in table.arms):
         arms = [arm for arm in table.arms if benchmark_of(table, arm) == benchmark and arm.settings and is_plain(arm)]
         bases = [arm for arm in arms if not arm.get("adapter") and arm.get("mode") in ("cot", "direct")]
@@ -433,8 +436,8 @@ def roles(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
                 arm for arm in arms if arm.get("mode") == "mpar2" and (arm.get("model"), arm.get("adapter")) != weights
             ]
             if trained:
-                found.append((bases[0], trained[0]))
-    return found
+                pairs.append((bases[0], trained[0]))
+    return pairs
 
 
 def attending_roles(table: RunTable, metric: Metric) -> list[tuple[str, str]]:
@@ -447,35 +450,35 @@ def attending_roles(table: RunTable, metric: Metric) -> list[tuple[str, str]]:
     Returns:
         (base, MPAR²) labels, one pair for each benchmark that has both.
     """
-    there = {arm.label for arm in table.arms if rate(table.rows(arm.label), metric).items}
-    recorded = RunTable(
-        table.frame, table.attention, table.probes, tuple(arm for arm in table.arms if arm.label in there), table.runs
+    labels = {arm.label for arm in table.arms if rate(table.rows(arm.label), metric).items}
+    recorded_table = RunTable(
+        table.frame, table.attention, table.probes, tuple(arm for arm in table.arms if arm.label in labels), table.runs
     )
-    return [(base.label, trained.label) for base, trained in roles(recorded)]
+    return [(base.label, trained.label) for base, trained in roles(recorded_table)]
 
 
 def forced_lengths(table: RunTable) -> list[tuple[str, list[ArmInfo]]]:
-    """Return the families of arms that differ only in how long they may or must write, of at least two arms each.
+    """Return the families of at least two arms that differ only in their limits of length.
 
     Returns:
-        The settings that differ, in words, and the arms.
+        Names of the settings that differ, and the arms.
     """
     families: dict[tuple[Any, ...], list[ArmInfo]] = {}
     for arm in table.arms:
         if arm.settings:
             families.setdefault((arm.run, *_without_length(arm.settings)), []).append(arm)
-    found = []
+    named_families = []
     for family in families.values():
         if len(family) > 1:
-            keys = sorted({key for a, b in combinations(family, 2) for key in _differing(a, b)})
+            keys = sorted({key for a, b in combinations(family, 2) for key in _differing_settings(a, b)})
             if keys:
-                found.append((", ".join(key.replace("_", " ") for key in keys), family))
-    return found
+                named_families.append((", ".join(key.replace("_", " ") for key in keys), family))
+    return named_families
 
 
 def _without_length(settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    kept = {k: v for k, v in settings.items() if k not in _TOLD and "token" not in k and "length" not in k}
-    return tuple(sorted((key, repr(value)) for key, value in kept.items()))
+    others = {k: v for k, v in settings.items() if k not in _IGNORED_KEYS and "token" not in k and "length" not in k}
+    return tuple(sorted((key, repr(value)) for key, value in others.items()))
 
 
 def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
@@ -483,7 +486,7 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
 
     Args:
         table: The runs.
-        metric: What is measured.
+        metric: The measured metric.
 
     Returns:
         A row for each arm, by family and length: family (label of its free arm), setting, arm, length (mean tokens),
@@ -492,32 +495,32 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
     rows = []
     for setting, family in forced_lengths(table):
         labels = [arm.label for arm in family]
-        free = [arm for arm in family if _is_free(arm)] or family
-        family_name = max(free, key=lambda arm: arm.get("max_new_tokens") or 0).label
-        part = table.frame[table.frame["arm"].isin(labels) & np.isfinite(table.frame["tokens"])]
-        by_item = part.groupby("item", observed=True)["arm"].nunique()
-        common = part[part["item"].isin(by_item.index[by_item == len(labels)])]
+        free_arms = [arm for arm in family if _is_free(arm)] or family
+        family_name = max(free_arms, key=lambda arm: arm.get("max_new_tokens") or 0).label
+        answers = table.frame[table.frame["arm"].isin(labels) & np.isfinite(table.frame["tokens"])]
+        by_item = answers.groupby("item", observed=True)["arm"].nunique()
+        common = answers[answers["item"].isin(by_item.index[by_item == len(labels)])]
         for label in labels:
-            own = common[common["arm"] == label]
-            if own.empty:
+            arm_answers = common[common["arm"] == label]
+            if arm_answers.empty:
                 continue
-            found = rate(own, metric)
-            compared = versus(table, family_name, label, metric) if label != family_name else {}
+            result = rate(arm_answers, metric)
+            comparison = versus(table, family_name, label, metric) if label != family_name else {}
             rows.append(
                 {
                     "family": family_name,
                     "setting": setting,
                     "arm": label,
-                    "length": float(own["tokens"].mean()),
-                    **found.columns(),
-                    **difference_columns(compared),
+                    "length": float(arm_answers["tokens"].mean()),
+                    **result.columns(),
+                    **difference_columns(comparison),
                 }
             )
     return pd.DataFrame(rows).sort_values(["family", "length"]) if rows else pd.DataFrame()
 
 
 def _is_free(arm: ArmInfo) -> bool:
-    """Return whether the arm may reason as long or as short as it likes."""
+    """Return whether the length of the arm's reasoning is neither limited nor forced."""
     return all(arm.get(key, _NORMAL[key]) == _NORMAL[key] for key in ("max_reasoning_tokens", "min_reasoning_tokens"))
 
 
@@ -529,7 +532,7 @@ def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
 
     Args:
         table: The runs.
-        metric: What is measured.
+        metric: The measured metric.
 
     Returns:
         A row for each such arm: mean, sd (of the sample), lowest and highest over ``seeds`` seeds, the value of each.
@@ -543,26 +546,26 @@ def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
             family = (arm.name[: match.start()], "training", benchmark)
             families.setdefault(family, []).append((int(match[1]), arm))
         elif arm.settings and "seed" in manifest:
-            kept = {k: v for k, v in arm.settings.items() if k not in ("name", "items")}
-            family = (arm.name, "evaluation", benchmark, repr(sorted(kept.items())))
+            settings = {k: v for k, v in arm.settings.items() if k not in ("name", "items")}
+            family = (arm.name, "evaluation", benchmark, repr(sorted(settings.items())))
             families.setdefault(family, []).append((manifest["seed"], arm))
     rows = []
     for (name, kind, *_), members in families.items():
         if len({seed for seed, _ in members}) < 2:
             continue
         values = [(seed, rate(table.rows(arm.label), metric).estimate) for seed, arm in members]
-        known = [value for _, value in values if value is not None]
-        if known:
+        estimates = [value for _, value in values if value is not None]
+        if estimates:
             rows.append(
                 {
                     "arm": name,
                     "of": kind,
                     "run": members[0][1].run,
-                    "seeds": len(known),
-                    "mean": float(np.mean(known)),
-                    "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-                    "lowest": min(known),
-                    "highest": max(known),
+                    "seeds": len(estimates),
+                    "mean": float(np.mean(estimates)),
+                    "sd": float(np.std(estimates, ddof=1)) if len(estimates) > 1 else None,
+                    "lowest": min(estimates),
+                    "highest": max(estimates),
                     "values": "; ".join(f"seed {seed}: {value:.4f}" for seed, value in values if value is not None),
                 }
             )
@@ -573,5 +576,5 @@ def corrected(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with ``p_holm``: each row's test (McNemar's where there is one) corrected for all rows."""
     if rows.empty or "p_bootstrap" not in rows:
         return rows
-    tested = rows["p_mcnemar"].astype(float).fillna(rows["p_bootstrap"].astype(float))
-    return rows.assign(p_holm=statistics.holm(tested.tolist()))
+    p_values = rows["p_mcnemar"].astype(float).fillna(rows["p_bootstrap"].astype(float))
+    return rows.assign(p_holm=statistics.holm(p_values.tolist()))

@@ -1,9 +1,9 @@
-"""Metrics over reasoning length: the curve of the paper's Figures 3 and 5, with what it takes to read it.
+"""Metrics over reasoning length: the curves of the paper's Figures 3 and 5, correlations and slopes.
 
-x of a bin is the mean length of its traces [paper]; the paper does not say how its bins are cut. Here ``count`` cuts
-each arm's traces into bins of about equal number (equal lengths stay together), and ``width`` cuts the range of all
-arms into equal intervals, so that bins of different arms are the same intervals. Beside each value stand its counts
-and 95 % interval over clips: Wilson's for shares with one answer a clip, bootstrap otherwise.
+The x of a bin is the mean length of its traces [paper]; the paper does not define its bins. ``count`` divides each
+arm's traces into bins of about equal size, without splitting equal lengths. ``width`` divides the range of all arms
+into equal intervals, which all arms share. Each value comes with its counts and a 95 % interval over clips: Wilson's
+for shares with one answer per clip, bootstrap otherwise.
 """
 
 from __future__ import annotations
@@ -74,40 +74,42 @@ def curves(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.Data
     """
     lengths = table.frame[choice.length].to_numpy()
     lengths = lengths[np.isfinite(lengths)]
-    shared = bin_edges(lengths, "width", choice.bins) if choice.binning == "width" else None
+    shared_edges = bin_edges(lengths, "width", choice.bins) if choice.binning == "width" else None
     rows = []
     for arm in table.labels:
-        part = table.rows(arm)
-        finite = np.isfinite(part[choice.length].to_numpy())
-        part = part if finite.all() else part[finite]
-        if part.empty:
+        answers = table.rows(arm)
+        finite = np.isfinite(answers[choice.length].to_numpy())
+        answers = answers if finite.all() else answers[finite]
+        if answers.empty:
             continue
-        edges = bin_edges(part[choice.length].to_numpy(), "count", choice.bins) if shared is None else shared
+        edges = (
+            bin_edges(answers[choice.length].to_numpy(), "count", choice.bins) if shared_edges is None else shared_edges
+        )
         for name in metrics:
-            rows += [{"arm": arm, "metric": name, **row} for row in _curve(part, choice, metric_of(name), edges)]
+            rows += [{"arm": arm, "metric": name, **row} for row in _curve(answers, choice, metric_of(name), edges)]
     return pd.DataFrame(rows, columns=_CURVE)
 
 
-def _curve(part: pd.DataFrame, choice: Choice, metric: Metric, edges: _Floats) -> list[dict[str, object]]:
-    lengths = part[choice.length].to_numpy()
-    place = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
-    above, below, known = measured(part, metric)
-    rows, scored_rows = [], units(part, known)
-    null = null_model(part[known], metric) if metric.name in _WITH_NULL else None
+def _curve(answers: pd.DataFrame, choice: Choice, metric: Metric, edges: _Floats) -> list[dict[str, object]]:
+    lengths = answers[choice.length].to_numpy()
+    bin_index = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
+    above, below, known = measured(answers, metric)
+    rows, scored_rows = [], units(answers, known)
+    null = null_model(answers[known], metric) if metric.name in _WITH_NULL else None
     for number in range(max(len(edges) - 1, 1)):
-        inside = place == number
-        if not inside.any():
+        in_bin = bin_index == number
+        if not in_bin.any():
             continue
-        scored = inside[known]
-        found = rate_of(above[scored], below[scored], scored_rows[scored], share=metric.share)
+        scored = in_bin[known]
+        result = rate_of(above[scored], below[scored], scored_rows[scored], share=metric.share)
         rows.append(
             {
                 "bin": number,
                 "from": float(edges[number]),
                 "to": float(edges[min(number + 1, len(edges) - 1)]),
-                "length": float(lengths[inside].mean()),
-                **found.columns(),
-                "traces": int(inside.sum()),
+                "length": float(lengths[in_bin].mean()),
+                **result.columns(),
+                "traces": int(in_bin.sum()),
                 "scored": int(scored.sum()),
                 "null": None if null is None or not below[scored].sum() else _pooled(null[scored], below[scored]),
             }
@@ -123,35 +125,36 @@ _WITH_NULL = ("acc_per", "acc_per_any")  # rules by which length alone changes t
 
 
 def null_model(rows: pd.DataFrame, metric: Metric) -> _Floats | None:
-    """Return what each trace's rate would be if nothing decayed: every mention right at one rate, whatever the length.
+    """Return the expected rate of each trace under a null model: every mention is right at one rate at any length.
 
-    A rule that asks all mentions of an event to be right (``acc_per``) gives traces that mention an event more often
-    more chances to be wrong, so it falls with length by itself; ``acc_per_any`` rises. The one rate is that which
-    gives the rows' own pooled value (ours).
+    Under a rule that requires all mentions of an event to be right (``acc_per``), the rate falls as mentions per event
+    increase; under ``acc_per_any`` it rises. The mention rate is fitted to the rows' pooled value (ours).
 
     Args:
         rows: Rows of one arm.
         metric: The counting rule.
 
     Returns:
-        Expected rate of each row, (n,), in [0, 1]; None for other rules, and where the number of mentions is unknown.
+        Expected rate of each row, (n,), in [0, 1]; None for other rules, or if the number of mentions is unknown.
     """
     if metric.name not in _WITH_NULL or rows.empty:
         return None
     events, mentions = rows["n_pred"].to_numpy(float), rows["mentions_asserted"].to_numpy(float)
-    used = np.isfinite(mentions) & (events > 0)
-    if not used.any() or not np.isfinite(mentions).all():
+    valid = np.isfinite(mentions) & (events > 0)
+    if not valid.any() or not np.isfinite(mentions).all():
         return None
-    each = np.maximum(1.0, mentions / np.maximum(events, 1))  # mentions of an event, on average in the trace
-    above = measured(rows, metric)[0].sum() / max(events.sum(), 1)
+    mentions_per_event = np.maximum(
+        1.0, mentions / np.maximum(events, 1)
+    )  # mentions of an event, on average in the trace
+    observed = measured(rows, metric)[0].sum() / max(events.sum(), 1)
 
     def expected(right: float) -> _Floats:
-        return right**each if metric.name == "acc_per" else 1 - (1 - right) ** each
+        return right**mentions_per_event if metric.name == "acc_per" else 1 - (1 - right) ** mentions_per_event
 
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if _pooled(expected(middle), events) < above else (low, middle)
+        low, high = (middle, high) if _pooled(expected(middle), events) < observed else (low, middle)
     return expected((low + high) / 2)
 
 
@@ -168,21 +171,21 @@ def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
     """
     rows = []
     for arm in table.labels:
-        part = table.rows(arm)
-        if part.empty:
+        answers = table.rows(arm)
+        if answers.empty:
             continue
         with np.errstate(divide="ignore", invalid="ignore"):
-            perceived = (part["matched"] / part["n_pred"]).to_numpy()
-        length, right = part[choice.length].to_numpy(), part["right"].to_numpy()
+            perceived = (answers["matched"] / answers["n_pred"]).to_numpy()
+        length, right = answers[choice.length].to_numpy(), answers["right"].to_numpy()
         for name, x, y in (
             ("length and accuracy", length, right),
             ("length and Acc_per", length, perceived),
             ("Acc_per and accuracy", perceived, right),
         ):
-            known = np.isfinite(x) & np.isfinite(y)
-            clips = codes_of(part["clip"][known])
-            ranks = [pd.Series(values[known]).rank().to_numpy() for values in (x, y)]
-            pearson = correlation(x[known], y[known], groups=clips)
+            finite = np.isfinite(x) & np.isfinite(y)
+            clips = codes_of(answers["clip"][finite])
+            ranks = [pd.Series(values[finite]).rank().to_numpy() for values in (x, y)]
+            pearson = correlation(x[finite], y[finite], groups=clips)
             spearman = correlation(*ranks, groups=clips)
             rows.append(
                 {
@@ -194,8 +197,8 @@ def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
                     "spearman": spearman.estimate,
                     "spearman_low": spearman.low,
                     "spearman_high": spearman.high,
-                    "traces": int(known.sum()),
-                    "items": part["item"][known].nunique(),
+                    "traces": int(finite.sum()),
+                    "items": answers["item"][finite].nunique(),
                     "clips": pearson.n,
                 }
             )
@@ -216,14 +219,14 @@ def trend(part: pd.DataFrame, metric: Metric, length: str, held: str = "nothing"
         The slope in units of the metric, with its interval over clips.
     """
     above, below, known = measured(part, metric)
-    size = part[length].to_numpy()[known]
-    used = np.isfinite(size) & (below > 0)
-    size, above, below = size[used], above[used], below[used]
-    kept = np.flatnonzero(known)[used]
-    # codes_of gives -1 where a level is unknown
-    strata = None if held == "nothing" else codes_of(part[held].iloc[kept]) + 1
-    clips = codes_of(part["clip"].iloc[kept])
-    return slope(np.log2(np.maximum(size, 1)), above / below, below, groups=clips, strata=strata)
+    lengths = part[length].to_numpy()[known]
+    valid = np.isfinite(lengths) & (below > 0)
+    lengths, above, below = lengths[valid], above[valid], below[valid]
+    row_index = np.flatnonzero(known)[valid]
+    # codes_of returns -1 for an unknown level
+    strata = None if held == "nothing" else codes_of(part[held].iloc[row_index]) + 1
+    clips = codes_of(part["clip"].iloc[row_index])
+    return slope(np.log2(np.maximum(lengths, 1)), above / below, below, groups=clips, strata=strata)
 
 
 _HELD = {"nothing": "nothing held", "difficulty": "difficulty held", "item": "item held"}
@@ -238,37 +241,37 @@ def slopes(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.Data
         metrics: Names of metrics.
 
     Returns:
-        A row for each arm, metric and what is held: slope with low and high (:func:`trend`), ``p_holm`` (corrected for
-        all rows), and for accuracy the odds ratio (``analysis.slopes``), or the reason why there is none.
+        A row for each arm, metric and held variable: slope with low and high (:func:`trend`), ``p_holm`` (corrected
+        for all rows), and for accuracy the odds ratio (``analysis.slopes``) or the reason for its absence.
     """
     rows: list[dict[str, object]] = []
     for arm in table.labels:
-        part = table.rows(arm)
-        if part.empty:
+        answers = table.rows(arm)
+        if answers.empty:
             continue
-        several = part["item"].nunique() < len(part)
-        graded = part["difficulty"].nunique() > 1
+        repeated = answers["item"].nunique() < len(answers)
+        graded = answers["difficulty"].nunique() > 1
         for name in metrics:
             metric = metric_of(name)
-            for held, words in _HELD.items():
-                if (held == "difficulty" and not graded) or (held == "item" and not several):
+            for held, held_label in _HELD.items():
+                if (held == "difficulty" and not graded) or (held == "item" and not repeated):
                     continue
-                found = trend(part, metric, choice.length, held)
-                known = measured(part, metric)[2] & np.isfinite(part[choice.length].to_numpy())
+                effect = trend(answers, metric, choice.length, held)
+                scored = measured(answers, metric)[2] & np.isfinite(answers[choice.length].to_numpy())
                 row: dict[str, object] = {
                     "arm": arm,
                     "metric": name,
-                    "held": words,
-                    "slope": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
-                    "p_value": found.p_value,
-                    "traces": int(known.sum()),
-                    "items": part["item"][known].nunique(),
-                    "clips": found.n,
+                    "held": held_label,
+                    "slope": effect.estimate,
+                    "low": effect.low,
+                    "high": effect.high,
+                    "p_value": effect.p_value,
+                    "traces": int(scored.sum()),
+                    "items": answers["item"][scored].nunique(),
+                    "clips": effect.n,
                 }
-                if metric.share and found.estimate is not None:
-                    row |= _odds(part[known], metric, choice, held)
+                if metric.share and effect.estimate is not None:
+                    row |= _odds(answers[scored], metric, choice, held)
                 rows.append(row)
     sheet = pd.DataFrame(rows, columns=_SLOPES)
     return sheet.assign(p_holm=holm(sheet["p_value"].tolist()))
@@ -278,14 +281,14 @@ _SLOPES = ["arm", "metric", "held", "slope", "low", "high", "p_value", "traces",
 _SLOPES += ["odds_ratio", "odds_low", "odds_high", "odds_reason"]
 
 
-def _odds(part: pd.DataFrame, metric: Metric, choice: Choice, held: str) -> dict[str, object]:
-    above, tokens = measured(part, metric)[0], part[choice.length].to_numpy()
+def _odds(answers: pd.DataFrame, metric: Metric, choice: Choice, held: str) -> dict[str, object]:
+    above, tokens = measured(answers, metric)[0], answers[choice.length].to_numpy()
     if held == "item":
-        found = within_item(above, tokens, codes_of(part["item"]))
+        fit = within_item(above, tokens, codes_of(answers["item"]))
     else:
-        levels = codes_of(part["difficulty"]) + 1 if held == "difficulty" else None
-        found = held_difficulty(above, tokens, codes_of(part["clip"]), levels)
-    odds = found.odds_ratio
+        levels = codes_of(answers["difficulty"]) + 1 if held == "difficulty" else None
+        fit = held_difficulty(above, tokens, codes_of(answers["clip"]), levels)
+    odds = fit.odds_ratio
     return {
-        "odds_ratio": odds.estimate, "odds_low": odds.low, "odds_high": odds.high, "odds_reason": found.reason
+        "odds_ratio": odds.estimate, "odds_low": odds.low, "odds_high": odds.high, "odds_reason": fit.reason
     }  # fmt: skip

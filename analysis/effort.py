@@ -1,9 +1,9 @@
-"""What answers cost: tokens by kind of item, and accuracy over tokens.
+"""Token cost of answers: tokens by kind of item, and accuracy over tokens.
 
-``budget``    mean generated tokens by domain, category and difficulty: the paper's Figure 7, with every arm beside
-``frontier``  accuracy over mean tokens an item. An arm that samples gives a point for each number of votes: of equally
-              frequent answers the one given first wins, over items that have all samples. Each point is
-              compared, item by item, with the first arm of its benchmark (with one vote)
+``budget``    mean generated tokens by domain, category and difficulty: the paper's Figure 7, for every arm
+``frontier``  accuracy over mean tokens per item. An arm with samples has a point for each number of votes, over the
+              items with all samples; the first of equally frequent answers wins. Each point is compared, item by
+              item, with the first arm of its benchmark (with one vote)
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def budget(table: RunTable, field: str) -> pd.DataFrame:
     assert field in FILTERS
     rows = []
     for label in table.labels:
-        part = table.rows(label)
+        answers = table.rows(label)
         for level in levels(table.frame, field):
-            own = part[(part[field] == level).to_numpy()]
-            if own.empty:
+            level_answers = answers[(answers[field] == level).to_numpy()]
+            if level_answers.empty:
                 continue
-            tokens, accuracy = rate(own, metric_of("tokens")), rate(own, metric_of("accuracy"))
+            tokens, accuracy = rate(level_answers, metric_of("tokens")), rate(level_answers, metric_of("accuracy"))
             rows.append(
                 {
                     "arm": label,
@@ -66,37 +66,41 @@ def frontier(table: RunTable) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     bases: dict[str, tuple[str, Side]] = {}
     for label in table.labels:
-        part = table.rows(label)
-        part = part[np.isfinite(part["right"])]
-        if part.empty:
+        answers = table.rows(label)
+        answers = answers[np.isfinite(answers["right"])]
+        if answers.empty:
             continue
-        samples = int(part["sample"].max()) + 1
+        samples = int(answers["sample"].max()) + 1
         if samples > 1:
-            found = votes(part, samples)
+            points = votes(answers, samples)
         else:
-            accuracy, tokens = rate(part, metric_of("accuracy")), rate(part, metric_of("tokens"))
-            found = [({"votes": 1, "tokens": tokens.estimate, **_accuracy(accuracy)}, part[["item", "clip", "right"]])]
-        for row, right in found:
-            own = Side(right["right"].to_numpy(float), np.ones(len(right)), right)
-            minus, base = bases.setdefault(benchmark_of(table, table.arm(label)), (label, own))
-            rows.append({"arm": label, **row, **(difference_columns({}) if base is own else against(minus, base, own))})
+            accuracy, tokens = rate(answers, metric_of("accuracy")), rate(answers, metric_of("tokens"))
+            points = [
+                ({"votes": 1, "tokens": tokens.estimate, **_accuracy(accuracy)}, answers[["item", "clip", "right"]])
+            ]
+        for row, winners in points:
+            side = Side(winners["right"].to_numpy(float), np.ones(len(winners)), winners)
+            minus, base = bases.setdefault(benchmark_of(table, table.arm(label)), (label, side))
+            rows.append(
+                {"arm": label, **row, **(difference_columns({}) if base is side else against(minus, base, side))}
+            )
     names = ["arm", "votes", "tokens", "accuracy", "low", "high", "items", "clips", *difference_columns({})]
     return pd.DataFrame(rows, columns=names)
 
 
 def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Take the majority of the first k answers, for k = 1, 2, 4, .. and all.
+    """Compute the majority vote of the first k answers, for k = 1, 2, 4, .. and all.
 
     Args:
         part: Rows of one arm; items without all samples are left out.
-        samples: Answers of an item.
+        samples: Number of answers of an item.
 
     Returns:
         For each k its row of :func:`frontier`, and item, clip and ``right`` of each item's winner.
     """
     answered = part[part["status"] == "ok"]
-    whole = answered.groupby("item")["sample"].transform("size") == samples
-    answered = answered[whole].sort_values(["item", "sample"])
+    complete = answered.groupby("item")["sample"].transform("size") == samples
+    answered = answered[complete].sort_values(["item", "sample"])
     rows = []
     for size in vote_sizes(samples):
         ballots = answered[answered["sample"] < size]
@@ -106,13 +110,13 @@ def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.Dat
         places = range(0, len(ballots), size)
         winners = ballots.iloc[[place + majority_vote(predictions[place : place + size]) for place in places]]
         right = winners["right"].to_numpy()
-        found = rate_of(right, None, winners, share=True)
+        result = rate_of(right, None, winners, share=True)
         cost = ballots.groupby("item")["tokens"].sum(min_count=size)
-        row = {"votes": size, "tokens": float(cost.mean()), **_accuracy(found)}
+        row = {"votes": size, "tokens": float(cost.mean()), **_accuracy(result)}
         rows.append((row, winners[["item", "clip", "right"]]))
     return rows
 
 
-def _accuracy(found: Any) -> dict[str, Any]:
-    columns = found.columns()
+def _accuracy(result: Any) -> dict[str, Any]:
+    columns = result.columns()
     return {"accuracy": columns.pop("value"), **columns}

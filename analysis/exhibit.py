@@ -1,7 +1,7 @@
-"""An exhibit: a figure, one sentence that reads it, the table behind it, and how it was made.
+"""An exhibit: a figure, a sentence that reads it, its table, and the command that reproduces it.
 
-Arm names, categories and everything else that a run holds are untrusted: Plotly reads tags in labels, so they enter a
-figure through :func:`label` only; tables and readings are plain text, which pages put into text nodes.
+Arm names, categories and all other strings of a run are untrusted. Plotly parses tags in labels, so they enter a
+figure only through :func:`label`. Tables and readings are plain text, which pages put into text nodes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """Hold a figure, the sentence that reads it, and the table behind it.
+    """A figure, the sentence that reads it, and its table.
 
-    ``drawing`` (``figures``) is None where the runs lack what it needs; ``reading`` then says what to do.
+    ``drawing`` (``figures``) is None if the runs lack the data; ``reading`` then states the remedy.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Exhibit:
     drawing: dict[str, Any] | None = None
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: tuple[str, ...] = ()
-    paper: str | None = None  # the figure or table of the paper that it answers to
+    paper: str | None = None  # the corresponding figure or table of the paper
     command: tuple[str, ...] = ()
 
     @property
@@ -57,7 +57,7 @@ class Exhibit:
             "title": self.title,
             "reading": self.reading,
             "figure": self.drawing,
-            "table": {"columns": list(map(str, self.table.columns)), "rows": _plain(self.table)},
+            "table": {"columns": list(map(str, self.table.columns)), "rows": _json_rows(self.table)},
             "notes": list(self.notes),
             "paper": self.paper,
             "command": list(self.command),
@@ -75,39 +75,39 @@ def label(text: Any) -> str:
 
 
 def point(table: RunTable, arm: str, column: str | None = None, low: Any = None, high: Any = None) -> str:
-    """Say what a point of a figure stands for, so that ``analysis.exhibits.rows_of`` finds its traces.
+    """Encode a point of a figure, so that ``analysis.exhibits.rows_of`` finds its traces.
 
     Args:
         table: The runs that are drawn.
         arm: Label of the point's arm.
         column: Column that narrows the arm's rows: a length or a category; None takes all rows.
-        low: Lower bound of a length, in it; or the value of a category.
-        high: Upper bound of a length, not in it.
+        low: Inclusive lower bound of a length, or the value of a category.
+        high: Exclusive upper bound of a length.
 
     Returns:
-        JSON text; the arm is its place among ``table.labels``, so that no name of a run enters a figure.
+        JSON text. The arm is its index in ``table.labels``, so that no name of a run enters a figure.
     """
     return json.dumps({"arm": table.labels.index(arm), "column": column, "low": low, "high": high})
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Return the table as CSV. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    safe = pd.DataFrame({_cell(name): [_cell(value) for value in table[name]] for name in table.columns})
+    """Return the table as CSV. Texts that a spreadsheet would parse as formulas get a leading apostrophe."""
+    safe = pd.DataFrame({_csv_cell(name): [_csv_cell(value) for value in table[name]] for name in table.columns})
     buffer = io.StringIO()
     safe.to_csv(buffer, index=False, lineterminator="\n")
     return buffer.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def _csv_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _plain(table: pd.DataFrame) -> list[list[Any]]:
+def _json_rows(table: pd.DataFrame) -> list[list[Any]]:
     rows: Sequence[Mapping[Any, Any]] = table.to_dict("records")
-    return [[_value(row[name]) for name in table.columns] for row in rows]
+    return [[_json_value(row[name]) for name in table.columns] for row in rows]
 
 
-def _value(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     if value is None or (isinstance(value, float) and not math.isfinite(value)) or value is pd.NA:

@@ -47,7 +47,7 @@ def build_exhibits(
         table: The loaded runs.
         choice: Arms, filters, metric and bins; all defaults if not given.
         only: Names of exhibits; all if not given.
-        runs: How the command of each exhibit names the runs.
+        runs: Names of the runs in the command of each exhibit.
 
     Raises:
         AnalysisError: No exhibit has that name, or the choice leaves nothing.
@@ -56,20 +56,22 @@ def build_exhibits(
     names = list(EXHIBITS) if only is None else list(only)
     if unknown := [name for name in names if name not in EXHIBITS]:
         raise AnalysisError(f"no exhibit {unknown[0][:40]!r}: choose from {', '.join(EXHIBITS)}")
-    chosen = apply_choice(table, choice)
-    if chosen.frame.empty:
+    subset = apply_choice(table, choice)
+    if subset.frame.empty:
         raise AnalysisError("no answer is left by these arms and filters: take one away")
-    words = tuple(runs) or tuple(run.name for run in table.runs)
-    return [replace(EXHIBITS[name](chosen, choice), command=tuple(command_of(choice, words, name))) for name in names]
+    run_names = tuple(runs) or tuple(run.name for run in table.runs)
+    return [
+        replace(EXHIBITS[name](subset, choice), command=tuple(command_of(choice, run_names, name))) for name in names
+    ]
 
 
 def rows_of(table: RunTable, choice: Choice, point: str | Mapping[str, Any]) -> list[int]:
-    """Find the rows that a point of an exhibit stands for.
+    """Return the rows behind a point of an exhibit.
 
     Args:
         table: The loaded runs.
         choice: The choice that the exhibit was built with.
-        point: The point's own data (``exhibit.point``), as the browser returns it; every part of it is checked.
+        point: The data of the point (``exhibit.point``), as the browser returns it. All fields are checked.
 
     Returns:
         Positions in ``table.frame``.
@@ -78,27 +80,27 @@ def rows_of(table: RunTable, choice: Choice, point: str | Mapping[str, Any]) -> 
         AnalysisError: The point is damaged, or of another choice.
     """
     try:
-        given = json.loads(point) if isinstance(point, str) else dict(point)
-        label = _labels(table, choice)[_index(given["arm"])]
-        column, low, high = given.get("column"), given.get("low"), given.get("high")
+        data = json.loads(point) if isinstance(point, str) else dict(point)
+        label = _labels(table, choice)[_index(data["arm"])]
+        column, low, high = data.get("column"), data.get("low"), data.get("high")
     except (ValueError, KeyError, TypeError, IndexError):
         raise AnalysisError("this point is of another selection: choose it again") from None
-    keep = (table.frame["arm"] == label).to_numpy(copy=True)
+    mask = (table.frame["arm"] == label).to_numpy(copy=True)
     for name, values in choice.filters.items():
         if values:
-            keep &= table.frame[name].isin(values).to_numpy()
+            mask &= table.frame[name].isin(values).to_numpy()
     if choice.outcome != "all":
-        keep &= (table.frame["right"] == (choice.outcome == "right")).to_numpy()
+        mask &= (table.frame["right"] == (choice.outcome == "right")).to_numpy()
     if column in ("tokens", "reasoning_tokens"):
         if not all(isinstance(bound, (int, float)) for bound in (low, high)):
             raise AnalysisError("this point has no bounds: choose it again")
         lengths = table.frame[column].to_numpy()
-        keep &= (lengths >= low) & ((lengths < high) | (lengths == low))
+        mask &= (lengths >= low) & ((lengths < high) | (lengths == low))
     elif column in ("domain", "category", "sub_category", "difficulty"):
-        keep &= (table.frame[column] == str(low)).to_numpy()
+        mask &= (table.frame[column] == str(low)).to_numpy()
     elif column is not None:
         raise AnalysisError("this point is of another selection: choose it again")
-    return np.flatnonzero(keep).tolist()
+    return np.flatnonzero(mask).tolist()
 
 
 def _labels(table: RunTable, choice: Choice) -> list[str]:

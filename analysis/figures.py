@@ -1,9 +1,9 @@
-"""The few kinds of figure that all exhibits are made of: lines with bands, panels of them, dots, forests.
+"""Kinds of figure of the exhibits: lines with bands, panels of lines, dots, forest plots.
 
-A figure is Plotly's JSON as plain data, ``{"data": [..], "layout": {..}}``: that is what pages draw, and building it so
-costs a hundredth of what Plotly's checked objects do (``Exhibit.figure`` gives one of those). Every series is drawn by
-hue, symbol and dash together. Points carry what they stand for (``exhibit.point``), so that a click can ask for the
-traces behind them. Rows are plain dicts; a value or bound may be None or NaN.
+A figure is Plotly's JSON as plain data, ``{"data": [..], "layout": {..}}``. Building it this way takes a hundredth of
+the time of Plotly's validated objects (see ``Exhibit.figure``). Every series is distinguished by hue, symbol and dash
+together. Points carry their selection (``exhibit.point``), so that a click can fetch their traces. Rows are plain
+dicts; a value or bound may be None or NaN.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ def lines(
         reference_label: Its text.
         places: Place of each series in the colour order.
 
-    Rows whose ``null`` is True are what a model expects, not what was measured: a thin dashed line without points,
-    beside which all measured lines are solid.
+    Rows whose ``null`` is True are expectations of a null model. They are drawn as a thin dashed line without points,
+    and all measured lines are then solid.
     """
-    solid = any(_expected(rows) for _, rows in series)
+    solid = any(_is_null_model(rows) for _, rows in series)
     data = [
         trace
         for number, (name, rows) in enumerate(series)
         for trace in _line(name, rows, x, y, places[number] if places else number, tip, legend=True, solid=solid)
     ]
-    drawn = layout(xaxis=axis(x_title, percent=share_x), yaxis=axis(y_title, percent=percent))
-    _refer(drawn, reference, reference_label)
-    return {"data": data, "layout": drawn}
+    figure_layout = layout(xaxis=axis(x_title, percent=share_x), yaxis=axis(y_title, percent=percent))
+    _add_reference_line(figure_layout, reference, reference_label)
+    return {"data": data, "layout": figure_layout}
 
 
 def panels(
@@ -93,33 +93,37 @@ def panels(
         tip: Makes the hover text of a row.
         shared: All panels have one scale.
         places: Place of each series in the colour order.
-        own_places: Each panel has its own series, which take colours from the first on.
+        own_places: Each panel has its own series, coloured from the first colour on.
         hues: The one colour of each panel (the place of its arm); its series differ in symbol and dash.
     """
+    # The gap between rows is fixed in pixels, so its share depends on the height.
     columns = min(2, len(groups))
     rows_of_panels = -(-len(groups) // columns)
     height = 90 + 280 * rows_of_panels
     gap_x, gap_y = 0.09, 76 / height
-    wide, high = (1 - gap_x * (columns - 1)) / columns, (1 - gap_y * (rows_of_panels - 1)) / rows_of_panels
+    width, panel_height = (1 - gap_x * (columns - 1)) / columns, (1 - gap_y * (rows_of_panels - 1)) / rows_of_panels
     data: list[Any] = []
     in_legend: set[str] = set()
-    drawn = layout(height=height, margin={"l": 12, "r": 16, "t": 52, "b": 12})
-    drawn["legend"] |= {"y": 1 + 26 / height}
-    drawn["annotations"] = []
-    drawn["meta"] = {"panels": len(groups)}  # narrow pages put them below each other
+    figure_layout = layout(height=height, margin={"l": 12, "r": 16, "t": 52, "b": 12})
+    figure_layout["legend"] |= {"y": 1 + 26 / height}
+    figure_layout["annotations"] = []
+    figure_layout["meta"] = {"panels": len(groups)}  # narrow pages put them below each other
     for number, (title, series) in enumerate(groups):
         column, row = number % columns, number // columns
-        left, top = column * (wide + gap_x), 1 - row * (high + gap_y)
+        left, top = column * (width + gap_x), 1 - row * (panel_height + gap_y)
         suffix = "" if number == 0 else str(number + 1)
         last_row = number + columns >= len(groups)
-        drawn[f"xaxis{suffix}"] = axis(x_title if last_row else "", domain=[left, left + wide], anchor=f"y{suffix}")
-        drawn[f"yaxis{suffix}"] = axis(
-            y_title if column == 0 else "", percent=percent, domain=[top - high, top], anchor=f"x{suffix}"
+        figure_layout[f"xaxis{suffix}"] = axis(
+            x_title if last_row else "", domain=[left, left + width], anchor=f"y{suffix}"
         )
+        figure_layout[f"yaxis{suffix}"] = axis(
+            y_title if column == 0 else "", percent=percent, domain=[top - panel_height, top], anchor=f"x{suffix}"
+        )
+        # Shared scales make the panels comparable.
         if number and shared:
-            drawn[f"yaxis{suffix}"]["matches"] = "y"
-            drawn[f"xaxis{suffix}"]["matches"] = "x"
-        drawn["annotations"].append(
+            figure_layout[f"yaxis{suffix}"]["matches"] = "y"
+            figure_layout[f"xaxis{suffix}"]["matches"] = "x"
+        figure_layout["annotations"].append(
             {
                 "text": label(title),
                 "x": left,
@@ -132,18 +136,19 @@ def panels(
                 "font": {"size": 13, "color": INK if hues is None else colour_of(hues[number])},
             }
         )
+        # A series has one legend entry for all panels, taken from its first panel with rows.
         for order, (name, rows) in enumerate(series):
             first = bool(rows) and (own_places or name not in in_legend)  # Plotly leaves empty series out of its legend
             in_legend |= {name} if rows else set()
             place = places[order] if places else order
             hue = place if hues is None else hues[number]
-            if first and hues is not None:  # the legend tells symbols and dashes in no arm's colour
+            if first and hues is not None:  # the legend shows symbols and dashes in a neutral colour
                 (key,) = _line(name, [row | {"band": False} for row in rows[:1]], x, y, place, tip, legend=True)
                 key |= {"x": [None], "y": [None], "customdata": [None], "hovertext": [""]}
                 data.append(key | {"line": key["line"] | {"color": INK}, "marker": key["marker"] | {"color": INK}})
             for trace in _line(name, rows, x, y, place, tip, legend=first and hues is None, hue=hue):
                 data.append(trace | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
-    return {"data": data, "layout": drawn}
+    return {"data": data, "layout": figure_layout}
 
 
 def dots(
@@ -179,17 +184,18 @@ def dots(
         reference_label: Its text.
         hues: Place of the colour of each series, where it is not that of its symbol and dash.
     """
+    # Categories become positions 0, 1, .., around which the series are spread.
     numeric = all(isinstance(row[x], (int, float)) for _, rows in series for row in rows)
     positions: dict[Any, int] = {}
     for _, rows in series:
         for row in rows:
             positions.setdefault(row[x], len(positions))
-    many, data = max(1, len(series)), []
+    n_series, data = max(1, len(series)), []
     for number, (name, rows) in enumerate(series):
         place = places[number] if places else number
         colour = colour_of(hues[number] if hues else place)
-        rows = [row for row in rows if _known(row[y])]
-        shift = (number - (many - 1) / 2) * min(0.16, 0.7 / many) if spread and not numeric else 0.0
+        rows = [row for row in rows if _is_known(row[y])]
+        shift = (number - (n_series - 1) / 2) * min(0.16, 0.7 / n_series) if spread and not numeric else 0.0
         data.append(
             {
                 "type": "scatter",
@@ -201,25 +207,28 @@ def dots(
                 "hovertemplate": "%{hovertext}<extra></extra>",
                 "line": {"color": colour, "width": 2, "dash": DASHES[place % len(DASHES)]},
                 "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 10, "color": colour},
-                "error_y": _errors(rows, y, colour),
+                "error_y": _error_bars(rows, y, colour),
                 "customdata": [row.get("point") for row in rows],
             }
         )
-    drawn = layout(xaxis=axis(x_title), yaxis=axis(y_title, percent=percent), showlegend=spread and many > 1)
+    figure_layout = layout(
+        xaxis=axis(x_title), yaxis=axis(y_title, percent=percent), showlegend=spread and n_series > 1
+    )
+    # Many category labels do not fit horizontally, so they are shortened and rotated.
     if not numeric:
-        drawn["xaxis"] |= {
+        figure_layout["xaxis"] |= {
             "tickmode": "array",
             "tickvals": list(positions.values()),
-            "ticktext": [_wrapped(name) for name in positions],
+            "ticktext": [_wrap_label(name) for name in positions],
             "range": [-0.6, len(positions) - 0.4],
             "showgrid": False,
             "zeroline": False,
         }
         if len(positions) > _WRAPPED:
-            drawn["xaxis"] |= {"ticktext": [_short(name, 26) for name in positions], "tickangle": -60}
-            drawn["height"] += 70
-    _refer(drawn, reference, reference_label)
-    return {"data": data, "layout": drawn}
+            figure_layout["xaxis"] |= {"ticktext": [_shorten(name, 26) for name in positions], "tickangle": -60}
+            figure_layout["height"] += 70
+    _add_reference_line(figure_layout, reference, reference_label)
+    return {"data": data, "layout": figure_layout}
 
 
 def forest(
@@ -245,12 +254,12 @@ def forest(
         tip: Makes the hover text of a row.
         zero: Where there is no difference; None draws no line.
         places: Place of a row in the colour order.
-        kinds: Names what the rows of one place have in common, for a legend.
+        kinds: Returns the legend entry of a row's place.
     """
-    shown = [row for row in rows if _known(row[value])]
-    height, data = len(shown), []
-    named: set[str] = set()
-    for number, row in enumerate(shown):
+    known_rows = [row for row in rows if _is_known(row[value])]
+    height, data = len(known_rows), []
+    legend_kinds: set[str] = set()
+    for number, row in enumerate(known_rows):
         place = places(row)
         kind = kinds(row) if kinds else ""
         data.append(
@@ -260,29 +269,29 @@ def forest(
                 "y": [height - 1 - number],
                 "mode": "markers",
                 "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 11, "color": colour_of(place)},
-                "error_x": _errors([row], value, colour_of(place)),
+                "error_x": _error_bars([row], value, colour_of(place)),
                 "hovertext": [tip(row)],
                 "hovertemplate": "%{hovertext}<extra></extra>",
                 "customdata": [row.get("point")],
                 "name": label(kind),
                 "legendgroup": kind,
-                "showlegend": bool(kind) and kind not in named,
+                "showlegend": bool(kind) and kind not in legend_kinds,
             }
         )
-        named.add(kind)
-    drawn = layout(height=110 + 34 * max(2, height), xaxis=axis(x_title, percent=percent), yaxis=axis(""))
-    drawn["xaxis"]["zeroline"] = False
-    drawn["yaxis"] |= {
+        legend_kinds.add(kind)
+    figure_layout = layout(height=110 + 34 * max(2, height), xaxis=axis(x_title, percent=percent), yaxis=axis(""))
+    figure_layout["xaxis"]["zeroline"] = False
+    figure_layout["yaxis"] |= {
         "tickmode": "array",
         "tickvals": list(range(height)),
-        "ticktext": [label(names(row)) for row in reversed(shown)],
+        "ticktext": [label(names(row)) for row in reversed(known_rows)],
         "range": [-0.6, height - 0.4],
         "showgrid": False,
         "zeroline": False,
     }
     if zero is not None:
-        drawn["shapes"] = [_rule("x", zero)]
-    return {"data": data, "layout": drawn}
+        figure_layout["shapes"] = [_dotted_line("x", zero)]
+    return {"data": data, "layout": figure_layout}
 
 
 def _line(
@@ -297,17 +306,19 @@ def _line(
     solid: bool = False,
     hue: int | None = None,
 ) -> list[dict[str, Any]]:
-    rows = [row for row in rows if _known(row[y])]
+    rows = [row for row in rows if _is_known(row[y])]
     colour, group = colour_of(place if hue is None else hue), f"series {place}"
-    faint = _expected(rows)
-    banded = [row for row in rows if _known(row["low"]) and row.get("band", True)]
+    faint = _is_null_model(rows)
+    banded = [row for row in rows if _is_known(row["low"]) and row.get("band", True)]
     traces: list[dict[str, Any]] = []
+    # The band is a closed polygon: the upper bounds forwards, the lower bounds backwards.
     if len(banded) > 1:
-        there = [row[x] for row in banded]
+        positions = [row[x] for row in banded]
+        # The line comes after the band, so that it is drawn on top.
         traces.append(
             {
                 "type": "scatter",
-                "x": there + there[::-1],
+                "x": positions + positions[::-1],
                 "y": [row["high"] for row in banded] + [row["low"] for row in reversed(banded)],
                 "fill": "toself",
                 "fillcolor": with_alpha(colour, 0.16),
@@ -341,52 +352,52 @@ def _line(
     return traces
 
 
-def _expected(rows: Sequence[Row]) -> bool:
-    """Return whether the rows are what a null model expects."""
+def _is_null_model(rows: Sequence[Row]) -> bool:
+    """Return whether the rows are expectations of a null model."""
     return any(row.get("null") is True for row in rows)
 
 
-def _wrapped(text: Any) -> str:
-    """Return a label in lines of a few words."""
+def _wrap_label(text: Any) -> str:
+    """Return a label wrapped into lines of a few words."""
     return "<br>".join(label(line) for line in wrap(" ".join(str(text).split())[:80], 18)[:3])
 
 
-def _short(text: Any, limit: int) -> str:
+def _shorten(text: Any, limit: int) -> str:
     words = " ".join(str(text).split())
     return label(words if len(words) <= limit else words[: limit - 1] + "…")
 
 
-def _known(value: Any) -> bool:
+def _is_known(value: Any) -> bool:
     return value is not None and value == value
 
 
-def _errors(rows: Sequence[Row], y: str, colour: str) -> dict[str, Any]:
-    def reach(row: Row, name: str) -> float:
-        return abs(row[name] - row[y]) if _known(row.get(name)) else 0.0
+def _error_bars(rows: Sequence[Row], y: str, colour: str) -> dict[str, Any]:
+    def distance(row: Row, name: str) -> float:
+        return abs(row[name] - row[y]) if _is_known(row.get(name)) else 0.0
 
     return {
         "type": "data",
         "symmetric": False,
-        "array": [reach(row, "high") for row in rows],
-        "arrayminus": [reach(row, "low") for row in rows],
+        "array": [distance(row, "high") for row in rows],
+        "arrayminus": [distance(row, "low") for row in rows],
         "color": colour,
         "thickness": 1.5,
         "width": 4,
     }
 
 
-def _refer(drawn: Drawing, value: float | None, text: str) -> None:
+def _add_reference_line(figure_layout: Drawing, value: float | None, text: str) -> None:
     """Draw a dotted line over the figure at ``value`` of the y axis, named at its right end."""
     if value is None:
         return
-    drawn["shapes"] = [_rule("y", value)]
+    figure_layout["shapes"] = [_dotted_line("y", value)]
     if text:
         place = {"x": 1, "y": value, "xref": "paper", "yref": "y", "xanchor": "right", "yanchor": "bottom"}
         font = {"size": 11, "color": SOFT}
-        drawn["annotations"] = [{"text": label(text), "showarrow": False, "font": font, **place}]
+        figure_layout["annotations"] = [{"text": label(text), "showarrow": False, "font": font, **place}]
 
 
-def _rule(along: str, value: float) -> dict[str, Any]:
+def _dotted_line(along: str, value: float) -> dict[str, Any]:
     """Return a dotted line over the whole figure at one value of an axis."""
     other = "x" if along == "y" else "y"
     return {

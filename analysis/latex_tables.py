@@ -1,8 +1,8 @@
 """Tables of a paper's LaTeX source as rows of numbers: ``tables/*.tex`` of an arXiv source, or a folder of such files.
 
-What is read: ``tabular``, ``tabular*`` and ``tabularx``; cells over several columns or rows; rules, colours, bold and
-underlined numbers, footnote marks; macros without arguments that the folder's files define. A column is named by the
-header cells above it, joined with " / "; a row by its leading cells without a number.
+The parser supports ``tabular``, ``tabular*`` and ``tabularx``; cells over several columns or rows; rules, colours, bold
+and underlined numbers, footnote marks; and macros without arguments that the folder's files define. The name of a
+column is its header cells joined with " / ". The name of a row is its leading cells without a number.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _source(file: Path) -> str:
 
 
 def _macros(text: str) -> dict[str, str]:
-    """Return what macros without arguments stand for, by name."""
+    """Return the expansions of macros without arguments, by name."""
     return {match[1]: _braced(text, match.end() - 1)[0] for match in _MACRO.finditer(text)}
 
 
@@ -86,7 +86,7 @@ def table_cells(text: str, macros: dict[str, str] | None = None) -> Iterator[tup
 
     Args:
         text: LaTeX source; comments are dropped.
-        macros: What macros without arguments stand for, by name.
+        macros: Expansions of macros without arguments, by name.
 
     Yields:
         Name of the row, name of the column, value.
@@ -105,7 +105,7 @@ def table_cells(text: str, macros: dict[str, str] | None = None) -> Iterator[tup
 def _grid(body: str) -> list[list[str]]:
     """Return the texts of a table, a cell over several columns or rows repeated in each of them."""
     grid: list[list[str]] = []
-    hanging: dict[int, tuple[str, int]] = {}  # column -> text and rows that it still covers
+    spanning: dict[int, tuple[str, int]] = {}  # column -> text and rows that it still covers
     for line in _split(_RULES.sub(" ", body), "\\\\"):
         line = re.sub(r"^\s*\[[^]]*\]", "", line)  # \\[2pt]
         if not line.strip():
@@ -113,15 +113,15 @@ def _grid(body: str) -> list[list[str]]:
         row: list[str] = []
         for cell in map(_cell, _split(line, "&")):
             for _ in range(cell.columns):
-                column, words = len(row), cell.text
-                if column in hanging and not words:
-                    words, left = hanging[column]
-                    hanging[column] = (words, left - 1)
-                    if left <= 1:
-                        del hanging[column]
+                column, text = len(row), cell.text
+                if column in spanning and not text:
+                    text, remaining = spanning[column]
+                    spanning[column] = (text, remaining - 1)
+                    if remaining <= 1:
+                        del spanning[column]
                 elif cell.rows > 1:
-                    hanging[column] = (words, cell.rows - 1)
-                row.append(words)
+                    spanning[column] = (text, cell.rows - 1)
+                row.append(text)
         grid.append(row)
     return grid
 
@@ -179,7 +179,7 @@ def _plain(text: str) -> str:
 
 
 def _braced(text: str, start: int) -> tuple[str, int]:
-    """Return what stands between the brace at ``start`` and the one that closes it, and the place behind that."""
+    """Return the text in the braces that open at ``start``, and the position after the closing brace."""
     start = text.find("{", start)
     depth = 0
     for place in range(max(start, 0), len(text)):
@@ -191,7 +191,7 @@ def _braced(text: str, start: int) -> tuple[str, int]:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split at a separator that stands outside of braces and behind no backslash."""
+    """Split at a separator outside of braces that is not escaped by a backslash."""
     parts, depth, begin, place = [], 0, 0, 0
     while place < len(text):
         if text.startswith(separator, place) and depth == 0:

@@ -4,26 +4,26 @@ Columns of ``RunTable.frame``:
 
     key, id, sample
     item                       category: the benchmark's fingerprint and the id, equal where arms can be compared
-    needs_audio                category: "yes" or "no", by arms that got silence or published answers; else missing
+    needs_audio                category: "yes" or "no", from arms with silent audio or published answers; else missing
     clip                       category: the benchmark's fingerprint and the audio: the unit of every interval
     run, arm                   categories; an arm's label is its name, with the run's name where two runs share it
     domain, category, sub_category, difficulty    categories, missing where unknown
     status, error, finish      categories; ``truncated`` where the token limit ended the trace
     right, strict, parsed      1 or 0; a failed answer is wrong; NaN where the item's answer is withheld
-    chance                     what guessing among the given choices would score (0 for an open question)
+    chance                     expected score of guessing among the choices (0 for an open question)
     answered                   1 if an answer was found in the reply, else 0; NaN where it is withheld or missing
-    prediction                 what the answer was taken for (votes of self-consistency)
-    tokens                     all generated tokens; NaN where a server did not say
+    prediction                 the parsed answer (votes of self-consistency)
+    tokens                     all generated tokens; NaN where a server did not report them
     reasoning_tokens           of them those before the answer part; NaN where token borders are unknown
-    form                       1 if the trace has the form that the arm's prompt asks for, else 0; NaN if it asks none
+    form                       1 if the trace has the form of the arm's prompt, else 0; NaN if the prompt sets none
     prompt_tokens, seconds, audio_seconds, steps
     matched, hallucinated, misused, missed, neutral_mentions, n_pred, n_tgt    CAFE's counts, NaN where unscored
     matched_first, matched_any, mentions_right, mentions_asserted    the same by other rules (``analysis.scores``)
-    unscored                   why there are none
+    unscored                   the reason for missing counts
     attention, corrected       mean attention ratio of the trace, raw and corrected for length
 
-``RunTable.attention`` has the ratios along the trace in long form (see ``analysis.attention``). Texts are not held:
-``analysis.traces`` reads those that somebody asks for.
+``RunTable.attention`` has the ratios along the trace in long form (see ``analysis.attention``). Texts are not kept in
+memory; ``analysis.traces`` reads them on demand.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class ArmInfo:
 
         Args:
             key: Name of the setting in the manifest.
-            default: What an arm without it gets.
+            default: Value for an arm without the setting.
         """
         return self.settings.get(key, default)
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Where rows come from: the run's name, its place, its manifest, the judge, and what is wrong with it."""
+    """Source of rows: name, path and manifest of a run, its scores, and notes about missing data."""
 
     name: str
     source: Path
@@ -88,13 +88,13 @@ class RunInfo:
     @property
     def benchmark(self) -> str:
         """Return the name and version of the benchmark."""
-        known = self.manifest.get("benchmark") or {}
-        return " ".join(str(known[key]) for key in ("name", "version") if known.get(key)) or "unknown benchmark"
+        benchmark = self.manifest.get("benchmark") or {}
+        return " ".join(str(benchmark[key]) for key in ("name", "version") if benchmark.get(key)) or "unknown benchmark"
 
 
 @dataclass(frozen=True, eq=False)
 class RunTable:
-    """The rows of one or more runs, and what they are of."""
+    """Rows of one or more runs, with their attention, probes, arms and run infos."""
 
     frame: pd.DataFrame
     attention: pd.DataFrame
@@ -114,12 +114,12 @@ class RunTable:
         raise AnalysisError(f"no arm {label[:80]!r} here: choose from {', '.join(arm.label for arm in self.arms)}")
 
     def rows(self, label: str) -> pd.DataFrame:
-        """Return the rows of one arm, without the texts that no figure computes with."""
+        """Return the rows of one arm, without the columns of text."""
         return self._by_arm[label]
 
     @cached_property
     def _by_arm(self) -> dict[str, pd.DataFrame]:
-        """Split the rows by arm once: figures ask for them many times."""
+        """Return the rows by arm, cached because figures use them many times."""
         frame = self.frame.drop(columns=["key", "id", "error", "unscored"])
         arms = frame["arm"].cat
         codes = arms.codes.to_numpy()
@@ -143,9 +143,9 @@ def load_runs(
 
     Args:
         sources: The runs.
-        judge: Whose scores are taken where a run has several; None takes ``reference``, else the first by name.
-        limits: Bounds on what is read, for uploads, which also get no columnar copy; None has none.
-        name: Stands for that of a single source.
+        judge: Judge whose scores are used if a run has several; None takes ``reference``, else the first by name.
+        limits: Bounds on the files of an upload, which also has no columnar copy; None has no bounds.
+        name: Name of the run, for a single source.
         audio_need: Share of right answers without the audio, by item id (``analysis.audio_need``).
 
     Raises:
@@ -155,13 +155,13 @@ def load_runs(
     paths = [Path(source) for source in sources]
     if not paths:
         raise AnalysisError("no run was given: name at least one run folder")
-    names = _distinct([name or _name_of(path) for path in paths])
-    loaded = [_load_one(path, name, judge, limits) for path, name in zip(paths, names, strict=True)]
+    names = _unique_names([name or _name_of(path) for path in paths])
+    loaded = [_load_run(path, name, judge, limits) for path, name in zip(paths, names, strict=True)]
     return join_tables(loaded, audio_need)
 
 
 def join_tables(tables: Sequence[RunTable], audio_need: Mapping[str, float] | None = None) -> RunTable:
-    """Join tables; arms whose names two runs share get the run's name behind theirs.
+    """Join tables. Arms of equal names in two runs get the run's name as a suffix.
 
     Args:
         tables: Tables whose runs have different names.
@@ -175,76 +175,76 @@ def join_tables(tables: Sequence[RunTable], audio_need: Mapping[str, float] | No
     labels = {(arm.run, arm.name): f"{arm.name} ({arm.run})" if names.count(arm.name) > 1 else arm.name for arm in arms}
     frames, attention, probes = [], [], []
     for table in tables:
-        new = {arm.label: labels[arm.run, arm.name] for arm in table.arms}
+        new_labels = {arm.label: labels[arm.run, arm.name] for arm in table.arms}
         frame = table.frame.copy(deep=False)
-        frame["arm"] = frame["arm"].cat.rename_categories(new)
+        frame["arm"] = frame["arm"].cat.rename_categories(new_labels)
         frames.append(frame)
         offset = sum(map(len, frames[:-1]))
         attention.append(table.attention.assign(row=table.attention["row"] + offset))
-        probes.append(table.probes.assign(arm=table.probes["arm"].map(new)))
-    relabelled = tuple(ArmInfo(labels[arm.run, arm.name], arm.run, arm.name, arm.settings) for arm in arms)
-    frame = frames[0] if len(frames) == 1 else _concatenated(frames)
-    frame["arm"] = frame["arm"].cat.set_categories([arm.label for arm in relabelled])
-    frame["needs_audio"] = _needs_audio(frame, relabelled, audio_need or {})
+        probes.append(table.probes.assign(arm=table.probes["arm"].map(new_labels)))
+    relabelled_arms = tuple(ArmInfo(labels[arm.run, arm.name], arm.run, arm.name, arm.settings) for arm in arms)
+    frame = frames[0] if len(frames) == 1 else _concatenate(frames)
+    frame["arm"] = frame["arm"].cat.set_categories([arm.label for arm in relabelled_arms])
+    frame["needs_audio"] = _needs_audio(frame, relabelled_arms, audio_need or {})
     return RunTable(
         frame,
         pd.concat(attention, ignore_index=True),
         pd.concat(probes, ignore_index=True),
-        relabelled,
+        relabelled_arms,
         tuple(run for table in tables for run in table.runs),
     )
 
 
-def _needs_audio(frame: pd.DataFrame, arms: Sequence[ArmInfo], known: Mapping[str, float]) -> pd.Categorical:
-    """Return for each row whether its item was answered wrongly without the audio ("yes": it needs the audio).
+def _needs_audio(frame: pd.DataFrame, arms: Sequence[ArmInfo], published: Mapping[str, float]) -> pd.Categorical:
+    """Return "yes" for each row whose item needs the audio, "no" for the others, missing where it is unknown.
 
-    An item can be answered without the audio where most answers of arms that got silence are right; where published
-    answers have the item (``known``), these count instead. A right guess counts as answerable, so the items that need
-    the audio are the purer half.
+    An item needs the audio if at most half of the answers of arms with silent audio are right. Shares of published
+    answers (``published``, by item id) take precedence. Right guesses count as answerable, so "yes" is the more
+    reliable label.
     """
     levels = pd.Index(["no", "yes"], dtype="str")
     silent = [arm.label for arm in arms if arm.get("audio") == "silent"]
     answers = frame[frame["arm"].isin(silent) & np.isfinite(frame["right"])]
-    if answers.empty and not known:
+    if answers.empty and not published:
         return pd.Categorical([None] * len(frame), categories=levels)
-    without = answers.groupby("item", observed=True)["right"].mean()
-    own = frame["item"].astype(str).map({str(item): value for item, value in without.items()})
-    share = frame["id"].map(known).fillna(own).to_numpy(dtype=float)
+    silent_accuracy = answers.groupby("item", observed=True)["right"].mean()
+    measured = frame["item"].astype(str).map({str(item): value for item, value in silent_accuracy.items()})
+    share = frame["id"].map(published).fillna(measured).to_numpy(dtype=float)
     return pd.Categorical.from_codes(np.where(np.isnan(share), -1, share <= 0.5).astype(int), categories=levels)
 
 
-def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return the frames one below the other; categories are united, not turned into text."""
+def _concatenate(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the frames stacked by row, with the union of their categories."""
     from pandas.api.types import union_categoricals
 
-    united = {
+    categories = {
         name: union_categoricals([frame[name].astype("category") for frame in frames], ignore_order=True)
         for name in _CATEGORIES
     }
-    rest = pd.concat([frame.drop(columns=list(_CATEGORIES)) for frame in frames], ignore_index=True)
-    return pd.DataFrame({name: united.get(name, rest.get(name)) for name in frames[0].columns})
+    other_columns = pd.concat([frame.drop(columns=list(_CATEGORIES)) for frame in frames], ignore_index=True)
+    return pd.DataFrame({name: categories.get(name, other_columns.get(name)) for name in frames[0].columns})
 
 
-def _load_one(path: Path, name: str, judge: str | None, limits: RunLimits | None) -> RunTable:
+def _load_run(path: Path, name: str, judge: str | None, limits: RunLimits | None) -> RunTable:
     from analysis import cache
 
     run = read_run(path, limits)
     scores = find_stored(path, judge, limits)
     cached = limits is None  # an upload has no copy beside it
-    stored = cache.read(path, scores) if cached else None
-    if stored is None:
+    tables = cache.read(path, scores) if cached else None
+    if tables is None:
         scores = read_stored(path, scores, limits)
-        stored = _read(run, scores)
+        tables = _read(run, scores)
         if cached:
-            cache.write(path, scores, *stored)
-    frame, attention = (part.copy(deep=False) for part in stored)
-    for column in _CATEGORIES[1:]:  # a column without any text comes back from the copy as one of numbers
+            cache.write(path, scores, *tables)
+    frame, attention = (table.copy(deep=False) for table in tables)
+    for column in _CATEGORIES[1:]:  # Parquet returns a column without any text as numeric
         if not isinstance(frame[column].dtype, pd.CategoricalDtype):
             frame[column] = pd.Categorical(frame[column], categories=_levels(frame[column]))
     frame["run"] = pd.Categorical.from_codes(np.zeros(len(frame), dtype=np.int8), [name])
-    found = list(frame["arm"].cat.categories)
+    names = list(frame["arm"].cat.categories)
     settings = {arm["name"]: arm for arm in run.manifest.get("arms", [])}
-    order = [arm for arm in settings if arm in found] + [arm for arm in found if arm not in settings]
+    order = [arm for arm in settings if arm in names] + [arm for arm in names if arm not in settings]
     frame["arm"] = frame["arm"].cat.set_categories(order)
     arms = tuple(ArmInfo(arm, name, arm, settings.get(arm, {})) for arm in order)
     probes = pd.DataFrame(probe_rows(path, limits), columns=["arm", "item", "label", "present", "yes"])
@@ -252,7 +252,7 @@ def _load_one(path: Path, name: str, judge: str | None, limits: RunLimits | None
     clips = frame.drop_duplicates("id").set_index("id")["clip"].astype(str)
     probes = probes[probes["arm"].isin(order)].assign(run=name)
     probes["clip"] = probes["item"].map(clips).fillna(probes["item"]).astype(str)
-    # Two questions about one clip ask about the same sounds: that answer counts once.
+    # Questions about the same clip share its probes: each probe counts once.
     probes = probes.drop_duplicates(["arm", "clip", "label", "present"], ignore_index=True)
     info = RunInfo(name, path, run.manifest, scores, tuple(_notes(run, frame, scores)), limits)
     return RunTable(frame, attention, probes, arms, (info,))
@@ -273,14 +273,14 @@ def _read(run: Run, scores: StoredScores) -> tuple[pd.DataFrame, pd.DataFrame]:
         attention += profile[2]
     if not columns:
         raise AnalysisError(f"{run.name} has no finished generation yet: let the evaluation write some")
-    return _typed(columns), _attention_frame(attention)
+    return _typed_frame(columns), _attention_frame(attention)
 
 
 def _row(record: Mapping[str, Any], fingerprint: str, scores: StoredScores, form: str | None) -> dict[str, Any]:
     item, ok = record["item"], record["status"] == "ok"
     trace = parse_trace(record["text"] or "") if ok else None
-    given = answer_of(record, trace) if ok else None
-    scored = score(record, given) if ok else None
+    answer = answer_of(record, trace) if ok else None
+    result = score(record, answer) if ok else None
     withheld = item["answer"] is None
     counts = scores.counts.get(record["key"])
     return {
@@ -296,12 +296,12 @@ def _row(record: Mapping[str, Any], fingerprint: str, scores: StoredScores, form
         "error": (record["error"] or "")[:300],
         "finish": record["finish"],
         "truncated": record["finish"] == "length",
-        "right": np.nan if withheld else float(bool(scored and scored.official)),
-        "strict": np.nan if withheld else float(bool(scored and scored.strict)),
-        "parsed": np.nan if withheld else float(bool(scored and scored.parsed)),
+        "right": np.nan if withheld else float(bool(result and result.official)),
+        "strict": np.nan if withheld else float(bool(result and result.strict)),
+        "parsed": np.nan if withheld else float(bool(result and result.parsed)),
         "chance": np.nan if withheld else 1 / len(item["choices"]) if item["choices"] else 0.0,
-        "answered": np.nan if withheld or not ok else float(bool(scored and scored.answered)),
-        "prediction": (given.prediction if given else "")[:_PREDICTION_CHARS],
+        "answered": np.nan if withheld or not ok else float(bool(result and result.answered)),
+        "prediction": (answer.prediction if answer else "")[:_PREDICTION_CHARS],
         "tokens": record["tokens"],
         "reasoning_tokens": None if trace is None else _reasoning_tokens(trace, record),
         "prompt_tokens": record["prompt_tokens"],
@@ -322,27 +322,27 @@ def _reasoning_tokens(trace: Any, record: Mapping[str, Any]) -> int | None:
     return bisect_right(ends, answers[-1].outer.start) if answers else len(ends)
 
 
-def _typed(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
-    typed: dict[str, Any] = {}
+def _typed_frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
+    arrays: dict[str, Any] = {}
     for name, values in columns.items():
         if name in _CATEGORIES:
-            typed[name] = pd.Categorical(values, categories=_levels(values))
+            arrays[name] = pd.Categorical(values, categories=_levels(values))
         elif name in _TEXTS:
-            typed[name] = pd.array(values, dtype="str")
+            arrays[name] = pd.array(values, dtype="str")
         elif name == "truncated":
-            typed[name] = np.asarray(values, dtype=bool)
+            arrays[name] = np.asarray(values, dtype=bool)
         elif name == "sample":
-            typed[name] = np.asarray(values, dtype=np.int32)
+            arrays[name] = np.asarray(values, dtype=np.int32)
         else:
-            typed[name] = np.asarray([np.nan if value is None else value for value in values], dtype=np.float64)
-    frame = pd.DataFrame(typed)
+            arrays[name] = np.asarray([np.nan if value is None else value for value in values], dtype=np.float64)
+    frame = pd.DataFrame(arrays)
     frame["n_pred"] = frame["matched"] + frame["hallucinated"] + frame["misused"]
     frame["n_tgt"] = frame["matched"] + frame["misused"] + frame["missed"]
     return frame
 
 
 def _levels(values: Iterable[Any]) -> pd.Index:
-    """Return the texts that occur, as the levels of a category: texts also where there are none."""
+    """Return the distinct texts as the levels of a category, of dtype str even if there are none."""
     return pd.Index(sorted({value for value in values if isinstance(value, str)}), dtype="str")
 
 
@@ -358,21 +358,23 @@ def _profile(raw: Mapping[str, Any] | None, row: int) -> tuple[float, float, lis
     tokens = values.shape[-1]
     if values.ndim != 2 or tokens == 0 or not np.isfinite(values).all():
         return empty
-    parts = []
-    place = np.arange(tokens)
-    for kind, bins in enumerate(((place * RELATIVE_BINS) // tokens, place // TOKEN_BLOCK)):
-        number = np.bincount(bins)
-        used = np.flatnonzero(number)
-        sums = [np.bincount(bins, column)[used] / number[used] for column in values]
-        parts.append((np.full(len(used), row), np.full(len(used), kind), used, *sums, number[used]))
-    return float(values[0].mean()), float(values[1].mean()), parts
+    profiles = []
+    positions = np.arange(tokens)
+    for kind, bins in enumerate(((positions * RELATIVE_BINS) // tokens, positions // TOKEN_BLOCK)):
+        counts = np.bincount(bins)
+        occupied = np.flatnonzero(counts)
+        sums = [np.bincount(bins, column)[occupied] / counts[occupied] for column in values]
+        profiles.append((np.full(len(occupied), row), np.full(len(occupied), kind), occupied, *sums, counts[occupied]))
+    return float(values[0].mean()), float(values[1].mean()), profiles
 
 
-def _attention_frame(parts: list[tuple[np.ndarray, ...]]) -> pd.DataFrame:
+def _attention_frame(profiles: list[tuple[np.ndarray, ...]]) -> pd.DataFrame:
     names = ("row", "kind", "bin", "ratio", "corrected", "tokens")
     types = (np.int64, np.int8, np.int32, np.float64, np.float64, np.int32)
-    joined = [np.concatenate([part[i] for part in parts]) if parts else np.empty(0) for i in range(len(names))]
-    return pd.DataFrame({name: column.astype(kind) for name, column, kind in zip(names, joined, types, strict=True)})
+    columns = [
+        np.concatenate([profile[i] for profile in profiles]) if profiles else np.empty(0) for i in range(len(names))
+    ]
+    return pd.DataFrame({name: column.astype(kind) for name, column, kind in zip(names, columns, types, strict=True)})
 
 
 def _notes(run: Run, frame: pd.DataFrame, scores: StoredScores) -> Iterable[str]:
@@ -392,11 +394,11 @@ def _name_of(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    found: list[str] = []
+def _unique_names(names: Sequence[str]) -> list[str]:
+    unique: list[str] = []
     for name in names:
         new, number = name[:80] or "run", 2
-        while new in found:
+        while new in unique:
             new, number = f"{name[:80]} {number}", number + 1
-        found.append(new)
-    return found
+        unique.append(new)
+    return unique

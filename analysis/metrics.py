@@ -1,7 +1,7 @@
-"""The metrics that figures can show: what each divides by what, over rows of ``RunTable.frame``.
+"""Metrics of the figures, each a numerator and a denominator over rows of ``RunTable.frame``.
 
-A metric of some rows is ``sum(above) / sum(below)``: accuracy divides right answers by scored ones, CAFE's rates are
-pooled (micro) and divide events by events. A row without a value (unscored, unknown) is left out and counted.
+A metric of a set of rows is ``sum(above) / sum(below)``. Accuracy divides right answers by scored ones. CAFE's rates
+are pooled (micro) and divide events by events. Rows without a value (unscored, unknown) are excluded and counted.
 Definitions of CAFE's rates: ``mpar2.cafe.metrics``; of the attention ratios: ``mpar2.attention``.
 """
 
@@ -38,7 +38,7 @@ _Column = Callable[[pd.DataFrame], "pd.Series | float"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: its name, how it is called, what it divides, and how its numbers read."""
+    """A metric: name, label, numerator and denominator, and the format of its values."""
 
     name: str
     label: str
@@ -113,14 +113,14 @@ def metric_of(name: str) -> Metric:
 
 
 def measured(frame: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return what a metric divides, in the rows that have it.
+    """Return numerators and denominators of a metric, in the rows that have them.
 
     Args:
         frame: Rows of ``RunTable.frame``, n of them.
         metric: The metric.
 
     Returns:
-        Numerators and denominators of the rows that have both, (known.sum(),) each; and which rows these are, (n,).
+        Numerators and denominators of the rows that have both, (known.sum(),) each; and the mask of these rows, (n,).
     """
     above = np.broadcast_to(np.asarray(metric.above(frame), dtype=np.float64), len(frame))
     below = np.broadcast_to(np.asarray(metric.below(frame), dtype=np.float64), len(frame))
@@ -129,7 +129,7 @@ def measured(frame: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], 
 
 
 class MetricRate(NamedTuple):
-    """A metric of some answers with its interval over clips, and the items and clips that it rests on."""
+    """A metric of some answers with its interval over clips, and the numbers of items and clips."""
 
     estimate: float | None
     low: float | None
@@ -143,7 +143,7 @@ class MetricRate(NamedTuple):
 
 
 def codes_of(column: pd.Series) -> NDArray[np.intp]:
-    """Return the level of each row (its item, its clip) as a number from 0."""
+    """Return the level of each row (its item, its clip) as a code from 0."""
     values = column.cat.codes.to_numpy() if isinstance(column.dtype, pd.CategoricalDtype) else column.to_numpy()
     return pd.factorize(values)[0]
 
@@ -160,14 +160,14 @@ def rate(frame: pd.DataFrame, metric: Metric) -> MetricRate:
 
 
 def units(frame: pd.DataFrame, known: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return item and clip of the known rows: all that an interval needs of them.
+    """Return item and clip of the known rows, the columns that an interval needs.
 
     Args:
         frame: Rows of ``RunTable.frame``, n of them.
-        known: Which rows to take, (n,).
+        known: Mask of the rows to take, (n,).
     """
-    own = frame[["item", "clip"]]
-    return own if known.all() else own[known]
+    columns = frame[["item", "clip"]]
+    return columns if known.all() else columns[known]
 
 
 def rate_of(
@@ -180,22 +180,22 @@ def rate_of(
         below: Denominators, (n,); None divides by n.
         rows: Item and clip of each value, n rows.
         share: Every value is 0 or 1, so that Wilson's interval is possible; ``below`` is then not used.
-        options: For the interval of ``mpar2.statistics``, such as ``resamples``.
+        options: Options of the interval of ``mpar2.statistics``, such as ``resamples``.
     """
     clips = codes_of(rows["clip"])
     if share:
-        found = statistics.accuracy_interval(above, clips, **options)
+        interval = statistics.accuracy_interval(above, clips, **options)
     else:
-        found = statistics.bootstrap_interval(above, below, groups=clips, **options)
-    return MetricRate(*found[:3], int(codes_of(rows["item"]).max(initial=-1)) + 1, found.n)
+        interval = statistics.bootstrap_interval(above, below, groups=clips, **options)
+    return MetricRate(*interval[:3], int(codes_of(rows["item"]).max(initial=-1)) + 1, interval.n)
 
 
 def with_f1(frame: pd.DataFrame, metric: Metric) -> list[Metric]:
-    """Return the metric, and F1 beside it where both are shares and traces are judged.
+    """Return the metric, followed by F1 if the metric is a share and traces are judged.
 
     Args:
         frame: Rows of ``RunTable.frame``.
-        metric: The metric that was asked for.
+        metric: The metric.
     """
     f1 = METRICS["f1"]
     return [metric, f1] if metric.percent and metric != f1 and frame["matched"].notna().any() else [metric]

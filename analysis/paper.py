@@ -1,12 +1,12 @@
-"""What the paper reports, as data: each number with where it stands and how sure we are of it.
+"""Numbers of the paper as data, each with its table and the certainty of its source.
 
-The paper's text was not at hand; ``paper.json`` holds what its abstract, its captions and its readers' notes give, each
-with a tag of certainty. Who has the paper's arXiv source gets every cell from its own tables (:func:`paper_cells`).
-These numbers are of other models, other audio and another judge than the shipped runs: they are shown apart from
-measured ones and never enter a figure of them.
+The paper's text was not available. ``paper.json`` holds the numbers of its abstract, its captions and notes of readers,
+each with a tag of certainty. With the paper's arXiv source, every cell is read from its tables (:func:`paper_cells`).
+The numbers are of other models, other audio and another judge than the shipped runs, so they are shown apart from
+measured numbers and never enter their figures.
 
-A cell and a run answer to each other (:func:`beside_cells`) where the arm is named as the row is, or is the only one
-of the row's model, and where the run's benchmark is the column's: CAFE's rates, accuracy, accuracy by domain.
+A cell matches a run (:func:`beside_cells`) if the run's benchmark is the column's and one arm has the name of the row
+or is the only arm of the row's model. CAFE's rates, accuracy and accuracy by domain are matched.
 ``reproduced``: the paper's value lies within our 95 % interval; ``differs``: it does not; ``unknown``: no such arm.
 """
 
@@ -50,7 +50,7 @@ def _data() -> dict[str, Any]:
 
 
 def source() -> str:
-    """Return the paper, as it is cited."""
+    """Return the citation of the paper."""
     return str(_data()["source"])
 
 
@@ -62,14 +62,15 @@ def paper_values() -> pd.DataFrame:
 
 
 def paper_claims() -> pd.DataFrame:
-    """Return the paper's claims: where, says, tag, certainty, unknown, ours (the exhibit that answers to it)."""
+    """Return the paper's claims: where, says, tag, certainty, unknown, ours (the corresponding exhibit)."""
     frame = pd.DataFrame(_data()["claims"])
     frame["certainty"] = frame["tag"].map(_data()["tags"])
     return frame[["where", "says", "tag", "certainty", "unknown", "ours"]]
 
 
 def paper_exhibits() -> list[Exhibit]:
-    """Return the paper's numbers drawn on their own, and the list of what it leaves unknown."""
+    """Return figures of the paper's numbers, and its claims with their unknowns."""
+    # The paper gives no intervals, so rows have no bounds.
     values = paper_values()
     table_two = values[values["table"].isin(["Table 2", "Appendix"])]
     rows = [row | {"low": None, "high": None, "share": row["value"] / 100} for row in table_two.to_dict("records")]
@@ -97,8 +98,9 @@ def paper_exhibits() -> list[Exhibit]:
         places=lambda row: _PLACES["SQI".index(row["tag"])],
         kinds=lambda row: _data()["tags"][row["tag"]],
     )
+    # Inferred numbers are counted, so that the caption can separate them from reported ones.
     claims = paper_claims()
-    guessed = int((values["tag"] == "I").sum())
+    n_inferred = int((values["tag"] == "I").sum())
     notes = (f"Source: {source()}.", *(f"[{tag}] {meaning}." for tag, meaning in _data()["tags"].items()))
     return [
         Exhibit(
@@ -113,8 +115,8 @@ def paper_exhibits() -> list[Exhibit]:
         Exhibit(
             "paper-table-1",
             "The known cells of the paper's Table 1 (CAFE on MMAR)",
-            f"Acc_per is 31.74 % for the base and 63.51 % for MPAR²-7B; {plural(guessed, 'number')} of this page are "
-            "our arithmetic, and most other cells are unknown.",
+            f"Acc_per is 31.74 % for the base and 63.51 % for MPAR²-7B; {plural(n_inferred, 'number')} of this page "
+            "are our arithmetic, and most other cells are unknown.",
             cafe,
             table_one,
             notes,
@@ -131,26 +133,26 @@ def paper_exhibits() -> list[Exhibit]:
 
 
 def beside_ours(table: RunTable | None, choice: Choice) -> pd.DataFrame:
-    """Put each claim of the paper beside what the exhibit that answers to it says of the runs.
+    """Pair each claim of the paper with the reading of the corresponding exhibit of the runs.
 
     Args:
-        table: The runs; None where none is loaded.
-        choice: Arms, filters and bins; where its arms cannot answer, all arms are taken.
+        table: The runs; None if none is loaded.
+        choice: Arms, filters and bins. All arms are used where the chosen ones leave the exhibit empty.
 
     Returns:
-        A row of words for each claim, with its certainty, and what was measured on.
+        A row of text for each claim, with its certainty and the benchmarks of the runs.
     """
     from analysis.exhibits import build_exhibits
 
     rows = []
     for claim in paper_claims().to_dict("records"):
-        ours, measured_on = "No run is loaded.", ""
+        reading, measured_on = "No run is loaded.", ""
         if table is not None:
-            for arms in (choice.arms, ()):  # what the chosen arms cannot say, others may
+            for arms in (choice.arms, ()):  # all arms, if the chosen ones leave it empty
                 (exhibit,) = build_exhibits(table, replace(choice, arms=arms), [claim["ours"]])
                 if exhibit.drawing is not None or not exhibit.table.empty:
                     break
-            ours = exhibit.reading
+            reading = exhibit.reading
             measured_on = "; ".join(dict.fromkeys(f"{run.name} ({run.benchmark})" for run in table.runs))
         rows.append(
             {
@@ -158,7 +160,7 @@ def beside_ours(table: RunTable | None, choice: Choice) -> pd.DataFrame:
                 "the paper reports": claim["says"],
                 "certainty": _data()["tags"][claim["tag"]],
                 "unknown": claim["unknown"],
-                "our runs say": ours,
+                "our runs say": reading,
                 "measured on": measured_on,
             }
         )
@@ -173,7 +175,7 @@ def paper_cells(folder: str | Path | None = None) -> pd.DataFrame:
     """Return the cells of the paper's tables.
 
     Args:
-        folder: The paper's LaTeX source; None takes the cells that ``paper.json`` knows.
+        folder: The paper's LaTeX source; None takes the cells of ``paper.json``.
 
     Returns:
         table, row, column, value (per cent).
@@ -187,10 +189,10 @@ def paper_cells(folder: str | Path | None = None) -> pd.DataFrame:
 
 
 def beside_cells(cells: pd.DataFrame, table: RunTable) -> pd.DataFrame:
-    """Put each cell of the paper beside the measured value of the runs.
+    """Pair each cell of the paper with the measured value of the runs.
 
     Args:
-        cells: Of :func:`paper_cells`.
+        cells: Cells of :func:`paper_cells`.
         table: The runs.
 
     Returns:
@@ -198,44 +200,44 @@ def beside_cells(cells: pd.DataFrame, table: RunTable) -> pd.DataFrame:
     """
     rows = []
     for cell in cells.to_dict("records"):
-        found: dict[str, Any] = dict.fromkeys(("ours", "low", "high", "items", "clips", "arm"))
-        arm, metric, domain, why = _ours(cell, table)
+        measurement: dict[str, Any] = dict.fromkeys(("ours", "low", "high", "items", "clips", "arm"))
+        arm, metric, domain, reason = _matching_arm(cell, table)
         if arm is not None and metric is not None:
-            part = table.rows(arm.label)
+            answers = table.rows(arm.label)
             if domain is not None:
-                part = part[part["domain"].map(_domain_words).isin([domain])]
-            measured = rate(part, metric_of(metric))
+                answers = answers[answers["domain"].map(_domain_words).isin([domain])]
+            measured = rate(answers, metric_of(metric))
             if measured.estimate is None or measured.low is None:
-                why = "the run has no such value" if measured.estimate is None else "too few clips for an interval"
+                reason = "the run has no such value" if measured.estimate is None else "too few clips for an interval"
             else:
                 percent = [100 * x for x in (measured.estimate, measured.low, measured.high)]
-                found = dict(zip(found, (*percent, measured.items, measured.clips, arm.label), strict=True))
+                measurement = dict(zip(measurement, (*percent, measured.items, measured.clips, arm.label), strict=True))
         state = "unknown"
-        if found["ours"] is not None:
-            state = "reproduced" if found["low"] <= cell["value"] <= found["high"] else "differs"
-        named = {"table": cell["table"], "row": cell["row"], "column": cell["column"], "paper": cell["value"]}
-        rows.append(named | found | {"state": state, "why": why if state == "unknown" else ""})
+        if measurement["ours"] is not None:
+            state = "reproduced" if measurement["low"] <= cell["value"] <= measurement["high"] else "differs"
+        identity = {"table": cell["table"], "row": cell["row"], "column": cell["column"], "paper": cell["value"]}
+        rows.append(identity | measurement | {"state": state, "why": reason if state == "unknown" else ""})
     return pd.DataFrame(rows)
 
 
 def cells_exhibit(cells: pd.DataFrame, table: RunTable) -> Exhibit:
-    """Return the paper's cells beside the runs, with how many are reproduced.
+    """Return the paper's cells beside the runs, with the number of reproduced ones.
 
     Args:
-        cells: Of :func:`paper_cells`.
+        cells: Cells of :func:`paper_cells`.
         table: The runs.
     """
-    beside = beside_cells(cells, table)
-    counts = {state: int((beside["state"] == state).sum()) for state in ("reproduced", "differs", "unknown")}
-    whys = beside.loc[beside["state"] == "unknown", "why"]
-    more = f" Most often: {whys.mode()[0]}." if len(whys) else ""
+    comparison = beside_cells(cells, table)
+    counts = {state: int((comparison["state"] == state).sum()) for state in ("reproduced", "differs", "unknown")}
+    reasons = comparison.loc[comparison["state"] == "unknown", "why"]
+    suffix = f" Most often: {reasons.mode()[0]}." if len(reasons) else ""
     return Exhibit(
         "paper-cells",
         "Each number of the paper's tables beside these runs",
-        f"Of {plural(len(beside), 'number')}, {counts['reproduced']} are reproduced, {counts['differs']} differ and "
-        f"{counts['unknown']} are unknown.{more}",
+        f"Of {plural(len(comparison), 'number')}, {counts['reproduced']} are reproduced, {counts['differs']} differ "
+        f"and {counts['unknown']} are unknown.{suffix}",
         None,
-        beside,
+        comparison,
         (
             "Reproduced: the paper's value lies within our 95 % interval over clips. An arm is compared where it has "
             "the name of the paper's row, or is the only one of that model.",
@@ -243,39 +245,54 @@ def cells_exhibit(cells: pd.DataFrame, table: RunTable) -> Exhibit:
     )
 
 
-def _ours(cell: dict[str, Any], table: RunTable) -> tuple[ArmInfo | None, str | None, frozenset[str] | None, str]:
-    """Return the arm, metric and domain that a cell answers to, and why there are none."""
-    where, column = f"{cell['table']} {cell['column']}".lower(), re.sub(r"[^a-z]", "", str(cell["column"]).lower())
-    metric = next((name for words, name in _QUANTITIES.items() if words in column), "accuracy")
+def _matching_arm(
+    cell: dict[str, Any], table: RunTable
+) -> tuple[ArmInfo | None, str | None, frozenset[str] | None, str]:
+    """Return the arm, metric and domain that match a cell, or None with the reason."""
+    heading, column = f"{cell['table']} {cell['column']}".lower(), re.sub(r"[^a-z]", "", str(cell["column"]).lower())
+    metric = next((name for keywords, name in _QUANTITIES.items() if keywords in column), "accuracy")
     # CAFE was run on MMAR [paper]
-    on = "mmar" if "mmar" in where or metric != "accuracy" or "cafe" in where else "mmau" if "mmau" in where else None
-    words = frozenset(word for word in _DOMAINS if word in column)
-    domain = words or None if metric == "accuracy" else None
-    if on is None:
+    benchmark_name = (
+        "mmar"
+        if "mmar" in heading or metric != "accuracy" or "cafe" in heading
+        else "mmau"
+        if "mmau" in heading
+        else None
+    )
+    keywords = frozenset(word for word in _DOMAINS if word in column)
+    domain = keywords or None if metric == "accuracy" else None
+    if benchmark_name is None:
         return None, None, None, "the column names no benchmark"
-    revised = "new" in where or "v05" in where
-    fitting = []
+    revised = "new" in heading or "v05" in heading
+    candidates = []
     for run in table.runs:
-        known = run.manifest.get("benchmark") or {}
-        version = str(known.get("version") or "")
-        if known.get("name") == on and (on == "mmar" or revised == version.startswith("v05")):
-            fitting += [arm for arm in table.arms if arm.run == run.name]
-    if not fitting:
-        return None, None, None, f"no run of {on.upper()}{' (v05.15.25)' if revised and on == 'mmau' else ''}"
-    wanted = _key(cell["row"])
-    named = [arm for arm in fitting if wanted in (_key(arm.label), _key(arm.name))]
-    model = [arm for arm in fitting if _key(str(arm.get("model", "")).rsplit("/", 1)[-1]) == wanted]
-    model = [arm for arm in model if not arm.get("adapter")]
-    chosen = named or model
-    if len(chosen) == 1:
-        return chosen[0], metric, domain, ""
-    if chosen:
+        benchmark = run.manifest.get("benchmark") or {}
+        version = str(benchmark.get("version") or "")
+        if benchmark.get("name") == benchmark_name and (
+            benchmark_name == "mmar" or revised == version.startswith("v05")
+        ):
+            candidates += [arm for arm in table.arms if arm.run == run.name]
+    if not candidates:
+        return (
+            None,
+            None,
+            None,
+            f"no run of {benchmark_name.upper()}{' (v05.15.25)' if revised and benchmark_name == 'mmau' else ''}",
+        )
+    row_key = _key(cell["row"])
+    by_name = [arm for arm in candidates if row_key in (_key(arm.label), _key(arm.name))]
+    by_model = [arm for arm in candidates if _key(str(arm.get("model", "")).rsplit("/", 1)[-1]) == row_key]
+    by_model = [arm for arm in by_model if not arm.get("adapter")]
+    matches = by_name or by_model
+    if len(matches) == 1:
+        return matches[0], metric, domain, ""
+    if matches:
         return None, None, None, "several arms are of this model: name one as the paper's row"
     return None, None, None, "no arm of this model: name one as the paper's row"
 
 
 def _key(name: Any) -> str:
-    """Return names that differ in case, blanks, marks and superscripts are the same; "(base)" is no part of a name."""
+    """Normalise a name: lower case, without blanks, marks, superscripts, "(base)" and "(ours)"."""
     words = re.sub(r"\((?:base|ours)\)", "", str(name), flags=re.IGNORECASE).replace("²", "2")
     return re.sub(r"[^a-z0-9]", "", words.lower())
 

@@ -1,10 +1,10 @@
-"""One page that holds everything: figures, readings, tables, manifests, and the command that makes each again.
+"""Report page: figures, readings, tables, manifests, and the command that reproduces each.
 
-The page is self-contained (Plotly's script is in it, once) and talks to nobody: its content security policy allows its
-own three scripts by hash, its styles, and pictures that it makes itself. What comes from runs travels as JSON inside
-a script element of a type that no browser runs, with ``<``, ``>`` and ``&`` escaped, and as escaped text.
+The page is self-contained (it includes Plotly's script once) and makes no requests: its content security policy allows
+only its own scripts by hash, its styles, and pictures that it makes itself. Data of runs is embedded as JSON in a
+script element of a type that no browser runs, with ``<``, ``>`` and ``&`` escaped, and as escaped text.
 
-``data_folder`` takes every table as CSV, and as Parquet where pyarrow is there.
+``data_folder`` gets every table as CSV, and as Parquet if pyarrow is installed.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ def write_report(
     paper: str | Path | None = None,
     audio_need: str | Path | None = None,
 ) -> list[Exhibit]:
-    """Load the runs, and write the page (complete or not at all) and the data.
+    """Load the runs, and write the page (atomically) and the data.
 
     Args:
         sources: Run folders, zips or JSON lines.
         out: The page.
-        choice: What is drawn.
-        only: Names of figures; all without it.
-        judge: Whose scores are taken where a run has several.
-        data_folder: Where each table is written too.
-        paper: The paper's arXiv source, whose tables are put beside the runs.
+        choice: Arms, metric, bins and filters.
+        only: Names of figures; None draws all.
+        judge: Judge whose scores are used if a run has several.
+        data_folder: Folder for the tables; None writes none.
+        paper: The paper's arXiv source, whose tables are compared with the runs.
         audio_need: Published answers without the audio (``analysis.audio_need``).
 
     Returns:
-        What the page shows; the paper's cells last, where its source is given.
+        The exhibits of the page; the paper's cells last, if its source is given.
 
     Raises:
         AnalysisError: ``out`` is a folder, or there is nothing to draw.
@@ -78,11 +78,11 @@ def write_report(
         choice or Choice(),
         load_runs(sources, judge=judge, audio_need=None if audio_need is None else read_audio_need(audio_need)),
     )
-    exhibits = build_exhibits(table, choice, only, _words(sources))
-    beside = cells_exhibit(cells, table)
+    exhibits = build_exhibits(table, choice, only, _source_names(sources))
+    cell_comparison = cells_exhibit(cells, table)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, report_html(table, choice, exhibits, beside).encode("utf-8", "replace"))
-    exhibits += [beside] if paper is not None else []
+    write_bytes(out, report_html(table, choice, exhibits, cell_comparison).encode("utf-8", "replace"))
+    exhibits += [cell_comparison] if paper is not None else []
     if data_folder is not None:
         write_data(exhibits, Path(data_folder))
     return exhibits
@@ -93,7 +93,7 @@ def write_data(exhibits: Iterable[Exhibit], folder: Path) -> None:
 
     Args:
         exhibits: Exhibits; one without a table is left out.
-        folder: Where to; it is made if needed.
+        folder: Output folder; it is created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for exhibit in exhibits:
@@ -111,11 +111,12 @@ def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], be
 
     Args:
         table: The loaded runs.
-        choice: What the exhibits were built with.
+        choice: The choice that the exhibits were built with.
         exhibits: The figures of the page.
-        beside: The paper's numbers beside the runs' (``analysis.paper.cells_exhibit``); None leaves them out.
+        beside: The paper's cells beside the runs (``analysis.paper.cells_exhibit``); None leaves them out.
     """
-    ours = beside_ours(apply_choice(table, choice), Choice(metric="accuracy"))
+    # Claims are compared on accuracy, whatever metric the figures show.
+    comparison = beside_ours(apply_choice(table, choice), Choice(metric="accuracy"))
     paper = [
         *paper_exhibits(),
         Exhibit(
@@ -123,7 +124,7 @@ def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], be
             "The paper's claims beside these runs",
             "Other models, other audio, another judge: the two columns answer the same question, not the same test.",
             None,
-            ours,
+            comparison,
         ),
         *([beside] if beside else []),
     ]
@@ -132,8 +133,9 @@ def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], be
         "groups": {"figures": [e.to_json() for e in exhibits], "paper": [e.to_json() for e in paper]},
     }
     names = ", ".join(dict.fromkeys(run.name for run in table.runs))
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     links = "".join(f'<li><a href="#exhibit-{e.name}">{html.escape(e.title)}</a></li>' for e in exhibits)
+    # Each script is allowed by its hash, so no other script can run on the page.
     page_script = f"{view_js()}\n{(_VIEW / 'report.js').read_text(encoding='utf-8')}"
     scripts = (plotly_js(), f"(() => {{\n{page_script}\n}})();")
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
@@ -147,7 +149,7 @@ def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], be
             f"<title>MPAR² report: {html.escape(names[:200])}</title>",
             f"<style>{view_css()}{(_VIEW / 'report.css').read_text(encoding='utf-8')}</style></head><body>",
             '<main class="an-view an-auto"><h1>MPAR² report</h1>',
-            f"<p>{answers}, from {html.escape(names)}. Made by mpar2 {html.escape(__version__)}, {made}.</p>",
+            f"<p>{answers}, from {html.escape(names)}. Made by mpar2 {html.escape(__version__)}, {created}.</p>",
             "<noscript><p>The figures and tables of this page are drawn by its own scripts: allow them.</p></noscript>",
             f'<nav aria-label="Figures"><ul>{links}<li><a href="#paper-title">What the paper reports</a></li>'
             '<li><a href="#runs-title">Runs and manifests</a></li></ul></nav>',
@@ -168,31 +170,31 @@ def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], be
 def _run_block(run: RunInfo) -> str:
     manifest = shown_manifest(run.manifest)
     command = (manifest.get("environment") or {}).get("command") or []
-    again = (
+    rerun = (
         f"<p>Again, from the shell: <code>{html.escape(shlex.join(map(str, command)))}</code></p>" if command else ""
     )
-    judged = dict(run.scores.about) if run.scores.judge else None
+    judge_info = dict(run.scores.about) if run.scores.judge else None
     judge = (
         f"<p>Judged by {html.escape(str(run.scores.judge))}</p>"
-        f"<details><summary>About the judge</summary><pre>{_pretty(judged)}</pre></details>"
-        if judged is not None
+        f"<details><summary>About the judge</summary><pre>{_pretty(judge_info)}</pre></details>"
+        if judge_info is not None
         else "<p>Not judged.</p>"
     )
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in run.notes)
     return (
         f'<section class="an-card"><h3>{html.escape(run.name)}: {html.escape(run.benchmark)}</h3>'
-        f"{f'<ul>{notes}</ul>' if notes else ''}{again}{judge}"
+        f"{f'<ul>{notes}</ul>' if notes else ''}{rerun}{judge}"
         f"<details><summary>Manifest</summary><pre>{_pretty(manifest)}</pre></details></section>"
     )
 
 
 def shown_manifest(manifest: Any) -> dict[str, Any]:
-    """Return the manifest with the folders of the machine that ran taken out of its command."""
-    shown = json.loads(json.dumps(manifest))
-    environment = shown.get("environment")
+    """Return the manifest without the machine's folders in its command."""
+    copy = json.loads(json.dumps(manifest))
+    environment = copy.get("environment")
     if isinstance(environment, dict) and isinstance(environment.get("command"), list):
         environment["command"] = [_without_folder(str(word)) for word in environment["command"]]
-    return shown
+    return copy
 
 
 def _without_folder(word: str) -> str:
@@ -203,7 +205,7 @@ def _without_folder(word: str) -> str:
     return re.split(r"[\\/]", word.rstrip("\\/"))[-1] if absolute else word
 
 
-def _words(sources: Sequence[str | Path]) -> list[str]:
+def _source_names(sources: Sequence[str | Path]) -> list[str]:
     return [_without_folder(str(path)) for path in sources]
 
 

@@ -1,7 +1,7 @@
-"""What a judge and the probes left beside a run, read without the judge: counts of events by trace, answers by arm.
+"""Stored scores of a judge and answers to probes, read from ``cafe/`` of a run without the judge.
 
-A folder has them under ``cafe/``; a zip of the folder too, and is read in place: no name inside it becomes a path, and
-the bytes are counted as they are unpacked, whatever the directory of the zip says. A lone JSONL file has none.
+A zip of the run's folder is read in place. No name inside it is used as a path, and unpacked bytes are counted
+independently of the zip's directory. A lone JSONL file has no scores.
 """
 
 from __future__ import annotations
@@ -40,136 +40,137 @@ _PATTERNS = (
     "cafe/probes.jsonl.gz",
 )
 _Files = dict[str, Callable[[], BinaryIO]]
-_MOST = 100_000  # events of a trace: above it, a count is damage
-_MANY = RunLimits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, max_manifest_bytes=64_000_000)
+_MAX_COUNT = 100_000  # events of a trace: a larger count is damaged
+_WIDE_LIMITS = RunLimits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, max_manifest_bytes=64_000_000)
 
 
 @dataclass(frozen=True)
 class StoredScores:
-    """The counts of each key (in the order of :data:`COUNTS`), reasons of unscored ones, and who judged."""
+    """The counts of each key (in the order of :data:`COUNTS`), reasons of unscored keys, and the judge."""
 
     judge: str | None = None
-    others: tuple[str, ...] = ()  # judges whose scores were not taken
+    others: tuple[str, ...] = ()  # other judges with scores
     counts: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     unscored: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)  # the judge's model, prompt hash, origins of truth
 
 
 def find_stored(source: Path, judge: str | None = None, limits: RunLimits | None = None) -> StoredScores:
-    """Say whose scores a run has, without reading them.
+    """Find the judges that scored a run, without reading their scores.
 
     Args:
         source: Run folder, or a zip of one; a lone JSONL file has no scores.
-        judge: Whose scores to take; None takes ``reference``, else the first by name.
-        limits: Bounds on what is read, for uploads; None has wide ones.
+        judge: Judge whose scores to take; None takes ``reference``, else the first by name.
+        limits: Bounds on the files, for uploads; None has wide ones.
 
     Returns:
-        The judge, the judges beside it, and what ``metrics.json`` says of it; without a judge where there are no
-        scores.
+        The chosen judge, the other judges, and the metadata of ``metrics.json``; ``judge`` is None without scores.
 
     Raises:
         RunError: The judge has no scores here, or ``metrics.json`` is damaged.
     """
-    limits = limits or _MANY
+    limits = limits or _WIDE_LIMITS
     files = _files(source, limits)
-    found = _judges(files)
-    if judge is not None and judge not in found:
-        known = f"it has {', '.join(sorted(found))}" if found else "it has none"
-        raise RunError(f"{source.name} has no scores named {judge[:80]!r}; {known}")
-    if not found:
+    judges = _judges(files)
+    if judge is not None and judge not in judges:
+        available = f"it has {', '.join(sorted(judges))}" if judges else "it has none"
+        raise RunError(f"{source.name} has no scores named {judge[:80]!r}; {available}")
+    if not judges:
         return StoredScores()
-    chosen = judge or ("reference" if "reference" in found else min(found))
-    about: dict[str, Any] = {}
-    beside = found[chosen].removesuffix(".gz").removesuffix("scores.jsonl") + "metrics.json"
-    if beside in files:
-        with files[beside]() as file:
-            where = f"{source.name}/cafe/{chosen}/metrics.json"
-            about = load_json(file.read(limits.max_manifest_bytes), where)
-        if not isinstance(about.get("truth_origins"), dict | None):
-            raise RunError(f"{where}: 'truth_origins' must be an object of counts")
-    kept = ("judge", "model", "model_version", "prompt_hash", "package_version", "truth_origins", "canaries", "limit")
-    return StoredScores(chosen, tuple(sorted(set(found) - {chosen})), about={k: about[k] for k in kept if k in about})
+    judge_name = judge or ("reference" if "reference" in judges else min(judges))
+    metadata: dict[str, Any] = {}
+    metrics_name = judges[judge_name].removesuffix(".gz").removesuffix("scores.jsonl") + "metrics.json"
+    if metrics_name in files:
+        with files[metrics_name]() as file:
+            location = f"{source.name}/cafe/{judge_name}/metrics.json"
+            metadata = load_json(file.read(limits.max_manifest_bytes), location)
+        if not isinstance(metadata.get("truth_origins"), dict | None):
+            raise RunError(f"{location}: 'truth_origins' must be an object of counts")
+    fields = ("judge", "model", "model_version", "prompt_hash", "package_version", "truth_origins", "canaries", "limit")
+    return StoredScores(
+        judge_name, tuple(sorted(set(judges) - {judge_name})), about={k: metadata[k] for k in fields if k in metadata}
+    )
 
 
-def read_stored(source: Path, found: StoredScores, limits: RunLimits | None = None) -> StoredScores:
+def read_stored(source: Path, scores: StoredScores, limits: RunLimits | None = None) -> StoredScores:
     """Read the scores that :func:`find_stored` found.
 
     Args:
         source: The run folder or zip.
-        found: What was found there.
-        limits: Bounds on what is read, for uploads; None has wide ones.
+        scores: Result of :func:`find_stored`.
+        limits: Bounds on the files, for uploads; None has wide ones.
 
     Returns:
-        ``found`` with the counts, or the reason why there are none, of each key.
+        ``scores`` with the counts of each key, or the reason for their absence.
 
     Raises:
         RunError: A line is damaged or too long, or there are too many.
     """
-    if found.judge is None:
-        return found
-    limits = limits or _MANY
+    if scores.judge is None:
+        return scores
+    limits = limits or _WIDE_LIMITS
     counts: dict[str, tuple[int | None, ...]] = {}
     unscored: dict[str, str] = {}
-    where = f"{source.name}/cafe/{found.judge}/scores.jsonl"
+    location = f"{source.name}/cafe/{scores.judge}/scores.jsonl"
     files = _files(source, limits)
-    with files[_judges(files)[found.judge]]() as file:
-        lines = read_lines(file, where, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes)
+    with files[_judges(files)[scores.judge]]() as file:
+        lines = read_lines(file, location, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes)
         for number, raw in lines:
             key = raw.get("key")
             if not isinstance(key, str):
-                raise RunError(f"{where}, line {number}: a score without a key")
+                raise RunError(f"{location}, line {number}: a score without a key")
             if isinstance(raw.get("counts"), dict):
-                stored = _counts(raw["counts"], f"{where}, line {number}")
+                stored = _counts(raw["counts"], f"{location}, line {number}")
                 counts[key] = (*stored, *_by_rule(raw.get("verdict"), stored[0]))
             else:
                 reason = raw.get("unscored")
                 unscored[key] = str(reason.get("reason", ""))[:200] if isinstance(reason, dict) else "unscored"
-    return replace(found, counts=counts, unscored=unscored)
+    return replace(scores, counts=counts, unscored=unscored)
 
 
 def score_lines(
     source: Path, scores: StoredScores, keys: set[str], limits: RunLimits | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Read the judge's lines of some answers; only lines in which a key is found are parsed.
+    """Read the judge's lines of some answers. Only lines that contain a key are parsed.
 
     Args:
         source: The run folder or zip.
-        scores: Whose scores.
+        scores: The chosen judge (:func:`find_stored`).
         keys: Keys of answers.
-        limits: Bounds on what is read, for uploads; None has wide ones.
+        limits: Bounds on the files, for uploads; None has wide ones.
 
     Returns:
-        Raw lines by key; a key without one is missing, and so are all behind a place that cannot be read.
+        Raw lines by key. Keys without a line are missing, and so are all keys after a read error.
     """
     if scores.judge is None:
         return {}
-    limits, needles = limits or _MANY, key_needles(keys)
-    found: dict[str, dict[str, Any]] = {}
+    limits, needles = limits or _WIDE_LIMITS, key_needles(keys)
+    lines: dict[str, dict[str, Any]] = {}
     try:
         files = _files(source, limits)
         with files[_judges(files)[scores.judge]]() as file:
-            while len(found) < len(keys) and (line := file.readline(limits.max_line_bytes + 1)):
+            while len(lines) < len(keys) and (line := file.readline(limits.max_line_bytes + 1)):
                 head = line[:12_000]  # the key stands first in what this project writes
                 if any(needle in head for needle in needles):
                     raw = load_json(line, f"{source.name}/cafe/{scores.judge}/scores.jsonl")
                     if raw.get("key") in keys:
-                        found[raw["key"]] = raw
+                        lines[raw["key"]] = raw
     except (OSError, KeyError, RunError):
-        return found  # moved, deleted or cut since it was loaded
-    return found
+        return lines  # moved, deleted or cut since it was loaded
+    return lines
 
 
 def key_needles(keys: Iterable[str]) -> list[bytes]:
-    """Return how keys stand in a line of JSON."""
+    """Return the JSON encoding of keys, as it occurs in a line."""
     return [json.dumps(key, ensure_ascii=False).encode("utf-8", "backslashreplace") for key in keys]
 
 
 def _judges(files: _Files) -> dict[str, str]:
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in files:
         if match := _SCORES.fullmatch(name):
-            found.setdefault(match[1], name)  # sorted: a new file stands before the compressed one that it replaces
-    return found
+            names.setdefault(match[1], name)  # sorted: a new file comes before the compressed file that it replaces
+    return names
 
 
 def probe_rows(source: Path, limits: RunLimits | None = None) -> list[dict[str, Any]]:
@@ -177,30 +178,30 @@ def probe_rows(source: Path, limits: RunLimits | None = None) -> list[dict[str, 
 
     Args:
         source: Run folder, or a zip of one.
-        limits: Bounds on what is read, for uploads; None has wide ones.
+        limits: Bounds on the files, for uploads; None has wide ones.
 
     Returns:
-        For each probe: arm, item (id), label, present, yes (None where the answer is neither yes nor no); empty where
-        the run was not probed.
+        A row for each probe: arm, item (id), label, present, yes (None if the answer is neither yes nor no); empty
+        if the run was not probed.
 
     Raises:
         RunError: A line is damaged or too long, or there are too many.
     """
-    limits = limits or _MANY
+    limits = limits or _WIDE_LIMITS
     rows: list[dict[str, Any]] = []
     files = _files(source, limits)
     name = next(filter(_PROBES.fullmatch, files), None)
     if name is None:
         return rows
     with files[name]() as file:
-        where = f"{source.name}/cafe/probes.jsonl"
-        for number, raw in read_lines(file, where, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes):
+        location = f"{source.name}/cafe/probes.jsonl"
+        for number, raw in read_lines(file, location, max_lines=limits.max_lines, max_line_bytes=limits.max_line_bytes):
             answers = raw.get("answers")
             if not isinstance(answers, list) or not isinstance(raw.get("arm"), str):
-                raise RunError(f"{where}, line {number}: no answers of an arm")
+                raise RunError(f"{location}, line {number}: no answers of an arm")
             for answer in answers:
                 if not isinstance(answer, dict):
-                    raise RunError(f"{where}, line {number}: an answer that is no object")
+                    raise RunError(f"{location}, line {number}: an answer that is no object")
                 rows.append(
                     {
                         "arm": raw["arm"],
@@ -213,15 +214,15 @@ def probe_rows(source: Path, limits: RunLimits | None = None) -> list[dict[str, 
     return rows
 
 
-def _counts(raw: Mapping[str, Any], where: str) -> tuple[int, ...]:
+def _counts(raw: Mapping[str, Any], location: str) -> tuple[int, ...]:
     values = tuple(raw.get(name) for name in _STORED)
-    if not all(type(value) is int and 0 <= value <= _MOST for value in values):
-        raise RunError(f"{where}: counts are {str(values)[:100]}; whole numbers from 0 are needed")
+    if not all(type(value) is int and 0 <= value <= _MAX_COUNT for value in values):
+        raise RunError(f"{location}: counts are {str(values)[:100]}; whole numbers from 0 are needed")
     return values  # type: ignore[return-value]
 
 
 def _by_rule(verdict: Any, matched: int) -> tuple[int | None, ...]:
-    """Return the counts under the other rules, from the mentions of a verdict; unknown where it has none."""
+    """Return the counts under the other rules, from the mentions of a verdict; None for each if it has none."""
     unknown = (None,) * len(_BY_RULE)
     mentions = verdict.get("mentions") if isinstance(verdict, dict) else None
     if not isinstance(mentions, list):
@@ -242,7 +243,7 @@ def _by_rule(verdict: Any, matched: int) -> tuple[int | None, ...]:
 
 
 def _files(source: Path, limits: RunLimits) -> _Files:
-    """Return what opens each file of a run, by name in order."""
+    """Return a function that opens each file of a run, by sorted name."""
     files: _Files = {}
     if source.is_dir():
         for path in (path for pattern in _PATTERNS for path in source.glob(pattern)):

@@ -1,14 +1,14 @@
-"""Length against right answers: logistic slopes with what is hard about a question held fixed.
+"""Logistic slopes of right answers over length, with difficulty or item held fixed.
 
-Both estimate the change of the log odds of a right answer for each doubling of the length; ``odds_ratio`` below 1 is a
-decay. Which question is hard is held fixed in two ways:
+Both functions estimate the change of the log odds of a right answer for each doubling of the length; an
+``odds_ratio`` below 1 is a decay. The confounder is held fixed in two ways:
 
 ``held_difficulty``  a level for each value of the benchmark's own ``difficulty`` (or none where it has no such field);
                      standard errors are clustered by clip (statsmodels ``Logit``, with its small-sample correction)
 ``within_item``      a level for each item (statsmodels ``ConditionalLogit``): only items with several answers, some
-                     right and some wrong, say anything. What an item is like cannot pose as length here.
+                     right and some wrong, contribute. Differences between items cannot confound this slope.
 
-Neither makes length a cause: a model that is unsure may write more. Forced lengths do (``contrasts``).
+Neither slope is causal: an uncertain model may write more. Forced lengths are (``contrasts``).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _MOST_ITEMS = 1000  # of a conditional regression; of more, that many are drawn
 
 
 class OddsSlope(NamedTuple):
-    """The slope for each doubling of length: log odds, odds ratio with interval, p value, and what it rests on."""
+    """The slope for each doubling of length: log odds, odds ratio with interval, p value, number of traces."""
 
     log_odds: float | None
     odds_ratio: Interval
     p_value: float | None
     traces: int
-    reason: str = ""  # why there is none
+    reason: str = ""  # of a missing slope
 
 
 def _no_slope(reason: str, traces: int, units: int) -> OddsSlope:
@@ -53,10 +53,10 @@ def held_difficulty(
         right: 1 or 0 for each answer, (n,).
         tokens: Its length, (n,).
         clips: Its clip, codes from 0, (n,): the clusters of the standard errors.
-        difficulty: What is held, codes from 0, (n,); None holds nothing.
+        difficulty: Level of difficulty to hold fixed, codes from 0, (n,); None holds nothing fixed.
 
     Returns:
-        The slope with its 95 % interval, or the reason why the data give none.
+        The slope with its 95 % interval, or the reason for its absence.
     """
     from statsmodels.discrete.discrete_model import Logit
 
@@ -69,31 +69,31 @@ def held_difficulty(
     if np.ptp(x) == 0:
         return _no_slope("all traces have the same length", n, clusters)
     codes = np.zeros(n, dtype=np.intp) if difficulty is None else np.unique(difficulty, return_inverse=True)[1]
-    # A level whose answers are all right or all wrong says nothing about the slope, and has no finite level.
+    # A level whose answers are all right or all wrong does not inform the slope, and its intercept is infinite.
     share = np.bincount(codes, right) / np.bincount(codes)
-    telling = ((share > 0) & (share < 1))[codes]
-    if not telling.any() or np.ptp(x[telling]) == 0:
+    informative = ((share > 0) & (share < 1))[codes]
+    if not informative.any() or np.ptp(x[informative]) == 0:
         return _no_slope("within no difficulty do both outcome and length vary", n, clusters)
     right, x, codes, clips = (
-        right[telling],
-        x[telling],
-        np.unique(codes[telling], return_inverse=True)[1],
-        clips[telling],
+        right[informative],
+        x[informative],
+        np.unique(codes[informative], return_inverse=True)[1],
+        clips[informative],
     )
     design = np.column_stack([np.eye(int(codes.max()) + 1)[codes], x - x.mean()])
     clusters = int(np.count_nonzero(np.bincount(clips)))
     # clusters as floats: NumPy finds distinct floats by sorting, distinct integers a hundred times slower by hashing
-    clustered = {"cov_type": "cluster", "cov_kwds": {"groups": clips.astype(float)}}
-    found = _fitted(Logit(right, design), **clustered, use_t=True, maxiter=100, disp=0)
-    if found is None:
+    cluster_options = {"cov_type": "cluster", "cov_kwds": {"groups": clips.astype(float)}}
+    fit = _fit(Logit(right, design), **cluster_options, use_t=True, maxiter=100, disp=0)
+    if fit is None:
         return _no_slope("length separates right from wrong: no finite slope", n, clusters)
-    return _slope(found, n, clusters)
+    return _slope(fit, n, clusters)
 
 
 def within_item(right: _Floats, tokens: _Floats, items: NDArray[np.intp]) -> OddsSlope:
-    """Return the conditional logistic slope over log2 ``tokens``: answers of one item against each other only.
+    """Return the conditional logistic slope over log2 ``tokens``, within items.
 
-    Of more than 1,000 items with mixed answers, that many are drawn (seed 0).
+    If more than 1,000 items have mixed answers, 1,000 are sampled (seed 0).
 
     Args:
         right: 1 or 0 for each answer, (n,).
@@ -101,45 +101,47 @@ def within_item(right: _Floats, tokens: _Floats, items: NDArray[np.intp]) -> Odd
         items: Its item, any codes, (n,).
 
     Returns:
-        The slope with its 95 % interval, or the reason why the data give none.
+        The slope with its 95 % interval, or the reason for its absence.
     """
     from statsmodels.discrete.conditional_models import ConditionalLogit
 
     items = np.unique(items, return_inverse=True)[1] if len(items) else items
     x = np.log2(np.maximum(tokens, 1))
-    size, wins = np.bincount(items), np.bincount(items, right)
+    size, n_right = np.bincount(items), np.bincount(items, right)
     low, high = np.full(len(size), np.inf), np.full(len(size), -np.inf)
     np.minimum.at(low, items, x)
     np.maximum.at(high, items, x)
-    telling = np.flatnonzero((wins > 0) & (wins < size) & (size <= _MOST_ANSWERS) & (high > low))
-    if len(telling) < 5:
-        few = f"only {len(telling)} items had mixed answers"
-        return _no_slope(few if (size > 1).any() else "no item was answered several times", len(right), len(telling))
-    if len(telling) > _MOST_ITEMS:
-        telling = np.sort(np.random.default_rng(0).choice(telling, _MOST_ITEMS, replace=False))
-    kept = np.isin(items, telling)
+    informative = np.flatnonzero((n_right > 0) & (n_right < size) & (size <= _MOST_ANSWERS) & (high > low))
+    if len(informative) < 5:
+        reason = f"only {len(informative)} items had mixed answers"
+        return _no_slope(
+            reason if (size > 1).any() else "no item was answered several times", len(right), len(informative)
+        )
+    if len(informative) > _MOST_ITEMS:
+        informative = np.sort(np.random.default_rng(0).choice(informative, _MOST_ITEMS, replace=False))
+    mask = np.isin(items, informative)
     centred = x - (np.bincount(items, x) / np.maximum(size, 1))[items]  # the level drops out; small numbers are stable
-    found = _fitted(ConditionalLogit(right[kept], centred[kept, None], groups=items[kept]), disp=0)
-    if found is None:
-        return _no_slope("length separates right from wrong within every item", int(kept.sum()), len(telling))
-    return _slope(found, int(kept.sum()), len(telling))
+    fit = _fit(ConditionalLogit(right[mask], centred[mask, None], groups=items[mask]), disp=0)
+    if fit is None:
+        return _no_slope("length separates right from wrong within every item", int(mask.sum()), len(informative))
+    return _slope(fit, int(mask.sum()), len(informative))
 
 
-def _fitted(model: Any, **options: Any) -> Any:
-    """Return the fit, None where the data have no finite one."""
+def _fit(model: Any, **options: Any) -> Any:
+    """Return the fit, or None if it is not finite."""
     from statsmodels.tools.sm_exceptions import PerfectSeparationError
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = model.fit(**options)
+            fit = model.fit(**options)
         except (PerfectSeparationError, np.linalg.LinAlgError):
             return None
-    known = np.isfinite(found.params).all() and np.isfinite(found.bse[-1]) and found.bse[-1] > 0
-    return found if known and abs(found.params[-1]) <= _LARGEST and found.bse[-1] < 100 else None
+    finite = np.isfinite(fit.params).all() and np.isfinite(fit.bse[-1]) and fit.bse[-1] > 0
+    return fit if finite and abs(fit.params[-1]) <= _LARGEST and fit.bse[-1] < 100 else None
 
 
-def _slope(found: Any, traces: int, units: int) -> OddsSlope:
-    low, high = found.conf_int()[-1]
-    odds = Interval(*(exp(min(float(value), 300.0)) for value in (found.params[-1], low, high)), units)
-    return OddsSlope(float(found.params[-1]), odds, float(found.pvalues[-1]), traces)
+def _slope(fit: Any, traces: int, units: int) -> OddsSlope:
+    low, high = fit.conf_int()[-1]
+    odds = Interval(*(exp(min(float(value), 300.0)) for value in (fit.params[-1], low, high)), units)
+    return OddsSlope(float(fit.params[-1]), odds, float(fit.pvalues[-1]), traces)

@@ -1,7 +1,7 @@
-"""Colours and layout of all figures: distinguished by hue, symbol and dash together, in light and in dark.
+"""Colours and layout of all figures, with series distinguished by hue, symbol and dash, in light and dark themes.
 
-Hues are Okabe and Ito's (2008), which colour-blind readers tell apart; each has a lighter twin for dark pages. A figure
-is built in its light colours; the page's script replaces them by the dark ones of ``DARK``.
+Hues are based on Okabe and Ito (2008), which colour-blind readers can distinguish; each has a lighter twin for dark
+pages. A figure is built in its light colours; the page's script replaces them by the dark colours of ``DARK``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def colour_of(place: int) -> str:
 
 
 def with_alpha(colour: str, alpha: float) -> str:
-    """Return a translucent colour, which starts with the colour it is made of, so that both turn dark together.
+    """Return a translucent colour whose prefix is the opaque colour, so that the dark theme replaces both.
 
     Args:
         colour: #RRGGBB.
@@ -64,7 +64,7 @@ def axis(title: str, *, percent: bool = False, **settings: Any) -> dict[str, Any
     Args:
         title: Its title.
         percent: Its values are shares, written as per cent.
-        settings: Plotly's own, which go before these.
+        settings: Plotly settings, which override these.
     """
     return {
         "title": {"text": title, "font": {"color": SOFT}, "standoff": 8},
@@ -79,7 +79,7 @@ def axis(title: str, *, percent: bool = False, **settings: Any) -> dict[str, Any
 
 
 def layout(**settings: Any) -> dict[str, Any]:
-    """Return the layout that all figures share, with what one of them adds."""
+    """Return the common layout of all figures, overridden by ``settings``."""
     return {
         "template": "none",
         "font": {"family": _FONT, "size": 13, "color": INK},

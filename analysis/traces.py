@@ -1,7 +1,7 @@
-"""The records and verdicts behind some rows: read again from the run when somebody asks for them.
+"""Records and verdicts of some rows, read from the run on demand.
 
-Lines of a folder are found by their key in the raw bytes, and only those found are parsed and checked: a run of 100,000
-lines gives up twenty of them in a fraction of a second. Files that write JSON in another way are read whole.
+Lines of a folder are found by their key in the raw bytes, and only these lines are parsed and checked. Fetching twenty
+of 100,000 lines takes a fraction of a second. Files with another encoding of JSON are parsed completely.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
     Returns:
         The records in the order of the rows; one whose file is gone is left out.
     """
-    wanted = table.frame.iloc[list(rows)]
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    selection = table.frame.iloc[list(rows)]
+    records: dict[tuple[str, str], dict[str, Any]] = {}
     for run in table.runs:
-        keys = set(wanted.loc[wanted["run"] == run.name, "key"])
+        keys = set(selection.loc[selection["run"] == run.name, "key"])
         if keys:
-            found |= {(run.name, key): record for key, record in _records(run, keys).items()}
-    pairs = zip(wanted["run"].astype(str), wanted["key"], strict=True)
-    return [found[pair] for pair in pairs if pair in found]
+            records |= {(run.name, key): record for key, record in _records(run, keys).items()}
+    pairs = zip(selection["run"].astype(str), selection["key"], strict=True)
+    return [records[pair] for pair in pairs if pair in records]
 
 
 def fetch_verdicts(table: RunTable, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -46,48 +46,48 @@ def fetch_verdicts(table: RunTable, rows: Sequence[int]) -> dict[int, dict[str, 
         rows: Positions in ``table.frame``.
 
     Returns:
-        By position, the line of each row that has one, as it stands (``verdict`` or ``unscored``), unchecked.
+        Raw, unchecked line (``verdict`` or ``unscored``) of each row that has one, by position.
     """
-    wanted = table.frame.iloc[list(rows)]
-    found: dict[int, dict[str, Any]] = {}
+    selection = table.frame.iloc[list(rows)]
+    verdicts: dict[int, dict[str, Any]] = {}
     for run in table.runs:
         keys = {
-            key: row for key, row in zip(wanted["key"], rows, strict=True) if table.frame["run"].iat[row] == run.name
+            key: row for key, row in zip(selection["key"], rows, strict=True) if table.frame["run"].iat[row] == run.name
         }
         if keys:
             lines = score_lines(run.source, run.scores, set(keys), run.limits)
-            found |= {keys[key]: line for key, line in lines.items()}
-    return found
+            verdicts |= {keys[key]: line for key, line in lines.items()}
+    return verdicts
 
 
 def _records(run: RunInfo, keys: set[str]) -> dict[str, dict[str, Any]]:
-    found = _scan(run.source, keys) if run.source.is_dir() else {}
-    if set(found) != keys:
+    records = _scan(run.source, keys) if run.source.is_dir() else {}
+    if set(records) != keys:
         try:
             for record in read_run(run.source, run.limits).records():
                 if record["key"] in keys:
-                    found[record["key"]] = record
-                    if len(found) == len(keys):
+                    records[record["key"]] = record
+                    if len(records) == len(keys):
                         break
         except RunError:
-            return found  # moved or deleted since it was loaded: an upload lives for an hour
-    return found
+            return records  # moved or deleted since it was loaded: an upload lives for an hour
+    return records
 
 
 def _scan(folder: Path, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     needles = key_needles(keys)
-    found: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
     for path in sorted((*folder.glob("items*.jsonl"), *folder.glob("items*.jsonl.gz"))):
         with open_lines(path) as file:
             for number, line in enumerate(iter(file.readline, b""), 1):
                 head = line[:12_000]  # the key stands first in what this project writes
                 if not any(needle in head for needle in needles):
                     continue
-                where = f"{path.name}, line {number}"
+                location = f"{path.name}, line {number}"
                 try:
-                    record = check_record(load_json(line, where), where)
+                    record = check_record(load_json(line, location), location)
                 except RunError:  # a torn last line
                     continue
-                if record["key"] in keys and (record["status"] == "ok" or record["key"] not in found):
-                    found[record["key"]] = record
-    return found
+                if record["key"] in keys and (record["status"] == "ok" or record["key"] not in records):
+                    records[record["key"]] = record
+    return records

@@ -1,11 +1,11 @@
-"""Training logs as data: small folders that outlive the training, one for each recipe and seed.
+"""Training logs as data: a small folder for each recipe and seed.
 
     manifest.json   recipe, kind ("sft" or "grpo"), seed, started, steps, package, base, note
     log.jsonl       {"step": 10, "<metric as TRL logs it>": 0.5, ...}, a line for each logged step
 
-``python -m training export`` and hands may write them, and strangers may have: every field is looked at, sizes are
-bounded, and errors name their line. A step that stands in several lines (an evaluation beside a training
-step, or a step run again after a resume) is one row, and the later value counts.
+``python -m training export`` writes them. A folder may also come from an untrusted source, so every field is checked,
+sizes are bounded, and errors name the line. Several lines of one step (an evaluation beside a training step, or a step
+repeated after a resume) are merged into one row, in which the later value counts.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class TrainingLog:
 
 
 def load_logs(root: Path) -> tuple[list[TrainingLog], list[str]]:
-    """Return the logs of the folders in ``root`` by name, and why any other folder is left out."""
-    found, left_out = [], []
+    """Return the logs of the folders in ``root`` by name, and an error message for each invalid folder."""
+    logs, problems = [], []
     for folder in sorted(path for path in root.glob("*") if path.is_dir()) if root.is_dir() else ():
         try:
-            found.append(load_log(folder))
+            logs.append(load_log(folder))
         except AnalysisError as error:
-            left_out.append(str(error))
-    return found, left_out
+            problems.append(str(error))
+    return logs, problems
 
 
 def load_log(folder: Path) -> TrainingLog:
@@ -76,7 +76,7 @@ def load_log(folder: Path) -> TrainingLog:
 
 
 def families(logs: Sequence[TrainingLog]) -> dict[str, list[TrainingLog]]:
-    """Return logs of one recipe and kind, whatever their seed, by label: ``tiny, grpo (3 seeds)``."""
+    """Group logs by recipe and kind over seeds, and return them by label, such as ``tiny, grpo (3 seeds)``."""
     groups: dict[tuple[str, str], list[TrainingLog]] = {}
     for log in logs:
         groups.setdefault((log.recipe, log.kind), []).append(log)
@@ -89,27 +89,27 @@ def curve(logs: Sequence[TrainingLog], metric: str, spread: tuple[str, str] | st
     Args:
         logs: Logs of one recipe, such as its seeds.
         metric: Column of the log.
-        spread: For a single log, the column of a standard deviation, or those of a lowest and a highest value.
+        spread: Spread of a single log: the column of a standard deviation, or those of the lowest and highest value.
 
     Returns:
         Columns ``step, value, low, high, logs``; ``low`` and ``high`` span the logs where there are several.
     """
-    having = [log for log in logs if metric in log.rows]
-    columns = [log.rows[metric].dropna() for log in having]
+    metric_logs = [log for log in logs if metric in log.rows]
+    columns = [log.rows[metric].dropna() for log in metric_logs]
     if not columns:
         return pd.DataFrame(columns=["step", "value", "low", "high", "logs"])
-    together = pd.concat(columns, axis=1, join="inner").sort_index()
-    found = pd.DataFrame({"value": together.mean(axis=1), "low": math.nan, "high": math.nan, "logs": len(columns)})
+    values = pd.concat(columns, axis=1, join="inner").sort_index()
+    points = pd.DataFrame({"value": values.mean(axis=1), "low": math.nan, "high": math.nan, "logs": len(columns)})
     if len(columns) > 1:
-        found["low"], found["high"] = together.min(axis=1), together.max(axis=1)
-    elif isinstance(spread, str) and spread in having[0].rows:
-        deviation = having[0].rows[spread].reindex(found.index)
-        found["low"], found["high"] = found["value"] - deviation, found["value"] + deviation
-        if found["value"].between(0, 1).all():  # of a share, a band does not leave its range
-            found[["low", "high"]] = found[["low", "high"]].clip(0, 1)
-    elif isinstance(spread, tuple) and set(spread) <= set(having[0].rows):
-        found["low"], found["high"] = (having[0].rows[name].reindex(found.index) for name in spread)
-    return found.rename_axis("step").reset_index()
+        points["low"], points["high"] = values.min(axis=1), values.max(axis=1)
+    elif isinstance(spread, str) and spread in metric_logs[0].rows:
+        deviation = metric_logs[0].rows[spread].reindex(points.index)
+        points["low"], points["high"] = points["value"] - deviation, points["value"] + deviation
+        if points["value"].between(0, 1).all():  # of a share, a band does not leave its range
+            points[["low", "high"]] = points[["low", "high"]].clip(0, 1)
+    elif isinstance(spread, tuple) and set(spread) <= set(metric_logs[0].rows):
+        points["low"], points["high"] = (metric_logs[0].rows[name].reindex(points.index) for name in spread)
+    return points.rename_axis("step").reset_index()
 
 
 def _seeds(group: Sequence[TrainingLog]) -> str:
@@ -120,47 +120,49 @@ def _seeds(group: Sequence[TrainingLog]) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    """Return the file's bytes, if they are not too many."""
+    """Return the file's bytes, or raise ``RunError`` above the limit of size."""
     if (size := path.stat().st_size) > _MOST_BYTES:
         raise RunError(f"{path.parent.name}/{path.name} has {size:,} bytes; the limit is {_MOST_BYTES:,}")
     return path.read_bytes()
 
 
-def _manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    known: dict[str, Any] = {}
+def _manifest(raw: Mapping[str, Any], location: str) -> dict[str, Any]:
+    manifest: dict[str, Any] = {}
     for name in _TEXTS:
         value = raw.get(name)
         if value is not None and (not isinstance(value, str) or len(value) > 2000):
-            raise RunError(f"{where}/manifest.json: '{name}' is {str(value)[:60]!r}; a short text is needed")
-        known[name] = value
-    if not known["recipe"] or len(known["recipe"]) > 120:
-        raise RunError(f"{where}/manifest.json: 'recipe' must name the recipe, in at most 120 characters")
-    if known["kind"] not in KINDS:
-        raise RunError(f"{where}/manifest.json: 'kind' is {known['kind']!r}; it must be one of {', '.join(KINDS)}")
+            raise RunError(f"{location}/manifest.json: '{name}' is {str(value)[:60]!r}; a short text is needed")
+        manifest[name] = value
+    if not manifest["recipe"] or len(manifest["recipe"]) > 120:
+        raise RunError(f"{location}/manifest.json: 'recipe' must name the recipe, in at most 120 characters")
+    if manifest["kind"] not in KINDS:
+        raise RunError(
+            f"{location}/manifest.json: 'kind' is {manifest['kind']!r}; it must be one of {', '.join(KINDS)}"
+        )
     for name in ("seed", "steps"):
         value = raw.get(name)
         if value is not None and (type(value) is not int or not 0 <= value < 2**63):
-            raise RunError(f"{where}/manifest.json: '{name}' is {str(value)[:60]!r}; a whole number is needed")
-        known[name] = value
-    return known
+            raise RunError(f"{location}/manifest.json: '{name}' is {str(value)[:60]!r}; a whole number is needed")
+        manifest[name] = value
+    return manifest
 
 
-def _rows(file: Any, where: str) -> pd.DataFrame:
+def _rows(file: Any, location: str) -> pd.DataFrame:
     by_step: dict[int, dict[str, float]] = {}
     metrics: set[str] = set()
-    for number, raw in read_lines(file, where, max_lines=_MOST_LINES, max_line_bytes=100_000):
+    for number, raw in read_lines(file, location, max_lines=_MOST_LINES, max_line_bytes=100_000):
         step = raw.pop("step", None)
         if type(step) is not int or not 0 <= step <= _MOST_STEPS:
-            raise RunError(f"{where}, line {number}: 'step' is {str(step)[:60]!r}; a whole number is needed")
+            raise RunError(f"{location}, line {number}: 'step' is {str(step)[:60]!r}; a whole number is needed")
         for name, value in raw.items():
             if not _METRIC.fullmatch(name):
-                raise RunError(f"{where}, line {number}: {name[:60]!r} is no name of a metric")
+                raise RunError(f"{location}, line {number}: {name[:60]!r} is no name of a metric")
             if value is not None and (type(value) not in (int, float) or not abs(value) < 1e300):
-                raise RunError(f"{where}, line {number}: '{name}' is {str(value)[:60]!r}; a finite number is needed")
+                raise RunError(f"{location}, line {number}: '{name}' is {str(value)[:60]!r}; a finite number is needed")
         metrics |= raw.keys()
         if len(metrics) > _MOST_METRICS:
-            raise RunError(f"{where}, line {number}: more than {_MOST_METRICS} metrics; no trainer logs that many")
+            raise RunError(f"{location}, line {number}: more than {_MOST_METRICS} metrics; no trainer logs that many")
         by_step.setdefault(step, {}).update({name: float(value) for name, value in raw.items() if value is not None})
     if not by_step:
-        raise RunError(f"{where} has no complete line: nothing was logged")
+        raise RunError(f"{location} has no complete line: nothing was logged")
     return pd.DataFrame.from_dict(by_step, orient="index").sort_index().rename_axis("step")

@@ -1,4 +1,4 @@
-"""Numbers as words: the sentences under figures are made from the same numbers that the figures draw."""
+"""Numbers as text for captions, formatted from the same values that the figures draw."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-def _known(x: Any) -> bool:
+def _is_finite(x: Any) -> bool:
     return x is not None and isinstance(x, (int, float)) and isfinite(x)
 
 
@@ -38,7 +38,7 @@ def value(metric: Metric, x: Any) -> str:
         metric: The metric; shares are written as per cent.
         x: The value; None and NaN are "unknown".
     """
-    if not _known(x):
+    if not _is_finite(x):
         return "unknown"
     return f"{100 * x:.1f} %" if metric.percent else number(x)
 
@@ -49,12 +49,12 @@ def number(x: Any) -> str:
     >>> number(1234.5), number(12.345), number(0.0123), number(None)
     ('1,234', '12.3', '0.012', 'unknown')
     """
-    if not _known(x):
+    if not _is_finite(x):
         return "unknown"
-    size = abs(x)
-    if size >= 100 or x == int(x):
+    magnitude = abs(x)
+    if magnitude >= 100 or x == int(x):
         return f"{x:,.0f}"
-    return f"{x:.1f}" if size >= 10 else f"{x:.2f}" if size >= 0.095 else f"{x:.2g}"
+    return f"{x:.1f}" if magnitude >= 10 else f"{x:.2f}" if magnitude >= 0.095 else f"{x:.2g}"
 
 
 def span(metric: Metric | None, low: Any, high: Any) -> str:
@@ -65,7 +65,7 @@ def span(metric: Metric | None, low: Any, high: Any) -> str:
         low: Lower bound.
         high: Upper bound.
     """
-    if not _known(low) or not _known(high):
+    if not _is_finite(low) or not _is_finite(high):
         return ""
     if metric is not None and metric.percent:
         return f" (95 %: {100 * low:.1f} to {100 * high:.1f} %)"
@@ -91,19 +91,19 @@ def difference(metric: Metric, x: Any, low: Any = None, high: Any = None) -> str
         low: Lower bound; without both bounds there is no interval.
         high: Upper bound.
     """
-    if not _known(x):
+    if not _is_finite(x):
         return "unknown"
     scale, unit = (100, " points") if metric.percent else (1, "")
     digits = 1 if metric.percent else 2
     text = f"{scale * x:+.{digits}f}{unit}"
-    if _known(low) and _known(high):
+    if _is_finite(low) and _is_finite(high):
         text += f" (95 %: {scale * low:+.{digits}f} to {scale * high:+.{digits}f})"
     return text
 
 
 def p_value(p: Any) -> str:
     """Return a p value, never as zero."""
-    if not _known(p):
+    if not _is_finite(p):
         return "no test"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
@@ -114,17 +114,17 @@ def paired_p(row: Mapping[str, Any]) -> str:
     >>> paired_p({"p_mcnemar": 0.02, "p_bootstrap": 0.03}), paired_p({"p_mcnemar": None, "p_bootstrap": 0.03})
     ('McNemar p = 0.020', 'paired bootstrap p = 0.030')
     """
-    if _known(exact := row.get("p_mcnemar")):
+    if _is_finite(exact := row.get("p_mcnemar")):
         return f"McNemar {p_value(exact)}"
     return f"paired bootstrap {p_value(row['p_bootstrap'])}"
 
 
 def count(x: Any) -> str:
     """Return a whole number with its thousands apart."""
-    return f"{int(x):,}" if _known(x) else "0"
+    return f"{int(x):,}" if _is_finite(x) else "0"
 
 
-def plural(n: int, one: str, many: str | None = None) -> str:
+def plural(n: int, singular: str, plural_noun: str | None = None) -> str:
     """Return a number with its noun.
 
     >>> plural(1, "item"), plural(2, "item")
@@ -132,14 +132,14 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
     Args:
         n: The number.
-        one: The noun in the singular.
-        many: The plural, where it is not ``one`` with an s.
+        singular: The noun in the singular.
+        plural_noun: The plural, where it is not ``singular`` with an s.
     """
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {singular if n == 1 else plural_noun or singular + 's'}"
 
 
 def size_of(row: Mapping[str, Any]) -> str:
-    """Return what a number rests on: its items, and its clips where these are fewer.
+    """Return the sample size of a number: its items, and its clips if these are fewer.
 
     >>> size_of({"items": 100, "clips": 50}), size_of({"items": 8, "clips": 8})
     ('100 items of 50 clips', '8 items')
@@ -149,14 +149,14 @@ def size_of(row: Mapping[str, Any]) -> str:
 
 
 def caption(sentences: list[str], most: int = 4) -> str:
-    """Join the first sentences as a caption, and say how many more the table has.
+    """Join the first sentences as a caption, with the number of the omitted ones.
 
     Args:
-        sentences: One an arm, the most important first.
-        most: How many the caption takes.
+        sentences: One sentence per arm, the most important first.
+        most: Number of sentences in the caption.
     """
-    left = len(sentences) - most
-    return " ".join(sentences[:most]) + (f" The table has {left} more." if left > 0 else "")
+    n_omitted = len(sentences) - most
+    return " ".join(sentences[:most]) + (f" The table has {n_omitted} more." if n_omitted > 0 else "")
 
 
 def listed(parts: list[str]) -> str:
@@ -165,11 +165,11 @@ def listed(parts: list[str]) -> str:
 
 
 def finding(table: RunTable, metric: Metric) -> list[str]:
-    """State what a figure finds: MPAR² minus the base, with its interval, on the same items.
+    """Return the main finding of a figure: MPAR² minus the base, with its interval, on the same items.
 
     Args:
-        table: the runs.
-        metric: what is compared.
+        table: The runs.
+        metric: The compared metric.
 
     Returns:
         A sentence for each benchmark that has both a base and an MPAR² arm; none where there is no such pair.
@@ -180,9 +180,9 @@ def finding(table: RunTable, metric: Metric) -> list[str]:
         row = versus(table, base.label, trained.label, metric)
         if row["difference"] is None:
             continue
-        where = f" ({trained.run})" if len(pairs) > 1 and base.run not in base.label else ""
+        run_note = f" ({trained.run})" if len(pairs) > 1 and base.run not in base.label else ""
         sentences.append(
-            f"{metric.label}, {trained.label} minus {base.label}{where}: "
+            f"{metric.label}, {trained.label} minus {base.label}{run_note}: "
             f"{difference(metric, row['difference'], row['low'], row['high'])}, {paired_p(row)}, on {size_of(row)}."
         )
     return sentences

@@ -1,10 +1,10 @@
-"""What recording attention costs: time and peak memory of one long generation.
+"""Cost of recording attention: time and peak memory of one long generation.
 
     python -m benchmarks.capture [--shape wide] [--seconds 30] [--tokens 512] [--repeat 3]
 
 ``none`` is the engine without a probe, ``ours`` the engine recording every layer and head, ``eager`` transformers'
-``generate(output_attentions=True)`` on eager attention. Each run has a process of its own, so that its peak of memory
-is its own; extra memory is the peak above that of ``none``. The three write the same number of tokens from the same
+``generate(output_attentions=True)`` on eager attention. Each run has a process of its own, so that peaks of memory are
+separate; extra memory is the peak above that of ``none``. All three generate the same number of tokens with the same
 random weights (see ``benchmarks.setting``). Medians of ``--repeat`` rounds; rounds interleave the three.
 """
 
@@ -27,7 +27,14 @@ TIME_LIMIT, MEMORY_LIMIT = 1.08, 1 / 20
 
 
 def run(way: str, model: str, seconds: float, tokens: int) -> dict[str, float]:
-    """Generate once in this process: seconds, tokens and peak of memory in MB."""
+    """Generate once in this process, and return seconds, tokens and peak memory in MB.
+
+    Args:
+        way: One of ``WAYS``.
+        model: The checkpoint.
+        seconds: Length of the clip.
+        tokens: Largest number of new tokens.
+    """
     clip = noise(seconds)
     if way == "eager":
         start, written = _eager(model, clip, tokens)
@@ -45,8 +52,8 @@ def run(way: str, model: str, seconds: float, tokens: int) -> dict[str, float]:
             attention="full" if way == "ours" else "none",
         )
         written = len(generation.tokens)
-    taken = time.perf_counter() - start
-    return {"s": taken, "tokens": written, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    elapsed = time.perf_counter() - start
+    return {"s": elapsed, "tokens": written, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def _eager(model: str, clip, tokens: int) -> tuple[float, int]:
@@ -82,7 +89,7 @@ def main() -> None:
     if args.way:
         print(json.dumps(run(args.way, args.model, args.seconds, args.tokens)))
         return
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    results: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         model = args.model or checkpoint(Path(folder), args.shape)
         for _ in range(args.repeat):
@@ -90,16 +97,16 @@ def main() -> None:
                 command = [sys.executable, "-m", "benchmarks.capture", "--way", way, "--model", model]
                 command += ["--seconds", str(args.seconds), "--tokens", str(args.tokens)]
                 out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                found[way].append(json.loads(out.splitlines()[-1]))
+                results[way].append(json.loads(out.splitlines()[-1]))
     print(machine())
     print(f"{args.model or args.shape}, clip of {args.seconds:g} s, up to {args.tokens} tokens\n")
-    middle = {way: {key: statistics.median(r[key] for r in rows) for key in rows[0]} for way, rows in found.items()}
+    medians = {way: {key: statistics.median(r[key] for r in rows) for key in rows[0]} for way, rows in results.items()}
     print("| way | tokens | s | against none | peak MB | extra MB |\n| --- | --- | --- | --- | --- | --- |")
-    for way, row in middle.items():
-        ratio, extra = row["s"] / middle["none"]["s"], row["mb"] - middle["none"]["mb"]
+    for way, row in medians.items():
+        ratio, extra = row["s"] / medians["none"]["s"], row["mb"] - medians["none"]["mb"]
         print(f"| {way} | {row['tokens']:.0f} | {row['s']:.2f} | {ratio:.3f} | {row['mb']:.0f} | {extra:.0f} |")
-    extra = {way: middle[way]["mb"] - middle["none"]["mb"] for way in ("ours", "eager")}
-    print(f"\ntime {middle['ours']['s'] / middle['none']['s']:.3f} of no capture, limit {TIME_LIMIT}")
+    extra = {way: medians[way]["mb"] - medians["none"]["mb"] for way in ("ours", "eager")}
+    print(f"\ntime {medians['ours']['s'] / medians['none']['s']:.3f} of no capture, limit {TIME_LIMIT}")
     print(f"extra memory 1/{extra['eager'] / max(extra['ours'], 1):.0f} of eager's, limit 1/{1 / MEMORY_LIMIT:.0f}")
 
 

@@ -1,11 +1,11 @@
-"""How long the analysis of many traces takes: first load, later loads, every figure.
+"""Time of the analysis of many traces: first load, later loads, every figure.
 
     python -m benchmarks.decay [--traces 100000 1000000] [--folder DIR]
 
-For each number a run of that many synthetic traces is written (kept with ``--folder``, so that a second start measures
-later loads only), loaded from its lines, loaded again from its columnar copy, and drawn: each exhibit, as the data that
-pages draw. The limit is on what a reader waits for after the first load: the later load and all figures together.
-Each number runs in a process of its own, so that the peak of memory is its own.
+For each number, a run of that many synthetic traces is written (kept with ``--folder``, so that a second start measures
+later loads only), loaded from its lines, loaded again from its columnar copy, and drawn as the data of each exhibit.
+The limit applies to the later load and all figures together, the wait of a reader after the first load. Each number
+runs in a process of its own, so that peaks of memory are separate.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ ARMS = (
 
 @contextmanager
 def measured(name: str, times: dict[str, float]) -> Iterator[None]:
-    """Wall and processor time of what is inside; on a busy machine only the second says something."""
+    """Print wall-clock and processor time of the block, and store the latter, which other processes disturb less.
+
+    Args:
+        name: Name of the measurement.
+        times: Seconds by name, extended in place.
+    """
     wall, processor = time.perf_counter(), time.process_time()
     yield
     times[name] = time.process_time() - processor
@@ -43,7 +48,12 @@ def measured(name: str, times: dict[str, float]) -> Iterator[None]:
 
 
 def measure(traces: int, folder: Path) -> bool:
-    """Measure one run; whether it keeps its limit (a number without one does)."""
+    """Measure one run, and return whether it meets its limit, if any.
+
+    Args:
+        traces: Number of traces.
+        folder: Folder of the runs.
+    """
     times: dict[str, float] = {}
     run = folder / f"run-{traces}"
     if not (run / "items.jsonl").exists():
@@ -60,25 +70,25 @@ def measure(traces: int, folder: Path) -> bool:
     with measured("all figures", times):
         build_exhibits(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    waited = times["later load, columnar"] + times["all figures"]
+    wait_s = times["later load, columnar"] + times["all figures"]
     limit = LIMITS_S.get(traces)
-    wanted = "no limit" if limit is None else f"limit {limit:.1f} s"
-    print(f"after the first load: {waited:.2f} s processor, {wanted}; peak memory {peak:.2f} GB\n", flush=True)
-    return limit is None or waited <= limit
+    limit_note = "no limit" if limit is None else f"limit {limit:.1f} s"
+    print(f"after the first load: {wait_s:.2f} s processor, {limit_note}; peak memory {peak:.2f} GB\n", flush=True)
+    return limit is None or wait_s <= limit
 
 
 def main() -> int:
-    """Run and print; status 1 where a limit is passed."""
+    """Run and print the measurements; return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--traces", type=int, nargs="+", default=list(LIMITS_S))
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        kept = []
+        results = []
         for traces in options.traces:
             with ProcessPoolExecutor(1) as pool:
-                kept.append(pool.submit(measure, traces, options.folder or Path(scratch)).result())
-    return int(not all(kept))
+                results.append(pool.submit(measure, traces, options.folder or Path(scratch)).result())
+    return int(not all(results))
 
 
 if __name__ == "__main__":

@@ -1,75 +1,62 @@
-"""Time of a token while base and MPAR² decode side by side: int8 rows as they are, against products of floats.
+"""Cost of decoding in a child process: the same files in this process and in the warm child, alternating.
 
-    python -m benchmarks.decoding [--base small-base] [--adapter small-mpar2] [--tokens 64] [--rounds 3]
+    python -m benchmarks.decoding [--turns 20]
 
-Two rows in one batch on the CPU, noise of 6 s, attention recorded. ``rows`` is what an engine does with a checkpoint of
-int8 rows where no precision is named; ``floats`` names the precision that is chosen by itself. The time of a token is
-the difference between a long and a short trace of the same requests, in seconds of the clock and of the processor.
-The ways alternate; medians over the rounds, and how many of the first tokens are the same. As a laptop without AVX-512
-sees it: ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2``.
+Exit status 1 if the median price of a normal clip is above ``LIMIT_MS``.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import io
+import sys
 import time
+from statistics import median
 
-from benchmarks.setting import QUESTION, machine, noise
-from mpar2.engines.base import Arm, Decoding, Generation, Request
-from mpar2.engines.names import BASE, TRAINED
-from mpar2.engines.precision import fast_dtype
-from mpar2.engines.transformers import TransformersEngine
+import numpy as np
+import soundfile
 
-_SHORT = 4  # tokens of the trace whose time is taken off
+from mpar2.audio import load_clip, read_samples
+from mpar2.formats import Limits
+
+LIMIT_MS = 30.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default=BASE, help="a checkpoint of int8 rows")
-    parser.add_argument("--adapter", default=TRAINED)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-attention", action="store_true")
-    args = parser.parse_args()
-    print(machine())
-    arms = [Arm("base", args.base, None, "cot"), Arm("mpar2", args.base, args.adapter, "mpar2")]
-    requests = [Request(noise(6.0), QUESTION, arm) for arm in arms]
-    dtype = str(fast_dtype()).removeprefix("torch.")
-    engines = {
-        "rows": TransformersEngine(device="cpu"),
-        f"floats ({dtype})": TransformersEngine(device="cpu", dtype=dtype),
-    }
+def main(arguments: list[str] | None = None) -> int:
+    """Print the overhead for each kind of clip."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decoding", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--turns", type=int, default=20)
+    options = parser.parse_args(arguments)
+    worst = 0.0
+    start = time.perf_counter()
+    load_clip(_file(0.2, 16_000, "WAV"))
+    print(f"start of the child: {1000 * (time.perf_counter() - start):.0f} ms, once")
+    print(f"{'clip':28}{'here ms':>9}{'child ms':>10}{'price ms':>10}")
+    for seconds, rate, kind in ((10, 44_100, "WAV"), (10, 44_100, "FLAC"), (10, 44_100, "MP3"), (60, 48_000, "FLAC")):
+        data = _file(seconds, rate, kind)
+        parent_ms, child_ms = [], []
+        for _ in range(options.turns):
+            parent_ms.append(_ms(lambda: read_samples(data, Limits())))  # noqa: B023 - called at once
+            child_ms.append(_ms(lambda: load_clip(data)))  # noqa: B023
+        price = median(child_ms) - median(parent_ms)
+        worst = max(worst, price)
+        name = f"{seconds} s, {rate} Hz, {kind.lower()}"
+        print(f"{name:28}{median(parent_ms):9.1f}{median(child_ms):10.1f}{price:10.1f}")
+    return 1 if worst > LIMIT_MS else 0
 
-    def generate(engine: TransformersEngine, tokens: int) -> tuple[float, float, list[Generation]]:
-        """Return seconds of the clock, seconds of the processor, and the traces, none of which may end early."""
-        decoding = Decoding(max_new_tokens=tokens, temperature=1.0, seed=0)
-        clock, processor = time.perf_counter(), time.process_time()
-        traces = engine.generate_batch(
-            requests, decoding, batch_size=2, attention="none" if args.no_attention else "full"
-        )
-        return time.perf_counter() - clock, time.process_time() - processor, traces
 
-    times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in engines}
-    first: dict[str, list[int]] = {}
-    for number in range(args.rounds + 1):
-        for name, engine in engines.items():
-            short = generate(engine, _SHORT)
-            long = generate(engine, args.tokens)
-            steps = max(trace.token_count for trace in long[2]) - _SHORT
-            first[name] = [token.id for token in long[2][1].tokens]
-            if number:  # the first round warms up
-                times[name].append((short[0], (long[0] - short[0]) / steps, (long[1] - short[1]) / steps))
-    for name, rounds in times.items():
-        short, clock, processor = map(statistics.median, zip(*rounds, strict=True))
-        print(f"{name:18} prompt and {_SHORT} tokens {short:.2f} s; a token of two rows {1000 * clock:.1f} ms", end="")
-        print(f" of the clock, {1000 * processor:.1f} ms of the processor")
-    same = next(
-        (i for i, (a, b) in enumerate(zip(*first.values(), strict=False)) if a != b), min(map(len, first.values()))
-    )
-    rows, floats = (statistics.median(each[1] for each in rounds) for rounds in times.values())
-    print(f"ratio {rows / floats:.2f} x; the sampled tokens of MPAR2 are the same for the first {same}")
+def _file(seconds: float, rate: int, kind: str) -> bytes:
+    noise = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate))).astype(np.float32)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise, rate, format=kind)
+    return buffer.getvalue()
+
+
+def _ms(call: object) -> float:
+    start = time.perf_counter()
+    call()  # type: ignore[operator]
+    return 1000 * (time.perf_counter() - start)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,13 +1,13 @@
-"""What it saves to encode a clip once for the G completions of a prompt, against once for each.
+"""Speedup of encoding a clip once for the G completions of a prompt, over encoding it for each.
 
     python -m benchmarks.encode_once [--model tiny-base] [--generations 8] [--seconds 10] [--tokens 64] [--repeat 3]
 
-One GRPO step's passes on one prompt: a policy pass with gradients, and a reference pass without. ``stock`` hands mel
-features to the model for each row, as TRL's images travel; ``once`` is ``AudioInjector`` with the tower frozen
-(kept from the generation before) and with the tower trained (once in each pass). The log-probabilities of the three
-must agree to 1e-5 before any time is printed. On a CPU the time is that of the processor, all threads together, so that
-other work on the machine does not count. Median of ``--repeat`` runs; model without ``--model``: random weights of
-the tiny pair's size, which take the same time as trained ones.
+The passes of one GRPO step on one prompt: a policy pass with gradients, and a reference pass without. ``stock`` passes
+mel features to the model for each row, as TRL does with images; ``once`` is ``AudioInjector`` with the tower frozen
+(encoding cached from the generation) and with the tower trained (encoded once in each pass). The log-probabilities of
+the three must agree to 1e-5 before any time is printed. On a CPU processor time of all threads is measured, so that
+other work on the machine does not count. Median of ``--repeat`` runs. Without ``--model``: random weights of the tiny
+pair's size, which take the same time as trained ones.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from training.audio_sft import prompt_ids
 
 def _logps(model, ids: torch.Tensor, keep: int, **audio) -> torch.Tensor:
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **audio).logits
-    chosen = ids[:, -keep:]
-    return torch.log_softmax(logits[:, -keep - 1 : -1].float(), -1).gather(-1, chosen[..., None])[..., 0]
+    targets = ids[:, -keep:]
+    return torch.log_softmax(logits[:, -keep - 1 : -1].float(), -1).gather(-1, targets[..., None])[..., 0]
 
 
 def _time(work: Callable[[], None], repeat: int, device: torch.device) -> float:
     clock = time.perf_counter if device.type == "cuda" else time.process_time
-    taken = []
+    times = []
     for _ in range(repeat + 1):  # the first warms up
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -45,8 +45,8 @@ def _time(work: Callable[[], None], repeat: int, device: torch.device) -> float:
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        taken.append(clock() - start)
-    return statistics.median(taken[1:])
+        times.append(clock() - start)
+    return statistics.median(times[1:])
 
 
 def main() -> None:
@@ -68,14 +68,15 @@ def main() -> None:
         from mpar2.prompts import build_messages
 
         prompt = prompt_ids(loaded.processor, build_messages(QUESTION, "mpar2"), mel.positions)
+    # Random completions of equal length, so that the timing does not depend on the weights.
     generator = torch.Generator().manual_seed(0)
-    said = torch.randint(300, 900, (args.generations, args.tokens), generator=generator)
-    ids = torch.cat([torch.tensor([prompt] * args.generations), said], dim=1).to(device)
+    completions = torch.randint(300, 900, (args.generations, args.tokens), generator=generator)
+    ids = torch.cat([torch.tensor([prompt] * args.generations), completions], dim=1).to(device)
     rows = [0] * args.generations
     features = mel.features.expand(args.generations, -1, -1).to(device, loaded.dtype)
     mask = mel.mask.expand(args.generations, -1).to(device)
-    trained = [weight for name, weight in model.named_parameters() if "language_model" in name]
-    tower = [weight for name, weight in model.named_parameters() if "audio_tower" in name]
+    policy_weights = [weight for name, weight in model.named_parameters() if "language_model" in name]
+    tower_weights = [weight for name, weight in model.named_parameters() if "audio_tower" in name]
 
     def stock(grad: bool) -> torch.Tensor:
         with torch.set_grad_enabled(grad):
@@ -85,19 +86,20 @@ def main() -> None:
         with torch.set_grad_enabled(grad), injector.inject(model, rows):
             return _logps(model, ids, args.tokens)
 
-    def step(passed: Callable[[bool], torch.Tensor]) -> Callable[[], None]:
+    def step(forward: Callable[[bool], torch.Tensor]) -> Callable[[], None]:
         def run() -> None:
-            passed(False)
-            passed(True).sum().backward()
+            forward(False)
+            forward(True).sum().backward()
             model.zero_grad()
 
         return run
 
     audio = model.config.audio_token_id
     results = {}
+    # Equal log-probabilities are required before timing, so that both ways compute the same.
     for name, train_tower in (("tower frozen", False), ("tower trained", True)):
         model.requires_grad_(False)
-        for weight in trained + (tower if train_tower else []):
+        for weight in policy_weights + (tower_weights if train_tower else []):
             weight.requires_grad_(True)
         injector = AudioInjector(clips, audio, frozen=not train_tower)
         with torch.no_grad():

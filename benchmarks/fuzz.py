@@ -1,8 +1,8 @@
-"""Coverage-guided fuzzing of the readers of strangers' text, for as long as it is let run.
+"""Coverage-guided fuzzing of the readers of untrusted text, until it is stopped.
 
     pip install atheris && python -m benchmarks.fuzz [trace|answer|run|reply] [-max_total_time=60] [libFuzzer options]
 
-Atheris is needed for this alone and is no dependency. A crash leaves its input in ``crash-*``. The invariants are those
+Atheris is needed only here and is no dependency. A crash writes its input to ``crash-*``. The invariants are those
 of ``tests/test_safe_properties.py`` and ``tests/test_trace.py``: a value or the reader's own error, and no text lost.
 """
 
@@ -18,6 +18,7 @@ def main() -> None:
     """Fuzz the reader named by the first argument, or all of them in turn."""
     import atheris
 
+    # Coverage needs instrumentation, so the readers are imported inside.
     with atheris.instrument_imports(include=["mpar2", "json"]):
         from pydantic import BaseModel
 
@@ -35,9 +36,9 @@ def main() -> None:
 
     def trace(data: bytes) -> None:
         text = data.decode("utf-8", "replace")
-        found = parse_trace(text)
-        assert "".join(text[part.outer.start : part.outer.stop] for part in found.top()) == text
-        for part in found.parts:
+        result = parse_trace(text)
+        assert "".join(text[part.outer.start : part.outer.stop] for part in result.top()) == text
+        for part in result.parts:
             assert part.text == text[part.chars.start : part.chars.stop]
 
     def answer(data: bytes) -> None:
@@ -55,11 +56,12 @@ def main() -> None:
             parse(Reply(data.decode("utf-8", "replace"), "judge", "judge", Usage(), "stop"), Shape)
 
     readers: dict[str, Callable[[bytes], None]] = {"trace": trace, "answer": answer, "run": run, "reply": reply}
-    chosen = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in readers else None
+    reader = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in readers else None
 
+    # Without a reader's name, the first byte of the input chooses one.
     def fuzz(data: bytes) -> None:
-        if chosen is not None:
-            readers[chosen](data)
+        if reader is not None:
+            readers[reader](data)
         elif data:
             list(readers.values())[data[0] % len(readers)](data[1:])
 

@@ -1,15 +1,15 @@
-"""How busy a rollout server keeps the GRPO trainer that is as fast as itself, the next batch asked ahead and not.
+"""Utilisation of the GRPO trainer with a rollout server of equal speed, with and without prefetching the next batch.
 
     python -m benchmarks.grpo_server [--prompts 32] [--generations 2] [--tokens 64] [--steps 4]
                                      [--shape tiny|small] [--gpu 0] [--judge 0.2]
 
-The trainer is the real one on a checkpoint with random weights. The server speaks vLLM's wire format
-and takes a set time for a batch, all requests at once (``--prompts`` in flight), without using a core: as long as the
-trainer needs for its own part of a step, which is measured first. A judge takes ``--judge`` seconds for each trace, 32
-in flight. ``--gpu`` lets the trainer wait in each step as it would for a GPU, so that a loaded machine disturbs less: a
-fifth in each of the two passes without gradients, the rest in the pass with them.
-Busy is the share of a step in which the trainer does not wait for completions or for the judge; weights travel at every
-step.
+The trainer is the real one on a checkpoint with random weights. The server has vLLM's wire format and takes a fixed
+time for a batch of concurrent requests (``--prompts`` in flight), without using a core. This time equals the trainer's
+own part of a step, which is measured first. A judge takes ``--judge`` seconds for each trace, 32 in flight. ``--gpu``
+makes the trainer sleep in each step as if it waited for a GPU, so that a loaded machine disturbs less: a fifth in each
+of the two passes without gradients, the rest in the pass with them.
+Busy is the share of a step in which the trainer does not wait for completions or the judge. Weights are synchronised at
+every step.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LIMIT = 0.85
 
 
 class TimedServer(RolloutServer):
-    """Answers after ``seconds`` with random tokens; adapters are taken and not used."""
+    """A server that replies after ``seconds`` with random tokens and ignores adapters."""
 
     seconds = 0.0
 
@@ -80,7 +80,9 @@ def _steps(
     """Train and return the logged steps."""
     loaded = load_checkpoint(model)
     client = OpenAIClient("judge", judge_url, api_key="none", limiter=Limiter(in_flight=32))
+    # Perception and step rewards need the judge, whose latency is part of the step.
     functions, _ = make_rewards({"perception": {}, "step": {}}, JudgeScorer(client, in_flight=32))
+    # A learning rate of 0 keeps the weights constant, so that all steps cost the same.
     config = grpo_config(
         output_dir=str(out),
         per_device_train_batch_size=args.prompts * args.generations,
@@ -109,6 +111,7 @@ def _steps(
         peft_config=LoraConfig(r=16, target_modules=get_family("qwen2_5_omni").lora_targets()),
     )
     trainer.remove_callback(PrinterCallback)
+    # Sleeping in place of GPU work keeps the ratio of the passes on a CPU.
     score, loss = trainer._get_per_token_logps_and_entropies, trainer._compute_loss
 
     def slow_score(*inputs: Any, **options: Any) -> Any:
@@ -137,8 +140,8 @@ def main() -> None:
     args = parser.parse_args()
 
     def plan(call: Call) -> HttpReply:
-        found = re.search(r'"steps_in_reasoning": (\d+)', call.text)
-        marks = {"perception": 0.5, "steps": [0.5] * int(found[1] if found else 0)}
+        match = re.search(r'"steps_in_reasoning": (\d+)', call.text)
+        marks = {"perception": 0.5, "steps": [0.5] * int(match[1] if match else 0)}
         marks |= {"review": 0.0, "thinking": 0.0, "consistent": 0.0}
         return replace(openai_reply(json.dumps(marks)), delay_s=args.judge)
 
@@ -147,22 +150,26 @@ def main() -> None:
         folder, url = Path(temporary), judge.url + "/v1"
         small = args.shape == "small"
         model = str(build_small_model("qwen2_5_omni", folder / "small")) if small else checkpoint(folder, "tiny")
+        # One clip per prompt and step, so that no encoding is reused between steps.
         items = []
         for i in range((args.steps + 1) * args.prompts):
             clip = folder / f"{i}.wav"
             soundfile.write(clip, noise(2.0, i).samples, SAMPLE_RATE)
             items.append(Item(str(i), str(clip), QUESTION, (Event("bell", 0.2, 1.0),), truth_origin="scene"))
         with serve_rollouts(TimedServer(folder)) as server:
+            # The trainer's own time sets the speed of the server.
             first = _steps(server, url, False, model, items, args, folder / "first")[1:]
             server.seconds = sum(_mean(first, stage) for stage in ("passes", "tower", "sync"))
             print(f"the trainer's own part of a step, and a batch of the server: {server.seconds:.2f} s")
             for ahead in (False, True):
-                steps = _steps(server, url, ahead, model, items, args, folder / str(ahead))[2:]  # one is asked late
+                steps = _steps(server, url, ahead, model, items, args, folder / str(ahead))[
+                    2:
+                ]  # the first batch is not prefetched
                 waits = {stage: _mean(steps, stage) for stage in ("rollout", "judge")}
-                whole = sum(_mean(steps, stage) for stage in ("rollout", "tower", "judge", "sync", "passes"))
-                busy = 1 - sum(waits.values()) / whole
+                step_s = sum(_mean(steps, stage) for stage in ("rollout", "tower", "judge", "sync", "passes"))
+                busy = 1 - sum(waits.values()) / step_s
                 print(
-                    f"  ahead {str(ahead):5}  step {whole:5.2f} s, waiting for completions {waits['rollout']:5.2f} s, "
+                    f"  ahead {str(ahead):5}  step {step_s:5.2f} s, waiting for completions {waits['rollout']:5.2f} s, "
                     f"for the judge {waits['judge']:5.2f} s: busy {busy:.0%}"
                 )
     print(f"\nlimit {LIMIT:.0%} with the next batch asked ahead")

@@ -1,4 +1,4 @@
-"""Steps per hour of the GRPO trainer as it is, against the same trainer without what it shares and merges.
+"""Steps per hour of the GRPO trainer, against the same trainer without its sharing and merging.
 
     python -m benchmarks.grpo_step [--seconds 10] [--prompts 8] [--generations 8] [--tokens 192] [--rounds 3]
                                    [--shape tiny|wide] [--tower]
@@ -8,14 +8,14 @@ generation, reward, reference and policy passes, and backward. Ways, interleaved
 
 ``every completion``  the audio tower runs for each row of each pass
 ``clip once``         the rows of a prompt share the clip's encoding
-``prompt once``       they share the reading of the prompt too; adapters stay apart, and each row decodes with a copy of
-                      its prompt's keys and values: the former recipe
+``prompt once``       they share the prefill of the prompt too; adapters are not merged, and each row decodes with a
+                      copy of its prompt's keys and values: the former recipe
 ``as it is``          adapters are merged for the rollout, and rows attend to one copy of their prompt
 
-The learning rate is 0 and seeds are equal, so that all ways hold the same weights and sample the same tokens: they must
-give one completion the same log-probabilities to 1e-5 (float32), and each step the same mean reward to 1e-3, before any
-time is printed. Completions have ``--tokens`` tokens each. Median of the rounds after the first; wall-clock time, and
-processor time beside it, which another program on the machine disturbs less.
+The learning rate is 0 and seeds are equal, so that all ways have the same weights and sample the same tokens. Before
+any time is printed, log-probabilities of a completion must agree to 1e-5 (float32), and mean rewards of a step to 1e-3.
+Completions have ``--tokens`` tokens each. Median of the rounds after the first; wall-clock time, and processor time
+beside it, which another program on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _plain_cache(network, cache, group, room) -> Iterator[Any]:
 
 @contextmanager
 def _way(way: str) -> Iterator[None]:
-    """Take from the trainer what ``way`` is without."""
+    """Disable the optimisations of the trainer that ``way`` excludes."""
     with ExitStack() as stack:
         if way != "as it is":
             stack.enter_context(patch.object(audio_grpo, "merged_adapter", lambda network: nullcontext()))
@@ -106,7 +106,7 @@ def _trainer(way: str, model: str, clips: Sequence[Path], args: argparse.Namespa
     )
     targets = get_family("qwen2_5_omni").lora_targets(audio=args.tower)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules=targets, init_lora_weights=False)
-    made = AudioGRPOTrainer(
+    trainer = AudioGRPOTrainer(
         loaded.model,
         processor=loaded.processor,
         reward_funcs=[_reward],
@@ -115,18 +115,20 @@ def _trainer(way: str, model: str, clips: Sequence[Path], args: argparse.Namespa
         peft_config=lora,
     )
     if way == WAYS[0]:
-        made.injector = EveryRow(made.clips, made.injector.audio_token_id, frozen=made.injector.frozen)
-    made.remove_callback(PrinterCallback)  # the summary of a run would stand among the figures
-    return made
+        trainer.injector = EveryRow(trainer.clips, trainer.injector.audio_token_id, frozen=trainer.injector.frozen)
+    trainer.remove_callback(PrinterCallback)  # its summary of a run would be printed among the results
+    return trainer
 
 
-def _logps(trainer: AudioGRPOTrainer, said: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (G, tokens) of completions ``said`` of the first item, by the trainer's own pass."""
+def _logps(trainer: AudioGRPOTrainer, completions: torch.Tensor) -> torch.Tensor:
+    """Return log-probabilities (G, tokens) of ``completions`` of the first item, from the trainer's own pass."""
     prompts, _, _ = trainer._tokenize_prompts([trainer.train_dataset[0]["prompt"]])
-    ids = torch.cat([torch.tensor(prompts * len(said)), said], dim=1).to(trainer.accelerator.device)
-    trainer._clip_numbers *= len(said)
+    ids = torch.cat([torch.tensor(prompts * len(completions)), completions], dim=1).to(trainer.accelerator.device)
+    trainer._clip_numbers *= len(completions)
     with torch.no_grad():
-        return trainer._get_per_token_logps_and_entropies(trainer.model, ids, torch.ones_like(ids), said.shape[1])[0]
+        return trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids, torch.ones_like(ids), completions.shape[1]
+        )[0]
 
 
 def _step(trainer: AudioGRPOTrainer, seed: int) -> tuple[float, float, float]:
@@ -167,29 +169,34 @@ def main() -> None:
         for seed, clip in enumerate(clips):
             soundfile.write(clip, noise(args.seconds, seed).samples, SAMPLE_RATE)
         trainers = {way: _trainer(way, model, clips, args, folder / way) for way in args.ways}
-        said = torch.randint(300, 900, (args.generations, args.tokens), generator=torch.Generator().manual_seed(0))
-        logps, taken = {}, {way: [] for way in args.ways}
+        # The same completions for all trainers, so that their log-probabilities are comparable.
+        completions = torch.randint(
+            300, 900, (args.generations, args.tokens), generator=torch.Generator().manual_seed(0)
+        )
+        logps, times = {}, {way: [] for way in args.ways}
+        # Rounds interleave the ways, so that a change of the machine's load affects all of them.
         for number in range(args.rounds + 1):
             for way, trainer in trainers.items():
                 with _way(way):
                     if not number:
-                        logps[way] = _logps(trainer, said)
-                    taken[way].append(_step(trainer, number))
+                        logps[way] = _logps(trainer, completions)
+                    times[way].append(_step(trainer, number))
         first = args.ways[0]
-        gap = max(float((found - logps[first]).abs().max()) for found in logps.values())
-        rewards = [max(abs(a[2] - b[2]) for a, b in zip(taken[first], taken[way], strict=True)) for way in args.ways]
+        # The ways must compute the same before their times are compared.
+        gap = max(float((values - logps[first]).abs().max()) for values in logps.values())
+        rewards = [max(abs(a[2] - b[2]) for a, b in zip(times[first], times[way], strict=True)) for way in args.ways]
         print(f"log-probabilities agree to {gap:.0e}, mean rewards of a step to {max(rewards):.0e}")
         if gap > (1e-5 if logps[first].dtype == torch.float32 else 0.1) or max(rewards) > 1e-3:
             raise SystemExit("the ways do not do the same")
-        before = WAYS[2] if WAYS[2] in args.ways else first
-        base = [statistics.median(row[i] for row in taken[before][1:]) for i in (0, 1)]
+        reference = WAYS[2] if WAYS[2] in args.ways else first
+        base = [statistics.median(row[i] for row in times[reference][1:]) for i in (0, 1)]
         for way in args.ways:
-            wall, busy = (statistics.median(row[i] for row in taken[way][1:]) for i in (0, 1))
+            wall, busy = (statistics.median(row[i] for row in times[way][1:]) for i in (0, 1))
             print(
                 f"  {way:17} {wall:6.2f} s a step, {3600 / wall:6.0f} steps an hour, {base[0] / wall:.2f} x; "
                 f"processor {busy:6.2f} s, {base[1] / busy:.2f} x"
             )
-    print(f"\nlimit {LIMIT} x of '{before}'")
+    print(f"\nlimit {LIMIT} x of '{reference}'")
 
 
 if __name__ == "__main__":

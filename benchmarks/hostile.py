@@ -1,11 +1,11 @@
-"""What strangers' files and requests cost: through the loaders, one process a file, and through the running app.
+"""Cost of untrusted files and requests: through the loaders, one process per file, and through the running app.
 
     python -m benchmarks.hostile [--seed 0] [--odd-values 200] [--only loaders|app]
 
 Loaders: every file in a process of its own, with the limits of the public app; processor time and the rise of peak
-memory for each. App: the same files, and requests of odd values to every handler by every route, to one running app
-with the tiny pair, one after the other. Exit status 1 if a file was neither used nor refused in words, or cost too
-much; if the app ended, took longer than 10 s for one, answered one without words, or kept more than 200 MB.
+memory for each. App: the same files, and requests with odd values to every handler by every route, sent sequentially to
+one running app with the tiny pair. Exit status 1 if a file was neither used nor refused with a message, or exceeded a
+limit; if the app ended, took longer than 10 s for one, replied without a message, or kept more than 200 MB.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ _TOKENS = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print one line for each kind, and everything that broke a promise."""
+    """Print one line for each kind, and all failures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--odd-values", type=int, default=200, help="runs with one odd value (default: %(default)s)")
     parser.add_argument("--only", choices=("loaders", "app"))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="through the app: every Nth only")
     options = parser.parse_args(arguments)
-    bad = 0
+    n_failures = 0
     if options.only != "app":
-        bad += _loaders(options.seed, options.odd_values)
+        n_failures += _loaders(options.seed, options.odd_values)
     if options.only != "loaders":
-        bad += _app(options.seed, options.odd_values, options.every)
-    return 1 if bad else 0
+        n_failures += _app(options.seed, options.odd_values, options.every)
+    return 1 if n_failures else 0
 
 
 def _loaders(seed: int, odd_values: int) -> int:
     runs = hostile_uploads(seed, odd_values)
     by_hand = len(runs) - odd_values
-    bad: list[Report] = []
+    failures: list[Report] = []
     print(f"{'files':34}{'n':>6}{'used':>6}{'refused':>9}{'other':>7}{'most MB':>9}{'most s':>8}")
     for title, kind, files, write in (
         ("recordings, loaded", "sounds", hostile_sounds(seed), write_sounds),
@@ -66,17 +66,19 @@ def _loaders(seed: int, odd_values: int) -> int:
         with tempfile.TemporaryDirectory(prefix="mpar2-hostile-") as folder:
             reports = list(examine(kind, write(files, Path(folder))))  # type: ignore[operator]
         counts = Counter(report.outcome for report in reports)
-        other = len(reports) - counts["used"] - counts["refused"]
+        n_other = len(reports) - counts["used"] - counts["refused"]
         memory, seconds = max(r.extra_mb for r in reports), max(r.seconds for r in reports)
-        print(f"{title:34}{len(reports):6}{counts['used']:6}{counts['refused']:9}{other:7}{memory:9.0f}{seconds:8.1f}")
-        bad += [
+        print(
+            f"{title:34}{len(reports):6}{counts['used']:6}{counts['refused']:9}{n_other:7}{memory:9.0f}{seconds:8.1f}"
+        )
+        failures += [
             report
             for report in reports
             if report.outcome not in ("used", "refused") or report.extra_mb > LIMIT_MB or report.seconds > LIMIT_S
         ]
-    for report in bad:
+    for report in failures:
         print(f"{report.name}: {report.outcome}, {report.seconds:.1f} s, {report.extra_mb:.0f} MB: {report.message}")
-    return len(bad)
+    return len(failures)
 
 
 # ---- the running app -----------------------------------------------------------------------------------------------
@@ -87,30 +89,33 @@ def _app(seed: int, odd_values: int, every: int) -> int:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url, app = f"http://127.0.0.1:{port}", start_app(port, _TOKENS)
-    bad: list[str] = []
+    failures: list[str] = []
     try:
         stranger = _Stranger(url, wait_for(url, app))
         for _ in range(5):
-            stranger.ask(good_wav())  # the models and all libraries are in memory before anything is counted
+            stranger.ask(good_wav())  # load the models and all libraries before measuring
+        # Memory is compared with that of the warm app.
         process = psutil.Process(app.pid)
         before, most, slowest = _megabytes(process), 0.0, 0.0
         counts: Counter[str] = Counter()
         for kind, name, attempt in islice(_attempts(stranger, seed, odd_values), 0, None, every):
-            begun = time.monotonic()
+            start = time.monotonic()
             try:
-                outcome, words = attempt()
+                outcome, message = attempt()
             except httpx.HTTPError as error:
-                outcome, words = "connection", f"{type(error).__name__}: {error}"
-            seconds = time.monotonic() - begun
+                outcome, message = "connection", f"{type(error).__name__}: {error}"
+            seconds = time.monotonic() - start
             counts[f"{kind}, {outcome}"] += 1
             most, slowest = max(most, _megabytes(process)), max(slowest, seconds)
-            silent = not words.strip()
-            if outcome == "connection" or seconds > APP_LIMIT_S or silent or "on our side" in words:
-                bad.append(f"{kind} {name}: {outcome} after {seconds:.1f} s: {words[:300]}")
-                print(bad[-1], flush=True)
+            # A refusal without a message is a failure, and so is an unexpected error of the app.
+            silent = not message.strip()
+            if outcome == "connection" or seconds > APP_LIMIT_S or silent or "on our side" in message:
+                failures.append(f"{kind} {name}: {outcome} after {seconds:.1f} s: {message[:300]}")
+                print(failures[-1], flush=True)
             if app.poll() is not None:
-                bad.append(f"the app ended with exit status {app.returncode} at {kind} {name}")
+                failures.append(f"the app ended with exit status {app.returncode} at {kind} {name}")
                 break
+        # The app must still work after all attempts.
         answered = app.poll() is None and stranger.ask(good_wav())[0] == "used"
         after = _megabytes(process) if app.poll() is None else 0.0
     finally:
@@ -123,24 +128,24 @@ def _app(seed: int, odd_values: int, every: int) -> int:
         f"{most:.0f} at most, {after:.0f} after; a good clip afterwards is {'answered' if answered else 'NOT answered'}"
     )
     if after - before > APP_LIMIT_MB:
-        bad.append(f"the app kept {after - before:.0f} MB")
-        print(bad[-1])
-    return len(bad) + (not answered)
+        failures.append(f"the app kept {after - before:.0f} MB")
+        print(failures[-1])
+    return len(failures) + (not answered)
 
 
 def _megabytes(process: psutil.Process) -> float:
-    """Memory of the app and of its processes."""
+    """Return the memory of the app and its child processes, in MB."""
     total = 0
-    for one in (process, *process.children(recursive=True)):
+    for child in (process, *process.children(recursive=True)):
         try:
-            total += one.memory_info().rss
+            total += child.memory_info().rss
         except psutil.NoSuchProcess:
             continue
     return total / 1e6
 
 
 class _Stranger:
-    """Speaks to the app as a program would; another visitor (by the proxy's header) for each request."""
+    """API client of the app, with another visitor's address (by the proxy's header) for each request."""
 
     def __init__(self, url: str, config: dict[str, Any]) -> None:
         self.url, self.dependencies = url, [d for d in config["dependencies"] if d.get("backend_fn", True)]
@@ -161,47 +166,47 @@ class _Stranger:
         return {"path": reply.json()[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
     def ask(self, data: bytes, name: str = "clip.wav") -> tuple[str, str]:
-        """Return ``/reason`` about a recording, as programs ask."""
+        """Call ``/reason`` about a recording, and return (outcome, reply)."""
         file = self.upload(data, name)
         if isinstance(file, str):
             return "refused", file
         values = [file, "What is heard?", "", *self.models[3:5], _TOKENS, 0, 0]
-        begun = self.client.post("/gradio_api/call/reason", json={"data": values}, headers=self.headers())
-        if begun.status_code != 200:
-            return "refused", begun.text
-        words = self.client.get(f"/gradio_api/call/reason/{begun.json()['event_id']}").text
-        return ("used", words) if '"tokens"' in words else ("refused", words.rsplit("data: ", 1)[-1].strip(' \n"nul'))
+        reply = self.client.post("/gradio_api/call/reason", json={"data": values}, headers=self.headers())
+        if reply.status_code != 200:
+            return "refused", reply.text
+        text = self.client.get(f"/gradio_api/call/reason/{reply.json()['event_id']}").text
+        return ("used", text) if '"tokens"' in text else ("refused", text.rsplit("data: ", 1)[-1].strip(' \n"nul'))
 
-    def join(self, fn: int, values: Any, **more: Any) -> tuple[str, str]:
-        """Return a handler of the page, through the queue."""
+    def join(self, fn: int, values: Any, **fields: Any) -> tuple[str, str]:
+        """Call a handler of the page through the queue, and return (outcome, reply)."""
         session = os.urandom(6).hex()
-        body = {"data": values, "fn_index": fn, "session_hash": session} | more
+        body = {"data": values, "fn_index": fn, "session_hash": session} | fields
         try:
             content = json.dumps(body).encode("utf-8", "surrogatepass")
         except RecursionError:
             content = b'{"data":' + b"[" * 5000 + b"]" * 5000 + b"}"
         headers = self.headers() | {"Content-Type": "application/json"}
-        joined = self.client.post("/gradio_api/queue/join", content=content, headers=headers)
-        if joined.status_code != 200:
-            return "refused", joined.text
-        words = ""
+        reply = self.client.post("/gradio_api/queue/join", content=content, headers=headers)
+        if reply.status_code != 200:
+            return "refused", reply.text
+        message = ""
         with self.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
             for line in events.iter_lines():
-                message = json.loads(line[6:]) if line.startswith("data: ") else {}
-                if message.get("msg") == "process_completed":
-                    output = message.get("output") or {}
-                    if not message.get("success"):
+                event = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if event.get("msg") == "process_completed":
+                    output = event.get("output") or {}
+                    if not event.get("success"):
                         return "refused", str(output.get("error") or "")
                     return "answered", json.dumps(output.get("data") or "nothing to show")
-                if message.get("msg") in ("unexpected_error", "close_stream"):
-                    return "refused", str(message.get("message") or "the stream is closed")
-        return "refused", words
+                if event.get("msg") in ("unexpected_error", "close_stream"):
+                    return "refused", str(event.get("message") or "the stream is closed")
+        return "refused", message
 
     def inputs(self, dependency: dict[str, Any], file: Any) -> list[Any]:
-        """Return a real value for each input."""
+        """Return a valid value for each input."""
         kinds = [self.components[number] for number in dependency["inputs"]]
         files = ("audio", "file", "uploadbutton")
-        return [file if one["type"] in files else one["props"].get("value") for one in kinds]
+        return [file if component["type"] in files else component["props"].get("value") for component in kinds]
 
 
 def _attempts(stranger: _Stranger, seed: int, odd_values: int) -> Iterator[tuple[str, str, Any]]:
@@ -226,20 +231,20 @@ def _attempts(stranger: _Stranger, seed: int, odd_values: int) -> Iterator[tuple
             return stranger.join(reads, [file])
 
         yield "run", upload.name, attempt
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     good = stranger.upload(good_wav())
     for dependency in stranger.dependencies:
-        whole, name = stranger.inputs(dependency, good), f"{dependency['id']} {dependency.get('api_name')}"
+        inputs, name = stranger.inputs(dependency, good), f"{dependency['id']} {dependency.get('api_name')}"
         if dependency.get("api_name") == "compare":
-            whole = [value if value is not None else "" for value in whole]
-        for odd in _odd_values(chance):
-            place = chance.randrange(len(whole)) if whole else 0
-            values = [*whole[:place], odd, *whole[place + 1 :]]
+            inputs = [value if value is not None else "" for value in inputs]
+        for odd in _odd_values(rng):
+            position = rng.randrange(len(inputs)) if inputs else 0
+            values = [*inputs[:position], odd, *inputs[position + 1 :]]
             yield "queued request", name, lambda d=dependency, v=values: stranger.join(d["id"], v)
-        for values in ([], None, {}, "x", whole + whole, [None] * len(whole)):
+        for values in ([], None, {}, "x", inputs + inputs, [None] * len(inputs)):
             yield "queued request", name, lambda d=dependency, v=values: stranger.join(d["id"], v)
         for route in (f"run/{dependency.get('api_name') or 'predict'}", "api/predict", "run/predict/"):
-            yield "direct request", name, lambda d=dependency, r=route, v=whole: _post(stranger, r, d["id"], v)
+            yield "direct request", name, lambda d=dependency, r=route, v=inputs: _post(stranger, r, d["id"], v)
 
 
 def _post(stranger: _Stranger, route: str, fn: int, values: list[Any]) -> tuple[str, str]:
@@ -249,7 +254,7 @@ def _post(stranger: _Stranger, route: str, fn: int, values: list[Any]) -> tuple[
     return ("refused" if reply.status_code >= 400 else "used"), reply.text
 
 
-def _odd_values(chance: random.Random) -> list[Any]:
+def _odd_values(rng: random.Random) -> list[Any]:
     deep: Any = "x"
     for _ in range(300):
         deep = [deep]
@@ -259,7 +264,7 @@ def _odd_values(chance: random.Random) -> list[Any]:
         *({"path": "/etc/passwd"} | file, {"path": "http://127.0.0.1:1/x.wav"} | file, {"path": "../../x"} | file),
         *({"path": None} | file, {"path": "a\0b"} | file, {"__type__": "update"}, "<script>alert(1)</script>", "=1+1"),
     ]
-    return chance.sample(odd, 14)
+    return rng.sample(odd, 14)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""How long a thousand judged items take against the ideal, with the real SDKs and a local server of 1 s latency.
+"""Time to judge a thousand items against the ideal, with the real SDKs and a local server of 1 s latency.
 
     python -m benchmarks.judging [--items 1000] [--in-flight 32] [--latency 1.0]
 
-Ideal is ``ceil(requests / in_flight) * latency``: no slot ever idle, nothing but the server takes time. Three jobs on
-each wire: ``request`` is one request an item, ``judge`` is the model judge, two requests an item; both keep journals
-that fsync every reply, as a real run does. ``bare`` is a plain ``asyncio.gather`` over the SDK under a semaphore: no
-retries, no budget, no journal, no check of the reply; it is what the bookkeeping costs against. Importing the SDK
-(about half a second, once) is left out.
+Ideal is ``ceil(requests / in_flight) * latency``, with no idle slot and no time outside of the server. Each wire has
+three jobs: ``request`` is one request per item, ``judge`` is the model judge with two requests per item; both keep
+journals that fsync every reply, as a real run does. ``bare`` is the baseline, a plain ``asyncio.gather`` over the SDK
+under a semaphore: no retries, no budget, no journal, no check of the reply. The import of the SDK (about half a second,
+once) is excluded.
 
-The server runs in a process of its own, so that it takes no time from the client's event loop.
+The server runs in a process of its own, so that it does not delay the client's event loop.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TRACE = (
     "<answer>siren</answer>"
 )
 TRUTH = Truth(events=(Event("dog bark", 0.0, 1.0), Event("siren", 4.0, 8.0)), origin="scene")
-LIMIT = 1.2  # what a run may take, as a multiple of the ideal
+LIMIT = 1.2  # as a multiple of the ideal time
 
 
 def main() -> None:
@@ -50,10 +50,10 @@ def main() -> None:
     worst = 0.0
     for wire in ("openai", "gemini"):
         for job in ("bare", "request", "judge"):
-            requests, seconds, most = asyncio.run(_measure(wire, job, args.items, args.in_flight, args.latency))
+            requests, seconds, n_open = asyncio.run(_measure(wire, job, args.items, args.in_flight, args.latency))
             ideal = math.ceil(requests / args.in_flight) * args.latency
             print(
-                f"| {wire} | {job} | {requests} | {ideal:.1f} | {seconds:.1f} | {seconds / ideal:.3f} | {most} |",
+                f"| {wire} | {job} | {requests} | {ideal:.1f} | {seconds:.1f} | {seconds / ideal:.3f} | {n_open} |",
                 flush=True,
             )
             worst = max(worst, seconds / ideal if job != "bare" else 0.0)
@@ -63,24 +63,24 @@ def main() -> None:
 
 async def _measure(wire: str, job: str, items: int, in_flight: int, latency: float) -> tuple[int, float, int]:
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    server = context.Process(target=_server, args=(theirs, wire, latency), daemon=True)
+    parent_pipe, child_pipe = context.Pipe()
+    server = context.Process(target=_server, args=(child_pipe, wire, latency), daemon=True)
     server.start()
-    url = ours.recv()
+    url = parent_pipe.recv()
     try:
         with tempfile.TemporaryDirectory() as folder:
             async with _client(wire, url, Limiter(1)):  # imports the SDK
-                started = time.perf_counter()
+                start = time.perf_counter()
             if job == "bare":
                 await _bare(wire, url, items, in_flight)
             else:
                 await _run(wire, url, job, items, in_flight, Path(folder))
-            seconds = time.perf_counter() - started
-        ours.send("done")
-        requests, most = ours.recv()
+            seconds = time.perf_counter() - start
+        parent_pipe.send("done")
+        requests, n_open = parent_pipe.recv()
     finally:
         server.join(10)
-    return requests, seconds, most
+    return requests, seconds, n_open
 
 
 def _client(wire: str, url: str, limiter: Limiter) -> ChatClient:
@@ -102,16 +102,16 @@ async def _run(wire: str, url: str, job: str, items: int, in_flight: int, folder
                 assert isinstance(verdict, Verdict), verdict
                 return verdict.as_dict()
 
-            done = await run_batch(range(items), work, key=str, journal=records, in_flight=in_flight)
-            assert len(done.records) == items
+            result = await run_batch(range(items), work, key=str, journal=records, in_flight=in_flight)
+            assert len(result.records) == items
 
 
 async def _bare(wire: str, url: str, items: int, in_flight: int) -> None:
     slots = asyncio.Semaphore(in_flight)
     async with _client(wire, url, Limiter(in_flight)) as client:
-        sdk = client._client  # the SDK itself, set up in the same way
+        sdk = client._client  # the SDK itself, with the same settings
 
-        async def one(number: int) -> None:
+        async def request(number: int) -> None:
             async with slots:
                 if wire == "openai":
                     text = TRACE.format(number=number)
@@ -119,7 +119,7 @@ async def _bare(wire: str, url: str, items: int, in_flight: int) -> None:
                 else:
                     await sdk.aio.models.generate_content(model="m", contents=TRACE.format(number=number))
 
-        await asyncio.gather(*(one(number) for number in range(items)))
+        await asyncio.gather(*(request(number) for number in range(items)))
 
 
 def _server(pipe: Any, wire: str, latency: float) -> None:

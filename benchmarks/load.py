@@ -1,15 +1,14 @@
-"""Many visitors at once: does everyone get the answer to their own clip, and does the app stay the size it was?
+"""Load test with many visitors: every reply must match its own clip, and memory must not grow.
 
     python -m benchmarks.load [--seconds 300] [--visitors 50] [--tokens 16] [--hostile 5]
 
-The app is started as a process of its own, with the tiny pair, on a free port. Each visitor sends a clip of a length
-of their own and a question with a number of their own to ``/compare``, and checks that both come back; then asks again,
-until the time is over. A wait counts from the first attempt, with those that were told that the line is full. Some
-visitors leave in the middle of the line, and it is looked whether their places are free again. With ``--hostile N`` the
-same honest visitors (all but N) come twice, alone and beside N of ``HOSTILE``; honest median waits may grow by
-``MOST_RATIO``. Visitors are told apart by the header of a proxy. Exit status 1 if an answer was somebody else's, an
-error was none of "busy", or memory, that of child processes too, grew by more than ``LIMIT_MB`` between the first fifth
-of the time and the last.
+The app is started as a process of its own, with the tiny pair, on a free port. Each visitor sends a clip of a unique
+length and a question with a unique number to ``/compare``, checks that both are returned, and repeats this until the
+time is over. A wait starts at the first attempt and includes attempts refused by a full queue. Some visitors leave the
+queue, and their places must become free again. With ``--hostile N`` the same honest visitors (all but N) run twice,
+alone and beside N of ``HOSTILE``; honest median waits may grow by ``MOST_RATIO``. Visitors are distinguished by the
+header of a proxy. Exit status 1 if a reply belonged to another visitor, an error was not "busy", or memory, including
+child processes, grew by more than ``LIMIT_MB`` between the first fifth of the time and the last.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ LIMIT_MB = 150
 MOST_RATIO = 1.5
 _ROOT = Path(__file__).resolve().parents[1]
 _START_S = 600
-# The silent judge is on this machine, where a public app calls none: its check of addresses is left out.
+# The silent judge is on this machine, which a public app must not call, so the check of addresses is disabled.
 _APP = """
 import contextlib, app
 from pages import scoring
@@ -56,17 +55,17 @@ app.main()
 
 @dataclass(frozen=True)
 class Routes:
-    """What the visitors know of the app: numbers of its functions, and the names of two models."""
+    """Indices of the app's functions, and the names of two models."""
 
-    compare: int  # of programs
+    compare: int  # of the API
     run: int  # of the page
     judge: int
-    read: int  # a run that is brought
+    read: int  # of an uploaded run
     models: tuple[str, str]
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Routes:
-        """Read them from the configuration that the app serves."""
+        """Build the routes from the configuration that the app serves."""
         components = {component["id"]: component["props"] for component in config["components"]}
         labels = {props.get("label"): props for props in components.values()}
         by_name = {d["api_name"]: d["id"] for d in config["dependencies"]}
@@ -83,17 +82,17 @@ class Routes:
 
 @dataclass
 class Tally:
-    """What happened to all visitors."""
+    """Results of all visitors."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     waits: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    positions: int = 0  # messages: the place is told again whenever the line moves
+    positions: int = 0  # messages with a position; one is sent whenever the queue moves
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def clip_of(number: int) -> bytes:
-    """Return a tone; its length, 1 s and 20 ms more for each number, says whose it is."""
+    """Return a tone of 1 s plus 20 ms times ``number``, so that the length identifies the visitor."""
     times = np.arange(16_000 + 320 * number) / 16_000
     samples = (8000 * np.sin(2 * np.pi * (200 + 10 * number) * times)).astype("<i2")
     buffer = BytesIO()
@@ -115,24 +114,34 @@ def ask(
     start: float,
     leave_after_s: float | None = None,
 ) -> bool:
-    """One request of one visitor, from upload to answer, in the words of Gradio's queue; False where the line is full.
+    """Send one request of one visitor through Gradio's queue, from upload to reply.
 
-    The wait counts from ``start``.
+    Args:
+        client: Client with the visitor's address.
+        routes: Functions of the app.
+        number: Number of the visitor.
+        tokens: Largest number of new tokens.
+        tally: Results, extended in place.
+        start: Monotonic time from which the wait is counted.
+        leave_after_s: Seconds after which the visitor leaves the queue; None waits.
+
+    Returns:
+        False if the queue is full, else True.
     """
     session = os.urandom(8).hex()
-    sent = client.post("/gradio_api/upload", files={"files": (f"clip {number}.wav", clip_of(number))})
-    sent.raise_for_status()
+    upload = client.post("/gradio_api/upload", files={"files": (f"clip {number}.wav", clip_of(number))})
+    upload.raise_for_status()
     question = f"Is this visitor number {number}?"
-    audio = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+    audio = {"path": upload.json()[0], "meta": {"_type": "gradio.FileData"}}
     data = [audio, question, "", routes.models[0], "cot", routes.models[1], "mpar2", tokens, 0, 0, False]
     body = {"data": data, "fn_index": routes.compare, "session_hash": session}
-    joined = client.post("/gradio_api/queue/join", json=body)
-    if joined.status_code in (429, 503):
+    reply = client.post("/gradio_api/queue/join", json=body)
+    if reply.status_code in (429, 503):
         with tally.lock:
             tally.outcomes["told that the line is full"] += 1
         time.sleep(1.0)
         return False
-    joined.raise_for_status()
+    reply.raise_for_status()
     with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
         for line in events.iter_lines():
             message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
@@ -167,14 +176,14 @@ def _check(message: dict[str, Any], number: int, question: str, tally: Tally) ->
 
 
 def visit(url: str, routes: Routes, number: int, tokens: int, end: float, tally: Tally) -> None:
-    """One visitor until the end. Every fifth leaves each second line after three seconds."""
+    """Run one visitor until ``end``. Every fifth visitor leaves every second request after three seconds."""
     turn, start = 0, time.monotonic()
     with httpx.Client(base_url=url, timeout=_START_S, headers={"X-Forwarded-For": f"11.0.0.{number}"}) as client:
         while time.monotonic() < end:
             turn += 1
-            leave = 3.0 if number % 5 == 0 and turn % 2 else None
+            leave_after_s = 3.0 if number % 5 == 0 and turn % 2 else None
             try:
-                if ask(client, routes, number, tokens, tally, start=start, leave_after_s=leave):
+                if ask(client, routes, number, tokens, tally, start=start, leave_after_s=leave_after_s):
                     start = time.monotonic()
             except httpx.HTTPError as error:
                 with tally.lock:
@@ -183,18 +192,18 @@ def visit(url: str, routes: Routes, number: int, tokens: int, end: float, tally:
 
 @cache
 def dear_run() -> bytes:
-    """Return a run that is small to send and dear to read."""
-    with tempfile.TemporaryDirectory() as folder, BytesIO() as packed:
+    """Return a zipped run that is small to send and expensive to read."""
+    with tempfile.TemporaryDirectory() as folder, BytesIO() as buffer:
         lines = write_run(Path(folder, "run"), 2000) / "items.jsonl"
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.write(lines, "run/items.jsonl")
-        return packed.getvalue()
+        return buffer.getvalue()
 
 
 def molest(url: str, routes: Routes, silent: str, number: int, tokens: int, end: float, tally: Tally) -> None:
-    """One visitor who takes what can be had, without a pause; answers are counted, nothing is waited for.
+    """Run one hostile visitor until ``end``, who sends requests without a pause and does not wait for results.
 
-    ``silent`` is the address of a server that never answers.
+    ``silent`` is the address of a server that never replies.
     """
     kind = HOSTILE[number % len(HOSTILE)]
     with httpx.Client(base_url=url, timeout=30, headers={"X-Forwarded-For": f"12.0.0.{number}"}) as client:
@@ -203,11 +212,11 @@ def molest(url: str, routes: Routes, silent: str, number: int, tokens: int, end:
         data = [file, "What?", "", *arms[0], *arms[1], tokens, 0, 0, False]
         form = {"question": "What?", "arms": arms, "max_new_tokens": tokens, "events": "a bell"}
         form |= {"judge": "server", "address": silent, "model": "none", "key": "none"}
-        dear = dear_run()
+        costly_run = dear_run()
         large = b'{"data": ["' + b"x" * 20_000_000 + b'"]}'
 
-        def join(fn: int, values: list[Any], session: str, **more: Any) -> httpx.Response:
-            body = {"data": values, "fn_index": fn, "session_hash": session} | more
+        def join(fn: int, values: list[Any], session: str, **fields: Any) -> httpx.Response:
+            body = {"data": values, "fn_index": fn, "session_hash": session} | fields
             return client.post("/gradio_api/queue/join", json=body)
 
         while time.monotonic() < end:
@@ -218,7 +227,7 @@ def molest(url: str, routes: Routes, silent: str, number: int, tokens: int, end:
                     case "bulk" if turn % 2:
                         reply = client.post("/gradio_api/upload", files={"files": ("a.wav", bytes(15_000_000))})
                     case "bulk":
-                        reply = join(routes.read, [_uploaded(client, dear, "run.zip")], session)
+                        reply = join(routes.read, [_uploaded(client, costly_run, "run.zip")], session)
                     case "large bodies":
                         reply = client.post("/gradio_api/queue/join", content=large)
                     case "direct routes":
@@ -252,7 +261,7 @@ def _uploaded(client: httpx.Client, content: bytes, name: str = "clip.wav") -> d
 
 
 def start_app(port: int, tokens: int) -> subprocess.Popen[bytes]:
-    # not a local app: there every session is its own, and only this machine is let in
+    # not a local app: that accepts only this machine, and counts visitors by session
     command = [
         sys.executable,
         "-c",
@@ -285,21 +294,21 @@ def wait_for(url: str, app: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 
 def _memory_mb(app: psutil.Process) -> tuple[float, float]:
-    """Return the memory of the app alone, and with its child processes; shared pages count once (Linux: PSS)."""
-    found = [_physical(app)]
+    """Return the memory of the app alone, and with its child processes, in MB; shared pages count once (Linux: PSS)."""
+    sizes = [_physical(app)]
     for process in app.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            found.append(_physical(process))
-    return app.memory_info().rss / 1e6, sum(found)
+            sizes.append(_physical(process))
+    return app.memory_info().rss / 1e6, sum(sizes)
 
 
 def _physical(process: psutil.Process) -> float:
-    held = process.memory_full_info()
-    return getattr(held, "pss", held.rss) / 1e6
+    info = process.memory_full_info()
+    return getattr(info, "pss", info.rss) / 1e6
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the visitors and print what became of them."""
+    """Run the visitors and print their results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--visitors", type=int, default=50)
@@ -311,19 +320,21 @@ def main(arguments: list[str] | None = None) -> int:
         port = free.getsockname()[1]
     url, tally, memory = f"http://127.0.0.1:{port}", Tally(), []
     app = start_app(port, options.tokens)
-    judge = socket.create_server(("127.0.0.1", 0), backlog=1000)  # connections are taken, and nothing is said
+    # The silent judge occupies judging slots without ever replying.
+    judge = socket.create_server(("127.0.0.1", 0), backlog=1000)  # accepts connections and never replies
     silent = f"http://127.0.0.1:{judge.getsockname()[1]}/v1"
     try:
         routes = Routes.of(wait_for(url, app))
-        with httpx.Client(base_url=url, timeout=_START_S) as client:  # the models are in memory before anyone counts
+        with httpx.Client(base_url=url, timeout=_START_S) as client:  # load the models before measuring
             ask(client, routes, options.visitors, options.tokens, Tally(), start=0.0)
         dear_run()
-        process, begun = psutil.Process(app.pid), time.monotonic()
-        honest, beside, hostile = options.visitors - options.hostile, Tally(), Tally()
-        for found, strangers in ((tally, 0), (beside, options.hostile))[: 1 + bool(options.hostile)]:
+        process, start = psutil.Process(app.pid), time.monotonic()
+        honest, beside_tally, hostile = options.visitors - options.hostile, Tally(), Tally()
+        # The second round adds the hostile visitors to the same honest ones.
+        for honest_tally, strangers in ((tally, 0), (beside_tally, options.hostile))[: 1 + bool(options.hostile)]:
             end = time.monotonic() + options.seconds
             threads = [
-                threading.Thread(target=visit, args=(url, routes, number, options.tokens, end, found))
+                threading.Thread(target=visit, args=(url, routes, number, options.tokens, end, honest_tally))
                 for number in range(honest)
             ]
             threads += [
@@ -332,20 +343,23 @@ def main(arguments: list[str] | None = None) -> int:
             ]
             for thread in threads:
                 thread.start()
+            # Memory is sampled during the load, to compare its start with its end.
             while any(thread.is_alive() for thread in threads):
-                memory.append((time.monotonic() - begun, *_memory_mb(process)))
+                memory.append((time.monotonic() - start, *_memory_mb(process)))
                 time.sleep(0.5)
         status = app.poll()
-        with httpx.Client(base_url=url, timeout=_START_S) as client:  # nobody is left: the next is served at once
-            last = Tally()
-            ask(client, routes, options.visitors, options.tokens, last, start=0.0)
+        with httpx.Client(base_url=url, timeout=_START_S) as client:  # with an empty queue, a visitor is served at once
+            last_tally = Tally()
+            ask(client, routes, options.visitors, options.tokens, last_tally, start=0.0)
     finally:
         judge.close()
         app.terminate()
         app.wait(30)
+    # Medians of the first and the last fifth are robust against single requests.
     fifth = options.seconds / 5
     early = [median(row[kind] for row in memory if row[0] <= fifth) for kind in (1, 2)]
     late = [median(row[kind] for row in memory if row[0] >= memory[-1][0] - fifth) for kind in (1, 2)]
+    # Report both rounds, then decide on the exit status.
     served = sorted(tally.waits)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(
@@ -357,7 +371,7 @@ def main(arguments: list[str] | None = None) -> int:
     if served:
         print(f"  wait for an answer: median {median(served):.1f} s, longest {served[-1]:.1f} s")
     print(f"  messages that told somebody's place in the line: {tally.positions}")
-    print(f"  one more visitor, after all had left: {', '.join(last.outcomes) or 'no reply'}")
+    print(f"  one more visitor, after all had left: {', '.join(last_tally.outcomes) or 'no reply'}")
     for kind, name in ((1, "the app"), (2, "the app and its child processes")):
         most = max(row[kind] for row in memory)
         print(
@@ -365,24 +379,24 @@ def main(arguments: list[str] | None = None) -> int:
         )
     for line in tally.wrong:
         print(f"  CROSSED: {line}")
-    ratio = _beside_hostile(tally, beside, hostile) if options.hostile else 0.0
-    tally.wrong += beside.wrong
-    tally.outcomes += beside.outcomes
-    allowed = ("own answer", "told that the line is full", "left the line")
-    errors = sum(number for outcome, number in tally.outcomes.items() if outcome not in allowed)
+    ratio = _beside_hostile(tally, beside_tally, hostile) if options.hostile else 0.0
+    tally.wrong += beside_tally.wrong
+    tally.outcomes += beside_tally.outcomes
+    expected = ("own answer", "told that the line is full", "left the line")
+    errors = sum(number for outcome, number in tally.outcomes.items() if outcome not in expected)
     failed = (
         tally.wrong
         or errors
         or status is not None
         or ratio > MOST_RATIO
         or late[1] - early[1] > LIMIT_MB
-        or not last.outcomes["own answer"]
+        or not last_tally.outcomes["own answer"]
     )
     return 1 if failed else 0
 
 
 def _beside_hostile(alone: Tally, beside: Tally, hostile: Tally) -> float:
-    """Print both parts; return how much longer honest visitors waited."""
+    """Print both parts, and return the ratio of the honest visitors' median waits."""
     ratio = median(beside.waits) / median(alone.waits) if alone.waits and beside.waits else float("inf")
     for name, tally in (("alone", alone), ("beside hostile ones", beside)):
         waits = f"median wait {median(tally.waits):.1f} s" if tally.waits else "no answer"

@@ -1,4 +1,4 @@
-"""How long occluding 20 windows of one trace takes, against twenty separate teacher-forced passes.
+"""Time of occluding 20 windows of one trace, against twenty separate teacher-forced passes.
 
 ``python -m benchmarks.occlusion [--model tiny-mpar2] [--windows 20] [--repeats 5]``
 """
@@ -33,8 +33,8 @@ def main() -> None:
     (generation,) = engine.generate_batch([Request(clip, question, arm)], Decoding(max_new_tokens=200))
 
     def separate() -> None:
-        for changed in (clip, *occluded_clips(clip, options.windows)[1]):
-            engine.score([Request(changed, question, arm)], generation.text, batch_size=1)
+        for occluded in (clip, *occluded_clips(clip, options.windows)[1]):
+            engine.score([Request(occluded, question, arm)], generation.text, batch_size=1)
 
     def together() -> None:
         occlude(engine, clip, question, arm, generation.text, windows=options.windows, batch_size=options.batch_size)

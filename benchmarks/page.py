@@ -1,16 +1,16 @@
-"""What a comparison weighs: a 30 s clip and two traces of 512 tokens, with attention, as pages carry it.
+"""Size of a comparison of a 30 s clip and two traces of 512 tokens, with attention, as pages contain it.
 
     python -m benchmarks.page [--seconds 30] [--tokens 512]
 
-The clip is noise, the hardest sound to pack; the model writes all tokens (random weights). ``document`` is the JSON
-that the app sends to the page, ``page`` the self-contained page that a visitor downloads, with its scripts.
+The clip is noise, the hardest sound to compress; the model generates all tokens (random weights). ``document`` is the
+JSON that the app sends to the page, ``page`` the self-contained page that a visitor downloads, with its scripts.
 
     python -m benchmarks.page --app http://127.0.0.1:7860
 
-How the first screen of a running app comes up in a real browser, at 1440 and 390 pixels, each loaded anew three times
-(the best counts: machines that test are busy): first paint, the stored comparison on screen, layout shift, height of
-the page, Tab stops before the question, first figure of the Analysis. Then once over a slow line: 500 kbit/s, 400 ms,
-and a processor four times slower. The load of the machine stands beside the figures.
+Loading of the first screen of a running app in a real browser, at 1440 and 390 pixels, each three times (the best
+counts, because test machines are busy): first paint, the stored comparison on screen, layout shift, height of the page,
+Tab stops before the question, first figure of the Analysis. Then once over a slow line: 500 kbit/s, 400 ms, and a
+processor four times slower. The load of the machine is printed too.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def main() -> None:
     tokens = [arm["token_count"] for arm in document["arms"]]
     print(machine())
     print(f"clip of {args.seconds:g} s, tokens {tokens}\n\n| part | MB | MB compressed |\n| --- | --- | --- |")
-    weights = {}
+    sizes = {}
     for name, text in (("document", json.dumps(document)), ("page", to_html(document))):
         data = text.encode()
-        weights[name] = len(data) / 1e6
-        print(f"| {name} | {weights[name]:.2f} | {len(gzip.compress(data)) / 1e6:.2f} |")
+        sizes[name] = len(data) / 1e6
+        print(f"| {name} | {sizes[name]:.2f} | {len(gzip.compress(data)) / 1e6:.2f} |")
     print(f"\nlimit {LIMIT_MB} MB")
 
 
@@ -85,6 +85,7 @@ def first_screen(app: str) -> None:
     print(f"load (1, 5, 15 min): {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
     print("\n| width | first paint s | comparison s | shift | height px | Tab stops to the question |")
     print("| --- | --- | --- | --- | --- | --- |")
+    # The best of three loads, because other processes disturb single loads.
     for width in (1440, 390):
         best: tuple[float, ...] | None = None
         for _ in range(3):
@@ -94,14 +95,15 @@ def first_screen(app: str) -> None:
                 page.wait_for_selector(".mp-card-arm", timeout=60_000)
                 page.wait_for_timeout(1000)
                 paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-                drawn, shift = page.evaluate("window.drawn"), page.evaluate("window.shift")
+                drawn_ms, shift = page.evaluate("window.drawn"), page.evaluate("window.shift")
                 height = page.evaluate("document.documentElement.scrollHeight")
+                # Tab stops measure how far keyboard users are from the question.
                 stops = 0
                 while stops < 40 and page.evaluate("document.activeElement.id") != "mp-field-question":
                     page.keyboard.press("Tab")
                     stops += 1
-                found = (drawn / 1000, paint / 1000, shift, height, stops)
-                best = found if best is None or found < best else best
+                measures = (drawn_ms / 1000, paint / 1000, shift, height, stops)
+                best = measures if best is None or measures < best else best
         assert best is not None
         print(f"| {width} | {best[1]:.2f} | {best[0]:.2f} | {best[2]:.3f} | {best[3]:.0f} | {best[4]:.0f} |")
     with browser_page(viewport={"width": 1440, "height": 900}) as page:
@@ -113,6 +115,7 @@ def first_screen(app: str) -> None:
         page.wait_for_selector("#exhibit-decay .main-svg", timeout=60_000)
         print(f"\nfirst figure of the Analysis, second visit: {time.perf_counter() - start:.2f} s")
     with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        # A slow line and processor show what blocks the first paint.
         session = page.context.new_cdp_session(page)
         session.send("Network.enable")
         slow = {"offline": False, "latency": 400, "downloadThroughput": 62_500, "uploadThroughput": 62_500}
@@ -122,14 +125,14 @@ def first_screen(app: str) -> None:
         page.goto(app, wait_until="commit", timeout=120_000)
         page.wait_for_selector(".mp-card-arm", timeout=120_000)
         paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-        drawn = page.evaluate("window.drawn")
-        sent = page.evaluate(
+        drawn_ms = page.evaluate("window.drawn")
+        transferred = page.evaluate(
             "performance.getEntriesByType('resource').reduce((sum, one) => sum + one.transferSize, 0)"
             " + performance.getEntriesByType('navigation')[0].transferSize"
         )
         print(
-            f"slow line, first visit: first paint {paint / 1000:.1f} s, comparison {drawn / 1000:.1f} s, "
-            f"{sent / 1000:.0f} kB"
+            f"slow line, first visit: first paint {paint / 1000:.1f} s, comparison {drawn_ms / 1000:.1f} s, "
+            f"{transferred / 1000:.0f} kB"
         )
 
 

@@ -1,4 +1,4 @@
-"""How many traces a core scores by rules in a second: short template traces, and the free English of large models.
+"""Traces per core-second scored by rules: short template traces, and the free English of large models.
 
     python -m benchmarks.scoring [--repeat 5]
 
@@ -30,7 +30,13 @@ DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 
 
 def rate(traces: Sequence[tuple[str, Truth]], *, counted: bool, repeat: int) -> float:
-    """Score the traces again and again; traces a core-second, of the fastest repeat."""
+    """Score the traces repeatedly, and return traces per core-second of the fastest repeat.
+
+    Args:
+        traces: Texts and truths.
+        counted: Also count the events by every rule.
+        repeat: Number of repeats.
+    """
     best = 0.0
     for text, truth in traces:  # fill the caches of vocabularies
         annotate(text, truth)
@@ -49,7 +55,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Traces that a core scores by rules in a second.")
     parser.add_argument("--repeat", type=int, default=5)
     repeat = parser.parse_args().repeat
-    free = [(one.text, one.truth) for path in sorted(DATA.glob("cafe_traces*.txt")) for one in read_labelled(path)]
+    free = [
+        (trace.text, trace.truth) for path in sorted(DATA.glob("cafe_traces*.txt")) for trace in read_labelled(path)
+    ]
     scale = sum(len(text) for text, _ in free) / len(free) / 340
     template = [(TEMPLATE, TRUTH)] * 300
     alone = rate(template, counted=False, repeat=repeat)

@@ -1,12 +1,12 @@
-"""How long an evaluation behind a server takes against the ideal, and arms that are streamed against one of them.
+"""Time of an evaluation with a server against the ideal, and of three streamed arms against one.
 
     python -m benchmarks.served [--items 640] [--in-flight 32] [--latency 1.0] [--repeat 3]
 
 ``evaluate``: ``mpar2 evaluate`` with the server engine, as a run does it: clips of 10 s decoded, sent as WAV, every
 answer fsynced. Ideal is ``ceil(items / in_flight) * latency``. ``stream``: three arms side by side against one of them
-alone, by server-sent events. The server runs in a process of its own. Ratios are medians of ``--repeat`` rounds. On a
-machine that does other work too they say little: the client's processor time for a request is printed beside them, and
-the requests per second that it allows.
+alone, by server-sent events. The server runs in a process of its own. Ratios are medians of ``--repeat`` rounds. They
+are unreliable on a busy machine, so the client's processor time per request is printed too, with the requests per
+second that it allows.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    server = context.Process(target=_server, args=(theirs, args.latency), daemon=True)
+    parent_pipe, child_pipe = context.Pipe()
+    server = context.Process(target=_server, args=(child_pipe, args.latency), daemon=True)
     server.start()
-    url = ours.recv() + "/v1"
+    url = parent_pipe.recv() + "/v1"
     try:
         with tempfile.TemporaryDirectory() as folder:
             data = _items(Path(folder) / "data", args.items)
             ideal = math.ceil(args.items / args.in_flight) * args.latency
             _evaluate(data, url, Path(folder) / "warm", args.in_flight, 2)
-            before = time.process_time()
+            start = time.process_time()
             _evaluate(data, url, Path(folder) / "counted", args.in_flight, args.items)
-            a_request = (time.process_time() - before) / args.items
+            request_s = (time.process_time() - start) / args.items
             ratios = {
                 "evaluate": [
                     _evaluate(data, url, Path(folder) / str(n), args.in_flight, args.items) / ideal
@@ -65,11 +65,11 @@ def main() -> None:
                 "stream": [_stream(url, 3) / _stream(url, 1) for _ in range(args.repeat)],
             }
     finally:
-        ours.send("done")
+        parent_pipe.send("done")
         server.join(10)
     print(machine())
     print(f"{args.items} items, {args.in_flight} in flight, {args.latency:g} s latency: ideal {ideal:g} s\n")
-    print(f"{a_request * 1000:.1f} ms of processor a request: at most {1 / a_request:.0f} requests a second\n")
+    print(f"{request_s * 1000:.1f} ms of processor a request: at most {1 / request_s:.0f} requests a second\n")
     print("| what | ratio, median | rounds | limit |\n| --- | --- | --- | --- |")
     for name, values in ratios.items():
         rounds = ", ".join(f"{value:.3f}" for value in values)
@@ -91,18 +91,18 @@ def _items(folder: Path, count: int) -> Path:
 def _evaluate(data: Path, url: str, out: Path, in_flight: int, count: int) -> float:
     items = read_items("jsonl", data).first(count)
     engine = ServerEngine([url], in_flight=in_flight, check_audio=False)
-    started = time.perf_counter()
+    start = time.perf_counter()
     metrics = evaluate(items, [arm_from_json({"name": "a", "model": "m"})], engine, out)
     assert metrics is not None and metrics["arms"]["a"]["answered"] == count
-    return time.perf_counter() - started
+    return time.perf_counter() - start
 
 
 def _stream(url: str, arms: int) -> float:
     engine = ServerEngine([url], check_audio=False)
-    started = time.perf_counter()
+    start = time.perf_counter()
     updates = list(engine.stream(noise(10.0, 0), QUESTION, [Arm(f"a{n}", "m") for n in range(arms)]))
     assert sum(update.generation is not None for update in updates) == arms
-    return time.perf_counter() - started
+    return time.perf_counter() - start
 
 
 def _server(pipe: Any, latency: float) -> None:

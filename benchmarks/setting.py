@@ -1,4 +1,4 @@
-"""What the benchmarks of engines share: checkpoints with random weights, clips, and a line about the machine."""
+"""Shared setting of the benchmarks of engines: checkpoints with random weights, clips, and a line about the machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["QUESTION", "SHAPES", "checkpoint", "lora", "machine", "noise"]
 
 QUESTION = Question("Which sound comes first?", ("a bell", "a piano", "a siren"))
 
-# Random weights take the time of trained ones. "tiny" is the tiny pair's shape; "small" the small pair's, but for its
-# vocabulary, which is the corpus'; "wide" has the layers and heads of Qwen2.5-Omni-7B's text model (28 of 28, 4
+# Random weights take the same time as trained ones. "tiny" is the tiny pair's shape. "small" is the small pair's shape
+# with the vocabulary of the corpus. "wide" has the layers and heads of Qwen2.5-Omni-7B's text model (28 of 28, 4
 # key/value heads) at an eighth of its head size, so that a CPU can run it.
 SHAPES: dict[str, dict] = {
     "tiny": {},
@@ -44,7 +44,7 @@ SHAPES: dict[str, dict] = {
 
 
 def machine() -> str:
-    """Processor, cores, memory and versions, for the head of a table."""
+    """Return processor, cores, memory and versions, for the head of a table."""
     import torch
     import transformers
 
@@ -62,7 +62,15 @@ def machine() -> str:
 
 
 def checkpoint(folder: Path, shape: str = "tiny") -> str:
-    """Write a checkpoint of a shape of :data:`SHAPES`; the folder's name."""
+    """Write a checkpoint with random weights.
+
+    Args:
+        folder: Parent folder.
+        shape: Name of a shape of :data:`SHAPES`.
+
+    Returns:
+        The folder of the checkpoint.
+    """
     from training.scenes.chains import corpus
     from training.tiny.build import build_checkpoint
 
@@ -70,7 +78,15 @@ def checkpoint(folder: Path, shape: str = "tiny") -> str:
 
 
 def lora(base: str, folder: Path) -> str:
-    """Write a LoRA adapter of rank 32 on all projections of the text model, as the recipes train it."""
+    """Write a LoRA adapter of rank 32 on all projections of the text model, as the recipes train it.
+
+    Args:
+        base: The base model.
+        folder: Folder of the adapter.
+
+    Returns:
+        The folder.
+    """
     from peft import LoraConfig, get_peft_model
 
     from mpar2.engines.checkpoint import load_checkpoint

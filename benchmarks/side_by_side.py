@@ -1,11 +1,11 @@
-"""What a comparison of arms costs against the arms one after the other.
+"""Cost of a comparison of arms in one batch, against the arms one after the other.
 
     python -m benchmarks.side_by_side [--arms 3] [--shape tiny] [--seconds 10] [--tokens 256] [--repeat 5]
 
 Arms are a base (reasoning freely, with three arms also in the MPAR² form) and a LoRA adapter of it, streamed as the app
 streams them, with attention recorded. ``together`` is one call (one batch, each row with its own adapter or none, the
-clip encoded once), ``apart`` a call for each arm. Random weights, so that all arms write all tokens. The clips differ
-from call to call, so that no encoding is kept from the last. The ratio is the median of the rounds' ratios, of
+clip encoded once), ``apart`` a call for each arm. With random weights all arms generate all tokens. The clips differ
+from call to call, so that no encoding is cached. The ratio is the median of the rounds' ratios, of
 wall-clock time and of processor time, which another program on the machine disturbs less (with OMP_NUM_THREADS=1:
 threads that wait for each other count as busy).
 """
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()
-    taken: dict[str, list[tuple[float, float]]] = {"together": [], "apart": []}  # wall-clock and processor seconds
+    timings: dict[str, list[tuple[float, float]]] = {"together": [], "apart": []}  # wall-clock and processor seconds
     tokens: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         base = checkpoint(Path(folder), args.shape)
@@ -54,17 +54,17 @@ def main() -> None:
         for n in range(1, args.repeat + 1):
             start = time.perf_counter(), time.process_time()
             tokens["together"] = stream(1000 * n, *arms)
-            between = time.perf_counter(), time.process_time()
+            middle = time.perf_counter(), time.process_time()
             tokens["apart"] = sum(stream(1000 * n + place, arm) for place, arm in enumerate(arms, 1))
             end = time.perf_counter(), time.process_time()
-            taken["together"].append((between[0] - start[0], between[1] - start[1]))
-            taken["apart"].append((end[0] - between[0], end[1] - between[1]))
+            timings["together"].append((middle[0] - start[0], middle[1] - start[1]))
+            timings["apart"].append((end[0] - middle[0], end[1] - middle[1]))
     print(machine(), f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}", sep="; ")
     print(f"{args.shape}, clip of {args.seconds:g} s\n\n| way | tokens | s | processor s |\n| --- | --- | --- | --- |")
-    for way, rounds in taken.items():
+    for way, rounds in timings.items():
         wall, busy = (statistics.median(times) for times in zip(*rounds, strict=True))
         print(f"| {way} | {tokens[way]} | {wall:.2f} | {busy:.2f} |")
-    rounds = list(zip(taken["together"], taken["apart"], strict=True))
+    rounds = list(zip(timings["together"], timings["apart"], strict=True))
     wall, busy = (statistics.median(a[i] / b[i] for a, b in rounds) for i in (0, 1))
     print(f"\nratio {wall:.2f}, of processor time {busy:.2f}, limit {LIMITS[args.arms]}")
 

@@ -1,11 +1,11 @@
-"""How long the app takes to start: to its first usable page, and to the first token of an answer.
+"""Start time of the app: to its first usable page, and to the first token of an answer.
 
     python -m benchmarks.start [--repeat 3]
 
-Against ``import gradio, torch, transformers`` in a fresh interpreter, which no app of this kind can undercut. The page
-is usable when the server hands it out with its configuration; the first token is that of ``/reason`` on an example's
-clip, with the shipped pair, asked as soon as the page answers. Rounds interleave; medians. The first round, which reads
-everything from the disk, is shown apart.
+The baseline is ``import gradio, torch, transformers`` in a fresh interpreter, the minimum of such an app. The page is
+usable when the server returns it with its configuration. The first token is that of ``/reason`` on an example's clip,
+with the shipped pair, requested as soon as the page is served. Rounds interleave; medians. The first round, which reads
+everything from the disk, is shown separately.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def main() -> None:
     print(machine())
     print("\n| round | import alone s | to the page s | to the first token s |\n| --- | --- | --- | --- |")
     print("| first | " + " | ".join(f"{seconds:.1f}" for seconds in rounds[0]) + " |")
-    middle = [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
-    print("| later, median | " + " | ".join(f"{seconds:.1f}" for seconds in middle) + " |")
-    print(f"\npage / import {middle[1] / middle[0]:.2f}, limit {LIMIT}")
+    medians = [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
+    print("| later, median | " + " | ".join(f"{seconds:.1f}" for seconds in medians) + " |")
+    print(f"\npage / import {medians[1] / medians[0]:.2f}, limit {LIMIT}")
 
 
 if __name__ == "__main__":

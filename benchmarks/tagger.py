@@ -1,4 +1,4 @@
-"""How fast the tagger is on one thread, over clips of noise."""
+"""Speed of the tagger on one thread, over clips of noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ __all__ = ["speed"]
 
 
 def speed(seconds: float, repeats: int = 5) -> tuple[float, float]:
-    """Processor and wall-clock seconds of the fastest of ``repeats`` taggings of a clip."""
+    """Return processor and wall-clock seconds of the fastest of ``repeats`` taggings of a clip.
+
+    Args:
+        seconds: Length of the clip.
+        repeats: Number of taggings.
+    """
     noise = 0.1 * np.random.default_rng(0).standard_normal(int(seconds * SAMPLE_RATE))
     clip = Clip(noise.astype(np.float32))
     tag(clip)

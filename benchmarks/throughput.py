@@ -1,12 +1,12 @@
-"""Answers an hour of an evaluation, against a plain loop and against plain batches of ``generate``.
+"""Answers per hour of an evaluation, against a plain loop and against plain batches of ``generate``.
 
     python -m benchmarks.throughput [--shape tiny] [--clips 4] [--samples 2] [--tokens 96] [--batch-size 24]
 
-Each clip is asked in three modes, ``--samples`` times each. ``loop`` calls transformers' ``generate`` for one at a
-time; ``batches`` for eight at a time in the order of the file, padded, as evaluation scripts of the field do (R1-AQA's,
-for one); ``ours`` is ``generate_batch``, as ``mpar2 evaluate`` calls it: by length, the clip heard once for all. Traces
-end where greedy random weights end them, the same in all three ways; tokens are counted. Times are medians of
-``--repeat`` rounds.
+Each clip is run in three modes, ``--samples`` times each. ``loop`` calls transformers' ``generate`` for one prompt at a
+time; ``batches`` for eight at a time in the order of the file, padded, as common evaluation scripts do (such as
+R1-AQA's); ``ours`` is ``generate_batch``, as ``mpar2 evaluate`` calls it: sorted by length, each clip encoded once.
+Decoding is greedy with random weights, so the traces of all three are the same; tokens are counted. Times are medians
+of ``--repeat`` rounds.
 """
 
 from __future__ import annotations
@@ -29,12 +29,19 @@ MODES: tuple[Mode, ...] = ("direct", "cot", "mpar2")
 LIMITS = {"loop": 4.0, "batches": 1.5}
 
 
-def plain(loaded: Checkpoint, asked: list[tuple[Clip, Mode]], tokens: int, batch_size: int) -> int:
-    """Return ``generate`` over batches in the given order; tokens written."""
+def plain(loaded: Checkpoint, prompts: list[tuple[Clip, Mode]], tokens: int, batch_size: int) -> int:
+    """Run ``generate`` over batches in the given order, and return the number of generated tokens.
+
+    Args:
+        loaded: The checkpoint.
+        prompts: Clips and modes.
+        tokens: Largest number of new tokens.
+        batch_size: Rows of a batch.
+    """
     processor, written = loaded.processor, 0
     processor.tokenizer.padding_side = "left"
-    for first in range(0, len(asked), batch_size):
-        batch = asked[first : first + batch_size]
+    for first in range(0, len(prompts), batch_size):
+        batch = prompts[first : first + batch_size]
         texts = [
             processor.apply_chat_template(build_messages(QUESTION, mode), tokenize=False, add_generation_prompt=True)
             for _, mode in batch
@@ -65,36 +72,40 @@ def main() -> None:
         loaded, engine = load_checkpoint(model), TransformersEngine()
         engine.preload([Arm("a", model)])
 
-        def asked(seed: int) -> list[tuple[Clip, Mode]]:
+        # New clips in each round, so that no encoding is cached.
+        def prompts(seed: int) -> list[tuple[Clip, Mode]]:
             clips = [noise(6.0 + n % 5, seed * 100 + n) for n in range(args.clips)]
             return [(clip, mode) for clip in clips for mode in MODES for _ in range(args.samples)]
 
         def ours(rows: list[tuple[Clip, Mode]]) -> int:
             requests = [Request(clip, QUESTION, Arm("a", model, mode=mode)) for clip, mode in rows]
-            made = engine.generate_batch(requests, Decoding(max_new_tokens=args.tokens), batch_size=args.batch_size)
-            return sum(len(generation.tokens) for generation in made)
+            generations = engine.generate_batch(
+                requests, Decoding(max_new_tokens=args.tokens), batch_size=args.batch_size
+            )
+            return sum(len(generation.tokens) for generation in generations)
 
         ways: dict[str, Callable[[list[tuple[Clip, Mode]]], int]] = {
             "loop": lambda rows: plain(loaded, rows, args.tokens, 1),
             "batches": lambda rows: plain(loaded, rows, args.tokens, 8),
             "ours": ours,
         }
-        taken: dict[str, list[float]] = {way: [] for way in ways}
+        timings: dict[str, list[float]] = {way: [] for way in ways}
         tokens: dict[str, int] = {}
+        # The warm-up excludes compilation and allocation from the timing.
         for work in ways.values():  # warm up
-            work(asked(0)[:8])
+            work(prompts(0)[:8])
         for n in range(1, args.repeat + 1):
             for way, work in ways.items():
                 start = time.perf_counter()
-                tokens[way] = work(asked(n))
-                taken[way].append(time.perf_counter() - start)
+                tokens[way] = work(prompts(n))
+                timings[way].append(time.perf_counter() - start)
     print(machine())
     answers = args.clips * len(MODES) * args.samples
     print(f"{args.shape}, {args.clips} clips, {answers} answers of up to {args.tokens} tokens\n")
-    middle = {way: statistics.median(times) for way, times in taken.items()}
+    medians = {way: statistics.median(times) for way, times in timings.items()}
     print("| way | tokens | s | answers an hour | ours against it |\n| --- | --- | --- | --- | --- |")
-    for way, seconds in middle.items():
-        ratio = f"{seconds / middle['ours']:.2f} x"
+    for way, seconds in medians.items():
+        ratio = f"{seconds / medians['ours']:.2f} x"
         print(f"| {way} | {tokens[way]} | {seconds:.1f} | {3600 * answers / seconds:,.0f} | {ratio} |")
     print("\nlimits: " + ", ".join(f"{limit:g} x against {way}" for way, limit in LIMITS.items()))
 

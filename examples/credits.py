@@ -1,4 +1,4 @@
-"""Prints the table of credits in ``examples/README.md``: ``python examples/credits.py``. Run it when clips change."""
+"""Print the table of credits in ``examples/README.md``: ``python examples/credits.py``. Run it when clips change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def table() -> str:
-    """One row a clip, from each ``example.json``: folder, title, what is audible, who made it, licence."""
+    """Return the table in Markdown, one row per ``example.json``: folder, title, sounds, authors, licence."""
     rows = ["| clip | title | sounds | made by | licence |", "| --- | --- | --- | --- | --- |"]
     for file in sorted(FOLDER.glob("*/example.json")):
         data = json.loads(file.read_text(encoding="utf-8"))

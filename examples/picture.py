@@ -1,4 +1,4 @@
-"""Takes the picture of the app in the README: ``python examples/picture.py [FILE]``. Needs the test extra, chromium."""
+"""Take the picture of the app in the README: ``python examples/picture.py [FILE]``. Needs the test extra, chromium."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _LARGEST = 300_000  # bytes
 
 
 def main() -> None:
-    """The first screen at 1440 x 1200, light; the finished comparison needs no model."""
+    """Save the first screen at 1440 x 1200 in the light theme; its stored comparison needs no model."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "examples" / "app.png"
     demo = build_app(build_services(parse_options([])))
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_settings())
     with browser_page(viewport={"width": 1440, "height": 1200}, color_scheme="light") as page:
         page.goto(url)
         page.wait_for_selector("#comparison .mp-card-arm", timeout=120_000)
-        page.wait_for_selector(".mp-stage-bar .mp-primary:not([disabled])")  # the sound comes after the rest
-        page.wait_for_timeout(1500)  # and its waveform after that
+        page.wait_for_selector(".mp-stage-bar .mp-primary:not([disabled])")  # the sound is loaded last
+        page.wait_for_timeout(1500)  # for the waveform
         page.screenshot(path=target)
     demo.close()
     Image.open(target).convert("RGB").quantize(256).save(target, optimize=True)

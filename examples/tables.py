@@ -1,7 +1,7 @@
-"""Writes the tables of measured numbers into the README and the model cards: ``python examples/tables.py``.
+"""Write the tables of measured numbers into the README and the model cards: ``python examples/tables.py``.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. Run it when the runs, the judge or the statistics
-change; a test compares what is written with the runs.
+A table is placed between ``<!-- table: NAME -->`` and ``<!-- end -->``. Run the script when the runs, the judge or the
+statistics change; a test compares the written tables with the runs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ _RULES = {
 
 
 def tables(runs: Mapping[str, RunTable]) -> dict[str, str]:
-    """Every table as Markdown, by name."""
+    """Return every table as Markdown, by name.
+
+    Args:
+        runs: Tables of the runs in ``RUNS``, by name.
+    """
     scenes, recordings = runs["held-out-scenes"], runs["held-out-recordings"]
     columns = {"Acc_per": "acc_per", "recall": "recall", "right sound: precision": "label_precision"}
     columns |= {"right sound: recall": "label_recall", "attention": "attention"}
@@ -57,7 +61,7 @@ def tables(runs: Mapping[str, RunTable]) -> dict[str, str]:
 
 
 def size(table: RunTable) -> str:
-    """What a table rests on."""
+    """Return the sample size of a table, and the accuracy of guessing."""
     frame = table.frame
     return f"{frame['item'].nunique()} items of {frame['clip'].nunique()} clips; chance {chance_of(frame):.2f}"
 
@@ -75,25 +79,25 @@ def _of_arms(table: RunTable, arms: Sequence[str], columns: Mapping[str, str]) -
 def _by_rule(table: RunTable) -> str:
     rows = []
     for words, name in _RULES.items():
-        compared = versus(table, "base cot", "mpar2", metric_of(name))
+        comparison = versus(table, "base cot", "mpar2", metric_of(name))
         values = [_rate(table, arm, name) for arm in ("base cot", "mpar2")]
         slopes = [_slope(table, arm, name, held) for arm, held in (("base cot", "difficulty"), ("mpar2", "difficulty"))]
         within = _slope(table, "base cot, 4 samples", name, "item")
         rows.append(
-            [words, *values, _points(compared["difference"], compared["low"], compared["high"]), *slopes, within]
+            [words, *values, _points(comparison["difference"], comparison["low"], comparison["high"]), *slopes, within]
         )
     head = ["counting rule", "base cot", "mpar2", "mpar2 minus base cot", "base cot, by length", "mpar2, by length"]
     return _markdown([*head, "base cot, by length within items"], rows)
 
 
 def _by_third(table: RunTable) -> str:
-    found = curves(table, Choice(metric="acc_per", bins=3), ("acc_per", "acc_per_any"))
+    rates = curves(table, Choice(metric="acc_per", bins=3), ("acc_per", "acc_per_any"))
     rows = []
     for arm in ("base cot", "mpar2"):
         for name, words in (("acc_per", "any wrong"), ("acc_per_any", "any right")):
-            part = found[(found["arm"] == arm) & (found["metric"] == name)]
-            shown = [f"{value:.2f} ({null:.2f})" for value, null in zip(part["value"], part["null"], strict=True)]
-            rows.append([arm, words, *shown])
+            thirds = rates[(rates["arm"] == arm) & (rates["metric"] == name)]
+            cells = [f"{value:.2f} ({null:.2f})" for value, null in zip(thirds["value"], thirds["null"], strict=True)]
+            rows.append([arm, words, *cells])
     return _markdown(["arm", "rule", "shortest third", "middle", "longest"], rows)
 
 
@@ -103,21 +107,21 @@ def _of_trainings(scenes: RunTable, recordings: RunTable) -> str:
     rows = []
     for arm in scenes.labels:
         values = [_rate(scenes, arm, name) for name in ("accuracy", "acc_per", "label_f1")]
-        others = [_rate(recordings, arm, name) for name in ("accuracy", "strict", "f1")]
-        rows.append([arm, *values, f"{counts.loc[arm, 'tokens']:.0f}", *others, str(missing[arm])])
+        recording_values = [_rate(recordings, arm, name) for name in ("accuracy", "strict", "f1")]
+        rows.append([arm, *values, f"{counts.loc[arm, 'tokens']:.0f}", *recording_values, str(missing[arm])])
     head = ["scenes: accuracy", "Acc_per", "right sound: F1", "tokens", "recordings: accuracy", "strict", "event F1"]
     return _markdown(["", *head, "no answer"], rows)
 
 
 def _rate(table: RunTable, arm: str, name: str) -> str:
-    found = rate(table.frame[table.frame["arm"] == arm], metric_of(name))
-    silent = found.estimate is None or (found.high == 0 and name != "accuracy")  # it names no events at all
-    return "-" if silent else f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    result = rate(table.frame[table.frame["arm"] == arm], metric_of(name))
+    silent = result.estimate is None or (result.high == 0 and name != "accuracy")  # the arm names no events
+    return "-" if silent else f"{result.estimate:.2f} [{result.low:.2f}, {result.high:.2f}]"
 
 
 def _slope(table: RunTable, arm: str, name: str, held: str) -> str:
-    found = trend(table.frame[table.frame["arm"] == arm], metric_of(name), "tokens", held)
-    return _points(found.estimate, found.low, found.high)
+    effect = trend(table.frame[table.frame["arm"] == arm], metric_of(name), "tokens", held)
+    return _points(effect.estimate, effect.low, effect.high)
 
 
 def _points(estimate: float | None, low: float | None, high: float | None) -> str:
@@ -131,16 +135,21 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def fill(text: str, made: Mapping[str, str]) -> str:
-    """The text with every marked table replaced."""
+    """Return the text with every marked table replaced.
+
+    Args:
+        text: Text with markers.
+        made: Tables as Markdown, by name.
+    """
     marked = r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)"
     return re.sub(marked, lambda match: f"{match[1]}\n{made[match[2]]}\n\n{match[3]}", text, flags=re.DOTALL)
 
 
 def main() -> None:
-    """Write the tables where they are marked."""
-    made = tables({name: load_runs([ROOT / "examples" / "runs" / name]) for name in RUNS})
+    """Write the tables at their markers in all files."""
+    texts = tables({name: load_runs([ROOT / "examples" / "runs" / name]) for name in RUNS})
     for file in (ROOT / name for name in FILES):
-        file.write_text(fill(file.read_text(encoding="utf-8"), made), encoding="utf-8")
+        file.write_text(fill(file.read_text(encoding="utf-8"), texts), encoding="utf-8")
 
 
 if __name__ == "__main__":

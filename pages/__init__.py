@@ -1,25 +1,25 @@
-"""The pages of the app: ``build_app(services)`` composes the tabs, ``launch_settings()`` says how they are served.
+"""The pages of the app: ``build_app(services)`` composes the tabs, ``launch_settings()`` returns the server settings.
 
 ``options``      options of the app                      ``compare``   the Compare tab
-``services``     what the pages need from outside        ``arms``      arms that a visitor meets first
+``services``     engine, checkpoints, limits, examples   ``arms``      default arms of a comparison
 ``running``      one comparison as a stream              ``api``       endpoints for programs
-``document``     the comparison as JSON data             ``document_v1``  older ones, read as if made now
-``units``        passages and words of a trace           ``claims``    what a trace claims, sound by sound
-``attention_view``  attention as it is drawn             ``attention_pack``, ``arrays``   attention at rest
+``document``     the comparison as JSON data             ``document_v1``  conversion of version 1
+``units``        passages and words of a trace           ``claims``    claims of a trace by sound
+``attention_view``  attention as it is drawn             ``attention_pack``, ``arrays``   stored attention
 ``export``       the comparison as a page of its own
 ``published``    files that are served beside Gradio's   ``safe_html``  components drawn without HTML
-``first_screen`` the Compare tab before Gradio is there                           ``occluding``   occlusion of an arm
+``first_screen`` the Compare tab before Gradio is loaded                          ``occluding``   occlusion of an arm
 ``examples``     clips, questions, stored comparisons    ``errors``    messages to visitors
-``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or brought
-``analysis_process``  the child process of its work      ``analysis_figures``  what it shows of runs
+``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or uploaded
+``analysis_process``  the child process of its work      ``analysis_figures``  its figures, items and points
 ``analysis_items``  its table of items                   ``analysis_training``  its training figures
-``gate``         requests refused before they are read   ``limits``    what one visitor may ask for
-``scoring``      CAFE of a comparison                    ``opinion``   what a tagger finds in a clip
+``gate``         requests refused before they are read   ``limits``    limits of one visitor
+``scoring``      CAFE of a comparison                    ``opinion``   events that a tagger detects in a clip
 ``suggested``    questions to start from                 ``spectrogram``  the picture of a clip
 ``stored_item``  answers of a run as a comparison        ``store``, ``store_run``   commands that store them
 ``batch``        several clips at once, as a run         ``gpu``         GPUs that a Space lends by the minute
-``line``         whose request is served next        ``schema``      what a comparison may hold
-``results``      comparisons that visitors store     ``kept``        what visitors leave, within a bound
+``line``         order of the queues                 ``schema``      schema of a comparison
+``results``      comparisons that visitors store     ``kept``        bounded store of visitors' data
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def build_app(services: Services) -> gr.Blocks:
         title="MPAR²: audio reasoning, side by side",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(900, 2700),  # every 15 min what is older than 45: nothing lives for more than an hour
+        delete_cache=(900, 2700),  # every 15 min files older than 45 min: no file lives for more than an hour
     ) as demo:
         gr.HTML(_HEAD, padding=False, elem_id="brand")
         with gr.Tabs(elem_id="tabs"):
@@ -67,16 +67,16 @@ def build_app(services: Services) -> gr.Blocks:
             with gr.Tab("Analysis", id="analysis"):
                 build_analysis(shelf)
         build_api(services)
-    # Without the direct routes, which would run any number of requests at once, past the queue.
+    # Direct routes are closed: they would bypass the queue and run any number of requests at once.
     demo.queue(max_size=services.visitors.queue, default_concurrency_limit=4, api_open=False)
-    demo.services, demo.shelf = services, shelf  # for the gate, and for what is loaded before anybody comes
+    demo.services, demo.shelf = services, shelf  # for the gate, and for preloading
     take_turns(demo)
     word_input_errors(demo)
     return demo
 
 
 def theme() -> gr.themes.Base:
-    """Return a theme of quiet surfaces and the system's own fonts: nothing is fetched from elsewhere."""
+    """Return a theme with system fonts, so that nothing is fetched from other hosts."""
     import gradio as gr
 
     blue = gr.themes.Color(
@@ -126,7 +126,7 @@ def theme() -> gr.themes.Base:
 
 
 def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None = None) -> dict[str, Any]:
-    """Return the arguments of ``launch`` for an app that strangers use: no path is served, uploads are small.
+    """Return the arguments of ``launch`` for a public app: no path is served, uploads are limited.
 
     Args:
         upload_mb: Largest upload, in MB.
@@ -142,8 +142,8 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None
     from pages.safe_html import app_module
 
     gate = Middleware(Gate, upload_bytes=upload_mb * 1_000_000)
-    packed = Middleware(GZipMiddleware, compresslevel=6)  # the page itself; Gradio packs only its scripts
-    opening = Middleware(FirstScreen, module=app_module(), brand=_HEAD, first=first)
+    compression = Middleware(GZipMiddleware, compresslevel=6)  # the page itself; Gradio packs only its scripts
+    first_screen = Middleware(FirstScreen, module=app_module(), brand=_HEAD, first=first)
     return {
         "theme": theme(),
         "css_paths": [_FOLDER / "view" / "view.css", _FOLDER / "style.css"],
@@ -154,7 +154,10 @@ def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None
         "footer_links": ["api"],
         "state_session_capacity": SESSIONS,
         "enable_monitoring": False,
-        "app_kwargs": {"routes": [*published.routes(), *results.routes()], "middleware": [gate, packed, opening]},
+        "app_kwargs": {
+            "routes": [*published.routes(), *results.routes()],
+            "middleware": [gate, compression, first_screen],
+        },
         "mcp_server": mcp,
         "ssr_mode": False,
         "pwa": False,

@@ -1,9 +1,8 @@
-"""The Analysis tab: figures over finished runs, shipped or brought, their items, trainings, and the paper's numbers.
+"""The Analysis tab: figures over finished runs, shipped or uploaded, their items, trainings, and the paper's numbers.
 
-One view of our own (``view/analysis.js``) and the handlers behind it. The work is done in a child process
-(``pages.analysis_process``), and none before a visitor opens the tab; what goes wrong is said in the place of the
-figures. Values that a channel hands over carry the time (``at``): Gradio passes on only what differs from the value
-before.
+The tab is a custom view (``view/analysis.js``) with its handlers. Work is done in a child process
+(``pages.analysis_process``), and only after a visitor opens the tab. Errors are shown in place of the figures. Values
+sent through a channel carry the time (``at``), because Gradio passes on only values that differ from the last one.
 """
 
 from __future__ import annotations
@@ -46,20 +45,20 @@ _log = logging.getLogger(__name__)
 def build_analysis(shelf: Shelf | None = None) -> None:
     """Put the tab's content into the open ``gr.Tab``."""
     shelf = shelf or Shelf()
-    brought = Brought()
+    brought_runs = Brought()
     view = view_component("analysis", "mountAnalysis", setup=setup_of(shelf))
     item, training, paper, note = (
         channel(f"analysis-{name}", "analysis", name) for name in ("item", "training", "paper", "note")
     )
-    # Seen by nobody: the view's own button hands its file over.
+    # Hidden: the view's own button passes its file to this one.
     file = gr.UploadButton("Your own run", type="filepath", elem_id="run-file", elem_classes="mp-offscreen")
 
-    def values(what: str, event: gr.EventData, request: gr.Request) -> Iterator[Any]:
-        sent = _data(event)
-        mine = brought.packed(session_of(request)) if sent.get("mine") is True else None
-        if what == "figures" and mine is None:
-            return shelf.drawn(sent, lambda sent: values_of(what, shelf.root, sent))
-        return values_of(what, shelf.root, sent, mine)
+    def values(kind: str, event: gr.EventData, request: gr.Request) -> Iterator[Any]:
+        data = _data(event)
+        own_run = brought_runs.packed(session_of(request)) if data.get("mine") is True else None
+        if kind == "figures" and own_run is None:
+            return shelf.drawn(data, lambda data: values_of(kind, shelf.root, data))
+        return values_of(kind, shelf.root, data, own_run)
 
     def on_apply(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
         number = _data(event).get("number")
@@ -84,35 +83,37 @@ def build_analysis(shelf: Shelf | None = None) -> None:
         if not path:
             return None
         try:
-            said, packed = read_upload(path)
+            summary, packed = read_upload(path)
         except AnalysisError as error:
             return {"level": "error", "lines": [str(error)[:600]], "at": time.monotonic()}
-        brought.keep(session_of(request), visitor_of(request), packed)
-        return {"level": "ok", **said, "at": time.monotonic()}
+        brought_runs.keep(session_of(request), visitor_of(request), packed)
+        return {"level": "ok", **summary, "at": time.monotonic()}
 
-    quiet = {"api_visibility": "private", "concurrency_id": "analysis", "concurrency_limit": BUSY}
-    quiet |= {"show_progress": "hidden"}
-    last = quiet | {"trigger_mode": "always_last"}  # a choice made while figures are drawn is drawn next, not dropped
-    view.apply(guarded(on_apply), None, view, **last)
-    view.select(guarded(on_point), None, item, **last)
-    view.expand(guarded(on_training), None, training, **last)
-    view.collapse(guarded(on_paper), None, paper, **last)
-    file.upload(guarded(on_file), file, note, **quiet)
+    # Handlers are private to the page, and share the concurrency limit of the child processes.
+    options = {"api_visibility": "private", "concurrency_id": "analysis", "concurrency_limit": BUSY}
+    options |= {"show_progress": "hidden"}
+    # A choice made while figures are drawn is drawn next, not dropped.
+    latest_options = options | {"trigger_mode": "always_last"}
+    view.apply(guarded(on_apply), None, view, **latest_options)
+    view.select(guarded(on_point), None, item, **latest_options)
+    view.expand(guarded(on_training), None, training, **latest_options)
+    view.collapse(guarded(on_paper), None, paper, **latest_options)
+    file.upload(guarded(on_file), file, note, **options)
 
 
 def warm_up(shelf: Shelf) -> None:
-    """Draw what the tab opens on, so that the first visitor does not wait for it."""
+    """Draw the initial figures of the tab in advance, so that the first visitor does not wait."""
     if shelf.first is not None:
-        sent = {"runs": [shelf.first]}
+        data = {"runs": [shelf.first]}
         try:
-            for _ in shelf.drawn(sent, lambda sent: values_of("figures", shelf.root, sent)):
+            for _ in shelf.drawn(data, lambda data: values_of("figures", shelf.root, data)):
                 pass
-        except AnalysisError as error:  # the first visitor will be told
+        except AnalysisError as error:  # the first visitor sees the error
             _log.warning("the first figures could not be drawn yet: %s", error)
 
 
 def setup_of(shelf: Shelf) -> dict[str, Any]:
-    """Return what the page knows before anything is loaded."""
+    """Return the initial data of the page: runs, metrics, options and groups of figures."""
     from plotly import __version__
 
     return {

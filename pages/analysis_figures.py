@@ -1,8 +1,7 @@
-"""What the Analysis tab shows of a table of runs: figures, items, the answers behind a point. Without Gradio.
+"""Data of the Analysis tab: figures, items, and the answers behind a point. Independent of Gradio.
 
-All figures follow one choice of runs, arms, metric, bins and filters, except those that are about particular arms
-(controls, forced lengths, seeds): where the chosen arms leave one empty, it takes all arms of the run. What a page sent
-is checked here.
+All figures follow one choice of runs, arms, metric, bins and filters. A figure about particular arms (controls, forced
+lengths, seeds) uses all arms of the run if the chosen arms leave it empty. Data from the page is checked here.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ __all__ = ["FILTERS", "FIRST_METRIC", "MOST_ARMS", "NO_RUN", "behind_point", "ch
 
 FILTERS = ("domain", "difficulty", "category")
 MOST_ARMS = 6
-FIRST_METRIC = "acc_per"  # the tab opens on perception: what is true of what the traces say
-_FIRST_DRAWN = ("decay",)  # sent before the others, so that there is something to read at once
+FIRST_METRIC = "acc_per"  # the tab opens on perception, the share of correct events in the traces
+_FIRST_DRAWN = ("decay",)  # sent first, so that one figure is visible at once
 NO_RUN = (
     "No run is shown. Choose one above, or bring your own: 'mpar2 evaluate … --out RUN' makes a folder; zip it and "
     "upload it here. 'mpar2 cafe score RUN' adds what its traces perceive."
@@ -36,7 +35,7 @@ NO_RUN = (
 
 
 def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
-    """Return the choice that a page sent, checked; arms that the runs do not have are left out.
+    """Return the checked choice that a page sent, without arms that the runs do not have.
 
     Args:
         table: The runs.
@@ -46,14 +45,14 @@ def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
         AnalysisError: A metric or another name is not known.
     """
     arms = sent.get("arms")
-    known = [name for name in arms if name in table.labels] if isinstance(arms, list) else []
-    if arms is None or (arms and not known):
-        known = first_arms(table)
+    labels = [name for name in arms if name in table.labels] if isinstance(arms, list) else []
+    if arms is None or (arms and not labels):
+        labels = first_arms(table)
     filters = sent.get("filters") if isinstance(sent.get("filters"), dict) else {}
     bins = sent.get("bins")
     return choice_from(
         {
-            "arms": known[:MOST_ARMS],
+            "arms": labels[:MOST_ARMS],
             "metric": str(sent.get("metric") or FIRST_METRIC),
             "binning": str(sent.get("binning") or "count"),
             "bins": bins if type(bins) is int and 2 <= bins <= 20 else 8,
@@ -69,10 +68,10 @@ def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
 
 
 def drawn(table: RunTable | None, sent: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what the page shows of a table: first the figure on top with summary and items, then the rest.
+    """Yield the data of the tab: first the top figure with summary and items, then all figures.
 
     Args:
-        table: The runs; None where none is chosen.
+        table: The runs; None if none is chosen.
         sent: The choice that the page sent (:func:`choice_of`).
 
     Yields:
@@ -89,22 +88,22 @@ def drawn(table: RunTable | None, sent: Mapping[str, Any]) -> Iterator[dict[str,
         yield _value([], message) | {"arms": table.labels, "chosen": [], "whole": True, "levels": _levels(table)}
         return
     choice = choice_of(table, sent)
-    chosen = list(choice.arms)
-    known = {
+    labels = list(choice.arms)
+    context = {
         "arms": table.labels,
-        "chosen": chosen,
+        "chosen": labels,
         "levels": _levels(table),
         "metric": choice.metric,
         "source": ", ".join(dict.fromkeys(run.name for run in table.runs)),
         "answers": len(table.frame),
     }
-    first = _built(table, choice, _FIRST_DRAWN)
-    shown = apply_choice(table, replace(choice, outcome="all"))
-    known["summary"] = summary_value(shown, chosen)
-    known["items"] = items_value(table, chosen)
-    yield _value(first) | known | {"whole": False}
-    rest = [name for name in EXHIBITS if name not in _FIRST_DRAWN]
-    yield _value([*first, *_built(table, choice, rest)]) | known | {"whole": True}
+    first = _build(table, choice, _FIRST_DRAWN)
+    chosen_table = apply_choice(table, replace(choice, outcome="all"))
+    context["summary"] = summary_value(chosen_table, labels)
+    context["items"] = items_value(table, labels)
+    yield _value(first) | context | {"whole": False}
+    other_names = [name for name in EXHIBITS if name not in _FIRST_DRAWN]
+    yield _value([*first, *_build(table, choice, other_names)]) | context | {"whole": True}
 
 
 def behind_point(table: RunTable | None, sent: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -122,40 +121,40 @@ def behind_point(table: RunTable | None, sent: Mapping[str, Any]) -> dict[str, A
         return None
     if (name := sent.get("name")) is None:
         return {"document": compared(table, sent.get("row"), sent.get("beside"))}
-    place = sent.get("point")
-    if not isinstance(place, str) or name not in EXHIBITS:
+    point = sent.get("point")
+    if not isinstance(point, str) or name not in EXHIBITS:
         return None
     for choice in (choice_of(table, sent), _with_all_arms(table, choice_of(table, sent))):
         try:
-            rows = rows_of(table, choice, place)
-            return {"rows": rows, "title": _point_title(list(choice.arms) or table.labels, place)}
+            rows = rows_of(table, choice, point)
+            return {"rows": rows, "title": _point_title(list(choice.arms) or table.labels, point)}
         except (AnalysisError, RunError, IndexError):
             continue
     return None
 
 
 def paper_value(table: RunTable | None) -> dict[str, Any]:
-    """Return the numbers of the paper, and what the runs say beside its claims."""
-    chosen = Choice() if table is None else Choice(arms=tuple(first_arms(table)))
-    beside = Exhibit(
+    """Return the numbers of the paper, and its claims beside the readings of the runs."""
+    choice = Choice() if table is None else Choice(arms=tuple(first_arms(table)))
+    comparison = Exhibit(
         "paper-beside-ours",
         "The paper's claims beside these runs",
         "Other models, other audio, another judge: the two columns answer the same question, not the same test.",
         None,
-        beside_ours(table, chosen),
+        beside_ours(table, choice),
     )
-    return _value([*paper_exhibits(), beside])
+    return _value([*paper_exhibits(), comparison])
 
 
-def _built(table: RunTable, choice: Choice, names: Sequence[str]) -> list[Exhibit]:
-    """Return the named exhibits; one that the chosen arms leave empty takes all arms of the runs."""
-    made = {exhibit.name: exhibit for exhibit in build_exhibits(table, choice, names)}
-    empty = [name for name, exhibit in made.items() if exhibit.drawing is None and exhibit.table.empty]
+def _build(table: RunTable, choice: Choice, names: Sequence[str]) -> list[Exhibit]:
+    """Return the named exhibits. An exhibit that the chosen arms leave empty uses all arms of the runs."""
+    by_name = {exhibit.name: exhibit for exhibit in build_exhibits(table, choice, names)}
+    empty = [name for name, exhibit in by_name.items() if exhibit.drawing is None and exhibit.table.empty]
     if empty and choice.arms:
         for exhibit in build_exhibits(table, _with_all_arms(table, choice), empty):
             if exhibit.drawing is not None or not exhibit.table.empty:
-                made[exhibit.name] = exhibit
-    return [made[name] for name in names]
+                by_name[exhibit.name] = exhibit
+    return [by_name[name] for name in names]
 
 
 def _with_all_arms(table: RunTable, choice: Choice) -> Choice:
@@ -171,9 +170,9 @@ def _value(exhibits: Sequence[Exhibit], message: str | None = None) -> dict[str,
     return {"exhibits": [exhibit.to_json() for exhibit in exhibits], "dark": DARK, "message": message}
 
 
-def _point_title(labels: Sequence[str], place: str) -> str:
-    given: Mapping[str, Any] = json.loads(place)
-    title, column, low, high = labels[given["arm"]], given.get("column"), given.get("low"), given.get("high")
+def _point_title(labels: Sequence[str], point: str) -> str:
+    data: Mapping[str, Any] = json.loads(point)
+    title, column, low, high = labels[data["arm"]], data.get("column"), data.get("low"), data.get("high")
     if column in LENGTHS:
         return f"{title}: traces of {low:,.0f} to {high:,.0f} tokens"
     return f"{title}: {column.replace('_', '-')} {low}" if column else f"{title}: all traces"

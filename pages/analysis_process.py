@@ -1,10 +1,9 @@
-"""Reads runs and draws figures in a child process (``mpar2.child``), away from the process in which the models run.
+"""Read runs and draw figures in a child process (``mpar2.child``), apart from the process that runs the models.
 
-A run that a visitor brings, and the choices that a page sends, cost what they cost: seconds of processor time, and
-memory. Here they have limits of both, and what passes one is told that visitor alone. The models go first: the child
-asks the system for less of the processor (``nice``).
+Uploaded runs and choices of a page may need seconds of processor time and much memory. The child process limits both,
+and a request beyond a limit fails for its visitor only. The child runs at lower priority than the models (``nice``).
 
-A brought run comes back as packed bytes, which only the child unpacks again.
+An uploaded run is returned as packed bytes, which only the child unpacks.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from pages.analysis_training import TrainingLogs, training_value
 
 __all__ = ["BUSY", "read_upload", "values_of"]
 
-BUSY = 2  # requests at work at once
+BUSY = 2  # concurrent requests
 _BOUNDS = Bounds(cpu_s=30, wall_s=600, memory_bytes=700_000_000)
 _NICE = 5
 _MOST_RUNS = 8  # of one page
@@ -37,42 +36,45 @@ _pool = Pool("-P", "-m", "pages.analysis_process", busy=BUSY, quiet=False)
 def read_upload(path: str | Path) -> tuple[dict[str, Any], bytes]:
     """Read a visitor's run.
 
+    Args:
+        path: The uploaded file.
+
     Returns:
-        ``name`` and ``lines`` that say what it holds; and its table, packed.
+        ``name`` and ``lines`` of its description; and its table, packed.
 
     Raises:
-        AnalysisError: It is no run, or it is too much.
+        AnalysisError: It is no run, or exceeds a limit.
     """
-    ((said, packed),) = _asked({"what": "read", "path": str(path)}, b"")
-    return {"name": said["name"], "lines": said["lines"]}, packed
+    ((header, packed),) = _ask({"what": "read", "path": str(path)}, b"")
+    return {"name": header["name"], "lines": header["lines"]}, packed
 
 
-def values_of(what: str, root: Path, sent: Mapping[str, Any], mine: bytes | None = None) -> Iterator[Any]:
-    """Yield what the page is shown.
+def values_of(kind: str, root: Path, sent: Mapping[str, Any], own_run: bytes | None = None) -> Iterator[Any]:
+    """Yield the data that the page shows.
 
     Args:
-        what: ``figures``, ``point``, ``paper`` or ``training``.
+        kind: ``figures``, ``point``, ``paper`` or ``training``.
         root: Folder of the shipped runs.
-        sent: What the page sent.
-        mine: The visitor's own run, packed.
+        sent: Data that the page sent.
+        own_run: The visitor's own run, packed.
 
     Raises:
-        AnalysisError: What was asked cannot be shown, or it is too much.
+        AnalysisError: The request cannot be shown, or exceeds a limit.
     """
-    for _, value in _asked({"what": what, "root": str(root), "sent": dict(sent)}, mine or b""):
+    for _, value in _ask({"what": kind, "root": str(root), "sent": dict(sent)}, own_run or b""):
         yield json.loads(value)
 
 
-def _asked(header: Mapping[str, Any], body: bytes) -> Iterator[Reply]:
+def _ask(header: Mapping[str, Any], body: bytes) -> Iterator[Reply]:
     try:
         yield from _pool.ask(header, body, _BOUNDS)
     except ChildError as error:
         if error.kind == "failed":
             raise RuntimeError(error.trace) from None  # the log has it, the visitor its number
-        raise AnalysisError(_words_of(error)) from None
+        raise AnalysisError(_message_of(error)) from None
 
 
-def _words_of(error: ChildError) -> str:
+def _message_of(error: ChildError) -> str:
     advice = "bring a part of the run, or use 'mpar2 report' on your own machine"
     match error.kind:
         case "refused":
@@ -108,34 +110,34 @@ def _prepare() -> None:
 def _answer(header: dict[str, Any], body: bytes) -> Iterator[Reply]:
     if header["what"] == "read":
         table = load_upload(header["path"])
-        said = [f"{len(table.frame):,} answers of {len(table.arms)} arms", *table.runs[0].notes]
-        yield {"name": table.runs[0].name, "lines": said}, zlib.compress(pickle.dumps(table, protocol=5), 1)
+        lines = [f"{len(table.frame):,} answers of {len(table.arms)} arms", *table.runs[0].notes]
+        yield {"name": table.runs[0].name, "lines": lines}, zlib.compress(pickle.dumps(table, protocol=5), 1)
         return
     for value in _values(header["what"], Path(header["root"]), header["sent"], body):
         yield {}, dump_json(value)
 
 
-def _values(what: str, root: Path, sent: Mapping[str, Any], mine: bytes) -> Iterator[Any]:
+def _values(kind: str, root: Path, data: Mapping[str, Any], own_run: bytes) -> Iterator[Any]:
     from pages.analysis_figures import behind_point, drawn, paper_value
 
-    if what == "training":
-        names, window = sent.get("recipes"), sent.get("window")
+    if kind == "training":
+        names, window = data.get("recipes"), data.get("window")
         chosen = [str(name) for name in names] if isinstance(names, list) else None
         yield training_value(_logs(root), chosen, min(25, max(1, window if type(window) is int else 5)))
         return
-    table = _table(root, sent, mine)
-    if what == "figures":
-        yield from drawn(table, sent)
+    table = _table(root, data, own_run)
+    if kind == "figures":
+        yield from drawn(table, data)
     else:
-        yield (behind_point if what == "point" else lambda table, _: paper_value(table))(table, sent)
+        yield (behind_point if kind == "point" else lambda table, _: paper_value(table))(table, data)
 
 
-def _table(root: Path, sent: Mapping[str, Any], mine: bytes) -> RunTable | None:
+def _table(root: Path, data: Mapping[str, Any], own_run: bytes) -> RunTable | None:
     """Return the shipped runs that the page named and the visitor's own as one table."""
-    named = sent.get("runs")
-    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
-    own = [pickle.loads(zlib.decompress(mine))] if mine else []
-    return joined([*_shelf(root).tables(names[:_MOST_RUNS]), *own])
+    run_names = data.get("runs")
+    names = [name for name in run_names if isinstance(name, str)] if isinstance(run_names, list) else []
+    own_tables = [pickle.loads(zlib.decompress(own_run))] if own_run else []
+    return joined([*_shelf(root).tables(names[:_MOST_RUNS]), *own_tables])
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,8 +1,8 @@
-"""The runs that the Analysis tab can show: those shipped with the app, and the one that a visitor brings.
+"""Runs of the Analysis tab: those shipped with the app, and one uploaded run per session.
 
-A visitor's file is read where Gradio put it, as data: a zip is never unpacked, no name inside it becomes a path, lines
-are checked one by one, and every size is bounded (``mpar2.runs``). All that is done in a child process
-(``pages.analysis_process``). What was read belongs to the visitor's session, and is kept while there is room
+An uploaded file is read in place, as data: a zip is never unpacked, no name inside it is used as a path, lines are
+checked one by one, and every size is bounded (``mpar2.runs``). This happens in a child process
+(``pages.analysis_process``). The run belongs to the visitor's session, and is kept within a bound of memory
 (:class:`Brought`).
 """
 
@@ -33,17 +33,17 @@ _BRING = "Bring what 'mpar2 evaluate … --out RUN' wrote: RUN/items.jsonl as it
 _MOST_CHARACTERS = 5_000_000
 _MOST_NUMBERS = 3_000_000
 _MOST_VALUES = {"arm": 64, "domain": 100, "category": 100, "sub_category": 400, "difficulty": 100}
-_MOST_DRAWN = 8  # choices whose figures are remembered
+_MOST_FIGURES = 8  # cached choices
 _log = logging.getLogger(__name__)
 
 
 class Shelf:
-    """The shipped runs, each loaded when somebody first asks for it."""
+    """The shipped runs, each loaded on first use."""
 
     def __init__(self, root: Path = RUNS) -> None:
         self.root = root
         self._tables: dict[str, RunTable] = {}
-        self._drawn: dict[str, list[dict[str, Any]]] = {}
+        self._figures: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -54,7 +54,7 @@ class Shelf:
 
     @property
     def first(self) -> str | None:
-        """Return the run that the tab opens on: the small pair on scenes, else the first by name."""
+        """Return the default run: the small pair on scenes, else the first by name."""
         names = self.names()
         return FIRST_RUN if FIRST_RUN in names else next(iter(names), None)
 
@@ -74,50 +74,50 @@ class Shelf:
     def drawn(
         self, sent: Mapping[str, Any], draw: Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
     ) -> Iterator[dict[str, Any]]:
-        """Yield what ``draw`` makes of shipped runs; the results of the last eight choices are remembered.
+        """Yield the values of ``draw`` for shipped runs; those of the last eight choices are cached.
 
         Args:
             sent: The choice that a page sent.
-            draw: Makes the values of a choice.
+            draw: Computes the values of a choice.
         """
-        usual = {"runs": None, "arms": None, "metric": "acc_per", "binning": "count", "bins": 8}
-        usual |= {"length": "tokens", "outcome": "all", "filters": {}}
-        key = json.dumps({name: sent.get(name, value) for name, value in usual.items()}, sort_keys=True, default=str)
-        if (known := self._drawn.get(key)) is not None:
-            yield from known
+        defaults = {"runs": None, "arms": None, "metric": "acc_per", "binning": "count", "bins": 8}
+        defaults |= {"length": "tokens", "outcome": "all", "filters": {}}
+        key = json.dumps({name: sent.get(name, value) for name, value in defaults.items()}, sort_keys=True, default=str)
+        if (cached := self._figures.get(key)) is not None:
+            yield from cached
             return
         values = []
         for value in draw(sent):
             values.append(value)
             yield value
         with self._lock:
-            self._drawn[key] = values
-            while len(self._drawn) > _MOST_DRAWN:
-                self._drawn.pop(next(iter(self._drawn)))
+            self._figures[key] = values
+            while len(self._figures) > _MOST_FIGURES:
+                self._figures.pop(next(iter(self._figures)))
 
     def tables(self, names: Sequence[str]) -> list[RunTable]:
-        """Return the tables of several; one that cannot be read is left out, and the log says why."""
-        found = []
+        """Return the tables of the named runs. A run that cannot be read is logged and left out."""
+        tables = []
         for name in names:
             try:
-                found.append(self.table(name))
+                tables.append(self.table(name))
             except (AnalysisError, RunError) as error:
                 _log.warning("the run '%s' is left out: %s", name, error)
-        return found
+        return tables
 
 
 class Brought:
-    """The runs that visitors have brought, one a session, packed, within a bound of memory."""
+    """Uploaded runs, one per session, packed, within a bound of memory."""
 
     def __init__(self, most_bytes: int = 50_000_000, **bounds: Any) -> None:
         self._kept = Kept(most_bytes, **bounds)
 
     def keep(self, session: str, visitor: str, packed: bytes) -> None:
-        """Keep a run in place of the session's last one.
+        """Keep a run, replacing the session's last one.
 
         Args:
-            session: Session that may ask for it again.
-            visitor: Address that the memory is counted for.
+            session: Session that may read it.
+            visitor: Address charged for the memory.
             packed: The run, as ``pages.analysis_process`` packs it.
         """
         self._kept.keep(session, visitor, packed)
@@ -126,7 +126,7 @@ class Brought:
         """Return the session's run.
 
         Raises:
-            RunError: It is not kept any more.
+            RunError: The run has expired or was evicted.
         """
         if (packed := self._kept.get(session)) is not None:
             return packed
@@ -140,7 +140,7 @@ def load_upload(path: str | Path) -> RunTable:
     """Return a visitor's run.
 
     Raises:
-        AnalysisError: It is no run, is damaged, or is too large; the message says what to bring.
+        AnalysisError: It is no run, is damaged, or is too large; the message names what to upload.
     """
     path = Path(path)
     if not path.is_file():
@@ -155,10 +155,10 @@ def load_upload(path: str | Path) -> RunTable:
 
 
 def _check_contents(path: Path) -> None:
-    """Count what is small to send and slow to read or draw, before any of it is parsed.
+    """Check the amounts of text, attention and levels, which compress well but are slow to read or draw.
 
     Raises:
-        AnalysisError: There is too much of it.
+        AnalysisError: An amount is above its limit.
     """
     characters, numbers = 0, 0
     distinct: dict[str, set[str]] = {name: set() for name in _MOST_VALUES}
@@ -189,7 +189,7 @@ def _check_contents(path: Path) -> None:
 
 
 def _size(value: Any, depth: int = 6) -> int:
-    """Return how many values a nested one has."""
+    """Return the number of values in a nested list or dict."""
     if depth and isinstance(value, dict):
         return sum(_size(inner, depth - 1) for inner in value.values())
     if depth and isinstance(value, list):
@@ -198,25 +198,29 @@ def _size(value: Any, depth: int = 6) -> int:
 
 
 def joined(tables: Sequence[RunTable]) -> RunTable | None:
-    """Return one table of all, or None of none."""
+    """Return the joined tables, or None if there are none."""
     return join_tables(tables) if tables else None
 
 
 def compared(table: RunTable, row: Any, beside: Any) -> dict[str, Any] | None:
-    """Return the comparison document of a row and of up to three beside it. A browser may send anything in their place.
+    """Return the comparison document of a row and of up to three other rows. The positions are unchecked input.
 
     Args:
         table: The runs.
         row: Position in ``table.frame``.
-        beside: Positions of other arms' answers to the same item: a list, or one of them.
+        beside: Positions of other arms' answers to the same item: a list, or a single position.
 
     Returns:
-        The document; None where a position does not exist or is of another item.
+        The document; None if a position does not exist or is of another item.
     """
-    others = beside if isinstance(beside, list) else [beside]
-    rows = [place for place in (row, *others[: MOST_ARMS - 1]) if type(place) is int and 0 <= place < len(table.frame)]
+    beside_rows = beside if isinstance(beside, list) else [beside]
+    rows = [
+        position
+        for position in (row, *beside_rows[: MOST_ARMS - 1])
+        if type(position) is int and 0 <= position < len(table.frame)
+    ]
     if not rows or rows[0] is not row:
         return None
-    if any(table.frame["item"].iat[place] != table.frame["item"].iat[row] for place in rows):
+    if any(table.frame["item"].iat[position] != table.frame["item"].iat[row] for position in rows):
         return None
     return stored_document(table, list(dict.fromkeys(rows)))

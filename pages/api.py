@@ -4,13 +4,13 @@
     client = Client("http://127.0.0.1:7860")
     result = client.predict(handle_file("clip.wav"), "Which sound comes first?", "dog bark\\nsiren", api_name="/reason")
 
-The endpoints are generators that have nothing to say (null) until they end: so a caller who leaves is noticed, and the
-model stops. ``predict`` returns the last value, which is the result.
+The endpoints are generators that yield null until they end, so that a closed connection is noticed and the model stops.
+``predict`` returns the last value, which is the result.
 
 With ``python app.py --mcp`` both are tools of an MCP server at ``/gradio_api/mcp/``, described by their docstrings.
 
-The audio goes through a real ``gr.File`` input, so only files that were uploaded are opened (``gr.Audio`` would make
-every visitor load a player that nobody sees).
+The audio goes through a ``gr.File`` input, so only uploaded files are opened (``gr.Audio`` would make every visitor
+load a hidden player).
 """
 
 from __future__ import annotations
@@ -128,13 +128,14 @@ def build_api(services: Services) -> None:
             temperature=temperature,
             seed=seed,
         )
-        with closing(comparer.reason(asked, session_of(), visitor=visitor_of(request))) as found:
-            for generation in found:
+        with closing(comparer.reason(asked, session_of(), visitor=visitor_of(request))) as generations:
+            for generation in generations:
                 if generation is None:
                     yield None
                 else:
                     yield generation_to_json(generation) | {"model": generation.arm.name}  # never a folder's path
 
+    # Inputs must be components of the app, which Gradio describes to clients; they stay hidden.
     with gr.Column(visible=False):
         audio = gr.File(type="filepath", label="audio")
         question = gr.Textbox(label="question")
@@ -150,6 +151,7 @@ def build_api(services: Services) -> None:
         result = gr.JSON(label="result")
         start = gr.Button("start")
     decoding = [tokens, temperature, seed]
+    # Both endpoints use the engine's queue, so that one request runs at a time.
     shared = {"concurrency_id": "engine", "concurrency_limit": 1}
     start.click(
         guarded(compare),

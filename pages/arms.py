@@ -1,4 +1,4 @@
-"""Which arms a visitor meets first: the same question answered at once, reasoned freely, and by MPAR²."""
+"""Default arms of a comparison: direct answer, free reasoning, and MPAR²."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 __all__ = ["REAL_MODELS", "first_arms"]
 
-REAL_MODELS = (  # how to serve it, what it needs, and how to start the app with it as an arm
+REAL_MODELS = (  # command to serve the model, its requirements, and command to start the app with it as an arm
     (
         "llama-server -hf ggml-org/Qwen2.5-Omni-3B-GGUF -c 8192 --port 8080",
         "on a laptop: 3.4 GB to download, about 4.7 GB of memory",
@@ -27,7 +27,7 @@ class _Offer(Protocol):
 
 
 def first_arms(offers: Sequence[_Offer]) -> tuple[tuple[str, str], ...]:
-    """Return (checkpoint, mode) of each arm: the first offer at once and freely, the second (or the only one) by MPAR².
+    """Return (checkpoint, mode) of each arm: the first offer in "direct" and "cot", the second or only one in "mpar2".
 
     Args:
         offers: The checkpoints, at least one.

@@ -1,7 +1,7 @@
 """Arrays inside the comparison document: one byte a value, one float32 scale a row.
 
-A row is the last axis. ``value = byte / 255 * scale``, so every value is kept to 0.2 % of its row's maximum, which is
-finer than any colour scale, at an eighth of the size of float64. Twin of ``unpack`` in ``view/data.js``.
+A row is the last axis. ``value = byte / 255 * scale``, so every value is exact to 0.2 % of its row's maximum, which is
+finer than any colour scale, at an eighth of the size of float64. ``unpack`` in ``view/data.js`` is the counterpart.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ def pack(array: np.ndarray) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> np.ndarray:
-    """Return the values that :func:`pack` wrote; raises ``ValueError`` where sizes contradict each other."""
+    """Return the values that :func:`pack` wrote.
+
+    Args:
+        packed: Result of :func:`pack`.
+
+    Raises:
+        ValueError: The sizes of shape, data and scale do not agree.
+    """
     shape = tuple(int(n) for n in packed["shape"])
     data = np.frombuffer(base64.b64decode(packed["data"], validate=True), dtype=np.uint8)
     scale = np.frombuffer(base64.b64decode(packed["scale"], validate=True), dtype="<f4")

@@ -1,6 +1,6 @@
-"""An attention record at rest: what a run keeps beside its lines (``attention.jsonl``), within a budget.
+"""Stored form of an attention record, within a budget of bytes (``attention.jsonl`` of a run).
 
-Comparisons of version 1 hold it too; :func:`record_of` reads it back, and ``pages.attention_view`` makes the pictures.
+Comparisons of version 1 contain it too. :func:`record_of` reads it back, and ``pages.attention_view`` makes pictures.
 
     layers, heads      of the model
     audio_positions    encoder positions that the audio takes; visible [token]: positions that each token sees
@@ -11,10 +11,10 @@ Comparisons of version 1 hold it too; :func:`record_of` reads it back, and ``pag
     mass               packed [layers, heads or 1, token]: weight on all audio positions
     ratio, corrected   the arm's mean attention ratio and length-corrected ratio (mpar2.attention)
 
-``tokens`` is null where the engine recorded the ratio alone. To stay within the budget it first gives up single
-heads for single tokens, then single layers (parts keep both), then the heads of parts, then joins neighbouring columns,
-then averages the layers of parts: when it was heard matters most. A ``mass`` of more than half the budget (many layers
-and heads) keeps the mean over heads.
+``tokens`` is null if the engine recorded the ratio alone. To stay within the budget, resolution is reduced in this
+order, which preserves time the longest: average heads of tokens, average layers of tokens (parts keep both), average
+heads of parts, join neighbouring columns, average layers of parts. A ``mass`` above half the budget (many layers and
+heads) is averaged over heads.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def attention_document(record: AttentionRecord | None, trace: Trace, budget: int
     """Pack an attention record (see the module).
 
     Args:
-        record: The record; None where nothing was recorded.
-        trace: Its trace, whose parts keep heads and layers longer than single tokens do.
-        budget: Bytes of weights that it may take, about.
+        record: The record; None if nothing was recorded.
+        trace: Its trace, whose parts are averaged over heads and layers later than single tokens.
+        budget: Approximate limit of the weights, in bytes.
 
     Returns:
-        JSON data; None where nothing was recorded.
+        JSON data; None if nothing was recorded.
     """
     if record is None or not len(record.visible):
         return None
@@ -65,14 +65,17 @@ def attention_document(record: AttentionRecord | None, trace: Trace, budget: int
         "parts": None,
         "parts_of": None,
     }
+    # Without heatmap rows, only the ratios can be stored.
     if record.heads == "none" or not record.rows.size:
         return document
     weights = record.rows.astype(np.float32).transpose(1, 2, 0, 3) / record.frames_per_column  # (L, H, T, C)
+    # Means over parts keep layers and heads longer than single tokens, at little cost.
     spans = [(i, p.tokens.start, min(p.tokens.stop, tokens)) for i, p in enumerate(trace.parts) if p.tokens]
     spans = [(i, start, stop) for i, start, stop in spans if stop > start]
     parts = _part_means(weights, [(start, stop) for _, start, stop in spans])
     weights, step = _join_columns(weights, _MOST_COLUMNS)
     parts, _ = _join_columns(parts, _MOST_COLUMNS)
+    # Reduce the resolution in the order of the module's docstring until the budget is met.
     if weights.size > budget:
         weights = weights.mean(axis=1, keepdims=True)
         if weights.size + parts.size > budget:
@@ -80,10 +83,10 @@ def attention_document(record: AttentionRecord | None, trace: Trace, budget: int
         if weights.size + parts.size > budget:
             parts = parts.mean(axis=1, keepdims=True)
         while weights.size + parts.size > budget and weights.shape[-1] > _FEWEST_COLUMNS:
-            wanted = max(_FEWEST_COLUMNS, weights.shape[-1] // 2)
-            weights, more = _join_columns(weights, wanted)
-            parts, _ = _join_columns(parts, wanted)
-            step *= more
+            limit = max(_FEWEST_COLUMNS, weights.shape[-1] // 2)
+            weights, factor = _join_columns(weights, limit)
+            parts, _ = _join_columns(parts, limit)
+            step *= factor
         if weights.size + parts.size > budget:
             parts = parts.mean(axis=0, keepdims=True)
         document |= {"parts": pack(parts), "parts_of": [index for index, _, _ in spans]}
@@ -98,7 +101,7 @@ def _part_means(weights: np.ndarray, spans: list[tuple[int, int]]) -> np.ndarray
 
 
 def _join_columns(weights: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Return mean over as many neighbouring columns as it takes to have at most ``most``."""
+    """Average neighbouring columns to at most ``most`` columns; return them and the number joined into one."""
     step = -(-weights.shape[-1] // most)
     if step <= 1:
         return weights, 1
@@ -108,10 +111,13 @@ def _join_columns(weights: np.ndarray, most: int) -> tuple[np.ndarray, int]:
 
 
 def record_of(packed: dict[str, Any]) -> AttentionRecord:
-    """Return the record that :func:`attention_document` packed, as far as it was kept.
+    """Return the record that :func:`attention_document` packed, at its stored resolution.
+
+    Args:
+        packed: Result of :func:`attention_document`.
 
     Raises:
-        ValueError, KeyError, TypeError: the sizes of its arrays contradict each other, or one is missing.
+        ValueError, KeyError, TypeError: The sizes of its arrays do not agree, or one is missing.
     """
     mass = unpack(packed["mass"])  # (L, H or 1, T)
     if mass.ndim != 3:

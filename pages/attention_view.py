@@ -1,4 +1,4 @@
-"""Everything that the page draws of one arm's attention, computed here once; the page does no arithmetic on it.
+"""Attention of one arm as the page draws it. All values are computed here; the page does no arithmetic on them.
 
     layers, heads, audio_positions     of the model
     tokens, columns, column_s          generated tokens; columns of the pictures and their length in seconds
@@ -42,7 +42,7 @@ MODES = ("raw", "length", "raw_clean", "length_clean")
 _MOST_COLUMNS, _FEWEST_COLUMNS = 400, 100
 _MOST_SINGLE = 12  # layers, or heads, that get a picture of their own
 _SMOOTH_S, _JOIN_S, _MOST_PEAKS = 0.2, 0.12, 3
-_LIGHT, _PUT_OUT, _MOST_LIGHTS = 1.8, 1.4, 5
+_LIGHT_ON, _LIGHT_OFF, _MOST_LIGHTS = 1.8, 1.4, 5
 
 
 def attention_view(
@@ -52,14 +52,17 @@ def attention_view(
     seconds: float,
     budget: int = ATTENTION_BYTES,
 ) -> dict[str, Any] | None:
-    """Return what the page draws of ``record``, in about ``budget`` bytes of pictures; None where nothing was recorded.
+    """Return the view of ``record`` (see the module), with about ``budget`` bytes of pictures.
 
     Args:
-        record: attention of one generation.
-        passages: rows of the pictures by passage (``pages.units``).
-        words: words of the trace.
-        seconds: length of the clip.
-        budget: bytes of pictures before they are written as text.
+        record: Attention of one generation; None if nothing was recorded.
+        passages: Rows of the pictures by passage (``pages.units``).
+        words: Words of the trace.
+        seconds: Length of the clip, in seconds.
+        budget: Bytes of pictures before they are encoded as text.
+
+    Returns:
+        JSON data; None if nothing was recorded.
     """
     if record is None or not len(record.visible):
         return None
@@ -77,7 +80,7 @@ def attention_view(
         "ratio": float(shares["raw"].mean()),
         "corrected": float(shares["length"].mean()),
         "even": float((record.audio_positions / np.maximum(record.visible, 1)).clip(max=1).mean()),
-        "course": {mode: _listed(smooth(course)) for mode, course in shares.items()},
+        "course": {mode: _rounded(smooth(course)) for mode, course in shares.items()},
         "thirds": {mode: _thirds(course) for mode, course in shares.items()} if tokens >= FEWEST_FOR_THIRDS else None,
         "summary": dict.fromkeys(shares, ""),
         "passages": [
@@ -97,62 +100,68 @@ def attention_view(
         "lights": [],
         "sinks": [],
     }
+    # Without heatmap rows, the view has shares and a summary, but no pictures.
     means = {mode: [float(course[g.start : g.stop].mean()) for g in groups] for mode, course in shares.items()}
     if record.heads == "none" or not record.rows.size or not groups:
         view["summary"] = {mode: _summary(rows, means[mode], [[] for _ in rows], mode) for mode in means}
         return view
 
-    # The fewest columns that the budget allows, and only as many views.
-    spoken = [Span(w.tokens[0], min(w.tokens[1], tokens)) for w in words if w.tokens[0] < tokens]
+    # Halve the columns until the required pictures fit the budget; views of layers and heads use the remainder.
+    word_spans = [Span(w.tokens[0], min(w.tokens[1], tokens)) for w in words if w.tokens[0] < tokens]
     sinks = sink_frames(record)
     columns = min(record.rows.shape[3], _MOST_COLUMNS)
-    kinds = 3 if sinks else 1  # pictures of words: those that are corrected for length share the bytes
-    while columns > _FEWEST_COLUMNS and columns * (len(spoken) * kinds + len(groups) * 4) > budget:
+    pictures_per_word = 3 if sinks else 1  # length-corrected pictures share the bytes
+    while columns > _FEWEST_COLUMNS and columns * (len(word_spans) * pictures_per_word + len(groups) * 4) > budget:
         columns = max(_FEWEST_COLUMNS, columns // 2)
-    left = budget - columns * (len(spoken) * kinds + len(groups) * 4)
+    remaining = budget - columns * (len(word_spans) * pictures_per_word + len(groups) * 4)
 
     view["sinks"] = [round(column * record.frame_s, 3) for column in sinks]
-    for label, some_layers, some_heads in _choices(record):
+    # Views of single layers and heads are optional, and end with the budget.
+    for label, layer_subset, head_subset in _choices(record):
         single = label != "All layers and heads"
-        if single and (left := left - columns * len(groups) * 2) < 0:
+        if single and (remaining := remaining - columns * len(groups) * 2) < 0:
             break
-        pictures = _pictures(record, groups, some_layers, some_heads, columns, clean=bool(sinks) and not single)
+        pictures = _pictures(record, groups, layer_subset, head_subset, columns, clean=bool(sinks) and not single)
         ratios = {
-            "raw": attention_ratio(record, some_layers, some_heads if record.mass.shape[2] > 1 else None),
-            "length": corrected_ratio(record, some_layers, some_heads if record.mass.shape[2] > 1 else None),
+            "raw": attention_ratio(record, layer_subset, head_subset if record.mass.shape[2] > 1 else None),
+            "length": corrected_ratio(record, layer_subset, head_subset if record.mass.shape[2] > 1 else None),
         }
-        own = {mode: [round(float(r[g.start : g.stop].mean()), 6) for g in groups] for mode, r in ratios.items()}
-        view["views"].append({"label": label, "shares": own, "pictures": _packed(pictures)})
-    whole = _pictures(record, groups, None, None, columns, clean=bool(sinks))
-    shown = whole.get("raw_clean", whole["raw"])
-    view |= {"columns": shown.shape[1], "column_s": _column_s(record, columns)}
+        group_shares = {
+            mode: [round(float(r[g.start : g.stop].mean()), 6) for g in groups] for mode, r in ratios.items()
+        }
+        view["views"].append({"label": label, "shares": group_shares, "pictures": _packed(pictures)})
+    # Peaks and summary exclude sinks, which draw attention at every token.
+    passage_pictures = _pictures(record, groups, None, None, columns, clean=bool(sinks))
+    passage_picture = passage_pictures.get("raw_clean", passage_pictures["raw"])
+    view |= {"columns": passage_picture.shape[1], "column_s": _column_s(record, columns)}
     view["whole"] = _packed(_pictures(record, [Span(0, tokens)], None, None, columns, clean=bool(sinks)))
-    by_passage = [peaks(row, view["column_s"], seconds) for row in shown]
-    view["summary"] = {mode: _summary(rows, means[mode], by_passage, mode) for mode in means}
-    view["peaks"]["passages"] = by_passage
-    if spoken:
-        pictures = _pictures(record, spoken, None, None, columns, clean=bool(sinks))
-        listened = pictures.get("raw_clean", pictures["raw"])
+    passage_peaks = [peaks(row, view["column_s"], seconds) for row in passage_picture]
+    view["summary"] = {mode: _summary(rows, means[mode], passage_peaks, mode) for mode in means}
+    view["peaks"]["passages"] = passage_peaks
+    # Lights of words come from the same pictures, so both agree.
+    if word_spans:
+        pictures = _pictures(record, word_spans, None, None, columns, clean=bool(sinks))
+        word_picture = pictures.get("raw_clean", pictures["raw"])
         view["words"] = _packed(pictures)
-        view["peaks"]["words"] = [peaks(row, view["column_s"], seconds) for row in listened]
-        view["lights"] = _lights(listened, view["column_s"], seconds)
+        view["peaks"]["words"] = [peaks(row, view["column_s"], seconds) for row in word_picture]
+        view["lights"] = _lights(word_picture, view["column_s"], seconds)
     return view
 
 
 def smooth(course: np.ndarray) -> np.ndarray:
-    """Return the course as it is drawn: a moving mean over one thirtieth of the trace, at least three tokens."""
-    half = max(1, round(len(course) / 60))
+    """Return the moving mean over one thirtieth of the trace, at least three tokens, as it is drawn."""
+    half_width = max(1, round(len(course) / 60))
     sums = np.concatenate([[0.0], np.cumsum(course, dtype=np.float64)])
     places = np.arange(len(course))
-    low, high = np.maximum(0, places - half), np.minimum(len(course), places + half + 1)
+    low, high = np.maximum(0, places - half_width), np.minimum(len(course), places + half_width + 1)
     return (sums[high] - sums[low]) / (high - low)
 
 
 def peaks(row: np.ndarray, column_s: float, seconds: float) -> list[list[float]]:
-    """Return where a row has its attention: the three runs of columns that hold most of it.
+    """Return the attention peaks of a row: the three runs of columns with the largest shares.
 
-    The row is smoothed over 0.2 s; a run is above the mean plus one standard deviation, and runs join over 0.12 s
-    (ours).
+    The row is smoothed over 0.2 s. A run is above the mean plus one standard deviation, and runs closer than 0.12 s
+    are joined (ours).
 
     Args:
         row: Attention of each column, (columns,); NaN counts as 0.
@@ -163,8 +172,8 @@ def peaks(row: np.ndarray, column_s: float, seconds: float) -> list[list[float]]
         ``[start_s, stop_s, share]``, the largest share first.
     """
     values = np.nan_to_num(np.asarray(row, dtype=np.float64))
-    half = int(_SMOOTH_S / 2 / column_s)
-    level = _box(values, half)
+    half_width = int(_SMOOTH_S / 2 / column_s)
+    level = _box(values, half_width)
     total = level.sum()
     if not total > 0:
         return []
@@ -174,17 +183,17 @@ def peaks(row: np.ndarray, column_s: float, seconds: float) -> list[list[float]]
             runs[-1][1] = int(column) + 1
         else:
             runs.append([int(column), int(column) + 1])
-    above = level * (level >= level.mean() + level.std())
-    shares = [float(above[start:stop].sum() / total) for start, stop in runs]
-    found = [
+    masked = level * (level >= level.mean() + level.std())
+    shares = [float(masked[start:stop].sum() / total) for start, stop in runs]
+    segments = [
         [round(start * column_s, 3), round(min(stop * column_s, seconds), 3), round(share, 4)]
         for (start, stop), share in zip(runs, shares, strict=True)
     ]
-    return sorted((run for run in found if run[1] > run[0]), key=lambda run: -run[2])[:_MOST_PEAKS]
+    return sorted((run for run in segments if run[1] > run[0]), key=lambda run: -run[2])[:_MOST_PEAKS]
 
 
 def row_maximum(pictures: Sequence[np.ndarray]) -> float:
-    """Return the value that takes the strongest colour: the 99th percentile of all cells, shared by the arms."""
+    """Return the value of the strongest colour, shared by the arms: the 99th percentile of all cells."""
     cells = [picture[np.isfinite(picture)].ravel() for picture in pictures]
     values = np.concatenate(cells) if cells else np.zeros(0)
     if not values.size:
@@ -193,7 +202,7 @@ def row_maximum(pictures: Sequence[np.ndarray]) -> float:
 
 
 def _choices(record: AttentionRecord) -> Iterator[tuple[str, list[int] | None, list[int] | None]]:
-    """Yield what may be looked at on its own: everything, groups of layers, single layers, single heads."""
+    """Yield (label, layers, heads) of each view: all, groups of layers, single layers, single heads."""
     layers, heads = record.rows.shape[1:3]
     yield "All layers and heads", None, None
     if layers >= 6:
@@ -218,12 +227,12 @@ def _pictures(
     *,
     clean: bool,
 ) -> dict[str, np.ndarray]:
-    made = {}
+    pictures = {}
     for mode in MODES if clean else MODES[:2]:
         correction = "length" if mode.startswith("length") else "none"
         picture = heatmap(record, groups, layers, heads, correction, remove_sink=mode.endswith("clean"))  # type: ignore[arg-type]
-        made[mode] = downsample(picture, columns).values
-    return made
+        pictures[mode] = downsample(picture, columns).values
+    return pictures
 
 
 def _column_s(record: AttentionRecord, columns: int) -> float:
@@ -238,38 +247,38 @@ def _packed(pictures: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return packed
 
 
-def _box(values: np.ndarray, half: int) -> np.ndarray:
+def _box(values: np.ndarray, half_width: int) -> np.ndarray:
     """Return the moving mean over ``2 half + 1`` columns along the last axis, shorter at the ends."""
     count = values.shape[-1]
     sums = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)
     places = np.arange(count)
-    low, high = np.maximum(0, places - half), np.minimum(count, places + half + 1)
+    low, high = np.maximum(0, places - half_width), np.minimum(count, places + half_width + 1)
     return (sums[..., high] - sums[..., low]) / (high - low)
 
 
 def _lights(rows: np.ndarray, column_s: float, seconds: float) -> list[list[float]]:
-    """Return ``[word, start_s, stop_s]`` of the words that listen, with hysteresis, at most five at a time."""
+    """Return ``[word, start_s, stop_s]`` of words above the threshold, with hysteresis, at most five at a time."""
     level = _box(np.nan_to_num(rows.astype(np.float64)), int(_SMOOTH_S / 2 / column_s))
     mean = level.mean(axis=1, keepdims=True)
     strength = np.divide(level, mean, out=np.zeros_like(level), where=mean > 0)
     lit: dict[int, int] = {}
-    found: list[list[float]] = []
+    lights: list[list[float]] = []
 
-    def put_out(word: int, column: int) -> None:
+    def switch_off(word: int, column: int) -> None:
         start = lit.pop(word)
-        found.append([word, round(start * column_s, 3), round(min(column * column_s, seconds), 3)])
+        lights.append([word, round(start * column_s, 3), round(min(column * column_s, seconds), 3)])
 
     for column in range(strength.shape[1]):
-        for word in [word for word in lit if strength[word, column] < _PUT_OUT]:
-            put_out(word, column)
-        room = _MOST_LIGHTS - len(lit)
-        strong = [int(w) for w in np.argsort(-strength[:, column])[: 2 * _MOST_LIGHTS] if w not in lit]
-        for word in strong[:room]:
-            if strength[word, column] >= _LIGHT:
+        for word in [word for word in lit if strength[word, column] < _LIGHT_OFF]:
+            switch_off(word, column)
+        free_slots = _MOST_LIGHTS - len(lit)
+        candidates = [int(w) for w in np.argsort(-strength[:, column])[: 2 * _MOST_LIGHTS] if w not in lit]
+        for word in candidates[:free_slots]:
+            if strength[word, column] >= _LIGHT_ON:
                 lit[word] = column
     for word in list(lit):
-        put_out(word, strength.shape[1])
-    return sorted(found, key=lambda light: (light[1], light[0]))
+        switch_off(word, strength.shape[1])
+    return sorted(lights, key=lambda light: (light[1], light[0]))
 
 
 def _thirds(course: np.ndarray) -> list[float]:
@@ -277,23 +286,23 @@ def _thirds(course: np.ndarray) -> list[float]:
     return [float(course[:third].mean()), float(course[-third:].mean())]
 
 
-def _listed(course: np.ndarray) -> list[float]:
+def _rounded(course: np.ndarray) -> list[float]:
     return [float(f"{value:.5g}") for value in course]
 
 
 def _summary(rows: Sequence[Passage], shares: Sequence[float], by_row: Sequence[Any], mode: str) -> str:
-    """Return the picture in one sentence, from the numbers that it is drawn from."""
+    """Return a one-sentence summary of the picture, from its own numbers."""
     if not rows:
         return "The trace holds no words."
-    best, least = int(np.argmax(shares)), int(np.argmin(shares))
+    highest, lowest = int(np.argmax(shares)), int(np.argmin(shares))
 
-    def told(index: int) -> str:
+    def describe(index: int) -> str:
         share = shares[index]
         value = f"{100 * share:.0f} %" if mode == "raw" else f"{share:.2f} times an even spread"
-        where = by_row[index][:1]
-        around = f", around {where[0][0]:.1f}–{where[0][1]:.1f} s" if where and index == best else ""
-        return f"{rows[index].name[0].lower()}{rows[index].name[1:]} ({value}{around})"
+        row_peaks = by_row[index][:1]
+        peak_note = f", around {row_peaks[0][0]:.1f}–{row_peaks[0][1]:.1f} s" if row_peaks and index == highest else ""
+        return f"{rows[index].name[0].lower()}{rows[index].name[1:]} ({value}{peak_note})"
 
     if len(rows) == 1:
-        return f"Attends to the sound in {told(0)}."
-    return f"Attends to the sound most in {told(best)}, least in {told(least)}."
+        return f"Attends to the sound in {describe(0)}."
+    return f"Attends to the sound most in {describe(highest)}, least in {describe(lowest)}."

@@ -1,13 +1,13 @@
-"""Several clips at once: a table of questions, or one question about several sounds, as a run that Analysis opens.
+"""Batches of clips: a table of questions, or one question about several sounds, as a run that Analysis opens.
 
-The files arrive one by one, through Gradio's own upload, and lie in a folder of the visitor's session. The work is done
-in turns of a few seconds, so that a long one stands in the line with everybody else's comparisons; what is done is kept
-between turns, as in every run (``mpar2.evaluation``). At the end the traces are scored by rules: against the events of
-the table where it has them, else against the tagger's opinion (``pages.opinion``).
+Files arrive one by one, through Gradio's own upload, and are stored in a folder of the visitor's session. A batch runs
+in turns of a few seconds, so that other visitors' comparisons run in between. Answers are kept between turns, as in
+every run (``mpar2.evaluation``). At the end the traces are scored by rules: against the events of the table if it has
+them, else against the tagger's events (``pages.opinion``).
 
 A table is CSV (or tab-separated) with the columns ``audio`` and ``question`` and, where known, ``choices`` (separated
 by ``|``), ``answer``, ``id``, ``domain``, ``difficulty``; or JSONL as ``mpar2 evaluate --benchmark jsonl`` reads it. An
-``audio`` is the name of one of the sounds: folders before it are left out, so no path can be named.
+``audio`` is the file name of one of the sounds. Folders are stripped, so no path can be addressed.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _TABLES = (".csv", ".tsv", ".jsonl")
 
 
 class BatchError(MPAR2Error, ValueError):
-    """The files cannot be run as they are; the message says what to change."""
+    """The files cannot be run as they are. The message names the change to make."""
 
 
 class _Pause(Exception):
-    """The turn is over; what is done is kept."""
+    """The turn is over; finished answers are kept."""
 
 
 @dataclass
@@ -64,12 +64,12 @@ class _Batch:
     """A session's files, and the work on them."""
 
     folder: Path
-    sounds: dict[str, Path] = field(default_factory=dict)  # by the name without signs, see _plain
+    sounds: dict[str, Path] = field(default_factory=dict)  # by normalised name, see _plain
     table: Path | None = None
     items: ItemSet | None = None
     arms: tuple[EvaluationArm, ...] = ()
     seed: int = 0
-    touched: float = 0.0  # seconds of the monotonic clock
+    last_used_s: float = 0.0  # seconds of the monotonic clock
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -86,14 +86,14 @@ class Batches:
         self._lock = threading.Lock()
 
     def add(self, session: str, path: str) -> dict[str, Any]:
-        """Take in one uploaded file, a sound or a table; after a start it begins the next batch.
+        """Add one uploaded file, a sound or a table. A file added after the start begins the next batch.
 
         Args:
             session: Session that the batch belongs to.
-            path: The file, where Gradio put it.
+            path: The uploaded file.
 
         Returns:
-            How many ``sounds`` there are, and whether there is a ``table``.
+            The number of ``sounds``, and whether there is a ``table``.
 
         Raises:
             BatchError: There are too many files, visitors or bytes.
@@ -102,15 +102,15 @@ class Batches:
         source = Path(path)
         with self._lock:
             now = time.monotonic()
-            for old in [name for name, one in self._batches.items() if now - one.touched > _KEPT_S]:
+            for old in [name for name, entry in self._batches.items() if now - entry.last_used_s > _KEPT_S]:
                 self._drop(old)
             if session not in self._batches and len(self._batches) >= _MOST_BATCHES:
                 raise BatchError(f"{_MOST_BATCHES} visitors have brought files: try again in some minutes")
             batch = self._batches.get(session)
-            if batch is None or batch.items is not None:  # files after a start are of another batch
+            if batch is None or batch.items is not None:  # files after the start belong to the next batch
                 self._drop(session)
                 batch = self._batches[session] = _Batch(Path(tempfile.mkdtemp(prefix="mpar2-batch-")))
-            batch.touched = now
+            batch.last_used_s = now
         if source.suffix.lower() in _TABLES:
             if source.stat().st_size > _MOST_TABLE_BYTES:
                 raise BatchError(f"{source.name} has {source.stat().st_size:,} bytes; a table may have 1 MB: cut it")
@@ -118,37 +118,37 @@ class Batches:
         else:
             if len(batch.sounds) >= MOST_CLIPS:
                 raise BatchError(f"{MOST_CLIPS} sounds are the most at once: run 'mpar2 evaluate' for more")
-            load_clip(path, limits=self.services.limits)  # refused here, with the reason
-            kept = batch.folder / f"{len(batch.sounds):02d}{source.suffix.lower()[:8]}"
-            kept.unlink(missing_ok=True)
-            try:  # a second name of the upload takes no space
-                kept.hardlink_to(source)
+            load_clip(path, limits=self.services.limits)  # raises for an unreadable file
+            copy = batch.folder / f"{len(batch.sounds):02d}{source.suffix.lower()[:8]}"
+            copy.unlink(missing_ok=True)
+            try:  # a hard link to the upload takes no space
+                copy.hardlink_to(source)
             except OSError:  # another disk
-                shutil.copyfile(source, kept)
-            batch.sounds[_plain(source.name)] = kept
+                shutil.copyfile(source, copy)
+            batch.sounds[_plain(source.name)] = copy
         return {"sounds": len(batch.sounds), "table": batch.table is not None}
 
     def begin(self, session: str, asked: Asked, visitor: str) -> None:
-        """Make items and arms of the session's files and of the form.
+        """Build the items and arms of a batch from the session's files and the form.
 
         Args:
-            session: Session whose files are meant.
-            asked: The form; its question is asked of every sound where there is no table.
-            visitor: Address that each question is counted for, as one run.
+            session: Session of the files.
+            asked: The form. Without a table, its question is used for every sound.
+            visitor: Address charged with one run per question.
 
         Raises:
-            BatchError: Files, table or arms cannot be run; the message says why.
-            LimitError: A question is too long, or the visitor has had their runs.
+            BatchError: Files, table or arms cannot be run.
+            LimitError: A question is too long, or the visitor has no runs left.
         """
-        batch = self._of(session)
+        batch = self._batch_of(session)
         if not batch.sounds:
             raise BatchError("there is no sound yet: choose the recordings that the table names")
         if batch.table is not None:
-            entries = _named(read_table(batch.table), batch.sounds)
+            entries = _with_file_names(read_table(batch.table), batch.sounds)
         else:
             question = make_question(asked.question, split_choices(asked.choices), answer=asked.answer.strip() or None)
-            known = {"question": question.text, "choices": list(question.choices), "answer": question.answer}
-            entries = [known | {"id": name, "audio": path.name} for name, path in batch.sounds.items()]
+            fields = {"question": question.text, "choices": list(question.choices), "answer": question.answer}
+            entries = [fields | {"id": name, "audio": path.name} for name, path in batch.sounds.items()]
         if len(entries) > MOST_CLIPS:
             raise BatchError(f"the table has {len(entries)} questions; {MOST_CLIPS} are the most at once: cut it")
         (batch.folder / "items.jsonl").write_bytes(b"".join(dump_json(entry) + b"\n" for entry in entries))
@@ -167,7 +167,7 @@ class Batches:
         batch.seed = decoding.seed
         try:
             items = read_items("jsonl", batch.folder, batch.folder)
-        except MPAR2Error as error:  # in the visitor's words: the folder is nobody's business
+        except MPAR2Error as error:  # without the path of the folder
             raise BatchError(str(error).replace(str(batch.folder / "items.jsonl"), "the table")) from None
         for item in items.items:
             self.services.visitors.check(item.question.text, list(item.question.choices))
@@ -176,7 +176,7 @@ class Batches:
         batch.items = items
 
     def turn(self, session: str) -> dict[str, Any]:
-        """Work for a few seconds.
+        """Run the batch for a few seconds.
 
         Returns:
             ``state`` ("more", "done" or "stopped"), ``done``, ``total`` and ``failed`` (answers); at the end ``zip``,
@@ -185,36 +185,36 @@ class Batches:
         Raises:
             BatchError: The batch was not begun, or its files are gone.
         """
-        batch = self._of(session)
+        batch = self._batch_of(session)
         if batch.items is None:
             raise BatchError("the batch was not begun: choose the files and begin it")
-        batch.touched = time.monotonic()
+        batch.last_used_s = time.monotonic()
         counts = {"done": 0, "total": len(batch.items.items) * len(batch.arms), "failed": 0}
-        until, first = time.monotonic() + _TURN_S, True
+        deadline, first = time.monotonic() + _TURN_S, True
 
         def report(done: int, total: int, failed: int) -> None:
             nonlocal first
             counts.update(done=done, total=total, failed=failed)
-            over = time.monotonic() > until or batch.stop.is_set()
-            if not first and over and done + failed < total:
+            expired = time.monotonic() > deadline or batch.stop.is_set()
+            if not first and expired and done + failed < total:
                 raise _Pause
             first = False
 
         engine = self.services.engine
         attends = all(engine.engine_for(arm.arm).attention for arm in batch.arms)
-        how = Settings(seed=batch.seed, attention_share=1.0 if attends else 0.0, batch_size=1)
+        settings = Settings(seed=batch.seed, attention_share=1.0 if attends else 0.0, batch_size=1)
         try:
-            evaluate(batch.items, batch.arms, engine, batch.run, how, report)
+            evaluate(batch.items, batch.arms, engine, batch.run, settings, report)
         except _Pause:
             if not batch.stop.is_set():
                 return {"state": "more", **counts}
         stopped = batch.stop.is_set() and counts["done"] + counts["failed"] < counts["total"]
-        packed = self._packed(batch)
+        packed = self._pack_run(batch)
         self.forget(session)
         return {"state": "stopped" if stopped else "done", **counts, "zip": packed}
 
     def stop(self, session: str) -> None:
-        """Ask the session's batch to end after the answer that is being written."""
+        """Stop the session's batch after the current answer."""
         if (batch := self._batches.get(session)) is not None:
             batch.stop.set()
 
@@ -228,23 +228,23 @@ class Batches:
             batch.stop.set()
             shutil.rmtree(batch.folder, ignore_errors=True)
 
-    def _of(self, session: str) -> _Batch:
+    def _batch_of(self, session: str) -> _Batch:
         batch = self._batches.get(session)
         if batch is None:
             raise BatchError("the files are not here any more: choose them again")
         return batch
 
-    def _packed(self, batch: _Batch) -> str:
+    def _pack_run(self, batch: _Batch) -> str:
         """Return the run's folder with its scores, as a zip in base64."""
         from mpar2.cafe.rules.judge import ReferenceJudge
         from mpar2.cafe.score import score_run
 
         assert batch.items is not None
-        bare = {item.id: batch.items.audio_path(item) for item in batch.items.items if item.events is None}
-        write_captions(batch.run, {id: tagging_of(load_clip(path)).truth() for id, path in bare.items()})
+        unlabelled = {item.id: batch.items.audio_path(item) for item in batch.items.items if item.events is None}
+        write_captions(batch.run, {id: tagging_of(load_clip(path)).truth() for id, path in unlabelled.items()})
         asyncio.run(score_run(batch.run, ReferenceJudge(), batch.run / "cafe" / "reference"))
         manifest = load_json((batch.run / "manifest.json").read_bytes(), "manifest.json")
-        for arm in manifest["arms"]:  # no path of this machine leaves it
+        for arm in manifest["arms"]:  # without paths of this machine
             arm |= {key: shown_model(arm.get(key)) for key in ("model", "adapter")}
         write_json(batch.run / "manifest.json", manifest)
         buffer = io.BytesIO()
@@ -256,7 +256,14 @@ class Batches:
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a table of questions (see the module), as they stand. Raises :class:`BatchError`."""
+    """Return the unchecked rows of a table of questions (see the module).
+
+    Args:
+        path: The table.
+
+    Raises:
+        BatchError: The table cannot be read or is empty.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -315,23 +322,23 @@ def _csv_rows(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _named(rows: Iterable[Mapping[str, Any]], sounds: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Return the rows with the names that the sounds have in the batch's folder."""
-    found, missing = [], []
+def _with_file_names(rows: Iterable[Mapping[str, Any]], sounds: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Return the rows with the file names of the sounds in the batch's folder."""
+    entries, missing = [], []
     for row in rows:
         name = PurePosixPath(PureWindowsPath(row["audio"] if isinstance(row.get("audio"), str) else "").as_posix()).name
         sound = sounds.get(_plain(name))
         if sound is None:
             missing.append(name or "(none)")
         else:
-            found.append(dict(row) | {"audio": sound.name})
+            entries.append(dict(row) | {"audio": sound.name})
     if missing:
         raise BatchError(
             f"{len(missing)} sounds of the table are not among the files (first: {missing[0][:60]}): choose them too"
         )
-    return found
+    return entries
 
 
 def _plain(name: str) -> str:
-    """Return a file's name as uploads keep it: letters, digits and dots."""
+    """Return the normalised name of a file, as uploads have it: letters, digits and dots, in lower case."""
     return re.sub(r"[^\w.]+", "", name, flags=re.UNICODE).lower()

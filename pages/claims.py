@@ -1,8 +1,8 @@
-"""What a trace claims to hear, sound by sound: from sorted mentions to the rows of a table, in words.
+"""Claims of a trace about sounds: rows of a table, built from classified mentions.
 
-The rule is that of ``mpar2.cafe.metrics``: a sound of the clip is used wrongly if any mention of it is, else right if
-any mention is, else missed; invented sounds of one name are one claim. So the rows agree with Acc_per and its siblings.
-Where mentions are checked against a machine's ``opinion``, the sentences say no more than that the two differ.
+The rule is that of ``mpar2.cafe.metrics``: an event is misused if any mention of it is, else matched if any mention is,
+else missed. Hallucinated mentions with one label are one claim. So the rows agree with Acc_per and its siblings. Where
+the events are a tagger's ``opinion``, the sentences state only the disagreement.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["claims_of", "reason_in_words"]
 
-_FIRST_WORDS = {
+_FAULTS = {
     "wrong time": "at a wrong time",
     "wrong order": "in a wrong order",
     "wrong count": "with a wrong count",
@@ -22,16 +22,16 @@ _FIRST_WORDS = {
 def claims_of(
     mentions: Sequence[Mapping[str, Any]], targets: Sequence[str], *, opinion: bool = False
 ) -> list[dict[str, Any]]:
-    """List each claimed or missed sound, in the order in which the trace names them; missed ones last.
+    """List each claimed or missed sound, in the order of the trace, missed sounds last.
 
     Args:
-        mentions: Sorted mentions of the trace.
-        targets: Labels of the events that they were checked against.
-        opinion: These are a tagger's, so that the sentences say no more than that the two differ.
+        mentions: Classified mentions of the trace.
+        targets: Labels of the target events.
+        opinion: The targets are a tagger's events, so the sentences state only the disagreement.
 
     Returns:
-        For each sound ``label``, ``fate`` (matched, misused, hallucinated, missed), ``event`` (its place among the
-        targets, or None), ``mentions`` (their places), ``said`` and ``right`` (how many) and ``why``, a sentence.
+        For each sound ``label``, ``fate`` (matched, misused, hallucinated, missed), ``event`` (index in ``targets``,
+        or None), ``mentions`` (indices), ``said`` and ``right`` (numbers of mentions) and ``why``, a sentence.
     """
     by_event: dict[Any, list[int]] = {}
     for number, mention in enumerate(mentions):
@@ -54,7 +54,7 @@ def claims_of(
                 "mentions": numbers,
                 "said": len(numbers),
                 "right": kinds.count("matched"),
-                "why": _why(fate, [mentions[number] for number in numbers], opinion),
+                "why": _explanation(fate, [mentions[number] for number in numbers], opinion),
             }
         )
     missed = [event for event in range(len(targets)) if event not in by_event]
@@ -65,11 +65,11 @@ def claims_of(
 
 
 def reason_in_words(mention: Mapping[str, Any], *, opinion: bool = False) -> str:
-    """Return why a mention is of its kind, as a sentence.
+    """Return the reason for the kind of a mention, as a sentence.
 
     Args:
-        mention: A sorted mention (``mpar2.cafe.schema``) as JSON.
-        opinion: It was checked against a tagger's opinion.
+        mention: A classified mention (``mpar2.cafe.schema``) as JSON.
+        opinion: The targets are a tagger's events.
     """
     reason = str(mention.get("reason") or "").strip()
     detail = reason.partition(": ")[2] or reason
@@ -86,21 +86,21 @@ def reason_in_words(mention: Mapping[str, Any], *, opinion: bool = False) -> str
     }.get(mention["kind"], f"Not a claim: {detail}." if detail else "Not a claim: only asked about or denied.")
 
 
-def _why(fate: str, mentions: Sequence[Mapping[str, Any]], opinion: bool) -> str:
-    said = "once" if len(mentions) == 1 else f"{len(mentions)} times"
+def _explanation(fate: str, mentions: Sequence[Mapping[str, Any]], opinion: bool) -> str:
+    times = "once" if len(mentions) == 1 else f"{len(mentions)} times"
     if fate == "hallucinated":
-        return f"Named {said}; {'the tagger does not find it' if opinion else 'it is not in the clip'}."
-    wrong = [mention for mention in mentions if mention["kind"] == "misused"]
-    if not wrong:
-        return f"Named {said}, {'as the tagger has it' if opinion else 'rightly'}."
-    ways = list(dict.fromkeys(_way(mention) for mention in wrong))
-    right = len(mentions) - len(wrong)
+        return f"Named {times}; {'the tagger does not find it' if opinion else 'it is not in the clip'}."
+    misused = [mention for mention in mentions if mention["kind"] == "misused"]
+    if not misused:
+        return f"Named {times}, {'as the tagger has it' if opinion else 'rightly'}."
+    faults = list(dict.fromkeys(_fault(mention) for mention in misused))
+    right = len(mentions) - len(misused)
     if opinion:
-        return f"Named {said}: in {len(wrong)} of them the tagger disagrees on time, order or count."
-    start = f"Named {said}: {right} right, {len(wrong)}" if right else f"Named {said},"
-    return f"{start} {' and '.join(ways[:2])}. One wrong use makes the claim wrong."
+        return f"Named {times}: in {len(misused)} of them the tagger disagrees on time, order or count."
+    start = f"Named {times}: {right} right, {len(misused)}" if right else f"Named {times},"
+    return f"{start} {' and '.join(faults[:2])}. One wrong use makes the claim wrong."
 
 
-def _way(mention: Mapping[str, Any]) -> str:
+def _fault(mention: Mapping[str, Any]) -> str:
     head = str(mention.get("reason") or "").partition(":")[0].strip()
-    return _FIRST_WORDS.get(head, "wrongly used")
+    return _FAULTS.get(head, "wrongly used")

@@ -1,8 +1,8 @@
-"""The Compare tab: one view of our own (form and result, ``view/compare.js``) and the handlers behind it.
+"""The Compare tab: a custom view (form and result, ``view/compare.js``) with its handlers.
 
-The page sends its form as the data of one event; anybody can send anything in its place, so every value is checked
-here or in ``pages.running``. A visitor's sound comes through Gradio's own upload only, so no path can be named. What is
-wrong goes back to the field that it belongs to.
+The page sends its form as the data of one event. The data is untrusted, so every value is checked here or in
+``pages.running``. A visitor's sound comes through Gradio's own upload only, so no path can be addressed. Errors are
+returned with the field of the form that they belong to.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
 
     Args:
         services: Engine, checkpoints, limits and examples.
-        demo: The app, whose queue is asked for a visitor's place.
+        demo: The app, whose queue gives a visitor's position.
     """
     comparer, batches = Comparer(services), Batches(services)
     view = view_component("comparison", "mountCompare", setup=setup_of(services))
@@ -58,9 +58,9 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     place = channel("place", "comparison", "place")
     batch = channel("batch", "comparison", "batch")
     occlusion = channel("occlusion", "comparison", "occlusion")
-    # Seen by nobody: the view's own buttons and the whole page as drop zone hand their file to its input.
+    # Hidden: the view's own buttons and the drop zone of the page pass their file to its input.
     audio = gr.UploadButton("Upload a file", type="filepath", elem_id="audio", elem_classes="mp-offscreen")
-    one_of_many = gr.UploadButton("One of several", type="filepath", elem_id="batch-file", elem_classes="mp-offscreen")
+    batch_upload = gr.UploadButton("One of several", type="filepath", elem_id="batch-file", elem_classes="mp-offscreen")
 
     def on_run(event: gr.EventData, request: gr.Request, path: str | None) -> Iterator[Any]:
         form = _form(event)
@@ -98,18 +98,18 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
 
     def on_occlude(event: gr.EventData, request: gr.Request, path: str | None) -> Iterator[Any]:
         form, session = _form(event), session_of(request)
-        place = {"id": form.get("id"), "arm": form.get("arm"), "at": time.monotonic()}
+        target = {"id": form.get("id"), "arm": form.get("arm"), "at": time.monotonic()}
         text, digest = str(form.get("text") or ""), str(form.get("digest") or "")
         try:
             if len(text) > _LONGEST:
                 raise EngineError(f"the trace has {len(text)} characters; occlusion reads {_LONGEST} at most")
-            found = None
+            result = None
             asked = asked_of(form, path, services)
-            for found in comparer.occlude(asked, text, digest, session, visitor=visitor_of(request)):
-                yield place | {"occlusion": found}
-            yield place | {"occlusion": found, "ended": True}
+            for result in comparer.occlude(asked, text, digest, session, visitor=visitor_of(request)):
+                yield target | {"occlusion": result}
+            yield target | {"occlusion": result, "ended": True}
         except Exception as error:  # the page waits for an end
-            yield place | {"refused": message_of(error)}
+            yield target | {"refused": message_of(error)}
 
     def on_ask(request: gr.Request) -> dict[str, Any] | None:
         return {"ahead": ahead_of(demo, session_of(request)), "at": time.monotonic()}
@@ -136,38 +136,36 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
             example = services.example_of(clip)
             truth = None if example is None else truth_document(example.events, example.truth_origin)
             opinion = opinion_document(tagging_of(clip)) if truth is None else None
-            known = {"known": example and example.title, "truth": truth, "opinion": opinion}
-            return clip_document(clip, shareable=False) | known | {"at": time.monotonic()}
+            details = {"known": example and example.title, "truth": truth, "opinion": opinion}
+            return clip_document(clip, shareable=False) | details | {"at": time.monotonic()}
         except AudioError as error:
             return {"refused": message_of(error), "at": time.monotonic()}
 
+    # Handlers are private to the page: API clients use the endpoints of pages.api.
     private = {"api_visibility": "private", "show_progress": "hidden"}
-    # one comparison at a time, the others queue
-    ran = view.submit(guarded(on_run), audio, view, concurrency_id="engine", concurrency_limit=1, **private)
-    # a judge is waited for apart, so that one that is silent holds nobody
-    ran.success(guarded(on_judge), None, view, concurrency_id="judge", concurrency_limit=16, **private)
+    # one comparison at a time
+    run_event = view.submit(guarded(on_run), audio, view, concurrency_id="engine", concurrency_limit=1, **private)
+    # judging has a queue of its own, so that a slow judge does not block comparisons
+    run_event.success(guarded(on_judge), None, view, concurrency_id="judge", concurrency_limit=16, **private)
     view.expand(on_occlude, audio, occlusion, concurrency_id="engine", **private)
     view.submit(on_ask, None, place, queue=False, **private)
     view.stop(on_stop, None, None, queue=False, **private)
     demo.unload(on_leave)
-    # fewer at once than mpar2.decoder decodes, so that a comparison's own clip does not wait for uploads
+    # below the concurrency of mpar2.decoder, so that the clip of a comparison does not wait for uploads
     decoding = {"concurrency_id": "decoding", "concurrency_limit": 3} | private
     audio.upload(guarded(on_clip), audio, clip, **decoding)
-    one_of_many.upload(guarded(on_batch_file), one_of_many, batch, **decoding)
-    # a turn of some seconds at a time: other visitors' comparisons come between
+    batch_upload.upload(guarded(on_batch_file), batch_upload, batch, **decoding)
+    # in turns of some seconds, so that other visitors' comparisons run in between
     view.apply(guarded(on_batch), None, batch, concurrency_id="engine", **private)
     view.clear(on_forget, None, None, queue=False, **private)
 
 
 def setup_of(services: Services) -> dict[str, Any]:
-    """Return what the page knows before anybody does anything: examples, arms, limits.
-
-    No secret and no path is in it.
-    """
+    """Return the initial data of the page: examples, arms, limits. It contains no secret and no path."""
     examples = []
     for example in services.examples:
-        known = example.outcome is not None or example.comparison_path.exists()
-        examples.append(example.card() | (_published(example) if known else {"url": None}))
+        stored = example.outcome is not None or example.comparison_path.exists()
+        examples.append(example.card() | (_publish_example(example) if stored else {"url": None}))
     return {
         "examples": examples,
         "first": services.first_example,
@@ -178,7 +176,7 @@ def setup_of(services: Services) -> dict[str, Any]:
         "most_seconds": services.limits.max_seconds,
         "most_tokens": max(2, services.max_new_tokens),
         "most_question": services.visitors.question_chars,
-        "judges": [_judge(label, name) for label, name in judge_choices()],
+        "judges": [_judge_entry(label, name) for label, name in judge_choices()],
         "suggested": suggestion_value(),
         "occlusion": 0 if lends_gpus() else WINDOWS,
         "most_clips": 0 if lends_gpus() else MOST_CLIPS,
@@ -194,16 +192,16 @@ def first_comparison(services: Services) -> str | None:
     return next((card["url"] for card in cards if card["name"] == services.first_example), None)
 
 
-def _judge(label: str, name: str) -> list[Any]:
-    """Return a judge as the form lists it: name, label, whether it needs a key and an address."""
+def _judge_entry(label: str, name: str) -> list[Any]:
+    """Return a judge's entry in the form: name, label, whether it needs a key, whether it needs an address."""
     if name == "rules":
         return [name, "Fixed rules, against the sounds listed, or a tagger’s opinion", False, False]
     service = judge_named(name).service
     return [name, label, service is not None, service is not None and service.needs_address]
 
 
-def _published(example: Example) -> dict[str, str]:
-    """Publish the stored comparison of an example and, apart, its sound, without which the page can be read too."""
+def _publish_example(example: Example) -> dict[str, str]:
+    """Publish the stored comparison of an example and, separately, its sound, so that the page loads without it."""
     stat = example.comparison_path.stat()
     key = f"{example.digest} {stat.st_size} {stat.st_mtime_ns} {app_module()}"
 
@@ -225,15 +223,15 @@ def _form(event: gr.EventData) -> Mapping[str, Any]:
 
 
 def asked_of(form: Mapping[str, Any], path: str | None, services: Services) -> Asked:
-    """Return the form as it came from a browser, as plain texts and numbers.
+    """Return the form of a browser as plain texts and numbers.
 
     Args:
-        form: The form's data; values of another type than expected are left out.
-        path: The visitor's own upload; None where there is none.
-        services: Knows the examples and the limits.
+        form: Data of the form; values of an unexpected type are ignored.
+        path: The visitor's own upload; None if there is none.
+        services: Examples and limits.
 
     Raises:
-        AudioError: The form names an example that is not here.
+        AudioError: The form names an unknown example.
     """
 
     def text(key: str) -> str:

@@ -1,27 +1,26 @@
-"""The comparison document: one clip, one question, and what each arm made of them, as plain JSON data.
+"""The comparison document: one clip, one question, and the result of each arm, as plain JSON data.
 
-It is the only thing that passes between the handlers, the page, the downloads, the stored comparisons of ``examples/``
-and the API, so what a visitor sees is what a visitor can keep.
+It is the one format of the handlers, the page, the downloads, the stored comparisons of ``examples/`` and the API.
 
     format, version      "mpar2.comparison", 2 (version 1 is read, see ``pages.document_v1``)
     id, created, package, status   status: running, done, stopped, error
-    stored, opened   true (else absent) where it was kept with the app, or by a visitor (``pages.results``)
+    stored, opened   true (else absent) if it was stored with the app, or by a visitor (``pages.results``)
     clip       name, seconds, digest, warnings, mel (see ``spectrogram``), audio (data URI), shareable
     question   text, choices, answer, domain, difficulty (null where unknown)
     truth      {origin, events: [{label, onset_s, offset_s}]} or null
-    opinion    what a tagger found in a clip of which nothing is known (see ``opinion``), or null
+    opinion    a tagger's events of a clip without known events (see ``opinion``), or null
     decoding, prompts (hash of each prompt in use), credits, example, link (query string that reopens it)
     scales     top of the colours and of the lines, shared by the arms: {passages, words, line}, each by mode
     arms       name, model, adapter, mode, stage, text, parts, problems, token_count, words [chars, tokens],
-               answer, choice, correct (true, false, null), unscored (why null), finish, seconds, first_token_s,
+               answer, choice, correct (true, false, null), unscored (reason for null), finish, seconds, first_token_s,
                prompt_tokens, audio_seconds, attention_ratio, attention_corrected, warnings, error,
                attention (see ``attention_view``) or null, confidence (probability along the tokens: course, summary)
                or null, cafe (see ``scoring``) with claims (see ``claims``) or null,
-               occlusion (see ``occluding``; absent where nobody asked for it),
+               occlusion (see ``occluding``; absent if it was not computed),
                against (differences from arm ``base``, see :func:`differences`) or null
 
 Conventions: spans are half-open and count characters (code points) or generated tokens; times are seconds. Every
-string may come from a model or a stranger: renderers put it into text nodes only.
+string is untrusted: renderers put it into text nodes only.
 """
 
 from __future__ import annotations
@@ -74,11 +73,11 @@ __all__ = [
 FORMAT, VERSION = "mpar2.comparison", 2
 MOST_ARMS = 4
 _FLAC_LIMIT = 400_000  # bytes; more would make the page of a half-minute clip heavy
-_AUDIO_LIMIT_S = 120.0  # longer clips are not carried inside the document; the page then has no player of its own
+_AUDIO_LIMIT_S = 120.0  # longer clips are not embedded in the document, and the page then has no player
 
 
 class DocumentError(MPAR2Error, ValueError):
-    """A stored comparison cannot be shown; the message says why."""
+    """A stored comparison cannot be shown. The message states the reason."""
 
 
 class ComparisonRun:
@@ -131,10 +130,10 @@ class ComparisonRun:
             "link": share_query(question, arms, example),
             "scales": None,
         }
-        self._arms = [_waiting(arm) for arm in arms]
+        self._arms = [_queued_arm(arm) for arm in arms]
 
     def progress(self, progress: Progress) -> bool:
-        """Take in one update of the engine; return whether more changed than the length of the text."""
+        """Apply one update of the engine, and return whether the stage of its arm changed."""
         arm = self._arms[progress.index]
         changed = arm["stage"] != progress.stage
         arm["stage"] = progress.stage
@@ -149,7 +148,7 @@ class ComparisonRun:
 
         Args:
             status: "done", "stopped" or "error".
-            error: What went wrong, for the arms that did not end; None where nothing did.
+            error: Message for the arms that did not end; None without an error.
         """
         self._document["status"] = status
         open_arms = [arm for arm in self._arms if arm["stage"] != "done"]
@@ -159,29 +158,29 @@ class ComparisonRun:
         complete(self._document | {"arms": self._arms}, into=self._document)
 
     def texts(self, *, ended: bool = False) -> list[str]:
-        """Return the traces as they stand; with ``ended`` those that came to their end, "" for the others."""
+        """Return the current traces; with ``ended``, "" in place of each unfinished trace."""
         return [arm["text"] if not ended or arm["finish"] not in (None, "cancelled") else "" for arm in self._arms]
 
     def opine(self, opinion: dict[str, Any] | None) -> None:
-        """Add what a tagger found."""
+        """Set the tagger's events."""
         self._document["opinion"] = opinion
 
     def stage(self, stage: str) -> None:
-        """Say what is going on in every arm."""
+        """Set the stage of every arm."""
         for arm in self._arms:
             arm["stage"] = stage
 
     def score(self, index: int, cafe: dict[str, Any]) -> None:
-        """Add the sorted mentions of an arm.
+        """Add the classified mentions of an arm.
 
         Args:
-            index: Place of the arm.
-            cafe: Of ``pages.scoring.cafe_document``.
+            index: Index of the arm.
+            cafe: Result of ``pages.scoring.cafe_document``.
         """
         self._arms[index].update(cafe=with_claims(cafe), stage="done")
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the document as it stands."""
+        """Return the current document."""
         for arm in self._arms:
             if arm["stage"] != "done" and arm["text"]:
                 arm["parts"] = trace_to_json(parse_trace(arm["text"]))["parts"]
@@ -189,7 +188,7 @@ class ComparisonRun:
 
 
 def with_claims(cafe: dict[str, Any]) -> dict[str, Any]:
-    """Add the table of claims to sorted mentions, and to each mention a sentence that says why it is right or wrong."""
+    """Add the table of claims to classified mentions, and a sentence with the reason to each mention."""
     if "mentions" not in cafe:
         return cafe
     opinion = cafe["truth_origin"] == ORIGIN
@@ -198,18 +197,18 @@ def with_claims(cafe: dict[str, Any]) -> dict[str, Any]:
 
 
 def complete(document: dict[str, Any], into: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Add what needs all arms: the shared scales, and each arm's differences from the first that claims anything.
+    """Add the fields that depend on all arms: shared scales, and differences from the first arm with claims.
 
     Args:
         document: A document whose arms have ended; their ``against`` is set in place.
-        into: Document that gets the scales; None: ``document`` itself.
+        into: Document to add the scales to; None takes ``document`` itself.
 
     Returns:
-        The document that got the scales.
+        The document with the scales.
     """
     arms = document["arms"]
-    claiming = [i for i, arm in enumerate(arms) if (((arm["cafe"] or {}).get("counts")) or {}).get("predicted")]
-    base = claiming[0] if claiming else 0
+    claiming_arms = [i for i, arm in enumerate(arms) if (((arm["cafe"] or {}).get("counts")) or {}).get("predicted")]
+    base = claiming_arms[0] if claiming_arms else 0
     for index, arm in enumerate(arms):
         arm["against"] = differences(arms[base], arm) | {"base": base} if index > base else None
     target = document if into is None else into
@@ -221,31 +220,31 @@ def differences(first: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
     """Subtract one arm from another.
 
     Args:
-        first: Arm of a document that is subtracted.
-        arm: Arm that it is subtracted from.
+        first: The arm that is subtracted.
+        arm: The arm that it is subtracted from.
 
     Returns:
         ``right_claims``, ``acc_per``, ``last_third`` (share of attention on audio in the last third of the trace) and
-        ``tokens``; None where one of the two is unknown.
+        ``tokens``; None if one of the two is unknown.
     """
 
-    def claims(one: dict[str, Any], key: str) -> Any:
-        return ((one["cafe"] or {}).get("counts") or {}).get(key)
+    def claims(entry: dict[str, Any], key: str) -> Any:
+        return ((entry["cafe"] or {}).get("counts") or {}).get(key)
 
-    def rate(one: dict[str, Any]) -> Any:
-        return ((one["cafe"] or {}).get("metrics") or {}).get("acc_per")
+    def rate(entry: dict[str, Any]) -> Any:
+        return ((entry["cafe"] or {}).get("metrics") or {}).get("acc_per")
 
-    def last(one: dict[str, Any]) -> Any:
-        thirds = (one["attention"] or {}).get("thirds")
+    def last_third(entry: dict[str, Any]) -> Any:
+        thirds = (entry["attention"] or {}).get("thirds")
         return thirds["raw"][1] if thirds else None
 
-    def minus(now: Any, before: Any) -> Any:
-        return None if now is None or before is None else now - before
+    def minus(value: Any, base: Any) -> Any:
+        return None if value is None or base is None else value - base
 
     return {
         "right_claims": minus(claims(arm, "matched"), claims(first, "matched")),
         "acc_per": minus(rate(arm), rate(first)),
-        "last_third": minus(last(arm), last(first)),
+        "last_third": minus(last_third(arm), last_third(first)),
         "tokens": arm["token_count"] - first["token_count"],
     }
 
@@ -253,17 +252,17 @@ def differences(first: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
 def _scales(views: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     def top(pictures: Sequence[dict[str, Any] | None], mode: str) -> float:
         rows = []
-        for made in pictures:
-            packed = made and (made.get(mode) or made.get(mode.removesuffix("_clean")))
-            if made and packed:
-                whole = packed | {"data": made[packed["as"]]["data"]} if packed["data"] is None else packed
-                rows.append(unpack(whole))
+        for by_mode in pictures:
+            packed = by_mode and (by_mode.get(mode) or by_mode.get(mode.removesuffix("_clean")))
+            if by_mode and packed:
+                picture = packed | {"data": by_mode[packed["as"]]["data"]} if packed["data"] is None else packed
+                rows.append(unpack(picture))
         return row_maximum(rows)
 
-    passages_ = [view["views"][0]["pictures"] if view["views"] else None for view in views]
+    passage_pictures = [view["views"][0]["pictures"] if view["views"] else None for view in views]
     modes = ("raw", "length", "raw_clean", "length_clean")
     return {
-        "passages": {mode: top(passages_, mode) for mode in modes},
+        "passages": {mode: top(passage_pictures, mode) for mode in modes},
         "words": {mode: top([view["words"] for view in views], mode) for mode in modes},
         "line": {
             mode: max((max(view["course"][mode], default=0.0) for view in views), default=0.0)
@@ -273,15 +272,15 @@ def _scales(views: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def without_arrays(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document for those who read and do not draw: without sound, spectrogram and attention of tokens."""
+    """Return the document without sound, spectrogram and attention of tokens, for clients that do not draw."""
     clip = {key: value for key, value in document["clip"].items() if key not in ("mel", "audio")}
-    left_out = ("words", "attention")
-    arms = [{key: value for key, value in arm.items() if key not in left_out} for arm in document["arms"]]
+    omitted = ("words", "attention")
+    arms = [{key: value for key, value in arm.items() if key not in omitted} for arm in document["arms"]]
     return document | {"clip": clip, "arms": arms}
 
 
 def shown_model(model: str | None) -> str | None:
-    """Return a hub id or a short name as it is; of a folder, its name: paths of this machine are nobody's business."""
+    """Return a hub id or a short name unchanged, and of a folder only its name, so that no path is shown."""
     if model is None:
         return None
     engine, served = split_engine(model)
@@ -294,9 +293,9 @@ def share_query(question: Question, arms: Sequence[Arm], example: str | None) ->
     """Return the query string that reopens a question.
 
     Args:
-        question: Its text and choices are in it.
-        arms: Names and modes.
-        example: Name of the example that the clip is of; None: the query names no clip.
+        question: Question with text and choices.
+        arms: Arms with names and modes.
+        example: Name of the clip's example; None leaves the clip out.
     """
     pairs = [("example", example)] if example else []
     pairs += [("q", question.text)] + [("choice", choice) for choice in question.choices]
@@ -310,23 +309,23 @@ def generation_document(
     """Return the finished fields of an arm.
 
     Args:
-        generation: What the engine returned.
-        question: Its answer decides what is correct.
-        seconds: Length of the clip.
-        attention_bytes: Bytes that the attention view may take, about.
+        generation: Result of the engine.
+        question: Question with the true answer.
+        seconds: Length of the clip, in seconds.
+        attention_bytes: Approximate limit of the attention view, in bytes.
     """
     trace = trace_to_json(generation.trace)
     correct, unscored = _correctness(generation, question)
     tokens = [(token.chars.start, token.chars.stop) for token in generation.tokens]
-    spoken = words(generation.text, tokens)
+    word_tokens = words(generation.text, tokens)
     rows = passages(generation.text, trace["parts"], tokens)
-    attention = attention_view(generation.attention, rows, spoken, seconds, attention_bytes)
+    attention = attention_view(generation.attention, rows, word_tokens, seconds, attention_bytes)
     return {
         "stage": "done",
         "text": generation.text,
         "parts": trace["parts"],
         "problems": trace["problems"],
-        "words": [[*word.chars, *word.tokens] for word in spoken],
+        "words": [[*word.chars, *word.tokens] for word in word_tokens],
         "token_count": generation.token_count or 0,
         "answer": generation.choice or read_answer(generation.trace, question.choices).words,
         "choice": generation.choice,
@@ -346,22 +345,22 @@ def generation_document(
 
 
 def audio_uri(clip: Clip) -> str | None:
-    """Return what the model heard, as a data URI that every browser plays; None for clips too long to carry along.
+    """Return the model's input audio as a data URI that every browser plays; None for clips above the length limit.
 
-    FLAC, so sample for sample, where that is small; else MP3 without added delay, so that times stay true.
+    The format is FLAC (lossless) if that is small enough, else MP3 without added delay, so that times stay exact.
     """
     if clip.seconds > _AUDIO_LIMIT_S:
         return None
     import soundfile
 
-    def encoded(**how: Any) -> bytes:
+    def encode(**options: Any) -> bytes:
         buffer = io.BytesIO()
-        soundfile.write(buffer, clip.samples, SAMPLE_RATE, **how)
+        soundfile.write(buffer, clip.samples, SAMPLE_RATE, **options)
         return buffer.getvalue()
 
-    kind, data = "flac", encoded(format="FLAC", subtype="PCM_16")
+    kind, data = "flac", encode(format="FLAC", subtype="PCM_16")
     if len(data) > _FLAC_LIMIT:
-        kind, data = "mpeg", encoded(format="MP3", subtype="MPEG_LAYER_III", compression_level=0.0)
+        kind, data = "mpeg", encode(format="MP3", subtype="MPEG_LAYER_III", compression_level=0.0)
     return f"data:audio/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
@@ -370,7 +369,7 @@ def clip_document(clip: Clip, *, shareable: bool) -> dict[str, Any]:
 
     Args:
         clip: The clip.
-        shareable: It is one of the examples, so that a link may name it.
+        shareable: The clip is an example, so a link may name it.
     """
     return {
         "name": clip.source,
@@ -383,7 +382,7 @@ def clip_document(clip: Clip, *, shareable: bool) -> dict[str, Any]:
     }
 
 
-def _waiting(arm: Arm) -> dict[str, Any]:
+def _queued_arm(arm: Arm) -> dict[str, Any]:
     return {
         "name": arm.name,
         "model": shown_model(arm.model),
@@ -413,14 +412,14 @@ def _waiting(arm: Arm) -> dict[str, Any]:
 
 
 def _confidence(generation: Generation) -> dict[str, Any] | None:
-    """Return the probabilities of the tokens, smoothed, of an arm without attention whose engine gives them."""
+    """Return the smoothed token probabilities of an arm with log-probabilities and without attention, else None."""
     logprobs = [token.logprob for token in generation.tokens if token.logprob is not None]
     if generation.attention is not None or len(logprobs) < 2:
         return None
-    chances = np.exp(np.asarray(logprobs))
+    probabilities = np.exp(np.asarray(logprobs))
     return {
-        "course": [round(float(value), 4) for value in smooth(chances)],
-        "summary": f"no attention from a server; its tokens had a probability of {chances.mean():.0%} on average",
+        "course": [round(float(value), 4) for value in smooth(probabilities)],
+        "summary": f"no attention from a server; its tokens had a probability of {probabilities.mean():.0%} on average",
     }
 
 
@@ -429,33 +428,34 @@ def _correctness(generation: Generation, question: Question) -> tuple[bool | Non
         return None, "The true answer is not known."
     if generation.finish == "cancelled":
         return None, "This arm was stopped before its end."
-    said = generation.choice or read_answer(generation.trace, question.choices).words
-    right = strict_match(question.answer, said, question.choices)
-    if said and not right and not question.choices:
+    answer = generation.choice or read_answer(generation.trace, question.choices).words
+    correct = strict_match(question.answer, answer, question.choices)
+    if answer and not correct and not question.choices:
         return None, f"An open answer in other words than the true one ({question.answer}): judge for yourself."
-    return right, None
+    return correct, None
 
 
 def truth_document(events: Sequence[Event] | None, origin: str | None) -> dict[str, Any] | None:
-    """Return the ``truth`` of a document; None where the events are not known.
+    """Return the ``truth`` of a document; None if the events are unknown.
 
     Args:
-        events: True events of the clip; None where they are not known.
-        origin: Who says so: "scene", "human", "visitor", ..
+        events: True events of the clip; None if they are unknown.
+        origin: Origin of the annotation: "scene", "human", "visitor", ..
     """
     if events is None:
         return None
-    listed = [{"label": event.label, "onset_s": event.onset_s, "offset_s": event.offset_s} for event in events]
-    return {"origin": origin, "events": listed}
+    entries = [{"label": event.label, "onset_s": event.onset_s, "offset_s": event.offset_s} for event in events]
+    return {"origin": origin, "events": entries}
 
 
 def check_document(data: Any) -> dict[str, Any]:
-    """Check a document read from a file, so far that the page can draw it.
+    """Check a document read from an untrusted file, so that the page can draw it.
 
-    The file may be a stranger's: nothing in it is trusted.
+    Args:
+        data: The parsed JSON.
 
     Returns:
-        The document; one of version 1 in the present form.
+        The document; a document of version 1 is converted.
 
     Raises:
         DocumentError: It is no comparison, or is damaged.
@@ -466,16 +466,16 @@ def check_document(data: Any) -> dict[str, Any]:
 
             data = upgraded(data)
         if data["format"] != FORMAT or data["version"] != VERSION:
-            found = f"{str(data['format'])[:60]!r} version {str(data['version'])[:20]}"
-            raise DocumentError(f"this is {found}; expected {FORMAT!r} {VERSION}")
+            description = f"{str(data['format'])[:60]!r} version {str(data['version'])[:20]}"
+            raise DocumentError(f"this is {description}; expected {FORMAT!r} {VERSION}")
         if not 1 <= len(data["arms"]) <= MOST_ARMS:
             raise DocumentError(f"there are {len(data['arms'])} arms; one to {MOST_ARMS} can be shown")
         if (problem := problem_of(data)) is not None:
             raise DocumentError(f"not a comparison document: {problem}")
         if (mel := data["clip"]["mel"]) is not None:
-            size = len(base64.b64decode(mel["data"], validate=True))
-            if size != math.prod(mel["shape"]):
-                raise DocumentError(f"the spectrogram of shape {mel['shape']} holds {size} values")
+            n_values = len(base64.b64decode(mel["data"], validate=True))
+            if n_values != math.prod(mel["shape"]):
+                raise DocumentError(f"the spectrogram of shape {mel['shape']} holds {n_values} values")
         for index, arm in enumerate(data["arms"]):
             _check_arm(arm)
             if arm["against"] is not None and arm["against"]["base"] >= index:
@@ -488,7 +488,7 @@ def check_document(data: Any) -> dict[str, Any]:
 
 
 def _check_arm(arm: dict[str, Any]) -> None:
-    """Raise what a damaged arm raises; its types are right already."""
+    """Raise an error for a damaged arm; the types of its values are already checked."""
     length = len(arm["text"])
     for index, part in enumerate(arm["parts"]):
         for start, stop in (part["chars"], part["outer"], part["tokens"] or (0, 0)):
@@ -510,11 +510,11 @@ def _check_arm(arm: dict[str, Any]) -> None:
         (start, stop), (first, last) = passage["chars"], passage["tokens"]
         if not (start <= stop <= length and first < last <= view["tokens"]):
             raise DocumentError(f"the passage '{passage['name'][:40]}' of '{arm['name']}' lies outside of its trace")
-    for made in view["views"]:
-        _check_pictures(arm, made["pictures"], (rows, columns))
-        if any(len(shares) != rows for shares in made["shares"].values()):
+    for entry in view["views"]:
+        _check_pictures(arm, entry["pictures"], (rows, columns))
+        if any(len(shares) != rows for shares in entry["shares"].values()):
             raise DocumentError(
-                f"'{made['label'][:40]}' of '{arm['name']}' has not one share for each of {rows} passages"
+                f"'{entry['label'][:40]}' of '{arm['name']}' has not one share for each of {rows} passages"
             )
     if view["whole"] is not None:
         _check_pictures(arm, view["whole"], (1, columns))

@@ -1,4 +1,4 @@
-"""Comparisons of version 1, which held attention as the page reduced it: read as if they were made now."""
+"""Conversion of comparisons of version 1, which contain reduced attention arrays, to the current version."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["upgraded"]
 
 
 def upgraded(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a document of version 1 in the present form. Raises what a damaged one raises (see ``check_document``)."""
+    """Return a document of version 1 in the current form. ``check_document`` catches the errors of a damaged one."""
     seconds = float(data["clip"]["seconds"])
     arms = []
     for arm in data["arms"]:
         tokens = [(int(start), int(stop)) for start, stop in arm["tokens"]]
-        spoken = words(arm["text"], tokens)
+        word_tokens = words(arm["text"], tokens)
         rows = passages(arm["text"], arm["parts"], tokens)
         record = None if arm["attention"] is None else record_of(arm["attention"])
-        kept = {key: value for key, value in arm.items() if key != "tokens"}
-        kept |= {
-            "words": [[*word.chars, *word.tokens] for word in spoken],
-            "attention": attention_view(record, rows, spoken, seconds),
+        fields = {key: value for key, value in arm.items() if key != "tokens"}
+        fields |= {
+            "words": [[*word.chars, *word.tokens] for word in word_tokens],
+            "attention": attention_view(record, rows, word_tokens, seconds),
             "cafe": None if arm["cafe"] is None else with_claims(arm["cafe"]),
             "against": None,
         }
-        arms.append(kept)
+        arms.append(fields)
     mel = data["clip"]["mel"]
     if mel and "start_s" not in mel:
         # Its columns were windows of 25 ms every 10 ms, pooled to at most 600, drawn over the whole clip.

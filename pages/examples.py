@@ -1,16 +1,16 @@
 """The examples of the Compare tab: clips with a question, their truth and credits, and a stored comparison.
 
-A folder ``examples/<name>`` holds the clip, ``example.json`` and, once made (``python -m pages.store``),
-``comparison.json``: a comparison document (``pages.document``) without the audio, which is read from the clip.
+A folder ``examples/<name>`` holds the clip, ``example.json`` and ``comparison.json`` (written by
+``python -m pages.store``): a comparison document (``pages.document``) without the audio, which is read from the clip.
 
     example.json   title, clip (file name), kind (recording or scene), question, choices, answer, domain, difficulty,
                    events [{label, onset_s, offset_s}] or null, truth_origin (scene, human, ...) or null,
                    credits (who made the sound, where it is from), licence
 
-``examples/index.json`` is ``{"order": [names], "first": name}``: the order of the list, and what the first screen
-shows. Folders that it leaves out come after, by name. Where it names no first one, the first screen shows the example
-in which the difference is plainest: free reasoning answers wrong, MPAR² right, and the share of right claims (Acc_per)
-grows most; of equal ones the first in the list.
+``examples/index.json`` is ``{"order": [names], "first": name}``: the order of the list, and the example of the first
+screen. Folders missing in it follow by name. Without ``first``, the first screen shows the example with the largest
+gain: free reasoning is wrong, MPAR² is right, and the share of right claims (Acc_per) increases most; ties are resolved
+by the order of the list.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Example:
-    """One example. ``folder`` is ours, never a visitor's."""
+    """One example. ``folder`` is part of the app, never an upload."""
 
     name: str
     folder: Path
@@ -68,10 +68,10 @@ class Example:
 
     @cached_property
     def outcome(self) -> dict[str, Any] | None:
-        """Return what the stored comparison shows; None where nothing is stored or it cannot be read.
+        """Return the outcome of the stored comparison; None if nothing is stored or it cannot be read.
 
         Returns:
-            ``free`` and ``mpar2`` (right, wrong or None), and ``gain``: MPAR²'s share of right claims minus that of
+            ``free`` and ``mpar2`` (true, false or None), and ``gain``: MPAR²'s share of right claims minus that of
             free reasoning (or None).
         """
         try:
@@ -85,14 +85,14 @@ class Example:
             return None
 
     def card(self) -> dict[str, Any]:
-        """Return what the list of examples shows: the question, and how free reasoning and MPAR² answered it."""
-        known = self.outcome
-        right = {True: "right", False: "wrong", None: "unscored"}
+        """Return the entry in the list of examples: the question, and the outcomes of free reasoning and MPAR²."""
+        outcome = self.outcome
+        words = {True: "right", False: "wrong", None: "unscored"}
         group, shows = "Not run yet", "runs when you choose it"
-        if known is not None:
-            pair = (known["free"], known["mpar2"])
-            group = _GROUPS.get(pair, "Others")
-            shows = f"free reasoning {right[pair[0]]}, MPAR² {right[pair[1]]}"
+        if outcome is not None:
+            results = (outcome["free"], outcome["mpar2"])
+            group = _GROUPS.get(results, "Others")
+            shows = f"free reasoning {words[results[0]]}, MPAR² {words[results[1]]}"
         return {
             "name": self.name,
             "title": self.title,
@@ -109,7 +109,14 @@ class Example:
 
 
 def read_example(folder: Path) -> Example:
-    """Read ``example.json``. Raises ``ValueError`` where it is not complete."""
+    """Read ``example.json``.
+
+    Args:
+        folder: Folder of the example.
+
+    Raises:
+        ValueError: The file is missing or incomplete.
+    """
     try:
         data = json.loads((folder / "example.json").read_text(encoding="utf-8"))
         item = item_from_json(data | {"audio": data["clip"]}, id=folder.name)
@@ -133,11 +140,11 @@ def read_example(folder: Path) -> Example:
 
 
 def load_examples(root: Path = EXAMPLES) -> tuple[Example, ...]:
-    """Return all examples in their order. One that cannot be read is left out, and the log says why."""
+    """Return all examples in their order. An example that cannot be read is logged and left out."""
     folders = sorted(path.parent for path in root.glob("*/example.json"))
     order = _index(root).get("order") or []
     folders.sort(key=lambda folder: (order.index(folder.name) if folder.name in order else len(order), folder.name))
-    found = []
+    examples = []
     for folder in folders:
         try:
             example = read_example(folder)
@@ -145,36 +152,36 @@ def load_examples(root: Path = EXAMPLES) -> tuple[Example, ...]:
         except (ValueError, AudioError) as error:
             _log.warning("left out: %s", error)
         else:
-            found.append(example)
-    return tuple(found)
+            examples.append(example)
+    return tuple(examples)
 
 
 def first_example(examples: tuple[Example, ...], root: Path = EXAMPLES) -> str | None:
-    """Choose the example of the first screen: the index's, else the plainest one (see the module), else a stored one.
+    """Choose the example of the first screen: the index's, else that of the largest gain, else a stored one.
 
     Args:
-        examples: In the order of the list.
-        root: Folder whose ``index.json`` is asked.
+        examples: Examples in the order of the list.
+        root: Folder of ``index.json``.
 
     Returns:
-        Its name; None where there are no examples.
+        Its name; None if there are no examples.
     """
     names = [example.name for example in examples]
-    if (named := _index(root).get("first")) in names:
-        return named
-    helps = [
+    if (configured := _index(root).get("first")) in names:
+        return configured
+    gains = [
         (example.outcome["gain"], example.name)
         for example in examples
         if example.outcome and (example.outcome["free"], example.outcome["mpar2"]) == (False, True)
     ]
-    if plain := [pair for pair in helps if pair[0] is not None]:
-        return max(plain, key=lambda pair: pair[0])[1]
+    if known_gains := [pair for pair in gains if pair[0] is not None]:
+        return max(known_gains, key=lambda pair: pair[0])[1]
     stored = [example.name for example in examples if example.comparison_path.exists()]
-    return next(iter([name for _, name in helps] or stored or names), None)
+    return next(iter([name for _, name in gains] or stored or names), None)
 
 
 def stored_comparison(example: Example) -> dict[str, Any] | None:
-    """Return the example's stored comparison, checked, with the audio put back in; None where none can be shown."""
+    """Return the example's stored comparison, checked and with its audio; None if there is none or it is damaged."""
     path = example.comparison_path
     try:
         if path.stat().st_size > _LARGEST:

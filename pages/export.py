@@ -1,8 +1,8 @@
-"""The comparison view as one script and one style sheet, and the page that carries a comparison away.
+"""The comparison view as one script and one style sheet, and the exported page of a comparison.
 
-The exported page is self-contained and cannot talk to anybody: its content security policy allows nothing but its own
-script (by hash), its styles, and audio from data URIs. The document travels as JSON inside a script element of a type
-that no browser runs, with ``<``, ``>`` and ``&`` escaped, so no text in it can end the element.
+The exported page is self-contained and makes no requests: its content security policy allows only its own script (by
+hash), its styles, and audio from data URIs. The document is embedded as JSON in a script element of a type that no
+browser runs, with ``<``, ``>`` and ``&`` escaped, so that no text can end the element.
 """
 
 from __future__ import annotations

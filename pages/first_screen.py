@@ -1,9 +1,9 @@
 """The first screen before Gradio: the page draws the Compare tab itself, then Gradio takes it over.
 
-Gradio's scripts are some eighty files in three rounds, and it inserts its ``head`` after most of them: ten seconds of
-an empty page on a slow line. So the page that the server sends begins with the header and a small script, which draws
-the tab with the module that the tab has anyway, from the setup that stands in the page, and then starts Gradio's
-script. When Gradio has made its component, the drawn tab moves into it, and what was pressed meanwhile is sent.
+Gradio loads about eighty scripts in three rounds and inserts its ``head`` after most of them, which leaves the page
+empty for ten seconds on a slow line. So the page begins with the header and a small script. The script draws the tab
+with the tab's own module from the setup in the page, and then starts Gradio's script. When Gradio has created its
+component, the drawn tab moves into it, and pending clicks are sent.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ try {
 
 
 class FirstScreen:
-    """The middleware: add the first screen to Gradio's page.
+    """Middleware that adds the first screen to Gradio's page.
 
     Args:
-        app: what is behind it.
-        module: address of the module of the views, below the app's own.
-        brand: markup of the header.
-        first: address of the comparison that the page opens with, or None.
+        app: The wrapped ASGI app.
+        module: Address of the module of the views, relative to the app.
+        brand: Markup of the header.
+        first: Address of the comparison that the page opens with, or None.
     """
 
     def __init__(self, app: Any, *, module: str, brand: str, first: str | None) -> None:
         self.app, self.module, self.brand, self.first = app, module, brand, first
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on; of the page itself, change the answer."""
+        """Pass a request on, and modify the response if it is the page itself."""
         path, root = scope.get("path", ""), scope.get("root_path", "")
         if scope["type"] != "http" or path.removeprefix(root).strip("/"):
             await self.app(scope, receive, send)
@@ -71,26 +71,26 @@ class FirstScreen:
             page = bytes(body)
             if start["status"] == 200 and scope["method"] == "GET":
                 page = self.page(page.decode(), plain=not scope["query_string"]).encode()
-            others = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
-            await send(start | {"headers": [*others, (b"content-length", str(len(page)).encode())]})
+            headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+            await send(start | {"headers": [*headers, (b"content-length", str(len(page)).encode())]})
             await send({"type": "http.response.body", "body": page})
 
         await self.app(scope, receive, change)
 
     def page(self, text: str, *, plain: bool = True) -> str:
-        """Return Gradio's page with the first screen; unchanged where it is no such page.
+        """Return Gradio's page with the first screen; any other page is returned unchanged.
 
         Args:
-            text: the page as Gradio made it.
-            plain: whether its address names nothing, so that it opens with the first comparison.
+            text: The page from Gradio.
+            plain: The address has no query, so the page opens with the first comparison.
         """
         entry, base = _ENTRY.search(text), _BASE.search(text)
         if entry is None or base is None or "<gradio-app" not in text:
             return text
-        early = f'<link rel="modulepreload" href="./{self.module}">'
+        preload = f'<link rel="modulepreload" href="./{self.module}">'
         if plain and self.first:
-            early += f'<link rel="preload" as="fetch" crossorigin="anonymous" href="./{self.first}">'
+            preload += f'<link rel="preload" as="fetch" crossorigin="anonymous" href="./{self.first}">'
         start = _START.replace("@@BRAND@@", self.brand).replace("@@MODULE@@", self.module)
         start = start.replace("@@ENTRY@@", json.dumps(entry[1]))
-        text = text.replace(entry[0], "", 1).replace(base[0], base[0] + early, 1)
+        text = text.replace(entry[0], "", 1).replace(base[0], base[0] + preload, 1)
         return text.replace("<gradio-app", f"{start}<gradio-app", 1)

@@ -1,17 +1,17 @@
-"""What stands before Gradio: whose requests are let in, how large they may be, and one visitor's share.
+"""Access control before Gradio: host names, sizes of requests, and quotas of each visitor.
 
-``Gate`` is one ASGI middleware around all routes. It refuses in words, before anything is read or stored:
+``Gate`` is one ASGI middleware around all routes. It refuses with a message, before anything is read or stored:
 
-* a local app under a host name that is not this machine's: any web page could otherwise talk to it by pointing a name
-  of its own at 127.0.0.1 (DNS rebinding);
-* bodies that are larger than any form: Gradio bounds uploads only;
-* more uploads than one visitor's share of an hour, or than the disk's share for all;
-* more waiting requests than one visitor's share of the line, or more sessions than theirs of what is kept.
+* requests to a local app under a foreign host name: any web page could otherwise reach it by pointing a name of its own
+  at 127.0.0.1 (DNS rebinding);
+* bodies larger than any form: Gradio limits uploads only;
+* uploads beyond one visitor's quota of an hour, or beyond the disk's quota for all;
+* waiting requests beyond one visitor's share of the queue, or sessions beyond one visitor's share of kept state.
 
-A visitor is an address where the app is public, and a session where only one machine reaches it. Who sends much to a
-public app is answered late (:class:`Pace`): what is refused costs time too, in the process in which the models run.
-:func:`refuse_downloads` keeps Gradio from fetching addresses that stand where a file should;
-:func:`word_input_errors` gives words to what it refuses itself.
+A visitor is an address if the app is public, and a session if it is local. Responses to frequent visitors of a public
+app are delayed (:class:`Pace`), because refusals also take time of the process that runs the models.
+:func:`refuse_downloads` keeps Gradio from fetching addresses in place of files. :func:`word_input_errors` adds messages
+to Gradio's own refusals.
 """
 
 from __future__ import annotations
@@ -49,116 +49,118 @@ BODY_BYTES = 1_000_000  # the largest form has some ten thousand characters
 _FORM_BYTES = 100_000  # of an upload, beside its file
 _HOUR_S = 3600.0
 _SHARE_OF_UPLOADS = 25  # largest uploads that one visitor may send in an hour
-_SHARE_OF_DISK = 200  # the same of all visitors: what is older has been deleted
+_SHARE_OF_DISK = 200  # the same for all visitors: older uploads have been deleted
 _SHARE_OF_SESSIONS = 120  # of one visitor in an hour; SESSIONS are kept in all
-SESSIONS = 250  # a tenth of a megabyte each; one that is forgotten is made again when it is asked for
+SESSIONS = 250  # a tenth of a megabyte each; a dropped session is created again on its next request
 _PER_S, _BURST, _LONGEST_S = 10.0, 100.0, 5.0  # of a visitor's pace: see Pace
 _UNITS_OF_READING = 0.1  # a page has a hundred files
 _MOST_VISITORS = 10_000
 
 
 class UploadShares:
-    """Bytes that each visitor, and all of them, have sent within the last hour."""
+    """Uploaded bytes of each visitor, and of all visitors, within the last hour."""
 
     def __init__(self, visitor_bytes: int, total_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._visitor_bytes, self._total_bytes, self._clock = visitor_bytes, total_bytes, clock
-        self._sent: OrderedDict[str, deque[tuple[float, int]]] = OrderedDict()
+        self._uploads: OrderedDict[str, deque[tuple[float, int]]] = OrderedDict()
         self._lock = threading.Lock()
 
     def refusal(self, visitor: str, size: int) -> str | None:
-        """Count an upload, or say why it is too much.
+        """Count an upload, or refuse it.
 
         Args:
-            visitor: Address of who sends it.
-            size: Its bytes.
+            visitor: Address of the sender.
+            size: Size in bytes.
 
         Returns:
-            None where it was counted, else the reason in words.
+            None if it was counted, else the message of the refusal.
         """
         with self._lock:
-            old = self._clock() - _HOUR_S
-            for name in list(self._sent):
-                sent = self._sent[name]
-                while sent and sent[0][0] <= old:
-                    sent.popleft()
-                if not sent:
-                    del self._sent[name]
-            mine = sum(bytes_ for _, bytes_ in self._sent.get(visitor, ()))
-            if mine + size > self._visitor_bytes:
+            cutoff = self._clock() - _HOUR_S
+            for name in list(self._uploads):
+                uploads = self._uploads[name]
+                while uploads and uploads[0][0] <= cutoff:
+                    uploads.popleft()
+                if not uploads:
+                    del self._uploads[name]
+            own_bytes = sum(bytes_ for _, bytes_ in self._uploads.get(visitor, ()))
+            if own_bytes + size > self._visitor_bytes:
                 return (
-                    f"you have sent {mine / 1e6:.0f} MB within an hour; the limit is "
+                    f"you have sent {own_bytes / 1e6:.0f} MB within an hour; the limit is "
                     f"{self._visitor_bytes / 1e6:.0f} MB: go on in an hour"
                 )
-            if sum(bytes_ for sent in self._sent.values() for _, bytes_ in sent) + size > self._total_bytes:
+            if sum(bytes_ for uploads in self._uploads.values() for _, bytes_ in uploads) + size > self._total_bytes:
                 return "the app's space for uploads is full: try again in some minutes, or choose an example"
-            self._sent.setdefault(visitor, deque()).append((self._clock(), size))
-            while len(self._sent) > _MOST_VISITORS:
-                self._sent.popitem(last=False)
+            self._uploads.setdefault(visitor, deque()).append((self._clock(), size))
+            while len(self._uploads) > _MOST_VISITORS:
+                self._uploads.popitem(last=False)
             return None
 
 
 class SessionShares:
-    """Sessions that each visitor has begun within the last hour: each may hold a run that was brought."""
+    """Sessions of each visitor within the last hour; each session may hold an uploaded run."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._clock = most, clock
-        self._begun: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
+        self._limit, self._clock = most, clock
+        self._sessions: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def refusal(self, visitor: str, session: str) -> str | None:
-        """Count a request of a session, or say why it is one session too many.
+        """Count a request of a session, or refuse it.
 
         Args:
-            visitor: Address of who sends it.
-            session: Session of the request; a known one counts once.
+            visitor: Address of the sender.
+            session: Session of the request; each session counts once.
 
         Returns:
-            None where it was counted, else the reason in words.
+            None if it was counted, else the message of the refusal.
         """
         with self._lock:
-            mine = self._begun.setdefault(visitor, OrderedDict())
-            self._begun.move_to_end(visitor)
-            old = self._clock() - _HOUR_S
-            while mine and next(iter(mine.values())) <= old:
-                mine.popitem(last=False)
-            if session in mine:
-                mine.move_to_end(session)
-            elif len(mine) >= self._most:
-                return f"you have begun {self._most} sessions within an hour, which is one visitor's share: go on later"
-            mine[session] = self._clock()
-            while len(self._begun) > _MOST_VISITORS:
-                self._begun.popitem(last=False)
+            sessions = self._sessions.setdefault(visitor, OrderedDict())
+            self._sessions.move_to_end(visitor)
+            cutoff = self._clock() - _HOUR_S
+            while sessions and next(iter(sessions.values())) <= cutoff:
+                sessions.popitem(last=False)
+            if session in sessions:
+                sessions.move_to_end(session)
+            elif len(sessions) >= self._limit:
+                return (
+                    f"you have begun {self._limit} sessions within an hour, which is one visitor's share: go on later"
+                )
+            sessions[session] = self._clock()
+            while len(self._sessions) > _MOST_VISITORS:
+                self._sessions.popitem(last=False)
             return None
 
 
 class Pace:
-    """Hold back the requests of visitors who send many.
+    """Rate limiter that delays the requests of frequent visitors.
 
-    A visitor may send ``per_s`` units a second, and ``burst`` at once; what is beyond waits for its time, at most
-    ``longest_s``. Used by one thread.
+    A visitor may send ``per_s`` units per second, and ``burst`` units at once. Further requests are delayed, by
+    ``longest_s`` at most. Not thread-safe.
 
     Args:
-        per_s: Units a second.
+        per_s: Units per second.
         burst: Units at once.
-        longest_s: Longest wait, in seconds.
-        clock: Seconds, never going back.
+        longest_s: Longest delay, in seconds.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(
         self, per_s: float, burst: float, longest_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._per_s, self._burst_s, self._longest_s, self._clock = per_s, burst / per_s, longest_s, clock
-        self._due: OrderedDict[str, float] = OrderedDict()  # when all that a visitor has sent is paid for
+        self._due: OrderedDict[str, float] = OrderedDict()  # time at which all units of a visitor are paid for
 
     def wait_s(self, visitor: str, units: float) -> float:
         """Count a request.
 
         Args:
-            visitor: Address of who sends it.
-            units: What it costs: 0.1 for reading; else 1, and 1 for each megabyte.
+            visitor: Address of the sender.
+            units: Cost of the request: 0.1 for reading; else 1, and 1 for each megabyte.
 
         Returns:
-            Seconds for which it is to wait.
+            Delay in seconds.
         """
         now = self._clock()
         due = max(self._due.pop(visitor, -math.inf), now - self._burst_s)
@@ -169,7 +171,7 @@ class Pace:
 
 
 class Gate:
-    """The middleware. The app behind it has ``services``; its queue is asked who waits."""
+    """The middleware. It reads ``services`` and the queue of the app behind it."""
 
     def __init__(self, app: Any, *, upload_bytes: int) -> None:
         self.app, self.upload_bytes = app, upload_bytes
@@ -178,7 +180,7 @@ class Gate:
         self.shares = UploadShares(_SHARE_OF_UPLOADS * upload_bytes, _SHARE_OF_DISK * upload_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -187,10 +189,12 @@ class Gate:
         request = Request(scope)
         demo = scope["app"].get_blocks()
         services: Services | None = getattr(demo, "services", None)
+        # DNS rebinding is a risk of local apps only: a public app is reachable anyway.
         local = services is not None and services.local
         if local and not host_is_local(request.headers.get("host", "")):
             await _answer(send, 403, "this app serves its own machine only: open it as http://127.0.0.1 or localhost")
             return
+        # Delay before reading anything, so that a flood costs only waiting time.
         reads = scope["method"] not in ("POST", "PUT", "PATCH", "DELETE")
         if not local and (
             wait_s := self.pace.wait_s(visitor_of(request), _UNITS_OF_READING if reads else _units(request))
@@ -199,24 +203,26 @@ class Gate:
         if reads:
             await self.app(scope, receive, send)
             return
+        # Uploads are judged by their announced length, before Gradio stores them.
         path = scope["path"].rstrip("/")
         if path.endswith("/upload"):
-            if refusal := self._refused_upload(request):
+            if refusal := self._upload_refusal(request):
                 await _answer(send, *refusal)
                 return
             await self.app(scope, receive, send)
             return
         # Language models have no upload: their files come inside the request.
-        most = BODY_BYTES + (self.upload_bytes * 3 // 2 if "/mcp" in path else 0)
+        limit = BODY_BYTES + (self.upload_bytes * 3 // 2 if "/mcp" in path else 0)
         if path.endswith("/results"):
-            most = RESULT_BYTES
-        body = await _read(request, receive, most)
+            limit = RESULT_BYTES
+        body = await _read_body(request, receive, limit)
         if body is None:
-            await _answer(send, 413, f"the request is larger than {most / 1e6:.0f} MB: send files by /upload")
+            await _answer(send, 413, f"the request is larger than {limit / 1e6:.0f} MB: send files by /upload")
             return
         if re.search(r"/(run|api)/[^/]+$", path) and _is_queued(demo, body):  # Gradio would first make a session of it
             await _answer(send, 404, "this function has a line: join it by /queue/join or /call")
             return
+        # Joining a queue is limited by waiting requests and by sessions.
         if path.endswith("/queue/join") or re.search(r"/call/(v2/)?[^/]+$", path):
             if _waits_too_often(demo, request, body, local=local):
                 words = "your requests in the line are one visitor's share: wait for them"
@@ -228,9 +234,9 @@ class Gate:
                 return
             if services is not None:
                 _hold_files(services, body)
-        await self.app(scope, _again(body, receive), send)
+        await self.app(scope, _replay_body(body, receive), send)
 
-    def _refused_upload(self, request: Any) -> tuple[int, str] | None:
+    def _upload_refusal(self, request: Any) -> tuple[int, str] | None:
         try:
             size = int(request.headers["content-length"])
         except (KeyError, ValueError):
@@ -242,13 +248,13 @@ class Gate:
 
 
 def _units(request: Any) -> float:
-    """Return what a request costs by its :class:`Pace`: one, and one for each megabyte that it announces."""
+    """Return the cost of a request for :class:`Pace`: one, and one for each announced megabyte."""
     size = request.headers.get("content-length", "")
     return 1.0 + (min(int(size), 10**9) / 1e6 if size.isdecimal() else 0.0)
 
 
 def _is_queued(demo: gr.Blocks, body: bytes) -> bool:
-    """Return whether a direct request is not for one of the few functions that have no line."""
+    """Return whether a direct request is for a function with a queue, or for no known function."""
     try:
         number = json.loads(body).get("fn_index")
     except (ValueError, RecursionError, AttributeError):
@@ -259,17 +265,17 @@ def _is_queued(demo: gr.Blocks, body: bytes) -> bool:
 
 def _waits_too_often(demo: gr.Blocks, request: Any, body: bytes, *, local: bool) -> bool:
     session, visitor = _session_in(body), visitor_of(request)
-    mine = sum(
+    n_waiting = sum(
         bool(session)
         and event.session_hash == session
         or (not local and bool(visitor) and visitor_of(event.request) == visitor)
         for event in events_of(demo)
     )
-    return mine >= share_of_line((demo._queue.max_size or 10_000) - len(demo._queue))
+    return n_waiting >= share_of_line((demo._queue.max_size or 10_000) - len(demo._queue))
 
 
 def _hold_files(services: Services, body: bytes) -> None:
-    """Hold the files of a request, so that one that somebody waits with is not deleted when another visitor leaves."""
+    """Hold the files of a request, so that they are not deleted when another visitor of the same file leaves."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -303,9 +309,9 @@ def _paths(value: Any, depth: int = 8) -> Iterator[str]:
 
 
 def host_is_local(host: str) -> bool:
-    """Return whether a Host header names this machine, or is an address: a page's own name is neither.
+    """Return whether a Host header is a name of this machine or an IP address.
 
-    Behind a proxy (``GRADIO_ROOT_PATH`` or ``MPAR2_BEHIND_PROXY=1``) any name is the proxy's business.
+    Behind a proxy (``GRADIO_ROOT_PATH`` or ``MPAR2_BEHIND_PROXY=1``) any name is accepted.
 
     >>> host_is_local("127.0.0.1:7860"), host_is_local("[::1]:7860"), host_is_local("evil.example:7860")
     (True, True, False)
@@ -322,10 +328,10 @@ def host_is_local(host: str) -> bool:
     return True
 
 
-async def _read(request: Any, receive: Receive, most: int) -> bytes | None:
-    """Return the whole body; None where it is larger than ``most`` bytes."""
+async def _read_body(request: Any, receive: Receive, limit: int) -> bytes | None:
+    """Return the whole body, or None if it is larger than ``limit`` bytes."""
     try:
-        if int(request.headers.get("content-length", 0)) > most:
+        if int(request.headers.get("content-length", 0)) > limit:
             return None
     except ValueError:
         return None
@@ -335,21 +341,21 @@ async def _read(request: Any, receive: Receive, most: int) -> bytes | None:
         if message["type"] != "http.request":
             return bytes(body)
         body += message.get("body", b"")
-        if len(body) > most:
+        if len(body) > limit:
             return None
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a ``receive`` that gives the body that was already read, then what comes after it."""
-    given = False
+def _replay_body(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that yields the body already read, then further messages."""
+    replayed = False
 
     async def replay() -> Message:
-        nonlocal given
-        if given:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
@@ -363,7 +369,7 @@ async def _answer(send: Send, status: int, words: str) -> None:
 
 
 def refuse_downloads() -> None:
-    """Keep Gradio from fetching an address that a visitor gives in place of a file (whole, and before any limit).
+    """Keep Gradio from fetching an address in place of a file (completely, and before any limit).
 
     Every such download goes through ``gradio.processing_utils.async_ssrf_protected_get``.
     """
@@ -380,18 +386,18 @@ def refuse_downloads() -> None:
 
 
 def word_input_errors(demo: gr.Blocks) -> None:
-    """Refuse in words what Gradio refuses before any handler runs: odd numbers, types and paths of inputs.
+    """Replace Gradio's errors about numbers, types and paths of inputs by messages of the app.
 
-    Its own texts are not shown to visitors, because they may hold paths of the machine.
+    Gradio's own messages are not shown to visitors, because they may contain paths of the machine.
     """
     import gradio as gr
     from gradio.exceptions import InvalidPathError
 
-    whole = demo.preprocess_data
+    original = demo.preprocess_data
 
     async def preprocess_data(block_fn: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         try:
-            return await whole(block_fn, inputs, *rest, **more)
+            return await original(block_fn, inputs, *rest, **more)
         except gr.Error as error:
             if error.message:
                 raise
@@ -399,12 +405,12 @@ def word_input_errors(demo: gr.Blocks) -> None:
         except InvalidPathError:
             words = "a file must be uploaded before it is named: this path is no upload of this app"
         except Exception as error:
-            wanted = len(block_fn.inputs)
-            place = re.search(r"at index (\d+) \(a `(\w+)` component\)", str(error))
-            if not isinstance(inputs, list) or len(inputs) != wanted:
-                words = f"this function takes a list of {wanted} inputs: /gradio_api/info lists them"
-            elif place is not None:
-                words = f"input {int(place[1]) + 1} cannot be read: give what a {place[2]} of the page gives"
+            n_inputs = len(block_fn.inputs)
+            match = re.search(r"at index (\d+) \(a `(\w+)` component\)", str(error))
+            if not isinstance(inputs, list) or len(inputs) != n_inputs:
+                words = f"this function takes a list of {n_inputs} inputs: /gradio_api/info lists them"
+            elif match is not None:
+                words = f"input {int(match[1]) + 1} cannot be read: give what a {match[2]} of the page gives"
             else:
                 words = "an input of this request cannot be read: /gradio_api/info lists their types"
         raise gr.Error(words, print_exception=False)

@@ -1,7 +1,7 @@
-"""ZeroGPU: on a Space whose GPUs are lent by the minute, generation asks for one; anywhere else this does nothing.
+"""ZeroGPU: generation requests a GPU on a Space that lends them by the minute. Elsewhere this module has no effect.
 
-The decorated function runs in another process: its arguments and what it yields must be plain values, and it can be
-stopped only by closing it. Errors come back as values.
+The decorated function runs in another process. Its arguments and yielded values must be plain values, and it can be
+stopped only by closing it. Errors are returned as values.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def lends_gpus() -> bool:
 
 @dataclass(frozen=True)
 class _Failure:
-    """An error of the lent process, in words: of an exception only the name of its class arrives there."""
+    """Message of an error in the GPU process; of an exception only the name of its class would be passed."""
 
-    words: str
+    message: str
 
 
 def on_gpu(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """Yield ``function(clip, question, arms, decoding)`` with a GPU lent to it for as long as the decoding may take."""
+    """Wrap ``function(clip, question, arms, decoding)`` to run with a GPU for the expected time of decoding."""
     if not lends_gpus():
         return function
     import gradio as gr
@@ -46,7 +46,7 @@ def on_gpu(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any
         return min(_LONGEST_S, round(seconds))
 
     @spaces.GPU(duration=duration)
-    def lent(*arguments: Any) -> Iterator[Any]:
+    def run_on_gpu(*arguments: Any) -> Iterator[Any]:
         try:
             yield from function(*arguments)
         except Exception as error:
@@ -54,10 +54,10 @@ def on_gpu(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any
 
     def generate(*arguments: Any) -> Iterator[Any]:
         try:
-            with closing(lent(*arguments)) as updates:
+            with closing(run_on_gpu(*arguments)) as updates:
                 for update in updates:
                     if isinstance(update, _Failure):
-                        raise EngineError(update.words)
+                        raise EngineError(update.message)
                     yield update
         except gr.Error as error:  # no GPU was lent, or it was taken back
             raise EngineError(str(error.message)) from None

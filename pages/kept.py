@@ -1,4 +1,4 @@
-"""What visitors may leave with the app for a while, packed, within a bound of memory and of time."""
+"""Store of visitors' data, bounded in memory and time."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ __all__ = ["Kept"]
 
 
 class Kept:
-    """Contents by key, within a bound of memory for all of them.
+    """Contents by key, within a bound of their total size.
 
-    Where that is passed, the visitor who holds most gives back first, the oldest content of theirs.
+    Above the bound, the oldest content of the visitor with the most bytes is evicted first.
 
     Args:
-        most_bytes: bound of all contents together.
-        kept_s: how long a content is kept, in seconds.
-        clock: seconds, never going back.
+        most_bytes: Bound of the total size.
+        kept_s: Lifetime of a content, in seconds.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(self, most_bytes: int, kept_s: float = 3600.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most_bytes, self._kept_s, self._clock = most_bytes, kept_s, clock
-        self._kept: dict[str, tuple[float, str, bytes]] = {}  # key -> since when, visitor, content
+        self._most_bytes, self._lifetime_s, self._clock = most_bytes, kept_s, clock
+        self._entries: dict[str, tuple[float, str, bytes]] = {}  # key -> since when, visitor, content
         self._lock = threading.Lock()
 
     def keep(self, key: str, visitor: str, content: bytes) -> None:
-        """Keep a content in place of the key's last one.
+        """Keep a content, replacing the key's last one.
 
         Args:
-            key: What it is asked for by.
-            visitor: Who the memory is counted for.
+            key: Key of the content.
+            visitor: Visitor charged for the memory.
             content: The bytes.
         """
         with self._lock:
             self._forget_old()
-            self._kept.pop(key, None)
-            self._kept[key] = (self._clock(), visitor, content)
-            while others := [name for name in self._kept if name != key]:
-                held_by: Counter[str] = Counter()
-                for _, owner, own in self._kept.values():
-                    held_by[owner] += len(own)
-                if held_by.total() <= self._most_bytes:
+            self._entries.pop(key, None)
+            self._entries[key] = (self._clock(), visitor, content)
+            while other_keys := [name for name in self._entries if name != key]:
+                bytes_by_visitor: Counter[str] = Counter()
+                for _, owner, entry_content in self._entries.values():
+                    bytes_by_visitor[owner] += len(entry_content)
+                if bytes_by_visitor.total() <= self._most_bytes:
                     break
-                del self._kept[max(others, key=lambda name: held_by[self._kept[name][1]])]  # the first of equals
+                # max returns the first of equals, which is the oldest
+                del self._entries[max(other_keys, key=lambda name: bytes_by_visitor[self._entries[name][1]])]
 
     def get(self, key: str) -> bytes | None:
-        """Return the key's content; None where it is not kept any more."""
+        """Return the key's content; None if it is not stored any more."""
         with self._lock:
             self._forget_old()
-            return self._kept[key][2] if key in self._kept else None
+            return self._entries[key][2] if key in self._entries else None
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def _forget_old(self) -> None:
-        old = self._clock() - self._kept_s
-        for name in [name for name, one in self._kept.items() if one[0] <= old]:
-            del self._kept[name]
+        cutoff = self._clock() - self._lifetime_s
+        for name in [name for name, entry in self._entries.items() if entry[0] <= cutoff]:
+            del self._entries[name]

@@ -1,7 +1,7 @@
-"""What one visitor may ask for, and how often: the app's own limits, beside those of the recording (``mpar2.formats``).
+"""Limits of one visitor: size of questions and number of runs, beside those of the recording (``mpar2.formats``).
 
-All are set by options of ``app.py`` or by its environment. They can only be tighter than what the library itself
-accepts, and each says in words what was too much and what to do.
+All are set by options of ``app.py`` or by its environment. They can only be tighter than the library's own limits, and
+each error names the limit and the remedy.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mpar2.question import MAX_CHOICE_CHARS, MAX_CHOICES, MAX_QUESTION_CHARS
 __all__ = ["LimitError", "RunCounter", "VisitorLimits", "session_of", "visitor_of"]
 
 _WINDOW_S = 3600.0
-_MOST_VISITORS = 10_000  # remembered at once; the one who came longest ago is forgotten first
+_MOST_VISITORS = 10_000  # remembered at once; the least recent one is dropped first
 
 
 class LimitError(MPAR2Error, ValueError):
-    """A visitor asked for more than this app gives; the message says how much that is and what to do."""
+    """A request exceeds a limit of the app. The message names the limit and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class VisitorLimits:
             choices: Its choices.
 
         Raises:
-            LimitError: One of them is beyond the limit; the message says which.
+            LimitError: One of them exceeds its limit.
         """
         if len(question.strip()) > self.question_chars:
             raise LimitError(
@@ -64,52 +64,52 @@ class VisitorLimits:
 
 
 class RunCounter:
-    """How many runs each visitor began in the last hour. Addresses are kept in memory only, and no longer than that."""
+    """Counter of each visitor's runs in the last hour. Addresses are kept in memory only, for one hour."""
 
     def __init__(self, runs_per_hour: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._clock = runs_per_hour, clock
-        self._begun: OrderedDict[str, deque[float]] = OrderedDict()
+        self._limit, self._clock = runs_per_hour, clock
+        self._starts: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def begin(self, visitor: str) -> None:
-        """Count a run, or raise :class:`LimitError` where the visitor has had theirs."""
-        if not self._most or not visitor:
+        """Count a run, or raise :class:`LimitError` if the visitor has none left."""
+        if not self._limit or not visitor:
             return
         with self._lock:
             now = self._clock()
-            while self._begun and next(iter(self._begun.values()))[-1] <= now - _WINDOW_S:
-                self._begun.popitem(last=False)
-            begun = self._begun.setdefault(visitor, deque())
-            while begun and begun[0] <= now - _WINDOW_S:
-                begun.popleft()
-            if len(begun) >= self._most:
-                minutes = max(1, round((begun[0] + _WINDOW_S - now) / 60))
+            while self._starts and next(iter(self._starts.values()))[-1] <= now - _WINDOW_S:
+                self._starts.popitem(last=False)
+            starts = self._starts.setdefault(visitor, deque())
+            while starts and starts[0] <= now - _WINDOW_S:
+                starts.popleft()
+            if len(starts) >= self._limit:
+                minutes = max(1, round((starts[0] + _WINDOW_S - now) / 60))
                 raise LimitError(
-                    f"you have started {self._most} runs within an hour, which is the limit of this app: go on in "
+                    f"you have started {self._limit} runs within an hour, which is the limit of this app: go on in "
                     f"{minutes} min, or run the app on your own machine, where there is none"
                 )
-            begun.append(now)
-            self._begun.move_to_end(visitor)
-            while len(self._begun) > _MOST_VISITORS:
-                self._begun.popitem(last=False)
+            starts.append(now)
+            self._starts.move_to_end(visitor)
+            while len(self._starts) > _MOST_VISITORS:
+                self._starts.popitem(last=False)
 
 
 def session_of(request: Any) -> str:
-    """Return the session of a request: a tab of a browser, or a client of a program."""
+    """Return the session of a request: a browser tab or an API client."""
     return str(getattr(request, "session_hash", None) or "")
 
 
 def visitor_of(request: Any, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the address that a request came from, of IPv6 its network (/64); "" where it came from this process.
+    """Return the address of a request's sender; "" for a request of this process.
 
-    Whoever has an IPv6 address has all those of its network.
+    IPv6 addresses are reduced to their /64 network, because one visitor usually has all of its addresses.
 
-    Behind a proxy (a Space, or ``MPAR2_BEHIND_PROXY=1``) that is the last public address of ``X-Forwarded-For``: the
-    proxy itself wrote it, while anything before it may be the visitor's invention.
+    Behind a proxy (a Space, or ``MPAR2_BEHIND_PROXY=1``) it is the last public address of ``X-Forwarded-For``, which
+    the proxy wrote. Earlier addresses may be forged.
 
     Args:
         request: Gradio's or Starlette's request.
-        environment: Says whether there is a proxy.
+        environment: Environment variables, which indicate a proxy.
     """
     client = getattr(request, "client", None)
     host = str(getattr(client, "host", None) or "")
@@ -117,9 +117,9 @@ def visitor_of(request: Any, environment: Mapping[str, str] = os.environ) -> str
         for hop in reversed(str(request.headers.get("x-forwarded-for", "")).split(",")):
             network = _network(hop.strip())
             if network is not None and network.is_global:
-                return _named(network)
+                return _address_of(network)
     network = _network(host)
-    return host if network is None else _named(network)
+    return host if network is None else _address_of(network)
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
@@ -131,5 +131,5 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     return ipaddress.ip_network((address.packed, 32 if address.version == 4 else 64), strict=False)
 
 
-def _named(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+def _address_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     return str(network.network_address if network.version == 4 else network)

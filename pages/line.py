@@ -1,8 +1,8 @@
-"""Whose request is served next: visitors take turns in every line, whatever came first.
+"""Fair queueing: visitors take turns in every queue, independent of the order of arrival.
 
-Gradio has a line for each kind of work (models, judges, analysis, decoding) and serves it first come, first served, so
-that a visitor who sends ten requests gets ten times as much as one who sends one. :func:`take_turns` replaces that
-order. A visitor is an address where the app is public, and a session where only one machine reaches it.
+Gradio has a queue ("line") for each kind of work (models, judges, analysis, decoding) and serves it first come, first
+served, so that a visitor with ten requests gets ten times as much as a visitor with one. :func:`take_turns` replaces
+this order. A visitor is an address if the app is public, and a session if it is local.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ if TYPE_CHECKING:
 
 __all__ = ["Turns", "ahead_of", "events_of", "share_of_line", "take_turns"]
 
-_MODELS = "engine"  # the line of comparisons
+_MODELS = "engine"  # the queue of comparisons
 _SHARE = 8  # waiting requests of one visitor; a page sends two or three at a time
-_AT_ONCE = 8  # one visitor has at most one of so many places of a line at once, and at least one place
+_AT_ONCE = 8  # one visitor may use 1 / _AT_ONCE of a queue's concurrency, at least one slot
 _MOST_VISITORS = 10_000
 _NEWEST = 0.1  # weight of the newest request in a line's average
-_LOOK_S = 0.01  # Gradio looks for work a thousand times a second, which the models pay for
+_LOOK_S = 0.01  # Gradio polls its queue a thousand times a second, which slows the models
 
 
 def share_of_line(free: int) -> int:
-    """Return how many requests one visitor may have in the line, where ``free`` more would fit: fewer as it fills."""
+    """Return the number of requests that one visitor may have in a queue with ``free`` places left."""
     return min(_SHARE, max(2, free // 3))
 
 
 @dataclass
 class _Line:
-    """One line's virtual time, and where its visitors stand in it."""
+    """Virtual time of one queue, and the state of its visitors."""
 
     now: float = 0.0
-    usual_s: float = 1.0  # of a request: a running average
-    ends: OrderedDict[str, float] = field(default_factory=OrderedDict)  # of the work of each visitor
-    came: dict[int, float] = field(default_factory=dict)  # waiting event -> time of the line when it came
-    counted: dict[int, float] = field(default_factory=dict)  # event at work -> seconds that it counts as
+    mean_s: float = 1.0  # of a request: a running average
+    ends: OrderedDict[str, float] = field(default_factory=OrderedDict)  # virtual end of each visitor's work
+    arrivals: dict[int, float] = field(default_factory=dict)  # waiting event -> virtual time of its arrival
+    charged_s: dict[int, float] = field(default_factory=dict)  # running event -> estimated seconds
 
 
 class Turns:
-    """The order of each line, by virtual time: the seconds of work that each visitor who waits has had.
+    """The order of each queue by virtual time, as in weighted fair queueing.
 
-    Virtual time grows by what is done, divided by the number of visitors who are there. A request stands where the work
-    of its visitor's earlier ones ended, but not before the time at which it came: who was away saves nothing up. What
-    a request will take is not known before its end; until then it counts as the line's average.
+    Virtual time increases by the seconds of work divided by the number of active visitors. A request is placed at the
+    virtual end of its visitor's earlier requests, but not before its own arrival, so idle visitors save up no credit.
+    The duration of a request is unknown before its end; until then it is estimated by the queue's running average.
 
     Args:
-        visitor: Gives the name of an event's visitor.
+        visitor: Returns the name of an event's visitor.
     """
 
     def __init__(self, visitor: Callable[[Any], str]) -> None:
@@ -62,60 +62,60 @@ class Turns:
         self._lines: dict[str, _Line] = {}
 
     def order(self, line: str, waiting: Iterable[Any]) -> list[Any]:
-        """Return all waiting events of a line in the order in which they are served.
+        """Return all waiting events of a queue in the order of service.
 
         Args:
-            line: Name of the line.
+            line: Name of the queue.
             waiting: Its waiting events.
         """
         state, keys = self._line(line), []
         events = sorted(waiting, key=lambda event: event.enqueue_time)
-        came, ends = {id(event): state.came.get(id(event), state.now) for event in events}, dict[str, float]()
+        arrivals, ends = {id(event): state.arrivals.get(id(event), state.now) for event in events}, dict[str, float]()
         for number, event in enumerate(events):
             visitor = self._visitor(event)
-            place = max(came[id(event)], ends.get(visitor, state.ends.get(visitor, 0.0)))
-            ends[visitor] = place + state.usual_s
+            place = max(arrivals[id(event)], ends.get(visitor, state.ends.get(visitor, 0.0)))
+            ends[visitor] = place + state.mean_s
             keys.append((place, number, event))
-        state.came = came
+        state.arrivals = arrivals
         return [event for _, _, event in sorted(keys, key=lambda key: key[:2])]
 
     def begin(self, line: str, waiting: Iterable[Any], running: Iterable[Any], limit: int | None) -> Any | None:
-        """Choose the event that is begun next.
+        """Choose the next event to run.
 
         Args:
-            line: Name of the line.
+            line: Name of the queue.
             waiting: Its waiting events.
-            running: Its events at work.
-            limit: How many of them may be at work at once; None: any number.
+            running: Its running events.
+            limit: Concurrency limit of the queue; None has no limit.
 
         Returns:
-            The event; None where all who wait have as many requests at work as one visitor may.
+            The event; None if every waiting visitor already runs the most requests that one visitor may.
         """
-        most, at_work = max(1, (limit or 80) // _AT_ONCE), Counter(map(self._visitor, running))
+        visitor_limit, at_work = max(1, (limit or 80) // _AT_ONCE), Counter(map(self._visitor, running))
         for event in self.order(line, waiting):
             visitor, state = self._visitor(event), self._line(line)
-            if at_work[visitor] < most:
-                begun = max(state.came.pop(id(event)), state.ends.get(visitor, 0.0))
-                state.now = max(state.now, begun)
-                state.counted[id(event)] = state.usual_s
-                self._stand(state, visitor, begun + state.usual_s)
+            if at_work[visitor] < visitor_limit:
+                start = max(state.arrivals.pop(id(event)), state.ends.get(visitor, 0.0))
+                state.now = max(state.now, start)
+                state.charged_s[id(event)] = state.mean_s
+                self._stand(state, visitor, start + state.mean_s)
                 return event
         return None
 
     def end(self, line: str, event: Any, seconds: float, others: Iterable[Any]) -> None:
-        """Count the work of an event that was begun, now that it has ended.
+        """Charge the work of an event that has ended.
 
         Args:
-            line: Name of the line.
+            line: Name of the queue.
             event: The event.
-            seconds: How long it was at work.
-            others: The events that wait or are at work.
+            seconds: Its duration.
+            others: The waiting and running events.
         """
         state, visitor = self._line(line), self._visitor(event)
-        more = seconds - state.counted.pop(id(event), 0.0)
+        more = seconds - state.charged_s.pop(id(event), 0.0)
         self._stand(state, visitor, state.ends.get(visitor, state.now) + more)
         state.now += seconds / len({visitor, *map(self._visitor, others)})
-        state.usual_s += _NEWEST * (seconds - state.usual_s)
+        state.mean_s += _NEWEST * (seconds - state.mean_s)
 
     def _line(self, name: str) -> _Line:
         return self._lines.setdefault(name, _Line())
@@ -129,12 +129,12 @@ class Turns:
 
 
 def take_turns(demo: gr.Blocks) -> None:
-    """Serve the lines of an app by visitors' turns, in place of Gradio's order."""
+    """Replace Gradio's order of the queues by turns of visitors."""
     queue = demo._queue
 
     def visitor(event: Any) -> str:
-        own = "" if demo.services.local else visitor_of(event.request)
-        return own or event.session_hash
+        address = "" if demo.services.local else visitor_of(event.request)
+        return address or event.session_hash
 
     demo.turns = turns = Turns(visitor)
 
@@ -148,42 +148,42 @@ def take_turns(demo: gr.Blocks) -> None:
             event = turns.begin(name, line.queue, _running(demo, name), line.concurrency_limit)
             if event is not None:
                 line.queue.remove(event)
-                line.queue[:] = turns.order(name, line.queue)  # Gradio tells programs their rank by it
+                line.queue[:] = turns.order(name, line.queue)  # Gradio reports ranks to clients by this order
                 return [event], False, name
         return None
 
     async def process_events(events: list[Any], *rest: Any) -> None:
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
-            await whole(events, *rest)
+            await process(events, *rest)
         finally:
             name = events[0].concurrency_id
             others = [*queue.event_queue_per_concurrency_id[name].queue, *_running(demo, name)]
-            turns.end(name, events[0], time.monotonic() - begun, others)
+            turns.end(name, events[0], time.monotonic() - start, others)
 
-    whole, queue.process_events = queue.process_events, process_events
+    process, queue.process_events = queue.process_events, process_events
     queue.get_events, queue.sleep_when_free = get_events, _LOOK_S
 
 
 def events_of(demo: gr.Blocks) -> Iterator[Any]:
-    """Yield the events that wait or run."""
+    """Yield the waiting and running events."""
     for name, line in list(demo._queue.event_queue_per_concurrency_id.items()):
         yield from list(line.queue)
         yield from _running(demo, name)
 
 
 def ahead_of(demo: gr.Blocks, session: str) -> int:
-    """Count the requests before the session's own in the line of the models, as the queue stands.
+    """Count the requests before the session's own in the current queue of the models.
 
     Args:
         demo: The app.
         session: Session of the request.
 
     Returns:
-        How many are served before it; all of them where the session has no request there.
+        The number of requests before it; all of them if the session has no request there.
     """
-    queued = demo._queue.event_queue_per_concurrency_id.get(_MODELS)
-    order = [*_running(demo, _MODELS), *demo.turns.order(_MODELS, list(queued.queue) if queued else ())]
+    line = demo._queue.event_queue_per_concurrency_id.get(_MODELS)
+    order = [*_running(demo, _MODELS), *demo.turns.order(_MODELS, list(line.queue) if line else ())]
     return next((place for place, event in enumerate(order) if event.session_hash == session), len(order))
 
 

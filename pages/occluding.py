@@ -1,8 +1,8 @@
-"""Occlusion of one arm as the stage draws it: which windows of the clip the answer of a trace needs.
+"""Occlusion of one arm as the page draws it: the windows of the clip on which the answer depends.
 
     measure    "log-probability" (drops in nats) or "changed answer" (1 where the answer changed)
     edges_s    where the windows begin and end
-    drops      of each window, null where it is not known
+    drops      drop of each window, null where it is unknown
     summary    the track in one sentence
 
 ``mpar2.occlusion`` computes it; windows are silence.
@@ -20,11 +20,11 @@ WINDOWS = 20
 
 
 def occlusion_document(result: Occlusion, agreement: float | None = None) -> dict[str, Any]:
-    """Return what the page draws of a result.
+    """Return a result as the page draws it.
 
     Args:
-        result: of one span, the answer.
-        agreement: rank correlation with attention, where that is known.
+        result: Occlusion of one span, the answer.
+        agreement: Rank correlation with attention, if known.
     """
     data = result.to_json()
     summary = _summary(result) + ("" if agreement is None else f" Rank correlation with attention: {agreement:+.2f}.")
@@ -32,7 +32,7 @@ def occlusion_document(result: Occlusion, agreement: float | None = None) -> dic
 
 
 def check_occlusion(data: dict[str, Any]) -> None:
-    """Raise ``ValueError`` for a track that cannot be drawn; the types of its values are right already."""
+    """Raise ``ValueError`` for a track that cannot be drawn; the types of its values are already checked."""
     edges, drops = data["edges_s"], data["drops"]
     if len(edges) != len(drops) + 1 or sorted(edges) != edges:
         raise ValueError("the windows of an occlusion do not follow each other")

@@ -1,14 +1,14 @@
-"""A second listener's opinion of a clip, as the page shows it: what ``mpar2.tagger`` found, never called truth.
+"""A tagger's opinion of a clip, as the page shows it: the events of ``mpar2.tagger``, kept apart from the truth.
 
 The ``opinion`` of a comparison document (and of a visitor's clip) is null or
 
     origin     "tagger"
-    events     [{label, onset_s, offset_s, confidence, errors}]; ``errors`` is how often the tagger was right with that
-               label, as a text, null where that was not measured
-    unsure     the same, of what it is not sure of: such sounds are neither claims nor missed
-    note       how good the tagger is, one sentence
+    events     [{label, onset_s, offset_s, confidence, errors}]; ``errors`` is the tagger's measured precision for the
+               label, as a text, null where it was not measured
+    unsure     the same for uncertain events, which are neither claims nor missed
+    note       quality of the tagger, one sentence
 
-It is made of recordings of which nothing is known, offline, and stands in where a visitor lists no sounds.
+It is computed offline for recordings without known events, if the visitor lists no sounds.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _lock = threading.Lock()
 
 
 def tagging_of(clip: Clip) -> Tagging:
-    """Return what the tagger finds in a clip; the last clips are remembered."""
-    found = known_tagging(clip)
-    if found is None:
-        found = tag(clip)
+    """Return the tagging of a clip; those of the last clips are cached."""
+    tagging = known_tagging(clip)
+    if tagging is None:
+        tagging = tag(clip)
         with _lock:
-            _taggings[clip.digest] = found
+            _taggings[clip.digest] = tagging
             while len(_taggings) > _KEPT:
                 _taggings.pop(next(iter(_taggings)))
-    return found
+    return tagging
 
 
 def known_tagging(clip: Clip) -> Tagging | None:
-    """Return the tagging of a clip that was tagged before, else None: for callers who must not wait."""
+    """Return the cached tagging of a clip, or None, without waiting for the tagger."""
     with _lock:
         return _taggings.get(clip.digest)
 
@@ -51,7 +51,7 @@ def opinion_document(tagging: Tagging | None) -> dict[str, Any] | None:
     """Return the ``opinion`` of a document (see the module)."""
     if tagging is None:
         return None
-    events, unsure = (_events(found) for found in (tagging.events, tagging.unsure))
+    events, unsure = (_events(group) for group in (tagging.events, tagging.unsure))
     return {"origin": "tagger", "events": events, "unsure": unsure, "note": errors().note()}
 
 
@@ -60,7 +60,7 @@ def warm_up() -> None:
     tag(Clip(np.random.default_rng(0).normal(scale=0.1, size=SAMPLE_RATE)))
 
 
-def _events(events: Sequence[TaggedEvent]) -> list[dict[str, Any]]:
+def _events(tagged_events: Sequence[TaggedEvent]) -> list[dict[str, Any]]:
     profile = errors()
     return [
         {
@@ -70,5 +70,5 @@ def _events(events: Sequence[TaggedEvent]) -> list[dict[str, Any]]:
             "confidence": round(event.confidence, 3),
             "errors": profile.note_of(event.label),
         }
-        for event in events
+        for event in tagged_events
     ]

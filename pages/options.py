@@ -16,7 +16,7 @@ __all__ = ["PUBLIC_RUNS_PER_HOUR", "build_services", "is_local", "parse_options"
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the options of the command line, with the environment behind them."""
+    """Parse the options of the command line; the environment gives their defaults."""
     from mpar2.commands._arms import add_precision_options, add_prompt_option
     from mpar2.engines import engine_names
     from mpar2.engines.names import TRAINED
@@ -43,10 +43,10 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mcp", action="store_true", help="serve the endpoints as tools for language models too (MCP)")
     parser.add_argument("--examples", type=Path, help="folder of examples (default: examples/)")
     limits = parser.add_argument_group("limits", "Each can be set in the environment too: MPAR2_MAX_SECONDS and so on.")
-    for name, most, default, meaning in _LIMITS:
-        known = environment("MPAR2_" + name.replace("-", "_").upper(), default)
-        kind = _whole_number(name, 0 if name in _MAY_BE_0 else 1, most)
-        limits.add_argument(f"--{name}", type=kind, default=known, metavar="N", help=meaning)
+    for name, maximum, default, meaning in _LIMITS:
+        value = environment("MPAR2_" + name.replace("-", "_").upper(), default)
+        kind = _whole_number(name, 0 if name in _MAY_BE_0 else 1, maximum)
+        limits.add_argument(f"--{name}", type=kind, default=value, metavar="N", help=meaning)
     options = parser.parse_args(arguments)
     if options.mcp and find_spec("mcp") is None:
         parser.error("--mcp needs the package mcp: pip install 'gradio[mcp]'")
@@ -70,14 +70,14 @@ _LIMITS = (  # name, the most that it can be set to, default, meaning
 _MAY_BE_0 = ("keep-results", "runs-per-hour")
 
 
-def _whole_number(name: str, least: int, most: int) -> Any:
+def _whole_number(name: str, minimum: int, maximum: int) -> Any:
     def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             number = -1
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{name} is {text!r}: give a whole number from {least} to {most:,}")
+        if not minimum <= number <= maximum:
+            raise argparse.ArgumentTypeError(f"{name} is {text!r}: give a whole number from {minimum} to {maximum:,}")
         return number
 
     return read
@@ -89,7 +89,7 @@ def is_local(host: str) -> bool:
 
 
 def build_services(options: argparse.Namespace) -> Any:
-    """Return the engine and what it offers, from the options."""
+    """Build the services of the app from the options."""
     from mpar2.engines.base import Arm, EngineOptions
     from mpar2.engines.routing import engine_for_arms
     from mpar2.formats import Limits
@@ -99,13 +99,13 @@ def build_services(options: argparse.Namespace) -> Any:
     from pages.services import Services
 
     for mode in mode_names():
-        prompt_identity(mode, options.prompt)  # what is no prompt is refused at the start
+        prompt_identity(mode, options.prompt)  # raises for an invalid prompt
     root = options.examples or EXAMPLES
     examples = load_examples(root)
     offers, arms = _offers(options)
-    made = EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
+    engine_options = EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
     return Services(
-        engine=engine_for_arms([Arm(offer.name, offer.model) for offer in offers], options.engine, made),
+        engine=engine_for_arms([Arm(offer.name, offer.model) for offer in offers], options.engine, engine_options),
         offers=offers,
         arms=arms,
         examples=examples,
@@ -138,19 +138,19 @@ def _offers(options: argparse.Namespace) -> tuple[Any, tuple[tuple[str, str], ..
             raise ArmError("--arm stands for itself: give no --model and no --adapter beside it")
         if not 1 <= len(options.arm) <= MOST_ARMS:
             raise ArmError(f"{len(options.arm)} arms are given; the most that are compared at once is {MOST_ARMS}")
-        parsed = [parse_arm(text) for text in options.arm]
+        arms = [parse_arm(text) for text in options.arm]
     elif options.base and not (options.model or options.adapter):
-        parsed = [Arm(_name(options.base), options.base, None, mode) for mode in ("direct", "cot", "mpar2")]
+        arms = [Arm(_name(options.base), options.base, None, mode) for mode in ("direct", "cot", "mpar2")]
     else:
         base = options.base or BASE
-        right = options.model or (base if options.adapter else TRAINED)
-        parsed = [Arm(_name(base), base, None, "direct"), Arm(_name(base), base, None, "cot")]
-        parsed.append(Arm(_name(options.adapter or right), right, options.adapter, "mpar2"))
-    models = list(dict.fromkeys((arm.name, arm.model, arm.adapter) for arm in parsed))
-    unique = unique_names([Arm(name, model, adapter, "mpar2") for name, model, adapter in models])
-    names = {model: arm.name for model, arm in zip(models, unique, strict=True)}
-    offers = tuple(Offer(arm.name, arm.model, arm.adapter) for arm in unique)
-    return offers, tuple((names[arm.name, arm.model, arm.adapter], arm.mode) for arm in parsed)
+        trained = options.model or (base if options.adapter else TRAINED)
+        arms = [Arm(_name(base), base, None, "direct"), Arm(_name(base), base, None, "cot")]
+        arms.append(Arm(_name(options.adapter or trained), trained, options.adapter, "mpar2"))
+    models = list(dict.fromkeys((arm.name, arm.model, arm.adapter) for arm in arms))
+    unique_arms = unique_names([Arm(name, model, adapter, "mpar2") for name, model, adapter in models])
+    names = {model: arm.name for model, arm in zip(models, unique_arms, strict=True)}
+    offers = tuple(Offer(arm.name, arm.model, arm.adapter) for arm in unique_arms)
+    return offers, tuple((names[arm.name, arm.model, arm.adapter], arm.mode) for arm in arms)
 
 
 def _name(model: str) -> str:

@@ -1,8 +1,8 @@
 """Files that the app serves beside Gradio's own: scripts, Plotly, stored comparisons, under ``/view/<content>/<name>``.
 
-Only what was published here is served: names are looked up, never opened, so no path of this machine can be asked for.
-The address holds a digest of the content, so browsers keep a file for good. Each is made when somebody first asks for
-it, compressed once, and kept.
+Only published files are served: names are looked up, never opened, so no path of this machine can be requested. The
+address contains a digest of the content, so browsers cache a file permanently. Each file is made on its first request,
+compressed once, and cached.
 """
 
 from __future__ import annotations
@@ -37,12 +37,15 @@ _files: dict[tuple[str, str], _File] = {}
 
 
 def publish(name: str, key: str, make: Callable[[], str]) -> str:
-    """Offer the text that ``make`` returns, and return its address below the app's own.
+    """Publish the text that ``make`` returns.
 
     Args:
-        name: file name; its ending says what kind of text it is.
-        key: whatever the text depends on; another key gives another address.
-        make: makes the text, when somebody first asks.
+        name: File name; its suffix gives the content type.
+        key: Everything that the text depends on; another key gives another address.
+        make: Returns the text; called on the first request.
+
+    Returns:
+        Address of the file, relative to the app.
     """
     token = hashlib.sha256(f"{name}\n{key}".encode("utf-8", "replace")).hexdigest()[:16]
     _files.setdefault((token, name), _File(name, make))

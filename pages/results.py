@@ -1,9 +1,9 @@
-"""Comparisons that visitors store: ``POST /results`` checks one and keeps it, ``GET /results/ID`` gives it back.
+"""Comparisons that visitors store: ``POST /results`` checks and stores one, ``GET /results/ID`` returns it.
 
-A comparison is the document of ``pages.document`` as its download holds it, sound included. It may be anybody's, so it
-is checked by the one schema before it is kept or shown. It is kept in memory for as long as the operator allows
-(``--keep-results``), under an identifier that nobody can guess, and goes to whoever has that. Nothing is kept that no
-visitor asked for.
+A comparison is a document of ``pages.document`` as its download contains it, including the sound. It is untrusted, so
+it is checked by the schema before it is stored or shown. It is kept in memory for a time that the operator sets
+(``--keep-results``), under an unguessable identifier, and returned to anyone who has the identifier. Only comparisons
+that a visitor sends are stored.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ _HEADERS = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nos
 
 
 def opened_document(data: bytes) -> dict[str, Any]:
-    """Return the comparison that a file holds, checked, as the page opens it.
+    """Return the checked comparison of a file, as the page opens it.
+
+    Args:
+        data: Content of the file.
 
     Raises:
-        DocumentError: it is no comparison, one of an older version, or one that has not ended.
+        DocumentError: It is no comparison, has an older version, or has not ended.
     """
     try:
         raw = load_json(data, "the file")
@@ -50,12 +53,12 @@ def keep_result(kept: Kept, visitor: str, document: dict[str, Any]) -> str:
     """Keep a checked comparison.
 
     Args:
-        kept: Where results are kept.
-        visitor: Address that the memory is counted for.
+        kept: Store of the results.
+        visitor: Address charged for the memory.
         document: The comparison.
 
     Returns:
-        An identifier that nobody can guess.
+        An unguessable identifier.
     """
     name = secrets.token_urlsafe(16)
     packed = gzip.compress(dump_json(document), 6, mtime=0)
@@ -73,29 +76,30 @@ def routes() -> list[Any]:
     def services_of(request: Request) -> Services:
         return request.app.get_blocks().services
 
-    def refused(status: int, words: str) -> Response:
+    def refusal(status: int, words: str) -> Response:
         return JSONResponse({"detail": words, "error": words}, status, _HEADERS)
 
     async def store(request: Request) -> Response:
         services = services_of(request)
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return refused(415, "a comparison is sent as application/json")  # what no form of another site can send
+            # Forms of other sites cannot send this content type.
+            return refusal(415, "a comparison is sent as application/json")
         try:
             document = await run_in_threadpool(opened_document, await request.body())
         except DocumentError as error:
-            return refused(422, f"This file cannot be opened: {error}")
+            return refusal(422, f"This file cannot be opened: {error}")
         if not services.keep_results_min:
             return JSONResponse({"id": None}, headers=_HEADERS)
         visitor = visitor_of(request)
         name = await run_in_threadpool(keep_result, services.results, visitor, document)
         return JSONResponse({"id": name}, headers=_HEADERS)
 
-    async def give(request: Request) -> Response:
+    async def send(request: Request) -> Response:
         packed = services_of(request).results.get(request.path_params["name"])
         if packed is None:
-            return refused(404, "this result is not kept here any more")
+            return refusal(404, "this result is not kept here any more")
         if "gzip" in request.headers.get("accept-encoding", ""):
             return Response(packed, media_type="application/json", headers=_HEADERS | {"Content-Encoding": "gzip"})
         return Response(gzip.decompress(packed), media_type="application/json", headers=_HEADERS)
 
-    return [Route("/results", store, methods=["POST"]), Route("/results/{name}", give, methods=["GET"])]
+    return [Route("/results", store, methods=["POST"]), Route("/results/{name}", send, methods=["GET"])]

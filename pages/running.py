@@ -1,7 +1,7 @@
-"""Runs a comparison as a stream of comparison documents. No Gradio here.
+"""Run a comparison as a stream of comparison documents. Independent of Gradio.
 
-The clip is loaded through the one loader with the app's limits, the question checked, the truth looked up where the
-clip is an example's, and the engine's updates are thinned to a rate that a browser can follow.
+The clip is loaded within the app's limits, the question is checked, the truth is looked up if the clip is an example's,
+and the engine's updates are thinned to a rate that a browser can follow.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from pages.services import Services
 __all__ = ["Asked", "Comparer", "decoding_of", "parse_events", "split_choices"]
 
 _EVERY_S = 0.12  # between two updates of the page
-_WAITING_S = 1.0  # the same while a judge is waited for: where a caller who left is noticed
+_WAITING_S = 1.0  # between updates while a judge works; a closed connection is noticed at an update
 _MOST_EVENTS = 40
-_MOST_WAITING = 200  # comparisons whose judge has not been asked yet
+_MOST_PENDING = 200  # comparisons whose judging has not started
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a visitor asked for, as it came from the page or the API."""
+    """Unchecked request of a visitor from the page or the API."""
 
     audio: str | None
     question: str
@@ -55,8 +55,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    """Traces that have ended, and how they are to be judged."""
+class _PendingJudgement:
+    """Finished traces with the options of their judging."""
 
     run: ComparisonRun
     clip: Any
@@ -66,12 +66,12 @@ class _Waiting:
 
 
 class Comparer:
-    """Runs what is asked on the services' engine."""
+    """Run the requests of visitors on the services' engine."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self._generate = on_gpu(self._stream) if lends_gpus() else None
-        self._waiting: dict[str, _Waiting] = {}  # by session: traces that a judge is still to sort
+        self._pending: dict[str, _PendingJudgement] = {}  # by session
         self._lock = threading.Lock()
 
     def run(
@@ -84,15 +84,15 @@ class Comparer:
         """Run a comparison: :meth:`trace`, then :meth:`judge`.
 
         Args:
-            asked: What the visitor asked for.
-            session: Whose stop ends it.
-            visitor: Address that the run is counted for; "" counts for nobody.
+            asked: The request.
+            session: Session whose stop ends the run.
+            visitor: Address charged with the run; "" charges nobody.
 
         Yields:
-            Documents as the comparison grows; the last one is finished, with the mentions sorted where they can be.
+            Documents as the comparison progresses; the last one is finished, with classified mentions where possible.
 
         Raises:
-            MPAR2Error: What was asked for is refused; the message says why.
+            MPAR2Error: The request is refused.
         """
         with closing(self.trace(asked, session, visitor=visitor)) as documents:
             yield from documents
@@ -106,20 +106,20 @@ class Comparer:
         *,
         visitor: str = "",
     ) -> Iterator[dict[str, Any]]:
-        """Let the arms write their traces.
+        """Generate the traces of the arms.
 
-        A judge is asked by :meth:`judge`, so that one that is slow does not hold the engine.
+        Judging by a model is left to :meth:`judge`, so that a slow judge does not block the engine.
 
         Args:
-            asked: What the visitor asked for.
-            session: Whose stop ends it.
-            visitor: Address that the run is counted for; "" counts for nobody.
+            asked: The request.
+            session: Session whose stop ends the run.
+            visitor: Address charged with the run; "" charges nobody.
 
         Yields:
-            Documents as the traces grow; the last one is finished, unless a judge is to be asked.
+            Documents as the traces grow; the last one is finished, unless judging follows.
 
         Raises:
-            MPAR2Error: What was asked for is refused; the message says why.
+            MPAR2Error: The request is refused.
         """
         asked.judging.check(local=self.services.local)
         run, clip, question, arms, decoding = self._prepare(asked, ATTENTION_BYTES)
@@ -129,33 +129,33 @@ class Comparer:
         handed_over = False
         try:
             yield run.snapshot()
-            shown = time.monotonic()
+            last_shown = time.monotonic()
             with closing(self._updates(clip, question, arms, decoding, stop)) as updates:
                 for update in updates:
                     changed = run.progress(update)
-                    if changed or time.monotonic() - shown >= _EVERY_S:
+                    if changed or time.monotonic() - last_shown >= _EVERY_S:
                         yield run.snapshot()
-                        shown = time.monotonic()
+                        last_shown = time.monotonic()
                     if stop.is_set() and self._generate is not None:
-                        break  # the lent process cannot see our event; closing ends it
-            if run.truth_origin in (None, "visitor"):  # only now: the first words do not wait for it
+                        break  # the GPU process does not share the event; closing ends it
+            if run.truth_origin in (None, "visitor"):  # after the traces, so that the first tokens do not wait
                 run.opine(opinion_document(tagging_of(clip)))
-            waiting = _Waiting(run, clip, question, asked.judging, stop)
-            if asked.judging.judge == "rules":  # of a stopped run, the arms that had ended are checked
-                for scored in self._scores(waiting, ended=stop.is_set()):
-                    if scored is not None:
-                        run.score(*scored)
+            pending = _PendingJudgement(run, clip, question, asked.judging, stop)
+            if asked.judging.judge == "rules":  # of a stopped run, only finished arms are scored
+                for score in self._scores(pending, ended=stop.is_set()):
+                    if score is not None:
+                        run.score(*score)
             elif not stop.is_set():
                 run.stage("scoring")
                 with self._lock:
-                    self._waiting[session] = waiting
-                    while len(self._waiting) > _MOST_WAITING:
-                        self._waiting.pop(next(iter(self._waiting)))
+                    self._pending[session] = pending
+                    while len(self._pending) > _MOST_PENDING:
+                        self._pending.pop(next(iter(self._pending)))
                 handed_over = True
                 yield run.snapshot()
                 return
         except EngineError as problem:
-            error = self._words(problem)
+            error = self._visitor_message(problem)
         finally:
             if not handed_over:
                 self.services.stops.end(session, stop)
@@ -163,59 +163,59 @@ class Comparer:
         yield run.snapshot()
 
     def judge(self, session: str) -> Iterator[dict[str, Any]]:
-        """Yield documents of the session's traces as a judge sorts their mentions; none where no judge is asked."""
+        """Yield documents as a judge classifies the mentions of the session's traces; none if no judging is pending."""
         with self._lock:
-            waiting = self._waiting.pop(session, None)
-        if waiting is None:
+            pending = self._pending.pop(session, None)
+        if pending is None:
             return
-        run, stop, shown = waiting.run, waiting.stop, time.monotonic()
+        run, stop, last_shown = pending.run, pending.stop, time.monotonic()
         try:
-            with closing(self._scores(waiting, ended=False)) as scores:
-                for scored in scores:
+            with closing(self._scores(pending, ended=False)) as scores:
+                for score in scores:
                     if stop.is_set():
                         break
-                    if scored is not None:
-                        run.score(*scored)
-                    elif time.monotonic() - shown >= _WAITING_S:
+                    if score is not None:
+                        run.score(*score)
+                    elif time.monotonic() - last_shown >= _WAITING_S:
                         yield run.snapshot()
-                        shown = time.monotonic()
+                        last_shown = time.monotonic()
         finally:
             self.services.stops.end(session, stop)
         run.finish("stopped" if stop.is_set() else "done", None)
         yield run.snapshot()
 
     def forget(self, session: str) -> None:
-        """Drop the traces of a visitor who has left before the judge is asked."""
+        """Drop the pending judgement of a session that has ended."""
         with self._lock:
-            self._waiting.pop(session, None)
+            self._pending.pop(session, None)
 
-    def _scores(self, waiting: _Waiting, *, ended: bool) -> Iterator[tuple[int, dict[str, Any]] | None]:
-        run, truth = waiting.run, None
+    def _scores(self, pending: _PendingJudgement, *, ended: bool) -> Iterator[tuple[int, dict[str, Any]] | None]:
+        run, truth = pending.run, None
         if run.truth is not None:
             truth = Truth(run.truth, None, run.truth_origin or "human")
-        elif waiting.judging.needs_sounds:
-            truth = tagging_of(waiting.clip).truth()
+        elif pending.judging.needs_sounds:
+            truth = tagging_of(pending.clip).truth()
         texts = run.texts(ended=ended)
-        return score_traces(waiting.judging, waiting.clip, waiting.question, truth, texts, local=self.services.local)
+        return score_traces(pending.judging, pending.clip, pending.question, truth, texts, local=self.services.local)
 
     def reason(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[Generation | None]:
         """Run a single arm.
 
         Args:
-            asked: What the caller asked for; its first arm is run.
-            session: Whose stop ends it.
-            visitor: Address that the run is counted for; "" counts for nobody.
+            asked: The request; its first arm is run.
+            session: Session whose stop ends the run.
+            visitor: Address charged with the run; "" charges nobody.
 
         Yields:
-            None now and then, where a caller who left can be noticed; at last the generation.
+            None from time to time, so that a closed connection is noticed; finally the generation.
 
         Raises:
-            MPAR2Error: What was asked for is refused, or the model ended without a result.
+            MPAR2Error: The request is refused, or the model ended without a result.
         """
         _, clip, question, arms, decoding = self._prepare(asked, 0)
         self.services.runs.begin(visitor)
         stop = self.services.stops.begin(session)
-        shown = time.monotonic()
+        last_shown = time.monotonic()
         try:
             with closing(self._updates(clip, question, arms[:1], decoding, stop)) as updates:
                 for update in updates:
@@ -223,9 +223,9 @@ class Comparer:
                         warnings = tuple(dict.fromkeys((*clip.warnings, *update.generation.warnings)))
                         yield replace(update.generation, warnings=warnings)
                         return
-                    if time.monotonic() - shown >= _EVERY_S:
+                    if time.monotonic() - last_shown >= _EVERY_S:
                         yield None
-                        shown = time.monotonic()
+                        last_shown = time.monotonic()
         finally:
             self.services.stops.end(session, stop)
         raise EngineError("the model ended without a result: try again")
@@ -233,20 +233,20 @@ class Comparer:
     def occlude(
         self, asked: Asked, text: str, digest: str, session: str, *, visitor: str = ""
     ) -> Iterator[dict[str, Any]]:
-        """Find the windows of the clip that the answer of a finished trace needs.
+        """Compute the windows of the clip on which the answer of a finished trace depends.
 
         Args:
-            asked: As for the comparison; its first arm wrote the trace.
+            asked: The request of the comparison; its first arm generated the trace.
             text: The trace.
-            digest: Of the clip of the comparison.
-            session: Whose stop ends it.
-            visitor: Address that the run is counted for; "" counts for nobody.
+            digest: Digest of the clip of the comparison.
+            session: Session whose stop ends the run.
+            visitor: Address charged with the run; "" charges nobody.
 
         Yields:
             Occlusion as the page draws it (``pages.occluding``), after each batch of windows.
 
         Raises:
-            MPAR2Error: What was asked for is refused, or the model cannot be read.
+            MPAR2Error: The request is refused, or the model does not support occlusion.
         """
         _check_text(text)
         _, clip, question, (arm, *_), decoding = self._prepare(asked, 0)
@@ -264,17 +264,17 @@ class Comparer:
                     return
                 yield occlusion_document(result)
             if engine.engine_for(arm).attention:
-                read = engine.attend(clip, question, arm, text)
-                spans = [token.chars for token in read.tokens]
-                rho = read.attention and attention_agreement(result, read.attention, spans)
+                generation = engine.attend(clip, question, arm, text)
+                spans = [token.chars for token in generation.tokens]
+                rho = generation.attention and attention_agreement(result, generation.attention, spans)
                 yield occlusion_document(result, rho)
         except EngineError as problem:
-            raise EngineError(self._words(problem)) from None
+            raise EngineError(self._visitor_message(problem)) from None
         finally:
             self.services.stops.end(session, stop)
 
-    def _words(self, problem: EngineError) -> str:
-        """Return the message of an error; on a public app without the address of a server, which is the operator's."""
+    def _visitor_message(self, problem: EngineError) -> str:
+        """Return the message of an error; on a public app without the address of a server."""
         message = message_of(problem)
         return message if self.services.local else re.sub(r"https?://[^\s;,)]+", "the server", message)
 
@@ -292,6 +292,7 @@ class Comparer:
             raise AudioError(
                 "The recording is not here any more: uploads are kept for an hour at most; choose it again."
             )
+        # Check all inputs before decoding, which is the expensive part.
         for text in (asked.question, asked.choices, asked.answer, asked.events, *sum(asked.arms, ())):
             _check_text(text)
         arms = [self.services.arm(name, mode) for name, mode in asked.arms]
@@ -300,6 +301,7 @@ class Comparer:
         self.services.visitors.check(asked.question, split_choices(asked.choices))
         clip = load_clip(asked.audio, limits=self.services.limits)
         question = make_question(asked.question, split_choices(asked.choices), answer=asked.answer.strip() or None)
+        # A known recording brings its truth and, for its own question, the answer.
         example = self.services.example_of(clip)
         events: Sequence[Event] | None = parse_events(asked.events, clip.seconds)
         origin = "visitor" if events is not None else None
@@ -307,9 +309,12 @@ class Comparer:
             clip = example.clip
             if events is None and example.events is not None:
                 events, origin = example.events, example.truth_origin
-            known = example.question
-            if question.answer is None and (question.text, question.choices) == (known.text, known.choices):
-                question = known
+            stored_question = example.question
+            if question.answer is None and (question.text, question.choices) == (
+                stored_question.text,
+                stored_question.choices,
+            ):
+                question = stored_question
         decoding = decoding_of(asked, self.services.max_new_tokens)
         run = ComparisonRun(
             clip,
@@ -330,11 +335,7 @@ class Comparer:
 
 
 def _check_text(text: Any) -> None:
-    """Refuse what programs send in place of text: nothing, a number, half of a surrogate pair.
-
-    Raises:
-        QuestionError: It is no text.
-    """
+    """Raise ``QuestionError`` for a value that is no valid text: another type, or a lone surrogate."""
     if not isinstance(text, str):
         raise QuestionError(f"question, choices, models and modes are texts; {str(text)[:40]!r} is none: send a text")
     try:
@@ -344,12 +345,12 @@ def _check_text(text: Any) -> None:
 
 
 def split_choices(text: str) -> list[str]:
-    """Return the choices of a text that has one on each line."""
+    """Return the choices of a text, one per line."""
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
 
 
 def parse_events(text: str, clip_seconds: float) -> tuple[Event, ...] | None:
-    """Return the events of a text that has one on each line: ``label`` or ``label 1.2-3.4``.
+    """Return the events of a text, one per line: ``label`` or ``label 1.2-3.4``.
 
     >>> parse_events("dog bark 0.5-1.5\\nsiren", 8.0)
     (Event(label='dog bark', onset_s=0.5, offset_s=1.5), Event(label='siren', onset_s=None, offset_s=None))
@@ -359,7 +360,7 @@ def parse_events(text: str, clip_seconds: float) -> tuple[Event, ...] | None:
         clip_seconds: Length of the clip, within which the times must lie.
 
     Returns:
-        The events; None where nothing is written.
+        The events; None for an empty text.
 
     Raises:
         QuestionError: A line cannot be read, or there are too many.
@@ -373,7 +374,7 @@ def parse_events(text: str, clip_seconds: float) -> tuple[Event, ...] | None:
 
 
 def _event(line: str, clip_seconds: float) -> Event:
-    """Return an event of one line; what looks like times and cannot be read is refused, never taken for a name."""
+    """Return the event of one line. Unreadable times raise an error instead of becoming part of the label."""
     match = _TIMES.search(line)
     if match is None:
         if _ALMOST_TIMES.search(line):
@@ -398,14 +399,14 @@ _ALMOST_TIMES = re.compile(r"(?:^|\s)(?:[\d.,:]*\d[\d.,:]*\s*s?\s*[-–—].*|[-
 
 
 def decoding_of(asked: Asked, most: int) -> Decoding:
-    """Return how the arms decode.
+    """Return the decoding options of a request.
 
     Args:
-        asked: Gives tokens, temperature and seed.
-        most: Most new tokens that the app allows.
+        asked: Request with tokens, temperature and seed.
+        most: Limit of new tokens.
 
     Raises:
-        EngineError: A number is out of its range, or is none.
+        EngineError: A value is out of its range, or is no number.
     """
     tokens, temperature, seed = (_number(value) for value in (asked.max_new_tokens, asked.temperature, asked.seed))
     if not 1 <= tokens <= most:
@@ -416,7 +417,7 @@ def decoding_of(asked: Asked, most: int) -> Decoding:
 
 
 def _number(value: float | None) -> float:
-    """Return a number as programs send it, which may be none at all."""
+    """Return an unchecked value as a finite float, or raise ``EngineError``."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

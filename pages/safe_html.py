@@ -1,11 +1,11 @@
-"""Gradio components whose content is drawn by our own modules, from data, into text nodes.
+"""Gradio components whose content is drawn by the app's own modules, from data, into text nodes.
 
-Why not ``gr.HTML`` with templates: Gradio runs the rendered template through a JavaScript template literal, so text
-that holds ``${...}`` is executed even where Handlebars ``{{ }}`` escaped its markup. Here the template is a constant
-and never sees data; the script reads ``props.value`` and builds elements (``view/dom.js``).
+``gr.HTML`` with templates is unsafe: Gradio runs the rendered template through a JavaScript template literal, so text
+with ``${...}`` is executed even if Handlebars ``{{ }}`` escaped its markup. Here the template is a constant without
+data. The script reads ``props.value`` and builds elements (``view/dom.js``).
 
-The modules are one cached file (``pages.published``). A view is mounted once for its element; Gradio keeps the element
-while only values change.
+The modules are one cached file (``pages.published``). A view is mounted once for its element, which Gradio keeps while
+only values change.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def app_module() -> str:
 
 
 def view_component(elem_id: str, mount: str, **props: Any) -> gr.HTML:
-    """Return an empty element that a view fills from the component's value; its events carry what the view sends.
+    """Return an empty element that a view fills from the component's value; its events carry the view's data.
 
     Args:
         elem_id: Id of the element, by which a :func:`channel` finds the view.
-        mount: Exported function of the module that makes the view.
+        mount: Exported function of the module that creates the view.
         props: Other values that the view reads, such as ``setup``.
     """
     import gradio as gr
@@ -76,7 +76,7 @@ def view_component(elem_id: str, mount: str, **props: Any) -> gr.HTML:
 
 
 def channel(elem_id: str, view: str, method: str) -> gr.HTML:
-    """Return a component that shows nothing: its value is handed to a method of a view.
+    """Return a hidden component whose value is passed to a method of a view.
 
     Args:
         elem_id: Its own id.

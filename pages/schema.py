@@ -1,7 +1,7 @@
-"""The comparison document as a schema: what ``pages.document`` writes, and all that it reads.
+"""Schema of the comparison document, for writing and reading in ``pages.document``.
 
-A document may come from a stranger's file, so every value has a type, numbers are finite, lists and texts are bounded,
-and what is not named here is refused. ``pages.document`` says what the fields mean and checks what ties them together.
+A document may come from an untrusted file, so every value has a type, numbers are finite, lists and texts are bounded,
+and unknown fields are refused. ``pages.document`` describes the fields and checks the relations between them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class _Truth(_Strict):
     events: Annotated[list[_Event], Field(max_length=400)]
 
 
-class _Heard(_Event):
+class _TaggedEvent(_Event):
     onset_s: Number
     offset_s: Number
     confidence: Number
@@ -77,8 +77,8 @@ class _Heard(_Event):
 
 class _Opinion(_Strict):
     origin: Name
-    events: Annotated[list[_Heard], Field(max_length=400)]
-    unsure: Annotated[list[_Heard], Field(max_length=400)]
+    events: Annotated[list[_TaggedEvent], Field(max_length=400)]
+    unsure: Annotated[list[_TaggedEvent], Field(max_length=400)]
     note: Name
 
 
@@ -275,7 +275,7 @@ class _Document(_Strict):
 
 
 def problem_of(data: Any) -> str | None:
-    """Say where a document is not as it must be, and how; None where it is."""
+    """Return the location and message of the first violation of the schema, or None for a valid document."""
     try:
         _Document.model_validate(data)
     except ValidationError as error:

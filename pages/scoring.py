@@ -1,13 +1,13 @@
-"""CAFE in the app: which events a trace mentions, and whether the clip holds them.
+"""CAFE in the app: classification of the events that a trace mentions against the events of the clip.
 
-Two ways, and the page says which it was: rules against known events (an example's, or those that the visitor lists),
-or where none are known against a tagger's opinion (``pages.opinion``); or Gemini or an OpenAI-compatible server, with a
-key or an address that the visitor brings for this one run. Where no events are known, a model judge captions the clip
-first and sorts against its caption.
+The judge is either the rules or a model, and the page names it. Rules use known events (an example's, or the visitor's
+list), else a tagger's events (``pages.opinion``). A model is Gemini or an OpenAI-compatible server, with a key or an
+address that the visitor enters for one run. If no events are known, a model judge first captions the clip and uses its
+caption as the truth.
 
-A visitor's key lives in the memory of the run that it was given for. It is in no log, state, link, file or document,
-and the server's own keys are never used for a visitor: a key is always passed explicitly, even an empty one, because
-clients fall back to the environment where none is given.
+A visitor's key is kept only in the memory of its run, and in no log, state, link, file or document. The server's own
+keys are never used for a visitor: a key is always passed explicitly, even an empty one, because clients fall back to
+the environment without a key.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pages.errors import message_of
 __all__ = ["Judging", "JudgingError", "cafe_document", "check_address", "judge_choices", "score_traces"]
 
 _METRICS = ("acc_per", "err_per", "err_use", "err_omit")
-_NO_KEY = "EMPTY"  # what servers without keys expect; never empty, so that no client looks into the environment
+_NO_KEY = "EMPTY"  # for servers without keys; not empty, so that no client falls back to the environment
 _TIMEOUT_S, _PUBLIC_TIMEOUT_S = 240.0, 90.0
 _BEAT_S = 0.2
 _ORIGINS = {
@@ -47,12 +47,12 @@ _ORIGINS = {
 
 
 class JudgingError(MPAR2Error, ValueError):
-    """The judge cannot be asked as wished; the message says why and what to do."""
+    """The judge cannot be used as requested. The message states the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class Judging:
-    """How mentions are to be checked. ``secret`` never appears in a representation."""
+    """Options of the judge. ``secret`` is left out of ``repr``."""
 
     judge: str = "rules"  # or another of mpar2.cafe.judges
     secret: str = field(default="", repr=False)
@@ -61,11 +61,11 @@ class Judging:
 
     @property
     def needs_sounds(self) -> bool:
-        """Return whether the judge cannot caption a clip of which nothing is known."""
+        """Return whether the judge needs target events, because it cannot caption the clip."""
         return self.judge == "rules" or judge_named(self.judge).service is None
 
     def check(self, *, local: bool) -> None:
-        """Refuse a judge that cannot be asked.
+        """Check that the judge can be used.
 
         Args:
             local: Only this machine reaches the app, so that any address may be called.
@@ -75,9 +75,9 @@ class Judging:
         """
         if self.judge == "rules":
             return
-        known = [value for _, value in judge_choices()]
-        if self.judge not in known:
-            raise JudgingError(f"unknown judge '{self.judge[:40]}': choose one of {', '.join(known)}")
+        names = [value for _, value in judge_choices()]
+        if self.judge not in names:
+            raise JudgingError(f"unknown judge '{self.judge[:40]}': choose one of {', '.join(names)}")
         service = judge_named(self.judge).service
         if service is None:
             return
@@ -91,8 +91,8 @@ class Judging:
 
 def judge_choices() -> list[tuple[str, str]]:
     """List the judges as ``(label, value)``: the rules (``reference``), and all others of ``mpar2.cafe.judges``."""
-    others = [name for name in judge_names() if name != "reference"]
-    return [("Rules", "rules"), *((_capital(judge_named(name).title), name) for name in others)]
+    names = [name for name in judge_names() if name != "reference"]
+    return [("Rules", "rules"), *((_capital(judge_named(name).title), name) for name in names)]
 
 
 def _capital(text: str) -> str:
@@ -100,14 +100,14 @@ def _capital(text: str) -> str:
 
 
 def check_address(address: str, *, local: bool) -> None:
-    """Refuse an address that a stranger must not make this machine call.
+    """Check that a visitor may make this machine call an address.
 
     Args:
-        address: Of a server.
-        local: Only this machine reaches the app; otherwise https to public hosts alone is allowed.
+        address: Address of a server.
+        local: Only this machine reaches the app; otherwise only https to public hosts is allowed.
 
     Raises:
-        JudgingError: The address is none, or must not be called.
+        JudgingError: The address is invalid, or must not be called.
     """
     if not local and not address.strip().lower().startswith("https:"):
         raise JudgingError("this app is public, so the server's address must begin with https://")
@@ -126,19 +126,19 @@ def score_traces(
     *,
     local: bool = True,
 ) -> Iterator[tuple[int, dict[str, Any]] | None]:
-    """Sort the mentions of traces.
+    """Classify the mentions of traces.
 
     Args:
-        judging: Which judge, with its key or address.
-        clip: The clip, which a model captions where ``truth`` is None.
+        judging: The judge, with its key or address.
+        clip: The clip, which a model captions if ``truth`` is None.
         question: Its question.
-        truth: What the mentions are checked against; None where nothing is known.
+        truth: Target events of the mentions; None if they are unknown.
         texts: The traces of all arms; an empty one is skipped.
-        local: Only this machine reaches the app: a judge has more time, and may be at any address.
+        local: Only this machine reaches the app, so a judge has more time and may be at any address.
 
     Yields:
-        (place of the arm, ``cafe`` of the document) for each trace with text. While a judge is asked, None several
-        times a second: closing the generator then cancels the requests.
+        (index of the arm, ``cafe`` of the document) for each trace with text. While a model judge works, None several
+        times per second; closing the generator then cancels the requests.
     """
     if judging.judge == "rules":
         if truth is None:
@@ -150,11 +150,11 @@ def score_traces(
                 yield index, cafe_document(annotate(text, truth, choices=question.choices))
         return
     requests = [(index, text) for index, text in enumerate(texts) if text.strip()]
-    most_s = _TIMEOUT_S if local else _PUBLIC_TIMEOUT_S
-    asking = asyncio.wait_for(_ask(judging, clip, question, truth, requests, local=local), most_s)
+    timeout_s = _TIMEOUT_S if local else _PUBLIC_TIMEOUT_S
+    judging_task = asyncio.wait_for(_ask(judging, clip, question, truth, requests, local=local), timeout_s)
     try:
-        with asyncio.Runner() as runner:  # its end cancels what is still asked
-            task = runner.get_loop().create_task(asking)
+        with asyncio.Runner() as runner:  # its end cancels pending requests
+            task = runner.get_loop().create_task(judging_task)
             while not task.done():
                 runner.run(asyncio.wait([task], timeout=_BEAT_S))
                 yield None
@@ -163,8 +163,8 @@ def score_traces(
         detail = error.detail if isinstance(error, LLMError) else str(error)
         outcomes = {index: Unscored("unavailable", detail) for index, _ in requests}
     except TimeoutError:
-        outcomes = {index: Unscored("unavailable", f"no answer within {most_s:.0f} s") for index, _ in requests}
-    except Exception as error:  # the traces are there, whatever a judge's answer did to its reader
+        outcomes = {index: Unscored("unavailable", f"no answer within {timeout_s:.0f} s") for index, _ in requests}
+    except Exception as error:  # an invalid reply of a judge must not lose the traces
         outcomes = {index: Unscored("unavailable", message_of(error)) for index, _ in requests}
     for index, outcome in outcomes.items():
         yield index, cafe_document(outcome)
@@ -191,29 +191,29 @@ async def _ask(
         stack.enter_context(public_only(not local))
         if truth is None:
             assert service is not None  # see needs_sounds
-            with tempfile.TemporaryDirectory(prefix="mpar2-caption-") as folder:  # a visitor's caption is not kept
-                named = judge_model(service.name, model)
-                async with connect(service.name, named, base_url=address, api_key=key) as client:
+            with tempfile.TemporaryDirectory(prefix="mpar2-caption-") as folder:  # captions are not kept
+                model_name = judge_model(service.name, model)
+                async with connect(service.name, model_name, base_url=address, api_key=key) as client:
                     truth = (await Captioner(client, folder).caption(clip)).truth()
-        known = (question.text, question.choices, question.answer, truth)
+        request_fields = (question.text, question.choices, question.answer, truth)
         judge = make_judge(entry.name, JudgeOptions(model, address, key))
         if isinstance(judge, contextlib.AbstractAsyncContextManager):
             await stack.enter_async_context(judge)
-        verdicts = await asyncio.gather(*(judge.judge(JudgeRequest(*known, text)) for _, text in requests))
+        verdicts = await asyncio.gather(*(judge.judge(JudgeRequest(*request_fields, text)) for _, text in requests))
     return {index: verdict for (index, _), verdict in zip(requests, verdicts, strict=True)}
 
 
 def cafe_document(outcome: Verdict | Unscored) -> dict[str, Any]:
     """Return the ``cafe`` of an arm in the comparison document."""
     if isinstance(outcome, Unscored):
-        why = "The judge did not answer" if outcome.reason == "unavailable" else outcome.reason.replace("_", " ")
-        return {"unscored": f"{why}. {outcome.detail}".strip()}
+        reason = "The judge did not answer" if outcome.reason == "unavailable" else outcome.reason.replace("_", " ")
+        return {"unscored": f"{reason}. {outcome.detail}".strip()}
     counts = count_events(outcome)
     rates = rates_of_trace(counts)
     verdict = outcome.as_dict()
-    against = _ORIGINS.get(outcome.truth_origin) or f"a caption by {outcome.truth_origin.removeprefix('caption:')}"
-    who = outcome.model_version or outcome.model or outcome.judge
-    who = "rules, without a model" if outcome.judge == "reference" else who
+    truth_name = _ORIGINS.get(outcome.truth_origin) or f"a caption by {outcome.truth_origin.removeprefix('caption:')}"
+    judge_name = outcome.model_version or outcome.model or outcome.judge
+    judge_name = "rules, without a model" if outcome.judge == "reference" else judge_name
     return {
         **{key: verdict[key] for key in ("mentions", "missed", "targets", "judge", "model", "model_version")},
         **{key: verdict[key] for key in ("prompt_hash", "truth_origin", "package_version")},
@@ -227,5 +227,5 @@ def cafe_document(outcome: Verdict | Unscored) -> dict[str, Any]:
             "targets": counts.n_tgt,
         },
         "metrics": {name: rates[name] for name in _METRICS},
-        "source": f"Judged by {who}, against {against}.",
+        "source": f"Judged by {judge_name}, against {truth_name}.",
     }

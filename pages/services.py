@@ -1,7 +1,7 @@
-"""What the pages need from outside: an engine, the checkpoints on offer, limits, examples.
+"""Services of the pages: an engine, the offered checkpoints, limits, examples.
 
-A visitor chooses among the offered checkpoints by name. Names that are not offered are refused, so no visitor can make
-the server open a folder or fetch a repository.
+A visitor chooses among the offered checkpoints by name. Other names are refused, so no visitor can make the server open
+a folder or fetch a repository.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RESULTS_BYTES = 100_000_000  # some hundred results
 
 @dataclass(frozen=True)
 class Offer:
-    """A checkpoint that visitors may choose: a name to show, and where it is."""
+    """A checkpoint that visitors may choose: display name, model and adapter."""
 
     name: str
     model: str
@@ -37,7 +37,7 @@ class Offer:
 
 
 class StopBoard:
-    """Who asked to stop. One event for each running session, and none for the others."""
+    """Stop events of the running sessions."""
 
     def __init__(self) -> None:
         self._events: dict[str, threading.Event] = {}
@@ -46,19 +46,19 @@ class StopBoard:
     def begin(self, session: str) -> threading.Event:
         """Return the event of a new run; an older run of the same session is stopped."""
         with self._lock:
-            if (old := self._events.get(session)) is not None:
-                old.set()
+            if (previous := self._events.get(session)) is not None:
+                previous.set()
             self._events[session] = event = threading.Event()
             return event
 
     def stop(self, session: str) -> None:
-        """Ask the session's run to stop. Harmless if there is none."""
+        """Stop the session's run, if there is one."""
         with self._lock:
             if (event := self._events.get(session)) is not None:
                 event.set()
 
     def end(self, session: str, event: threading.Event) -> None:
-        """Forget a run that has ended.
+        """Remove the event of a run that has ended.
 
         Args:
             session: Its session.
@@ -70,10 +70,10 @@ class StopBoard:
 
 
 class Uploads:
-    """Which sessions hold which uploaded files, so that a file goes when the last of them has gone.
+    """Uploaded files by session, so that a file is deleted when its last session ends.
 
-    Equal files of two visitors are one file on the disk. One that was written a moment ago is left to the hourly sweep:
-    somebody may have just sent it and not been counted yet.
+    Equal files of two visitors are one file on the disk. A recently written file is left to the hourly sweep, because
+    another upload of it may not be registered yet.
     """
 
     _JUST_S = 60.0
@@ -85,28 +85,28 @@ class Uploads:
         self._lock, self._clock = threading.Lock(), clock
 
     def hold(self, session: str, path: str) -> None:
-        """Remember for an hour that a session has a file.
+        """Register for an hour that a session uses a file.
 
         Args:
             session: The session.
-            path: The file, where Gradio put it.
+            path: The uploaded file.
         """
         with self._lock:
-            held = self._held.pop(session, {})
-            held[path] = self._clock()
-            self._held[session] = held  # the last to hold is the last in order
-            old = self._clock() - self._KEPT_S
+            paths = self._held.pop(session, {})
+            paths[path] = self._clock()
+            self._held[session] = paths  # the last to hold is the last in order
+            cutoff = self._clock() - self._KEPT_S
             while self._held:
                 first = next(iter(self._held))
-                if len(self._held) <= self._MOST and max(self._held[first].values()) > old:
+                if len(self._held) <= self._MOST and max(self._held[first].values()) > cutoff:
                     break
                 del self._held[first]
 
     def release(self, session: str) -> None:
-        """Delete the files of a session that has ended, unless another one holds them."""
+        """Delete the files of a session that has ended, unless another session holds them."""
         with self._lock:
-            gone = set(self._held.pop(session, ()))
-            for path in gone.difference(*self._held.values()):
+            released = set(self._held.pop(session, ()))
+            for path in released.difference(*self._held.values()):
                 with contextlib.suppress(OSError):
                     if time.time() - os.stat(path).st_mtime > self._JUST_S:
                         os.unlink(path)
@@ -114,7 +114,7 @@ class Uploads:
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that the pages are built from. ``offers`` is not empty; its first two are the arms."""
+    """Engine, offers, limits and state of the app. ``offers`` is not empty; its first two give the default arms."""
 
     engine: Engine
     offers: tuple[Offer, ...]
@@ -126,7 +126,7 @@ class Services:
     prompt: str | None = None  # set or file of the prompt's words (``mpar2.prompts``)
     local: bool = True  # only this machine can reach the app, so its visitor may name any server
     visitors: VisitorLimits = field(default_factory=VisitorLimits)
-    keep_results_min: int = 60  # how long a result that a visitor stores is kept; 0: none is
+    keep_results_min: int = 60  # lifetime of a stored result; 0 stores none
     stops: StopBoard = field(default_factory=StopBoard)
     uploads: Uploads = field(default_factory=Uploads)
 
@@ -148,7 +148,7 @@ class Services:
             mode: Name of a mode.
 
         Raises:
-            EngineError: Either is not known here.
+            EngineError: The offer or the mode is unknown.
         """
         for offer in self.offers:
             if offer.name == name:
@@ -156,7 +156,7 @@ class Services:
                     raise EngineError(f"unknown mode '{str(mode)[:40]}': choose one of {', '.join(mode_names())}")
                 return Arm(offer.name, offer.model, offer.adapter, mode, prompt=self.prompt)  # type: ignore[arg-type]
         raise EngineError(
-            f"no checkpoint '{str(name)[:80]}' here: choose one of {', '.join(o.name for o in self.offers)}"
+            f"no checkpoint '{str(name)[:80]}' here: choose one of {', '.join(entry.name for entry in self.offers)}"
         )
 
     def example(self, name: str | None) -> Example | None:
@@ -164,5 +164,5 @@ class Services:
         return next((example for example in self.examples if example.name == name), None)
 
     def example_of(self, clip: Clip) -> Example | None:
-        """Return the example whose recording this is, whatever the file is called."""
+        """Return the example with the same recording, independent of the file name, or None."""
         return next((example for example in self.examples if example.digest == clip.digest), None)

@@ -1,10 +1,10 @@
-"""The picture of a clip: librosa's log-mel spectrogram, small enough to travel inside the comparison document.
+"""The picture of a clip: librosa's log-mel spectrogram, small enough to be embedded in the comparison document.
 
 Conventions: 64 mel bands (Slaney) from 0 to 8 kHz over a Hann window of 25 ms, a column every 10 ms whose window is
-centred on it; long clips join neighbouring columns (the loudest counts) so that there are at most 1,200. One byte a
+centred on it. In long clips the maximum of neighbouring columns is taken, so that there are at most 1,200. One byte per
 value, 0 at 70 dB below the loudest bin and 255 at the loudest; band 0 is the lowest. Column j covers
-``start_s + j column_s`` to ``start_s + (j + 1) column_s``: the page places the picture by these, it never stretches it.
-It is for the eye only: the input of a model is computed by its own feature extractor.
+``start_s + j column_s`` to ``start_s + (j + 1) column_s``; the page places the picture by these without stretching it.
+It is for display only: the input of a model is computed by its own feature extractor.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def mel_picture(clip: Clip) -> dict[str, Any]:
     """Return ``{"shape": [bands, columns], "start_s", "column_s", "data": base64}`` of a clip."""
     import librosa
 
-    sound = np.abs(
+    spectrum = np.abs(
         librosa.stft(clip.samples, n_fft=_FFT, hop_length=_HOP, win_length=_WINDOW, center=True, pad_mode="constant")
     )
-    power = _filters() @ sound**2
-    joined = -(-power.shape[1] // _MOST_COLUMNS)
-    if joined > 1:
-        power = np.maximum.reduceat(power, np.arange(0, power.shape[1], joined), axis=1)
+    power = _filters() @ spectrum**2
+    factor = -(-power.shape[1] // _MOST_COLUMNS)
+    if factor > 1:
+        power = np.maximum.reduceat(power, np.arange(0, power.shape[1], factor), axis=1)
     if float(power.max(initial=0.0)) <= 1e-9:
         level = np.zeros_like(power)
     else:
@@ -45,7 +45,7 @@ def mel_picture(clip: Clip) -> dict[str, Any]:
     return {
         "shape": list(data.shape),
         "start_s": -_HOP / SAMPLE_RATE / 2,  # the first window is centred on 0
-        "column_s": joined * _HOP / SAMPLE_RATE,
+        "column_s": factor * _HOP / SAMPLE_RATE,
         "data": base64.b64encode(np.ascontiguousarray(data).tobytes()).decode("ascii"),
     }
 
@@ -59,5 +59,5 @@ def _filters() -> np.ndarray:
 
 
 def warm_up() -> None:
-    """Load librosa before a visitor waits for it: the first use takes seconds."""
+    """Load librosa in advance, because its first use takes seconds."""
     mel_picture(Clip(np.zeros(SAMPLE_RATE, dtype=np.float32)))

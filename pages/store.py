@@ -1,7 +1,7 @@
-"""Makes the stored comparisons of the examples: ``python -m pages.store [NAME ...]``.
+"""Generate the stored comparisons of the examples: ``python -m pages.store [NAME ...]``.
 
-Each is what the Compare tab would show for the example, with the app's own arms, in
-``examples/<name>/comparison.json``. The audio is left out: the clip lies beside it.
+A stored comparison ``examples/<name>/comparison.json`` is the document that the Compare tab would show for the example
+with the app's own arms. The audio is left out, because the clip is in the same folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def make_comparison(services: Services, example: Example) -> dict[str, Any]:
     """Return the finished comparison document of an example, without its audio.
 
     Args:
-        services: Engine, and the offers that the arms are made of.
+        services: Engine and offers.
         example: The example.
 
     Raises:
@@ -44,10 +44,10 @@ def make_comparison(services: Services, example: Example) -> dict[str, Any]:
 
 
 def write_comparison(example: Example, document: dict[str, Any]) -> Path:
-    """Write the stored comparison, complete or not at all.
+    """Write the stored comparison atomically.
 
     Args:
-        example: Whose comparison it is.
+        example: The example.
         document: The comparison, without its audio.
 
     Returns:

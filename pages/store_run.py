@@ -1,13 +1,13 @@
-"""Keeps the sound and the heatmaps of some items beside a run: ``python -m pages.store_run RUN --audio-root DIR``.
+"""Store the sound and the heatmaps of some items of a run: ``python -m pages.store_run RUN --audio-root DIR``.
 
-The Analysis tab then shows those items as the Compare tab shows an example: with a player and with the picture of where
-each arm listened. The recordings are copied under the paths that the items have; heatmaps are made by reading each
-trace again (teacher forcing) with the arm's model, and go to ``RUN/attention.jsonl``. Arms that did not hear the item's
-own sound (silent, shuffled, hidden) have no heatmap of it, nor has a trace that the tokenizer cuts otherwise now.
-Keep only recordings that may be passed on: their credits belong beside the run.
+The Analysis tab then shows these items like an example of the Compare tab, with a player and with attention heatmaps.
+The recordings are copied to the paths of the items. Heatmaps are computed by teacher forcing of each trace with the
+arm's model, and written to ``RUN/attention.jsonl``. Arms without the item's own audio (silent, shuffled, hidden) have
+no heatmap, and neither have traces whose tokenization has changed. Store only recordings that may be redistributed, and
+add their credits to the run.
 
-A run may say in ``clips.json`` which of its recordings are clips of the app's examples. Then the items of those
-recordings are kept, and no recording is copied.
+``clips.json`` of a run may map recordings to clips of the app's examples. Then the items of those recordings are
+stored, and no recording is copied.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from pages.stored_item import HEATMAPS, linked_clips
 
 __all__ = ["choose_items", "main", "store_run"]
 
-ATTENTION_BYTES = 60_000  # of one trace: every token, with heads and layers averaged where it is long
+ATTENTION_BYTES = 60_000  # of one trace; heads and layers of long traces are averaged
 _EXTRA = ("prompt_version", "prompt_hash", "items", "model_hash", "adapter_hash")
 
 
 def choose_items(run: Run, number: int) -> list[str]:
-    """Choose items that every arm answered: each difficulty in turn, in an order that is random but fixed by the ids.
+    """Choose items that every arm answered, alternating between difficulties, in an order given by hashes of the ids.
 
     Args:
         run: The run.
-        number: How many items at most.
+        number: Largest number of items.
 
     Returns:
         Their ids.
     """
     arms = {arm["name"] for arm in run.manifest["arms"]}
-    answered: dict[str, set[str]] = {}
+    arms_of_item: dict[str, set[str]] = {}
     difficulty: dict[str, str] = {}
     for record in run.records():
         if record["status"] == "ok" and record["sample"] == 0:
-            answered.setdefault(record["id"], set()).add(record["arm"])
+            arms_of_item.setdefault(record["id"], set()).add(record["arm"])
             difficulty[record["id"]] = record["item"]["difficulty"] or ""
-    whole = [id for id, names in answered.items() if names == arms]
-    drawn = sorted(whole, key=lambda id: hashlib.sha256(id.encode("utf-8", "replace")).digest())
-    turn: dict[str, int] = {}
+    complete = [id for id, names in arms_of_item.items() if names == arms]
+    shuffled = sorted(complete, key=lambda id: hashlib.sha256(id.encode("utf-8", "replace")).digest())
+    counts: dict[str, int] = {}
     order = []
-    for id in drawn:
-        turn[difficulty[id]] = turn.get(difficulty[id], 0) + 1
-        order.append((turn[difficulty[id]], difficulty[id], id))
+    for id in shuffled:
+        counts[difficulty[id]] = counts.get(difficulty[id], 0) + 1
+        order.append((counts[difficulty[id]], difficulty[id], id))
     return [id for *_, id in sorted(order)[:number]]
 
 
@@ -65,13 +65,13 @@ def store_run(engine: Any, folder: Path, audio_root: Path, ids: Sequence[str]) -
     """Copy the recordings of items beside a run, and write the heatmaps of their answers.
 
     Args:
-        engine: Engine that reads a trace again (``attend``).
+        engine: Engine that computes the attention of a given trace (``attend``).
         folder: The run's folder.
-        audio_root: Folder that the run's audio paths start at.
+        audio_root: Folder that the run's audio paths are relative to.
         ids: Ids of items.
 
     Yields:
-        What was done with each answer, in words.
+        A message for each answer.
 
     Raises:
         RunError: A recording is missing, or its path leaves the folder.
@@ -84,7 +84,7 @@ def store_run(engine: Any, folder: Path, audio_root: Path, ids: Sequence[str]) -
         if record["id"] not in ids or record["status"] != "ok" or record["sample"] or arm is None:
             continue
         item = item_of(record)
-        clip = load_clip(_kept(folder, audio_root, item.audio))
+        clip = load_clip(_recording(folder, audio_root, item.audio))
         if arm.audio != "normal" or arm.decoding.hide_audio_after:
             continue
         generation = engine.attend(clip, build_question(arm, item), arm.arm, record["text"])
@@ -101,7 +101,7 @@ def _arm(data: Mapping[str, Any]) -> EvaluationArm:
     return arm_from_json({key: value for key, value in data.items() if key not in _EXTRA})
 
 
-def _kept(folder: Path, audio_root: Path, audio: str) -> Path:
+def _recording(folder: Path, audio_root: Path, audio: str) -> Path:
     """Return the recording: an example's clip, or a copy beside the run (made from ``audio_root`` where needed)."""
     if (linked := linked_clips(folder).get(audio)) is not None:
         return linked
@@ -120,7 +120,7 @@ def _kept(folder: Path, audio_root: Path, audio: str) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Keep some items of a run."""
+    """Store some items of a run."""
     parser = argparse.ArgumentParser(prog="python -m pages.store_run", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--audio-root", type=Path, help="folder that the run's audio paths start at (default: the run)")

@@ -1,13 +1,13 @@
-"""Two answers of a finished run as a comparison document: what the Compare view shows behind a point of a figure.
+"""Answers of a finished run as a comparison document, for the Compare view of the item behind a point of a figure.
 
-All of it may come from a visitor's file, so records and verdicts are checked before they are used, and long traces are
-cut. Three things a run's folder may hold beside its lines, and only a folder of this machine is asked for them:
+A run may be an upload, so records and verdicts are checked before use, and long traces are truncated. The folder of a
+run on this machine may have additional files, which uploads never have:
 
-    audio/...          the recordings, under the paths that its items have
+    audio/...          the recordings, under the paths of the items
     clips.json         {path of an item: name of an example}: recordings that are the clip of an example of this app
     attention.jsonl    {"key", "attention"} of some answers (``pages.attention_pack``), written by ``pages.store_run``
 
-Without them there is nothing to play, and of the attention only each token's share on audio, which runs record.
+Without them no audio can be played, and attention is limited to each token's share on audio, which runs record.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _CLIP = Limits(max_seconds=300.0, max_bytes=40_000_000)
 
 @dataclass(frozen=True)
 class _Answer:
-    """One row of the table, with what was read again for it."""
+    """One row of the table with its arm, run, record and verdict."""
 
     frame_row: Any
     arm: ArmInfo
@@ -66,10 +66,10 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
 
     Args:
         table: The runs.
-        rows: Positions of answers to one item in ``table.frame``, by arm; the first four are taken.
+        rows: Positions of answers to one item in ``table.frame``, by arm; the first four are used.
 
     Returns:
-        The document; None where the run is not there any more.
+        The document; None if the run does not exist any more.
     """
     answers = _answers(table, list(rows)[:MOST_ARMS])
     if not answers:
@@ -112,14 +112,15 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
 
 
 def audio_of(run: RunInfo, item: Mapping[str, Any], clips: Mapping[str, Path] | None = None) -> Path | None:
-    """Return the item's recording, if the run is a folder of this machine and the recording lies inside of it.
-
-    A recording that ``clips.json`` names is the clip of an example, which lies beside that example.
+    """Return the path of the item's recording inside the run's folder, or of the example's clip in ``clips.json``.
 
     Args:
         run: The run.
         item: The ``item`` of a record.
-        clips: As :func:`linked_clips` returns them for the run; None reads them.
+        clips: Result of :func:`linked_clips` for the run; None reads them.
+
+    Returns:
+        The path; None for an upload or a missing recording.
     """
     audio = item["audio"]
     if run.limits is not None or not run.source.is_dir() or not isinstance(audio, str) or not audio:
@@ -138,10 +139,10 @@ def linked_clips(folder: Path) -> dict[str, Path]:
     """Return the recordings of a run that are clips of the app's examples.
 
     Args:
-        folder: The run's.
+        folder: The run's folder.
 
     Returns:
-        Path of the recording, as its items have it, to the path of the clip; empty where the run names none.
+        Paths of clips by the path of the recording in the items; empty without ``clips.json``.
     """
     try:
         raw = load_json((folder / CLIPS).read_bytes(), CLIPS)
@@ -156,17 +157,17 @@ def _answers(table: RunTable, rows: Sequence[int]) -> list[_Answer]:
     by_key = {record["key"]: record for record in fetch(table, rows)}
     verdicts = fetch_verdicts(table, rows)
     runs = {run.name: run for run in table.runs}
-    found = []
-    for place, row in enumerate(rows):
-        line = frame.iloc[place]
+    answers = []
+    for position, row in enumerate(rows):
+        line = frame.iloc[position]
         if line["key"] in by_key:
             answer = (line, table.arm(str(line["arm"])), runs[str(line["run"])], by_key[line["key"]])
-            found.append(_Answer(*answer, verdicts.get(row)))
-    return found
+            answers.append(_Answer(*answer, verdicts.get(row)))
+    return answers
 
 
 def _seconds(record: Mapping[str, Any]) -> float:
-    """Return how long the clip lasts: as heard, else to the end of its last event."""
+    """Return the length of the clip as recorded in the run, else the end of its last event, in seconds."""
     if record["audio_seconds"]:
         return float(record["audio_seconds"])
     ends = [event["offset_s"] for event in record["item"]["events"] or () if event["offset_s"]]
@@ -175,17 +176,17 @@ def _seconds(record: Mapping[str, Any]) -> float:
 
 def _clip(run: RunInfo, item: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     name = str(item["audio"] or "unknown recording").replace("\\", "/").rsplit("/", 1)[-1][:120]
-    without = {"name": name, "seconds": seconds, "digest": "unknown", "mel": None, "audio": None, "shareable": False}
+    base = {"name": name, "seconds": seconds, "digest": "unknown", "mel": None, "audio": None, "shareable": False}
     path = audio_of(run, item)
     if path is None:
-        kept = "an uploaded run brings none" if run.limits is not None else "it is not kept beside this run"
-        warning = f"No sound and no heatmaps: {kept}. The examples of the Compare tab have both."
-        return without | {"warnings": [warning]}
+        reason = "an uploaded run brings none" if run.limits is not None else "it is not kept beside this run"
+        warning = f"No sound and no heatmaps: {reason}. The examples of the Compare tab have both."
+        return base | {"warnings": [warning]}
     try:
         clip = load_clip(path, limits=_CLIP)
     except AudioError as error:
-        return without | {"warnings": [f"This clip cannot be read: {error}"[:300]]}
-    return without | {
+        return base | {"warnings": [f"This clip cannot be read: {error}"[:300]]}
+    return base | {
         "seconds": round(clip.seconds, 3),
         "digest": clip.digest,
         "warnings": list(clip.warnings),
@@ -195,7 +196,7 @@ def _clip(run: RunInfo, item: Mapping[str, Any], seconds: float) -> dict[str, An
 
 
 def _credits(run: RunInfo, item: Mapping[str, Any]) -> str | None:
-    """Return whose sounds these are: of an example's clip as the example says, else the item's sources."""
+    """Return the credits of the example if the clip is an example's, else the sources of the item, else None."""
     path = audio_of(run, item)
     if path is not None and path.is_relative_to(EXAMPLES) and not path.is_relative_to(run.source.resolve()):
         try:
@@ -207,11 +208,11 @@ def _credits(run: RunInfo, item: Mapping[str, Any]) -> str | None:
 
 
 def _decoding(arm: ArmInfo, run: RunInfo) -> dict[str, Any]:
-    known = Decoding()
+    defaults = Decoding()
     return {
         "max_new_tokens": arm.get("max_new_tokens", "an unknown number of"),
-        "temperature": arm.get("temperature", known.temperature),
-        "top_p": arm.get("top_p", known.top_p),
+        "temperature": arm.get("temperature", defaults.temperature),
+        "top_p": arm.get("top_p", defaults.top_p),
         "seed": run.manifest.get("seed"),
     }
 
@@ -219,40 +220,40 @@ def _decoding(arm: ArmInfo, run: RunInfo) -> dict[str, Any]:
 def _arm(answer: _Answer, seconds: float) -> dict[str, Any]:
     record, row = answer.record, answer.frame_row
     text = record["text"] or ""
-    cut = len(text) > _LONGEST_TRACE
+    truncated = len(text) > _LONGEST_TRACE
     text = text[:_LONGEST_TRACE]
     tokens = _tokens(record["token_ends"], len(text))
     trace = trace_to_json(parse_trace(text, [Span(*span) for span in tokens]))
     attention = _heatmap(answer, len(tokens)) or _shares(record, len(tokens))
-    spoken, rows = words(text, tokens), passages(text, trace["parts"], tokens)
-    warnings = ["The rest of this trace is too long to show here."] if cut else []
-    right = row["right"]
+    word_tokens, rows = words(text, tokens), passages(text, trace["parts"], tokens)
+    warnings = ["The rest of this trace is too long to show here."] if truncated else []
+    correct = row["right"]
     return {
         "name": str(row["arm"]),
-        "model": _shown(answer.arm.get("model")) or "an unknown model",
-        "adapter": _shown(answer.arm.get("adapter")),
+        "model": _model_name(answer.arm.get("model")) or "an unknown model",
+        "adapter": _model_name(answer.arm.get("adapter")),
         "mode": str(answer.arm.get("mode") or "in an unknown way"),
         "stage": "done",
         "text": text,
         "parts": trace["parts"],
         "problems": trace["problems"],
-        "words": [[*word.chars, *word.tokens] for word in spoken],
+        "words": [[*word.chars, *word.tokens] for word in word_tokens],
         "token_count": record["tokens"] or 0,
         "answer": record["choice"] or record["answer"],
         "choice": record["choice"],
-        "correct": None if right != right else bool(right),
-        "unscored": "The true answer is withheld." if right != right else None,
+        "correct": None if correct != correct else bool(correct),
+        "unscored": "The true answer is withheld." if correct != correct else None,
         "finish": record["finish"],
         "seconds": record["seconds"],
         "first_token_s": None,
         "prompt_tokens": record["prompt_tokens"],
         "audio_seconds": record["audio_seconds"],
-        "attention_ratio": _known(row["attention"]),
-        "attention_corrected": _known(row["corrected"]),
+        "attention_ratio": _finite_or_none(row["attention"]),
+        "attention_corrected": _finite_or_none(row["corrected"]),
         "warnings": warnings,
         "error": record["error"],
-        "attention": attention_view(attention, rows, spoken, seconds),
-        "cafe": _cafe(answer, text, cut),
+        "attention": attention_view(attention, rows, word_tokens, seconds),
+        "cafe": _cafe(answer, text, truncated),
         "against": None,
     }
 
@@ -264,11 +265,11 @@ def _tokens(ends: Sequence[int] | None, length: int) -> list[tuple[int, int]]:
 
 
 def _shares(record: Mapping[str, Any], tokens: int) -> AttentionRecord | None:
-    """Return the record's share on audio for each token, as attention without a picture."""
+    """Return the record's share of attention on audio for each token, as a record without heatmap."""
     raw = record["attention"] or {}
     ratio, corrected, positions = raw.get("ratio"), raw.get("corrected"), raw.get("audio_positions")
-    lists = isinstance(ratio, list) and isinstance(corrected, list)
-    if not lists or not tokens or type(positions) is not int or positions < 1:
+    valid = isinstance(ratio, list) and isinstance(corrected, list)
+    if not valid or not tokens or type(positions) is not int or positions < 1:
         return None
     numbers = [value for value in (*ratio, *corrected) if type(value) in (int, float)]
     if len(ratio) != len(corrected) or len(numbers) != 2 * len(ratio) or len(ratio) < tokens:
@@ -283,7 +284,7 @@ def _shares(record: Mapping[str, Any], tokens: int) -> AttentionRecord | None:
 
 
 def _heatmap(answer: _Answer, tokens: int) -> AttentionRecord | None:
-    """Return the stored attention of an answer, if it is of this trace."""
+    """Return the stored attention of an answer, if its number of tokens matches the trace."""
     for line in _heatmap_lines(answer.run, {answer.record["key"]}):
         attention = line.get("attention")
         if line["key"] == answer.record["key"] and isinstance(attention, dict):
@@ -300,7 +301,7 @@ def _heatmap_lines(run: RunInfo, keys: set[str] | None = None) -> list[dict[str,
     if run.limits is not None or not run.source.is_dir() or not path.is_file() or path.stat().st_size > _MOST_BYTES:
         return []
     needles = None if keys is None else key_needles(keys)
-    found = []
+    lines = []
     for line in path.read_bytes().splitlines():
         if needles is None or any(needle in line[:12_000] for needle in needles):
             try:
@@ -308,38 +309,38 @@ def _heatmap_lines(run: RunInfo, keys: set[str] | None = None) -> list[dict[str,
             except RunError:
                 continue
             if isinstance(raw.get("key"), str):
-                found.append(raw)
-    return found
+                lines.append(raw)
+    return lines
 
 
-def _cafe(answer: _Answer, text: str, cut: bool) -> dict[str, Any] | None:
+def _cafe(answer: _Answer, text: str, truncated: bool) -> dict[str, Any] | None:
     line = answer.verdict
     if line is None:
         return None
     if not isinstance(line.get("verdict"), dict):
         reason = _object(line.get("unscored"))
-        known = reason.get("reason") in UNSCORED_REASONS
-        return cafe_document(Unscored(reason["reason"] if known else "error", str(reason.get("detail", ""))[:300]))
+        valid = reason.get("reason") in UNSCORED_REASONS
+        return cafe_document(Unscored(reason["reason"] if valid else "error", str(reason.get("detail", ""))[:300]))
     try:
         verdict = Verdict.from_dict(line["verdict"])
         validate_verdict(verdict, answer.record["text"] or "")
         document = cafe_document(verdict)
     except (KeyError, TypeError, ValueError):
         return {"unscored": "The judge's line does not belong to this trace."}
-    if cut:
+    if truncated:
         document["mentions"] = [mention for mention in document["mentions"] if mention["stop"] <= len(text)]
     return with_claims(document)
 
 
 def _object(value: Any) -> Mapping[str, Any]:
-    """Return ``value`` if it is an object, else an empty one: manifests and judges' lines are a stranger's."""
+    """Return ``value`` if it is a dict, else an empty dict; manifests and verdicts are untrusted."""
     return value if isinstance(value, dict) else {}
 
 
-def _shown(model: Any) -> str | None:
-    """Return a checkpoint's name; of a path, its last part."""
+def _model_name(model: Any) -> str | None:
+    """Return a checkpoint's name, or the last part of its path."""
     return None if model is None else str(model).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1][:120]
 
 
-def _known(value: Any) -> float | None:
+def _finite_or_none(value: Any) -> float | None:
     return float(value) if isinstance(value, float) and math.isfinite(value) else None

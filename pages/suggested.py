@@ -1,6 +1,6 @@
-"""Questions of the kinds that the shipped pairs were trained on (``training.scenes.kinds``), to start from.
+"""Suggested questions, of the kinds that the shipped pairs were trained on (``training.scenes.kinds``).
 
-Choices stand only where they do not depend on the clip.
+Choices are given only where they do not depend on the clip.
 """
 
 from __future__ import annotations
@@ -30,5 +30,5 @@ _NOTE = (
 
 
 def suggestion_value() -> dict[str, Any]:
-    """Return what the page shows."""
+    """Return the questions and the note for the page."""
     return {"questions": [{"text": text, "choices": list(choices)} for text, choices in QUESTIONS], "note": _NOTE}

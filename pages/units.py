@@ -1,8 +1,8 @@
-"""The rows of a trace: its passages and its words, each with the characters and the tokens that it covers.
+"""Passages and words of a trace, each with its spans of characters and tokens.
 
-A *passage* is a part of the trace that holds no other part, or one sentence of free text. A *word* is a run of letters
-and digits ("0.2", "dog's"), joined from the tokens that write it. Spans are half-open and count characters or
-generated tokens, as everywhere in the comparison document.
+A *passage* is a part of the trace without nested parts, or one sentence of free text. A *word* is a run of letters and
+digits ("0.2", "dog's"), which may cover several tokens. Spans are half-open and count characters or generated tokens,
+as everywhere in the comparison document.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def passages(text: str, parts: Sequence[Mapping[str, Any]], tokens: Sequence[Seq
     """Return the passages of a trace in their order.
 
     Args:
-        text: the generated text.
-        parts: parts of the trace as JSON (``mpar2.trace.trace_to_json``).
-        tokens: character span of each generated token.
+        text: The generated text.
+        parts: Parts of the trace as JSON (``mpar2.trace.trace_to_json``).
+        tokens: Character span of each generated token.
     """
     parents = {part["parent"] for part in parts if part["parent"] is not None}
     ends = [stop for _, stop in tokens]
-    found: list[Passage] = []
+    result: list[Passage] = []
     for index, part in enumerate(parts):
         if index in parents or not part["tokens"] or not part["text"].strip():
             continue
@@ -67,23 +67,23 @@ def passages(text: str, parts: Sequence[Mapping[str, Any]], tokens: Sequence[Seq
         if last <= first:
             continue
         start, stop = part["chars"]
-        pieces = _sentences(text, start, stop) if part["kind"] in _FREE else []
-        if len(pieces) < 2:
+        sentences = _sentences(text, start, stop) if part["kind"] in _FREE else []
+        if len(sentences) < 2:
             name, short = _name(parts, index)
-            found.append(Passage(name, short, part["kind"], (start, stop), (first, last), index))
+            result.append(Passage(name, short, part["kind"], (start, stop), (first, last), index))
             continue
         token = first
-        for number, (begin, end) in enumerate(pieces, 1):
-            after = last if number == len(pieces) else min(last, max(token, bisect_right(ends, end)))
-            if after > token:
+        for number, (begin, end) in enumerate(sentences, 1):
+            token_end = last if number == len(sentences) else min(last, max(token, bisect_right(ends, end)))
+            if token_end > token:
                 title = (f"Sentence {number}", f"S{number}")
-                found.append(Passage(*title, part["kind"], (begin, end), (token, after), None))
-            token = after
-    return found
+                result.append(Passage(*title, part["kind"], (begin, end), (token, token_end), None))
+            token = token_end
+    return result
 
 
 def words(text: str, tokens: Sequence[Sequence[int]]) -> list[WordTokens]:
-    """Return the words of a trace that tokens write; the tags of its form are none.
+    """Return the words of a trace, without tags and words that no token covers.
 
     >>> words("a dog bark 0.5 s", [(0, 1), (1, 5), (5, 10), (10, 14), (14, 16)])[1]
     WordTokens(chars=(2, 5), tokens=(1, 2))
@@ -95,7 +95,7 @@ def words(text: str, tokens: Sequence[Sequence[int]]) -> list[WordTokens]:
     starts, ends = [start for start, _ in tokens], [stop for _, stop in tokens]
     tags = [match.span() for match in _TAG.finditer(text)]
     tag_starts = [start for start, _ in tags]
-    found = []
+    result = []
     for match in _WORD.finditer(text):
         start, stop = match.span()
         tag = bisect_right(tag_starts, start) - 1
@@ -103,8 +103,8 @@ def words(text: str, tokens: Sequence[Sequence[int]]) -> list[WordTokens]:
             continue
         first, last = bisect_right(ends, start), bisect_left(starts, stop)
         if last > first:
-            found.append(WordTokens((start, stop), (first, last)))
-    return found
+            result.append(WordTokens((start, stop), (first, last)))
+    return result
 
 
 def _name(parts: Sequence[Mapping[str, Any]], index: int) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Fixtures that tests, benchmarks and examples share: servers that speak a wire format, runs and files made on purpose.
+"""Shared fixtures of tests, benchmarks and examples: servers with a wire format, synthetic runs and files.
 
 Nothing in ``mpar2``, ``analysis``, ``pages`` or ``training`` imports from here.
 """

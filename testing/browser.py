@@ -1,7 +1,7 @@
-"""For the tests of the pages: Debian's or Playwright's chromium, and comparisons written by hand.
+"""Fixtures for tests of the pages: Debian's or Playwright's chromium, and comparisons from fixed data.
 
-The generations here are plain data (text, spans, an attention record); they stand where a test needs to know every
-number, or needs text that no model would write. Journeys run the real engine.
+The generations here are plain data (text, spans, an attention record), for tests that need known numbers or text that
+no model would generate. End-to-end tests run the real engine.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-# Playwright's own settings of a mouse with which one can point, and the size of letters: the last such flag counts.
+# Playwright's own pointer settings, and the font size: only the last flag of this name is effective.
 _LETTERS = (
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4,"
     "defaultFontSize={}"
@@ -71,7 +71,11 @@ _LETTERS = (
 
 
 def make_clip(seconds: float = 6.0) -> Clip:
-    """Three tones where the events are."""
+    """Return a clip with noise and a tone at each event.
+
+    Args:
+        seconds: Length of the clip, in seconds.
+    """
     times = np.arange(int(SAMPLE_RATE * seconds)) / SAMPLE_RATE
     samples = np.random.default_rng(0).normal(scale=0.003, size=times.size)
     for event, hertz in zip(EVENTS, (440, 440, 1500), strict=True):
@@ -83,7 +87,15 @@ def make_clip(seconds: float = 6.0) -> Clip:
 def generation(
     arm: Arm, text: str, question: Question = QUESTION, *, columns: int = 150, sink: bool = False
 ) -> Generation:
-    """Return a generation of ``text`` whose attention is random but known."""
+    """Return a generation of ``text`` with deterministic random attention.
+
+    Args:
+        arm: The arm.
+        text: The generated text.
+        question: The question.
+        columns: Columns of the heatmap.
+        sink: Add an attention sink at one frame.
+    """
     spans = [Span(*match.span()) for match in _PIECES.finditer(text)]
     trace = parse_trace(text, spans)
     rng = np.random.default_rng(len(text))
@@ -113,12 +125,19 @@ def generation(
 def document(
     traces: tuple[str, str] = TRACES, question: Question = QUESTION, *, clip: Clip | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Return a finished comparison document, with its mentions sorted by the reference judge."""
+    """Return a finished comparison document with mentions classified by the reference judge.
+
+    Args:
+        traces: Text of each arm.
+        question: The question.
+        clip: The clip; None takes :func:`make_clip`.
+        options: Options of ``ComparisonRun``.
+    """
     clip = clip or make_clip()
     run = ComparisonRun(clip, question, ARMS, Decoding(), truth=EVENTS, truth_origin="scene", **options)
     for index, (arm, text) in enumerate(zip(ARMS, traces, strict=True)):
-        made = generation(arm, text, question, columns=round(25 * clip.seconds), sink=index == 0)
-        run.progress(Progress(index, "done", text, len(made.tokens), made))
+        result = generation(arm, text, question, columns=round(25 * clip.seconds), sink=index == 0)
+        run.progress(Progress(index, "done", text, len(result.tokens), result))
     truth = Truth(EVENTS, origin="scene")
     for index, cafe in filter(None, score_traces(Judging(), clip, question, truth, list(traces))):
         run.score(index, cafe)
@@ -127,7 +146,17 @@ def document(
 
 
 def write_example(root: Path, name: str, *, stored: dict[str, Any] | None = None, **values: Any) -> Path:
-    """Return a folder of an example as ``pages.examples`` reads it."""
+    """Write the folder of an example as ``pages.examples`` reads it.
+
+    Args:
+        root: Folder of the examples.
+        name: Name of the example.
+        stored: Its stored comparison; None writes none.
+        values: Fields of ``example.json`` to override, and ``seconds`` of the clip.
+
+    Returns:
+        The folder.
+    """
     folder = root / name
     folder.mkdir(parents=True)
     (folder / "clip.wav").write_bytes(wav_bytes(make_clip(values.pop("seconds", 6.0))))
@@ -152,16 +181,22 @@ def write_example(root: Path, name: str, *, stored: dict[str, Any] | None = None
 
 
 def tiny_services(checkpoint: Path, adapter: Path, **options: Any) -> Services:
-    """Return services that offer a tiny pair on the real engine, with ``options`` of ``Services`` beside it."""
+    """Return services that offer a tiny pair on the real engine.
+
+    Args:
+        checkpoint: Folder of the base model.
+        adapter: Folder of its adapter.
+        options: Further options of ``Services``.
+    """
     offers = (Offer("small-base", str(checkpoint), None), Offer("small-mpar2", str(checkpoint), str(adapter)))
     return Services(engine=TransformersEngine(), offers=offers, limits=Limits(max_seconds=8.0), **options)
 
 
 def chromium() -> str | None:
-    """Return where a chromium is, or None."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is not None:
-        return found
+    """Return the path of a chromium executable, or None."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is not None:
+        return executable
     try:
         from playwright.sync_api import sync_playwright
 
@@ -174,12 +209,12 @@ def chromium() -> str | None:
 
 @contextmanager
 def browser_page(*, first_visit: bool = False, letters_px: int = 16, **options: Any) -> Iterator[Any]:
-    """Yield a page of a fresh browser that keeps its errors in ``page.problems``.
+    """Yield a page of a fresh browser that collects its errors in ``page.problems``.
 
     Args:
-        first_visit: whether the guide greets.
-        letters_px: size of letters that the reader has set; 32 is text at 200 %.
-        options: of ``browser.new_page``.
+        first_visit: Show the guide of the first visit.
+        letters_px: Default font size of the browser; 32 is text at 200 %.
+        options: Options of ``browser.new_page``.
     """
     from playwright.sync_api import sync_playwright
 

@@ -2,11 +2,11 @@
 
     python -m testing.kill KILLS SEED SECONDS COMMAND...     (of ``mpar2``, or ``training`` and a command of it)
 
-SECONDS is the time that it takes undisturbed.
+SECONDS is the duration of the command without kills.
 
-Each start is a fork of one process that has imported everything, so that a kill costs no start of Python. The first
-kills come early (a fork is killed after a random part of ``SECONDS``); what remains is shorter each time. Prints the
-number of kills and the seconds of the last start; exit status of the last start.
+Each start is a fork of one process with all imports, so that a restart does not start Python again. A fork is killed
+after a random part of ``SECONDS``, and the remaining work shrinks with each start. Prints the number of kills and the
+seconds of the last start, and exits with its status.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ __all__ = ["killed_and_resumed"]
 
 
 def killed_and_resumed(arguments: list[str], kills: int, seed: int, seconds: float) -> tuple[int, int, float]:
-    """Run ``mpar2 ARGUMENTS``; return its exit status, how often it was killed, and seconds of the last start."""
+    """Run ``mpar2 ARGUMENTS`` with kills and restarts.
+
+    Args:
+        arguments: Arguments of ``mpar2``, or "training" and its arguments.
+        kills: Largest number of kills.
+        seed: Seed of the times of the kills.
+        seconds: Duration of the command without kills.
+
+    Returns:
+        Exit status, number of kills, and seconds of the last start.
+    """
     if arguments[0] == "training":
         import training.run  # noqa: F401 - once, and not in each fork
         from training.__main__ import main
@@ -32,20 +42,20 @@ def killed_and_resumed(arguments: list[str], kills: int, seed: int, seconds: flo
 
         from mpar2.cli import main
 
-    chance, done = random.Random(seed), 0
+    rng, n_kills = random.Random(seed), 0
     while True:
         child = os.fork()
         if child == 0:
             os._exit(main(arguments))
-        begun = time.monotonic()
-        end = begun + (chance.uniform(0, seconds) if done < kills else float("inf"))
-        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
+        start = time.monotonic()
+        end = start + (rng.uniform(0, seconds) if n_kills < kills else float("inf"))
+        while (wait_result := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
             time.sleep(0.001)
-        if ended != (0, 0):
-            return os.waitstatus_to_exitcode(ended[1]), done, time.monotonic() - begun
+        if wait_result != (0, 0):
+            return os.waitstatus_to_exitcode(wait_result[1]), n_kills, time.monotonic() - start
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        done += 1
+        n_kills += 1
 
 
 if __name__ == "__main__":

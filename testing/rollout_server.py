@@ -1,8 +1,8 @@
-"""A rollout server with vLLM's wire format and a real small model behind it, so that its log-probabilities are real.
+"""A rollout server with vLLM's wire format and a small model, so that its log-probabilities are real.
 
 Routes: ``/v1/chat/completions`` with ``audio_url``, ``n``, ``logprobs`` and ``return_token_ids``;
-``/v1/load_lora_adapter`` and ``/v1/unload_lora_adapter``. Faults on purpose: ``no_audio`` answers about silence,
-``stale`` ignores new adapters, ``outages`` answers 503 that many times first.
+``/v1/load_lora_adapter`` and ``/v1/unload_lora_adapter``. Simulated faults: ``no_audio`` replaces the audio by silence,
+``stale`` ignores new adapters, ``outages`` is the number of initial replies with status 503.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["RolloutServer", "serve_rollouts"]
 
 @dataclass
 class RolloutServer:
-    """State of the server: its address, the adapters that were loaded, and the requests that arrived."""
+    """State of the server: its address, the loaded adapters, and the received requests."""
 
     checkpoint: Path
     no_audio: bool = False
@@ -46,7 +46,12 @@ class RolloutServer:
         self._lock = threading.Lock()
 
     def load(self, name: str, path: str) -> None:
-        """Put an adapter from a folder into the model."""
+        """Load an adapter from a folder into the model.
+
+        Args:
+            name: Name of the adapter.
+            path: Its folder.
+        """
         from mpar2.engines.checkpoint import load_checkpoint
 
         with self._lock:
@@ -60,7 +65,7 @@ class RolloutServer:
         from training.audio_inputs import AudioInjector, encode, inner_model
         from training.audio_sft import prompt_ids
 
-        messages, samples = _decoded(body["messages"])
+        messages, samples = _decode(body["messages"])
         mel = self._clips.mel_of(Clip(samples * (0.0 if self.no_audio else 1.0), "request"))
         with self._lock, torch.no_grad():
             self.requests.append(body)
@@ -69,7 +74,7 @@ class RolloutServer:
             config = inner_model(self._model).config
             injector = AudioInjector(self._clips, config.audio_token_id, frozen=True)
             with injector.inject(self._model, [0] * body["n"], frames * body["n"]):
-                made = self._model.generate(
+                output = self._model.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     do_sample=True,
@@ -82,11 +87,11 @@ class RolloutServer:
                     return_dict_in_generate=True,
                     output_logits=True,
                 )
-        new = made.sequences[:, ids.shape[1] :]
-        logits = torch.stack(made.logits, dim=1).float() / body["temperature"]
-        logps = logits.log_softmax(-1).gather(-1, new[..., None])[..., 0]
+        completions = output.sequences[:, ids.shape[1] :]
+        logits = torch.stack(output.logits, dim=1).float() / body["temperature"]
+        logps = logits.log_softmax(-1).gather(-1, completions[..., None])[..., 0]
         end = self._processor.tokenizer.eos_token_id
-        rows = enumerate(zip(new.tolist(), logps.tolist(), strict=True))
+        rows = enumerate(zip(completions.tolist(), logps.tolist(), strict=True))
         choices = [_choice(i, row, values, end) for i, (row, values) in rows]
         return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices}
 
@@ -105,10 +110,10 @@ def _choice(index: int, ids: list[int], logps: list[float], end: int) -> dict[st
     }
 
 
-def _decoded(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Any]:
-    """Return the messages as a chat template takes them, and the samples of their clip."""
+def _decode(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Any]:
+    """Return the messages in the format of a chat template, and the samples of their clip."""
     samples = None
-    out = []
+    decoded = []
     for message in messages:
         content = message["content"]
         if not isinstance(content, str):
@@ -122,9 +127,9 @@ def _decoded(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Any]
                 else:
                     parts.append(part)
             content = parts
-        out.append({"role": message["role"], "content": content})
+        decoded.append({"role": message["role"], "content": content})
     assert samples is not None, "the request has no audio_url"
-    return out, samples
+    return decoded, samples
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Train smoke recipes on two CPU processes, by DDP or by FSDP2, through the code of accelerate.
 
-Run as ``torchrun --nproc-per-node 2 testing/sharded.py OUT [CASE ...]``: each case of ``CASES`` is a GRPO or SFT
-training of two steps, and leaves its log in ``OUT/ddp/CASE`` and ``OUT/fsdp/CASE``. Only accelerate's choice of the
-distributed type is forced: it allows FSDP on accelerators alone, while PyTorch shards on CPUs too.
+Run as ``torchrun --nproc-per-node 2 testing/sharded.py OUT [CASE ...]``. Each case of ``CASES`` is a GRPO or SFT
+training of two steps, and writes its log to ``OUT/ddp/CASE`` and ``OUT/fsdp/CASE``. Only accelerate's distributed type
+is overridden, because it allows FSDP on accelerators only, while PyTorch shards on CPUs too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,12 @@ def force_fsdp() -> None:
 
 
 def main(out: Path, names: list[str]) -> None:
-    """Run the cases one after the other in this process group, first by DDP, then by FSDP2."""
+    """Run the cases one after the other in this process group, first by DDP, then by FSDP2.
+
+    Args:
+        out: Output folder.
+        names: Names of cases; empty runs all.
+    """
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedType
 
@@ -53,25 +58,25 @@ def main(out: Path, names: list[str]) -> None:
 
     rank = os.environ["RANK"]
     smoke = "smoke" if rank == "0" else f"smoke-{rank}"
-    made: dict[str, Path] = {}  # family -> its small model and clips, made once
-    for how in ("ddp", "fsdp"):  # models first: once there is a process group, only the main process writes one
+    smoke_folders: dict[str, Path] = {}  # family -> its small model and clips, made once
+    for strategy in ("ddp", "fsdp"):  # models first: with a process group, only the main process writes them
         for name in names or CASES:
             _, recipe, overrides = CASES[name]
             resolved = load_recipe(recipe, ["smoke=true", *overrides])
-            folder = out / how / name / smoke
-            if resolved.family in made:
-                shutil.copytree(made[resolved.family], folder)
+            folder = out / strategy / name / smoke
+            if resolved.family in smoke_folders:
+                shutil.copytree(smoke_folders[resolved.family], folder)
             smoke_test_recipe(resolved, folder)
-            made.setdefault(resolved.family, folder)
-    for how in ("ddp", "fsdp"):
-        if how == "fsdp":
+            smoke_folders.setdefault(resolved.family, folder)
+    for strategy in ("ddp", "fsdp"):
+        if strategy == "fsdp":
             force_fsdp()
         for name in names or CASES:
             os.environ.pop("FSDP_TRANSFORMER_CLS_TO_WRAP", None)  # of the model before
             method, recipe, overrides = CASES[name]
-            train(method, load_recipe(recipe, ["smoke=true", *overrides]), out / how / name)
+            train(method, load_recipe(recipe, ["smoke=true", *overrides]), out / strategy / name)
             AcceleratorState._reset_state()
-            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU  # the next training chooses anew
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU  # reset for the next training
 
 
 if __name__ == "__main__":
