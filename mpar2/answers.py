@@ -1,22 +1,22 @@
-r"""The answer of a reply: one reader for tagged answers, for the text after the thoughts, and for bare replies.
+r"""Parse the answer of a reply: tagged answers, text after the thoughts, and bare replies.
 
 Models answer in many forms: ``<answer>Woman</answer>``, ``B``, ``The correct option is B.``, ``\boxed{B}``,
-``Answer: B`` with an explanation below it, ``Woman`` alone. All are read by the same grammar, wherever they stand.
+``Answer: B`` with an explanation below it, ``Woman`` alone. One grammar parses all of them, wherever they occur.
 
 Conventions:
 
-* Only an answer that is committed to counts. Negations ("it is not a man"), hedges ("either", "unclear"), conditions
+* Only a definite answer counts. Negations ("it is not a man"), hedges ("either", "unclear"), conditions
   ("if it were low, the answer would be A"), questions and several choices at once ("Man or Woman") name no choice:
   no answer is better than a guess.
 * The last of several tagged answers counts. Of several statements in prose that contradict each other the last one
   counts if it corrects or concludes ("wait", "so", "final"), or stands alone in the last line; otherwise none does.
-* Unicode compatibility forms, typographic quotes and markup (``**``, LaTeX's ``\text``) do not matter.
-* Where no answer is found, the official rule still gets the words of the reply after its thoughts (the whole reply if
-  there is nothing else), as the scripts of MMAU and MMAR would: ``Answer.prediction`` is empty only for an empty reply.
+* Unicode compatibility forms, typographic quotes and markup (``**``, LaTeX's ``\text``) are ignored.
+* Without an answer, the official rule still gets the words of the reply after its thoughts (the whole reply if there
+  is nothing else), as in the scripts of MMAU and MMAR: ``Answer.prediction`` is empty only for an empty reply.
 
 ``read_answer``    a parsed trace and the choices -> words, choice, and the prediction for the official rule
 ``named_choice``   one passage and the choices -> the choice that it names
-``stated_answer``  one passage -> the words of its answer, where the choices are not known
+``stated_answer``  one passage -> the words of its answer, without known choices
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "named_choice", "read_answer", "stated_answer", "visible_text"]
 
-_MAX_CHARS = 4000  # of a passage; in a longer one the end is read
-_MAX_STATEMENTS = 60  # of a passage; more are a loop
-_OBJECT_CHARS = 400  # of what follows "the answer is"
-_MAX_DENIALS = 8  # "not A, it is not B, it is ..", a line
+_MAX_CHARS = 4000  # of a passage; of a longer one only the end is parsed
+_MAX_STATEMENTS = 60  # of a passage; more indicate a loop
+_OBJECT_CHARS = 400  # of the text after "the answer is"
+_MAX_DENIALS = 8  # "not A, it is not B, it is ..", per line
 
 
 class Answer(NamedTuple):
-    """What a reply answers.
+    """The answer of a reply.
 
     Attributes:
         words: The answer as written, None where no answer was found.
-        choice: The choice that it names, in the words of the question; None if none or ambiguous.
-        prediction: What the official rule gets: the choice, else the words, else the reply.
+        choice: The choice that it names, as written in the question; None if none or ambiguous.
+        prediction: Input of the official rule: the choice, else the words, else the reply.
     """
 
     words: str | None
@@ -54,7 +54,7 @@ class Answer(NamedTuple):
 
 
 def read_answer(trace: Trace, choices: Sequence[str] = ()) -> Answer:
-    """Read the answer of a trace.
+    """Parse the answer of a trace.
 
     Args:
         trace: The parsed reply.
@@ -82,13 +82,13 @@ _END_OF_OTHER_THOUGHTS = re.compile(
 
 
 def visible_text(trace: Trace) -> str:
-    """Return the text of a reply outside of thoughts and other tagged parts, without surrounding blanks.
+    """Return the text of a reply outside of thoughts and other tagged parts, stripped.
 
     Args:
         trace: A parsed reply.
 
     Returns:
-        The text; empty where all of it is tagged.
+        The text; empty if all of it is tagged.
     """
     outside = "\n".join(part.text.strip() for part in trace.top() if part.kind == "text" and part.text.strip())
     stop = max((match.end() for match in _END_OF_OTHER_THOUGHTS.finditer(outside)), default=0)
@@ -96,7 +96,7 @@ def visible_text(trace: Trace) -> str:
 
 
 def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
-    r"""Return the choice that a passage names beyond doubt, None otherwise.
+    r"""Return the only choice that a passage names, None otherwise.
 
     Args:
         text: An answer, tagged or not.
@@ -122,10 +122,10 @@ def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
 
 
 def stated_answer(text: str, *, alone: bool = True) -> str | None:
-    """Return the words of the answer that a passage states, where the choices are not known.
+    """Return the words of the answer that a passage states, without known choices.
 
     Args:
-        text: What a reply says outside of its thoughts.
+        text: The reply without its thoughts.
         alone: Nothing but thoughts precedes it, so that a bare letter may be the answer.
 
     >>> stated_answer("The first sound is a bell. So the answer is (B)."), stated_answer("The answer is unclear.")
@@ -146,7 +146,7 @@ def stated_answer(text: str, *, alone: bool = True) -> str | None:
     return None
 
 
-# Folding: what does not tell answers apart.
+# Folding: remove differences that do not distinguish answers.
 
 _FOLD = str.maketrans(
     {
@@ -159,7 +159,7 @@ _SPACING = re.compile(r"\\[,;:! ()\[\]]")
 _OTHER_TAG = re.compile(r"<\|?(/?)([a-z_][a-z_ -]{0,30})\|?>", re.IGNORECASE)
 
 
-# "it is not A, it is B" and "not A but B" state B; what is denied goes.
+# "it is not A, it is B" and "not A but B" state B; the negated part is removed.
 _DENIED = re.compile(
     r"\b(is|was|be)(?:n't| not) [^,;.!?\n]{1,80}[,;]? (?:but(?: rather)?|it's|it is|it was|rather|instead)(?= )",
     re.IGNORECASE,
@@ -168,7 +168,7 @@ _BULLET = re.compile(r"^(?:[^\w\s(\[{\"'\\<.?!]+ ?)+(?=\S)")
 
 
 def _lines(text: str) -> list[str]:
-    """Return the non-blank lines, folded; markup is removed, and tags of other forms become cues or blanks."""
+    """Return the non-blank lines, folded; markup is removed, and tags of other formats become cues or blanks."""
     folded = unicodedata.normalize("NFKC", text[-_MAX_CHARS:]).translate(_FOLD)
     if "\\" in folded:
         folded = _SPACING.sub(" ", _LATEX.sub(r"\1", folded))
@@ -242,7 +242,7 @@ _IS_CORRECT = re.compile(
     r"(?! (?:not|only|if))",
     re.IGNORECASE,
 )
-# What remains after the others were excluded, and what takes the place of a word just written.
+# "B remains" after eliminating the others, and "wait, B" replacing the word before it.
 _LEAVES = re.compile(
     r"\b(?:leaving|leaves)(?: us| me)?(?: with)?(?: only| just)?(?: the)?(?: (?:option|choice|answer))? ", re.IGNORECASE
 )
@@ -293,14 +293,14 @@ _CUE = re.compile(
 class _Statement(NamedTuple):
     line: int
     start: int  # of the cue, in the line
-    words: str  # what is stated, to the end of the line
+    words: str  # the stated text, up to the end of the line
     explicit: bool  # names the word "answer" (or is boxed)
     whole: bool  # the words must name a choice to their end
     stop: int  # in the line, where the words begin
 
 
 def _statements(lines: Sequence[str]) -> list[_Statement]:
-    """Return the statements of an answer in order; negated, conditional and asked ones are left out."""
+    """Return the answer statements in order, without negated, conditional and interrogative ones."""
     found: list[_Statement] = []
     for number, line in enumerate(lines):
         if number + 1 < len(lines) and _HEADING.fullmatch(line):
@@ -353,7 +353,7 @@ _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)")
 def _sentence_before(line: str, position: int) -> str:
     start = 0
     for match in _SENTENCE_END.finditer(line, 0, position):
-        # "(B." and "B." are letters of choices, not ends of sentences, where the words are read backwards.
+        # "(B." and "B." are letters of choices, not ends of sentences, although they match the pattern backwards.
         start = match.end()
     return line[start:position].strip()
 
@@ -364,7 +364,7 @@ def _is_asked(line: str, position: int) -> bool:
 
 
 def _retracted(lines: Sequence[str], statement: _Statement) -> bool:
-    """Return whether the text after a statement turns against it."""
+    """Return whether the text after a statement contradicts it."""
     rest = lines[statement.line][statement.stop :]
     end = _SENTENCE_END.search(rest)
     after = rest[end.end() :] if end else ""
@@ -372,7 +372,7 @@ def _retracted(lines: Sequence[str], statement: _Statement) -> bool:
 
 
 def _first_clause(words: str) -> str:
-    """Cut stated words at the end of their sentence or before their reason."""
+    """Cut the statement at the end of its sentence or before its reason."""
     if match := re.match(r"(?:\([A-Z]\)|\[[A-Z]\]|[A-Z])(?=[.!?]?(?:\s|$))(?![.):]? [^\s(]*\s*$)", words):
         rest = words[match.end() :]
         if re.match(r"[.!?]\s+[A-Z]\w* \w", rest):  # "B. Note that ..": the letter, then another sentence
@@ -381,11 +381,11 @@ def _first_clause(words: str) -> str:
 
 
 def _clean(words: str) -> str | None:
-    """Return stated words without the quotes and the full stop around them; None if nothing is left."""
+    """Return the statement without surrounding quotes and full stop; None if empty."""
     return words.strip().strip("\"'").rstrip(".!;,").strip("\"'").strip() or None
 
 
-# Names: a fragment that begins with a choice.
+# Names: fragments that begin with a choice.
 
 _ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
 _NAMING = re.compile(
@@ -407,7 +407,7 @@ _JOIN = re.compile(
 
 
 class _Names:
-    """The choices of a question as they may be named in prose."""
+    """The choices of a question in the forms that prose uses for them."""
 
     def __init__(self, choices: Sequence[str]) -> None:
         self.choices = choices
@@ -421,7 +421,7 @@ class _Names:
         self.forms.sort(key=lambda form: -len(form[0]))
 
     def at_start(self, words: str) -> tuple[str, str] | None:
-        """Return the choice whose text stands at the start of ``words`` (an article may precede), and the rest."""
+        """Return the choice at the start of ``words`` (after an optional article) and the remaining text."""
         for candidate in (words, _ARTICLE.sub("", words, count=1)):
             low = candidate.casefold()
             for form, choice in self.forms:
@@ -436,7 +436,7 @@ class _Names:
         return self.choices[index] if 0 <= index < len(self.choices) else None
 
     def mentioned(self, words: str, *, letters: bool = True) -> set[str]:
-        """Return the choices that occur anywhere in ``words``: by text, or by a capital letter."""
+        """Return the choices that occur anywhere in ``words``, by text or by capital letter."""
         low = words.casefold()
         there: set[str] = set()
         for form, choice in self.forms:
@@ -450,7 +450,7 @@ class _Names:
         return there
 
     def read(self, words: str, *, whole: bool) -> str | None:
-        """Return the choice that ``words`` begin with; None if they name several, or (``whole``) say more than it."""
+        """Return the choice at the start of ``words``; None if several are named or, with ``whole``, if more follows."""
         words = words.strip()
         direct = match_choice(words, self.choices)
         if direct is not None:
@@ -480,7 +480,7 @@ class _Names:
         return None if self._joined(choice, rest) else choice
 
     def _of_letter_form(self, letter: re.Match[str], words: str) -> tuple[str, str] | None:
-        """Read "(B)", "B." or "B" with the choice's text behind it, if there is any."""
+        """Parse "(B)", "B." or "B", followed by the choice's text if present."""
         decorated = letter[1] or letter[2] or letter[3]
         bare = letter[4]
         choice = self.of_letter(decorated or bare)
@@ -501,7 +501,7 @@ class _Names:
         return choice, rest
 
     def _joined(self, choice: str, rest: str) -> bool:
-        """Return whether another choice is joined to this one: "A or B", "Man, Woman", "A/B"."""
+        """Return whether another choice is coordinated with this one: "A or B", "Man, Woman", "A/B"."""
         match = _JOIN.match(rest)
         if match is None:
             return False
@@ -530,7 +530,7 @@ _WHOLE = re.compile(
 
 
 def _ends(rest: str) -> bool:
-    """Return whether nothing but punctuation, a reason, or another sentence follows."""
+    """Return whether only punctuation, a reason, or another sentence follows."""
     return _WHOLE.match(rest) is not None
 
 
@@ -538,8 +538,8 @@ def _ends(rest: str) -> bool:
 
 
 def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
-    """Return the choice that statements name; True if they contradict each other or are taken back, False if none."""
-    # Each statement with the choice that it names; None where it names several or says that none can be named.
+    """Return the choice that the statements name; True if they contradict or retract each other, False if none."""
+    # Each statement with its choice; None if it names several choices or declares that there is none.
     read: list[tuple[_Statement, str | None]] = []
     for statement in _statements(lines):
         choice = names.read(statement.words, whole=statement.whole)
@@ -574,7 +574,7 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
         concluded = _TURN.search(between) or _CONCLUSION.search(between)
         if not concluded and (before.line == last.line or last.line < len(lines) - 1):
             return True
-    # The text after the last statement may take it back.
+    # The text after the last statement may retract it.
     rest = lines[last.line][last.stop :]
     end = _SENTENCE_END.search(rest)
     tail = [rest[end.end() :] if end else "", *lines[last.line + 1 :]]
@@ -659,7 +659,7 @@ def _from_end(lines: Sequence[str], names: _Names) -> str | None:
 
 
 def _from_position(lines: Sequence[str], names: _Names, text: str) -> str | None:
-    """Return the choice that stands alone as a line or sentence, at the beginning or at the end of the passage."""
+    """Return the choice that forms a line or sentence of its own, at the beginning or at the end of the passage."""
     units = [unit for line in lines for unit in _UNIT.split(line)]
     exact: dict[int, str] = {}
     for place, unit in enumerate(units):

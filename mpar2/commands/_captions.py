@@ -1,4 +1,4 @@
-"""The task of ``mpar2 cafe`` that captions the clips of a run, so that items without events can be judged at all."""
+"""The task of ``mpar2 cafe`` that captions the clips of a run, to judge items without annotated events."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _caption(options: argparse.Namespace) -> int:
 
 
 def _tag(options: argparse.Namespace, bare: dict[str, str], names: list[str]) -> int:
-    """Let the tagger list the events of the clips ``names``; ``bare`` are the items' clips."""
+    """Tag the events of the clips ``names``; ``bare`` maps items to clips."""
     from tqdm import tqdm
 
     from mpar2.audio import AudioError

@@ -110,7 +110,7 @@ def _judge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _judge(options: argparse.Namespace, replies: Journal | None = None) -> Judge:
-    """Return the judge that the options name; a model judge keeps its replies in the journal."""
+    """Return the selected judge; a model judge records its replies in the journal."""
     from mpar2.cafe.judges import JudgeOptions, make_judge
 
     where = {"model": options.model, "base_url": options.base_url}
@@ -125,7 +125,7 @@ def _score(options: argparse.Namespace) -> int:
     from mpar2.cafe.validation.injection import choose_canaries
     from mpar2.llm.journal import Journal
 
-    # 1. what can be judged at all, before a folder is made or anything is paid
+    # 1. Select what can be judged, before creating a folder or incurring a cost.
     if not Path(options.run).is_dir():
         raise ScoreError(f"{options.run} is no folder: scores are written beside the run, so unpack it first")
     entry = judge_named(options.judge)
@@ -133,7 +133,7 @@ def _score(options: argparse.Namespace) -> int:
         refuse_unfit(f"the {entry.name} judge", options.truth)
     requests = _requests(options, entry)
     canaries = choose_canaries(len(requests), needs_events=entry.needs_events)
-    # 2. the folder of the scores
+    # 2. The folder of the scores.
     judge_name = entry.name
     if entry.service is not None:
         from mpar2.llm.services import judge_model
@@ -143,7 +143,7 @@ def _score(options: argparse.Namespace) -> int:
     if not re.fullmatch(r"[\w.-]{1,120}", name) or name.startswith("."):
         raise ScoreError(f"--name {name!r}: letters, digits, '.', '_' and '-' make a name")
     folder = Path(options.run) / "cafe" / name
-    # 3. its cost, where it has one; then judge
+    # 3. Estimate the cost, if any; then judge.
     with ExitStack() as stack:
         replies = stack.enter_context(Journal(folder / "replies.jsonl")) if entry.service is not None else None
         judge: Any = _judge(options, replies)
@@ -163,7 +163,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _requests(options: argparse.Namespace, entry: JudgeEntry) -> dict[str, JudgeRequest]:
-    """Return what the judge can be asked about the run; refuse a run in which nothing can be judged."""
+    """Return the judge's requests for the run; refuse a run without any item to judge."""
     from mpar2.cafe.caption import read_captions
     from mpar2.cafe.score import requests_of
     from mpar2.runs import read_run
@@ -177,7 +177,7 @@ def _requests(options: argparse.Namespace, entry: JudgeEntry) -> dict[str, Judge
 
 
 async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path, canaries: list[Canary]) -> ScoreSet:
-    """Return the run judged, after the canaries that say how easily this judge is talked into a verdict."""
+    """Judge the canaries, which measure how easily the judge follows planted instructions; then judge the run."""
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from mpar2.cafe.score import score_run
@@ -200,7 +200,7 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path, ca
 
 
 def _to_pay(requests: dict[str, JudgeRequest], judge: Judge, folder: Path) -> list[JudgeRequest]:
-    """Return what is not judged yet."""
+    """Return the requests that are not judged yet."""
     from mpar2.cafe.score import request_key
     from mpar2.llm.journal import Journal
 

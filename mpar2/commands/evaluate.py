@@ -173,7 +173,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     _print_table(metrics)
     print(f"\n{Path(options.out) / 'metrics.json'}")
-    # Failures count as wrong; the exit code is 1 so that scripts notice.
+    # Failures count as wrong; exit status 1 reports them to scripts.
     failed = sum(arm["failed"] for arm in metrics["arms"].values())
     if failed:
         _say(f"{failed} answers failed, and count as wrong; the same command tries them again. Reasons:")
@@ -187,7 +187,7 @@ _SINGLE = ("model", "adapter", "mode")
 
 
 def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
-    """Return the arms of ``--arm``, of a file, of ``--base``, or the one of ``--model``; other options hold for all."""
+    """Return the arms of ``--arm``, a file, ``--base``, or ``--model``; other options apply to all of them."""
     from mpar2.arms import ArmError, arm_from_json, arms_of_base, load_arms, parse_arms
 
     names = ("prompt", "samples", "audio", "perception")
@@ -245,7 +245,7 @@ def _engine_options(options: argparse.Namespace, world: int) -> EngineOptions:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Yield what engines find out about servers, on stderr."""
+    """Print the engines' notes about servers on stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("note: %(message)s"))
     logger = logging.getLogger("mpar2.engines")
@@ -261,11 +261,11 @@ def _notes() -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM (a cluster's time limit) end a run as cleanly as Ctrl-C."""
+    """Handle SIGTERM (a cluster's time limit) like Ctrl-C."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         interrupt = signal.getsignal(signal.SIGINT)
-        if callable(interrupt):  # asyncio puts its own there, which cancels what runs and leaves no task behind
+        if callable(interrupt):  # asyncio's own handler cancels the running tasks
             interrupt(signal.SIGINT, frame)
         else:  # the shell lets a background job ignore Ctrl-C
             raise KeyboardInterrupt
@@ -279,7 +279,7 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def _progress(*, hidden: bool) -> Iterator[Callable[[int, int, int], None]]:
-    """Show on stderr answers done, rate and time left: one line that moves, or a line now and then in a log."""
+    """Show progress, rate and remaining time on stderr: a progress bar, or occasional lines in a log."""
     from tqdm import tqdm
 
     with tqdm(
@@ -288,7 +288,7 @@ def _progress(*, hidden: bool) -> Iterator[Callable[[int, int, int], None]]:
 
         def report(done: int, total: int, failed: int) -> None:
             if bar.total is None:
-                bar.total, bar.initial, bar.n = total, done, done  # the rate is of this start
+                bar.total, bar.initial, bar.n = total, done, done  # the rate counts from this start
                 bar.refresh()
             if failed:
                 bar.set_postfix(failed=failed, refresh=False)
@@ -312,7 +312,7 @@ def _print_table(metrics: dict[str, Any]) -> None:
             f"{'-' if arm['tokens']['mean'] is None else format(arm['tokens']['mean'], '.0f'):>6}"
         )
     baseline = next(iter(metrics["arms"]))
-    for pair in metrics["pairs"]:  # metrics.json has the others too
+    for pair in metrics["pairs"]:  # metrics.json has the other pairs too
         difference = pair["difference"]
         first, second = pair["arms"]
         if first != baseline or difference["low"] is None:

@@ -63,7 +63,7 @@ def _whole(options: argparse.Namespace, **windows: Any) -> list[Item]:
 
 
 def _cut(options: argparse.Namespace) -> list[Item]:
-    """Cut the recordings into windows beside the question file (mono, 16 kHz, as models get them); their items."""
+    """Cut the recordings into windows beside the question file (mono, 16 kHz) and return their items."""
     from dataclasses import replace
 
     from mpar2.audio import SAMPLE_RATE, Clip, Limits, load_clip, wav_bytes
