@@ -450,7 +450,7 @@ class _Names:
         return there
 
     def read(self, words: str, *, whole: bool) -> str | None:
-        """Return the choice at the start of ``words``; None if several are named or, with ``whole``, if more follows."""
+        """Return the choice at the start of ``words``; None if several are named or, if ``whole``, more follows."""
         words = words.strip()
         direct = match_choice(words, self.choices)
         if direct is not None:

@@ -1,17 +1,17 @@
-"""Ask arms the items of a benchmark, and keep every answer: resumable, at any scale.
+"""Evaluate arms on the items of a benchmark, and store every answer: resumable, at any scale.
 
-The work is planned before it starts (``tasks``): items of like length share a batch, all arms and samples of one item
-stand beside each other (so the audio encoder runs once on a clip), long clips go first (what does not fit into memory
-shows at once). A batch of which anything is missing is computed whole, so a run that was killed ends with the same
-answers as one that was not.
+The work is planned before it starts (``tasks``): items of similar length share a batch, all arms and samples of one
+item are adjacent (so the audio encoder runs once on a clip), long clips go first (so memory errors occur early). A
+batch with a missing answer is recomputed in full, so that a killed and resumed run ends with the same answers as an
+uninterrupted one.
 
 Several processes (``accelerate launch``, or any launcher that sets RANK and WORLD_SIZE) share the batches; each
 writes its own file of lines, and the last one to finish writes the metrics.
 
-What fails is recorded with its reason and tried again at the next start, after all that was never tried. A batch that
-fails runs again one by one, so that only what is at fault fails; of a service's refusals, one of a single request (400)
-is the item's, one of the key or the model (401, 403, 404) stops the run (``llm.retry`` has the scopes). When an engine
-fails ``GIVE_UP_AFTER`` times in a row for reasons that are not the item's own, the run stops: the cause is elsewhere.
+Failures are recorded with their reason and retried at the next start, after all tasks that were never tried. If a batch
+fails, its tasks run one by one, so that only the faulty ones fail. A service's refusal of a single request (400)
+belongs to the item; one of the key or the model (401, 403, 404) stops the run (``llm.retry`` has the scopes). After
+``GIVE_UP_AFTER`` consecutive failures that are not the item's own, the run stops.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ _LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_sample
 
 
 class EvaluationError(MPAR2Error, ValueError):
-    """The evaluation cannot start, or cannot go on."""
+    """The evaluation cannot start or continue."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the work is done. ``seed``, ``attention_share`` and ``engine`` belong to what the run is, the rest not."""
+    """Execution settings. ``seed``, ``attention_share`` and ``engine`` identify the run, the rest does not."""
 
     seed: int = 0
-    attention_share: float = 0.0  # of the items, for which attention is recorded; in [0, 1]
-    engine: Mapping[str, Any] = field(default_factory=dict)  # what else changes answers: dtype, fields sent
+    attention_share: float = 0.0  # share of the items with recorded attention, in [0, 1]
+    engine: Mapping[str, Any] = field(default_factory=dict)  # other options that change answers: dtype, fields sent
     batch_size: int = 8
     rank: int = 0
     world: int = 1
@@ -66,44 +66,44 @@ class Settings:
 
 
 def engine_settings(name: str, options: EngineOptions) -> dict[str, Any]:
-    """Return what of an engine's options changes answers, and so belongs to what a run is.
+    """Return the engine options that change answers, and so are part of a run's identity.
 
-    ``quantize`` is left out where it is not set: runs that were begun before it could be set go on.
+    ``quantize`` is omitted if unset, so that runs started before the option existed can be resumed.
 
     Args:
-        name: Of the engine.
-        options: How models are run.
+        name: Name of the engine.
+        options: Engine options.
     """
     if name == "server":
         return {"audio_as": options.audio_as, "fields": options.fields}
     return {"dtype": options.dtype} | ({"quantize": options.quantize} if options.quantize else {})
 
 
-Report = Callable[[int, int, int], None]  # done, of, failed
+Report = Callable[[int, int, int], None]  # done, total, failed
 
 
 @dataclass
 class _Work:
-    """The run under way: where answers go, and how it stands."""
+    """The current run: its writer, counts and clip warnings."""
 
     run: RunWriter
     items: ItemSet
     settings: Settings
-    partners: Mapping[str, Item]  # whose recording an item gets when audio is shuffled
+    partners: Mapping[str, Item]  # the item whose recording replaces an item's under shuffled audio
     total: int
     report: Report
 
     def __post_init__(self) -> None:
         self.failures = FailuresInARow(GIVE_UP_AFTER, any_answer=bool(self.run.done))
-        self.counting = threading.Lock()  # answers of services are kept by several threads
+        self.counting = threading.Lock()  # answers of services arrive in several threads
         self.clip_warnings: dict[str, tuple[str, ...]] = {}  # by the item's audio
 
     def _audio_item(self, task: Task) -> Item:
-        """Return the item whose recording the task gets."""
+        """Return the item whose recording the task uses."""
         return self.partners[task.item.id] if task.arm.audio == "shuffled" else task.item
 
     def inputs(self, batch: Batch) -> list[tuple[Clip, Question] | Exception]:
-        """Return the clip and question of each task, or why it has none. Each recording is decoded once a batch."""
+        """Return the clip and question of each task, or its error. Each recording is decoded once per batch."""
         clips: dict[str, Clip | Exception] = {}
         found: list[tuple[Clip, Question] | Exception] = []
         for task in batch.tasks:
@@ -131,7 +131,7 @@ class _Work:
 
     def answered(self, task: Task, generation: Generation) -> None:
         """Record an answer, with the loader's warnings about its recording."""
-        if task.key not in self.run.done:  # a batch is computed whole, also where some of it is there already
+        if task.key not in self.run.done:  # a batch is recomputed in full, even if some of its answers exist
             warnings = self.clip_warnings.get(self._audio_item(task).audio, ())
             self.run.append(record_of_answer(task, generation, warnings=warnings))
         with self.counting:
@@ -142,7 +142,7 @@ class _Work:
         """Record a failure with its reason.
 
         Raises:
-            EvaluationError: So many tasks failed in a row that the engine must be down.
+            EvaluationError: So many consecutive tasks failed that the engine must be down.
         """
         if task.key in self.run.done:
             return
@@ -170,13 +170,13 @@ def evaluate(
     settings: Settings | None = None,
     report: Report = lambda done, total, failed: None,
 ) -> dict[str, Any] | None:
-    """Generate the answers that a run folder lacks, then compute its metrics.
+    """Generate the answers missing from a run folder, then compute its metrics.
 
     Args:
         items: Items of a benchmark, with the folder of their audio.
         arms: Models, modes and controls to compare; names are unique.
-        engine: What runs the models.
-        folder: The run folder; finished answers in it are kept.
+        engine: Engine that runs the models.
+        folder: The run folder; its finished answers are kept.
         settings: Seed, batch size, attention share, process rank.
         report: Called with the numbers of finished, all and failed answers.
 
@@ -204,26 +204,26 @@ def evaluate(
         engine={"name": type(engine).__name__, "attention_share": settings.attention_share, **settings.engine},
         command=settings.command,
     )
-    # One task for each answer; finished ones are skipped, so a stopped run goes on.
+    # One task for each answer; finished ones are skipped, so that a stopped run resumes.
     tasks = [Task(item, arm, n) for arm in arms for item in asked[arm.name] for n in range(arm.samples)]
     with RunWriter(Path(folder), manifest, settings.rank) as run:
         others = shuffled_partners(items.items, settings.seed) if shuffled else {}
         work = _Work(run, items, settings, others, len(tasks), report)
         report(len(run.done), len(tasks), len(run.failed))
         if any(task.key not in run.done for task in tasks):
-            # Models of this process run in batches, requests to services side by side.
+            # Local models run in batches, requests to services concurrently.
             local = [task for task in tasks if not engine.engine_for(task.arm.arm).remote]
             if any(task.key not in run.done for task in local):
                 _run_batches(engine, local, work)
             remote = [task for task in tasks if engine.engine_for(task.arm.arm).remote]
             if missing := [task for task in remote if task.key not in run.done]:
-                # what failed before comes last: however often it fails, the rest is reached
+                # failed tasks come last, so that repeated failures do not block the rest
                 asyncio.run(_ask_services(engine, sorted(missing, key=lambda task: task.key in run.failed), work))
         if settings.world > 1:
             run.refresh()
             if any(task.key not in run.done and task.key not in run.failed for task in tasks):
                 return None
-        # Everything is answered: metrics, predictions, and the run is closed.
+        # All tasks are answered: write metrics and predictions, and close the run.
         done = read_run(run.folder)
         samples = {arm.name: arm.samples for arm in arms}
         forms = {arm.name: requested_form(arm.arm.mode, arm.arm.prompt) for arm in arms}
@@ -235,8 +235,8 @@ def evaluate(
 
 
 def _recording_problems(records: Iterable[Mapping[str, Any]], arms: Sequence[EvaluationArm]) -> list[str]:
-    """Return what the loader warned of, by kind, with the number of recordings and the first of them."""
-    shuffled = {arm.name for arm in arms if arm.audio == "shuffled"}  # they get the recordings of other items
+    """Return the loader's warnings by kind, each with the number of recordings and the first of them."""
+    shuffled = {arm.name for arm in arms if arm.audio == "shuffled"}  # these use recordings of other items
     recordings: set[str] = set()
     kinds: dict[str, dict[str, str]] = {}
     for record in records:
@@ -323,10 +323,10 @@ def _run_batches(engine: Engine, tasks: Sequence[Task], work: _Work) -> None:
 def _generate(
     engine: Engine, ready: Sequence[tuple[Task, Clip, Question]], batch: Batch, seed: int
 ) -> Iterator[tuple[Task, Generation | Exception]]:
-    """Yield what the engine makes of each task. If a batch fails its tasks run alone, and only those at fault fail.
+    """Yield the generation of each task. If a batch fails, its tasks run alone, and only the faulty ones fail.
 
-    Errors that say what is wrong (``MPAR2Error``), and memory that does not suffice, belong to the tasks. Any other
-    exception is a programming error, and stops the run.
+    Expected errors (``MPAR2Error``) and insufficient memory belong to the tasks. Any other exception is a programming
+    error, and stops the run.
     """
     if not ready:
         return
@@ -349,7 +349,7 @@ def _generate(
 
 
 def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
-    """Yield each batch with what ``load`` makes of it, the next one being loaded meanwhile."""
+    """Yield each batch with the result of ``load``, which runs one batch ahead in a thread."""
     with ThreadPoolExecutor(1, thread_name_prefix="audio") as pool:
         coming = pool.submit(load, batches[0]) if batches else None
         for index, batch in enumerate(batches):
@@ -360,10 +360,10 @@ def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[t
 
 
 async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> None:
-    """Ask as many requests at once as the engine allows; an answer is kept as soon as it is there."""
+    """Run as many concurrent requests as the engine allows; each answer is stored on arrival."""
 
     async def one(task: Task) -> None:
-        # in threads: neither a decoder nor a slow disk holds other requests up
+        # in threads, so that neither a decoder nor a slow disk blocks other requests
         (found,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
         if isinstance(found, Exception):
             await finish_in_thread(work.failed, task, found)
@@ -381,7 +381,7 @@ async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> N
 
 
 def free_memory() -> None:
-    """Give back what a batch or a training that is over holds of memory."""
+    """Release the memory of a finished batch or training."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -1,13 +1,13 @@
-"""A checkpoint with its adapter, in a layout that other programs read.
+"""Export a checkpoint with its adapter in the layouts of other programs.
 
 ===========  =========================================================================================================
-``thinker``  the model that this project loads, the adapter merged: transformers, this project
+``thinker``  the model as this project loads it, with the adapter merged: transformers, this project
 ``whole``    the layout of a whole-Omni repository (``thinker.`` before every name, no talker): vLLM, SGLang, ms-swift
-``adapter``  the adapter alone, under the names that servers and ms-swift give the layers of a whole model
+``adapter``  the adapter alone, with the layer names of a whole model that servers and ms-swift use
 ``gguf``     llama.cpp's text model and audio projector, by llama.cpp's own converter
 ===========  =========================================================================================================
 
-What is written is complete or not there: a folder beside OUT is filled and renamed.
+Output is written atomically: a temporary folder beside OUT is filled and renamed.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ def export_checkpoint(
     Args:
         model: Short name, folder or hub id.
         out: A folder that does not exist yet, or is empty.
-        form: See the module.
+        form: One of the layouts above.
         adapter: A LoRA adapter; merged, except for ``adapter``.
-        dtype: Of the written weights; None: as the checkpoint has them.
+        dtype: Precision of the written weights; None: that of the checkpoint.
         llama_cpp: For ``gguf``, llama.cpp's source folder, which holds convert_hf_to_gguf.py.
 
     Returns:
         ``out``.
 
     Raises:
-        EngineError: The folder is taken, the form does not fit the model, or the converter fails.
+        EngineError: The folder is not empty, the form does not fit the model, or the converter fails.
     """
-    # Check everything that can be known before the model is loaded.
+    # Check as much as possible before loading the model.
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EngineError(f"'{out}' is there already: give a new folder")
     model, adapter = split_adapter(model, adapter)
     if form == "gguf" and (llama_cpp is None or not (llama_cpp / "convert_hf_to_gguf.py").is_file()):
         raise EngineError("--as gguf needs llama.cpp's source: give --llama-cpp DIR, which holds convert_hf_to_gguf.py")
-    # Written beside the target, and renamed when complete.
+    # Write to a temporary folder, and rename it when complete.
     with _new_folder(out) as part:
         if form == "adapter":
             _write_adapter(model, adapter, part)
@@ -128,7 +128,7 @@ def _merged(checkpoint: Checkpoint, adapter: str | None) -> Any:
 
 
 def _stored_dtype(model: str) -> str:
-    """Return the precision of the checkpoint's files, as its configuration says."""
+    """Return the precision of the checkpoint's files from its configuration."""
     from transformers import AutoConfig
 
     from mpar2.engines.names import resolve
@@ -139,7 +139,7 @@ def _stored_dtype(model: str) -> str:
 
 
 def _set_prefix(folder: Path, prefix: str) -> None:
-    """Begin every weight's name with ``prefix``. transformers saves a Thinker under the names that it was read from."""
+    """Prefix every weight's name with ``prefix``. transformers saves a Thinker under the names it was read from."""
     from safetensors.torch import load_file, save_file
 
     def renamed(named: dict[str, Any]) -> dict[str, Any]:
@@ -155,11 +155,11 @@ def _set_prefix(folder: Path, prefix: str) -> None:
 
 
 def _wrap(folder: Path, architecture: str, model_type: str) -> None:
-    """Make a Thinker's configuration that of a whole repository without a talker."""
+    """Convert a Thinker's configuration to that of a whole repository without a talker."""
     thinker = json.loads((folder / "config.json").read_text())
     text = thinker["text_config"]
     rope = text.get("rope_parameters") or {}
-    if rope:  # programs written before transformers 5 read these
+    if rope:  # for programs written before transformers 5
         text["rope_theta"] = rope.get("rope_theta", 1_000_000.0)
         text["rope_scaling"] = {k: v for k, v in rope.items() if k != "rope_theta"} | {"type": "default"}
     whole = {"architectures": [architecture], "model_type": model_type, "enable_audio_output": False}

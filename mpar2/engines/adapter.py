@@ -1,15 +1,15 @@
-"""LoRA adapters: found, checked against the model, attached to it.
+"""LoRA adapters: find, check against the model, attach.
 
-PEFT loads what fits and warns about the rest, so an adapter of another model can pass for one that does nothing, and
-one that carries weights of the base overwrites them for every arm. Here
+PEFT loads matching weights and warns about the rest, so an adapter of another model can have no effect unnoticed, and
+one that contains weights of the base overwrites them for every arm. Therefore
 
-* names of older layouts (the Thinker before transformers 5.21; adapters of the whole Omni, under ``thinker.``) become
-  today's first, and ``target_modules`` becomes the exact list of layers that the file has weights for;
-* every tensor of the file must have a place of its size, and every layer that the configuration promises be filled;
+* names of older layouts (the Thinker before transformers 5.21; adapters of the whole Omni, under ``thinker.``) are
+  converted first, and ``target_modules`` is replaced by the exact list of layers in the file;
+* every tensor of the file must match a parameter in size, and every layer in the configuration must have weights;
 * tensors that would replace weights of the base are refused, unless they equal them;
-* patterns of the configuration are run only where they are sure to end, and ranks are read from the file.
+* patterns of the configuration run only if they provably terminate, and ranks are read from the file.
 
-Weights are read from safetensors only: ``.bin`` files are pickles, which run code.
+Weights are read from safetensors only: ``.bin`` files are pickles, which execute code.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _Rename = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter that is attached to a checkpoint. ``key`` is its name inside PEFT."""
+    """A LoRA adapter attached to a checkpoint. ``key`` is its name inside PEFT."""
 
     key: str
     source: str
-    modifies_audio_encoder: bool  # then two arms cannot share the encoder's output
+    modifies_audio_encoder: bool  # then arms cannot share the encoder's output
     batchable: bool  # it can run in one batch with other adapters and with the bare base
     warnings: tuple[str, ...] = ()
 
 
 def adapter_folder(adapter: str) -> Path:
-    """Return the folder of an adapter, fetched from the hub where need be.
+    """Return the folder of an adapter, downloaded from the hub if necessary.
 
     Raises:
         EngineError: It is neither a folder nor on the hub.
@@ -76,16 +76,16 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     Args:
         checkpoint: The loaded base.
         folder: Where adapter_config.json and adapter_model.safetensors are.
-        name: What messages call the adapter.
+        name: Name of the adapter in messages.
         key: Its name inside PEFT.
-        alone: The checkpoint serves no other arm (an export), so weights of the base may be replaced.
+        alone: No other arm uses the checkpoint (an export), so weights of the base may be replaced.
 
     Raises:
         EngineError: The adapter does not fit, is incomplete, or would change the base for other arms.
     """
     from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 
-    # Refuse kinds of adapters that cannot be accounted for.
+    # Refuse adapter types that cannot be checked.
     config = adapter_config(folder)
     if config.get("peft_type") != "LORA":
         raise EngineError(
@@ -93,7 +93,7 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
         )
     if config.get("target_parameters"):
         raise EngineError(f"the adapter '{name}' adapts parameters of experts (target_parameters): not supported")
-    # Every tensor of the file: renamed to today's names and checked against the model.
+    # Rename every tensor of the file to the current layout, and check it against the model.
     tensors = _read_tensors(folder, name)
     base = checkpoint.peft.get_base_model() if checkpoint.peft is not None else checkpoint.model
     modules = {path.replace(".base_layer", ""): module for path, module in base.named_modules()}
@@ -103,20 +103,20 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     for path in replaced:
         del weights[path]
     warnings = _check_promises(modules, config, weights, older, name)
-    # Attach; from here on a failure may have changed layers of the checkpoint.
+    # Attach; a failure from here on may leave changed layers.
     lora = _exact_config(LoraConfig, config, weights, saved, name)
     try:
         if checkpoint.peft is None:
-            with py_warnings.catch_warnings():  # peft reads a property by its old name, which is no concern of a user
+            with py_warnings.catch_warnings():  # peft reads a property by its old name, of no concern to a user
                 py_warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
                 checkpoint.peft = PeftModel(base, lora, adapter_name=key)
         else:
             checkpoint.peft.add_adapter(key, lora)
         result = set_peft_model_state_dict(checkpoint.peft, weights, adapter_name=key)
     except Exception as error:
-        checkpoint.damaged = True  # some layers may be changed already
+        checkpoint.damaged = True  # some layers may have changed
         raise EngineError(f"the adapter '{name}' does not fit '{checkpoint.name}': {first_line(error)}") from error
-    # PEFT takes what it knows: nothing may be left over.
+    # PEFT ignores unknown weights: none may be left over.
     if result.unexpected_keys:
         checkpoint.damaged = True
         raise EngineError(
@@ -163,7 +163,7 @@ def _read_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
 def _with_current_names(
     checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], name: str
 ) -> tuple[dict[str, torch.Tensor], _Rename]:
-    """Return the tensors by today's names, with PEFT's prefix; and the way back, from a module's name to the file's."""
+    """Return the tensors by current names, with PEFT's prefix, and the map from current to original module names."""
     family = checkpoint.family
     bare = {path.removeprefix(_PREFIX): value for path, value in tensors.items()}
     renamed = {family.current_name(path): value for path, value in bare.items()}
@@ -188,13 +188,13 @@ def _check_fit(
     *,
     alone: bool,
 ) -> dict[str, torch.Tensor]:
-    """Check that every tensor has a place of its size; return those that replace weights of the base, by full names.
+    """Check that every tensor matches a parameter in size; return those that replace base weights, by full names.
 
-    Where the checkpoint is shared, only tensors equal to the base's may be among them.
+    In a shared checkpoint these must equal the base's tensors.
     """
     import torch
 
-    # Every name has a place in the model.
+    # Every name exists in the model.
     lora = {path: _split(path) for path in weights if _MARK.search(path)}
     if not lora:
         raise EngineError(f"the adapter '{name}' holds no LoRA weights")
@@ -216,8 +216,8 @@ def _check_fit(
                 f"the adapter '{name}' has size {weights[path].shape[axis]} at {module}, where '{checkpoint.name}' has "
                 f"{size}: it belongs to another model"
             )
-    # Whole weights: of equal shape, and different from the base's only where no other arm runs on it.
-    copies = tuple(f"{_PREFIX}{module}." for module in saved)  # PEFT keeps these beside the base's
+    # Full weights: of equal shape, and different from the base's only if no other arm uses it.
+    copies = tuple(f"{_PREFIX}{module}." for module in saved)  # PEFT stores these beside the base's
     full = {path: value for path, value in weights.items() if path not in lora and not path.startswith(copies)}
     changed = []
     for path, value in full.items():
@@ -241,21 +241,21 @@ def _check_fit(
 def _saved_modules(
     config: Mapping[str, Any], modules: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
 ) -> tuple[str, ...]:
-    """Return the modules of which the adapter has a whole copy (``modules_to_save``), as far as the file holds them."""
+    """Return the modules of which the adapter has a full copy (``modules_to_save``) in the file."""
     ends = tuple(f".{name}" for name in config.get("modules_to_save") or ())
     named = [path for path in modules if path and ends and f".{path}".endswith(ends)]
     return tuple(path for path in named if any(key.startswith(f"{_PREFIX}{path}.") for key in weights))
 
 
 def _split(path: str) -> tuple[str, str, str]:
-    """Return (module, what, rest) of a tensor's full name."""
+    """Return (module, factor, rest) of a tensor's full name."""
     mark = _MARK.search(path)
     assert mark is not None
     return path[: mark.start()].removeprefix(_PREFIX), mark[1], path[mark.end() :]
 
 
 def _replace_base_weights(base: Any, replaced: Mapping[str, torch.Tensor]) -> None:
-    """Put the tensors into the base: equal ones where it is shared, others only in a checkpoint of one arm."""
+    """Copy the tensors into the base; they equal its own unless a single arm uses the checkpoint."""
     import torch
 
     own = {path.replace(".base_layer", ""): value for path, value in base.named_parameters(remove_duplicate=False)}
@@ -271,10 +271,10 @@ def _check_promises(
     older: _Rename,
     name: str,
 ) -> list[str]:
-    """Check that every layer that ``target_modules`` names has both of its halves, and return warnings.
+    """Check that every layer in ``target_modules`` has both factors, and return warnings.
 
-    Names are compared in the layout that the adapter was trained in. Parts of the model (text stack, audio encoder) of
-    which the file has no weight at all count as not promised, with a warning: a bare list of layer names fits both.
+    Names are compared in the layout that the adapter was trained in. A part of the model (text stack, audio encoder)
+    without any weight in the file is exempt, with a warning, since a bare list of layer names matches both.
     """
     from torch.nn import Linear
 
@@ -314,7 +314,7 @@ def _part(module: str) -> str:
 
 
 def _matcher(targets: str | list[str], name: str) -> Callable[[str], bool]:
-    """Return PEFT's rule: a regular expression must match the whole name, an entry of a list its end."""
+    """Return PEFT's matching rule: a regular expression matches the whole name, an entry of a list its end."""
     if isinstance(targets, str) and targets == "all-linear":
         return lambda module: not module.endswith("lm_head")
     if isinstance(targets, str):
@@ -325,7 +325,7 @@ def _matcher(targets: str | list[str], name: str) -> Callable[[str], bool]:
 
 
 def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
-    """Return the pattern, if it is sure to end soon: no repetition of a repetition or of a choice, few in all."""
+    """Return the pattern if it provably terminates soon: no nested repetition, no repeated choice, few repetitions."""
     import re._parser as parser
 
     refusal = (
@@ -374,7 +374,7 @@ def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
 def _exact_config(
     kind: type[Any], config: Mapping[str, Any], weights: Mapping[str, torch.Tensor], saved: tuple[str, ...], name: str
 ) -> Any:
-    """Return PEFT's configuration with the exact layers and ranks of the file, and no pattern left to match."""
+    """Return PEFT's configuration with the exact layers and ranks of the file, without patterns."""
     import inspect
 
     ranks: dict[str, int] = {}
@@ -415,7 +415,7 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any, name: st
 
 
 def _is_plain(checkpoint: Checkpoint, config: Mapping[str, Any], weights: Mapping[str, Any], key: str) -> bool:
-    """Return whether this is plain LoRA on linear layers, which the engine can add to some rows of a batch."""
+    """Return whether this is plain LoRA on linear layers, which the engine can apply to single rows of a batch."""
     from torch.nn import Linear
 
     if config.get("bias", "none") != "none" or config.get("layer_replication"):
