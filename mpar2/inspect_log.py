@@ -1,8 +1,8 @@
-"""A run as logs that Inspect's viewer opens (``inspect view --log-dir DIR``): one for each arm.
+"""Export a run as logs for Inspect's viewer (``inspect view --log-dir DIR``), one for each arm.
 
-The form is version 2 of ``inspect_ai.log.EvalLog`` as JSON. A sample is one item, its epoch one sample of the arm; the
-question is the user's message, the reply the assistant's. Scores are ``official`` and ``strict`` ("C" right, "I"
-wrong), and, where the run was scored by CAFE, the counts of its events.
+The format is version 2 of ``inspect_ai.log.EvalLog`` as JSON. A sample is one item, its epoch one sample of the arm.
+The question is the user's message, the reply the assistant's. Scores are ``official`` and ``strict`` ("C" right, "I"
+wrong), and the event counts of CAFE if available.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def write_inspect_logs(source: str | Path, folder: str | Path, scores: str | Pat
 
     Args:
         source: The run: a folder, a zip of one, or a lone ``items.jsonl``.
-        folder: Where the logs go.
-        scores: CAFE's scores of the run: a folder of them, or their file.
+        folder: The folder to write.
+        scores: CAFE's scores of the run: their folder or file.
 
     Returns:
-        The files, in the order of the arms.
+        The written files, in the order of the arms.
 
     Raises:
-        RunError: No run is there.
+        RunError: The source is no run.
     """
     run = read_run(source)
     events = _event_counts(scores) if scores is not None else {}
@@ -48,7 +48,7 @@ def write_inspect_logs(source: str | Path, folder: str | Path, scores: str | Pat
     for name, samples in by_arm.items():
         created = _date(run.manifest.get("created"))
         stem = re.sub(r"[^\w.+-]+", "-", name).strip("-.")[:60] or "arm"
-        # the viewer reads date and task from the name: DATE_TASK_ID.json
+        # the viewer parses date and task from the name: DATE_TASK_ID.json
         id = _id(run.name, name)
         path = Path(folder) / f"{created.replace(':', '-')}_{stem}_{id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ def _question(item: Mapping[str, Any]) -> str:
 
 
 def _scores(record: Mapping[str, Any], events: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the scores of a sample; a failed answer is wrong, one without a known answer is not scored."""
+    """Yield the scores of a sample; a failed answer is wrong, an item without a public answer is not scored."""
     ok = record["status"] == "ok"
     if record["item"]["answer"] is not None:
         given = answer_of(record) if ok else None
@@ -184,7 +184,7 @@ def _scores(record: Mapping[str, Any], events: Mapping[str, Mapping[str, Any]]) 
 
 
 def _date(text: Any) -> str:
-    """Return the date of a manifest, which is untrusted text; the epoch where it is none."""
+    """Return the date of a manifest, which is untrusted text; the epoch if invalid."""
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError):

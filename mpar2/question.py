@@ -1,15 +1,15 @@
-"""Questions, items and events, and when an answer counts as right: plain data that every other module shares.
+"""Questions, items and events, and the matching of answers: plain data shared by all modules.
 
 Conventions: times are seconds from the start of the clip, intervals are half-open ``[onset_s, offset_s)``;
-an unknown value is ``None``, never a made-up one.
+an unknown value is ``None``, never a placeholder.
 
 Two rules decide whether a prediction is right:
 
-``string_match``  the rule of the official MMAU and MMAR scripts (sets of words). It is what published numbers use. It
-                  rejects right answers in wrapper sentences ("(A) Man" where another choice is "A child"), so map the
+``string_match``  the rule of the official MMAU and MMAR scripts (sets of words), used for published results. It
+                  rejects right answers in wrapper sentences ("(A) Man" when another choice is "A child"), so map the
                   prediction with ``match_choice`` first; and it accepts the words of the answer in another order.
-``strict_match``  normalised equality with the choice that the prediction names. Order counts, so it is what a training
-                  reward uses.
+``strict_match``  normalised equality with the choice that the prediction names. Word order counts, so training
+                  rewards use it.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ __all__ = [
 MAX_QUESTION_CHARS = 1000
 MAX_CHOICE_CHARS = 300
 MAX_CHOICES = 26  # letters
-# of an item, in a file of items and in a line of a run: what a reader takes, the writer takes
+# limits of an item, equal in a file of items and in a line of a run, for readers and writers
 MAX_TEXT_CHARS = 400_000
 MAX_LABEL_CHARS = 4000
-_MAX_ID_CHARS = 3700  # with the names of arm and sample a label
+_MAX_ID_CHARS = 3700  # with the names of arm and sample at most a label
 _MAX_LISTED = 100  # choices
 _MAX_EVENTS = 10_000
 _FOREVER_S = 1e9
 
 
 class QuestionError(MPAR2Error, ValueError):
-    """A question cannot be asked as it stands; the message says what to change."""
+    """The question is invalid; the message gives the remedy."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something audible: a label and, where known, when it sounds (seconds)."""
+    """An audible event: a label and, if known, its times in seconds."""
 
     label: str
     onset_s: float | None = None
@@ -83,10 +83,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Item:
-    """One clip (by path) and one question of a benchmark, with its truth where it has one.
+    """One clip (by path) and one question of a benchmark, with its truth if available.
 
-    ``truth_origin`` says where ``events`` come from: ``scene`` (exact annotation), ``human``, ``cue``, or
-    ``caption:<model>``; ``None`` when there is no truth.
+    ``truth_origin`` is the source of ``events``: ``scene`` (exact annotation), ``human``, ``cue``, or
+    ``caption:<model>``; ``None`` without truth.
     """
 
     id: str
@@ -113,20 +113,20 @@ def choice_letter(index: int) -> str:
 
 
 def make_question(text: str, choices: Iterable[str] = (), **known: Any) -> Question:
-    """Make a question from a user's input and check it.
+    """Build a question from a user's input and check it.
 
-    Benchmark items are not held to these rules (MMAU repeats choices): build :class:`Question` directly.
+    These rules do not apply to benchmark items (MMAU repeats choices): build :class:`Question` directly.
 
     Args:
         text: The question, 1 to ``MAX_QUESTION_CHARS`` characters without surrounding blanks.
-        choices: None, or 2 to ``MAX_CHOICES`` different ones. Blank ones (empty lines of a text box) are dropped.
+        choices: None, or 2 to ``MAX_CHOICES`` distinct ones. Blank ones (empty lines of a text box) are dropped.
         **known: Further fields of :class:`Question`. An ``answer`` may name a choice by its letter.
 
     Returns:
-        The question; its answer is in the words of its choice.
+        The question; its answer is the text of its choice.
 
     Raises:
-        QuestionError: Text, choices or answer break a rule; the message says which and what to change.
+        QuestionError: Text, choices or answer are invalid; the message gives the problem and the remedy.
     """
     if isinstance(choices, str):
         raise QuestionError("the choices came as one text; give a list, one entry for each choice")
@@ -161,14 +161,14 @@ def make_question(text: str, choices: Iterable[str] = (), **known: Any) -> Quest
 
 
 def resolve_answer(answer: str | None, choices: Sequence[str]) -> str | None:
-    """Return a true answer in the words of its choice; data sets also give its letter, or other case or punctuation.
+    """Map a true answer to the text of its choice; data sets also use letters, or other case or punctuation.
 
     Args:
-        answer: The answer as the data has it; None where it is withheld.
+        answer: The answer in the data; None if withheld.
         choices: The choices of the question; empty for an open question.
 
     Returns:
-        The choice that ``answer`` names; ``answer`` itself where it names none.
+        The choice that ``answer`` names; ``answer`` itself if it names none.
 
     >>> resolve_answer("B", ["Man", "Woman"]), resolve_answer("Nobody", ["Man", "Woman"])
     ('Woman', 'Nobody')
@@ -188,11 +188,11 @@ _LETTER_AND_TEXT = re.compile(
 def match_choice(text: str | None, choices: Sequence[str]) -> str | None:
     """Find the choice that a text names by its letter, by "(A) its text", or by its text.
 
-    Texts are compared without case, surrounding quotes and final punctuation. The text goes before the letter: with
-    choices ("B", "A"), "A" is the second, "(A)" the first. A letter beside another choice's text is ambiguous.
+    Texts are compared without case, surrounding quotes and final punctuation. The text precedes the letter: with
+    choices ("B", "A"), "A" is the second, "(A)" the first. A letter with another choice's text is ambiguous.
 
     Args:
-        text: The text; None or blank names nothing.
+        text: The text; None or a blank one names nothing.
         choices: The choices, in the order of their letters.
 
     Returns:
@@ -223,7 +223,7 @@ def _by_letter(match: re.Match[str], choices: Sequence[str]) -> str | None:
 
 
 def _by_text(text: str, choices: Sequence[str]) -> list[str]:
-    """Return the different choices whose text this is.
+    """Return the distinct choices with this text.
 
     More than one only if they differ in case or punctuation alone.
     """
@@ -236,7 +236,7 @@ def _by_text(text: str, choices: Sequence[str]) -> list[str]:
 
 
 def _without_own_letter(index: int, choice: str) -> str:
-    """Return a choice without a letter of its own: some MMAU choices begin with "A.", and a model may leave it out."""
+    """Return a choice without its own letter: some MMAU choices begin with "A.", which a model may omit."""
     match = _LETTER_AND_TEXT.fullmatch(choice.strip())
     own = match and ord((match[1] or match[2] or match[3]).upper()) - ord("A") == index
     return _normal(match[4]) if match and own else _normal(choice)
@@ -250,7 +250,7 @@ _QUOTES = "\"'`*“”‘’«»"
 
 
 def _normal(text: str) -> str:
-    """Fold what does not tell choices apart: case, compatibility forms, blanks, quotes around, final punctuation."""
+    """Fold case, compatibility forms, blanks, surrounding quotes and final punctuation."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     bare = folded.strip(_QUOTES).rstrip(".!?,;:").strip(_QUOTES).strip()
     return bare or folded  # "?" as a choice stays "?"
@@ -260,7 +260,7 @@ def strict_match(answer: str, prediction: str | None, choices: Sequence[str] = (
     """Compare a prediction with the answer by normalised equality.
 
     Args:
-        answer: The true answer, in the words of its choice.
+        answer: The true answer, as written in its choice.
         prediction: The predicted answer; None is wrong.
         choices: The choices of the question; empty for an open question.
 
@@ -274,10 +274,10 @@ def strict_match(answer: str, prediction: str | None, choices: Sequence[str] = (
 
 
 def string_match(answer: str, prediction: str | None, choices: Sequence[str]) -> bool:
-    """Compare a prediction with the answer by the official rule of MMAU and MMAR, word for word.
+    """Compare a prediction with the answer by the official rule of MMAU and MMAR.
 
-    With the sets of lower-case words A of the answer, P of the prediction, and B of all words that other choices have
-    and the answer has not: right iff P is not empty, A is a subset of P, and P and B are disjoint.
+    Let A be the set of lower-case words of the answer, P that of the prediction, and B that of all other choices
+    without A. The prediction is right iff P is not empty, A is a subset of P, and P and B are disjoint.
 
     Args:
         answer: The true answer.
@@ -302,10 +302,10 @@ _QUESTION_KEYS = ("answer", "domain", "category", "sub_category", "difficulty")
 
 
 def item_to_json(item: Item) -> dict[str, Any]:
-    """Return the item as flat, plain JSON values: the ``item`` of a run's lines. An empty ``extra`` is left out.
+    """Return the item as flat JSON values, the ``item`` of a run's lines. An empty ``extra`` is omitted.
 
     Args:
-        item: Of a benchmark.
+        item: Item of a benchmark.
 
     Returns:
         Plain JSON values.
@@ -324,17 +324,17 @@ def item_to_json(item: Item) -> dict[str, Any]:
 
 
 def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
-    """Read an item from plain JSON values, the inverse of :func:`item_to_json`.
+    """Build an item from JSON values, the inverse of :func:`item_to_json`.
 
     Args:
-        data: The fields of the item. Unknown fields are left out; null and missing are the same.
-        id: The id of an item that has none of its own.
+        data: The fields of the item. Unknown fields are ignored; null and missing are the same.
+        id: Default id.
 
     Returns:
-        The item; an answer that is given as a letter is resolved to its choice.
+        The item; an answer letter is replaced by its choice.
 
     Raises:
-        QuestionError: A field is of a wrong type (NaN is no text and no time); the message names item and field.
+        QuestionError: A field has a wrong type (NaN is neither text nor a time); the message names item and field.
     """
     # The id: the item's own, else the caller's.
     own = data.get("id")

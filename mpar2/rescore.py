@@ -1,23 +1,23 @@
-"""One set of replies under every rule in use: why the same model has different numbers in different reports.
+"""Score one set of replies under every rule, to explain why one model has different numbers in different reports.
 
-Each rule reads the text of a reply as its tool does; nothing is generated again.
+Each rule parses the text of a reply like its original tool; nothing is generated again.
 
 ================  ====================================================================================================
-rule              reads
+rule              scored value
 ================  ====================================================================================================
-``official``      the MMAU and MMAR scripts on the prediction that this project writes for them (``mpar2.answers``)
-``official_raw``  the same scripts on the reply as it is, after its thoughts, without any reading of answers
-``strict``        the choice that the answer names without doubt; anything else is wrong
-``letter``        the last letter of a choice that stands alone in the reply, "B" or "(B)"; anything else is wrong
-``lmms_eval``     lmms-eval's parser of MMAU, MMAR and MMSU: "(B)", then " B ", then "B."; it *guesses* where it finds
-                  none, and the value is that guess's expectation, one over the number of letters that it guesses among
+``official``      the MMAU and MMAR scripts on this project's prediction (``mpar2.answers``)
+``official_raw``  the same scripts on the raw reply after its thoughts, without answer parsing
+``strict``        the only choice that the answer names; anything else is wrong
+``letter``        the last separate letter of a choice in the reply, "B" or "(B)"; anything else is wrong
+``lmms_eval``     lmms-eval's parser of MMAU, MMAR and MMSU: "(B)", then " B ", then "B."; without a match it
+                  *guesses*, and the value is the expectation of the guess, one over its number of letters
 ``nemo``          NeMo-RL's reward: the content of <answer>, letters and digits only, equals the answer
-``judge``         a file of other verdicts, joined by key
+``judge``         verdicts of another judge from a file, joined by key
 ================  ====================================================================================================
 
 ``shuffled`` is the share that would stay right if the choices had been listed in another order and the model had
-written the same words: an answer by words stays, one by a bare letter means another choice. It says how much of a
-number hangs on the order of the choices, as far as that can be known without asking again.
+written the same words: an answer in words stays right, a bare letter refers to another choice. It measures how much a
+result depends on the order of the choices, as far as possible without generating again.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ RULES = ("official", "official_raw", "strict", "letter", "lmms_eval", "nemo")
 
 
 class RescoreError(MPAR2Error, ValueError):
-    """A run cannot be scored again as asked; the message says why."""
+    """A run cannot be rescored; the message gives the reason."""
 
 
 class Rescored(NamedTuple):
-    """One answer under every rule: ``values`` in [0, 1] by rule; ``guessed`` where lmms-eval would have guessed."""
+    """One answer under every rule: ``values`` in [0, 1] by rule; ``guessed`` if lmms-eval would have guessed."""
 
     key: str
     id: str
@@ -67,8 +67,8 @@ def score_by_rules(text: str, answer: str, choices: tuple[str, ...] | list[str])
 
     Args:
         text: The whole reply.
-        answer: The true choice, in its own words.
-        choices: The choices as they were listed.
+        answer: The true choice, as listed.
+        choices: The choices, in their listed order.
 
     >>> score_by_rules("The answer is B.", "Woman", ["Man", "Woman"])[0]["letter"]
     1.0
@@ -94,7 +94,7 @@ def score_by_rules(text: str, answer: str, choices: tuple[str, ...] | list[str])
 
 
 def _reply(trace: Trace) -> str:
-    """Return what tools see: the answer part, else what stands outside of thoughts, else everything."""
+    """Return the part that tools score: the answer part, else the text outside of thoughts, else everything."""
     tagged = [part for part in trace.of_kind("answer") if part.text.strip()]
     if tagged:
         return tagged[-1].text.strip()
@@ -112,7 +112,7 @@ def _last_letter(reply: str, choices: tuple[str, ...] | list[str]) -> str | None
 
 
 def _lmms_eval(reply: str, answer: str, choices: tuple[str, ...] | list[str]) -> tuple[float, bool]:
-    """Apply lmms-eval's ``parse_multi_choice_response`` with its four letters; its guess becomes its expectation."""
+    """Apply lmms-eval's ``parse_multi_choice_response`` with its four letters; a guess scores its expectation."""
     cleaned = reply
     for character in ",.!?;:'":
         cleaned = cleaned.strip(character)
@@ -125,7 +125,7 @@ def _lmms_eval(reply: str, answer: str, choices: tuple[str, ...] | list[str]) ->
     right = {letter for letter, choice in zip(_LMMS_LETTERS, choices, strict=False) if _same(choice, answer)}
     if not candidates:
         return len(right) / len(_LMMS_LETTERS), True
-    # Of several, the last that stands between blanks; where none does, all are at -1 and the first is taken.
+    # Of several, the last one between blanks; if there is none, all are at -1 and the first is taken.
     chosen = max(candidates, key=lambda letter: cleaned.rfind(f" {letter} "))
     return float(chosen in right), False
 
@@ -154,10 +154,10 @@ def rescore(
 
     Args:
         run: A run folder, a zip of one, or its lines.
-        items: Another version of the same questions (MMAU's original against its revision); joined by id. Answers and
-            choices are taken from there, and items that it does not have are left out.
+        items: Another version of the same questions (MMAU's original against its revision), joined by id. It replaces
+            answers and choices, and items missing from it are skipped.
         verdicts: Verdicts of a judge in [0, 1] by key, as :func:`read_verdicts` reads them.
-        arms: Only these arms.
+        arms: Names of arms to include; all by default.
 
     Raises:
         RescoreError: No answer of the run can be scored.
@@ -177,7 +177,7 @@ def rescore(
             answer, choices = version.question.answer, version.question.choices
         if answer is None:
             continue
-        # The reply by every rule, and by the judge where it has a verdict.
+        # Score the reply by every rule, and by the judge if it has a verdict.
         values, guessed = score_by_rules(record["text"], answer, choices)
         if verdicts is not None and record["key"] in verdicts:
             values["judge"] = verdicts[record["key"]]
@@ -216,7 +216,7 @@ def rescored_table(rows: list[Rescored], reference: str = "official") -> list[di
 
     Args:
         rows: Scores of the answers, from :func:`rescore`.
-        reference: The rule that the others are compared with.
+        reference: The rule to compare the others with.
 
     Returns:
         Accuracy, paired difference from the reference, 95 % intervals over clips, and the number of items that differ.

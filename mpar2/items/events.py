@@ -13,9 +13,9 @@ kind            columns of its file
 ==============  =====================================================================================================
 
 Each clip becomes items with its ``events`` (``truth_origin`` "human"), its certified absences in ``extra["absent"]``,
-and generated questions: which sound comes first, how often a sound occurs, and whether an absent sound is there. A
-label that a table does not give to a clip is absent only where every clip was annotated with the same closed set of
-labels (not AudioSet's, whose absences are certified, nor TACOS's free words, which name one sound in many ways).
+and generated questions: which sound comes first, how often a sound occurs, and whether a sound is present. A label
+missing from a clip counts as absent only if every clip was annotated with the same closed set of labels (not in
+AudioSet, whose absences are certified, nor in TACOS, whose free-text labels name one sound in many ways).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["KINDS", "items_from_events"]
 
 KINDS = ("desed", "audioset", "tacos", "maestro", "urbansed")
 _GENERIC = {"background noise", "noise", "silence", "background", "ambient noise", "ambience"}
-_GAP_S = 0.05  # seconds of one label that follow each other are one event
+_GAP_S = 0.05  # events of one label with a smaller gap are merged
 
 
 class _Row(NamedTuple):
@@ -54,15 +54,15 @@ def items_from_events(
     window_s: float | None = None,
     durations: Mapping[str, float] | None = None,
 ) -> list[Item]:
-    """Read a table of events and return its items, clip by clip.
+    """Parse a table of events into items, clip by clip.
 
     Args:
         source: The file; for ``maestro`` and ``urbansed`` also a folder of files, one for each recording.
         kind: One of :data:`KINDS`.
         names: ``mid_to_display_name.tsv`` of AudioSet.
-        audio_suffix: What a clip's name gets behind it where the table has none.
+        audio_suffix: Suffix to append to clip names without one.
         window_s: Cut recordings into windows of that many seconds; ``NAME-START`` is the clip of each (START in s).
-        durations: Seconds of each recording by its audio name, for windows; else it ends with its last event.
+        durations: Duration of each recording in seconds by audio name, for windows; by default the last event's offset.
 
     Raises:
         ItemsError: The file is not of this kind; the message names file, line and field.
@@ -76,7 +76,7 @@ def items_from_events(
     known = _display_names(Path(names)) if names else {}
     events: dict[str, list[Event]] = {}
     absent: dict[str, set[str]] = {}
-    unsure: dict[str, set[str]] = {}  # labels that may be there
+    unsure: dict[str, set[str]] = {}  # labels that may be present
     soft: dict[str, dict[str, list[tuple[float, float]]]] = {}  # clip -> label -> (onset, value)
     for row in _rows(source, kind):
         events.setdefault(row.clip, [])
@@ -95,7 +95,7 @@ def items_from_events(
             absent[row.clip].add(label)
     if not events:
         raise ItemsError(f"{source} holds no event")
-    # Questions need labels that a clip does not have; only AudioSet lists absences.
+    # Questions need labels absent from a clip; only AudioSet lists absences.
     vocabulary = sorted({event.label for own in events.values() for event in own})
     closed = vocabulary if kind not in ("audioset", "tacos") else []
     items: list[Item] = []
@@ -132,7 +132,7 @@ def _audio_name(clip: str, suffix: str) -> str:
 
 
 def _mean_soft(event: Event, values: list[tuple[float, float]]) -> float:
-    """Return the mean soft value of the seconds of an event."""
+    """Return the mean soft value over the seconds of an event."""
     inside = [value for onset, value in values if event.onset_s <= onset < event.offset_s]  # type: ignore[operator]
     return round(sum(inside) / len(inside), 4)
 
@@ -203,7 +203,7 @@ def _display_names(file: Path) -> dict[str, str]:
 
 
 def _joined(events: list[Event]) -> tuple[Event, ...]:
-    """Return events in order of onset; those of one label that touch become one (labels of one-second frames)."""
+    """Return events in order of onset; adjacent ones of one label are merged (labels of one-second frames)."""
     joined: list[Event] = []
     last: dict[str, int] = {}
     for event in sorted(events, key=lambda event: (event.onset_s, event.offset_s)):
@@ -220,7 +220,7 @@ def _joined(events: list[Event]) -> tuple[Event, ...]:
 def _items(
     clip: str, events: tuple[Event, ...], certified: set[str], closed: list[str], suffix: str, extra: dict[str, Any]
 ) -> Iterator[Item]:
-    """Yield the generated questions of one clip; those that its events cannot decide are left out."""
+    """Yield the generated questions of one clip that its events can decide."""
     audio = _audio_name(clip, suffix)
     labels = list(dict.fromkeys(event.label for event in events))
     absent = sorted(certified - set(labels)) or [label for label in closed if label not in labels][:5]

@@ -1,7 +1,7 @@
-"""Items of our own form: one JSON object a line (:func:`mpar2.question.item_to_json`), audio paths beside the file.
+"""Items in this project's own format: one JSON object per line (:func:`mpar2.question.item_to_json`).
 
-A line needs ``audio`` and ``question``; ``id`` is the line's number where it is missing. A folder stands for the
-``items.jsonl`` in it. ``scenes`` are such items with exact events, which every one must have.
+Audio paths are relative to the file. A line needs ``audio`` and ``question``; ``id`` defaults to the line number. A
+folder stands for its ``items.jsonl``. ``scenes`` are such items with exact events, which every item must have.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Benchmarks with one question a row: MMAU-Pro, MMSU and AudioMCQ (JSON lines, a JSON array or parquet), and AVQA.
+"""Benchmarks with one question per row: MMAU-Pro, MMSU and AudioMCQ (JSON lines, a JSON array or parquet), and AVQA.
 
 ==============  ======================================================================================================
-benchmark       columns that are read
+benchmark       columns
 ==============  ======================================================================================================
 ``mmau-pro``    ``id, audio_path`` (a list), ``question, choices, answer, category, sub-cat, length_type,
                 perceptual_skills, reasoning_skills`` (arXiv 2508.13992). Rows of several clips, open questions (their
@@ -14,7 +14,7 @@ benchmark       columns that are read
                 question_relation``: JSON lines as R1-AQA writes them. As there, "video" in a question becomes "audio"
 ==============  ======================================================================================================
 
-A folder stands for the files in it (``*.jsonl``, ``*.json``, ``*.parquet``), in the order of their names.
+A folder stands for its files (``*.jsonl``, ``*.json``, ``*.parquet``), in the order of their names.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Row = Mapping[str, Any]
 
 
 def read_mmau_pro(source: Path) -> Entries:
-    """Read MMAU-Pro's ``test.parquet``, or the same rows as JSON; questions with choices about one clip are kept."""
+    """Read MMAU-Pro's ``test.parquet``, or the same rows as JSON; only choice questions about one clip are kept."""
     return _entries(source, _mmau_pro, "MMAU-Pro, choices about one clip")
 
 
@@ -65,7 +65,7 @@ def read_avqa(source: Path) -> Entries:
 
 
 def _entries(source: Path, make: Callable[[Row, str], Item | str], version: str) -> Entries:
-    """Return the items of all rows; ``make`` returns the reason where a row is left out."""
+    """Return the items of all rows; for a skipped row, ``make`` returns the reason."""
     items: list[Item] = []
     official: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
@@ -109,7 +109,7 @@ def _parquet(file: Path) -> list[dict[str, Any]]:
         raise ItemsError(f"{file} is parquet: install pyarrow, or write its rows as JSON lines") from None
     try:
         table = parquet.ParquetFile(file)
-        # audio that lies in the table is not read: items name files
+        # embedded audio is not read: items refer to files
         names = [name for name in table.schema_arrow.names if name not in ("audio", "context")]
         return table.read(columns=names).to_pylist()
     except (ArrowException, OSError) as error:
@@ -146,7 +146,7 @@ def _mmsu(row: Row, where: str) -> Item:
         choices = {letter: row.get(f"choice_{letter.lower()}") for letter in "ABCD"}
     answer = text_of(row, "answer" if "answer" in row else "answer_gt", where, needed=False)
     if isinstance(choices, Mapping):
-        # a letter means the choice in its place before the empty ones go
+        # a letter refers to the choices including the empty ones
         answer = choices.get(answer.strip(), answer) if answer else None
         choices = [choices[letter] for letter in sorted(choices) if choices[letter] not in (None, "")]
     question = Question(

@@ -1,11 +1,11 @@
-"""The manifest: what a run is made of, written before its first line.
+"""The manifest: the settings of a run, written before its first line.
 
     format, version   "mpar2-run", 1
     created           UTC
     benchmark         name, version, fingerprint, items, file name
     arms              each with model, adapter, their hashes, mode, prompt hash, decoding, samples, controls
-    seed              what all randomness starts from
-    engine            name, and what else changes its answers
+    seed              seed of all randomness
+    engine            name, and other options that change its answers
     environment       versions, git state, hardware, command: recorded, not compared
 
 Two manifests belong to one run if they agree in all but ``created`` and ``environment``. Keys are never part of it.
@@ -47,7 +47,7 @@ def build_manifest(
     engine: Mapping[str, Any],
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Build the manifest of a run that starts now, on this machine.
+    """Build the manifest of a run that starts now on this machine.
 
     Args:
         benchmark: Name, version, fingerprint and number of items.
@@ -69,11 +69,11 @@ def build_manifest(
 
 
 def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Check a manifest before anything is computed with it.
+    """Check a manifest before it is used.
 
     Args:
         raw: The decoded file.
-        where: Names it in messages.
+        where: Name of the manifest in messages.
 
     Raises:
         RunError: It has another version, or a value of a wrong type.
@@ -111,18 +111,18 @@ def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e15  # nothing counted or set here is larger; false for NaN
+    return type(value) in (int, float) and abs(value) < 1e15  # no count or setting is larger; false for NaN
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List in what two manifests describe different runs; ``created`` and ``environment`` do not count.
+    """Compare two manifests, without ``created`` and ``environment``.
 
     Args:
         old: The manifest of a run.
-        new: The manifest of what is to be written into it.
+        new: The manifest to compare it with.
 
     Returns:
-        One line for each value; empty for one run.
+        One line for each difference; empty for manifests of one run.
 
     >>> differences({"seed": 1, "created": "a"}, {"seed": 2, "created": "b"})
     ['seed: 1, now 2']
@@ -138,7 +138,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, state of the source, and hardware; no path and no name of the machine."""
+    """Return versions, git state, and hardware, without paths and host names."""
     return {
         "versions": {"mpar2": __version__, "python": platform.python_version()} | _versions(),
         "git": _git(),
@@ -151,8 +151,8 @@ def environment() -> dict[str, Any]:
 def weights_hash(folder: str | Path) -> str:
     """Compute the sha256 of a checkpoint's files: names, sizes and content.
 
-    Of files above 64 MB the first and last megabyte count, so that 15 GB of weights take no minute. Two trainings
-    differ in every megabyte; this is no protection against forgery.
+    For files above 64 MB only the first and last megabyte count, so that 15 GB of weights are hashed quickly. Two
+    trainings differ in every megabyte; this does not protect against forgery.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(folder).iterdir()):
@@ -176,7 +176,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list) and value:
         for index, inner in enumerate(value):
-            # arms are known by their names: a difference says which one
+            # arms are compared by name, which the message includes
             label = inner.get("name", index) if isinstance(inner, Mapping) else index
             yield from _leaves(inner, f"{name}[{label}]")
     else:
@@ -194,7 +194,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git() -> str | None:
-    """Return the commit of this source, with "+changes" where files differ from it; None outside of its repository."""
+    """Return the commit of this source, with "+changes" if files differ from it; None outside of its repository."""
     here = Path(__file__).resolve().parent
 
     def ask(*arguments: str) -> str:
@@ -203,14 +203,14 @@ def _git() -> str | None:
 
     try:
         if not ask("ls-files", Path(__file__).name):
-            return None  # installed inside someone else's repository
+            return None  # installed inside another repository
         return ask("rev-parse", "HEAD") + ("+changes" if ask("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _gpus() -> list[str]:
-    torch = sys.modules.get("torch")  # only asked where an engine has loaded it
+    torch = sys.modules.get("torch")  # only if an engine has loaded it
     if torch is None or not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
