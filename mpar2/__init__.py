@@ -31,7 +31,7 @@ Importing this package is fast and needs neither torch nor a key.
 __version__ = "0.1.0"
 
 # Public names, imported on first access: name -> module.
-_OFFERED = {
+_EXPORTS = {
     "load_clip": "mpar2.audio",
     "Question": "mpar2.question",
     "make_question": "mpar2.question",
@@ -45,16 +45,16 @@ _OFFERED = {
     "score": "mpar2.library",
 }
 
-__all__ = ["__version__", *_OFFERED]
+__all__ = ["__version__", *_EXPORTS]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _OFFERED:
+    if name not in _EXPORTS:
         raise AttributeError(f"module 'mpar2' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_OFFERED[name]), name)
+    return getattr(import_module(_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_OFFERED])
+    return sorted([*globals(), *_EXPORTS])

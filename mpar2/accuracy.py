@@ -63,7 +63,7 @@ def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
     return read_answer(trace, record["item"]["choices"] or ())
 
 
-def score(record: Mapping[str, Any], given: Answer | None = None) -> Correctness | None:
+def score(record: Mapping[str, Any], answer: Answer | None = None) -> Correctness | None:
     """Score one answered record by the official and the strict rule.
 
     Args:
@@ -78,15 +78,15 @@ def score(record: Mapping[str, Any], given: Answer | None = None) -> Correctness
     Correctness(official=True, strict=True, parsed=True, answered=True, form=None)
     """
     item = record["item"]
-    answer, choices = item["answer"], item["choices"] or ()
-    if answer is None:
+    target, choices = item["answer"], item["choices"] or ()
+    if target is None:
         return None
-    given = answer_of(record) if given is None else given
+    answer = answer_of(record) if answer is None else answer
     return Correctness(
-        official=string_match(answer, given.prediction, choices),
-        strict=strict_match(answer, given.choice if choices else given.words, choices),
-        parsed=given.choice is not None if choices else given.words is not None,
-        answered=given.choice is not None or given.words is not None,
+        official=string_match(target, answer.prediction, choices),
+        strict=strict_match(target, answer.choice if choices else answer.words, choices),
+        parsed=answer.choice is not None if choices else answer.words is not None,
+        answered=answer.choice is not None or answer.words is not None,
     )
 
 
@@ -131,13 +131,13 @@ def summarise(
     asked = {name: [item.id for item in (asked or {}).get(name, items)] for name in samples}
     clips = {id: item.audio or id for id, item in truth.items()}
     tallies = {name: _Tally(clips, form=(forms or {}).get(name)) for name in samples}
-    seen: set[str] = set()
+    finished: set[str] = set()
     for record in records:
         name = record["arm"]
         if name not in tallies or record["id"] not in truth:
             continue
         if record["status"] == "ok":
-            seen.add(record["key"])
+            finished.add(record["key"])
             _count(tallies[name], record, samples[name])
         else:
             tallies[name].errors[record["error"]] += 1
@@ -145,7 +145,7 @@ def summarise(
         for id in asked[name]:
             if truth[id].question.answer is not None:
                 keys = (record_key(id, name, sample) for sample in range(samples[name]))
-                tally.missing += [id for key in keys if key not in seen]
+                tally.missing += [id for key in keys if key not in finished]
     return {
         "items": len(items),
         "arms": {name: _arm_metrics(tally, truth, asked[name], samples[name]) for name, tally in tallies.items()},
@@ -165,8 +165,8 @@ def _count(tally: _Tally, record: Mapping[str, Any], samples: int) -> None:
     if record["tokens"] is not None:
         tally.tokens.append(record["tokens"])
     trace = None if record.get("text") is None else parse_trace(record["text"])
-    given = answer_of(record, trace)
-    scored = score(record, given)
+    answer = answer_of(record, trace)
+    scored = score(record, answer)
     if scored is None:
         tally.withheld += 1
         return
@@ -175,11 +175,11 @@ def _count(tally: _Tally, record: Mapping[str, Any], samples: int) -> None:
     tally.ids.append(record["id"])
     tally.scores.append(scored)
     if samples > 1:
-        vote = (given.prediction, scored.official, record["tokens"])
+        vote = (answer.prediction, scored.official, record["tokens"])
         tally.votes.setdefault(record["id"], {})[record["sample"]] = vote
 
 
-def _grouped(errors: Counter[str]) -> dict[str, int]:
+def _group_errors(errors: Counter[str]) -> dict[str, int]:
     """Return the ten most frequent causes of failure: the first message of each kind, with counts."""
     kinds: dict[str, list[str]] = {}
     for message in sorted(errors):
@@ -206,7 +206,7 @@ def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str],
         "asked": len(asked) * samples,
         "answered": tally.answered,
         "failed": sum(tally.errors.values()),
-        "reasons": _grouped(tally.errors),
+        "reasons": _group_errors(tally.errors),
         "answer_withheld": tally.withheld,
         "truncated": tally.truncated,
         "tokens": {
@@ -221,28 +221,28 @@ def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str],
 
 def _rates(tally: _Tally, ids: set[str]) -> dict[str, Any]:
     """Return the rates over a subset of the items."""
-    rows = [(id, found) for id, found in zip(tally.ids, tally.scores, strict=True) if id in ids]
+    rows = [(id, correctness) for id, correctness in zip(tally.ids, tally.scores, strict=True) if id in ids]
     missing = [id for id in tally.missing if id in ids]
     answered = [id for id, _ in rows]
     every = answered + missing
 
-    def rate(values: list[bool], of: list[str]) -> dict[str, Any]:
-        return statistics.accuracy_interval(values, [tally.clips[id] for id in of])._asdict()
+    def rate(values: list[bool], value_ids: list[str]) -> dict[str, Any]:
+        return statistics.accuracy_interval(values, [tally.clips[id] for id in value_ids])._asdict()
 
-    official = [found.official for _, found in rows]
-    formed = [(id, found.form) for id, found in rows if found.form is not None]
+    official = [correctness.official for _, correctness in rows]
+    forms = [(id, correctness.form) for id, correctness in rows if correctness.form is not None]
     return {
         "scored": len(every),
         "items": len(set(every)),
         "clips": len({tally.clips[id] for id in every}),
         "missing": len(missing),
-        "unparsable": sum(not found.parsed for _, found in rows),
-        "no_answer": sum(not found.answered for _, found in rows),
-        "wrong_form": sum(found.answered and not found.parsed for _, found in rows),
+        "unparsable": sum(not correctness.parsed for _, correctness in rows),
+        "no_answer": sum(not correctness.answered for _, correctness in rows),
+        "wrong_form": sum(correctness.answered and not correctness.parsed for _, correctness in rows),
         "official": rate(official + [False] * len(missing), every),
         "official_denominator": rate(official, answered),
-        "form": rate([form for _, form in formed], [id for id, _ in formed]) if formed else None,
-        "strict": rate([found.strict for _, found in rows] + [False] * len(missing), every),
+        "form": rate([form for _, form in forms], [id for id, _ in forms]) if forms else None,
+        "strict": rate([correctness.strict for _, correctness in rows] + [False] * len(missing), every),
     }
 
 
@@ -274,13 +274,13 @@ def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
     """
     if samples == 1:
         return []
-    whole = [votes for votes in tally.votes.values() if len(votes) == samples]
+    complete = [votes for votes in tally.votes.values() if len(votes) == samples]
     rows: list[dict[str, Any]] = []
     for size in vote_sizes(samples):
         right: list[bool] = []
         clips = [tally.clips[id] for id, votes in tally.votes.items() if len(votes) == samples]
         costs: list[int] = []
-        for votes in whole:
+        for votes in complete:
             ballots = [votes[sample] for sample in range(size)]
             right.append(ballots[majority_vote([choice for choice, _, _ in ballots])][1])
             if all(tokens is not None for _, _, tokens in ballots):
@@ -300,8 +300,8 @@ def _pairs(tallies: Mapping[str, _Tally]) -> list[dict[str, Any]]:
     means: dict[str, dict[str, float]] = {}
     for name, tally in tallies.items():
         sums: dict[str, list[bool]] = {}
-        for id, found in zip(tally.ids, tally.scores, strict=True):
-            sums.setdefault(id, []).append(found.official)
+        for id, correctness in zip(tally.ids, tally.scores, strict=True):
+            sums.setdefault(id, []).append(correctness.official)
         means[name] = {id: sum(values) / len(values) for id, values in sums.items()}
     names = list(means)
     pairs = combinations(names, 2) if len(names) <= _ALL_PAIRS else ((names[0], other) for other in names[1:])

@@ -90,9 +90,9 @@ def visible_text(trace: Trace) -> str:
     Returns:
         The text; empty if all of it is tagged.
     """
-    outside = "\n".join(part.text.strip() for part in trace.top() if part.kind == "text" and part.text.strip())
-    stop = max((match.end() for match in _END_OF_OTHER_THOUGHTS.finditer(outside)), default=0)
-    return outside[stop:].strip() or outside
+    text = "\n".join(part.text.strip() for part in trace.top() if part.kind == "text" and part.text.strip())
+    stop = max((match.end() for match in _END_OF_OTHER_THOUGHTS.finditer(text)), default=0)
+    return text[stop:].strip() or text
 
 
 def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
@@ -115,9 +115,9 @@ def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
     if not lines:
         return None
     names = _Names(choices)
-    stated = _from_statements(lines, names)
-    if stated:
-        return stated if isinstance(stated, str) else None
+    result = _from_statements(lines, names)
+    if result:
+        return result if isinstance(result, str) else None
     return _from_position(lines, names, text) or _from_pair(lines, names) or _from_end(lines, names)
 
 
@@ -134,10 +134,10 @@ def stated_answer(text: str, *, alone: bool = True) -> str | None:
     lines = _lines(text)
     if not lines:
         return None
-    statements = [found for found in _statements(lines) if found.explicit]
+    statements = [statement for statement in _statements(lines) if statement.explicit]
     if statements:
         last = statements[-1]
-        if _HEDGE.match(last.words) or _retracted(lines, last):
+        if _HEDGE.match(last.words) or _is_retracted(lines, last):
             return None
         return _clean(_first_clause(last.words))
     last_line = lines[-1]
@@ -301,13 +301,13 @@ class _Statement(NamedTuple):
 
 def _statements(lines: Sequence[str]) -> list[_Statement]:
     """Return the answer statements in order, without negated, conditional and interrogative ones."""
-    found: list[_Statement] = []
+    statements: list[_Statement] = []
     for number, line in enumerate(lines):
         if number + 1 < len(lines) and _HEADING.fullmatch(line):
-            found.append(_Statement(number + 1, 0, lines[number + 1][:_OBJECT_CHARS], True, False, 0))
+            statements.append(_Statement(number + 1, 0, lines[number + 1][:_OBJECT_CHARS], True, False, 0))
             continue
-        found += _statements_of_line(number, line)
-    return sorted(found, key=lambda statement: (statement.line, statement.stop))[-_MAX_STATEMENTS:]
+        statements += _statements_of_line(number, line)
+    return sorted(statements, key=lambda statement: (statement.line, statement.stop))[-_MAX_STATEMENTS:]
 
 
 def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
@@ -317,7 +317,7 @@ def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
     for pattern in (_LEAVES, _CORRECTED, _ANSWER_ELSEWHERE):
         for match in pattern.finditer(line):
             words, explicit = line[match.end() : match.end() + _OBJECT_CHARS], pattern is _ANSWER_ELSEWHERE
-            if words.strip() and not _is_asked(line, match.start() + 1):
+            if words.strip() and not _is_question(line, match.start() + 1):
                 yield _Statement(number, match.start(), words, explicit, not explicit, match.end())
     if not _CUE.search(line):
         return
@@ -326,19 +326,19 @@ def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
         if match["rejected"] or not _COPULA_AT_END.search(cue.rstrip() if cue.rstrip()[-1:] in ":=>-" else cue):
             continue
         words = line[match.end() : match.end() + _OBJECT_CHARS]
-        before = _sentence_before(line, match.start())
-        if not words.strip() or _CONDITION.search(before) or _is_asked(line, match.start()) or _BOXED.match(words):
+        context = _sentence_before(line, match.start())
+        if not words.strip() or _CONDITION.search(context) or _is_question(line, match.start()) or _BOXED.match(words):
             continue
         yield _Statement(number, match.start(), words, match["noun"] is not None, False, match.end())
     for pattern in (_I_CHOOSE, _CONCLUDE):
         for match in pattern.finditer(line):
-            before = "" if pattern is _CONCLUDE else _sentence_before(line, match.start())
-            if not _CONDITION.search(before) and not _is_asked(line, match.start() + 2):
+            context = "" if pattern is _CONCLUDE else _sentence_before(line, match.start())
+            if not _CONDITION.search(context) and not _is_question(line, match.start() + 2):
                 words = line[match.end() : match.end() + _OBJECT_CHARS]
                 yield _Statement(number, match.start(), words, False, True, match.end())
     for match in _IS_CORRECT.finditer(line):
         words = _LEAD_IN.sub("", _sentence_before(line, match.start()))
-        if words and not _is_asked(line, match.start()) and not _CONDITION.search(words):
+        if words and not _is_question(line, match.start()) and not _CONDITION.search(words):
             for part in dict.fromkeys((words, words.rsplit(", ", 1)[-1])):  # "of the options, B is correct"
                 yield _Statement(number, match.start(), part, False, True, match.end())
 
@@ -358,12 +358,12 @@ def _sentence_before(line: str, position: int) -> str:
     return line[start:position].strip()
 
 
-def _is_asked(line: str, position: int) -> bool:
+def _is_question(line: str, position: int) -> bool:
     match = _SENTENCE_END.search(line, position)
     return match is not None and match[0] == "?"
 
 
-def _retracted(lines: Sequence[str], statement: _Statement) -> bool:
+def _is_retracted(lines: Sequence[str], statement: _Statement) -> bool:
     """Return whether the text after a statement contradicts it."""
     rest = lines[statement.line][statement.stop :]
     end = _SENTENCE_END.search(rest)
@@ -426,7 +426,7 @@ class _Names:
             low = candidate.casefold()
             for form, choice in self.forms:
                 if low.startswith(form) and not re.match(r"\w", low[len(form) : len(form) + 1]):
-                    if any(other == form and third != choice for other, third in self.forms):
+                    if any(other_form == form and other_choice != choice for other_form, other_choice in self.forms):
                         return None  # two choices that differ in case alone
                     return choice, candidate[len(form) :]
         return None
@@ -438,16 +438,16 @@ class _Names:
     def mentioned(self, words: str, *, letters: bool = True) -> set[str]:
         """Return the choices that occur anywhere in ``words``, by text or by capital letter."""
         low = words.casefold()
-        there: set[str] = set()
+        choices: set[str] = set()
         for form, choice in self.forms:
             if re.search(rf"(?<!\w){re.escape(form)}(?!\w)", low):
-                there.add(choice)
+                choices.add(choice)
                 low = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", " ", low)  # "dog barking" is no "dog"
         if letters:
             for letter in re.findall(r"(?<![\w'])([B-HJ-Z])(?![\w'])|[(\[]([A-Z])[)\]]", words):
                 if (choice := self.of_letter(letter[0] or letter[1])) is not None:
-                    there.add(choice)
-        return there
+                    choices.add(choice)
+        return choices
 
     def read(self, words: str, *, whole: bool) -> str | None:
         """Return the choice at the start of ``words``; None if several are named or, if ``whole``, more follows."""
@@ -471,13 +471,13 @@ class _Names:
             return None
         if (
             whole
-            and not _ends(rest)
+            and not _is_end(rest)
             and not (re.match(r", ?\w", rest) and not self.mentioned(_UNIT.split(rest)[0]) - {choice})
         ):
             return None
         if not _CONNECTOR.match(rest):
             return None
-        return None if self._joined(choice, rest) else choice
+        return None if self._is_joined(choice, rest) else choice
 
     def _of_letter_form(self, letter: re.Match[str], words: str) -> tuple[str, str] | None:
         """Parse "(B)", "B." or "B", followed by the choice's text if present."""
@@ -489,27 +489,27 @@ class _Names:
             return None
         if bare and bare in "AI" and re.match(r" \w", rest) and not _CONNECTOR.match(rest):
             return None  # "A man speaks": an article
-        behind = re.match(r"\s*[.):,-]*\s*(?:\(|\")?\s*", rest)
-        assert behind is not None
-        text = self.at_start(rest[behind.end() :]) if behind.end() else None
+        separator = re.match(r"\s*[.):,-]*\s*(?:\(|\")?\s*", rest)
+        assert separator is not None
+        text = self.at_start(rest[separator.end() :]) if separator.end() else None
         if text is not None:
             if text[0] == choice:
                 return choice, text[1]
-            exact = not _ARTICLE.match(rest[behind.end() :])
-            if exact and (not re.match(r"\s*\w", text[1]) or self._joined(choice, rest)):
+            exact = not _ARTICLE.match(rest[separator.end() :])
+            if exact and (not re.match(r"\s*\w", text[1]) or self._is_joined(choice, rest)):
                 return None  # the letter of one choice, the text of another
         return choice, rest
 
-    def _joined(self, choice: str, rest: str) -> bool:
+    def _is_joined(self, choice: str, rest: str) -> bool:
         """Return whether another choice is coordinated with this one: "A or B", "Man, Woman", "A/B"."""
         match = _JOIN.match(rest)
         if match is None:
             return False
-        other = rest[match.end() :]
-        named = self.at_start(other)
+        joined_text = rest[match.end() :]
+        named = self.at_start(joined_text)
         if named is not None and named[0] != choice:
             return True
-        letter = _LETTER.match(_NAMING.sub("", other, count=1))
+        letter = _LETTER.match(_NAMING.sub("", joined_text, count=1))
         return bool(
             letter
             and ((letter[4] or "A").isupper())
@@ -529,7 +529,7 @@ _WHOLE = re.compile(
 )
 
 
-def _ends(rest: str) -> bool:
+def _is_end(rest: str) -> bool:
     """Return whether only punctuation, a reason, or another sentence follows."""
     return _WHOLE.match(rest) is not None
 
@@ -540,11 +540,11 @@ def _ends(rest: str) -> bool:
 def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
     """Return the choice that the statements name; True if they contradict or retract each other, False if none."""
     # Each statement with its choice; None if it names several choices or declares that there is none.
-    read: list[tuple[_Statement, str | None]] = []
+    readings: list[tuple[_Statement, str | None]] = []
     for statement in _statements(lines):
         choice = names.read(statement.words, whole=statement.whole)
         if choice is not None:
-            read.append((statement, choice))
+            readings.append((statement, choice))
         elif statement.explicit and (
             re.match(
                 r"(?:un(?:clear|known|certain)|ambiguous|either|neither|none of|impossible|hard to|cannot)\b",
@@ -554,25 +554,29 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
             and match_choice(_first_clause(statement.words), names.choices) is None
             or len(names.mentioned(_first_clause(statement.words))) > 1
         ):
-            read.append((statement, None))  # "the answer is unclear", "the answer is A or B"
-    if not read:
+            readings.append((statement, None))  # "the answer is unclear", "the answer is A or B"
+    if not readings:
         return False
     # The last statement counts.
-    last, choice = read[-1]
+    last, choice = readings[-1]
     if choice is None:
         return True
     # An earlier one names another choice: only a turn ("wait", "so") between the two resolves it.
-    earlier = [(statement, other) for statement, other in read[:-1] if other != choice]
+    earlier = [(statement, other) for statement, other in readings[:-1] if other != choice]
     if earlier:
-        before = earlier[-1][0]
-        if before.line == last.line:
-            between = lines[last.line][before.stop : last.stop]
+        previous = earlier[-1][0]
+        if previous.line == last.line:
+            text_between = lines[last.line][previous.stop : last.stop]
         else:
-            between = " ".join(
-                (lines[before.line][before.stop :], *lines[before.line + 1 : last.line], lines[last.line][: last.stop])
+            text_between = " ".join(
+                (
+                    lines[previous.line][previous.stop :],
+                    *lines[previous.line + 1 : last.line],
+                    lines[last.line][: last.stop],
+                )
             )
-        concluded = _TURN.search(between) or _CONCLUSION.search(between)
-        if not concluded and (before.line == last.line or last.line < len(lines) - 1):
+        concluded = _TURN.search(text_between) or _CONCLUSION.search(text_between)
+        if not concluded and (previous.line == last.line or last.line < len(lines) - 1):
             return True
     # The text after the last statement may retract it.
     rest = lines[last.line][last.stop :]
@@ -596,16 +600,16 @@ _EXCLUDED = re.compile(
 
 def _from_pair(lines: Sequence[str], names: _Names) -> str | None:
     """Return the choice that the last sentence names by letter (or number) and text, "it belongs to (B) Woman"."""
-    named: set[str] = set()
+    choices: set[str] = set()
     for line in lines:
         for match in _PAIR.finditer(line):
             choice = names.of_letter(match[1] or chr(ord("A") + int(match[2]) - 1))
             text = names.at_start(line[match.end() :])
-            named.add(choice if choice is not None and text is not None and text[0] == choice else "")
+            choices.add(choice if choice is not None and text is not None and text[0] == choice else "")
     last = _UNIT.split(lines[-1])[-1]
-    if len(named) != 1 or not _PAIR.search(last) or _UNSURE.search(last) or _EXCLUDED.search(last):
+    if len(choices) != 1 or not _PAIR.search(last) or _UNSURE.search(last) or _EXCLUDED.search(last):
         return None
-    return named.pop() or None
+    return choices.pop() or None
 
 
 _UNIT = re.compile(r"(?<=[.!?;])\s+(?=\S)")
@@ -644,17 +648,17 @@ def _from_end(lines: Sequence[str], names: _Names) -> str | None:
             if choice and not listed and not names.mentioned(rest) - {choice} and not _UNSURE.search(rest)
             else None
         )
-    left, _, right = last.partition(" rather than ")
-    if right and not _UNSURE.search(left):
-        chosen, other = names.mentioned(left, letters=False), names.mentioned(right, letters=False)
+    before, _, right = last.partition(" rather than ")
+    if right and not _UNSURE.search(before):
+        chosen, other = names.mentioned(before, letters=False), names.mentioned(right, letters=False)
         if len(chosen) == 1 and other - chosen:
             return chosen.pop()
     for match in _CONCLUDED.finditer(last):
-        stated = _COPULAR.match(last[match.end() :])
-        if stated is None or _UNSURE.search(last[: match.start()] + stated["subject"]):
+        clause = _COPULAR.match(last[match.end() :])
+        if clause is None or _UNSURE.search(last[: match.start()] + clause["subject"]):
             continue
-        if not names.mentioned(_OF_ORDER.sub("", stated["subject"])):
-            return names.read(stated["object"], whole=True)
+        if not names.mentioned(_OF_ORDER.sub("", clause["subject"])):
+            return names.read(clause["object"], whole=True)
     return None
 
 

@@ -218,13 +218,13 @@ def unique_names(arms: Sequence[Arm]) -> tuple[Arm, ...]:
             f"{name} ({parent})"[:_MAX_NAME] if names.count(name) > 1 and parent else name
             for name, parent in zip(names, parents, strict=True)
         ]
-    taken: set[str] = set()
+    used_names: set[str] = set()
     unique: list[Arm] = []
     for arm, name in zip(arms, names, strict=True):
         candidate, number = name, 2
-        while candidate in taken or (number > 2 and candidate in names):
+        while candidate in used_names or (number > 2 and candidate in names):
             candidate, number = f"{name[: _MAX_NAME - 5]} {number}", number + 1
-        taken.add(candidate)
+        used_names.add(candidate)
         unique.append(replace(arm, name=candidate))
     return tuple(unique)
 
@@ -284,14 +284,14 @@ def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
     common = data.get("defaults") or {}
     if not isinstance(common, dict) or not all(isinstance(entry, (dict, str)) for entry in data["arms"]):
         raise ArmError(f"{path}: 'defaults' must be written as 'key: value', each arm so or as NAME=MODEL:MODE")
-    arms = tuple(arm_from_json(_spelled_out(entry, defaults | common)) for entry in data["arms"])
+    arms = tuple(arm_from_json(_expand_entry(entry, defaults | common)) for entry in data["arms"])
     names = [arm.name for arm in arms]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ArmError(f"{path}: two arms are named {twice[0]!r}: their results could not be distinguished")
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise ArmError(f"{path}: two arms are named {duplicates[0]!r}: their results could not be distinguished")
     return arms
 
 
-def _spelled_out(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+def _expand_entry(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of an entry; one-line arms (a string, or the key ``arm``) are parsed by :func:`parse_arm`."""
     entry = {"arm": entry} if isinstance(entry, str) else dict(entry)
     if "arm" not in entry:
@@ -299,8 +299,8 @@ def _spelled_out(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> d
     text = entry.pop("arm")
     if not isinstance(text, str):
         raise ArmError(f"arm is {text!r}: write NAME=MODEL[+ADAPTER][:MODE]")
-    if twice := [key for key in ("name", "model", "adapter", "mode") if key in entry]:
-        raise ArmError(f"arm {text!r} stands beside {twice[0]!r}: give one or the other")
+    if duplicates := [key for key in ("name", "model", "adapter", "mode") if key in entry]:
+        raise ArmError(f"arm {text!r} stands beside {duplicates[0]!r}: give one or the other")
     mode = common.get("mode", "mpar2")
     if mode not in mode_names():
         raise ArmError(f"mode is {mode!r}; choose one of {', '.join(mode_names())}")
@@ -316,9 +316,9 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
         ArmError: A key is unknown, or a value is of a wrong type or out of range.
     """
     decoding_types = {f.name: type(f.default) for f in fields(Decoding) if f.name not in ("seed", *_OPTIONAL)}
-    known = (*_ARM_KEYS, *decoding_types, *_OPTIONAL, "samples", "audio", "perception")
-    if extra := [key for key in data if key not in known]:
-        raise ArmError(f"unknown key {extra[0]!r} in an arm; known are {', '.join(known)}")
+    allowed_keys = (*_ARM_KEYS, *decoding_types, *_OPTIONAL, "samples", "audio", "perception")
+    if extra := [key for key in data if key not in allowed_keys]:
+        raise ArmError(f"unknown key {extra[0]!r} in an arm; known are {', '.join(allowed_keys)}")
     # Names.
     name, model, mode = data.get("name"), data.get("model"), data.get("mode", "mpar2")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name != name.strip():
@@ -347,13 +347,13 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
             if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
                 raise ArmError(f"{where}: {key} is {value!r}; a number is needed")
             values[key] = kind(value)
-    for key, kinds, wanted in (
+    for key, kinds, requirement in (
         ("max_reasoning_tokens", (int,), "a whole number"),
         ("hide_audio_after", (int, str), "a number of tokens, or a share of the trace such as 50%,"),
     ):
         if (value := data.get(key)) is not None:
             if type(value) not in kinds:
-                raise ArmError(f"{where}: {key} is {value!r}; {wanted} is needed")
+                raise ArmError(f"{where}: {key} is {value!r}; {requirement} is needed")
             values[key] = value
     try:
         decoding = Decoding(**values)
@@ -382,8 +382,8 @@ def arm_to_json(arm: EvaluationArm) -> dict[str, Any]:
     """Return the inverse of :func:`arm_from_json`, with all values explicit."""
     decoding = {key: value for key, value in asdict(arm.decoding).items() if key != "seed"}
     # unset options are omitted, so that runs started before the option existed can be resumed
-    own = ("dtype", "quantize", "prompt")
-    entry = {key: value for key, value in asdict(arm.arm).items() if value is not None or key not in own}
+    optional = ("dtype", "quantize", "prompt")
+    entry = {key: value for key, value in asdict(arm.arm).items() if value is not None or key not in optional}
     return entry | decoding | {"samples": arm.samples, "audio": arm.audio, "perception": arm.perception}
 
 
@@ -401,14 +401,14 @@ def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
         ArmError: All items have the same recording.
     """
     order = sorted(items, key=lambda item: hashlib.sha256(f"{seed}|{item.id}".encode()).digest())
-    found: dict[str, Item] = {}
+    partners: dict[str, Item] = {}
     for place, item in enumerate(order):
-        others = (order[(place + step) % len(order)] for step in range(1, len(order)))
-        partner = next((other for other in others if other.audio != item.audio), None)
+        candidates = (order[(place + step) % len(order)] for step in range(1, len(order)))
+        partner = next((candidate for candidate in candidates if candidate.audio != item.audio), None)
         if partner is None:
             raise ArmError("audio: shuffled needs items with at least two different recordings")
-        found[item.id] = partner
-    return found
+        partners[item.id] = partner
+    return partners
 
 
 def apply_audio_control(arm: EvaluationArm, clip: Clip) -> Clip:

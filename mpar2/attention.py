@@ -163,8 +163,8 @@ def heatmap(
         raise ValueError(f"unknown correction {correction!r}: choose 'none' or 'length'")
     subtracted: tuple[int, ...] = ()
     if remove_sink and (sinks := sink_frames(record, layers, heads)):
-        standing = np.quantile(picture[:, list(sinks)], 1 - _SINK_TOKENS, axis=0)
-        picture[:, list(sinks)] = np.maximum(picture[:, list(sinks)] - standing, 0.0)
+        constant = np.quantile(picture[:, list(sinks)], 1 - _SINK_TOKENS, axis=0)
+        picture[:, list(sinks)] = np.maximum(picture[:, list(sinks)] - constant, 0.0)
         subtracted = sinks
     if token_groups is None:
         token_groups = [Span(t, t + 1) for t in range(len(picture))]
@@ -211,12 +211,12 @@ def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
     """
     if columns < 1:
         raise ValueError(f"{columns} columns cannot show anything: ask for at least 1")
-    have = picture.values.shape[1]
-    step = -(-have // columns)
+    width = picture.values.shape[1]
+    step = -(-width // columns)
     if step <= 1:
         return picture
-    starts = np.arange(0, have, step)
-    sizes = np.diff(np.append(starts, have))
+    starts = np.arange(0, width, step)
+    sizes = np.diff(np.append(starts, width))
     values = (np.add.reduceat(picture.values, starts, axis=1) / sizes).astype(np.float32)
     subtracted = tuple(sorted({column // step for column in picture.subtracted}))
     return Heatmap(values, picture.rows, picture.frame_s * step, picture.correction, subtracted)
@@ -261,8 +261,8 @@ def load_record(path: str | os.PathLike[str]) -> AttentionRecord:
     """
     try:
         with np.load(path, allow_pickle=False) as data:
-            if (written := int(data["format"])) != _FORMAT:
-                raise ValueError(f"it has format {written}; this version reads {_FORMAT}")
+            if (version := int(data["format"])) != _FORMAT:
+                raise ValueError(f"it has format {version}; this version reads {_FORMAT}")
             return AttentionRecord(
                 rows=data["rows"],
                 mass=data["mass"],

@@ -33,7 +33,7 @@ SAMPLE_RATE = 16_000  # Hz
 
 _SILENCE = 1e-4  # peak, -80 dB full scale
 _OVERSHOOT = 1.1  # lossy decoders and resampling overshoot full scale a little; clipped without a warning
-_ABSURD = 1e6  # above any value of a float recording, integer-scaled 16-bit ones included
+_MAX_LEVEL = 1e6  # above any value of a float recording, integer-scaled 16-bit ones included
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,18 +139,18 @@ def wav_bytes(clip: Clip) -> bytes:
     """
     pcm = np.clip(np.rint(clip.samples * 32768.0), -32768, 32767).astype("<i2")
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(SAMPLE_RATE)
-        out.writeframes(pcm.tobytes())
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(pcm.tobytes())
     return buffer.getvalue()
 
 
 def _printable(label: str) -> str:
     """Return an untrusted file name as one line, without control characters, short enough for a message."""
-    shown = "".join(ch if ch.isprintable() else "?" for ch in str(label)) or "recording"
-    return shown if len(shown) <= 80 else f"{shown[:60]}…{shown[-16:]}"
+    text = "".join(ch if ch.isprintable() else "?" for ch in str(label)) or "recording"
+    return text if len(text) <= 80 else f"{text[:60]}…{text[-16:]}"
 
 
 def _open_path(path: str, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
@@ -225,7 +225,7 @@ def _collect(blocks: Iterable[Block], limits: Limits, warnings: list[str]) -> np
         block_peak = float(np.abs(samples).max(initial=0.0))  # NaN stays NaN
         if not np.isfinite(block_peak):
             raise AudioError("some samples are not numbers (NaN or infinite): the file may be damaged; export it again")
-        if block_peak > _ABSURD:
+        if block_peak > _MAX_LEVEL:
             raise AudioError(
                 f"samples reach {block_peak:.3g}; full scale is 1: the file may be damaged or no audio; export it again"
             )
@@ -240,10 +240,10 @@ def _collect(blocks: Iterable[Block], limits: Limits, warnings: list[str]) -> np
     _check_seconds(seconds, limits)
     mono = np.concatenate(resampled)
     del resampled
-    return _levelled(mono, peak, warnings)
+    return _normalise_level(mono, peak, warnings)
 
 
-def _levelled(mono: np.ndarray, peak: float, warnings: list[str]) -> np.ndarray:
+def _normalise_level(mono: np.ndarray, peak: float, warnings: list[str]) -> np.ndarray:
     """Scale ``mono`` into [-1, 1]; warn if that changes it, and if it is silent."""
     mono_peak = float(np.abs(mono).max(initial=0.0))
     if peak < _SILENCE:

@@ -134,12 +134,12 @@ class Pool:
                 child.close()
                 child = None
             child = child or _Child(self._command, self._quiet)
-            before = child.requests
+            requests_before = child.requests
             try:
                 yield child
             finally:
                 with self._lock:
-                    keep = child.requests > before and child.usable and len(self._idle) < _IDLE
+                    keep = child.requests > requests_before and child.usable and len(self._idle) < _IDLE
                     if keep:
                         self._idle.append(child)
                 if not keep:
@@ -316,12 +316,12 @@ def _limit(base: int, bounds: Bounds) -> None:
         import resource
     except ImportError:  # Windows
         return
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = int(used.ru_utime + used.ru_stime) + 1 + bounds.cpu_s
-    wanted = {"RLIMIT_CPU": cpu, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = int(usage.ru_utime + usage.ru_stime) + 1 + bounds.cpu_s
+    limits = {"RLIMIT_CPU": cpu, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}
     if base:
-        wanted["RLIMIT_AS"] = base + bounds.memory_bytes
-    for name, value in wanted.items():
+        limits["RLIMIT_AS"] = base + bounds.memory_bytes
+    for name, value in limits.items():
         with contextlib.suppress(OSError, ValueError, AttributeError):
             kind = getattr(resource, name)
             hard = resource.getrlimit(kind)[1]

@@ -88,9 +88,11 @@ def _load_plugins() -> None:
 
 def command_modules() -> dict[str, str]:
     """Return the module of each command, from :mod:`mpar2.commands` and the entry points ``mpar2.commands``."""
-    own = [info.name for info in pkgutil.iter_modules(commands.__path__) if not info.name.startswith("_")]
-    others = importlib.metadata.entry_points(group=commands.__name__)
-    return {name.replace("_", "-"): f"{commands.__name__}.{name}" for name in own} | {p.name: p.value for p in others}
+    names = [info.name for info in pkgutil.iter_modules(commands.__path__) if not info.name.startswith("_")]
+    plugins = importlib.metadata.entry_points(group=commands.__name__)
+    return {name.replace("_", "-"): f"{commands.__name__}.{name}" for name in names} | {
+        p.name: p.value for p in plugins
+    }
 
 
 def _help_line(module: str) -> str:

@@ -18,11 +18,11 @@ from typing import Any, BinaryIO, NamedTuple
 __all__ = ["Piece", "View", "flac_frames", "locate", "split"]
 
 _SEARCHED = 1 << 20  # bytes of junk before a recording
-_MOST_PIECES = 1000
+_MAX_PIECES = 1000
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _KBPS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBPS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_MOST_HEADERS = 300_000  # of frames, pages, boxes and tags that are scanned: over two hours of sound
+_MAX_HEADERS = 300_000  # of frames, pages, boxes and tags that are scanned: over two hours of sound
 _UNUSED_BYTES = 4096  # fewer unused bytes behind the sound are not reported
 # magic bytes that begin a recording and do not occur inside one by chance
 _NEXT = re.compile(
@@ -86,18 +86,18 @@ class View(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read from one or more ranges."""
-        wanted, done = len(buffer), 0
+        size, done = len(buffer), 0
         if self._at < self._before:
             self._place = self._before = 0
-        while done < wanted and self._place < len(self._ranges):
+        while done < size and self._place < len(self._ranges):
             start, stop = self._ranges[self._place]
-            inside = self._at - self._before
-            if inside >= stop - start:
+            offset = self._at - self._before
+            if offset >= stop - start:
                 self._before += stop - start
                 self._place += 1
                 continue
-            self._file.seek(start + inside)
-            data = self._file.read(min(wanted - done, stop - start - inside))
+            self._file.seek(start + offset)
+            data = self._file.read(min(size - done, stop - start - offset))
             if not data:
                 break
             buffer[done : done + len(data)] = data
@@ -174,7 +174,7 @@ def locate(data: bytes) -> tuple[str, int] | None:
         Its kind and the byte at which it begins, or None.
     """
     at = 0
-    for _ in range(_MOST_HEADERS):
+    for _ in range(_MAX_HEADERS):
         end = _tag_end(data, at)
         if end == at or end > len(data):
             break
@@ -206,17 +206,17 @@ def split(data: bytes, kind: str, start: int) -> list[Piece]:
     """
     pieces: list[Piece] = []
     following: tuple[str, int] | None = (kind, start)
-    while following is not None and len(pieces) <= _MOST_PIECES:
+    while following is not None and len(pieces) <= _MAX_PIECES:
         kind, start = following
-        found, end = _SPLITTERS.get(kind, _split_whole)(data, kind, start)
-        pieces += found or [Piece(kind, [(start, end)])]
+        parts, end = _SPLITTERS.get(kind, _split_whole)(data, kind, start)
+        pieces += parts or [Piece(kind, [(start, end)])]
         following, rest = _following(data, end)
         if following is None and rest > _UNUSED_BYTES:
-            why = "are no part of it by its header" if kind == "wav" else f"are no {kind}"
-            pieces[-1].notes.append(f"{rest / 1000:.0f} kB behind the sound {why} and were not used")
-    if len(pieces) > _MOST_PIECES:
-        pieces[_MOST_PIECES - 1].notes.append(f"more than {_MOST_PIECES} recordings are joined in it; these are used")
-    return pieces[:_MOST_PIECES]
+            reason = "are no part of it by its header" if kind == "wav" else f"are no {kind}"
+            pieces[-1].notes.append(f"{rest / 1000:.0f} kB behind the sound {reason} and were not used")
+    if len(pieces) > _MAX_PIECES:
+        pieces[_MAX_PIECES - 1].notes.append(f"more than {_MAX_PIECES} recordings are joined in it; these are used")
+    return pieces[:_MAX_PIECES]
 
 
 def _following(data: bytes, end: int) -> tuple[tuple[str, int] | None, int]:
@@ -225,19 +225,19 @@ def _following(data: bytes, end: int) -> tuple[tuple[str, int] | None, int]:
     for _ in range(100):
         if kind := _kind_at(data, at):
             return (kind, at), 0
-        behind = _tag_end(data, at)
-        if behind == at:
-            behind = _zeros_end(data, at)
-        if behind == at:
+        next_position = _tag_end(data, at)
+        if next_position == at:
+            next_position = _zeros_end(data, at)
+        if next_position == at:
             break
-        at = min(behind, len(data))
+        at = min(next_position, len(data))
     return None, len(data) - at
 
 
 def _zeros_end(data: bytes, at: int) -> int:
     """Return the end of the zero bytes at ``at``, without those that begin the size of an mp4's first box."""
-    sound = _NONZERO.search(data, at)
-    end = sound.start() if sound else len(data)
+    match = _NONZERO.search(data, at)
+    end = match.start() if match else len(data)
     return next((place for place in (end - 3, end - 2) if place > at and data[place + 4 : place + 8] == b"ftyp"), end)
 
 
@@ -248,8 +248,8 @@ def _split_whole(data: bytes, kind: str, start: int) -> tuple[list[Piece], int]:
 
 def _next_start(data: bytes, at: int) -> int:
     """Return the start of the next apparent recording; else the end of the data."""
-    found = _NEXT.search(data, at)
-    return len(data) if found is None else found.start() - 4 * (found[0][:4] == b"ftyp")
+    match = _NEXT.search(data, at)
+    return len(data) if match is None else match.start() - 4 * (match[0][:4] == b"ftyp")
 
 
 def _flac_end(data: bytes, start: int) -> int:
@@ -275,7 +275,7 @@ def flac_frames(data: bytes, block: int) -> Iterator[tuple[int, int]]:
     Yields:
         The start of a frame, and the number of its first sample.
     """
-    for match, _ in zip(_FLAC_SYNC.finditer(data, 42), range(_MOST_HEADERS), strict=False):
+    for match, _ in zip(_FLAC_SYNC.finditer(data, 42), range(_MAX_HEADERS), strict=False):
         at, head = match.start(), data[match.start() : match.start() + 16]
         ones = 8 - (head[4] ^ 0xFF).bit_length() if len(head) == 16 else 8
         if ones in (1, 8):
@@ -301,7 +301,7 @@ def _crc8(data: bytes) -> int:
 
 def _aac_end(data: bytes, start: int) -> int:
     at = start
-    for _ in range(_MOST_HEADERS):
+    for _ in range(_MAX_HEADERS):
         if (frame := _adts_frame(data, at)) is None:
             break
         at += frame.size
@@ -325,7 +325,7 @@ def _matroska_end(data: bytes, start: int) -> int:
 
 def _mp4_end(data: bytes, start: int) -> int:
     at = start
-    for _ in range(_MOST_HEADERS):
+    for _ in range(_MAX_HEADERS):
         if at + 8 > len(data) or not data[at + 4 : at + 8].isalnum():
             return at
         size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -350,7 +350,7 @@ def _wav_chunks(data: bytes, start: int) -> Iterator[_Chunk]:
     """Yield the chunks of a wav; of a list of waves (``wavl``) first its header alone, then its contents."""
     order: Any = "big" if data[start : start + 4] == b"RIFX" else "little"
     at = start + 12
-    for _ in range(_MOST_HEADERS):
+    for _ in range(_MAX_HEADERS):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], order)
         if not re.fullmatch(rb"[A-Za-z][A-Za-z0-9_ ]{3}", name) or at + 8 > len(data):
             return
@@ -372,20 +372,20 @@ def _split_wav(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
         return [], len(data)  # 64-bit sizes
     chunks = list(_wav_chunks(data, start))
     end = max(start + 1, min(len(data), chunks[-1].next if chunks else start + 12))
-    of = {name: [chunk for chunk in chunks if chunk.name == name] for name in (b"fmt ", b"data", b"slnt", b"wavl")}
-    formats, sounds = of[b"fmt "], of[b"data"]
-    usual = len(formats) == len(sounds) == 1 and formats[0].at < sounds[0].at and not of[b"wavl"]
+    by_name = {name: [chunk for chunk in chunks if chunk.name == name] for name in (b"fmt ", b"data", b"slnt", b"wavl")}
+    formats, sounds = by_name[b"fmt "], by_name[b"data"]
+    usual = len(formats) == len(sounds) == 1 and formats[0].at < sounds[0].at and not by_name[b"wavl"]
     if usual or not formats or not sounds or data[start : start + 4] == b"RIFX":
         return [], end
-    first, filled = formats[0], [chunk for chunk in sounds if chunk.stop > chunk.at + 8]
+    first, nonempty = formats[0], [chunk for chunk in sounds if chunk.stop > chunk.at + 8]
     ranges = [(start, start + 12), (first.at, min(first.next, len(data))), (sounds[0].at, sounds[0].at + 8)]
-    piece = Piece("wav", ranges + [(chunk.at + 8, min(chunk.stop, len(data))) for chunk in filled])
+    piece = Piece("wav", ranges + [(chunk.at + 8, min(chunk.stop, len(data))) for chunk in nonempty])
     tag, align = (int.from_bytes(data[first.at + at : first.at + at + 2], "little") for at in (8, 20))
     if tag in (1, 3, 0xFFFE) and align:  # constant number of bytes per sample
-        piece.promised = sum(chunk.stop - chunk.at - 8 for chunk in filled) // align
-    if len(filled) > 1:
-        piece.notes.append(f"the sound lies in {len(filled)} chunks of the file, which were joined")
-    if of[b"slnt"]:
+        piece.promised = sum(chunk.stop - chunk.at - 8 for chunk in nonempty) // align
+    if len(nonempty) > 1:
+        piece.notes.append(f"the sound lies in {len(nonempty)} chunks of the file, which were joined")
+    if by_name[b"slnt"]:
         piece.notes.append("stretches of silence that the file declares between its sounds were left out")
     return [piece], end
 
@@ -422,7 +422,7 @@ def _split_mp3(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
         begin = stop
 
     # Walk frame by frame. A Xing header, or the end of the frames that it declares, begins a new recording.
-    headers = iter(range(_MOST_HEADERS))
+    headers = iter(range(_MAX_HEADERS))
     while at < len(data):
         if next(headers, None) is None:
             at = len(data)  # the rest belongs to the last recording
@@ -436,15 +436,15 @@ def _split_mp3(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
                 following = _following(data, at)[0]
                 if pieces and following and following[0] not in ("mp3", "aac"):
                     break
-                found = None
+                next_frame = None
                 for match, _ in zip(_SYNC.finditer(data, at + 1), headers, strict=False):
                     if _kind_at(data, match.start()) == "mp3":
-                        found = match.start()
+                        next_frame = match.start()
                         break
-                skipped = data[at : found or len(data)]
+                skipped = data[at : next_frame or len(data)]
                 if b"APETAGEX" not in skipped[:64] and b"LYRICSBEGIN" not in skipped[:64] and skipped.strip(b"\0"):
                     lost += len(skipped)
-                end = found or len(data)
+                end = next_frame or len(data)
             at = begin = min(end, len(data))
             continue
         is_information, count = _xing(data, at, frame)
@@ -467,8 +467,8 @@ def _split_ogg(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
     links: list[dict[int, dict[str, Any]]] = []
     at, beginning, headers = start, False, 0
     while (
-        headers < _MOST_HEADERS
-        and len(links) <= _MOST_PIECES
+        headers < _MAX_HEADERS
+        and len(links) <= _MAX_PIECES
         and (page := data.find(b"OggS\0", at)) >= 0
         and page + 27 <= len(data)
     ):
@@ -494,7 +494,7 @@ def _split_ogg(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
             stream["gaps"] += number != stream["next"]
             stream["next"] = number + 1
         at = end
-    if headers == _MOST_HEADERS or len(links) > _MOST_PIECES:
+    if headers == _MAX_HEADERS or len(links) > _MAX_PIECES:
         at = len(data)
     pieces = []
     for link in links:

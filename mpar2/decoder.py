@@ -39,11 +39,11 @@ def decode_file(source: bytes | str, limits: Limits) -> tuple[np.ndarray, tuple[
     try:
         ((reply, samples),) = _pool.ask(header, b"" if is_path else source, bounds)
     except ChildError as error:
-        raise AudioError(_words_of(error, limits)) from None
+        raise AudioError(_error_message(error, limits)) from None
     return np.frombuffer(samples, np.float32), tuple(reply["warnings"])
 
 
-def _words_of(error: ChildError, limits: Limits) -> str:
+def _error_message(error: ChildError, limits: Limits) -> str:
     match error.kind:
         case "refused":
             return error.words

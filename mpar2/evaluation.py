@@ -105,17 +105,17 @@ class _Work:
     def inputs(self, batch: Batch) -> list[tuple[Clip, Question] | Exception]:
         """Return the clip and question of each task, or its error. Each recording is decoded once per batch."""
         clips: dict[str, Clip | Exception] = {}
-        found: list[tuple[Clip, Question] | Exception] = []
+        inputs: list[tuple[Clip, Question] | Exception] = []
         for task in batch.tasks:
             item = self._audio_item(task)
             if item.audio not in clips:
                 clips[item.audio] = self._clip(item)
             clip = clips[item.audio]
             if isinstance(clip, Exception):
-                found.append(clip)
+                inputs.append(clip)
             else:
-                found.append((apply_audio_control(task.arm, clip), build_question(task.arm, task.item)))
-        return found
+                inputs.append((apply_audio_control(task.arm, clip), build_question(task.arm, task.item)))
+        return inputs
 
     def _clip(self, item: Item) -> Clip | Exception:
         path = self.items.audio_path(item)
@@ -136,7 +136,7 @@ class _Work:
             self.run.append(record_of_answer(task, generation, warnings=warnings))
         with self.counting:
             self.failures.answered()
-            self._tell()
+            self._report_progress()
 
     def failed(self, task: Task, error: Exception) -> None:
         """Record a failure with its reason.
@@ -146,19 +146,19 @@ class _Work:
         """
         if task.key in self.run.done:
             return
-        own = isinstance(error, (ItemError, AudioError, OSError, LLMError))
-        reason = str(error) if own else f"{type(error).__name__}: {error}"
+        expected = isinstance(error, (ItemError, AudioError, OSError, LLMError))
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
         self.run.append(record_of_failure(task, reason))
         with self.counting:
-            self._tell()
-            give_up = self.failures.failed(error if own else CallFailed("engine", reason, 1))
+            self._report_progress()
+            give_up = self.failures.failed(error if expected else CallFailed("engine", reason, 1))
         if give_up:
             raise EvaluationError(
                 f"{self.failures.in_a_row} answers in a row failed, the last one with: {reason[:500]}. "
                 "What is done is kept; start again when the cause is gone"
             )
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         self.report(len(self.run.done), self.total, len(self.run.failed))
 
 
@@ -189,7 +189,7 @@ def evaluate(
     """
     settings = settings or Settings()
     _check(items, arms, engine, settings)
-    asked = {arm.name: [item for item in items.items if arm.can_ask(item)] for arm in arms}
+    arm_items = {arm.name: [item for item in items.items if arm.can_ask(item)] for arm in arms}
     shuffled = any(arm.audio == "shuffled" for arm in arms)
     manifest = build_manifest(
         benchmark={
@@ -199,16 +199,16 @@ def evaluate(
             "items": len(items.items),
             "file": items.source.name,
         },
-        arms=[_arm_manifest(arm, engine, len(asked[arm.name])) for arm in arms],
+        arms=[_arm_manifest(arm, engine, len(arm_items[arm.name])) for arm in arms],
         seed=settings.seed,
         engine={"name": type(engine).__name__, "attention_share": settings.attention_share, **settings.engine},
         command=settings.command,
     )
     # One task for each answer; finished ones are skipped, so that a stopped run resumes.
-    tasks = [Task(item, arm, n) for arm in arms for item in asked[arm.name] for n in range(arm.samples)]
+    tasks = [Task(item, arm, n) for arm in arms for item in arm_items[arm.name] for n in range(arm.samples)]
     with RunWriter(Path(folder), manifest, settings.rank) as run:
-        others = shuffled_partners(items.items, settings.seed) if shuffled else {}
-        work = _Work(run, items, settings, others, len(tasks), report)
+        partners = shuffled_partners(items.items, settings.seed) if shuffled else {}
+        work = _Work(run, items, settings, partners, len(tasks), report)
         report(len(run.done), len(tasks), len(run.failed))
         if any(task.key not in run.done for task in tasks):
             # Local models run in batches, requests to services concurrently.
@@ -227,7 +227,7 @@ def evaluate(
         done = read_run(run.folder)
         samples = {arm.name: arm.samples for arm in arms}
         forms = {arm.name: requested_form(arm.arm.mode, arm.arm.prompt) for arm in arms}
-        metrics = summarise(done.records(), items.items, samples, asked, forms)
+        metrics = summarise(done.records(), items.items, samples, arm_items, forms)
         metrics["problems"] = [*items.problems, *_recording_problems(done.records(), arms)]
         write_predictions(done, items, list(samples), run.folder / "predictions")
         run.finish(metrics)
@@ -247,8 +247,8 @@ def _recording_problems(records: Iterable[Mapping[str, Any]], arms: Sequence[Eva
         for warning in record.get("warnings") or ():
             kinds.setdefault(kind_of_message(warning), {}).setdefault(audio, warning)
     return sorted(
-        f"{len(found)} of {len(recordings)} recordings: {min(found.items())[1]} (first: {min(found)})"
-        for found in kinds.values()
+        f"{len(messages)} of {len(recordings)} recordings: {min(messages.items())[1]} (first: {min(messages)})"
+        for messages in kinds.values()
     )
 
 
@@ -263,23 +263,23 @@ def _check(items: ItemSet, arms: Sequence[EvaluationArm], engine: Engine, settin
     if not 0 <= settings.attention_share <= 1:
         raise EvaluationError(f"attention_share is {settings.attention_share}: a share from 0 to 1 is needed")
     engines = [engine.engine_for(arm.arm) for arm in arms]
-    if settings.attention_share and (blind := [one for one in engines if not one.attention]):
+    if settings.attention_share and (blind := [arm_engine for arm_engine in engines if not arm_engine.attention]):
         raise EvaluationError(
             f"{type(blind[0]).__name__} does not tell where a model attends: attention needs --engine transformers"
         )
-    if settings.world > 1 and any(one.remote for one in engines):
+    if settings.world > 1 and any(arm_engine.remote for arm_engine in engines):
         raise EvaluationError("one process is enough to ask services: raise --in-flight, or give more addresses")
     if settings.batch_size < 1:
         raise EvaluationError(f"batch_size is {settings.batch_size}: at least 1 is needed")
-    for arm, one in zip(arms, engines, strict=True):
+    for arm, arm_engine in zip(arms, engines, strict=True):
         if not any(arm.can_ask(item) for item in items.items):
             raise EvaluationError(
                 f"arm {arm.name!r} has an oracle's perception, and no item has its true events or a caption"
             )
-        if arm.decoding.has_interventions and not one.interventions:
+        if arm.decoding.has_interventions and not arm_engine.interventions:
             raise EvaluationError(
-                f"arm {arm.name!r} forces its length or hides the audio, which {type(one).__name__} cannot do: such "
-                "arms need --engine transformers"
+                f"arm {arm.name!r} forces its length or hides the audio, which {type(arm_engine).__name__} cannot do: "
+                "such arms need --engine transformers"
             )
 
 
@@ -288,8 +288,8 @@ def _arm_manifest(arm: EvaluationArm, engine: Engine, asked: int) -> dict[str, A
     version, digest = prompt_identity(mode, arm.arm.prompt)
     entry = arm_to_json(arm) | {"prompt_version": version, "prompt_hash": digest}
     entry["items"] = asked
-    if (one := engine.engine_for(arm.arm)) is not engine:
-        entry["engine"] = type(one).__name__
+    if (arm_engine := engine.engine_for(arm.arm)) is not engine:
+        entry["engine"] = type(arm_engine).__name__
     return entry | engine.weights(arm.arm)
 
 
@@ -304,15 +304,15 @@ def _run_batches(engine: Engine, tasks: Sequence[Task], work: _Work) -> None:
         batch_size=settings.batch_size,
         attention_share=settings.attention_share,
     )
-    mine = batches[settings.rank :: settings.world]
-    todo = [batch for batch in mine if any(task.key not in work.run.done for task in batch.tasks)]
-    for batch, inputs in _ahead(todo, work.inputs):
+    own_batches = batches[settings.rank :: settings.world]
+    todo = [batch for batch in own_batches if any(task.key not in work.run.done for task in batch.tasks)]
+    for batch, inputs in _prefetch(todo, work.inputs):
         ready: list[tuple[Task, Clip, Question]] = []
-        for task, found in zip(batch.tasks, inputs, strict=True):
-            if isinstance(found, Exception):
-                work.failed(task, found)
+        for task, task_inputs in zip(batch.tasks, inputs, strict=True):
+            if isinstance(task_inputs, Exception):
+                work.failed(task, task_inputs)
             else:
-                ready.append((task, *found))
+                ready.append((task, *task_inputs))
         for task, outcome in _generate(engine, ready, batch, settings.seed):
             if isinstance(outcome, Exception):
                 work.failed(task, outcome)
@@ -342,42 +342,42 @@ def _generate(
         if len(ready) == 1:
             yield ready[0][0], error
             return
-        for alone in ready:
-            yield from _generate(engine, [alone], batch, seed)
+        for single in ready:
+            yield from _generate(engine, [single], batch, seed)
         return
     yield from zip((task for task, _, _ in ready), generations, strict=True)
 
 
-def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
+def _prefetch(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
     """Yield each batch with the result of ``load``, which runs one batch ahead in a thread."""
     with ThreadPoolExecutor(1, thread_name_prefix="audio") as pool:
-        coming = pool.submit(load, batches[0]) if batches else None
+        future = pool.submit(load, batches[0]) if batches else None
         for index, batch in enumerate(batches):
-            assert coming is not None
-            loaded = coming.result()
-            coming = pool.submit(load, batches[index + 1]) if index + 1 < len(batches) else None
-            yield batch, loaded
+            assert future is not None
+            data = future.result()
+            future = pool.submit(load, batches[index + 1]) if index + 1 < len(batches) else None
+            yield batch, data
 
 
 async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> None:
     """Run as many concurrent requests as the engine allows; each answer is stored on arrival."""
 
-    async def one(task: Task) -> None:
+    async def run_task(task: Task) -> None:
         # in threads, so that neither a decoder nor a slow disk blocks other requests
-        (found,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
-        if isinstance(found, Exception):
-            await finish_in_thread(work.failed, task, found)
+        (inputs,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
+        if isinstance(inputs, Exception):
+            await finish_in_thread(work.failed, task, inputs)
             return
         decoding = replace(task.arm.decoding, seed=seed_of(task, work.settings.seed))
         try:
-            generation = await engine.answer(*found, task.arm.arm, decoding)
+            generation = await engine.answer(*inputs, task.arm.arm, decoding)
         except (CallFailed, ReplyRejected, ItemError) as error:
             await finish_in_thread(work.failed, task, error)
         else:
             await finish_in_thread(work.answered, task, generation)
 
     async with engine:
-        await for_each(tasks, one, in_flight=engine.concurrency)
+        await for_each(tasks, run_task, in_flight=engine.concurrency)
 
 
 def free_memory() -> None:

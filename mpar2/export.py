@@ -109,16 +109,16 @@ def _write_model(model: str, adapter: str | None, folder: Path, form: Form, dtyp
         )
     if checkpoint.quantized:
         raise EngineError(f"'{model}' is quantised: merge into the plain checkpoint, and quantise the result")
-    network = _merged(checkpoint, adapter)
+    network = _merge_adapter(checkpoint, adapter)
     network.save_pretrained(folder, max_shard_size=_SHARD)
     checkpoint.processor.save_pretrained(folder)
     if checkpoint.family.name in _WHOLE:
         _set_prefix(folder, "thinker." if form == "whole" else "")
     if form == "whole":
-        _wrap(folder, *_WHOLE[checkpoint.family.name])
+        _write_whole_config(folder, *_WHOLE[checkpoint.family.name])
 
 
-def _merged(checkpoint: Checkpoint, adapter: str | None) -> Any:
+def _merge_adapter(checkpoint: Checkpoint, adapter: str | None) -> Any:
     if adapter is None:
         return checkpoint.model
     from mpar2.engines.adapter import adapter_folder, attach_adapter
@@ -142,8 +142,8 @@ def _set_prefix(folder: Path, prefix: str) -> None:
     """Prefix every weight's name with ``prefix``. transformers saves a Thinker under the names it was read from."""
     from safetensors.torch import load_file, save_file
 
-    def renamed(named: dict[str, Any]) -> dict[str, Any]:
-        return {prefix + name.removeprefix("thinker."): value for name, value in named.items()}
+    def renamed(values: dict[str, Any]) -> dict[str, Any]:
+        return {prefix + name.removeprefix("thinker."): value for name, value in values.items()}
 
     for file in sorted(folder.glob("*.safetensors")):
         save_file(renamed(load_file(file)), file, metadata={"format": "pt"})
@@ -154,7 +154,7 @@ def _set_prefix(folder: Path, prefix: str) -> None:
         index.write_text(json.dumps(content, indent=1))
 
 
-def _wrap(folder: Path, architecture: str, model_type: str) -> None:
+def _write_whole_config(folder: Path, architecture: str, model_type: str) -> None:
     """Convert a Thinker's configuration to that of a whole repository without a talker."""
     thinker = json.loads((folder / "config.json").read_text())
     text = thinker["text_config"]
@@ -196,7 +196,7 @@ def _convert(llama_cpp: Path, whole: Path, out: Path) -> None:
     for name, options in (("model.gguf", []), ("mmproj.gguf", ["--mmproj"])):
         command = [sys.executable, "-m", "mpar2.gguf_converter", str(llama_cpp.resolve()), str(whole.resolve())]
         command += ["--outfile", str((out / name).resolve()), *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode or not (out / name).exists():
-            last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode or not (out / name).exists():
+            last = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()[-1]
             raise EngineError(f"llama.cpp's converter failed for {name}: {last[:300]}")

@@ -31,8 +31,8 @@ from mpar2.errors import MPAR2Error
 __all__ = ["BLOCK_FRAMES", "AudioError", "Block", "Limits", "check_stream", "decode_pieces"]
 
 BLOCK_FRAMES = 8192
-_MOST_ATTEMPTS = 200  # to resume behind damage
-_MOST_LOST = 1 << 20  # samples at one place, in a file without a declared length
+_MAX_ATTEMPTS = 200  # to resume behind damage
+_MAX_LOST = 1 << 20  # samples at one place, in a file without a declared length
 
 
 class AudioError(MPAR2Error, ValueError):
@@ -149,23 +149,23 @@ def decode_pieces(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -
     with contextlib.closing(_mapped(file)) as data:
         head = bytes(data[:512])
         foreign = any(head.startswith(magic) for magic, _ in _FOREIGN if magic != b"RIFF")
-        found = None if foreign else locate(data)
-        if found is None and head[:3] == b"ID3":
-            found = "mp3", 0
-        if found is None:
+        location = None if foreign else locate(data)
+        if location is None and head[:3] == b"ID3":
+            location = "mp3", 0
+        if location is None:
             raise AudioError(f"{_describe(head)}; accepted are wav, flac, mp3, ogg, opus, m4a, aac and webm")
-        pieces = split(data, *found)
-    used = 0
+        pieces = split(data, *location)
+    blocks = 0
     for number, piece in enumerate(pieces):
         for note in piece.notes:
             warn(note)
         view = io.BufferedReader(View(file, piece.ranges), 1 << 16)
         try:
             for block in _decode_piece(view, piece, limits, warn, last=number == len(pieces) - 1):
-                used += 1
+                blocks += 1
                 yield block
         except AudioError as error:
-            if not used:
+            if not blocks:
                 raise
             if "limit" in str(error):
                 raise
@@ -198,7 +198,7 @@ def _decode_piece(
     return _with_ffmpeg(file, piece.kind, limits, warn)
 
 
-def _cut_off(held_s: float, declared_s: float | None = None) -> str:
+def _truncation_warning(held_s: float, declared_s: float | None = None) -> str:
     promise = f"; its header promises {declared_s:.1f} s" if declared_s is not None else ""
     return f"the file is damaged or cut off: {held_s:.1f} s could be decoded{promise}"
 
@@ -217,7 +217,7 @@ def _with_libsndfile(
     file.seek(0)
     source = file if header.patch is None else _Overlay(file, *header.patch)
     try:
-        sound = _opened(source)
+        sound = _open_sound(source)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
         if header.codec is not None:
             raise AudioError(
@@ -241,10 +241,12 @@ def _with_libsndfile(
         frames, broken = 0, False
         while not broken:
             # libFLAC fails at bytes behind the last frame, and loses the block of that frame
-            whole = kind == "flac" and declared is not None and frames < declared
+            within_declared = kind == "flac" and declared is not None and frames < declared
             try:
                 samples = sound.read(
-                    min(BLOCK_FRAMES, declared - frames) if whole else BLOCK_FRAMES, dtype="float32", always_2d=True
+                    min(BLOCK_FRAMES, declared - frames) if within_declared else BLOCK_FRAMES,
+                    dtype="float32",
+                    always_2d=True,
                 )
             except soundfile.LibsndfileError:
                 if kind == "flac" and declared is not None and frames >= declared:
@@ -261,7 +263,7 @@ def _with_libsndfile(
             yield Block(rate, samples)
     if broken and kind == "flac":
         lost = 0
-        for silence, samples in _behind_damage(file, frames, declared):
+        for silence, samples in _resume_after_damage(file, frames, declared):
             lost, frames = lost + silence, frames + silence + len(samples)
             for start in range(0, silence, BLOCK_FRAMES):
                 yield Block(rate, np.zeros((min(BLOCK_FRAMES, silence - start), channels), np.float32))
@@ -274,15 +276,15 @@ def _with_libsndfile(
     # Compare the decoded length with the declared one.
     slack = 2304 if kind == "mp3" else 0  # encoder delay and padding, not declared by every encoder
     if broken or (declared is not None and frames + slack < declared):
-        warn(_cut_off(frames / rate, declared / rate if declared else None))
+        warn(_truncation_warning(frames / rate, declared / rate if declared else None))
     elif declared is not None and header.frames is not None and frames > declared:
-        held = f"the file holds {frames / rate:.1f} s"
-        warn(f"the header is wrong: it promises {declared / rate:.1f} s, {held}; all is used")
+        actual = f"the file holds {frames / rate:.1f} s"
+        warn(f"the header is wrong: it promises {declared / rate:.1f} s, {actual}; all is used")
     elif kind == "ogg" and last and frames and not _ogg_is_complete(file):
-        warn(_cut_off(frames / rate))
+        warn(_truncation_warning(frames / rate))
 
 
-def _opened(source: Any) -> Any:
+def _open_sound(source: Any) -> Any:
     import soundfile
 
     class ForwardOnly(soundfile.SoundFile):
@@ -294,7 +296,7 @@ def _opened(source: Any) -> Any:
     return ForwardOnly(source)
 
 
-def _behind_damage(file: BinaryIO, done: int, declared: int | None) -> Iterator[tuple[int, np.ndarray]]:
+def _resume_after_damage(file: BinaryIO, done: int, declared: int | None) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the decodable frames of a FLAC behind the position where its decoder fails.
 
     Args:
@@ -313,13 +315,13 @@ def _behind_damage(file: BinaryIO, done: int, declared: int | None) -> Iterator[
     patch = b"\x80" + data[5:21] + bytes([data[21] & 0xF0]) + bytes(4)
     block = int.from_bytes(data[8:10], "big")
     attempts = 0
-    for at, first in flac_frames(data, block):
-        if first < done or attempts == _MOST_ATTEMPTS or first >= (declared or done + _MOST_LOST):
+    for position, first in flac_frames(data, block):
+        if first < done or attempts == _MAX_ATTEMPTS or first >= (declared or done + _MAX_LOST):
             continue
         attempts += 1
-        source = _Overlay(io.BufferedReader(View(file, [(0, 42), (at, len(data))]), 1 << 16), 4, patch)
-        with contextlib.suppress(soundfile.LibsndfileError), _opened(source) as sound:
-            while len(samples := sound.read(max(16, min(block, BLOCK_FRAMES)), dtype="float32", always_2d=True)):
+        source = _Overlay(io.BufferedReader(View(file, [(0, 42), (position, len(data))]), 1 << 16), 4, patch)
+        with contextlib.suppress(soundfile.LibsndfileError), _open_sound(source) as stream:
+            while len(samples := stream.read(max(16, min(block, BLOCK_FRAMES)), dtype="float32", always_2d=True)):
                 yield first - done, samples
                 first = done = first + len(samples)
 
@@ -355,8 +357,8 @@ def _read_flac_header(file: BinaryIO, limits: Limits) -> _Header:
     word = int.from_bytes(head[18:26], "big")
     check_stream(word >> 44, (word >> 41 & 7) + 1, limits)
     # "Total samples: unknown" makes libsndfile read the actual samples, not the declared number.
-    unknown = (word >> 36 << 36).to_bytes(8, "big")
-    return _Header(frames=word & (1 << 36) - 1 or None, patch=(18, unknown))
+    patch = (word >> 36 << 36).to_bytes(8, "big")
+    return _Header(frames=word & (1 << 36) - 1 or None, patch=(18, patch))
 
 
 def _read_wav_header(file: BinaryIO, limits: Limits, *, joined: bool) -> _Header:
@@ -468,8 +470,8 @@ def _ogg_is_complete(file: BinaryIO) -> bool:
     if start < 0 or start + 27 > len(tail):
         return False
     segments = tail[start + 27 : start + 27 + tail[start + 26]]
-    whole = start + 27 + tail[start + 26] + sum(segments) <= len(tail)
-    return bool(tail[start + 5] & 4) and whole
+    complete = start + 27 + tail[start + 26] + sum(segments) <= len(tail)
+    return bool(tail[start + 5] & 4) and complete
 
 
 # --- FFmpeg -----------------------------------------------------------------------------------------------------
@@ -511,21 +513,21 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
             check_stream(codec.sample_rate, codec.channels, limits)
         # Decode packet by packet; damaged ones are skipped up to a limit.
         declared_s = _declared_s(file, container, stream, kind)
-        frames = bad = rate = 0
+        frames = errors = rate = 0
         seconds = 0.0
         packets = container.demux(stream)
-        while bad < _MAX_BAD_PACKETS:
+        while errors < _MAX_BAD_PACKETS:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError, ValueError):
-                bad += 1
+                errors += 1
                 break
             if packet is None:
                 break
             try:
                 decoded = packet.decode()
             except (av.FFmpegError, ValueError):
-                bad += 1
+                errors += 1
                 continue
             for frame in decoded:
                 rate = frame.sample_rate
@@ -536,8 +538,8 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
                 yield Block(rate, samples)
     if frames == 0:
         raise AudioError(broken)
-    if bad or (declared_s is not None and seconds < 0.95 * declared_s - 0.2):
-        warn(_cut_off(seconds, declared_s if declared_s and declared_s > seconds + 0.05 else None))
+    if errors or (declared_s is not None and seconds < 0.95 * declared_s - 0.2):
+        warn(_truncation_warning(seconds, declared_s if declared_s and declared_s > seconds + 0.05 else None))
 
 
 def _declared_s(file: BinaryIO, container: Any, stream: Any, kind: str) -> float | None:
@@ -548,10 +550,10 @@ def _declared_s(file: BinaryIO, container: Any, stream: Any, kind: str) -> float
     if kind == "mp4" and stream.duration:
         return float(stream.duration * stream.time_base)
     if kind == "matroska" and container.duration and len(container.streams) == 1:
-        at = file.tell()
+        position = file.tell()
         file.seek(0)
         has_duration = re.search(rb"\x44\x89[\x84\x88]", file.read(65536)) is not None
-        file.seek(at)
+        file.seek(position)
         # end of the last packet on the clock of the file, which need not begin at 0
         return (container.duration - (container.start_time or 0)) / 1_000_000 if has_duration else None
     return None
@@ -581,8 +583,8 @@ def _frame_samples(frame: Any) -> np.ndarray:
     channels, planar = len(frame.layout.channels), frame.format.is_planar
     dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
     planes = [frame.planes[index] for index in range(channels if planar else 1)]
-    wanted = frame.samples * (1 if planar else channels)
-    rows = [np.frombuffer(plane, dtype, count=wanted) for plane in planes]
+    count = frame.samples * (1 if planar else channels)
+    rows = [np.frombuffer(plane, dtype, count=count) for plane in planes]
     raw = np.stack(rows, axis=1) if planar else rows[0].reshape(-1, channels)
     if dtype.kind == "f":
         return raw.astype(np.float32)

@@ -30,11 +30,11 @@ def _adapt() -> None:
     import gguf
     from conversion import base, qwenvl
 
-    known = base.TextModel.get_vocab_base_pre
+    original_pre_tokenizer = base.TextModel.get_vocab_base_pre
 
     def pre_tokenizer(self, tokenizer) -> str:
         try:
-            return known(self, tokenizer)
+            return original_pre_tokenizer(self, tokenizer)
         except NotImplementedError:
             return "qwen2"
 
@@ -42,7 +42,7 @@ def _adapt() -> None:
     qwenvl.Qwen2VLModel.set_vocab = lambda self: self._set_vocab_gpt2()  # the original requires sentencepiece
 
     omni, audio = qwenvl.Qwen25OmniModel, qwenvl.Qwen25AudioModel
-    kept = omni.filter_tensors.__func__
+    original_filter = omni.filter_tensors.__func__
 
     def parameters(self) -> None:
         audio.set_gguf_parameters(self)
@@ -51,7 +51,7 @@ def _adapt() -> None:
     omni.has_vision_encoder = False
     omni.get_vision_config = lambda self: None
     omni.set_gguf_parameters = parameters
-    omni.filter_tensors = classmethod(lambda cls, item: None if "visual." in item[0] else kept(cls, item))
+    omni.filter_tensors = classmethod(lambda cls, item: None if "visual." in item[0] else original_filter(cls, item))
     # the constructor of the vision class reads sizes of vision
     qwenvl.Qwen2VLVisionModel.__init__ = lambda self, *args, **options: audio.__init__(self, *args, **options)
 

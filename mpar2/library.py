@@ -102,20 +102,25 @@ def evaluate(
     from mpar2.items import read_items
     from mpar2.runs import read_run
 
-    named = parse_arms([model] if isinstance(model, str) else list(model), mode)
+    models = parse_arms([model] if isinstance(model, str) else list(model), mode)
     arms = [
         arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | settings)
-        for a in named
+        for a in models
     ]
     items = read_items(benchmark, data, audio_root).first(limit)
-    known = {}
+    settings_of_engine = {}
     if isinstance(engine, str):  # the same settings as the shell's, so that each can resume the other's run
         options = options or EngineOptions()
-        known, engine = engine_settings(engine, options), engine_for_arms([arm.arm for arm in arms], engine, options)
-    how = Settings(seed=seed, attention_share=attention_share, engine=known, batch_size=batch_size)
+        settings_of_engine, engine = (
+            engine_settings(engine, options),
+            engine_for_arms([arm.arm for arm in arms], engine, options),
+        )
+    run_settings = Settings(
+        seed=seed, attention_share=attention_share, engine=settings_of_engine, batch_size=batch_size
+    )
     with tempfile.TemporaryDirectory(prefix="mpar2-") as scratch:
         folder = Path(out) if out is not None else Path(scratch)
-        metrics = run_evaluation(items, arms, engine, folder, how, report)
+        metrics = run_evaluation(items, arms, engine, folder, run_settings, report)
         frame = _frame(read_run(folder))
     frame.attrs["metrics"] = metrics
     return frame
@@ -158,13 +163,13 @@ def compare(
     from mpar2.engines.routing import engine_for_arms
 
     clip = audio if isinstance(audio, Clip) else load_clip(audio)
-    asked = question if isinstance(question, Question) else make_question(question, choices)
+    checked_question = question if isinstance(question, Question) else make_question(question, choices)
     arms = parse_arms(list(models), mode)
     if unknown := set(decoding) - set(asdict(Decoding())):
         raise ArmError(f"unknown setting {min(unknown)!r}; known are {', '.join(asdict(Decoding()))}")
     if isinstance(engine, str):
         engine = engine_for_arms(arms, engine, options)
-    updates = engine.stream(clip, asked, arms, Decoding(**decoding), attention=attention)
+    updates = engine.stream(clip, checked_question, arms, Decoding(**decoding), attention=attention)
     done = {update.index: update.generation for update in updates if update.generation is not None}
     return [done[index] for index in range(len(arms))]
 
@@ -178,8 +183,8 @@ def _frame(run: Run) -> pd.DataFrame:
     rows = []
     for record in run.records():
         item, ok = record["item"], record["status"] == "ok"
-        given = answer_of(record) if ok else None
-        scored = score(record, given) if ok else None
+        answer = answer_of(record) if ok else None
+        scored = score(record, answer) if ok else None
         wrong = float("nan") if item["answer"] is None else 0.0
         ratios = (record["attention"] or {}).get("ratio")
         rows.append(
@@ -188,11 +193,11 @@ def _frame(run: Run) -> pd.DataFrame:
             | {name: item[name] for name in ("domain", "category", "difficulty")}
             | {
                 "reply": record["text"],
-                "choice": given.choice if given else None,
-                "prediction": given.prediction if given else None,
+                "choice": answer.choice if answer else None,
+                "prediction": answer.prediction if answer else None,
                 "right": float(scored.official) if scored else wrong,
                 "strict": float(scored.strict) if scored else wrong,
-                "answered": bool(given and (given.choice is not None or given.words is not None)),
+                "answered": bool(answer and (answer.choice is not None or answer.words is not None)),
                 "attention": sum(ratios) / len(ratios) if ratios else float("nan"),
             }
             | {name: record[name] for name in ("tokens", "seconds", "finish", "error")}

@@ -73,7 +73,7 @@ def import_samples(
         raise SamplesError(f"two files would be the arm {Counter(arms).most_common(1)[0][0]!r}: name them with --name")
     task = match["task"] if (match := _NAME.fullmatch(paths[0].name)) else paths[0].stem
     problems: Counter[str] = Counter()
-    known: dict[str, Item] = {}
+    items_by_id: dict[str, Item] = {}
     records: list[dict[str, Any]] = []
     for path, arm in zip(paths, arms, strict=True):
         lines = list(_lines(path))
@@ -83,21 +83,21 @@ def import_samples(
             if item is None:
                 problems[f"lines of {arm!r} are of no item of {items.source.name}"] += 1  # type: ignore[union-attr]
                 continue
-            known.setdefault(item.id, item)
+            items_by_id.setdefault(item.id, item)
             records += _records(line, item, arm, where)
     if not records:
         raise SamplesError(f"{paths[0]} has no line of {items.source if items else 'an item with choices'}: {task}")
-    asked = tuple(known.values())
+    run_items = tuple(items_by_id.values())
     samples = {arm: max(r["sample"] for r in records if r["arm"] == arm) + 1 for arm in {r["arm"] for r in records}}
     manifest = build_manifest(
         benchmark={
             "name": items.benchmark if items else task,
             "version": items.version if items else "as in the samples",
-            "fingerprint": items.fingerprint if items else fingerprint_of(asked),
-            "items": len(asked),
+            "fingerprint": items.fingerprint if items else fingerprint_of(run_items),
+            "items": len(run_items),
             "file": items.source.name if items else paths[0].name,
         },
-        arms=[{"name": arm, "model": arm, "samples": samples.get(arm, 1), "items": len(asked)} for arm in arms],
+        arms=[{"name": arm, "model": arm, "samples": samples.get(arm, 1), "items": len(run_items)} for arm in arms],
         seed=0,
         engine={"name": "lmms-eval"},
     )
@@ -105,8 +105,8 @@ def import_samples(
         for record in records:
             if record["key"] not in run.done:
                 run.append(record)
-        metrics = summarise(read_run(run.folder).records(), asked, {arm: samples.get(arm, 1) for arm in arms})
-        metrics["problems"] = [f"{count} {what}" for what, count in problems.items()]
+        metrics = summarise(read_run(run.folder).records(), run_items, {arm: samples.get(arm, 1) for arm in arms})
+        metrics["problems"] = [f"{count} {problem}" for problem, count in problems.items()]
         run.finish(metrics)
     return metrics
 
@@ -135,18 +135,18 @@ class _Finder:
     def __call__(self, line: Mapping[str, Any]) -> Item | None:
         prompt = _prompt(line)
         entry = _entry(line)
-        found = self.by_id.get(str(entry.get("id"))) if entry else None
-        if found is None and prompt:
-            candidates = [item for text, same in self.by_question.items() if text in prompt for item in same]
+        match = self.by_id.get(str(entry.get("id"))) if entry else None
+        if match is None and prompt:
+            candidates = [item for text, items in self.by_question.items() if text in prompt for item in items]
             candidates = [item for item in candidates if all(choice in prompt for choice in item.question.choices)]
             # a short question may be part of a longer one
             longest = max((len(item.question.text) for item in candidates), default=0)
             candidates = [item for item in candidates if len(item.question.text) == longest]
-            found = candidates[0] if len(candidates) == 1 else None
-        shown = _choices(prompt)
-        if found is not None and sorted(shown) == sorted(found.question.choices):
-            found = replace(found, question=replace(found.question, choices=shown))
-        return found
+            match = candidates[0] if len(candidates) == 1 else None
+        choices = _choices(prompt)
+        if match is not None and sorted(choices) == sorted(match.question.choices):
+            match = replace(match, question=replace(match.question, choices=choices))
+        return match
 
 
 def _item(line: Mapping[str, Any], where: str) -> Item:
@@ -193,9 +193,9 @@ def _prompt(line: Mapping[str, Any]) -> str:
 
 def _choices(prompt: str) -> tuple[str, ...]:
     """Return the choices that a prompt lists as "A. words", if their letters are consecutive from A."""
-    found = _CHOICE.findall(prompt)
-    letters = "".join(letter for letter, _ in found)
-    return tuple(words for _, words in found) if letters and "ABCDEFGHIJ".startswith(letters) else ()
+    matches = _CHOICE.findall(prompt)
+    letters = "".join(letter for letter, _ in matches)
+    return tuple(words for _, words in matches) if letters and "ABCDEFGHIJ".startswith(letters) else ()
 
 
 def _records(line: Mapping[str, Any], item: Item, arm: str, where: str) -> Iterator[dict[str, Any]]:

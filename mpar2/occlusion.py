@@ -230,10 +230,10 @@ def attention_agreement(occlusion: Occlusion, record: AttentionRecord, tokens: S
     inside = (places >= 0) & (places < windows)
     attention = np.bincount(places[inside], weights=columns[inside], minlength=windows)
     drops = occlusion.drops[0]
-    there = ~np.isnan(drops)
-    if there.sum() < 3 or np.ptp(drops[there]) == 0 or np.ptp(attention[there]) == 0:
+    measured = ~np.isnan(drops)
+    if measured.sum() < 3 or np.ptp(drops[measured]) == 0 or np.ptp(attention[measured]) == 0:
         return None
-    return float(spearmanr(drops[there], attention[there]).statistic)
+    return float(spearmanr(drops[measured], attention[measured]).statistic)
 
 
 def _overlap(chars: Span, span: Span) -> bool:
@@ -242,8 +242,8 @@ def _overlap(chars: Span, span: Span) -> bool:
 
 def _sum_of(tokens: Sequence[Any], span: Span) -> float:
     """Return the log-probability of the tokens that overlap the span; NaN if there is none."""
-    inside = [token.logprob for token in tokens if _overlap(token.chars, span)]
-    return sum(inside) if inside else math.nan
+    logprobs = [token.logprob for token in tokens if _overlap(token.chars, span)]
+    return sum(logprobs) if logprobs else math.nan
 
 
 def _answer_of(generation: Any) -> str | None:

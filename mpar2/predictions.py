@@ -61,13 +61,15 @@ def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Pat
     Returns:
         The files by arm name.
     """
-    found: dict[str, dict[str, dict[str, str]]] = {name: {} for name in arms}
+    predictions_by_arm: dict[str, dict[str, dict[str, str]]] = {name: {} for name in arms}
     for record in run.records():
-        if record["status"] == "ok" and record["sample"] == 0 and record["arm"] in found:
-            found[record["arm"]][record["id"]] = prediction_keys(answer_of(record).prediction, record["text"])
+        if record["status"] == "ok" and record["sample"] == 0 and record["arm"] in predictions_by_arm:
+            predictions_by_arm[record["arm"]][record["id"]] = prediction_keys(
+                answer_of(record).prediction, record["text"]
+            )
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, Path] = {}
-    for name, predictions in found.items():
+    for name, predictions in predictions_by_arm.items():
         entries: list[dict[str, Any]] = [
             entry | predictions.get(item.id, {}) for item, entry in zip(items.items, items.official, strict=True)
         ]
@@ -80,9 +82,9 @@ def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Pat
     return files
 
 
-def _file_name(arm: str, taken: Sequence[str]) -> str:
+def _file_name(arm: str, used_names: Sequence[str]) -> str:
     plain = re.sub(r"[^\w.+-]+", "-", arm).strip("-.") or "arm"
     name, number = plain, 2
-    while name in taken:
+    while name in used_names:
         name, number = f"{plain}-{number}", number + 1
     return name

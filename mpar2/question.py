@@ -131,33 +131,33 @@ def make_question(text: str, choices: Iterable[str] = (), **known: Any) -> Quest
     if isinstance(choices, str):
         raise QuestionError("the choices came as one text; give a list, one entry for each choice")
     text = text.strip()
-    kept = tuple(stripped for choice in choices if (stripped := choice.strip()))
+    cleaned = tuple(stripped for choice in choices if (stripped := choice.strip()))
     if not text:
         raise QuestionError("the question is empty: write what you want to know about the audio")
     if len(text) > MAX_QUESTION_CHARS:
         raise QuestionError(f"the question has {len(text)} characters; the limit is {MAX_QUESTION_CHARS}: shorten it")
-    if len(kept) == 1:
+    if len(cleaned) == 1:
         raise QuestionError("there is only one choice: give at least two, or none for an open question")
-    if len(kept) > MAX_CHOICES:
-        raise QuestionError(f"there are {len(kept)} choices; the limit is {MAX_CHOICES}: remove some")
-    seen: dict[str, str] = {}
-    for choice in kept:
+    if len(cleaned) > MAX_CHOICES:
+        raise QuestionError(f"there are {len(cleaned)} choices; the limit is {MAX_CHOICES}: remove some")
+    originals: dict[str, str] = {}
+    for choice in cleaned:
         if len(choice) > MAX_CHOICE_CHARS:
             raise QuestionError(
                 f"the choice '{choice[:40]}…' has {len(choice)} characters; the limit is {MAX_CHOICE_CHARS}: "
                 "shorten it, and write one choice on each line"
             )
-        key = _normal(choice)
-        if key in seen:
-            raise QuestionError(f"the choices '{seen[key]}' and '{choice}' are the same: change or remove one")
-        seen[key] = choice
+        key = _normalise(choice)
+        if key in originals:
+            raise QuestionError(f"the choices '{originals[key]}' and '{choice}' are the same: change or remove one")
+        originals[key] = choice
     answer = known.pop("answer", None)
-    if answer is not None and kept:
-        named = match_choice(answer, kept)
-        if named is None:
+    if answer is not None and cleaned:
+        match = match_choice(answer, cleaned)
+        if match is None:
             raise QuestionError(f"the right answer '{answer[:80]}' is not one of the choices: copy one of them")
-        answer = named
-    return Question(text=text, choices=kept, answer=answer, **known)
+        answer = match
+    return Question(text=text, choices=cleaned, answer=answer, **known)
 
 
 def resolve_answer(answer: str | None, choices: Sequence[str]) -> str | None:
@@ -205,13 +205,13 @@ def match_choice(text: str | None, choices: Sequence[str]) -> str | None:
     """
     if not text or not text.strip():
         return None
-    found = _by_text(text, choices)
-    if found or len(choices) > MAX_CHOICES:
-        return _the_one(found)
-    said = text.strip().strip(_QUOTES).strip()
-    if match := _LETTER.fullmatch(said):
+    matches = _by_text(text, choices)
+    if matches or len(choices) > MAX_CHOICES:
+        return _only(matches)
+    label = text.strip().strip(_QUOTES).strip()
+    if match := _LETTER.fullmatch(label):
         return _by_letter(match, choices)
-    if match := _LETTER_AND_TEXT.fullmatch(said):
+    if match := _LETTER_AND_TEXT.fullmatch(label):
         lettered = _by_letter(match, choices)
         return lettered if lettered is not None and lettered in _by_text(match[4], choices) else None
     return None
@@ -230,30 +230,32 @@ def _by_text(text: str, choices: Sequence[str]) -> list[str]:
     exact = [choice for choice in choices if choice.strip() == text.strip()]
     if exact:
         return exact[:1]
-    wanted = _normal(text)
-    found = [choice for i, choice in enumerate(choices) if wanted in (_normal(choice), _without_own_letter(i, choice))]
-    return list(dict.fromkeys(found))
+    target = _normalise(text)
+    matches = [
+        choice for i, choice in enumerate(choices) if target in (_normalise(choice), _without_own_letter(i, choice))
+    ]
+    return list(dict.fromkeys(matches))
 
 
 def _without_own_letter(index: int, choice: str) -> str:
     """Return a choice without its own letter: some MMAU choices begin with "A.", which a model may omit."""
     match = _LETTER_AND_TEXT.fullmatch(choice.strip())
-    own = match and ord((match[1] or match[2] or match[3]).upper()) - ord("A") == index
-    return _normal(match[4]) if match and own else _normal(choice)
+    is_own = match and ord((match[1] or match[2] or match[3]).upper()) - ord("A") == index
+    return _normalise(match[4]) if match and is_own else _normalise(choice)
 
 
-def _the_one(found: Sequence[str]) -> str | None:
-    return found[0] if len(found) == 1 else None
+def _only(matches: Sequence[str]) -> str | None:
+    return matches[0] if len(matches) == 1 else None
 
 
 _QUOTES = "\"'`*“”‘’«»"
 
 
-def _normal(text: str) -> str:
+def _normalise(text: str) -> str:
     """Fold case, compatibility forms, blanks, surrounding quotes and final punctuation."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    bare = folded.strip(_QUOTES).rstrip(".!?,;:").strip(_QUOTES).strip()
-    return bare or folded  # "?" as a choice stays "?"
+    stripped = folded.strip(_QUOTES).rstrip(".!?,;:").strip(_QUOTES).strip()
+    return stripped or folded  # "?" as a choice stays "?"
 
 
 def strict_match(answer: str, prediction: str | None, choices: Sequence[str] = ()) -> bool:
@@ -269,8 +271,8 @@ def strict_match(answer: str, prediction: str | None, choices: Sequence[str] = (
     """
     if not prediction:
         return False
-    named = match_choice(prediction, choices) if choices else prediction
-    return named is not None and _normal(named) == _normal(answer)
+    choice = match_choice(prediction, choices) if choices else prediction
+    return choice is not None and _normalise(choice) == _normalise(answer)
 
 
 def string_match(answer: str, prediction: str | None, choices: Sequence[str]) -> bool:
@@ -287,11 +289,11 @@ def string_match(answer: str, prediction: str | None, choices: Sequence[str]) ->
     Source:
         ``evaluation.py`` of MMAU (arXiv 2410.19168) and of MMAR (arXiv 2505.13032).
     """
-    said, wanted = _words(prediction or ""), _words(answer)
-    if not said:
+    prediction_words, answer_words = _words(prediction or ""), _words(answer)
+    if not prediction_words:
         return False
-    wrong = set().union(*(_words(choice) - wanted for choice in choices))
-    return wanted <= said and said.isdisjoint(wrong)
+    other_words = set().union(*(_words(choice) - answer_words for choice in choices))
+    return answer_words <= prediction_words and prediction_words.isdisjoint(other_words)
 
 
 def _words(text: str) -> set[str]:
@@ -337,10 +339,10 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
         QuestionError: A field has a wrong type (NaN is neither text nor a time); the message names item and field.
     """
     # The id: the item's own, else the caller's.
-    own = data.get("id")
-    if own is not None and (isinstance(own, bool) or not isinstance(own, str | int) or own == ""):
-        raise QuestionError(f"'id' is {_shown(own)}; a text or a whole number is needed")
-    id = id if own is None else own
+    own_id = data.get("id")
+    if own_id is not None and (isinstance(own_id, bool) or not isinstance(own_id, str | int) or own_id == ""):
+        raise QuestionError(f"'id' is {_quote(own_id)}; a text or a whole number is needed")
+    id = id if own_id is None else own_id
     if id is None:
         raise QuestionError("an item has no id: give one as 'id'")
     where = f"item {str(id)[:80]}: " if id != "" else ""
@@ -348,13 +350,13 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
     for key in ("audio", "question", *_QUESTION_KEYS, "caption", "truth_origin"):
         value = data.get(key)
         if not isinstance(value, str) and (value is not None or key in ("audio", "question")):
-            raise QuestionError(f"{where}'{key}' is {_shown(value)}; a text is needed")
+            raise QuestionError(f"{where}'{key}' is {_quote(value)}; a text is needed")
         _check_length(key, value or "", MAX_TEXT_CHARS if key in ("question", "caption") else MAX_LABEL_CHARS, where)
     choices = data.get("choices")
     if choices is not None and not (
         isinstance(choices, list | tuple) and all(isinstance(choice, str) for choice in choices)
     ):
-        raise QuestionError(f"{where}'choices' is {_shown(choices)}; a list of texts is needed, one for each choice")
+        raise QuestionError(f"{where}'choices' is {_quote(choices)}; a list of texts is needed, one for each choice")
     choices = tuple(choices or ())
     if len(choices) > _MAX_LISTED:
         raise QuestionError(f"{where}'choices' has {len(choices)} entries; the limit is {_MAX_LISTED}")
@@ -386,7 +388,7 @@ def _extra_from_json(extra: Any, where: str) -> dict[str, Any]:
     if extra is None:
         return {}
     if not isinstance(extra, Mapping):
-        raise QuestionError(f"{where}'extra' is {_shown(extra)}; an object is needed")
+        raise QuestionError(f"{where}'extra' is {_quote(extra)}; an object is needed")
     try:
         length = len(json.dumps(extra, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
@@ -400,26 +402,26 @@ def _events_from_json(events: Any, where: str) -> tuple[Event, ...] | None:
     if events is None:
         return None
     if not isinstance(events, list | tuple):
-        raise QuestionError(f"{where}'events' is {_shown(events)}; a list of objects with a 'label' is needed")
+        raise QuestionError(f"{where}'events' is {_quote(events)}; a list of objects with a 'label' is needed")
     if len(events) > _MAX_EVENTS:
         raise QuestionError(f"{where}'events' has {len(events):,} entries; the limit is {_MAX_EVENTS:,}")
-    read = []
+    parsed = []
     for number, event in enumerate(events, 1):
         if not isinstance(event, Mapping) or not isinstance(event.get("label"), str) or not event["label"].strip():
             raise QuestionError(
-                f"{where}entry {number} of 'events' is {_shown(event)}; an object with a text as 'label' is needed"
+                f"{where}entry {number} of 'events' is {_quote(event)}; an object with a text as 'label' is needed"
             )
         _check_length(f"label' of entry {number} in 'events", event["label"], MAX_LABEL_CHARS, where)
         times = event.get("onset_s"), event.get("offset_s")
         for key, time in zip(("onset_s", "offset_s"), times, strict=True):
             if time is not None and not (type(time) in (int, float) and abs(time) < _FOREVER_S):
                 raise QuestionError(
-                    f"{where}'{key}' of entry {number} in 'events' is {_shown(time)}; seconds or null are needed"
+                    f"{where}'{key}' of entry {number} in 'events' is {_quote(time)}; seconds or null are needed"
                 )
-        read.append(Event(event["label"], *times))
-    return tuple(read)
+        parsed.append(Event(event["label"], *times))
+    return tuple(parsed)
 
 
-def _shown(value: Any) -> str:
+def _quote(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -75,15 +75,17 @@ def score_by_rules(text: str, answer: str, choices: tuple[str, ...] | list[str])
     """
     trace = parse_trace(text)
     record = {"text": text, "item": {"choices": choices}}
-    given = answer_of(record, trace)
+    parsed = answer_of(record, trace)
     reply = _reply(trace)
     lmms, guessed = _lmms_eval(reply, answer, choices)
-    named = given.choice if choices else given.words
-    by_letter = named is not None and strict_match(answer, named, choices) and not _in_words(reply, named)
+    predicted = parsed.choice if choices else parsed.words
+    by_letter = (
+        predicted is not None and strict_match(answer, predicted, choices) and not _contains_words(reply, predicted)
+    )
     values = {
-        "official": float(string_match(answer, given.prediction, choices)),
+        "official": float(string_match(answer, parsed.prediction, choices)),
         "official_raw": float(string_match(answer, reply, choices)),
-        "strict": float(strict_match(answer, named, choices)),
+        "strict": float(strict_match(answer, predicted, choices)),
         "letter": float(_last_letter(reply, choices) == answer),
         "lmms_eval": lmms,
         "nemo": float(_nemo(text, answer)),
@@ -101,14 +103,14 @@ def _reply(trace: Trace) -> str:
     return visible_text(trace) or trace.text.strip()
 
 
-def _in_words(reply: str, choice: str) -> bool:
+def _contains_words(reply: str, choice: str) -> bool:
     return string_match(choice, reply, ())
 
 
 def _last_letter(reply: str, choices: tuple[str, ...] | list[str]) -> str | None:
     letters = re.findall(r"(?<![\w'])([A-Z])(?![\w'])", reply)
-    known = [ord(letter) - ord("A") for letter in letters if ord(letter) - ord("A") < len(choices)]
-    return choices[known[-1]] if known else None
+    indices = [ord(letter) - ord("A") for letter in letters if ord(letter) - ord("A") < len(choices)]
+    return choices[indices[-1]] if indices else None
 
 
 def _lmms_eval(reply: str, answer: str, choices: tuple[str, ...] | list[str]) -> tuple[float, bool]:
@@ -162,16 +164,16 @@ def rescore(
     Raises:
         RescoreError: No answer of the run can be scored.
     """
-    wanted, other = set(arms), {item.id: item for item in items.items} if items else None
-    found = []
+    arm_names, items_by_id = set(arms), {item.id: item for item in items.items} if items else None
+    rows = []
     for record in read_run(run).records():
-        if record["status"] != "ok" or (wanted and record["arm"] not in wanted):
+        if record["status"] != "ok" or (arm_names and record["arm"] not in arm_names):
             continue
         item = record["item"]
         answer, choices = item["answer"], tuple(item["choices"] or ())
         # Another version of the question has its own answer and choices.
-        if other is not None:
-            version: Item | None = other.get(record["id"])
+        if items_by_id is not None:
+            version: Item | None = items_by_id.get(record["id"])
             if version is None:
                 continue
             answer, choices = version.question.answer, version.question.choices
@@ -183,10 +185,10 @@ def rescore(
             values["judge"] = verdicts[record["key"]]
         reply = " ".join(_reply(parse_trace(record["text"])).split())[:200]
         clip = item["audio"] or record["id"]
-        found.append(Rescored(record["key"], record["id"], record["arm"], clip, answer, reply, values, guessed))
-    if not found:
+        rows.append(Rescored(record["key"], record["id"], record["arm"], clip, answer, reply, values, guessed))
+    if not rows:
         raise RescoreError(f"{run}: no answer with a known truth (and of these arms and items) is there to score")
-    return found
+    return rows
 
 
 def read_verdicts(path: str | Path) -> dict[str, float]:
@@ -223,32 +225,32 @@ def rescored_table(rows: list[Rescored], reference: str = "official") -> list[di
     """
     table = []
     for arm in dict.fromkeys(row.arm for row in rows):
-        own = [row for row in rows if row.arm == arm]
-        for rule in dict.fromkeys(name for row in own for name in row.values):
-            judged = [row for row in own if rule in row.values]
-            clips = [row.clip for row in judged]
-            values = np.array([row.values[rule] for row in judged])
-            base = np.array([row.values[reference] for row in judged])
-            found = statistics.bootstrap_interval(values, groups=clips)
-            away = statistics.paired_bootstrap(base, values, groups=clips)
+        arm_rows = [row for row in rows if row.arm == arm]
+        for rule in dict.fromkeys(name for row in arm_rows for name in row.values):
+            rule_rows = [row for row in arm_rows if rule in row.values]
+            clips = [row.clip for row in rule_rows]
+            values = np.array([row.values[rule] for row in rule_rows])
+            base = np.array([row.values[reference] for row in rule_rows])
+            accuracy = statistics.bootstrap_interval(values, groups=clips)
+            difference = statistics.paired_bootstrap(base, values, groups=clips)
             table.append(
                 {
                     "arm": arm,
                     "rule": rule,
-                    "accuracy": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
-                    "answers": len(judged),
-                    "items": len({row.id for row in judged}),
-                    "clips": found.n,
-                    "difference": away.estimate,
-                    "difference_low": away.low,
-                    "difference_high": away.high,
-                    "p_value": away.p_value,
+                    "accuracy": accuracy.estimate,
+                    "low": accuracy.low,
+                    "high": accuracy.high,
+                    "answers": len(rule_rows),
+                    "items": len({row.id for row in rule_rows}),
+                    "clips": accuracy.n,
+                    "difference": difference.estimate,
+                    "difference_low": difference.low,
+                    "difference_high": difference.high,
+                    "p_value": difference.p_value,
                     "more_right": int((values > base).sum()),
                     "less_right": int((values < base).sum()),
-                    "guessed": sum(row.guessed for row in judged) if rule == "lmms_eval" else None,
-                    "behind": [row.key for row in judged if row.values[rule] != row.values[reference]],
+                    "guessed": sum(row.guessed for row in rule_rows) if rule == "lmms_eval" else None,
+                    "behind": [row.key for row in rule_rows if row.values[rule] != row.values[reference]],
                 }
             )
     return table

@@ -120,9 +120,10 @@ def validate(*columns: ArrayLike, groups: _Groups = None, level: float = 0.95) -
         if len(array) != len(arrays[0]):
             raise ValueError(f"column {number} has {len(array)} values and column 1 has {len(arrays[0])}: not paired")
         if not np.isfinite(array).all():
-            bad = int(np.flatnonzero(~np.isfinite(array))[0])
+            position = int(np.flatnonzero(~np.isfinite(array))[0])
             raise ValueError(
-                f"column {number} has {array[bad]} at position {bad}: leave unscored items out, and count them"
+                f"column {number} has {array[position]} at position {position}: "
+                "leave unscored items out, and count them"
             )
     if groups is not None and arrays and len(groups) != len(arrays[0]):
         raise ValueError(f"there are {len(groups)} groups for {len(arrays[0])} values: give one group for each value")
@@ -150,10 +151,10 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
         raise ValueError(f"{successes} successes of {n}: successes must lie between 0 and n")
     if n == 0:
         return Interval(None, None, None, 0)
-    found = binomtest(successes, n).proportion_ci(level, method="wilson")
+    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
     # At p = 0 and p = 1 the bound is exactly p, apart from rounding.
-    low = 0.0 if successes == 0 else float(found.low)
-    high = 1.0 if successes == n else float(found.high)
+    low = 0.0 if successes == 0 else float(interval.low)
+    high = 1.0 if successes == n else float(interval.high)
     return Interval(successes / n, low, high, n)
 
 
@@ -261,10 +262,10 @@ def accuracy_interval(
     clusters = len(values) if groups is None else _distinct(groups)
     if clusters == len(values):
         return wilson(int(values.sum()), len(values), level=level)
-    found = bootstrap_interval(values, groups=groups, level=level, resamples=resamples, seed=seed)
-    if found.estimate in (0.0, 1.0):  # nothing to resample: use the Wilson interval of that many clips
-        return wilson(int(found.estimate) * found.n, found.n, level=level)
-    return found
+    interval = bootstrap_interval(values, groups=groups, level=level, resamples=resamples, seed=seed)
+    if interval.estimate in (0.0, 1.0):  # nothing to resample: use the Wilson interval of that many clips
+        return wilson(int(interval.estimate) * interval.n, interval.n, level=level)
+    return interval
 
 
 def paired_bootstrap(
@@ -291,8 +292,8 @@ def paired_bootstrap(
         resamples: Number of bootstrap samples.
         seed: Seed of the resampling.
     """
-    below = denominators or (None, None)
-    rows = _cluster_rows((first, below[0], second, below[1]), groups, level)
+    divisors = denominators or (None, None)
+    rows = _cluster_rows((first, divisors[0], second, divisors[1]), groups, level)
     n = len(rows)
     total = rows.sum(axis=0)
     if n == 0 or total[1] == 0 or total[3] == 0:
@@ -359,23 +360,23 @@ def slope(
         The slope; no estimate if x does not vary within any stratum. ``n`` counts the informative clips.
     """
     columns = validate(x, y, np.ones(len(np.asarray(x))) if weights is None else weights, groups=groups, level=level)
-    at, value, weight = columns
-    if not len(at):
+    regressor, value, weight = columns
+    if not len(regressor):
         return Effect(None, None, None, None, 0)
-    inside = np.zeros(len(at), dtype=np.intp) if strata is None else strata
+    codes = np.zeros(len(regressor), dtype=np.intp) if strata is None else strata
     # Frisch-Waugh-Lovell: a fixed effect per stratum equals subtracting its weighted means.
-    total = np.maximum(np.bincount(inside, weight), 1e-300)
-    at = at - (np.bincount(inside, weight * at) / total)[inside]
-    value = value - (np.bincount(inside, weight * value) / total)[inside]
-    at = np.where(np.abs(at) < 1e-12, 0.0, at)
+    total = np.maximum(np.bincount(codes, weight), 1e-300)
+    regressor = regressor - (np.bincount(codes, weight * regressor) / total)[codes]
+    value = value - (np.bincount(codes, weight * value) / total)[codes]
+    regressor = np.where(np.abs(regressor) < 1e-12, 0.0, regressor)
     # Numerator and denominator of each cluster; the slope is the ratio of their sums.
-    rows = _cluster_rows((weight * at * value, weight * at * at), groups, level)
+    rows = _cluster_rows((weight * regressor * value, weight * regressor * regressor), groups, level)
     rows = rows[rows[:, 1] > 0]
     n = len(rows)
     if n == 0:
         return Effect(None, None, None, None, 0)
-    above, below = rows.sum(axis=0)
-    estimate = float(above / below)
+    numerator, denominator = rows.sum(axis=0)
+    estimate = float(numerator / denominator)
     sums = _resampled_sums(rows, resamples, np.random.default_rng(seed))
     return _effect(estimate, _ratio(sums[:, 0], sums[:, 1]), n, level)
 
@@ -457,13 +458,13 @@ def compare_arms(
     """
     a, b = validate(first, second, groups=groups)
     binary = bool(np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all())
-    alone = accuracy_interval if binary else bootstrap_interval
-    apart = groups is None or _distinct(groups) == len(a)
+    estimate = accuracy_interval if binary else bootstrap_interval
+    independent = groups is None or _distinct(groups) == len(a)
     return {
-        "first": alone(a, groups=groups)._asdict(),
-        "second": alone(b, groups=groups)._asdict(),
+        "first": estimate(a, groups=groups)._asdict(),
+        "second": estimate(b, groups=groups)._asdict(),
         "difference": paired_bootstrap(a, b, groups=groups)._asdict(),
-        "mcnemar": mcnemar(a, b)._asdict() if binary and apart else None,
+        "mcnemar": mcnemar(a, b)._asdict() if binary and independent else None,
     }
 
 
@@ -511,8 +512,8 @@ def _cluster_rows(columns: tuple[ArrayLike | None, ...], groups: _Groups, level:
     if groups is None or not length:
         return values.T  # columns are contiguous in memory, so that sums over a million rows are fast
     codes = _codes(groups)
-    there = np.bincount(codes) > 0
-    return np.stack([np.bincount(codes, column)[there] for column in values]).T
+    nonempty = np.bincount(codes) > 0
+    return np.stack([np.bincount(codes, column)[nonempty] for column in values]).T
 
 
 def _resampled_sums(rows: _Floats, resamples: int, rng: np.random.Generator) -> _Floats:
@@ -532,8 +533,10 @@ def _resampled_sums(rows: _Floats, resamples: int, rng: np.random.Generator) -> 
         return rng.multinomial(n, counts / n, size=resamples).astype(np.float64) @ distinct
     parts = []
     for count in _chunks(resamples, n * rows.shape[1]):
-        drawn = rng.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)  # count of each row in each resample
+        indices = rng.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
+        times = np.bincount(indices.ravel(), minlength=count * n).reshape(
+            count, n
+        )  # count of each row in each resample
         parts.append(times @ rows)
     return np.concatenate(parts)
 
@@ -545,8 +548,8 @@ def _chunks(resamples: int, width: int) -> list[int]:
     return [min(size, resamples - start) for start in range(0, resamples, size)]
 
 
-def _ratio(above: _Floats, below: _Floats) -> _Floats:
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
+def _ratio(numerator: _Floats, denominator: _Floats) -> _Floats:
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator != 0)
 
 
 def _percentiles(draws: _Floats, clusters: int, level: float) -> tuple[float | None, float | None]:

@@ -142,9 +142,9 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
     problems = builder.problems
     _check_grammar(parts, problems)
     if answer is None:
-        outside = Trace(text, parts)
-        alone = all(part.kind in ("think", "text", "answer") for part in outside.top())
-        answer = stated_answer(visible_text(outside), alone=alone)
+        untagged = Trace(text, parts)
+        alone = all(part.kind in ("think", "text", "answer") for part in untagged.top())
+        answer = stated_answer(visible_text(untagged), alone=alone)
         if not any(part.kind == "answer" for part in parts):
             origin = "" if answer is None else "; the answer was read from the text"
             problems.add(f"no <answer> part{origin}")
@@ -366,9 +366,9 @@ def _check_grammar(parts: Sequence[Part], problems: _Problems) -> None:
     kinds = [part.kind for part in parts if part.parent is None and part.kind != "text"]
     for part in parts:
         if part.kind == "text":
-            bare = _TAG.sub("", part.text)
-            bare = bare[: _tag_fragment(bare)]
-            if kinds and bare.strip():
+            untagged = _TAG.sub("", part.text)
+            untagged = untagged[: _tag_fragment(untagged)]
+            if kinds and untagged.strip():
                 problems.add("text outside the parts")
         elif not part.text.strip():
             problems.add(f"<{part.kind}> is empty")
@@ -396,11 +396,11 @@ def _check_grammar(parts: Sequence[Part], problems: _Problems) -> None:
 
 
 def _check_steps(parts: Sequence[Part], problems: _Problems) -> None:
-    inside: dict[int, list[Part]] = {index: [] for index, part in enumerate(parts) if part.kind == "step"}
+    children_of: dict[int, list[Part]] = {index: [] for index, part in enumerate(parts) if part.kind == "step"}
     for part in parts:
-        if part.parent in inside:
-            inside[part.parent].append(part)
-    for index, children in inside.items():
+        if part.parent in children_of:
+            children_of[part.parent].append(part)
+    for index, children in children_of.items():
         step = parts[index]
         kinds = [child.kind for child in children]
         missing = [f"<{kind}>" for kind in _STEP_PARTS if kind not in kinds]

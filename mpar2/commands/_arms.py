@@ -82,13 +82,13 @@ def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None
         parser: Parser of the command.
         several: Whether the help mentions repeating the option.
     """
-    again = "; give the option once for each" if several else ""
+    repeat_help = "; give the option once for each" if several else ""
     parser.add_argument(
         "--arm",
         action="append",
         default=[],
         metavar="ARM",
-        help="NAME=MODEL[+ADAPTER][:MODE]; MODEL may be server:http://host:port/v1#MODEL or gemini:MODEL" + again,
+        help="NAME=MODEL[+ADAPTER][:MODE]; MODEL may be server:http://host:port/v1#MODEL or gemini:MODEL" + repeat_help,
     )
 
 
@@ -148,8 +148,8 @@ def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
     from mpar2.engines.routing import engine_for_arms
 
     quiet_libraries()
-    made = EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
-    return engine_for_arms(arms, options.engine, made)
+    engine_options = EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
+    return engine_for_arms(arms, options.engine, engine_options)
 
 
 def read_question(options: argparse.Namespace) -> tuple[Clip, Question, Decoding]:
@@ -217,20 +217,20 @@ def run_arms(
         raise EngineError(
             f"--attention: {type(engine.engine_for(arms[0])).__name__} does not tell where a model attends"
         )
-    shown = 0
+    printed = 0
     done: dict[int, Generation] = {}
     for update in engine.stream(clip, question, arms, decoding, attention=True):
         if live and len(arms) == 1:
-            print(printable(update.text[shown:]), end="", flush=True)
-            shown = max(shown, len(update.text))
+            print(printable(update.text[printed:]), end="", flush=True)
+            printed = max(printed, len(update.text))
         if update.generation is not None:
             done[update.index] = update.generation
     generations = [done[index] for index in range(len(arms))]
     for path, generation in zip(attention_files(attention, len(arms)), generations, strict=False):
         if generation.attention is not None:
-            written = save_record(generation.attention, path)
+            file = save_record(generation.attention, path)
             if live:
-                print(f"attention of {generation.arm.name}: {written}", file=sys.stderr)
+                print(f"attention of {generation.arm.name}: {file}", file=sys.stderr)
     return generations
 
 
@@ -262,8 +262,8 @@ def print_summary(generation: Generation, question: Question) -> None:
     print(f"answer:     {printable(answer) if answer is not None else '(none given)'}")
     if question.choices:
         print(f"choice:     {generation.choice if generation.choice is not None else '(none of the choices)'}")
-    ended = {"length": " (cut at the limit of tokens)", "cancelled": " (stopped)"}.get(generation.finish, "")
-    print(f"tokens:     {'not counted' if generation.token_count is None else generation.token_count}{ended}")
+    ending = {"length": " (cut at the limit of tokens)", "cancelled": " (stopped)"}.get(generation.finish, "")
+    print(f"tokens:     {'not counted' if generation.token_count is None else generation.token_count}{ending}")
     print(f"time:       {generation.seconds:.2f} s for {generation.audio_seconds:.2f} s of audio")
     ratio = mean_attention_ratio(generation)
     print(f"attention:  {'not recorded' if ratio is None else f'{ratio:.1%} on audio, mean over tokens'}")

@@ -132,6 +132,6 @@ def spent(replies: Journal, table: Prices | None) -> str:
     from mpar2.llm.journal import usage_of
 
     usage = usage_of(replies)
-    out = (usage.completion or 0) + (usage.thoughts or 0)
+    completion = (usage.completion or 0) + (usage.thoughts or 0)
     cost = "" if table is None else f", {table.cost(usage):.2f} {table.currency} at the prices given"
-    return f"{len(replies)} replies in all: {usage.total} tokens ({usage.prompt or 0} in, {out} out){cost}"
+    return f"{len(replies)} replies in all: {usage.total} tokens ({usage.prompt or 0} in, {completion} out){cost}"

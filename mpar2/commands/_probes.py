@@ -119,23 +119,28 @@ def _probe(options: argparse.Namespace) -> int:
     names: dict[tuple[str, ...], list[str]] = {}
     with Journal(folder / "probe-answers.jsonl") as journal:
         for arm in arms:
-            keys = _ask_missing(engine, arm, items, probes, journal, options)
+            keys = _answer_missing(engine, arm, items, probes, journal, options)
             answers = {name: read_answers(journal.get(keys[name]), probes[name]) for name in items}
-            lines += [{"arm": arm.name, "item": name, "answers": probe_record(mine)} for name, mine in answers.items()]
+            lines += [
+                {"arm": arm.name, "item": name, "answers": probe_record(item_answers)}
+                for name, item_answers in answers.items()
+            ]
             # arms of the same weights have the same answers and share one line
-            same = tuple(keys.values())
-            names.setdefault(same, []).append(arm.name)
-            if same not in reports:
-                reports[same] = str(probe_report([answer for mine in answers.values() for answer in mine], clips))
-    for same, report in reports.items():
-        print(f"{', '.join(names[same])}: {report}")
-        for name in names[same]:
+            key_group = tuple(keys.values())
+            names.setdefault(key_group, []).append(arm.name)
+            if key_group not in reports:
+                reports[key_group] = str(
+                    probe_report([answer for item_answers in answers.values() for answer in item_answers], clips)
+                )
+    for key_group, report in reports.items():
+        print(f"{', '.join(names[key_group])}: {report}")
+        for name in names[key_group]:
             print(f"  Err_omit of the traces of {name} by rules {_err_omit(run, name, items, truths)}")
     _write_probes(folder / "probes.jsonl", lines)
     return 0
 
 
-def _ask_missing(
+def _answer_missing(
     engine: Engine,
     arm: Arm,
     items: Mapping[str, Item],
@@ -150,8 +155,8 @@ def _ask_missing(
     from mpar2.engines.base import Decoding
     from mpar2.llm.journal import content_key
 
-    known = engine.weights(arm)
-    weights = [known.get("model_hash") or arm.model, known.get("adapter_hash") or arm.adapter]
+    hashes = engine.weights(arm)
+    weights = [hashes.get("model_hash") or arm.model, hashes.get("adapter_hash") or arm.adapter]
     keys = {
         name: content_key(weights, name, [(p.label, p.question.text) for p in probes[name]], _ANSWER_TOKENS)
         for name in items
@@ -161,12 +166,12 @@ def _ask_missing(
     for start in range(0, len(todo), step):
         chosen = todo[start : start + step]
         clips = {name: run_clip(options.audio_root, items[name].audio) for name in chosen}
-        asked = [probe for name in chosen for probe in probes[name]]
+        questions = [probe for name in chosen for probe in probes[name]]
         direct, decoding = replace(arm, mode="direct"), Decoding(max_new_tokens=_ANSWER_TOKENS)
-        answers = ask_probes(engine, direct, clips, asked, decoding, batch_size=options.batch_size)
+        answers = ask_probes(engine, direct, clips, questions, decoding, batch_size=options.batch_size)
         for name in chosen:
-            mine = [answer for answer in answers if answer.probe.item == name]
-            journal.append({"key": keys[name], "arm": arm.name, "item": name, "answers": probe_record(mine)})
+            item_answers = [answer for answer in answers if answer.probe.item == name]
+            journal.append({"key": keys[name], "arm": arm.name, "item": name, "answers": probe_record(item_answers)})
         print(f"\r{arm.name}: {min(start + step, len(todo))} of {len(todo)} items", end="", file=sys.stderr)
     if todo:
         print(file=sys.stderr)
@@ -190,11 +195,11 @@ def _write_probes(path: Path, lines: list[dict[str, Any]]) -> None:
     """Replace the lines of the arms probed now; keep those of other arms."""
     from mpar2.runs.lines import read_lines, write_lines
 
-    now, old = {line["arm"] for line in lines}, []
+    now, other_lines = {line["arm"] for line in lines}, []
     if path.is_file():
         with path.open("rb") as file:
-            old = [line for _, line in read_lines(file, path.name) if line.get("arm") not in now]
-    write_lines(path, (*old, *lines))
+            other_lines = [line for _, line in read_lines(file, path.name) if line.get("arm") not in now]
+    write_lines(path, (*other_lines, *lines))
 
 
 def _ground(options: argparse.Namespace) -> int:
@@ -204,24 +209,24 @@ def _ground(options: argparse.Namespace) -> int:
     engine = engine_of(options)
     items, truths, arms, run = _subjects(options, engine)
     for arm in arms:
-        found, groups = [], []
+        groundings, groups = [], []
         for name, text in _texts(run, arm.name, items):
             item = items[name]
             verdict = annotate(text, truths[name], choices=item.question.choices)
             generation = engine.attend(run_clip(options.audio_root, item.audio), item.question, arm, text)
             spans = [token.chars for token in generation.tokens]
             events, attention = truths[name].events, generation.attention
-            found.append(ground(verdict, events, attention, spans, keep_sinks=options.keep_sinks))
+            groundings.append(ground(verdict, events, attention, spans, keep_sinks=options.keep_sinks))
             groups.append(item.audio)
-            print(f"\r{arm.name}: {len(found)} traces", end="", file=sys.stderr)
+            print(f"\r{arm.name}: {len(groundings)} traces", end="", file=sys.stderr)
         print(file=sys.stderr)
-        mentions = sum(map(len, found))
+        mentions = sum(map(len, groundings))
         if not mentions:
-            print(f"{arm.name}: no matched mention with times in {len(found)} traces")
+            print(f"{arm.name}: no matched mention with times in {len(groundings)} traces")
             continue
-        report = grounding_report(found, groups)
+        report = grounding_report(groundings, groups)
         print(
-            f"{arm.name}: {mentions} matched mentions in {len(found)} traces; of the attention on audio "
+            f"{arm.name}: {mentions} matched mentions in {len(groundings)} traces; of the attention on audio "
             f"{report['inside']} inside the event, by chance {report['chance']}, ratio {report['lift']}"
         )
     return 0
@@ -238,8 +243,8 @@ def _arm_of(entry: Mapping[str, Any]) -> Arm:
     """Return the arm of a manifest's entry, without the hashes beside its settings."""
     from mpar2.arms import arm_from_json
 
-    known = ("name", "model", "adapter", "mode")
-    return arm_from_json({key: entry[key] for key in known if entry.get(key) is not None}).arm
+    keys = ("name", "model", "adapter", "mode")
+    return arm_from_json({key: entry[key] for key in keys if entry.get(key) is not None}).arm
 
 
 def run_clip(root: str, name: str) -> Clip:

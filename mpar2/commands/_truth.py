@@ -65,12 +65,12 @@ def event_truths(run: str, items: Mapping[str, Item], which: str | None, who: st
     from mpar2.cafe.truth import choose_truth
 
     refuse_unfit(who, which)
-    beside = read_captions(run)
-    truths = {id: choose_truth(item, beside.get(id), which) for id, item in items.items()}
-    found = {id: truth for id, truth in truths.items() if truth is not None and truth.events is not None}
-    if not found:
+    captions = read_captions(run)
+    truths = {id: choose_truth(item, captions.get(id), which) for id, item in items.items()}
+    event_lists = {id: truth for id, truth in truths.items() if truth is not None and truth.events is not None}
+    if not event_lists:
         nothing_to_do(run, who, f"{len(items)} items have", which)
-    return found
+    return event_lists
 
 
 def nothing_to_do(run: str, who: str, what: str, which: str | None) -> None:

@@ -36,11 +36,11 @@ questions of your own (--benchmark jsonl), one JSON object a line:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _JSONL
-    what = parser.add_argument_group("items")
-    what.add_argument("--benchmark", required=True, choices=benchmark_names())
-    what.add_argument("--data", required=True, metavar="PATH", help="its question file, or a folder with items.jsonl")
-    what.add_argument("--audio-root", metavar="DIR", help="where its audio is (default: beside the question file)")
-    what.add_argument("--limit", type=int, metavar="N", help="the first N items only")
+    items = parser.add_argument_group("items")
+    items.add_argument("--benchmark", required=True, choices=benchmark_names())
+    items.add_argument("--data", required=True, metavar="PATH", help="its question file, or a folder with items.jsonl")
+    items.add_argument("--audio-root", metavar="DIR", help="where its audio is (default: beside the question file)")
+    items.add_argument("--limit", type=int, metavar="N", help="the first N items only")
     arm = parser.add_argument_group("the arms")
     add_arm_option(arm, several=True)
     arm.add_argument("--arms", metavar="FILE.yaml", help="several arms over the same items (mpar2.arms has the form)")
@@ -193,21 +193,21 @@ def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
     names = ("prompt", "samples", "audio", "perception")
     names += ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty")
     names += ("max_reasoning_tokens", "min_reasoning_tokens", "hide_audio_after")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    named = (("--arm", options.arm), ("--arms", options.arms), ("--base", options.base))
-    ways = [way for way, value in named if value]
-    if len(ways) > 1:
-        raise ArmError(f"{ways[0]} and {ways[1]} both name arms: give one or the other")
+    settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    sources = (("--arm", options.arm), ("--arms", options.arms), ("--base", options.base))
+    used_sources = [source for source, value in sources if value]
+    if len(used_sources) > 1:
+        raise ArmError(f"{used_sources[0]} and {used_sources[1]} both name arms: give one or the other")
     for name in ("name", *_SINGLE):
-        if ways and getattr(options, name) is not None:
+        if used_sources and getattr(options, name) is not None:
             raise ArmError(
-                f"--{name} belongs to a single arm, and {ways[0]} names arms with theirs: give one or the other"
+                f"--{name} belongs to a single arm, and {used_sources[0]} names arms with theirs: give one or the other"
             )
     if options.arms is not None:
-        return load_arms(options.arms, **given)
-    if ways:
+        return load_arms(options.arms, **settings)
+    if used_sources:
         return [
-            arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | given)
+            arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | settings)
             for a in (parse_arms(options.arm) if options.arm else arms_of_base(options.base))
         ]
     if options.model is None:
@@ -217,7 +217,7 @@ def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
     name = options.name or " ".join(
         [stem, *([Path(options.adapter).name] if options.adapter else []), options.mode or "mpar2"]
     )
-    return [arm_from_json({"name": name} | single | given)]
+    return [arm_from_json({"name": name} | single | settings)]
 
 
 def _engine_options(options: argparse.Namespace, world: int) -> EngineOptions:
@@ -270,11 +270,11 @@ def _terminable() -> Iterator[None]:
         else:  # the shell lets a background job ignore Ctrl-C
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous_handler = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 @contextmanager

@@ -97,12 +97,12 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     tensors = _read_tensors(folder, name)
     base = checkpoint.peft.get_base_model() if checkpoint.peft is not None else checkpoint.model
     modules = {path.replace(".base_layer", ""): module for path, module in base.named_modules()}
-    weights, older = _with_current_names(checkpoint, tensors, name)
+    weights, original_name = _with_current_names(checkpoint, tensors, name)
     saved = _saved_modules(config, modules, weights)
     replaced = _check_fit(checkpoint, modules, base, weights, saved, name, alone=alone)
     for path in replaced:
         del weights[path]
-    warnings = _check_promises(modules, config, weights, older, name)
+    warnings = _check_promises(modules, config, weights, original_name, name)
     # Attach; a failure from here on may leave changed layers.
     lora = _exact_config(LoraConfig, config, weights, saved, name)
     try:
@@ -151,11 +151,11 @@ def _read_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
         raise EngineError(
             f"the weights of the adapter '{name}' are not readable ({first_line(error)}): fetch or save it again"
         ) from error
-    bad = [path for path, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
-    if bad:
+    invalid = [path for path, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if invalid:
         raise EngineError(
-            f"{len(bad)} weights of the adapter '{name}' hold values that are not finite numbers, such as {bad[0]}: "
-            "its training diverged, or the file is damaged"
+            f"{len(invalid)} weights of the adapter '{name}' hold values that are not finite numbers, such as "
+            f"{invalid[0]}: its training diverged, or the file is damaged"
         )
     return tensors
 
@@ -165,17 +165,17 @@ def _with_current_names(
 ) -> tuple[dict[str, torch.Tensor], _Rename]:
     """Return the tensors by current names, with PEFT's prefix, and the map from current to original module names."""
     family = checkpoint.family
-    bare = {path.removeprefix(_PREFIX): value for path, value in tensors.items()}
-    renamed = {family.current_name(path): value for path, value in bare.items()}
-    if len(renamed) < len(bare):
+    unprefixed = {path.removeprefix(_PREFIX): value for path, value in tensors.items()}
+    renamed = {family.current_name(path): value for path, value in unprefixed.items()}
+    if len(renamed) < len(unprefixed):
         raise EngineError(f"the adapter '{name}' holds weights of one layer under two names: save it again")
-    lora = [path for path in bare if _MARK.search(path)]
-    for older in family.older_names():
-        if all(older(family.current_name(path)) == path for path in lora):
+    lora = [path for path in unprefixed if _MARK.search(path)]
+    for original_name in family.older_names():
+        if all(original_name(family.current_name(path)) == path for path in lora):
             break
     else:
         raise EngineError(f"the adapter '{name}' mixes names of several versions of transformers: save it again")
-    return {_PREFIX + path: value for path, value in renamed.items()}, older
+    return {_PREFIX + path: value for path, value in renamed.items()}, original_name
 
 
 def _check_fit(
@@ -200,8 +200,8 @@ def _check_fit(
         raise EngineError(f"the adapter '{name}' holds no LoRA weights")
     unknown = [path for path, (module, _, _) in lora.items() if module not in modules]
     parameters = dict(base.named_parameters(remove_duplicate=False))
-    own = {path.replace(".base_layer", ""): value for path, value in parameters.items()}
-    unknown += [path for path in weights if path not in lora and path.removeprefix(_PREFIX) not in own]
+    base_parameters = {path.replace(".base_layer", ""): value for path, value in parameters.items()}
+    unknown += [path for path in weights if path not in lora and path.removeprefix(_PREFIX) not in base_parameters]
     if unknown:
         raise EngineError(
             f"{len(unknown)} of {len(weights)} weights of the adapter '{name}' have no place in '{checkpoint.name}', "
@@ -221,13 +221,13 @@ def _check_fit(
     full = {path: value for path, value in weights.items() if path not in lora and not path.startswith(copies)}
     changed = []
     for path, value in full.items():
-        there = own[path.removeprefix(_PREFIX)]
-        if there.shape != value.shape:
+        target = base_parameters[path.removeprefix(_PREFIX)]
+        if target.shape != value.shape:
             raise EngineError(
                 f"the adapter '{name}' has shape {tuple(value.shape)} at {path}, where '{checkpoint.name}' has "
-                f"{tuple(there.shape)}: it belongs to another model, or to one with more tokens"
+                f"{tuple(target.shape)}: it belongs to another model, or to one with more tokens"
             )
-        if not torch.equal(there.detach().cpu(), value.to(there.dtype)):
+        if not torch.equal(target.detach().cpu(), value.to(target.dtype)):
             changed.append(path)
     if changed and not alone:
         raise EngineError(
@@ -243,8 +243,8 @@ def _saved_modules(
 ) -> tuple[str, ...]:
     """Return the modules of which the adapter has a full copy (``modules_to_save``) in the file."""
     ends = tuple(f".{name}" for name in config.get("modules_to_save") or ())
-    named = [path for path in modules if path and ends and f".{path}".endswith(ends)]
-    return tuple(path for path in named if any(key.startswith(f"{_PREFIX}{path}.") for key in weights))
+    paths = [path for path in modules if path and ends and f".{path}".endswith(ends)]
+    return tuple(path for path in paths if any(key.startswith(f"{_PREFIX}{path}.") for key in weights))
 
 
 def _split(path: str) -> tuple[str, str, str]:
@@ -258,17 +258,19 @@ def _replace_base_weights(base: Any, replaced: Mapping[str, torch.Tensor]) -> No
     """Copy the tensors into the base; they equal its own unless a single arm uses the checkpoint."""
     import torch
 
-    own = {path.replace(".base_layer", ""): value for path, value in base.named_parameters(remove_duplicate=False)}
+    parameters = {
+        path.replace(".base_layer", ""): value for path, value in base.named_parameters(remove_duplicate=False)
+    }
     with torch.no_grad():
         for path, value in replaced.items():
-            own[path.removeprefix(_PREFIX)].copy_(value)
+            parameters[path.removeprefix(_PREFIX)].copy_(value)
 
 
 def _check_promises(
     modules: Mapping[str, Any],
     config: Mapping[str, Any],
     weights: Mapping[str, torch.Tensor],
-    older: _Rename,
+    original_name: _Rename,
     name: str,
 ) -> list[str]:
     """Check that every layer in ``target_modules`` has both factors, and return warnings.
@@ -287,7 +289,7 @@ def _check_promises(
     targets = config.get("target_modules") or []
     matches = _matcher(targets, name)
     linear = [m for m, layer in modules.items() if isinstance(getattr(layer, "base_layer", layer), Linear)]
-    promised = [module for module in linear if matches(older(module))]
+    promised = [module for module in linear if matches(original_name(module))]
     parts = {_part(module) for module in lora}
     empty = [module for module in promised if module not in lora and _part(module) in parts]
     incomplete += [f"{module}.lora_{side}" for module in empty for side in "AB"]
@@ -296,12 +298,12 @@ def _check_promises(
             f"the adapter '{name}' lacks {len(incomplete)} of the weights that its configuration promises, such as "
             f"{incomplete[0]}: it was saved from another version of the model, or is incomplete"
         )
-    absent = sorted({_part(module) for module in promised} - parts)
-    if not absent:
+    missing_parts = sorted({_part(module) for module in promised} - parts)
+    if not missing_parts:
         return []
     return [
-        f"the configuration of the adapter '{name}' names layers of {' and '.join(absent)} too, and its file has no "
-        "weights for them: they stay as in the base"
+        f"the configuration of the adapter '{name}' names layers of {' and '.join(missing_parts)} too, and its "
+        "file has no weights for them: they stay as in the base"
     ]
 
 
@@ -336,28 +338,28 @@ def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
         raise EngineError(refusal)
     repeats = 0
 
-    def walk(tree: Any, inside: bool) -> None:
+    def walk(tree: Any, repeated: bool) -> None:
         nonlocal repeats
         for operation, argument in tree:
             kind = str(operation)
             if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-                _, most, body = argument
-                if most > 1:
+                _, limit, body = argument
+                if limit > 1:
                     repeats += 1
-                    if inside:
+                    if repeated:
                         raise EngineError(refusal)
-                walk(body, inside or most > 1)
+                walk(body, repeated or limit > 1)
             elif kind == "BRANCH":
-                if inside:
+                if repeated:
                     raise EngineError(refusal)
                 for choice in argument[1]:
-                    walk(choice, inside)
+                    walk(choice, repeated)
             elif kind == "SUBPATTERN":
-                walk(argument[3], inside)
+                walk(argument[3], repeated)
             elif kind in ("ASSERT", "ASSERT_NOT"):
-                walk(argument[1], inside)
+                walk(argument[1], repeated)
             elif kind == "ATOMIC_GROUP":
-                walk(argument, inside)
+                walk(argument, repeated)
             elif kind in ("GROUPREF", "GROUPREF_EXISTS"):
                 raise EngineError(refusal)
 
@@ -387,14 +389,14 @@ def _exact_config(
     alphas = config.get("alpha_pattern") or {}
     default = config.get("lora_alpha", 8)
     alpha = {module: _by_pattern(alphas, module, default, name) for module in ranks}
-    known = set(inspect.signature(kind).parameters)
+    fields = set(inspect.signature(kind).parameters)
     fixed = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern"}
     fixed |= {"alpha_pattern", "modules_to_save", "inference_mode", "peft_type", "auto_mapping", "init_lora_weights"}
     fixed |= {"ensure_weight_tying", "eva_config", "corda_config", "loftq_config", "runtime_config"}
-    kept = {key: value for key, value in config.items() if key in known - fixed and value is not None}
+    settings = {key: value for key, value in config.items() if key in fields - fixed and value is not None}
     try:
         return kind(
-            **kept | {"r": next(iter(ranks.values())), "task_type": None},
+            **settings | {"r": next(iter(ranks.values())), "task_type": None},
             target_modules=sorted(ranks),
             modules_to_save=list(saved) or None,
             rank_pattern={f"^{re.escape(module)}": rank for module, rank in ranks.items()},

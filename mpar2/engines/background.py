@@ -10,7 +10,7 @@ from mpar2.engines.base import Progress
 
 __all__ = ["Put", "in_background"]
 
-_MOST_UNREAD = 64  # each holds the text so far, and the last of an arm is complete, so a slow reader misses nothing
+_MAX_UNREAD = 64  # each holds the text so far, and the last of an arm is complete, so a slow reader misses nothing
 
 Put = Callable[[Progress | BaseException], None]
 
@@ -41,16 +41,16 @@ def in_background(
     Raises:
         BaseException: The error of a worker, after all have ended.
     """
-    ended = _EitherEvent(stop)
+    stop_event = _EitherEvent(stop)
     updates: queue.SimpleQueue[Progress | BaseException | None] = queue.SimpleQueue()
 
     def put(update: Progress | BaseException) -> None:
-        if not isinstance(update, Progress) or update.stage != "reasoning" or updates.qsize() < _MOST_UNREAD:
+        if not isinstance(update, Progress) or update.stage != "reasoning" or updates.qsize() < _MAX_UNREAD:
             updates.put(update)
 
     def work(worker: Callable[[Put, threading.Event], None]) -> None:
         try:
-            worker(put, ended)
+            worker(put, stop_event)
         except BaseException as error:
             updates.put(error)
         finally:
@@ -71,7 +71,7 @@ def in_background(
             else:
                 yield update
     finally:
-        ended.set()
+        stop_event.set()
         for thread in threads:
             thread.join()
     if failure is not None:

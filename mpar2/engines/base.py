@@ -106,7 +106,7 @@ class Decoding:
         return float(text[:-1]) / 100 if isinstance(text, str) else None
 
     def __post_init__(self) -> None:
-        for name, good, want in (
+        for name, good, requirement in (
             ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
             ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
@@ -115,26 +115,28 @@ class Decoding:
             ("seed", 0 <= self.seed < 2**63, "a whole number from 0"),
         ):
             if not good:
-                raise EngineError(f"{name} is {getattr(self, name)}: it must be {want}")
+                raise EngineError(f"{name} is {getattr(self, name)}: it must be {requirement}")
         self._check_interventions()
 
     def _check_interventions(self) -> None:
-        least, most, hide = self.min_reasoning_tokens, self.max_reasoning_tokens, self.hide_audio_after
-        for name, tokens in (("min_reasoning_tokens", least), ("max_reasoning_tokens", most or 0)):
+        shortest, longest, hide = self.min_reasoning_tokens, self.max_reasoning_tokens, self.hide_audio_after
+        for name, tokens in (("min_reasoning_tokens", shortest), ("max_reasoning_tokens", longest or 0)):
             if not 0 <= tokens < self.max_new_tokens:
                 raise EngineError(
                     f"{name} is {tokens}: it must be 0 or more, and below max_new_tokens ({self.max_new_tokens}), "
                     "which counts the answer too"
                 )
-        if most is not None and least > most:
-            raise EngineError(f"min_reasoning_tokens is {least} and max_reasoning_tokens {most}: no length is both")
+        if longest is not None and shortest > longest:
+            raise EngineError(
+                f"min_reasoning_tokens is {shortest} and max_reasoning_tokens {longest}: no length is both"
+            )
         share = isinstance(hide, str) and re.fullmatch(r"\d{1,2}(\.\d{1,3})?%", hide) and float(hide[:-1]) > 0
         if hide is not None and not (share or (type(hide) is int and hide >= 1)):
             raise EngineError(
                 f"hide_audio_after is {hide!r}: it must be a number of generated tokens from 1, or a share of the "
                 "trace such as 50%"
             )
-        if share and (least or most is not None):
+        if share and (shortest or longest is not None):
             raise EngineError("hide_audio_after is a share, and the length is forced: give a number of tokens")
 
 

@@ -296,13 +296,13 @@ def _check_memory(
     quantize: Quantize | None,
 ) -> None:
     """Compare the size of the weights with the free memory before reading or downloading anything."""
-    needed, free = _needed_bytes(kind, config, family, dtype, quantize), free_bytes(device)
-    if free is None or needed <= free:
+    size, free = _needed_bytes(kind, config, family, dtype, quantize), free_bytes(device)
+    if free is None or size <= free:
         return
     smaller = _needed_bytes(kind, config, family, dtype, "4bit")
     way_out = f"--quantize 4bit ({smaller / 1e9:.1f} GB), " if quantize is None and smaller <= free else ""
     raise EngineError(
-        f"'{name}' needs {needed / 1e9:.1f} GB on {device} in {quantize or str(dtype).removeprefix('torch.')}, "
+        f"'{name}' needs {size / 1e9:.1f} GB on {device} in {quantize or str(dtype).removeprefix('torch.')}, "
         f"{free / 1e9:.1f} GB are free: use {way_out}a smaller model, or another device"
     )
 
@@ -334,9 +334,9 @@ def free_bytes(device: torch.device) -> int | None:
     import psutil
 
     free = psutil.virtual_memory().available
-    limit, used = (Path("/sys/fs/cgroup") / file for file in ("memory.max", "memory.current"))
+    limit, usage = (Path("/sys/fs/cgroup") / file for file in ("memory.max", "memory.current"))
     try:  # the limit of a container
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
+        free = min(free, int(limit.read_text()) - int(usage.read_text()))
     except (OSError, ValueError):  # no control group of version 2, or no limit ("max")
         return free
     return free
@@ -359,36 +359,36 @@ def _read_config(source: Path | str) -> Any:
         raise EngineError(f"the configuration of '{source}' is {kind}: {first_line(error)}") from error
 
 
-def _device(wanted: str | torch.device | None) -> torch.device:
+def _device(name: str | torch.device | None) -> torch.device:
     import torch
 
-    if wanted is not None:
+    if name is not None:
         try:
-            device = torch.device(wanted)
+            device = torch.device(name)
         except RuntimeError as error:
-            raise EngineError(f"unknown device '{wanted}': use cpu, cuda or mps") from error
-        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type)
-        if there is not None and not there():
-            raise EngineError(f"there is no device '{wanted}' here, or this build of torch cannot use it: use cpu")
+            raise EngineError(f"unknown device '{name}': use cpu, cuda or mps") from error
+        is_available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type)
+        if is_available is not None and not is_available():
+            raise EngineError(f"there is no device '{name}' here, or this build of torch cannot use it: use cpu")
         return device
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _dtype(wanted: str | torch.dtype | None, device: torch.device, config: Any) -> torch.dtype:
+def _dtype(requested: str | torch.dtype | None, device: torch.device, config: Any) -> torch.dtype:
     """Return the requested precision, or the best one for the device and the stored weights."""
     import torch
 
     from mpar2.engines.precision import fast_dtype
 
-    if isinstance(wanted, str):
-        found = getattr(torch, wanted, None)
-        if not isinstance(found, torch.dtype) or not found.is_floating_point:
-            raise EngineError(f"unknown precision '{wanted}': use float32, bfloat16 or float16")
-        return found
-    if wanted is not None:
-        return wanted
+    if isinstance(requested, str):
+        dtype = getattr(torch, requested, None)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise EngineError(f"unknown precision '{requested}': use float32, bfloat16 or float16")
+        return dtype
+    if requested is not None:
+        return requested
     if device.type == "cpu":
         return fast_dtype() if config.dtype == torch.bfloat16 else torch.float32
     return torch.float16 if device.type == "mps" else torch.bfloat16

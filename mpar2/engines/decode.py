@@ -137,15 +137,15 @@ class Session:
         rows = len(self.rows)
         first = self.prefill()
         targets = torch.tensor(tokens, device=self._checkpoint.device)
-        found = [torch.log_softmax(first, dim=-1)[:, targets[:1]]]
+        logprobs = [torch.log_softmax(first, dim=-1)[:, targets[:1]]]
         if len(tokens) > 1:
             hidden = self._follow(targets[None, :-1].expand(rows, -1))
             step = max(1, _LOGITS // (rows * first.shape[-1]))  # logits of a whole text may not fit
             for start in range(0, hidden.shape[1], step):
                 logits = self._checkpoint.family.logits(self._network, hidden[:, start : start + step])
                 chosen = targets[None, 1 + start : 1 + start + logits.shape[1], None].expand(rows, -1, 1)
-                found.append(torch.log_softmax(logits, dim=-1).gather(-1, chosen)[..., 0])
-        return torch.cat(found, dim=1)
+                logprobs.append(torch.log_softmax(logits, dim=-1).gather(-1, chosen)[..., 0])
+        return torch.cat(logprobs, dim=1)
 
     @torch.inference_mode()
     def keep(self, places: Sequence[int]) -> None:
@@ -233,13 +233,13 @@ class _GrowingLayer(DynamicLayer):
         self.values = self._append("values", self.values, length, value_states)
         return self.keys, self.values
 
-    def _append(self, name: str, held: torch.Tensor, length: int, new: torch.Tensor) -> torch.Tensor:
+    def _append(self, name: str, current: torch.Tensor, length: int, new: torch.Tensor) -> torch.Tensor:
         stop = length + new.shape[-2]
         buffer = self._buffers.get(name)
         if buffer is None or stop > buffer.shape[-2]:
             buffer = new.new_empty(*new.shape[:-2], stop + _ROOM, new.shape[-1])
             if length:
-                buffer[..., :length, :] = held
+                buffer[..., :length, :] = current
             self._buffers[name] = buffer
         buffer[..., length:stop, :] = new
         return buffer[..., :stop, :]
@@ -384,9 +384,9 @@ class Sampler:
             )
         scores = logits[None]
         if self._steps:
-            past = torch.tensor([[*self._prompt, *written]], device=logits.device)
+            history = torch.tensor([[*self._prompt, *written]], device=logits.device)
             for step in self._steps:
-                scores = step(past, scores)
+                scores = step(history, scores)
         if self._greedy:
             return int(scores.argmax())
         chances = torch.softmax(scores[0].float(), dim=-1).cpu()  # sampled on the CPU, equal for every device
@@ -454,8 +454,8 @@ class TextStream:
 def _byte_alphabet() -> dict[str, int]:
     """Return the byte of each letter of a byte-level BPE (GPT-2's table); printable bytes map to themselves."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+    unprintable = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(unprintable)}
 
 
 _BYTES = _byte_alphabet()
@@ -469,9 +469,9 @@ def _bytes_of(piece: str) -> bytes:
 
 def end_tokens(checkpoint: Checkpoint) -> frozenset[int]:
     """Return the ids of tokens that end a turn: the checkpoint's own, and Qwen's two."""
-    named = checkpoint.model.generation_config.eos_token_id
-    ends = {named} if isinstance(named, int) else set(named or ())
+    eos = checkpoint.model.generation_config.eos_token_id
+    ends = {eos} if isinstance(eos, int) else set(eos or ())
     tokenizer = checkpoint.processor.tokenizer
-    known = tokenizer.get_vocab()
-    ends |= {known[token] for token in ("<|im_end|>", "<|endoftext|>") if token in known}
+    vocabulary = tokenizer.get_vocab()
+    ends |= {vocabulary[token] for token in ("<|im_end|>", "<|endoftext|>") if token in vocabulary}
     return frozenset(ends | ({tokenizer.eos_token_id} - {None}))

@@ -154,10 +154,10 @@ class Family:
         import torch
 
         options = {"sampling_rate": SAMPLE_RATE, "return_attention_mask": True, "return_tensors": "pt"}
-        made, _ = processor._process_audio([samples], **options)
-        mask = made["feature_attention_mask" if "feature_attention_mask" in made else "input_features_mask"]
+        output, _ = processor._process_audio([samples], **options)
+        mask = output["feature_attention_mask" if "feature_attention_mask" in output else "input_features_mask"]
         return ClipFeatures(
-            torch.as_tensor(made["input_features"]), torch.as_tensor(mask), int(made["num_audio_tokens"][0])
+            torch.as_tensor(output["input_features"]), torch.as_tensor(mask), int(output["num_audio_tokens"][0])
         )
 
     def encode(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
@@ -498,11 +498,11 @@ class _Windowed(Family):
     def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
         import torch
 
-        made, _ = processor._process_audio([samples], **type(processor).audio_kwargs)
+        output, _ = processor._process_audio([samples], **type(processor).audio_kwargs)
         return ClipFeatures(
-            torch.as_tensor(made["input_features"]),
-            torch.as_tensor(made["input_features_mask"]),
-            int(made["num_audio_tokens"][0]),
+            torch.as_tensor(output["input_features"]),
+            torch.as_tensor(output["input_features_mask"]),
+            int(output["num_audio_tokens"][0]),
         )
 
 
@@ -624,10 +624,10 @@ class GraniteSpeech(Family):
     def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
         import torch
 
-        made = processor.audio_processor(torch.as_tensor(samples, dtype=torch.float32)[None], device="cpu")
-        features = torch.as_tensor(made["input_features"])
+        output = processor.audio_processor(torch.as_tensor(samples, dtype=torch.float32)[None], device="cpu")
+        features = torch.as_tensor(output["input_features"])
         mask = torch.ones(features.shape[:2], dtype=torch.long)
-        return ClipFeatures(features, mask, int(made["audio_embed_sizes"][0]))
+        return ClipFeatures(features, mask, int(output["audio_embed_sizes"][0]))
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
         """Encode one clip per pass, since the encoder attends to padding."""
@@ -676,10 +676,10 @@ class Phi4Multimodal(Family):
         extractor = processor.audio_processor
         if len(samples) < extractor.win_length:
             return ClipFeatures(torch.zeros(1, 0, extractor.feature_size), torch.zeros(1, 0), 0)
-        made = extractor([samples], sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        features = torch.as_tensor(made["audio_input_features"])
+        output = extractor([samples], sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        features = torch.as_tensor(output["audio_input_features"])
         mask = torch.ones(features.shape[:2], dtype=torch.long)
-        return ClipFeatures(features, mask, int(made["audio_embed_sizes"][0]))
+        return ClipFeatures(features, mask, int(output["audio_embed_sizes"][0]))
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
         """Encode one clip per pass with the stock module, which substitutes frames for placeholders."""

@@ -46,7 +46,7 @@ class DecodingStep(NamedTuple):
     """Result of one pass: the next token to feed, the number of fed tokens to remove first, and the finish reason."""
 
     token: int
-    back: int = 0
+    rollback: int = 0
     finish: Literal["stop", "length"] | None = None
 
 
@@ -103,7 +103,7 @@ class ForcedDecoding:
         Args:
             logits: Logits of the latest pass, (V,).
         """
-        here, self._pass = self._pass, self._pass + 1
+        current_pass, self._pass = self._pass, self._pass + 1
         if not self._forced and self._must_close():
             closing = self._closing()
             self._force(closing + self._line(closing) + "<answer>")
@@ -114,9 +114,9 @@ class ForcedDecoding:
                 return DecodingStep(token, finish="stop")
             self._force(self._continuation())
             token, chooses = self._forced.popleft(), False
-        self._push(token, here)
-        back = self._rollback_early_end() if chooses else 0
-        return DecodingStep(self.text.ids[-1], back, "length" if len(self.text.ids) >= self._budget else None)
+        self._push(token, current_pass)
+        rollback = self._rollback_early_end() if chooses else 0
+        return DecodingStep(self.text.ids[-1], rollback, "length" if len(self.text.ids) >= self._budget else None)
 
     def should_hide_audio(self) -> bool:
         """Return whether to hide the audio now; true only once."""
@@ -147,34 +147,34 @@ class ForcedDecoding:
         last = self.text.spans[-1]
         if not self._least or ">" not in self.text.text[last.start : last.stop]:
             return 0
-        found = _CLOSES_REASONING[self._mode].search(self.text.text)
-        if found is None:
+        match = _CLOSES_REASONING[self._mode].search(self.text.text)
+        if match is None:
             return 0
-        first = next(n for n, span in enumerate(self.text.spans) if span.stop > found.start())
+        first = next(n for n, span in enumerate(self.text.spans) if span.stop > match.start())
         if first >= self._least:
             return 0
-        seen, lead = len(self.text.ids) - first - 1, self.text.text[self.text.spans[first].start : found.start()]
+        fed, prefix = len(self.text.ids) - first - 1, self.text.text[self.text.spans[first].start : match.start()]
         from_pass = self.passes[first]
         del self.passes[first:]
-        self.text.rollback(seen + 1)
-        self._force(lead + self._continuation(lead))
+        self.text.rollback(fed + 1)
+        self._force(prefix + self._continuation(prefix))
         self._push(self._forced.popleft(), from_pass)
-        return seen
+        return fed
 
-    def _continuation(self, lead: str = "") -> str:
-        """Return the text that makes the model continue reasoning; ``lead`` is text that will precede it."""
-        closing = self._closing(lead) if self._mode == "mpar2" else ""
-        return closing + self._line(lead + closing) + _CONTINUATIONS[self._mode]
+    def _continuation(self, prefix: str = "") -> str:
+        """Return the text that makes the model continue reasoning; ``prefix`` is text that will precede it."""
+        closing = self._closing(prefix) if self._mode == "mpar2" else ""
+        return closing + self._line(prefix + closing) + _CONTINUATIONS[self._mode]
 
-    def _closing(self, lead: str = "") -> str:
+    def _closing(self, prefix: str = "") -> str:
         """Return the closing tags of all open parts."""
-        text = self.text.text + lead + "."  # the open parts are those that would hold one more letter
+        text = self.text.text + prefix + "."  # the open parts are those that would hold one more letter
         open_parts = [p.kind for p in parse_trace(text).parts if p.kind != "text" and p.chars.stop == len(text)]
         return "".join(f"</{kind}>" for kind in reversed(open_parts))
 
-    def _line(self, lead: str) -> str:
+    def _line(self, prefix: str) -> str:
         """Return a line break, unless a line has just begun."""
-        text = lead or self.text.text
+        text = prefix or self.text.text
         return "" if not text or text.endswith("\n") else "\n"
 
 

@@ -68,8 +68,8 @@ def _encode(checkpoint: Checkpoint, clips: Sequence[Clip]) -> list[torch.Tensor]
     """Return (F, hidden) for each clip. Raises :class:`ItemError` for clips that are too short."""
     family = checkpoint.family
     features = [family.features(checkpoint.processor, np.asarray(clip.samples)) for clip in clips]
-    for clip, made in zip(clips, features, strict=True):
-        if made.positions < 1:
+    for clip, clip_features in zip(clips, features, strict=True):
+        if clip_features.positions < 1:
             raise ItemError(f"the clip lasts {clip.seconds:.3f} s: the model needs at least {family.frame_s:.2f} s")
     return family.encode(checkpoint.model, features)
 
@@ -125,8 +125,8 @@ def audio_warnings(checkpoint: Checkpoint, clip: Clip) -> tuple[str, ...]:
     """
     if clip.seconds <= checkpoint.max_audio_seconds + 0.01:
         return ()
-    lost = math.ceil((clip.seconds - checkpoint.max_audio_seconds) * 10) / 10
+    cut_s = math.ceil((clip.seconds - checkpoint.max_audio_seconds) * 10) / 10
     return (
-        f"'{checkpoint.name}' takes the first {checkpoint.max_audio_seconds:g} s only: the last {lost:.1f} s of this "
+        f"'{checkpoint.name}' takes the first {checkpoint.max_audio_seconds:g} s only: the last {cut_s:.1f} s of this "
         f"{clip.seconds:.1f} s clip were not used",
     )

@@ -40,8 +40,8 @@ def resolve(name: str | os.PathLike[str]) -> Path | str:
     if _HUB_ID.fullmatch(text) and not text.startswith(("./", "../", "~")):
         return text
     shipped = sorted(p.name for p in CHECKPOINTS.iterdir()) if CHECKPOINTS.is_dir() else []
-    known = f"; shipped with this package: {', '.join(shipped)}" if shipped else ""
-    raise EngineError(f"no checkpoint '{text}': there is no such folder, and it is not a hub id like owner/name{known}")
+    hint = f"; shipped with this package: {', '.join(shipped)}" if shipped else ""
+    raise EngineError(f"no checkpoint '{text}': there is no such folder, and it is not a hub id like owner/name{hint}")
 
 
 def split_adapter(model: str, adapter: str | None = None) -> tuple[str, str | None]:

@@ -25,12 +25,12 @@ def fast_dtype(rows: int = 64, width: int = 576, seconds: float = 0.02) -> torch
     """
     best = {}
     for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.ones(rows, width, dtype=dtype), torch.ones(width, 4 * width, dtype=dtype)
-        left @ right  # exclude compilation at first use
+        a, b = torch.ones(rows, width, dtype=dtype), torch.ones(width, 4 * width, dtype=dtype)
+        a @ b  # exclude compilation at first use
         times, begin = [], time.thread_time()
         while not times or time.thread_time() - begin < seconds:
             start = time.thread_time()
-            left @ right
+            a @ b
             times.append(time.thread_time() - start)
         best[dtype] = min(times)
     return torch.bfloat16 if best[torch.bfloat16] <= best[torch.float32] else torch.float32

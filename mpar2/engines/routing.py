@@ -90,22 +90,22 @@ class RoutingEngine(Engine):
     @property
     def attention(self) -> bool:  # type: ignore[override]
         """Whether any engine in use records attention."""
-        return any(engine.attention for engine in self._used())
+        return any(engine.attention for engine in self._engines_in_use())
 
     @property
     def interventions(self) -> bool:  # type: ignore[override]
-        return any(engine.interventions for engine in self._used())
+        return any(engine.interventions for engine in self._engines_in_use())
 
     @property
     def logprobs(self) -> bool:  # type: ignore[override]
-        return any(engine.logprobs for engine in self._used())
+        return any(engine.logprobs for engine in self._engines_in_use())
 
     @property
     def concurrency(self) -> int:  # type: ignore[override]
         """Total concurrency of all services in use."""
         return max(1, sum(engine.concurrency for engine in self._engines.values() if engine.remote))
 
-    def _used(self) -> list[Engine]:
+    def _engines_in_use(self) -> list[Engine]:
         if not self._engines:  # nothing has run yet: use the engine of a bare model
             self._route(Arm("", ""))
         return list(self._engines.values())
@@ -130,14 +130,14 @@ class RoutingEngine(Engine):
         batch_size: int = 8,
         attention: AttentionDetail = "none",
     ) -> list[Generation]:
-        made: dict[int, Generation] = {}
+        generations: dict[int, Generation] = {}
         for engine, arms in self._groups([request.arm for request in requests]):
             inner = [replace(requests[index], arm=arm) for index, arm in arms.items()]
             detail: AttentionDetail = attention if engine.attention else "none"
             done = engine.generate_batch(inner, decoding, batch_size=batch_size, attention=detail)
             for index, generation in zip(arms, done, strict=True):
-                made[index] = replace(generation, arm=requests[index].arm)
-        return [made[index] for index in range(len(requests))]
+                generations[index] = replace(generation, arm=requests[index].arm)
+        return [generations[index] for index in range(len(requests))]
 
     def stream(
         self,
@@ -155,12 +155,12 @@ class RoutingEngine(Engine):
         """
 
         def worker(engine: Engine, inner: dict[int, Arm]) -> Callable[..., None]:
-            def work(put: Put, ended: threading.Event) -> None:
-                places, own = list(inner), list(inner.values())
-                for update in engine.stream(clip, question, own, decoding, attention=attention, stop=ended):
-                    index, made = places[update.index], update.generation
-                    made = None if made is None else replace(made, arm=arms[index])
-                    put(replace(update, index=index, generation=made))
+            def work(put: Put, stop_event: threading.Event) -> None:
+                places, inner_arms = list(inner), list(inner.values())
+                for update in engine.stream(clip, question, inner_arms, decoding, attention=attention, stop=stop_event):
+                    index, generation = places[update.index], update.generation
+                    generation = None if generation is None else replace(generation, arm=arms[index])
+                    put(replace(update, index=index, generation=generation))
 
             return work
 

@@ -53,14 +53,16 @@ def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
             scale = value.float().abs().amax(1).clamp_min(1e-8) / 127
             rows = (value.float() / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
             parts = {name: rows, name + _SCALE: scale}
-        more = sum(part.numel() * part.element_size() for part in parts.values())
-        if more > shard_bytes:
-            raise ValueError(f"{name} takes {more:,} bytes, more than a shard of {shard_bytes:,}: allow larger shards")
-        if size + more > shard_bytes:
+        part_size = sum(part.numel() * part.element_size() for part in parts.values())
+        if part_size > shard_bytes:
+            raise ValueError(
+                f"{name} takes {part_size:,} bytes, more than a shard of {shard_bytes:,}: allow larger shards"
+            )
+        if size + part_size > shard_bytes:
             shards.append({})
             size = 0
         shards[-1].update({key: part.contiguous() for key, part in parts.items()})
-        size += more
+        size += part_size
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for i, shard in enumerate(shards, start=1):

@@ -168,7 +168,7 @@ class RemoteEngine(Engine):
             raise EngineError(f"arm {arm.name!r} forces its length or hides the audio: no service does that")
         sampling = self.sampling(decoding)
         parts = [wav_bytes(clip), prompt_text(question, arm.mode, arm.prompt)]
-        tried: set[int] = set()
+        failed_places: set[int] = set()
         while True:
             place = await session.free.get()
             try:
@@ -176,8 +176,8 @@ class RemoteEngine(Engine):
                 reply = await client.complete("", parts, None, sampling, on_text)
                 break
             except CallFailed as failure:
-                tried.add(place)
-                if failure.reason not in _ELSEWHERE or len(tried) == len(self._places):
+                failed_places.add(place)
+                if failure.reason not in _ELSEWHERE or len(failed_places) == len(self._places):
                     raise
             finally:
                 session.free.put_nowait(place)
@@ -247,8 +247,8 @@ class RemoteEngine(Engine):
         If an arm fails, the others finish; then its error is raised.
         """
 
-        def work(put: Put, ended: threading.Event) -> None:
-            asyncio.run(self._stream_all(clip, question, arms, decoding or Decoding(), put, ended))
+        def work(put: Put, stop_event: threading.Event) -> None:
+            asyncio.run(self._stream_all(clip, question, arms, decoding or Decoding(), put, stop_event))
 
         return in_background([work], stop)
 
@@ -259,7 +259,7 @@ class RemoteEngine(Engine):
         arms: Sequence[Arm],
         decoding: Decoding,
         put: Put,
-        ended: threading.Event,
+        stop: threading.Event,
     ) -> None:
         """Run the arms' tasks, and emit their updates and errors."""
         started = time.monotonic()
@@ -272,7 +272,7 @@ class RemoteEngine(Engine):
             def on_text(text: str, reasoning: str) -> None:
                 nonlocal pieces
                 pieces += 1
-                texts[index] = _joined(text, reasoning)
+                texts[index] = _with_reasoning(text, reasoning)
                 put(Progress(index, "reasoning", texts[index], pieces))
 
             try:
@@ -293,7 +293,7 @@ class RemoteEngine(Engine):
             waiting = asyncio.gather(*tasks, return_exceptions=True)
             while not waiting.done():
                 await asyncio.wait([waiting], timeout=_STOP_POLL_S)
-                if ended.is_set():
+                if stop.is_set():
                     for task in tasks:
                         task.cancel()
             for outcome in await waiting:
@@ -301,11 +301,11 @@ class RemoteEngine(Engine):
                     put(outcome)
 
     async def _check(self, place: int, client: ChatClient) -> None:
-        found = await check_audio(client)
-        if found.received is False:
-            raise EngineError(f"{found.detail}; --skip-audio-check asks it all the same")
-        _log.info("%s", found.detail)
-        self._checked[place, client.model] = None if found.received else found.detail
+        result = await check_audio(client)
+        if result.received is False:
+            raise EngineError(f"{result.detail}; --skip-audio-check asks it all the same")
+        _log.info("%s", result.detail)
+        self._checked[place, client.model] = None if result.received else result.detail
 
 
 class ServerEngine(RemoteEngine):
@@ -342,7 +342,7 @@ class ServerEngine(RemoteEngine):
         self._fields = fields
         # a model on a small machine may take minutes for one trace
         policy = policy or RetryPolicy(timeout_s=600.0)
-        latest: dict[int, OpenAIClient] = {}
+        clients: dict[int, OpenAIClient] = {}
 
         def connect(place: int, model: str, logprobs: bool) -> ChatClient:
             client = OpenAIClient(
@@ -350,11 +350,11 @@ class ServerEngine(RemoteEngine):
                 base_urls[place],
                 limiter=Limiter(in_flight),
                 api_key=api_key,
-                audio_as=latest[place].audio_as if place in latest else audio_as,  # the accepted format
+                audio_as=clients[place].audio_as if place in clients else audio_as,  # the accepted format
                 policy=policy,
                 logprobs=logprobs,
             )
-            latest[place] = client
+            clients[place] = client
             return client
 
         super().__init__(connect, range(len(base_urls)), in_flight, check_audio=check_audio)
@@ -422,7 +422,7 @@ def _as_engine_error(error: BaseException, arm: Arm | None = None) -> BaseExcept
     return EngineError(f"{arm.name}: {error}" if arm is not None else str(error))
 
 
-def _joined(text: str, reasoning: str) -> str:
+def _with_reasoning(text: str, reasoning: str) -> str:
     return (
         f"<think>{reasoning}</think>{text}"
         if reasoning.strip() and text
@@ -449,14 +449,14 @@ def _token_spans(logprobs: Sequence[TokenLogprob], text: str, offset: int) -> tu
 
 
 def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm, warnings: tuple[str, ...] = ()) -> Generation:
-    opened = f"<think>{reply.reasoning}</think>" if reply.reasoning.strip() else ""
-    text = opened + reply.text
+    thoughts = f"<think>{reply.reasoning}</think>" if reply.reasoning.strip() else ""
+    text = thoughts + reply.text
     trace = parse_trace(text)
     return Generation(
         arm=arm,
         text=text,
         trace=trace,
-        tokens=_token_spans(reply.logprobs, reply.text, len(opened)),
+        tokens=_token_spans(reply.logprobs, reply.text, len(thoughts)),
         prompt_tokens=reply.usage.prompt or 0,
         seconds=reply.seconds,
         first_token_s=reply.seconds if reply.first_s is None else reply.first_s,

@@ -92,8 +92,8 @@ def group_by_batchability(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[l
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         job.attached = checkpoint.attach(job.adapter) if job.adapter is not None else None
-        alone = job.attached is not None and not job.attached.batchable
-        groups.setdefault(job.attached.key if alone and job.attached else "", []).append(job)
+        separate = job.attached is not None and not job.attached.batchable
+        groups.setdefault(job.attached.key if separate and job.attached else "", []).append(job)
     return list(groups.values())
 
 
@@ -154,8 +154,8 @@ class TransformersEngine(Engine):
     ) -> Iterator[Progress]:
         """Generate every arm, yielding each arm's text as it grows (:meth:`Engine.stream`)."""
 
-        def work(put: Put, ended: threading.Event) -> None:
-            for update in self._stream(clip, question, arms, decoding or Decoding(), attention, ended):
+        def work(put: Put, stop_event: threading.Event) -> None:
+            for update in self._stream(clip, question, arms, decoding or Decoding(), attention, stop_event):
                 put(update)
 
         return in_background([work], stop)
@@ -210,9 +210,9 @@ class TransformersEngine(Engine):
             loaded = self._load(base)
             with loaded.lock:
                 group = sorted(group, key=lambda job: (job.request.arm.mode, job.request.clip.seconds, job.index))
-                for alike in group_by_batchability(loaded.checkpoint, group):
-                    for first in range(0, len(alike), batch_size):
-                        batch = alike[first : first + batch_size]
+                for jobs in group_by_batchability(loaded.checkpoint, group):
+                    for first in range(0, len(jobs), batch_size):
+                        batch = jobs[first : first + batch_size]
                         for update in self._generate(loaded, batch, decoding, attention):
                             if update.generation is not None:
                                 results[update.index] = update.generation
@@ -227,7 +227,7 @@ class TransformersEngine(Engine):
         job = next(iter(by_base([Request(clip, question, arm)]).items()))
         loaded = self._load(job[0])
         with loaded.lock:
-            return self._reread(loaded, group_by_batchability(loaded.checkpoint, job[1])[0][0], text)
+            return self._record_attention(loaded, group_by_batchability(loaded.checkpoint, job[1])[0][0], text)
 
     def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
         """Score ``text`` after each request (:meth:`Engine.score`).
@@ -240,13 +240,13 @@ class TransformersEngine(Engine):
         results: dict[int, tuple[Token, ...]] = {}
         for base, group in by_base(requests).items():
             loaded = self._load(base)
-            stream = _written(loaded.checkpoint, text)
+            stream = _tokenize(loaded.checkpoint, text)
             if not stream.ids:
                 raise EngineError("there is no text to score")
             with loaded.lock:
-                for alike in group_by_batchability(loaded.checkpoint, group):
-                    for first in range(0, len(alike), batch_size):
-                        batch = alike[first : first + batch_size]
+                for jobs in group_by_batchability(loaded.checkpoint, group):
+                    for first in range(0, len(jobs), batch_size):
+                        batch = jobs[first : first + batch_size]
                         with closing(self._session(loaded.checkpoint, self._prompts(loaded, batch))) as session:
                             logprobs = session.score(stream.ids)
                         for job, row in zip(batch, logprobs.tolist(), strict=True):
@@ -342,12 +342,12 @@ class TransformersEngine(Engine):
             session.probe = AttentionProbe(session.audio_positions(), checkpoint.family.frame_s, keep=attention)
         first_token_s = 0.0
 
-        def finished(row: int, why: Literal["stop", "length", "cancelled"]) -> Progress:
+        def finished(row: int, finish: Literal["stop", "length", "cancelled"]) -> Progress:
             text, passes = decoders[row].text, decoders[row].passes
             text.finish()
             record = _record(session.probe, row, passes, jobs[row].request.clip.seconds) if session.probe else None
             clock = (time.perf_counter() - start, first_token_s)
-            generation = _generation(checkpoint, jobs[row], prompts[row], text, clock, why, record)
+            generation = _generation(checkpoint, jobs[row], prompts[row], text, clock, finish, record)
             if attention != "none" and not loaded.can_probe:
                 generation = replace(generation, warnings=(*generation.warnings, _NO_PROBE))
             return Progress(jobs[row].index, "done", generation.text, len(generation.tokens), generation)
@@ -368,8 +368,8 @@ class TransformersEngine(Engine):
                         yield finished(row, step.finish)
                         continue
                     # Forced lengths may remove tokens, and arms with masked audio stop seeing it.
-                    if step.back:
-                        session.rollback(row, step.back)
+                    if step.rollback:
+                        session.rollback(row, step.rollback)
                     if decoders[row].should_hide_audio():
                         session.hide_audio(row)
                     going.append(place)
@@ -401,18 +401,18 @@ class TransformersEngine(Engine):
         """Generate the traces once with audio, to measure their lengths; then again with it hidden."""
         share = decoding.hidden_share or 0.0
         decoding = replace(decoding, hide_audio_after=None)
-        whole = {
+        full_generations = {
             update.index: update.generation
             for update in self._generate(loaded, jobs, decoding, "none", stop)
             if update.generation is not None
         }
         for job in jobs:
-            ids = [token.id for token in whole[job.index].tokens]
+            ids = [token.id for token in full_generations[job.index].tokens]
             job.hide_after = max(1, round(share * len(ids)))
             job.written = tuple(ids[: job.hide_after])
         yield from self._generate(loaded, jobs, decoding, attention, stop)
 
-    def _reread(self, loaded: _Loaded, job: Job, text: str) -> Generation:
+    def _record_attention(self, loaded: _Loaded, job: Job, text: str) -> Generation:
         from mpar2.engines.probe import AttentionProbe
 
         if not loaded.can_probe:
@@ -420,7 +420,7 @@ class TransformersEngine(Engine):
         checkpoint = loaded.checkpoint
         start = time.perf_counter()
         (prompt,) = self._prompts(loaded, [job])
-        stream = _written(checkpoint, text)
+        stream = _tokenize(checkpoint, text)
         session = self._session(checkpoint, [prompt])
         session.probe = probe = AttentionProbe(session.audio_positions(), checkpoint.family.frame_s)
         try:
@@ -463,7 +463,7 @@ def _cached_commit(repository: str) -> str | None:
 _NO_PROBE = "this model attends through sliding windows, in which positions move: attention to audio is not recorded"
 
 
-def _written(checkpoint: Checkpoint, text: str) -> TextStream:
+def _tokenize(checkpoint: Checkpoint, text: str) -> TextStream:
     """Tokenize a finished text, with the characters of each token."""
     from mpar2.engines.decode import TextStream
 
@@ -485,8 +485,8 @@ def _record(probe: AttentionProbe, row: int, passes: Sequence[int], seconds: flo
     record = replace(record, rows=record.rows[..., :columns])
     if len(passes) == len(record.visible):
         return record
-    kept = list(passes)
-    return replace(record, rows=record.rows[kept], mass=record.mass[kept], visible=record.visible[kept])
+    indices = list(passes)
+    return replace(record, rows=record.rows[indices], mass=record.mass[indices], visible=record.visible[indices])
 
 
 def _generation(

@@ -93,9 +93,9 @@ class ItemSet:
             return self
         if count < 1:
             raise ItemsError(f"limit is {count}: at least one item is needed")
-        kept = self.items[:count]
+        items = self.items[:count]
         official = self.official[:count]
-        return _with_problems(replace(self, items=kept, official=official, fingerprint=fingerprint_of(kept)))
+        return _with_problems(replace(self, items=items, official=official, fingerprint=fingerprint_of(items)))
 
 
 Reader = Callable[[Path], Entries]
@@ -155,10 +155,12 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
         raise ItemsError(f"{source}: {error}") from None
     if not entries.items:
         raise ItemsError(f"{source} holds no item")
-    twice = [id for id, count in Counter(item.id for item in entries.items).items() if count > 1]
-    if twice:
-        raise ItemsError(f"{source}: {len(twice)} ids occur more than once, the first is {twice[0]!r}: ids must differ")
-    found = ItemSet(
+    duplicates = [id for id, count in Counter(item.id for item in entries.items).items() if count > 1]
+    if duplicates:
+        raise ItemsError(
+            f"{source}: {len(duplicates)} ids occur more than once, the first is {duplicates[0]!r}: ids must differ"
+        )
+    items = ItemSet(
         benchmark=benchmark,
         items=entries.items,
         fingerprint=fingerprint_of(entries.items),
@@ -170,13 +172,13 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
         form=entries.form,
         file_problems=entries.problems,
     )
-    return _with_problems(found)
+    return _with_problems(items)
 
 
-def _with_problems(found: ItemSet) -> ItemSet:
+def _with_problems(items: ItemSet) -> ItemSet:
     """Return the set with newly computed problems of its items."""
-    problems = (*found.file_problems, *_letter_answers(found), *_content_problems(found.items))
-    return replace(found, problems=(*problems, *_audio_problems(found)))
+    problems = (*items.file_problems, *_letter_answers(items), *_content_problems(items.items))
+    return replace(items, problems=(*problems, *_audio_problems(items)))
 
 
 def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -283,10 +285,10 @@ def answers_in_other_words(entries: ItemSet) -> list[str]:
 
 
 def _letter_answers(entries: ItemSet) -> list[str]:
-    read = answers_in_other_words(entries)
-    if not read:
+    ids = answers_in_other_words(entries)
+    if not ids:
         return []
-    return [f"{len(read)} items give their answer by letter or in other words: its choice is used (first: {read[0]})"]
+    return [f"{len(ids)} items give their answer by letter or in other words: its choice is used (first: {ids[0]})"]
 
 
 def fingerprint_of(items: Iterable[Item]) -> str:
@@ -308,12 +310,12 @@ def _content_problems(items: tuple[Item, ...]) -> list[str]:
             groups.setdefault("have an answer that is none of their choices", []).append(item.id)
         if len(set(question.choices)) < len(question.choices):
             groups.setdefault("give the same choice twice", []).append(item.id)
-    return [f"{len(ids)} items {what} (first: {ids[0]})" for what, ids in groups.items()]
+    return [f"{len(ids)} items {problem} (first: {ids[0]})" for problem, ids in groups.items()]
 
 
-def _audio_problems(found: ItemSet) -> list[str]:
-    missing = [item for item in found.items if not found.audio_path(item).is_file()]
+def _audio_problems(items: ItemSet) -> list[str]:
+    missing = [item for item in items.items if not items.audio_path(item).is_file()]
     if not missing:
         return []
-    first = found.audio_path(missing[0])
-    return [f"{len(missing)} of {len(found.items)} audio files are not there (first: {first}); see --audio-root"]
+    first = items.audio_path(missing[0])
+    return [f"{len(missing)} of {len(items.items)} audio files are not there (first: {first}); see --audio-root"]

@@ -54,8 +54,8 @@ def items_from_captions(source: str | Path, kind: str, *, audio_name: str | None
         try:
             clip = (audio_name or AUDIO_NAMES[kind]).format_map(values)
         except (KeyError, ValueError, IndexError, AttributeError) as error:
-            known = ", ".join("{" + name + "}" for name in values)
-            raise ItemsError(f"the audio name {audio_name!r} does not fit ({error}); it can use {known}") from None
+            columns = ", ".join("{" + name + "}" for name in values)
+            raise ItemsError(f"the audio name {audio_name!r} does not fit ({error}); it can use {columns}") from None
         clips.setdefault(clip, []).extend(captions)
         if is_silence:
             silent.add(clip)
@@ -77,18 +77,18 @@ def items_from_captions(source: str | Path, kind: str, *, audio_name: str | None
 
 def _table(source: Path, kind: str) -> Iterator[tuple[Mapping[str, str], list[str], bool]]:
     """Yield columns, captions and whether the clip is silent, for each line of a CSV file."""
-    needed = {"audiocaps": ("youtube_id", "start_time", "caption"), "clotho": ("file_name", "caption_1")}[kind]
+    columns = {"audiocaps": ("youtube_id", "start_time", "caption"), "clotho": ("file_name", "caption_1")}[kind]
     try:
         with source.open(encoding="utf-8-sig", newline="") as lines:
             table = csv.DictReader(lines)
             header = table.fieldnames or []
-            if missing := [name for name in needed if name not in header]:
+            if missing := [name for name in columns if name not in header]:
                 raise ItemsError(f"{source}: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
             for number, row in enumerate(table, 2):
                 texts = (row[name] or "" for name in header if name.startswith("caption"))
                 captions = [text.strip() for text in texts if text.strip()]
-                if not row[needed[0]] or not captions:
-                    raise ItemsError(f"{source}, line {number}: '{needed[0]}' or the caption is empty")
+                if not row[columns[0]] or not captions:
+                    raise ItemsError(f"{source}, line {number}: '{columns[0]}' or the caption is empty")
                 yield row, captions, False
     except (UnicodeDecodeError, csv.Error) as error:
         raise ItemsError(f"{source} cannot be read as a table: {error}") from None

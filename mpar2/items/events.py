@@ -73,7 +73,7 @@ def items_from_events(
     if not source.exists():
         raise ItemsError(f"{source} does not exist: give the table of {kind}")
     # Collect the events and certified absences of each clip.
-    known = _display_names(Path(names)) if names else {}
+    display_names = _display_names(Path(names)) if names else {}
     events: dict[str, list[Event]] = {}
     absent: dict[str, set[str]] = {}
     unsure: dict[str, set[str]] = {}  # labels that may be present
@@ -83,7 +83,7 @@ def items_from_events(
         absent.setdefault(row.clip, set())
         if row.label is None:
             continue
-        label = known.get(row.label, row.label).replace("_", " ").strip()
+        label = display_names.get(row.label, row.label).replace("_", " ").strip()
         if kind == "tacos" and label.lower().strip(" .") in _GENERIC:
             continue
         if row.soft < 0.5:
@@ -96,17 +96,17 @@ def items_from_events(
     if not events:
         raise ItemsError(f"{source} holds no event")
     # Questions need labels absent from a clip; only AudioSet lists absences.
-    vocabulary = sorted({event.label for own in events.values() for event in own})
+    vocabulary = sorted({event.label for clip_events in events.values() for event in clip_events})
     closed = vocabulary if kind not in ("audioset", "tacos") else []
     items: list[Item] = []
-    for clip, own in events.items():
-        joined = _joined(own)
-        sure = [_mean_soft(event, soft[clip][event.label]) for event in joined]
-        lacking = [label for label in closed if label not in unsure.get(clip, ())]
-        length = (durations or {}).get(_audio_name(clip, audio_suffix)) or max((e.offset_s for e in joined), default=0)
-        for name, inside in _windows(clip, joined, window_s, length):
-            extra = {"soft": [sure[number] for number, _ in inside]} if kind == "maestro" else {}
-            items += _items(name, tuple(e for _, e in inside), absent[clip], lacking, audio_suffix, extra)
+    for clip, clip_events in events.items():
+        merged = _merge_events(clip_events)
+        confidences = [_mean_soft(event, soft[clip][event.label]) for event in merged]
+        absent_labels = [label for label in closed if label not in unsure.get(clip, ())]
+        length = (durations or {}).get(_audio_name(clip, audio_suffix)) or max((e.offset_s for e in merged), default=0)
+        for name, window_events in _windows(clip, merged, window_s, length):
+            extra = {"soft": [confidences[number] for number, _ in window_events]} if kind == "maestro" else {}
+            items += _items(name, tuple(e for _, e in window_events), absent[clip], absent_labels, audio_suffix, extra)
     return items
 
 
@@ -119,12 +119,12 @@ def _windows(
         return
     for start in (window_s * number for number in range(max(1, math.ceil(length / window_s - 1e-9)))):
         end = start + window_s
-        inside = [
+        window_events = [
             (number, Event(event.label, max(event.onset_s, start) - start, min(event.offset_s, end) - start))
             for number, event in enumerate(events)
             if event.onset_s < end and event.offset_s > start  # type: ignore[operator]
         ]
-        yield f"{Path(clip).stem}-{start:g}", inside
+        yield f"{Path(clip).stem}-{start:g}", window_events
 
 
 def _audio_name(clip: str, suffix: str) -> str:
@@ -133,8 +133,8 @@ def _audio_name(clip: str, suffix: str) -> str:
 
 def _mean_soft(event: Event, values: list[tuple[float, float]]) -> float:
     """Return the mean soft value over the seconds of an event."""
-    inside = [value for onset, value in values if event.onset_s <= onset < event.offset_s]  # type: ignore[operator]
-    return round(sum(inside) / len(inside), 4)
+    values_inside = [value for onset, value in values if event.onset_s <= onset < event.offset_s]  # type: ignore[operator]
+    return round(sum(values_inside) / len(values_inside), 4)
 
 
 def _rows(source: Path, kind: str) -> Iterator[_Row]:
@@ -147,7 +147,7 @@ def _rows(source: Path, kind: str) -> Iterator[_Row]:
                         f"{where}: {len(cells)} columns; start, end and label are needed, maestro's value too"
                     )
                 soft = _number(cells[3], where, "soft") if kind == "maestro" else 1.0
-                yield _timed(file.stem, cells[2], cells[0], cells[1], where)._replace(soft=soft)
+                yield _timed_row(file.stem, cells[2], cells[0], cells[1], where)._replace(soft=soft)
         return
     table = list(_cells(source, "," if kind == "tacos" else "\t"))
     header = [cell.strip() for cell in table[0]] if table else []
@@ -167,7 +167,7 @@ def _rows(source: Path, kind: str) -> Iterator[_Row]:
             yield _Row(clip, None, 0.0, 0.0)
         else:
             present = row.get("present", "PRESENT").strip().upper() != "NOT_PRESENT"
-            yield _timed(clip, label, onset, offset, where)._replace(present=present)
+            yield _timed_row(clip, label, onset, offset, where)._replace(present=present)
 
 
 def _cells(file: Path, separator: str) -> Iterator[list[str]]:
@@ -179,7 +179,7 @@ def _cells(file: Path, separator: str) -> Iterator[list[str]]:
         raise ItemsError(f"{file} cannot be read as a table: {error}") from None
 
 
-def _timed(clip: str, label: str, onset: str, offset: str, where: str) -> _Row:
+def _timed_row(clip: str, label: str, onset: str, offset: str, where: str) -> _Row:
     if not label.strip():
         raise ItemsError(f"{where}: the label is empty")
     start, stop = _number(onset, where, "onset"), _number(offset, where, "offset")
@@ -202,19 +202,19 @@ def _display_names(file: Path) -> dict[str, str]:
     return {cells[0]: cells[1] for cells in _cells(file, "\t") if len(cells) > 1}
 
 
-def _joined(events: list[Event]) -> tuple[Event, ...]:
+def _merge_events(events: list[Event]) -> tuple[Event, ...]:
     """Return events in order of onset; adjacent ones of one label are merged (labels of one-second frames)."""
-    joined: list[Event] = []
+    merged: list[Event] = []
     last: dict[str, int] = {}
     for event in sorted(events, key=lambda event: (event.onset_s, event.offset_s)):
         place = last.get(event.label)
-        if place is not None and event.onset_s <= joined[place].offset_s + _GAP_S:  # type: ignore[operator]
-            stop = max(joined[place].offset_s, event.offset_s)  # type: ignore[type-var]
-            joined[place] = Event(event.label, joined[place].onset_s, stop)
+        if place is not None and event.onset_s <= merged[place].offset_s + _GAP_S:  # type: ignore[operator]
+            stop = max(merged[place].offset_s, event.offset_s)  # type: ignore[type-var]
+            merged[place] = Event(event.label, merged[place].onset_s, stop)
         else:
-            last[event.label] = len(joined)
-            joined.append(event)
-    return tuple(joined)
+            last[event.label] = len(merged)
+            merged.append(event)
+    return tuple(merged)
 
 
 def _items(

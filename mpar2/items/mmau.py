@@ -56,11 +56,11 @@ def mmau_version(items: tuple[Item, ...]) -> str:
     'unknown: none of the 36 items that tell versions apart is among these 0'
     """
     keys = [_content(item) for item in items]
-    whole = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
-    if whole in _EXACT:
-        return _EXACT[whole]
-    found = {hashlib.sha256(key.encode()).hexdigest()[:10] for key in keys}
-    original, revised = len(found & set(_ORIGINAL_MARKS.split())), len(found & set(_REVISED_MARKS.split()))
+    digest = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+    if digest in _EXACT:
+        return _EXACT[digest]
+    marks = {hashlib.sha256(key.encode()).hexdigest()[:10] for key in keys}
+    original, revised = len(marks & set(_ORIGINAL_MARKS.split())), len(marks & set(_REVISED_MARKS.split()))
     if not original and not revised:
         return f"unknown: none of the 36 items that tell versions apart is among these {len(items)}"
     name = "original" if original > revised else "v05.15.25"

@@ -77,8 +77,10 @@ def _entries(source: Path, make: Callable[[Row, str], Item | str], version: str)
             items.append(item)
             official.append(row)
     if left_out and not items:
-        raise ItemsError(f"{source}: no row can be asked ({', '.join(f'{n} {why}' for why, n in left_out.items())})")
-    problems = tuple(f"{count} rows are left out: {why}" for why, count in left_out.items())
+        raise ItemsError(
+            f"{source}: no row can be asked ({', '.join(f'{n} {reason}' for reason, n in left_out.items())})"
+        )
+    problems = tuple(f"{count} rows are left out: {reason}" for reason, count in left_out.items())
     folder = source if source.is_dir() else source.parent
     return Entries(tuple(items), tuple(official), "jsonl", version, folder, problems)
 
@@ -180,7 +182,7 @@ def _avqa(record: dict[str, Any], where: str) -> Item:
     if answer is not None and (type(answer) is not int or not 0 <= answer < len(choices)):
         raise ItemsError(f"{where}: 'answer' is {answer!r}; the index of one of {len(choices)} choices is needed")
     question = Question(
-        text=_about_audio(str(text_of(record, "question_text", where))),
+        text=_replace_video(str(text_of(record, "question_text", where))),
         choices=choices,
         answer=None if answer is None else choices[answer],
         category=text_of(record, "question_type", where, needed=False),
@@ -189,5 +191,5 @@ def _avqa(record: dict[str, Any], where: str) -> Item:
     return Item(id_of(record, where), str(text_of(record, "audio_path", where)), question)
 
 
-def _about_audio(text: str) -> str:
+def _replace_video(text: str) -> str:
     return re.sub(r"video", lambda match: "Audio" if match[0][0] == "V" else "audio", text, flags=re.IGNORECASE)

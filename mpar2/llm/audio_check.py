@@ -57,10 +57,10 @@ async def require_audio(client: ChatClient) -> AudioCheck:
     Raises:
         StopRun: Audio does not reach the model.
     """
-    found = await check_audio(client)
-    if found.received is False:
-        raise StopRun("no_audio", found.detail)
-    return found
+    result = await check_audio(client)
+    if result.received is False:
+        raise StopRun("no_audio", result.detail)
+    return result
 
 
 async def _check(client: ChatClient) -> AudioCheck:
@@ -72,30 +72,30 @@ async def _check(client: ChatClient) -> AudioCheck:
         return AudioCheck(True, f"{client.model} receives audio: {counts}")
 
     # 2: do replies depend on the audio?
-    sound = await _ask(client, _noise(_LONGER_S), 24)
-    silence = await _ask(client, _silence(_LONGER_S), 24)
+    sound_reply = await _ask(client, _noise(_LONGER_S), 24)
+    silence_reply = await _ask(client, _silence(_LONGER_S), 24)
     repeatable = True
-    if _unlike(sound, silence):
-        if not _unlike(silence, await _ask(client, _silence(_LONGER_S), 24)):
+    if _differ(sound_reply, silence_reply):
+        if not _differ(silence_reply, await _ask(client, _silence(_LONGER_S), 24)):
             return AudioCheck(True, f"{client.model} receives audio: sound and silence get unlike replies")
         repeatable = False
 
     # 3: does a clip beyond any padding take more tokens?
     if short is None:
-        why = "it counts no prompt tokens, and its replies do not tell sound from silence"
-        return AudioCheck(None, f"whether {client.model} receives audio is not known: {why}")
+        reason = "it counts no prompt tokens, and its replies do not tell sound from silence"
+        return AudioCheck(None, f"whether {client.model} receives audio is not known: {reason}")
     try:
-        beyond = (await _ask(client, _noise(_BEYOND_PADDING_S), 1)).usage.prompt
+        padded = (await _ask(client, _noise(_BEYOND_PADDING_S), 1)).usage.prompt
     except CallFailed as error:
         if error.reason != "too_long":
             raise
         return AudioCheck(True, f"{client.model} receives audio: {_BEYOND_PADDING_S} s are too long for its context")
-    if beyond is not None and beyond > short:
-        counts = f"{_SHORT_S} s and {_BEYOND_PADDING_S} s of sound take {short} and {beyond} prompt tokens"
+    if padded is not None and padded > short:
+        counts = f"{_SHORT_S} s and {_BEYOND_PADDING_S} s of sound take {short} and {padded} prompt tokens"
         return AudioCheck(True, f"{client.model} receives audio: {counts}")
     if not repeatable:
-        why = f"prompts have {short} tokens whatever the clip, and the same clip gets unlike replies"
-        return AudioCheck(None, f"whether {client.model} receives audio is not known: {why}")
+        reason = f"prompts have {short} tokens whatever the clip, and the same clip gets unlike replies"
+        return AudioCheck(None, f"whether {client.model} receives audio is not known: {reason}")
     return AudioCheck(
         False,
         f"{client.model} does not receive audio: prompts with {_SHORT_S}, {_LONGER_S} and {_BEYOND_PADDING_S} s of "
@@ -108,10 +108,10 @@ async def _ask(client: ChatClient, audio: bytes, tokens: int) -> Reply:
     return await client.complete("", [audio, _QUESTION], None, Sampling(max_tokens=tokens, temperature=0.0))
 
 
-def _unlike(one: Reply, other: Reply) -> bool:
-    if (one.text, one.reasoning) != (other.text, other.reasoning):
+def _differ(first: Reply, second: Reply) -> bool:
+    if (first.text, first.reasoning) != (second.text, second.reasoning):
         return True
-    pairs = zip(one.logprobs, other.logprobs, strict=False)
+    pairs = zip(first.logprobs, second.logprobs, strict=False)
     return any(abs(a.logprob - b.logprob) > _MIN_LOGPROB_DIFFERENCE for a, b in pairs)
 
 

@@ -128,9 +128,9 @@ async def run_batch(
         if name in order:
             continue
         order[name] = None
-        old = journal.get(name) if journal is not None else None
-        if old is not None:
-            done[name] = old
+        stored = journal.get(name) if journal is not None else None
+        if stored is not None:
+            done[name] = stored
         else:
             todo[name] = item
     result.resumed = len(done)

@@ -132,10 +132,10 @@ class GeminiClient:
             raise RuntimeError("GeminiClient is closed; use it inside `async with`")
         estimate = estimate_tokens(system, parts)
         config = self._config(system, schema, sampling or self._sampling, streamed=on_text is not None)
-        uploaded: list[str] = []  # names of files to delete afterwards
+        upload_names: list[str] = []  # names of files to delete afterwards
         try:
             # Upload long audio first, since it exceeds the limit of a request.
-            contents = await self._contents(parts, uploaded)
+            contents = await self._contents(parts, upload_names)
 
             async def send() -> tuple[Parts, float, float | None]:
                 started = time.monotonic()
@@ -145,25 +145,25 @@ class GeminiClient:
                     response = await models.generate_content(model=self.model, contents=contents, config=config)
                     body = getattr(response.sdk_http_response, "body", None)
                     return gemini_parts(decode_json(body or "")), time.monotonic() - started, None
-                found, first = Parts(), None
+                content, first = Parts(), None
                 chunks = await models.generate_content_stream(model=self.model, contents=contents, config=config)
                 async for chunk in chunks:
                     body = chunk.model_dump(mode="json", by_alias=True, exclude_none=True)
                     body.pop("sdkHttpResponse", None)
                     piece = gemini_parts(body)
-                    found.add(piece)
+                    content.add(piece)
                     if piece.text or piece.reasoning:
                         first = first if first is not None else time.monotonic() - started
-                        on_text(found.text, found.reasoning)
-                return found, time.monotonic() - started, first
+                        on_text(content.text, content.reasoning)
+                return content, time.monotonic() - started, first
 
-            (found, seconds, first_s), tries = await self._retried(send, estimate)
+            (content, seconds, first_s), tries = await self._retried(send, estimate)
         finally:
             # Delete uploads in any case.
-            for name in uploaded:
+            for name in upload_names:
                 await self._delete(name)
         structured: Structured = "none" if schema is None else "json_schema"
-        reply = found.reply(self.model, structured, tries, seconds, first_s)
+        reply = content.reply(self.model, structured, tries, seconds, first_s)
         self.limiter.spend(reply.usage)
         return reply
 
@@ -186,8 +186,8 @@ class GeminiClient:
             fields["response_json_schema"] = schema.model_json_schema()
         return types.GenerateContentConfig(**fields)
 
-    async def _contents(self, parts: Sequence[Part], uploaded: list[str]) -> list[Any]:
-        """Return the parts in the SDK's format; names of uploaded files are appended to ``uploaded``."""
+    async def _contents(self, parts: Sequence[Part], upload_names: list[str]) -> list[Any]:
+        """Return the parts in the SDK's format; names of uploaded files are appended to ``upload_names``."""
         from google.genai import types
 
         size = sum(len(part.encode()) if isinstance(part, str) else len(part) * 4 / 3 for part in parts)
@@ -198,11 +198,11 @@ class GeminiClient:
             elif size <= self._inline_limit_bytes:
                 contents.append(types.Part.from_bytes(data=part, mime_type=audio_mime(part)))
             else:
-                file = await self._upload(part, uploaded)
+                file = await self._upload(part, upload_names)
                 contents.append(types.Part.from_uri(file_uri=file.uri, mime_type=audio_mime(part)))
         return [types.Content(role="user", parts=contents)]
 
-    async def _upload(self, data: bytes, uploaded: list[str]) -> Any:
+    async def _upload(self, data: bytes, upload_names: list[str]) -> Any:
         from google.genai import types
 
         config = types.UploadFileConfig(mime_type=audio_mime(data))
@@ -214,7 +214,7 @@ class GeminiClient:
                 raise _UploadBroken(str(error)) from None
 
         file, _ = await self._retried(send, 0)
-        uploaded.append(file.name)
+        upload_names.append(file.name)
 
         async def ready() -> Any:
             while True:

@@ -122,9 +122,12 @@ class Limiter:
 
     def spend(self, usage: Usage) -> None:
         """Count the tokens of one reply."""
-        old = self.totals
+        totals = self.totals
         self.totals = replace(
-            old, replies=old.replies + 1, uncounted=old.uncounted + (not usage.known), usage=old.usage + usage
+            totals,
+            replies=totals.replies + 1,
+            uncounted=totals.uncounted + (not usage.known),
+            usage=totals.usage + usage,
         )
 
     def hold(self, seconds: float) -> None:

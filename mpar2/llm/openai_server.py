@@ -143,7 +143,7 @@ class OpenAIClient:
             raise RuntimeError("OpenAIClient is closed; use it inside `async with`")
         sampling = sampling or self._sampling
         estimate = estimate_tokens(system, parts)
-        refused: set[str] = set()
+        refusals: set[str] = set()
         tries = 0
         while True:
             # Build the request in the format that this server is known to accept.
@@ -159,11 +159,11 @@ class OpenAIClient:
                     body = {key: value for key, value in request.items() if key != "extra_body"} | request["extra_body"]
                     response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
                     return openai_parts(decode_json(response.content)), time.monotonic() - started, None
-                found, first = await self._read_stream(request, on_text, started)
-                return found, time.monotonic() - started, first
+                content, first = await self._read_stream(request, on_text, started)
+                return content, time.monotonic() - started, first
 
             try:
-                (found, seconds, first_s), sent = await call_with_retries(
+                (content, seconds, first_s), attempts = await call_with_retries(
                     send,
                     classify=self._classify,
                     policy=self._policy,
@@ -176,13 +176,13 @@ class OpenAIClient:
                 tries += failure.tries
                 if not failure.reason.startswith("refused_"):
                     raise
-                if failure.reason in refused or not self._concede(failure.reason, request):
+                if failure.reason in refusals or not self._disable(failure.reason, request):
                     reason = failure.reason if failure.reason == "refused_audio" else "bad_request"
                     raise CallFailed(reason, failure.detail, tries, scope="request") from None
-                refused.add(failure.reason)
+                refusals.add(failure.reason)
                 continue
             # Account for the reply.
-            reply = found.reply(self.model, structured, tries + sent, seconds, first_s)
+            reply = content.reply(self.model, structured, tries + attempts, seconds, first_s)
             self.limiter.spend(reply.usage)
             return reply
 
@@ -190,26 +190,26 @@ class OpenAIClient:
         self, request: dict[str, Any], on_text: OnText, started: float
     ) -> tuple[Parts, float | None]:
         """Read server-sent events; a reply in one piece is accepted too."""
-        found, first = Parts(), None
+        parts, first = Parts(), None
         create = self._client.chat.completions.with_streaming_response.create
         async with create(**request, stream=True, stream_options={"include_usage": True}) as response:
             if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                found = openai_parts(decode_json(await response.read()))
-                on_text(found.text, found.reasoning)
-                return found, time.monotonic() - started
-            ended = False
+                parts = openai_parts(decode_json(await response.read()))
+                on_text(parts.text, parts.reasoning)
+                return parts, time.monotonic() - started
+            complete = False
             async for data in _events(response.iter_lines()):
                 if data.strip() == "[DONE]":
-                    ended = True
+                    complete = True
                     break
                 piece = openai_delta(decode_json(data))
-                found.add(piece)
+                parts.add(piece)
                 if piece.text or piece.reasoning:
                     first = first if first is not None else time.monotonic() - started
-                    on_text(found.text, found.reasoning)
-        if not ended and not found.detail:
+                    on_text(parts.text, parts.reasoning)
+        if not complete and not parts.detail:
             raise BadBodyError("the stream ended in the middle of the reply")
-        return found, first
+        return parts, first
 
     def _request(
         self, system: str, parts: Sequence[Part], schema: type[BaseModel] | None, sampling: Sampling
@@ -227,11 +227,11 @@ class OpenAIClient:
         if schema is not None:
             json_schema = schema.model_json_schema()
             if self._schema_in_prompt:
-                wish = "Reply with one JSON object and nothing else. It follows this JSON schema:"
-                system = f"{system}\n\n{wish}\n{json.dumps(json_schema)}".lstrip()
+                instruction = "Reply with one JSON object and nothing else. It follows this JSON schema:"
+                system = f"{system}\n\n{instruction}\n{json.dumps(json_schema)}".lstrip()
             else:
-                named = {"name": schema.__name__, "schema": json_schema, "strict": True}
-                request["response_format"] = {"type": "json_schema", "json_schema": named}
+                named_schema = {"name": schema.__name__, "schema": json_schema, "strict": True}
+                request["response_format"] = {"type": "json_schema", "json_schema": named_schema}
         content = [self._part(part) for part in parts]
         request["messages"] = [{"role": "system", "content": system}] if system else []
         request["messages"].append({"role": "user", "content": content})
@@ -246,7 +246,7 @@ class OpenAIClient:
             return {"type": "input_audio", "input_audio": {"data": data, "format": mime.removeprefix("audio/")}}
         return {"type": "audio_url", "audio_url": {"url": f"data:{mime};base64,{data}"}}
 
-    def _concede(self, reason: str, request: dict[str, Any]) -> bool:
+    def _disable(self, reason: str, request: dict[str, Any]) -> bool:
         """Disable the refused field permanently; return False if ``request`` did not have it.
 
         A concurrent request may have disabled it meanwhile.
@@ -283,8 +283,8 @@ class OpenAIClient:
 
     def _failure(self, status: int, message: str, headers: Any, body: Any) -> Failure:
         message = redact(message, self._secrets)
-        if 400 <= status < 600 and (refused := _refused(message, status)):
-            return Failure(refused, f"HTTP {status}: {clip_text(message)}", "request")
+        if 400 <= status < 600 and (field := _refused(message, status)):
+            return Failure(field, f"HTTP {status}: {clip_text(message)}", "request")
         if status in (400, 422) and re.search("top_k|repetition_penalty", message):
             message += ". This server takes OpenAI's own fields only: leave these two out (evaluate --fields openai)"
         if re.search(r"exceeds the available context size", message):
@@ -328,8 +328,8 @@ def classify_transport(error: Exception, cause: BaseException | None, place: str
         return Failure("timeout", f"no connection to {place} in time", "endpoint", True)
     if isinstance(inner, httpx2.TransportError) and not isinstance(inner, httpx2.DecodingError):
         proxy = proxy_of(place)
-        way = f" through the proxy {proxy} (set NO_PROXY to go past it)" if proxy else ""
-        return Failure("unavailable", f"no connection to {place}{way}: {words}", "endpoint", True)
+        route = f" through the proxy {proxy} (set NO_PROXY to go past it)" if proxy else ""
+        return Failure("unavailable", f"no connection to {place}{route}: {words}", "endpoint", True)
     # the remaining errors occur while a reply is parsed: by the SDK, on an unexpected shape
     words = redact(clip_text(f"{type(inner).__name__}: {inner}"), secrets)
     return Failure("bad_body", f"the reply cannot be read ({words})", "request", True)

@@ -296,15 +296,15 @@ def _openai_usage(usage: Any) -> Usage:
 
 def _logprobs(value: Any) -> list[TokenLogprob]:
     content = value.get("content") if isinstance(value, dict) else None
-    found = []
+    logprobs = []
     for entry in content if isinstance(content, list) else []:
         if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
             return []
         number = entry.get("logprob")
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
             return []
-        found.append(TokenLogprob(_clean(entry["token"]), float(number)))
-    return found
+        logprobs.append(TokenLogprob(_clean(entry["token"]), float(number)))
+    return logprobs
 
 
 def _count(value: Any) -> int | None:

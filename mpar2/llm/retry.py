@@ -221,16 +221,16 @@ def _details(error: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _quota_ids(body: Any) -> list[str]:
     """Return the exceeded quotas by Google: ``quotaId`` of QuotaFailure, ``quota_limit`` of ErrorInfo."""
-    found: list[Any] = []
+    values: list[Any] = []
     for detail in _details(_error_of(body)):
         violations = detail.get("violations")
         for violation in violations if isinstance(violations, list) else []:
             if isinstance(violation, dict):
-                found.append(violation.get("quotaId"))
+                values.append(violation.get("quotaId"))
         metadata = detail.get("metadata")
         if isinstance(metadata, dict):
-            found += [metadata.get("quota_limit"), metadata.get("quota_unit"), metadata.get("quotaId")]
-    return [value for value in found if isinstance(value, str)]
+            values += [metadata.get("quota_limit"), metadata.get("quota_unit"), metadata.get("quotaId")]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _is_moderation(body: Any) -> bool:

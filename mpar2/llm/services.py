@@ -132,11 +132,11 @@ def judge_model(service: str, given: str | None = None) -> str:
     Raises:
         SettingError: No such service, or no model is named anywhere.
     """
-    found = service_named(service)
-    name = (given or "").strip() or os.environ.get("MPAR2_JUDGE_MODEL", "").strip() or found.default_model
+    entry = service_named(service)
+    name = (given or "").strip() or os.environ.get("MPAR2_JUDGE_MODEL", "").strip() or entry.default_model
     if not name:
-        hint = " (the server lists its models at /v1/models)" if found.needs_address else ""
-        raise SettingError(f"no model for the {found.name}: give --model or set MPAR2_JUDGE_MODEL{hint}")
+        hint = " (the server lists its models at /v1/models)" if entry.needs_address else ""
+        raise SettingError(f"no model for the {entry.name}: give --model or set MPAR2_JUDGE_MODEL{hint}")
     return name
 
 

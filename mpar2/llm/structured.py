@@ -73,8 +73,8 @@ def _parse(reply: Reply, schema: type[M]) -> tuple[M, bool]:
         return schema.model_validate(data), lenient
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[:3]
-        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'reply'}: {e['msg']}" for e in first)
-        raise ReplyRejected("schema", clip_text(said), usage=reply.usage) from None
+        message = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'reply'}: {e['msg']}" for e in first)
+        raise ReplyRejected("schema", clip_text(message), usage=reply.usage) from None
 
 
 async def ask(
@@ -143,7 +143,7 @@ def _no_constant(name: str) -> float:
     raise _AmbiguousError(f"{name} is no JSON number")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     for name, value in pairs if len(values) < len(pairs) else ():
         if values[name] != value:
@@ -151,7 +151,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique_names)
 
 
 def _read_json(text: str) -> tuple[Any, bool]:
@@ -167,18 +167,18 @@ def _read_json(text: str) -> tuple[Any, bool]:
     except ValueError as error:
         strict = error
     else:
-        if not value or not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        if not value or not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             return value, False
         if len(value) == 1:
             return value[0], True
         raise ValueError(f"it is a list of {len(value)} objects: write one, and nothing else")
     thoughts, mark, rest = text.rpartition("</think>")
     for part in (rest, thoughts) if mark else (text,):
-        found = _objects(part)
-        if len(found) == 1:
-            return found[0], True
-        if found:
-            raise ValueError(f"it holds {len(found)} different objects: write one, and nothing else")
+        objects = _objects(part)
+        if len(objects) == 1:
+            return objects[0], True
+        if objects:
+            raise ValueError(f"it holds {len(objects)} different objects: write one, and nothing else")
     raise strict
 
 
@@ -187,7 +187,7 @@ def _objects(text: str) -> list[Any]:
 
     Braces inside strings do not count.
     """
-    found: list[Any] = []
+    objects: list[Any] = []
     place = text.find("{")
     for _ in range(_MAX_OBJECTS):
         if place < 0:
@@ -203,10 +203,10 @@ def _objects(text: str) -> list[Any]:
             except (ValueError, RecursionError):
                 pass
             else:
-                if value not in found and value != {}:
-                    found.append(value)
+                if value not in objects and value != {}:
+                    objects.append(value)
         place = text.find("{", end)
-    return found
+    return objects
 
 
 def _balanced(text: str, start: int) -> int:

@@ -37,9 +37,9 @@ class BadReplyError(Exception):
 class _BoundedStream(httpx2.AsyncByteStream):
     """The decoded bytes of a response; raises :class:`BadReplyError` beyond ``most`` bytes."""
 
-    def __init__(self, stream: Any, encoding: str, most: int) -> None:
+    def __init__(self, stream: Any, encoding: str, max_bytes: int) -> None:
         self._stream = stream
-        self._most = most
+        self._max_bytes = max_bytes
         # 47: gzip or zlib by the header; -15: the raw deflate that some servers send
         self._unzip = zlib.decompressobj(47) if encoding in ("gzip", "x-gzip", "deflate") else None
         self._total = 0
@@ -48,19 +48,19 @@ class _BoundedStream(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             for piece in self._decode(chunk):
                 self._total += len(piece)
-                if self._total > self._most:
-                    raise BadReplyError(f"the reply is longer than {self._most:,} bytes")
+                if self._total > self._max_bytes:
+                    raise BadReplyError(f"the reply is longer than {self._max_bytes:,} bytes")
                 yield piece
 
     def _decode(self, chunk: bytes) -> list[bytes]:
         if self._unzip is None:
             return [chunk]
         try:
-            piece = self._unzip.decompress(chunk, self._most - self._total + 1)
+            piece = self._unzip.decompress(chunk, self._max_bytes - self._total + 1)
         except zlib.error as error:
             raise BadReplyError(f"the reply's compression is damaged ({error})") from None
         if self._unzip.unconsumed_tail:
-            raise BadReplyError(f"the reply is longer than {self._most:,} bytes when unpacked")
+            raise BadReplyError(f"the reply is longer than {self._max_bytes:,} bytes when unpacked")
         return [piece] if piece else []
 
     async def aclose(self) -> None:
@@ -68,9 +68,9 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 
 class _BoundedTransport(httpx2.AsyncBaseTransport):
-    def __init__(self, inner: httpx2.AsyncBaseTransport, most: int) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, max_bytes: int) -> None:
         self._inner = inner
-        self._most = most
+        self._max_bytes = max_bytes
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         request.headers["Accept-Encoding"] = "identity"
@@ -80,12 +80,12 @@ class _BoundedTransport(httpx2.AsyncBaseTransport):
             await response.aclose()
             raise BadReplyError(f"the reply is encoded as {encoding[:40]!r}, which was not asked for")
         streamed = "text/event-stream" in response.headers.get("content-type", "").lower()
-        most = max(self._most, MAX_STREAM_BYTES) if streamed else self._most
+        max_bytes = max(self._max_bytes, MAX_STREAM_BYTES) if streamed else self._max_bytes
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _CODING_HEADERS]
         return httpx2.Response(
             response.status_code,
             headers=headers if encoding not in ("", "identity") else response.headers,
-            stream=_BoundedStream(response.stream, encoding, most),
+            stream=_BoundedStream(response.stream, encoding, max_bytes),
             extensions=response.extensions,
         )
 

@@ -52,7 +52,7 @@ class RunLimits:
     max_zip_entries: int = 5000
 
 
-_OWN = RunLimits(
+_OWN_LIMITS = RunLimits(
     max_bytes=1 << 50,
     max_lines=1 << 40,
     max_line_bytes=16_000_000,
@@ -151,11 +151,13 @@ class Run:
         done: set[str] = set()
         failed: dict[str, dict[str, Any]] = {}
         lines = 0
-        for name, opened in self._files.items():
+        for name, open_file in self._files.items():
             where = f"{self.name}/{name}"
-            left = self._limits.max_lines - lines
-            with opened() as file:
-                for number, raw in read_lines(file, where, max_lines=left, max_line_bytes=self._limits.max_line_bytes):
+            max_lines = self._limits.max_lines - lines
+            with open_file() as file:
+                for number, raw in read_lines(
+                    file, where, max_lines=max_lines, max_line_bytes=self._limits.max_line_bytes
+                ):
                     lines += 1
                     record = check_record(raw, f"{where}, line {number}")
                     key = record["key"]
@@ -182,7 +184,7 @@ def read_run(source: str | Path, limits: RunLimits | None = None) -> Run:
     Raises:
         RunError: The source is no run, or exceeds a limit.
     """
-    path, limits = Path(source), limits or _OWN
+    path, limits = Path(source), limits or _OWN_LIMITS
     if path.is_dir():
         return _from_folder(path, limits)
     if not path.is_file():
@@ -194,7 +196,7 @@ def read_run(source: str | Path, limits: RunLimits | None = None) -> Run:
     return Run(name, {}, None, {path.name: lambda: open_lines(path, limits.max_bytes)}, limits)
 
 
-def open_lines(path: Path, max_bytes: int = _OWN.max_bytes) -> BinaryIO:
+def open_lines(path: Path, max_bytes: int = _OWN_LIMITS.max_bytes) -> BinaryIO:
     """Open a file of lines, compressed (``.gz``) or not, for reading.
 
     Args:
@@ -261,8 +263,8 @@ def _from_zip(path: Path, limits: RunLimits) -> Run:
             entries: dict[str, zipfile.ZipInfo] = {}
             for info in archive.infolist():
                 inner = PurePosixPath(info.filename)
-                wanted = inner.name in (_MANIFEST, _METRICS) or _ITEMS.fullmatch(inner.name)
-                if wanted and len(inner.parts) <= 2 and not info.is_dir():  # in the root or in one folder
+                relevant = inner.name in (_MANIFEST, _METRICS) or _ITEMS.fullmatch(inner.name)
+                if relevant and len(inner.parts) <= 2 and not info.is_dir():  # in the root or in one folder
                     if inner.name in entries:
                         raise RunError(f"{path.name} holds {inner.name} twice: zip one run at a time")
                     if info.flag_bits & 1:
@@ -317,14 +319,14 @@ class _LimitedLines(io.RawIOBase):
         self._where, self._left, self._advice = where, limit, advice
 
     def readline(self, size: int | None = -1) -> bytes:  # what read_lines calls
-        return self._counted(self._file.readline, size)
+        return self._read_counted(self._file.readline, size)
 
     def read(self, size: int | None = -1) -> bytes:
-        return self._counted(self._file.read, size)
+        return self._read_counted(self._file.read, size)
 
-    def _counted(self, read: Callable[[int], bytes], size: int | None) -> bytes:
+    def _read_counted(self, reader: Callable[[int], bytes], size: int | None) -> bytes:
         try:
-            data = read(-1 if size is None else size)
+            data = reader(-1 if size is None else size)
         except Exception as error:  # zlib, lzma and zipfile raise many types
             raise RunError(f"{self._where}: damaged ({error}); {self._advice}") from None
         self._left -= len(data)
@@ -358,10 +360,10 @@ def _check_entries(path: Path, limits: RunLimits) -> None:
     The declared number of files is untrusted, so the signatures of directory entries are counted.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found, place = 0, -1
-        while found <= limits.max_zip_entries and (place := data.find(b"PK\x01\x02", place + 1)) >= 0:
-            found += 1
-    if found > limits.max_zip_entries:
+        entries, place = 0, -1
+        while entries <= limits.max_zip_entries and (place := data.find(b"PK\x01\x02", place + 1)) >= 0:
+            entries += 1
+    if entries > limits.max_zip_entries:
         raise RunError(f"{path.name} holds more than {limits.max_zip_entries:,} files: zip the run's folder alone")
 
 

@@ -207,36 +207,36 @@ class LineWriter:
             with self._writing:
                 if self._file < 0:
                     raise self._error(f"{self.path} is closed")
-                before = os.fstat(self._file).st_size
+                start = os.fstat(self._file).st_size
                 try:
                     view = memoryview(data)
                     while view:
                         view = view[os.write(self._file, view) :]
                 except OSError:
-                    os.ftruncate(self._file, before)  # or the next line would be appended to half of this one
+                    os.ftruncate(self._file, start)  # or the next line would be appended to half of this one
                     raise
                 self._written += 1
                 ticket = self._written
             with self._syncing:
                 if self._synced < ticket:
-                    written = self._written
+                    position = self._written
                     try:
                         os.fsync(self._file)
                     except OSError:
-                        self._take_back(before, before + len(data))
+                        self._take_back(start, start + len(data))
                         raise
-                    self._synced = written
+                    self._synced = position
         except OSError as error:
             raise self._error(
                 f"{self.path} cannot be written ({error.strerror}): free some space and start again; "
                 "what was written before is kept, and the run goes on from there"
             ) from error
 
-    def _take_back(self, before: int, after: int) -> None:
+    def _take_back(self, start: int, end: int) -> None:
         """Remove the last line, unless another one follows."""
         with self._writing:
-            if os.fstat(self._file).st_size == after:
-                os.ftruncate(self._file, before)
+            if os.fstat(self._file).st_size == end:
+                os.ftruncate(self._file, start)
 
     def close(self) -> None:
         with self._syncing, self._writing:  # not while another thread writes
@@ -252,9 +252,9 @@ class LineWriter:
         keep, step = size, 65536
         while keep > 0:  # search backwards for the last newline
             start = max(0, keep - step)
-            found = os.pread(self._file, keep - start, start).rfind(b"\n")
-            if found >= 0:
-                keep = start + found + 1
+            newline = os.pread(self._file, keep - start, start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
                 break
             keep = start
         if keep < size:
@@ -285,10 +285,10 @@ def read_lines(
             if len(line) > max_line_bytes:
                 raise RunError(f"{where}, line {number + 1}: longer than {max_line_bytes:,} bytes, no run writes that")
             try:
-                whole = load_json(line, where)
+                value = load_json(line, where)
             except RunError:
                 return
-            yield number + 1, whole
+            yield number + 1, value
             return
         number += 1
         if max_lines is not None and number > max_lines:

@@ -31,10 +31,10 @@ __all__ = ["FORMAT", "VERSION", "build_manifest", "check_manifest", "differences
 
 FORMAT = "mpar2-run"
 VERSION = 1
-_TOLD = ("created", "environment")
+_NOT_COMPARED = ("created", "environment")
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "openai", "google-genai")
 _WHOLE_FILE_BYTES = 64_000_000
-_MOST_ARMS, _LONGEST_NAME = 1000, 200  # of an arm's name: as in a line of the run
+_MAX_ARMS, _MAX_NAME = 1000, 200  # of an arm's name: as in a line of the run
 _ARM_NUMBERS = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "samples", "items")
 _ARM_TEXTS = ("model", "adapter", "mode", "audio", "perception", "prompt_hash", "model_hash", "adapter_hash")
 
@@ -81,24 +81,22 @@ def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     def need(right: bool, name: str, value: Any, kind: str) -> None:
         if not right:
-            shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
-            raise RunError(f"{where}/manifest.json: '{name}' is {shown}; {kind} is needed")
+            text = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
+            raise RunError(f"{where}/manifest.json: '{name}' is {text}; {kind} is needed")
 
     if raw.get("format") != FORMAT:
         raise RunError(f"{where}/manifest.json is of another program: its format is {str(raw.get('format'))[:60]!r}")
     if raw.get("version") != VERSION:
         raise RunError(f"{where} is a run of version {str(raw.get('version'))[:20]}; this program reads {VERSION}")
     arms, benchmark = raw.get("arms"), raw.get("benchmark")
-    named = isinstance(arms, list) and all(isinstance(a, dict) and isinstance(a.get("name"), str) for a in arms)
-    if not named or not isinstance(benchmark, dict):
+    valid_arms = isinstance(arms, list) and all(isinstance(a, dict) and isinstance(a.get("name"), str) for a in arms)
+    if not valid_arms or not isinstance(benchmark, dict):
         raise RunError(f"{where}/manifest.json lacks its arms or its benchmark")
-    need(len(arms) <= _MOST_ARMS, "arms", len(arms), f"a list of at most {_MOST_ARMS}")
+    need(len(arms) <= _MAX_ARMS, "arms", len(arms), f"a list of at most {_MAX_ARMS}")
     names = [arm["name"] for arm in arms]
     need(len(set(names)) == len(names), "arms", names, "a name of its own for each")
     for arm in arms:
-        need(
-            0 < len(arm["name"]) <= _LONGEST_NAME, "name", arm["name"], f"a text of at most {_LONGEST_NAME} characters"
-        )
+        need(0 < len(arm["name"]) <= _MAX_NAME, "name", arm["name"], f"a text of at most {_MAX_NAME} characters")
         for name in _ARM_NUMBERS:
             need(arm.get(name) is None or _is_number(arm[name]), name, arm.get(name), "a number")
         for name in _ARM_TEXTS:
@@ -127,13 +125,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     >>> differences({"seed": 1, "created": "a"}, {"seed": 2, "created": "b"})
     ['seed: 1, now 2']
     """
-    before = dict(_leaves({name: value for name, value in old.items() if name not in _TOLD}))
-    after = dict(_leaves({name: value for name, value in new.items() if name not in _TOLD}))
+    old_values = dict(_leaves({name: value for name, value in old.items() if name not in _NOT_COMPARED}))
+    new_values = dict(_leaves({name: value for name, value in new.items() if name not in _NOT_COMPARED}))
     missing = "nothing"
     return [
-        f"{name}: {before.get(name, missing)!s}, now {after.get(name, missing)!s}"
-        for name in dict.fromkeys([*before, *after])
-        if before.get(name, missing) != after.get(name, missing)
+        f"{name}: {old_values.get(name, missing)!s}, now {new_values.get(name, missing)!s}"
+        for name in dict.fromkeys([*old_values, *new_values])
+        if old_values.get(name, missing) != new_values.get(name, missing)
     ]
 
 
@@ -184,21 +182,21 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _git() -> str | None:
     """Return the commit of this source, with "+changes" if files differ from it; None outside of its repository."""
-    here = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parent
 
     def ask(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
+        command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:

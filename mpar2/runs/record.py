@@ -103,7 +103,7 @@ def _text(limit: int, *, needed: bool = False) -> Callable[[Any], str | None]:
         if value is None and not needed:
             return None
         if not isinstance(value, str):
-            raise ValueError(f"is {_show(value)}; a text is needed")
+            raise ValueError(f"is {_quote(value)}; a text is needed")
         if len(value) > limit:
             raise ValueError(f"has {len(value):,} characters; the limit is {limit:,}")
         if needed and not value:
@@ -118,7 +118,7 @@ def _one_of(*words: str, needed: bool = False) -> Callable[[Any], str | None]:
         if value is None and not needed:
             return None
         if value not in words:
-            raise ValueError(f"is {_show(value)}; it must be one of {', '.join(words)}")
+            raise ValueError(f"is {_quote(value)}; it must be one of {', '.join(words)}")
         return value
 
     return check
@@ -129,7 +129,7 @@ def _count(limit: int, *, needed: bool = False) -> Callable[[Any], int | None]:
         if value is None and not needed:
             return None
         if type(value) is not int or not 0 <= value <= limit:
-            raise ValueError(f"is {_show(value)}; a whole number from 0 to {limit:,} is needed")
+            raise ValueError(f"is {_quote(value)}; a whole number from 0 to {limit:,} is needed")
         return value
 
     return check
@@ -139,20 +139,20 @@ def _seconds(value: Any) -> float | None:
     if value is None:
         return None
     if not _is_number(value) or not 0 <= value <= 1e9:
-        raise ValueError(f"is {_show(value)}; a number of seconds is needed")
+        raise ValueError(f"is {_quote(value)}; a number of seconds is needed")
     return float(value)
 
 
 def _day(value: Any) -> float | None:
     """Check the duration of a recording in seconds, which becomes an axis of plots."""
     if value is not None and _seconds(value) > 86_400:  # type: ignore[operator]
-        raise ValueError(f"is {_show(value)}; a recording has at most a day (86,400 s)")
+        raise ValueError(f"is {_quote(value)}; a recording has at most a day (86,400 s)")
     return _seconds(value)
 
 
 def _item(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"is {_show(value)}; an object is needed")
+        raise ValueError(f"is {_quote(value)}; an object is needed")
     try:
         item = item_from_json(value, id="")
     except QuestionError as error:
@@ -181,7 +181,7 @@ def _numbers(value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, dict) or len(value) > 64:
-        raise ValueError(f"is {_show(value)}; an object of a few lists is needed")
+        raise ValueError(f"is {_quote(value)}; an object of a few lists is needed")
     budget = _MAX_NUMBERS
     stack: list[tuple[Any, int]] = [(inner, 0) for inner in value.values()]
     while stack:
@@ -194,7 +194,7 @@ def _numbers(value: Any) -> dict[str, Any] | None:
         elif isinstance(inner, str):
             _text(MAX_LABEL_CHARS)(inner)
         elif not (inner is None or isinstance(inner, bool) or _is_number(inner)):
-            raise ValueError(f"holds {_show(inner)}; numbers, short texts and lists of numbers are allowed")
+            raise ValueError(f"holds {_quote(inner)}; numbers, short texts and lists of numbers are allowed")
     return value
 
 
@@ -202,7 +202,7 @@ def _warnings(value: Any) -> list[str] | None:
     if value is None or value == []:
         return None
     if not isinstance(value, list) or len(value) > 20 or not all(isinstance(line, str) for line in value):
-        raise ValueError(f"is {_show(value)}; a list of at most 20 texts is needed")
+        raise ValueError(f"is {_quote(value)}; a list of at most 20 texts is needed")
     return [line[:500] for line in value]
 
 
@@ -210,7 +210,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
-def _show(value: Any) -> str:
+def _quote(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
