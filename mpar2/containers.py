@@ -466,6 +466,7 @@ def _split_mp3(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
 def _split_ogg(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
     links: list[dict[int, dict[str, Any]]] = []
     at, beginning, headers = start, False, 0
+    # Collect the pages of each stream: adjacent first pages begin a link of the chain.
     while (
         headers < _MAX_HEADERS
         and len(links) <= _MAX_PIECES
@@ -496,6 +497,7 @@ def _split_ogg(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
         at = end
     if headers == _MAX_HEADERS or len(links) > _MAX_PIECES:
         at = len(data)
+    # Keep the first audio stream of each link.
     pieces = []
     for link in links:
         sounds = [stream for stream in link.values() if stream["codec"]]

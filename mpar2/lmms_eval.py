@@ -65,6 +65,7 @@ def import_samples(
     Raises:
         SamplesError: A file has no such lines, or no line can be joined.
     """
+    # Name the arms: the folder of a file is the model.
     paths = [Path(file) for file in files]
     if names and len(names) != len(paths):
         raise SamplesError(f"{len(names)} names are given for {len(paths)} files: one for each is needed")
@@ -72,6 +73,7 @@ def import_samples(
     if len(set(arms)) < len(arms):
         raise SamplesError(f"two files would be the arm {Counter(arms).most_common(1)[0][0]!r}: name them with --name")
     task = match["task"] if (match := _NAME.fullmatch(paths[0].name)) else paths[0].stem
+    # Join each line with its item; unmatched lines are counted.
     problems: Counter[str] = Counter()
     items_by_id: dict[str, Item] = {}
     records: list[dict[str, Any]] = []
@@ -87,6 +89,7 @@ def import_samples(
             records += _records(line, item, arm, where)
     if not records:
         raise SamplesError(f"{paths[0]} has no line of {items.source if items else 'an item with choices'}: {task}")
+    # Write the run; the settings of the original run are unknown.
     run_items = tuple(items_by_id.values())
     samples = {arm: max(r["sample"] for r in records if r["arm"] == arm) + 1 for arm in {r["arm"] for r in records}}
     manifest = build_manifest(

@@ -346,12 +346,14 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
     if id is None:
         raise QuestionError("an item has no id: give one as 'id'")
     where = f"item {str(id)[:80]}: " if id != "" else ""
+    # Texts, with their limits.
     _check_length("id", str(id), _MAX_ID_CHARS, where)
     for key in ("audio", "question", *_QUESTION_KEYS, "caption", "truth_origin"):
         value = data.get(key)
         if not isinstance(value, str) and (value is not None or key in ("audio", "question")):
             raise QuestionError(f"{where}'{key}' is {_quote(value)}; a text is needed")
         _check_length(key, value or "", MAX_TEXT_CHARS if key in ("question", "caption") else MAX_LABEL_CHARS, where)
+    # Choices before the answer, which may be the letter of one.
     choices = data.get("choices")
     if choices is not None and not (
         isinstance(choices, list | tuple) and all(isinstance(choice, str) for choice in choices)

@@ -338,6 +338,7 @@ def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
         raise EngineError(refusal)
     repeats = 0
 
+    # Nested repetitions and repeated choices backtrack exponentially, back-references without a known bound.
     def walk(tree: Any, repeated: bool) -> None:
         nonlocal repeats
         for operation, argument in tree:
@@ -363,6 +364,7 @@ def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
             elif kind in ("GROUPREF", "GROUPREF_EXISTS"):
                 raise EngineError(refusal)
 
+    # Check the parse tree before the pattern can run.
     try:
         walk(parser.parse(pattern), False)
         compiled = re.compile(pattern)

@@ -217,14 +217,14 @@ class RemoteEngine(Engine):
         """
         decoding = decoding or Decoding()
 
-        async def one(session: _Session, request: Request) -> Generation:
+        async def run_request(session: _Session, request: Request) -> Generation:
             seed = decoding.seed if request.seed is None else request.seed
             seeded = replace(decoding, seed=seed)
             return await self._answer(session, request.clip, request.question, request.arm, seeded)
 
         async def work() -> list[Generation]:
             async with self._new_session(logprobs=False) as session, asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(session, request)) for request in requests]
+                tasks = [group.create_task(run_request(session, request)) for request in requests]
             return [task.result() for task in tasks]
 
         try:
@@ -265,7 +265,7 @@ class RemoteEngine(Engine):
         started = time.monotonic()
         texts = ["" for _ in arms]
 
-        async def one(session: _Session, index: int, arm: Arm) -> None:
+        async def run_arm(session: _Session, index: int, arm: Arm) -> None:
             put(Progress(index, "loading"))
             pieces = 0
 
@@ -289,7 +289,7 @@ class RemoteEngine(Engine):
 
         # Run all arms concurrently; poll the stop signal.
         async with self._new_session(logprobs=self.logprobs) as session:
-            tasks = [asyncio.create_task(one(session, index, arm)) for index, arm in enumerate(arms)]
+            tasks = [asyncio.create_task(run_arm(session, index, arm)) for index, arm in enumerate(arms)]
             waiting = asyncio.gather(*tasks, return_exceptions=True)
             while not waiting.done():
                 await asyncio.wait([waiting], timeout=_STOP_POLL_S)

@@ -139,7 +139,7 @@ async def run_batch(
 
     with _bar(label, len(order), len(done)) as bar:
 
-        async def one(entry: tuple[str, T]) -> None:
+        async def run_item(entry: tuple[str, T]) -> None:
             name, item = entry
             try:
                 record = {"key": name, **await work(item)}
@@ -155,7 +155,7 @@ async def run_batch(
             finally:
                 bar(len(result.failed))
 
-        await for_each(todo.items(), one, in_flight=max(1, min(in_flight, len(todo))))
+        await for_each(todo.items(), run_item, in_flight=max(1, min(in_flight, len(todo))))
     # Return the records in the order of the items, not of the answers.
     result.records = {name: done[name] for name in order if name in done}
     return result
