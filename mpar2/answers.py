@@ -43,7 +43,7 @@ class Answer(NamedTuple):
     """The answer of a reply.
 
     Attributes:
-        words: The answer as written, None where no answer was found.
+        words: The answer as written; None without an answer.
         choice: The choice that it names, as written in the question; None if none or ambiguous.
         prediction: Input of the official rule: the choice, else the words, else the reply.
     """

@@ -266,7 +266,7 @@ def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
 
     Args:
         path: The file.
-        **defaults: Values of the command line, used where the file has none.
+        **defaults: Values of the command line, used as defaults.
 
     Raises:
         ArmError: The file, or one of its arms, cannot be read; the message names the arm.
@@ -311,6 +311,9 @@ def _expand_entry(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> 
 
 def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     """Build an arm from flat values: those of :class:`Arm`, :class:`Decoding`, and the controls.
+
+    Args:
+        data: The values by key; the seed belongs to the run.
 
     Raises:
         ArmError: A key is unknown, or a value is of a wrong type or out of range.

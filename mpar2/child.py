@@ -242,7 +242,7 @@ def _send(pipe: BinaryIO, header: Mapping[str, Any], body: bytes | memoryview = 
 
 
 def _receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """Return a header and its body; None where the other end closed."""
+    """Return a header and its body; None if the other end is closed."""
     size = pipe.read(4)
     if len(size) < 4:
         return None

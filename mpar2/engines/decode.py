@@ -425,6 +425,7 @@ class TextStream:
         return not self._decoder.getstate()[0]
 
     def push(self, token: int) -> None:
+        """Append a token, and decode its complete characters."""
         piece = None if token in self._silent else self._tokenizer.convert_ids_to_tokens(token)
         self.ids.append(token)
         self._add(self._decoder.decode(_bytes_of(piece)) if piece else "")

@@ -9,8 +9,8 @@ and ``get_audio_features``. The tests run each family with small random weights 
 ======================  ==========================  =========  =================================================
 family                  model types                 s a frame  longest audio
 ======================  ==========================  =========  =================================================
-``qwen2_5_omni``        whole Omni, its Thinker     0.040      as the feature extractor says (300 s)
-``qwen2_audio``         Qwen2-Audio                 0.040      as the feature extractor says (30 s)
+``qwen2_5_omni``        whole Omni, its Thinker     0.040      that of the feature extractor (300 s)
+``qwen2_audio``         Qwen2-Audio                 0.040      that of the feature extractor (30 s)
 ``qwen3_omni_moe``      whole Omni, its Thinker     0.077      2,400 s (its report; the positions of the text stack)
 ``audioflamingo3``      Audio Flamingo 3            0.040      600 s, in windows of 30 s
 ``musicflamingo``       Audio Flamingo Next         0.040      1,200 s, in windows of 30 s

@@ -62,6 +62,7 @@ class Prices:
         return prices
 
     def cost(self, usage: Usage) -> float:
+        """Return the price of the tokens, in units of the currency."""
         completion = (usage.completion or 0) + (usage.thoughts or 0)
         return ((usage.prompt or 0) * self.prompt + completion * self.completion) / 1e6
 
@@ -89,6 +90,7 @@ class Estimate:
 
     @property
     def cost(self) -> float | None:
+        """The expected price; None without a price table."""
         return None if self.prices is None else self.prices.cost(Usage(self.prompt, self.completion))
 
     def __str__(self) -> str:

@@ -83,6 +83,7 @@ class Journal:
         return iter(list(self._records.values()))
 
     def get(self, key: str) -> dict[str, Any] | None:
+        """Return the record of a key, or None."""
         return self._records.get(key)
 
     def append(self, record: dict[str, Any]) -> None:
@@ -133,6 +134,7 @@ class KeyedLocks:
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
+        """Hold the lock of a key inside the block."""
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:

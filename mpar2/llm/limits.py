@@ -145,7 +145,7 @@ class Limiter:
             raise StopRun(self._stopped.reason, self._stopped.detail)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep.
+        """Sleep for some seconds, unless the run stops.
 
         Raises:
             StopRun: The run was stopped before or during the sleep.
